@@ -1,0 +1,46 @@
+# The commands of this project; `make help` lists them. Everything is installed into .venv in this folder.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench ui clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP)  ## make .venv and install everything into it (once)
+
+$(STAMP): pyproject.toml scripts/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "expected Python 3.11 or newer, got $$($(PYTHON) --version); choose another: make PYTHON=python3.12 setup" >&2; exit 2; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) ..." >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev]"
+	@touch $(STAMP)
+
+demo: setup  ## train on generated lesions and say how to look at the result (a few minutes on two cores)
+	@$(BIN)/lesion-exp train experiment=demo
+
+test: setup  ## run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup  ## lint, formatting, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## format the code and repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## measure training speed against a bare loop and a notebook-style loop
+	$(BIN)/python scripts/benchmark.py train
+
+ui: setup  ## open the MLflow UI on the runs of this checkout
+	@$(BIN)/lesion-exp ui
+
+clean:  ## remove what tools leave behind; runs in mlruns stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist build

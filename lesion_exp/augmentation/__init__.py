@@ -1,0 +1,1 @@
+"""Augmentation: albumentations pipelines, the transforms of this field, and the mixing of batches."""

@@ -1,0 +1,174 @@
+"""From a stored image to the square that the network sees, in training and in evaluation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lesion_exp.augmentation.fit import Fit, check_fit, fill_colour, fit_to_square
+from lesion_exp.augmentation.library import (
+    Transform,
+    changes_size,
+    check_arguments,
+    describe,
+    walk,
+)
+from lesion_exp.augmentation.mix import Mix
+from lesion_exp.errors import ConfigError
+from lesion_exp.image_file import UInt8Array
+
+Augmented = tuple[UInt8Array, UInt8Array | None]
+Steps = list[tuple[str, Transform]]
+
+_TRIAL_SHAPE = (450, 600)
+
+
+class AugmentationPipeline:
+    """Makes squares of `image_size` pixels out of images of any size.
+
+    Training: `preprocess`, then `transforms` in their order, a function of the image and a seed alone. Evaluation:
+    `preprocess`, then `fit`. Without a transform that changes the size, training starts from the fitted square too.
+    The output is uint8; it is normalised later, a batch at a time, with `mean` and `std`.
+
+    Args:
+        image_size: side of the square in pixels.
+        fit: how an image of any aspect becomes a square. crop: the largest centred square (shapes stay true, the sides
+            are lost; dermoscopes centre the lesion); pad: a border in the mean colour is added (all is seen, smaller);
+            squash: all is seen, shapes are distorted.
+        preprocess: name -> transform, the same in training and evaluation; None switches one off.
+        transforms: name -> transform, in training only; None switches one off.
+        mix: how training batches are mixed, or None.
+        mean: of each channel, RGB, 0 to 1.
+        std: of each channel, RGB, above 0, in units of the full range.
+
+    Raises:
+        ConfigError: a value out of its range, a transform with an argument it does not have, a random transform under
+            `preprocess`, or a transform that fails on an image or does not return uint8.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        fit: Fit,
+        preprocess: Mapping[str, Transform | None] | None,
+        transforms: Mapping[str, Transform | None] | None,
+        mix: Mix | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        if image_size < 8:
+            raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}")
+        check_fit(fit)
+        if len(mean) != 3 or not all(0 <= value <= 1 for value in mean):
+            raise ConfigError(f"expected augmentation.mean as three values from 0 to 1 (RGB), got {list(mean)}")
+        if len(std) != 3 or not all(value > 0 for value in std):
+            raise ConfigError(f"expected augmentation.std as three values above 0 (RGB), got {list(std)}")
+        self.image_size = image_size
+        self.fit: Fit = fit
+        self.mix = mix
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self._fill = fill_colour(self.mean)
+        self._preprocess = _steps(preprocess, "augmentation.preprocess")
+        self._transforms = _steps(transforms, "augmentation.transforms")
+        for path, transform in self._preprocess:
+            for place, part in walk(transform, path):
+                if part.p < 1:
+                    raise ConfigError(
+                        f"expected a transform that is always applied, got {place}.p={part.p:g}; set p=1, or move it "
+                        f"to augmentation.transforms if it is meant for training only"
+                    )
+        self._fits_first = not any(changes_size(transform) for _, transform in self._transforms)
+        self._try_every_step()
+
+    def train(self, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int]) -> Augmented:
+        """`image`, uint8 (H, W, 3) RGB, and its lesion mask, uint8 (H, W) of 0 or 255, augmented.
+
+        The result, uint8 (S, S, 3) and (S, S), is a function of the arguments alone: `seed` is some non-negative
+        integers, such as (seed, epoch, position).
+        """
+        image, mask = self._preprocessed(image, mask)
+        if self._fits_first:
+            image, mask = self._fitted(image, mask)
+        image, mask = _apply(self._transforms, image, mask, np.random.SeedSequence(list(seed)))
+        return self._fitted(image, mask)
+
+    def evaluate(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
+        """`image` and `mask` (as for `train`) as squares, uint8 (S, S, 3) and (S, S); nothing is random."""
+        return self._fitted(*self._preprocessed(image, mask))
+
+    def describe(self) -> list[str]:
+        """The steps of training, one a line, in their order."""
+        fit = f"fit: {self.fit} to {self.image_size} x {self.image_size}"
+        before = [f"{_last(path)}: {describe(transform)} (also in evaluation)" for path, transform in self._preprocess]
+        during = [f"{_last(path)}: {describe(transform)}" for path, transform in self._transforms]
+        after = [f"mix: {self.mix}"] if self.mix is not None and self.mix.is_active else []
+        return (
+            [*before, fit, *during, *after] if self._fits_first else [*before, *during, f"{fit} (evaluation)", *after]
+        )
+
+    def _preprocessed(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
+        if not self._preprocess:
+            return image, mask
+        return _apply(self._preprocess, image, mask, np.random.SeedSequence(0))  # whatever it draws, it draws the same
+
+    def _fitted(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
+        return fit_to_square(image, mask, self.image_size, self.fit, self._fill)
+
+    def _try_every_step(self) -> None:
+        """Runs every transform once on an image, so that one that cannot work is found before training."""
+        image: UInt8Array = np.random.default_rng(0).integers(0, 256, (*_TRIAL_SHAPE, 3), dtype=np.uint8)
+        mask: UInt8Array = np.zeros(_TRIAL_SHAPE, dtype=np.uint8)
+        image, mask_or_none = _apply(self._preprocess, image, mask, np.random.SeedSequence(0), force=True)
+        if self._fits_first:
+            image, mask_or_none = self._fitted(image, mask_or_none)
+        _apply(self._transforms, image, mask_or_none, np.random.SeedSequence(0), force=True)
+
+
+def _steps(nodes: Mapping[str, Transform | None] | None, group: str) -> Steps:
+    steps: Steps = []
+    for name, transform in (nodes or {}).items():
+        if transform is None:
+            continue
+        path = f"{group}.{name}"
+        check_arguments(transform, path)
+        for _, part in walk(transform, path):
+            if hasattr(part, "mask_interpolation"):
+                part.mask_interpolation = cv2.INTER_NEAREST  # a mask has two values, and nothing between them
+        steps.append((path, transform))
+    return steps
+
+
+def _apply(
+    steps: Steps, image: UInt8Array, mask: UInt8Array | None, seed: np.random.SeedSequence, *, force: bool = False
+) -> Augmented:
+    # One pair of generators for all transforms. `Compose.set_random_seed` would give each of them a generator with the
+    # same seed, so that all draw the same numbers: a horizontal flip would never come without a vertical one.
+    generator = np.random.Generator(np.random.PCG64(seed))
+    python_generator = random.Random(int.from_bytes(seed.generate_state(4).tobytes(), "little"))
+    data: dict[str, Any] = {"image": image} if mask is None else {"image": image, "mask": mask}
+    for path, transform in steps:
+        transform.set_random_state(generator, python_generator)
+        shape = data["image"].shape
+        try:
+            data = transform(force_apply=force, **data)
+        except Exception as error:
+            raise ConfigError(
+                f"expected {path} ({type(transform).__name__}) to work on an image of {shape[1]} x {shape[0]} pixels, "
+                f"but it fails: {error}; change its arguments or switch it off with {path}=null"
+            ) from error
+        made = data["image"]
+        if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
+            raise ConfigError(
+                f"expected {path} ({type(transform).__name__}) to return a uint8 RGB image, got {made.dtype} of shape "
+                f"{made.shape}; normalising and converting to tensors happen later: switch it off with {path}=null"
+            )
+    return data["image"], data.get("mask")
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]

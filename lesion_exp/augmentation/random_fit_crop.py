@@ -1,0 +1,84 @@
+"""A random crop whose size is measured by what evaluation shows of the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lesion_exp.augmentation.fit import Fit, check_fit, cut, fill_colour, frame_size, resize, resize_mask
+from lesion_exp.augmentation.library import GeometricTransform
+from lesion_exp.errors import ConfigError
+from lesion_exp.image_file import UInt8Array
+
+
+class RandomFitCrop(GeometricTransform):
+    """A random part of the image as a square, its shapes distorted no more than evaluation distorts them.
+
+    `albumentations.RandomResizedCrop` measures `scale` by the whole image, so that on a 4:3 image a square of more than
+    0.75 does not exist and every draw above it is the same centre crop. Here 1 is the frame that `fit` shows in
+    evaluation, whatever the aspect of the image. The crop always holds the middle of the image, where the lesion is.
+
+    Args:
+        size: side of the result in pixels.
+        fit: crop | squash | pad, the same as the pipeline's.
+        scale: least and greatest area of the crop as a share of the frame, 0 to 1.
+        ratio: least and greatest stretch of the crop's width over its height; 1 = none.
+        fill: colour outside the image, where `fit` is pad: shares of full range, RGB, the same as the pipeline's mean.
+        p: probability.
+    """
+
+    changes_size = True
+
+    def __init__(
+        self,
+        size: int,
+        fit: Fit = "crop",
+        scale: Sequence[float] = (0.5, 1.0),
+        ratio: Sequence[float] = (0.9, 1.1),
+        fill: Sequence[float] = (0.485, 0.456, 0.406),
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p=p)
+        check_fit(fit)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ConfigError(f"expected scale as two rising shares of an area within (0, 1], got {list(scale)}")
+        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+            raise ConfigError(f"expected ratio as two rising numbers above 0, such as [0.9, 1.1], got {list(ratio)}")
+        if len(fill) != 3 or not all(0 <= value <= 1 for value in fill):
+            raise ConfigError(f"expected fill as three shares of full range from 0 to 1 (RGB), got {list(fill)}")
+        self.size = size
+        self.fit: Fit = fit
+        self.scale = (float(scale[0]), float(scale[1]))
+        self.ratio = (float(ratio[0]), float(ratio[1]))
+        self.fill = tuple(float(value) for value in fill)
+        self._colour = fill_colour(fill)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws the box: `top` and `left` may be negative where the frame is larger than the image."""
+        height, width = params["shape"][:2]
+        frame = frame_size((height, width), self.fit)
+        scale = self.py_random.uniform(*self.scale)
+        stretch = math.exp(self.py_random.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+        # a crop may lie anywhere in the image, also beside the frame; only padding reaches beyond it
+        room = (max(height, frame[0]), max(width, frame[1]))
+        box = (
+            min(max(round(frame[0] * math.sqrt(scale / stretch)), 1), room[0]),
+            min(max(round(frame[1] * math.sqrt(scale * stretch)), 1), room[1]),
+        )
+        top = self._start(box[0], room[0]) - (room[0] - height) // 2
+        left = self._start(box[1], room[1]) - (room[1] - width) // 2
+        return {"top": top, "left": left, "box": box}
+
+    def _start(self, length: int, room: int) -> int:
+        """Where a stretch of `length` begins within `room`, so that it holds the middle of it."""
+        start: int = self.py_random.randint(max(room // 2 + 1 - length, 0), min(room // 2, room - length))
+        return start
+
+    def apply(self, img: UInt8Array, top: int, left: int, box: tuple[int, int], **params: Any) -> UInt8Array:
+        """The box of the image as a square."""
+        return resize(cut(img, top, left, box, self._colour), self.size)
+
+    def apply_to_mask(self, mask: UInt8Array, top: int, left: int, box: tuple[int, int], **params: Any) -> UInt8Array:
+        """The same box of the mask, nearest neighbour."""
+        return resize_mask(cut(mask, top, left, box, 0), self.size)

@@ -1,0 +1,52 @@
+"""The black surround of a dermatoscope drawn around an image that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lesion_exp.artefacts import draw_dark_corner
+from lesion_exp.augmentation.library import ImageTransform
+from lesion_exp.errors import ConfigError
+from lesion_exp.image_file import UInt8Array
+
+
+class SyntheticDarkCorner(ImageTransform):
+    """Darkens what lies outside a circle around the middle; the lesion mask stays as it is.
+
+    Args:
+        radius: least and greatest radius of the circle, as shares of the shorter side. The corners of a square lie at
+            0.71, of a 4:3 image at 0.83: a greater radius shows nothing.
+        softness: width of the passage from light to dark, as a share of the shorter side.
+        darkness: share of the light that is lost outside, 0 to 1.
+        p: probability.
+    """
+
+    def __init__(
+        self,
+        radius: Sequence[float] = (0.5, 0.66),
+        softness: float = 0.06,
+        darkness: float = 0.96,
+        p: float = 0.3,
+    ) -> None:
+        super().__init__(p=p)
+        if len(radius) != 2 or not 0 < radius[0] <= radius[1]:
+            raise ConfigError(f"expected SyntheticDarkCorner.radius as two rising numbers above 0, got {list(radius)}")
+        if softness < 0:
+            raise ConfigError(f"expected SyntheticDarkCorner.softness from 0 on, got {softness}")
+        if not 0 <= darkness <= 1:
+            raise ConfigError(f"expected SyntheticDarkCorner.darkness from 0 to 1, got {darkness}")
+        self.radius = (float(radius[0]), float(radius[1]))
+        self.softness = softness
+        self.darkness = darkness
+
+    def get_params(self) -> dict[str, Any]:
+        """The seed of the circle."""
+        return {"circle_seed": int(self.random_generator.integers(2**63))}
+
+    def apply(self, img: UInt8Array, circle_seed: int, **params: Any) -> UInt8Array:
+        """The image with dark corners."""
+        rng = np.random.default_rng(circle_seed)
+        return draw_dark_corner(img, rng, self.radius, self.softness, self.darkness)

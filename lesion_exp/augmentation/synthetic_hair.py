@@ -1,0 +1,50 @@
+"""Hair drawn over the skin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lesion_exp.artefacts import draw_hair
+from lesion_exp.augmentation.library import ImageTransform
+from lesion_exp.errors import ConfigError
+from lesion_exp.image_file import UInt8Array
+
+
+class SyntheticHair(ImageTransform):
+    """Draws curved hairs of one colour and roughly one direction; the lesion mask stays as it is.
+
+    Args:
+        count: least and greatest number of hairs.
+        width: least and greatest width at the root, as shares of the shorter side.
+        length: least and greatest length, as shares of the shorter side.
+        p: probability.
+    """
+
+    def __init__(
+        self,
+        count: Sequence[int] = (4, 20),
+        width: Sequence[float] = (0.004, 0.011),
+        length: Sequence[float] = (0.35, 1.3),
+        p: float = 0.3,
+    ) -> None:
+        super().__init__(p=p)
+        for name, limits in (("count", count), ("width", width), ("length", length)):
+            if len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
+                raise ConfigError(f"expected SyntheticHair.{name} as two rising numbers from 0 on, got {list(limits)}")
+        self.count = (int(count[0]), int(count[1]))
+        self.width = (float(width[0]), float(width[1]))
+        self.length = (float(length[0]), float(length[1]))
+
+    def get_params(self) -> dict[str, Any]:
+        """How many hairs, and the seed of their shapes."""
+        return {
+            "num_hairs": self.py_random.randint(*self.count),
+            "hair_seed": int(self.random_generator.integers(2**63)),
+        }
+
+    def apply(self, img: UInt8Array, num_hairs: int, hair_seed: int, **params: Any) -> UInt8Array:
+        """The image with hair."""
+        return draw_hair(img, np.random.default_rng(hair_seed), num_hairs, self.width, self.length)

@@ -1,0 +1,141 @@
+"""The LightningDataModule: a split table and a store in, loaders out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
+from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.store import ImageStore
+from lesion_exp.sampler.sampler import Sampler
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """The keys below `loader` in the config."""
+
+    batch_size: int
+    num_workers: int | Literal["auto"] = "auto"
+    evaluation_batch_size: int | None = None
+
+
+def resolve_num_workers(num_workers: int | str, on_gpu: bool) -> int:
+    """The number of loader processes on this rank; `auto` leaves the cores to the arithmetic when that is on the CPU."""
+    if num_workers != "auto":
+        return int(num_workers)
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, 12) if on_gpu else min(cores // 2, 4)
+
+
+class LesionDataModule(pl.LightningDataModule):
+    """Loaders for the parts of a split.
+
+    `table` is the split table; `classes` the class order; `metadata` the encoder where the backbone fuses metadata.
+    The batch size can be changed through `batch_size` until the loaders are made (the batch-size finder does).
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        store: ImageStore,
+        pipeline: AugmentationPipeline,
+        sampler: Sampler,
+        classes: Sequence[str],
+        sample: SampleOptions,
+        loader: LoaderOptions,
+        metadata: MetadataEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.parts: dict[str, pd.DataFrame] = {
+            part: rows.reset_index(drop=True) for part, rows in table.groupby("split", sort=True)
+        }
+        self.store = store
+        self.pipeline = pipeline
+        self.sampler = sampler
+        self.classes = tuple(classes)
+        self.sample = sample
+        self.loader = loader
+        self.metadata = metadata
+        self.batch_size = loader.batch_size
+        self.training_batches: TrainingBatches | None = None
+
+    def dataset(self, part: Part, *, training: bool = False) -> LesionDataset:
+        """The samples of `part`, augmented if `training`."""
+        rows = self.parts[part]
+        encoded = None if self.metadata is None else self.metadata.encode(rows)
+        return LesionDataset(rows, self.store, self.pipeline, self.classes, self.sample, encoded, training=training)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Batches of the training part in the sampler's order."""
+        self.training_batches = TrainingBatches(
+            self.sampler,
+            self.parts["train"],
+            self.batch_size,
+            self.sample.seed,
+            self._ranks(),
+            progress=self._progress,
+        )
+        return self._loader(self.dataset("train", training=True), self.training_batches)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Every validation image once."""
+        return self.evaluation_dataloader("val")
+
+    def evaluation_dataloader(self, part: Part) -> DataLoader[Sample]:
+        """Every image of `part` once over all ranks, nothing random."""
+        batch_size = self.loader.evaluation_batch_size or 2 * self.batch_size
+        batches = EvaluationBatches(len(self.parts[part]), batch_size, self._ranks())
+        return self._loader(self.dataset(part), batches)
+
+    def class_counts(self, part: Part = "train") -> list[int]:
+        """Images a class in `part`, in the class order."""
+        counts = self.parts[part]["label"].value_counts()
+        return [int(counts.get(name, 0)) for name in self.classes]
+
+    def _loader(self, dataset: LesionDataset, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Sample]:
+        on_gpu = self._on_gpu()
+        num_workers = resolve_num_workers(self.loader.num_workers, on_gpu)
+        generator = torch.Generator()  # of its own: making an iterator must not advance the global generator
+        generator.manual_seed(self.sample.seed)
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            pin_memory=on_gpu,
+            persistent_workers=num_workers > 0,
+            generator=generator,
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _progress(self) -> tuple[int, int]:
+        """The epoch that begins and the batches of it that a resumed run has already trained."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        epoch = loop.epoch_progress.current.processed
+        done = loop.epoch_loop.batch_progress.current.ready
+        assert self.training_batches is not None
+        return epoch, done if done < len(self.training_batches) else 0
+
+
+def stack_images(dataset: LesionDataset, count: int, epoch: int = 0) -> np.ndarray:
+    """The first `count` samples' images as uint8 (N, S, S, 3), for a picture."""
+    samples = [dataset[(epoch, position)]["image"][:3] for position in range(min(count, len(dataset)))]
+    return torch.stack(samples).permute(0, 2, 3, 1).numpy()

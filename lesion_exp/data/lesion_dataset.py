@@ -1,0 +1,111 @@
+"""A part of a split as samples for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.data.mask import MaskMode, apply_mask, crop_to_lesion
+from lesion_exp.data.store import ImageStore
+from lesion_exp.image_file import UInt8Array
+
+
+class Sample(TypedDict, total=False):
+    """What the loader yields; in a batch every value has a leading dimension N."""
+
+    image: Tensor
+    """uint8 (C, S, S), RGB, and the lesion mask as fourth channel where asked for."""
+    clinical: Tensor
+    """uint8 (3, S, S), the clinical photograph; only with `dataset.view=both`."""
+    metadata: Tensor
+    """float32 (D,); only where the backbone fuses metadata."""
+    label: Tensor
+    """int64 (), position in the class order."""
+    index: Tensor
+    """int64 (), position in the part's table."""
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How a stored image becomes a sample; the same for every part."""
+
+    mask: MaskMode = "none"
+    mask_margin: float = 0.15
+    clinical: bool = False
+    """Whether a sample has the clinical photograph beside the dermoscopic one."""
+    seed: int = 0
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of `Sample.image`."""
+        return 4 if self.mask == "channel" else 3
+
+
+class LesionDataset(Dataset[Sample]):
+    """Samples of `table`, addressed by (epoch, position): the augmentation is a function of (seed, epoch, position).
+
+    With `training=False` nothing is random and the epoch does not matter.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        store: ImageStore,
+        pipeline: AugmentationPipeline,
+        classes: Sequence[str],
+        options: SampleOptions,
+        metadata: npt.NDArray[np.float32] | None = None,
+        *,
+        training: bool,
+    ) -> None:
+        self.labels = torch.tensor([classes.index(label) for label in table["label"]], dtype=torch.int64)
+        self.store = store
+        self.rows = store.rows(table["image_id"])
+        self.pipeline = pipeline
+        self.options = options
+        self.metadata = None if metadata is None else torch.from_numpy(metadata)
+        self.training = training
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, position = key
+        row = int(self.rows[position])
+        seed = (self.options.seed, epoch, position)
+        sample = Sample(
+            image=self._image(row, "pixels", seed), label=self.labels[position], index=torch.tensor(position)
+        )
+        if self.options.clinical:
+            sample["clinical"] = self._image(row, "clinical", (*seed, 1))
+        if self.metadata is not None:
+            sample["metadata"] = self.metadata[position]
+        return sample
+
+    def _image(self, row: int, plane: str, seed: tuple[int, ...]) -> Tensor:
+        image = self.store.read(row, plane)
+        mask = None
+        if self.options.mask != "none" and plane == "pixels":
+            mask = self.store.read(row, "masks")
+            if self.options.mask == "crop":
+                image, mask = crop_to_lesion(image, mask, self.options.mask_margin)
+        augmented, moved = self._augment(image, mask, seed)
+        if moved is not None:
+            augmented = apply_mask(augmented, moved, self.options.mask)
+        return torch.from_numpy(np.ascontiguousarray(augmented.transpose(2, 0, 1)))
+
+    def _augment(
+        self, image: UInt8Array, mask: UInt8Array | None, seed: tuple[int, ...]
+    ) -> tuple[UInt8Array, UInt8Array | None]:
+        if self.training:
+            return self.pipeline.train(image, mask, seed)
+        return self.pipeline.evaluate(image, mask)

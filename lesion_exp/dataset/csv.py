@@ -1,0 +1,164 @@
+"""Any delimited table of images: its columns mapped in the config, labels as names or one-hot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.source_files import SourceFiles, require_columns
+from lesion_exp.dataset.source_files import read_csv as read_delimited
+from lesion_exp.dataset.table import OFFICIAL_PARTS, STANDARD_COLUMNS, locate, map_labels, one_hot_label, standardize
+from lesion_exp.errors import ConfigError, DataError, nearest
+from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+
+MAPPABLE: Final = (
+    *(column for column in STANDARD_COLUMNS if column not in {"row_id", "source"}),
+    "clinical_path",
+    "official_split",
+)
+PATHS: Final = ("image_path", "mask_path", "clinical_path")
+RESERVED: Final = ("row_id", "source", "raw_label")
+
+INFO: Final = DatasetInfo(
+    name="csv",
+    title="a table of images",
+    citation="none: data of the user's own",
+    licence="that of the data",
+    where="a csv and its images, zipped or unpacked, below one folder",
+)
+
+
+def read_csv(
+    root: str,
+    table: str,
+    columns: Mapping[str, str | None] | None = None,
+    one_hot: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    images: str = "*",
+    image_suffix: str = "",
+) -> pd.DataFrame:
+    """The table in the file `table` below `root`.
+
+    `columns` maps standard names to the file's; a column that has a standard name already needs no entry, and an entry
+    null leaves such a column out. Images are found by `image_path` (absolute, or relative to the table or to `root`,
+    also inside a zip there), else by `image_id` plus `image_suffix` as file name, with or without ending, among the
+    files that match `images`. With `one_hot`, a list of the file's columns, the label is the name of the column that
+    holds the 1, and no label column is read. `labels` maps labels to classes, what it lacks is unknown; without it they
+    are the classes, in lower case. The file's own `row_id`, `source` and `raw_label` are renamed `file_...`.
+
+    Raises:
+        ConfigError: a key that is no standard column, or neither `image_id` nor `image_path` to be had.
+        DataError: the file or a column is missing, a row is not one-hot, or a part of the split has a strange name.
+    """
+    files = SourceFiles(root, "the table of images")
+    given = _checked(columns or {})
+    locator = files.require(table)
+    where = files.shorten(locator)
+    text_columns = dict.fromkeys({*MAPPABLE, *given.values()} - {None, "age", given.get("age")}, str)
+    raw = read_delimited(locator, dtype=text_columns)  # ids such as 007 stay texts
+    mapped = {name: name for name in MAPPABLE if name in raw.columns} | given
+    if one_hot:
+        mapped["label"] = None
+    require_columns(raw, [*filter(None, mapped.values()), *(one_hot or ())], where)
+    _check_sufficient(mapped, one_hot, where)
+    used = {*mapped, *filter(None, mapped.values()), *(one_hot or ())}
+    own = raw[[column for column in raw.columns if column not in used]]
+    frame = own.rename(columns={name: f"file_{name}" for name in RESERVED}).assign(
+        **{name: raw[column] for name, column in mapped.items() if column is not None}
+    )
+    if one_hot:
+        frame["label"] = one_hot_label(raw, one_hot, where)
+    if "official_split" in frame:
+        frame["official_split"] = _parts(frame["official_split"], where)
+    frame = _with_files(_with_labels(frame, labels), files, locator, images, image_suffix)
+    return standardize(frame, INFO.name)
+
+
+def _checked(columns: Mapping[str, str | None]) -> dict[str, str | None]:
+    for name in columns:
+        if name not in MAPPABLE:
+            raise ConfigError(
+                f"expected the keys of dataset.columns to be standard columns, got {name!r}; {nearest(name, MAPPABLE)}"
+            )
+    return dict(columns)
+
+
+def _check_sufficient(mapped: Mapping[str, str | None], one_hot: Sequence[str] | None, where: str) -> None:
+    if not one_hot and mapped.get("label") is None:
+        raise ConfigError(
+            f"expected a column label in {where}, dataset.columns={{label: COLUMN}} or dataset.one_hot=[COLUMN,...] to "
+            f"say where the labels are, got none of them"
+        )
+    if mapped.get("image_id") is None and mapped.get("image_path") is None:
+        raise ConfigError(
+            f"expected a column image_id or image_path in {where}, dataset.columns={{image_id: COLUMN}} or "
+            f"{{image_path: COLUMN}} to say which the images are, got none of them"
+        )
+
+
+def _parts(values: pd.Series, where: str) -> pd.Series:
+    """The names of the parts; None where the row has none."""
+    parts = values.str.strip().str.lower()
+    strange = sorted(set(parts.dropna()) - OFFICIAL_PARTS.keys())
+    if strange:
+        raise DataError(
+            f"expected train, val and test in the column official_split of {where}, got {', '.join(strange)}; rename "
+            f"them, or leave the column out with dataset.columns={{official_split: null}}"
+        )
+    return pd.Series([OFFICIAL_PARTS.get(part) for part in parts], index=values.index, dtype=object)
+
+
+def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str] | None) -> pd.DataFrame:
+    raw = frame["label"]
+    if labels is None:
+        known = {str(name).strip(): str(name).strip().lower() for name in raw.dropna()}
+    else:
+        known = {str(name): code for name, code in labels.items()}
+    return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known).drop(columns="found_label")
+
+
+def _with_files(
+    frame: pd.DataFrame, files: SourceFiles, table_locator: str, images: str, image_suffix: str
+) -> pd.DataFrame:
+    paths = _Paths(files, table_locator)
+    located = {name: frame[name].map(paths.find, na_action="ignore") for name in PATHS if name in frame}
+    if "image_id" not in frame:
+        ids = [re.sub(r"\.[^./\\]+$", "", str(path).strip()) for path in frame["image_path"]]
+        frame = frame.assign(image_id=ids)
+    elif "image_path" not in frame:
+        by_name: dict[str, str] = {}
+        for locator in files.find(images):
+            name = PurePosixPath(locator.rpartition(SEPARATOR)[2])
+            if name.suffix.lower() in IMAGE_SUFFIXES:
+                by_name.setdefault(name.stem, locator)
+                by_name.setdefault(name.name, locator)
+        located["image_path"] = locate(frame["image_id"].str.strip() + image_suffix, by_name)
+    return frame.assign(**located)
+
+
+class _Paths:
+    """Finds the files that a table names by path: absolute, relative to the table, relative to the root."""
+
+    def __init__(self, files: SourceFiles, table_locator: str) -> None:
+        container, _, member = table_locator.rpartition(SEPARATOR)
+        self.table_dir = Path(table_locator).parent if not container else files.root
+        self.root = files.root
+        self.by_relative: dict[str, str] = {}
+        inside = str(PurePosixPath(member).parent / "_").removesuffix("_") if container else ""
+        for locator in files.locators:
+            inner = locator.rpartition(SEPARATOR)[2] if SEPARATOR in locator else files.shorten(locator)
+            self.by_relative.setdefault(inner, locator)
+            if inside and locator.startswith(f"{container}{SEPARATOR}{inside}"):
+                self.by_relative.setdefault(inner.removeprefix(inside), locator)
+
+    def find(self, path: str) -> str | None:
+        text = str(path).strip().replace("\\", "/").removeprefix("./")
+        for candidate in (Path(text), self.table_dir / text, self.root / text):
+            if candidate.is_absolute() and candidate.is_file():
+                return str(candidate)
+        return self.by_relative.get(text)

@@ -1,0 +1,70 @@
+"""HAM10000: 10,015 dermoscopic images of 7,470 lesions, seven diagnoses, with lesion masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset import isic2018
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.isic_challenge import IMAGES, check_parts, ground_truth_name, read_one_hot
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+
+METADATA: Final = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
+COLUMNS: Final = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+CODES: Final = {code: code for code in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")}
+
+INFO: Final = DatasetInfo(
+    name="ham10000",
+    title="HAM10000",
+    citation="Tschandl, Rosendahl and Kittler, The HAM10000 dataset, Scientific Data 5:180161 (2018)",
+    licence="CC BY-NC 4.0",
+    where=(
+        "doi:10.7910/DVN/DBW86T: HAM10000_images_part_1.zip, HAM10000_images_part_2.zip, HAM10000_metadata, and for "
+        "masks HAM10000_segmentations_lesion_tschandl.zip; for the test part ISIC2018_Task3_Test_Images.zip and "
+        "ISIC2018_Task3_Test_GroundTruth.csv"
+    ),
+    published_counts={"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
+)
+
+
+def read_ham10000(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
+    """The table of HAM10000 (`train`, 10,015 images) and, if asked for, of its ISIC 2018 test set (`test`, 1,511).
+
+    `official_split` names the part. How a diagnosis was confirmed is in `leaks_dx_type`: every melanoma is confirmed by
+    histology, whatever was followed up is a nevus.
+
+    Raises:
+        DataError: a file is missing or is not in the published format.
+        ConfigError: a part other than `train` and `test`.
+    """
+    wanted = check_parts(parts, ("train", "test"), "ham10000")
+    files = SourceFiles(root, INFO.title)
+    frames = [_read_metadata(files, METADATA, "train")] if "train" in wanted else []
+    if "test" in wanted:
+        frames.append(_read_test(files))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["image_path"] = locate(frame["image_id"], files.by_stem(*IMAGES))
+    frame["mask_path"] = locate(frame["image_id"] + "_segmentation", files.by_stem("*_segmentation.png"))
+    return standardize(frame, INFO.name)
+
+
+def _read_metadata(files: SourceFiles, names: Sequence[str], part: str) -> pd.DataFrame:
+    locator = files.require(*names)
+    frame = read_csv(locator, dtype={"image_id": str, "lesion_id": str})
+    require_columns(frame, COLUMNS, files.shorten(locator))
+    frame = map_labels(frame, "dx", CODES).drop(columns="dx").rename(columns={"localization": "site"})
+    return mark_leaks(frame, "dx_type").assign(official_split=part)
+
+
+def _read_test(files: SourceFiles) -> pd.DataFrame:
+    """The test part: in the columns of the metadata (the archive's copy) or one-hot (the challenge's)."""
+    name = ground_truth_name(isic2018.CHALLENGE, "test")
+    locator = files.require(f"{name}.csv", f"{name}.tab", name)
+    if "dx" in read_csv(locator, nrows=1).columns:
+        frame = _read_metadata(files, (f"{name}.csv", f"{name}.tab", name), "test")
+        return frame[~frame["image_id"].isin(isic2018.UNSCORED)]
+    return read_one_hot(files, isic2018.CHALLENGE, "test", isic2018.CODES, isic2018.UNSCORED)

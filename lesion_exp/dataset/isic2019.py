@@ -1,0 +1,76 @@
+"""ISIC 2019: 25,331 dermoscopic images of eight diagnoses from HAM10000, BCN20000 and MSK."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.isic_challenge import IMAGES, PART_NAMES, check_parts, read_one_hot
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import locate, standardize
+
+CHALLENGE: Final = "ISIC_2019"
+CODES: Final = {name: name.lower() for name in ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")}
+DOWNSAMPLED: Final = "_downsampled"
+METADATA_COLUMNS: Final = ("image", "age_approx", "anatom_site_general", "sex")
+
+INFO: Final = DatasetInfo(
+    name="isic2019",
+    title="ISIC 2019 challenge",
+    citation=(
+        "Tschandl et al., Scientific Data 5:180161 (2018); Codella et al., arXiv:1710.05006; "
+        "Hernandez-Perez et al., BCN20000, Scientific Data 11:641 (2024)"
+    ),
+    licence="CC BY-NC 4.0",
+    where=(
+        "https://challenge.isic-archive.com/data/#2019: ISIC_2019_Training_Input.zip, "
+        "ISIC_2019_Training_GroundTruth.csv, ISIC_2019_Training_Metadata.csv; for the test part "
+        "ISIC_2019_Test_Input.zip, ISIC_2019_Test_GroundTruth.csv, ISIC_2019_Test_Metadata.csv"
+    ),
+    published_counts={
+        "ak": 867,
+        "bcc": 3323,
+        "bkl": 2624,
+        "df": 239,
+        "mel": 4522,
+        "nv": 12875,
+        "scc": 628,
+        "vasc": 253,
+    },
+)
+
+
+def read_isic2019(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
+    """The table of the asked `parts` (`train`, `test`), in `official_split`; `unk` occurs in the test part only.
+
+    Lesion ids are known for most of the training part and for none of the test part.
+
+    Raises:
+        DataError: a file is missing or is not in the published format.
+        ConfigError: a part that the challenge does not have.
+    """
+    wanted = check_parts(parts, ("train", "test"), "isic2019")
+    files = SourceFiles(root, INFO.title)
+    frame = pd.concat([_read_part(files, part) for part in wanted], ignore_index=True)
+    frame["image_path"] = _locate_either_name(frame["image_id"], files.by_stem(*IMAGES))
+    return standardize(frame, INFO.name)
+
+
+def _read_part(files: SourceFiles, part: str) -> pd.DataFrame:
+    frame = read_one_hot(files, CHALLENGE, part, CODES)
+    locator = files.require(f"{CHALLENGE}_{PART_NAMES[part]}_Metadata.csv")
+    metadata = read_csv(locator, dtype={"image": str})
+    require_columns(metadata, METADATA_COLUMNS, files.shorten(locator))
+    names = {"image": "image_id", "age_approx": "age", "anatom_site_general": "site"}
+    metadata = metadata.drop_duplicates("image").rename(columns=names)
+    return frame.merge(metadata, on="image_id", how="left")
+
+
+def _locate_either_name(ids: pd.Series, files: dict[str, str]) -> pd.Series:
+    """Locators by id; copies of the set exist that leave `_downsampled` out of file names, or out of the table."""
+    by_bare_name = {stem.removesuffix(DOWNSAMPLED): locator for stem, locator in files.items()}
+    found = locate(ids, files)
+    return found.where(found.notna(), locate(ids.str.removesuffix(DOWNSAMPLED), by_bare_name))

@@ -1,0 +1,95 @@
+"""ISIC 2020: 33,126 dermoscopic images of 2,056 patients, melanoma against the rest."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Literal
+
+import pandas as pd
+
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.isic_challenge import IMAGES
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.errors import ConfigError, nearest
+
+GROUND_TRUTH: Final = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
+DUPLICATES: Final = "ISIC_2020_Training_Duplicates.csv"
+COLUMNS: Final = (
+    "image_name",
+    "patient_id",
+    "sex",
+    "age_approx",
+    "anatom_site_general_challenge",
+    "diagnosis",
+    "benign_malignant",
+    "target",
+)
+TARGET_CODES: Final = {"0": "benign", "1": "malignant"}
+# As the challenge's winners merged the nine diagnoses (arXiv:2010.05351).
+DIAGNOSIS_CODES: Final = {
+    "melanoma": "mel",
+    "nevus": "nv",
+    "seborrheic keratosis": "bkl",
+    "lichenoid keratosis": "bkl",
+    "solar lentigo": "bkl",
+    "lentigo NOS": "bkl",
+    "cafe-au-lait macule": "unk",
+    "atypical melanocytic proliferation": "unk",
+    "unknown": "unk",
+}
+
+INFO: Final = DatasetInfo(
+    name="isic2020",
+    title="ISIC 2020 challenge (SIIM-ISIC melanoma classification)",
+    citation=(
+        "Rotemberg et al., A patient-centric dataset of images and metadata for identifying melanomas using clinical "
+        "context, Scientific Data 8:34 (2021)"
+    ),
+    licence="CC BY-NC 4.0",
+    where=(
+        "https://challenge2020.isic-archive.com: ISIC_2020_Training_JPEG.zip, ISIC_2020_Training_GroundTruth.csv "
+        "(or v2, with lesion ids), ISIC_2020_Training_Duplicates.csv"
+    ),
+    published_counts={"benign": 32542, "malignant": 584},
+)
+
+logger = logging.getLogger(__name__)
+
+
+def read_isic2020(
+    root: str, label: Literal["target", "diagnosis"] = "target", drop_listed_duplicates: bool = True
+) -> pd.DataFrame:
+    """The table of ISIC 2020, labels `benign`/`malignant` or, with `label=diagnosis`, `mel`, `nv`, `bkl` and `unk`.
+
+    `diagnosis`, `benign_malignant` and `target` give the label away: they are kept as `leaks_...`. With
+    `drop_listed_duplicates` the second image of each pair in the organisers' list of duplicates is left out.
+
+    Raises:
+        DataError: a file is missing or is not in the published format.
+        ConfigError: `label` is neither `target` nor `diagnosis`.
+    """
+    codes = {"target": TARGET_CODES, "diagnosis": DIAGNOSIS_CODES}
+    if label not in codes:
+        raise ConfigError(f"expected dataset.label to be target or diagnosis, got {label!r}; {nearest(label, codes)}")
+    files = SourceFiles(root, INFO.title)
+    locator = files.require(*GROUND_TRUTH)
+    frame = read_csv(locator, dtype={"image_name": str, "target": str})  # a blank among numbers would turn 0 into 0.0
+    require_columns(frame, COLUMNS, files.shorten(locator))
+    names = {"image_name": "image_id", "age_approx": "age", "anatom_site_general_challenge": "site"}
+    frame = map_labels(frame, label, codes[label]).rename(columns=names)
+    frame = mark_leaks(frame, "diagnosis", "benign_malignant", "target")
+    if drop_listed_duplicates:
+        frame = _drop_duplicates(frame, files)
+    frame["image_path"] = locate(frame["image_id"], files.by_stem(*IMAGES))
+    return standardize(frame, INFO.name)
+
+
+def _drop_duplicates(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
+    locator = files.require(DUPLICATES)
+    pairs = read_csv(locator)
+    require_columns(pairs, ["image_name_1", "image_name_2"], files.shorten(locator))
+    kept_elsewhere = pairs["image_name_2"].isin(frame["image_id"]) & pairs["image_name_1"].isin(frame["image_id"])
+    second = frame["image_id"].isin(pairs.loc[kept_elsewhere, "image_name_2"])
+    logger.info("isic2020: %d images that %s lists as duplicates are left out", second.sum(), DUPLICATES)
+    return frame[~second].reset_index(drop=True)

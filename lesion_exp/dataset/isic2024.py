@@ -1,0 +1,77 @@
+"""ISIC 2024 (SLICE-3D): 401,059 tiles from total-body photographs, 393 of them malignant."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.isic_challenge import IMAGES
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.errors import DataError
+from lesion_exp.image_file import SEPARATOR
+
+METADATA: Final = "train-metadata.csv"
+IMAGE_FILE: Final = "train-image.hdf5"
+COLUMNS: Final = ("isic_id", "patient_id", "target")
+CODES: Final = {"0": "benign", "1": "malignant"}
+LEAKING: Final = ("target", "iddx_*", "mel_*")
+
+INFO: Final = DatasetInfo(
+    name="isic2024",
+    title="ISIC 2024 challenge (SLICE-3D)",
+    citation=(
+        "Kurtansky et al., The SLICE-3D dataset: 400,000 skin lesion image crops extracted from 3D TBP for skin cancer "
+        "detection, Scientific Data 11:884 (2024)"
+    ),
+    licence="CC BY-NC 4.0",
+    where="https://www.kaggle.com/competitions/isic-2024-challenge: train-image.hdf5 (unzipped), train-metadata.csv",
+    published_counts={"benign": 400_666, "malignant": 393},
+)
+
+
+def read_isic2024(root: str) -> pd.DataFrame:
+    """The table of ISIC 2024, images in `train-image.hdf5` (a JPEG an entry, named by `isic_id`) or as single files.
+
+    The published tabular columns follow; those that give the label away (`target`, `iddx_*`, `mel_*`) as `leaks_...`.
+
+    Raises:
+        DataError: a file is missing, still zipped or not in the published format.
+    """
+    files = SourceFiles(root, INFO.title)
+    locator = files.require(METADATA)
+    frame = read_csv(
+        locator, dtype={"isic_id": str, "target": str}, low_memory=False
+    )  # a blank among numbers would turn 0 into 0.0
+    require_columns(frame, COLUMNS, files.shorten(locator))
+    names = {"isic_id": "image_id", "age_approx": "age", "anatom_site_general": "site"}
+    frame = mark_leaks(map_labels(frame, "target", CODES).rename(columns=names), *LEAKING)
+    frame["image_path"] = locate(frame["image_id"], _images(files))
+    return standardize(frame, INFO.name)
+
+
+def _images(files: SourceFiles) -> dict[str, str]:
+    containers = files.find(IMAGE_FILE)
+    if not containers:
+        singles = files.by_stem(*IMAGES)
+        if not singles:
+            files.require(IMAGE_FILE)
+        return singles
+    if SEPARATOR in containers[0]:
+        raise DataError(
+            f"expected {IMAGE_FILE} as a file of its own, but it lies in a zip ({files.shorten(containers[0])}), where "
+            f"single images cannot be read; unzip it"
+        )
+    return {key: f"{containers[0]}{SEPARATOR}{key}" for key in _keys(containers[0])}
+
+
+def _keys(path: str) -> list[str]:
+    import h5py  # only this set needs it
+
+    try:
+        with h5py.File(path, "r") as opened:
+            return list(opened.keys())
+    except OSError as error:
+        raise DataError(f"expected an HDF5 file at {path}, but it cannot be opened: {error}; get it again") from error

@@ -1,0 +1,67 @@
+"""One part of an ISIC challenge whose ground truth is one-hot (2018 Task 3 and 2019)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import map_labels, one_hot_label
+from lesion_exp.errors import ConfigError, nearest
+
+PART_NAMES: Final = {"train": "Training", "val": "Validation", "test": "Test"}
+"""How the challenges' files call the parts."""
+IMAGES: Final = ("*.jpg", "*.jpeg")
+
+logger = logging.getLogger(__name__)
+
+
+def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[str, ...]:
+    """`parts` in the order train, val, test.
+
+    Raises:
+        ConfigError: none is asked for, or one that the data set `name` does not have.
+    """
+    asked = [parts] if isinstance(parts, str) else list(parts)
+    for part in asked:
+        if part not in known:
+            raise ConfigError(
+                f"expected dataset.parts to be a list out of {', '.join(known)} for {name}, got {part!r}; "
+                f"{nearest(str(part), known)}"
+            )
+    if not asked:
+        raise ConfigError(f"expected at least one of {', '.join(known)} in dataset.parts for {name}, got an empty list")
+    return tuple(part for part in PART_NAMES if part in asked)
+
+
+def ground_truth_name(challenge: str, part: str) -> str:
+    """File name of the ground truth of `part`, without ending (`ISIC2018_Task3_Test_GroundTruth`)."""
+    return f"{challenge}_{PART_NAMES[part]}_GroundTruth"
+
+
+def read_one_hot(
+    files: SourceFiles, challenge: str, part: str, codes: Mapping[str, str], unscored: frozenset[str] = frozenset()
+) -> pd.DataFrame:
+    """Ground truth of one part: `image_id`, `label`, `raw_label`, `official_split`.
+
+    `codes` maps the columns of the ground truth to the taxonomy. Images that the organisers' scorer gives weight zero
+    (named in `unscored`, or by a column `score_weight`) are left out, and this is logged.
+
+    Raises:
+        DataError: the file is not there, lacks columns, or a row is not one-hot.
+    """
+    locator = files.require(f"{ground_truth_name(challenge, part)}.csv")
+    frame = read_csv(locator, dtype={"image": str})
+    require_columns(frame, ["image", *codes], files.shorten(locator))
+    zero = frame["image"].isin(unscored)
+    if "score_weight" in frame.columns:
+        zero |= pd.to_numeric(frame["score_weight"], errors="coerce") == 0
+    if zero.any():
+        logger.info("%s %s: %d images that the scorer gives weight zero are left out", challenge, part, zero.sum())
+        frame = frame[~zero]
+    raw = one_hot_label(frame, codes, files.shorten(locator))
+    labelled = map_labels(pd.DataFrame({"image_id": frame["image"], "raw": raw}), "raw", codes)
+    return labelled.drop(columns="raw").assign(official_split=part)

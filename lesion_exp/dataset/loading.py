@@ -1,0 +1,171 @@
+"""From a data set's config to its checked table, with the count of images at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.dataset.row_filter import filter_rows
+from lesion_exp.dataset.table import UNKNOWN
+from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+
+OnBad = Literal["error", "skip"]
+SKIP_HINT: Final = "set dataset.on_bad_image=skip to go on without them (what is left out is logged)"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The table's size after one step of the way from the files to the images that are used."""
+
+    step: str
+    images: int
+    lesions: int
+
+
+@dataclass
+class Flow:
+    """What became of the images: the count after each step, and each image that was left out with the reason."""
+
+    steps: list[Step] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    read_counts: dict[str, int] = field(default_factory=dict)
+    """Images a class as the data set holds them, before any filter."""
+
+    def note(self, step: str, table: pd.DataFrame) -> None:
+        """Records the table's size under the name `step`."""
+        singles = int(table["lesion_id"].isna().sum())
+        self.steps.append(Step(step, len(table), int(table["lesion_id"].nunique()) + singles))
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """The keys of `conf/dataset/base.yaml` that every data set understands; the rest goes to the set's reader."""
+
+    filter: str | None = None
+    drop_unknown: bool = False
+    on_bad_image: OnBad = "error"
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses values of the wrong kind.
+
+        Raises:
+            ConfigError: one of the keys.
+        """
+        whole = isinstance(self.limit, int) and not isinstance(self.limit, bool) and self.limit >= 1
+        for key, right, expected in (
+            ("filter", self.filter is None or isinstance(self.filter, str), "an expression (text) or null"),
+            ("drop_unknown", isinstance(self.drop_unknown, bool), "true or false"),
+            ("on_bad_image", self.on_bad_image in get_args(OnBad), "error or skip"),
+            ("limit", self.limit is None or whole, "a count of lesions of at least 1, or null"),
+            ("seed", isinstance(self.seed, int) and self.seed >= 0, "a whole number of at least 0"),
+        ):
+            if not right:
+                raise ConfigError(f"expected dataset.{key} to be {expected}, got {getattr(self, key)!r}; correct it")
+
+
+def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Flow) -> pd.DataFrame:
+    """The table that `read` returns, checked, filtered and limited as `options` say; `flow` receives the counts.
+
+    Raises:
+        DataError: doubled ids, missing images or unknown labels while `on_bad_image` is `error`; nothing left.
+        ConfigError: a filter that cannot be evaluated.
+    """
+    table = read()
+    flow.note("read", table)
+    flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
+    table = _leave_out(table, table["image_id"].duplicated(), "doubled image_id", options, flow, "image_id")
+    missing = table["image_path"].isna()
+    table = _leave_out(table, missing, "no image file", options, flow, "image_id")
+    table = _leave_out(table, table["label"].isna(), "unknown label", options, flow, "raw_label")
+    flow.note("with a readable row, an image file and a known label", table)
+    if options.filter:
+        table = filter_rows(table, options.filter)
+        flow.note(f"filter: {options.filter}", table)
+    if options.drop_unknown:
+        table = _drop_unknown(table)
+        flow.note("drop_unknown: age, sex and site known", table)
+    if options.limit is not None:
+        table = limit_lesions(table, options.limit, options.seed)
+        flow.note(f"limit: {options.limit} lesions", table)
+    if table.empty:
+        raise DataError("expected images after dataset.filter and dataset.drop_unknown, but none is left; loosen them")
+    return table.reset_index(drop=True)
+
+
+def leave_out_unreadable(
+    table: pd.DataFrame, errors: dict[str, str], options: TableOptions, flow: Flow
+) -> pd.DataFrame:
+    """`table` without the images in `errors` (image_id -> why it cannot be decoded), or the error that lists them."""
+    bad = table["image_id"].isin(errors)
+    if bad.any() and options.on_bad_image == "error":
+        cases = [f"{key}: {errors[key]}" for key in table.loc[bad, "image_id"]]
+        raise DataError(
+            f"expected {len(table):,} readable images, but {len(cases)} cannot be used:\n{first_cases(cases)}\n"
+            f"replace these files, or {SKIP_HINT}"
+        )
+    if bad.any():
+        flow.left_out.extend((key, errors[key]) for key in table.loc[bad, "image_id"])
+        table = table[~bad].reset_index(drop=True)
+        flow.note("with an image that can be decoded", table)
+    return table
+
+
+def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) -> pd.DataFrame:
+    """`table` with `label` as the task wants it; for `malignant` the diagnosis moves to the column `diagnosis`.
+
+    Raises:
+        DataError: the taxonomy does not say whether a diagnosis is malignant.
+    """
+    if target == "diagnosis":
+        return table
+    assert target == "malignant", target
+    labels = ["malignant" if taxonomy.is_malignant(code) else "benign" for code in table["label"]]
+    return table.assign(diagnosis=table["label"], label=labels)
+
+
+def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
+    """`table` with the images of about `limit` lesions, drawn by class in the proportions of the table, seeded.
+
+    Every class keeps at least three lesions where it has them (one for each part of a split).
+    """
+    lesion = table["lesion_id"].where(table["lesion_id"].notna(), "image " + table["image_id"])
+    first_label = table["label"].groupby(lesion, sort=True).first()
+    rng = np.random.default_rng([seed, 0x11])
+    kept: list[str] = []
+    for _, lesions in first_label.groupby(first_label, sort=True):
+        share = max(round(limit * len(lesions) / len(first_label)), min(3, len(lesions)))
+        kept.extend(rng.permutation(np.asarray(lesions.index, dtype=object))[:share])
+    return table[lesion.isin(kept)]
+
+
+def _leave_out(
+    table: pd.DataFrame, bad: pd.Series, what: str, options: TableOptions, flow: Flow, show: str
+) -> pd.DataFrame:
+    if not bad.any():
+        return table
+    rows = table[bad]
+    if options.on_bad_image == "error":
+        raise DataError(
+            f"expected every row of the data set to be usable, but {len(rows)} have a fault ({what}):\n"
+            f"{first_cases(_describe(rows, show))}\ncorrect the data set's table or files, or {SKIP_HINT}"
+        )
+    flow.left_out.extend((str(key), what) for key in rows["image_id"])
+    return table[~bad]
+
+
+def _describe(rows: pd.DataFrame, show: str) -> Sequence[str]:
+    if show == "raw_label":
+        counts = rows["raw_label"].value_counts()
+        return [f"{label!r} ({count} rows): {nearest(str(label), taxonomy.codes())}" for label, count in counts.items()]
+    return [f"{row.image_id}" for row in rows.itertuples()]
+
+
+def _drop_unknown(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["age"].notna() & (table["sex"] != UNKNOWN) & (table["site"] != UNKNOWN)]

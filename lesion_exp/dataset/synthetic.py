@@ -1,0 +1,222 @@
+"""Generated dermoscopic-looking lesions of the seven HAM10000 classes, with masks, patients and faults on request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from lesion_exp import artefacts
+from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph
+from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
+from lesion_exp.dataset.source_files import SourceFiles, read_csv
+from lesion_exp.dataset.synthetic_cases import draw_cases, lesions_per_class
+from lesion_exp.dataset.synthetic_faults import Faults, plant
+from lesion_exp.dataset.table import locate, map_labels, standardize
+from lesion_exp.errors import ConfigError, DataError, nearest
+
+log = logging.getLogger(__name__)
+
+CODES: Final = {code: code for code in sorted(RECIPES)}
+CLASS_SHARES: Final[Mapping[str, float]] = {
+    "akiec": 0.07, "bcc": 0.1, "bkl": 0.13, "df": 0.05, "mel": 0.13, "nv": 0.46, "vasc": 0.06
+}  # fmt: skip
+"""Of lesions; the order of the classes' frequencies is that of HAM10000, the rare ones are less rare."""
+JPEG_QUALITY: Final = 90
+SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
+
+INFO: Final = DatasetInfo(
+    name="synthetic",
+    title="generated lesions",
+    citation="none: drawn by lesion_exp.dataset.lesion_painter; no photograph of a person went into it",
+    licence="MIT, as this software",
+    where="nothing to download: drawn below dataset.root when first used",
+)
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    """All that the generated files depend on, besides the code."""
+
+    counts: Mapping[str, int]
+    height: int
+    width: int
+    images_per_lesion: float
+    drawing_seed: int
+    faults: Faults
+
+
+def read_synthetic(
+    root: str,
+    num_lesions: int = 420,
+    image_height: int = 150,
+    image_width: int = 200,
+    images_per_lesion: float = 1.35,
+    class_shares: Mapping[str, float] | None = None,
+    drawing_seed: int = 0,
+    num_duplicates: int = 0,
+    num_near_duplicates: int = 0,
+    num_corrupt: int = 0,
+    num_missing: int = 0,
+    num_unknown_labels: int = 0,
+    num_doubled_ids: int = 0,
+    num_missing_ages: int = 0,
+) -> pd.DataFrame:
+    """The table of the generated set; its files are drawn into a folder of their own below `root` when first asked for.
+
+    The same arguments give the same files. Own columns: `skin_tone` (Fitzpatrick type, 1 to 6). The folder also holds
+    `planted_faults.csv`, which names the image of every planted fault. Several processes may ask at once.
+
+    Args:
+        root: folder to draw into; made if need be.
+        num_lesions: lesions of all classes together.
+        image_height: pixels.
+        image_width: pixels.
+        images_per_lesion: mean number of photographs a lesion, 1 or more.
+        class_shares: class -> its share of the lesions, in any unit; None: `CLASS_SHARES`.
+        drawing_seed: another one gives other patients, lesions and photographs.
+        num_duplicates: byte-identical copies under another lesion and patient.
+        num_near_duplicates: brightened and recompressed copies under another lesion and patient.
+        num_corrupt: files that end too early.
+        num_missing: rows without a file.
+        num_unknown_labels: rows whose diagnosis is no known class.
+        num_doubled_ids: rows that occur twice.
+        num_missing_ages: rows without an age.
+
+    Raises:
+        ConfigError: an argument out of its range.
+        DataError: nothing can be written below `root`.
+    """
+    counts = {
+        "duplicates": num_duplicates, "near_duplicates": num_near_duplicates, "corrupt": num_corrupt,
+        "missing": num_missing, "unknown_labels": num_unknown_labels, "doubled_ids": num_doubled_ids,
+        "missing_ages": num_missing_ages,
+    }  # fmt: skip
+    for name, count in counts.items():
+        _check_number(f"num_{name}", count, 0)
+    _check_number("drawing_seed", drawing_seed, 0)
+    for name, side in (("image_height", image_height), ("image_width", image_width)):
+        _check_number(name, side, SMALLEST_SIDE, LARGEST_SIDE)
+    _check_number("images_per_lesion", images_per_lesion, 1, synthetic_cases.MOST_PHOTOGRAPHS, kind=float)
+    shares = _check_shares(class_shares or CLASS_SHARES)
+    _check_number("num_lesions", num_lesions, len(shares))
+    parameters = _Parameters(
+        lesions_per_class(num_lesions, shares),
+        image_height,
+        image_width,
+        float(images_per_lesion),
+        drawing_seed,
+        Faults(**counts),
+    )
+    return _read(_drawn_folder(Path(root).expanduser(), parameters))
+
+
+def _read(folder: Path) -> pd.DataFrame:
+    files = SourceFiles(folder, INFO.title)
+    frame = map_labels(read_csv(files.require("metadata.csv")), "dx", CODES).drop(columns="dx")
+    frame = frame.rename(columns={"localization": "site"})
+    frame["image_path"] = locate(frame["image_id"], files.by_stem("images/*.jpg"))
+    frame["mask_path"] = locate(frame["image_id"], files.by_stem("masks/*.png"))
+    return standardize(frame, INFO.name)
+
+
+def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
+    """The folder with the files for `parameters`: complete if it is there at all, for it is renamed into place."""
+    stamp = json.dumps({**asdict(parameters), "code": _code_version()}, sort_keys=True)
+    folder = root / hashlib.sha256(stamp.encode()).hexdigest()[:12]
+    if folder.is_dir():
+        return folder
+    building = root / f".building-{uuid.uuid4().hex}"
+    try:
+        building.mkdir(parents=True)
+        _draw(building, parameters)
+        (building / "parameters.json").write_text(stamp + "\n", encoding="utf-8")
+        building.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process was faster: its files are the same
+            raise DataError(
+                f"expected to write generated images below {root}, but that failed: {error}; "
+                f"set dataset.root to a folder that can be written to, with room for them"
+            ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _draw(folder: Path, parameters: _Parameters) -> None:
+    seed, height, width = parameters.drawing_seed, parameters.height, parameters.width
+    frame = draw_cases(parameters.counts, parameters.images_per_lesion, seed)
+    if parameters.faults.total > len(frame):
+        raise ConfigError(
+            f"expected no more planted faults than images, got {parameters.faults.total} for {len(frame)} images; "
+            f"raise dataset.num_lesions or lower the fault counts (no image has two)"
+        )
+    log.info("drawing %d images of %d generated lesions", len(frame), frame["lesion"].nunique())
+    images, masks = folder / "images", folder / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for lesion, photographs in frame.groupby("lesion", sort=True):
+        case = photographs.iloc[0]
+        rng = np.random.default_rng([seed, 3, int(str(lesion))])
+        skin = Skin(int(case["skin_tone"]), int(case["hairs"]), int(case["freckles"]))
+        painted = paint_lesion(draw_traits(str(case["dx"]), rng), skin, rng, height, width)
+        for image_id, number in zip(photographs["image_id"], photographs["photograph"], strict=True):
+            view = np.random.default_rng([seed, 4, int(str(lesion)), int(number)])
+            image, mask = photograph(painted, skin, view, height, width)
+            bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            (images / f"{image_id}.jpg").write_bytes(encoded.tobytes())
+            (masks / f"{image_id}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    frame, planted = plant(frame, parameters.faults, images, masks, seed)
+    columns = ["lesion_id", "image_id", "patient_id", "dx", "age", "sex", "localization", "skin_tone"]
+    frame[columns].to_csv(folder / "metadata.csv", index=False, float_format="%g")
+    planted.to_csv(folder / "planted_faults.csv", index=False)
+
+
+def _code_version() -> str:
+    """Changes with the code that draws, so that no stale pictures are used after an update."""
+    digest = hashlib.sha256()
+    for module in (artefacts, lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults):
+        assert module.__file__ is not None
+        digest.update(Path(module.__file__).read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_shares(shares: Mapping[str, float]) -> dict[str, float]:
+    """The shares above 0."""
+    for code, share in shares.items():
+        if code not in RECIPES:
+            raise ConfigError(
+                f"expected classes of {INFO.title} in dataset.class_shares, got {code!r}; {nearest(code, RECIPES)}"
+            )
+        _check_number(f"class_shares.{code}", share, 0, kind=float)
+    positive = {code: float(share) for code, share in shares.items() if share > 0}
+    if not positive:
+        raise ConfigError(
+            "expected dataset.class_shares with a share above 0, got none; give one to two classes or more"
+        )
+    return positive
+
+
+def _check_number(
+    name: str, value: object, least: float, most: float = float("inf"), kind: type[int] | type[float] = int
+) -> None:
+    right_kind = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if not right_kind or not least <= value <= most:  # type: ignore[operator]
+        what = "a whole number" if kind is int else "a number"
+        limits = f"of at least {least:g}" + (f" and at most {most:g}" if most < float("inf") else "")
+        raise ConfigError(f"expected dataset.{name} to be {what} {limits}, got {value!r}; change it in the command")

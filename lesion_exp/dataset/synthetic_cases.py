@@ -1,0 +1,99 @@
+"""The patients, lesions and photographs of a generated data set, before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+LEAST_LESIONS: Final = 3
+"""Lesions that every class has where the total allows it: one for each part of a split."""
+MOST_PHOTOGRAPHS: Final = 6
+TONE_SHARES: Final = (0.2, 0.38, 0.22, 0.1, 0.06, 0.04)
+"""Of the Fitzpatrick types 1 to 6."""
+_SHARE_SECOND_LESION: Final = 0.15
+
+# Mean and standard deviation of the age in years, share of men: roughly those of HAM10000.
+_AGE_AND_MEN: Final[Mapping[str, tuple[float, float, float]]] = {
+    "akiec": (66, 11, 0.67),
+    "bcc": (66, 13, 0.61),
+    "bkl": (64, 14, 0.57),
+    "df": (53, 13, 0.55),
+    "mel": (60, 15, 0.62),
+    "nv": (46, 15, 0.51),
+    "vasc": (51, 20, 0.49),
+}
+_SITES: Final = ("back", "lower extremity", "trunk", "upper extremity", "abdomen", "face", "chest", "scalp")
+_SITE_SHARES: Final[Mapping[str, tuple[float, ...]]] = {
+    "akiec": (0.09, 0.2, 0.02, 0.2, 0.02, 0.38, 0.04, 0.05),
+    "bcc": (0.37, 0.11, 0.03, 0.11, 0.04, 0.21, 0.09, 0.04),
+    "bkl": (0.2, 0.17, 0.07, 0.1, 0.04, 0.31, 0.07, 0.04),
+    "df": (0.03, 0.7, 0.02, 0.2, 0.03, 0.0, 0.01, 0.01),
+    "mel": (0.31, 0.18, 0.05, 0.2, 0.07, 0.11, 0.06, 0.02),
+    "nv": (0.23, 0.23, 0.2, 0.12, 0.14, 0.03, 0.04, 0.01),
+    "vasc": (0.16, 0.2, 0.24, 0.09, 0.2, 0.06, 0.04, 0.01),
+}
+
+
+def lesions_per_class(num_lesions: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """`num_lesions` by class: in proportion to `shares` as far as integers allow, and at least `LEAST_LESIONS` each.
+
+    `num_lesions` is at least the number of classes with a positive share; of few lesions every class has its part.
+    """
+    names = sorted(name for name, share in shares.items() if share > 0)
+    assert num_lesions >= len(names), (num_lesions, names)
+    least = min(LEAST_LESIONS, num_lesions // len(names))
+    weights = np.asarray([shares[name] for name in names], dtype=float)
+    exact = weights / weights.sum() * num_lesions
+    counts = np.maximum(np.floor(exact), least).astype(int)
+    while counts.sum() != num_lesions:
+        missing = exact - counts
+        if counts.sum() < num_lesions:
+            counts[np.argmax(missing)] += 1
+        else:
+            counts[np.argmin(np.where(counts > least, missing, np.inf))] -= 1
+    return dict(zip(names, (int(count) for count in counts), strict=True))
+
+
+def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -> pd.DataFrame:
+    """A row a photograph: its ids, diagnosis `dx`, age, sex, localization and skin, and what numbers its drawing.
+
+    Lesions of all classes are mixed, so that no id tells a class. Age, sex and site are drawn as they go with the class;
+    about one lesion in seven is another one of a patient who has one already.
+    """
+    rng = np.random.default_rng([seed, 1])
+    diagnoses = rng.permutation([code for code, count in counts.items() for _ in range(count)])
+    patients: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
+    for lesion, code in enumerate(diagnoses):
+        if patients and rng.random() < _SHARE_SECOND_LESION:
+            patient = patients[int(rng.integers(len(patients)))]
+        else:
+            patient = _draw_patient(str(code), len(patients), rng)
+            patients.append(patient)
+        case = {
+            "lesion_id": f"SYNL_{lesion:06d}",
+            "dx": str(code),
+            "localization": str(rng.choice(_SITES, p=_SITE_SHARES[str(code)])),
+            "hairs": int(rng.choice((0, 0, 0, 0, 3, 9))),
+            "freckles": int(rng.poisson(2.5)),
+            "lesion": lesion,
+        }
+        photographs = min(1 + int(rng.poisson(images_per_lesion - 1)), MOST_PHOTOGRAPHS)
+        rows.extend({**patient, **case, "photograph": number} for number in range(photographs))
+    frame = pd.DataFrame(rows)
+    frame.insert(0, "image_id", [f"SYN_{number:07d}" for number in range(len(frame))])
+    return frame
+
+
+def _draw_patient(code: str, number: int, rng: np.random.Generator) -> dict[str, object]:
+    mean, deviation, men = _AGE_AND_MEN[code]
+    age = float(np.clip(rng.normal(mean, deviation), 5, 85))
+    return {
+        "patient_id": f"SYNP_{number:06d}",
+        "age": 5 * round(age / 5),
+        "sex": "male" if rng.random() < men else "female",
+        "skin_tone": 1 + int(rng.choice(len(TONE_SHARES), p=TONE_SHARES)),
+    }

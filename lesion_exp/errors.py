@@ -1,0 +1,40 @@
+"""The exceptions that a user may see. Each says what was expected, what arrived and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in the command, the config, a path or the data: shown as one message, exit code 2."""
+
+
+class ConfigError(UserError):
+    """A config key, value or group that cannot be used."""
+
+
+class DataError(UserError):
+    """A data set that is not what it should be: files missing or corrupt, labels unknown, ids doubled."""
+
+
+class LeakageError(UserError):
+    """A split in which something of the training part reappears in validation or test."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Text that names the `count` known names nearest to `name`, or all of them when none is near."""
+    options = sorted(known)
+    matches = difflib.get_close_matches(name, options, n=count, cutoff=0.5)
+    if matches:
+        return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
+    return "known: " + ", ".join(options) if options else "none are known"
+
+
+def first_cases(cases: Iterable[object], count: int = 5) -> str:
+    """Text with the first `count` cases, one a line and indented, and how many more there are."""
+    listed = [str(case) for case in cases]
+    lines = [f"  - {case}" for case in listed[:count]]
+    if len(listed) > count:
+        lines.append(f"  ... and {len(listed) - count} more")
+    return "\n".join(lines)

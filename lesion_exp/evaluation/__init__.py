@@ -1,0 +1,1 @@
+"""Predictions table -> metrics, intervals, report and figures. See `predictions` for the table."""

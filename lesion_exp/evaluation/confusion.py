@@ -1,0 +1,74 @@
+"""What is counted from true and predicted class: accuracy, recall, precision, specificity, F1 and their means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from lesion_exp.evaluation.predictions import FloatArray, IntArray
+
+Weighted = Callable[[FloatArray], dict[str, FloatArray]]
+"""From the weights of the groups in each draw, float64 (G, D), to every metric in each draw, float64 (D,), NaN where a
+draw does not determine it."""
+
+
+def confusion_metrics(
+    true: IntArray, predicted: IntArray, group: IntArray, num_groups: int, classes: Sequence[str]
+) -> Weighted:
+    """Metrics of the confusion matrix as a function of the weights of groups of images.
+
+    With t_c true, p_c predicted and h_c hit images of class c: accuracy sum h / N; recall h_c / t_c; precision
+    h_c / p_c, 0 where p_c is 0; F1 2 h_c / (t_c + p_c); specificity: the share of images of other classes that are
+    not predicted c. `balanced_accuracy` is the mean recall, `f1_macro` the mean F1, over the classes with t_c > 0.
+    These are scikit-learn's definitions with `zero_division=0`.
+
+    Args:
+        true: int (N,), positions of the true classes.
+        predicted: int (N,), positions of the predicted classes.
+        group: int (N,), the group of each image, in 0..G-1.
+        num_groups: G.
+        classes: class names.
+    """
+    num_classes = len(classes)
+    cells = true * num_classes + predicted
+    counting = csr_array((np.ones(len(cells)), (cells, group)), shape=(num_classes**2, num_groups))
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        counts = (counting @ weights).reshape(num_classes, num_classes, weights.shape[1])
+        return _metrics_of_counts(counts, classes)
+
+    return at
+
+
+def _metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, FloatArray]:
+    """`counts` float64 (C true, C predicted, D)."""
+    hits = np.einsum("ccd->cd", counts)
+    num_true, num_predicted = counts.sum(axis=1), counts.sum(axis=0)
+    total = num_true.sum(axis=0)
+    present = num_true > 0
+    recall = _share(hits, num_true)
+    precision = np.where(present, _share(hits, num_predicted, otherwise=0.0), np.nan)
+    f1 = np.where(present, _share(2 * hits, num_true + num_predicted), np.nan)
+    specificity = _share(total - num_true - num_predicted + hits, total - num_true)
+    values = {
+        "accuracy": _share(hits.sum(axis=0), total),
+        "balanced_accuracy": mean_of_determined(recall),
+        "f1_macro": mean_of_determined(f1),
+    }
+    families = {"recall": recall, "precision": precision, "specificity": specificity, "f1": f1}
+    for family, rows in families.items():
+        values |= {f"{family}/{name}": row for name, row in zip(classes, rows, strict=True)}
+    return values
+
+
+def mean_of_determined(rows: FloatArray) -> FloatArray:
+    """The mean over classes, (C, D) -> (D,), without those that are NaN; NaN where all are."""
+    known = ~np.isnan(rows)
+    return _share(np.where(known, rows, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
+
+
+def _share(part: FloatArray, whole: FloatArray, otherwise: float = np.nan) -> FloatArray:
+    shares: FloatArray = np.divide(part, whole, out=np.full(np.shape(part), otherwise), where=whole > 0)
+    return shares

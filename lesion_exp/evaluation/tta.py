@@ -1,0 +1,55 @@
+"""Test-time augmentation: the mean probability over views of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError, nearest
+
+Views = Callable[[Tensor], Iterator[Tensor]]
+"""From images, float (N, C, H, W), to their views, each of the same shape, one after the other."""
+
+
+def tta_views(name: str) -> Views:
+    """The views called `name`: `none` (the images as they are) or `flips8`.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    views = {"none": _as_they_are, "flips8": flips8}
+    if name not in views:
+        raise ConfigError(f"expected tta to be one of {', '.join(views)}, got {name!r}; {nearest(name, views)}")
+    return views[name]
+
+
+def flips8(images: Tensor) -> Iterator[Tensor]:
+    """The 8 symmetries of a square: transposed or not, flipped left to right or not, upside down or not.
+
+    A dermoscopic image has no upper side, so all 8 are images of the same lesion.
+
+    Args:
+        images: float (N, C, S, S), square.
+    """
+    assert images.shape[2] == images.shape[3], "transposing needs square images"
+    for oriented in (images, images.transpose(2, 3)):
+        for dims in ([], [3], [2], [2, 3]):
+            yield torch.flip(oriented, dims)
+
+
+def mean_probabilities(predict: Callable[[Tensor], Tensor], images: Tensor, views: Views) -> Tensor:
+    """The mean of the softmax probabilities over the views, float32 (N, classes).
+
+    Args:
+        predict: from images to unnormalised logits, (N, classes).
+        images: float (N, C, H, W).
+        views: see `tta_views`.
+    """
+    probs = [predict(view).float().softmax(dim=1) for view in views(images)]
+    return torch.stack(probs).mean(dim=0)
+
+
+def _as_they_are(images: Tensor) -> Iterator[Tensor]:
+    yield images

@@ -1,0 +1,144 @@
+"""From a job's config and its data to the classifier and the data module that a Trainer wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch.optim import Optimizer
+
+from lesion_exp import __version__
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
+from lesion_exp.data.lesion_dataset import SampleOptions
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.data import SplitData, class_names
+from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.trainer import resolve_channels_last
+from lesion_exp.scheduler.schedule import Schedule
+from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
+
+OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a Trainer fits."""
+
+    classifier: LesionClassifier
+    datamodule: LesionDataModule
+
+
+def build(config: Mapping[str, Any], split: SplitData) -> Built:
+    """The classifier with seeded weights, and its data module.
+
+    Raises:
+        ConfigError: options that do not go together, or that a part does not know.
+    """
+    pl.seed_everything(config["seed"], verbose=False)
+    pipeline: AugmentationPipeline = instantiate(config["augmentation"])
+    encoder = _metadata_encoder(config, split.table)
+    sample = _sample_options(config)
+    datamodule = LesionDataModule(
+        split.table,
+        split.loaded.store,
+        pipeline,
+        instantiate(config["sampler"]),
+        split.classes,
+        sample,
+        LoaderOptions(**config["loader"]),
+        encoder,
+    )
+    backbone: Backbone = instantiate(
+        config["backbone"],
+        num_classes=len(split.classes),
+        in_channels=sample.in_channels,
+        metadata_width=encoder.width if encoder else 0,
+        two_views=sample.clinical,
+        image_size=config["image_size"],
+    )
+    trainer = config["trainer"]
+    channels_last = resolve_channels_last(trainer["channels_last"], backbone.is_convolutional)
+    if channels_last:
+        backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier = LesionClassifier(
+        backbone,
+        instantiate(config["loss"], class_counts=datamodule.class_counts()),
+        pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
+        TaskOptions(
+            classes=split.classes,
+            mean=pipeline.mean,
+            std=pipeline.std,
+            lr=float(config["optimizer"]["lr"]),
+            seed=config["seed"],
+            tta=config["evaluation"]["tta"],
+            channels_last=channels_last,
+            decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
+            card=model_card(config, split, encoder),
+        ),
+        _optimizer_maker(config["optimizer"]),
+        _schedule_maker(config["scheduler"]),
+        datamodule.parts["val"],
+    )
+    if trainer["compile"]:
+        classifier.backbone.compile()
+    return Built(classifier, datamodule)
+
+
+def model_card(config: Mapping[str, Any], split: SplitData, encoder: MetadataEncoder | None) -> dict[str, Any]:
+    """What a checkpoint must carry so that it can be used alone; plain values only (`weights_only` loading)."""
+    info = split.loaded.info
+    return {
+        "version": __version__,
+        "classes": list(split.classes),
+        "class_names": class_names(split.classes),
+        "image_size": int(config["image_size"]),
+        "augmentation": dict(config["augmentation"]),
+        "backbone": dict(config["backbone"]),
+        "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
+        "mask": config["dataset"]["mask"],
+        "view": config["dataset"]["view"],
+        "metadata": encoder.to_dict() if encoder else None,
+    }
+
+
+def _metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:
+    if config["backbone"].get("metadata", "none") == "none":
+        return None
+    return MetadataEncoder.fit(table[table["split"] == "train"])
+
+
+def _sample_options(config: Mapping[str, Any]) -> SampleOptions:
+    node = config["dataset"]
+    clinical = node["view"] == "both"
+    if node["view"] != "dermoscopic" and node["mask"] != "none":
+        raise ConfigError(
+            f"expected dataset.mask=none with dataset.view={node['view']}, got {node['mask']}: "
+            f"lesion masks are drawn on dermoscopic images"
+        )
+    return SampleOptions(node["mask"], node["mask_margin"], clinical, config["seed"])
+
+
+def _optimizer_maker(node: Mapping[str, Any]) -> Any:
+    def make(groups: ParameterGroups, lr: float) -> Optimizer:
+        own = {key: value for key, value in node.items() if key not in OPTIMIZER_COMMON_KEYS}
+        optimizer: Optimizer = instantiate({**own, "lr": lr}, params=groups)
+        return optimizer
+
+    return make
+
+
+def _schedule_maker(node: Mapping[str, Any]) -> Any:
+    def make(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> Schedule:
+        schedule: Schedule = instantiate(
+            node, optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+        )
+        return schedule
+
+    return make

@@ -1,0 +1,151 @@
+"""From a job's config to checked data: table, image store, split and audit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.data.store import ImageStore, StoreRequest, open_or_build
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
+from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.job.instantiate import instantiate, resolve_target
+from lesion_exp.job.store_progress import store_progress
+from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
+from lesion_exp.split.audit import Audit, audit
+from lesion_exp.split.manifest import split_hash
+
+log = logging.getLogger(__name__)
+
+TABLE_KEYS: Final = frozenset(option.name for option in fields(TableOptions))
+SAMPLE_KEYS: Final = frozenset({"mask", "mask_margin", "view", "store_size"})
+LEAKY_SPLITS: Final = frozenset({"by_image", "resample_then_split"})
+STORE_HEADROOM: Final = 1.25
+"""Stored short side over `image_size`: a crop of the training augmentation then still has enough pixels."""
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A checked data set: its table with content hashes, its store, and what became of the images."""
+
+    table: pd.DataFrame
+    store: ImageStore
+    flow: Flow
+    info: DatasetInfo | None
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """A data set with its split and the audit of it."""
+
+    loaded: LoadedData
+    table: pd.DataFrame
+    audit: Audit
+    split_hash: str
+    leaky: bool
+    classes: tuple[str, ...]
+
+
+def load_data(config: Mapping[str, Any]) -> LoadedData:
+    """The data set that `config` (a whole job's) names, every image decoded once.
+
+    Raises:
+        DataError: see `load_table` and `leave_out_unreadable`.
+        ConfigError: options that do not go together.
+    """
+    node = config["dataset"]
+    reader = {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
+    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
+    flow = Flow()
+    table = load_table(lambda: _with_view(instantiate(reader), node["view"]), options, flow)
+    info = getattr(sys.modules[resolve_target(node["_target_"]).__module__], "INFO", None)
+    request = _store_request(config)
+    with store_progress(len(table)) as progress:
+        store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
+    table = leave_out_unreadable(table, store.errors, options, flow)
+    hashes = store.index.loc[table["image_id"], ["sha256", "phash", "thumbnail"]].reset_index(drop=True)
+    table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"])
+    return LoadedData(table, store, flow, info, _fingerprint(table))
+
+
+def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
+    """`loaded` with the split that `config` names.
+
+    Raises:
+        LeakageError: the audit fails, or the split leaks by its nature, and `split.allow_leakage` is not true.
+        DataError: fewer than two classes, or a class that the training part does not hold.
+    """
+    node = config["split"]
+    splitter = instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS})
+    classes = tuple(sorted(loaded.table["label"].unique()))
+    if len(classes) < 2:
+        raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; loosen dataset.filter")
+    table = splitter.split(loaded.table)
+    audited = audit(table, node["near_duplicate_threshold"])
+    kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
+    leaky = kind in LEAKY_SPLITS or not audited.passed
+    if leaky and not node["allow_leakage"]:
+        raise LeakageError(
+            f"expected a split in which nothing of the training part reappears, but split={kind} leaks:\n"
+            f"{audited.summary()}\nuse split=grouped, or split.allow_leakage=true to train all the same "
+            f"(every result is then tagged leaky)"
+        )
+    absent = sorted(set(classes) - set(table.loc[table["split"] == "train", "label"]))
+    if absent:
+        raise DataError(
+            f"expected every class in the training part, but {', '.join(absent)} has no image there; leave the class out "
+            f"with dataset.filter=\"label != '{absent[0]}'\", or use other split.ratios or another split.seed"
+        )
+    return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
+
+
+def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:
+    """Classes whose count differs from the published one: code -> (found, published); empty where none is published."""
+    published = {} if loaded.info is None else dict(loaded.info.published_counts)
+    found = loaded.flow.read_counts
+    codes = sorted(set(published) | set(found)) if published else []
+    return {
+        code: (found.get(code, 0), published.get(code, 0)) for code in codes if found.get(code) != published.get(code)
+    }
+
+
+def class_names(classes: tuple[str, ...]) -> dict[str, str]:
+    """The full name of each class."""
+    return {code: taxonomy.full_name(code) for code in classes}
+
+
+def _with_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
+    if view == "dermoscopic":
+        return table
+    if "clinical_path" not in table or table["clinical_path"].isna().all():
+        raise ConfigError(
+            f"expected a data set with clinical photographs for dataset.view={view}, but this one has none; "
+            f"use dataset.view=dermoscopic"
+        )
+    if view == "clinical":
+        return table.assign(image_path=table["clinical_path"], mask_path=None)
+    return table.assign(image_path=table["image_path"].where(table["clinical_path"].notna(), None))
+
+
+def _store_request(config: Mapping[str, Any]) -> StoreRequest:
+    node = config["dataset"]
+    size = node["store_size"]
+    short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)
+    return StoreRequest(short_side, masks=node["mask"] != "none", clinical=node["view"] == "both")
+
+
+def _fingerprint(table: pd.DataFrame) -> str:
+    """SHA-256 (16 digits) over ids, labels and contents in the order of the ids: the same wherever the files lie."""
+    digest = hashlib.sha256()
+    for row in table[["image_id", "label", "sha256"]].sort_values("image_id").itertuples(index=False):
+        digest.update("\t".join(map(str, row)).encode() + b"\n")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,91 @@
+"""Where the configs lie and which groups and options they offer, read from the folder listing alone.
+
+Help texts and messages about a wrong name need this at once, so it imports neither Hydra nor a YAML reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+PRIVATE_OPTION: Final = "base"
+"""File name of what the options of a group share; never a choice of its own."""
+_DEFAULT_LINE: Final = re.compile(r"^\s+-\s+(?P<group>[\w/]+):\s*(?P<option>[\w-]+)\s*(#\s*(?P<comment>.*))?$")
+_KEY_LINE: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>.*?)\s*(?:(?<!\S)#\s*(?P<comment>.*))?$")
+_INHERITED: Final = re.compile(r"^\s*(?:defaults:\s*\[|-\s+)(?P<name>base)\b")
+
+
+def conf_dir() -> Path:
+    """The shipped `conf`: inside the package in an installed wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside, beside = package / "conf", package.parent / "conf"
+    found = inside if (inside / "config.yaml").is_file() else beside
+    assert (found / "config.yaml").is_file(), f"the package was installed without its conf ({inside}, {beside})"
+    return found
+
+
+def find_root(start: Path) -> Path:
+    """The checkout at or above `start`, else `start` itself: where runs, caches and sweeps are kept."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "conf" / "config.yaml").is_file() and (folder / "lesion_exp").is_dir():
+            return folder
+    return start
+
+
+def group_names(folders: Iterable[Path]) -> list[str]:
+    """Every config group of `folders`, `augmentation` as well as a group inside it (`augmentation/mix`)."""
+    names = {
+        path.parent.relative_to(folder).as_posix() for folder in folders for path in sorted(folder.rglob("*.yaml"))
+    }
+    return sorted(names - {"."})
+
+
+def option_names(group: str, folders: Iterable[Path]) -> list[str]:
+    """The options of `group`, as `GROUP=OPTION` takes them."""
+    names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    return sorted(names - {PRIVATE_OPTION})
+
+
+def default_options(conf: Path) -> dict[str, str | None]:
+    """The groups in the defaults list of `conf/config.yaml`, in its order, each with its option or None."""
+    matches = (_DEFAULT_LINE.match(line) for line in (conf / "config.yaml").read_text("utf-8").splitlines())
+    return {
+        match["group"]: None if match["option"] == "null" else match["option"] for match in matches if match is not None
+    }
+
+
+def documented_keys(conf: Path) -> dict[str, tuple[str, str]]:
+    """Each key of the default options with its default, as the YAML spells it, and the comment beside it."""
+    keys = _keys_of_file(conf / "config.yaml")
+    for group, option in default_options(conf).items():
+        if option is None:
+            continue
+        path = conf / group / f"{option}.yaml"
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        inherited = [match["name"] for match in map(_INHERITED.match, lines) if match is not None]
+        for name in (*inherited, option):
+            for key, described in _keys_of_file(conf / group / f"{name}.yaml").items():
+                full_key = f"{group}.{key}"
+                comment = described[1] or keys.get(full_key, ("", ""))[1]
+                keys[full_key] = (described[0], comment)
+    return keys
+
+
+def _keys_of_file(path: Path) -> dict[str, tuple[str, str]]:
+    keys: dict[str, tuple[str, str]] = {}
+    parents: list[tuple[int, str]] = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        match = _KEY_LINE.match(line)
+        if match is None or match["key"] == "defaults":
+            continue
+        indent = len(match["indent"])
+        parents = [parent for parent in parents if parent[0] < indent]
+        key = ".".join([*(name for _, name in parents), match["key"]])
+        if match["value"]:
+            keys[key] = (match["value"], match["comment"] or "")
+        else:
+            parents.append((indent, match["key"]))
+    return keys

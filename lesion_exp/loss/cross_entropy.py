@@ -1,0 +1,52 @@
+"""Cross-entropy, with class weights and label smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.loss.base import Loss
+from lesion_exp.loss.class_weights import class_weights as weights_of_classes
+
+
+class CrossEntropy(Loss):
+    """sum_i w_{y_i} (-log p_{i, y_i}) / sum_i w_{y_i}, with p the softmax of the logits.
+
+    Label smoothing s replaces the one-hot target by (1 - s) of it plus s / C on every class (Szegedy et al. 2016,
+    arXiv:1512.00567). Reductions are those of `torch.nn.functional.cross_entropy`.
+
+    Args:
+        class_counts: training images of each class, in class order.
+        class_weights: scheme of the class weights w: `none`, `balanced`, `inverse` or `effective_number`.
+        power: exponent of `inverse`.
+        beta: of `effective_number`.
+        label_smoothing: s, in [0, 1).
+
+    Raises:
+        ConfigError: a value is out of range or has no effect.
+        DataError: a class has no training image.
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        class_counts: Sequence[int],
+        class_weights: str = "none",
+        power: float | None = None,
+        beta: float | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(class_counts)
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"expected loss.label_smoothing in [0, 1), got {label_smoothing}; 0.1 is a usual value")
+        self.label_smoothing = label_smoothing
+        weights = weights_of_classes(class_counts, class_weights, power, beta)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The weighted mean cross-entropy; `logits` float32 (N, C), `labels` int64 (N,)."""
+        return F.cross_entropy(logits, labels, weight=self.weights, label_smoothing=self.label_smoothing)

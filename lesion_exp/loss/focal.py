@@ -1,0 +1,62 @@
+"""Focal loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.loss.base import Loss
+from lesion_exp.loss.class_weights import class_weights as weights_of_classes
+
+_SMALLEST_GAP = 1e-12
+"""Below this 1 - p counts as this: with gamma below 1 the derivative of (1 - p)^gamma is infinite at p = 1."""
+
+
+class Focal(Loss):
+    """sum_i w_{y_i} (1 - p_i)^gamma (-log p_i) / sum_i w_{y_i}, with p_i the softmax probability of the true class.
+
+    Images that are classified well already count less. The single alpha of two classes becomes one weight a class.
+    With gamma 0 it is the weighted cross-entropy. Source: Lin et al. 2017, arXiv:1708.02002.
+
+    Args:
+        class_counts: training images of each class, in class order.
+        gamma: focusing exponent, at least 0.
+        class_weights: scheme of the class weights w: `none`, `balanced`, `inverse` or `effective_number`.
+        power: exponent of `inverse`.
+        beta: of `effective_number`.
+
+    Raises:
+        ConfigError: a value is out of range or has no effect.
+        DataError: a class has no training image.
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        class_counts: Sequence[int],
+        gamma: float = 2.0,
+        class_weights: str = "none",
+        power: float | None = None,
+        beta: float | None = None,
+    ) -> None:
+        super().__init__(class_counts)
+        if gamma < 0:
+            raise ConfigError(f"expected loss.gamma to be at least 0, got {gamma}; 2 is a usual value")
+        self.gamma = gamma
+        weights = weights_of_classes(class_counts, class_weights, power, beta)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The weighted mean focal loss; `logits` float32 (N, C), `labels` int64 (N,)."""
+        log_probs = F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+        gaps = (-torch.expm1(log_probs)).clamp_min(_SMALLEST_GAP)  # 1 - p, exact also next to p = 1
+        losses = -log_probs * gaps**self.gamma
+        if self.weights is None:
+            return losses.mean()
+        weights = self.weights[labels]
+        return (weights * losses).sum() / weights.sum()

@@ -1,0 +1,83 @@
+"""Label-distribution-aware margin loss with deferred reweighting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.loss.base import Loss
+from lesion_exp.loss.class_weights import class_weights
+
+
+class LDAM(Loss):
+    """The cross-entropy of scale * (z - margin_y e_y), the true class y handicapped by its margin.
+
+    margin_c is proportional to n_c^(-1/4), with n_c training images of class c, and the rarest class has
+    `max_margin`: rare classes are pushed further from the boundary. From epoch `defer_epoch * max_epochs` on, classes
+    are weighted by their effective number as well (deferred reweighting). Margin 0 and scale 1 are the cross-entropy.
+    Source: Cao et al. 2019, arXiv:1906.07413, equations 11 to 13 and section 3.3.
+
+    The paper takes the cosines of a normalised head as logits and scale 30. The heads here give unnormalised logits,
+    which have a scale of their own, hence the default 1.
+
+    Args:
+        class_counts: training images of each class, in class order.
+        max_margin: margin of the rarest class, in units of a logit, at least 0.
+        scale: factor of the logits after the margin, positive.
+        defer_epoch: share of the epochs that pass before reweighting, in [0, 1]; 1 is no reweighting.
+        beta: of the effective number, in [0, 1).
+
+    Raises:
+        ConfigError: a value is out of range.
+        DataError: a class has no training image.
+    """
+
+    margins: Tensor
+    weights: Tensor
+
+    def __init__(
+        self,
+        class_counts: Sequence[int],
+        max_margin: float = 0.5,
+        scale: float = 1.0,
+        defer_epoch: float = 0.8,
+        beta: float = 0.9999,
+    ) -> None:
+        super().__init__(class_counts)
+        if max_margin < 0:
+            raise ConfigError(f"expected loss.max_margin to be at least 0, got {max_margin}; 0.5 is a usual value")
+        if scale <= 0:
+            raise ConfigError(f"expected loss.scale to be positive, got {scale}; 1 suits unnormalised logits")
+        if not 0 <= defer_epoch <= 1:
+            raise ConfigError(
+                f"expected loss.defer_epoch to be a share of the epochs in [0, 1], got {defer_epoch}; 0.8 is usual"
+            )
+        self.scale = scale
+        self.defer_epoch = defer_epoch
+        self.reweighting = False
+        margins = torch.tensor([float(count) for count in class_counts], dtype=torch.float64) ** -0.25
+        self.register_buffer("margins", (margins * max_margin / margins.max()).float(), persistent=False)
+        weights = class_weights(class_counts, "effective_number", beta=beta)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Switches the reweighting on from `defer_epoch * max_epochs` on; `epoch` is counted from 0.
+
+        Raises:
+            ConfigError: `max_epochs` is not positive, so that there is no share of the epochs.
+        """
+        if self.defer_epoch < 1 and max_epochs <= 0:
+            raise ConfigError(
+                f"loss.defer_epoch={self.defer_epoch} is a share of trainer.max_epochs, got "
+                f"trainer.max_epochs={max_epochs}; set a positive number of epochs, or loss.defer_epoch=1"
+            )
+        self.reweighting = self.defer_epoch < 1 and epoch >= self.defer_epoch * max_epochs
+
+    def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
+        margins = F.one_hot(labels, self.num_classes) * self.margins
+        return F.cross_entropy(self.scale * (logits - margins), labels, self.weights if self.reweighting else None)

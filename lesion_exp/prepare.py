@@ -1,0 +1,75 @@
+"""The verb `prepare`: checks a data set, builds its image store and says what is in it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lesion_exp import taxonomy
+from lesion_exp.job.data import LoadedData, SplitData, load_data, published_differences, split_data
+from lesion_exp.job.freeze import Job
+
+
+def prepare(job: Job) -> dict[str, Any]:
+    """What the data set of `job` holds: counts a class and a part, faults, differences from the published counts.
+
+    Raises:
+        UserError: whatever would stop a training run on this data set and split.
+    """
+    loaded = load_data(job.config)
+    split = split_data(job.config, loaded)
+    summary = summarize(job.config, loaded, split)
+    _show(summary, Console(file=sys.stderr, highlight=False))
+    return summary
+
+
+def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> dict[str, Any]:
+    """The counts as plain values, for `--json`."""
+    table = split.table
+    counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
+    return {
+        "dataset": config["dataset"]["name"],
+        "fingerprint": loaded.fingerprint,
+        "store": str(loaded.store.folder),
+        "images": len(table),
+        "classes": {
+            str(label): {str(part): int(row[part]) for part in counts.columns} for label, row in counts.iterrows()
+        },
+        "flow": [{"step": step.step, "images": step.images, "lesions": step.lesions} for step in loaded.flow.steps],
+        "left_out": [{"image_id": image_id, "reason": reason} for image_id, reason in loaded.flow.left_out],
+        "differs_from_published": {
+            label: {"found": found, "published": published}
+            for label, (found, published) in published_differences(loaded).items()
+        },
+        "split_hash": split.split_hash,
+        "leaky": split.leaky,
+        "audit": split.audit.to_dict(),
+        "audit_in_words": split.audit.summary(),
+    }
+
+
+def _show(summary: dict[str, Any], console: Console) -> None:
+    parts = [part for part in ("train", "val", "test") if any(part in row for row in summary["classes"].values())]
+    table = Table(title=f"{summary['dataset']}: images a class", title_justify="left", header_style="bold")
+    table.add_column("class")
+    table.add_column("name")
+    for part in [*parts, "all"]:
+        table.add_column(part, justify="right")
+    for label, row in summary["classes"].items():
+        numbers = [row.get(part, 0) for part in parts]
+        table.add_row(label, taxonomy.full_name(label), *(f"{number:,}" for number in [*numbers, sum(numbers)]))
+    sums = [sum(row.get(part, 0) for row in summary["classes"].values()) for part in parts]
+    table.add_section()
+    table.add_row("all", "", *(f"{number:,}" for number in [*sums, sum(sums)]))
+    console.print(table)
+    for step in summary["flow"]:
+        console.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
+    if summary["left_out"]:
+        console.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
+    for label, row in summary["differs_from_published"].items():
+        console.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
+    console.print(summary["audit_in_words"], markup=False)
+    console.print(f"image store: {summary['store']}", soft_wrap=True, markup=False)

@@ -1,0 +1,64 @@
+"""The verb `preview`: a grid of augmented images as the network will see them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lesion_exp.augmentation.grid import preview_grid
+from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.job.build import build
+from lesion_exp.job.data import load_data, split_data
+from lesion_exp.job.freeze import Job
+from lesion_exp.job.tracked import start_run
+
+ROWS = 6
+DRAWS = 6
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Where the picture lies, and the run that holds it."""
+
+    path: Path
+    run_id: str
+
+
+def preview(job: Job) -> Preview:
+    """Draws the grid of `job`'s augmentation, saves it beside the run's live files and logs it to MLflow.
+
+    Raises:
+        UserError: a data set, split or augmentation that cannot be used.
+    """
+    config = job.config
+    split = split_data(config, load_data(config))
+    datamodule = build(config, split).datamodule
+    figure = augmentation_grid(datamodule)
+    with start_run(job, split, name=f"preview {config['dataset']['name']}", kind="preview") as run:
+        path = Path(config["paths"]["live"]) / run.run_id / "preview.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        if config["tracking"]["log_images"]:
+            run.log_file(path, "dataset")
+    print(f"preview: {path}", file=sys.stderr)
+    return Preview(path, run.run_id)
+
+
+def augmentation_grid(datamodule: LesionDataModule) -> Figure:
+    """Images of the training part, one a class as far as they go, each as stored and as drawn six times."""
+    rows = datamodule.parts["train"]
+    chosen = rows.groupby("label").head(max(1, ROWS // rows["label"].nunique())).index[:ROWS]
+    plain, training = datamodule.dataset("train"), datamodule.dataset("train", training=True)
+
+    def picture(dataset: Any, epoch: int, position: int) -> Any:
+        return np.ascontiguousarray(dataset[(epoch, position)]["image"][:3].permute(1, 2, 0).numpy())
+
+    originals = [picture(plain, 0, position) for position in chosen]
+    augmented = [[picture(training, epoch, position) for epoch in range(DRAWS)] for position in chosen]
+    titles = [f"{rows.loc[position, 'label']}  {rows.loc[position, 'image_id']}" for position in chosen]
+    return preview_grid(originals, augmented, titles)

@@ -1,0 +1,68 @@
+"""One cycle of the learning rate, and of the momentum against it."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.scheduler.schedule import Schedule, require_known_length
+
+
+def one_cycle(
+    optimizer: Optimizer,
+    total_steps: float,
+    steps_per_epoch: int,
+    warmup_fraction: float = 0.3,
+    start_lr_ratio: float = 0.04,
+    min_lr_ratio: float = 4.0e-6,
+    min_momentum: float = 0.85,
+    max_momentum: float = 0.95,
+) -> Schedule:
+    """The learning rate rises to its peak and falls to next to nothing, along cosines; the momentum does the reverse.
+
+    Source: Smith and Topin 2018, arXiv:1708.07120; torch's OneCycleLR with its defaults.
+
+    Args:
+        optimizer: whose groups' learning rates are the peaks; it must have a momentum or betas.
+        total_steps: optimizer steps of the whole training.
+        steps_per_epoch: optimizer steps an epoch; the cycle does not depend on it.
+        warmup_fraction: share of the training in which the rate rises, in (0, 1).
+        start_lr_ratio: first learning rate as a share of the peak, in (0, 1].
+        min_lr_ratio: final learning rate as a share of the peak, in (0, `start_lr_ratio`].
+        min_momentum: momentum, or first beta, at the peak, in [0, 1).
+        max_momentum: momentum, or first beta, at start and end, in [0, 1).
+
+    Raises:
+        ConfigError: a value is out of range, the training has no end, or the optimizer has no momentum.
+    """
+    del steps_per_epoch
+    require_known_length(total_steps, "one_cycle")
+    if not 0 < warmup_fraction < 1:
+        raise ConfigError(
+            f"expected scheduler.warmup_fraction to be a share of the training in (0, 1), got {warmup_fraction}"
+        )
+    if not 0 < min_lr_ratio <= start_lr_ratio <= 1:
+        raise ConfigError(
+            f"expected 0 < scheduler.min_lr_ratio <= scheduler.start_lr_ratio <= 1, got {min_lr_ratio} and "
+            f"{start_lr_ratio}"
+        )
+    if not 0 <= min_momentum <= max_momentum < 1:
+        raise ConfigError(
+            f"expected 0 <= scheduler.min_momentum <= scheduler.max_momentum < 1, got {min_momentum} and {max_momentum}"
+        )
+    if not {"momentum", "betas"} & set(optimizer.defaults):
+        raise ConfigError(
+            "expected an optimizer with momentum or betas for scheduler=one_cycle; choose optimizer=adamw"
+        )
+    scheduler = OneCycleLR(
+        optimizer,
+        max_lr=[float(group["lr"]) for group in optimizer.param_groups],
+        total_steps=int(total_steps),
+        pct_start=warmup_fraction,
+        base_momentum=min_momentum,
+        max_momentum=max_momentum,
+        div_factor=1 / start_lr_ratio,
+        final_div_factor=start_lr_ratio / min_lr_ratio,
+    )
+    return Schedule(scheduler, interval="step")

@@ -1,0 +1,66 @@
+"""A learning rate that drops when a metric stops improving."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, cast
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.scheduler.schedule import Schedule
+
+_LOWER_IS_BETTER: Final = frozenset({"loss", "nll", "brier", "ece"})
+
+
+def plateau(
+    optimizer: Optimizer,
+    total_steps: float,
+    steps_per_epoch: int,
+    monitor: str = "val/loss",
+    mode: str = "min",
+    factor: float = 0.5,
+    patience: int = 5,
+    threshold: float = 1.0e-4,
+    cooldown: int = 0,
+    min_lr: float = 0.0,
+) -> Schedule:
+    """The learning rate is multiplied by `factor` when `monitor` has not improved for more than `patience` epochs.
+
+    Args:
+        optimizer: whose groups' learning rates are the start.
+        total_steps: optimizer steps of the whole training; the schedule does not depend on it.
+        steps_per_epoch: optimizer steps an epoch; the schedule does not depend on it.
+        monitor: name of the metric that is watched.
+        mode: `min` where lower is better (losses), else `max`.
+        factor: of a drop, in (0, 1).
+        patience: epochs without improvement that are tolerated.
+        threshold: smallest relative change that counts as improvement.
+        cooldown: epochs after a drop in which none is counted.
+        min_lr: no learning rate falls below it.
+
+    Raises:
+        ConfigError: a value is out of range, or `mode` contradicts `monitor`.
+    """
+    del total_steps, steps_per_epoch
+    expected = "min" if monitor.rsplit("/", maxsplit=1)[-1] in _LOWER_IS_BETTER else "max"
+    if mode != expected:
+        raise ConfigError(
+            f"expected scheduler.mode={expected} for scheduler.monitor={monitor}, got {mode!r}; set "
+            f"scheduler.mode={expected}"
+        )
+    if not 0 < factor < 1:
+        raise ConfigError(f"expected scheduler.factor in (0, 1), got {factor}; 0.5 halves the learning rate")
+    for key, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("min_lr", min_lr)):
+        if value < 0:
+            raise ConfigError(f"expected scheduler.{key} to be at least 0, got {value}")
+    scheduler = ReduceLROnPlateau(
+        optimizer,
+        mode=cast(Literal["min", "max"], mode),
+        factor=factor,
+        patience=patience,
+        threshold=threshold,
+        cooldown=cooldown,
+        min_lr=min_lr,
+    )
+    return Schedule(scheduler, interval="epoch", monitor=monitor)

@@ -1,0 +1,233 @@
+"""The LightningModule: batches in, loss, metrics and predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lesion_exp.augmentation.mix import Mix
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.data.lesion_dataset import Sample
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.tta import mean_probabilities, tta_views
+from lesion_exp.loss.base import Loss
+from lesion_exp.scheduler.schedule import Schedule
+
+WATCHED_METRIC: Final = "val/balanced_accuracy"
+"""The metric that decides which epoch is best; higher is better."""
+EPOCH_METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+"""Metrics logged after each epoch under `val/`, beside `val/loss` and the recall of each class."""
+
+ParameterGroups = list[dict[str, Any]]
+Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What the classifier needs to know beside its parts."""
+
+    classes: tuple[str, ...]
+    mean: Sequence[float]
+    std: Sequence[float]
+    lr: float
+    seed: int = 0
+    tta: str = "none"
+    channels_last: bool = False
+    decay_norms_and_biases: bool = False
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values that a checkpoint carries, so that it can be used without the run it comes from."""
+
+
+class LesionClassifier(pl.LightningModule):
+    """Trains a backbone with a loss and predicts class probabilities.
+
+    `make_optimizer` gets parameter groups and the learning rate; `make_schedule` gets the optimizer, all training steps
+    and the steps an epoch; `validation_rows` are the rows of the validation part, in the order of its positions.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        loss: Loss,
+        mix: Mix | None,
+        options: TaskOptions,
+        make_optimizer: Callable[[ParameterGroups, float], Optimizer],
+        make_schedule: Callable[[Optimizer, int, int], Schedule],
+        validation_rows: pd.DataFrame,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.loss = loss
+        self.mix = mix
+        self.options = options
+        self.lr = options.lr  # an attribute of this name is what Lightning's learning-rate finder sets
+        self.make_optimizer = make_optimizer
+        self.make_schedule = make_schedule
+        self.validation_rows = validation_rows
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        mean, std = _channel_statistics(options.mean, options.std, backbone.in_channels)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, batch: Sample) -> Tensor:
+        """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised."""
+        clinical = batch.get("clinical")
+        return self.backbone(
+            self.normalize(batch["image"]),
+            None if clinical is None else self.normalize(clinical),
+            batch.get("metadata"),
+        ).float()
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, S, S) -> float32, each channel less its mean and divided by its deviation."""
+        if images.dtype != torch.uint8:
+            return images
+        channels = images.shape[1]
+        scaled = (images.float() - self.mean[:, :channels]) / self.std[:, :channels]
+        return scaled.contiguous(memory_format=torch.channels_last) if self.options.channels_last else scaled
+
+    # training
+
+    def on_train_epoch_start(self) -> None:
+        """Tells loss and backbone which epoch it is."""
+        max_epochs = self.trainer.max_epochs or 1
+        self.loss.set_epoch(self.current_epoch, max_epochs)
+        if self.backbone.freeze_epochs:
+            frozen = self.current_epoch < self.backbone.freeze_epochs
+            self.backbone.freeze_body() if frozen else self.backbone.unfreeze_body()
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Makes dropout and mixing a function of (seed, epoch, batch, rank), whatever ran before."""
+        torch.manual_seed(self._step_seed(batch_idx))
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """The batch's loss, a scalar."""
+        labels = batch["label"]
+        if self.mix is None:
+            value = self.loss(self(batch), labels)
+        else:
+            generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
+            pictures = [self.normalize(batch[key]) for key in ("image", "clinical") if key in batch]
+            mixed = self.mix(pictures, generator)
+            batch = Sample(**{**batch, **dict(zip(("image", "clinical"), mixed.images, strict=False))})
+            logits = self(batch)
+            weight = mixed.weight
+            value = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
+        self.log("train/loss", value, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=len(labels), rank_zero_only=True)
+        return value
+
+    def _step_seed(self, batch_idx: int) -> int:
+        key = [self.options.seed, self.current_epoch, batch_idx, self.global_rank]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    # validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the logits of the epoch before."""
+        self._seen.clear()
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        """Keeps logits and positions; everything is computed at the epoch's end."""
+        self._seen.append((batch["index"], self(batch)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/loss` and the metrics of the whole part, the same on every rank."""
+        index, logits = (torch.cat(column).cpu() for column in zip(*self._seen, strict=True))
+        self._seen.clear()
+        positions, values = gather_rows(index.numpy(), logits.numpy())
+        rows = self.validation_rows.iloc[positions].reset_index(drop=True)
+        gathered = torch.from_numpy(values)
+        table = predictions_table(rows, gathered.softmax(dim=1).numpy(), self.options.classes)
+        computed = metrics(table)
+        labels = torch.tensor([self.options.classes.index(label) for label in rows["label"]])
+        logged = {"val/loss": float(self.loss(gathered.to(self.device), labels.to(self.device)))}
+        logged |= {
+            f"val/{name}": value
+            for name, value in computed.items()
+            if name in EPOCH_METRICS or name.startswith("recall/")
+        }
+        self.log_dict(logged, rank_zero_only=False, sync_dist=False)
+
+    # prediction
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """(positions int64 (N,), probabilities float32 (N, C)), averaged over the views of `tta`."""
+
+        def logits(images: Tensor) -> Tensor:
+            return self(Sample(**{**batch, "image": images}))
+
+        views = tta_views(self.options.tta)
+        return batch["index"], mean_probabilities(logits, self.normalize(batch["image"]), views)
+
+    # optimisation
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over layer-wise groups and its schedule, as Lightning wants them."""
+        groups = parameter_groups(self.backbone, self.options.decay_norms_and_biases)
+        optimizer = self.make_optimizer(groups, self.lr)
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_scale", 1.0)
+            group["initial_lr"] = group["lr"]
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 1
+        schedule = self.make_schedule(optimizer, total_steps, max(total_steps // max(epochs, 1), 1))
+        described: dict[str, Any] = {"scheduler": schedule.scheduler, "interval": schedule.interval}
+        if schedule.monitor is not None:
+            described["monitor"] = schedule.monitor
+        return {"optimizer": optimizer, "lr_scheduler": described}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the card, so that the file alone says what its outputs mean."""
+        checkpoint["lesion_exp"] = dict(self.options.card)
+
+
+def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> ParameterGroups:
+    """Groups with `lr_scale` = layer_decay to the power of the distance from the head, and without weight decay for
+    norms and biases (vectors) unless asked for.
+    """
+    layers = backbone.layer_groups()
+    groups: ParameterGroups = []
+    for depth, parameters in enumerate(layers):
+        scale = backbone.layer_decay ** (len(layers) - 1 - depth)
+        matrices = [parameter for parameter in parameters if decay_norms_and_biases or parameter.ndim > 1]
+        vectors = [parameter for parameter in parameters if not decay_norms_and_biases and parameter.ndim <= 1]
+        if matrices:
+            groups.append({"params": matrices, "lr_scale": scale})
+        if vectors:
+            groups.append({"params": vectors, "lr_scale": scale, "weight_decay": 0.0})
+    return groups
+
+
+def gather_rows(positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> Rows:
+    """The rows of all ranks, sorted by position; without a process group, this rank's.
+
+    Every position occurs once: ranks evaluate disjoint parts.
+    """
+    parts: list[Any] = [(positions, values)]
+    if dist.is_available() and dist.is_initialized():
+        parts = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, (positions, values))
+    joined_positions = np.concatenate([part[0] for part in parts])
+    joined_values = np.concatenate([part[1] for part in parts])
+    order = np.argsort(joined_positions, kind="stable")
+    assert len(np.unique(joined_positions)) == len(joined_positions), "an image was evaluated twice"
+    return joined_positions[order], joined_values[order]
+
+
+def _channel_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation in units of uint8, (1, channels, 1, 1); further channels (a mask) are centred at one half."""
+    extra = channels - len(mean)
+    filled = torch.tensor([[*mean, *[0.5] * extra], [*std, *[0.5] * extra]]) * 255.0
+    return filled[0].view(1, -1, 1, 1), filled[1].view(1, -1, 1, 1)

@@ -1,0 +1,63 @@
+"""Passes what Lightning logs to a run."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from lesion_exp.tracking.run import TrackedRun
+
+
+class TrackingLogger(Logger):
+    """A Lightning logger over a run; on other ranks than the first, `run` is None and nothing is logged.
+
+    Metric names pass unchanged and steps are Lightning's global steps; its own `epoch` metric, which repeats what the
+    step says, is left out. Parameters, artifacts and the run's status are the business of who made the run: `fit` ends
+    before a run does.
+    """
+
+    def __init__(self, run: TrackedRun | None, save_dir: Path) -> None:
+        super().__init__()
+        self._run = run
+        self._save_dir = save_dir
+
+    @property
+    def name(self) -> str | None:
+        """Id of the experiment."""
+        return self._run.experiment_id if self._run else None
+
+    @property
+    def version(self) -> str | None:
+        """Id of the run."""
+        return self._run.run_id if self._run else None
+
+    @property
+    def save_dir(self) -> str:
+        """Folder for what Lightning writes by itself, such as checkpoints without a folder of their own."""
+        return str(self._save_dir)
+
+    @property
+    def experiment(self) -> TrackedRun | None:
+        """The run."""
+        return self._run
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hands metrics to the run."""
+        if self._run:
+            self._run.log_metrics({name: metrics[name] for name in metrics if name != "epoch"}, step or 0)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the whole config is recorded when the run starts."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Sends the metrics that wait; the run itself goes on."""
+        if self._run and status == "success":
+            self._run.flush()

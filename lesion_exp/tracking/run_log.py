@@ -1,0 +1,55 @@
+"""The log of a run: what Python's logging says while it lives, kept as the artifact `log.txt`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.written import Written
+
+_OWN_HANDLERS: Final = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "mlflow")
+"""Loggers that may pass nothing on to the root logger."""
+
+
+class RunLog:
+    """Writes log records of the process to `path` and saves it as the run's `log.txt` when closed.
+
+    A resumed run continues its log, also on a machine that does not have the file.
+    """
+
+    def __init__(self, run: Written, path: Path) -> None:
+        self._run = run
+        self._path = path
+        self._handler: logging.Handler | None = None
+        self._loggers = [logging.getLogger()]
+
+    def open(self) -> None:
+        """Begins to listen."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists() and (before := self._run.read_text(self._path.name)):
+            self._path.write_text(before, encoding="utf-8")
+        self._handler = logging.FileHandler(self._path, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._loggers += [logger for name in _OWN_HANDLERS if not (logger := logging.getLogger(name)).propagate]
+        for logger in self._loggers:
+            logger.addHandler(self._handler)
+
+    def write(self, text: str) -> None:
+        """Appends a text as it is, such as a traceback."""
+        assert self._handler is not None, "the log is not open"
+        self._handler.flush()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def close(self) -> None:
+        """Ends listening, saves the log with the run and removes the file where nothing else is kept beside it."""
+        assert self._handler is not None, "the log is not open"
+        for logger in self._loggers:
+            logger.removeHandler(self._handler)
+        self._handler.close()
+        self._run.log_file(self._path, self._path.name)
+        if list(self._path.parent.iterdir()) == [self._path]:
+            self._path.unlink()
+            self._path.parent.rmdir()

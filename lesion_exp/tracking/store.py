@@ -1,0 +1,187 @@
+"""Opens the MLflow store that a command writes to and reads from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.embedded import local_path, open_embedded, store_lock
+from lesion_exp.tracking.server import check_database, check_server, without_password
+from lesion_exp.tracking.view import view_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
+_DATABASES: Final = ("postgresql", "mysql", "mssql")
+_UNUSABLE_IN_A_URI: Final = "?#%"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store of runs."""
+
+    uri: str
+    client: MlflowClient
+    root: Path
+    artifacts: Path | None
+    """Folder of the artifacts of new experiments; None where a server decides."""
+    database: Path | None = None
+    """The SQLite file of an embedded store."""
+    moved_from: Path | None = None
+    """Folder under which the database still records artifacts that now lie in `artifacts`."""
+
+    @property
+    def live(self) -> Path:
+        """Folder in which each living run keeps what is not uploaded yet: `<root>/mlruns/live/<run id>`."""
+        return self.root / "mlruns" / "live"
+
+    def experiment_id(self, name: str) -> str:
+        """Id of the experiment `name`, made if absent.
+
+        Raises:
+            ConfigError: an experiment of that name was deleted and still blocks the name.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with store_lock(self.database) if self.database else nullcontext():
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                try:
+                    return str(self.client.create_experiment(name, self._experiment_location(name), view_tags()))
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = self.client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"Expected an experiment that can be written; {name!r} was deleted in this store. "
+                "Restore it with `mlflow experiments restore`, or choose another tracking.experiment."
+            )
+        return str(found.experiment_id)
+
+    def experiment_ids(self) -> list[str]:
+        """Ids of all experiments that are not deleted."""
+        ids: list[str] = []
+        token = None
+        while True:
+            page = self.client.search_experiments(max_results=1000, page_token=token)
+            ids += [experiment.experiment_id for experiment in page]
+            token = page.token
+            if not token:
+                return ids
+
+    def artifact_dir(self, artifact_uri: str) -> Path | None:
+        """The folder of a run's artifacts on this machine, None where they lie on a server."""
+        path = local_path(artifact_uri)
+        if path and self.artifacts and self.moved_from and path.is_relative_to(self.moved_from):
+            return self.artifacts / path.relative_to(self.moved_from)
+        return path
+
+    def put_artifact(self, run_id: str, artifact_uri: str, source: Path, artifact_path: str) -> None:
+        """Copies the file `source` to `artifact_path` (with `/`, below the run's artifacts); nobody sees half a file."""
+        folder = self.artifact_dir(artifact_uri)
+        if folder is None:
+            self._upload(run_id, source, PurePosixPath(artifact_path))
+            return
+        target = folder / artifact_path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.part")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+
+    def _upload(self, run_id: str, source: Path, path: PurePosixPath) -> None:
+        parent = str(path.parent) if path.parent.name else None
+        if source.name == path.name:
+            self.client.log_artifact(run_id, str(source), parent)
+            return
+        with tempfile.TemporaryDirectory() as folder:  # MLflow uploads a file under its own name
+            renamed = Path(folder) / path.name
+            renamed.symlink_to(source.resolve())
+            self.client.log_artifact(run_id, str(renamed), parent)
+
+    def _experiment_location(self, name: str) -> str | None:
+        return str(self.artifacts / (re.sub(r"[^\w-]+", "_", name) or "_")) if self.artifacts else None
+
+
+def open_store(uri: str | None, root: Path) -> Store:
+    """The store at `uri` (the key tracking.uri), else at MLFLOW_TRACKING_URI, else `<root>/mlruns/mlflow.db`.
+
+    An SQLite store is created, migrated and switched to write-ahead logging under a lock, so any number of processes
+    may open it at once; its artifacts lie in `artifacts` beside the database file.
+
+    Raises:
+        ConfigError: the URI names no usable store, or its server does not answer.
+    """
+    quiet_mlflow()
+    root = root.expanduser().resolve()
+    asked, key = (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE) or None, URI_VARIABLE)
+    if asked is None:
+        return _open_sqlite(root / "mlruns" / "mlflow.db", root)
+    scheme = asked.split(":", 1)[0] if ":" in asked else ""
+    if scheme == "sqlite":
+        return _open_sqlite(_sqlite_path(asked, key), root)
+    if scheme in ("http", "https"):
+        return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, artifacts=None)
+    if scheme.split("+")[0] in _DATABASES:
+        with store_lock(root / "mlruns" / "server"):
+            return Store(asked, check_database(asked, key), root, artifacts=root / "mlruns" / "artifacts")
+    raise ConfigError(_refusal(asked, key, scheme))
+
+
+def quiet_mlflow() -> None:
+    """Switches off MLflow's telemetry, its chatter and git's warnings; to be called before MLflow is imported.
+
+    A variable that the user has set stays as it is.
+    """
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _open_sqlite(database: Path, root: Path) -> Store:
+    from mlflow import MlflowClient
+
+    if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
+        raise ConfigError(
+            f"Expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
+            f"MLflow reads it as a URI; got {database}. Set paths.root or tracking.uri to another folder."
+        )
+    uri = f"sqlite:///{database}"
+    artifacts = database.parent / "artifacts"
+    with store_lock(database):
+        client, moved_from = open_embedded(database, artifacts, lambda: MlflowClient(uri))
+    return Store(uri, client, root, artifacts, database, moved_from)
+
+
+def _sqlite_path(uri: str, key: str) -> Path:
+    path = uri.removeprefix("sqlite:///").split("?", 1)[0]
+    if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
+        raise ConfigError(
+            f"Expected a file in {key}, such as sqlite:////folder/mlflow.db (four slashes before an absolute path); "
+            f"got {uri!r}, which names none."
+        )
+    return Path(path).expanduser().resolve()
+
+
+def _refusal(uri: str, key: str, scheme: str) -> str:
+    known = "sqlite:////folder/mlflow.db, http(s)://server:5000 or postgresql://user@server/database"
+    if scheme in ("", "file"):
+        folder = (local_path(uri) or Path(uri)).expanduser().resolve()
+        return (
+            f"Expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
+            f"Use sqlite:///{folder}/mlflow.db, or leave {key} out for the store of this project."
+        )
+    return f"Expected {known} in {key}; got {without_password(uri)!r}. Leave it out for the store of this project."

@@ -1,0 +1,68 @@
+"""Load of the machine during a run, under the names that MLflow's page shows as system metrics."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+
+
+def system_metrics() -> dict[str, float]:
+    """Use of processors (percent of all), memory and GPUs at this moment; memory in megabytes (10^6 bytes).
+
+    `system/process_memory_usage_megabytes` is the resident memory of this process and its loader workers.
+    The first call in a process reports 0 for the processors, since psutil measures between calls.
+    """
+    memory = psutil.virtual_memory()
+    values = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / 1e6,
+        "system_memory_usage_percentage": memory.percent,
+        "process_memory_usage_megabytes": _process_memory() / 1e6,
+    }
+    for index, used, total, utilization, watts in gpu_readings():
+        values[f"gpu_{index}_memory_usage_megabytes"] = used * 1.048576
+        values[f"gpu_{index}_memory_usage_percentage"] = used / total * 100
+        values[f"gpu_{index}_utilization_percentage"] = utilization
+        values[f"gpu_{index}_power_usage_watts"] = watts
+    return {f"system/{name}": round(value, 1) for name, value in values.items() if value == value}
+
+
+def gpu_readings() -> Iterator[tuple[int, float, float, float, float]]:
+    """For each NVIDIA GPU: index, used and total memory (MiB), utilisation (percent), power (watts); NaN if unknown."""
+    for row in nvidia_smi("index", "memory.used", "memory.total", "utilization.gpu", "power.draw"):
+        index, *readings = row
+        used, total, utilization, watts = (_number(reading) for reading in readings)
+        yield int(index), used, total, utilization, watts
+
+
+def nvidia_smi(*columns: str) -> list[list[str]]:
+    """What the driver's own tool says of each GPU, a row a GPU; empty on a machine without it."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _process_memory() -> int:
+    this = psutil.Process()
+    total = 0
+    for process in [this, *this.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue  # it ended meanwhile
+    return total

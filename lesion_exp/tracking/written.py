@@ -1,0 +1,103 @@
+"""What a run keeps as files, and the data it was made from."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import pandas as pd
+
+from lesion_exp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LONGEST_DIGEST: Final = 36
+_PICTURE_DPI: Final = 150
+_COLUMN_TYPES: Final = {"b": "boolean", "i": "long", "u": "long", "f": "double", "M": "datetime"}
+
+
+class Written:
+    """The artifacts and data set inputs of a run; paths are relative, with `/`, such as `curves/roc_test.png`."""
+
+    def __init__(self, store: Store, run_id: str, artifact_uri: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.artifact_uri = artifact_uri
+
+    def log_file(self, path: Path, artifact_path: str) -> None:
+        """Keeps a copy of a file."""
+        parts = PurePosixPath(artifact_path).parts
+        assert parts and parts[0] != "/" and ".." not in parts, f"not a relative path: {artifact_path}"
+        self.store.put_artifact(self.run_id, self.artifact_uri, path, artifact_path)
+
+    @contextmanager
+    def new_file(self, artifact_path: str) -> Iterator[Path]:
+        """A path to write to; the file is kept as `artifact_path` when the block ends without error."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / PurePosixPath(artifact_path).name
+            yield path
+            self.log_file(path, artifact_path)
+
+    def log_text(self, text: str, artifact_path: str) -> None:
+        """Keeps a text (UTF-8)."""
+        with self.new_file(artifact_path) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def log_json(self, content: Any, artifact_path: str) -> None:
+        """Keeps lists, mappings, numbers and texts as indented JSON."""
+        self.log_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", artifact_path)
+
+    def log_table(self, table: pd.DataFrame, artifact_path: str) -> None:
+        """Keeps a table as parquet, without its index."""
+        assert artifact_path.endswith(".parquet"), f"tables are parquet: {artifact_path}"
+        with self.new_file(artifact_path) as path:
+            table.to_parquet(path, index=False)
+
+    def log_figure(self, figure: Figure, artifact_path: str) -> None:
+        """Keeps a figure as a picture of 150 dots an inch."""
+        with self.new_file(artifact_path) as path:
+            figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches="tight")
+
+    def log_dataset(
+        self,
+        table: pd.DataFrame,
+        name: str,
+        *,
+        fingerprint: str,
+        source: str,
+        context: Literal["training", "validation", "testing"],
+        profile: Mapping[str, object] | None = None,
+    ) -> None:
+        """Records a table of images as an MLflow data set input.
+
+        `fingerprint` identifies the data (MLflow keeps 36 characters of it), `source` is where they came from;
+        `profile` adds facts such as counts a class to the number of rows.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        columns = [
+            {"name": str(column), "type": _COLUMN_TYPES.get(table[column].dtype.kind, "string"), "required": False}
+            for column in table.columns
+        ]
+        data = Dataset(
+            name=name,
+            digest=fingerprint[:_LONGEST_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            schema=json.dumps({"mlflow_colspec": columns}),
+            profile=json.dumps({"num_rows": len(table), "num_elements": int(table.size), **(profile or {})}),
+        )
+        tags = [InputTag("mlflow.data.context", context)]
+        self.store.client.log_inputs(self.run_id, datasets=[DatasetInput(data, tags)])
+
+    def read_text(self, artifact_path: str) -> str | None:
+        """A text kept before, None where the run has none of that name."""
+        from lesion_exp.tracking.find import fetch_artifact
+
+        path = fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path)
+        return path.read_text(encoding="utf-8") if path else None

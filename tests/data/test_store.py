@@ -1,0 +1,100 @@
+import multiprocessing
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lesion_exp.data.store import ImageStore, StoreRequest, open_or_build
+from lesion_exp.errors import DataError
+
+
+@pytest.fixture
+def table(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, (height, width) in enumerate([(60, 80), (80, 60), (30, 30)]):
+        pixels = np.kron(
+            rng.integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8), np.ones((10, 10, 1), "u1")
+        )
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        Image.fromarray((pixels[..., 0] > 127).astype("u1") * 255).save(folder / f"{number}_mask.png")
+        rows.append((f"i{number}", str(folder / f"{number}.png"), str(folder / f"{number}_mask.png")))
+    return pd.DataFrame(rows, columns=["image_id", "image_path", "mask_path"])
+
+
+def test_images_are_kept_with_their_aspect_and_never_enlarged(table, tmp_path):
+    store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    shapes = [store.read(row).shape for row in store.rows(table["image_id"])]
+    assert shapes == [(40, 53, 3), (53, 40, 3), (30, 30, 3)]
+
+
+def test_a_small_enough_image_is_stored_exactly(table, tmp_path):
+    store = open_or_build(table, StoreRequest(500), tmp_path / "cache")
+    assert np.array_equal(store.read(1), np.asarray(Image.open(table["image_path"][1])))
+
+
+def test_masks_lie_over_their_images(table, tmp_path):
+    store = open_or_build(table, StoreRequest(500, masks=True), tmp_path / "cache")
+    assert np.array_equal(store.read(0, "masks") > 0, store.read(0)[..., 0] > 127)
+
+
+def test_the_second_opening_builds_nothing(table, tmp_path):
+    first = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    stamp = (first.folder / "pixels.bin").stat().st_mtime_ns
+    calls = []
+    second = open_or_build(table, StoreRequest(40), tmp_path / "cache", lambda *counts: calls.append(counts))
+    assert (second.folder / "pixels.bin").stat().st_mtime_ns == stamp
+    assert calls == []
+
+
+def test_a_changed_file_is_decoded_again(table, tmp_path):
+    first = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    Image.new("RGB", (60, 60), "red").save(table["image_path"][0])
+    second = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    assert second.folder != first.folder
+    assert (second.read(0) == (255, 0, 0)).all()
+
+
+def test_the_fingerprint_of_an_image_does_not_depend_on_the_size(table, tmp_path):
+    small, large = (open_or_build(table, StoreRequest(size), tmp_path / "cache") for size in (20, 50))
+    columns = ["sha256", "phash", "thumbnail"]
+    pd.testing.assert_frame_equal(small.index[columns], large.index[columns])
+
+
+def test_what_cannot_be_decoded_is_listed_and_the_rest_is_there(table, tmp_path):
+    with open(table["image_path"][1], "wb") as file:
+        file.write(b"broken")
+    store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    assert list(store.errors) == ["i1"]
+    assert "cannot be decoded" in store.errors["i1"]
+    assert store.read(2).shape == (30, 30, 3)
+
+
+def test_a_missing_mask_is_an_error_of_that_image(table, tmp_path):
+    table.loc[0, "mask_path"] = None
+    store = open_or_build(table, StoreRequest(40, masks=True), tmp_path / "cache")
+    assert "no lesion mask" in store.errors["i0"]
+
+
+def test_a_damaged_store_is_refused(table, tmp_path):
+    folder = open_or_build(table, StoreRequest(40), tmp_path / "cache").folder
+    with (folder / "pixels.bin").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(DataError, match="delete that folder"):
+        ImageStore(folder)
+
+
+def _build(arguments):
+    table, cache = arguments
+    return open_or_build(table, StoreRequest(40), cache).read(0).sum()
+
+
+def test_processes_that_start_at_once_share_one_store(table, tmp_path):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        sums = pool.map(_build, [(table, tmp_path / "cache")] * 4)
+    assert len(set(sums)) == 1
+    assert len(list((tmp_path / "cache").glob("store_*/meta.json"))) == 1
+    assert not list((tmp_path / "cache").glob("building_*"))

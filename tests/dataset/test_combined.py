@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lesion_exp.dataset.combined import read_combined, set_names
+from lesion_exp.errors import ConfigError, DataError
+
+HAM_HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization\n"
+
+
+def _folder(root: Path, *names: str) -> str:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(root / name)
+    return str(root)
+
+
+@pytest.fixture
+def ham10000(tmp_path: Path) -> str:
+    root = tmp_path / "ham"
+    _folder(root, "1.jpg", "2.jpg")
+    (root / "HAM10000_metadata.csv").write_text(f"{HAM_HEADER}L,1,akiec,histo,50,male,back\n,2,nv,histo,50,male,back\n")
+    return str(root)
+
+
+@pytest.fixture
+def isic2019(tmp_path: Path) -> str:
+    root = tmp_path / "2019"
+    _folder(root, "1.jpg", "2.jpg")
+    (root / "ISIC_2019_Training_GroundTruth.csv").write_text(
+        "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK\n1,0,0,0,1,0,0,0,0,0\n2,0,0,0,0,0,0,0,1,0\n"
+    )
+    (root / "ISIC_2019_Training_Metadata.csv").write_text(
+        "image,age_approx,anatom_site_general,lesion_id,sex\n1,,,L,\n"
+    )
+    return str(root)
+
+
+def test_ids_are_prefixed_and_labels_mapped(ham10000: str, isic2019: str) -> None:
+    table = read_combined({"ham10000": ham10000, "isic2019": {"root": isic2019}}, classes=["akiec", "nv"])
+    assert table["image_id"].tolist() == ["ham10000/1", "ham10000/2", "isic2019/1", "isic2019/2"]
+    assert table["row_id"].tolist() == table["image_id"].tolist()
+    assert table["lesion_id"].tolist() == ["ham10000/L", None, "isic2019/L", None]
+    assert table["patient_id"].tolist() == [None] * 4
+    assert table["source"].tolist() == ["ham10000"] * 2 + ["isic2019"] * 2
+    assert table["label"].tolist() == ["akiec", "nv", "akiec", "akiec"]
+    assert table["source_label"].tolist() == ["akiec", "nv", "ak", "scc"]
+    assert table["official_split"].tolist() == ["train"] * 4
+    assert table["leaks_dx_type"].isna().tolist() == [False, False, True, True]
+
+
+def test_classes_that_contain_one_another_need_a_decision(ham10000: str, isic2019: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)ak is part of akiec.*dataset\.classes=\[akiec,nv\]"):
+        read_combined({"ham10000": ham10000, "isic2019": isic2019})
+
+
+def test_without_classes_the_union_of_sets_that_agree(tmp_path: Path) -> None:
+    first = _folder(tmp_path / "a", "nv/1.jpg", "mel/1.jpg")
+    second = _folder(tmp_path / "b", "nv/1.jpg", "bcc/1.jpg")
+    table = read_combined({"a": {"set": "folder", "root": first}, "b": {"set": "folder", "root": second}})
+    assert sorted(set(table["label"])) == ["bcc", "mel", "nv"]
+    assert table["image_id"].is_unique
+    assert table["source"].unique().tolist() == ["a", "b"]
+
+
+def test_binary_classes_take_every_diagnosis(ham10000: str, isic2019: str) -> None:
+    table = read_combined({"ham10000": ham10000, "isic2019": isic2019}, classes=["benign", "malignant"])
+    assert table["label"].tolist() == ["malignant", "benign", "malignant", "malignant"]
+
+
+def test_unmappable_labels_are_listed_or_left_out(
+    ham10000: str, isic2019: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = {"ham10000": ham10000, "isic2019": isic2019}
+    with pytest.raises(DataError, match=r"(?s)'akiec' of ham10000: 1 images.*on_unmappable=skip"):
+        read_combined(sets, classes=["ak", "scc", "nv", "mel"])
+    with caplog.at_level(logging.WARNING):
+        table = read_combined(sets, classes=["ak", "scc", "nv", "mel"], on_unmappable="skip")
+    assert table["image_id"].tolist() == ["ham10000/2", "isic2019/1", "isic2019/2"]
+    assert "'akiec' of ham10000: 1 images" in caplog.text
+    assert "lists mel, but no image" in caplog.text
+
+
+def test_missing_labels_and_images_pass_through(ham10000: str) -> None:
+    path = Path(ham10000) / "HAM10000_metadata.csv"
+    path.write_text(path.read_text() + "L3,3,mole,histo,1,male,back\n")
+    table = read_combined({"ham10000": ham10000}, on_unmappable="skip")
+    assert table["label"].tolist() == ["akiec", "nv", None]
+    assert table["image_path"].isna().tolist() == [False, False, True]
+    assert table["raw_label"].tolist()[-1] == "mole"
+
+
+def test_sets_without_official_parts_have_none_there(ham10000: str, tmp_path: Path) -> None:
+    other = _folder(tmp_path / "a", "nv/1.jpg")
+    table = read_combined({"ham10000": ham10000, "folder": other})
+    assert table["official_split"].tolist() == ["train", "train", None]
+
+
+@pytest.mark.parametrize(
+    ("sets", "part"),
+    [
+        ({"ham1000": "."}, "did you mean 'ham10000'"),
+        ({"combined": {"sets": {}}}, "expected the name of a data set"),
+        ({"source_files": "."}, "expected the name of a data set"),
+        ({"os": "."}, "expected the name of a data set"),
+        ({"clinic": {"root": "."}}, r"clinic: \{set: NAME"),
+        ({"clinic": {"set": "csv", "root": ".", "tabel": "x"}}, "'tabel'; did you mean 'table'"),
+        ({"clinic": {"set": "csv", "root": "."}}, "expected table for csv"),
+        ({"ham10000": None}, "expected root for ham10000"),
+        ({}, "expected dataset.sets"),
+        (["ham10000"], "expected dataset.sets"),
+    ],
+)
+def test_wrong_sets(sets: dict[str, object], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        read_combined(sets)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("classes", "part"), [(["akiec", "mell"], "did you mean 'mel'"), (["nv", "nv"], "two different"), (["nv"], "two")]
+)
+def test_wrong_classes(ham10000: str, classes: list[str], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        read_combined({"ham10000": ham10000}, classes=classes)
+
+
+def test_a_wrong_policy(ham10000: str) -> None:
+    with pytest.raises(ConfigError, match="error or skip"):
+        read_combined({"ham10000": ham10000}, on_unmappable="ignore")  # type: ignore[arg-type]
+
+
+def test_every_reader_of_the_package_can_be_combined() -> None:
+    assert {"ham10000", "ph2", "isic2018", "isic2019", "isic2020", "isic2024", "csv", "folder"} <= set(set_names())
+    assert not {"combined", "table", "loading", "source_files"} & set(set_names())
+
+
+def test_the_two_real_sets_together(real_ham10000: Path, real_ph2: Path) -> None:
+    classes = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+    table = read_combined({"ham10000": str(real_ham10000), "ph2": str(real_ph2)}, classes=classes)
+    assert len(table) == 10_215
+    assert table["label"].value_counts()[["nv", "mel"]].tolist() == [6705 + 160, 1113 + 40]
+    assert table["image_id"].is_unique
+    assert isinstance(table, pd.DataFrame)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lesion_exp.dataset.csv import read_csv
+from lesion_exp.errors import ConfigError, DataError
+
+
+def _pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+
+
+def test_standard_names_need_no_mapping(tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures", "001.jpg", "002.png")
+    (tmp_path / "t.csv").write_text("image_id,label,age,sex,lesion_id,thickness\n001,MEL,50,F,7,0.5\n002,nv,,M,,\n")
+    table = read_csv(str(tmp_path), "t.csv")
+    assert table["image_id"].tolist() == ["001", "002"]
+    assert table["label"].tolist() == ["mel", "nv"]
+    assert table["lesion_id"].tolist() == ["7", None]
+    assert table["age"].fillna(-1).tolist() == [50, -1]
+    assert table["thickness"].fillna(-1).tolist() == [0.5, -1]
+    assert [Path(path).name for path in table["image_path"]] == ["001.jpg", "002.png"]
+
+
+def test_columns_and_labels_are_mapped(tmp_path: Path) -> None:
+    _pictures(tmp_path, "a_dermoscopic.jpg", "a_clinical.jpg", "b_dermoscopic.jpg")
+    (tmp_path / "t.csv").write_text("case;dx;years;source\na;Melanoma;30;clinic\nb;naevus;40;clinic\n")
+    table = read_csv(
+        str(tmp_path),
+        "t.csv",
+        columns={"image_id": "case", "label": "dx", "age": "years"},
+        labels={"melanoma": "mel"},
+        image_suffix="_dermoscopic",
+    )
+    assert table["label"].tolist() == ["mel", None]
+    assert table["raw_label"].tolist() == ["Melanoma", "naevus"]
+    assert [Path(path).name for path in table["image_path"]] == ["a_dermoscopic.jpg", "b_dermoscopic.jpg"]
+    assert table["source"].tolist() == ["csv", "csv"]
+    assert table["file_source"].tolist() == ["clinic", "clinic"]
+    assert table["age"].tolist() == [30, 40]
+
+
+def test_a_one_hot_ground_truth(tmp_path: Path) -> None:
+    _pictures(tmp_path, "x.jpg", "y.jpg")
+    (tmp_path / "gt.csv").write_text("image,MEL,NV,label\nx,0,1,ignored\ny,1.0,0.0,ignored\n")
+    table = read_csv(str(tmp_path), "gt.csv", columns={"image_id": "image"}, one_hot=["MEL", "NV"])
+    assert table["label"].tolist() == ["nv", "mel"]
+    assert "MEL" not in table
+
+
+def test_image_paths_relative_to_the_table_to_the_root_absolute_and_missing(tmp_path: Path) -> None:
+    _pictures(tmp_path, "meta/near.jpg", "far/away.jpg", "far/absolute.jpg", "far/mask.png")
+    (tmp_path / "meta" / "t.csv").write_text(
+        "image_path,mask_path,label\n"
+        f"near.jpg,,nv\nfar/away.jpg,far\\mask.png,nv\n{tmp_path}/far/absolute.jpg,,nv\nnone.jpg,none.png,nv\n"
+    )
+    table = read_csv(str(tmp_path), "t.csv")
+    folder = str(tmp_path)
+    assert table["image_path"].tolist() == [
+        f"{folder}/meta/near.jpg",
+        f"{folder}/far/away.jpg",
+        f"{folder}/far/absolute.jpg",
+        None,
+    ]
+    assert table["mask_path"].tolist() == [None, f"{folder}/far/mask.png", None, None]
+    assert table["image_id"].tolist() == ["near", "far/away", f"{folder}/far/absolute", "none"]
+
+
+def test_a_table_and_its_images_in_one_zip(tmp_path: Path) -> None:
+    _pictures(tmp_path, "x.jpg")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("set/t.csv", "image_path,label\nimages/x.jpg,nv\nset/images/x.jpg,nv\n")
+        archive.write(tmp_path / "x.jpg", "set/images/x.jpg")
+    (tmp_path / "x.jpg").unlink()
+    expected = f"{tmp_path}/all.zip!/set/images/x.jpg"
+    assert read_csv(str(tmp_path), "t.csv")["image_path"].tolist() == [expected, expected]
+
+
+def test_the_pattern_says_where_images_are(tmp_path: Path) -> None:
+    _pictures(tmp_path, "large/x.jpg", "small/x.jpg")
+    (tmp_path / "t.csv").write_text("image_id,label\nx,nv\nx.jpg,nv\n")
+    table = read_csv(str(tmp_path), "t.csv", images="small/*.jpg")
+    assert table["image_path"].tolist() == [f"{tmp_path}/small/x.jpg"] * 2
+
+
+def test_official_parts_are_normalised(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image_id,label,official_split\na,nv,Training\nb,nv,valid\nc,nv,\n")
+    assert read_csv(str(tmp_path), "t.csv")["official_split"].tolist() == ["train", "val", None]
+    (tmp_path / "t.csv").write_text("image_id,label,official_split\na,nv,fold3\n")
+    with pytest.raises(DataError, match=r"got fold3; .*official_split: null"):
+        read_csv(str(tmp_path), "t.csv")
+    assert "official_split" not in read_csv(str(tmp_path), "t.csv", columns={"official_split": None})
+
+
+def test_missing_labels_stay_missing(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image_id,label\na,nv\nb,\n")
+    assert read_csv(str(tmp_path), "t.csv")["label"].tolist() == ["nv", None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "part"),
+    [
+        ({"image_idd": "case"}, ConfigError, "did you mean 'image_id'"),
+        ({"image_id": "cas", "label": "dx"}, DataError, "columns cas in t.csv"),
+        ({"image_id": "case"}, ConfigError, "where the labels are"),
+        ({"label": "dx"}, ConfigError, "which the images are"),
+    ],
+)
+def test_wrong_mappings(tmp_path: Path, columns: dict[str, str], error: type[Exception], part: str) -> None:
+    (tmp_path / "t.csv").write_text("case,dx\na,nv\n")
+    with pytest.raises(error, match=part):
+        read_csv(str(tmp_path), "t.csv", columns=columns)
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected t\.csv"):
+        read_csv(str(tmp_path), "t.csv")

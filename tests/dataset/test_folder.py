@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lesion_exp.dataset.folder import read_folder
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.image_file import read_image
+
+
+def _pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+
+
+def _zip(folder: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in sorted(folder.rglob("*.jpg")):
+            opened.write(path, str(path.relative_to(folder)))
+            path.unlink()
+
+
+def _labels(root: Path) -> dict[str, str]:
+    table = read_folder(str(root))
+    return dict(zip(table["image_id"], table["label"], strict=True))
+
+
+def test_a_folder_a_class(tmp_path: Path) -> None:
+    _pictures(tmp_path, "MEL/1.jpg", "nv/deep/2.png", "my class/3.bmp")
+    (tmp_path / "notes.txt").write_text("x")
+    assert _labels(tmp_path) == {"MEL/1": "mel", "nv/deep/2": "nv", "my class/3": "my class"}
+    assert "official_split" not in read_folder(str(tmp_path))
+
+
+def test_train_val_test_above_the_classes(tmp_path: Path) -> None:
+    _pictures(tmp_path, "train/mel/1.jpg", "train/nv/1.jpg", "Validation/nv/1.jpg", "test/mel/1.jpg")
+    table = read_folder(str(tmp_path)).set_index("image_id")
+    assert table["label"].to_dict() == {
+        "Validation/nv/1": "nv",
+        "test/mel/1": "mel",
+        "train/mel/1": "mel",
+        "train/nv/1": "nv",
+    }
+    assert table["official_split"].to_dict() == {
+        "Validation/nv/1": "val",
+        "test/mel/1": "test",
+        "train/mel/1": "train",
+        "train/nv/1": "train",
+    }
+
+
+def test_one_zip_with_a_wrapping_folder(tmp_path: Path) -> None:
+    _pictures(tmp_path / "unpacked", "lesions/mel/1.jpg", "lesions/nv/2.jpg")
+    _zip(tmp_path / "unpacked", tmp_path / "lesions.zip")
+    assert _labels(tmp_path) == {"mel/1": "mel", "nv/2": "nv"}
+    assert read_image(read_folder(str(tmp_path))["image_path"][0]).shape == (8, 8, 3)
+
+
+def test_a_zip_a_class_and_a_zip_a_part(tmp_path: Path) -> None:
+    for name, pictures in {"mel": ["1.jpg"], "nv": ["nv/2.jpg"]}.items():
+        _pictures(tmp_path / "x", *pictures)
+        _zip(tmp_path / "x", tmp_path / f"{name}.zip")
+    assert _labels(tmp_path) == {"mel/1": "mel", "nv/2": "nv"}
+    other = tmp_path / "parts"
+    for name, pictures in {"train": ["mel/1.jpg", "nv/1.jpg"], "test": ["test/mel/1.jpg"]}.items():
+        _pictures(tmp_path / "y", *pictures)
+        other.mkdir(exist_ok=True)
+        _zip(tmp_path / "y", other / f"{name}.zip")
+    assert _labels(other) == {"test/mel/1": "mel", "train/mel/1": "mel", "train/nv/1": "nv"}
+
+
+def test_a_zip_beside_what_it_held_doubles_nothing(tmp_path: Path) -> None:
+    _pictures(tmp_path, "mel/1.jpg", "nv/2.jpg")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(tmp_path / "mel" / "1.jpg", "mel/1.jpg")
+    assert _labels(tmp_path) == {"mel/1": "mel", "nv/2": "nv"}
+
+
+def test_an_image_in_no_folder_has_no_known_label(tmp_path: Path) -> None:
+    _pictures(tmp_path, "stray.jpg", "nv/1.jpg")
+    table = read_folder(str(tmp_path)).set_index("image_id")
+    assert table.loc["stray", "label"] is None
+    assert table.loc["stray", "raw_label"] == "(in no class folder)"
+
+
+def test_lesions_by_pattern(tmp_path: Path) -> None:
+    _pictures(tmp_path, "mel/HAM_1-a.jpg", "mel/HAM_1-b.jpg", "nv/other.jpg")
+    table = read_folder(str(tmp_path), lesion_pattern="(HAM_[0-9]+)")
+    assert table["lesion_id"].tolist() == ["HAM_1", "HAM_1", None]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "part"), [("(", "regular expression"), ("HAM", "have a group"), ("(HAM)", "fits none")]
+)
+def test_wrong_patterns(tmp_path: Path, pattern: str, part: str) -> None:
+    _pictures(tmp_path, "mel/1.jpg", "nv/1.jpg")
+    with pytest.raises(ConfigError, match=part):
+        read_folder(str(tmp_path), lesion_pattern=pattern)
+
+
+def test_folders_that_are_only_partly_parts_are_refused(tmp_path: Path) -> None:
+    _pictures(tmp_path, "train/mel/1.jpg", "nv/1.jpg")
+    with pytest.raises(DataError, match=r"(?s)1 of 2 lie elsewhere.*nv/1\.jpg"):
+        read_folder(str(tmp_path))
+
+
+def test_no_image_at_all(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"(?s)found 1 other files.*notes\.txt"):
+        read_folder(str(tmp_path))

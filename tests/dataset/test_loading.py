@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, limit_lesions, load_table, to_target
+from lesion_exp.dataset.table import map_labels, standardize
+from lesion_exp.errors import ConfigError, DataError
+
+CLASSES = {"nv": 60, "mel": 20, "df": 4, "vasc": 2}
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """86 lesions of two images each, with ages and sites partly unknown."""
+    rows = [
+        {
+            "image_id": f"{label}_{lesion}_{image}",
+            "image_path": f"/{label}_{lesion}_{image}.jpg",
+            "raw": label,
+            "lesion_id": f"{label}_{lesion}",
+            "age": None if lesion == 0 else 5 * lesion,
+            "sex": "male" if lesion % 2 else "female",
+            "site": "unknown" if lesion == 1 else "back",
+        }
+        for label, lesions in CLASSES.items()
+        for lesion in range(lesions)
+        for image in range(2)
+    ]
+    frame = map_labels(pd.DataFrame(rows), "raw", {label: label for label in CLASSES})
+    return standardize(frame.drop(columns="raw"), "mine")
+
+
+def _load(table: pd.DataFrame, **options: object) -> tuple[pd.DataFrame, Flow]:
+    flow = Flow()
+    return load_table(lambda: table, TableOptions(**options), flow), flow  # type: ignore[arg-type]
+
+
+def test_a_sound_table_comes_back_whole(table: pd.DataFrame) -> None:
+    loaded, flow = _load(table)
+    pd.testing.assert_frame_equal(loaded, table)
+    assert [(step.images, step.lesions) for step in flow.steps] == [(172, 86)] * 2
+    assert flow.left_out == []
+
+
+def _with(table: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
+    broken = table.copy()
+    broken[column] = broken[column].astype(object)
+    broken.loc[[0, 7], column] = value
+    return broken
+
+
+FAULTS = [
+    ("image_path", None, "no image file", "- nv_0_0", ["nv_0_0", "nv_3_1"]),
+    ("label", None, "unknown label", "'nv' (2 rows): did you mean 'nv'", ["nv_0_0", "nv_3_1"]),
+    ("image_id", "twin", "doubled image_id", "- twin", ["twin"]),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "fault", "case", "lost"), FAULTS)
+def test_faulty_rows_are_listed_with_the_remedy(
+    table: pd.DataFrame, column: str, value: object, fault: str, case: str, lost: list[str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        _load(_with(table, column, value))
+    for part in (f"{len(lost)} have a fault ({fault})", case, "dataset.on_bad_image=skip"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "value", "fault", "case", "lost"), FAULTS)
+def test_faulty_rows_are_left_out_on_request_and_recorded(
+    table: pd.DataFrame, column: str, value: object, fault: str, case: str, lost: list[str]
+) -> None:
+    loaded, flow = _load(_with(table, column, value), on_bad_image="skip")
+    assert len(loaded) == 172 - len(lost)
+    assert flow.left_out == [(image_id, fault) for image_id in lost]
+    assert loaded.index.tolist() == list(range(len(loaded)))
+    assert flow.steps[1].images == len(loaded)
+
+
+def test_an_unknown_label_names_the_nearest_code(table: pd.DataFrame) -> None:
+    broken = _with(table, "label", None)
+    broken.loc[[0, 7], "raw_label"] = "vascu"
+    with pytest.raises(DataError, match=r"'vascu' \(2 rows\): did you mean 'vasc'"):
+        _load(broken)
+
+
+def test_unreadable_images(table: pd.DataFrame) -> None:
+    errors = {"nv_0_0": "truncated"}
+    with pytest.raises(DataError, match=r"(?s)1 cannot be used:\n  - nv_0_0: truncated\n.*on_bad_image=skip"):
+        leave_out_unreadable(table, errors, TableOptions(), Flow())
+    flow = Flow()
+    kept = leave_out_unreadable(table, errors, TableOptions(on_bad_image="skip"), flow)
+    assert len(kept) == 171
+    assert flow.left_out == [("nv_0_0", "truncated")]
+    assert len(leave_out_unreadable(table, {}, TableOptions(), Flow())) == 172
+
+
+def test_filter_and_drop_unknown_in_the_flow(table: pd.DataFrame) -> None:
+    loaded, flow = _load(table, filter="sex == 'female'", drop_unknown=True)
+    assert loaded["age"].notna().all()
+    assert set(loaded["sex"]) == {"female"}
+    assert [step.step for step in flow.steps[2:]] == [
+        "filter: sex == 'female'",
+        "drop_unknown: age, sex and site known",
+    ]
+    assert [step.images for step in flow.steps] == [172, 172, 86, 78]
+
+
+def test_drop_unknown_leaves_out_missing_ages_and_unknown_values(table: pd.DataFrame) -> None:
+    loaded, _ = _load(table, drop_unknown=True)
+    assert len(loaded) == 172 - 2 * 2 * len(CLASSES)
+
+
+def test_a_filter_over_a_wrong_column_names_the_nearest(table: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError, match="no column 'agee'; did you mean 'age'"):
+        _load(table, filter="agee > 3")
+
+
+def test_nothing_left_is_an_error(table: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="none is left"):
+        _load(table, filter="age > 1000")
+
+
+@pytest.mark.parametrize("limit", [1, 20, 50])
+def test_limit_keeps_every_class_whole_lesions_and_proportions(table: pd.DataFrame, limit: int) -> None:
+    loaded, _ = _load(table, limit=limit)
+    lesions = loaded.groupby("label")["lesion_id"].nunique()
+    for label, count in CLASSES.items():
+        assert lesions[label] == max(round(limit * count / 86), min(3, count))
+    assert (loaded["lesion_id"].value_counts() == 2).all()
+
+
+def test_limit_is_a_function_of_its_seed_and_not_of_the_rows_order(table: pd.DataFrame) -> None:
+    chosen = set(limit_lesions(table, 20, seed=0)["image_id"])
+    shuffled = table.sample(frac=1, random_state=1)
+    assert set(limit_lesions(shuffled, 20, seed=0)["image_id"]) == chosen
+    assert set(limit_lesions(table, 20, seed=1)["image_id"]) != chosen
+    pd.testing.assert_frame_equal(limit_lesions(table, 1000, seed=0), table)
+
+
+def test_limit_takes_an_image_without_a_lesion_for_a_lesion(table: pd.DataFrame) -> None:
+    alone = table.assign(lesion_id=pd.Series([None] * len(table), dtype=object))
+    assert len(limit_lesions(alone, 20, seed=0)) == sum(
+        max(round(20 * count / 86), min(3, 2 * count)) for count in CLASSES.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_bad_image": "ignore"},
+        {"limit": 0},
+        {"limit": "ten"},
+        {"limit": True},
+        {"drop_unknown": "yes"},
+        {"filter": 3},
+        {"seed": -1},
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"dataset\.{next(iter(options))} to be"):
+        TableOptions(**options)  # type: ignore[arg-type]
+
+
+def test_to_target(table: pd.DataFrame) -> None:
+    assert to_target(table, "diagnosis") is table
+    binary = to_target(table, "malignant")
+    assert binary["diagnosis"].tolist() == table["label"].tolist()
+    assert set(zip(binary["diagnosis"], binary["label"], strict=True)) == {
+        ("nv", "benign"),
+        ("mel", "malignant"),
+        ("df", "benign"),
+        ("vasc", "benign"),
+    }
+    with pytest.raises(DataError, match=r"task\.target=diagnosis"):
+        to_target(table.assign(label="mine"), "malignant")

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.errors import DataError
+from lesion_exp.image_file import read_bytes
+
+
+def _zip(path: Path, members: dict[str, str]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+
+
+def test_files_are_found_deep_and_inside_zips_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "One.JPG").write_text("1")
+    _zip(
+        tmp_path / "a" / "images.zip", {"inner/two.jpg": "2", "__MACOSX/inner/._two.jpg": "x", "inner/.hidden.jpg": "x"}
+    )
+    files = SourceFiles(tmp_path)
+    assert {stem: read_bytes(found) for stem, found in files.by_stem("*.jpg").items()} == {"One": b"1", "two": b"2"}
+    assert files.find("inner/*.jpg") == [f"{tmp_path}/a/images.zip!/inner/two.jpg"]
+
+
+def test_an_unpacked_file_goes_before_its_zipped_twin(tmp_path: Path) -> None:
+    _zip(tmp_path / "a.zip", {"x.jpg": "zipped"})
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "x.jpg").write_text("unpacked")
+    assert read_bytes(SourceFiles(tmp_path).by_stem("*.jpg")["x"]) == b"unpacked"
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "x.jpg").write_text("x")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "disk")
+    assert len(SourceFiles(root).find("x.jpg")) == 1
+
+
+@pytest.mark.parametrize(("name", "what"), [("nothing_here", "nothing"), ("file.txt", "a file")])
+def test_a_wrong_root_says_what_is_there(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(DataError, match=rf"(?s)HAM10000.*{what} is at .*dataset\.root=DIR"):
+        SourceFiles(tmp_path / name, "HAM10000")
+
+
+def test_a_broken_zip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images.zip").write_bytes(b"PK broken")
+    with pytest.raises(DataError, match=r"images\.zip.*download it again"):
+        SourceFiles(tmp_path)
+
+
+def test_a_missing_file_lists_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("x")
+    with pytest.raises(DataError, match=r"(?s)expected meta\.csv or meta\.tab of HAM.*found 1 other.*other\.csv"):
+        SourceFiles(tmp_path, "HAM").require("meta.csv", "meta.tab")
+
+
+def test_archives_that_cannot_be_read_are_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "PH2Dataset.rar").write_text("x")
+    with pytest.raises(DataError, match=r"unpack PH2Dataset\.rar \(only zips"):
+        SourceFiles(tmp_path, "PH2").require("PH2_dataset.xlsx")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_sniffed(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "table"
+    path.write_text("\ufeff" + delimiter.join(["a", "b "]) + "\n" + delimiter.join(["1", '"x, y; z"']) + "\n")
+    frame = read_csv(str(path))
+    assert list(frame.columns) == ["a", "b"]
+    assert frame.loc[0, "b"] == "x, y; z"
+
+
+def test_an_empty_or_ragged_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("\n")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
+    with pytest.raises(DataError, match="first line is empty"):
+        read_csv(str(tmp_path / "empty.csv"))
+    with pytest.raises(DataError, match="delimited table"):
+        read_csv(str(tmp_path / "ragged.csv"))
+
+
+def test_missing_columns_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"expected the columns c, d in t\.csv, got a, b"):
+        require_columns(read_csv(str(tmp_path / "t.csv")), ["a", "c", "d"], "t.csv")

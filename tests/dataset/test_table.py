@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.dataset.table import STANDARD_COLUMNS, locate, map_labels, mark_leaks, one_hot_label, standardize
+from lesion_exp.errors import DataError
+
+
+def test_standard_columns_come_first_and_missing_ones_are_filled() -> None:
+    table = standardize(pd.DataFrame({"thickness": [1.5], "label": ["nv"], "image_id": ["a"]}), "mine")
+    assert list(table.columns) == [*STANDARD_COLUMNS, "thickness"]
+    row = table.iloc[0]
+    assert (row["row_id"], row["source"], row["sex"], row["site"]) == ("a", "mine", "unknown", "unknown")
+    assert row["lesion_id"] is None
+    assert row["image_path"] is None
+    assert np.isnan(row["age"])
+
+
+def test_missing_values_become_none_or_unknown_and_age_zero_stays() -> None:
+    frame = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c"],
+            "label": ["nv"] * 3,
+            "lesion_id": ["L1", np.nan, " "],
+            "sex": ["Male", "NaN", None],
+            "age": ["0", "", "85"],
+        }
+    )
+    table = standardize(frame, "mine")
+    assert table["lesion_id"].tolist() == ["L1", None, None]
+    assert table["sex"].tolist() == ["male", "unknown", "unknown"]
+    assert table["age"].fillna(-1).tolist() == [0, -1, 85]
+
+
+def test_an_empty_table_is_refused() -> None:
+    with pytest.raises(DataError, match="at least one image of mine"):
+        standardize(pd.DataFrame({"image_id": [], "label": []}), "mine")
+
+
+def test_labels_are_mapped_without_regard_to_case_and_unknown_ones_kept_raw() -> None:
+    frame = map_labels(pd.DataFrame({"dx": ["NV ", "mole", None]}), "dx", {"nv": "nv"})
+    assert frame["label"].tolist() == ["nv", None, None]
+    assert frame["raw_label"].tolist() == ["NV", "mole", ""]
+
+
+def test_locate_has_none_for_what_is_missing() -> None:
+    assert locate(pd.Series(["a", "b"]), {"a": "/a.jpg"}).tolist() == ["/a.jpg", None]
+
+
+def test_one_hot() -> None:
+    frame = pd.DataFrame({"MEL": [1.0, 0.0], "NV": [0.0, 1.0]})
+    assert one_hot_label(frame, ["MEL", "NV"], "gt.csv").tolist() == ["MEL", "NV"]
+
+
+@pytest.mark.parametrize("bad", [[0.0, 0.0], [1.0, 1.0], ["x", 0.0]])
+def test_rows_that_are_not_one_hot_are_refused(bad: list[object]) -> None:
+    frame = pd.DataFrame([[1.0, 0.0], bad], columns=["MEL", "NV"])
+    with pytest.raises(DataError, match=r"1 rows differ[\s\S]*- 1"):
+        one_hot_label(frame, ["MEL", "NV"], "gt.csv")
+
+
+def test_leaking_columns_get_the_prefix() -> None:
+    frame = mark_leaks(pd.DataFrame(columns=["iddx_1", "iddx_full", "age"]), "iddx_*")
+    assert list(frame.columns) == ["leaks_iddx_1", "leaks_iddx_full", "age"]

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn import metrics as reference
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from lesion_exp.evaluation.metrics import metric_names, metrics
+from lesion_exp.evaluation.predictions import (
+    classes_of,
+    predicted_classes,
+    predictions_table,
+    probabilities,
+    true_classes,
+)
+
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
+    """The same metrics by scikit-learn; undefined ones left out."""
+    classes, true, predicted, probs = (
+        classes_of(table),
+        true_classes(table),
+        predicted_classes(table),
+        probabilities(table),
+    )
+    present = sorted(set(true))
+    targets = np.eye(len(classes))[true]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {
+            "accuracy": reference.accuracy_score(true, predicted),
+            "balanced_accuracy": reference.balanced_accuracy_score(true, predicted),
+            "f1_macro": reference.f1_score(true, predicted, labels=present, average="macro", zero_division=0),
+            "brier": ((probs - targets) ** 2).sum(axis=1).mean(),
+            "nll": -np.log(np.clip(probs[np.arange(len(true)), true], np.finfo(np.float32).eps, 1)).mean(),
+        }
+    areas = []
+    for position, name in enumerate(classes):
+        positive, hit = true == position, predicted == position
+        if positive.any():
+            for family in ("recall", "precision", "f1"):
+                score = getattr(reference, f"{family}_score")
+                found[f"{family}/{name}"] = score(positive, hit, zero_division=0)
+            found[f"average_precision/{name}"] = reference.average_precision_score(positive, probs[:, position])
+        if not positive.all():
+            found[f"specificity/{name}"] = reference.recall_score(~positive, ~hit, zero_division=0)
+        if positive.any() and not positive.all():
+            found[f"auroc/{name}"] = reference.roc_auc_score(positive, probs[:, position])
+            areas.append(found[f"auroc/{name}"])
+    if areas:
+        found["auroc_macro"] = float(np.mean(areas))
+    return {name: float(value) for name, value in found.items()}
+
+
+def assert_as_scikit_learn(table: pd.DataFrame) -> None:
+    found, expected = metrics(table), scikit_learns(table)
+    assert set(found) - {"ece"} == set(expected)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("decimals", [None, 1, 0], ids=["no ties", "some ties", "many ties"])
+def test_random_tables(make_table: MakeTable, seed: int, decimals: int | None) -> None:
+    assert_as_scikit_learn(make_table(400, decimals=decimals, seed=seed, skill=0.7))
+
+
+def test_two_classes(make_table: MakeTable) -> None:
+    assert_as_scikit_learn(make_table(300, {"benign": 0.8, "malignant": 0.2}, skill=1.0))
+
+
+def test_two_classes_with_many_ties(make_table: MakeTable) -> None:
+    assert_as_scikit_learn(make_table(300, {"benign": 0.3, "malignant": 0.7}, decimals=0, skill=1.0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_absent_classes(make_table: MakeTable, seed: int) -> None:
+    table = make_table(60, {"a": 0.5, "b": 0.45, "c": 0.05, "d": 0.0}, skill=0.3, seed=seed)
+    assert "d" not in set(table["label"])
+    assert_as_scikit_learn(table)
+
+
+def test_one_class_only(make_table: MakeTable) -> None:
+    table = make_table(400).query("label == 'mel'")
+    assert_as_scikit_learn(table)
+    found = metrics(table)
+    assert "auroc_macro" not in found
+    assert not [name for name in found if name.startswith("auroc/")]
+    assert "specificity/mel" not in found
+    assert found["balanced_accuracy"] == found["recall/mel"] == found["accuracy"]
+
+
+def test_a_single_image(make_table: MakeTable) -> None:
+    assert_as_scikit_learn(make_table(1))
+
+
+def test_a_constant_model_has_the_figures_of_guessing(rows_of: Callable[..., pd.DataFrame]) -> None:
+    labels = ["nv"] * 7 + ["mel"] * 3
+    table = predictions_table(rows_of(labels), np.tile(np.float32([0.25, 0.75]), (10, 1)), ["mel", "nv"])
+    found = metrics(table)
+    assert found["accuracy"] == 0.7
+    assert found["balanced_accuracy"] == 0.5
+    assert found["auroc_macro"] == found["auroc/mel"] == 0.5
+    assert found["precision/mel"] == found["recall/mel"] == found["f1/mel"] == 0
+    assert found["specificity/mel"] == 1
+    assert found["average_precision/mel"] == pytest.approx(0.3)
+    assert found["ece"] == pytest.approx(0.05)
+    assert found["brier"] == pytest.approx(0.7 * 2 * 0.25**2 + 0.3 * 2 * 0.75**2)
+
+
+def test_a_perfect_model(rows_of: Callable[..., pd.DataFrame]) -> None:
+    labels = ["a", "b", "c", "a", "b", "b"]
+    probs = np.eye(3, dtype=np.float32)[["abc".index(label) for label in labels]]
+    found = metrics(predictions_table(rows_of(labels), probs, ["a", "b", "c"]))
+    assert {found[name] for name in ("brier", "nll", "ece")} == {0.0}
+    assert {value for name, value in found.items() if name not in {"brier", "nll", "ece"}} == {1.0}
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_ece_is_torchmetrics(make_table: MakeTable, decimals: int | None) -> None:
+    table = make_table(800, decimals=decimals, skill=1.0)
+    probs = torch.tensor(probabilities(table))
+    labels = torch.tensor(true_classes(table))
+    expected = multiclass_calibration_error(probs, labels, probs.shape[1], n_bins=15, norm="l1")
+    assert metrics(table)["ece"] == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_certain_and_wrong_gives_a_finite_log_loss(rows_of: Callable[..., pd.DataFrame]) -> None:
+    table = predictions_table(rows_of(["a"]), np.float32([[0.0, 1.0]]), ["a", "b"])
+    assert metrics(table)["nll"] == pytest.approx(-math.log(np.finfo(np.float32).eps))
+
+
+def test_names_are_those_of_the_contract_and_values_plain_floats(table: pd.DataFrame) -> None:
+    found = metrics(table)
+    assert set(found) == set(metric_names(classes_of(table)))
+    assert {"accuracy", "balanced_accuracy", "f1_macro", "auroc_macro"} <= set(found)
+    assert {f"{family}/mel" for family in ("recall", "precision", "specificity", "f1", "auroc")} <= set(found)
+    assert {type(value) for value in found.values()} == {float}
+    assert all(math.isfinite(value) for value in found.values())
+
+
+def test_the_order_of_rows_does_not_matter(table: pd.DataFrame) -> None:
+    shuffled = table.sample(frac=1, random_state=0)
+    assert metrics(shuffled) == pytest.approx(metrics(table), abs=1e-12)

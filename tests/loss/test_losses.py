@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from hydra.utils import instantiate
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.loss.balanced_softmax import BalancedSoftmax
+from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
+from lesion_exp.loss.cross_entropy import CrossEntropy
+from lesion_exp.loss.focal import Focal
+from lesion_exp.loss.ldam import LDAM
+from lesion_exp.loss.logit_adjusted import LogitAdjusted
+from lesion_exp.loss.soft_f1 import SoftF1
+
+CONF_DIR = Path(__file__).parents[2] / "conf" / "loss"
+NAMES = sorted(path.stem for path in CONF_DIR.glob("*.yaml"))
+COUNTS = [327, 514, 1099, 115, 1113, 6705, 142]
+
+
+def batch(num_classes: int = 7, size: int = 64, spread: float = 2.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = spread * torch.randn(size, num_classes, generator=generator)
+    return logits, torch.randint(num_classes, (size,), generator=generator)
+
+
+def counts_for(name: str) -> list[int]:
+    return [80, 40] if name == "binary_cross_entropy" else list(COUNTS)
+
+
+def build(name: str) -> nn.Module:
+    node = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+    loss = instantiate(node, _convert_="all", class_counts=counts_for(name))
+    assert isinstance(loss, nn.Module)
+    return loss
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_loss_gives_a_float32_scalar_with_finite_gradients_for_extreme_logits(name: str) -> None:
+    loss = build(name)
+    num_classes = len(counts_for(name))
+    for spread in (0.0, 1.0, 1e2, 1e4):
+        logits, labels = batch(num_classes, spread=spread)
+        logits.requires_grad_()
+        value = loss(logits, labels)
+        value.backward()
+        assert (value.shape, value.dtype) == ((), torch.float32)
+        assert value.isfinite()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_loss_falls_when_the_true_logits_grow(name: str) -> None:
+    loss = build(name)
+    logits, labels = batch(len(counts_for(name)))
+    better = logits + 3 * F.one_hot(labels, logits.shape[1])
+    assert loss(better, labels) < loss(logits, labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_logits_under_autocast_are_computed_in_float32(name: str) -> None:
+    loss = build(name)
+    logits, labels = batch(len(counts_for(name)))
+    rounded = logits.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(rounded, labels)
+    assert value.dtype == torch.float32
+    assert value.item() == loss(rounded.float(), labels).item()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_shipped_loss_puts_anything_into_a_checkpoint(name: str) -> None:
+    assert not build(name).state_dict()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_without_training_images_is_refused_with_its_position(name: str) -> None:
+    node = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+    counts = counts_for(name)
+    counts[1] = 0
+    with pytest.raises(Exception, match="position 1 of the class order") as caught:
+        instantiate(node, _convert_="all", class_counts=counts)
+    assert isinstance(caught.value.__cause__, DataError)
+
+
+def test_plain_cross_entropy_is_torchs() -> None:
+    logits, labels = batch()
+    close(CrossEntropy(COUNTS)(logits, labels), F.cross_entropy(logits, labels))
+
+
+def test_label_smoothing_is_the_mean_over_smoothed_targets() -> None:
+    logits, labels = batch()
+    targets = 0.9 * F.one_hot(labels, 7) + 0.1 / 7
+    expected = -(targets * logits.log_softmax(1)).sum(1).mean()
+    close(CrossEntropy(COUNTS, label_smoothing=0.1)(logits, labels), expected)
+
+
+def test_balanced_cross_entropy_weighs_an_image_by_one_over_its_class_count() -> None:
+    logits, labels = batch()
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    weights = 1 / torch.tensor(COUNTS, dtype=torch.float32)[labels]
+    expected = (weights * losses).sum() / weights.sum()
+    close(CrossEntropy(COUNTS, class_weights="balanced")(logits, labels), expected)
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced", "inverse", "effective_number"])
+def test_focal_with_gamma_0_is_cross_entropy(weights: str) -> None:
+    logits, labels = batch()
+    focal, reference = Focal(COUNTS, gamma=0, class_weights=weights), CrossEntropy(COUNTS, class_weights=weights)
+    close(focal(logits, labels), reference(logits, labels))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_is_its_formula(gamma: float) -> None:
+    logits, labels = batch()
+    true_probs = logits.double().softmax(1)[torch.arange(64), labels]
+    expected = (-((1 - true_probs) ** gamma) * true_probs.log()).mean().float()
+    close(Focal(COUNTS, gamma=gamma)(logits, labels), expected)
+
+
+def test_balanced_softmax_is_logit_adjustment_with_tau_1() -> None:
+    logits, labels = batch()
+    close(BalancedSoftmax(COUNTS)(logits, labels), LogitAdjusted(COUNTS, tau=1.0)(logits, labels))
+
+
+def test_balanced_softmax_is_its_formula() -> None:
+    logits, labels = batch()
+    masses = torch.tensor(COUNTS) * logits.double().exp()
+    expected = -(masses[torch.arange(64), labels] / masses.sum(1)).log().mean().float()
+    close(BalancedSoftmax(COUNTS)(logits, labels), expected)
+
+
+def test_logit_adjustment_with_tau_0_or_equal_counts_is_cross_entropy() -> None:
+    logits, labels = batch()
+    expected = F.cross_entropy(logits, labels)
+    close(LogitAdjusted(COUNTS, tau=0.0)(logits, labels), expected)
+    close(LogitAdjusted([50] * 7, tau=2.0)(logits, labels), expected)
+
+
+def test_ldam_without_margin_and_with_scale_1_is_cross_entropy() -> None:
+    logits, labels = batch()
+    close(LDAM(COUNTS, max_margin=0.0, scale=1.0)(logits, labels), F.cross_entropy(logits, labels))
+
+
+def test_ldam_takes_the_margin_from_the_true_logit_most_for_the_rarest_class() -> None:
+    loss = LDAM([16, 1], max_margin=0.5, scale=3.0)
+    logits = torch.tensor([[1.0, 0.5], [1.0, 0.5]])
+    labels = torch.tensor([0, 1])  # margins 0.5 * 16^-1/4 = 0.25 and 0.5
+    expected = F.cross_entropy(3 * torch.tensor([[0.75, 0.5], [1.0, 0.0]]), labels)
+    close(loss(logits, labels), expected)
+
+
+def test_ldam_reweights_from_the_deferred_epoch_on() -> None:
+    logits, labels = batch()
+    loss = LDAM(COUNTS, max_margin=0.0, defer_epoch=0.8)
+    plain = F.cross_entropy(logits, labels)
+    weighted = CrossEntropy(COUNTS, class_weights="effective_number")(logits, labels)
+    assert abs(plain - weighted) > 1e-3
+    for epoch, expected in ((0, plain), (7, plain), (8, weighted), (9, weighted), (3, plain)):
+        loss.set_epoch(epoch, 10)
+        close(loss(logits, labels), expected)
+    never = LDAM(COUNTS, max_margin=0.0, defer_epoch=1.0)
+    never.set_epoch(10, 10)
+    close(never(logits, labels), plain)
+
+
+def test_ldam_without_an_end_of_training_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=-1"):
+        LDAM(COUNTS).set_epoch(0, -1)
+    LDAM(COUNTS, defer_epoch=1.0).set_epoch(0, -1)
+
+
+def test_soft_f1_of_certain_predictions_is_one_minus_macro_f1() -> None:
+    logits, labels = batch()
+    certain = 1e4 * F.one_hot(logits.argmax(1), 7).float()
+    expected = 1 - f1_score(labels, logits.argmax(1), average="macro")
+    assert SoftF1(COUNTS)(certain, labels).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_soft_f1_counts_only_the_classes_of_the_batch() -> None:
+    logits = torch.tensor([[0.0, 0.0, -1e4], [0.0, 0.0, -1e4]])
+    # p = (1/2, 1/2, 0) twice, both of class 0: f1 = 2 * 1 / (1 + 2)
+    assert SoftF1([5, 5, 5])(logits, torch.tensor([0, 0])).item() == pytest.approx(1 - 2 / 3)
+
+
+def test_binary_cross_entropy_is_the_softmax_cross_entropy_of_two_classes() -> None:
+    logits, labels = batch(2)
+    close(BinaryCrossEntropy([80, 40])(logits, labels), F.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize(("pos_weight", "factor"), [("balanced", 2.0), (3.5, 3.5), (1, 1.0)])
+def test_pos_weight_multiplies_the_losses_of_the_second_class(pos_weight: str | float, factor: float) -> None:
+    logits, labels = batch(2)
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    expected = torch.where(labels == 1, factor * losses, losses).mean()
+    close(BinaryCrossEntropy([80, 40], pos_weight)(logits, labels), expected)
+
+
+def test_binary_cross_entropy_of_seven_classes_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"got 7; set task\.target=malignant"):
+        BinaryCrossEntropy(COUNTS)
+
+
+def test_values_out_of_range_are_refused() -> None:
+    wrong = [
+        lambda: CrossEntropy(COUNTS, label_smoothing=1.0),
+        lambda: Focal(COUNTS, gamma=-1),
+        lambda: LogitAdjusted(COUNTS, tau=-0.1),
+        lambda: LDAM(COUNTS, max_margin=-1),
+        lambda: LDAM(COUNTS, scale=0),
+        lambda: LDAM(COUNTS, defer_epoch=160),
+        lambda: LDAM(COUNTS, beta=1.0),
+        lambda: BinaryCrossEntropy([1, 1], pos_weight="balance"),
+        lambda: BinaryCrossEntropy([1, 1], pos_weight=-1.0),
+    ]
+    for build_wrong in wrong:
+        with pytest.raises(ConfigError, match="expected "):
+            build_wrong()
