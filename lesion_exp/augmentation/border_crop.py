@@ -27,7 +27,7 @@ class BorderCrop(GeometricTransform):
     Args:
         threshold: share of Otsu's threshold above which a pixel belongs to the field of view.
         margin: what is cut off inside the circle's square on each side, as a share of the radius. At 0.1 slivers of
-            black stay in the corners; from 0.3 on (0.293 is the inscribed square) none do.
+            black stay in the corners; at 0.35 none do (0.293 is the inscribed square, and the blur widens the circle).
         contrast: greatest mean outside / mean inside with which the image is cropped.
         p: probability; keep it 1 under `augmentation.preprocess`.
     """

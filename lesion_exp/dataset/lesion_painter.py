@@ -71,8 +71,9 @@ def photograph(
     side, middle = min(height, width), lesion.light.shape[0] / 2
     place = cv2.getRotationMatrix2D((middle, middle), rng.uniform(0, 360), rng.uniform(0.85, 1.15))
     place[:, 2] += np.asarray([width, height]) / 2 - middle + rng.normal(0, 0.04, 2) * side
-    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
-    light = cv2.warpAffine(lesion.light, place, (width, height), **flags)
+    light = cv2.warpAffine(
+        lesion.light, place, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     mask = cv2.warpAffine(lesion.mask, place, (width, height), flags=cv2.INTER_LINEAR)
     image = _expose(np.asarray(light, dtype=np.float32), rng, side)
     hairs = int(rng.poisson(skin.hairs)) if skin.hairs else 0

@@ -95,7 +95,8 @@ def _streaks(ground: Ground, strength: np.float32, rng: np.random.Generator) -> 
     for step in range(0, round(50 + 90 * strength), 5):
         edge = ground.outline[(start + step + int(rng.integers(-1, 2))) % 180] - middle
         ends = [middle + edge * reach for reach in (rng.uniform(0.75, 0.88), rng.uniform(1.06, 1.22))]
-        cv2.line(canvas, *_points(ends), 255, max(1, round(0.014 * ground.side)), cv2.LINE_AA, 4)
+        inner, outer = _points(ends)
+        cv2.line(canvas, inner, outer, 255, max(1, round(0.014 * ground.side)), cv2.LINE_AA, 4)
     ground.melanin += 1.1 * strength * _soft(canvas, 0.006 * ground.side)
 
 

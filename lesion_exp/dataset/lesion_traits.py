@@ -94,8 +94,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
          "vessels": (0.1, 0.3, 0.5)},
     ),
     "bcc": Recipe(
-        _ground(radius=(0.15, 0.36), aspect=(1, 1.6), irregularity=(0.03, 0.11), softness=(0.1, 0.35), melanin=(0, 0.35),
-                variegation=(0.2, 0.6), asymmetry=(0.1, 0.5), blood=(0.15, 0.5), haze=(0, 0.25)),
+        _ground(radius=(0.15, 0.36), aspect=(1, 1.6), irregularity=(0.03, 0.11), softness=(0.1, 0.35),
+                melanin=(0, 0.35), variegation=(0.2, 0.6), asymmetry=(0.1, 0.5), blood=(0.15, 0.5), haze=(0, 0.25)),
         {"vessels": (0.9, 0.5, 1), "nests": (0.5, 0.4, 1), "ulcer": (0.3, 0.4, 1), "globules": (0.1, 0.2, 0.4),
          "scale": (0.15, 0.2, 0.5)},
     ),

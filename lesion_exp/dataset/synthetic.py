@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -36,7 +35,9 @@ CLASS_SHARES: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """Of lesions; the order of the classes' frequencies is that of HAM10000, the rare ones are less rare."""
 JPEG_QUALITY: Final = 90
-SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
+SMALLEST_SIDE: Final = 32
+LARGEST_SIDE: Final = 2048
+MOST_PHOTOGRAPHS: Final = 20
 
 INFO: Final = DatasetInfo(
     name="synthetic",
@@ -110,8 +111,8 @@ def read_synthetic(
     _check_number("drawing_seed", drawing_seed, 0)
     for name, side in (("image_height", image_height), ("image_width", image_width)):
         _check_number(name, side, SMALLEST_SIDE, LARGEST_SIDE)
-    _check_number("images_per_lesion", images_per_lesion, 1, synthetic_cases.MOST_PHOTOGRAPHS, kind=float)
-    shares = _check_shares(class_shares or CLASS_SHARES)
+    _check_number("images_per_lesion", images_per_lesion, 1, MOST_PHOTOGRAPHS, kind=float)
+    shares = _check_shares(CLASS_SHARES if class_shares is None else class_shares)
     _check_number("num_lesions", num_lesions, len(shares))
     parameters = _Parameters(
         lesions_per_class(num_lesions, shares),
@@ -196,8 +197,12 @@ def _code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_shares(shares: Mapping[str, float]) -> dict[str, float]:
+def _check_shares(shares: object) -> dict[str, float]:
     """The shares above 0."""
+    if not isinstance(shares, Mapping):
+        raise ConfigError(
+            f"expected dataset.class_shares to be class: share pairs, got {shares!r}; for example {{nv: 2, mel: 1}}"
+        )
     for code, share in shares.items():
         if code not in RECIPES:
             raise ConfigError(

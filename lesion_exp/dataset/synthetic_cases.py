@@ -10,7 +10,6 @@ import pandas as pd
 
 LEAST_LESIONS: Final = 3
 """Lesions that every class has where the total allows it: one for each part of a split."""
-MOST_PHOTOGRAPHS: Final = 6
 TONE_SHARES: Final = (0.2, 0.38, 0.22, 0.1, 0.06, 0.04)
 """Of the Fitzpatrick types 1 to 6."""
 _SHARE_SECOND_LESION: Final = 0.15
@@ -60,8 +59,8 @@ def lesions_per_class(num_lesions: int, shares: Mapping[str, float]) -> dict[str
 def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -> pd.DataFrame:
     """A row a photograph: its ids, diagnosis `dx`, age, sex, localization and skin, and what numbers its drawing.
 
-    Lesions of all classes are mixed, so that no id tells a class. Age, sex and site are drawn as they go with the class;
-    about one lesion in seven is another one of a patient who has one already.
+    Lesions of all classes are mixed, so that no id tells a class. Age, sex and site are drawn as they go with the
+    class; about one lesion in seven is another one of a patient who has one already.
     """
     rng = np.random.default_rng([seed, 1])
     diagnoses = rng.permutation([code for code, count in counts.items() for _ in range(count)])
@@ -81,7 +80,7 @@ def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -
             "freckles": int(rng.poisson(2.5)),
             "lesion": lesion,
         }
-        photographs = min(1 + int(rng.poisson(images_per_lesion - 1)), MOST_PHOTOGRAPHS)
+        photographs = 1 + int(rng.poisson(images_per_lesion - 1))
         rows.extend({**patient, **case, "photograph": number} for number in range(photographs))
     frame = pd.DataFrame(rows)
     frame.insert(0, "image_id", [f"SYN_{number:07d}" for number in range(len(frame))])

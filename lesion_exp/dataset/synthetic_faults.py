@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -77,7 +76,7 @@ def plant(
     )
 
 
-def _renamed(original: pd.Series[Mapping[str, object]], number: int) -> pd.Series[Mapping[str, object]]:
+def _renamed(original: pd.Series, number: int) -> pd.Series:
     copy = original.copy()
     for column, prefix, digits in (("image_id", "SYN", 7), ("lesion_id", "SYNL", 6), ("patient_id", "SYNP", 6)):
         copy[column] = f"{prefix}_{number:0{digits}d}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from lesion_exp.tracking.run import TrackedRun
 
@@ -46,17 +45,14 @@ class TrackingLogger(Logger):
         """The run."""
         return self._run
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hands metrics to the run."""
         if self._run:
             self._run.log_metrics({name: metrics[name] for name in metrics if name != "epoch"}, step or 0)
 
-    @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the whole config is recorded when the run starts."""
 
-    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Sends the metrics that wait; the run itself goes on."""
         if self._run and status == "success":

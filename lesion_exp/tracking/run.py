@@ -154,8 +154,10 @@ class TrackedRun(Written):
         try:
             self._send_patiently()
         finally:
-            self._log.close()
-            self.store.client.set_terminated(self.run_id, status)
+            try:
+                self._log.close()
+            finally:
+                self.store.client.set_terminated(self.run_id, status)
 
     def __enter__(self) -> Self:
         return self

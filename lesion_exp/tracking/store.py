@@ -32,17 +32,14 @@ class Store:
     uri: str
     client: MlflowClient
     root: Path
+    live: Path
+    """Folder in which each living run has a folder, named by its id, for what is not uploaded yet."""
     artifacts: Path | None
     """Folder of the artifacts of new experiments; None where a server decides."""
     database: Path | None = None
     """The SQLite file of an embedded store."""
     moved_from: Path | None = None
     """Folder under which the database still records artifacts that now lie in `artifacts`."""
-
-    @property
-    def live(self) -> Path:
-        """Folder in which each living run keeps what is not uploaded yet: `<root>/mlruns/live/<run id>`."""
-        return self.root / "mlruns" / "live"
 
     def experiment_id(self, name: str) -> str:
         """Id of the experiment `name`, made if absent.
@@ -87,7 +84,7 @@ class Store:
         return path
 
     def put_artifact(self, run_id: str, artifact_uri: str, source: Path, artifact_path: str) -> None:
-        """Copies the file `source` to `artifact_path` (with `/`, below the run's artifacts); nobody sees half a file."""
+        """Copies the file `source` to `artifact_path` below the run's artifacts; nobody ever sees half a file."""
         folder = self.artifact_dir(artifact_uri)
         if folder is None:
             self._upload(run_id, source, PurePosixPath(artifact_path))
@@ -112,28 +109,30 @@ class Store:
         return str(self.artifacts / (re.sub(r"[^\w-]+", "_", name) or "_")) if self.artifacts else None
 
 
-def open_store(uri: str | None, root: Path) -> Store:
+def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     """The store at `uri` (the key tracking.uri), else at MLFLOW_TRACKING_URI, else `<root>/mlruns/mlflow.db`.
 
     An SQLite store is created, migrated and switched to write-ahead logging under a lock, so any number of processes
-    may open it at once; its artifacts lie in `artifacts` beside the database file.
+    may open it at once; its artifacts lie in `artifacts` beside the database file. `live` is the folder of what living
+    runs keep, `<root>/mlruns/live` unless given.
 
     Raises:
         ConfigError: the URI names no usable store, or its server does not answer.
     """
     quiet_mlflow()
     root = root.expanduser().resolve()
+    live = live.expanduser().resolve() if live else root / "mlruns" / "live"
     asked, key = (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE) or None, URI_VARIABLE)
     if asked is None:
-        return _open_sqlite(root / "mlruns" / "mlflow.db", root)
+        return _open_sqlite(root / "mlruns" / "mlflow.db", root, live)
     scheme = asked.split(":", 1)[0] if ":" in asked else ""
     if scheme == "sqlite":
-        return _open_sqlite(_sqlite_path(asked, key), root)
+        return _open_sqlite(_sqlite_path(asked, key), root, live)
     if scheme in ("http", "https"):
-        return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, artifacts=None)
+        return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
     if scheme.split("+")[0] in _DATABASES:
         with store_lock(root / "mlruns" / "server"):
-            return Store(asked, check_database(asked, key), root, artifacts=root / "mlruns" / "artifacts")
+            return Store(asked, check_database(asked, key), root, live, artifacts=root / "mlruns" / "artifacts")
     raise ConfigError(_refusal(asked, key, scheme))
 
 
@@ -151,7 +150,7 @@ def quiet_mlflow() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def _open_sqlite(database: Path, root: Path) -> Store:
+def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
     from mlflow import MlflowClient
 
     if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
@@ -163,7 +162,7 @@ def _open_sqlite(database: Path, root: Path) -> Store:
     artifacts = database.parent / "artifacts"
     with store_lock(database):
         client, moved_from = open_embedded(database, artifacts, lambda: MlflowClient(uri))
-    return Store(uri, client, root, artifacts, database, moved_from)
+    return Store(uri, client, root, live, artifacts, database, moved_from)
 
 
 def _sqlite_path(uri: str, key: str) -> Path:

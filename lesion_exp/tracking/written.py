@@ -32,7 +32,7 @@ class Written:
     def log_file(self, path: Path, artifact_path: str) -> None:
         """Keeps a copy of a file."""
         parts = PurePosixPath(artifact_path).parts
-        assert parts and parts[0] != "/" and ".." not in parts, f"not a relative path: {artifact_path}"
+        assert not {"/", ".."} & set(parts), f"not a path below the run: {artifact_path}"
         self.store.put_artifact(self.run_id, self.artifact_uri, path, artifact_path)
 
     @contextmanager

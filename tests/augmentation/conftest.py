@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -13,14 +14,19 @@ from lesion_exp.job.instantiate import instantiate
 CONF_DIR = Path(__file__).parents[2] / "conf"
 
 
+@lru_cache
+def composed(*overrides):
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose(overrides=list(overrides))
+    return OmegaConf.to_container(config.augmentation, resolve=True)
+
+
 @pytest.fixture
 def load():
     """Builds the pipeline of a recipe with overrides, as a job does."""
 
     def build(recipe, *overrides, image_size=64):
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            config = compose(overrides=[f"+augmentation={recipe}", f"+image_size={image_size}", *overrides])
-        return instantiate(OmegaConf.to_container(config.augmentation, resolve=True))
+        return instantiate(composed(f"+augmentation={recipe}", f"+image_size={image_size}", *overrides))
 
     return build
 

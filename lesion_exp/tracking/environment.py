@@ -1,0 +1,139 @@
+"""What a run ran on: packages, machine, source code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from lesion_exp.tracking.system_metrics import nvidia_smi
+
+LARGEST_PATCH: Final = 1_000_000
+"""Bytes of a patch of uncommitted changes that is still kept."""
+_VARIABLES: Final = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_PARTITION",
+)
+"""The only environment variables that are recorded: others may hold secrets."""
+_CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """The commit that the package runs from; `commit` is empty outside a checkout."""
+
+    commit: str
+    dirty: bool
+    patch: str | None
+    """Uncommitted changes of tracked files; None where there are none or they are larger than a megabyte."""
+
+    def tags(self) -> dict[str, str]:
+        """The tags `git_commit` and `git_dirty`; none outside a checkout."""
+        if not self.commit:
+            return {}
+        dirty = "true" if self.dirty else "false"
+        return {"git_commit": self.commit, "git_dirty": dirty, "mlflow.source.git.commit": self.commit}
+
+
+def environment(source: SourceState, num_threads: int) -> dict[str, str]:
+    """Name -> text of the files kept under `environment/`; `num_threads` is PyTorch's number of threads.
+
+    `packages.txt`, `python.json` and `hardware.json`; from a checkout also `git.json` and, with uncommitted changes,
+    `changes.patch`.
+    """
+    files = {
+        "packages.txt": "\n".join(_packages()) + "\n",
+        "python.json": _json(_python(num_threads)),
+        "hardware.json": _json(_hardware()),
+    }
+    if source.commit:
+        files["git.json"] = _json({"commit": source.commit, "dirty": source.dirty})
+        if source.patch:
+            files["changes.patch"] = source.patch
+    return files
+
+
+def source_state(package_dir: Path | None = None) -> SourceState:
+    """The state of the checkout that holds the package, without asking any other repository."""
+    folder = package_dir or Path(__file__).resolve().parents[1]
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit or not _git(folder, "ls-files", "--", "__init__.py"):
+        return SourceState("", dirty=False, patch=None)
+    dirty = bool(_git(folder, "status", "--porcelain"))
+    patch = _git(folder, "diff", "HEAD", "--binary") if dirty else ""
+    small = bool(patch) and len(patch.encode()) <= LARGEST_PATCH
+    return SourceState(commit.strip(), dirty, patch if small else None)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(folder), *arguments]
+        answer = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.decode(errors="replace")
+
+
+def _packages() -> list[str]:
+    found = {f"{package.name}=={package.version}" for package in distributions() if package.name}
+    return sorted(found, key=str.lower)
+
+
+def _python(num_threads: int) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        "torch_num_threads": num_threads,
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    model, flags = _cpu()
+    gpus = [
+        {"name": name, "memory_mib": memory, "driver": driver}
+        for name, memory, driver in nvidia_smi("name", "memory.total", "driver_version")
+    ]
+    return {
+        "cpu": model,
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
+        "instructions": flags,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus,
+    }
+
+
+def _cpu() -> tuple[str, list[str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine(), []
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    flags = re.search(r"(?:flags|Features)\s*:\s*(.+)", text)
+    present = set(flags[1].split()) if flags else set()
+    return model[1] if model else platform.machine(), [flag for flag in _CPU_FLAGS if flag in present]
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

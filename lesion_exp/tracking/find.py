@@ -1,0 +1,245 @@
+"""Finds the run that a user means, and reads back what it kept."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+    from lesion_exp.tracking.store import Store
+
+_log = logging.getLogger(__name__)
+
+_LOWER_IS_BETTER: Final = ("loss", "brier", "brier_score", "ece", "expected_calibration_error", "epoch_seconds")
+_SHORTEST_PREFIX: Final = 4
+_RECENT: Final = 200
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the store knows of a run."""
+
+    store: Store
+    run_id: str
+    name: str
+    status: str
+    experiment_id: str
+    artifact_uri: str
+    started: float
+    """Seconds since 1970."""
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """The last value of each metric."""
+    tags: dict[str, str]
+
+    @property
+    def live_dir(self) -> Path:
+        """Folder with the checkpoints of a run that has not finished."""
+        return self.store.live / self.run_id
+
+
+def find_run(store: Store, spec: str) -> Run:
+    """The run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
+
+    - `latest` is the run that started last; the parents of sweeps do not count, here and for `best`.
+    - `best:<metric>` is the FINISHED run with the highest value, or the lowest of a loss or calibration error. For
+      `val/...` the value at the best epoch (`best/val/...`) counts where runs have it. A run tagged `leaky` is chosen
+      only if there is no other.
+    - An alias may be given with its model, `model@alias`.
+
+    Raises:
+        ConfigError: no run, or several, are named so.
+    """
+    if spec == "latest":
+        newest = next((run for run in _runs(store) if not _is_sweep(run)), None)
+        if newest is None:
+            raise ConfigError(f"Expected a run in {store.uri}; it has none yet. Train one, or check tracking.uri.")
+        return _run(store, newest)
+    if spec.startswith("best:"):
+        return _run(store, _best(store, spec.removeprefix("best:")))
+    prefix = spec.lower()
+    if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},32}}", prefix):
+        matches = list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
+        if len(matches) == 1:
+            return _run(store, matches[0])
+        if matches:
+            listed = first_cases(_line(run) for run in matches)
+            raise ConfigError(f"Expected a prefix of one run; {spec!r} begins {len(matches)}:\n{listed}\nAdd letters.")
+    return _run(store, _by_alias(store, spec))
+
+
+def download_artifact(run: Run, path: str) -> Path:
+    """The file or folder `path` of the run on this machine; from a server it is fetched into the run's live folder.
+
+    Raises:
+        DataError: the run has no artifact of that name.
+    """
+    found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
+    if found is None:
+        known = _artifact_names(run)
+        raise DataError(
+            f"Expected {path} among the artifacts of run {run.run_id} ({run.status}); it is not there: "
+            f"{nearest(path, known)}. A run that did not finish lacks what is made at its end."
+        )
+    return found
+
+
+def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:
+    """As `download_artifact`, but None where the run has no such artifact."""
+    folder = store.artifact_dir(artifact_uri)
+    if folder is not None:
+        return folder / path if (folder / path).exists() else None
+    from mlflow.exceptions import MlflowException
+
+    parent = path.rpartition("/")[0] or None
+    try:
+        if path not in {entry.path for entry in store.client.list_artifacts(run_id, parent)}:
+            return None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    fetched = store.root / "mlruns" / "fetched" / run_id
+    fetched.mkdir(parents=True, exist_ok=True)
+    return Path(store.client.download_artifacts(run_id, path, str(fetched)))
+
+
+def read_predictions(run: Run, part: str) -> pd.DataFrame:
+    """The predictions table of the run on `part` (`val` or `test`).
+
+    Raises:
+        DataError: the run kept none for that part.
+    """
+    return pd.read_parquet(download_artifact(run, f"predictions/{part}.parquet"))
+
+
+def _runs(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> Iterator[MlflowRun]:
+    """Runs of all experiments, the one that started last first unless ordered otherwise."""
+    experiments = store.experiment_ids()
+    token = None
+    while experiments:
+        order = [*order_by, "attributes.start_time DESC"]
+        page = store.client.search_runs(experiments, condition, max_results=_RECENT, order_by=order, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _run(store: Store, run: MlflowRun) -> Run:
+    info, data = run.info, run.data
+    return Run(
+        store=store,
+        run_id=info.run_id,
+        name=info.run_name or "",
+        status=info.status,
+        experiment_id=info.experiment_id,
+        artifact_uri=info.artifact_uri,
+        started=info.start_time / 1000,
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        tags=dict(data.tags),
+    )
+
+
+def _is_sweep(run: MlflowRun) -> bool:
+    return "sweep_id" in run.data.tags and "mlflow.parentRunId" not in run.data.tags
+
+
+def _best(store: Store, metric: str) -> MlflowRun:
+    names = [f"best/{metric}", metric] if metric.startswith("val/") else [metric]
+    order = "ASC" if re.split(r"[/]", metric)[-1] in _LOWER_IS_BETTER else "DESC"
+    for name in names:
+        if '"' in name or "`" in name:
+            break
+        condition = f"attributes.status = 'FINISHED' AND metrics.`{name}` > {-1e300:f}"
+        leaky = None
+        for run in _runs(store, condition, [f"metrics.`{name}` {order}"]):
+            if _is_sweep(run) or math.isnan(run.data.metrics[name]):
+                continue
+            if run.data.tags.get("leaky") != "true":
+                if leaky:
+                    _log.warning("Left out run %s, which is better in %s but leaky.", leaky.info.run_id, name)
+                return run
+            leaky = leaky or run
+        if leaky:
+            return leaky
+    known = {name for run in _recent(store) for name in run.data.metrics}
+    raise ConfigError(
+        f"Expected a metric of a FINISHED run after best:, such as best:test/balanced_accuracy; got {metric!r}: "
+        f"{nearest(metric, known)}"
+    )
+
+
+def _by_alias(store: Store, spec: str) -> MlflowRun:
+    model_name, _, alias = spec.rpartition("@")
+    versions: list[tuple[str, Any]] = []
+    token = None
+    while True:
+        page = store.client.search_registered_models(page_token=token)
+        versions += [
+            (model.name, model.aliases[alias])
+            for model in page
+            if alias in model.aliases and model_name in ("", model.name)
+        ]
+        token = page.token
+        if not token:
+            break
+    if len(versions) > 1:
+        listed = first_cases(f"{name}@{alias}" for name, _ in versions)
+        raise ConfigError(
+            f"Expected an alias of one model; {spec!r} is one of {len(versions)}:\n{listed}\nName the model."
+        )
+    if not versions:
+        raise ConfigError(_unknown(store, spec))
+    name, version = versions[0]
+    run_id = store.client.get_model_version(name, version).run_id
+    if not run_id:
+        raise ConfigError(f"Expected a model that a run made; version {version} of {name} was registered without one.")
+    return store.client.get_run(run_id)
+
+
+def _unknown(store: Store, spec: str) -> str:
+    recent = _recent(store)
+    named = [run for run in recent if run.info.run_name == spec]
+    ids = {run.info.run_id[: max(len(spec), _SHORTEST_PREFIX)]: run for run in recent}
+    near = named or [ids[match] for match in difflib.get_close_matches(spec.lower(), ids, cutoff=0.7)] or recent[:5]
+    listed = first_cases(_line(run) for run in near) or "  none yet"
+    title = "Runs of that name" if named else "Runs that come near" if near != recent[:5] else "The latest runs"
+    return (
+        f"Expected a run id, a prefix of at least {_SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
+        f"alias; got {spec!r}. {title} in {store.uri}:\n{listed}"
+    )
+
+
+def _recent(store: Store) -> list[MlflowRun]:
+    runs = _runs(store)
+    return [run for run, _ in zip(runs, range(_RECENT), strict=False)]
+
+
+def _line(run: MlflowRun) -> str:
+    return f"{run.info.run_id}  {run.info.status}  {run.info.run_name}"
+
+
+def _artifact_names(run: Run) -> set[str]:
+    folder = run.store.artifact_dir(run.artifact_uri)
+    if folder is not None:
+        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    names: set[str] = set()
+    waiting: list[str | None] = [None]
+    while waiting:
+        for entry in run.store.client.list_artifacts(run.run_id, waiting.pop()):
+            waiting.append(entry.path) if entry.is_dir else names.add(entry.path)
+    return names

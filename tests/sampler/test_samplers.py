@@ -1,0 +1,118 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.instantiate import instantiate
+from lesion_exp.sampler.by_source import BySource
+from lesion_exp.sampler.class_balanced_batches import ClassBalancedBatches
+from lesion_exp.sampler.oversample import Oversample
+from lesion_exp.sampler.shard import shard
+from lesion_exp.sampler.shuffle import Shuffle
+from lesion_exp.sampler.undersample import Undersample
+from lesion_exp.sampler.weighted import Weighted
+
+TABLE = pd.DataFrame({"label": ["nv"] * 60 + ["mel"] * 30 + ["df"] * 7, "source": ["a"] * 90 + ["b"] * 7})
+CONF = Path(__file__).parents[2] / "conf" / "sampler"
+
+
+def rng(epoch=0):
+    return np.random.default_rng([1, epoch])
+
+
+def labels(order):
+    return Counter(TABLE["label"].to_numpy()[order])
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_sampler_gives_valid_positions_as_a_function_of_the_generator(file):
+    config = OmegaConf.merge(OmegaConf.create({"loader": {"batch_size": 8}}), {"sampler": OmegaConf.load(file)})
+    sampler = instantiate(OmegaConf.to_container(config, resolve=True)["sampler"])
+    first, again, other = (sampler.order(TABLE, rng(epoch)) for epoch in (0, 0, 1))
+    assert first.dtype == np.int64
+    assert first.min() >= 0
+    assert first.max() < len(TABLE)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_shuffle_is_a_permutation():
+    assert sorted(Shuffle().order(TABLE, rng())) == list(range(len(TABLE)))
+
+
+def test_weighted_balances_by_its_power():
+    drawn = Weighted(power=1, num_samples=30_000)
+    assert all(abs(count / 30_000 - 1 / 3) < 0.02 for count in labels(drawn.order(TABLE, rng())).values())
+    natural = labels(Weighted(power=0, num_samples=30_000).order(TABLE, rng()))
+    assert natural["df"] / 30_000 == pytest.approx(7 / 97, abs=0.01)
+
+
+def test_oversample_repeats_small_classes_evenly_and_large_ones_never():
+    order = Oversample(samples_per_class=20).order(TABLE, rng())
+    assert labels(order) == {"nv": 20, "mel": 20, "df": 20}
+    repeats = Counter(order.tolist())
+    assert max(repeats[p] for p in range(90)) == 1
+    assert {repeats[p] for p in range(90, 97)} == {2, 3}
+
+
+def test_oversample_without_a_number_takes_the_largest_class():
+    assert set(labels(Oversample().order(TABLE, rng())).values()) == {60}
+
+
+def test_undersample_never_repeats_and_changes_each_epoch():
+    order = Undersample().order(TABLE, rng())
+    assert labels(order) == {"nv": 7, "mel": 7, "df": 7}
+    assert len(set(order)) == len(order)
+    assert set(order) != set(Undersample().order(TABLE, rng(1)))
+
+
+def test_balanced_batches_hold_every_class_equally():
+    order = ClassBalancedBatches(batch_size=8).order(TABLE, rng())
+    for batch in order.reshape(-1, 8):
+        counts = labels(batch)
+        assert len(counts) == 3
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_by_source_gives_sources_their_shares():
+    sources = Counter(TABLE["source"].to_numpy()[BySource(power=1).order(TABLE, rng())])
+    assert abs(sources["a"] - sources["b"]) <= 1
+    assert Counter(TABLE["source"].to_numpy()[BySource(power=0).order(TABLE, rng())]) == {"a": 90, "b": 7}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "arguments"),
+    [
+        (Weighted, {"power": -1}),
+        (Weighted, {"num_samples": 0}),
+        (Oversample, {"samples_per_class": 0}),
+        (Undersample, {"samples_per_class": -3}),
+        (BySource, {"power": 2}),
+        (ClassBalancedBatches, {"batch_size": 0}),
+    ],
+)
+def test_values_out_of_range_are_refused(sampler, arguments):
+    with pytest.raises(ConfigError, match="expected"):
+        sampler(**arguments)
+
+
+@given(count=st.integers(0, 200), num_ranks=st.integers(1, 5), batch_size=st.integers(1, 17))
+def test_training_shards_are_disjoint_and_equally_long(count, num_ranks, batch_size):
+    shards = [shard(np.arange(count), num_ranks, rank, batch_size, drop_tail=True) for rank in range(num_ranks)]
+    dealt = [p for one in shards for batch in one.batches for p in batch]
+    assert len(dealt) == len(set(dealt)) == count - shards[0].num_dropped
+    assert len({len(one.batches) for one in shards}) == 1
+    assert all(len(batch) == batch_size for one in shards for batch in one.batches)
+    assert shards[0].num_dropped < num_ranks * batch_size
+
+
+@given(count=st.integers(0, 200), num_ranks=st.integers(1, 5), batch_size=st.integers(1, 17))
+def test_evaluation_shards_hold_everything_once(count, num_ranks, batch_size):
+    shards = [shard(np.arange(count), num_ranks, rank, batch_size, drop_tail=False) for rank in range(num_ranks)]
+    assert sorted(p for one in shards for batch in one.batches for p in batch) == list(range(count))

@@ -1,0 +1,113 @@
+import pytest
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.store import Store
+
+
+def make_run(store: Store, name: str, metrics: dict[str, float], status: str = "FINISHED", **tags: str) -> str:
+    created = store.client.create_run(store.experiment_id("tests"), run_name=name, tags=tags)
+    for key, value in metrics.items():
+        store.client.log_metric(created.info.run_id, key, value)
+    if status != "RUNNING":
+        store.client.set_terminated(created.info.run_id, status)
+    return str(created.info.run_id)
+
+
+def test_id_and_unique_prefix(store: Store) -> None:
+    run_id = make_run(store, "one", {"val/loss": 0.5}, git_commit="abc")
+    for spec in (run_id, run_id[:8], run_id[:8].upper()):
+        run = find_run(store, spec)
+        assert run.run_id == run_id
+    assert (run.name, run.status, run.metrics, run.tags["git_commit"]) == ("one", "FINISHED", {"val/loss": 0.5}, "abc")
+
+
+def test_prefix_of_several_runs_lists_them(store: Store) -> None:
+    import uuid
+    from unittest.mock import patch
+
+    ids = [f"abcd{number}{'0' * 27}" for number in range(2)]
+    with patch.object(uuid, "uuid4", side_effect=[uuid.UUID(text) for text in ids]):
+        for number in range(2):
+            make_run(store, f"run {number}", {})
+    with pytest.raises(ConfigError, match="begins 2") as caught:
+        find_run(store, "abcd")
+    assert all(text in str(caught.value) for text in ids)
+    assert find_run(store, "abcd1").name == "run 1"
+
+
+def test_latest_is_the_last_started_whatever_its_status_but_no_sweep_parent(store: Store) -> None:
+    make_run(store, "first", {})
+    last = make_run(store, "last", {}, status="FAILED", **{"sweep_id": "s", "mlflow.parentRunId": "p"})
+    make_run(store, "parent", {}, sweep_id="s")
+    assert find_run(store, "latest").run_id == last
+
+
+def test_latest_of_an_empty_store(store: Store) -> None:
+    with pytest.raises(ConfigError, match="has none yet"):
+        find_run(store, "latest")
+
+
+def test_best_is_highest_lowest_for_a_loss_and_finished(store: Store) -> None:
+    good = make_run(store, "good", {"test/balanced_accuracy": 0.7, "test/loss": 0.9})
+    sharp = make_run(store, "sharp", {"test/balanced_accuracy": 0.6, "test/loss": 0.4})
+    make_run(store, "undefined", {"test/balanced_accuracy": float("nan"), "test/loss": float("nan")})
+    make_run(store, "unfinished", {"test/balanced_accuracy": 0.99, "test/loss": 0.01}, status="FAILED")
+    assert find_run(store, "best:test/balanced_accuracy").run_id == good
+    assert find_run(store, "best:test/loss").run_id == sharp
+
+
+def test_best_of_validation_counts_the_best_epoch(store: Store) -> None:
+    peaked = make_run(store, "peaked", {"val/balanced_accuracy": 0.5, "best/val/balanced_accuracy": 0.8})
+    make_run(store, "steady", {"val/balanced_accuracy": 0.6, "best/val/balanced_accuracy": 0.7})
+    assert find_run(store, "best:val/balanced_accuracy").run_id == peaked
+
+
+def test_best_prefers_a_run_that_is_not_leaky(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    leaky = make_run(store, "leaky", {"test/accuracy": 0.92}, leaky="true")
+    assert find_run(store, "best:test/accuracy").run_id == leaky
+    honest = make_run(store, "honest", {"test/accuracy": 0.71}, leaky="false")
+    assert find_run(store, "best:test/accuracy").run_id == honest
+    assert leaky in caplog.text
+
+
+def test_unknown_metric_names_the_nearest(store: Store) -> None:
+    make_run(store, "one", {"test/balanced_accuracy": 0.7})
+    with pytest.raises(ConfigError, match="'test/balanced_accuracy'"):
+        find_run(store, "best:test/balanced_acuracy")
+
+
+def test_alias_with_and_without_model(store: Store) -> None:
+    run_id = make_run(store, "one", {})
+    for model in ("ham", "isic"):
+        store.client.create_registered_model(model)
+        store.client.create_model_version(model, f"runs:/{run_id}/model", run_id=run_id)
+    store.client.set_registered_model_alias("ham", "champion", "1")
+    assert find_run(store, "champion").run_id == run_id
+    store.client.set_registered_model_alias("isic", "champion", "1")
+    assert find_run(store, "isic@champion").run_id == run_id
+    with pytest.raises(ConfigError, match="Name the model"):
+        find_run(store, "champion")
+
+
+def test_unknown_run_lists_near_ids_or_names_or_the_latest(store: Store) -> None:
+    run_id = make_run(store, "ham10000 resnet18", {})
+    make_run(store, "other", {})
+    typo = run_id[:7] + ("0" if run_id[7] != "0" else "1")
+    with pytest.raises(ConfigError, match=f"come near in .*\n.*{run_id}"):
+        find_run(store, typo)
+    with pytest.raises(ConfigError, match=f"of that name in .*\n.*{run_id}"):
+        find_run(store, "ham10000 resnet18")
+    with pytest.raises(ConfigError, match="The latest runs"):
+        find_run(store, "nonsense!")
+
+
+def test_missing_artifact_names_the_nearest(store: Store) -> None:
+    run = find_run(store, make_run(store, "one", {}))
+    folder = store.artifact_dir(run.artifact_uri)
+    assert folder is not None
+    (folder / "predictions").mkdir(parents=True)
+    (folder / "predictions" / "val.parquet").write_bytes(b"")
+    assert download_artifact(run, "predictions") == folder / "predictions"
+    with pytest.raises(DataError, match=r"'predictions/val\.parquet'"):
+        read_predictions(run, "test")
