@@ -135,7 +135,7 @@ def _call(node: Mapping[str, Any], where: str, passed: Mapping[str, Any]) -> Any
         return target(**arguments)
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, Warning) as error:
         if not _within(target.__module__, LIBRARIES):
             raise  # our own code, or the user's: its traceback says more than a message could
         raise ConfigError(f"expected values that {node[TARGET]} accepts in {where}, it says: {error}") from error
@@ -193,7 +193,9 @@ def _import(module_name: str, where: str) -> ModuleType:
             hint = "look at its spelling"
             if not _within(module_name, OWN_ROOMS):
                 hint += f", install {missing.partition('.')[0]}, or name the folder it lies in with PYTHONPATH=DIR"
-            raise ConfigError(f"expected a module, got {module_name} in {where}, which does not exist; {hint}") from error
+            raise ConfigError(
+                f"expected a module, got {module_name} in {where}, which does not exist; {hint}"
+            ) from error
         raise ConfigError(
             f"expected what {where} needs to be installed, but there is no package {missing}; pip install {missing}"
         ) from error

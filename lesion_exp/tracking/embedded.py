@@ -60,7 +60,9 @@ def open_embedded(database: Path, artifacts: Path, connect: Callable[[], Opened]
     """
     try:
         fresh = _prepare_file(database)
-        connected = _connect_or_migrate(database, connect)
+        if not fresh:
+            _migrate(database)
+        connected = connect()
         with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
             if fresh:
                 _set_default_location(connection, artifacts)
@@ -95,33 +97,30 @@ def _prepare_file(database: Path) -> bool:
         return int(tables) == 0
 
 
-def _connect_or_migrate(database: Path, connect: Callable[[], Opened]) -> Opened:
+def _migrate(database: Path) -> None:
+    """Brings the tables of an older MLflow up to date; the state before is kept as `<database>.<revision>`."""
     import mlflow.store.db.utils
-    from mlflow.exceptions import MlflowException
 
     utils: Any = mlflow.store.db.utils  # untyped; what `mlflow db upgrade` calls
-    try:
-        return connect()
-    except MlflowException:
-        engine = utils.create_sqlalchemy_engine(f"sqlite:///{database}")
-        revision = utils._get_schema_version(engine)
-        if revision is None or revision == utils._get_latest_schema_revision():
-            raise
+    with closing(sqlite3.connect(database)) as source:
+        revision = source.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        if revision == utils._get_latest_schema_revision():
+            return
         kept = database.with_name(f"{database.name}.{revision}")
-        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(kept)) as copy:
+        with closing(sqlite3.connect(kept)) as copy:
             source.backup(copy)
-        try:
-            utils._upgrade_db(engine)
-        except Exception as error:
-            kept.unlink()
-            raise ConfigError(
-                f"Expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
-                "cannot read. Install the MLflow that wrote it, or name another store with tracking.uri."
-            ) from error
-        finally:
-            engine.dispose()
-        _log.warning("Migrated %s to this MLflow's schema; the state before is kept as %s.", database, kept.name)
-        return connect()
+    engine = utils.create_sqlalchemy_engine(f"sqlite:///{database}")
+    try:
+        utils._upgrade_db(engine)
+    except Exception as error:
+        kept.unlink()
+        raise ConfigError(
+            f"Expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
+            "cannot read. Install the MLflow that wrote it, or name another store with tracking.uri."
+        ) from error
+    finally:
+        engine.dispose()
+    _log.warning("Migrated %s to this MLflow's schema; the state before is kept as %s.", database, kept.name)
 
 
 def _set_default_location(connection: sqlite3.Connection, artifacts: Path) -> None:

@@ -42,7 +42,7 @@ class Store:
     """Folder under which the database still records artifacts that now lie in `artifacts`."""
 
     def experiment_id(self, name: str) -> str:
-        """Id of the experiment `name`, made if absent.
+        """Id of the experiment `name`, made if absent, with the view of `view.view_tags` where it has none.
 
         Raises:
             ConfigError: an experiment of that name was deleted and still blocks the name.
@@ -63,6 +63,9 @@ class Store:
                 f"Expected an experiment that can be written; {name!r} was deleted in this store. "
                 "Restore it with `mlflow experiments restore`, or choose another tracking.experiment."
             )
+        for tag, text in view_tags().items():
+            if tag not in found.tags:
+                self.client.set_experiment_tag(found.experiment_id, tag, text)
         return str(found.experiment_id)
 
     def experiment_ids(self) -> list[str]:

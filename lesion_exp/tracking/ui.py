@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.server import without_password
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.view import VIEW_KEY
+from lesion_exp.tracking.view import view_address
 
 _READY_WITHIN_SECONDS: Final = 180.0
 _STOP_WITHIN_SECONDS: Final = 10.0
@@ -52,11 +52,12 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
         ConfigError: the port is taken, or MLflow's server does not start.
     """
     if store.uri.startswith(("http://", "https://")):
-        print(f"MLflow: {without_password(store.uri)}", file=sys.stderr, flush=True)
+        page = view_address(without_password(store.uri), store.experiment_id(experiment))
+        print(f"MLflow runs on its server: {page}", file=sys.stderr, flush=True)
         return
     _check_port(host, port)
     address = f"http://{host}:{port}"
-    page = f"{address}/#/experiments/{store.experiment_id(experiment)}/runs?viewStateShareKey={VIEW_KEY}"
+    page = view_address(address, store.experiment_id(experiment))
     command, variables = ui_command(store, host, port)
     log = store.root / "mlruns" / "ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)

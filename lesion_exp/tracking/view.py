@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from typing import Final
 
 VIEW_KEY: Final = "lesion-exp"
-"""Name of the view in the page's address: `#/experiments/<id>/runs?viewStateShareKey=lesion-exp`."""
+"""Name of the view in the page's address."""
 COLUMNS: Final = (
-    "tags.`dataset`",
-    "tags.`backbone`",
-    "tags.`sampler`",
-    "tags.`loss`",
+    "tags.`leaky`",
     "metrics.`best/val/balanced_accuracy`",
     "metrics.`test/balanced_accuracy`",
     "metrics.`test/auroc_macro`",
     "metrics.`test/accuracy`",
-    "tags.`leaky`",
+    "tags.`dataset`",
+    "tags.`backbone`",
+    "tags.`sampler`",
+    "tags.`loss`",
 )
 """What a list of runs has to answer: what was trained on what, and how good it is."""
+_FIRST_WIDTHS: Final = {"attributes.`Run Name`": 310, "runDateAndNestInfo": 140}
+_LAST_WIDTHS: Final = {"duration": 90}
+_METRIC_WIDTH: Final = 175
+_TAG_WIDTH: Final = 100
+"""Pixels in which names are seen whole; the page wants every column's width, in their order."""
 
 
 def view_tags(columns: Sequence[str] = COLUMNS) -> dict[str, str]:
@@ -30,9 +35,16 @@ def view_tags(columns: Sequence[str] = COLUMNS) -> dict[str, str]:
     `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address.
     """
     now = int(time.time() * 1000)
-    state = {"selectedColumns": list(columns)}
+    chosen = {column: _METRIC_WIDTH if column.startswith("metrics.") else _TAG_WIDTH for column in columns}
+    widths = {**_FIRST_WIDTHS, **chosen, **_LAST_WIDTHS}
+    state = {"selectedColumns": list(columns), "columnOrder": list(widths), "columnWidths": widths}
     saved = {"name": "Results", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
     return {
         "mlflow.experimentKind": "custom_model_development",
         f"mlflow.sharedViewState.{VIEW_KEY}": json.dumps(saved),
     }
+
+
+def view_address(server: str, experiment_id: str) -> str:
+    """The address of the view in MLflow's page: the runs of an experiment, in the mode for trained models."""
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"

@@ -1,3 +1,5 @@
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,16 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(empty_store: Path, tmp_path: Path) -> Path:
     """A root of a test's own with an empty store."""
-    import shutil
-
     return Path(shutil.copytree(empty_store, tmp_path / "project"))
 
 
 @pytest.fixture
 def store(root: Path) -> Store:
     return open_store(None, root)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

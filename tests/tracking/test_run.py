@@ -74,8 +74,9 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(store: Store, monkeypatc
 
 
 def test_exception_marks_failed_with_error_tag_and_traceback(store: Store) -> None:
-    with pytest.raises(RuntimeError), start(store) as run:
-        run.log_metrics({"train/loss": 3.0}, 7)
+    run = start(store)
+    run.log_metrics({"train/loss": 3.0}, 7)
+    with pytest.raises(RuntimeError), run:
         raise RuntimeError("the loss is not finite")
     found = stored(store, run)
     assert found.status == "FAILED"
@@ -96,8 +97,9 @@ def test_the_run_s_own_error_is_seen_though_the_store_fails_too(store: Store, mo
     def fail(*arguments: Any, **keywords: Any) -> None:
         raise ConnectionError("away")
 
-    with pytest.raises(RuntimeError, match="mine"), start(store) as run:
-        monkeypatch.setattr(run.store.client, "set_terminated", fail)
+    run = start(store)
+    monkeypatch.setattr(store.client, "set_terminated", fail)
+    with pytest.raises(RuntimeError, match="mine"), run:
         raise RuntimeError("mine")
 
 
@@ -144,10 +146,11 @@ def test_dead_runs_are_marked_killed_and_living_ones_left_alone(store: Store) ->
 
 
 def test_resumed_run_continues_metrics_and_log_without_doubling(store: Store) -> None:
-    with pytest.raises(KeyboardInterrupt), start(store) as run:
-        logging.getLogger("lesion_exp").warning("first half")
-        for step in range(6):
-            run.log_metrics({"train/loss": float(step)}, step)
+    run = start(store)
+    logging.getLogger("lesion_exp").warning("first half")
+    for step in range(6):
+        run.log_metrics({"train/loss": float(step)}, step)
+    with pytest.raises(KeyboardInterrupt), run:
         raise KeyboardInterrupt
     with TrackedRun.resume(store, run.run_id, system_metrics_seconds=0) as resumed:
         assert stored(store, resumed).status == "RUNNING"

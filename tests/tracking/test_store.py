@@ -59,7 +59,7 @@ def test_plain_folder_is_refused_with_the_uri_to_use(uri: str, root: Path) -> No
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:mlflow.db"])
 def test_sqlite_without_a_file_is_refused(uri: str, root: Path) -> None:
-    with pytest.raises(ConfigError, match="Expected a file in tracking.uri"):
+    with pytest.raises(ConfigError, match="Expected a file in tracking"):
         open_store(uri, root)
 
 
@@ -99,8 +99,6 @@ def test_server_that_is_no_mlflow_is_refused(root: Path) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(404)
-
-        do_POST = do_GET
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -176,8 +174,7 @@ def test_older_schema_is_migrated_and_the_former_state_kept(store: Store, root: 
     older = utils._get_schema_version(engine)
     engine.dispose()
     assert older != newest
-    code = f"from pathlib import Path; from lesion_exp.tracking.store import open_store; open_store(None, Path({str(root)!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    open_store(None, root)
     assert utils._get_schema_version(engine) == newest
     assert (root / "mlruns" / f"mlflow.db.{older}").exists()
     assert find_run(store, run_id).status == "FINISHED"

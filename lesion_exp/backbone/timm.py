@@ -1,0 +1,104 @@
+"""Any classification network of timm, by name; needs the extra `timm`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from torch import Tensor, nn
+
+from lesion_exp.backbone.assemble import assemble
+from lesion_exp.backbone.backbone import Backbone, HeadOptions
+from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.surgery import last_linear
+from lesion_exp.backbone.weights import read_state
+from lesion_exp.errors import ConfigError, nearest
+
+
+def timm_backbone(
+    name: str,
+    weights: str,
+    attention: str,
+    metadata: str,
+    dropout: float,
+    freeze_epochs: int,
+    layer_decay: float,
+    share_branches: bool,
+    *,
+    num_classes: int,
+    in_channels: int,
+    metadata_width: int,
+    two_views: bool,
+    image_size: int,
+) -> Backbone:
+    """timm's network `name` with a head for `num_classes`; the other arguments are those of `torchvision_backbone`.
+
+    Raises:
+        ConfigError: timm is not installed, an unknown name, a network without a linear head, and as there.
+    """
+    timm = _timm()
+    known = timm.list_models()
+    if name not in known:
+        raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")
+    network = _network(timm, name, image_size)
+    head = last_linear(network)
+    if "head" not in head and "classifier" not in head and "fc" not in head:
+        raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
+    convolutional = next((path for path in ("layer4", "stages", "features", "blocks") if hasattr(network, path)), "")
+    with_maps = not any(
+        isinstance(module, nn.MultiheadAttention) or "Attention" in type(module).__name__
+        for module in network.modules()
+    )
+    return assemble(
+        network,
+        Body,
+        HeadOptions(
+            num_classes,
+            in_channels,
+            metadata_width,
+            two_views,
+            metadata,
+            dropout,
+            freeze_epochs,
+            layer_decay,
+            share_branches,
+        ),
+        head=head,
+        cam_path=convolutional,
+        is_convolutional=with_maps,
+        attention=attention,
+        image_size=image_size,
+        state=_state(timm, name, weights, image_size),
+        source=weights,
+    )
+
+
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise ConfigError(
+            "expected the package timm for backbone=timm, but it is not installed; pip install 'lesion-exp[timm]'"
+        ) from error
+
+
+def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module:
+    try:  # networks of fixed size take it as an argument, the others refuse the argument
+        network: nn.Module = timm.create_model(name, img_size=image_size, **options)
+    except TypeError:
+        network = timm.create_model(name, **options)
+    return network
+
+
+def _state(timm: Any, name: str, weights: str, image_size: int) -> dict[str, Tensor] | None:
+    if weights == "none":
+        return None
+    if weights != "imagenet":
+        return read_state(weights)
+    try:
+        return dict(_network(timm, name, image_size, pretrained=True).state_dict())
+    except Exception as error:  # timm's hub client raises whatever the network provokes
+        raise ConfigError(
+            f"expected pretrained weights of {name}, but they cannot be fetched: {error}; fetch them on a machine with "
+            f"a network, save the state_dict, and give its file as backbone.weights"
+        ) from error

@@ -1,0 +1,165 @@
+"""Any classification network of torchvision, by name."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from lesion_exp.backbone.assemble import assemble
+from lesion_exp.backbone.backbone import Backbone, HeadOptions
+from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.surgery import last_linear
+from lesion_exp.backbone.weights import imagenet_file, read_state
+from lesion_exp.errors import ConfigError, nearest
+
+TRANSFORMERS: Final = ("vit_", "swin_", "maxvit")
+WITH_AUXILIARY: Final = ("inception_v3", "googlenet")
+"""Networks with auxiliary outputs, which are left off: they return logits only."""
+WITHOUT_LINEAR: Final = ("squeezenet",)
+SMALLEST: Final = {"inception_v3": 75, "alexnet": 63, "vgg": 32}
+"""Least sides in pixels, of networks that need more than 32."""
+FEATURE_MAPS: Final = ("layer4", "features", "trunk_output", "conv5", "layers", "Mixed_7c", "inception5b", "blocks")
+"""Names under which torchvision's networks make their last feature map."""
+
+
+def torchvision_backbone(
+    name: str,
+    weights: str,
+    attention: str,
+    metadata: str,
+    dropout: float,
+    freeze_epochs: int,
+    layer_decay: float,
+    share_branches: bool,
+    *,
+    num_classes: int,
+    in_channels: int,
+    metadata_width: int,
+    two_views: bool,
+    image_size: int,
+) -> Backbone:
+    """torchvision's network `name` with a head for `num_classes`.
+
+    Args:
+        name: as `torchvision.models.list_models` has it.
+        weights: `none`, `imagenet`, or a file in torchvision's format or of this project.
+        attention: `none`, `se` or `cbam`; convolutional networks only.
+        metadata: `none`, `concat` or `metablock`.
+        dropout: before the head.
+        freeze_epochs: epochs at the start in which only the head is trained.
+        layer_decay: learning rate of a layer over that of the layer above it.
+        share_branches: with two views, one network for both instead of two.
+        num_classes: length of the logits.
+        in_channels: 3, or 4 with a mask.
+        metadata_width: columns of metadata, 0 = none.
+        two_views: whether a clinical photograph comes with each image.
+        image_size: side of the images in pixels.
+
+    Raises:
+        ConfigError: an unknown name, a size the network cannot take, attention for a transformer, weights that are
+            not there or do not fit.
+    """
+    _check_name(name)
+    _check_size(name, image_size)
+    network, head = _network(name, image_size), ""
+    head = last_linear(network)
+    state = _state(name, weights, image_size)
+    return assemble(
+        network,
+        Body,
+        HeadOptions(
+            num_classes,
+            in_channels,
+            metadata_width,
+            two_views,
+            metadata,
+            dropout,
+            freeze_epochs,
+            layer_decay,
+            share_branches,
+        ),
+        head=head,
+        cam_path=_feature_map(network, name),
+        is_convolutional=not name.startswith(TRANSFORMERS),
+        attention=attention,
+        image_size=image_size,
+        state=state,
+        source=weights,
+    )
+
+
+def _check_name(name: str) -> None:
+    import torchvision
+
+    known = list(torchvision.models.list_models(module=torchvision.models))
+    usable = [known for known in known if not known.startswith(WITHOUT_LINEAR)]
+    if name not in usable:
+        raise ConfigError(
+            f"expected backbone.name to be a classification network of torchvision, got {name!r}; {nearest(name, usable)}"
+        )
+
+
+def _check_size(name: str, image_size: int) -> None:
+    least = next((size for start, size in SMALLEST.items() if name.startswith(start)), 32)
+    if image_size < least:
+        raise ConfigError(f"expected image_size of at least {least} pixels for {name}, got {image_size}")
+    if name.startswith("vit_"):
+        patch = int(name.rpartition("_")[2])
+        if image_size % patch:
+            below = max(image_size // patch, 1) * patch
+            raise ConfigError(
+                f"expected image_size to be a multiple of {patch} for {name}, got {image_size}; "
+                f"use {below} or {below + patch}"
+            )
+    if name.startswith("maxvit") and image_size % 224:
+        raise ConfigError(f"expected image_size to be a multiple of 224 (224, 448, ...) for {name}, got {image_size}")
+
+
+def _network(name: str, image_size: int) -> nn.Module:
+    import torchvision
+
+    options: dict[str, Any] = {}
+    if name.startswith("vit_"):
+        options["image_size"] = image_size
+    if name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
+    if name in WITH_AUXILIARY:
+        options |= {"aux_logits": False, "init_weights": True}
+    network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    return network
+
+
+def _state(name: str, weights: str, image_size: int) -> dict[str, Tensor] | None:
+    if weights == "none":
+        return None
+    state = read_state(_imagenet(name) if weights == "imagenet" else weights)
+    state = {key: value for key, value in state.items() if not key.startswith(("AuxLogits.", "aux1.", "aux2."))}
+    if name.startswith("vit_") and "encoder.pos_embedding" in state:
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        patch = int(name.rpartition("_")[2])
+        state = dict(interpolate_embeddings(image_size, patch, state))
+    if name.startswith("densenet"):
+        state = {_modern_densenet_key(key): value for key, value in state.items()}
+    return state
+
+
+def _imagenet(name: str) -> str:
+    import torchvision
+
+    return str(imagenet_file(torchvision.models.get_model_weights(name).DEFAULT.url))
+
+
+def _modern_densenet_key(key: str) -> str:
+    """torchvision's file of DenseNet still has the names of an old release: `norm.1.weight` is `norm1.weight` today."""
+    for part in ("norm", "relu", "conv"):
+        for number in "12":
+            key = key.replace(f".{part}.{number}.", f".{part}{number}.")
+    return key
+
+
+def _feature_map(network: nn.Module, name: str) -> str:
+    if name.startswith("vit_"):
+        return f"encoder.layers.{list(dict(network.get_submodule('encoder.layers').named_children()))[-1]}.ln_1"
+    return next(path for path in FEATURE_MAPS if hasattr(network, path))

@@ -1,0 +1,48 @@
+"""DDI: 656 clinical photographs, benign or malignant by biopsy, in three groups of skin tone."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+
+CODES: Final = {"true": "malignant", "false": "benign", "1": "malignant", "0": "benign"}
+COLUMNS: Final = ("DDI_file", "skin_tone", "malignant")
+
+INFO: Final = DatasetInfo(
+    name="ddi",
+    title="DDI (Diverse Dermatology Images)",
+    citation=(
+        "Daneshjou et al., Disparities in dermatology AI performance on a diverse, curated clinical image set, Science "
+        "Advances 8:eabq6147 (2022)"
+    ),
+    licence="Stanford University research use agreement",
+    where="https://ddi-dataset.github.io: ddidiversedermatologyimages.zip, or its images and ddi_metadata.csv",
+    published_counts={"benign": 485, "malignant": 171},
+)
+
+
+def read_ddi(root: str) -> pd.DataFrame:
+    """The table of DDI.
+
+    Own columns: `skin_tone` (12, 34 or 56: Fitzpatrick types I-II, III-IV, V-VI; NaN unknown) and `leaks_disease`, the
+    diagnosis. Lesions and patients have no ids.
+
+    Raises:
+        DataError: the table is missing or is not in the published format.
+    """
+    files = SourceFiles(root, INFO.title)
+    locator = files.require("ddi_metadata.csv")
+    frame = read_csv(locator, dtype={"DDI_file": str})
+    require_columns(frame, COLUMNS, files.shorten(locator))
+    unnamed = [column for column in frame.columns if column == "" or column.startswith("Unnamed")]
+    frame = map_labels(frame.drop(columns=unnamed), "malignant", CODES).drop(columns="malignant")
+    frame["image_id"] = [PurePosixPath(str(name).strip()).stem for name in frame.pop("DDI_file")]
+    frame["skin_tone"] = pd.to_numeric(frame["skin_tone"], errors="coerce")
+    frame["image_path"] = locate(frame["image_id"], files.by_stem("*.png", "*.jpg", "*.jpeg"))
+    return standardize(mark_leaks(frame, "disease"), INFO.name)

@@ -1,0 +1,132 @@
+"""derm7pt: 1,011 cases, each with a dermoscopic and a clinical photograph, with an official split."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final, Literal, get_args
+
+import pandas as pd
+
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.table import map_labels, mark_leaks, standardize
+from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.image_file import SEPARATOR
+
+Grouping = Literal["five", "fine"]
+
+COLUMNS: Final = ("case_num", "diagnosis", "location", "sex", "management", "clinic", "derm")
+INDEX_FILES: Final = {"train": "train_indexes.csv", "val": "valid_indexes.csv", "test": "test_indexes.csv"}
+FINE_CODES: Final = {
+    "basal cell carcinoma": "bcc",
+    "blue nevus": "blue_nevus",
+    "clark nevus": "clark_nevus",
+    "combined nevus": "combined_nevus",
+    "congenital nevus": "congenital_nevus",
+    "dermal nevus": "dermal_nevus",
+    "recurrent nevus": "recurrent_nevus",
+    "reed or spitz nevus": "spitz_nevus",
+    "melanoma": "mel",
+    "melanoma (in situ)": "mel_in_situ",
+    "melanoma (less than 0.76 mm)": "mel",
+    "melanoma (0.76 to 1.5 mm)": "mel",
+    "melanoma (more than 1.5 mm)": "mel",
+    "melanoma metastasis": "mel_metastasis",
+    "dermatofibroma": "df",
+    "lentigo": "lentigo",
+    "melanosis": "melanosis",
+    "miscellaneous": "misc",
+    "vascular lesion": "vasc",
+    "seborrheic keratosis": "sk",
+}
+_MISCELLANEOUS: Final = frozenset({"df", "lentigo", "melanosis", "misc", "vasc"})
+
+INFO: Final = DatasetInfo(
+    name="derm7pt",
+    title="derm7pt",
+    citation=(
+        "Kawahara et al., Seven-point checklist and skin lesion classification using multitask multimodal neural nets, "
+        "IEEE Journal of Biomedical and Health Informatics 23:538-546 (2019)"
+    ),
+    licence="on request, for research",
+    where="https://derm.cs.sfu.ca: release_v0.zip, or its folders images and meta",
+    published_counts={"bcc": 42, "mel": 252, "misc": 97, "nv": 575, "sk": 45},
+)
+
+
+def read_derm7pt(root: str, grouping: Grouping = "five") -> pd.DataFrame:
+    """The table of derm7pt, a row a case: `image_path` is the dermoscopic photograph, `clinical_path` the clinical one.
+
+    Args:
+        root: folder with the download.
+        grouping: `five` classes as in the publication (bcc, mel, misc, nv, sk), or the `fine` diagnoses.
+
+    Own columns: `official_split`; the checklist (`pigment_network`, `streaks`, ...) and `seven_point_score`;
+    `leaks_management` (what was done follows from the diagnosis) and `leaks_notes`. Ages are not published.
+
+    Raises:
+        DataError: a file is missing or is not in the published format.
+        ConfigError: another grouping.
+    """
+    if grouping not in get_args(Grouping):
+        raise ConfigError(
+            f"expected dataset.grouping to be five or fine, got {grouping!r}; "
+            f"{nearest(str(grouping), get_args(Grouping))}"
+        )
+    files = SourceFiles(root, INFO.title)
+    locator = files.require("meta/meta.csv", "meta.csv")
+    frame = read_csv(locator, dtype={"case_num": str})
+    require_columns(frame, COLUMNS, files.shorten(locator))
+    frame["official_split"] = _official_split(files, len(frame))
+    codes = FINE_CODES if grouping == "fine" else {name: _group(code) for name, code in FINE_CODES.items()}
+    frame = mark_leaks(map_labels(frame, "diagnosis", codes).drop(columns="diagnosis"), "management", "notes")
+    case_num = frame.pop("case_num").str.strip()
+    frame["image_id"] = "derm7pt_" + case_num.str.zfill(4)
+    frame["lesion_id"] = case_num
+    photographs = _photographs(files)
+    frame["image_path"] = _find(frame.pop("derm"), photographs)
+    frame["clinical_path"] = _find(frame.pop("clinic"), photographs)
+    return standardize(frame.rename(columns={"location": "site"}), INFO.name)
+
+
+def _group(code: str) -> str:
+    if code in _MISCELLANEOUS:
+        return "misc"
+    return "nv" if code.endswith("nevus") else "mel" if code.startswith("mel_") else code
+
+
+def _official_split(files: SourceFiles, num_cases: int) -> list[str | None]:
+    """The part of each row of the table; the index files hold row numbers, counted from 0."""
+    parts: list[str | None] = [None] * num_cases
+    for part, name in INDEX_FILES.items():
+        locator = files.require(f"meta/{name}", name)
+        indexes = read_csv(locator)
+        require_columns(indexes, ["indexes"], files.shorten(locator))
+        rows = pd.to_numeric(indexes["indexes"], errors="coerce")
+        wrong = [value for value, row in zip(indexes["indexes"], rows, strict=True) if not 0 <= row < num_cases]
+        if wrong:
+            raise DataError(
+                f"expected row numbers from 0 to {num_cases - 1} in {files.shorten(locator)}, got\n"
+                f"{first_cases(wrong)}\n"
+                f"are the index files and meta.csv of the same release, unchanged?"
+            )
+        for row in rows.astype(int):
+            parts[row] = part
+    return parts
+
+
+def _photographs(files: SourceFiles) -> dict[str, str]:
+    """Locators by the last folder and name in lower case: the table and the files do not agree on capitals."""
+    found: dict[str, str] = {}
+    for locator in files.find("*.jpg", "*.jpeg", "*.png"):
+        found.setdefault(_key(locator.rpartition(SEPARATOR)[2]), locator)
+    return found
+
+
+def _find(names: pd.Series, photographs: dict[str, str]) -> pd.Series:
+    paths = [None if pd.isna(name) else photographs.get(_key(str(name).strip())) for name in names]
+    return pd.Series(paths, index=names.index, dtype=object)
+
+
+def _key(path: str) -> str:
+    return "/".join(PurePosixPath(path.lower()).parts[-2:])

@@ -1,0 +1,104 @@
+"""DermaMNIST: HAM10000 scaled to a small square, in one npz file, with an official split."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lesion_exp.dataset import ham10000
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.image_file import SEPARATOR
+
+CLASSES: Final = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+"""The class of each number in the file: this order is not that of the ISIC challenges."""
+SIZES: Final = (28, 64, 128, 224)
+PARTS: Final = ("train", "val", "test")
+
+INFO: Final = DatasetInfo(
+    name="dermamnist",
+    title="DermaMNIST",
+    citation=(
+        "Yang et al., MedMNIST v2, Scientific Data 10:41 (2023); Tschandl, Rosendahl and Kittler, Scientific Data "
+        "5:180161 (2018)"
+    ),
+    licence="CC BY-NC 4.0",
+    where="https://medmnist.com: dermamnist.npz (28 px), dermamnist_64.npz, dermamnist_128.npz or dermamnist_224.npz",
+    published_counts=ham10000.INFO.published_counts,
+)
+
+
+def read_dermamnist(root: str, size: int | None = None) -> pd.DataFrame:
+    """The table of DermaMNIST of `size` pixels (28, 64, 128 or 224; None: the largest that is there).
+
+    `official_split` names the part. The file has no lesion ids, and 641 lesions have images both in `train` and in
+    `test`: figures on the official split are too good.
+
+    Raises:
+        DataError: no such file, or it is not in the published format.
+        ConfigError: a size that was not published.
+    """
+    if size is not None and (isinstance(size, bool) or size not in SIZES):
+        raise ConfigError(f"expected dataset.size to be one of {', '.join(map(str, SIZES))} or null, got {size!r}")
+    path = _choose(SourceFiles(root, INFO.title), size)
+    frame = pd.concat([_read_part(path, part) for part in PARTS], ignore_index=True)
+    codes = {str(number): code for number, code in enumerate(CLASSES)}
+    return standardize(map_labels(frame, "number", codes).drop(columns="number"), INFO.name)
+
+
+def _choose(files: SourceFiles, size: int | None) -> str:
+    """Path of the npz of `size` pixels, or of the largest; sizes are told by the name (`dermamnist.npz` is 28)."""
+    name = "dermamnist*.npz" if size is None else "dermamnist.npz" if size == 28 else f"dermamnist_{size}.npz"
+    files.require(name)
+    found = [locator for locator in files.find(name) if SEPARATOR not in locator]
+    if not found:
+        raise DataError(f"expected {name} unpacked below {files.root}, got it inside a zip; unpack that zip")
+    return max(found, key=_pixels)
+
+
+def _pixels(path: str) -> int:
+    number = re.search(r"_(\d+)$", Path(path).stem)
+    return int(number.group(1)) if number else 28
+
+
+def _read_part(path: str, part: str) -> pd.DataFrame:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            num_images = _shape(archive, f"{part}_images")[0]
+        with np.load(path, allow_pickle=False) as arrays:
+            labels: npt.NDArray[np.integer] = np.asarray(arrays[f"{part}_labels"])
+    except (KeyError, ValueError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"expected {part}_images and {part}_labels in {path}, but they cannot be read: {error}; download it again"
+        ) from error
+    if labels.shape not in {(num_images, 1), (num_images,)}:
+        raise DataError(
+            f"expected one label for each of the {num_images} images of {part} in {path}, got labels of shape "
+            f"{labels.shape}; is it DermaMNIST, unchanged?"
+        )
+    numbers = range(num_images)
+    return pd.DataFrame(
+        {
+            "image_id": [f"dermamnist_{part}_{number:05d}" for number in numbers],
+            "image_path": [f"{path}{SEPARATOR}{part}_images/{number}" for number in numbers],
+            "number": labels.reshape(-1).astype(str),
+            "official_split": OFFICIAL_PARTS[part],
+        }
+    )
+
+
+def _shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    """Shape of an array from its header alone: the pixels may be gigabytes."""
+    with archive.open(f"{key}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, _ = read(member)
+    return tuple(int(length) for length in shape)

@@ -1,0 +1,146 @@
+"""Whether anything of one part of a split reappears in another, and how the parts are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.split import PARTS
+from lesion_exp.split.near_duplicates import near_duplicate_pairs
+
+SHOWN_CASES: Final = 10
+CROSSINGS: Final = {
+    "patients": "patient_id",
+    "lesions": "lesion_id",
+    "identical_images": "sha256",
+    "groups": "group",
+}
+"""What must not lie in two parts, and the column that names it."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Things of one kind that lie in more than one part."""
+
+    count: int
+    cases: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The certificate of a split."""
+
+    crossings: dict[str, Crossing]
+    """By kind: patients, lesions, identical_images, near_duplicate_pairs, groups."""
+    parts: dict[str, dict[str, Any]]
+    """By part: images, lesions, patients, and `prevalence` (share of each class)."""
+    test_rows_with_lesion_in_train: dict[str, float]
+    """Share of test rows whose lesion is also trained on: `all`, and by class."""
+    test_rows_with_image_in_train: dict[str, float]
+    """Share of test rows whose identical image is also trained on: `all`, and by class."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing crosses."""
+        return all(crossing.count == 0 for crossing in self.crossings.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"passed": self.passed, **asdict(self)}
+
+    def summary(self) -> str:
+        """A few lines for a person, at most 80 columns wide."""
+        sizes = ", ".join(f"{part} {counts['images']:,}" for part, counts in self.parts.items())
+        lines = [f"split: {sizes} images"]
+        if self.passed:
+            lines.append("audit passed: no patient, lesion or picture lies in two parts")
+        else:
+            crossing = [f"{c.count:,} {kind.replace('_', ' ')}" for kind, c in self.crossings.items() if c.count]
+            lines.append("audit FAILED, in more than one part lie:")
+            lines += [f"  - {entry}" for entry in crossing]
+            lesion, image = self.test_rows_with_lesion_in_train["all"], self.test_rows_with_image_in_train["all"]
+            lines.append(f"  {lesion:.1%} of the test rows have their lesion in train, {image:.1%} their very image")
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
+    """The audit of a split table (columns of `dataset.table`, hashes, `group` and `split`).
+
+    Raises:
+        ConfigError: see `near_duplicate_pairs`.
+    """
+    crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
+    crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
+    return Audit(
+        crossings=crossings,
+        parts={part: _make_up(table[table["split"] == part], table) for part in PARTS},
+        test_rows_with_lesion_in_train=_shared_with_train(table, "lesion_id"),
+        test_rows_with_image_in_train=_shared_with_train(table, "sha256"),
+        warnings=_warnings(table),
+    )
+
+
+def _crossing(table: pd.DataFrame, column: str) -> Crossing:
+    known = table[table[column].notna()]
+    name = known[column].astype(str)
+    if column in {"lesion_id", "patient_id"}:
+        name = known["source"].astype(str) + " " + name  # two sources may use the same numbers
+    parts = known["split"].groupby(name).nunique()
+    torn = parts.index[parts > 1]
+    return Crossing(len(torn), [str(case) for case in torn[:SHOWN_CASES]])
+
+
+def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing:
+    """Pairs of different images; copies of one image count among the identical ones."""
+    images = table.groupby("image_id", sort=True).agg({"phash": "first", "thumbnail": "first", "sha256": "first"})
+    parts = pd.crosstab(table["image_id"], table["split"]).reindex(columns=list(PARTS), fill_value=0) > 0
+    present = parts.loc[images.index].to_numpy()
+    pairs = near_duplicate_pairs(images, threshold)
+    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+    different = images["sha256"].to_numpy()[first] != images["sha256"].to_numpy()[second]
+    several = (present[first] | present[second]).sum(axis=1) > 1
+    crossing = np.flatnonzero(different & several)
+    names = images.index.to_numpy()
+    return Crossing(len(crossing), [f"{names[first[i]]} ~ {names[second[i]]}" for i in crossing[:SHOWN_CASES]])
+
+
+def _make_up(part: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+    classes = sorted(table["label"].unique())
+    counts = part["label"].value_counts()
+    lesions = part["lesion_id"].nunique() + int(part["lesion_id"].isna().sum())
+    return {
+        "images": len(part),
+        "lesions": int(lesions),
+        "patients": int(part["patient_id"].nunique()),
+        "groups": int(part["group"].nunique()),
+        "counts": {name: int(counts.get(name, 0)) for name in classes},
+        "prevalence": {name: float(counts.get(name, 0) / max(len(part), 1)) for name in classes},
+    }
+
+
+def _shared_with_train(table: pd.DataFrame, column: str) -> dict[str, float]:
+    trained = set(table.loc[table["split"] == "train", column].dropna())
+    test = table[table["split"] == "test"]
+    shared = test[column].isin(trained)
+    by_class = shared.groupby(test["label"]).mean()
+    return {"all": float(shared.mean()) if len(test) else 0.0} | {str(k): float(v) for k, v in by_class.items()}
+
+
+def _warnings(table: pd.DataFrame) -> list[str]:
+    warnings = []
+    for part in PARTS:
+        absent = sorted(set(table["label"]) - set(table.loc[table["split"] == part, "label"]))
+        if absent:
+            warnings.append(f"no image of {', '.join(absent)} in {part}")
+    groups = table.groupby("label")["group"].nunique()
+    warnings += [
+        f"{label} has {number} group(s): too few for every part"
+        for label, number in groups.items()
+        if number < len(PARTS)
+    ]
+    return warnings

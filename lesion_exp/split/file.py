@@ -1,0 +1,57 @@
+"""A split that a csv file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lesion_exp.errors import DataError, first_cases
+from lesion_exp.split import PARTS
+from lesion_exp.split.assign import require_parts
+from lesion_exp.split.groups import assign_groups
+
+KEYS = ("row_id", "image_id")
+
+
+class File:
+    """The parts that a csv with the columns `image_id` (or `row_id`) and `split` names.
+
+    Args:
+        path: the csv; a manifest saved with a run (csv or parquet) is one.
+        near_duplicate_threshold: for the groups, which the audit reads.
+    """
+
+    def __init__(self, path: str, near_duplicate_threshold: float) -> None:
+        self.path = Path(path).expanduser()
+        self.near_duplicate_threshold = near_duplicate_threshold
+
+    def split(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`table` with `group` and `split`.
+
+        Raises:
+            DataError: the file is missing or lacks a column, names other parts, or does not name each image once.
+        """
+        named = self._read()
+        key = next((key for key in KEYS if key in named), None)
+        if key is None or "split" not in named:
+            raise DataError(f"expected the columns image_id and split in {self.path}, got {', '.join(map(str, named))}")
+        wrong = sorted(set(named["split"].astype(str)) - set(PARTS))
+        if wrong:
+            raise DataError(f"expected train, val or test in the column split of {self.path}, got {', '.join(wrong)}")
+        parts = named.assign(**{key: named[key].astype(str)}).set_index(key)["split"]
+        doubled = parts.index[parts.index.duplicated()]
+        missing = table.loc[~table[key].isin(parts.index), key]
+        if len(doubled) or len(missing):
+            cases = [*(f"{name}: twice" for name in doubled), *(f"{name}: not in the file" for name in missing)]
+            raise DataError(
+                f"expected {self.path} to name each of the {len(table)} images once, but {len(cases)} differ:\n"
+                f"{first_cases(cases)}\ncorrect the file, or leave images out with dataset.filter"
+            )
+        group = assign_groups(table, self.near_duplicate_threshold)
+        return require_parts(table.assign(group=group, split=parts.loc[table[key]].to_numpy()))
+
+    def _read(self) -> pd.DataFrame:
+        if not self.path.is_file():
+            raise DataError(f"expected the csv of the split at split.path, but no file is at {self.path}")
+        return pd.read_parquet(self.path) if self.path.suffix == ".parquet" else pd.read_csv(self.path, dtype=str)

@@ -1,0 +1,39 @@
+"""The default split: whole groups, stratified by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from lesion_exp.split.assign import check_ratios, deal_groups, require_parts
+from lesion_exp.split.groups import assign_groups
+
+
+class Grouped:
+    """Train, validation and test without a patient, lesion or picture in two of them.
+
+    Near-duplicates are united before groups are dealt, so the audit of this split passes by construction.
+
+    Args:
+        seed: of the draw; does not follow the run's seed, so that runs are tested on the same images.
+        ratios: share of the images in `train`, `val` and `test`.
+        near_duplicate_threshold: least correlation of two thumbnails that counts as the same picture.
+
+    Raises:
+        ConfigError: ratios that do not add up to 1.
+    """
+
+    def __init__(self, seed: int, ratios: Mapping[str, float], near_duplicate_threshold: float) -> None:
+        self.seed = seed
+        self.ratios = check_ratios(ratios)
+        self.near_duplicate_threshold = near_duplicate_threshold
+
+    def split(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`table` with `group` and `split`.
+
+        Raises:
+            DataError: a part would be empty.
+        """
+        group = assign_groups(table, self.near_duplicate_threshold)
+        return require_parts(table.assign(group=group, split=deal_groups(table, group, self.ratios, self.seed)))

@@ -1,0 +1,207 @@
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from omegaconf import OmegaConf
+
+from lesion_exp.backbone import torchvision as ours
+from lesion_exp.backbone.weights import FOLDER_VARIABLE
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.instantiate import instantiate, resolve_target
+
+CONF = Path(__file__).parents[2] / "conf" / "backbone"
+FILES = sorted(file for file in CONF.glob("*.yaml") if file.stem not in {"base", "timm"})
+PASSED = {"num_classes", "in_channels", "metadata_width", "two_views", "image_size"}
+TOKENS = {"vit_b_16", "swin_t", "maxvit_t"}
+
+
+def node(option, **changes):
+    merged = OmegaConf.merge(OmegaConf.load(CONF / "base.yaml"), OmegaConf.load(CONF / f"{option}.yaml"), changes)
+    config = OmegaConf.to_container(merged)
+    config.pop("defaults")
+    return config
+
+
+def build(option, image_size=64, num_classes=7, in_channels=3, metadata_width=0, two_views=False, **changes):
+    return instantiate(
+        node(option, **changes),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        metadata_width=metadata_width,
+        two_views=two_views,
+        image_size=image_size,
+    )
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_keys_are_the_signature(file):
+    if file.stem == "base":
+        return
+    config = node(file.stem)
+    parameters = inspect.signature(resolve_target(config.pop("_target_"))).parameters
+    assert set(config) == set(parameters) - PASSED
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_shipped_backbone_trains(file):
+    size = 224 if file.stem == "maxvit_t" else 64
+    changes = {"name": "regnet_y_400mf"} if file.stem == "torchvision" else {}
+    backbone = build(file.stem, size, **changes)
+    logits = backbone(torch.randn(2, 3, size, size))
+    assert logits.shape == (2, 7)
+    logits.square().sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+    assert backbone.is_convolutional == (file.stem not in TOKENS)
+    grouped = [id(p) for group in backbone.layer_groups() for p in group]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(p) for p in backbone.parameters()}
+    assert len(backbone.layer_groups()) > 3
+    assert backbone.cam_layer() is not None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_large", "efficientnet_b0", "swin_t"])
+def test_parameters_are_torchvisions_own(name):
+    reference = torchvision.models.get_model(name)
+    mine = build(name, num_classes=1000)
+    assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in reference.parameters())
+
+
+def test_deep_cnn_has_26_million_parameters():
+    count = sum(p.numel() for p in build("deep_cnn", 224).parameters())
+    assert 26e6 < count < 27e6
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "small_cnn", "vit_b_16"])
+def test_a_fourth_channel_and_metadata_and_a_second_view(name):
+    for metadata in ("concat", "metablock"):
+        backbone = build(name, in_channels=4, metadata_width=9, two_views=False, metadata=metadata)
+        assert backbone(torch.randn(2, 4, 64, 64), None, torch.randn(2, 9)).shape == (2, 7)
+    for share in (False, True):
+        backbone = build(name, two_views=True, share_branches=share)
+        assert backbone(torch.randn(2, 3, 64, 64), torch.randn(2, 3, 64, 64)).shape == (2, 7)
+        grouped = [id(p) for group in backbone.layer_groups() for p in group]
+        assert sorted(grouped) == sorted(id(p) for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("kind", ["se", "cbam"])
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "densenet121", "mobilenet_v3_large", "small_cnn"])
+def test_attention_adds_parameters_that_train(name, kind):
+    plain, attentive = build(name), build(name, attention=kind)
+    assert sum(p.numel() for p in attentive.parameters()) > sum(p.numel() for p in plain.parameters())
+    attentive(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in attentive.parameters())
+
+
+def test_freezing_keeps_weights_and_statistics():
+    backbone = build("resnet18", freeze_epochs=1)
+    backbone.freeze_body()
+    before = {k: v.clone() for k, v in backbone.body.state_dict().items()}
+    backbone.train()(torch.randn(4, 3, 64, 64)).sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in backbone.body.state_dict().items())
+    assert all(p.grad is None for p in backbone.body.parameters())
+    assert backbone.head.weight.grad is not None
+    backbone.unfreeze_body()
+    assert all(p.requires_grad for p in backbone.parameters())
+    assert backbone.body.training
+
+
+def test_a_file_in_torchvisions_format_is_loaded_except_for_the_head(tmp_path):
+    reference = torchvision.models.resnet18()
+    torch.save(reference.state_dict(), tmp_path / "r.pth")
+    backbone = build("resnet18", weights=str(tmp_path / "r.pth"))
+    assert torch.equal(backbone.body.network.layer1[0].conv1.weight, reference.layer1[0].conv1.weight)
+    same = build("resnet18", weights=str(tmp_path / "r.pth"), num_classes=1000).eval()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(same(images), reference.eval()(images), atol=1e-5)
+
+
+def test_imagenet_weights_are_taken_from_the_users_folder(tmp_path, monkeypatch):
+    reference = torchvision.models.resnet18()
+    name = torchvision.models.get_model_weights("resnet18").DEFAULT.url.rpartition("/")[2]
+    torch.save(reference.state_dict(), tmp_path / name)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    backbone = build("resnet18", weights="imagenet", in_channels=4)
+    widened = backbone.body.network.conv1.weight
+    assert torch.equal(widened[:, :3], reference.conv1.weight)
+    assert torch.allclose(widened[:, 3], reference.conv1.weight.mean(1))
+
+
+def test_imagenet_weights_offline_say_which_file_goes_where(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    with pytest.raises(ConfigError, match=r"resnet18-\w+\.pth") as raised:
+        build("resnet18", weights="imagenet")
+    assert str(tmp_path / "checkpoints") in str(raised.value)
+
+
+def test_a_checkpoint_of_this_project_is_loaded(tmp_path):
+    trained = build("resnet18", attention="se")
+    state = {f"backbone.{key}": value for key, value in trained.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "best.ckpt")
+    again = build("resnet18", attention="se", weights=str(tmp_path / "best.ckpt"))
+    restored = again.state_dict()
+    assert all(torch.equal(value, restored[key]) for key, value in trained.state_dict().items())
+
+
+def test_vit_positions_are_interpolated(tmp_path):
+    reference = torchvision.models.vit_b_32(image_size=64)
+    torch.save(reference.state_dict(), tmp_path / "v.pth")
+    backbone = build("torchvision", 96, name="vit_b_32", weights=str(tmp_path / "v.pth"))
+    assert backbone(torch.randn(1, 3, 96, 96)).shape == (1, 7)
+
+
+def test_weights_of_another_network_list_the_layers(tmp_path):
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "r.pth")
+    with pytest.raises(ConfigError, match="layers differ") as raised:
+        build("resnet18", weights=str(tmp_path / "r.pth"))
+    assert "layer1.2" in str(raised.value)
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    torch.save({"state_dict": inspect.signature}, tmp_path / "evil.pth")
+    with pytest.raises(ConfigError, match="only tensors are read"):
+        build("resnet18", weights=str(tmp_path / "evil.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("torchvision", {"name": "resnet19"}, "resnet18"),
+        ("resnet18", {"attention": "cbm"}, "cbam"),
+        ("vit_b_16", {"attention": "se"}, "convolutional"),
+        ("resnet18", {"metadata": "metablok"}, "metablock"),
+        ("resnet18", {"weights": "imagnet"}, "no file is there"),
+        ("resnet18", {"dropout": 1.0}, "dropout"),
+        ("resnet18", {"layer_decay": 0.0}, "layer_decay"),
+        ("vit_b_16", {"image_size": 100}, "96 or 112"),
+        ("maxvit_t", {"image_size": 96}, "multiple of 224"),
+        ("resnet18", {"image_size": 16}, "at least 32"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_remedy(name, changes, says):
+    size = changes.pop("image_size", 64)
+    with pytest.raises(ConfigError, match=says):
+        build(name, 224 if name == "maxvit_t" and size == 64 else size, **changes)
+
+
+def test_timm_is_asked_for_when_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ConfigError, match="pip install"):
+        build("timm", name="resnet18")
+
+
+def test_a_network_of_timm_trains():
+    pytest.importorskip("timm")
+    backbone = build("timm", name="convnextv2_atto")
+    assert backbone(torch.randn(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_every_name_of_torchvision_is_known():
+    for name in ("resnet18", "vit_l_32", "regnet_x_16gf", "shufflenet_v2_x0_5"):
+        ours._check_name(name)

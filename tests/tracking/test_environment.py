@@ -1,0 +1,81 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesion_exp.tracking import environment as environment_module
+from lesion_exp.tracking.environment import SourceState, environment, source_state
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(folder), *author, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    package = tmp_path / "checkout" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("version = 1\n")
+    git(package.parent, "init")
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-m", "first")
+    return package
+
+
+def test_clean_checkout(checkout: Path) -> None:
+    state = source_state(checkout)
+    assert len(state.commit) == 40
+    assert (state.dirty, state.patch) == (False, None)
+    assert state.tags()["git_dirty"] == "false"
+
+
+def test_changed_checkout_keeps_the_patch(checkout: Path) -> None:
+    (checkout / "__init__.py").write_text("version = 2\n")
+    state = source_state(checkout)
+    assert state.dirty
+    assert state.patch is not None
+    assert "+version = 2" in state.patch
+    assert state.tags() == {
+        "git_commit": state.commit,
+        "git_dirty": "true",
+        "mlflow.source.git.commit": state.commit,
+    }
+    files = environment(state, num_threads=2)
+    assert files["changes.patch"] == state.patch
+    assert json.loads(files["git.json"]) == {"commit": state.commit, "dirty": True}
+
+
+def test_large_patch_is_left_out(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment_module, "LARGEST_PATCH", 10)
+    (checkout / "__init__.py").write_text("version = 2\n")
+    assert source_state(checkout).patch is None
+
+
+def test_package_installed_inside_another_project_s_checkout_has_no_commit(checkout: Path) -> None:
+    installed = checkout.parent / ".venv" / "package"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").touch()
+    assert source_state(installed) == SourceState("", dirty=False, patch=None)
+    assert source_state(installed).tags() == {}
+
+
+def test_environment_names_packages_and_machine_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    files = environment(SourceState("", dirty=False, patch=None), num_threads=3)
+    assert set(files) == {"packages.txt", "python.json", "hardware.json"}
+    assert "hunter2" not in "".join(files.values())
+    packages = files["packages.txt"].splitlines()
+    assert f"numpy=={np.__version__}" in packages
+    assert packages == sorted(packages, key=str.lower)
+    python = json.loads(files["python.json"])
+    assert python["torch_num_threads"] == 3
+    assert python["variables"]["OMP_NUM_THREADS"] == "1"
+    assert python["python"] == ".".join(str(part) for part in sys.version_info[:3])
+    hardware = json.loads(files["hardware.json"])
+    assert hardware["memory_gib"] > 0
+    assert hardware["usable_cores"] <= hardware["logical_cores"]

@@ -1,0 +1,38 @@
+from lesion_exp.tracking.note import choice_tags, description, run_name
+
+CHOICES = {"dataset": "ham10000", "backbone": "resnet18", "loss": "focal", "sampler": "weighted", "trainer": "cpu"}
+
+
+def test_name_and_tags_say_what_was_chosen() -> None:
+    assert run_name(CHOICES, seed=3) == "ham10000 resnet18 weighted focal s3"
+    assert choice_tags(CHOICES) == {
+        "dataset": "ham10000",
+        "backbone": "resnet18",
+        "sampler": "weighted",
+        "loss": "focal",
+    }
+
+
+def test_description_has_warning_counts_and_the_test_result_with_its_interval() -> None:
+    metrics = {
+        "best/val/balanced_accuracy": 0.6,
+        "test/balanced_accuracy": 0.5614,
+        "test/balanced_accuracy_low": 0.52,
+        "test/balanced_accuracy_high": 0.6,
+        "test/auroc_macro": 0.92,
+    }
+    counts = {"train": {"images": 7010, "lesions": 5229}, "test": {"images": 1502}}
+    text = description("ResNet-18 on HAM10000", counts, metrics, ["leaky split"])["mlflow.note.content"]
+    assert text.split("\n\n") == [
+        "**leaky split**",
+        "ResNet-18 on HAM10000",
+        "| part | images | lesions |\n| --- | --- | --- |\n| train | 7,010 | 5,229 |\n| test | 1,502 |  |",
+        "| test |  |\n| --- | --- |\n| balanced accuracy | 0.561 (95% interval 0.520 to 0.600) |\n"
+        "| AUROC, macro | 0.920 |",
+    ]
+
+
+def test_description_without_a_test_shows_the_best_epoch() -> None:
+    text = description("A run", {}, {"best/val/balanced_accuracy": 0.6, "val/balanced_accuracy": 0.1})
+    assert "| validation, best epoch |  |\n| --- | --- |\n| balanced accuracy | 0.600 |" in text["mlflow.note.content"]
+    assert description("A run", {}, {}) == {"mlflow.note.content": "A run"}
