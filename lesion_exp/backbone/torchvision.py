@@ -96,7 +96,8 @@ def _check_name(name: str) -> None:
     usable = [known for known in known if not known.startswith(WITHOUT_LINEAR)]
     if name not in usable:
         raise ConfigError(
-            f"expected backbone.name to be a classification network of torchvision, got {name!r}; {nearest(name, usable)}"
+            f"expected backbone.name to be a classification network of torchvision, got {name!r}; "
+            f"{nearest(name, usable)}"
         )
 
 

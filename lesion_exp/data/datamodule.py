@@ -33,7 +33,7 @@ class LoaderOptions:
 
 
 def resolve_num_workers(num_workers: int | str, on_gpu: bool) -> int:
-    """The number of loader processes on this rank; `auto` leaves the cores to the arithmetic when that is on the CPU."""
+    """The number of loader processes on this rank; `auto` leaves the cores to the arithmetic where that is on them."""
     if num_workers != "auto":
         return int(num_workers)
     cores = len(os.sched_getaffinity(0))
@@ -135,7 +135,7 @@ class LesionDataModule(pl.LightningDataModule):
         return epoch, done if done < len(self.training_batches) else 0
 
 
-def stack_images(dataset: LesionDataset, count: int, epoch: int = 0) -> np.ndarray:
-    """The first `count` samples' images as uint8 (N, S, S, 3), for a picture."""
-    samples = [dataset[(epoch, position)]["image"][:3] for position in range(min(count, len(dataset)))]
+def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray, epoch: int = 0) -> np.ndarray:
+    """The samples' images at `positions` as uint8 (N, S, S, 3), for a picture."""
+    samples = [dataset[(epoch, int(position))]["image"][:3] for position in positions]
     return torch.stack(samples).permute(0, 2, 3, 1).numpy()

@@ -102,8 +102,8 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     absent = sorted(set(classes) - set(table.loc[table["split"] == "train", "label"]))
     if absent:
         raise DataError(
-            f"expected every class in the training part, but {', '.join(absent)} has no image there; leave the class out "
-            f"with dataset.filter=\"label != '{absent[0]}'\", or use other split.ratios or another split.seed"
+            f"expected every class in the training part, but {', '.join(absent)} has no image there; leave the class "
+            f"out with dataset.filter=\"label != '{absent[0]}'\", or use other split.ratios or another split.seed"
         )
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
 

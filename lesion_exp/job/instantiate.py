@@ -78,7 +78,8 @@ def resolve_target(path: str, where: str = "") -> Callable[..., Any]:
     found = getattr(module, name, None)
     if found is None:
         raise ConfigError(
-            f"expected a class or function of {module_name}, got {path} in {where}; {nearest(name, _targets_in(module))}"
+            f"expected a class or function of {module_name}, got {path} in {where}; "
+            f"{nearest(name, _targets_in(module))}"
         )
     if not _is_target(found):
         raise _refusal(path, where)

@@ -58,7 +58,7 @@ def check_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
     values = {part: float(ratios[part]) for part in PARTS}
     if min(values.values()) < 0 or not 0.999 < sum(values.values()) < 1.001:
         raise ConfigError(
-            f"expected split.ratios of at least 0 that add up to 1, got {values}; their sum is {sum(values.values()):g}; "
+            f"expected split.ratios of at least 0 that add up to 1, got {values}, together {sum(values.values()):g}; "
             f"for example split.ratios={{train: 0.7, val: 0.15, test: 0.15}}"
         )
     for part in PARTS:

@@ -30,8 +30,8 @@ def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Pairs of rows that show the same picture: `first` and `second` (positions in `table`) and their `correlation`.
 
     Candidates are pairs whose 64-bit perceptual hashes (`phash`), also mirrored or turned by a quarter, differ in at
-    most 6 bits; they are found through two equal bands of 8 bits, so the cost grows with the number of images that share
-    these, not with all pairs. Each is confirmed on its `thumbnail` by Pearson's correlation of at least `threshold`.
+    most 6 bits; they are found through two equal bands of 8 bits, so the cost grows with the number of images that
+    share these, not with all pairs. Each is confirmed on its `thumbnail`: Pearson's correlation of at least `threshold`.
 
     Raises:
         ConfigError: a threshold outside 0 to 1.

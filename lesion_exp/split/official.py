@@ -41,7 +41,7 @@ class Official:
             have = ", ".join(sorted(map(str, published[known].unique()))) or "none"
             raise DataError(
                 f"expected a data set with published parts for split=official, but {int((~known).sum())} of "
-                f"{len(table)} images have none and the parts are: {have}; add the official test set where the set has one "
+                f"{len(table)} images have none and the parts are: {have}; add the official test set if there is one "
                 f"(dataset.parts=[train,test]), or use split=grouped"
             )
         group = assign_groups(table, self.near_duplicate_threshold)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
+from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -97,7 +98,5 @@ class Written:
 
     def read_text(self, artifact_path: str) -> str | None:
         """A text kept before, None where the run has none of that name."""
-        from lesion_exp.tracking.find import fetch_artifact
-
         path = fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path)
         return path.read_text(encoding="utf-8") if path else None

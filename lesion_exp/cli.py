@@ -1,0 +1,107 @@
+"""The command `lesion-exp`: takes its arguments apart, calls a verb and turns what happens into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lesion_exp import __version__
+from lesion_exp.command.actions import Arguments
+from lesion_exp.command.verbs import FLAGS, VERBS, general_help, verb_help
+from lesion_exp.errors import ConfigError, UserError, nearest
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of `lesion-exp ARGV`: 0 done, 1 a run failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _call(arguments)
+    except UserError as error:
+        print(f"lesion-exp: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit(1)
+        if isinstance(error.__context__, KeyboardInterrupt):
+            print("\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED", file=sys.stderr)
+            return INTERRUPTED
+        return error.code if isinstance(error.code, int) else FAILED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        notes = "; ".join(getattr(error, "__notes__", []))
+        print(f"lesion-exp: the run failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"  {notes}" if notes else _where(error), file=sys.stderr)
+        return FAILED
+
+
+def _call(arguments: list[str]) -> int:
+    if "--version" in arguments:
+        print(f"lesion-exp {__version__}")
+        return DONE
+    if not arguments or arguments[0] in {"--help", "-h", "help"}:
+        print(general_help(), end="")
+        return DONE
+    name = arguments.pop(0)
+    if name not in VERBS:
+        raise ConfigError(f"expected a verb, got {name!r}; {nearest(name, VERBS)}\nlesion-exp --help lists the verbs")
+    verb = VERBS[name]
+    if "--help" in arguments or "-h" in arguments:
+        print(verb_help(verb), end="")
+        return DONE
+    taken = _take_apart(arguments, json_allowed="--json" in verb.flags)
+    module, _, function = verb.target.partition(":")
+    code: int = getattr(importlib.import_module(module), function)(taken)
+    return code
+
+
+def _take_apart(arguments: list[str], *, json_allowed: bool) -> Arguments:
+    taken = Arguments()
+    rest = iter(arguments)
+    for argument in rest:
+        flag, _, value = argument.partition("=") if argument.startswith("--") else (argument, "", "")
+        if flag == "--config-dir":
+            taken.config_dirs.append(Path(value or _next(rest, flag)))
+        elif flag == "--trust":
+            taken.trusted.append(value or _next(rest, flag))
+        elif flag == "--cfg":
+            kind = value or _next(rest, flag)
+            if kind != "job":
+                raise ConfigError(f"expected --cfg job, got --cfg {kind}")
+            taken.print_config = True
+        elif flag == "--no-tree":
+            taken.show_tree = False
+        elif flag == "--json" and json_allowed:
+            taken.json = True
+        elif flag in {"-m", "--multirun"}:
+            raise ConfigError("expected one run: a command trains one run; call it once for each value")
+        elif argument.startswith("-"):
+            known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name != "--json" or json_allowed]
+            raise ConfigError(f"expected a flag of this verb, got {argument}; {nearest(argument, known)}")
+        else:
+            taken.overrides.append(argument)
+    return taken
+
+
+def _next(rest: object, flag: str) -> str:
+    value = next(rest, None)  # type: ignore[call-overload]
+    if value is None:
+        raise ConfigError(f"expected a value after {flag}")
+    return str(value)
+
+
+def _where(error: BaseException) -> str:
+    """The last place in our own code, for an error that happened before any run had a log."""
+    import traceback
+
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "lesion_exp" in frame.filename]
+    return f"  in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "  before any of our code ran"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

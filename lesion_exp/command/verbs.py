@@ -1,0 +1,146 @@
+"""The verbs of the command, and their help; imports nothing but the standard library."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from dataclasses import dataclass
+from typing import Final
+
+from lesion_exp.job.shipped_conf import conf_dir, default_options, documented_keys, option_names
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb with what its help needs."""
+
+    name: str
+    summary: str
+    target: str
+    """`module:function` that does it, imported when the verb is called."""
+    examples: tuple[str, str]
+    groups: tuple[str, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    """Keys of its own, with their meaning."""
+    flags: tuple[str, ...] = ()
+
+
+_ALL_GROUPS: Final = (
+    "dataset", "split", "augmentation", "sampler", "backbone", "loss", "optimizer", "scheduler", "trainer",
+    "evaluation", "tracking", "experiment", "debug",
+)  # fmt: skip
+_DATA_GROUPS: Final = ("dataset", "split", "augmentation", "experiment")
+_SHOWN_KEYS: Final = (
+    "seed", "image_size", "test", "task.target", "loader.batch_size", "loader.num_workers", "dataset.root",
+    "dataset.filter", "dataset.limit", "dataset.on_bad_image", "dataset.mask", "split.seed", "split.allow_leakage",
+    "optimizer.lr", "backbone.weights", "backbone.metadata", "trainer.max_epochs", "trainer.devices",
+    "trainer.precision", "trainer.ema_decay", "evaluation.tta", "tracking.uri", "tracking.experiment",
+    "tracking.log_images",
+)  # fmt: skip
+
+VERBS: Final = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "prepare",
+            "check a data set, count its classes, build its image store",
+            "lesion_exp.command.actions:prepare",
+            (
+                "lesion-exp prepare dataset=ham10000 dataset.root=DIR",
+                "lesion-exp prepare dataset=folder dataset.root=DIR dataset.on_bad_image=skip --json",
+            ),
+            _DATA_GROUPS,
+            flags=("--json",),
+        ),
+        Verb(
+            "preview",
+            "draw a grid of augmented images as the network will see them",
+            "lesion_exp.command.actions:preview",
+            (
+                "lesion-exp preview augmentation=heavy",
+                "lesion-exp preview dataset=ph2 dataset.root=DIR dataset.mask=overlay image_size=128",
+            ),
+            _DATA_GROUPS,
+        ),
+        Verb(
+            "train",
+            "train, test and log one run",
+            "lesion_exp.command.actions:train",
+            (
+                "lesion-exp train experiment=demo",
+                "lesion-exp train dataset=ham10000 dataset.root=DIR backbone=resnet18 sampler=weighted loss=focal "
+                "trainer.max_epochs=3 seed=1",
+            ),
+            _ALL_GROUPS,
+            (("job=FILE", "run a frozen job file instead of composing a config"),),
+        ),
+        Verb(
+            "ui",
+            "open MLflow's page on the store of this project",
+            "lesion_exp.command.actions:ui",
+            ("lesion-exp ui", "lesion-exp ui port=5001"),
+            ("tracking",),
+            (("host=127.0.0.1", "address to listen on"), ("port=5000", "port to listen on")),
+        ),
+    )
+}
+FLAGS: Final = {
+    "--help": "show this help",
+    "--version": "show the version",
+    "--config-dir DIR": "a folder with options of your own, laid out like conf/; may be repeated",
+    "--trust PACKAGE": "allow _target_s of your own package; may be repeated",
+    "--cfg job": "print the resolved config and do nothing",
+    "--no-tree": "do not show the config at the start",
+    "--json": "print one JSON object on standard output",
+}
+
+
+def general_help() -> str:
+    """What `lesion-exp --help` prints."""
+    verbs = "\n".join(f"  {verb.name:<9} {verb.summary}" for verb in VERBS.values())
+    return (
+        "lesion-exp: experiments on images of skin lesions (research use only)\n\n"
+        "usage: lesion-exp VERB [GROUP=OPTION] [KEY=VALUE] [flags]\n\n"
+        f"{verbs}\n\n"
+        "lesion-exp VERB --help lists the groups and keys of a verb.\n"
+        "A first run on generated lesions: lesion-exp train experiment=demo\n"
+    )
+
+
+def verb_help(verb: Verb) -> str:
+    """What `lesion-exp VERB --help` prints: examples, groups with their options, keys with defaults and meaning."""
+    conf = conf_dir()
+    width = min(shutil.get_terminal_size((80, 24)).columns, 120)
+    defaults, keys = default_options(conf), documented_keys(conf)
+    lines = [f"lesion-exp {verb.name}: {verb.summary}", "", "examples:", *(f"  {line}" for line in verb.examples), ""]
+    if verb.groups:
+        lines.append("groups (GROUP=OPTION, the default in [brackets]):")
+        for group in verb.groups:
+            options = [f"[{o}]" if o == defaults.get(group) else o for o in option_names(group, [conf])]
+            lines += _entry(group, " ".join(options), width, 14)
+        lines.append("")
+    shown = [key for key in _SHOWN_KEYS if key.split(".")[0] in {*verb.groups, "seed", "image_size", "task", "loader"}]
+    if not verb.groups or verb.groups == ("tracking",):
+        shown = [key for key in shown if key.startswith("tracking.uri")]
+    lines.append("keys (KEY=VALUE), with their defaults:")
+    for text, meaning in verb.keys:
+        lines += _entry(text, meaning, width, 34)
+    for key in shown:
+        default, meaning = keys.get(key, ("", ""))
+        value = "FOLDER" if key == "dataset.root" else default
+        lines += _entry(f"{key}={value}", meaning, width, 34)
+    if verb.groups:
+        lines.append("  every key of a choice, with its meaning, stands in conf/GROUP/OPTION.yaml")
+    lines += ["", "flags:"]
+    for flag, meaning in FLAGS.items():
+        if flag != "--json" or "--json" in verb.flags:
+            lines += _entry(flag, meaning, width, 22)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, text: str, width: int, column: int) -> list[str]:
+    indent = " " * (column + 2)
+    head = f"  {name:<{column - 1}} "
+    if len(head) > len(indent):
+        return [head.rstrip(), *textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)]
+    return textwrap.wrap(text or "-", width, initial_indent=head, subsequent_indent=indent) or [head.rstrip()]

@@ -1,0 +1,28 @@
+"""A batch of images as the network saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from lesion_exp.evaluation.figures.style import style
+
+COLUMNS = 8
+
+
+def image_batch(images: npt.NDArray[np.uint8], titles: Sequence[str]) -> Figure:
+    """`images`, uint8 (N, S, S, 3) RGB, in rows of eight with their `titles` above."""
+    rows = ceil(len(images) / COLUMNS)
+    with style():
+        figure = Figure(figsize=(1.35 * COLUMNS, 1.55 * rows), layout="constrained")
+        grid = figure.subplots(rows, COLUMNS, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, image, title in zip(grid.flat, images, titles, strict=False):
+            axes.imshow(image)
+            axes.set_title(title, fontsize=8, fontweight="normal", loc="center")
+    return figure

@@ -1,0 +1,51 @@
+"""What all pictures have in common: sizes, fonts and the colour of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from matplotlib import cycler, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE: Final = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B", "#4D4D4D", "#A6761D",
+    "#1B9E77", "#E7298A",
+)  # fmt: skip
+"""Colours that can be told apart with any colour vision (Okabe and Ito 2008), and further ones for more classes."""
+GREY: Final = "#6E7781"
+_SETTINGS: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "legend.frameon": False,
+}
+
+
+def style() -> Any:
+    """A context in which figures have the house's looks."""
+    return rc_context(_SETTINGS)
+
+
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """The colour of each class: the same in every picture of a run."""
+    return {name: PALETTE[position % len(PALETTE)] for position, name in enumerate(classes)}
+
+
+def square_axes(title: str, xlabel: str, ylabel: str, width: float = 6.4) -> tuple[Figure, Axes]:
+    """A figure with one square plot from 0 to 1 and room for a legend at its right."""
+    figure = Figure(figsize=(width, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    return figure, axes

@@ -1,0 +1,69 @@
+"""A predictions table summed up in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_classes, true_classes
+
+COLUMNS: Final = ("precision", "recall", "specificity", "f1", "auroc")
+HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "ece")
+Intervals = Mapping[str, tuple[float, float]]
+
+
+def confusion_counts(table: pd.DataFrame) -> IntArray:
+    """int64 (C, C): images of the true class (row) predicted as a class (column), in the class order."""
+    size = len(classes_of(table))
+    joint = true_classes(table) * size + predicted_classes(table)
+    return np.bincount(joint, minlength=size * size).reshape(size, size).astype(np.int64)
+
+
+def confusion_matrix_data(table: pd.DataFrame) -> dict[str, Any]:
+    """The confusion matrix as plain values, for JSON."""
+    return {"classes": list(classes_of(table)), "rows": "true", "counts": confusion_counts(table).tolist()}
+
+
+def classification_report(
+    table: pd.DataFrame, intervals: Intervals | None = None, names: Mapping[str, str] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The report as text of at most 80 columns, and as plain values.
+
+    Args:
+        table: predictions table.
+        intervals: 95% interval of overall metrics.
+        names: full name of each class.
+    """
+    values, classes = metrics(table), classes_of(table)
+    counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
+    intervals = intervals or {}
+    by_class = {
+        name: {"images": counts[name]}
+        | {column: values[f"{column}/{name}"] for column in COLUMNS if f"{column}/{name}" in values}
+        for name in classes
+    }
+    overall = {name: values[name] for name in HEADLINE if name in values}
+    data = {
+        "images": len(table),
+        "overall": overall,
+        "intervals_95": {name: list(interval) for name, interval in intervals.items()},
+        "classes": by_class,
+        "names": dict(names or {}),
+    }
+    width = max(10, *(len(name) for name in classes))
+    lines = [f"{'class':<{width}} {'images':>7} " + " ".join(f"{column:>11}" for column in COLUMNS)]
+    for name in classes:
+        cells = " ".join(f"{by_class[name][c]:>11.3f}" if c in by_class[name] else f"{'-':>11}" for c in COLUMNS)
+        lines.append(f"{name:<{width}} {counts[name]:>7,} {cells}")
+    lines.append("")
+    for name, value in overall.items():
+        low, high = intervals.get(name, (None, None))
+        interval = f"   95% interval {low:.3f} to {high:.3f}" if low is not None and high is not None else ""
+        lines.append(f"{name.replace('_', ' '):<20} {value:.3f}{interval}")
+    if intervals:
+        lines.append("(intervals: bootstrap over lesions)")
+    return "\n".join(lines) + "\n", data

@@ -1,0 +1,142 @@
+"""Values of the wrong kind, found before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from lesion_exp.errors import ConfigError, nearest
+
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "task.target": ("diagnosis", "malignant"),
+    "dataset.mask": ("none", "overlay", "crop", "channel", "background"),
+    "dataset.on_bad_image": ("error", "skip"),
+    "dataset.view": ("dermoscopic", "clinical", "both"),
+    "augmentation.fit": ("squash", "crop", "pad"),
+    "backbone.attention": ("none", "se", "cbam"),
+    "backbone.metadata": ("none", "concat", "metablock"),
+    "evaluation.tta": ("none", "flips8"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "trainer.early_stopping.mode": ("max", "min"),
+    "split.part": ("train", "val", "test"),
+}
+LEAST: Final[Mapping[str, float]] = {
+    "image_size": 16,
+    "loader.batch_size": 1,
+    "loader.num_workers": 0,
+    "loader.evaluation_batch_size": 1,
+    "trainer.max_epochs": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.num_nodes": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.early_stopping.patience": 1,
+    "dataset.limit": 1,
+    "dataset.mask_margin": 0,
+    "optimizer.weight_decay": 0,
+    "evaluation.bootstrap_draws": 100,
+    "seed": 0,
+    "split.seed": 0,
+    "dataset.seed": 0,
+}
+ABOVE_ZERO: Final = ("optimizer.lr", "trainer.gradient_clip_val")
+BETWEEN: Final[Mapping[str, tuple[float, float]]] = {"trainer.ema_decay": (0.0, 1.0)}
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "loader.num_workers": ("auto",),
+    "trainer.devices": ("auto",),
+    "trainer.channels_last": ("auto",),
+    "dataset.store_size": ("auto",),
+    "trainer.deterministic": ("warn",),
+}
+"""Keys that hold a number or a truth value, and the words they take instead."""
+_NAMES: Final = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "keys",
+}
+_FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags")
+_ANY: Final = frozenset({"trainer.devices", "trainer.strategy", "trainer.precision", "optimizer.weight_decay"})
+
+
+def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
+    """Nothing, if every value of `config` has the kind of the shipped default in `reference` and a sensible size.
+
+    A default of null or a reference (`${...}`) takes anything here; the part that reads it checks more.
+
+    Raises:
+        ConfigError: the key, what was expected, and what arrived.
+    """
+    defaults = dict(_leaves(reference, ""))
+    for key, value in _leaves(config, ""):
+        if key in defaults and not key.startswith(_FREE):
+            _check_kind(key, value, defaults[key])
+        _check_choice(key, value)
+        _check_size(key, value)
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    if (
+        key in _ANY
+        or value is None
+        or default is None
+        or (isinstance(default, str) and ("${" in default or default == "???"))
+    ):
+        return
+    words = WORDS.get(key, ())
+    if words:
+        if isinstance(value, str) and value not in words:
+            raise ConfigError(f"expected {key} to be a number, true, false or {' or '.join(words)}, got {value!r}")
+        return
+    expected = type(default)
+    fits = isinstance(value, expected)
+    if expected is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+        fits = fits or (isinstance(value, float) and _takes_fraction(key))
+    if not fits:
+        raise ConfigError(
+            f"expected {key} to be {_NAMES.get(expected, expected.__name__)}, got {value!r} "
+            f"({_NAMES.get(type(value), type(value).__name__)}); for example {key}={_example(default)}"
+        )
+
+
+def _takes_fraction(key: str) -> bool:
+    return key.rpartition(".")[2] in {"limit_train_batches", "limit_val_batches"}
+
+
+def _check_choice(key: str, value: Any) -> None:
+    if key in CHOICES and value not in CHOICES[key]:
+        options = CHOICES[key]
+        raise ConfigError(
+            f"expected {key} to be one of {', '.join(options)}, got {value!r}; {nearest(str(value), options)}"
+        )
+
+
+def _check_size(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        if value is not None and (key in LEAST or key in ABOVE_ZERO) and value not in WORDS.get(key, ()):
+            raise ConfigError(f"expected {key} to be a number, got {value!r}")
+        return
+    if key == "trainer.max_epochs" and value == -1:
+        return
+    if key in LEAST and value < LEAST[key]:
+        raise ConfigError(f"expected {key} of at least {LEAST[key]:g}, got {value}")
+    if key in ABOVE_ZERO and not value > 0:
+        raise ConfigError(f"expected {key} above 0, got {value}")
+    if key in BETWEEN and not BETWEEN[key][0] < value < BETWEEN[key][1]:
+        raise ConfigError(f"expected {key} between {BETWEEN[key][0]:g} and {BETWEEN[key][1]:g}, got {value}")
+
+
+def _example(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,0 +1,231 @@
+"""From overrides to a resolved config, and from Hydra's complaints to messages that say what to write instead."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.job.check import check_values
+from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names, option_names
+
+PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
+"""Keys that may name a file or folder; relative ones are taken from the folder of the command."""
+OPEN_NODES: Final = ("tags", "trainer")
+"""Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
+_NO_PATH: Final = frozenset({"none", "imagenet"})
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A resolved config and what the user wrote to get it."""
+
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+
+
+def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path) -> Composed:
+    """The config that `overrides` (Hydra's grammar) make of `conf/` and the user's own `config_dirs`.
+
+    Raises:
+        ConfigError: an override that is no override, a name that does not exist, a value of the wrong kind, or a key
+            that still needs a value.
+    """
+    folders = [conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
+    parsed = _parse(overrides)
+    _refuse_sweeps(parsed)
+    for override in parsed:
+        _check_names(override, folders)
+    base = _compose([], parsed, folders, root)
+    for override in parsed:
+        _check_added(override, base)
+    config = _compose(overrides, parsed, folders, root)
+    resolved = _resolve(config)
+    reference = OmegaConf.to_container(base, resolve=False)
+    assert isinstance(reference, dict), "the config is a mapping"
+    check_values(resolved, reference)
+    _absolute_paths(resolved)
+    return Composed(resolved, tuple(overrides))
+
+
+def _config_dir(folder: Path) -> Path:
+    if not folder.expanduser().is_dir():
+        raise ConfigError(f"expected a folder of configs after --config-dir, but none is at {folder}")
+    return folder.expanduser().resolve()
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
+    try:
+        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"expected overrides in Hydra's grammar, got {' '.join(overrides)}: {first}; put quotes around values with "
+            f"blanks, commas or braces: 'dataset.filter=\"age > 0\"'"
+        ) from error
+    return parsed
+
+
+def _refuse_sweeps(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"expected one value for {override.key_or_group}, got several ({override.input_line}): a command "
+                f"trains one run; run it once for each value, or write a list as {override.key_or_group}=[a,b]"
+            )
+
+
+def _check_names(override: Override, folders: Sequence[Path]) -> None:
+    """The group of `GROUP=OPTION`, and the option, against what the folders hold."""
+    groups = group_names(folders)
+    key, value = str(override.key_or_group), override.value()
+    top = [*default_options(folders[0]), *_top_level(folders[0])]
+    if key in groups:
+        options = option_names(key, folders)
+        chosen = value if isinstance(value, list) else [value]
+        for option in chosen:
+            if isinstance(option, str) and option not in options:
+                raise ConfigError(
+                    f"expected one of the options of {key}, got {key}={option}; {nearest(option, options)}\n"
+                    f"options: {', '.join(options)}"
+                )
+        return
+    first = key.split(".")[0].split("/")[0]
+    if first not in {*groups, *top, "hydra"}:
+        raise ConfigError(f"expected a config group or key, got {key}; {nearest(first, {*groups, *top})}")
+
+
+def _check_added(override: Override, base: DictConfig) -> None:
+    """`+key=value` may add keys only where something reads them."""
+    key = str(override.key_or_group)
+    if not override.is_add() or "/" in key or override.package is not None:
+        return
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(base, parent) if parent else None
+    allowed = key.split(".")[0] in OPEN_NODES or (isinstance(node, DictConfig) and "_target_" in node)
+    if not allowed and parent:
+        allowed = any(
+            isinstance(above, DictConfig) and "_target_" in above
+            for above in (OmegaConf.select(base, parent.rsplit(".", n)[0]) for n in range(1, parent.count(".") + 1))
+        )
+    if not allowed:
+        raise ConfigError(
+            f"expected a key that something reads, got +{key}; {nearest(key, _keys(base))}; keys can be added below a "
+            f"node with a _target_, below trainer and below tags"
+        )
+
+
+def _compose(overrides: Sequence[str], parsed: Sequence[Override], folders: Sequence[Path], root: Path) -> DictConfig:
+    """With `overrides`, the config; without, the same choice of groups with no key changed, to compare with."""
+    groups = set(group_names(folders))
+    texts = list(overrides) or [
+        override.input_line for override in parsed if str(override.key_or_group) in groups and override.input_line
+    ]
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
+    given_root = [f"paths.root={_quoted(root)}"] if not any(t.startswith("paths.root=") for t in texts) else []
+    logging.getLogger("hydra").setLevel(logging.ERROR)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folders[0]), version_base="1.3", job_name="lesion_exp"):
+            config: DictConfig = hydra_compose("config", [*search, *given_root, *texts])
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _translated(error, overrides, folders, root) from error
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def _translated(error: Exception, overrides: Sequence[str], folders: Sequence[Path], root: Path) -> ConfigError:
+    """Hydra's error as a message in the house's grammar, with the nearest right name."""
+    text = " ".join(str(cause) for cause in _causes(error))
+    missing = re.search(r"Could not override '([\w./@-]+)'", text)
+    if missing and overrides:
+        parsed = _parse(overrides)
+        base = _compose([], parsed, folders, root)
+        key = missing[1]
+        return ConfigError(f"expected a key of the config, got {key}; {_nearest_key(key, base)}")
+    return ConfigError(f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}")
+
+
+def _nearest_key(key: str, base: DictConfig) -> str:
+    keys = _keys(base)
+    parent, _, leaf = key.rpartition(".")
+    inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == parent}
+    hint = nearest(leaf, inside) if inside else nearest(key, keys)
+    return hint.replace("'", f"'{parent}.", 1) if inside and hint.startswith("did") and parent else hint
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
+
+
+def _keys(config: DictConfig) -> list[str]:
+    plain = OmegaConf.to_container(config, resolve=False)
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        here = [f"{prefix}{key}" for key in node if key != "_target_"]
+        return here + [found for key, value in node.items() for found in walk(value, f"{prefix}{key}.")]
+
+    return walk(plain, "")
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
+        wanted = ", ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
+        raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command")
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"expected a config whose references can be resolved: {first}") from error
+    assert isinstance(resolved, dict), "the config is a mapping"
+    resolved.pop("experiment", None)
+    resolved.pop("debug", None)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _absolute_paths(config: dict[str, Any]) -> None:
+    for key in PATH_KEYS:
+        *parents, leaf = key.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node.get(parent, {})
+        value = node.get(leaf)
+        if isinstance(value, str) and value not in _NO_PATH:
+            node[leaf] = str(Path(value).expanduser().absolute())
+    sets = config["dataset"].get("sets")
+    if isinstance(sets, dict):
+        for name, value in sets.items():
+            if isinstance(value, str):
+                sets[name] = str(Path(value).expanduser().absolute())
+            elif isinstance(value, dict) and "root" in value:
+                value["root"] = str(Path(value["root"]).expanduser().absolute())
+
+
+def _top_level(conf: Path) -> list[str]:
+    text = (conf / "config.yaml").read_text("utf-8")
+    return [match[1] for match in re.finditer(r"^(\w+):", text, re.MULTILINE) if match[1] != "defaults"]
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,40 @@
+"""What a person reads while a command runs: our messages, and of the libraries' only what matters."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+
+QUIET = ("pytorch_lightning", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git", "urllib3", "torch")
+
+
+def show_messages() -> None:
+    """Sends our log messages to standard error and silences the chatter of libraries."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("lesion_exp").setLevel(logging.INFO)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", category=FutureWarning)
+    warnings.simplefilter("ignore", category=DeprecationWarning)
+    for text in (".*does not have many workers.*", ".*Consider setting.*", ".*lr_scheduler.step.*", ".*pin_memory.*"):
+        warnings.filterwarnings("ignore", message=text)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    logging.captureWarnings(True)
+
+
+def end_on_sigterm() -> None:
+    """Turns SIGTERM into SystemExit(143), so that what is open is closed and the run is marked KILLED."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)

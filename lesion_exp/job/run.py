@@ -1,0 +1,238 @@
+"""Runs a job: data, split, network, fit, predictions, evaluation, everything logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.tuner import Tuner
+
+from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
+from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
+from lesion_exp.job.freeze import Job
+from lesion_exp.job.instantiate import check_targets
+from lesion_exp.job.progress import TrainingProgress
+from lesion_exp.job.results import (
+    Evaluated,
+    describe_run,
+    evaluate,
+    final_metrics,
+    log_checkpoints,
+    log_evaluation,
+    log_inputs,
+    predict_part,
+)
+from lesion_exp.job.tracked import job_choices, start_run
+from lesion_exp.job.trainer import best_and_last, build_trainer, describe_resolved, uses_several_processes
+from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
+from lesion_exp.task import WATCHED_METRIC
+from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.run import TrackedRun
+
+log = logging.getLogger(__name__)
+
+LAUNCHER_VARIABLES: Final = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
+UNREAD_KEYS: Final = {
+    "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
+    "split": SPLIT_KEYS,
+    "optimizer": OPTIMIZER_COMMON_KEYS,
+}
+"""Keys of a node that its target does not get: the job reads them itself."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a finished run came to."""
+
+    run_id: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    """`best/val/...`, and `test/...` where the test part was evaluated."""
+    live_dir: str = ""
+
+
+class BestEpoch(Callback):
+    """Remembers the validation metrics of the epoch with the best watched metric."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the metrics of the epoch."""
+        current = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if current.get(WATCHED_METRIC, -1.0) > self.metrics.get(WATCHED_METRIC, -2.0):
+            self.metrics = current
+
+
+def train(job: Job) -> JobResult:
+    """Runs `job` to its end in this process, or in processes of their own where it needs several.
+
+    Raises:
+        UserError: config or data that cannot be used; nothing was trained.
+        Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
+    """
+    check_targets(job.config, UNREAD_KEYS)
+    if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
+        return _train_in_processes(job)
+    return run_job(job)
+
+
+def run_job(job: Job) -> JobResult:
+    """Runs `job` in this process, which is one rank where there are several."""
+    config = job.config
+    split = split_data(config, load_data(config))
+    for line in split.audit.summary().splitlines():
+        log.info("%s", line)
+    built = build(config, split)
+    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0":
+        _fit_and_predict(job, built, None)
+        return JobResult("")
+    with start_run(job, split, kind="train") as run, _log_hint(run):
+        for key, value in describe_resolved(config["trainer"]).items():
+            run.log_params({"resolved": {key: value}})
+        _log_job(run, job)
+        log_inputs(run, config, split, built.datamodule)
+        return _finish(job, split, run, _fit_and_predict(job, built, run))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    best_epoch: Mapping[str, float]
+    parts: Mapping[str, Evaluated]
+    best: Path | None
+    last: Path | None
+    step: int
+
+
+def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None) -> _Fitted:
+    config = job.config
+    live_dir = run.live_dir if run is not None else Path(tempfile.mkdtemp(prefix="lesion_exp_rank_"))
+    best_epoch = BestEpoch()
+    callbacks = [TrainingProgress(), best_epoch]
+    trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
+    _tune(config["trainer"], trainer, built, run)
+    trainer.fit(built.classifier, datamodule=built.datamodule)
+    dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
+    if dropped and trainer.is_global_zero:
+        log.info("each epoch left out the last %d images of its order: they fill no whole step", dropped)
+    best, last = best_and_last(trainer)
+    path = trainer.strategy.broadcast(str(best) if best else "")
+    if path:
+        built.classifier.load_state_dict(_state(Path(path)))
+    parts: dict[str, Evaluated] = {}
+    for part in ("val", "test") if config["test"] else ("val",):
+        table = predict_part(trainer, built.classifier, built.datamodule, part)  # type: ignore[arg-type]
+        if trainer.is_global_zero:
+            parts[part] = evaluate(table, config)
+    return _Fitted(best_epoch.metrics, parts, best, last, trainer.global_step)
+
+
+def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> JobResult:
+    for part, evaluated in fitted.parts.items():
+        log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
+    values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
+    run.log_metrics(values, step=fitted.step)
+    log_checkpoints(run, fitted.best, fitted.last)
+    run.set_tags(describe_run(job.config, split, job_choices(job.config), values))
+    for part, evaluated in fitted.parts.items():
+        low, high = evaluated.intervals["balanced_accuracy"]
+        headline = {name: evaluated.metrics.get(name, float("nan")) for name in ("accuracy", "auroc_macro")}
+        log.info(
+            "%s: balanced accuracy %.3f (95%% interval %.3f to %.3f), accuracy %.3f, AUROC %.3f",
+            part,
+            evaluated.metrics["balanced_accuracy"],
+            low,
+            high,
+            headline["accuracy"],
+            headline["auroc_macro"],
+        )
+    live_dir = run.live_dir
+    run.finish("FINISHED")
+    shutil.rmtree(live_dir, ignore_errors=True)  # the checkpoints lie in the store now
+    return JobResult(run.run_id, values, str(live_dir))
+
+
+def _tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: TrackedRun | None) -> None:
+    """Lightning's finders, where they are asked for; what they found is logged."""
+    if not (config["find_lr"] or config["find_batch_size"]):
+        return
+    if trainer.world_size > 1:
+        raise ConfigError("expected one process for trainer.find_lr and find_batch_size; find the values on one device")
+    tuner = Tuner(trainer)
+    if config["find_batch_size"]:
+        tuner.scale_batch_size(built.classifier, datamodule=built.datamodule, mode="power", init_val=8)
+        if run is not None:
+            run.log_params({"found": {"batch_size": built.datamodule.batch_size}})
+        log.info("batch-size finder: %d", built.datamodule.batch_size)
+    if config["find_lr"]:
+        tuner.lr_find(built.classifier, datamodule=built.datamodule)
+        if run is not None:
+            run.log_params({"found": {"lr": built.classifier.lr}})
+        log.info("learning-rate finder: %.3g", built.classifier.lr)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    import torch
+
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return state
+
+
+def _log_job(run: TrackedRun, job: Job) -> None:
+    with run.new_file("config/job.yaml") as path:
+        job.write(path)
+    run.log_text("".join(f"{override}\n" for override in job.overrides), "config/overrides.txt")
+
+
+@contextmanager
+def _log_hint(run: TrackedRun) -> Iterator[None]:
+    log.info("run %s", run.run_id)
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
+        raise
+
+
+def _train_in_processes(job: Job) -> JobResult:
+    """A fresh process that knows only the job file; Lightning starts the other ranks from its command."""
+    with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
+        job_path, result_path = Path(folder) / "job.yaml", Path(folder) / "result.json"
+        job.write(job_path)
+        variables = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+        command = [sys.executable, "-m", "lesion_exp.job.process", str(job_path), str(result_path)]
+        child = subprocess.Popen(command, env=variables)
+        try:
+            code = child.wait()
+        except BaseException:
+            child.send_signal(signal.SIGTERM)
+            child.wait(timeout=60)
+            raise
+        if not result_path.is_file():
+            raise RuntimeError(f"a process of the run ended with code {code}; its messages stand above")
+        result = json.loads(result_path.read_text(encoding="utf-8"))
+    if "user_error" in result:
+        raise UserError(result["user_error"])
+    if "error" in result:
+        raise RuntimeError(result["error"])
+    return JobResult(**result)
+
+
+def write_result(path: Path, result: JobResult) -> None:
+    """Writes `result` for the process that waits for it."""
+    path.write_text(json.dumps(asdict(result)), encoding="utf-8")
