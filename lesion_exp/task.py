@@ -56,6 +56,9 @@ class LesionClassifier(pl.LightningModule):
     and the steps an epoch; `validation_rows` are the rows of the validation part, in the order of its positions.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: Backbone,
@@ -83,11 +86,12 @@ class LesionClassifier(pl.LightningModule):
     def forward(self, batch: Sample) -> Tensor:
         """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised."""
         clinical = batch.get("clinical")
-        return self.backbone(
+        logits: Tensor = self.backbone(
             self.normalize(batch["image"]),
             None if clinical is None else self.normalize(clinical),
             batch.get("metadata"),
-        ).float()
+        )
+        return logits.float()
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> float32, each channel less its mean and divided by its deviation."""
@@ -115,13 +119,18 @@ class LesionClassifier(pl.LightningModule):
         """The batch's loss, a scalar."""
         labels = batch["label"]
         if self.mix is None:
-            value = self.loss(self(batch), labels)
+            value: Tensor = self.loss(self(batch), labels)
         else:
             generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
-            pictures = [self.normalize(batch[key]) for key in ("image", "clinical") if key in batch]
-            mixed = self.mix(pictures, generator)
-            batch = Sample(**{**batch, **dict(zip(("image", "clinical"), mixed.images, strict=False))})
-            logits = self(batch)
+            views = [self.normalize(batch["image"])]
+            if "clinical" in batch:
+                views.append(self.normalize(batch["clinical"]))
+            mixed = self.mix(views, generator)
+            shown = batch.copy()
+            shown["image"] = mixed.images[0]
+            if "clinical" in batch:
+                shown["clinical"] = mixed.images[1]
+            logits = self(shown)
             weight = mixed.weight
             value = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
         self.log("train/loss", value, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
@@ -166,7 +175,10 @@ class LesionClassifier(pl.LightningModule):
         """(positions int64 (N,), probabilities float32 (N, C)), averaged over the views of `tta`."""
 
         def logits(images: Tensor) -> Tensor:
-            return self(Sample(**{**batch, "image": images}))
+            shown = batch.copy()
+            shown["image"] = images
+            predicted: Tensor = self(shown)
+            return predicted
 
         views = tta_views(self.options.tta)
         return batch["index"], mean_probabilities(logits, self.normalize(batch["image"]), views)

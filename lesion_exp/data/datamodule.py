@@ -60,7 +60,7 @@ class LesionDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.parts: dict[str, pd.DataFrame] = {
-            part: rows.reset_index(drop=True) for part, rows in table.groupby("split", sort=True)
+            str(part): rows.reset_index(drop=True) for part, rows in table.groupby("split", sort=True)
         }
         self.store = store
         self.pipeline = pipeline
@@ -129,7 +129,7 @@ class LesionDataModule(pl.LightningDataModule):
         """The epoch that begins and the batches of it that a resumed run has already trained."""
         assert self.trainer is not None
         loop = self.trainer.fit_loop
-        epoch = loop.epoch_progress.current.processed
+        epoch = self.trainer.current_epoch
         done = loop.epoch_loop.batch_progress.current.ready
         assert self.training_batches is not None
         return epoch, done if done < len(self.training_batches) else 0

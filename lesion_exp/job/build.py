@@ -66,7 +66,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     trainer = config["trainer"]
     channels_last = resolve_channels_last(trainer["channels_last"], backbone.is_convolutional)
     if channels_last:
-        backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        backbone = backbone.to(memory_format=torch.channels_last)
     classifier = LesionClassifier(
         backbone,
         instantiate(config["loss"], class_counts=datamodule.class_counts()),

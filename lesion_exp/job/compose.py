@@ -56,7 +56,7 @@ def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root:
     resolved = _resolve(config)
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
-    check_values(resolved, reference)
+    check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
     return Composed(resolved, tuple(overrides))
 

@@ -20,8 +20,7 @@ def show_messages() -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("lesion_exp").setLevel(logging.INFO)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_libraries()
     warnings.simplefilter("ignore", category=FutureWarning)
     warnings.simplefilter("ignore", category=DeprecationWarning)
     for text in (".*does not have many workers.*", ".*Consider setting.*", ".*lr_scheduler.step.*", ".*pin_memory.*"):
@@ -29,6 +28,12 @@ def show_messages() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     logging.captureWarnings(True)
+
+
+def quiet_libraries() -> None:
+    """Lets libraries say errors only; to be called again once they are imported, since some set their own level."""
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def end_on_sigterm() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
@@ -134,7 +134,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None) -> _Fitted:
         built.classifier.load_state_dict(_state(Path(path)))
     parts: dict[str, Evaluated] = {}
     for part in ("val", "test") if config["test"] else ("val",):
-        table = predict_part(trainer, built.classifier, built.datamodule, part)  # type: ignore[arg-type]
+        table = predict_part(trainer, built.classifier, built.datamodule, part)
         if trainer.is_global_zero:
             parts[part] = evaluate(table, config)
     return _Fitted(best_epoch.metrics, parts, best, last, trainer.global_step)

@@ -16,8 +16,10 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
 )
 from pytorch_lightning.loggers.logger import Logger
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.task import WATCHED_METRIC
 
@@ -34,6 +36,7 @@ def build_trainer(
     Raises:
         ConfigError: a key that Lightning's Trainer does not know, or a GPU that is not there.
     """
+    quiet_libraries()
     arguments = {key: value for key, value in config.items() if key not in OWN_KEYS}
     known = inspect.signature(pl.Trainer).parameters
     for key in arguments:
@@ -53,7 +56,7 @@ def build_trainer(
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,  # it would log metrics of an untrained network
         )
-    except (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         hint = "; trainer=cpu trains without a GPU" if accelerator in {"gpu", "cuda"} else ""
         raise ConfigError(
             f"expected a trainer that can be built on this machine, Lightning says: {error}{hint}"

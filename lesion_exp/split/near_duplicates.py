@@ -31,7 +31,7 @@ def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
     Candidates are pairs whose 64-bit perceptual hashes (`phash`), also mirrored or turned by a quarter, differ in at
     most 6 bits; they are found through two equal bands of 8 bits, so the cost grows with the number of images that
-    share these, not with all pairs. Each is confirmed on its `thumbnail`: Pearson's correlation of at least `threshold`.
+    share these, not with all pairs. Each is confirmed on its `thumbnail`: a correlation of at least `threshold`.
 
     Raises:
         ConfigError: a threshold outside 0 to 1.

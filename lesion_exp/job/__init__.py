@@ -1,0 +1,1 @@
+"""Jobs: composed once, frozen, and run from their file alone."""
