@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
@@ -16,7 +17,6 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
 )
 from pytorch_lightning.loggers.logger import Logger
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.messages import quiet_libraries

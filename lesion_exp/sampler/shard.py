@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lesion_exp.errors import ConfigError
 from lesion_exp.sampler.sampler import IntArray
 
 
@@ -22,6 +23,9 @@ def shard(order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_t
     No position goes to two ranks, and a batch that a sampler laid out stays one batch. With `drop_tail` every rank gets
     the same number of full batches, and what does not divide is dropped; otherwise every position goes to some rank and
     ranks may differ by a batch.
+
+    Raises:
+        ConfigError: with `drop_tail`, an order that does not fill one step of all ranks.
     """
     assert 0 <= rank < num_ranks, "a rank beyond the number of ranks"
     starts = range(0, len(order), batch_size)
@@ -29,5 +33,10 @@ def shard(order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_t
     if not drop_tail:
         return Shard(batches[rank::num_ranks], 0)
     num_steps = len(order) // (batch_size * num_ranks)
+    if num_steps == 0:
+        raise ConfigError(
+            f"expected at least {batch_size * num_ranks} training images an epoch, one step of loader.batch_size="
+            f"{batch_size} on {num_ranks} device(s), got {len(order)}; set a smaller loader.batch_size"
+        )
     used = num_steps * num_ranks
     return Shard(batches[rank:used:num_ranks], len(order) - used * batch_size)

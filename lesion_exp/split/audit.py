@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -20,6 +21,9 @@ CROSSINGS: Final = {
     "groups": "group",
 }
 """What must not lie in two parts, and the column that names it."""
+MAX_PREVALENCE_SHIFT: Final = 0.05
+"""Difference between a class's share in a part and in the data set from which on there is a warning."""
+SUMMARY_COLUMNS: Final = 80
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Audit:
     """Share of test rows whose lesion is also trained on: `all`, and by class."""
     test_rows_with_image_in_train: dict[str, float]
     """Share of test rows whose identical image is also trained on: `all`, and by class."""
+    prevalence_shift: dict[str, dict[str, float]]
+    """By part and class: its share of the part less its share of the data set's different images."""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -65,7 +71,8 @@ class Audit:
             lines += [f"  - {entry}" for entry in crossing]
             lesion, image = self.test_rows_with_lesion_in_train["all"], self.test_rows_with_image_in_train["all"]
             lines.append(f"  {lesion:.1%} of the test rows have their lesion in train, {image:.1%} their very image")
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(textwrap.fill(line, SUMMARY_COLUMNS, subsequent_indent="  ") for line in lines)
 
 
 def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
@@ -76,23 +83,29 @@ def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
     """
     crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
     crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
+    shift = _prevalence_shift(table)
     return Audit(
         crossings=crossings,
         parts={part: _make_up(table[table["split"] == part], table) for part in PARTS},
         test_rows_with_lesion_in_train=_shared_with_train(table, "lesion_id"),
         test_rows_with_image_in_train=_shared_with_train(table, "sha256"),
-        warnings=_warnings(table),
+        prevalence_shift=shift,
+        warnings=[*_warnings(table), *_shift_warnings(shift)],
     )
 
 
 def _crossing(table: pd.DataFrame, column: str) -> Crossing:
-    known = table[table[column].notna()]
-    name = known[column].astype(str)
-    if column in {"lesion_id", "patient_id"}:
-        name = known["source"].astype(str) + " " + name  # two sources may use the same numbers
-    parts = known["split"].groupby(name).nunique()
+    name = _known_names(table, column)
+    parts = table.loc[name.index, "split"].groupby(name).nunique()
     torn = parts.index[parts > 1]
     return Crossing(len(torn), [str(case) for case in torn[:SHOWN_CASES]])
+
+
+def _known_names(table: pd.DataFrame, column: str) -> pd.Series:
+    """The values of `column` as text, rows without one left out; two sources may use the same numbers for ids."""
+    known = table[table[column].notna()]
+    names = known[column].astype(str)
+    return known["source"].astype(str) + " " + names if column in {"lesion_id", "patient_id"} else names
 
 
 def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing:
@@ -124,11 +137,33 @@ def _make_up(part: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _shared_with_train(table: pd.DataFrame, column: str) -> dict[str, float]:
-    trained = set(table.loc[table["split"] == "train", column].dropna())
+    names = _known_names(table, column)
+    trained = set(names[table.loc[names.index, "split"] == "train"])
     test = table[table["split"] == "test"]
-    shared = test[column].isin(trained)
+    shared = names.reindex(test.index).isin(trained)
     by_class = shared.groupby(test["label"]).mean()
     return {"all": float(shared.mean()) if len(test) else 0.0} | {str(k): float(v) for k, v in by_class.items()}
+
+
+def _prevalence_shift(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    natural = table.drop_duplicates("image_id")["label"].value_counts(normalize=True)
+    shifts = {}
+    for part in PARTS:
+        shares = table.loc[table["split"] == part, "label"].value_counts(normalize=True)
+        shifts[part] = {str(label): float(shares.get(label, 0.0) - natural[label]) for label in sorted(natural.index)}
+    return shifts
+
+
+def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
+    warnings = []
+    for part, shares in shift.items():
+        label = max(shares, key=lambda name: abs(shares[name]))
+        if abs(shares[label]) > MAX_PREVALENCE_SHIFT:
+            warnings.append(
+                f"{part} does not have the class shares of the data set: {label} differs by "
+                f"{100 * shares[label]:+.0f} percentage points; scores on it do not hold for the data set's mix"
+            )
+    return warnings
 
 
 def _warnings(table: pd.DataFrame) -> list[str]:

@@ -17,6 +17,8 @@ KEYS = ("row_id", "image_id")
 class File:
     """The parts that a csv with the columns `image_id` (or `row_id`) and `split` names.
 
+    Images that it names beyond those of the table are left alone, so that one file serves a filtered data set too.
+
     Args:
         path: the csv; a manifest saved with a run (csv or parquet) is one.
         near_duplicate_threshold: for the groups, which the audit reads.
@@ -54,4 +56,9 @@ class File:
     def _read(self) -> pd.DataFrame:
         if not self.path.is_file():
             raise DataError(f"expected the csv of the split at split.path, but no file is at {self.path}")
-        return pd.read_parquet(self.path) if self.path.suffix == ".parquet" else pd.read_csv(self.path, dtype=str)
+        try:
+            if self.path.suffix == ".parquet":
+                return pd.read_parquet(self.path)
+            return pd.read_csv(self.path, dtype=str, skipinitialspace=True)
+        except (ValueError, OSError) as error:
+            raise DataError(f"expected a csv or a manifest at {self.path}, but it cannot be read: {error}") from error

@@ -19,8 +19,10 @@ MAX_DISTANCE: Final = 6
 MIN_CONTRAST: Final = 4.0
 """Least standard deviation of a thumbnail in grey levels: flatter ones correlate by chance."""
 NUM_BANDS: Final = 8
-MAX_BUCKET: Final = 2_000
-"""Images that share a band and are compared all with all; more than that share it because it says nothing."""
+MAX_BUCKET: Final = 10_000
+"""Images that share two bands and are compared all with all; more than that share them because they say nothing."""
+CHUNK: Final = 5_000_000
+"""Candidates that are looked at together: bounds the memory."""
 
 UInt64Array = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
@@ -88,7 +90,8 @@ def _joined(
     count = end - start
     count[count > MAX_BUCKET] = 0
     pairs: list[npt.NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
-    for chunk in np.array_split(np.arange(len(left)), max(int(count.sum()) // 5_000_000, 1)):
+    ends = np.searchsorted(np.cumsum(count), np.arange(CHUNK, count.sum() + CHUNK, CHUNK), "right")
+    for chunk in np.split(np.arange(len(left)), ends[:-1]):
         number = count[chunk]
         first = np.repeat(chunk, number)
         within = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)

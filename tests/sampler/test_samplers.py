@@ -102,8 +102,9 @@ def test_values_out_of_range_are_refused(sampler, arguments):
         sampler(**arguments)
 
 
-@given(count=st.integers(0, 200), num_ranks=st.integers(1, 5), batch_size=st.integers(1, 17))
-def test_training_shards_are_disjoint_and_equally_long(count, num_ranks, batch_size):
+@given(tail=st.integers(0, 120), num_ranks=st.integers(1, 5), batch_size=st.integers(1, 17))
+def test_training_shards_are_disjoint_and_equally_long(tail, num_ranks, batch_size):
+    count = num_ranks * batch_size + tail
     shards = [shard(np.arange(count), num_ranks, rank, batch_size, drop_tail=True) for rank in range(num_ranks)]
     dealt = [p for one in shards for batch in one.batches for p in batch]
     assert len(dealt) == len(set(dealt)) == count - shards[0].num_dropped
@@ -116,3 +117,46 @@ def test_training_shards_are_disjoint_and_equally_long(count, num_ranks, batch_s
 def test_evaluation_shards_hold_everything_once(count, num_ranks, batch_size):
     shards = [shard(np.arange(count), num_ranks, rank, batch_size, drop_tail=False) for rank in range(num_ranks)]
     assert sorted(p for one in shards for batch in one.batches for p in batch) == list(range(count))
+
+
+def test_an_epoch_that_fills_no_step_is_refused():
+    with pytest.raises(ConfigError, match=r"at least 16 .* got 15; set a smaller loader.batch_size"):
+        shard(np.arange(15), 2, 0, 8, drop_tail=True)
+
+
+def test_batches_of_a_layout_stay_whole_and_go_to_the_ranks_in_turn():
+    order = ClassBalancedBatches(batch_size=6).order(TABLE, rng())
+    whole = [batch.tolist() for batch in order.reshape(-1, 6)]
+    dealt = [shard(order, 2, rank, 6, drop_tail=True).batches for rank in range(2)]
+    assert [batch.tolist() for batch in dealt[0]] == whole[0::2]
+    assert [batch.tolist() for batch in dealt[1]] == whole[1::2]
+    assert all(labels(batch) == {"nv": 2, "mel": 2, "df": 2} for rank in dealt for batch in rank)
+
+
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6), batch_size=st.integers(1, 12))
+def test_balanced_batches_hold_for_any_classes(sizes, batch_size):
+    table = pd.DataFrame({"label": np.repeat([f"c{k}" for k in range(len(sizes))], sizes)})
+    order = ClassBalancedBatches(batch_size).order(table, rng())
+    assert len(order) % batch_size == 0
+    for batch in order.reshape(-1, batch_size):
+        counts = table["label"].to_numpy()[batch]
+        numbers = [int((counts == name).sum()) for name in table["label"].unique()]
+        assert max(numbers) - min(numbers) <= 1
+
+
+@pytest.mark.parametrize(
+    "sampler", [Shuffle(), Weighted(), Oversample(), Undersample(), BySource(), ClassBalancedBatches(8)]
+)
+def test_every_epoch_has_the_same_length(sampler):
+    assert len({len(sampler.order(TABLE, rng(epoch))) for epoch in range(4)}) == 1
+
+
+def test_undersample_with_a_number_keeps_all_of_a_smaller_class():
+    assert labels(Undersample(samples_per_class=20).order(TABLE, rng())) == {"nv": 20, "mel": 20, "df": 7}
+
+
+def test_weighted_by_the_square_root_lies_between():
+    drawn = labels(Weighted(power=0.5, num_samples=30_000).order(TABLE, rng()))
+    roots = {"nv": 60**0.5, "mel": 30**0.5, "df": 7**0.5}
+    for name, root in roots.items():
+        assert drawn[name] / 30_000 == pytest.approx(root / sum(roots.values()), abs=0.015)

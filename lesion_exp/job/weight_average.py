@@ -1,0 +1,43 @@
+"""The moving average of the weights that is validated, tested and saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError
+
+
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of weights and buffers with a warm-up: after n steps at most (1 + n) / (10 + n) is kept.
+
+    Without the warm-up the random first weights stay in the average for 1 / (1 - decay) steps and more.
+
+    Args:
+        decay: share of the average that is kept a step, between 0 and 1.
+
+    Raises:
+        ConfigError: another value.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ConfigError(f"expected trainer.ema_decay between 0 and 1, got {decay}; 0.999 is usual")
+        self.decay = decay
+        super().__init__(multi_avg_fn=self._average)
+
+    def _average(self, averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
+        steps = int(num_averaged)
+        share = 1 - min(self.decay, (1 + steps) / (10 + steps))
+        floating = [a.is_floating_point() for a in averaged]
+        torch._foreach_lerp_(
+            [a for a, f in zip(averaged, floating, strict=True) if f],
+            [c for c, f in zip(current, floating, strict=True) if f],
+            share,
+        )
+        for kept, new, is_floating in zip(averaged, current, floating, strict=True):
+            if not is_floating:  # counters of batch norm have no average
+                kept.copy_(new)
