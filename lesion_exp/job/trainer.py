@@ -12,7 +12,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
 )
@@ -21,6 +20,7 @@ from pytorch_lightning.loggers.logger import Logger
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
+from lesion_exp.job.weight_average import MovingAverage
 from lesion_exp.task import WATCHED_METRIC
 
 OWN_KEYS: Final = frozenset({"early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size"})
@@ -105,7 +105,7 @@ def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> l
     last = ModelCheckpoint(filename="last", save_top_k=1, **shared)
     callbacks: list[Callback] = [best, last]
     if config["ema_decay"] is not None:
-        callbacks.append(EMAWeightAveraging(decay=float(config["ema_decay"])))
+        callbacks.append(MovingAverage(float(config["ema_decay"])))
     stopping = config["early_stopping"]
     if stopping["patience"] is not None:
         monitor = stopping["monitor"]

@@ -12,7 +12,7 @@ from lesion_exp.errors import ConfigError
 
 
 class MovingAverage(WeightAveraging):
-    """Exponential moving average of weights and buffers with a warm-up: after n steps at most (1 + n) / (10 + n) is kept.
+    """Exponential moving average of weights and buffers with a warm-up: after n steps it keeps (1 + n) / (10 + n) at most.
 
     Without the warm-up the random first weights stay in the average for 1 / (1 - decay) steps and more.
 
