@@ -12,7 +12,7 @@ from lesion_exp.errors import ConfigError
 
 
 class MovingAverage(WeightAveraging):
-    """Exponential moving average of weights and buffers with a warm-up: after n steps it keeps (1 + n) / (10 + n) at most.
+    """Moving average of weights and buffers with a warm-up: after n steps (1 + n) / (10 + n) is kept at most.
 
     Without the warm-up the random first weights stay in the average for 1 / (1 - decay) steps and more.
 
@@ -32,12 +32,8 @@ class MovingAverage(WeightAveraging):
     def _average(self, averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
         steps = int(num_averaged)
         share = 1 - min(self.decay, (1 + steps) / (10 + steps))
-        floating = [a.is_floating_point() for a in averaged]
-        torch._foreach_lerp_(
-            [a for a, f in zip(averaged, floating, strict=True) if f],
-            [c for c, f in zip(current, floating, strict=True) if f],
-            share,
-        )
-        for kept, new, is_floating in zip(averaged, current, floating, strict=True):
-            if not is_floating:  # counters of batch norm have no average
-                kept.copy_(new)
+        if averaged[0].is_floating_point():  # torch hands over tensors of one type at a time
+            torch._foreach_lerp_(averaged, current, share)
+            return
+        for kept, new in zip(averaged, current, strict=True):  # counters of batch norm have no average
+            kept.copy_(new)

@@ -11,10 +11,10 @@ def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
     """Large and small blobs: different for every seed, with traits of every size as a lesion has."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width]
-    image = np.full((height, width), 150.0)
+    image = np.full((height, width), 120.0)
     for _ in range(60):
         y, x, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(2, 14)
-        image += rng.uniform(-90, 90) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * radius**2))
+        image += rng.uniform(-45, 45) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * radius**2))
     return np.repeat(np.clip(image, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 

@@ -70,7 +70,9 @@ def test_every_pair_within_the_distance_is_a_candidate(make_table):
     hashes = table["phash"].to_numpy().copy()
     for row in range(60):
         turned = rng.choice(64, row % (MAX_DISTANCE + 2), replace=False)
-        hashes[60 + row] = hashes[row] ^ np.bitwise_or.reduce(np.uint64(1) << turned.astype(np.uint64), initial=np.uint64(0))
+        hashes[60 + row] = hashes[row] ^ np.bitwise_or.reduce(
+            np.uint64(1) << turned.astype(np.uint64), initial=np.uint64(0)
+        )
     same = table["thumbnail"].to_numpy().copy()
     same[60:] = same[:60]
     found = pairs_of(table.assign(phash=hashes, thumbnail=same))

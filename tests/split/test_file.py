@@ -1,0 +1,74 @@
+import pandas as pd
+import pytest
+
+from lesion_exp.errors import DataError
+from lesion_exp.split.by_image import ByImage
+from lesion_exp.split.file import File
+from lesion_exp.split.grouped import Grouped
+from lesion_exp.split.manifest import manifest, split_hash
+
+THRESHOLD = 0.985
+RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+@pytest.fixture
+def parts(lesions_table):
+    return Grouped(0, RATIOS, THRESHOLD).split(lesions_table)[["image_id", "split"]]
+
+
+def read(table, frame, tmp_path):
+    path = tmp_path / "split.csv"
+    frame.to_csv(path, index=False)
+    return File(str(path), THRESHOLD).split(table)
+
+
+def test_the_parts_of_the_file_in_any_order(lesions_table, parts, tmp_path):
+    split = read(lesions_table, parts.sample(frac=1, random_state=0), tmp_path)
+    assert split["split"].tolist() == parts["split"].tolist()
+    assert split["group"].nunique() == 250
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_saved_manifest_gives_the_split_again(lesions_table, tmp_path, kind):
+    original = ByImage(3, RATIOS, THRESHOLD).split(lesions_table)
+    saved, path = manifest(original), tmp_path / f"manifest.{kind}"
+    if kind == "csv":
+        saved.to_csv(path, index=False)
+    else:
+        saved.to_parquet(path)
+    assert split_hash(File(str(path), THRESHOLD).split(lesions_table)) == split_hash(original)
+
+
+def test_a_file_of_the_whole_set_serves_a_filtered_one(lesions_table, parts, tmp_path):
+    filtered = lesions_table[lesions_table["label"] != "df"]
+    assert read(filtered, parts, tmp_path)["split"].equals(parts["split"].loc[filtered.index])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda frame: frame.iloc[2:], r"2 differ:\n  - img0000: not in the file"),
+        (lambda frame: pd.concat([frame, frame.iloc[:1]]), "img0000: twice"),
+        (lambda frame: frame.replace("test", "tset"), "got tset"),
+        (lambda frame: frame.assign(split=None), "got nan"),
+        (lambda frame: frame.rename(columns={"image_id": "isic_id"}), "columns image_id and split"),
+        (lambda frame: frame.drop(columns="split"), "columns image_id and split"),
+        (lambda frame: frame.replace("test", "val"), "test is empty"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(lesions_table, parts, tmp_path, change, said):
+    with pytest.raises(DataError, match=said):
+        read(lesions_table, change(parts), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x81", b'image_id,split\n"open'])
+def test_a_file_that_is_no_table_is_refused(lesions_table, tmp_path, content):
+    path = tmp_path / "split.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="expected"):
+        File(str(path), THRESHOLD).split(lesions_table)
+
+
+def test_a_missing_file_is_refused(lesions_table, tmp_path):
+    with pytest.raises(DataError, match=r"split\.path"):
+        File(str(tmp_path / "none.csv"), THRESHOLD).split(lesions_table)

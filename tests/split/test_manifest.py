@@ -1,0 +1,32 @@
+from lesion_exp.split.grouped import Grouped
+from lesion_exp.split.kfold import KFold
+from lesion_exp.split.manifest import manifest, split_hash
+
+RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def test_a_manifest_names_every_row_with_what_identifies_it(lesions_table):
+    saved = manifest(KFold(0, 5, 0, 0.15, 0.985).split(lesions_table.assign(image_path="/somewhere")))
+    assert {
+        "row_id",
+        "image_id",
+        "label",
+        "lesion_id",
+        "patient_id",
+        "group",
+        "sha256",
+        "phash",
+        "split",
+        "fold",
+    } <= set(saved)
+    assert "image_path" not in saved
+    assert saved["row_id"].tolist() == sorted(lesions_table["row_id"])
+
+
+def test_the_hash_depends_on_the_parts_alone(lesions_table):
+    split = Grouped(0, RATIOS, 0.985).split(lesions_table)
+    same = split.sample(frac=1, random_state=1).assign(image_path="/elsewhere")
+    assert split_hash(same) == split_hash(split)
+    moved = split.copy()
+    moved.loc[moved.index[0], "split"] = "val" if moved["split"].iloc[0] != "val" else "test"
+    assert split_hash(moved) != split_hash(split)
