@@ -41,6 +41,19 @@ LEAST: Final[Mapping[str, float]] = {
 }
 ABOVE_ZERO: Final = ("optimizer.lr", "trainer.gradient_clip_val")
 BETWEEN: Final[Mapping[str, tuple[float, float]]] = {"trainer.ema_decay": (0.0, 1.0)}
+NEVER_NULL: Final = (
+    "seed",
+    "split.seed",
+    "dataset.seed",
+    "image_size",
+    "test",
+    "tags",
+    "loader.batch_size",
+    "loader.num_workers",
+    "trainer.max_epochs",
+    "optimizer.lr",
+)
+"""Keys that every run reads: a null would mean something else than it says (an unseeded run, a library's default)."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "loader.num_workers": ("auto",),
     "trainer.devices": ("auto",),
@@ -57,7 +70,7 @@ _NAMES: Final = {
     list: "a list",
     dict: "keys",
 }
-_FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags")
+_FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags.")
 _ANY: Final = frozenset({"trainer.devices", "trainer.strategy", "trainer.precision", "optimizer.weight_decay"})
 
 
@@ -70,7 +83,11 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
         ConfigError: the key, what was expected, and what arrived.
     """
     defaults = dict(_leaves(reference, ""))
-    for key, value in _leaves(config, ""):
+    values = dict(_leaves(config, ""))
+    for key in NEVER_NULL:
+        if key in defaults and values.get(key) is None:
+            raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
+    for key, value in values.items():
         if key in defaults and not key.startswith(_FREE):
             _check_kind(key, value, defaults[key])
         _check_choice(key, value)

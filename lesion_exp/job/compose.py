@@ -98,6 +98,11 @@ def _check_names(override: Override, folders: Sequence[Path]) -> None:
     top = [*default_options(folders[0]), *_top_level(folders[0])]
     if key in groups:
         options = option_names(key, folders)
+        if (override.is_delete() or value is None) and key in top:
+            raise ConfigError(
+                f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
+                f"options: {', '.join(options)}"
+            )
         chosen = value if isinstance(value, list) else [value]
         for option in chosen:
             if isinstance(option, str) and option not in options:
@@ -134,7 +139,7 @@ def _check_added(override: Override, base: DictConfig) -> None:
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], folders: Sequence[Path], root: Path) -> DictConfig:
     """With `overrides`, the config; without, the same choice of groups with no key changed, to compare with."""
     groups = set(group_names(folders))
-    texts = list(overrides) or [
+    texts = [f"++{text}" if text.startswith("tags.") else text for text in overrides] or [
         override.input_line for override in parsed if str(override.key_or_group) in groups and override.input_line
     ]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
@@ -167,7 +172,7 @@ def _nearest_key(key: str, base: DictConfig) -> str:
     parent, _, leaf = key.rpartition(".")
     inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == parent}
     hint = nearest(leaf, inside) if inside else nearest(key, keys)
-    return hint.replace("'", f"'{parent}.", 1) if inside and hint.startswith("did") and parent else hint
+    return re.sub(r"'(\w+)'", rf"'{parent}.\1'", hint) if inside and hint.startswith("did") and parent else hint
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -187,7 +192,7 @@ def _keys(config: DictConfig) -> list[str]:
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = _missing(OmegaConf.to_container(config, resolve=False), "")
     if missing:
         examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
         wanted = ", ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
@@ -201,6 +206,13 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
     resolved.pop("experiment", None)
     resolved.pop("debug", None)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _missing(node: Any, prefix: str) -> list[str]:
+    """Keys that hold `???`; references to them are left alone, unlike in OmegaConf's own list."""
+    if not isinstance(node, dict):
+        return [prefix] if node == "???" else []
+    return sorted(key for name, value in node.items() for key in _missing(value, f"{prefix}.{name}".lstrip(".")))
 
 
 def _absolute_paths(config: dict[str, Any]) -> None:

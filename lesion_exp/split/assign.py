@@ -88,7 +88,10 @@ def require_parts(table: pd.DataFrame) -> pd.DataFrame:
 def _neediest(
     lacking: npt.NDArray[np.float64], column: int, group: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
 ) -> int:
-    """The part that lacks most images of the class, relative to its share; ties go to the larger share."""
-    relative = lacking[:, column] / wanted
-    overall = lacking.sum(axis=1) / wanted
-    return int(np.lexsort((-wanted, -overall, -np.round(relative, 9)))[0])
+    """The part that lacks most images of the class, relative to its share.
+
+    Ties go to the larger share, so that the only group of a class is trained on, then to the part that lacks most
+    images.
+    """
+    relative, overall = np.round(lacking[:, column] / wanted, 9), np.round(lacking.sum(axis=1) / wanted, 9)
+    return int(np.lexsort((-overall, -wanted, -relative))[0])

@@ -156,7 +156,8 @@ def _prevalence_shift(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
     warnings = []
-    for part, shares in shift.items():
+    for part in ("val", "test"):  # what is scored
+        shares = shift[part]
         label = max(shares, key=lambda name: abs(shares[name]))
         if abs(shares[label]) > MAX_PREVALENCE_SHIFT:
             warnings.append(

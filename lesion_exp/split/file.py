@@ -38,7 +38,7 @@ class File:
         key = next((key for key in KEYS if key in named), None)
         if key is None or "split" not in named:
             raise DataError(f"expected the columns image_id and split in {self.path}, got {', '.join(map(str, named))}")
-        wrong = sorted(set(named["split"].astype(str)) - set(PARTS))
+        wrong = sorted(set(named["split"].fillna("nothing").astype(str)) - set(PARTS))
         if wrong:
             raise DataError(f"expected train, val or test in the column split of {self.path}, got {', '.join(wrong)}")
         parts = named.assign(**{key: named[key].astype(str)}).set_index(key)["split"]

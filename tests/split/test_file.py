@@ -50,7 +50,7 @@ def test_a_file_of_the_whole_set_serves_a_filtered_one(lesions_table, parts, tmp
         (lambda frame: frame.iloc[2:], r"2 differ:\n  - img0000: not in the file"),
         (lambda frame: pd.concat([frame, frame.iloc[:1]]), "img0000: twice"),
         (lambda frame: frame.replace("test", "tset"), "got tset"),
-        (lambda frame: frame.assign(split=None), "got nan"),
+        (lambda frame: frame.assign(split=None), "got nothing"),
         (lambda frame: frame.rename(columns={"image_id": "isic_id"}), "columns image_id and split"),
         (lambda frame: frame.drop(columns="split"), "columns image_id and split"),
         (lambda frame: frame.replace("test", "val"), "test is empty"),

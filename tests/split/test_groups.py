@@ -32,14 +32,14 @@ def reference(table):
 
 
 @given(rows)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_groups_are_what_chains_of_equal_values_join(make_table, drawn):
     table = built(make_table, drawn)
     assert sets_of(table, assign_groups(table, THRESHOLD)) == reference(table)
 
 
 @given(rows, st.randoms(use_true_random=False))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_names_do_not_depend_on_the_order_of_rows(make_table, drawn, random):
     table = built(make_table, drawn)
     order = list(range(len(table)))

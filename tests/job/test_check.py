@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.check import CHOICES, NEVER_NULL, check_values
+from lesion_exp.job.compose import compose
+
+
+@pytest.fixture(scope="module")
+def defaults():
+    return compose([], root=Path("/project")).config
+
+
+def changed(defaults, key, value):
+    """The default config with one key changed."""
+    first, _, rest = key.partition(".")
+    inner = changed(defaults.get(first) or {}, rest, value) if rest else value
+    return {**defaults, first: inner}
+
+
+def refusal(defaults, key, value):
+    with pytest.raises(ConfigError) as caught:
+        check_values(changed(defaults, key, value), defaults)
+    return str(caught.value)
+
+
+def test_the_shipped_defaults_pass(defaults):
+    check_values(defaults, defaults)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("seed", "one", "a whole number"),
+        ("seed", 1.5, "a whole number"),
+        ("seed", True, "a whole number"),
+        ("test", "maybe", "true or false"),
+        ("test", 1, "true or false"),
+        ("image_size", "large", "a whole number"),
+        ("optimizer.lr", "fast", "a number"),
+        ("optimizer.lr", False, "a number"),
+        ("optimizer.lr", {"peak": 1}, "a number"),
+        ("loader", 3, "keys"),
+        ("tags", "pilot", "keys"),
+        ("tracking.experiment", 3, "text"),
+        ("split.ratios.train", "most", "a number"),
+        ("loader.num_workers", "many", "auto"),
+        ("trainer.early_stopping.patience", "long", "a number"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_names_the_key_the_kind_and_the_value(defaults, key, value, kind):
+    message = refusal(defaults, key, value)
+    assert message.startswith(f"expected {key} to be")
+    assert kind in message
+    assert repr(value) in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("split.seed", -1),
+        ("image_size", 15),
+        ("loader.batch_size", 0),
+        ("loader.num_workers", -1),
+        ("trainer.max_epochs", 0),
+        ("trainer.max_epochs", -2),
+        ("trainer.gradient_clip_val", 0),
+        ("trainer.ema_decay", 1.0),
+        ("trainer.ema_decay", 0),
+        ("optimizer.lr", 0),
+        ("optimizer.lr", float("nan")),
+        ("optimizer.weight_decay", -0.1),
+        ("evaluation.bootstrap_draws", 1),
+        ("dataset.limit", 0),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_bound(defaults, key, value):
+    message = refusal(defaults, key, value)
+    assert message.startswith(f"expected {key} ")
+    assert str(value) in message
+    assert any(word in message for word in ("at least", "above", "between"))
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_a_word_that_is_no_choice_is_answered_with_the_choices(defaults, key):
+    right = CHOICES[key][-1]
+    check_values(changed(defaults, key, right), defaults)
+    message = refusal(defaults, key, f"{right}x")
+    assert all(choice in message for choice in CHOICES[key])
+    assert f"{right!r}" in message.partition("did you mean")[2] or "known: " in message
+
+
+@pytest.mark.parametrize("key", NEVER_NULL)
+def test_what_every_run_reads_cannot_be_null(defaults, key):
+    assert f"expected a value for {key}, got null" in refusal(defaults, key, None)
+
+
+@pytest.mark.parametrize("override", ["~seed", "~test", "~loader.batch_size", "~trainer.max_epochs", "seed=null"])
+def test_what_every_run_reads_cannot_be_taken_out(override):
+    with pytest.raises(ConfigError, match=f"expected a value for {override.strip('~').partition('=')[0]}"):
+        compose([override], root=Path("/project"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer.lr", 1),
+        ("trainer.max_epochs", -1),
+        ("trainer.devices", [0, 1]),
+        ("trainer.devices", 2),
+        ("trainer.precision", 32),
+        ("trainer.limit_train_batches", 0.5),
+        ("trainer.limit_train_batches", 3),
+        ("trainer.channels_last", False),
+        ("trainer.deterministic", True),
+        ("trainer.gradient_clip_val", None),
+        ("loader.num_workers", 0),
+        ("loader.num_workers", "auto"),
+        ("dataset.limit", 50),
+        ("dataset.limit", None),
+        ("dataset.filter", "age > 0"),
+        ("dataset.class_shares", {"nv": 2, "mel": 1}),
+        ("tags", {"cohort": "pilot", "number": 3}),
+    ],
+)
+def test_sensible_values_pass(defaults, key, value):
+    check_values(changed(defaults, key, value), defaults)

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.compose import compose
+from lesion_exp.job.freeze import NOT_HASHED, freeze, job_hash, read_job
+
+COMBINED = "dataset.sets={ph2: %s, ham10000: {root: %s, parts: [train]}}"
+
+
+def job(*overrides, root="/project"):
+    return freeze(compose(overrides, root=Path(root)))
+
+
+def test_a_written_job_is_read_back_as_it_was(tmp_path):
+    made = job("loss=focal", "seed=3", "tags.cohort=pilot", "dataset.filter='sex != \"unknown\" # x'")
+    path = tmp_path / "new" / "job.yaml"
+    made.write(path)
+    assert read_job(path) == made
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["job.yaml"]
+
+
+def test_writing_again_replaces_the_file(tmp_path):
+    path = tmp_path / "job.yaml"
+    for seed in (1, 2):
+        job(f"seed={seed}").write(path)
+    assert read_job(path).config["seed"] == 2
+
+
+def test_a_job_does_not_change_with_the_config_it_was_made_from():
+    composed = compose([], root=Path("/project"))
+    made = freeze(composed)
+    composed.config["loader"]["batch_size"] = 1
+    assert job_hash(made.config) == made.job_hash
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loader.num_workers=3"],
+        ["loader.evaluation_batch_size=7"],
+        ["tags.cohort=pilot"],
+        ["tracking.experiment=other"],
+        ["tracking.log_images=true"],
+        ["trainer.log_every_n_steps=2"],
+        ["print_config=false"],
+    ],
+)
+def test_what_cannot_change_a_result_is_not_hashed(overrides):
+    assert job(*overrides).job_hash == job().job_hash
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "split.seed=1",
+        "dataset.seed=1",
+        "backbone=resnet50",
+        "optimizer.lr=2.0e-3",
+        "image_size=96",
+        "loader.batch_size=16",
+        "trainer.max_epochs=3",
+        "test=false",
+        "~augmentation.transforms.rotate",
+    ],
+)
+def test_what_can_change_a_result_is_hashed(override):
+    assert job(override).job_hash != job().job_hash
+
+
+def test_the_place_of_the_data_and_of_the_project_is_not_hashed():
+    ham = [job("dataset=ham10000", f"dataset.root={folder}", root=folder).job_hash for folder in ("/a", "/b")]
+    assert ham[0] == ham[1]
+    combined = [job("dataset=combined", COMBINED % (folder, folder)).job_hash for folder in ("/a", "/b")]
+    assert combined[0] == combined[1]
+    other = job("dataset=combined", COMBINED.replace("train", "train,test") % ("/a", "/a"))
+    assert other.job_hash != combined[0]
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys_and_leaves_the_config_alone():
+    config = job().config
+    turned = dict(reversed(config.items()))
+    assert job_hash(turned) == job_hash(config)
+    assert all(key.split(".")[0] in config for key in NOT_HASHED if key != "launcher")
+
+
+def test_a_config_changed_by_hand_is_refused(tmp_path):
+    path = tmp_path / "job.yaml"
+    job().write(path)
+    path.write_text(path.read_text().replace("image_size: 224", "image_size: 64"))
+    with pytest.raises(ConfigError, match="its config was changed"):
+        read_job(path)
+
+
+def test_a_job_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "job.yaml"
+    job().write(path)
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "format": 99}))
+    with pytest.raises(ConfigError, match="got 99"):
+        read_job(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a: [", b"\xff\xfe\x00", b"- 1", b"config: 3", b"seed: 1", b"!!python/object/apply:os.getcwd []"]
+)
+def test_a_file_that_is_no_job_is_refused(tmp_path, content):
+    path = tmp_path / "job.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"expected a job.*job\.yaml"):
+        read_job(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_job(path)

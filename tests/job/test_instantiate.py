@@ -1,0 +1,150 @@
+import datetime
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.instantiate import TRUST_VARIABLE, check_targets, instantiate, resolve_target
+from lesion_exp.loss.focal import Focal
+from lesion_exp.split.kfold import KFold
+
+KFOLD = {
+    "_target_": "lesion_exp.split.kfold.KFold",
+    "seed": 0,
+    "num_folds": 5,
+    "fold": 1,
+    "val_ratio": 0.15,
+    "near_duplicate_threshold": 0.985,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_trust(monkeypatch):
+    monkeypatch.delenv(TRUST_VARIABLE, raising=False)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "torch.load",
+        "pandas.read_pickle",
+        "builtins.eval",
+        "lesion_exp.image_file.os.system",
+        "lesion_exp.split.file.Path",
+        "lesion_exp.split.file.pd.read_pickle",
+        "lesion_exp.dataset.ham10000.pd.read_pickle",
+        "lesion_exp.job.run.train",
+        "lesion_expert.split.kfold.KFold",
+        "torch.optim.lr_scheduler.partial",
+        "torchvision.transforms.functional.resize",
+        "albumentations.load",
+        "lesion_exp.split.kfold.__builtins__",
+        "KFold",
+        "",
+        3,
+        None,
+    ],
+)
+def test_code_from_elsewhere_is_refused(target):
+    with pytest.raises(ConfigError, match="expected"):
+        instantiate({"_target_": target})
+    with pytest.raises(ConfigError, match="expected"):
+        check_targets({"loss": {"_target_": target}})
+
+
+def test_a_refused_target_is_not_called(tmp_path):
+    with pytest.raises(ConfigError, match=r"os\.system"):
+        instantiate({**KFOLD, "seed": {"_target_": "os.system", "command": f"touch {tmp_path / 'called'}"}})
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_target_is_called_with_its_keys_and_what_is_passed():
+    splitter = instantiate({key: value for key, value in KFOLD.items() if key != "fold"}, fold=2)
+    assert isinstance(splitter, KFold)
+    assert (splitter.fold, splitter.num_folds) == (2, 5)
+
+
+def test_a_wrong_key_names_the_nearest_parameter():
+    with pytest.raises(ConfigError, match=r"split\.num_fold; did you mean 'num_folds'"):
+        instantiate({**KFOLD, "num_fold": 3})
+    with pytest.raises(ConfigError, match=r"split\.num_fold; did you mean 'num_folds'"):
+        check_targets({"split": {**KFOLD, "num_fold": 3}})
+
+
+def test_a_wrong_class_names_the_nearest_of_its_module():
+    with pytest.raises(ConfigError, match="did you mean 'KFold'"):
+        resolve_target("lesion_exp.split.kfold.Kfold")
+    with pytest.raises(ConfigError, match=r"lesion_exp\.split\.kfolds.*does not exist"):
+        resolve_target("lesion_exp.split.kfolds.KFold")
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(ConfigError, match="'fold'"):
+        instantiate({key: value for key, value in KFOLD.items() if key != "fold"})
+
+
+def test_what_the_job_passes_cannot_be_in_the_config():
+    with pytest.raises(ConfigError, match="without fold, which follows from the data"):
+        instantiate(KFOLD, fold=1)
+
+
+@pytest.mark.parametrize("key", ["_args_", "_partial_", "_recursive_", "_convert_"])
+def test_hydras_own_keys_are_refused(key):
+    with pytest.raises(ConfigError, match=key):
+        instantiate({**KFOLD, key: True})
+
+
+def test_keys_that_the_job_reads_may_stand_beside_the_parameters():
+    config = {"split": {**KFOLD, "part": "test"}}
+    check_targets(config, {"split": {"part"}})
+    with pytest.raises(ConfigError, match=r"split\.part"):
+        check_targets(config)
+
+
+def test_nodes_inside_are_made_first_and_containers_are_plain_copies():
+    node = {
+        "_target_": "albumentations.OneOf",
+        "transforms": [{"_target_": "albumentations.HorizontalFlip", "p": 1.0}],
+        "p": 0.5,
+    }
+    made = instantiate(node)
+    assert made.transforms[0].p == 1.0
+    assert isinstance(node["transforms"][0], dict)
+
+
+def test_a_value_that_a_library_refuses_is_the_users_mistake():
+    with pytest.raises(ConfigError, match=r"albumentations\.HorizontalFlip accepts"):
+        instantiate({"_target_": "albumentations.HorizontalFlip", "p": "often"})
+
+
+def test_a_node_without_a_target_is_refused():
+    for node in ({}, {"lr": 1}, None, "loss"):
+        with pytest.raises(ConfigError, match="_target_"):
+            instantiate(node)
+
+
+def test_a_package_is_trusted_by_the_environment_never_by_a_config(tmp_path, monkeypatch):
+    (tmp_path / "my_losses_of_the_test.py").write_text(
+        "class Mine:\n    def __init__(self, power):\n        self.power = power\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    node = {"_target_": "my_losses_of_the_test.Mine", "power": 2}
+    with pytest.raises(ConfigError, match=TRUST_VARIABLE):
+        instantiate(node)
+    monkeypatch.setenv(TRUST_VARIABLE, "other, my_losses_of_the_test")
+    assert instantiate(node).power == 2
+
+
+@pytest.mark.parametrize("name", ["os", "os.path", "subprocess", "builtins", "my-package", "a b"])
+def test_python_itself_cannot_be_trusted(monkeypatch, name):
+    monkeypatch.setenv(TRUST_VARIABLE, name)
+    with pytest.raises(ConfigError, match="to trust"):
+        resolve_target("lesion_exp.loss.focal.Focal")
+
+
+def test_where_something_is_defined_counts_not_where_it_is_imported(monkeypatch):
+    monkeypatch.setattr("lesion_exp.loss.focal.Date", datetime.date, raising=False)
+    assert resolve_target("lesion_exp.loss.focal.Focal") is Focal
+    with pytest.raises(ConfigError, match="defined in"):
+        resolve_target("lesion_exp.loss.focal.Date")

@@ -1,0 +1,196 @@
+import hashlib
+
+import pandas as pd
+import pytest
+import torch
+
+from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.job.freeze import read_job
+from lesion_exp.job.run import train
+from lesion_exp.job.tracked import open_job_store
+from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+
+ARTIFACTS = {
+    "config/job.yaml",
+    "config/overrides.txt",
+    "split/manifest.parquet",
+    "split/audit.json",
+    "dataset/classes.png",
+    "dataset/batch.png",
+    "dataset/flow.json",
+    *(f"confusion_matrix/{part}.{kind}" for part in ("val", "test") for kind in ("png", "json")),
+    *(f"curves/{curve}_{part}.png" for part in ("val", "test") for curve in ("roc", "pr", "reliability")),
+    *(f"classification_report/{part}.{kind}" for part in ("val", "test") for kind in ("txt", "json")),
+    "predictions/val.parquet",
+    "predictions/test.parquet",
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+    "environment/packages.txt",
+    "log.txt",
+}
+
+
+def run_of(job, run_id):
+    return find_run(open_job_store(job.config), run_id)
+
+
+def artifacts_of(run):
+    folder = run.store.artifact_dir(run.artifact_uri)
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def weights_hash(job, run_id, name="last"):
+    path = download_artifact(run_of(job, run_id), f"checkpoints/{name}.ckpt")
+    state = torch.load(path, weights_only=True)["state_dict"]
+    return hashlib.sha256(b"".join(state[key].numpy().tobytes() for key in sorted(state))).hexdigest()
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_others_rely_on(tiny_job):
+    job = tiny_job()
+    result = train(job)
+    run = run_of(job, result.run_id)
+    assert artifacts_of(run) >= ARTIFACTS
+    known = run.store.client.get_run(result.run_id)
+    assert known.info.status == "FINISHED"
+    tags, metrics = known.data.tags, known.data.metrics
+    assert tags["job_hash"] == job.job_hash
+    assert tags["leaky"] == "false"
+    assert {"split_hash", "dataset_fingerprint", "git_commit"} <= set(tags)
+    for name in ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro"):
+        assert {f"val/{name}", f"test/{name}", f"best/val/{name}"} <= set(metrics)
+    assert {"train/loss", "val/loss", "test/recall/mel", "test/auroc/nv", "time/images_per_second"} <= set(metrics)
+    assert metrics["test/balanced_accuracy_low"] <= metrics["test/balanced_accuracy"]
+    assert metrics["test/balanced_accuracy"] <= metrics["test/balanced_accuracy_high"]
+    assert known.data.params["optimizer.lr"] == "0.003"
+    assert {entry.dataset.name for entry in known.inputs.dataset_inputs} == {
+        f"synthetic {p}" for p in ("train", "val", "test")
+    }
+
+    manifest = pd.read_parquet(download_artifact(run, "split/manifest.parquet"))
+    predicted = read_predictions(run, "test")
+    assert set(predicted["image_id"]) == set(manifest.loc[manifest["split"] == "test", "image_id"])
+    assert predicted["image_id"].is_unique
+    probs = predicted.filter(regex="^p_")
+    assert list(probs) == [f"p_{name}" for name in sorted(manifest["label"].unique())]
+    assert probs.to_numpy().dtype == "float32"
+    assert not run.live_dir.exists()
+
+    card = torch.load(download_artifact(run, "checkpoints/best.ckpt"), weights_only=True)["lesion_exp"]
+    assert card["classes"] == sorted(manifest["label"].unique())
+    again = read_job(download_artifact(run, "config/job.yaml"))
+    assert again.job_hash == job.job_hash
+
+
+@pytest.mark.slow
+def test_weights_do_not_depend_on_the_number_of_workers(tiny_job):
+    options = (
+        "augmentation=standard",
+        "augmentation.mix.mixup_alpha=0.4",
+        "trainer.ema_decay=0.9",
+        "backbone.dropout=0.2",
+    )
+    hashes = set()
+    for workers in (0, 2):
+        job = tiny_job(*options, f"loader.num_workers={workers}")
+        hashes.add(weights_hash(job, train(job).run_id))
+    assert len(hashes) == 1
+    other = tiny_job(*options, "seed=1")
+    assert weights_hash(other, train(other).run_id) not in hashes
+
+
+@pytest.mark.slow
+def test_two_processes_log_one_run_and_evaluate_every_image_once(tiny_job):
+    job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1")
+    result = train(job)
+    run = run_of(job, result.run_id)
+    assert len(run.store.client.search_runs(run.store.experiment_ids())) == 1
+    predicted, manifest = (
+        read_predictions(run, "test"),
+        pd.read_parquet(download_artifact(run, "split/manifest.parquet")),
+    )
+    assert sorted(predicted["image_id"]) == sorted(manifest.loc[manifest["split"] == "test", "image_id"])
+
+
+@pytest.mark.slow
+def test_metadata_and_masks_train(tiny_job):
+    for options in (
+        ("backbone.metadata=concat", "dataset.mask=channel"),
+        (
+            "backbone.metadata=metablock",
+            "dataset.mask=background",
+            "task.target=malignant",
+            "loss=binary_cross_entropy",
+        ),
+        ("dataset.mask=crop", "loss=ldam", "sampler=class_balanced_batches", "optimizer=sgd", "scheduler=plateau"),
+    ):
+        job = tiny_job(*options, "trainer.max_epochs=1", "test=false")
+        result = train(job)
+        assert "best/val/balanced_accuracy" in result.metrics
+        assert not any(name.startswith("test/") for name in result.metrics)
+
+
+@pytest.mark.slow
+def test_pictures_of_patients_stay_out_of_the_store_on_request(tiny_job):
+    job = tiny_job("tracking.log_images=false", "trainer.max_epochs=1")
+    assert "dataset/batch.png" not in artifacts_of(run_of(job, train(job).run_id))
+
+
+@pytest.mark.slow
+def test_a_leaking_split_is_refused_and_tagged_when_allowed(tiny_job):
+    with pytest.raises(LeakageError, match=r"split\.allow_leakage=true"):
+        train(tiny_job("split=by_image"))
+    job = tiny_job("split=by_image", "split.allow_leakage=true", "trainer.max_epochs=1")
+    run_id = train(job).run_id
+    assert run_of(job, run_id).store.client.get_run(run_id).data.tags["leaky"] == "true"
+
+
+@pytest.mark.slow
+def test_a_failure_in_training_is_recorded(tiny_job, monkeypatch):
+    job = tiny_job()
+
+    def broken(*_, **__):
+        raise RuntimeError("the network broke")
+
+    monkeypatch.setattr("lesion_exp.task.LesionClassifier.training_step", broken)
+    with pytest.raises(RuntimeError, match="the network broke") as raised:
+        train(job)
+    assert "its log is" in raised.value.__notes__[0]
+    store = open_job_store(job.config)
+    (run,) = store.client.search_runs(store.experiment_ids())
+    assert run.info.status == "FAILED"
+    assert "the network broke" in run.data.tags["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        (("dataset.num_corrupt=2",), DataError, "on_bad_image=skip"),
+        (("dataset.num_missing=2",), DataError, "no image file"),
+        (("dataset.num_unknown_labels=2",), DataError, "unknown label"),
+        (("dataset.num_doubled_ids=2",), DataError, "doubled image_id"),
+        (('dataset.filter="agee > 3"',), ConfigError, "age"),
+        (('dataset.filter="age > 300"',), DataError, "none is left"),
+        (("dataset.filter=\"label == 'nv'\"",), DataError, "two classes"),
+        (("loss=binary_cross_entropy",), ConfigError, "two classes|malignant"),
+        (("+optimizer.momentun=1",), ConfigError, "momentun"),
+        (("+trainer.max_epoch=1",), ConfigError, "max_epochs"),
+        (("dataset.view=clinical",), ConfigError, "clinical"),
+        (("split=official",), DataError, "published parts"),
+        (("split.ratios.test=0.5",), ConfigError, "add up to 1"),
+        (("split=kfold", "split.fold=9"), ConfigError, "0 to 4"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_a_remedy(tiny_job, options, error, says):
+    with pytest.raises(error, match=says):
+        train(tiny_job(*options))
+
+
+@pytest.mark.slow
+def test_bad_images_can_be_left_out_and_are_listed(tiny_job):
+    faults = ("num_corrupt", "num_missing", "num_unknown_labels", "num_doubled_ids")
+    job = tiny_job(*(f"dataset.{fault}=2" for fault in faults), "dataset.on_bad_image=skip", "trainer.max_epochs=1")
+    run = run_of(job, train(job).run_id)
+    flow = download_artifact(run, "dataset/flow.json").read_text()
+    for reason in ("cannot be decoded", "no image file", "unknown label", "doubled image_id"):
+        assert reason in flow

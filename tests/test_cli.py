@@ -1,0 +1,235 @@
+import logging
+import re
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+import yaml
+
+from lesion_exp import __version__
+from lesion_exp.cli import main
+from lesion_exp.command.verbs import FLAGS, VERBS
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.job.shipped_conf import conf_dir, option_names
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Runs outside the checkout and undoes what a command sets for its process: logging, warnings, SIGTERM."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LESION_EXP_TRUST", raising=False)
+    root, own = logging.getLogger(), logging.getLogger("lesion_exp")
+    handlers, levels, handler = list(root.handlers), (root.level, own.level), signal.getsignal(signal.SIGTERM)
+    with warnings.catch_warnings():
+        yield
+    logging.captureWarnings(False)
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def train_does(monkeypatch):
+    """Replaces what `train` does; returns the arguments that it was called with."""
+
+    def replace(action):
+        calls = []
+
+        def train(arguments):
+            calls.append(arguments)
+            return action()
+
+        monkeypatch.setattr("lesion_exp.command.actions.train", train)
+        return calls
+
+    return replace
+
+
+def raises(error):
+    def action():
+        raise error
+
+    return action
+
+
+def mistake(capsys, *arguments):
+    """The message of a command that must end with 2, without a traceback and with nothing on standard output."""
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("lesion-exp: expected")
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_verb(capsys, arguments):
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert all(f"  {name} " in shown.out for name in VERBS)
+    assert shown.err == ""
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lesion-exp {__version__}\n"
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_explains_itself(capsys, monkeypatch, name, flag):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([name, "seed=1", flag]) == 0
+    text = capsys.readouterr().out
+    verb = VERBS[name]
+    assert verb.summary in text
+    assert all(example in text for example in verb.examples)
+    assert ("--json" in text) == ("--json" in verb.flags)
+    for group in verb.groups:
+        for option in option_names(group, [conf_dir()]):
+            assert re.search(rf"[\s\[]{option}[\s\]]", text), f"{group}={option} is not listed"
+
+
+def test_keys_are_shown_with_their_default_and_meaning(capsys):
+    main(["train", "--help"])
+    text = capsys.readouterr().out
+    for key in ("seed=0", "dataset.root=FOLDER", "optimizer.lr=1.0e-3", "trainer.max_epochs=20", "image_size=224"):
+        assert re.search(rf"^  {re.escape(key)}\s+\w", text, re.MULTILINE), f"{key} has no meaning"
+
+
+def test_an_unknown_verb_names_the_nearest(capsys):
+    assert "did you mean 'train'" in mistake(capsys, "trian")
+
+
+@pytest.mark.parametrize(("flag", "nearest"), [("--config-dri=x", "--config-dir"), ("--no-tre", "--no-tree")])
+def test_an_unknown_flag_names_the_nearest(capsys, flag, nearest):
+    assert nearest in mistake(capsys, "train", flag)
+
+
+def test_json_is_a_flag_of_the_verbs_that_print_it(capsys):
+    assert "--json" in mistake(capsys, "train", "--json")
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_several_runs_at_once_are_refused(capsys, flag):
+    assert "one run" in mistake(capsys, "train", flag, "seed=1,2")
+
+
+@pytest.mark.parametrize("flag", ["--config-dir", "--trust", "--cfg"])
+def test_a_flag_without_its_value_is_refused(capsys, flag):
+    assert f"a value after {flag}" in mistake(capsys, "train", flag)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["backbone=resnet19"], "'resnet18'"),
+        (["trainer.max_epoch=3"], "'trainer.max_epochs'"),
+        (["dataset=ham10000"], "dataset.root=DIR"),
+        (["image_size=large"], "image_size"),
+        (["--cfg", "hydra"], "--cfg job"),
+        (["--config-dir", "none"], "--config-dir"),
+        (["job=none.yaml"], "none.yaml"),
+        (["job=none.yaml", "seed=1"], "alone"),
+        (["dataset=ham10000", "dataset.root=none", "--no-tree"], "none"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_message_and_2(capsys, arguments, said):
+    assert said in mistake(capsys, "train", *arguments)
+
+
+@pytest.mark.parametrize("error", [ConfigError("expected this, got that"), DataError("expected this, got that")])
+def test_a_users_mistake_found_late_is_told_in_the_same_way(capsys, train_does, error):
+    train_does(raises(error))
+    assert mistake(capsys, "train") == "lesion-exp: expected this, got that\n"
+
+
+def test_an_error_of_our_own_is_1_and_says_what_it_was(capsys, train_does):
+    train_does(raises(RuntimeError("out of luck")))
+    assert main(["train"]) == 1
+    shown = capsys.readouterr()
+    assert "the run failed: RuntimeError: out of luck" in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+
+
+def test_the_notes_of_an_error_say_where_its_log_is(capsys, train_does):
+    error = RuntimeError("out of luck")
+    error.add_note("see log.txt of run abc")
+    train_does(raises(error))
+    assert main(["train"]) == 1
+    assert "see log.txt of run abc" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130_also_when_lightning_disguises_it(capsys, train_does):
+    train_does(raises(KeyboardInterrupt()))
+    assert main(["train"]) == 130
+    disguised = SystemExit(1)
+    disguised.__context__ = KeyboardInterrupt()
+    train_does(raises(disguised))
+    assert main(["train"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "expected"), [(143, 143), (3, 3), ("text", 1)])
+def test_an_exit_keeps_its_code(train_does, code, expected):
+    train_does(raises(SystemExit(code)))
+    assert main(["train"]) == expected
+
+
+def test_the_arguments_arrive_taken_apart(train_does):
+    calls = train_does(lambda: 0)
+    folders = ["--config-dir", "a", "--config-dir=b"]
+    assert main(["train", "seed=1", *folders, "--trust", "mine", "~augmentation.transforms.rotate", "--no-tree"]) == 0
+    (taken,) = calls
+    assert taken.overrides == ["seed=1", "~augmentation.transforms.rotate"]
+    assert [folder.name for folder in taken.config_dirs] == ["a", "b"]
+    assert taken.trusted == ["mine"]
+    assert not taken.show_tree
+
+
+@pytest.mark.parametrize("flag", [["--cfg", "job"], ["--cfg=job"]])
+def test_the_resolved_config_is_printed_and_nothing_done(capsys, tmp_path, flag):
+    assert main(["train", "seed=5", "backbone=resnet50", *flag]) == 0
+    shown = capsys.readouterr()
+    config = yaml.safe_load(shown.out)
+    assert (config["seed"], config["backbone"]["name"]) == (5, "resnet50")
+    assert config["paths"]["root"] == str(tmp_path)
+    assert shown.err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_flag_of_the_help_is_understood(train_does):
+    values = {"DIR": "somewhere", "PACKAGE": "mine", "job": "job"}
+    for text in FLAGS:
+        flag, _, value = text.partition(" ")
+        if flag == "--json":
+            continue
+        train_does(lambda: 0)
+        assert main(["train", flag, *([values[value]] if value else [])]) == 0
+
+
+def imported_after(*arguments):
+    """Exit code of a command in a process of its own, and which of the heavy packages it imported."""
+    code = (
+        "import sys; from lesion_exp.cli import main; code = main(sys.argv[1:]); "
+        "print('heavy:', code, *(n for n in ('hydra', 'omegaconf', 'torch', 'pandas', 'mlflow') if n in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    _, exit_code, *heavy = done.stdout.strip().splitlines()[-1].split()
+    return int(exit_code), set(heavy)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["trian"], ["train", "-m"]])
+def test_help_and_wrong_verbs_import_nothing_heavy(arguments):
+    assert imported_after(*arguments)[1] == set()
+
+
+@pytest.mark.parametrize("override", ["backbone=resnet19", "trainer.max_epoch=3", "image_size=large"])
+def test_a_typo_is_found_before_torch_is_imported(override):
+    code, heavy = imported_after("train", override)
+    assert code == 2
+    assert not heavy & {"torch", "pandas", "mlflow"}
