@@ -24,7 +24,7 @@ demo: setup  ## train on generated lesions and say how to look at the result (a 
 	@$(BIN)/lesion-exp train experiment=demo
 
 test: setup  ## run the tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 $(PYTEST_ARGS)
 
 check: setup  ## lint, formatting, types and import rules
 	$(BIN)/ruff check .

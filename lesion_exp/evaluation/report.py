@@ -13,6 +13,8 @@ from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_cl
 
 COLUMNS: Final = ("precision", "recall", "specificity", "f1", "auroc")
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "ece")
+_MAX_NAME_WIDTH: Final = 26
+"""What the numbers leave of 80 columns."""
 Intervals = Mapping[str, tuple[float, float]]
 
 
@@ -54,11 +56,13 @@ def classification_report(
         "classes": by_class,
         "names": dict(names or {}),
     }
-    width = max(10, *(len(name) for name in classes))
-    lines = [f"{'class':<{width}} {'images':>7} " + " ".join(f"{column:>11}" for column in COLUMNS)]
+    width = min(max(10, *map(len, classes)), _MAX_NAME_WIDTH)
+    lines = [f"{'class':<{width}} {'images':>7}" + "".join(f"{column:>{_width(column)}}" for column in COLUMNS)]
     for name in classes:
-        cells = " ".join(f"{by_class[name][c]:>11.3f}" if c in by_class[name] else f"{'-':>11}" for c in COLUMNS)
-        lines.append(f"{name:<{width}} {counts[name]:>7,} {cells}")
+        numbers = {c: f"{by_class[name][c]:.3f}" if c in by_class[name] else "-" for c in COLUMNS}
+        cells = "".join(f"{number:>{_width(column)}}" for column, number in numbers.items())
+        title = name if len(name) <= width else name[: width - 1].rstrip() + "…"
+        lines.append(f"{title:<{width}} {counts[name]:>7,}{cells}")
     lines.append("")
     for name, value in overall.items():
         low, high = intervals.get(name, (None, None))
@@ -67,3 +71,7 @@ def classification_report(
     if intervals:
         lines.append("(intervals: bootstrap over lesions)")
     return "\n".join(lines) + "\n", data
+
+
+def _width(column: str) -> int:
+    return max(len(column), 5) + 2

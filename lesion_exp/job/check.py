@@ -84,14 +84,14 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
     """
     defaults = dict(_leaves(reference, ""))
     values = dict(_leaves(config, ""))
-    for key in NEVER_NULL:
-        if key in defaults and values.get(key) is None:
-            raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
     for key, value in values.items():
         if key in defaults and not key.startswith(_FREE):
             _check_kind(key, value, defaults[key])
         _check_choice(key, value)
         _check_size(key, value)
+    for key in NEVER_NULL:
+        if key in defaults and values.get(key) is None:
+            raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -44,7 +44,7 @@ def test_every_figure_can_be_drawn(classes, tmp_path):
 
 def test_a_class_without_images_breaks_no_figure():
     table = predictions(tuple("abcd"), absent=("b",))
-    legend = [text.get_text() for text in roc_curves(table).axes[0].get_legend().get_texts()]
+    legend = [text.get_text() for text in roc_curves(table).axes[1].get_legend().get_texts()]
     assert len(legend) == 3
     assert not any(text.startswith("b ") for text in legend)
     confusion_matrix(table)
@@ -73,3 +73,34 @@ def test_the_report_fits_a_terminal_and_json(classes):
     assert "95% interval 0.100 to 0.900" in text
     assert json.loads(json.dumps(data))["intervals_95"]["accuracy"] == [0.1, 0.9]
     assert sum(row["images"] for row in data["classes"].values()) == 200
+
+
+LONG = ("ak", "basal cell carcinoma", "pigmented benign keratosis", "pigmented benign keratosis of the face", "nv")
+
+
+def test_the_report_of_classes_with_long_names_fits_a_terminal_too():
+    text, data = classification_report(predictions(LONG), {"balanced_accuracy": (0.1, 0.9)})
+    assert max(map(len, text.splitlines())) <= 80
+    assert "pigmented benign keratosis  " in text
+    assert "pigmented benign keratosi…" in text
+    assert list(data["classes"]) == list(LONG)
+
+
+@pytest.mark.parametrize("draw", [roc_curves, precision_recall_curves])
+@pytest.mark.parametrize("classes", [*SETS, LONG], ids=len)
+def test_the_legend_of_curves_leaves_the_plot_its_size_and_is_not_cut(draw, classes):
+    figure = draw(predictions(classes))
+    figure.draw_without_rendering()
+    plot, legend = figure.axes[0].get_window_extent(), figure.axes[1].get_legend().get_window_extent()
+    assert plot.width == pytest.approx(plot.height, rel=0.01)
+    assert plot.width > 3.4 * figure.dpi
+    assert legend.x0 > plot.x1
+    assert legend.x1 <= figure.bbox.x1
+    assert figure.dpi == 150
+
+
+def test_shares_below_one_half_percent_are_not_shown_as_zero():
+    table = pd.concat([predictions(("a", "b"), 199).assign(label="a", prediction="a")] * 2, ignore_index=True)
+    table.loc[0, "prediction"] = "b"
+    texts = [text.get_text() for text in confusion_matrix(table).axes[1].texts]
+    assert texts == ["100", "<1", "–", "–"]

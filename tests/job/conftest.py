@@ -18,12 +18,18 @@ TINY = (
 )
 
 
+@pytest.fixture(scope="session")
+def shared_root(tmp_path_factory):
+    """A project folder for all runs of a session: making a store takes seconds."""
+    return tmp_path_factory.mktemp("project")
+
+
 @pytest.fixture
-def tiny_job(tmp_path, monkeypatch):
-    """Makes a job of a run that trains in seconds, in a folder of its own."""
+def tiny_job(shared_root, monkeypatch):
+    """Makes a job of a run that trains in seconds."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def make(*overrides, root=tmp_path):
+    def make(*overrides, root=shared_root):
         return freeze(compose([*TINY, *overrides], root=root))
 
     return make

@@ -100,8 +100,8 @@ def test_weights_do_not_depend_on_the_number_of_workers(tiny_job):
 
 
 @pytest.mark.slow
-def test_two_processes_log_one_run_and_evaluate_every_image_once(tiny_job):
-    job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1")
+def test_two_processes_log_one_run_and_evaluate_every_image_once(tiny_job, tmp_path):
+    job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", root=tmp_path)
     result = train(job)
     run = run_of(job, result.run_id)
     assert len(run.store.client.search_runs(run.store.experiment_ids())) == 1
@@ -146,8 +146,8 @@ def test_a_leaking_split_is_refused_and_tagged_when_allowed(tiny_job):
 
 
 @pytest.mark.slow
-def test_a_failure_in_training_is_recorded(tiny_job, monkeypatch):
-    job = tiny_job()
+def test_a_failure_in_training_is_recorded(tiny_job, tmp_path, monkeypatch):
+    job = tiny_job(root=tmp_path)
 
     def broken(*_, **__):
         raise RuntimeError("the network broke")

@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from lesion_exp.evaluation.figures.style import GREY, class_colours, square_axes, style
+from lesion_exp.evaluation.figures.style import GREY, class_colours, class_dashes, shortened, square_axes, style
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities, true_classes
 
-Curve = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+_NAME_LENGTH = 26
 
 
 def roc_curves(table: pd.DataFrame, title: str = "") -> Figure:
-    """Sensitivity over 1 - specificity, with the area of each class in the legend."""
+    """Sensitivity over 1 - specificity, with the area of each class in the legend.
 
-    def curve(true: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
-        false_positive, true_positive, _ = roc_curve(true, score)
-        return false_positive, true_positive
-
+    Classes without positives or without negatives have no curve.
+    """
     with style():
-        labels = (title or "ROC curves", "1 - specificity", "sensitivity")
-        figure = _curves(table, curve, labels, "auroc", "AUROC")
-        figure.axes[0].plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        figure = _curves(table, "auroc", (title or "ROC curves", "1 - specificity", "sensitivity"))
+        figure.axes[0].plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=":", zorder=0)
     return figure
 
 
 def precision_recall_curves(table: pd.DataFrame, title: str = "") -> Figure:
-    """Precision over recall, with the average precision of each class in the legend."""
+    """Precision over recall in steps, with the average precision of each class in the legend.
 
-    def curve(true: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
-        precision, recall, _ = precision_recall_curve(true, score)
-        return recall, precision
-
+    A tick at the right marks the class's prevalence, which is the precision of guessing: a curve is to be compared
+    with its own tick. Classes without positives have no curve.
+    """
     with style():
-        labels = (title or "precision-recall curves", "recall", "precision")
-        return _curves(table, curve, labels, "average_precision", "AP")
+        return _curves(table, "average_precision", (title or "precision-recall curves", "recall", "precision"))
 
 
-def _curves(table: pd.DataFrame, curve: Curve, labels: tuple[str, str, str], family: str, short: str) -> Figure:
-    classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
-    areas, colours = metrics(table), class_colours(classes)
-    figure, axes = square_axes(*labels)
-    for position, name in enumerate(classes):
-        positive = true == position
-        if f"{family}/{name}" not in areas or not positive.any():
-            continue
-        horizontal, vertical = curve(positive.astype(np.float64), probs[:, position])
-        text = f"{name}  {short} {areas[f'{family}/{name}']:.3f}  (n={int(positive.sum()):,})"
-        axes.plot(horizontal, vertical, color=colours[name], linewidth=1.5, label=text)
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+def _curves(table: pd.DataFrame, family: str, labels: tuple[str, str, str]) -> Figure:
+    classes, true, probs, values = classes_of(table), true_classes(table), probabilities(table), metrics(table)
+    drawn = [position for position, name in enumerate(classes) if f"{family}/{name}" in values]
+    names = {position: shortened(classes[position], _NAME_LENGTH) for position in drawn}
+    texts = {
+        position: f"{name}  {values[f'{family}/{classes[position]}']:.3f}  (n = {np.count_nonzero(true == position):,})"
+        for position, name in names.items()
+    }
+    heading = "AUROC" if family == "auroc" else "average precision"
+    if family == "auroc" and "auroc_macro" in values:
+        heading += f", mean {values['auroc_macro']:.3f}"
+    longest = max(map(len, [*texts.values(), heading]))
+    figure, axes, right = square_axes(*labels, legend_width=0.75 + 0.078 * longest)
+    colours, dashes = class_colours(classes), class_dashes(classes)
+    lines = []
+    for position in drawn:
+        name, positive = classes[position], true == position
+        looks: dict[str, Any] = {"color": colours[name], "linestyle": dashes[name], "linewidth": 1.5}
+        if family == "auroc":
+            false_positive, true_positive, _ = roc_curve(positive, probs[:, position])
+            lines += axes.plot(false_positive, true_positive, **looks)
+        else:
+            lines += axes.step(*_recall_and_precision(positive, probs[:, position]), where="post", **looks)
+            axes.plot([1.015, 1.04], [positive.mean()] * 2, color=colours[name], linewidth=2.2, clip_on=False)
+    legend = right.legend(lines, list(texts.values()), title=heading, loc="center left", alignment="left")
+    legend.get_title().set_fontweight("bold")
     return figure
+
+
+def _recall_and_precision(positive: FloatArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Both from low recall to high, as a step curve wants them."""
+    precision, recall, _ = precision_recall_curve(positive, scores)
+    return recall[::-1], precision[::-1]

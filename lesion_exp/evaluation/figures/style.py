@@ -17,6 +17,7 @@ PALETTE: Final = (
 """Colours that can be told apart with any colour vision (Okabe and Ito 2008), and further ones for more classes."""
 GREY: Final = "#6E7781"
 _SETTINGS: Final[Any] = {
+    "figure.dpi": 150,
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -44,9 +45,27 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
     return {name: PALETTE[position % len(PALETTE)] for position, name in enumerate(classes)}
 
 
-def square_axes(title: str, xlabel: str, ylabel: str, width: float = 6.4) -> tuple[Figure, Axes]:
-    """A figure with one square plot from 0 to 1 and room for a legend at its right."""
-    figure = Figure(figsize=(width, 4.6), layout="constrained")
-    axes = figure.add_subplot()
+def class_dashes(classes: Sequence[str]) -> dict[str, str]:
+    """The line style of each class: solid for the first seven, whose colours anyone can tell apart, then dashed."""
+    return {name: "-" if position < 7 else "--" for position, name in enumerate(classes)}
+
+
+def shortened(name: str, length: int) -> str:
+    """`name` cut to `length` characters, with an ellipsis where something is missing."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def square_axes(title: str, xlabel: str, ylabel: str, legend_width: float) -> tuple[Figure, Axes, Axes]:
+    """A figure with one square plot from 0 to 1, and empty axes at its right for a legend `legend_width` inches wide.
+
+    The legend has its own place, so that long names widen the picture and never shrink the plot.
+    """
+    figure = Figure(figsize=(4.9 + legend_width, 5.2), layout="constrained")
+    axes, right = figure.subplots(1, 2, width_ratios=(4.9, legend_width))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    return figure, axes
+    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.grid(color="#E6E6E6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    right.axis("off")
+    return figure, axes, right
