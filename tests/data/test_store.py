@@ -1,4 +1,5 @@
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,8 +66,7 @@ def test_the_fingerprint_of_an_image_does_not_depend_on_the_size(table, tmp_path
 
 
 def test_what_cannot_be_decoded_is_listed_and_the_rest_is_there(table, tmp_path):
-    with open(table["image_path"][1], "wb") as file:
-        file.write(b"broken")
+    Path(table["image_path"][1]).write_bytes(b"broken")
     store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
     assert list(store.errors) == ["i1"]
     assert "cannot be decoded" in store.errors["i1"]
