@@ -103,16 +103,19 @@ def _check_names(override: Override, folders: Sequence[Path]) -> None:
                 f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
                 f"options: {', '.join(options)}"
             )
-        chosen = value if isinstance(value, list) else [value]
-        for option in chosen:
-            if isinstance(option, str) and option not in options:
-                raise ConfigError(
-                    f"expected one of the options of {key}, got {key}={option}; {nearest(option, options)}\n"
-                    f"options: {', '.join(options)}"
-                )
+        if isinstance(value, list):
+            raise ConfigError(
+                f"expected one option of {key}, got {override.input_line}; several data sets together are "
+                f"dataset=combined dataset.sets={{NAME: DIR, NAME: DIR}}"
+            )
+        if isinstance(value, str) and value not in options:
+            raise ConfigError(
+                f"expected one of the options of {key}, got {key}={value}; {nearest(value, options)}\n"
+                f"options: {', '.join(options)}"
+            )
         return
     first = key.split(".")[0].split("/")[0]
-    if first not in {*groups, *top, "hydra"}:
+    if first not in {*groups, *top}:
         raise ConfigError(f"expected a config group or key, got {key}; {nearest(first, {*groups, *top})}")
 
 

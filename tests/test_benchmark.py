@@ -1,0 +1,27 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_reports_its_ratios():
+    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+    command = [
+        sys.executable,
+        str(script),
+        "train",
+        "--cases",
+        "resnet18_112",
+        "--seconds",
+        "0.5",
+        "--rounds",
+        "1",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    case = json.loads(done.stdout)["cases"]["resnet18_112"]
+    assert case["ratio_to_bare"] > 0
+    assert case["ratio_to_notebook"] > 0
