@@ -30,7 +30,7 @@ class Preview:
 
 
 def preview(job: Job) -> Preview:
-    """Draws the grid of `job`'s augmentation, saves it beside the run's live files and logs it to MLflow.
+    """Draws the grid of `job`'s augmentation, saves it in the data cache and logs it to MLflow.
 
     Raises:
         UserError: a data set, split or augmentation that cannot be used.
@@ -40,11 +40,11 @@ def preview(job: Job) -> Preview:
     datamodule = build(config, split).datamodule
     figure = augmentation_grid(datamodule)
     with start_run(job, split, name=f"preview {config['dataset']['name']}", kind="preview") as run:
-        path = Path(config["paths"]["live"]) / run.run_id / "preview.png"
+        path = Path(config["paths"]["data_cache"]) / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
         if config["tracking"]["log_images"]:
-            run.log_file(path, "dataset")
+            run.log_file(path, "dataset/preview.png")
     print(f"preview: {path}", file=sys.stderr)
     return Preview(path, run.run_id)
 

@@ -5,7 +5,7 @@ python scripts/benchmark.py train [--cases resnet18_112,resnet50_224] [--seconds
 All images are generated, so no data set is needed. Three ways of training the same network on the same images:
 
 - framework: what `lesion-exp train` does in its training steps, with loading, augmentation, logging and metrics;
-- bare: the best loop without any of that, on tensors already in memory, at the same precision and memory layout: the limit;
+- bare: the best loop without any of that, on tensors in memory, at the same precision and memory layout: the limit;
 - notebook: Pillow, torchvision transforms, float32 and a DataLoader with two workers.
 
 `ratio_to_bare` is framework / bare (1 is the limit), `ratio_to_notebook` framework / notebook. Other programs on the

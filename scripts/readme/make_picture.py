@@ -19,6 +19,19 @@ def fitted(path: Path, width: int) -> Image.Image:
     return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 
+def with_own_palettes(sheet: Image.Image, seam: int) -> Image.Image:
+    """The sheet in 256 colours, of which the figures below `seam` have 96 to themselves: skin must not tint their curves."""
+    top = sheet.crop((0, 0, sheet.width, seam)).quantize(160)
+    below = sheet.crop((0, seam, sheet.width, sheet.height)).quantize(
+        96, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
+    joined = Image.new("P", sheet.size)
+    joined.putpalette((top.getpalette() or [])[: 3 * 160] + (below.getpalette() or [])[: 3 * 96])
+    joined.paste(top, (0, 0))
+    joined.paste(below.point(lambda index: index + 160), (0, seam))
+    return joined
+
+
 def main() -> None:
     artifacts = Path(sys.argv[1])
     batch = fitted(artifacts / "dataset" / "batch.png", WIDTH)
@@ -30,7 +43,7 @@ def main() -> None:
     sheet.paste(below[0], (0, batch.height + GAP))
     sheet.paste(below[1], (below[0].width + GAP, batch.height + GAP))
     target = Path(__file__).with_name("run.png")
-    sheet.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+    with_own_palettes(sheet, batch.height + GAP // 2).save(target, optimize=True)
     print(f"{target}: {target.stat().st_size // 1000} kB")
 
 
