@@ -1,4 +1,4 @@
-"""The network of 26 million parameters that a popular notebook trains on HAM10000."""
+"""The network of about 26 million parameters that a popular notebook trains on HAM10000."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def deep_cnn(
     """Four blocks of two 3x3 convolutions, batch norm, pooling and dropout 0.25; dense layers with dropout 0.5; a head.
 
     32, 64, 128 and 256 filters; dense 512, 256 and 128. Nearly all parameters lie in the first dense layer, whose size
-    follows the image size: 26.9 million in all at 224 pixels. The arguments are those of `torchvision_backbone`; there
+    follows the image size: 27.0 million in all at 224 pixels. The arguments are those of `torchvision_backbone`; there
     are no ImageNet weights.
 
     Raises:

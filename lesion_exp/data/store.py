@@ -143,7 +143,7 @@ def _key(table: pd.DataFrame, request: StoreRequest) -> str:
 
 def _stamp(locator: str | None, known: dict[str, str]) -> str:
     """Size and time of change of the file that holds the image: a changed file is decoded again."""
-    if locator is None:
+    if not isinstance(locator, str):  # None, or NaN where pandas made a text column of it
         return "none"
     path = locator.partition(SEPARATOR)[0]
     if path not in known:

@@ -1,303 +1,246 @@
-"""From overrides to one resolved config, with Hydra's grammar and messages that name the nearest right name.
-
-Hydra is imported inside the functions: a process that trains from a job file never needs it.
-"""
+"""From overrides to a resolved config, and from Hydra's complaints to messages that say what to write instead."""
 
 from __future__ import annotations
 
+import logging
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.errors import ConfigError, nearest
-from lesion_exp.job.check import (
-    check_config,
-    explain_missing,
-    is_open,
-    refuse_fixed_trainer_argument,
-    unknown_key,
-)
-from lesion_exp.job.shipped_conf import conf_dir, default_options, find_root, group_names, option_names
+from lesion_exp.job.check import check_values
+from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names, option_names
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hydra.core.override_parser.types import Override
-    from omegaconf import DictConfig
-
-PRESETS: Final = ("experiment", "debug")
-"""Groups whose options override others: `null` (none of them) is a choice there."""
-HYDRA_VERSION_BASE: Final = "1.3"
-_SEARCHED: Final = re.compile(r"Could not find '(?P<group>.+)/(?P<option>[^/']+)'")
+PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
+"""Keys that may name a file or folder; relative ones are taken from the folder of the command."""
+OPEN_NODES: Final = ("tags", "trainer")
+"""Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
+_NO_PATH: Final = frozenset({"none", "imagenet"})
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A resolved config and what it was made of."""
+    """A resolved config and what the user wrote to get it."""
 
     config: dict[str, Any]
-    overrides: list[str]
-    """As the user wrote them."""
-    choices: dict[str, str | None]
-    """Group -> option, for every group in the defaults list."""
-    root: Path
+    overrides: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The overrides of one command, told apart."""
-
-    folders: list[Path]
-    groups: list[str] = field(default_factory=list)
-    values: list[Override] = field(default_factory=list)
-
-
-def compose(overrides: Sequence[str], *, config_dirs: Iterable[str | Path] = (), root: Path | None = None) -> Composed:
-    """The config that `overrides` ask for, resolved and checked.
-
-    `config_dirs` are folders with options of the user's own, laid out like `conf`. `root` is the folder for runs and
-    caches (`paths.root`): by default the checkout at or above the current folder, else that folder.
+def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path) -> Composed:
+    """The config that `overrides` (Hydra's grammar) make of `conf/` and the user's own `config_dirs`.
 
     Raises:
-        ConfigError: a syntax error, an unknown group, option or key, a value of a wrong type or outside its range, a
-            key that must be given and is not.
+        ConfigError: an override that is no override, a name that does not exist, a value of the wrong kind, or a key
+            that still needs a value.
     """
-    folders = [conf_dir(), *_own_folders(config_dirs)]
-    root = find_root(Path.cwd()) if root is None else root.resolve()
-    request = _sort_out(overrides, folders)
-    with _hydra(folders) as load:
-        base, choices = load(request.groups)
-        known = _plain(base, root)
-        values = [_spell_out(override, known) for override in request.values]
-        config, _ = load([*request.groups, *values])
-        shipped = known if not any(choices.get(preset) for preset in PRESETS) else _plain(load(_bare(choices))[0], root)
-    resolved = _resolve(config, root, [override.key_or_group for override in request.values])
-    presets = [f"{preset}={choices[preset]}" for preset in PRESETS if choices.get(preset)]
-    given = {override.key_or_group for override in request.values}
-    checked = check_config(resolved, shipped, given, presets)
-    groups = {group: choices.get(group) for group in default_options(folders[0])}
-    return Composed(checked, list(overrides), groups, root)
+    folders = [conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
+    parsed = _parse(overrides)
+    _refuse_sweeps(parsed)
+    for override in parsed:
+        _check_names(override, folders)
+    base = _compose([], parsed, folders, root)
+    for override in parsed:
+        _check_added(override, base)
+    config = _compose(overrides, parsed, folders, root)
+    resolved = _resolve(config)
+    reference = OmegaConf.to_container(base, resolve=False)
+    assert isinstance(reference, dict), "the config is a mapping"
+    check_values(resolved, {str(key): value for key, value in reference.items()})
+    _absolute_paths(resolved)
+    return Composed(resolved, tuple(overrides))
 
 
-def _own_folders(config_dirs: Iterable[str | Path]) -> list[Path]:
-    folders = []
-    for given in config_dirs:
-        folder = Path(given).expanduser().resolve()
-        if not folder.is_dir():
-            raise ConfigError(
-                f"expected a folder with config groups after --config-dir, got {given}; is it spelled right?"
-            )
-        hidden = [path for path in sorted(folder.rglob("*.yaml")) if (conf_dir() / path.relative_to(folder)).is_file()]
-        if hidden:
-            raise ConfigError(
-                f"expected options with names of their own in {given}, but {hidden[0].relative_to(folder)} is shipped "
-                f"already, and the shipped one would win; rename yours"
-            )
-        if not group_names([folder]):
-            groups = ", ".join(default_options(conf_dir()))
-            raise ConfigError(
-                f"expected GROUP/OPTION.yaml files in {given}, got none; the groups are {groups}: put a loss of your own "
-                f"into {given}/loss/NAME.yaml"
-            )
-        folders.append(folder)
-    return folders
+def _config_dir(folder: Path) -> Path:
+    if not folder.expanduser().is_dir():
+        raise ConfigError(f"expected a folder of configs after --config-dir, but none is at {folder}")
+    return folder.expanduser().resolve()
 
 
-def _sort_out(overrides: Sequence[str], folders: list[Path]) -> _Request:
-    groups = set(group_names(folders))
-    request = _Request(folders)
-    seen: dict[str, str] = {}
+def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
-        override = _parse(text)
-        key = override.key_or_group
-        name = key if override.package is None else f"{key}@{override.package}"
-        if name in seen:
-            raise ConfigError(f"expected {name} once, got {seen[name]} and {text}; take one of them out")
-        seen[name] = text
-        if key in groups:
-            request.groups.append(_group_choice(override, folders))
-        elif override.package is not None or "/" in key:
-            raise ConfigError(f"expected a config group before '=', got {text}; {nearest(key, groups)}")
-        else:
-            request.values.append(override)
-    return request
-
-
-def _parse(text: str) -> Override:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import OverrideType
-    from hydra.errors import HydraException
-
-    key, equals, value = text.partition("=")
-    if text.startswith("~"):
-        raise ConfigError(
-            f"expected key=value, got {text}: nothing can be deleted from a config; most keys that can be switched off "
-            f"take null or none"
-        )
-    if not equals:
-        raise ConfigError(f"expected key=value, got {text!r} without '='; for example seed=1 or loss=focal")
-    if key.lstrip("+").split(".")[0] == "hydra":
-        raise ConfigError(
-            f"expected a key of the job, got {text}: Hydra only composes the config here; a folder with options of your "
-            f"own is named by --config-dir DIR"
-        )
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
     try:
-        override = OverridesParser.create().parse_override(text)
+        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        quote = '\\"' if '"' in value else '"'
-        quoted = value.replace('"', quote)
+        first = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"expected key=value in Hydra's grammar, got {text}; a text with special characters (= , ~ ( ) [ ] : or "
-            f"quotes) is quoted twice, for the shell and for Hydra: '{key}=\"{quoted}\"'"
+            f"expected overrides in Hydra's grammar, got {' '.join(overrides)}: {first}; put quotes around values with "
+            f"blanks, commas or braces: 'dataset.filter=\"age > 0\"'"
         ) from error
-    if override.is_sweep_override():
-        raise ConfigError(
-            f"expected one value for {key}, got {value}: `train` trains one run a command; write a list as "
-            f"{key}=[{value}] and a text with commas as '{key}=\"{value}\"'"
-        )
-    assert override.type is not OverrideType.DEL
-    return override
+    return parsed
 
 
-def _group_choice(override: Override, folders: list[Path]) -> str:
-    from hydra.core.override_parser.types import OverrideType
-
-    group, value = override.key_or_group, override.value()
-    options = option_names(group, folders)
-    if value is None and (group in PRESETS or override.package is not None):
-        return f"{group}=null"
-    if not isinstance(value, str) or value not in options:
-        got = "null" if value is None else value
-        raise ConfigError(
-            f"expected {group} to be one of {_nearest_first(str(got), options)}; got {group}={got}"
-            + ("" if isinstance(value, str) or value is None else f" (single keys are given as {group}.KEY=VALUE)")
-        )
-    if override.package is None:
-        return f"{group}={value}"  # `+experiment=NAME` is Hydra's older habit: the groups are all listed here
-    sign = "+" if override.type is OverrideType.ADD else ""
-    return f"{sign}{group}@{override.package}={value}"
-
-
-def _nearest_first(name: str, options: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    return ", ".join([*near, *(option for option in options if option not in near)])
-
-
-def _spell_out(override: Override, known: Mapping[str, Any]) -> str:
-    """The override as Hydra must see it: with `++` where a node takes keys that it does not hold yet.
-
-    Raises:
-        ConfigError: the key is unknown.
-    """
-    key, text = override.key_or_group, override.input_line
-    assert text is not None
-    bare = text.lstrip("+")
-    refuse_fixed_trainer_argument(key)
-    node: Any = known
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        parent = ".".join(parts[:depth])
-        if isinstance(node, list):
+def _refuse_sweeps(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.is_sweep_override():
             raise ConfigError(
-                f"expected the whole list, got {bare}: single elements cannot be overridden; write "
-                f"{parent}=[{', '.join(map(str, node))}] with your values"
+                f"expected one value for {override.key_or_group}, got several ({override.input_line}): a command "
+                f"trains one run; run it once for each value, or write a list as {override.key_or_group}=[a,b]"
             )
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-            continue
-        added = override.is_add() or override.is_force_add()
-        if is_open(parent, part, node, added=added):
-            return f"++{bare}"
-        raise unknown_key(key, known, bare)
-    return f"++{bare}" if isinstance(node, Mapping) else bare
 
 
-@contextmanager
-def _hydra(folders: list[Path]) -> Iterator[Any]:
-    """A function from overrides to (config, choices), valid inside the context; Hydra's errors become ours."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
-
-    search_path = [f"hydra.searchpath={['file://' + str(folder) for folder in folders[1:]]}"] if folders[1:] else []
-
-    def load(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
-        with _translated(folders):
-            config = hydra_compose("config", [*overrides, *search_path], return_hydra_config=True)
-        choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
-        return config, {key: value for key, value in choices.items() if not key.startswith("hydra/")}
-
-    with warnings.catch_warnings(), initialize_config_dir(str(folders[0]), version_base=HYDRA_VERSION_BASE):
-        warnings.simplefilter("ignore")
-        yield load
-
-
-@contextmanager
-def _translated(folders: list[Path]) -> Iterator[None]:
-    """Turns what is left of Hydra's errors (mostly mistakes in a user's own YAML) into a ConfigError."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        message = str(error)
-        missing = _SEARCHED.search(message)
-        if missing is not None and missing["group"] in group_names(folders):
-            options = _nearest_first(missing["option"], option_names(missing["group"], folders))
+def _check_names(override: Override, folders: Sequence[Path]) -> None:
+    """The group of `GROUP=OPTION`, and the option, against what the folders hold."""
+    groups = group_names(folders)
+    key, value = str(override.key_or_group), override.value()
+    top = [*default_options(folders[0]), *_top_level(folders[0])]
+    if key in groups:
+        options = option_names(key, folders)
+        if (override.is_delete() or value is None) and key in top:
             raise ConfigError(
-                f"expected {missing['group']} to be one of {options}; got {missing['option']} in the defaults list of "
-                f"an option that was chosen"
-            ) from error
-        first_lines = "; ".join(line.strip() for line in message.splitlines()[:4] if line.strip())
-        raise ConfigError(f"expected configs that can be composed, Hydra says: {first_lines}") from error
+                f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
+                f"options: {', '.join(options)}"
+            )
+        if isinstance(value, list):
+            raise ConfigError(
+                f"expected one option of {key}, got {override.input_line}; several data sets together are "
+                f"dataset=combined dataset.sets={{NAME: DIR, NAME: DIR}}"
+            )
+        if isinstance(value, str) and value not in options:
+            raise ConfigError(
+                f"expected one of the options of {key}, got {key}={value}; {nearest(value, options)}\n"
+                f"options: {', '.join(options)}"
+            )
+        return
+    first = key.split(".")[0].split("/")[0]
+    if first not in {*groups, *top}:
+        raise ConfigError(f"expected a config group or key, got {key}; {nearest(first, {*groups, *top})}")
 
 
-def _bare(choices: Mapping[str, str | None]) -> list[str]:
-    """Overrides that choose the same options without the presets."""
-    listed = default_options(conf_dir())
-    return [
-        f"{group if group in listed or '@' in group else group}={'null' if option is None else option}"
-        for group, option in choices.items()
-        if group not in PRESETS and group in listed
-    ]
-
-
-def _plain(config: DictConfig, root: Path) -> dict[str, Any]:
-    """Plain values, resolved where that is possible; `???` where a value must be given."""
-    return _container(config, root, throw_on_missing=False)
-
-
-def _resolve(config: DictConfig, root: Path, given: list[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
-    if missing:
-        raise explain_missing(missing, given)
-    return _container(config, root, throw_on_missing=True)
-
-
-def _container(config: DictConfig, root: Path, *, throw_on_missing: bool) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if OmegaConf.is_missing(config.get("paths") or {}, "root") or not OmegaConf.select(config, "paths.root"):
-        OmegaConf.update(config, "paths.root", str(root), force_add=True)
-    try:
-        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=throw_on_missing)
-    except OmegaConfBaseException as error:
+def _check_added(override: Override, base: DictConfig) -> None:
+    """`+key=value` may add keys only where something reads them."""
+    key = str(override.key_or_group)
+    if not override.is_add() or "/" in key or override.package is not None:
+        return
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(base, parent) if parent else None
+    allowed = key.split(".")[0] in OPEN_NODES or (isinstance(node, DictConfig) and "_target_" in node)
+    if not allowed and parent:
+        allowed = any(
+            isinstance(above, DictConfig) and "_target_" in above
+            for above in (OmegaConf.select(base, parent.rsplit(".", n)[0]) for n in range(1, parent.count(".") + 1))
+        )
+    if not allowed:
         raise ConfigError(
-            f"expected interpolations such as ${{image_size}} that name keys of the config, got one in "
-            f"{error.full_key or 'the config'} that does not: {str(error).splitlines()[0]}"
-        ) from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+            f"expected a key that something reads, got +{key}; {nearest(key, _keys(base))}; keys can be added below a "
+            f"node with a _target_, below trainer and below tags"
+        )
+
+
+def _compose(overrides: Sequence[str], parsed: Sequence[Override], folders: Sequence[Path], root: Path) -> DictConfig:
+    """With `overrides`, the config; without, the same choice of groups with no key changed, to compare with."""
+    groups = set(group_names(folders))
+    texts = [f"++{text}" if text.startswith("tags.") else text for text in overrides] or [
+        override.input_line for override in parsed if str(override.key_or_group) in groups and override.input_line
+    ]
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
+    given_root = [f"paths.root={_quoted(root)}"] if not any(t.startswith("paths.root=") for t in texts) else []
+    logging.getLogger("hydra").setLevel(logging.ERROR)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folders[0]), version_base="1.3", job_name="lesion_exp"):
+            config: DictConfig = hydra_compose("config", [*search, *given_root, *texts])
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _translated(error, overrides, folders, root) from error
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def _translated(error: Exception, overrides: Sequence[str], folders: Sequence[Path], root: Path) -> ConfigError:
+    """Hydra's error as a message in the house's grammar, with the nearest right name."""
+    text = " ".join(str(cause) for cause in _causes(error))
+    missing = re.search(r"Could not override '([\w./@-]+)'", text)
+    if missing and overrides:
+        parsed = _parse(overrides)
+        base = _compose([], parsed, folders, root)
+        key = missing[1]
+        return ConfigError(f"expected a key of the config, got {key}; {_nearest_key(key, base)}")
+    return ConfigError(f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}")
+
+
+def _nearest_key(key: str, base: DictConfig) -> str:
+    keys = _keys(base)
+    parent, _, leaf = key.rpartition(".")
+    inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == parent}
+    hint = nearest(leaf, inside) if inside else nearest(key, keys)
+    return re.sub(r"'(\w+)'", rf"'{parent}.\1'", hint) if inside and hint.startswith("did") and parent else hint
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
+
+
+def _keys(config: DictConfig) -> list[str]:
+    plain = OmegaConf.to_container(config, resolve=False)
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        here = [f"{prefix}{key}" for key in node if key != "_target_"]
+        return here + [found for key, value in node.items() for found in walk(value, f"{prefix}{key}.")]
+
+    return walk(plain, "")
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    missing = _missing(OmegaConf.to_container(config, resolve=False), "")
+    if missing:
+        examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
+        wanted = ", ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
+        raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command")
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"expected a config whose references can be resolved: {first}") from error
+    assert isinstance(resolved, dict), "the config is a mapping"
+    resolved.pop("experiment", None)
+    resolved.pop("debug", None)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _missing(node: Any, prefix: str) -> list[str]:
+    """Keys that hold `???`; references to them are left alone, unlike in OmegaConf's own list."""
+    if not isinstance(node, dict):
+        return [prefix] if node == "???" else []
+    return sorted(key for name, value in node.items() for key in _missing(value, f"{prefix}.{name}".lstrip(".")))
+
+
+def _absolute_paths(config: dict[str, Any]) -> None:
+    for key in PATH_KEYS:
+        *parents, leaf = key.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node.get(parent, {})
+        value = node.get(leaf)
+        if isinstance(value, str) and value not in _NO_PATH:
+            node[leaf] = str(Path(value).expanduser().absolute())
+    sets = config["dataset"].get("sets")
+    if isinstance(sets, dict):
+        for name, value in sets.items():
+            if isinstance(value, str):
+                sets[name] = str(Path(value).expanduser().absolute())
+            elif isinstance(value, dict) and "root" in value:
+                value["root"] = str(Path(value["root"]).expanduser().absolute())
+
+
+def _top_level(conf: Path) -> list[str]:
+    text = (conf / "config.yaml").read_text("utf-8")
+    return [match[1] for match in re.finditer(r"^(\w+):", text, re.MULTILINE) if match[1] != "defaults"]
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
