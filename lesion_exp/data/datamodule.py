@@ -97,7 +97,9 @@ class LesionDataModule(pl.LightningDataModule):
     def evaluation_dataloader(self, part: Part) -> DataLoader[Sample]:
         """Every image of `part` once over all ranks, nothing random."""
         batch_size = self.loader.evaluation_batch_size or 2 * self.batch_size
-        batches = EvaluationBatches(len(self.parts[part]), batch_size, self._ranks())
+        num_images, num_ranks = len(self.parts[part]), self._ranks()[1]
+        batch_size = min(batch_size, max(num_images // num_ranks, 1))  # Lightning refuses a rank without a batch
+        batches = EvaluationBatches(num_images, batch_size, self._ranks())
         return self._loader(self.dataset(part), batches)
 
     def class_counts(self, part: Part = "train") -> list[int]:

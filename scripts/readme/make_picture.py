@@ -20,7 +20,7 @@ def fitted(path: Path, width: int) -> Image.Image:
 
 
 def with_own_palettes(sheet: Image.Image, seam: int) -> Image.Image:
-    """The sheet in 256 colours, of which the figures below `seam` have 96 to themselves: skin must not tint their curves."""
+    """The sheet in 256 colours, 96 of them for the figures below `seam` alone: skin must not tint their curves."""
     top = sheet.crop((0, 0, sheet.width, seam)).quantize(160)
     below = sheet.crop((0, seam, sheet.width, sheet.height)).quantize(
         96, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
