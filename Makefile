@@ -10,6 +10,7 @@ STAMP  := $(VENV)/.set-up
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
+# uv trusts the certificates of the system, as pip does: many institutes re-sign traffic with their own.
 setup: $(STAMP)  ## make .venv and install everything into it (once)
 
 $(STAMP): pyproject.toml scripts/constraints.txt
@@ -17,7 +18,7 @@ $(STAMP): pyproject.toml scripts/constraints.txt
 	@echo "setting up $(VENV) with $$($(PYTHON) --version) ..." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev]"
+	@UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev]"
 	@touch $(STAMP)
 
 demo: setup  ## train on generated lesions and say how to look at the result (a few minutes on two cores)
