@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lesion_exp import __version__
-from lesion_exp.command.actions import Arguments
-from lesion_exp.command.verbs import FLAGS, VERBS, general_help, verb_help
+from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, verb_help
 from lesion_exp.errors import ConfigError, UserError, nearest
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -54,13 +54,13 @@ def _call(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(verb_help(verb), end="")
         return DONE
-    taken = _take_apart(arguments, json_allowed="--json" in verb.flags)
+    taken = _take_apart(arguments, own_flags=verb.flags)
     module, _, function = verb.target.partition(":")
     code: int = getattr(importlib.import_module(module), function)(taken)
     return code
 
 
-def _take_apart(arguments: list[str], *, json_allowed: bool) -> Arguments:
+def _take_apart(arguments: list[str], *, own_flags: Sequence[str]) -> Arguments:
     taken = Arguments()
     rest = iter(arguments)
     for argument in rest:
@@ -76,12 +76,12 @@ def _take_apart(arguments: list[str], *, json_allowed: bool) -> Arguments:
             taken.print_config = True
         elif flag == "--no-tree":
             taken.show_tree = False
-        elif flag == "--json" and json_allowed:
-            taken.json = True
+        elif flag in own_flags:
+            taken.flags.add(flag)
         elif flag in {"-m", "--multirun"}:
             raise ConfigError("expected one run: a command trains one run; call it once for each value")
         elif argument.startswith("-"):
-            known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name != "--json" or json_allowed]
+            known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name not in VERB_FLAGS or name in own_flags]
             raise ConfigError(f"expected a flag of this verb, got {argument}; {nearest(argument, known)}")
         else:
             taken.overrides.append(argument)

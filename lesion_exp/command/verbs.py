@@ -93,6 +93,8 @@ FLAGS: Final = {
     "--no-tree": "do not show the config at the start",
     "--json": "print one JSON object on standard output",
 }
+VERB_FLAGS: Final = ("--json",)
+"""Flags that only the verbs take that name them."""
 
 
 def general_help() -> str:
@@ -133,7 +135,7 @@ def verb_help(verb: Verb) -> str:
         lines.append("  every key of a choice, with its meaning, stands in conf/GROUP/OPTION.yaml")
     lines += ["", "flags:"]
     for flag, meaning in FLAGS.items():
-        if flag != "--json" or "--json" in verb.flags:
+        if flag not in VERB_FLAGS or flag in verb.flags:
             lines += _entry(flag, meaning, width, 22)
     return "\n".join(lines) + "\n"
 

@@ -42,6 +42,11 @@ def test_server_that_does_not_start_is_reported_with_its_words(
         ui.run_ui(store, "tests", port=free_port)
 
 
+def _hear_ctrl_c() -> None:
+    """What a shell starts in the background, such as a whole test run, ignores SIGINT; its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_page_answers_and_ends_when_told(root: Path, free_port: int, number: signal.Signals, code: int) -> None:
@@ -52,7 +57,13 @@ def test_page_answers_and_ends_when_told(root: Path, free_port: int, number: sig
         f"run_ui(open_store(None, Path({str(root)!r})), 'tests', port={port})\n"
     )
     checkout = Path(__file__).parents[2]
-    page = subprocess.Popen([sys.executable, "-c", program], cwd=checkout, stderr=subprocess.PIPE, text=True)
+    page = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=checkout,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_ctrl_c,
+    )
     assert page.stderr is not None
     address = next(line for line in page.stderr if line.startswith("MLflow: "))
     assert f"http://127.0.0.1:{port}/#/experiments/" in address
