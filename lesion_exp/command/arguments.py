@@ -1,0 +1,109 @@
+"""The command line, taken apart, and what a verb makes of it: a job, a store, keys of its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.shipped_conf import find_root
+
+if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
+    from lesion_exp.job.freeze import Job
+    from lesion_exp.tracking.store import Store
+
+
+@dataclass
+class Arguments:
+    """The command line, taken apart."""
+
+    overrides: list[str] = field(default_factory=list)
+    config_dirs: list[Path] = field(default_factory=list)
+    trusted: list[str] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
+    """Flags of this verb that were given, such as `--json`."""
+    show_tree: bool = True
+    print_config: bool = False
+
+    @property
+    def json(self) -> bool:
+        """Whether one JSON object is wanted on standard output."""
+        return "--json" in self.flags
+
+    def take(self, key: str) -> str | None:
+        """The value of `key=VALUE`, a key of the verb's own, which then no longer stands among the overrides; or None.
+
+        Raises:
+            ConfigError: the key is given twice, or without a value.
+        """
+        found = [text for text in self.overrides if text.partition("=")[0] == key]
+        if len(found) > 1:
+            raise ConfigError(f"expected {key}= once, got {' '.join(found)}")
+        if not found:
+            return None
+        self.overrides.remove(found[0])
+        value = found[0].partition("=")[2]
+        if not value:
+            raise ConfigError(f"expected a value after {key}=, got none")
+        return value
+
+    def need(self, key: str, example: str) -> str:
+        """As `take`, but the key must be there."""
+        value = self.take(key)
+        if value is None:
+            raise ConfigError(f"expected {key}=, got none; for example {key}={example}")
+        return value
+
+
+def compose_job(arguments: Arguments) -> Job | None:
+    """The job that the arguments name, shown to the user; None after `--cfg job`, when it was printed."""
+    from lesion_exp.job.compose import compose
+    from lesion_exp.job.freeze import freeze, read_job
+
+    prepare_process(arguments)
+    file = arguments.take("job")
+    if file is not None:
+        if arguments.overrides:
+            raise ConfigError(
+                "expected job=FILE alone: a frozen job takes no further overrides; compose a new one instead"
+            )
+        job = read_job(Path(file))
+    else:
+        composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
+        job = freeze(composed)
+    if arguments.print_config:
+        import yaml
+
+        print(yaml.safe_dump(job.config, sort_keys=False), end="")
+        return None
+    if arguments.show_tree and job.config["print_config"] and not arguments.json:
+        from lesion_exp.command.config_tree import show_config
+
+        show_config(job.config, job.overrides)
+    return job
+
+
+def open_store_of(arguments: Arguments) -> Store:
+    """The store of runs for a verb that needs no job; what stands among the overrides may say which (`tracking.uri=`).
+
+    Runs whose process died are marked in it.
+    """
+    from lesion_exp.job.compose import compose
+    from lesion_exp.job.tracked import open_job_store
+
+    prepare_process(arguments)
+    composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
+    return open_job_store(composed.config)
+
+
+def prepare_process(arguments: Arguments) -> None:
+    """What every verb does first: messages, signals, trusted packages."""
+    from lesion_exp.job.instantiate import TRUST_VARIABLE
+    from lesion_exp.job.messages import end_on_sigterm, show_messages
+
+    show_messages()
+    end_on_sigterm()
+    if arguments.trusted:
+        os.environ[TRUST_VARIABLE] = ",".join([*filter(None, [os.environ.get(TRUST_VARIABLE)]), *arguments.trusted])
