@@ -1,4 +1,4 @@
-"""`python -m lesion_exp.job.process JOB RESULT`: one rank of a job that runs in several processes."""
+"""`python -m lesion_exp.job.process JOB LINK RESULT`: one rank of a job that runs in several processes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 
 from lesion_exp.errors import UserError
 from lesion_exp.job.freeze import read_job
+from lesion_exp.job.link import RunLink
 from lesion_exp.job.messages import end_on_sigterm, show_messages
 from lesion_exp.job.run import run_job, write_result
 
 
 def main() -> int:
     """Runs the job; the first rank leaves its result, or the reason for having none, in the file RESULT."""
-    job_path, result_path = map(Path, sys.argv[1:3])
+    job_path, link_path, result_path = map(Path, sys.argv[1:4])
     show_messages()
     end_on_sigterm()
     try:
-        result = run_job(read_job(job_path))
+        result = run_job(read_job(job_path), RunLink.read(link_path))
     except UserError as error:
         result_path.write_text(json.dumps({"user_error": str(error)}), encoding="utf-8")
         return 2

@@ -25,6 +25,7 @@ from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_targets
+from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.results import (
     Evaluated,
@@ -77,7 +78,7 @@ class BestEpoch(Callback):
             self.metrics = current
 
 
-def train(job: Job) -> JobResult:
+def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
     """Runs `job` to its end in this process, or in processes of their own where it needs several.
 
     Raises:
@@ -86,11 +87,11 @@ def train(job: Job) -> JobResult:
     """
     check_targets(job.config, UNREAD_KEYS)
     if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
-        return _train_in_processes(job)
-    return run_job(job)
+        return _train_in_processes(job, link)
+    return run_job(job, link)
 
 
-def run_job(job: Job) -> JobResult:
+def run_job(job: Job, link: RunLink) -> JobResult:
     """Runs `job` in this process, which is one rank where there are several."""
     config = job.config
     split = split_data(config, load_data(config))
@@ -100,7 +101,7 @@ def run_job(job: Job) -> JobResult:
     if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0":
         _fit_and_predict(job, built, None)
         return JobResult("")
-    with start_run(job, split, kind="train") as run, _log_hint(run):
+    with start_run(job, split, kind="train", link=link) as run, _log_hint(run):
         for key, value in describe_resolved(config["trainer"]).items():
             run.log_params({"resolved": {key: value}})
         _log_job(run, job)
@@ -209,13 +210,14 @@ def _log_hint(run: TrackedRun) -> Iterator[None]:
         raise
 
 
-def _train_in_processes(job: Job) -> JobResult:
+def _train_in_processes(job: Job, link: RunLink) -> JobResult:
     """A fresh process that knows only the job file; Lightning starts the other ranks from its command."""
     with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
-        job_path, result_path = Path(folder) / "job.yaml", Path(folder) / "result.json"
+        job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))
         job.write(job_path)
+        link.write(link_path)
         variables = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-        command = [sys.executable, "-m", "lesion_exp.job.process", str(job_path), str(result_path)]
+        command = [sys.executable, "-m", "lesion_exp.job.process", *map(str, (job_path, link_path, result_path))]
         child = subprocess.Popen(command, env=variables)
         try:
             code = child.wait()

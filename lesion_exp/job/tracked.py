@@ -8,6 +8,7 @@ from typing import Any
 
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import Job
+from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.note import choice_tags, run_name
@@ -26,7 +27,7 @@ def open_job_store(config: dict[str, Any]) -> Store:
     return store
 
 
-def start_run(job: Job, split: SplitData, *, kind: str, name: str | None = None) -> TrackedRun:
+def start_run(job: Job, split: SplitData, *, kind: str, link: RunLink = NO_LINK) -> TrackedRun:
     """A new run of `job`, with the tags that say what it was made from; use it as a context manager."""
     config = job.config
     tracking = config["tracking"]
@@ -40,11 +41,12 @@ def start_run(job: Job, split: SplitData, *, kind: str, name: str | None = None)
         "dataset_fingerprint": split.loaded.fingerprint,
         "leaky": str(split.leaky).lower(),
         **{str(key): str(value) for key, value in config["tags"].items()},
+        **link.tags,
     }
     return TrackedRun.start(
         open_job_store(config),
         tracking["experiment"],
-        name or tracking["run_name"] or run_name(choices, config["seed"]),
+        link.name or tracking["run_name"] or run_name(choices, config["seed"]),
         tags,
         config,
         flush_seconds=float(tracking["flush_seconds"]),

@@ -1,0 +1,34 @@
+"""How a run stands to other runs: the sweep it belongs to, the run that it continues or repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True)
+class RunLink:
+    """What whoever starts a job adds to its run; nothing of it changes a result, so no job holds it."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags, such as `mlflow.parentRunId` and `sweep_id`."""
+    name: str | None = None
+    """The run's name; by default it is made from the job's choices."""
+    continues: str | None = None
+    """The id of a run of the same job that stopped before its end."""
+
+    def write(self, path: Path) -> None:
+        """Writes the link for another process."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> RunLink:
+        """The link that `write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+NO_LINK: Final = RunLink()
+"""A run that stands alone."""
