@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -20,6 +21,14 @@ class DataError(UserError):
 
 class LeakageError(UserError):
     """A split in which something of the training part reappears in validation or test."""
+
+
+def not_installed(package: str, wanted_for: str) -> ConfigError:
+    """The error for an optional package that a choice needs."""
+    return ConfigError(
+        f"expected the package {package} for {wanted_for}, but it is not installed; install it with: "
+        f"{sys.executable} -m pip install {package}"
+    )
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

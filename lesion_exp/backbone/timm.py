@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
@@ -12,7 +12,10 @@ from lesion_exp.backbone.backbone import Backbone, HeadOptions
 from lesion_exp.backbone.body import Body
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.weights import read_state
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, nearest, not_installed
+
+PACKAGE: Final = "timm"
+"""What must be installed; a job looks for it before it reads any data."""
 
 
 def timm_backbone(
@@ -75,11 +78,9 @@ def timm_backbone(
 
 def _timm() -> Any:
     try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise ConfigError(
-            "expected the package timm for backbone=timm, but it is not installed; pip install 'lesion-exp[timm]'"
-        ) from error
+        return importlib.import_module(PACKAGE)
+    except ModuleNotFoundError as error:
+        raise not_installed(PACKAGE, "backbone=timm") from error
 
 
 def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module:

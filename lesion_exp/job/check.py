@@ -62,6 +62,14 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer.deterministic": ("warn",),
 }
 """Keys that hold a number or a truth value, and the words they take instead."""
+TRAINER_ARGUMENTS: Final = (
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",
+    "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_predict_batches",
+    "overfit_batches", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps", "accumulate_grad_batches",
+    "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "inference_mode", "profiler",
+    "detect_anomaly", "sync_batchnorm", "reload_dataloaders_every_n_epochs",
+)  # fmt: skip
+"""Arguments of Lightning's Trainer that a config may give; the others are this package's own business."""
 _NAMES: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -89,9 +97,33 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             _check_kind(key, value, defaults[key])
         _check_choice(key, value)
         _check_size(key, value)
+    if values.get("trainer.find_batch_size") and ".class_balanced_batches." in str(values.get("sampler._target_")):
+        raise ConfigError(
+            "expected trainer.find_batch_size=false with sampler=class_balanced_batches, whose batches have a size of "
+            "their own making; find the size with sampler=shuffle, then give loader.batch_size"
+        )
     for key in NEVER_NULL:
         if key in defaults and values.get(key) is None:
             raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
+
+
+def check_known_keys(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
+    """Nothing, if every key of `config` is one that something reads; a preset of the user's own may hold others.
+
+    `shipped` maps each key of the top level to what is shipped there; only mappings are looked into. Nodes with a
+    `_target_` are compared with its signature later.
+
+    Raises:
+        ConfigError: a key at the top level, in `trainer`, or in a node of `shipped`, that does not exist.
+    """
+    for key, value in config.items():
+        if key not in shipped:
+            raise ConfigError(f"expected a key of the config, got {key}; {nearest(key, shipped)}")
+        known = shipped[key]
+        if key != "tags" and isinstance(known, Mapping) and isinstance(value, Mapping):
+            for name in value:
+                if name not in known:
+                    raise ConfigError(f"expected a key of {key}, got {key}.{name}; {nearest(name, known)}")
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

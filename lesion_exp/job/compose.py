@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.errors import ConfigError, nearest
-from lesion_exp.job.check import check_values
+from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys, check_values
 from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names, option_names
 
 PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
@@ -47,6 +47,7 @@ def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root:
     folders = [conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
     parsed = _parse(overrides)
     _refuse_sweeps(parsed)
+    _refuse_doubled(parsed)
     for override in parsed:
         _check_names(override, folders)
     base = _compose([], parsed, folders, root)
@@ -56,6 +57,7 @@ def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root:
     resolved = _resolve(config)
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
+    check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
     return Composed(resolved, tuple(overrides))
@@ -74,12 +76,23 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        first = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"expected overrides in Hydra's grammar, got {' '.join(overrides)}: {first}; put quotes around values with "
-            f"blanks, commas or braces: 'dataset.filter=\"age > 0\"'"
+            f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
+            f"commas, brackets, parentheses, colons or backslashes, and once more for the shell: "
+            f"'dataset.filter=\"age > 0\"'"
         ) from error
     return parsed
+
+
+def _unreadable(overrides: Sequence[str]) -> str:
+    """The first override that cannot be parsed by itself."""
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            parser.parse_overrides([text])
+        except HydraException:
+            return text
+    return " ".join(overrides)
 
 
 def _refuse_sweeps(parsed: Sequence[Override]) -> None:
@@ -91,6 +104,17 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
             )
 
 
+def _refuse_doubled(parsed: Sequence[Override]) -> None:
+    seen: dict[str, Override] = {}
+    for override in parsed:
+        earlier = seen.setdefault(f"{override.key_or_group}@{override.package}", override)
+        if earlier is not override:
+            raise ConfigError(
+                f"expected {override.key_or_group} once, got {earlier.input_line} and {override.input_line}; "
+                f"leave one out"
+            )
+
+
 def _check_names(override: Override, folders: Sequence[Path]) -> None:
     """The group of `GROUP=OPTION`, and the option, against what the folders hold."""
     groups = group_names(folders)
@@ -98,6 +122,8 @@ def _check_names(override: Override, folders: Sequence[Path]) -> None:
     top = [*default_options(folders[0]), *_top_level(folders[0])]
     if key in groups:
         options = option_names(key, folders)
+        if override.is_add() and key in top:
+            raise ConfigError(f"expected {key}={value} without a plus: the config has the group {key} already")
         if (override.is_delete() or value is None) and key in top:
             raise ConfigError(
                 f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
@@ -142,7 +168,7 @@ def _check_added(override: Override, base: DictConfig) -> None:
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], folders: Sequence[Path], root: Path) -> DictConfig:
     """With `overrides`, the config; without, the same choice of groups with no key changed, to compare with."""
     groups = set(group_names(folders))
-    texts = [f"++{text}" if text.startswith("tags.") else text for text in overrides] or [
+    texts = [f"++{text}" if _is_open(text) else text for text in overrides] or [
         override.input_line for override in parsed if str(override.key_or_group) in groups and override.input_line
     ]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
@@ -156,6 +182,12 @@ def _compose(overrides: Sequence[str], parsed: Sequence[Override], folders: Sequ
         raise _translated(error, overrides, folders, root) from error
     OmegaConf.set_struct(config, False)
     return config
+
+
+def _is_open(text: str) -> bool:
+    """Whether an override sets a key that need not be in the YAML: a tag, an argument of Lightning's Trainer."""
+    parent, _, name = text.partition("=")[0].partition(".")
+    return parent == "tags" or (parent == "trainer" and name in TRAINER_ARGUMENTS)
 
 
 def _translated(error: Exception, overrides: Sequence[str], folders: Sequence[Path], root: Path) -> ConfigError:
@@ -234,6 +266,23 @@ def _absolute_paths(config: dict[str, Any]) -> None:
                 sets[name] = str(Path(value).expanduser().absolute())
             elif isinstance(value, dict) and "root" in value:
                 value["root"] = str(Path(value["root"]).expanduser().absolute())
+
+
+def _shipped_nodes(conf: Path) -> dict[str, Any]:
+    """The nodes that no option of the user's own replaces, as they are shipped, and the names of all groups."""
+    nodes = _load(conf / "config.yaml")
+    nodes.pop("defaults")
+    for name in ("paths", "tracking", "evaluation"):
+        nodes[name] = _load(conf / name / "default.yaml")
+    nodes["trainer"] = {**_load(conf / "trainer" / "base.yaml"), **dict.fromkeys(TRAINER_ARGUMENTS)}
+    return {**dict.fromkeys(default_options(conf)), **nodes}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return loaded
 
 
 def _top_level(conf: Path) -> list[str]:

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ NOT_HASHED: Final = (
     "trainer.log_every_n_steps",
 )
 """Keys that cannot change a result: where things lie, how they are recorded, how many processes load them."""
+FILES: Final = ("backbone.weights", "split.path")
+"""Keys that may name a file; its content counts in the hash, not its name."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ class Job:
     config: dict[str, Any]
     overrides: tuple[str, ...]
     job_hash: str
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 (16 digits) of the file that each key of `FILES` names, where it names one."""
+
+    def check_files(self) -> None:
+        """Nothing, if every file that the job names still has the content it was frozen with.
+
+        Raises:
+            ConfigError: a file is gone, or holds something else.
+        """
+        for key, digest in self.files.items():
+            path = Path(str(_get(self.config, key)))
+            found = _digest(path) if path.is_file() else None
+            if found != digest:
+                state = "is not there" if found is None else f"has another content ({found})"
+                raise ConfigError(
+                    f"expected the file of {key} as the job was frozen with (content {digest}), but {path} {state}; "
+                    f"put it back, or make a new job"
+                )
 
     def write(self, path: Path) -> None:
         """Writes the job as YAML, whole or not at all."""
@@ -49,6 +70,7 @@ class Job:
             "job_hash": self.job_hash,
             "version": __version__,
             "overrides": list(self.overrides),
+            "files": self.files,
             "config": self.config,
         }
         text = f"{head}# It was made by: lesion-exp train {command}\n{yaml.safe_dump(body, sort_keys=False, width=120)}"
@@ -62,7 +84,9 @@ class Job:
 
 def freeze(composed: Composed) -> Job:
     """The job of a composed config."""
-    return Job(copy.deepcopy(composed.config), composed.overrides, job_hash(composed.config))
+    named = {key: Path(str(_get(composed.config, key))) for key in FILES if _get(composed.config, key) is not None}
+    files = {key: _digest(path) for key, path in named.items() if path.is_absolute() and path.is_file()}
+    return Job(copy.deepcopy(composed.config), composed.overrides, job_hash(composed.config, files), files)
 
 
 def read_job(path: Path) -> Job:
@@ -77,25 +101,38 @@ def read_job(path: Path) -> Job:
         raise ConfigError(f"expected a job file at job={path}, but it cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected a job file in YAML at job={path}, but it cannot be parsed: {error}") from error
-    keys = {"format", "job_hash", "config", "overrides"}
-    if not isinstance(body, dict) or not keys <= set(body) or not isinstance(body["config"], dict):
+    keys = {"format", "job_hash", "config", "overrides", "files"}
+    mappings = ("config", "files")
+    if (
+        not isinstance(body, dict)
+        or not keys <= set(body)
+        or not all(isinstance(body[key], dict) for key in mappings)
+        or not isinstance(body["overrides"], list)
+    ):
         raise ConfigError(f"expected a job (with {', '.join(sorted(keys))}) at job={path}, got another file")
     if body["format"] != FORMAT:
         raise ConfigError(
             f"expected a job of format {FORMAT}, got {body['format']} in {path}; use the version that made it"
         )
-    found = job_hash(body["config"])
+    files = {str(key): str(digest) for key, digest in body["files"].items()}
+    found = job_hash(body["config"], files)
     if found != body["job_hash"]:
         raise ConfigError(
             f"expected the job in {path} as it was frozen, but its config was changed: hash {found}, recorded "
             f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
         )
-    return Job(body["config"], tuple(map(str, body["overrides"])), found)
+    return Job(body["config"], tuple(map(str, body["overrides"])), found, files)
 
 
-def job_hash(config: dict[str, Any]) -> str:
-    """16 hexadecimal digits over everything in `config` that can change a result."""
+def job_hash(config: dict[str, Any], files: Mapping[str, str]) -> str:
+    """16 hexadecimal digits over everything in `config` that can change a result; `files` are the digests of a job.
+
+    The order of keys counts in `augmentation` only, where it is the order of the transforms; 1 and 1.0 are the same.
+    """
     kept = copy.deepcopy(config)
+    for key, digest in files.items():
+        *parents, leaf = key.split(".")
+        _get(kept, ".".join(parents))[leaf] = digest
     for key in NOT_HASHED:
         *parents, leaf = key.split(".")
         node: Any = kept
@@ -108,4 +145,26 @@ def job_hash(config: dict[str, Any]) -> str:
             name: {key: part for key, part in value.items() if key != "root"} if isinstance(value, dict) else None
             for name, value in sets.items()
         }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    ordered = json.dumps(_canonical(kept.pop("augmentation", None)))
+    rest = json.dumps(_canonical(kept), sort_keys=True)
+    return hashlib.sha256(f"{rest}{ordered}".encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _get(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -11,6 +11,7 @@ to be imported by every process that trains.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -19,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from lesion_exp.errors import ConfigError, UserError, nearest
+from lesion_exp.errors import ConfigError, UserError, nearest, not_installed
 
 TARGET: Final = "_target_"
 TRUST_VARIABLE: Final = "LESION_EXP_TRUST"
@@ -100,6 +101,19 @@ def check_targets(config: Mapping[str, Any], extra: Mapping[str, Collection[str]
         target = resolve_target(node[TARGET], f"{where}.{TARGET}")
         own_keys = set(node) - {TARGET} - set((extra or {}).get(where, ()))
         _check_keywords(target, own_keys, set(), where)
+
+
+def check_installed(config: Mapping[str, Any]) -> None:
+    """Nothing, if the optional package that a target's module names as its `PACKAGE` is there, for every target.
+
+    Raises:
+        ConfigError: one is not; the message says how to install it.
+    """
+    for where, node in _nodes(config, ""):
+        target = resolve_target(node[TARGET], f"{where}.{TARGET}")
+        package = getattr(sys.modules[target.__module__], "PACKAGE", None)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise not_installed(package, f"{where}={target.__name__}")
 
 
 def trusted_packages() -> tuple[str, ...]:

@@ -11,6 +11,15 @@ from types import FrameType
 
 QUIET = ("pytorch_lightning", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git", "urllib3", "torch")
 
+QUIET_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*Consider setting.*",
+    ".*lr_scheduler.step.*",
+    ".*pin_memory.*",
+    ".*Checkpoint directory.*",
+)
+"""Warnings of libraries about what is meant to be so."""
+
 
 def show_messages() -> None:
     """Sends our log messages to standard error and silences the chatter of libraries."""
@@ -23,10 +32,11 @@ def show_messages() -> None:
     quiet_libraries()
     warnings.simplefilter("ignore", category=FutureWarning)
     warnings.simplefilter("ignore", category=DeprecationWarning)
-    for text in (".*does not have many workers.*", ".*Consider setting.*", ".*lr_scheduler.step.*", ".*pin_memory.*"):
+    for text in QUIET_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    warnings.formatwarning = lambda message, *rest: f"warning: {message}"  # no path and line of our code
     logging.captureWarnings(True)
 
 

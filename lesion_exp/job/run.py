@@ -24,7 +24,7 @@ from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
-from lesion_exp.job.instantiate import check_targets
+from lesion_exp.job.instantiate import check_installed, check_targets
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.results import (
@@ -86,6 +86,8 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
         Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
     """
     check_targets(job.config, UNREAD_KEYS)
+    check_installed(job.config)
+    job.check_files()
     if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
         return _train_in_processes(job, link)
     return run_job(job, link)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers.logger import Logger
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.job.weight_average import MovingAverage
@@ -34,14 +33,10 @@ def build_trainer(
     """The Trainer that `config` (the node `trainer`) describes; checkpoints go to `live_dir`.
 
     Raises:
-        ConfigError: a key that Lightning's Trainer does not know, or a GPU that is not there.
+        ConfigError: a value that Lightning's Trainer refuses, or a GPU that is not there.
     """
     quiet_libraries()
     arguments = {key: value for key, value in config.items() if key not in OWN_KEYS}
-    known = inspect.signature(pl.Trainer).parameters
-    for key in arguments:
-        if key not in known:
-            raise ConfigError(f"expected an argument of Lightning's Trainer, got trainer.{key}; {nearest(key, known)}")
     accelerator = arguments["accelerator"]
     arguments["precision"] = resolve_precision(arguments["precision"], accelerator)
     arguments["devices"] = resolve_devices(arguments["devices"], accelerator)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import not_installed
+
+PACKAGE: Final = "pytorch_optimizer"
+"""What must be installed; a job looks for it before it reads any data."""
 
 
 def lion(
@@ -63,12 +66,9 @@ def lamb(
 
 def _build(name: str, params: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any) -> Optimizer:
     try:
-        module = importlib.import_module("pytorch_optimizer")
+        module = importlib.import_module(PACKAGE)
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"expected the package pytorch_optimizer for optimizer={name.lower()}, but it is not installed; install "
-            f'it with: pip install "lesion-exp[optimizers]", or choose optimizer=adamw'
-        ) from error
+        raise not_installed(PACKAGE, f"optimizer={name.lower()}") from error
     optimizer = getattr(module, name)(params, **settings)
     assert isinstance(optimizer, Optimizer)
     return optimizer

@@ -1,9 +1,12 @@
+import inspect
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.check import TRAINER_ARGUMENTS
 from lesion_exp.job.compose import compose
 from lesion_exp.job.instantiate import check_targets
 from lesion_exp.job.run import UNREAD_KEYS
@@ -204,3 +207,35 @@ def test_the_command_line_wins_over_a_preset():
     assert config["trainer"]["max_epochs"] == 2
     assert config["backbone"]["name"] == "resnet18"
     assert config["image_size"] == 64
+
+
+@pytest.mark.parametrize(
+    "written", ["trainer: {profilr: simple}", "loader: {batchsize: 4}", "sed: 1", "trainer: {logger: x}"]
+)
+def test_a_key_of_ones_own_preset_that_nothing_reads_is_refused(tmp_path, written):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{written}\n")
+    with pytest.raises(ConfigError, match="expected a key of"):
+        compose(["experiment=mine"], config_dirs=[tmp_path], root=Path("/project"))
+
+
+def test_an_argument_of_lightnings_trainer_is_a_key():
+    assert composed("trainer.profiler=simple", "+trainer.max_steps=3")["trainer"]["profiler"] == "simple"
+    known = inspect.signature(pl.Trainer).parameters
+    assert set(TRAINER_ARGUMENTS) <= set(known)
+
+
+@pytest.mark.parametrize("overrides", [["seed=1", "seed=2"], ["loss=focal", "loss=focal"], ["++seed=1", "seed=1"]])
+def test_a_key_given_twice_is_refused(overrides):
+    with pytest.raises(ConfigError, match="once"):
+        composed(*overrides)
+
+
+def test_a_group_of_the_config_is_chosen_without_a_plus():
+    with pytest.raises(ConfigError, match="expected experiment=demo without a plus"):
+        composed("+experiment=demo")
+
+
+def test_what_cannot_be_parsed_is_named():
+    with pytest.raises(ConfigError, match=r"got dataset.filter=a \(b; quote"):
+        composed("seed=1", "dataset.filter=a (b")

@@ -34,7 +34,7 @@ def test_a_job_does_not_change_with_the_config_it_was_made_from():
     composed = compose([], root=Path("/project"))
     made = freeze(composed)
     composed.config["loader"]["batch_size"] = 1
-    assert job_hash(made.config) == made.job_hash
+    assert job_hash(made.config, {}) == made.job_hash
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,34 @@ def test_the_place_of_the_data_and_of_the_project_is_not_hashed():
 def test_the_hash_does_not_depend_on_the_order_of_keys_and_leaves_the_config_alone():
     config = job().config
     turned = dict(reversed(config.items()))
-    assert job_hash(turned) == job_hash(config)
+    assert job_hash(turned, {}) == job_hash(config, {})
     assert all(key.split(".")[0] in config for key in NOT_HASHED if key != "launcher")
+
+
+def test_the_order_of_the_transforms_and_nothing_else_of_the_order_counts():
+    config = job().config
+    transforms = config["augmentation"]["transforms"]
+    config["augmentation"]["transforms"] = dict(reversed(transforms.items()))
+    assert job_hash(config, {}) != job().job_hash
+
+
+def test_a_number_is_the_same_however_it_is_written():
+    assert job("optimizer.weight_decay=1").job_hash == job("optimizer.weight_decay=1.0").job_hash
+    assert job("test=true").job_hash != job("test=false").job_hash
+
+
+def test_the_content_of_a_weights_file_counts_and_not_its_name(tmp_path):
+    for name, content in (("a.pth", b"same"), ("b.pth", b"same"), ("c.pth", b"other")):
+        (tmp_path / name).write_bytes(content)
+    first, copy, other = (job(f"backbone.weights={tmp_path / name}.pth") for name in "abc")
+    assert first.job_hash == copy.job_hash != other.job_hash
+    (tmp_path / "b.pth").write_bytes(b"changed since")
+    first.check_files()
+    with pytest.raises(ConfigError, match="another content"):
+        copy.check_files()
+    (tmp_path / "b.pth").unlink()
+    with pytest.raises(ConfigError, match="is not there"):
+        copy.check_files()
 
 
 def test_a_config_changed_by_hand_is_refused(tmp_path):

@@ -3,7 +3,7 @@ import datetime
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.instantiate import TRUST_VARIABLE, check_targets, instantiate, resolve_target
+from lesion_exp.job.instantiate import TRUST_VARIABLE, check_installed, check_targets, instantiate, resolve_target
 from lesion_exp.loss.focal import Focal
 from lesion_exp.split.kfold import KFold
 
@@ -148,3 +148,12 @@ def test_where_something_is_defined_counts_not_where_it_is_imported(monkeypatch)
     assert resolve_target("lesion_exp.loss.focal.Focal") is Focal
     with pytest.raises(ConfigError, match="defined in"):
         resolve_target("lesion_exp.loss.focal.Date")
+
+
+def test_a_package_that_is_not_installed_is_missed_before_anything_is_built(monkeypatch):
+    config = {"optimizer": {"_target_": "lesion_exp.optimizer.extra.lion", "lr": 1e-4}}
+    monkeypatch.setattr("lesion_exp.optimizer.extra.PACKAGE", "no_such_package")
+    with pytest.raises(ConfigError, match=r"expected the package no_such_package for optimizer=lion.*pip install"):
+        check_installed(config)
+    monkeypatch.setattr("lesion_exp.optimizer.extra.PACKAGE", "torch")
+    check_installed(config)

@@ -15,7 +15,7 @@ def test_without_the_extra_the_message_says_what_to_install(
     build: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
-    with pytest.raises(ConfigError, match=rf'optimizer={name}.*pip install "lesion-exp\[optimizers\]"'):
+    with pytest.raises(ConfigError, match=f"optimizer={name}.*pip install pytorch_optimizer"):
         build([nn.Parameter(torch.zeros(1))])
 
 
