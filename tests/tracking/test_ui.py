@@ -64,13 +64,16 @@ def test_page_answers_and_ends_when_told(root: Path, free_port: int, number: sig
         text=True,
         preexec_fn=_hear_ctrl_c,
     )
-    assert page.stderr is not None
-    address = next(line for line in page.stderr if line.startswith("MLflow: "))
-    assert f"http://127.0.0.1:{port}/#/experiments/" in address
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
-        assert answer.status == 200
-    page.send_signal(number)
-    assert page.wait(timeout=60) == code
+    try:
+        assert page.stderr is not None
+        address = next(line for line in page.stderr if line.startswith("MLflow: "))
+        assert f"http://127.0.0.1:{port}/#/experiments/" in address
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
+            assert answer.status == 200
+        page.send_signal(number)
+        assert page.wait(timeout=60) == code
+    finally:
+        page.terminate()  # it ends the server that it started
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
