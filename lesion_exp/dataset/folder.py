@@ -41,9 +41,10 @@ def read_folder(root: str, lesion_pattern: str | None = None) -> pd.DataFrame:
     files = SourceFiles(root, "the class folders")
     images = _images(files)
     if not images:
+        listed = first_cases(files.shorten(locator) for locator in files.locators)
         raise DataError(
-            f"expected images in a sub-folder a class below {files.root}, found {len(files.locators)} other files:\n"
-            f"{first_cases(files.shorten(locator) for locator in files.locators)}\nset dataset.root=DIR"
+            f"expected images in a sub-folder a class below {files.root}, found {len(files.locators)} other files; set "
+            f"dataset.root=DIR to the folder that holds a folder a class\n{listed}".rstrip()
         )
     rows = _rows(images, files)
     frame = map_labels(pd.DataFrame(rows), "folder", {row["folder"]: row["folder"].lower() for row in rows})

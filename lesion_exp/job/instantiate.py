@@ -113,7 +113,7 @@ def check_installed(config: Mapping[str, Any]) -> None:
         target = resolve_target(node[TARGET], f"{where}.{TARGET}")
         package = getattr(sys.modules[target.__module__], "PACKAGE", None)
         if package is not None and importlib.util.find_spec(package) is None:
-            raise not_installed(package, f"{where}={target.__name__}")
+            raise not_installed(package, f"the {where} {target.__name__}")
 
 
 def trusted_packages() -> tuple[str, ...]:

@@ -153,7 +153,7 @@ def test_where_something_is_defined_counts_not_where_it_is_imported(monkeypatch)
 def test_a_package_that_is_not_installed_is_missed_before_anything_is_built(monkeypatch):
     config = {"optimizer": {"_target_": "lesion_exp.optimizer.extra.lion", "lr": 1e-4}}
     monkeypatch.setattr("lesion_exp.optimizer.extra.PACKAGE", "no_such_package")
-    with pytest.raises(ConfigError, match=r"expected the package no_such_package for optimizer=lion.*pip install"):
+    with pytest.raises(ConfigError, match=r"expected the package no_such_package for the optimizer lion.*pip install"):
         check_installed(config)
     monkeypatch.setattr("lesion_exp.optimizer.extra.PACKAGE", "torch")
     check_installed(config)
