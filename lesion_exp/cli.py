@@ -13,6 +13,7 @@ from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, ver
 from lesion_exp.errors import ConfigError, UserError, nearest
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+STOPPED = "\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED, lesion-exp resume run=latest goes on with it"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lesion-exp: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        print("\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED", file=sys.stderr)
+        print(
+            "\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED, lesion-exp resume goes on with it",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit(1)
         if isinstance(error.__context__, KeyboardInterrupt):
-            print("\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED", file=sys.stderr)
+            print(
+                "\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED, lesion-exp resume goes on with it",
+                file=sys.stderr,
+            )
             return INTERRUPTED
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from lesion_exp.job.build import build
 from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.link import RunLink
-from lesion_exp.job.tracked import start_run
+from lesion_exp.job.tracked import open_job_store, start_run
 
 ROWS = 6
 DRAWS = 6
@@ -40,7 +40,9 @@ def preview(job: Job) -> Preview:
     split = split_data(config, load_data(config))
     datamodule = build(config, split).datamodule
     figure = augmentation_grid(datamodule)
-    with start_run(job, split, kind="preview", link=RunLink(name=f"preview {config['dataset']['name']}")) as run:
+    with start_run(
+        open_job_store(config), job, split, kind="preview", link=RunLink(name=f"preview {config['dataset']['name']}")
+    ) as run:
         path = Path(config["paths"]["data_cache"]) / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

@@ -79,6 +79,7 @@ class LesionClassifier(pl.LightningModule):
         self.make_schedule = make_schedule
         self.validation_rows = validation_rows
         self._seen: list[tuple[Tensor, Tensor]] = []
+        self._losses = LossSum()
         mean, std = _channel_statistics(options.mean, options.std, backbone.in_channels)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
@@ -103,8 +104,17 @@ class LesionClassifier(pl.LightningModule):
 
     # training
 
+    def on_train_start(self) -> None:
+        """Enters the epoch in whose middle a resumed run begins."""
+        if self.trainer.fit_loop.restarted_mid_epoch:
+            self._enter_epoch()
+
     def on_train_epoch_start(self) -> None:
         """Tells loss and backbone which epoch it is."""
+        self._losses = LossSum()
+        self._enter_epoch()
+
+    def _enter_epoch(self) -> None:
         max_epochs = self.trainer.max_epochs or 1
         self.loss.set_epoch(self.current_epoch, max_epochs)
         if self.backbone.freeze_epochs:
@@ -133,9 +143,18 @@ class LesionClassifier(pl.LightningModule):
             logits = self(shown)
             weight = mixed.weight
             value = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
-        self.log("train/loss", value, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self._losses.add(value.detach(), len(labels))
         self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=len(labels), rank_zero_only=True)
         return value
+
+    def on_train_epoch_end(self) -> None:
+        """Logs `train/loss`, the mean over the images of the whole epoch on all ranks."""
+        self.log("train/loss", self.mean_loss(), rank_zero_only=False, sync_dist=False)
+
+    def mean_loss(self) -> float:
+        """The mean loss an image of the epoch so far, on all ranks; every rank must call it."""
+        total, count = self._losses.over_ranks()
+        return total / max(count, 1.0)
 
     def _step_seed(self, batch_idx: int) -> int:
         key = [self.options.seed, self.current_epoch, batch_idx, self.global_rank]
@@ -203,6 +222,35 @@ class LesionClassifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the card, so that the file alone says what its outputs mean."""
         checkpoint["lesion_exp"] = dict(self.options.card)
+        checkpoint["epoch_loss"] = list(self._losses.over_ranks())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up the sum of the losses of the epoch in whose middle the checkpoint was saved."""
+        if self.global_rank == 0 and "epoch_loss" in checkpoint:
+            self._losses = LossSum(*checkpoint["epoch_loss"])
+
+
+class LossSum:
+    """The sum of the losses of an epoch, each times its batch size; it waits for no step before it is read."""
+
+    def __init__(self, total: float = 0.0, count: float = 0.0) -> None:
+        self._total: Tensor | float = total
+        self._count = count
+
+    def add(self, loss: Tensor, count: int) -> None:
+        """Adds the mean loss of `count` images."""
+        exact = loss if loss.device.type == "mps" else loss.double()  # Apple's GPUs have no float64
+        self._total = self._total + exact * count
+        self._count += count
+
+    def over_ranks(self) -> tuple[float, float]:
+        """(sum, images) over all ranks."""
+        pair = float(self._total), self._count
+        if not (dist.is_available() and dist.is_initialized()):
+            return pair
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, pair)
+        return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
 
 def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> ParameterGroups:

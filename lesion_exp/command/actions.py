@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from lesion_exp.command.arguments import Arguments, compose_job
+from lesion_exp.command.arguments import Arguments, compose_job, open_store_of
 from lesion_exp.errors import ConfigError
 
 
@@ -18,14 +18,31 @@ def train(arguments: Arguments) -> int:
     from lesion_exp.job.run import train as run_train
 
     result = run_train(job)
-    root = Path(job.config["paths"]["root"])
+    _show_end(Path(job.config["paths"]["root"]))
+    print(result.run_id)
+    return 0
+
+
+def resume(arguments: Arguments) -> int:
+    """Goes on with a run that stopped; the last line of standard output is its id."""
+    spec = arguments.need("run", "latest")
+    root = arguments.take("dataset.root")
+    store, paths = open_store_of(arguments)
+    from lesion_exp.job.resume import resume as resume_run
+    from lesion_exp.tracking.find import find_run
+
+    result = resume_run(find_run(store, spec), paths, Path(root) if root else None)
+    _show_end(Path(paths["root"]))
+    print(result.run_id)
+    return 0
+
+
+def _show_end(root: Path) -> None:
     print(
         f"\nlook at it:  {_command(root)} ui     (then open the address it prints)\n"
         f"artifacts:   predictions, confusion matrices, curves and checkpoints lie with the run",
         file=sys.stderr,
     )
-    print(result.run_id)
-    return 0
 
 
 def prepare(arguments: Arguments) -> int:

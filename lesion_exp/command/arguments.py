@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.shipped_conf import find_root
@@ -85,8 +85,8 @@ def compose_job(arguments: Arguments) -> Job | None:
     return job
 
 
-def open_store_of(arguments: Arguments) -> Store:
-    """The store of runs for a verb that needs no job; what stands among the overrides may say which (`tracking.uri=`).
+def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
+    """The store of runs for a verb that needs no job, and the node `paths`; overrides such as `tracking.uri=` count.
 
     Runs whose process died are marked in it.
     """
@@ -95,7 +95,8 @@ def open_store_of(arguments: Arguments) -> Store:
 
     prepare_process(arguments)
     composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
-    return open_job_store(composed.config)
+    paths: dict[str, Any] = composed.config["paths"]
+    return open_job_store(composed.config), paths
 
 
 def prepare_process(arguments: Arguments) -> None:

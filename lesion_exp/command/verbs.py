@@ -75,6 +75,17 @@ VERBS: Final = {
             (("job=FILE", "run a frozen job file instead of composing a config"),),
         ),
         Verb(
+            "resume",
+            "go on with a run that stopped",
+            "lesion_exp.command.actions:resume",
+            ("lesion-exp resume run=latest", "lesion-exp resume run=3f2a91c0 dataset.root=DIR"),
+            ("tracking",),
+            (
+                ("run=RUN", "an id, the beginning of one, or latest"),
+                ("dataset.root=DIR", "where the data lie now, if they have moved"),
+            ),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",

@@ -22,6 +22,8 @@ from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys, check_values
 from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names, option_names
 
+log = logging.getLogger(__name__)
+
 PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
 """Keys that may name a file or folder; relative ones are taken from the folder of the command."""
 OPEN_NODES: Final = ("tags", "trainer")
@@ -47,7 +49,7 @@ def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root:
     folders = [conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
     parsed = _parse(overrides)
     _refuse_sweeps(parsed)
-    _refuse_doubled(parsed)
+    _warn_doubled(parsed)
     for override in parsed:
         _check_names(override, folders)
     base = _compose([], parsed, folders, root)
@@ -104,15 +106,14 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
             )
 
 
-def _refuse_doubled(parsed: Sequence[Override]) -> None:
-    seen: dict[str, Override] = {}
+def _warn_doubled(parsed: Sequence[Override]) -> None:
+    """As everywhere in Hydra the last override of a key counts; scripts that append their own rely on it."""
+    last: dict[str, Override] = {}
     for override in parsed:
-        earlier = seen.setdefault(f"{override.key_or_group}@{override.package}", override)
-        if earlier is not override:
-            raise ConfigError(
-                f"expected {override.key_or_group} once, got {earlier.input_line} and {override.input_line}; "
-                f"leave one out"
-            )
+        key = f"{override.key_or_group}@{override.package}"
+        if key in last:
+            log.warning("%s does not count: %s comes after it", last[key].input_line, override.input_line)
+        last[key] = override
 
 
 def _check_names(override: Override, folders: Sequence[Path]) -> None:

@@ -18,7 +18,9 @@ class RunLink:
     name: str | None = None
     """The run's name; by default it is made from the job's choices."""
     continues: str | None = None
-    """The id of a run of the same job that stopped before its end."""
+    """The id of a run of the same job that stopped before its end; it goes on as the same run."""
+    checkpoint: str | None = None
+    """The file that the run goes on from; None begins at the first step."""
 
     def write(self, path: Path) -> None:
         """Writes the link for another process."""

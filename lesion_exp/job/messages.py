@@ -17,6 +17,7 @@ QUIET_WARNINGS = (
     ".*lr_scheduler.step.*",
     ".*pin_memory.*",
     ".*Checkpoint directory.*",
+    ".*your dataloader is not resumable.*",
 )
 """Warnings of libraries about what is meant to be so."""
 

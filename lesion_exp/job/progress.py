@@ -7,11 +7,9 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from lesion_exp.task import WATCHED_METRIC
 
@@ -33,11 +31,11 @@ class TrainingProgress(ProgressBar):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._images = 0
-        self._losses: list[Tensor] = []
         self._step_seconds = 0.0
         self._mark = 0.0
         self._fit_started = 0.0
         self._epoch_started = 0.0
+        self._epochs_here = 0
         self._best: tuple[float, int] | None = None
         self.rates: list[float] = []
 
@@ -50,7 +48,7 @@ class TrainingProgress(ProgressBar):
         super().setup(trainer, pl_module, stage)
         self.console.quiet = not trainer.is_global_zero
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Opens the bar."""
         self._fit_started = time.perf_counter()
         if self.console.is_terminal:
@@ -64,11 +62,15 @@ class TrainingProgress(ProgressBar):
                 transient=True,
             )
             self._bar.start()
+        if trainer.fit_loop.restarted_mid_epoch:  # Lightning then calls no on_train_epoch_start
+            self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Starts the epoch's clock."""
+        self._begin_epoch(trainer)
+
+    def _begin_epoch(self, trainer: pl.Trainer) -> None:
         self._images, self._step_seconds = 0, 0.0
-        self._losses.clear()
         self._epoch_started = self._mark = time.perf_counter()
         if self._bar is not None:
             if self._task is not None:
@@ -79,7 +81,6 @@ class TrainingProgress(ProgressBar):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts the batch's images and the time since the batch before."""
         now = time.perf_counter()
-        self._losses.append(outputs["loss"].detach())  # kept on the device: reading it would wait for the step
         if batch_idx > 0:  # the first step of an epoch carries starting costs: workers, memory
             self._images += len(batch["label"]) * trainer.world_size
             self._step_seconds += now - self._mark
@@ -88,7 +89,7 @@ class TrainingProgress(ProgressBar):
             rate = f"{self._images / self._step_seconds:.0f} images/s" if self._step_seconds else ""
             self._bar.update(self._task, completed=batch_idx + 1, note=rate)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Logs the epoch's times and prints its line."""
         seconds = time.perf_counter() - self._epoch_started
         measured = {"time/epoch_seconds": seconds}
@@ -97,7 +98,15 @@ class TrainingProgress(ProgressBar):
             self.rates.append(measured["time/images_per_second"])
         for logger in trainer.loggers:
             logger.log_metrics(measured, step=trainer.global_step)
-        self.console.print(self._line(trainer, measured), soft_wrap=True)
+        self.console.print(self._line(trainer, pl_module.mean_loss(), measured), soft_wrap=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from the best epoch of a run that stopped."""
+        self._best = state_dict["best"]
 
     def on_train_end(self, *_: Any) -> None:
         """Closes the bar."""
@@ -112,11 +121,11 @@ class TrainingProgress(ProgressBar):
             self._bar.stop()
             self._bar = self._task = None
 
-    def _line(self, trainer: pl.Trainer, measured: dict[str, float]) -> str:
+    def _line(self, trainer: pl.Trainer, loss: float, measured: dict[str, float]) -> str:
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         epoch, of = trainer.current_epoch + 1, trainer.max_epochs or 0
         words = [f"epoch {epoch:>{len(str(of))}}/{of}"]
-        words.append(f"train/loss {float(torch.stack(self._losses).mean()):.3f}")
+        words.append(f"train/loss {loss:.3f}")
         if "val/loss" in values:
             words.append(f"val/loss {values['val/loss']:.3f}")
         if WATCHED_METRIC in values:
@@ -126,7 +135,8 @@ class TrainingProgress(ProgressBar):
             words.append(f"{WATCHED_METRIC} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
         if "time/images_per_second" in measured:
             words.append(f"{measured['time/images_per_second']:.0f} images/s")
-        left = (time.perf_counter() - self._fit_started) / epoch * max(of - epoch, 0)
+        self._epochs_here += 1
+        left = (time.perf_counter() - self._fit_started) / self._epochs_here * max(of - epoch, 0)
         return "  ".join(words) + (f"  {_duration(left)} left" if left else "")
 
 

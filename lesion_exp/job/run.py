@@ -22,6 +22,7 @@ from pytorch_lightning.tuner.tuning import Tuner
 
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
+from lesion_exp.job.checkpoint import LAST, weights_hash
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
@@ -37,8 +38,14 @@ from lesion_exp.job.results import (
     log_inputs,
     predict_part,
 )
-from lesion_exp.job.tracked import job_choices, start_run
-from lesion_exp.job.trainer import best_and_last, build_trainer, describe_resolved, uses_several_processes
+from lesion_exp.job.tracked import job_choices, open_job_store, start_run
+from lesion_exp.job.trainer import (
+    best_checkpoint,
+    build_trainer,
+    check_devices,
+    describe_resolved,
+    uses_several_processes,
+)
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.task import WATCHED_METRIC
 from lesion_exp.tracking.lightning_logger import TrackingLogger
@@ -71,6 +78,14 @@ class BestEpoch(Callback):
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """The metrics, for a run that goes on later."""
+        return {"metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the metrics of a run that stopped."""
+        self.metrics = dict(state_dict["metrics"])
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks at the metrics of the epoch."""
         current = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
@@ -87,6 +102,7 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
     """
     check_targets(job.config, UNREAD_KEYS)
     check_installed(job.config)
+    check_devices(job.config["trainer"])
     job.check_files()
     if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
         return _train_in_processes(job, link)
@@ -96,19 +112,24 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
 def run_job(job: Job, link: RunLink) -> JobResult:
     """Runs `job` in this process, which is one rank where there are several."""
     config = job.config
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    store = open_job_store(config) if is_first else None  # a mistake in its address is noticed before data are read
     split = split_data(config, load_data(config))
     for line in split.audit.summary().splitlines():
         log.info("%s", line)
     built = build(config, split)
-    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0":
-        _fit_and_predict(job, built, None)
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
+            _fit_and_predict(job, built, None, Path(folder), link)
         return JobResult("")
-    with start_run(job, split, kind="train", link=link) as run, _log_hint(run):
-        for key, value in describe_resolved(config["trainer"]).items():
-            run.log_params({"resolved": {key: value}})
-        _log_job(run, job)
-        log_inputs(run, config, split, built.datamodule)
-        return _finish(job, split, run, _fit_and_predict(job, built, run))
+    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run):
+        if link.continues is None:
+            for key, value in describe_resolved(config["trainer"]).items():
+                run.log_params({"resolved": {key: value}})
+        if "inputs" not in run.tags_at_start:
+            log_inputs(run, config, split, built.datamodule)
+            run.set_tags({"inputs": "logged"})
+        return _finish(job, split, run, _fit_and_predict(job, built, run, run.live_dir, link))
 
 
 @dataclass(frozen=True)
@@ -116,22 +137,21 @@ class _Fitted:
     best_epoch: Mapping[str, float]
     parts: Mapping[str, Evaluated]
     best: Path | None
-    last: Path | None
+    last: Path
     step: int
 
 
-def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None) -> _Fitted:
+def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunLink) -> _Fitted:
     config = job.config
-    live_dir = run.live_dir if run is not None else Path(tempfile.mkdtemp(prefix="lesion_exp_rank_"))
     best_epoch = BestEpoch()
     callbacks = [TrainingProgress(), best_epoch]
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
     _tune(config["trainer"], trainer, built, run)
-    trainer.fit(built.classifier, datamodule=built.datamodule)
+    trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=link.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
         log.info("each epoch left out the last %d images of its order: they fill no whole step", dropped)
-    best, last = best_and_last(trainer)
+    best, last = best_checkpoint(trainer), live_dir / LAST
     path = trainer.strategy.broadcast(str(best) if best else "")
     if path:
         built.classifier.load_state_dict(_state(Path(path)))
@@ -149,6 +169,8 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> Job
     values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
     run.log_metrics(values, step=fitted.step)
     log_checkpoints(run, fitted.best, fitted.last)
+    if fitted.best is not None:
+        run.set_tags({"weights_hash": weights_hash(fitted.best)})
     run.set_tags(describe_run(job.config, split, job_choices(job.config), values))
     for part, evaluated in fitted.parts.items():
         low, high = evaluated.intervals["balanced_accuracy"]
@@ -194,12 +216,6 @@ def _state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _log_job(run: TrackedRun, job: Job) -> None:
-    with run.new_file("config/job.yaml") as path:
-        job.write(path)
-    run.log_text("".join(f"{override}\n" for override in job.overrides), "config/overrides.txt")
-
-
 @contextmanager
 def _log_hint(run: TrackedRun) -> Iterator[None]:
     log.info("run %s", run.run_id)
@@ -209,6 +225,7 @@ def _log_hint(run: TrackedRun) -> Iterator[None]:
         raise
     except BaseException as error:
         error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
+        error.add_note(f"lesion-exp resume run={run.run_id} goes on from its last checkpoint")
         raise
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
@@ -17,12 +18,18 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers.logger import Logger
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.checkpoint import ResumePoints, WholeFiles
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.job.weight_average import MovingAverage
 from lesion_exp.task import WATCHED_METRIC
 
-OWN_KEYS: Final = frozenset({"early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size"})
+OWN_KEYS: Final = frozenset(
+    {
+        "early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size",
+        "checkpoint_every_steps", "checkpoint_every_minutes",
+    }
+)  # fmt: skip
 """Keys of `conf/trainer` that are not arguments of Lightning's Trainer."""
 METRIC_STAGES: Final = ("train/", "val/")
 
@@ -46,6 +53,7 @@ def build_trainer(
             logger=logger,
             callbacks=[*_callbacks(config, live_dir, logging=bool(logger)), *callbacks],
             default_root_dir=str(live_dir),
+            plugins=[WholeFiles()],
             use_distributed_sampler=False,  # the batch samplers shard the order themselves
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
@@ -58,6 +66,24 @@ def build_trainer(
         ) from error
 
 
+def check_devices(config: Mapping[str, Any]) -> None:
+    """Nothing, if the accelerator that `config` (the node `trainer`) asks for is on this machine.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none, or not so many.
+    """
+    if config["accelerator"] not in {"gpu", "cuda"}:
+        return
+    found = torch.cuda.device_count()
+    devices = resolve_devices(config["devices"], config["accelerator"])
+    wanted = max(devices, default=-1) + 1 if isinstance(devices, list) else devices
+    if found == 0 or wanted > found:
+        raise ConfigError(
+            f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={config['accelerator']}, but this machine has "
+            f"{found} that torch can use; trainer=cpu trains without"
+        )
+
+
 def uses_several_processes(config: Mapping[str, Any]) -> bool:
     """Whether this trainer runs in more than one process."""
     devices = resolve_devices(config["devices"], config["accelerator"])
@@ -65,17 +91,10 @@ def uses_several_processes(config: Mapping[str, Any]) -> bool:
     return count * int(config["num_nodes"]) > 1
 
 
-def best_and_last(trainer: pl.Trainer) -> tuple[Path | None, Path | None]:
-    """The files of the best and of the last checkpoint; None where training did not come so far."""
-    best, last = None, None
-    for callback in trainer.checkpoint_callbacks:
-        assert isinstance(callback, ModelCheckpoint)
-        path = Path(callback.best_model_path) if callback.best_model_path else None
-        if callback.monitor is None:
-            last = path
-        else:
-            best = path
-    return best, last
+def best_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """The file of the best epoch; None where training did not come so far."""
+    callback = next(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    return Path(callback.best_model_path) if callback.best_model_path else None
 
 
 def resolve_channels_last(value: bool | str, convolutional: bool) -> bool:
@@ -96,9 +115,10 @@ def describe_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
 def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> list[Callback]:
     # "=" in file names would break overrides that name them, hence no metric names in them
     shared: dict[str, Any] = {"dirpath": live_dir, "auto_insert_metric_name": False, "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor=WATCHED_METRIC, mode="max", save_top_k=1, **shared)
-    last = ModelCheckpoint(filename="last", save_top_k=1, **shared)
-    callbacks: list[Callback] = [best, last]
+    # two of them, so that after a crash between two saves the best that `last.ckpt` knows of is still there
+    best = ModelCheckpoint(filename="best-{epoch:03d}", monitor=WATCHED_METRIC, mode="max", save_top_k=2, **shared)
+    points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
+    callbacks: list[Callback] = [best, points]
     if config["ema_decay"] is not None:
         callbacks.append(MovingAverage(float(config["ema_decay"])))
     stopping = config["early_stopping"]

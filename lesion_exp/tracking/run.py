@@ -48,7 +48,9 @@ class TrackedRun(Written):
         flush_every: int = 500,
         system_metrics_seconds: float = 10.0,
     ) -> None:
-        info = store.client.get_run(run_id).info
+        known = store.client.get_run(run_id)
+        info = known.info
+        self.tags_at_start: dict[str, str] = dict(known.data.tags)
         super().__init__(store, run_id, info.artifact_uri)
         self.experiment_id: str = info.experiment_id
         self.live_dir: Path = store.live / run_id

@@ -225,10 +225,9 @@ def test_an_argument_of_lightnings_trainer_is_a_key():
     assert set(TRAINER_ARGUMENTS) <= set(known)
 
 
-@pytest.mark.parametrize("overrides", [["seed=1", "seed=2"], ["loss=focal", "loss=focal"], ["++seed=1", "seed=1"]])
-def test_a_key_given_twice_is_refused(overrides):
-    with pytest.raises(ConfigError, match="once"):
-        composed(*overrides)
+def test_of_two_overrides_of_a_key_the_last_counts_and_the_other_is_named(caplog):
+    assert composed("seed=1", "loss=focal", "seed=2")["seed"] == 2
+    assert "seed=1 does not count: seed=2 comes after it" in caplog.text
 
 
 def test_a_group_of_the_config_is_chosen_without_a_plus():

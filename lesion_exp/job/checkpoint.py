@@ -1,0 +1,146 @@
+"""The points that a stopped run goes on from: when they are saved, how they are written, which one is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+
+log = logging.getLogger(__name__)
+
+LAST: Final = "last.ckpt"
+BEFORE_LAST: Final = "last-1.ckpt"
+
+
+class ResumePoints(Checkpoint):
+    """Saves `last.ckpt` whenever an epoch is over, and inside epochs every so many steps or minutes.
+
+    A run that starts from any of them ends with the weights of one that never stopped. Two moments make that so. After
+    an epoch the point is saved when the next one begins: only then have schedules and counters moved on. Inside an
+    epoch it is saved after an optimizer step, so that no gradient is half gathered, and never where a validation is
+    due: Lightning would leave that validation out.
+    """
+
+    def __init__(self, folder: Path, every_steps: int | None, every_minutes: float | None) -> None:
+        self.path = folder / LAST
+        self.every_steps = every_steps
+        self.every_seconds = None if every_minutes is None else 60 * every_minutes
+        self._saved_step = 0
+        self._saved_time = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Puts what Lightning restored at the right place: the order of the images, and a point between two epochs."""
+        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        loop = trainer.fit_loop
+        if loop.is_resuming:
+            assert loop._data_fetcher is not None, "the loaders are made"
+            iter(loop._data_fetcher)  # the first was made, and its workers began, before the counters were restored
+        if loop.epoch_loop.batch_progress.current.ready == 0:
+            loop._restarting = loop.epoch_loop._restarting = False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the state after the epoch before."""
+        if trainer.global_step > self._saved_step:
+            self._save(trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Lets the rest of a resumed epoch end like a whole one, with its step of an epoch-wise schedule."""
+        trainer.fit_loop._restarting = False
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Saves the state inside an epoch where one is due."""
+        if not self._is_due(trainer):
+            return
+        loop = trainer.fit_loop
+        assert loop._data_fetcher is not None, "an epoch is running"
+        if not loop.epoch_loop.batch_progress.is_last_batch and not loop.epoch_loop._should_check_val_fx(
+            loop._data_fetcher
+        ):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the end."""
+        self._save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Counts an epoch that has not begun as not begun."""
+        state = checkpoint["loops"]["fit_loop"]
+        epochs, batches = state["epoch_progress"], state["epoch_loop.batch_progress"]
+        if epochs["total"]["ready"] == epochs["total"]["started"] + 1:
+            for scope in ("total", "current"):
+                epochs[scope]["ready"] = epochs[scope]["completed"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        new_steps = trainer.global_step - self._saved_step
+        if new_steps == 0:
+            return False
+        if self.every_steps is not None and new_steps >= self.every_steps:
+            return True
+        if self.every_seconds is None:
+            return False
+        due = time.monotonic() - self._saved_time >= self.every_seconds
+        return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due  # all ranks save, or none
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint under another name, brings it to the disk, renames it; of `last` the one before is kept."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """See the class; `storage_options` are of no use for files."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.part")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.name == LAST and path.exists():
+            path.replace(path.with_name(BEFORE_LAST))
+        partial.replace(path)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in the folder of a living run; a torn one is passed over with a warning."""
+    for path in (folder / LAST, folder / BEFORE_LAST):
+        if path.is_file():
+            if is_whole(path):
+                return path
+            log.warning("the checkpoint %s is damaged; looking for the one before it", path)
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every part of a checkpoint file has the checksum it was written with."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def weights_hash(path: Path) -> str:
+    """SHA-256 (16 digits) over weights and buffers in a checkpoint: names, types, shapes and bits, sorted by name."""
+    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,49 @@
+"""Goes on with a run that stopped before its end, as the same run in MLflow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.checkpoint import newest_checkpoint
+from lesion_exp.job.freeze import Job, read_job
+from lesion_exp.job.link import RunLink
+from lesion_exp.job.run import JobResult, train
+from lesion_exp.tracking.find import Run, download_artifact
+
+
+def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
+    """Trains the rest of `run` and evaluates it; `paths` are those of this machine, `data_root` where the data lie now.
+
+    Without a checkpoint, training begins at its first step. On a CPU the final weights are, bit for bit, those of a run
+    that was never stopped.
+
+    Raises:
+        ConfigError: the run has finished, is alive, or is none that was trained here.
+        DataError: its data are no longer what they were.
+    """
+    if run.status == "FINISHED":
+        raise ConfigError(
+            f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
+            f"it once more"
+        )
+    if run.tags.get("kind") != "train":
+        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    job = read_job(download_artifact(run, "config/job.yaml"))
+    checkpoint = newest_checkpoint(run.live_dir)
+    link = RunLink(continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))
+    return train(moved(job, run.store.uri, paths, data_root), link)
+
+
+def moved(job: Job, store_uri: str, paths: Mapping[str, Any], data_root: Path | None) -> Job:
+    """`job` with the places of this machine: none of them counts in its hash."""
+    config = copy.deepcopy(job.config)
+    config["paths"] = dict(paths)
+    config["tracking"]["uri"] = store_uri
+    if data_root is not None:
+        config["dataset"]["root"] = str(data_root.expanduser().absolute())
+    return replace(job, config=config)
