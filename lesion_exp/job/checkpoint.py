@@ -95,6 +95,8 @@ class ResumePoints(Checkpoint):
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due  # all ranks save, or none
 
     def _save(self, trainer: pl.Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # metrics of steps that the point counts as done must not be lost with the process
         trainer.save_checkpoint(self.path)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 

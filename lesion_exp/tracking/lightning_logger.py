@@ -53,6 +53,11 @@ class TrackingLogger(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the whole config is recorded when the run starts."""
 
+    def save(self) -> None:
+        """Brings what the run has not sent yet to the disk."""
+        if self._run:
+            self._run.sync()
+
     def finalize(self, status: str) -> None:
         """Sends the metrics that wait; the run itself goes on."""
         if self._run and status == "success":

@@ -59,7 +59,7 @@ class TrackedRun(Written):
         self._flush_seconds = flush_seconds
         self._flush_every = flush_every
         self._sample_seconds = system_metrics_seconds
-        self._metrics = MetricBuffer(store.client, run_id, resumed)
+        self._metrics = MetricBuffer(store.client, run_id, self.live_dir, resumed)
         self._log = RunLog(self, self.live_dir / LOG_FILE)
         self._ending = threading.Event()
         self._awake = threading.Event()
@@ -142,6 +142,10 @@ class TrackedRun(Written):
         """Sends the metrics that wait, here and now."""
         self._metrics.send()
 
+    def sync(self) -> None:
+        """Brings what is not sent yet to the disk; to be called before a checkpoint that comes after it."""
+        self._metrics.sync()
+
     def finish(self, status: Status) -> None:
         """Sends what waits, saves the log and gives the run its final status. A second call does nothing.
 
@@ -155,6 +159,7 @@ class TrackedRun(Written):
         self._thread.join(timeout=30)
         try:
             self._send_patiently()
+            self._metrics.close()
         finally:
             try:
                 self._log.close()

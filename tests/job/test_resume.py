@@ -36,7 +36,7 @@ VARIANTS = {
     ),
     "steps and frozen layers": (
         "scheduler=step",
-        "scheduler.step_epochs=1",
+        "scheduler.drop_epochs=1",
         "backbone=resnet18",
         "backbone.freeze_epochs=1",
     ),
@@ -102,7 +102,7 @@ def test_a_run_that_stopped_anywhere_ends_like_one_that_never_did(tiny_job, monk
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_goes_on(tiny_job, tmp_path):
-    job = tiny_job(*EVERY_STEP, "trainer.max_epochs=40", root=tmp_path)
+    job = tiny_job(*EVERY_STEP, "trainer.max_epochs=15", root=tmp_path)
     job.write(tmp_path / "job.yaml")
     command = [sys.executable, "-m", "lesion_exp", "train", "job=job.yaml"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
