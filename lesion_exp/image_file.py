@@ -19,7 +19,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lesion_exp.errors import DataError
 
@@ -89,7 +89,12 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
             pixels = _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has far more") from error
+    except UnidentifiedImageError as error:
+        what = "is empty" if not encoded else f"begins with {encoded[:8]!r}, as no image does"
+        raise DataError(f"expected an image, but {name} {what}") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"expected an image, but {name} cannot be decoded: {error}") from error
     return fit(pixels, shortest_side)
 

@@ -29,7 +29,7 @@ class ReliabilityBins:
     accuracy: FloatArray
     """Share of correct predictions."""
     ece: float
-    """Expected calibration error."""
+    """expected calibration error."""
 
 
 def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> Weighted:

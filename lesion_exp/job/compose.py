@@ -200,6 +200,12 @@ def _translated(error: Exception, overrides: Sequence[str], folders: Sequence[Pa
         base = _compose([], parsed, folders, root)
         key = missing[1]
         return ConfigError(f"expected a key of the config, got {key}; {_nearest_key(key, base)}")
+    merged = re.search(r"Error merging override ([\w.]+)=", text)
+    if merged and overrides:
+        default = OmegaConf.select(_compose([], _parse(overrides), folders, root), merged[1])
+        if isinstance(default, DictConfig):
+            inner = ", ".join(f"{merged[1]}.{name!s}={value}" for name, value in default.items())
+            return ConfigError(f"expected keys below {merged[1]}, got one value; for example {inner}")
     return ConfigError(f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}")
 
 

@@ -40,7 +40,7 @@ def store_lock(database: Path) -> Iterator[None]:
         handle = database.with_name(database.name + ".lock").open("a")
     except OSError as error:
         raise ConfigError(
-            f"Expected a folder for the store of runs that can be written; {database.parent} cannot: {error.strerror}. "
+            f"expected a folder for the store of runs that can be written; {database.parent} cannot: {error.strerror}. "
             "Set paths.root or tracking.uri to a place of yours."
         ) from error
     with handle:
@@ -69,7 +69,7 @@ def open_embedded(database: Path, artifacts: Path, connect: Callable[[], Opened]
             return connected, _follow_move(connection, artifacts)
     except sqlite3.Error as error:
         raise ConfigError(
-            f"Expected an SQLite database with MLflow's tables at {database}; SQLite says: {error}. "
+            f"expected an SQLite database with MLflow's tables at {database}; SQLite says: {error}. "
             "Move that file away, or name another store with tracking.uri=sqlite:////folder/mlflow.db."
         ) from error
 
@@ -115,7 +115,7 @@ def _migrate(database: Path) -> None:
     except Exception as error:
         kept.unlink()
         raise ConfigError(
-            f"Expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
+            f"expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
             "cannot read. Install the MLflow that wrote it, or name another store with tracking.uri."
         ) from error
     finally:

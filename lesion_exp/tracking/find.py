@@ -65,7 +65,7 @@ def find_run(store: Store, spec: str) -> Run:
     if spec == "latest":
         newest = next((run for run in _runs(store) if not _is_sweep(run)), None)
         if newest is None:
-            raise ConfigError(f"Expected a run in {store.uri}; it has none yet. Train one, or check tracking.uri.")
+            raise ConfigError(f"expected a run in {store.uri}; it has none yet. Train one, or check tracking.uri.")
         return _run(store, newest)
     if spec.startswith("best:"):
         return _run(store, _best(store, spec.removeprefix("best:")))
@@ -76,7 +76,7 @@ def find_run(store: Store, spec: str) -> Run:
             return _run(store, matches[0])
         if matches:
             listed = first_cases(_line(run) for run in matches)
-            raise ConfigError(f"Expected a prefix of one run; {spec!r} begins {len(matches)}:\n{listed}\nAdd letters.")
+            raise ConfigError(f"expected a prefix of one run; {spec!r} begins {len(matches)}:\n{listed}\nAdd letters.")
     return _run(store, _by_alias(store, spec))
 
 
@@ -90,7 +90,7 @@ def download_artifact(run: Run, path: str) -> Path:
     if found is None:
         known = _artifact_names(run)
         raise DataError(
-            f"Expected {path} among the artifacts of run {run.run_id} ({run.status}); it is not there: "
+            f"expected {path} among the artifacts of run {run.run_id} ({run.status}); it is not there: "
             f"{nearest(path, known)}. A run that did not finish lacks what is made at its end."
         )
     return found
@@ -178,7 +178,7 @@ def _best(store: Store, metric: str) -> MlflowRun:
             return leaky
     known = {name for run in _recent(store) for name in run.data.metrics}
     raise ConfigError(
-        f"Expected a metric of a FINISHED run after best:, such as best:test/balanced_accuracy; got {metric!r}: "
+        f"expected a metric of a FINISHED run after best:, such as best:test/balanced_accuracy; got {metric!r}: "
         f"{nearest(metric, known)}"
     )
 
@@ -200,14 +200,14 @@ def _by_alias(store: Store, spec: str) -> MlflowRun:
     if len(versions) > 1:
         listed = first_cases(f"{name}@{alias}" for name, _ in versions)
         raise ConfigError(
-            f"Expected an alias of one model; {spec!r} is one of {len(versions)}:\n{listed}\nName the model."
+            f"expected an alias of one model; {spec!r} is one of {len(versions)}:\n{listed}\nName the model."
         )
     if not versions:
         raise ConfigError(_unknown(store, spec))
     name, version = versions[0]
     run_id = store.client.get_model_version(name, version).run_id
     if not run_id:
-        raise ConfigError(f"Expected a model that a run made; version {version} of {name} was registered without one.")
+        raise ConfigError(f"expected a model that a run made; version {version} of {name} was registered without one.")
     return store.client.get_run(run_id)
 
 
@@ -219,7 +219,7 @@ def _unknown(store: Store, spec: str) -> str:
     listed = first_cases(_line(run) for run in near) or "  none yet"
     title = "Runs of that name" if named else "Runs that come near" if near != recent[:5] else "The latest runs"
     return (
-        f"Expected a run id, a prefix of at least {_SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
+        f"expected a run id, a prefix of at least {_SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
         f"alias; got {spec!r}. {title} in {store.uri}:\n{listed}"
     )
 

@@ -94,7 +94,9 @@ class MetricBuffer:
     def _note_sent(self, count: int) -> None:
         """Counts sent lines in the file, and empties it once everything is sent."""
         if not self._waiting:
-            self._sent_file.unlink(missing_ok=True)  # first: a kill in between sends everything twice, which is harmless
+            self._sent_file.unlink(
+                missing_ok=True
+            )  # first: a kill in between sends everything twice, which is harmless
             self._file.truncate(0)
             return
         partial = self._sent_file.with_name(f".{SENT_FILE}.part")

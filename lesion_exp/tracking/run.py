@@ -95,7 +95,7 @@ class TrackedRun(Written):
         known = store.client.get_run(run_id)
         if known.info.status == "RUNNING" and HEARTBEAT_TAG in known.data.tags and not is_dead(known):
             raise ConfigError(
-                f"Expected a run that has stopped; {run_id} is RUNNING and gave a sign of life less than 60 s ago. "
+                f"expected a run that has stopped; {run_id} is RUNNING and gave a sign of life less than 60 s ago. "
                 "Wait until it ends, or a minute if its process was killed."
             )
         store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())

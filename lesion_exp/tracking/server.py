@@ -55,7 +55,7 @@ def check_server(uri: str, key: str) -> MlflowClient:
             client.search_experiments(max_results=1)
     except MlflowException as error:
         raise ConfigError(
-            f"Expected an MLflow server at {without_password(uri)} ({key}) that lets you in; it says: "
+            f"expected an MLflow server at {without_password(uri)} ({key}) that lets you in; it says: "
             f"{without_password(str(error.message))[:500]}\nCheck the address, MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN."
         ) from error
@@ -84,14 +84,14 @@ def check_database(uri: str, key: str) -> MlflowClient:
         return MlflowClient(uri)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"Expected the driver of {without_password(uri)} ({key}) to be installed; the module {error.name!r} is "
+            f"expected the driver of {without_password(uri)} ({key}) to be installed; the module {error.name!r} is "
             'missing. For PostgreSQL: pip install "psycopg[binary]".'
         ) from error
     except OSError as error:
         raise ConfigError(_unreachable(uri, key, str(error))) from error
     except (sqlalchemy.exc.SQLAlchemyError, MlflowException) as error:
         raise ConfigError(
-            f"Expected an MLflow database at {without_password(uri)} ({key}) that lets you in; it says: "
+            f"expected an MLflow database at {without_password(uri)} ({key}) that lets you in; it says: "
             f"{without_password(str(error))[:500]}\nCheck user, password and name; `mlflow db upgrade URI` brings the "
             "tables of an older MLflow up to date."
         ) from error
@@ -99,7 +99,7 @@ def check_database(uri: str, key: str) -> MlflowClient:
 
 def _unreachable(uri: str, key: str, reason: str) -> str:
     return (
-        f"Expected a tracking server at {without_password(uri)} ({key}); it does not answer: {reason}. "
+        f"expected a tracking server at {without_password(uri)} ({key}); it does not answer: {reason}. "
         "Start it, check the address, or leave it out for the store of this project."
     )
 

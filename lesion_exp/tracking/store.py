@@ -60,7 +60,7 @@ class Store:
                     found = self.client.get_experiment_by_name(name)
         if found is None or found.lifecycle_stage == "deleted":
             raise ConfigError(
-                f"Expected an experiment that can be written; {name!r} was deleted in this store. "
+                f"expected an experiment that can be written; {name!r} was deleted in this store. "
                 "Restore it with `mlflow experiments restore`, or choose another tracking.experiment."
             )
         for tag, text in view_tags().items():
@@ -158,7 +158,7 @@ def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
 
     if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
         raise ConfigError(
-            f"Expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
+            f"expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
             f"MLflow reads it as a URI; got {database}. Set paths.root or tracking.uri to another folder."
         )
     uri = f"sqlite:///{database}"
@@ -172,7 +172,7 @@ def _sqlite_path(uri: str, key: str) -> Path:
     path = uri.removeprefix("sqlite:///").split("?", 1)[0]
     if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
         raise ConfigError(
-            f"Expected a file in {key}, such as sqlite:////folder/mlflow.db (four slashes before an absolute path); "
+            f"expected a file in {key}, such as sqlite:////folder/mlflow.db (four slashes before an absolute path); "
             f"got {uri!r}, which names none."
         )
     return Path(path).expanduser().resolve()
@@ -183,7 +183,7 @@ def _refusal(uri: str, key: str, scheme: str) -> str:
     if scheme in ("", "file"):
         folder = (local_path(uri) or Path(uri)).expanduser().resolve()
         return (
-            f"Expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
+            f"expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
             f"Use sqlite:///{folder}/mlflow.db, or leave {key} out for the store of this project."
         )
-    return f"Expected {known} in {key}; got {without_password(uri)!r}. Leave it out for the store of this project."
+    return f"expected {known} in {key}; got {without_password(uri)!r}. Leave it out for the store of this project."

@@ -68,7 +68,7 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
             _wait_until_ready(server, address, log)
             print(f"MLflow: {page}\nCtrl-C ends it.", file=sys.stderr, flush=True)
             server.wait()
-            raise ConfigError(f"Expected MLflow's page to stay until Ctrl-C; its server ended:\n{_tail(log)}")
+            raise ConfigError(f"expected MLflow's page to stay until Ctrl-C; its server ended:\n{_tail(log)}")
         except KeyboardInterrupt:
             print("", file=sys.stderr)
         finally:
@@ -82,7 +82,7 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ConfigError(
-                f"Expected a free port for MLflow's page; {host}:{port} cannot be used: {error.strerror}. "
+                f"expected a free port for MLflow's page; {host}:{port} cannot be used: {error.strerror}. "
                 f"Give another one, such as port={port + 1}, or open http://{host}:{port} if the page runs already."
             ) from error
 
@@ -91,14 +91,14 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: str, log: Path) 
     deadline = time.monotonic() + _READY_WITHIN_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ConfigError(f"Expected MLflow's page to start; its server ended:\n{_tail(log)}")
+            raise ConfigError(f"expected MLflow's page to start; its server ended:\n{_tail(log)}")
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     raise ConfigError(
-        f"Expected MLflow's page to answer within {_READY_WITHIN_SECONDS:.0f} s; it does not. Its log, {log}, ends:\n"
+        f"expected MLflow's page to answer within {_READY_WITHIN_SECONDS:.0f} s; it does not. Its log, {log}, ends:\n"
         f"{_tail(log)}"
     )
 

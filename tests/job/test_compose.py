@@ -238,3 +238,8 @@ def test_a_group_of_the_config_is_chosen_without_a_plus():
 def test_what_cannot_be_parsed_is_named():
     with pytest.raises(ConfigError, match=r"got dataset.filter=a \(b; quote"):
         composed("seed=1", "dataset.filter=a (b")
+
+
+def test_a_value_in_place_of_keys_is_answered_with_the_keys():
+    with pytest.raises(ConfigError, match=r"expected keys below split.ratios, .* split.ratios.train=0.7"):
+        composed("split.ratios=[1,0,0]")

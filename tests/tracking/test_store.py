@@ -59,19 +59,19 @@ def test_plain_folder_is_refused_with_the_uri_to_use(uri: str, root: Path) -> No
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:mlflow.db"])
 def test_sqlite_without_a_file_is_refused(uri: str, root: Path) -> None:
-    with pytest.raises(ConfigError, match="Expected a file in tracking"):
+    with pytest.raises(ConfigError, match="expected a file in tracking"):
         open_store(uri, root)
 
 
 def test_unknown_scheme_is_refused_without_showing_the_password(root: Path) -> None:
-    with pytest.raises(ConfigError, match="Expected sqlite") as caught:
+    with pytest.raises(ConfigError, match="expected sqlite") as caught:
         open_store("oracle://me:secret@server/runs", root)
     assert "secret" not in str(caught.value)
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("these are my notes, " * 100)
-    with pytest.raises(ConfigError, match="Expected an SQLite database"):
+    with pytest.raises(ConfigError, match="expected an SQLite database"):
         open_store(f"sqlite:///{tmp_path}/notes.db", tmp_path)
     assert (tmp_path / "notes.db").read_text().startswith("these are my notes")
 
@@ -105,7 +105,7 @@ def test_server_that_is_no_mlflow_is_refused(root: Path) -> None:
 
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(ConfigError, match="Expected an MLflow server"):
+        with pytest.raises(ConfigError, match="expected an MLflow server"):
             open_store(f"http://127.0.0.1:{server.server_port}", root)
         server.shutdown()
 
