@@ -82,7 +82,7 @@ def test_a_truncated_file_is_refused(fmt):
 
 @pytest.mark.parametrize("junk", [b"", b"not an image", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
 def test_what_is_no_image_is_refused(junk):
-    with pytest.raises(DataError, match="is empty|begins with b'"):
+    with pytest.raises(DataError, match=r"is empty|begins with b'"):
         decode(junk)
 
 

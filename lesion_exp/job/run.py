@@ -53,6 +53,8 @@ from lesion_exp.tracking.run import TrackedRun
 
 log = logging.getLogger(__name__)
 
+INPUTS_TAG: Final = "mlflow.inputs"
+"""Says that data, split and environment are logged; tags that begin with mlflow. are not shown in its page."""
 LAUNCHER_VARIABLES: Final = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 UNREAD_KEYS: Final = {
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
@@ -126,9 +128,9 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         if link.continues is None:
             for key, value in describe_resolved(config["trainer"]).items():
                 run.log_params({"resolved": {key: value}})
-        if "inputs" not in run.tags_at_start:
+        if INPUTS_TAG not in run.tags_at_start:
             log_inputs(run, config, split, built.datamodule)
-            run.set_tags({"inputs": "logged"})
+            run.set_tags({INPUTS_TAG: "logged"})
         return _finish(job, split, run, _fit_and_predict(job, built, run, run.live_dir, link))
 
 

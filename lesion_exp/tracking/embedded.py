@@ -16,7 +16,7 @@ from lesion_exp.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT_TAG: Final = "heartbeat"
+HEARTBEAT_TAG: Final = "mlflow.heartbeat"
 """Tag of a living run: seconds since 1970 at its last sign of life."""
 DEAD_AFTER_SECONDS: Final = 60.0
 """A RUNNING run whose heartbeat is older than this has no process any more."""

@@ -15,9 +15,10 @@ _HEADLINE: Final = (
 )
 
 
-def run_name(choices: Mapping[str, str], seed: int) -> str:
-    """The name of a run by its config groups: `ham10000 resnet18 weighted focal s1`."""
-    return " ".join([*(choices[group] for group in CHOICES if group in choices), f"s{seed}"])
+def run_name(choices: Mapping[str, str], seed: int, fold: int | None = None) -> str:
+    """The name of a run by its config groups: `ham10000 resnet18 weighted focal s1`, or `... fold 2 s1`."""
+    folded = [] if fold is None else [f"fold {fold}"]
+    return " ".join([*(choices[group] for group in CHOICES if group in choices), *folded, f"s{seed}"])
 
 
 def choice_tags(choices: Mapping[str, str]) -> dict[str, str]:

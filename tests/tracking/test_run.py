@@ -31,7 +31,7 @@ def history(store: Store, run: TrackedRun, key: str) -> list[tuple[int, float]]:
 def test_run_is_running_then_finished(store: Store) -> None:
     with start(store) as run:
         assert stored(store, run).status == "RUNNING"
-        assert time.time() - float(stored(store, run).tags["heartbeat"]) < 60
+        assert time.time() - float(stored(store, run).tags["mlflow.heartbeat"]) < 60
     assert stored(store, run).status == "FINISHED"
 
 
@@ -120,17 +120,17 @@ def test_heartbeat_is_renewed(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(run_module, "HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(run_module, "now_text", lambda: "1")
     with start(store) as run:
-        store.client.set_tag(run.run_id, "heartbeat", "0")
+        store.client.set_tag(run.run_id, "mlflow.heartbeat", "0")
         deadline = time.monotonic() + 60
-        while stored(store, run).tags["heartbeat"] == "0" and time.monotonic() < deadline:
+        while stored(store, run).tags["mlflow.heartbeat"] == "0" and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert stored(store, run).tags["heartbeat"] == "1"
+        assert stored(store, run).tags["mlflow.heartbeat"] == "1"
 
 
 def test_dead_runs_are_marked_killed_and_living_ones_left_alone(store: Store) -> None:
     experiment = store.experiment_id("tests")
     last_beat = time.time() - 61
-    dead = store.client.create_run(experiment, tags={"heartbeat": str(last_beat)}).info.run_id
+    dead = store.client.create_run(experiment, tags={"mlflow.heartbeat": str(last_beat)}).info.run_id
     foreign = store.client.create_run(experiment).info.run_id
     log = store.live / dead / "log.txt"
     log.parent.mkdir(parents=True)

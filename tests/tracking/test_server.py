@@ -51,7 +51,7 @@ def test_run_on_a_server_is_recorded_resumed_and_read_back(server: str, tmp_path
     assert len(there.client.get_metric_history(run.run_id, "train/loss")) == 2
     assert there.artifact_dir(found.artifact_uri) is None
     assert download_artifact(found, "notes/a.txt").read_text() == "kept"
-    dead = here.client.create_run(here.experiment_id("remote"), tags={"heartbeat": "1"}).info.run_id
+    dead = here.client.create_run(here.experiment_id("remote"), tags={"mlflow.heartbeat": "1"}).info.run_id
     assert mark_dead_runs(there) == [dead]
 
 
