@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
 import re
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import Any, Final
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -28,6 +31,8 @@ PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.roo
 """Keys that may name a file or folder; relative ones are taken from the folder of the command."""
 OPEN_NODES: Final = ("tags", "trainer")
 """Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
+Bases = dict[tuple[str, ...], DictConfig]
+"""Composed configs by their choice of groups."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
 
 
@@ -39,8 +44,12 @@ class Composed:
     overrides: tuple[str, ...]
 
 
-def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path) -> Composed:
+def compose(
+    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, bases: Bases | None = None
+) -> Composed:
     """The config that `overrides` (Hydra's grammar) make of `conf/` and the user's own `config_dirs`.
+
+    `bases` is a dictionary to keep between calls, so that configs of the same groups are composed from files once.
 
     Raises:
         ConfigError: an override that is no override, a name that does not exist, a value of the wrong kind, or a key
@@ -52,11 +61,10 @@ def compose(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root:
     _warn_doubled(parsed)
     for override in parsed:
         _check_names(override, folders)
-    base = _compose([], parsed, folders, root)
+    base = _base(parsed, folders, root, {} if bases is None else bases)
     for override in parsed:
         _check_added(override, base)
-    config = _compose(overrides, parsed, folders, root)
-    resolved = _resolve(config)
+    resolved = _resolve(_changed(base, parsed, folders))
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
     check_known_keys(resolved, _shipped_nodes(folders[0]))
@@ -166,21 +174,36 @@ def _check_added(override: Override, base: DictConfig) -> None:
         )
 
 
-def _compose(overrides: Sequence[str], parsed: Sequence[Override], folders: Sequence[Path], root: Path) -> DictConfig:
-    """With `overrides`, the config; without, the same choice of groups with no key changed, to compare with."""
+def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases) -> DictConfig:
+    """The config of the chosen groups, with no key changed."""
     groups = set(group_names(folders))
-    texts = [f"++{text}" if _is_open(text) else text for text in overrides] or [
-        override.input_line for override in parsed if str(override.key_or_group) in groups and override.input_line
-    ]
+    texts = [text.input_line for text in parsed if str(text.key_or_group) in groups and text.input_line]
+    key = (*texts, "", *map(str, folders), str(root))
+    if key in bases:
+        return bases[key]
     search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
-    given_root = [f"paths.root={_quoted(root)}"] if not any(t.startswith("paths.root=") for t in texts) else []
     logging.getLogger("hydra").setLevel(logging.ERROR)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folders[0]), version_base="1.3", job_name="lesion_exp"):
-            config: DictConfig = hydra_compose("config", [*search, *given_root, *texts])
+            bases[key] = hydra_compose("config", [*search, f"paths.root={_quoted(root)}", *texts])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _translated(error, overrides, folders, root) from error
+        raise ConfigError(
+            f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}"
+        ) from error
+    return bases[key]
+
+
+def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
+    """A copy of `base` with the keys of `parsed` changed, as Hydra itself changes them after composing the groups."""
+    groups = set(group_names(folders))
+    texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
+    opened = OverridesParser.create().parse_overrides([f"++{text}" if _is_open(text) else text for text in texts])
+    config = copy.deepcopy(base)
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config(opened, config)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _translated(error, base) from error
     OmegaConf.set_struct(config, False)
     return config
 
@@ -191,21 +214,17 @@ def _is_open(text: str) -> bool:
     return parent == "tags" or (parent == "trainer" and name in TRAINER_ARGUMENTS)
 
 
-def _translated(error: Exception, overrides: Sequence[str], folders: Sequence[Path], root: Path) -> ConfigError:
+def _translated(error: Exception, base: DictConfig) -> ConfigError:
     """Hydra's error as a message in the house's grammar, with the nearest right name."""
     text = " ".join(str(cause) for cause in _causes(error))
     missing = re.search(r"Could not override '([\w./@-]+)'", text)
-    if missing and overrides:
-        parsed = _parse(overrides)
-        base = _compose([], parsed, folders, root)
-        key = missing[1]
-        return ConfigError(f"expected a key of the config, got {key}; {_nearest_key(key, base)}")
+    if missing:
+        return ConfigError(f"expected a key of the config, got {missing[1]}; {_nearest_key(missing[1], base)}")
     merged = re.search(r"Error merging override ([\w.]+)=", text)
-    if merged and overrides:
-        default = OmegaConf.select(_compose([], _parse(overrides), folders, root), merged[1])
-        if isinstance(default, DictConfig):
-            inner = ", ".join(f"{merged[1]}.{name!s}={value}" for name, value in default.items())
-            return ConfigError(f"expected keys below {merged[1]}, got one value; for example {inner}")
+    default = OmegaConf.select(base, merged[1]) if merged else None
+    if merged and isinstance(default, DictConfig):
+        inner = ", ".join(f"{merged[1]}.{name!s}={value}" for name, value in default.items())
+        return ConfigError(f"expected keys below {merged[1]}, got one value; for example {inner}")
     return ConfigError(f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}")
 
 
@@ -275,6 +294,7 @@ def _absolute_paths(config: dict[str, Any]) -> None:
                 value["root"] = str(Path(value["root"]).expanduser().absolute())
 
 
+@functools.cache
 def _shipped_nodes(conf: Path) -> dict[str, Any]:
     """The nodes that no option of the user's own replaces, as they are shipped, and the names of all groups."""
     nodes = _load(conf / "config.yaml")
