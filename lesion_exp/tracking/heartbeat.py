@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from lesion_exp.data.lock import is_held
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 15.0
 """A living run renews its heartbeat this often."""
 LOG_FILE: Final = "log.txt"
+LOCK_FILE: Final = "lock"
+"""Held by the process of a living run, in the run's live folder."""
 
 
 def now_text() -> str:
@@ -25,14 +28,20 @@ def now_text() -> str:
     return f"{time.time():.0f}"
 
 
-def is_dead(run: MlflowRun) -> bool:
-    """Whether a run claims to be RUNNING though its heartbeat is too old; runs without heartbeat are not ours."""
+def is_dead(store: Store, run: MlflowRun) -> bool:
+    """Whether a run claims to be RUNNING though its process is gone; runs without heartbeat are not ours.
+
+    Where this machine sees the lock that its process held, that decides; else a heartbeat that is too old.
+    """
     beat = run.data.tags.get(HEARTBEAT_TAG)
-    return run.info.status == "RUNNING" and beat is not None and time.time() - float(beat) > DEAD_AFTER_SECONDS
+    if run.info.status != "RUNNING" or beat is None:
+        return False
+    held = is_held(store.live / run.info.run_id / LOCK_FILE)
+    return time.time() - float(beat) > DEAD_AFTER_SECONDS if held is None else not held
 
 
 def mark_dead_runs(store: Store) -> list[str]:
-    """Marks every RUNNING run whose heartbeat is older than 60 s as KILLED; their ids.
+    """Marks every RUNNING run whose process is gone as KILLED; their ids.
 
     Such a run ended without a word: `kill -9`, a machine that went down. It ends at its last heartbeat, and its log is
     saved with it where this machine has it.
@@ -42,7 +51,9 @@ def mark_dead_runs(store: Store) -> list[str]:
     token = None
     while experiments:
         page = store.client.search_runs(experiments, "attributes.status = 'RUNNING'", page_token=token)
-        for run in filter(is_dead, page):
+        for run in page:
+            if not is_dead(store, run):
+                continue
             _mark_killed(store, run)
             dead.append(run.info.run_id)
         token = page.token

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
+from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOCK_FILE, LOG_FILE, is_dead, now_text
 from lesion_exp.tracking.metric_buffer import MetricBuffer
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
@@ -59,6 +60,8 @@ class TrackedRun(Written):
         self._flush_seconds = flush_seconds
         self._flush_every = flush_every
         self._sample_seconds = system_metrics_seconds
+        if not hold(self.live_dir / LOCK_FILE):
+            raise ConfigError(f"expected a run that nobody works on, but another process holds {run_id}")
         self._metrics = MetricBuffer(store.client, run_id, self.live_dir, resumed)
         self._log = RunLog(self, self.live_dir / LOG_FILE)
         self._ending = threading.Event()
@@ -93,10 +96,10 @@ class TrackedRun(Written):
             ConfigError: a process that is alive is still working on it.
         """
         known = store.client.get_run(run_id)
-        if known.info.status == "RUNNING" and HEARTBEAT_TAG in known.data.tags and not is_dead(known):
+        if known.info.status == "RUNNING" and HEARTBEAT_TAG in known.data.tags and not is_dead(store, known):
             raise ConfigError(
-                f"expected a run that has stopped; {run_id} is RUNNING and gave a sign of life less than 60 s ago. "
-                "Wait until it ends, or a minute if its process was killed."
+                f"expected a run that has stopped; {run_id} is RUNNING: its process lives, or gave a sign of life less "
+                "than 60 s ago on another machine. Wait until it ends, or a minute if it was killed there."
             )
         store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())
         store.client.update_run(run_id, status="RUNNING")
@@ -162,6 +165,7 @@ class TrackedRun(Written):
             self._metrics.close()
         finally:
             try:
+                release(self.live_dir / LOCK_FILE)
                 self._log.close()
             finally:
                 self.store.client.set_terminated(self.run_id, status)
