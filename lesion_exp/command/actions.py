@@ -18,7 +18,7 @@ def train(arguments: Arguments) -> int:
     from lesion_exp.job.run import train as run_train
 
     result = run_train(job)
-    _show_end(Path(job.config["paths"]["root"]))
+    _show_end()
     print(result.run_id)
     return 0
 
@@ -32,14 +32,14 @@ def resume(arguments: Arguments) -> int:
     from lesion_exp.tracking.find import find_run
 
     result = resume_run(find_run(store, spec), paths, Path(root) if root else None)
-    _show_end(Path(paths["root"]))
+    _show_end()
     print(result.run_id)
     return 0
 
 
-def _show_end(root: Path) -> None:
+def _show_end() -> None:
     print(
-        f"\nlook at it:  {_command(root)} ui     (then open the address it prints)\n"
+        f"\nlook at it:  {_command()} ui     (then open the address it prints)\n"
         f"artifacts:   predictions, confusion matrices, curves and checkpoints lie with the run",
         file=sys.stderr,
     )
@@ -86,9 +86,14 @@ def ui(arguments: Arguments) -> int:
     return 0
 
 
-def _command(root: Path) -> str:
+def _command() -> str:
     """How this user starts the program: by its name where that is on the path."""
     from shutil import which
 
-    inside = root / ".venv" / "bin" / "lesion-exp"
-    return "lesion-exp" if which("lesion-exp") or not inside.is_file() else str(inside.relative_to(root))
+    started = Path(sys.argv[0])
+    if which("lesion-exp"):
+        return "lesion-exp"
+    if started.name != "lesion-exp":
+        return "python -m lesion_exp"
+    inside = started.is_absolute() and started.is_relative_to(Path.cwd())
+    return str(started.relative_to(Path.cwd()) if inside else started)
