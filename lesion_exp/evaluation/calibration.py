@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +12,9 @@ from scipy.sparse import csr_array
 from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
 
+CALIBRATION: Final = ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise")
 NUM_BINS: Final = 15
-"""Bins of equal width, as in Guo et al. 2017."""
+"""As in Guo et al. 2017."""
 SMALLEST_PROBABILITY: Final = float(np.finfo(np.float32).eps)
 """Probabilities below this count as this in the log loss: a table holds float32, which rounds small ones to 0."""
 
@@ -33,12 +35,16 @@ class ReliabilityBins:
 
 
 def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> Weighted:
-    """`brier`, `nll` and `ece` as a function of the weights of groups of images.
+    """The metrics of `CALIBRATION` as a function of the weights of groups of images.
 
     - `brier`: mean of sum_c (p_c - y_c)^2, in 0..2 (Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2);
     - `nll`: mean of -log p_y, in nats, p_y at least 1.2e-7;
     - `ece`: sum over 15 equal bins of the highest probability of |sum of (confidence - correct)| / N, in 0..1
-      (Guo et al. 2017, arXiv:1706.04599).
+      (Guo et al. 2017, arXiv:1706.04599);
+    - `ece_equal_mass`: the same over 15 bins with as many images each (Nguyen and O'Connor 2015, arXiv:1508.05154);
+      equal confidences share a bin, and the bins are those of the whole table in every draw;
+    - `ece_classwise`: the mean over classes of the error of p_c against "is c" in 15 equal bins (Kull et al. 2019,
+      arXiv:1910.12656).
 
     Args:
         probs: float64 (N, C).
@@ -46,20 +52,50 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
     """
+    num_classes = probs.shape[1]
+    hits = np.eye(num_classes)[true]
     true_probs = probs[np.arange(len(true)), true]
     brier = (probs**2).sum(axis=1) - 2 * true_probs + 1
     nll = -np.log(np.clip(true_probs, SMALLEST_PROBABILITY, 1.0))
     confidence = probs.max(axis=1)
     gaps = confidence - (probs.argmax(axis=1) == true)
-    binned = csr_array((gaps, (_bin_of(confidence), group)), shape=(NUM_BINS, num_groups))
+    binned = _Binned(
+        [_bin_of(confidence), _equal_mass_bin_of(confidence), *_bin_of(probs).T],
+        [gaps, gaps, *(probs - hits).T],
+        group,
+        num_groups,
+    )
     sums = np.stack([np.bincount(group, values, minlength=num_groups) for values in (np.ones(len(true)), brier, nll)])
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         total, brier_sum, nll_sum = sums @ weights
-        ece_sum = np.abs(binned @ weights).sum(axis=0)
-        return {"brier": brier_sum / total, "nll": nll_sum / total, "ece": ece_sum / total}
+        width, mass, *classes = binned(weights)
+        return {
+            "brier": brier_sum / total,
+            "nll": nll_sum / total,
+            "ece": width / total,
+            "ece_equal_mass": mass / total,
+            "ece_classwise": np.mean(classes, axis=0) / total,
+        }
 
     return at
+
+
+class _Binned:
+    """Sums of absolute sums of values in bins, for several binnings at once."""
+
+    def __init__(
+        self, bins: Sequence[IntArray], values: Sequence[FloatArray], group: IntArray, num_groups: int
+    ) -> None:
+        self._num_binnings = len(bins)
+        places = [place + NUM_BINS * number for number, place in enumerate(bins)]
+        cells = (np.concatenate(places), np.tile(group, len(bins)))
+        self._sums = csr_array((np.concatenate(values), cells), shape=(NUM_BINS * len(bins), num_groups))
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        """float64 (binnings, D)."""
+        sums = np.abs(self._sums @ weights).reshape(self._num_binnings, NUM_BINS, -1)
+        return np.asarray(sums.sum(axis=1), dtype=np.float64)
 
 
 def reliability_bins(probs: FloatArray, true: IntArray) -> ReliabilityBins:
@@ -79,3 +115,10 @@ def _bin_of(confidence: FloatArray) -> IntArray:
     """Bin k holds the confidences in (k, k + 1] / NUM_BINS."""
     places = np.ceil(confidence * NUM_BINS).astype(np.int64) - 1
     return np.clip(places, 0, NUM_BINS - 1)
+
+
+def _equal_mass_bin_of(confidence: FloatArray) -> IntArray:
+    """Bins of as many images each, as far as equal confidences, which share one, allow."""
+    order = np.sort(confidence)
+    edges = order[np.arange(1, NUM_BINS) * len(order) // NUM_BINS]
+    return np.searchsorted(edges, confidence, side="right").astype(np.int64)

@@ -1,57 +1,112 @@
-"""95% intervals of metrics, from a bootstrap over lesions."""
+"""95% intervals of metrics, from a bootstrap over lesions or patients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
 
-HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
-"""The metrics that are reported with an interval."""
-_MAX_CELLS: Final = 2_000_000
-"""Lesions times draws that are held at once: 16 MB of weights."""
+Unit = Literal["lesion", "patient"]
+_MAX_CELLS: Final = 1_000_000
+"""Lesions times draws that are held at once: 8 MB of weights."""
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high)."""
+        return self.low, self.high
 
 
 def intervals(
-    table: pd.DataFrame, names: Sequence[str] = HEADLINE, draws: int = 2000, seed: int = 0
+    table: pd.DataFrame, names: Sequence[str] | None = None, draws: int = 2000, seed: int = 0, unit: Unit = "lesion"
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval (low, high) of each metric: the 2.5% and 97.5% quantile over bootstrap draws of lesions.
+    """The 95% interval (low, high) of each metric; see `bootstrap`.
 
-    Each draw takes as many lesions as there are, with replacement, and each with all its images: images of a lesion
-    are not independent, and drawing them one by one gives intervals that are too narrow. An image without lesion_id is
-    a lesion of its own. Draws that do not determine a metric (a class of two lesions may miss) are left out of its
-    quantiles; metrics that the table itself does not determine are left out of the result.
-    Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method); Field and Welsh 2007,
-    doi:10.1111/j.1467-9868.2007.00593.x (clusters).
+    Metrics that the table itself does not determine are left out of the result.
 
     Args:
         table: predictions table.
-        names: metrics, as `metrics` names them.
+        names: metrics, as `metrics` names them; None is all.
         draws: number of bootstrap draws.
         seed: the draws are a function of it and of the number of lesions.
+        unit: what is drawn, see `units_of`.
 
     Raises:
         ConfigError: a name is unknown, or `draws` is not positive.
         DataError: this is no predictions table.
     """
     known = metric_names(classes_of(table))
-    for name in names:
+    for name in names or ():
         if name not in known:
             raise ConfigError(f"expected the name of a metric, got {name!r}; {nearest(name, known)}")
+    group, num_groups = units_of(table, unit)
+    found = bootstrap(weighted_metrics(table, group, num_groups, names), num_groups, draws, seed)
+    return {name: estimate.interval for name, estimate in found.items()}
+
+
+def bootstrap(at: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -> dict[str, Estimate]:
+    """Each value of `at` with its 95% interval: the 2.5% and 97.5% quantile over bootstrap draws of groups.
+
+    Each draw takes as many lesions as there are, with replacement, and each with all its images: images of a lesion
+    are not independent, and drawing them one by one gives intervals that are too narrow. Draws that do not determine a
+    metric (a class of two lesions may miss) are left out of its quantiles; what the data themselves, or none of
+    the draws, determine is left out of the result.
+    Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method); Field and Welsh 2007,
+    doi:10.1111/j.1467-9868.2007.00593.x (clusters).
+
+    Args:
+        at: from weights of groups, float64 (G, D), to values, float64 (D,).
+        num_groups: G.
+        draws: number of bootstrap draws.
+        seed: the draws are a function of it and of G.
+
+    Raises:
+        ConfigError: `draws` is not positive.
+    """
     if draws < 1:
         raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
+    value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
+    blocks = [at(weights) for weights in _draws(num_groups, draws, seed)]
+    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
+    found = {name: Estimate(value[name], *_interval(drawn[name])) for name in value if not np.isnan(value[name])}
+    return {name: estimate for name, estimate in found.items() if not np.isnan(estimate.low)}
+
+
+def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]:
+    """The number of each image's lesion or patient, int64 (N,), and how many there are.
+
+    An image without `patient_id` belongs to its lesion, and one without `lesion_id` is a lesion of its own.
+
+    Raises:
+        ConfigError: patients are asked for, and no image has one.
+    """
     lesion, num_lesions = lesion_of(table)
-    at = weighted_metrics(table, lesion, num_lesions, names)
-    blocks = [at(weights) for weights in _draws(num_lesions, draws, seed)]
-    values = {name: np.concatenate([block[name] for block in blocks]) for name in names}
-    estimate = at(np.ones((num_lesions, 1)))
-    return {name: _interval(values[name]) for name in names if not np.isnan(estimate[name][0])}
+    if unit == "lesion":
+        return lesion, num_lesions
+    if "patient_id" not in table or table["patient_id"].isna().all():
+        raise ConfigError(
+            "expected evaluation.bootstrap_unit=lesion for images without patient_id, got patient: nobody knows which "
+            "lesions belong together"
+        )
+    patient = table["patient_id"].astype(object)
+    known = patient.notna().to_numpy()
+    keys = np.where(known, "p" + patient.astype(str), "l" + pd.Series(lesion, index=table.index).astype(str))
+    codes, found = pd.factorize(pd.Series(keys))
+    return codes.astype(np.int64), len(found)
 
 
 def lesion_of(table: pd.DataFrame) -> tuple[IntArray, int]:
@@ -79,5 +134,8 @@ def _draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray]:
 
 
 def _interval(values: FloatArray) -> tuple[float, float]:
-    low, high = np.quantile(values[~np.isnan(values)], [0.025, 0.975])
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [0.025, 0.975])
     return float(low), float(high)

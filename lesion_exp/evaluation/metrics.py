@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.calibration import calibration_metrics
+from lesion_exp.evaluation.calibration import CALIBRATION, calibration_metrics
 from lesion_exp.evaluation.confusion import Weighted, confusion_metrics, mean_of_determined
+from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view
 from lesion_exp.evaluation.predictions import (
     FloatArray,
     IntArray,
@@ -17,34 +19,44 @@ from lesion_exp.evaluation.predictions import (
     probabilities,
     true_classes,
 )
-from lesion_exp.evaluation.ranking import BoolArray, auroc, average_precision
+from lesion_exp.evaluation.ranking import SENSITIVITY_AT, SPECIFICITY_AT, ranking_metrics
 
-OVERALL = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "nll", "ece")
-OF_A_CLASS = ("recall", "precision", "specificity", "f1", "auroc", "average_precision")
+_RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
+_COUNTED: Final = ("recall", "precision", "specificity", "f1")
+OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", *CALIBRATION)
+OF_A_CLASS: Final = (*_COUNTED, *_RANKED)
+OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
+"""What `<metric>/malignant` says of the malignant view of a table over several diagnoses."""
 
 
-def metrics(table: pd.DataFrame) -> dict[str, float]:
-    """Every metric of a predictions table: those of `OVERALL`, and `<metric>/<class>` for those of `OF_A_CLASS`.
+def metrics(table: pd.DataFrame, names: Collection[str] | None = None) -> dict[str, float]:
+    """Every metric of a predictions table (or those in `names`): `OVERALL`, `<metric>/<class>` for `OF_A_CLASS`, and
+    for several diagnoses `<metric>/malignant` of their malignant view.
 
     Means go over the classes present. What is not determined is left out: everything but the specificity of a class
     without images, the specificity and AUROC of a class that all images have. So no value is NaN. Definitions and
-    sources: `confusion`, `ranking`, `calibration`.
+    sources: `confusion`, `ranking`, `calibration`, `malignant_view`.
 
     Raises:
         DataError: this is no predictions table (see `predictions.check`).
     """
     group = np.arange(len(table))
-    values = weighted_metrics(table, group, len(table))(np.ones((len(table), 1)))
+    values = weighted_metrics(table, group, len(table), names)(np.ones((len(table), 1)))
     return {name: float(value[0]) for name, value in values.items() if not np.isnan(value[0])}
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:
     """The names of all metrics that a table with these classes may have."""
-    return [*OVERALL, *(f"{family}/{name}" for name in classes for family in OF_A_CLASS)]
+    view = OF_THE_VIEW if malignant_classes(classes) else ()
+    return [
+        *OVERALL,
+        *(f"{family}/{name}" for name in classes for family in OF_A_CLASS),
+        *(f"{family}/{MALIGNANT}" for family in view),
+    ]
 
 
 def weighted_metrics(
-    table: pd.DataFrame, group: IntArray, num_groups: int, names: Iterable[str] | None = None
+    table: pd.DataFrame, group: IntArray, num_groups: int, names: Collection[str] | None = None
 ) -> Weighted:
     """The metrics of `table` as a function of the weights of groups of its images, for estimates and bootstraps alike.
 
@@ -57,39 +69,59 @@ def weighted_metrics(
     classes = classes_of(table)
     known = metric_names(classes)
     wanted = set(known if names is None else names)
-    true, probs = true_classes(table), probabilities(table)
-    parts: list[Weighted] = []
-    families = {name.split("/", maxsplit=1)[0] for name in wanted}
-    if families & {"accuracy", "balanced_accuracy", "f1_macro", "recall", "precision", "specificity", "f1"}:
-        parts.append(confusion_metrics(true, predicted_classes(table), group, num_groups, classes))
-    if families & {"brier", "nll", "ece"}:
-        parts.append(calibration_metrics(probs, true, group, num_groups))
-    macro = classes if "auroc_macro" in wanted else ()
-    for family, area, always in (("auroc", auroc, macro), ("average_precision", average_precision, ())):
-        chosen = [position for position, name in enumerate(classes) if name in always or f"{family}/{name}" in wanted]
-        if chosen:
-            parts.append(_one_vs_rest(family, area, chosen, classes, true, probs, group, num_groups))
+    parts = [_of_classes(table, group, num_groups, wanted)]
+    of_view = {name for name in wanted if name.endswith(f"/{MALIGNANT}")} if MALIGNANT not in classes else set()
+    if of_view:
+        parts.append(_of_malignant_view(table, group, num_groups, of_view))
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values: dict[str, FloatArray] = {}
         for part in parts:
             values |= part(weights)
-        if macro:
-            values["auroc_macro"] = mean_of_determined(np.stack([values[f"auroc/{name}"] for name in classes]))
         return {name: values[name] for name in known if name in wanted}
 
     return at
 
 
-def _one_vs_rest(
-    family: str,
-    area: Callable[[FloatArray, BoolArray, IntArray, int], Weighted],
-    chosen: Sequence[int],
-    classes: Sequence[str],
-    true: IntArray,
-    probs: FloatArray,
-    group: IntArray,
-    num_groups: int,
-) -> Weighted:
-    areas = {f"{family}/{classes[c]}": area(probs[:, c], true == c, group, num_groups) for c in chosen}
-    return lambda weights: {name: at(weights)[family] for name, at in areas.items()}
+def _of_classes(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:
+    classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
+    families = {name.split("/", maxsplit=1)[0] for name in wanted}
+    parts: list[Weighted] = []
+    if families & {"accuracy", "balanced_accuracy", "f1_macro", *_COUNTED}:
+        parts.append(confusion_metrics(true, predicted_classes(table), group, num_groups, classes))
+    if families & set(CALIBRATION):
+        parts.append(calibration_metrics(probs, true, group, num_groups))
+    with_macro = "auroc_macro" in wanted
+    for position, name in enumerate(classes):
+        ranked = [family for family in _RANKED if f"{family}/{name}" in wanted or (with_macro and family == "auroc")]
+        if ranked:
+            at_class = ranking_metrics(probs[:, position], true == position, group, num_groups, ranked)
+            parts.append(_renamed(at_class, {family: f"{family}/{name}" for family in ranked}))
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        values: dict[str, FloatArray] = {}
+        for part in parts:
+            values |= part(weights)
+        if with_macro:
+            values["auroc_macro"] = mean_of_determined(np.stack([values[f"auroc/{name}"] for name in classes]))
+        return values
+
+    return at
+
+
+def _of_malignant_view(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:
+    view = malignant_view(table)
+    assert view is not None, "the names of the view's metrics are known only where there is one"
+    families = [name.removesuffix(f"/{MALIGNANT}") for name in wanted]
+    names = {
+        f"{family}/{MALIGNANT}" if family in OF_A_CLASS else family: f"{family}/{MALIGNANT}" for family in families
+    }
+    return _renamed(_of_classes(view, group, num_groups, names), names)
+
+
+def _renamed(at: Weighted, names: dict[str, str]) -> Weighted:
+    def renamed(weights: FloatArray) -> dict[str, FloatArray]:
+        values = at(weights)
+        return {new: values[old] for old, new in names.items()}
+
+    return renamed

@@ -1,6 +1,11 @@
-"""What depends on the order of the scores alone: area under the ROC curve and average precision."""
+"""What depends on the order of the scores alone: areas under and above the ROC curve, average precision, sensitivity
+at a specificity and the reverse."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,58 +16,137 @@ from lesion_exp.evaluation.predictions import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 
+SENSITIVITY_AT: Final = {f"sensitivity_at_{share}_specificity": share / 100 for share in (90, 95)}
+SPECIFICITY_AT: Final = {f"specificity_at_{share}_sensitivity": share / 100 for share in (90, 95)}
+AUC_SENS_80: Final = "auc_sens_80"
+PAUC_2024: Final = "pauc_2024"
+RANKING: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT, AUC_SENS_80, PAUC_2024)
+_LEAST_SENSITIVITY: Final = 0.8
+"""Where both partial areas of the ISIC challenges begin."""
+_ROUNDING: Final = 1e-9
 
-def auroc(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:
-    """Area under the ROC curve as a function of the weights of groups of images, under the key `auroc`.
 
-    The probability that a positive image scores above a negative one, ties counting half (Mann-Whitney):
-    sum_i sum_j w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / (W+ W-), i positive, j negative.
+def ranking_metrics(
+    scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int, names: Collection[str] = RANKING
+) -> Weighted:
+    """The metrics of `RANKING` (those in `names`) as a function of the weights of groups of images.
+
+    - `auroc`: the probability that a positive image scores above a negative one, ties counting half (Mann-Whitney);
+    - `average_precision`: sum_k (R_k - R_{k-1}) P_k over the distinct scores in falling order, P_k and R_k being
+      precision and recall of "positive from score k on"; scikit-learn's definition, without interpolation;
+    - `sensitivity_at_90_specificity` (and 95): the highest sensitivity of a threshold with at least that specificity,
+      0 where there is none; `specificity_at_90_sensitivity` the reverse. The threshold is the best one for these very
+      images; for one that was fixed beforehand see `operating_points`;
+    - `auc_sens_80`, of ISIC 2018 and 2019: the area under the ROC curve from where the sensitivity reaches 0.8 to the
+      right end, down to the axis, in 0..1 (isic-challenge-scoring, `auc_above_sensitivity`);
+    - `pauc_2024`, the score of ISIC 2024: the area under the curve and above a sensitivity of 0.8, in 0..0.2.
+
+    The curve goes straight through ties, as scikit-learn's. Without positives or without negatives all are NaN, but the
+    average precision, which needs positives only.
 
     Args:
         scores: float64 (N,), higher for positives.
         positive: bool (N,).
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
+        names: which of the metrics.
     """
-    if 2 * np.count_nonzero(positive) > len(positive):  # steps are counted at the rarer kind; its area is the rest
-        mirrored = auroc(scores, ~positive, group, num_groups)
-        return lambda weights: {"auroc": 1 - mirrored(weights)["auroc"]}
-    at_steps = _Steps(scores, positive, group, num_groups)
+    steps = _Steps(scores, positive, group, num_groups)
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
-        hits, below, tied = at_steps(weights)
-        num_pairs = hits.sum(axis=0) * at_steps.num_negative(weights)
-        ordered = np.einsum("kd,kd->d", hits, below + tied / 2)
-        return {"auroc": np.divide(ordered, num_pairs, out=np.full(num_pairs.shape, np.nan), where=num_pairs > 0)}
+        curve = steps.curve(weights)
+        values: dict[str, FloatArray] = {}
+        if {"auroc", AUC_SENS_80, PAUC_2024} & set(names):
+            values |= curve.areas(partial=bool({AUC_SENS_80, PAUC_2024} & set(names)))
+        if "average_precision" in names:
+            values["average_precision"] = curve.average_precision()
+        values |= {name: curve.sensitivity_at(share) for name, share in SENSITIVITY_AT.items() if name in names}
+        values |= {name: curve.specificity_at(share) for name, share in SPECIFICITY_AT.items() if name in names}
+        return {name: values[name] for name in names}
 
     return at
 
 
-def average_precision(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:
-    """Average precision as a function of the weights of groups of images, under the key `average_precision`.
+@dataclass(frozen=True)
+class _Curve:
+    """The ROC curve in each of D draws, from its K thresholds in rising order; each array float64 (K, D) of images."""
 
-    sum_k (R_k - R_{k-1}) P_k over the distinct scores in falling order, P_k and R_k being precision and recall of
-    "positive from score k on"; scikit-learn's definition, without interpolation. Arguments as in `auroc`.
-    """
-    at_steps = _Steps(scores, positive, group, num_groups)
+    hits: FloatArray
+    """Positives at the threshold."""
+    below: FloatArray
+    """Negatives below it."""
+    tied: FloatArray
+    """Negatives at it."""
+    hits_from: FloatArray
+    """Positives at it or above."""
+    num_negative: FloatArray
+    """(D,)."""
 
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        hits, below, _ = at_steps(weights)
-        num_true = hits.sum(axis=0)
-        hits_from = hits[::-1].cumsum(axis=0)[::-1]
-        num_from = hits_from + at_steps.num_negative(weights) - below
-        precision = np.divide(hits_from, num_from, out=np.zeros_like(num_from), where=num_from > 0)
-        area = np.einsum("kd,kd->d", hits, precision)
-        return {"average_precision": np.divide(area, num_true, out=np.full(num_true.shape, np.nan), where=num_true > 0)}
+    @property
+    def num_positive(self) -> FloatArray:
+        """(D,)."""
+        if not len(self.hits):
+            return np.zeros_like(self.num_negative)
+        first: FloatArray = self.hits_from[0]
+        return first
 
-    return at
+    def areas(self, partial: bool) -> dict[str, FloatArray]:
+        """`auroc`, and if `partial` the two areas from a sensitivity of 0.8 on."""
+        num_pairs = self.num_positive * self.num_negative
+        if not partial:
+            ordered = np.einsum("kd,kd->d", self.hits, self.below) + np.einsum("kd,kd->d", self.hits, self.tied) / 2
+            return {"auroc": _ratio(ordered, num_pairs)}
+        ordered_to = (self.hits * (self.below + self.tied / 2)).cumsum(axis=0)
+        least = _LEAST_SENSITIVITY * self.num_positive
+        place = self._last_reaching(_LEAST_SENSITIVITY)
+        if place is None:
+            missing = np.full(num_pairs.shape, np.nan)
+            return {"auroc": missing, AUC_SENS_80: missing, PAUC_2024: missing}
+        hits, below, tied, hits_from = (_at(rows, place) for rows in (self.hits, self.below, self.tied, self.hits_from))
+        # the part of this threshold's positives that lies above 0.8, and its share of their straight piece of curve
+        above = np.clip(hits_from - least, 0.0, None)
+        share = np.divide(above, hits, out=np.zeros_like(above), where=hits > 0)
+        before = _at(ordered_to, place) - hits * (below + tied / 2)
+        upper = before + above * (below + share * tied / 2)
+        right = below + share * tied  # negatives to the right of where the curve reaches 0.8
+        return {
+            "auroc": _ratio(ordered_to[-1], num_pairs),
+            PAUC_2024: _ratio(upper, num_pairs),
+            AUC_SENS_80: _ratio(upper + least * right, num_pairs),
+        }
+
+    def average_precision(self) -> FloatArray:
+        """(D,)."""
+        num_from = self.hits_from + self.num_negative - self.below
+        precision = np.divide(self.hits_from, num_from, out=np.zeros_like(num_from), where=num_from > 0)
+        return _ratio(np.einsum("kd,kd->d", self.hits, precision), self.num_positive)
+
+    def sensitivity_at(self, specificity: float) -> FloatArray:
+        """(D,), the highest with at least that specificity."""
+        needed = specificity * self.num_negative - _ROUNDING
+        place = np.count_nonzero(self.below < needed, axis=0)
+        padded = np.concatenate([self.hits_from, np.zeros((1, self.hits.shape[1]))])
+        found = _ratio(_at(padded, place), self.num_positive)
+        return np.where(self.num_negative > 0, found, np.nan)
+
+    def specificity_at(self, sensitivity: float) -> FloatArray:
+        """(D,), the highest with at least that sensitivity."""
+        place = self._last_reaching(sensitivity)
+        if place is None:
+            return np.full(self.num_negative.shape, np.nan)
+        found = _ratio(_at(self.below, place), self.num_negative)
+        return np.where(self.num_positive > 0, found, np.nan)
+
+    def _last_reaching(self, sensitivity: float) -> IntArray | None:
+        """The highest threshold with at least that sensitivity, int64 (D,); None without positives."""
+        if not len(self.hits):
+            return None
+        reached = np.count_nonzero(self.hits_from >= sensitivity * self.num_positive - _ROUNDING, axis=0)
+        return np.asarray(reached - 1, dtype=np.int64)
 
 
 class _Steps:
-    """Weighted counts at the K distinct scores of the positives: what an area under a step curve needs.
-
-    Negatives are summed in the gaps between these scores, so that the work grows with the positives.
-    """
+    """What a curve needs: positives at, and negatives between, the K distinct scores of the positives."""
 
     def __init__(self, scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> None:
         steps = np.unique(scores[positive])
@@ -75,15 +159,25 @@ class _Steps:
         self._misses = _summing(gap, group[negative], (2 * len(steps) + 1, num_groups))
         self._negatives = np.bincount(group[negative], minlength=num_groups).astype(np.float64)
 
-    def __call__(self, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Positives at each step, negatives below it, negatives at it; each float64 (K, D)."""
-        misses = self._misses @ weights
-        return self._hits @ weights, misses.cumsum(axis=0)[0:-1:2], misses[1::2]
-
-    def num_negative(self, weights: FloatArray) -> FloatArray:
-        """Weighted number of negatives in each draw, float64 (D,)."""
-        return np.asarray(self._negatives @ weights, dtype=np.float64)
+    def curve(self, weights: FloatArray) -> _Curve:
+        """The curve in each draw; `weights` float64 (G, D)."""
+        misses, hits = self._misses @ weights, self._hits @ weights
+        tied = misses[1::2].copy()
+        below = misses.cumsum(axis=0, out=misses)[0:-1:2]
+        hits_from = hits[::-1].cumsum(axis=0)[::-1]
+        return _Curve(hits, below, tied, hits_from, np.asarray(self._negatives @ weights, dtype=np.float64))
 
 
 def _summing(row: IntArray, group: IntArray, shape: tuple[int, int]) -> csr_array:
     return csr_array((np.ones(len(row)), (row, group)), shape=shape)
+
+
+def _at(rows: FloatArray, place: IntArray) -> FloatArray:
+    """From (K, D) the row `place` of each column, (D,)."""
+    taken: FloatArray = np.take_along_axis(rows, place[None, :], axis=0)[0]
+    return taken
+
+
+def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
+    ratios: FloatArray = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return ratios

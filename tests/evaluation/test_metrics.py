@@ -11,6 +11,7 @@ import torch
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metric_names, metrics
 from lesion_exp.evaluation.predictions import (
     classes_of,
@@ -21,6 +22,7 @@ from lesion_exp.evaluation.predictions import (
 )
 
 MakeTable = Callable[..., pd.DataFrame]
+ERRORS = {"brier", "nll", "ece", "ece_equal_mass", "ece_classwise"}
 
 
 def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
@@ -53,6 +55,7 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
         if not positive.all():
             found[f"specificity/{name}"] = reference.recall_score(~positive, ~hit, zero_division=0)
         if positive.any() and not positive.all():
+            found |= {f"{family}/{name}": value for family, value in at_limits(positive, probs[:, position]).items()}
             found[f"auroc/{name}"] = reference.roc_auc_score(positive, probs[:, position])
             areas.append(found[f"auroc/{name}"])
     if areas:
@@ -60,9 +63,20 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def at_limits(positive: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Sensitivity at a specificity and the reverse, from every point of scikit-learn's curve."""
+    false, true, _ = reference.roc_curve(positive, scores, drop_intermediate=False)
+    found = {}
+    for share in (90, 95):
+        found[f"sensitivity_at_{share}_specificity"] = true[1 - false >= share / 100 - 1e-12].max()
+        found[f"specificity_at_{share}_sensitivity"] = (1 - false)[true >= share / 100 - 1e-12].max()
+    return found
+
+
 def assert_as_scikit_learn(table: pd.DataFrame) -> None:
     found, expected = metrics(table), scikit_learns(table)
-    assert set(found) - {"ece"} == set(expected)
+    own = {"ece", "ece_equal_mass", "ece_classwise"}
+    assert {name for name in found if not name.endswith("/malignant") or "p_malignant" in table} - own == set(expected)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-9), name
 
@@ -120,8 +134,8 @@ def test_a_perfect_model(rows_of: Callable[..., pd.DataFrame]) -> None:
     labels = ["a", "b", "c", "a", "b", "b"]
     probs = np.eye(3, dtype=np.float32)[["abc".index(label) for label in labels]]
     found = metrics(predictions_table(rows_of(labels), probs, ["a", "b", "c"]))
-    assert {found[name] for name in ("brier", "nll", "ece")} == {0.0}
-    assert {value for name, value in found.items() if name not in {"brier", "nll", "ece"}} == {1.0}
+    assert {found[name] for name in ERRORS} == {0.0}
+    assert {value for name, value in found.items() if name not in ERRORS} == {1.0}
 
 
 @pytest.mark.parametrize("decimals", [None, 1])
@@ -150,3 +164,51 @@ def test_names_are_those_of_the_contract_and_values_plain_floats(table: pd.DataF
 def test_the_order_of_rows_does_not_matter(table: pd.DataFrame) -> None:
     shuffled = table.sample(frac=1, random_state=0)
     assert metrics(shuffled) == pytest.approx(metrics(table), abs=1e-12)
+
+
+def test_the_malignant_view_is_the_table_of_two_classes(make_table: MakeTable) -> None:
+    table = make_table(500, skill=1.0)
+    malignant = table["label"].isin(["akiec", "bcc", "mel"])
+    share = table[["p_akiec", "p_bcc", "p_mel"]].to_numpy(np.float64).sum(axis=1)
+    view = malignant_view(table)
+    assert view is not None
+    assert list(view.filter(regex="^p_").columns) == ["p_benign", "p_malignant"]
+    assert ((view["label"] == "malignant") == malignant).all()
+    assert ((view["prediction"] == "malignant") == (share > 0.5)).all()
+    found, expected = metrics(table), scikit_learns(view)
+    for name, value in expected.items():
+        if name.endswith("/malignant"):
+            assert found[name] == pytest.approx(value, abs=1e-6), name
+    assert found["accuracy/malignant"] == pytest.approx(expected["accuracy"])
+    assert found["balanced_accuracy/malignant"] == pytest.approx(expected["balanced_accuracy"])
+    assert found["brier/malignant"] == pytest.approx(2 * reference.brier_score_loss(malignant, share), abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c"), ("benign", "malignant"), ("bkl", "nv", "vasc"), ("mel", "nv")])
+def test_there_is_no_malignant_view_where_it_says_nothing(make_table: MakeTable, classes: tuple[str, ...]) -> None:
+    table = make_table(40, dict.fromkeys(classes, 1.0))
+    assert malignant_view(table) is None
+    if "malignant" not in classes:
+        assert not [name for name in metrics(table) if name.endswith("/malignant")]
+
+
+def test_only_the_metrics_asked_for_are_computed(table: pd.DataFrame) -> None:
+    names = ["auroc_macro", "recall/mel", "ece", "auroc/malignant"]
+    assert metrics(table, names) == {name: metrics(table)[name] for name in names}
+
+
+def test_errors_of_calibration_by_hand(rows_of: Callable[..., pd.DataFrame]) -> None:
+    """15 images in 15 bins of equal mass: each alone, so the error is the mean |confidence - correct|."""
+    confidence = np.linspace(0.6, 0.88, 15)
+    labels = ["a"] * 10 + ["b"] * 5
+    table = predictions_table(rows_of(labels), np.stack([confidence, 1 - confidence], axis=1), ["a", "b"])
+    expected = np.abs(confidence - (np.arange(15) < 10)).mean()
+    assert metrics(table)["ece_equal_mass"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_classwise_error_of_a_constant_model_is_its_distance_from_the_prevalence(
+    rows_of: Callable[..., pd.DataFrame],
+) -> None:
+    probs = np.tile(np.float32([0.5, 0.3, 0.2]), (10, 1))
+    table = predictions_table(rows_of(["a"] * 2 + ["b"] * 3 + ["c"] * 5), probs, ["a", "b", "c"])
+    assert metrics(table)["ece_classwise"] == pytest.approx((0.3 + 0.0 + 0.3) / 3, abs=1e-6)

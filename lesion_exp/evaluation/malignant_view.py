@@ -1,0 +1,48 @@
+"""A table over several diagnoses, seen as the question that matters most: malignant or not?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.errors import DataError
+from lesion_exp.evaluation.predictions import PREFIX, classes_of, probabilities
+from lesion_exp.taxonomy import is_malignant
+
+BENIGN: Final = "benign"
+MALIGNANT: Final = "malignant"
+
+
+def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The predictions table of `table` over the classes `benign` and `malignant`; None where it has no such view.
+
+    The probability of malignancy is the sum of those of the malignant classes, and the prediction the more probable of
+    the two: an image with mel 0.3, bcc 0.3 and nv 0.4 is predicted malignant, though nv leads. A table of two classes
+    is such a view already, and one with a class that may be either (or that the taxonomy does not know) has none.
+    """
+    kinds = malignant_classes(classes_of(table))
+    if kinds is None:
+        return None
+    probs = probabilities(table)
+    malignant = probs[:, kinds].sum(axis=1)
+    benign = probs[:, [not kind for kind in kinds]].sum(axis=1)
+    is_true = pd.Series(classes_of(table)).isin(np.array(classes_of(table))[kinds])
+    labels = dict(zip(classes_of(table), np.where(is_true, MALIGNANT, BENIGN), strict=True))
+    kept = table.drop(columns=[f"{PREFIX}{name}" for name in classes_of(table)])
+    return kept.assign(
+        label=table["label"].astype(str).map(labels),
+        prediction=np.where(malignant > benign, MALIGNANT, BENIGN),
+        **{f"{PREFIX}{BENIGN}": benign, f"{PREFIX}{MALIGNANT}": malignant},
+    )
+
+
+def malignant_classes(classes: Sequence[str]) -> list[bool] | None:
+    """Whether each of `classes` is malignant; None where that is not determined, or tells nothing more."""
+    try:
+        kinds = [is_malignant(name) for name in classes]
+    except DataError:
+        return None
+    return kinds if len(classes) > 2 and any(kinds) and not all(kinds) else None
