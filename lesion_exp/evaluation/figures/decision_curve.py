@@ -1,0 +1,33 @@
+"""The decision curve: net benefit over the threshold of concern."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from lesion_exp.evaluation.decision_curve import DecisionCurve
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+
+
+def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
+    """The model with its 95% band, acting on everyone, and acting on no one."""
+    model = curve.model
+    lowest = min(0.0, min(estimate.low for estimate in model))
+    with style():
+        figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.fill_between(
+            curve.thresholds, [e.low for e in model], [e.high for e in model], color=PALETTE[0], alpha=0.18, linewidth=0
+        )
+        axes.plot(curve.thresholds, [e.value for e in model], color=PALETTE[0], linewidth=1.8, label="the model")
+        axes.plot(curve.thresholds, curve.everyone, color=PALETTE[1], linewidth=1.3, linestyle="--", label="everyone")
+        axes.axhline(0, color=GREY, linewidth=1.0, linestyle=":", label="no one")
+        axes.set(
+            title=title or f"decision curve, {curve.target}",
+            xlabel=f"threshold: probability of {curve.target} from which one acts",
+            ylabel="net benefit (true positives an image)",
+            xlim=(0, max(curve.thresholds)),
+            ylim=(lowest - 0.15 * curve.prevalence, 1.1 * curve.prevalence),
+        )
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.legend(title="act on", loc="upper right", alignment="left")
+    return figure

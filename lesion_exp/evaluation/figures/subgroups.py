@@ -1,0 +1,73 @@
+"""The metrics of subgroups with their intervals, one below the other, a column a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, shortened, style
+from lesion_exp.evaluation.subgroups import Cell, Subgroups
+
+TITLES = {
+    "balanced_accuracy": "balanced accuracy",
+    "recall/malignant": "sensitivity, malignant",
+    "specificity/malignant": "specificity, malignant",
+    "auroc/malignant": "AUROC, malignant",
+}
+_ROW_HEIGHT = 0.24
+
+
+def subgroup_figure(found: Subgroups, title: str = "") -> Figure:
+    """Points with 95% intervals; a dotted line is the whole part; "too few" stands for fewer than 20 lesions."""
+    columns = [name for name in TITLES if name in found.overall]
+    attributes = list(dict.fromkeys(cell.attribute for cell in found.cells))
+    blocks = [[cell for cell in found.cells if cell.attribute == attribute] for attribute in attributes]
+    height = sum(len(block) * _ROW_HEIGHT + 0.42 for block in blocks) + 0.8
+    with style():
+        figure = Figure(figsize=(3.1 + 2.0 * len(columns), max(height, 1.6)), layout="constrained")
+        if title:
+            figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+        if not blocks:
+            figure.text(0.5, 0.4, "no subgroup is known for these images", ha="center", color=GREY)
+            return figure
+        grid = figure.subplots(
+            len(blocks), len(columns), squeeze=False, sharex="col", height_ratios=[len(block) + 0.4 for block in blocks]
+        )
+        for row, block in enumerate(blocks):
+            for column, metric in enumerate(columns):
+                axes = grid[row][column]
+                _draw(axes, block, metric, PALETTE[row % len(PALETTE)])
+                axes.axvline(found.overall[metric].value, color=GREY, linewidth=0.9, linestyle=":", zorder=0)
+                if row == 0:
+                    axes.set_title(TITLES[metric])
+                if column == 0:
+                    _name_rows(axes, block)
+                else:
+                    axes.set_yticks([])
+    return figure
+
+
+def _draw(axes: Axes, block: Sequence[Cell], metric: str, colour: str) -> None:
+    for place, cell in enumerate(block):
+        estimate = cell.estimates.get(metric)
+        if estimate is None:
+            axes.text(0.02, place, "too few", color=GREY, fontsize=7.5, va="center", style="italic")
+            continue
+        axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot([estimate.value], [place], "o", color=colour, markersize=4.5)
+    axes.set(xlim=(0, 1.02), ylim=(len(block) - 0.4, -0.6))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+    axes.grid(axis="x", color="#ECECEC", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _name_rows(axes: Axes, block: Sequence[Cell]) -> None:
+    names = [f"{shortened(cell.name, 20)}  ({cell.lesions:,})" for cell in block]
+    axes.set_yticks(range(len(block)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.text(
+        -0.02, -0.75, f"{block[0].attribute.replace('_', ' ')} (lesions)", transform=axes.get_yaxis_transform(),
+        ha="right", va="bottom", fontweight="bold", fontsize=8.5,
+    )  # fmt: skip

@@ -1,0 +1,204 @@
+"""How good a model is for whom: metrics by age band, sex, site, source and skin tone, and the largest gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of, units_of
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
+from lesion_exp.evaluation.ranking import BoolArray
+from lesion_exp.evaluation.target import scores_of, targets
+
+LEAST_LESIONS: Final = 20
+"""A figure that rests on fewer lesions is not shown."""
+UNKNOWN: Final = "unknown"
+_AGE_EDGES: Final = (30, 45, 60, 75)
+_OF_ALL: Final = ("accuracy", "balanced_accuracy")
+_OF_MALIGNANCY: Final = (f"recall/{MALIGNANT}", f"specificity/{MALIGNANT}", f"auroc/{MALIGNANT}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A subgroup; a metric that rests on fewer than 20 lesions is None, which is shown as "too few"."""
+
+    attribute: str
+    name: str
+    images: int
+    lesions: int
+    estimates: Mapping[str, Estimate | None]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest difference of a metric between two subgroups of an attribute that are large enough and known."""
+
+    attribute: str
+    metric: str
+    highest: str
+    lowest: str
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """All cells and gaps of a table."""
+
+    cells: list[Cell]
+    gaps: list[Gap]
+    overall: Mapping[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        cells = [
+            {
+                "attribute": cell.attribute,
+                "group": cell.name,
+                "images": cell.images,
+                "lesions": cell.lesions,
+                "metrics": {name: _plain(found) for name, found in cell.estimates.items()},
+            }
+            for cell in self.cells
+        ]
+        gaps = [
+            {
+                "attribute": gap.attribute,
+                "metric": gap.metric,
+                "highest": gap.highest,
+                "lowest": gap.lowest,
+                **gap.difference._asdict(),
+            }
+            for gap in self.gaps
+        ]
+        overall = {name: found._asdict() for name, found in self.overall.items()}
+        return {"least_lesions": LEAST_LESIONS, "overall": overall, "cells": cells, "largest_gaps": gaps}
+
+
+def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit = "lesion") -> Subgroups:
+    """The metrics of each subgroup with 95% intervals, and the largest gap of each metric in each attribute.
+
+    A metric needs 20 lesions of the kind that it rests on: all for accuracies, malignant ones for their recall, benign
+    ones for the specificity, of either kind for the AUROC. All subgroups share the bootstrap's draws, so that the
+    interval of a gap counts what they have in common; it does not count that the gap was chosen for being the largest.
+    Balanced accuracies go over the classes present in a subgroup, which need not be the same in two.
+    """
+    group, num_groups = units_of(table, unit)
+    lesion, _ = lesion_of(table)
+    names = [*_OF_ALL, *(_OF_MALIGNANCY if MALIGNANT in targets(classes_of(table)) else ())]
+    masks = {
+        (attribute, name): (values == name).to_numpy()
+        for attribute, values in attributes(table).items()
+        for name in _in_order(attribute, values)
+    }
+    shown = {cell: [name for name in names if _is_enough(table, lesion, mask, name)] for cell, mask in masks.items()}
+    parts = {cell: _weighted_cell(table, group, num_groups, masks[cell], shown[cell]) for cell in masks if shown[cell]}
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        return {_key(*cell, name): value for cell, part in parts.items() for name, value in part(weights).items()}
+
+    value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
+    pairs = _largest(value, shown)
+
+    def with_gaps(weights: FloatArray) -> dict[str, FloatArray]:
+        values = at(weights)
+        gaps = {
+            _key(attribute, "", metric): values[_key(attribute, high, metric)] - values[_key(attribute, low, metric)]
+            for (attribute, metric), (high, low) in pairs.items()
+        }
+        return values | gaps
+
+    found = bootstrap(with_gaps, num_groups, draws, seed) if parts else {}
+    cells = [
+        Cell(*cell, int(mask.sum()), len(np.unique(lesion[mask])), {n: found.get(_key(*cell, n)) for n in names})
+        for cell, mask in masks.items()
+    ]
+    gaps = [
+        Gap(attribute, metric, high, low, found[_key(attribute, "", metric)])
+        for (attribute, metric), (high, low) in pairs.items()
+        if _key(attribute, "", metric) in found
+    ]
+    return Subgroups(cells, gaps, bootstrap(weighted_metrics(table, group, num_groups, names), num_groups, draws, seed))
+
+
+def attributes(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """The subgroup of each image by attribute, `unknown` where nobody noted it; attributes that nobody noted, and those
+    with one value, are left out."""
+    found: dict[str, pd.Series] = {}
+    if "age" in table:
+        found["age"] = table["age"].map(age_band)
+    for column in ("sex", "site", "source"):
+        if column in table:
+            found[column] = table[column].map(_text)
+    if "skin_tone" in table:
+        found["skin_tone"] = table["skin_tone"].map(_text)
+    return {name: values for name, values in found.items() if values[values != UNKNOWN].nunique() > 1}
+
+
+def age_band(age: float | None) -> str:
+    """`under 30`, `30-44`, `45-59`, `60-74` or `75 and over`, in years; `unknown` without an age."""
+    if age is None or not np.isfinite(age):
+        return UNKNOWN
+    first, *_, last = _AGE_EDGES
+    if age < first:
+        return f"under {first}"
+    if age >= last:
+        return f"{last} and over"
+    below = max(edge for edge in _AGE_EDGES if edge <= age)
+    return f"{below}-{_AGE_EDGES[_AGE_EDGES.index(below) + 1] - 1}"
+
+
+def _in_order(attribute: str, values: pd.Series) -> list[str]:
+    """Ages rising, others by name; the unknown last."""
+    names = sorted(set(values), key=lambda name: (attribute == "age" and not name.startswith("under"), name))
+    return sorted(names, key=lambda name: name == UNKNOWN)
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value or str(value).strip().lower() in {"", "unknown", "nan", "none"}:
+        return UNKNOWN
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_enough(table: pd.DataFrame, lesion: IntArray, mask: BoolArray, metric: str) -> bool:
+    family = metric.split("/")[0]
+    if metric in _OF_ALL:
+        return len(np.unique(lesion[mask])) >= LEAST_LESIONS
+    positive = scores_of(table, MALIGNANT)[1]
+    kinds = {"recall": [positive], "specificity": [~positive], "auroc": [positive, ~positive]}[family]
+    return all(len(np.unique(lesion[mask & kind])) >= LEAST_LESIONS for kind in kinds)
+
+
+def _weighted_cell(
+    table: pd.DataFrame, group: IntArray, num_groups: int, mask: BoolArray, names: list[str]
+) -> Weighted:
+    return weighted_metrics(table[mask].reset_index(drop=True), group[mask], num_groups, names)
+
+
+def _largest(
+    value: Mapping[str, float], shown: Mapping[tuple[str, str], list[str]]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """The highest and the lowest known subgroup for each attribute and metric that two of them have."""
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}
+    for attribute in dict.fromkeys(attribute for attribute, _ in shown):
+        for metric in dict.fromkeys(name for names in shown.values() for name in names):
+            names = [name for (of, name), has in shown.items() if of == attribute and name != UNKNOWN and metric in has]
+            by_value = {value[_key(attribute, name, metric)]: name for name in names}
+            known = [number for number in by_value if not np.isnan(number)]
+            if len(names) > 1 and known:
+                pairs[attribute, metric] = (by_value[max(known)], by_value[min(known)])
+    return pairs
+
+
+def _key(attribute: str, name: str, metric: str) -> str:
+    return f"{attribute}\t{name}\t{metric}"
+
+
+def _plain(found: Estimate | None) -> dict[str, float] | str:
+    return "too few" if found is None else found._asdict()

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.evaluation.figures.subgroups import subgroup_figure
+from lesion_exp.evaluation.intervals import intervals
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.subgroups import age_band, attributes, subgroups
+
+MakeTable = Callable[..., pd.DataFrame]
+RowsOf = Callable[..., pd.DataFrame]
+
+
+def test_every_shown_figure_is_the_metric_of_its_images(make_table: MakeTable) -> None:
+    table = make_table(1200, skill=1.0)
+    found = subgroups(table, draws=50)
+    assert {cell.attribute for cell in found.cells} == {"age", "sex"}  # one site and one source are no subgroups
+    for cell in found.cells:
+        values = table["age"].map(age_band) if cell.attribute == "age" else table["sex"]
+        chosen = table[values == cell.name]
+        assert (cell.images, cell.lesions) == (len(chosen), chosen["lesion_id"].nunique())
+        expected = metrics(chosen)
+        for name, estimate in cell.estimates.items():
+            if estimate is not None:
+                assert estimate.value == pytest.approx(expected[name]), (cell.name, name)
+                assert estimate.low <= estimate.value <= estimate.high
+    assert all(cell.estimates["accuracy"] is not None for cell in found.cells)
+
+
+def test_the_interval_of_a_whole_is_that_of_the_table(make_table: MakeTable) -> None:
+    table = make_table(400)
+    low, high = intervals(table, ["accuracy"], draws=100)["accuracy"]
+    overall = subgroups(table, draws=100).overall["accuracy"]
+    assert (overall.low, overall.high) == (low, high)
+
+
+def planted(rows_of: RowsOf, males: int) -> pd.DataFrame:
+    """200 women, all right; so many men, half of them wrong; one image a lesion, all nevi or melanomas by turns."""
+    count = 200 + males
+    right = np.array([True] * 200 + [i % 4 < 2 for i in range(males)])
+    labels = np.array(["mel", "nv"])[np.arange(count) % 2]
+    p_mel = np.where((labels == "mel") == right, 0.9, 0.1)
+    probs = np.stack([np.zeros(count), p_mel, 1 - p_mel], axis=1)
+    rows = rows_of(list(labels), [f"l{i}" for i in range(count)])
+    sex = ["female"] * 200 + ["male"] * males
+    return predictions_table(rows.assign(sex=sex, age=50.0), probs, ["bkl", "mel", "nv"])
+
+
+def test_a_planted_gap_is_found_with_its_size(rows_of: RowsOf) -> None:
+    found = subgroups(planted(rows_of, 100), draws=400)
+    gap = next(gap for gap in found.gaps if gap.metric == "accuracy")
+    assert (gap.attribute, gap.highest, gap.lowest) == ("sex", "female", "male")
+    assert gap.difference.value == pytest.approx(0.5)
+    assert 0.38 < gap.difference.low < 0.43  # binomial: 0.5 +- 1.96 * sqrt(0.25 / 100)
+    assert 0.57 < gap.difference.high < 0.62
+
+
+def test_too_few_lesions_show_no_figure(rows_of: RowsOf) -> None:
+    found = subgroups(planted(rows_of, 19), draws=20)
+    male = next(cell for cell in found.cells if cell.name == "male")
+    assert male.lesions == 19
+    assert set(male.estimates.values()) == {None}
+    assert found.gaps == []
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert {cell["group"]: cell["metrics"]["accuracy"] for cell in plain["cells"]}["male"] == "too few"
+    texts = [text.get_text() for axes in subgroup_figure(found).axes for text in axes.texts]
+    assert texts.count("too few") == 4
+
+
+def test_a_figure_needs_enough_lesions_of_the_kind_it_rests_on(rows_of: RowsOf) -> None:
+    """30 men, of whom 15 have a melanoma: their accuracy is shown, their sensitivity is not."""
+    found = subgroups(planted(rows_of, 30), draws=20)
+    male = next(cell for cell in found.cells if cell.name == "male")
+    assert {name for name, estimate in male.estimates.items() if estimate} == {"accuracy", "balanced_accuracy"}
+
+
+def test_images_of_a_lesion_are_one_lesion(rows_of: RowsOf) -> None:
+    table = planted(rows_of, 40)
+    table = table.assign(lesion_id=[*table["lesion_id"][:200], *(f"m{i // 4}" for i in range(40))])
+    male = next(cell for cell in subgroups(table, draws=20).cells if cell.name == "male")
+    assert (male.images, male.lesions) == (40, 10)
+    assert male.estimates["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [(0.0, "under 30"), (29.9, "under 30"), (30.0, "30-44"), (59.0, "45-59"), (60.0, "60-74"), (75.0, "75 and over"),
+     (85.0, "75 and over"), (float("nan"), "unknown"), (None, "unknown")],
+)  # fmt: skip
+def test_age_bands(age: float | None, band: str) -> None:
+    assert age_band(age) == band
+
+
+def test_attributes_that_nobody_noted_are_left_out(table: pd.DataFrame) -> None:
+    noted = table.assign(age=np.nan, sex="unknown", site=["back", "face"] * 250, skin_tone=[1.0, np.nan] * 250)
+    assert list(attributes(noted)) == ["site"]  # one known tone is no comparison
+    tones = attributes(table.assign(skin_tone=[1.0, 2.0, np.nan, 5.0] * 125))["skin_tone"]
+    assert set(tones) == {"1", "2", "5", "unknown"}
+
+
+def test_a_table_without_subgroups_has_a_figure_that_says_so(rows_of: RowsOf) -> None:
+    table = planted(rows_of, 0)
+    found = subgroups(table, draws=20)
+    assert found.cells == []
+    assert "no subgroup is known" in subgroup_figure(found).texts[0].get_text()
