@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.calibrator import with_probabilities
+from lesion_exp.evaluation.ensemble import METHODS, Stacking, ensemble
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.predictions import check, probabilities, true_classes
+from lesion_exp.evaluation.temperature_scaling import log_probs
+
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def members(make_table: MakeTable, size: int, seed: int, count: int = 3) -> list[pd.DataFrame]:
+    """Models of the same images whose mistakes are independent of one another."""
+    first = make_table(size, {"bkl": 1, "mel": 1, "nv": 2}, seed=seed)
+    rng = np.random.default_rng(seed)
+    true = np.eye(3)[true_classes(first)]
+    tables = []
+    for _ in range(count):
+        exps = np.exp(rng.normal(size=(size, 3)) + 1.2 * true)
+        tables.append(with_probabilities(first, exps / exps.sum(axis=1, keepdims=True)))
+    return tables
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_ensemble_is_better_than_its_members(make_table: MakeTable, method: str) -> None:
+    tables, validation = members(make_table, 1500, 1), members(make_table, 1500, 2)
+    joined = ensemble(method, tables, validation)
+    check(joined)
+    best = max(metrics(table)["balanced_accuracy"] for table in tables)
+    assert metrics(joined)["balanced_accuracy"] > best + 0.05
+    assert metrics(joined)["auroc_macro"] > max(metrics(table)["auroc_macro"] for table in tables) + 0.03
+
+
+def test_a_model_with_itself_says_what_it_said(make_table: MakeTable) -> None:
+    table = members(make_table, 200, 0, 1)[0]
+    np.testing.assert_allclose(probabilities(ensemble("mean", [table, table])), probabilities(table), atol=1e-6)
+
+
+def test_the_mean_by_hand(make_table: MakeTable) -> None:
+    tables = members(make_table, 50, 0, 2)
+    expected = (probabilities(tables[0]) + probabilities(tables[1])) / 2
+    np.testing.assert_allclose(probabilities(ensemble("mean", tables)), expected, atol=1e-6)
+
+
+def test_ranks_do_not_see_how_certain_a_member_is(make_table: MakeTable) -> None:
+    """Any rising change of one member's probabilities of two classes leaves the ensemble as it is."""
+    first, second = (make_table(100, {"mel": 0.3, "nv": 0.7}, seed=0, skill=skill) for skill in (1.0, 1.0))
+    share = probabilities(second)[:, 0]
+    sharper = with_probabilities(second, np.stack([share**3, 1 - share**3], axis=1))
+    np.testing.assert_allclose(
+        probabilities(ensemble("rank", [first, sharper])), probabilities(ensemble("rank", [first, second])), atol=1e-6
+    )
+    assert not np.allclose(
+        probabilities(ensemble("mean", [first, sharper])), probabilities(ensemble("mean", [first, second])), atol=1e-3
+    )
+
+
+def test_stacking_is_scikit_learns_regression(make_table: MakeTable) -> None:
+    tables = members(make_table, 300, 1)
+    features = np.concatenate([log_probs(probabilities(t)) for t in tables], axis=1)
+    features = np.concatenate(
+        [block - block.mean(axis=1, keepdims=True) for block in np.split(features, 3, axis=1)], axis=1
+    )
+    model = LogisticRegression(max_iter=2000).fit(features, true_classes(tables[0]))
+    np.testing.assert_allclose(Stacking.fit(tables).apply(tables), model.predict_proba(features), atol=1e-8)
+
+
+def test_stacking_of_two_classes_and_its_trust_in_the_better_member(make_table: MakeTable) -> None:
+    good = make_table(600, {"mel": 0.5, "nv": 0.5}, skill=3.0)
+    rng = np.random.default_rng(0).random(600)
+    noise = with_probabilities(good, np.stack([rng, 1 - rng], axis=1))
+    fitted = Stacking.fit([good, noise])
+    joined = with_probabilities(good, fitted.apply([good, noise]))
+    assert metrics(joined)["auroc/mel"] == pytest.approx(metrics(good)["auroc/mel"], abs=0.01)
+    assert metrics(joined)["auroc/mel"] > metrics(ensemble("mean", [good, noise]))["auroc/mel"]
+
+
+def test_the_order_of_rows_is_the_first_members(make_table: MakeTable) -> None:
+    tables = members(make_table, 80, 0, 2)
+    shuffled = tables[1].sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(ensemble("mean", [tables[0], shuffled]), ensemble("mean", tables))
+
+
+def test_tables_that_do_not_belong_together_are_refused(make_table: MakeTable) -> None:
+    tables = members(make_table, 40, 0, 2)
+    with pytest.raises(DataError, match=r"but 1 are in one only of the first and the 2. run:\n  - img0\nuse runs"):
+        ensemble("mean", [tables[0], tables[1].iloc[1:]])
+    with pytest.raises(DataError, match=r"same classes, got bkl, mel, nv and, of the 2. run, mel, nv"):
+        ensemble("mean", [tables[0], make_table(40, {"mel": 1, "nv": 1})])
+    relabelled = tables[1].assign(label=["mel" if label == "nv" else label for label in tables[1]["label"]])
+    with pytest.raises(DataError, match=r"same labels, but \d+ images of the 2. run have others"):
+        ensemble("mean", [tables[0], relabelled])
+    with pytest.raises(ConfigError, match="at least two runs for an ensemble, got 1"):
+        ensemble("mean", tables[:1])
+    with pytest.raises(ConfigError, match="one of mean, rank, stacked, got 'median'"):
+        ensemble("median", tables)
+    absent = make_table(40, {"bkl": 0, "mel": 1, "nv": 1})
+    with pytest.raises(DataError, match="but bkl has no image there; use ensemble=mean"):
+        Stacking.fit([absent, absent])
