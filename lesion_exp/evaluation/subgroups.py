@@ -189,10 +189,10 @@ def _largest(
     for attribute in dict.fromkeys(attribute for attribute, _ in shown):
         for metric in dict.fromkeys(name for names in shown.values() for name in names):
             names = [name for (of, name), has in shown.items() if of == attribute and name != UNKNOWN and metric in has]
-            by_value = {value[_key(attribute, name, metric)]: name for name in names}
-            known = [number for number in by_value if not np.isnan(number)]
-            if len(names) > 1 and known:
-                pairs[attribute, metric] = (by_value[max(known)], by_value[min(known)])
+            known = [name for name in names if not np.isnan(value[_key(attribute, name, metric)])]
+            if len(known) > 1:
+                lowest, *_, highest = sorted(known, key=lambda name: value[_key(attribute, name, metric)])
+                pairs[attribute, metric] = (highest, lowest)
     return pairs
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LOWER_IS_BETTER: Final = ("loss", "brier", "brier_score", "ece", "expected_calibration_error", "epoch_seconds")
+_LOWER_IS_BETTER: Final = ("loss", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise", "epoch_seconds")
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
 
@@ -160,7 +160,7 @@ def _is_sweep(run: MlflowRun) -> bool:
 
 def _best(store: Store, metric: str) -> MlflowRun:
     names = [f"best/{metric}", metric] if metric.startswith("val/") else [metric]
-    order = "ASC" if re.split(r"[/]", metric)[-1] in _LOWER_IS_BETTER else "DESC"
+    order = "ASC" if set(metric.split("/")) & set(_LOWER_IS_BETTER) else "DESC"
     for name in names:
         if '"' in name or "`" in name:
             break

@@ -61,6 +61,13 @@ def test_a_planted_gap_is_found_with_its_size(rows_of: RowsOf) -> None:
     assert 0.57 < gap.difference.high < 0.62
 
 
+def test_subgroups_that_are_equal_have_a_gap_of_nothing_between_two_of_them(rows_of: RowsOf) -> None:
+    table = planted(rows_of, 0).assign(sex=["female", "male"] * 100)
+    gap = next(gap for gap in subgroups(table, draws=20).gaps if gap.metric == "accuracy")
+    assert {gap.highest, gap.lowest} == {"female", "male"}
+    assert gap.difference == (0.0, 0.0, 0.0)
+
+
 def test_too_few_lesions_show_no_figure(rows_of: RowsOf) -> None:
     found = subgroups(planted(rows_of, 19), draws=20)
     male = next(cell for cell in found.cells if cell.name == "male")
