@@ -178,14 +178,11 @@ class LesionClassifier(pl.LightningModule):
         rows = self.validation_rows.iloc[positions].reset_index(drop=True)
         gathered = torch.from_numpy(values)
         table = predictions_table(rows, gathered.softmax(dim=1).numpy(), self.options.classes)
-        computed = metrics(table)
+        recalls = [f"recall/{name}" for name in self.options.classes]
+        computed = metrics(table, [*EPOCH_METRICS, *recalls])
         labels = torch.tensor([self.options.classes.index(label) for label in rows["label"]])
         logged = {"val/loss": float(self.loss(gathered.to(self.device), labels.to(self.device)))}
-        logged |= {
-            f"val/{name}": value
-            for name, value in computed.items()
-            if name in EPOCH_METRICS or name.startswith("recall/")
-        }
+        logged |= {f"val/{name}": value for name, value in computed.items()}
         self.log_dict(logged, rank_zero_only=False, sync_dist=False)
 
     # prediction

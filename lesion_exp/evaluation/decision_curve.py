@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,16 @@ class DecisionCurve:
     thresholds: tuple[float, ...]
     model: list[Estimate]
     everyone: list[float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "target": self.target,
+            "prevalence": self.prevalence,
+            "thresholds": list(self.thresholds),
+            "model": [found._asdict() for found in self.model],
+            "everyone": self.everyone,
+        }
 
 
 def decision_curve(

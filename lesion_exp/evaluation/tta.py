@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lesion_exp.errors import ConfigError, nearest
 
+CROP_SHARE: Final = 0.8
+"""Of the image's side, in `multicrop`."""
 Views = Callable[[Tensor], Iterator[Tensor]]
 """From images, float (N, C, H, W), to their views, each of the same shape, one after the other."""
 
 
 def tta_views(name: str) -> Views:
-    """The views called `name`: `none` (the images as they are) or `flips8`.
+    """The views called `name`: `none` (the images as they are), `flips8` or `multicrop`.
 
     Raises:
         ConfigError: the name is unknown.
     """
-    views = {"none": _as_they_are, "flips8": flips8}
+    views = {"none": _as_they_are, "flips8": flips8, "multicrop": multicrop}
     if name not in views:
         raise ConfigError(f"expected tta to be one of {', '.join(views)}, got {name!r}; {nearest(name, views)}")
     return views[name]
@@ -37,6 +41,22 @@ def flips8(images: Tensor) -> Iterator[Tensor]:
     for oriented in (images, images.transpose(2, 3)):
         for dims in ([], [3], [2], [2, 3]):
             yield torch.flip(oriented, dims)
+
+
+def multicrop(images: Tensor) -> Iterator[Tensor]:
+    """9 crops in 3 rows and 3 columns, each 0.8 of the side and scaled back to the whole of it.
+
+    They overlap by half and more, so that a lesion near the middle is whole in most of them.
+
+    Args:
+        images: float (N, C, H, W).
+    """
+    height, width = images.shape[2:]
+    tall, wide = (max(round(CROP_SHARE * side), 1) for side in (height, width))
+    for top in (0, (height - tall) // 2, height - tall):
+        for left in (0, (width - wide) // 2, width - wide):
+            crop = images[:, :, top : top + tall, left : left + wide]
+            yield functional.interpolate(crop, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def mean_probabilities(predict: Callable[[Tensor], Tensor], images: Tensor, views: Views) -> Tensor:

@@ -15,7 +15,9 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "augmentation.fit": ("squash", "crop", "pad"),
     "backbone.attention": ("none", "se", "cbam"),
     "backbone.metadata": ("none", "concat", "metablock"),
-    "evaluation.tta": ("none", "flips8"),
+    "evaluation.tta": ("none", "flips8", "multicrop"),
+    "evaluation.calibration": ("none", "temperature", "vector", "isotonic"),
+    "evaluation.bootstrap_unit": ("lesion", "patient"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     "trainer.early_stopping.mode": ("max", "min"),
     "split.part": ("train", "val", "test"),
@@ -40,7 +42,10 @@ LEAST: Final[Mapping[str, float]] = {
     "dataset.seed": 0,
 }
 ABOVE_ZERO: Final = ("optimizer.lr", "trainer.gradient_clip_val")
-BETWEEN: Final[Mapping[str, tuple[float, float]]] = {"trainer.ema_decay": (0.0, 1.0)}
+BETWEEN: Final[Mapping[str, tuple[float, float]]] = {
+    "trainer.ema_decay": (0.0, 1.0),
+    "evaluation.conformal_alpha": (0.0, 1.0),
+}
 NEVER_NULL: Final = (
     "seed",
     "split.seed",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,19 @@ from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
-from lesion_exp.evaluation.intervals import intervals
-from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
+from lesion_exp.evaluation.predictions import classes_of, predictions_table
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
+from lesion_exp.evaluation.study import Study, StudyOptions, study, with_intervals
 from lesion_exp.job.data import SplitData, class_names, published_differences
 from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.note import description
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.written import Written
 
 BATCH_PICTURE = 24
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A part's predictions with what they come to."""
-
-    table: pd.DataFrame
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
 
 
 def predict_part(
@@ -54,11 +46,16 @@ def predict_part(
     return predictions_table(rows, values, classifier.options.classes)
 
 
-def evaluate(table: pd.DataFrame, config: Mapping[str, Any]) -> Evaluated:
-    """The metrics of a predictions table, and the 95% intervals of the headline ones."""
+def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> Fitted:
+    """What is fitted on the predictions of the validation part."""
+    return fit_on_validation(table, config["evaluation"]["conformal_alpha"])
+
+
+def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: Fitted | None) -> Study:
+    """All that is reported of a predictions table; of the validation part, without what is fitted on it."""
     node = config["evaluation"]
-    computed = intervals(table, draws=node["bootstrap_draws"], seed=node["bootstrap_seed"])
-    return Evaluated(table, metrics(table), computed)
+    options = StudyOptions(node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"], node["calibration"])
+    return study(table, fitted, options)
 
 
 def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, datamodule: LesionDataModule) -> None:
@@ -95,32 +92,49 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         run.log_text(text, f"environment/{name}")
 
 
-def log_evaluation(run: TrackedRun, part: Part, evaluated: Evaluated) -> None:
-    """Logs a part's predictions, report, confusion matrix and curves."""
+def log_evaluation(run: Written, part: Part, evaluated: Study) -> None:
+    """Logs a part's predictions, report, confusion matrix, curves and study."""
     table = evaluated.table
     run.log_table(table, f"predictions/{part}.parquet")
-    classes = tuple(evaluated.table.filter(regex="^p_").columns.str.removeprefix("p_"))
-    text, data = classification_report(table, evaluated.intervals, class_names(classes))
+    text, data = classification_report(table, evaluated.intervals, class_names(classes_of(table)))
     run.log_text(text, f"classification_report/{part}.txt")
     run.log_json(data, f"classification_report/{part}.json")
     run.log_json(confusion_matrix_data(table), f"confusion_matrix/{part}.json")
-    names = {"val": "validation", "test": "test"}
-    run.log_figure(
-        confusion_matrix(table, f"{names[part]} part, {len(table):,} images"), f"confusion_matrix/{part}.png"
-    )
-    run.log_figure(roc_curves(table, f"ROC curves, {names[part]} part"), f"curves/roc_{part}.png")
-    run.log_figure(precision_recall_curves(table, f"precision-recall, {names[part]} part"), f"curves/pr_{part}.png")
-    run.log_figure(reliability_diagram(table, f"reliability, {names[part]}"), f"curves/reliability_{part}.png")
+    name = {"val": "validation", "test": "test"}[part]
+    run.log_figure(confusion_matrix(table, f"{name} part, {len(table):,} images"), f"confusion_matrix/{part}.png")
+    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), f"curves/roc_{part}.png")
+    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), f"curves/pr_{part}.png")
+    run.log_figure(reliability_diagram(table, f"reliability, {name}"), f"curves/reliability_{part}.png")
+    log_study(run, f"evaluation/{part}", evaluated, f"{name} part, {len(table):,} images" if part == "test" else None)
 
 
-def final_metrics(best_epoch: Mapping[str, float], test: Evaluated | None) -> dict[str, float]:
-    """The metrics that sum a run up: `best/val/...` of the best epoch and `test/...` with intervals."""
+def log_study(run: Written, folder: str, evaluated: Study, title: str | None) -> None:
+    """Logs the files of a study below `folder`, and with a title its pictures."""
+    for name, content in evaluated.files().items():
+        run.log_json(content, f"{folder}/{name}")
+    if title is not None:
+        for name, figure in evaluated.figures(title):
+            run.log_figure(figure, f"{folder}/{name}")
+
+
+def log_fitted(run: Written, fitted: Fitted) -> None:
+    """Keeps what was fitted on validation, for `evaluate`, `predict` and whoever else uses the model."""
+    for path, content in fitted.files().items():
+        run.log_json(content, path)
+
+
+def final_metrics(best_epoch: Mapping[str, float], test: Study | None) -> dict[str, float]:
+    """The metrics that sum a run up: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
     values = {f"best/{name}": value for name, value in best_epoch.items()}
     if test is not None:
-        values |= {f"test/{'loss' if name == 'nll' else name}": value for name, value in test.metrics.items()}
-        for name, (low, high) in test.intervals.items():
-            values |= {f"test/{name}_low": low, f"test/{name}_high": high}
+        values |= part_metrics("test", test) | test.logged()
     return values
+
+
+def part_metrics(prefix: str, evaluated: Study) -> dict[str, float]:
+    """The plain metrics below `prefix`, each with its interval; the log loss is called `loss`, as in training."""
+    plain = with_intervals(evaluated.metrics, evaluated.estimates)
+    return {f"{prefix}/{re.sub('^nll', 'loss', name)}": value for name, value in plain.items()}
 
 
 def log_checkpoints(run: TrackedRun, best: Path | None, last: Path | None) -> None:

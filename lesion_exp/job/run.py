@@ -21,6 +21,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.tuner.tuning import Tuner
 
 from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.evaluation.fitted import Fitted
+from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
 from lesion_exp.job.checkpoint import LAST, weights_hash
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
@@ -29,12 +31,13 @@ from lesion_exp.job.instantiate import check_installed, check_targets
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.results import (
-    Evaluated,
     describe_run,
     evaluate,
     final_metrics,
+    fit_evaluation,
     log_checkpoints,
     log_evaluation,
+    log_fitted,
     log_inputs,
     predict_part,
 )
@@ -137,7 +140,8 @@ def run_job(job: Job, link: RunLink) -> JobResult:
 @dataclass(frozen=True)
 class _Fitted:
     best_epoch: Mapping[str, float]
-    parts: Mapping[str, Evaluated]
+    parts: Mapping[str, Study]
+    evaluation: Fitted | None
     best: Path | None
     last: Path
     step: int
@@ -157,17 +161,21 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     path = trainer.strategy.broadcast(str(best) if best else "")
     if path:
         built.classifier.load_state_dict(_state(Path(path)))
-    parts: dict[str, Evaluated] = {}
+    parts: dict[str, Study] = {}
+    on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
         table = predict_part(trainer, built.classifier, built.datamodule, part)
         if trainer.is_global_zero:
-            parts[part] = evaluate(table, config)
-    return _Fitted(best_epoch.metrics, parts, best, last, trainer.global_step)
+            parts[part] = evaluate(table, config, on_validation)
+            on_validation = on_validation or fit_evaluation(table, config)
+    return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step)
 
 
 def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> JobResult:
     for part, evaluated in fitted.parts.items():
         log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
+    if fitted.evaluation is not None:
+        log_fitted(run, fitted.evaluation)
     values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
     run.log_metrics(values, step=fitted.step)
     log_checkpoints(run, fitted.best, fitted.last)

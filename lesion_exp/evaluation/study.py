@@ -1,0 +1,163 @@
+"""All that a study must report of one predictions table, with an interval beside every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lesion_exp.evaluation.calibration import CALIBRATION
+from lesion_exp.evaluation.conformal import conformal_metrics
+from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.decision_curve import DecisionCurve, decision_curve
+from lesion_exp.evaluation.failures import failures
+from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
+from lesion_exp.evaluation.figures.reliability import reliability_before_and_after
+from lesion_exp.evaluation.figures.subgroups import subgroup_figure
+from lesion_exp.evaluation.fitted import Fitted
+from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
+from lesion_exp.evaluation.isic import weighted_isic_metrics
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.metrics import metrics, weighted_metrics
+from lesion_exp.evaluation.operating_points import operating_point_metrics
+from lesion_exp.evaluation.predictions import FloatArray, classes_of
+from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024
+from lesion_exp.evaluation.subgroups import Subgroups, subgroups
+from lesion_exp.evaluation.target import targets
+
+SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
+"""What stands before the names of metrics that are not plain ones."""
+_OF_CALIBRATED: Final = (*CALIBRATION, "accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+_MANY_ISIC: Final = ("isic/balanced_accuracy", f"isic/{AUC_SENS_80}", f"isic/{PAUC_2024}", "isic/auc/", "isic/ap/macro")
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a table is judged."""
+
+    draws: int = 2000
+    seed: int = 0
+    unit: Unit = "lesion"
+    calibration: str = "none"
+    """The calibration whose metrics are reported beside the others: a key of `Fitted.calibrators`, or none."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A judged table."""
+
+    table: pd.DataFrame
+    metrics: dict[str, float]
+    """Plain metrics by name."""
+    estimates: dict[str, Estimate]
+    """Plain metrics, and those of `SECTIONS` by names such as `isic/balanced_accuracy`, with intervals."""
+    subgroups: Subgroups
+    decision: DecisionCurve | None
+    calibrated: pd.DataFrame | None
+    """The table with calibrated probabilities."""
+    options: StudyOptions
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95% interval of each plain metric."""
+        return {name: found.interval for name, found in self.estimates.items() if not _section(name)}
+
+    def logged(self) -> dict[str, float]:
+        """The metrics of the sections that are compared between runs, with `_low` and `_high`.
+
+        Of the operating points those of malignancy, of the conformal sets the coverage of all classes together, of the
+        challenges' scores those that have no plain twin; the files hold all.
+        """
+        chosen = {name: found for name, found in self.estimates.items() if _section(name) and _is_compared(name)}
+        return with_intervals({name: found.value for name, found in chosen.items()}, self.estimates)
+
+    def files(self) -> dict[str, Any]:
+        """The plain content of each JSON file by its name."""
+        sections: dict[str, dict[str, Any]] = {"metrics": {name: {"value": v} for name, v in self.metrics.items()}}
+        for name, found in self.estimates.items():
+            section = _section(name)
+            sections.setdefault(section or "metrics", {})[name.removeprefix(f"{section}/")] = found._asdict()
+        head = {
+            "images": len(self.table),
+            "interval": f"95%, {self.options.draws} bootstrap draws of {self.options.unit}s",
+        }
+        if self.calibrated is not None:
+            sections["calibrated"] = {"calibration": self.options.calibration, **sections["calibrated"]}
+        content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
+        content["subgroups.json"] = self.subgroups.to_dict()
+        content["failures.json"] = failures(self.table)
+        if self.decision is not None:
+            content["decision_curve.json"] = self.decision.to_dict()
+        return content
+
+    def figures(self, title: str) -> Iterator[tuple[str, Figure]]:
+        """The pictures with their file names; `title` says what was judged."""
+        yield "subgroups.png", subgroup_figure(self.subgroups, f"subgroups, {title}")
+        if self.calibrated is not None:
+            figure = reliability_before_and_after(
+                self.table, self.calibrated, self.options.calibration, f"reliability, {title}"
+            )
+            yield "calibration.png", figure
+        if self.decision is not None:
+            yield "decision_curve.png", decision_curve_figure(self.decision, f"decision curve, {title}")
+
+
+def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptions | None = None) -> Study:
+    """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted."""
+    options = options or StudyOptions()
+    group, num_groups = units_of(table, options.unit)
+    parts: dict[str, Weighted] = {
+        "": weighted_metrics(table, group, num_groups),
+        "isic/": weighted_isic_metrics(table, group, num_groups),
+    }
+    calibrated = None
+    if fitted is not None:
+        for method, sets in fitted.conformal.items():
+            parts[f"conformal/{method}/"] = conformal_metrics(table, sets, group, num_groups)
+        parts["operating/"] = operating_point_metrics(table, fitted.points, group, num_groups)
+        if options.calibration != "none":
+            calibrated = fitted.calibrators[options.calibration].calibrate(table)
+            parts["calibrated/"] = weighted_metrics(calibrated, group, num_groups, _OF_CALIBRATED)
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        return {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in part(weights).items()}
+
+    estimates = bootstrap(at, num_groups, options.draws, options.seed)
+    judged = table if calibrated is None else calibrated
+    question = MALIGNANT if MALIGNANT in targets(classes_of(table)) else None
+    return Study(
+        table,
+        metrics(table),
+        estimates,
+        subgroups(table, options.draws, options.seed, options.unit),
+        decision_curve(judged, question, options.draws, options.seed, options.unit) if question else None,
+        calibrated,
+        options,
+    )
+
+
+def with_intervals(values: Mapping[str, float], estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """`values`, each followed by its `_low` and `_high` where its interval is known."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        found[name] = value
+        if name in estimates:
+            found |= {f"{name}_low": estimates[name].low, f"{name}_high": estimates[name].high}
+    return found
+
+
+def _section(name: str) -> str:
+    first = name.split("/", maxsplit=1)[0]
+    return first if first in SECTIONS else ""
+
+
+def _is_compared(name: str) -> bool:
+    section = _section(name)
+    if section == "isic":
+        return name.startswith(_MANY_ISIC)
+    if section == "operating":
+        return name.startswith(f"operating/{MALIGNANT}/")
+    return section == "calibrated" or "/coverage/" not in name
