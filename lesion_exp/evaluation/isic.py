@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from lesion_exp.evaluation.confusion import Weighted, mean_of_determined
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, probabilities, true_classes
-from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, BoolArray, ranking_metrics
+from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, BoolArray, ranking_metrics, ranking_of_classes
 
 _AT_HALF: Final = ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
 _RANKED: Final = {"auc": "auroc", "ap": "average_precision", AUC_SENS_80: AUC_SENS_80, PAUC_2024: PAUC_2024}
@@ -26,7 +26,9 @@ def isic_metrics(table: pd.DataFrame) -> dict[str, float]:
     return {name: float(value[0]) for name, value in at(np.ones((len(table), 1))).items() if not np.isnan(value[0])}
 
 
-def weighted_isic_metrics(table: pd.DataFrame, group: IntArray, num_groups: int) -> Weighted:
+def weighted_isic_metrics(
+    table: pd.DataFrame, group: IntArray, num_groups: int, ranked: Sequence[Weighted] | None = None
+) -> Weighted:
     """The organisers' scores of `table` as a function of the weights of groups of its images.
 
     - `balanced_accuracy`, the score of ISIC 2018 Task 3 and 2019: the mean recall over the classes present, where an
@@ -39,13 +41,17 @@ def weighted_isic_metrics(table: pd.DataFrame, group: IntArray, num_groups: int)
 
     Source: github.com/ImageMarkup/isic-challenge-scoring (`metrics.py`, `classification.py`), and the code that
     kaggle.com/competitions/isic-2024-challenge publishes as its metric.
+
+    Args:
+        table: predictions table.
+        group: int (N,), the group of each image, in 0..G-1.
+        num_groups: G.
+        ranked: `ranking_of_classes` of the table, where somebody else has it too.
     """
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
     recall = _recall_without_ties(true, probs, group, num_groups)
     half = [_at_half(probs[:, c], true == c, group, num_groups) for c in range(len(classes))]
-    ranked = [
-        ranking_metrics(probs[:, c], true == c, group, num_groups, tuple(_RANKED.values())) for c in range(len(classes))
-    ]
+    ranked = ranked or ranking_of_classes(probs, true, group, num_groups)
     malignant = _malignant(table, classes, group, num_groups)
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:

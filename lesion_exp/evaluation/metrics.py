@@ -56,7 +56,11 @@ def metric_names(classes: Sequence[str]) -> list[str]:
 
 
 def weighted_metrics(
-    table: pd.DataFrame, group: IntArray, num_groups: int, names: Collection[str] | None = None
+    table: pd.DataFrame,
+    group: IntArray,
+    num_groups: int,
+    names: Collection[str] | None = None,
+    ranked: Sequence[Weighted] | None = None,
 ) -> Weighted:
     """The metrics of `table` as a function of the weights of groups of its images, for estimates and bootstraps alike.
 
@@ -65,11 +69,12 @@ def weighted_metrics(
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
         names: the metrics that are computed; None is all.
+        ranked: `ranking_of_classes` of the table, where somebody else has it too.
     """
     classes = classes_of(table)
     known = metric_names(classes)
     wanted = set(known if names is None else names)
-    parts = [_of_classes(table, group, num_groups, wanted)]
+    parts = [_of_classes(table, group, num_groups, wanted, ranked)]
     of_view = {name for name in wanted if name.endswith(f"/{MALIGNANT}")} if MALIGNANT not in classes else set()
     if of_view:
         parts.append(_of_malignant_view(table, group, num_groups, of_view))
@@ -83,7 +88,13 @@ def weighted_metrics(
     return at
 
 
-def _of_classes(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:
+def _of_classes(
+    table: pd.DataFrame,
+    group: IntArray,
+    num_groups: int,
+    wanted: Collection[str],
+    ranked: Sequence[Weighted] | None = None,
+) -> Weighted:
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
     families = {name.split("/", maxsplit=1)[0] for name in wanted}
     parts: list[Weighted] = []
@@ -93,10 +104,11 @@ def _of_classes(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: C
         parts.append(calibration_metrics(probs, true, group, num_groups))
     with_macro = "auroc_macro" in wanted
     for position, name in enumerate(classes):
-        ranked = [family for family in _RANKED if f"{family}/{name}" in wanted or (with_macro and family == "auroc")]
-        if ranked:
-            at_class = ranking_metrics(probs[:, position], true == position, group, num_groups, ranked)
-            parts.append(_renamed(at_class, {family: f"{family}/{name}" for family in ranked}))
+        own = [family for family in _RANKED if f"{family}/{name}" in wanted or (with_macro and family == "auroc")]
+        if own:
+            scores, positive = probs[:, position], true == position
+            at_class = ranked[position] if ranked else ranking_metrics(scores, positive, group, num_groups, own)
+            parts.append(_renamed(at_class, {family: f"{family}/{name}" for family in own}))
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values: dict[str, FloatArray] = {}

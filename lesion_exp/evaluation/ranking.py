@@ -67,6 +67,30 @@ def ranking_metrics(
     return at
 
 
+def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> list[Weighted]:
+    """All ranking metrics of each class against the rest; several readers of the same weights share one computation.
+
+    Args:
+        probs: float64 (N, C).
+        true: int (N,), positions of the true classes.
+        group: int (N,), the group of each image, in 0..G-1.
+        num_groups: G.
+    """
+    classes = range(probs.shape[1])
+    return [_remembered(ranking_metrics(probs[:, c], true == c, group, num_groups)) for c in classes]
+
+
+def _remembered(at: Weighted) -> Weighted:
+    last: list[tuple[FloatArray, dict[str, FloatArray]]] = []
+
+    def again(weights: FloatArray) -> dict[str, FloatArray]:
+        if not last or last[0][0] is not weights:
+            last[:] = [(weights, at(weights))]
+        return last[0][1]
+
+    return again
+
+
 @dataclass(frozen=True)
 class _Curve:
     """The ROC curve in each of D draws, from its K thresholds in rising order; each array float64 (K, D) of images."""

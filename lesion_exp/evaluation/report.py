@@ -31,7 +31,10 @@ def confusion_matrix_data(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def classification_report(
-    table: pd.DataFrame, intervals: Intervals | None = None, names: Mapping[str, str] | None = None
+    table: pd.DataFrame,
+    intervals: Intervals | None = None,
+    names: Mapping[str, str] | None = None,
+    unit: str = "lesion",
 ) -> tuple[str, dict[str, Any]]:
     """The report as text of at most 80 columns, and as plain values.
 
@@ -39,6 +42,7 @@ def classification_report(
         table: predictions table.
         intervals: 95% interval of overall metrics.
         names: full name of each class.
+        unit: what the bootstrap behind the intervals drew.
     """
     values, classes = metrics(table), classes_of(table)
     counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
@@ -69,7 +73,7 @@ def classification_report(
         interval = f"   95% interval {low:.3f} to {high:.3f}" if low is not None and high is not None else ""
         lines.append(f"{name.replace('_', ' '):<20} {value:.3f}{interval}")
     if intervals:
-        lines.append("(intervals: bootstrap over lesions)")
+        lines.append(f"(intervals: bootstrap over {unit}s)")
     return "\n".join(lines) + "\n", data
 
 

@@ -23,8 +23,8 @@ from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
-from lesion_exp.evaluation.predictions import FloatArray, classes_of
-from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024
+from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_of_classes
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.target import targets
 
@@ -109,9 +109,10 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
     """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted."""
     options = options or StudyOptions()
     group, num_groups = units_of(table, options.unit)
+    ranked = ranking_of_classes(probabilities(table), true_classes(table), group, num_groups)
     parts: dict[str, Weighted] = {
-        "": weighted_metrics(table, group, num_groups),
-        "isic/": weighted_isic_metrics(table, group, num_groups),
+        "": weighted_metrics(table, group, num_groups, ranked=ranked),
+        "isic/": weighted_isic_metrics(table, group, num_groups, ranked),
     }
     calibrated = None
     if fitted is not None:

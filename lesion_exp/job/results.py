@@ -19,6 +19,7 @@ from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_cu
 from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
 from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
+from lesion_exp.evaluation.intervals import units_of
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
 from lesion_exp.evaluation.study import Study, StudyOptions, study, with_intervals
@@ -49,6 +50,16 @@ def predict_part(
 def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> Fitted:
     """What is fitted on the predictions of the validation part."""
     return fit_on_validation(table, config["evaluation"]["conformal_alpha"])
+
+
+def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
+    """Nothing, if what `config` asks of the evaluation can be had on this data set: to be known before training.
+
+    Raises:
+        ConfigError: intervals over patients, whom nobody noted.
+    """
+    for _, rows in split.table.groupby("split"):
+        units_of(rows, config["evaluation"]["bootstrap_unit"])
 
 
 def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: Fitted | None) -> Study:
@@ -96,7 +107,8 @@ def log_evaluation(run: Written, part: Part, evaluated: Study) -> None:
     """Logs a part's predictions, report, confusion matrix, curves and study."""
     table = evaluated.table
     run.log_table(table, f"predictions/{part}.parquet")
-    text, data = classification_report(table, evaluated.intervals, class_names(classes_of(table)))
+    names, unit = class_names(classes_of(table)), evaluated.options.unit
+    text, data = classification_report(table, evaluated.intervals, names, unit)
     run.log_text(text, f"classification_report/{part}.txt")
     run.log_json(data, f"classification_report/{part}.json")
     run.log_json(confusion_matrix_data(table), f"confusion_matrix/{part}.json")

@@ -31,6 +31,7 @@ from lesion_exp.job.instantiate import check_installed, check_targets
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.results import (
+    check_evaluation,
     describe_run,
     evaluate,
     final_metrics,
@@ -120,6 +121,7 @@ def run_job(job: Job, link: RunLink) -> JobResult:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     store = open_job_store(config) if is_first else None  # a mistake in its address is noticed before data are read
     split = split_data(config, load_data(config))
+    check_evaluation(config, split)
     for line in split.audit.summary().splitlines():
         log.info("%s", line)
     built = build(config, split)

@@ -65,7 +65,7 @@ def table() -> pd.DataFrame:
     return make_table()
 
 
-@pytest.fixture(name="make_table")
+@pytest.fixture(name="make_table", scope="session")
 def make_table_fixture() -> MakeTable:
     return make_table
 

@@ -54,3 +54,21 @@ def test_the_mean_over_flips8_does_not_depend_on_the_orientation() -> None:
 def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'flips8'\?"):
         tta_views("flip8")
+
+
+def test_multicrop_shows_nine_parts_at_full_size_in_order() -> None:
+    """Rows and columns are numbered in two channels: each crop's mean is where its middle lies."""
+    side = 20
+    steps = torch.arange(side, dtype=torch.float32)
+    image = torch.stack([steps[:, None].expand(side, side), steps[None, :].expand(side, side)])[None]
+    views = list(tta_views("multicrop")(image))
+    assert [tuple(view.shape) for view in views] == [(1, 2, side, side)] * 9
+    middles = [tuple(view.mean(dim=(0, 2, 3)).tolist()) for view in views]
+    for found, expected in zip(middles, itertools.product((7.5, 9.5, 11.5), repeat=2), strict=True):
+        assert found == pytest.approx(expected)
+
+
+def test_a_mean_over_crops_of_an_even_image_is_that_of_the_image() -> None:
+    even = torch.full((2, 3, 10, 10), 0.3)
+    found = mean_probabilities(lambda view: view.mean(dim=(2, 3)), even, tta_views("multicrop"))
+    torch.testing.assert_close(found, torch.full((2, 3), 1 / 3))

@@ -1,10 +1,12 @@
 import hashlib
+import json
 
 import pandas as pd
 import pytest
 import torch
 
 from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
@@ -21,6 +23,16 @@ ARTIFACTS = {
     *(f"confusion_matrix/{part}.{kind}" for part in ("val", "test") for kind in ("png", "json")),
     *(f"curves/{curve}_{part}.png" for part in ("val", "test") for curve in ("roc", "pr", "reliability")),
     *(f"classification_report/{part}.{kind}" for part in ("val", "test") for kind in ("txt", "json")),
+    *(
+        f"evaluation/{part}/{name}.json"
+        for part in ("val", "test")
+        for name in ("metrics", "isic", "subgroups", "failures")
+    ),
+    *(f"evaluation/test/{name}.json" for name in ("calibrated", "conformal", "operating", "decision_curve")),
+    *(f"evaluation/test/{name}.png" for name in ("calibration", "subgroups", "decision_curve")),
+    *(f"calibration/{method}.json" for method in ("temperature", "vector", "isotonic")),
+    *(f"conformal/{method}.json" for method in ("lac", "aps")),
+    "operating_points/points.json",
     "predictions/val.parquet",
     "predictions/test.parquet",
     "checkpoints/best.ckpt",
@@ -62,6 +74,8 @@ def test_a_run_leaves_what_others_rely_on(tiny_job):
     assert {"train/loss", "val/loss", "test/recall/mel", "test/auroc/nv", "time/images_per_second"} <= set(metrics)
     assert metrics["test/balanced_accuracy_low"] <= metrics["test/balanced_accuracy"]
     assert metrics["test/balanced_accuracy"] <= metrics["test/balanced_accuracy_high"]
+    for name in ("isic/balanced_accuracy", "calibrated/ece", "conformal/lac/coverage"):
+        assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
     assert known.data.params["optimizer.lr"] == "0.003"
     assert {entry.dataset.name for entry in known.inputs.dataset_inputs} == {
         f"synthetic {p}" for p in ("train", "val", "test")
@@ -78,6 +92,8 @@ def test_a_run_leaves_what_others_rely_on(tiny_job):
 
     card = torch.load(download_artifact(run, "checkpoints/best.ckpt"), weights_only=True)["lesion_exp"]
     assert card["classes"] == sorted(manifest["label"].unique())
+    saved = json.loads(download_artifact(run, "calibration/temperature.json").read_text())
+    assert read_calibrator(saved) == fit_calibrator("temperature", read_predictions(run, "val"))
     again = read_job(download_artifact(run, "config/job.yaml"))
     assert again.job_hash == job.job_hash
 

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.evaluation.calibrator import fit_calibrator
+from lesion_exp.evaluation.failures import failures
+from lesion_exp.evaluation.fitted import calibrator_path, fit_on_validation
+from lesion_exp.evaluation.intervals import intervals
+from lesion_exp.evaluation.isic import isic_metrics
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.operating_points import fit_operating_points
+from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.study import Study, StudyOptions, study
+
+MakeTable = Callable[..., pd.DataFrame]
+RowsOf = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def validation(make_table: MakeTable) -> pd.DataFrame:
+    return make_table(600, seed=1)
+
+
+@pytest.fixture(scope="module")
+def judged(make_table: MakeTable, validation: pd.DataFrame) -> Study:
+    return study(make_table(600), fit_on_validation(validation), StudyOptions(draws=50, calibration="temperature"))
+
+
+def test_every_part_is_what_its_own_function_says(judged: Study, validation: pd.DataFrame) -> None:
+    table = judged.table
+    assert judged.metrics == metrics(table)
+    assert judged.intervals == intervals(table, draws=50)
+    for name, value in isic_metrics(table).items():
+        assert judged.estimates[f"isic/{name}"].value == pytest.approx(value, abs=1e-12), name
+    calibrated = metrics(fit_calibrator("temperature", validation).calibrate(table))
+    for name in ("ece", "brier", "nll", "accuracy", "auroc_macro"):
+        assert judged.estimates[f"calibrated/{name}"].value == pytest.approx(calibrated[name], abs=1e-12), name
+
+
+def test_operating_points_are_those_of_validation(judged: Study, validation: pd.DataFrame) -> None:
+    (point,) = [p for p in fit_operating_points(validation) if p.name == "malignant/sensitivity_90"]
+    score = judged.table[["p_akiec", "p_bcc", "p_mel"]].astype(float).sum(axis=1)
+    positive = judged.table["label"].isin(["akiec", "bcc", "mel"])
+    found = judged.estimates["operating/malignant/sensitivity_90/sensitivity"].value
+    assert found == pytest.approx((score[positive] >= point.threshold).mean())
+
+
+def test_the_validation_part_is_judged_without_what_is_fitted_on_it(validation: pd.DataFrame) -> None:
+    found = study(validation, None, StudyOptions(draws=20, calibration="temperature"))
+    assert {name.split("/")[0] for name in found.logged()} == {"isic"}
+    assert found.calibrated is None
+    assert not {"calibrated.json", "conformal.json", "operating.json"} & set(found.files())
+
+
+def test_what_is_logged_has_intervals_and_no_doubles(judged: Study) -> None:
+    logged = judged.logged()
+    values = {name for name in logged if not name.endswith(("_low", "_high"))}
+    assert {"isic/balanced_accuracy", "isic/pauc_2024/malignant", "isic/auc_sens_80/mel", "calibrated/ece"} <= values
+    assert {"conformal/lac/coverage", "operating/malignant/youden/specificity"} <= values
+    for name in values:
+        assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"] or name.startswith("calibrated/ece")
+    assert "conformal/lac/coverage/mel" not in values
+    assert "operating/mel/youden/sensitivity" not in values
+
+
+def test_files_are_plain_and_hold_all_sections(judged: Study) -> None:
+    content = json.loads(json.dumps(judged.files(), allow_nan=False))
+    assert content["metrics.json"]["interval"] == "95%, 50 bootstrap draws of lesions"
+    assert content["metrics.json"]["balanced_accuracy"]["value"] == judged.metrics["balanced_accuracy"]
+    assert set(content["isic.json"]["balanced_accuracy"]) == {"value", "low", "high"}
+    assert content["calibrated.json"]["calibration"] == "temperature"
+    assert "lac/coverage/mel" in content["conformal.json"]
+    assert "mel/youden/sensitivity" in content["operating.json"]
+
+
+def test_a_calibration_of_none_leaves_that_section_out(make_table: MakeTable, validation: pd.DataFrame) -> None:
+    found = study(make_table(100), fit_on_validation(validation), StudyOptions(draws=20))
+    assert "calibrated.json" not in found.files()
+    assert [name for name, _ in found.figures("x")] == ["subgroups.png", "decision_curve.png"]
+
+
+def test_pictures_are_drawn(judged: Study) -> None:
+    drawn = dict(judged.figures("test part"))
+    assert set(drawn) == {"subgroups.png", "calibration.png", "decision_curve.png"}
+    titles = [axes.get_title(loc="left") for axes in drawn["calibration.png"].axes]
+    before, after = judged.metrics["ece"], judged.estimates["calibrated/ece"].value
+    assert titles[:2] == [f"as predicted: ECE {before:.3f}", f"after temperature scaling: ECE {after:.3f}"]
+
+
+def test_files_of_what_was_fitted_are_plain(validation: pd.DataFrame) -> None:
+    files = json.loads(json.dumps(fit_on_validation(validation, alpha=0.2).files(), allow_nan=False))
+    assert {calibrator_path(method) for method in ("temperature", "vector", "isotonic")} <= set(files)
+    assert files["conformal/lac.json"]["alpha"] == 0.2
+    assert {"target", "rule", "threshold"} <= set(files["operating_points/points.json"][0])
+
+
+def test_failures_are_the_surest_mistakes_first(rows_of: RowsOf) -> None:
+    probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9]])
+    table = predictions_table(rows_of(["a", "b", "a", "a"]), probs, ["a", "b"])
+    found = failures(table)
+    assert [row["image_id"] for row in found] == ["img3", "img2", "img1"]
+    assert found[0] == {
+        "image_id": "img3", "label": "a", "prediction": "b", "probability": 0.9, "probability_of_label": 0.1,
+    }  # fmt: skip
+    assert len(failures(table, count=1)) == 1
+
+
+def test_a_whole_study_of_ten_thousand_predictions_takes_seconds(make_table: MakeTable) -> None:
+    """On one core 4 s when written, 2.6 s of them the intervals of 364 metrics; the bound is for busy machines."""
+    table = make_table(10_000)
+    fitted = fit_on_validation(make_table(1000, seed=1))
+    start = time.process_time()
+    found = study(table, fitted, StudyOptions(calibration="temperature"))
+    assert time.process_time() - start < 12
+    assert len(found.estimates) > 350
