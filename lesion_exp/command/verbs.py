@@ -86,6 +86,15 @@ VERBS: Final = {
             ),
         ),
         Verb(
+            "sync",
+            "send what runs kept while their MLflow server was away",
+            "lesion_exp.command.sync:sync",
+            ("lesion-exp sync", "lesion-exp sync run=3f2a91c0 tracking.uri=http://server:5000"),
+            ("tracking",),
+            (("run=RUN", "an id or the beginning of one; without it, every run that waits"),),
+            flags=("--json",),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 
 @contextmanager
@@ -21,27 +23,33 @@ def file_lock(path: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_UN)
 
 
-_HELD: dict[Path, IO[str]] = {}
+_HELD: dict[Path, IO[bytes]] = {}
 """The locks of this process. Its own ones cannot be asked about: closing any handle on such a file frees the lock."""
+_HOLD_WITHIN_SECONDS: Final = 1.0
+"""Long enough for other processes that only ask whether the lock is held."""
 
 
 def hold(path: Path) -> bool:
-    """Holds `path` until `release` or the death of this process; False where another process holds it.
+    """Holds `path` until `release` or the death of this process; False where it is held already.
 
     Unlike `file_lock` it is not passed on to forked processes, so a loader that outlives its run does not keep it.
     """
     path = path.absolute()
-    if path in _HELD:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = path.open("a")
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + _HOLD_WITHIN_SECONDS
+    while path not in _HELD:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = path.open("ab")
+        except FileNotFoundError:
+            continue  # another process removed the folder just now
+        if _try_lock(handle, fcntl.LOCK_EX) and _is_file(handle, path):
+            _HELD[path] = handle
+            return True
         handle.close()
-        return False
-    _HELD[path] = handle
-    return True
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return False
 
 
 def release(path: Path) -> None:
@@ -57,11 +65,24 @@ def is_held(path: Path) -> bool | None:
     path = path.absolute()
     if path in _HELD:
         return True
-    if not path.exists():
+    try:
+        with path.open("rb") as handle:
+            return not _try_lock(handle, fcntl.LOCK_SH)
+    except FileNotFoundError:
         return None
-    with path.open("a") as handle:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+
+
+def _try_lock(handle: IO[bytes], mode: int) -> bool:
+    try:
+        fcntl.lockf(handle, mode | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_file(handle: IO[bytes], path: Path) -> bool:
+    """Whether `handle` is still the file at `path`, which its last holder may have removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

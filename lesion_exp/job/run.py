@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -196,10 +195,9 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> Job
             headline["accuracy"],
             headline["auroc_macro"],
         )
-    live_dir = run.live_dir
     run.finish("FINISHED")
-    shutil.rmtree(live_dir, ignore_errors=True)  # the checkpoints lie in the store now
-    return JobResult(run.run_id, values, str(live_dir))
+    run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
+    return JobResult(run.run_id, values, str(run.live_dir))
 
 
 def _tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: TrackedRun | None) -> None:

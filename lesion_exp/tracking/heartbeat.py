@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.data.lock import is_held
+from lesion_exp.tracking.delivery import deliver
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
+from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -19,8 +21,6 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 15.0
 """A living run renews its heartbeat this often."""
 LOG_FILE: Final = "log.txt"
-LOCK_FILE: Final = "lock"
-"""Held by the process of a living run, in the run's live folder."""
 
 
 def now_text() -> str:
@@ -43,29 +43,46 @@ def is_dead(store: Store, run: MlflowRun) -> bool:
 def mark_dead_runs(store: Store) -> list[str]:
     """Marks every RUNNING run whose process is gone as KILLED; their ids.
 
-    Such a run ended without a word: `kill -9`, a machine that went down. It ends at its last heartbeat, and its log is
-    saved with it where this machine has it.
+    Such a run ended without a word: `kill -9`, a machine that went down. It ends at its last heartbeat; its log, and
+    what it had logged and not sent, are saved with it where this machine has them. A run whose process lives on this
+    machine is not dead, its store was away.
     """
     experiments = store.experiment_ids()
     dead: list[str] = []
     token = None
     while experiments:
         page = store.client.search_runs(experiments, "attributes.status = 'RUNNING'", page_token=token)
-        for run in page:
-            if not is_dead(store, run):
-                continue
-            _mark_killed(store, run)
-            dead.append(run.info.run_id)
+        dead += [run.info.run_id for run in page if is_dead(store, run) and _mark_killed(store, run)]
         token = page.token
         if not token:
             break
     return dead
 
 
-def _mark_killed(store: Store, run: MlflowRun) -> None:
+def _mark_killed(store: Store, run: MlflowRun) -> bool:
     run_id = run.info.run_id
-    beat = float(run.data.tags[HEARTBEAT_TAG])
-    if (log := store.live / run_id / LOG_FILE).exists():
+    live_dir = store.live / run_id
+    if (live_dir / SPOOL_DIR).exists():
+        try:
+            spool = Spool(live_dir / SPOOL_DIR)
+        except SpoolHeld:
+            return False
+        if _ended_in_order(store, run, spool):
+            return False
+    if (log := live_dir / LOG_FILE).exists():
         store.put_artifact(run_id, run.info.artifact_uri, log, LOG_FILE)
+    beat = float(run.data.tags[HEARTBEAT_TAG])
     store.client.set_terminated(run_id, "KILLED", end_time=int(beat * 1000))
     _log.warning("Run %s has shown no sign of life since %s: marked KILLED.", run_id, time.ctime(beat))
+    return True
+
+
+def _ended_in_order(store: Store, run: MlflowRun, spool: Spool) -> bool:
+    """Whether the run had ended by itself, while its store was away; sends what it left, and closes the spool."""
+    try:
+        return "status" in deliver(store, run.info.run_id, run.info.artifact_uri, spool)
+    except Exception as error:
+        _log.warning("What %s had not sent stays in %s (lesion-exp sync): %s", run.info.run_id, spool.folder, error)
+        return False
+    finally:
+        spool.close()

@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import getpass
 import logging
+import shutil
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.courier import Courier
+from lesion_exp.tracking.delivery import LARGEST_BATCH, deliver
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOCK_FILE, LOG_FILE, is_dead, now_text
-from lesion_exp.tracking.metric_buffer import MetricBuffer
+from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
+from lesion_exp.tracking.machine_load import MachineLoad
+from lesion_exp.tracking.metric_points import MetricPoints, last_points
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
+from lesion_exp.tracking.server import without_password
+from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.system_metrics import system_metrics
 from lesion_exp.tracking.written import Written
 
 _log = logging.getLogger(__name__)
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-_TAGS_IN_A_BATCH: Final = 100
 _LONGEST_ERROR: Final = 1000
-_SENDING_ATTEMPTS: Final = 3
+_PATIENCE_SECONDS: Final = 30.0
+"""A request that is on its way when the run ends may take so long."""
 
 
 class TrackedRun(Written):
     """A run that is being recorded. Use it as a context manager: leaving the block says how the run ended.
 
-    Metrics wait in memory and are sent by a thread every `flush_seconds` or when `flush_every` have gathered; the same
-    thread renews the heartbeat and reads the machine's load every `system_metrics_seconds` (0: never).
+    Whatever is logged is written to a spool in the run's live folder and returns at once; a thread sends it every
+    `flush_seconds`, or when `flush_every` calls have gathered, and renews the heartbeat. So a run outlives its store:
+    while a server is away training goes on, and what it has not got when the run ends waits for `sync`.
+    Another thread reads the machine's load every `system_metrics_seconds` (0: never).
     What is logged through Python's `logging` meanwhile becomes the artifact `log.txt`.
     """
 
@@ -44,7 +51,7 @@ class TrackedRun(Written):
         store: Store,
         run_id: str,
         *,
-        resumed: bool = False,
+        spool: Spool | None = None,
         flush_seconds: float = 5.0,
         flush_every: int = 500,
         system_metrics_seconds: float = 10.0,
@@ -55,20 +62,23 @@ class TrackedRun(Written):
         super().__init__(store, run_id, info.artifact_uri)
         self.experiment_id: str = info.experiment_id
         self.live_dir: Path = store.live / run_id
-        self.resumed = resumed
+        self.resumed = spool is not None
+        self.unsent = False
+        """Whether the store was away when the run ended, so that a part of it waits for `sync`."""
         self._started = info.start_time / 1000
-        self._flush_seconds = flush_seconds
         self._flush_every = flush_every
-        self._sample_seconds = system_metrics_seconds
-        if not hold(self.live_dir / LOCK_FILE):
-            raise ConfigError(f"expected a run that nobody works on, but another process holds {run_id}")
-        self._metrics = MetricBuffer(store.client, run_id, self.live_dir, resumed)
+        self._params_at_start: dict[str, str] = dict(known.data.params)
+        self._points = MetricPoints(last_points(store.client, run_id) if self.resumed else None)
+        self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
+        self._spool.describe({"run_id": run_id, "run_name": info.run_name or "", "store": without_password(store.uri)})
         self._log = RunLog(self, self.live_dir / LOG_FILE)
-        self._ending = threading.Event()
-        self._awake = threading.Event()
-        self._thread = threading.Thread(target=self._live, name=f"run {run_id}", daemon=True)
+        self._finished = False
+        self._sending = threading.Lock()
         self._log.open()
-        self._thread.start()
+        self._courier = Courier(
+            run_id, self._spool, self.flush, self._renew_heartbeat, pause=flush_seconds, beat_seconds=HEARTBEAT_SECONDS
+        )
+        self._load = MachineLoad(self._log_load, system_metrics_seconds)
 
     @classmethod
     def start(
@@ -101,74 +111,97 @@ class TrackedRun(Written):
                 f"expected a run that has stopped; {run_id} is RUNNING: its process lives, or gave a sign of life less "
                 "than 60 s ago on another machine. Wait until it ends, or a minute if it was killed there."
             )
-        store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())
-        store.client.update_run(run_id, status="RUNNING")
-        for tag in {"error"} & known.data.tags.keys():
-            store.client.delete_tag(run_id, tag)
-        return cls(store, run_id, resumed=True, **options)
+        try:
+            spool = Spool(store.live / run_id / SPOOL_DIR)
+        except SpoolHeld as error:
+            raise ConfigError(f"expected a run that nobody works on, but another process holds {run_id}") from error
+        try:
+            deliver(store, run_id, known.info.artifact_uri, spool)
+            store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())
+            store.client.update_run(run_id, status="RUNNING")
+            for tag in {"error"} & known.data.tags.keys():
+                store.client.delete_tag(run_id, tag)
+            return cls(store, run_id, spool=spool, **options)
+        except BaseException:
+            spool.close()
+            raise
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Records metrics of a training step; returns at once."""
-        self._metrics.add(values, step)
-        if len(self._metrics) >= self._flush_every:
-            self._awake.set()
+        points = list(self._points.new(values, step).items())
+        now = int(time.time() * 1000)
+        for batch in _batches(points, LARGEST_BATCH["metrics"]):
+            self._spool.add("metrics", time=now, step=step, values=batch)
+        if self._spool.waiting >= self._flush_every:
+            self._courier.wake()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Records a nested config as parameters `group.key`; in a resumed run only those it does not have.
 
         A parameter that the run has with another value keeps it, with a warning: MLflow changes none.
         """
-        from mlflow.entities import Param
-
-        flat = flat_params(params)
-        if self.resumed:
-            known = self.store.client.get_run(self.run_id).data.params
-            for name in sorted(name for name in flat if known.get(name, flat[name]) != flat[name]):
-                _log.warning("%s is %s in this run and stays so, though now it is %s.", name, known[name], flat[name])
-            flat = {name: value for name, value in flat.items() if name not in known}
-        entries = [Param(name, value) for name, value in flat.items()]
-        for begin in range(0, len(entries), _TAGS_IN_A_BATCH):
-            batch = entries[begin : begin + _TAGS_IN_A_BATCH]
-            self.store.client.log_batch(self.run_id, params=batch, synchronous=True)
+        known, flat = self._params_at_start, flat_params(params)
+        for name in sorted(name for name in flat if known.get(name, flat[name]) != flat[name]):
+            _log.warning("%s is %s in this run and stays so, though now it is %s.", name, known[name], flat[name])
+        new = [(name, value) for name, value in flat.items() if name not in known]
+        for batch in _batches(new, LARGEST_BATCH["params"]):
+            self._spool.add("params", values=batch)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; booleans become `true` and `false`."""
-        from mlflow.entities import RunTag
-
         texts = {name: str(tag).lower() if isinstance(tag, bool) else str(tag) for name, tag in tags.items()}
-        entries = [RunTag(name, text) for name, text in texts.items()]
-        for begin in range(0, len(entries), _TAGS_IN_A_BATCH):
-            batch = entries[begin : begin + _TAGS_IN_A_BATCH]
-            self.store.client.log_batch(self.run_id, tags=batch, synchronous=True)
+        for batch in _batches(list(texts.items()), LARGEST_BATCH["tags"]):
+            self._spool.add("tags", values=batch)
 
     def flush(self) -> None:
-        """Sends the metrics that wait, here and now."""
-        self._metrics.send()
+        """Sends what waits, here and now.
+
+        Raises:
+            Exception: the store does not answer.
+        """
+        with self._sending:
+            deliver(self.store, self.run_id, self.artifact_uri, self._spool)
 
     def sync(self) -> None:
         """Brings what is not sent yet to the disk; to be called before a checkpoint that comes after it."""
-        self._metrics.sync()
+        self._spool.sync()
 
     def finish(self, status: Status) -> None:
         """Sends what waits, saves the log and gives the run its final status. A second call does nothing.
 
-        Raises:
-            mlflow.exceptions.MlflowException: the store took the metrics in none of three attempts.
+        Where the store is away, all this waits on disk for the verb `sync`, with a warning; `unsent` says so.
         """
-        if self._ending.is_set():
+        if self._finished:
             return
-        self._ending.set()
-        self._awake.set()
-        self._thread.join(timeout=30)
-        try:
-            self._send_patiently()
-            self._metrics.close()
-        finally:
-            try:
-                release(self.live_dir / LOCK_FILE)
-                self._log.close()
-            finally:
-                self.store.client.set_terminated(self.run_id, status)
+        self._finished = True
+        self._load.stop()
+        self._log.close()
+        self._spool.add("status", status=status, time=int(time.time() * 1000))
+        self._spool.sync()
+        if self._courier.finish(_PATIENCE_SECONDS):
+            with suppress(OSError):  # checkpoints of a run that stopped stay
+                self.live_dir.rmdir()
+        else:
+            self.unsent = True
+            _log.warning(
+                "The store of runs does not answer: %d entries of run %s wait in %s. "
+                "When it is back, send them with: lesion-exp sync",
+                self._spool.waiting,
+                self.run_id,
+                self._spool.folder,
+            )
+
+    def clear_live_dir(self) -> None:
+        """Removes what the run kept on this machine, such as checkpoints, but not what the store has not got."""
+        if not self.live_dir.exists():
+            return
+        for path in self.live_dir.iterdir():
+            if path.is_dir() and path != self._spool.folder:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file() and path.name != LOCK_FILE:
+                path.unlink()
+        with suppress(OSError):
+            self.live_dir.rmdir()
 
     def __enter__(self) -> Self:
         return self
@@ -188,42 +221,23 @@ class TrackedRun(Written):
         except Exception:  # the error that ended the run is the one to be seen
             _log.exception("Run %s could not be closed in the store.", self.run_id)
 
-    def _live(self) -> None:
-        """The run's own thread: sends metrics, renews the heartbeat, reads the machine's load."""
-        beat = time.monotonic()
-        sampled = beat - self._sample_seconds
-        pause = min(self._flush_seconds, self._sample_seconds or self._flush_seconds, HEARTBEAT_SECONDS)
-        while not self._ending.is_set():
-            now = time.monotonic()
-            if self._sample_seconds and now - sampled >= self._sample_seconds:
-                self._metrics.add(system_metrics(), step=int(time.time() - self._started))
-                sampled = now
-            try:
-                if now - beat >= HEARTBEAT_SECONDS:
-                    self._renew_heartbeat(silent_for=now - beat)
-                    beat = now
-                self._metrics.send()
-            except Exception as error:
-                _log.warning("The store of runs does not answer, will try again: %s", error)
-            self._awake.wait(pause)
-            self._awake.clear()
+    def _put_file(self, path: Path, artifact_path: str) -> None:
+        if self.store.artifact_dir(self.artifact_uri) is not None:
+            super()._put_file(path, artifact_path)  # a disk of this machine: nothing to wait for
+        else:
+            self._spool.add_file(path, artifact_path)
+
+    def _put_dataset(self, dataset: dict[str, str], context: str) -> None:
+        self._spool.add("inputs", dataset=dataset, context=context)
+
+    def _log_load(self, values: Mapping[str, float]) -> None:
+        self.log_metrics(values, step=int(time.time() - self._started))
 
     def _renew_heartbeat(self, silent_for: float) -> None:
         self.store.client.set_tag(self.run_id, HEARTBEAT_TAG, now_text())
-        if silent_for > 2 * HEARTBEAT_SECONDS and not self._ending.is_set():
+        if silent_for > 2 * HEARTBEAT_SECONDS:
             # the store or the machine was away so long that others may have marked the run KILLED
             self.store.client.update_run(self.run_id, status="RUNNING")
-
-    def _send_patiently(self) -> None:
-        for attempt in range(1, _SENDING_ATTEMPTS + 1):
-            try:
-                self._metrics.send()
-                return
-            except Exception:
-                if attempt == _SENDING_ATTEMPTS:
-                    _log.error("%d metrics of run %s could not be sent.", len(self._metrics), self.run_id)
-                    raise
-                time.sleep(attempt)
 
 
 def status_after(error: BaseException) -> Status:
@@ -239,3 +253,8 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without an entry for this user
         return "unknown"
+
+
+def _batches(items: list[tuple[str, Any]], size: int) -> Iterator[dict[str, Any]]:
+    for begin in range(0, len(items), size):
+        yield dict(items[begin : begin + size])

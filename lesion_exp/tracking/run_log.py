@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR
+
 if TYPE_CHECKING:
     from lesion_exp.tracking.written import Written
 
@@ -44,12 +46,11 @@ class RunLog:
             file.write(text)
 
     def close(self) -> None:
-        """Ends listening, saves the log with the run and removes the file where nothing else is kept beside it."""
+        """Ends listening, saves the log with the run and removes the file where no checkpoint is kept beside it."""
         assert self._handler is not None, "the log is not open"
         for logger in self._loggers:
             logger.removeHandler(self._handler)
         self._handler.close()
         self._run.log_file(self._path, self._path.name)
-        if list(self._path.parent.iterdir()) == [self._path]:
+        if {path.name for path in self._path.parent.iterdir()} <= {self._path.name, SPOOL_DIR, LOCK_FILE}:
             self._path.unlink()
-            self._path.parent.rmdir()

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ANSWER_WITHIN_SECONDS: Final = 5.0
+PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+"""MLflow asks a silent server eight times, two minutes each; a run has its spool and asks again by itself.
+
+Variables that the user has set stay as they are.
+"""
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _GATEWAY_ERRORS: Final = (502, 503, 504)
 
@@ -49,6 +54,8 @@ def check_server(uri: str, key: str) -> MlflowClient:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
             client = MlflowClient(uri)

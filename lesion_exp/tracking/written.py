@@ -16,6 +16,7 @@ from lesion_exp.tracking.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow.entities import DatasetInput
 
 _LONGEST_DIGEST: Final = 36
 _PICTURE_DPI: Final = 150
@@ -34,7 +35,7 @@ class Written:
         """Keeps a copy of a file."""
         parts = PurePosixPath(artifact_path).parts
         assert not {"/", ".."} & set(parts), f"not a path below the run: {artifact_path}"
-        self.store.put_artifact(self.run_id, self.artifact_uri, path, artifact_path)
+        self._put_file(path, artifact_path)
 
     @contextmanager
     def new_file(self, artifact_path: str) -> Iterator[Path]:
@@ -79,24 +80,35 @@ class Written:
         `fingerprint` identifies the data (MLflow keeps 36 characters of it), `source` is where they came from;
         `profile` adds facts such as counts a class to the number of rows.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         columns = [
             {"name": str(column), "type": _COLUMN_TYPES.get(table[column].dtype.kind, "string"), "required": False}
             for column in table.columns
         ]
-        data = Dataset(
-            name=name,
-            digest=fingerprint[:_LONGEST_DIGEST],
-            source_type="local",
-            source=json.dumps({"uri": source}),
-            schema=json.dumps({"mlflow_colspec": columns}),
-            profile=json.dumps({"num_rows": len(table), "num_elements": int(table.size), **(profile or {})}),
-        )
-        tags = [InputTag("mlflow.data.context", context)]
-        self.store.client.log_inputs(self.run_id, datasets=[DatasetInput(data, tags)])
+        profile_text = json.dumps({"num_rows": len(table), "num_elements": int(table.size), **(profile or {})})
+        dataset = {
+            "name": name,
+            "digest": fingerprint[:_LONGEST_DIGEST],
+            "source_type": "local",
+            "source": json.dumps({"uri": source}),
+            "schema": json.dumps({"mlflow_colspec": columns}),
+            "profile": profile_text,
+        }
+        self._put_dataset(dataset, context)
 
     def read_text(self, artifact_path: str) -> str | None:
         """A text kept before, None where the run has none of that name."""
         path = fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path)
         return path.read_text(encoding="utf-8") if path else None
+
+    def _put_file(self, path: Path, artifact_path: str) -> None:
+        self.store.put_artifact(self.run_id, self.artifact_uri, path, artifact_path)
+
+    def _put_dataset(self, dataset: dict[str, str], context: str) -> None:
+        self.store.client.log_inputs(self.run_id, datasets=[dataset_input(dataset, context)])
+
+
+def dataset_input(dataset: Mapping[str, str], context: str) -> DatasetInput:
+    """The data set of a run as MLflow wants it; `context` says what the run did with it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    return DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])

@@ -1,0 +1,51 @@
+"""The verb `sync`: sends what runs kept while their store was away."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion_exp.command.arguments import Arguments, prepare_process
+from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.job.shipped_conf import find_root
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.store import Store
+
+
+def sync(arguments: Arguments) -> int:
+    """Sends the spools of all runs, or of one; a line a run on standard output."""
+    spec = arguments.take("run")
+    prepare_process(arguments)
+    from lesion_exp.job.compose import compose
+    from lesion_exp.tracking.sync import sync_runs
+
+    config = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd())).config
+    root, live = Path(config["paths"]["root"]), Path(config["paths"]["live"])
+    asked = config["tracking"]["uri"]
+    outcomes = sync_runs(live, lambda recorded: _open(recorded, asked, root, live), spec)
+    if arguments.json:
+        runs = [{"run_id": o.run_id, "state": o.state, "sent": dict(o.counts), "reason": o.reason} for o in outcomes]
+        print(json.dumps({"runs": runs}))
+    else:
+        for outcome in outcomes:
+            print(outcome.line())
+        if not outcomes:
+            print(f"nothing waits in {live}")
+    if left := [outcome for outcome in outcomes if outcome.state in ("failed", "refused")]:
+        reasons = first_cases(f"{outcome.run_id}  {outcome.reason}" for outcome in left)
+        raise ConfigError(f"expected the stores of {len(outcomes)} runs to take all that waits; not so:\n{reasons}")
+    return 0
+
+
+def _open(recorded: str, asked: str | None, root: Path, live: Path) -> Store:
+    """The store of a spool; the address asked for is taken where it is the same one, since it may hold a password."""
+    from lesion_exp.tracking.server import without_password
+    from lesion_exp.tracking.store import URI_VARIABLE, open_store
+
+    for uri in (asked, os.environ.get(URI_VARIABLE)):
+        if uri and without_password(uri.rstrip("/")) == recorded:
+            return open_store(uri, root, live)
+    return open_store(recorded, root, live)

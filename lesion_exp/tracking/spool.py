@@ -1,0 +1,225 @@
+"""What a run has to tell its store, on disk until the store has taken it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+from lesion_exp.data.lock import hold, release
+
+Entry = dict[str, Any]
+"""One thing to tell: its `kind` (`metrics`, `params`, `tags`, `file`, `inputs`, `status`) and what belongs to it."""
+
+SPOOL_DIR: Final = "spool"
+"""Name of the folder in a run's live folder."""
+LOCK_FILE: Final = "lock"
+"""Beside it; held by the process that works on the run, or sends what is left of it."""
+LARGEST_SEGMENT: Final = 4_000_000
+"""Bytes of a journal file; a delivery that was cut off begins again at the start of one."""
+_HEADER: Final = "run.json"
+_REFUSED: Final = "refused.jsonl"
+
+
+class SpoolHeld(Exception):  # noqa: N818  (a state, not an error)
+    """Another process holds the spool: it works on the run, or sends what is left of it."""
+
+
+class Spool:
+    """The queue of a run in a folder: entries in order, in journal files of JSON lines. Safe for several threads.
+
+    An entry is on disk when `add` returns, so neither a lost connection nor `kill -9` loses it; `sync` also asks the
+    disk to write it down for a power cut. Entries leave from the front, a journal file goes when all of it was taken:
+    after a kill, part of one file is delivered again, which changes nothing in MLflow.
+
+    Raises:
+        SpoolHeld: another process holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock_path = folder.with_name(LOCK_FILE)
+        if not hold(self._lock_path):
+            raise SpoolHeld(str(folder))
+        self._closed = False
+        self._mutex = threading.Lock()
+        self._writing: IO[bytes] | None = None
+        self._reading: IO[bytes] | None = None
+        self._ahead: deque[Entry] = deque()
+        self._taken_copies: list[Path] = []
+        numbers = [int(path.stem) for path in self._segments()]
+        self._number = max(numbers, default=0)
+        self._waiting = sum(1 for path in self._segments() for _ in _lines(path))
+        (folder / "files").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def waiting(self) -> int:
+        """Entries that the store has not taken."""
+        return self._waiting
+
+    @property
+    def refused(self) -> int:
+        """Entries that the store refused for good."""
+        path = self.folder / _REFUSED
+        return sum(1 for _ in _lines(path)) if path.exists() else 0
+
+    def last_written(self) -> float:
+        """Seconds since 1970 at the last entry that still waits; 0 where none does."""
+        return max((path.stat().st_mtime for path in self._segments()), default=0.0)
+
+    def describe(self, header: dict[str, str]) -> None:
+        """Writes down whose spool this is, for those who send it later."""
+        (self.folder / _HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+    def add(self, kind: str, **content: Any) -> None:
+        """Appends an entry; returns at once."""
+        line = json.dumps({"kind": kind, **content}).encode() + b"\n"
+        with self._mutex:
+            if self._writing is None or self._writing.tell() > LARGEST_SEGMENT:
+                self._seal()
+                self._number += 1
+                self._writing = (self.folder / f"{self._number:08d}.jsonl").open("ab", buffering=0)
+            _append(self._writing, line)
+            self._waiting += 1
+
+    def add_file(self, source: Path, artifact_path: str) -> None:
+        """Appends a file with a copy of its own, which later changes of `source` do not reach."""
+        copy = self.folder / "files" / uuid.uuid4().hex
+        with source.open("rb") as original, copy.open("wb") as target:
+            shutil.copyfileobj(original, target, 1 << 20)
+            os.fsync(target.fileno())
+        self.add("file", path=artifact_path, copy=copy.name)
+
+    def file(self, entry: Entry) -> Path:
+        """The copy of the file of an entry."""
+        return self.folder / "files" / str(entry["copy"])
+
+    def peek(self, count: int) -> list[Entry]:
+        """The next entries, at most `count`, in order; they stay until `take`."""
+        with self._mutex:
+            while len(self._ahead) < count and (line := self._next_line()) is not None:
+                self._ahead.append(json.loads(line))
+            return [self._ahead[index] for index in range(min(count, len(self._ahead)))]
+
+    def take(self, count: int) -> None:
+        """Removes the first `count` entries that `peek` gave: the store has them."""
+        with self._mutex:
+            for _ in range(count):
+                entry = self._ahead.popleft()
+                self._waiting -= 1
+                if entry["kind"] == "file" and not entry.get("kept"):
+                    self._taken_copies.append(self.file(entry))
+            if not self._ahead:
+                self._drop_read_segment()
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keeps an entry that the store refuses, apart from the queue, and goes on to the next."""
+        with (self.folder / _REFUSED).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**entry, "refused": reason}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with self._mutex:
+            self._ahead[0]["kept"] = True
+        self.take(1)
+
+    def retry_refused(self) -> None:
+        """Puts what was refused before back to the end of the queue."""
+        path = self.folder / _REFUSED
+        if path.exists():
+            for line in list(_lines(path)):
+                entry = json.loads(line)
+                entry.pop("refused")
+                self.add(entry.pop("kind"), **entry)
+            self.sync()
+            path.unlink()
+
+    def sync(self) -> None:
+        """Makes what was added outlast a power cut."""
+        with self._mutex:
+            if self._writing is not None:
+                os.fsync(self._writing.fileno())
+
+    def close(self) -> None:
+        """Lets others hold the spool; one that waits for nothing any more is removed first."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._seal()
+            if self._reading is not None:
+                self._reading.close()
+            if not self._waiting and not self.refused:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            release(self._lock_path)
+
+    def _segments(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
+
+    def _seal(self) -> None:
+        if self._writing is not None:
+            os.fsync(self._writing.fileno())
+            self._writing.close()
+            self._writing = None
+
+    def _next_line(self) -> bytes | None:
+        while True:
+            if self._reading is not None and (line := self._reading.readline()).endswith(b"\n"):
+                return line
+            if self._reading is not None and self._ahead:
+                return None  # entries of this file are not taken yet: it stays the one that is read
+            self._drop_read_segment()
+            segments = self._segments()
+            if not segments:
+                return None
+            if self._writing is not None and Path(self._writing.name) == segments[0]:
+                self._seal()
+            self._reading = segments[0].open("rb")
+
+    def _drop_read_segment(self) -> None:
+        """Removes the journal file that is read, once its end is reached, and the copies of its files."""
+        if self._reading is None:
+            return
+        if self._reading.read(1):
+            self._reading.seek(-1, os.SEEK_CUR)
+            return
+        Path(self._reading.name).unlink()
+        self._reading.close()
+        self._reading = None
+        for copy in self._taken_copies:
+            copy.unlink(missing_ok=True)
+        self._taken_copies.clear()
+
+
+def read_header(folder: Path) -> dict[str, str] | None:
+    """What `Spool.describe` wrote into the spool in `folder`; None where there is no spool."""
+    try:
+        header: dict[str, str] = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return header
+
+
+def _append(file: IO[bytes], line: bytes) -> None:
+    """Writes all of `line` or, where the disk is full, nothing of it, so that the next line begins where it should."""
+    begin = file.tell()
+    written = 0
+    try:
+        written = file.write(line)
+    finally:
+        if written != len(line):
+            file.truncate(begin)
+    if written != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a journal; a process that was killed may have left half a line at the end."""
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))

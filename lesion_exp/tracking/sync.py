@@ -1,0 +1,110 @@
+"""Sends what runs kept on this machine while their store was away."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.tracking.delivery import deliver
+from lesion_exp.tracking.embedded import HEARTBEAT_TAG
+from lesion_exp.tracking.heartbeat import is_dead
+from lesion_exp.tracking.spool import SPOOL_DIR, Spool, SpoolHeld, read_header
+from lesion_exp.tracking.store import Store
+
+State = Literal["sent", "alive", "failed", "refused"]
+_SHORTEST_PREFIX: Final = 4
+_CLOCKS_DIFFER: Final = 5.0
+"""Seconds by which a sign of life must be younger than the spool to come from another process."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of the spool of a run."""
+
+    run_id: str
+    name: str
+    state: State
+    """`sent`: all of it; `alive`: a process works on the run; `refused`: all but what the store refuses; `failed`."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many metrics, params, tags, files and inputs were sent."""
+    reason: str = ""
+
+    def line(self) -> str:
+        """The outcome as one line for people."""
+        sent = ", ".join(f"{number} {kind}" for kind, number in self.counts.items() if kind != "status") or "nothing"
+        return f"{self.run_id}  {self.state:<7}  {sent}{f': {self.reason}' if self.reason else ''}"
+
+
+def sync_runs(live: Path, connect: Callable[[str], Store], spec: str | None = None) -> list[Synced]:
+    """Sends the spools in the folder `live`, all or that of the run `spec` (an id or the beginning of one).
+
+    `connect` opens the store at an address as the spool names it, without user and password. A spool that is sent is
+    removed. Two calls at once, or a call that is killed, neither lose nor double anything.
+
+    Raises:
+        ConfigError: no run, or several, are meant by `spec`.
+    """
+    folders = {folder.parent.name: folder for folder in sorted(live.glob(f"*/{SPOOL_DIR}")) if read_header(folder)}
+    chosen = _choose(list(folders), spec, live) if spec else list(folders)
+    stores: dict[str, Store | ConfigError] = {}
+    outcomes = []
+    for run_id in chosen:
+        header = read_header(folders[run_id])
+        if header is None:
+            continue  # sent by another process meanwhile
+        uri = header["store"]
+        if uri not in stores:
+            try:
+                stores[uri] = connect(uri)
+            except ConfigError as error:
+                stores[uri] = error
+        outcomes.append(_sync_run(stores[uri], run_id, header["run_name"], folders[run_id]))
+    return outcomes
+
+
+def _sync_run(store: Store | ConfigError, run_id: str, name: str, folder: Path) -> Synced:
+    if isinstance(store, ConfigError):
+        return Synced(run_id, name, "failed", reason=str(store))
+    try:
+        spool = Spool(folder)
+    except SpoolHeld:
+        return Synced(run_id, name, "alive", reason="a process of this machine has it and sends by itself")
+    counts: Counter[str] = Counter()
+    try:
+        known = store.client.get_run(run_id)
+        beat = float(known.data.tags.get(HEARTBEAT_TAG, 0))
+        if (
+            known.info.status == "RUNNING"
+            and not is_dead(store, known)
+            and beat > spool.last_written() + _CLOCKS_DIFFER
+        ):
+            return Synced(run_id, name, "alive", reason="it was resumed elsewhere; try again when it has ended")
+        spool.retry_refused()
+        counts = deliver(store, run_id, known.info.artifact_uri, spool)
+    except Exception as error:
+        return Synced(run_id, name, "failed", counts, str(error))
+    finally:
+        spool.close()
+        with suppress(OSError):
+            folder.parent.rmdir()
+    if spool.refused:
+        return Synced(run_id, name, "refused", counts, f"the store refuses {spool.refused} entries, see {folder}")
+    return Synced(run_id, name, "sent", counts)
+
+
+def _choose(known: list[str], spec: str, live: Path) -> list[str]:
+    long_enough = re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},32}}", spec.lower())
+    chosen = [run_id for run_id in known if run_id.startswith(spec.lower())] if long_enough else []
+    if len(chosen) != 1:
+        listed = first_cases(known) or "  none"
+        raise ConfigError(
+            f"expected the id of a run that waits to be sent, or its first {_SHORTEST_PREFIX} letters or more, got "
+            f"{spec!r}, which means {len(chosen)} of those in {live}:\n{listed}\nLeave run= out to send all."
+        )
+    return chosen
