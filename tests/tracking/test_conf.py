@@ -14,7 +14,7 @@ def test_every_tracking_key_is_known_to_who_takes_it() -> None:
     recording = {
         name
         for name, parameter in inspect.signature(TrackedRun).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "resumed"
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "spool"
     }
     assert set(config) == {"uri", "experiment", "run_name", "log_images"} | recording
     assert "uri" in inspect.signature(open_store).parameters
