@@ -1,10 +1,11 @@
 """Many processes at once start, log and finish runs on one store; nothing may fail, be lost or be doubled.
 
-    python scripts/endurance_writers.py --times 5
-    python scripts/endurance_writers.py --times 5 --uri http://127.0.0.1:5000
+    python scripts/endurance.py writers --times 5
+    python scripts/endurance.py writers --times 5 --uri http://127.0.0.1:5000
 
 Without --uri each round has a fresh embedded store, which the processes make all at once. Prints a table, a row a
-round; exits 1 where anything is missing.
+round, with the longest time from the common start to the end of a run and the longest call that logs metrics; exits 1
+where anything failed, is missing or doubled.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ class Outcome:
     error: str = ""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this trial."""
     parser.add_argument("--processes", type=int, default=16, help="writers at once (16)")
     parser.add_argument("--times", type=int, default=5, help="rounds (5)")
     parser.add_argument("--points", type=int, default=200, help="metric points of a writer (200)")
     parser.add_argument("--uri", help="a server or database; without it, a fresh embedded store for each round")
-    asked = parser.parse_args()
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Runs the rounds; 1 where anything failed, is missing or doubled."""
     print(TITLE.format("round", "writers", "failed", "missing", "doubled", "unsent", "slowest", "blocked"), flush=True)
     bad = 0
     for number in range(1, asked.times + 1):
@@ -144,7 +148,3 @@ def verify(
             doubled += len(stored) - len(set(stored))
         missing += download_artifact(run, ARTIFACT).read_text() != f"writer {index}\n"
     return missing, doubled
-
-
-if __name__ == "__main__":
-    sys.exit(main())

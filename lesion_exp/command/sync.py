@@ -41,11 +41,13 @@ def sync(arguments: Arguments) -> int:
 
 
 def _open(recorded: str, asked: str | None, root: Path, live: Path) -> Store:
-    """The store of a spool; the address asked for is taken where it is the same one, since it may hold a password."""
+    """The store of a spool: at `tracking.uri`, where that is given (a server may have moved), else where it was.
+
+    Spools keep no password; that of MLFLOW_TRACKING_URI is taken where it names the same store.
+    """
     from lesion_exp.tracking.server import without_password
     from lesion_exp.tracking.store import URI_VARIABLE, open_store
 
-    for uri in (asked, os.environ.get(URI_VARIABLE)):
-        if uri and without_password(uri.rstrip("/")) == recorded:
-            return open_store(uri, root, live)
-    return open_store(recorded, root, live)
+    outside = os.environ.get(URI_VARIABLE)
+    same = outside if outside and without_password(outside.rstrip("/")) == recorded else recorded
+    return open_store(asked or same, root, live)

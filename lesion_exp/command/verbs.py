@@ -89,9 +89,12 @@ VERBS: Final = {
             "sync",
             "send what runs kept while their MLflow server was away",
             "lesion_exp.command.sync:sync",
-            ("lesion-exp sync", "lesion-exp sync run=3f2a91c0 tracking.uri=http://server:5000"),
-            ("tracking",),
-            (("run=RUN", "an id or the beginning of one; without it, every run that waits"),),
+            ("lesion-exp sync", "lesion-exp sync run=3f2a91c0"),
+            (),
+            (
+                ("run=RUN", "an id or the beginning of one; without it, every run that waits"),
+                ("tracking.uri=URI", "where their store is now; without it, where it was"),
+            ),
             flags=("--json",),
         ),
         Verb(

@@ -81,6 +81,28 @@ def test_a_killed_process_loses_nothing_and_half_a_line_is_left_out(tmp_path: Pa
     assert steps(spool) == list(range(21))
 
 
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    program = f"""
+        import resource
+        from pathlib import Path
+        from lesion_exp.tracking.spool import Spool
+        spool = Spool(Path({str(tmp_path)!r}) / "spool")
+        spool.add("tags", values={{"a": "x" * 100}})
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, most))
+        try:
+            spool.add("tags", values={{"b": "x" * 100}})
+        except OSError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        spool.add("tags", values={{"c": "x"}})
+        spool.close()
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
+    assert "No space left" in ended.stdout
+    assert [list(entry["values"]) for entry in Spool(tmp_path / "spool").peek(5)] == [["a"], ["c"]]
+
+
 def test_a_file_is_kept_as_it_was_and_its_copy_goes_with_its_entry(tmp_path: Path) -> None:
     source = tmp_path / "log.txt"
     source.write_text("first")

@@ -350,6 +350,18 @@ def test_verb_says_that_the_server_is_still_away(
     assert Spool(root / "mlruns" / "live" / ("a" * 32) / SPOOL_DIR).waiting == 1
 
 
+def test_verb_sends_to_a_store_that_has_moved(
+    store: Store, remote: Store, server: Server, root: Path, free_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ended_while_away(remote, server)
+    header = run.live_dir / SPOOL_DIR / "run.json"
+    header.write_text(json.dumps({**json.loads(header.read_text()), "store": f"http://127.0.0.1:{free_port}"}))
+    assert cli.main(["sync", f"paths.root={root}"]) == 2
+    assert cli.main(["sync", f"paths.root={root}", f"tracking.uri={store.uri}"]) == 0
+    assert f"{run.run_id}  sent" in capsys.readouterr().out
+    assert find_run(store, run.run_id).status == "FINISHED"
+
+
 def test_a_run_does_not_start_on_a_server_that_is_away(root: Path, free_port: int) -> None:
     with pytest.raises(ConfigError, match="does not answer"):
         open_store(f"http://127.0.0.1:{free_port}", root)
