@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -198,6 +198,10 @@ class LesionClassifier(pl.LightningModule):
 
         views = tta_views(self.options.tta)
         return batch["index"], mean_probabilities(logits, self.normalize(batch["image"]), views)
+
+    def sign(self, run_id: str) -> None:
+        """Lets the card in every checkpoint say which run saved it."""
+        self.options = replace(self.options, card={**self.options.card, "run_id": run_id})
 
     # optimisation
 

@@ -98,6 +98,23 @@ VERBS: Final = {
             flags=("--json",),
         ),
         Verb(
+            "reproduce",
+            "run a job again; say what is equal and what is not",
+            "lesion_exp.command.reproduce:reproduce",
+            (
+                "lesion-exp reproduce run=latest",
+                "lesion-exp reproduce job=job.yaml dataset.root=DIR --check-only",
+            ),
+            ("tracking",),
+            (
+                ("run=RUN", "an id, the beginning of one, latest, best:METRIC, an alias, a checkpoint or a job file"),
+                ("job=FILE", "a frozen job; its first run in the store is what is compared with"),
+                ("dataset.root=DIR", "where the data lie here; so for split.path, backbone.weights, dataset.sets.NAME"),
+                ("tolerance=0.01", "difference of a metric (by its size, if above 1) that is no divergence yet"),
+            ),
+            flags=("--json", "--check-only"),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",
@@ -115,8 +132,9 @@ FLAGS: Final = {
     "--cfg job": "print the resolved config and do nothing",
     "--no-tree": "do not show the config at the start",
     "--json": "print one JSON object on standard output",
+    "--check-only": "compare the conditions and stop",
 }
-VERB_FLAGS: Final = ("--json",)
+VERB_FLAGS: Final = ("--json", "--check-only")
 """Flags that only the verbs take that name them."""
 
 

@@ -15,6 +15,8 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from lesion_exp.errors import DataError
+
 log = logging.getLogger(__name__)
 
 LAST: Final = "last.ckpt"
@@ -137,9 +139,42 @@ def is_whole(path: Path) -> bool:
         return False
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of this project holds, tensors and plain values; anything else in it is refused, not run.
+
+    Raises:
+        DataError: another file, a damaged one, or one that holds objects which only its own code could make.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever a broken or foreign file provokes
+        reason = str(error).strip().splitlines()
+        named = next((line.strip() for line in reason if "GLOBAL" in line or "Unsupported" in line), "")
+        raise DataError(
+            f"expected a checkpoint of tensors and plain values at {path}, but it cannot be read without running code "
+            f"from it: {named or (reason or [type(error).__name__])[0]}; take one that lesion-exp train saved"
+        ) from error
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("state_dict"), dict):
+        raise DataError(f"expected a checkpoint of lesion-exp train at {path}, got a file without its state_dict")
+    return loaded
+
+
+def run_of_checkpoint(path: Path) -> str:
+    """The id of the run that saved a checkpoint.
+
+    Raises:
+        DataError: as `read_checkpoint`, or the checkpoint names no run.
+    """
+    card = read_checkpoint(path).get("lesion_exp")
+    run_id = card.get("run_id") if isinstance(card, dict) else None
+    if not isinstance(run_id, str):
+        raise DataError(f"expected a checkpoint that names its run, but {path} does not; name the run by its id")
+    return run_id
+
+
 def weights_hash(path: Path) -> str:
     """SHA-256 (16 digits) over weights and buffers in a checkpoint: names, types, shapes and bits, sorted by name."""
-    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state: dict[str, torch.Tensor] = read_checkpoint(path)["state_dict"]
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].contiguous()

@@ -84,9 +84,14 @@ class Job:
 
 def freeze(composed: Composed) -> Job:
     """The job of a composed config."""
-    named = {key: Path(str(_get(composed.config, key))) for key in FILES if _get(composed.config, key) is not None}
-    files = {key: _digest(path) for key, path in named.items() if path.is_absolute() and path.is_file()}
+    files = file_digests(composed.config)
     return Job(copy.deepcopy(composed.config), composed.overrides, job_hash(composed.config, files), files)
+
+
+def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 (16 digits) of the file that each key of `FILES` names in `config`, where it names one that is there."""
+    named = {key: Path(str(_get(config, key))) for key in FILES if _get(config, key) is not None}
+    return {key: _digest(path) for key, path in named.items() if path.is_absolute() and path.is_file()}
 
 
 def read_job(path: Path) -> Job:

@@ -36,14 +36,30 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
     job = read_job(download_artifact(run, "config/job.yaml"))
     checkpoint = newest_checkpoint(run.live_dir)
     link = RunLink(continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))
-    return train(moved(job, run.store.uri, paths, data_root), link)
+    return train(moved(job, run.store.uri, paths, {} if data_root is None else {"dataset.root": data_root}), link)
 
 
-def moved(job: Job, store_uri: str, paths: Mapping[str, Any], data_root: Path | None) -> Job:
-    """`job` with the places of this machine: none of them counts in its hash."""
+def moved(job: Job, store_uri: str, paths: Mapping[str, Any], places: Mapping[str, Path]) -> Job:
+    """`job` with the folders `paths` and the store of this machine; `places` says where files of keys lie now.
+
+    Such keys are `dataset.root`, `dataset.sets.NAME`, and those whose file the job knows by its content (`split.path`,
+    `backbone.weights`). None of them counts in the job's hash.
+
+    Raises:
+        ConfigError: the job has no file or folder of that key.
+    """
     config = copy.deepcopy(job.config)
     config["paths"] = dict(paths)
     config["tracking"]["uri"] = store_uri
-    if data_root is not None:
-        config["dataset"]["root"] = str(data_root.expanduser().absolute())
+    for key, place in places.items():
+        *parents, leaf = key.split(".")
+        node: Any = config
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        is_place = key in job.files or key == "dataset.root" or parents == ["dataset", "sets"]
+        if not is_place or not isinstance(node, dict) or leaf not in node:
+            raise ConfigError(f"expected a key whose file or folder this job reads, got {key}={place}; leave it out")
+        if isinstance(node[leaf], dict):
+            node, leaf = node[leaf], "root"
+        node[leaf] = str(place.expanduser().absolute())
     return replace(job, config=config)

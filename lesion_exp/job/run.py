@@ -23,7 +23,7 @@ from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
-from lesion_exp.job.checkpoint import LAST, weights_hash
+from lesion_exp.job.checkpoint import LAST, read_checkpoint, weights_hash
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
@@ -135,6 +135,7 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         if INPUTS_TAG not in run.tags_at_start:
             log_inputs(run, config, split, built.datamodule)
             run.set_tags({INPUTS_TAG: "logged"})
+        built.classifier.sign(run.run_id)
         return _finish(job, split, run, _fit_and_predict(job, built, run, run.live_dir, link))
 
 
@@ -161,7 +162,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     best, last = best_checkpoint(trainer), live_dir / LAST
     path = trainer.strategy.broadcast(str(best) if best else "")
     if path:
-        built.classifier.load_state_dict(_state(Path(path)))
+        built.classifier.load_state_dict(read_checkpoint(Path(path))["state_dict"])
     parts: dict[str, Study] = {}
     on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
@@ -217,13 +218,6 @@ def _tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: Tra
         if run is not None:
             run.log_params({"found": {"lr": built.classifier.lr}})
         log.info("learning-rate finder: %.3g", built.classifier.lr)
-
-
-def _state(path: Path) -> dict[str, Any]:
-    import torch
-
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return state
 
 
 @contextmanager

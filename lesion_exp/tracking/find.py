@@ -80,6 +80,11 @@ def find_run(store: Store, spec: str) -> Run:
     return _run(store, _by_alias(store, spec))
 
 
+def runs_where(store: Store, condition: str) -> Iterator[Run]:
+    """The runs of all experiments that meet `condition` (MLflow's filter), the one that started last first."""
+    return (_run(store, run) for run in _runs(store, condition))
+
+
 def download_artifact(run: Run, path: str) -> Path:
     """The file or folder `path` of the run on this machine; from a server it is fetched into the run's live folder.
 

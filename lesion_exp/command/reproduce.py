@@ -1,0 +1,115 @@
+"""The verb `reproduce`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lesion_exp.job.freeze import Job
+    from lesion_exp.tracking.find import Run
+    from lesion_exp.tracking.store import Store
+
+SAME, DIVERGED = 0, 1
+PLACE_KEYS: Final = ("dataset.root", "split.path", "backbone.weights")
+"""Keys that say where files of the job lie now."""
+_JOB_ENDINGS: Final = (".yaml", ".yml")
+
+
+def reproduce(arguments: Arguments) -> int:
+    """Runs a job again and compares; 0 if it came to the same or nearly so, 1 if it diverged."""
+    spec, is_job = _source(arguments)
+    tolerance = _tolerance(arguments.take("tolerance"))
+    places = {key: Path(value) for key in _place_keys(arguments) if (value := arguments.take(key))}
+    store, paths = open_store_of(arguments)
+    from lesion_exp.job.resume import moved
+    from lesion_exp.reproduce.report import as_json, condition_lines, verdict_json, verdict_lines
+    from lesion_exp.reproduce.reproduce import check, train_again
+
+    run, frozen = _restore(store, spec, is_job)
+    job = moved(frozen, store.uri, paths, places)
+    if run is None:
+        return _train_first(job, arguments)
+    checked = check(run, job)
+    answer = as_json(run.run_id, job.job_hash, checked)
+    if not arguments.json:
+        print(f"reproducing run {run.run_id} ({run.name})", *condition_lines(checked), sep="\n", flush=True)
+    code = SAME
+    if "--check-only" not in arguments.flags:
+        new_id, verdict = train_again(run, job, checked, tolerance)
+        answer |= verdict_json(new_id, verdict)
+        code = DIVERGED if verdict.kind == "diverged" else SAME
+        if not arguments.json:
+            print(*verdict_lines(new_id, verdict), sep="\n")
+    if arguments.json:
+        print(json.dumps(answer))
+    return code
+
+
+def _source(arguments: Arguments) -> tuple[str, bool]:
+    """What is to be reproduced, and whether it is a job file."""
+    given = {key: value for key in ("run", "job", "bundle") if (value := arguments.take(key))}
+    if len(given) != 1:
+        got = " and ".join(f"{key}={value}" for key, value in given.items()) or "none of them"
+        raise ConfigError(f"expected one of run=ID, job=FILE and bundle=FILE, got {got}; for example run=latest")
+    ((key, value),) = given.items()
+    if key != "run" and not Path(value).expanduser().is_file():
+        raise ConfigError(f"expected a file at {key}={value}, but none is there")
+    is_job = key == "job" or (key == "run" and value.endswith(_JOB_ENDINGS) and Path(value).expanduser().is_file())
+    return value, is_job
+
+
+def _restore(store: Store, spec: str, is_job: bool) -> tuple[Run | None, Job]:
+    from lesion_exp.job.freeze import read_job
+    from lesion_exp.reproduce.reproduce import first_run
+    from lesion_exp.tracking.find import download_artifact
+
+    if is_job:
+        job = read_job(Path(spec).expanduser())
+        return first_run(store, job), job
+    run = chosen_run(store, spec)
+    if run.tags.get("kind") != "train":
+        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    return run, read_job(download_artifact(run, "config/job.yaml"))
+
+
+def _train_first(job: Job, arguments: Arguments) -> int:
+    """A job that no run in the store was made of: there is nothing to compare with, and the answer says so."""
+    from lesion_exp.job.run import train
+    from lesion_exp.reproduce.report import as_json
+
+    answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
+    told = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"
+    if not arguments.json:
+        print(told, flush=True)
+    if "--check-only" not in arguments.flags:
+        answer["new_run"] = train(job).run_id
+        if not arguments.json:
+            print(f"run {answer['new_run']}")
+    if arguments.json:
+        print(json.dumps(answer))
+    return SAME
+
+
+def _place_keys(arguments: Arguments) -> list[str]:
+    keys = [text.partition("=")[0] for text in arguments.overrides]
+    return [key for key in keys if key in PLACE_KEYS or key.startswith("dataset.sets.")]
+
+
+def _tolerance(text: str | None) -> float:
+    from lesion_exp.reproduce.verdict import TOLERANCE
+
+    if text is None:
+        return TOLERANCE
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"expected tolerance to be a number of at least 0, got {text!r}; for example tolerance=0.001")
+    return value

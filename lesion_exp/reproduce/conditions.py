@@ -1,0 +1,92 @@
+"""What a run's result may depend on beside its job: data, split, code, packages, machine. All as names and texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+DATA: Final = "data"
+SPLIT: Final = "split"
+CODE: Final = "code commit"
+CHANGES: Final = "uncommitted changes"
+THREADS: Final = "threads"
+"""PyTorch's number of threads: sums over another number of parts are rounded otherwise."""
+RESOLVED: Final = ("trainer.accelerator", "trainer.devices", "trainer.precision")
+"""Keys whose `auto` becomes something else on another machine."""
+FILES: Final = ("packages.txt", "python.json", "hardware.json", "git.json", "changes.patch")
+"""Artifacts under `environment/` that conditions are read from."""
+_VARIABLES: Final = ("CUBLAS_WORKSPACE_CONFIG", "PYTHONHASHSEED")
+
+Conditions = Mapping[str, str]
+"""The name of a condition, such as `package torch`, and its state."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A condition that is not what it was; a state is None where it was not recorded or is not there."""
+
+    name: str
+    then: str | None
+    now: str | None
+    note: str = ""
+    """What follows from it, or what to do about it."""
+
+    def __str__(self) -> str:
+        states = f"{self.then or 'none'} then, {self.now or 'none'} now"
+        return f"{self.name}: {states}" + (f" ({self.note})" if self.note else "")
+
+
+def conditions(
+    environment: Mapping[str, str], fingerprint: str | None, split_hash: str | None, resolved: Mapping[str, Any]
+) -> dict[str, str]:
+    """The conditions of a run; `environment` maps the names of `FILES` to their texts, `resolved` the keys `RESOLVED`
+    to what `auto` became. What is None or absent is left out.
+    """
+    found = {DATA: fingerprint, SPLIT: split_hash, **{key: str(value) for key, value in resolved.items()}}
+    if "git.json" in environment:
+        found |= _code(json.loads(environment["git.json"]), environment.get("changes.patch"))
+    if "python.json" in environment:
+        found |= _python(json.loads(environment["python.json"]))
+    if "hardware.json" in environment:
+        found |= _hardware(json.loads(environment["hardware.json"]))
+    for line in environment.get("packages.txt", "").splitlines():
+        name, _, version = line.partition("==")
+        found[f"package {re.sub(r'[-_.]+', '-', name).lower()}"] = version
+    return {name: state for name, state in found.items() if state is not None}
+
+
+def differences(then: Conditions, now: Conditions) -> list[Difference]:
+    """Each condition whose state differs, in the order of `then`, new ones last."""
+    names = list(dict.fromkeys([*then, *now]))
+    return [Difference(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
+
+
+def _code(git: Mapping[str, Any], patch: str | None) -> dict[str, str | None]:
+    changes = None
+    if git["dirty"]:
+        digest = hashlib.sha256(patch.encode()).hexdigest()[:12] if patch else ""
+        changes = f"a patch of {len(patch.splitlines())} lines ({digest})" if patch else "not kept"
+    return {CODE: git["commit"], CHANGES: changes}
+
+
+def _python(recorded: Mapping[str, Any]) -> dict[str, str | None]:
+    variables = recorded.get("variables", {})
+    return {
+        "python": f"{recorded['implementation']} {recorded['python']}",
+        "platform": recorded["platform"],
+        THREADS: str(recorded["torch_num_threads"]),
+        **{name: variables.get(name) for name in _VARIABLES},
+    }
+
+
+def _hardware(recorded: Mapping[str, Any]) -> dict[str, str | None]:
+    gpus = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in recorded["gpus"])
+    return {
+        "processor": recorded["cpu"],
+        "instructions": " ".join(recorded["instructions"]),
+        "GPUs": gpus or None,
+    }
