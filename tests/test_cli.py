@@ -10,7 +10,7 @@ import yaml
 
 from lesion_exp import __version__
 from lesion_exp.cli import main
-from lesion_exp.command.verbs import FLAGS, VERBS
+from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.job.shipped_conf import conf_dir, option_names
 
@@ -206,7 +206,7 @@ def test_every_flag_of_the_help_is_understood(train_does):
     values = {"DIR": "somewhere", "PACKAGE": "mine", "job": "job"}
     for text in FLAGS:
         flag, _, value = text.partition(" ")
-        if flag == "--json":
+        if flag in VERB_FLAGS:
             continue
         train_does(lambda: 0)
         assert main(["train", flag, *([values[value]] if value else [])]) == 0

@@ -49,6 +49,9 @@ def moved(job: Job, store_uri: str, paths: Mapping[str, Any], places: Mapping[st
         ConfigError: the job has no file or folder of that key.
     """
     config = copy.deepcopy(job.config)
+    root, cache = config["dataset"].get("root"), config["paths"]["data_cache"]
+    if root is not None and Path(root).is_relative_to(cache):  # generated images: made anew where they are missing
+        config["dataset"]["root"] = str(Path(paths["data_cache"]) / Path(root).relative_to(cache))
     config["paths"] = dict(paths)
     config["tracking"]["uri"] = store_uri
     for key, place in places.items():

@@ -19,7 +19,6 @@ RESOLVED: Final = ("trainer.accelerator", "trainer.devices", "trainer.precision"
 """Keys whose `auto` becomes something else on another machine."""
 FILES: Final = ("packages.txt", "python.json", "hardware.json", "git.json", "changes.patch")
 """Artifacts under `environment/` that conditions are read from."""
-_VARIABLES: Final = ("CUBLAS_WORKSPACE_CONFIG", "PYTHONHASHSEED")
 
 Conditions = Mapping[str, str]
 """The name of a condition, such as `package torch`, and its state."""
@@ -73,13 +72,11 @@ def _code(git: Mapping[str, Any], patch: str | None) -> dict[str, str | None]:
     return {CODE: git["commit"], CHANGES: changes}
 
 
-def _python(recorded: Mapping[str, Any]) -> dict[str, str | None]:
-    variables = recorded.get("variables", {})
+def _python(recorded: Mapping[str, Any]) -> dict[str, str]:
     return {
         "python": f"{recorded['implementation']} {recorded['python']}",
         "platform": recorded["platform"],
         THREADS: str(recorded["torch_num_threads"]),
-        **{name: variables.get(name) for name in _VARIABLES},
     }
 
 
