@@ -96,10 +96,11 @@ def write(
     queue: multiprocessing.Queue[Outcome],
 ) -> None:  # fmt: skip
     """One writer: a run with `points` metric points and an artifact."""
-    import mlflow  # noqa: F401  (seconds, which would spread the writers)
-
     from lesion_exp.tracking.run import TrackedRun
-    from lesion_exp.tracking.store import open_store
+    from lesion_exp.tracking.store import open_store, quiet_mlflow
+
+    quiet_mlflow()
+    import mlflow  # noqa: F401  (seconds, which would spread the writers)
 
     barrier.wait()
     began = time.monotonic()

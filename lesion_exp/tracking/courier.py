@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS: Final = 30.0
 """A store that is away is asked this often in the end."""
+SLOWEST_BYTES_A_SECOND: Final = 500_000
+"""A file that goes to the store more slowly than this is given up at the end of a run, and left to `sync`."""
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LAST_ATTEMPTS: Final = 3
 
@@ -41,8 +43,7 @@ class Courier:
         self._pause = pause
         self._beat_seconds = beat_seconds
         self._away_since: float | None = None
-        self._left_alone = self._ended = False
-        self._closing = threading.Lock()
+        self._delivered = False
         self._ending = threading.Event()
         self._awake = threading.Event()
         self._thread = threading.Thread(target=self._live, name=f"run {run_id}", daemon=True)
@@ -54,32 +55,31 @@ class Courier:
             self._awake.set()
 
     def finish(self, patience: float) -> bool:
-        """Ends the thread, delivers the rest and closes the spool; whether the store took all of it.
+        """Lets the thread deliver the rest and close the spool; whether the store took all of it.
 
-        A store that is away gets three more attempts; one that does not even answer the thread within `patience`
-        seconds gets none, and the thread closes the spool when its request ends.
+        A store that is away gets one more attempt, one that just went away three. Where nothing arrives for `patience`
+        seconds, and for as long as the file on its way may take, the thread is left to itself.
         """
         self._ending.set()
         self._awake.set()
-        self._thread.join(timeout=patience)
-        with self._closing:
-            self._left_alone = not self._ended
-            if self._left_alone:
+        waiting, since = self._spool.waiting, time.monotonic()
+        while self._thread.is_alive():
+            self._thread.join(timeout=0.1)
+            if self._spool.waiting != waiting:
+                waiting, since = self._spool.waiting, time.monotonic()
+            if time.monotonic() - since > patience + self._spool.front_bytes() / SLOWEST_BYTES_A_SECOND:
                 return False
-        try:
-            return self._send_last()
-        finally:
-            self._spool.close()
+        return self._delivered
 
     def _send_last(self) -> bool:
-        for attempt in range(1, _LAST_ATTEMPTS + 1):
+        for attempt in range(1, (_LAST_ATTEMPTS if self._away_since is None else 1) + 1):
+            if attempt > 1:
+                time.sleep(attempt - 1)
             try:
                 self._send()
                 return True
             except Exception as error:
                 self._note_away(error)
-                if attempt < _LAST_ATTEMPTS:
-                    time.sleep(attempt)
         return False
 
     def _live(self) -> None:
@@ -100,16 +100,16 @@ class Courier:
                 pause = min(LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, 2 * pause))
             self._awake.wait(pause)
             self._awake.clear()
-        with self._closing:
-            self._ended = True
-            if self._left_alone:
-                self._spool.close()
+        try:
+            self._delivered = self._send_last()
+        finally:
+            self._spool.close()
 
     def _note_away(self, error: Exception) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
             _log.warning(
-                "The store of runs does not answer; the run goes on, what it logs is kept in %s until it does: %s",
+                "The store of runs takes nothing now; the run goes on, what it logs is kept in %s until it does: %s",
                 self._spool.folder,
                 error,
             )
@@ -117,7 +117,7 @@ class Courier:
     def _note_back(self) -> None:
         if self._away_since is not None:
             _log.warning(
-                "The store of runs answers again after %.0f s and has all that was logged meanwhile.",
+                "The store of runs took all that was logged in the %.0f s in which it was away.",
                 time.monotonic() - self._away_since,
             )
             self._away_since = None

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _LONGEST_ERROR: Final = 1000
 _PATIENCE_SECONDS: Final = 30.0
-"""A request that is on its way when the run ends may take so long."""
+"""How long a run that ends waits for its store to take anything."""
 
 
 class TrackedRun(Written):
@@ -184,10 +184,10 @@ class TrackedRun(Written):
         else:
             self.unsent = True
             _log.warning(
-                "The store of runs does not answer: %d entries of run %s wait in %s. "
+                "The store of runs has not taken all of run %s: %d entries wait in %s. "
                 "When it is back, send them with: lesion-exp sync",
-                self._spool.waiting,
                 self.run_id,
+                self._spool.waiting,
                 self._spool.folder,
             )
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ANSWER_WITHIN_SECONDS: Final = 5.0
-PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 """MLflow asks a silent server eight times, two minutes each; a run has its spool and asks again by itself.
 
-Variables that the user has set stay as they are.
+A minute is what a server may need to put a large file where it keeps them. Variables that the user has set stay.
 """
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _GATEWAY_ERRORS: Final = (502, 503, 504)

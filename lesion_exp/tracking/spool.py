@@ -76,7 +76,9 @@ class Spool:
 
     def describe(self, header: dict[str, str]) -> None:
         """Writes down whose spool this is, for those who send it later."""
-        (self.folder / _HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        partial = self.folder / f".{_HEADER}.part"
+        partial.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        partial.replace(self.folder / _HEADER)
 
     def add(self, kind: str, **content: Any) -> None:
         """Appends an entry; returns at once."""
@@ -100,6 +102,15 @@ class Spool:
     def file(self, entry: Entry) -> Path:
         """The copy of the file of an entry."""
         return self.folder / "files" / str(entry["copy"])
+
+    def front_bytes(self) -> int:
+        """The size of the file that is to be sent now, 0 where it is something else."""
+        with self._mutex:
+            first = self._ahead[0] if self._ahead else None
+        try:
+            return self.file(first).stat().st_size if first and first["kind"] == "file" else 0
+        except FileNotFoundError:
+            return 0
 
     def peek(self, count: int) -> list[Entry]:
         """The next entries, at most `count`, in order; they stay until `take`."""

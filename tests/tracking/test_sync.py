@@ -134,13 +134,13 @@ def test_an_outage_in_the_middle_changes_nothing(
         server.away.set()
         log_everything(run, 100, 200)
         deadline = time.monotonic() + 30
-        while "does not answer" not in caplog.text and time.monotonic() < deadline:
+        while "takes nothing now" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
         server.away.clear()
         log_everything(run, 200, 300)
     assert not run.unsent
     assert everything(store, run.run_id) == undisturbed
-    assert caplog.text.count("does not answer") == 1
+    assert caplog.text.count("takes nothing now") == 1
     assert not run.live_dir.exists()
 
 
@@ -276,6 +276,28 @@ def test_calls_return_at_once_while_the_server_hangs(
     while is_held(folder.with_name(LOCK_FILE)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert Spool(folder).waiting == 1005  # metrics, tag, text, log and state
+
+
+def test_a_run_that_ends_waits_for_a_large_file_on_its_way(
+    store: Store, remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lesion_exp.tracking.run._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(courier, "SLOWEST_BYTES_A_SECOND", 10)
+    under_way = threading.Event()
+    real = RemoteStore.put_artifact
+
+    def slow(self: RemoteStore, *arguments: Any) -> None:
+        under_way.set()
+        threading.Event().wait(0.6)
+        real(self, *arguments)
+
+    monkeypatch.setattr(RemoteStore, "put_artifact", slow)
+    with start(remote) as run:
+        run.log_text("x" * 100, "checkpoints/best.ckpt")
+        assert under_way.wait(30)
+        monkeypatch.setattr(RemoteStore, "put_artifact", real)
+    assert not run.unsent
+    assert find_run(store, run.run_id).status == "FINISHED"
 
 
 def test_what_the_store_refuses_is_set_aside_and_the_rest_arrives(
