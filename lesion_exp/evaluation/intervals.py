@@ -80,7 +80,7 @@ def bootstrap(at: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -
     if draws < 1:
         raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
     value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
-    blocks = [at(weights) for weights in _draws(num_groups, draws, seed)]
+    blocks = [at(weights) for weights in lesion_draws(num_groups, draws, seed)]
     drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
     found = {name: Estimate(value[name], *_interval(drawn[name])) for name in value if not np.isnan(value[name])}
     return {name: estimate for name, estimate in found.items() if not np.isnan(estimate.low)}
@@ -120,7 +120,7 @@ def lesion_of(table: pd.DataFrame) -> tuple[IntArray, int]:
     return lesion, len(known) + int(np.count_nonzero(missing))
 
 
-def _draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray]:
+def lesion_draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray]:
     """How often each lesion is drawn, float64 (lesions, at most `draws`), block by block; the blocks' size is no part
     of the result."""
     rng = np.random.default_rng(seed)

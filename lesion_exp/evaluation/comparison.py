@@ -1,0 +1,247 @@
+"""Jobs compared on the same images: every metric's difference, its interval, its test, and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
+from lesion_exp.evaluation.holm import holm
+from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.mcnemar import lesions_to_change, mcnemar_p, surplus_of
+from lesion_exp.evaluation.metrics import OVERALL
+from lesion_exp.evaluation.paired_bootstrap import PairedDraws, bootstrap_p, paired_draws
+from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.seed_pooling import Pooled, pooled
+
+SIGNIFICANT: Final = 0.05
+"""Corrected p-values below this are called a difference."""
+LOWER_IS_BETTER: Final = frozenset({"brier", "nll", "ece"})
+BY_CLASS: Final = ("recall", "precision", "f1", "auroc")
+MCNEMAR: Final = "McNemar, exact, by lesion"
+DELONG: Final = "DeLong, by lesion"
+BOOTSTRAP: Final = "paired bootstrap"
+POOLED: Final = "t, seeds and lesions"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A job with its runs, which differ in their seed alone."""
+
+    letter: str
+    runs: tuple[int, ...]
+    """Positions of the runs' tables."""
+    values: dict[str, Pooled]
+    """The mean of each metric over the runs, with its 95% interval."""
+    by_run: dict[str, list[float]]
+
+    def deviation(self, name: str) -> float | None:
+        """Standard deviation of a metric over the runs; None for a single run."""
+        return float(np.std(self.by_run[name], ddof=1)) if len(self.runs) > 1 else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of one job less that of another."""
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    """Of `test`; None where nothing can be tested."""
+    test: str
+    p_bootstrap: float | None = None
+    """Of the paired bootstrap, which is what the interval belongs to; None for pooled runs."""
+    p_holm: float | None = None
+    """`p` corrected for the number of pairs, and for metrics of a class for the number of classes, too."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected p-value calls it a difference."""
+        return self.p_holm is not None and self.p_holm < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two jobs, the second subtracted from the first."""
+
+    first: str
+    second: str
+    differences: dict[str, Difference]
+    """By metric, as `metrics` names them."""
+    only_first: int | None
+    """Images that only the first reads right; None where runs are pooled."""
+    only_second: int | None
+    to_change: int | None
+    """Lesions on which the one ahead would have to answer otherwise for the verdict on accuracy to turn."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Jobs on the same images."""
+
+    num_images: int
+    num_lesions: int
+    class_images: dict[str, int]
+    groups: tuple[Group, ...]
+    pairs: tuple[Pair, ...]
+
+
+def compared(
+    tables: Sequence[pd.DataFrame],
+    groups: Mapping[str, Sequence[int]],
+    *,
+    against: str | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """The comparison of every pair of groups, or of every group with `against`.
+
+    Intervals come from a paired bootstrap over lesions. Single runs are tested by McNemar's exact test (accuracy and the recall
+    of a class), DeLong's (AUROC), both by lesion, and the bootstrap (all else). Where a group holds several
+    seeds, the interval and the test are those of `seed_pooling`. P-values are corrected by Holm's method for the
+    number of pairs, those of a class's metric for pairs times classes.
+
+    Args:
+        tables: predictions tables with the same rows in the same order.
+        groups: by letter, the positions of the tables of each job.
+        against: the letter of the group that all others are compared with; None is every pair.
+        draws: number of bootstrap draws.
+        seed: seed of the draws.
+    """
+    table = tables[0]
+    classes = classes_of(table)
+    names = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in classes)]
+    drawn = paired_draws(tables, names, draws, seed)
+    lesion, num_lesions = lesion_of(table)
+    names = [name for name in names if not np.isnan(drawn.estimates[name]).any()]
+    answers = _Answers(tables, lesion, num_lesions)
+    summed = tuple(_group(letter, runs, names, drawn, num_lesions) for letter, runs in groups.items())
+    chosen = [
+        (one, two) for one, two in combinations(groups, 2) if against is None or against in (one, two)
+    ]  # `against` comes second, so that a positive difference speaks for the other
+    chosen = [(two, one) if one == against else (one, two) for one, two in chosen]
+    found = [
+        {name: _difference(name, groups[one], groups[two], drawn, answers) for name in names} for one, two in chosen
+    ]
+    corrected = _corrected(found, names)
+    pairs = [
+        _pair(number, letters, corrected, (groups[letters[0]], groups[letters[1]]), answers)
+        for number, letters in enumerate(chosen)
+    ]
+    images = {name: int(np.count_nonzero(answers.true == place)) for place, name in enumerate(classes)}
+    return Comparison(len(table), num_lesions, images, summed, tuple(pairs))
+
+
+class _Answers:
+    """What the tests look at: right answers and placed areas of each table."""
+
+    def __init__(self, tables: Sequence[pd.DataFrame], lesion: IntArray, num_lesions: int) -> None:
+        self.lesion, self.num_lesions = lesion, num_lesions
+        self.true = true_classes(tables[0])
+        self.classes = classes_of(tables[0])
+        probs = [probabilities(table) for table in tables]
+        self.right = [(p.argmax(axis=1) == self.true).astype(np.int64) for p in probs]
+        self.areas = {
+            name: [placed_area(p[:, place], self.true == place, lesion, num_lesions) for p in probs]
+            for place, name in enumerate(self.classes)
+        }
+
+    def mcnemar(self, one: int, two: int, class_name: str | None) -> float:
+        """The p-value over all images, or over those of a class."""
+        chosen = slice(None) if class_name is None else self.true == self.classes.index(class_name)
+        first, second = self.right[one][chosen], self.right[two][chosen]
+        return mcnemar_p(surplus_of(first, second, self.lesion[chosen], self.num_lesions))
+
+    def delong(self, one: int, two: int, class_name: str | None, difference: float) -> float | None:
+        """The p-value of the area of a class, or of the mean over the classes present."""
+        names = [name for place, name in enumerate(self.classes) if (self.true == place).any()]
+        areas = [self.areas[name] for name in (names if class_name is None else [class_name])]
+        influences: list[FloatArray] = []
+        for first, second in ((placed[one], placed[two]) for placed in areas):
+            if not isinstance(first, PlacedArea) or not isinstance(second, PlacedArea):
+                return None
+            influences.append(first.influence - second.influence)
+        return delong_p(difference, np.mean(influences, axis=0))
+
+
+def _group(letter: str, runs: Sequence[int], names: Sequence[str], drawn: PairedDraws, num_lesions: int) -> Group:
+    values = {name: pooled(drawn.estimates[name], drawn.draws[name], [runs], num_lesions) for name in names}
+    by_run = {name: [float(drawn.estimates[name][run]) for run in runs] for name in names}
+    return Group(letter, tuple(runs), values, by_run)
+
+
+def _difference(
+    name: str, first: Sequence[int], second: Sequence[int], drawn: PairedDraws, answers: _Answers
+) -> Difference:
+    estimates, draws = drawn.estimates[name], drawn.draws[name]
+    result = pooled(estimates, draws, [first, second], answers.num_lesions)
+    means = float(estimates[list(first)].mean()), float(estimates[list(second)].mean())
+    if len(first) + len(second) > 2:
+        return Difference(*means, result.value, result.low, result.high, result.p, POOLED)
+    one, two = first[0], second[0]
+    of_bootstrap = bootstrap_p(draws[one] - draws[two])
+    family, _, class_name = name.partition("/")
+    p, test = None, BOOTSTRAP
+    if family in {"accuracy", "recall"}:
+        p, test = answers.mcnemar(one, two, class_name or None), MCNEMAR
+    elif family in {"auroc", "auroc_macro"}:
+        p, test = answers.delong(one, two, class_name or None, result.value), DELONG
+    if p is None:
+        p, test = (None if math.isnan(of_bootstrap) else of_bootstrap), BOOTSTRAP
+    return Difference(*means, result.value, result.low, result.high, p, test, of_bootstrap)
+
+
+def _corrected(found: Sequence[Mapping[str, Difference]], names: Sequence[str]) -> list[dict[str, Difference]]:
+    """The differences of each pair with Holm's p-values: one family of tests a metric, over pairs and classes."""
+    result: list[dict[str, Difference]] = [{} for _ in found]
+    for family in dict.fromkeys(name.partition("/")[0] for name in names):
+        members = [
+            (number, name)
+            for number in range(len(found))
+            for name in names
+            if name.partition("/")[0] == family
+        ]
+        adjusted = holm([found[number][name].p for number, name in members])
+        for (number, name), p_holm in zip(members, adjusted, strict=True):
+            result[number][name] = replace(found[number][name], p_holm=p_holm)
+    return [{name: differences[name] for name in names} for differences in result]
+
+
+def _pair(
+    number: int,
+    letters: tuple[str, str],
+    corrected: Sequence[Mapping[str, Difference]],
+    runs: tuple[Sequence[int], Sequence[int]],
+    answers: _Answers,
+) -> Pair:
+    differences = dict(corrected[number])
+    if any(len(group) > 1 for group in runs):
+        to_change = _lesions_of_interval(differences["accuracy"], answers.num_lesions)
+        return Pair(*letters, differences, None, None, to_change)
+    first, second = answers.right[runs[0][0]], answers.right[runs[1][0]]
+    p_values = [other["accuracy"].p for other in corrected]
+
+    def is_significant(p: float) -> bool:
+        adjusted = holm([*p_values[:number], p, *p_values[number + 1 :]])[number]
+        return adjusted is not None and adjusted < SIGNIFICANT
+
+    to_change = lesions_to_change(first, second, answers.lesion, answers.num_lesions, is_significant)
+    only = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
+    return Pair(*letters, differences, *only, to_change)
+
+
+def _lesions_of_interval(accuracy: Difference, num_lesions: int) -> int | None:
+    """Of pooled runs: the lesions, in every run, that would bring the nearer end of the interval to 0."""
+    if math.isnan(accuracy.low):
+        return None
+    gap = min(abs(accuracy.low), abs(accuracy.high))
+    return max(1, math.ceil(gap * num_lesions))
