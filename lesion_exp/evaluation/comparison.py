@@ -1,9 +1,9 @@
-"""Jobs compared on the same images: every metric's difference, its interval, its test, and a verdict."""
+"""Jobs compared on the same images: every metric's difference, its interval and its test."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -15,19 +15,20 @@ from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
 from lesion_exp.evaluation.holm import holm
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.mcnemar import lesions_to_change, mcnemar_p, surplus_of
-from lesion_exp.evaluation.metrics import OVERALL
 from lesion_exp.evaluation.paired_bootstrap import PairedDraws, bootstrap_p, paired_draws
-from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, predicted_classes, probabilities
+from lesion_exp.evaluation.predictions import true_classes as true_classes_of
 from lesion_exp.evaluation.seed_pooling import Pooled, pooled
 
 SIGNIFICANT: Final = 0.05
 """Corrected p-values below this are called a difference."""
-LOWER_IS_BETTER: Final = frozenset({"brier", "nll", "ece"})
+OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "nll", "ece")
 BY_CLASS: Final = ("recall", "precision", "f1", "auroc")
-MCNEMAR: Final = "McNemar, exact, by lesion"
-DELONG: Final = "DeLong, by lesion"
-BOOTSTRAP: Final = "paired bootstrap"
-POOLED: Final = "t, seeds and lesions"
+LOWER_IS_BETTER: Final = frozenset({"brier", "nll", "ece"})
+MCNEMAR: Final = "McNemar"
+DELONG: Final = "DeLong"
+BOOTSTRAP: Final = "bootstrap"
+SEEDS: Final = "seeds"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Pair:
     """Images that only the first reads right; None where runs are pooled."""
     only_second: int | None
     to_change: int | None
-    """Lesions on which the one ahead would have to answer otherwise for the verdict on accuracy to turn."""
+    """Lesions on which the one ahead would have to answer otherwise for the verdict on accuracy to turn; where runs
+    are pooled, in each of its runs. None where no such change turns it."""
 
 
 @dataclass(frozen=True)
@@ -98,60 +100,58 @@ class Comparison:
 def compared(
     tables: Sequence[pd.DataFrame],
     groups: Mapping[str, Sequence[int]],
+    pairs: Sequence[tuple[str, str]] | None = None,
     *,
-    against: str | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """The comparison of every pair of groups, or of every group with `against`.
+    """The comparison of `pairs` of groups of runs.
 
-    Intervals come from a paired bootstrap over lesions. Single runs are tested by McNemar's exact test (accuracy and the recall
-    of a class), DeLong's (AUROC), both by lesion, and the bootstrap (all else). Where a group holds several
-    seeds, the interval and the test are those of `seed_pooling`. P-values are corrected by Holm's method for the
-    number of pairs, those of a class's metric for pairs times classes.
+    Intervals come from a paired bootstrap over lesions. Single runs are tested by McNemar's exact test (accuracy and
+    the recall of a class), DeLong's (AUROC), both by lesion, and the bootstrap (all else). Where a group holds several
+    seeds, interval and test are those of `seed_pooling`. P-values are corrected by Holm's method for the number of
+    pairs, those of a class's metric for pairs times classes.
 
     Args:
-        tables: predictions tables with the same rows in the same order.
+        tables: predictions tables with the same rows in the same order (see `pairing.aligned`).
         groups: by letter, the positions of the tables of each job.
-        against: the letter of the group that all others are compared with; None is every pair.
+        pairs: letters of the groups that are compared; None is every pair.
         draws: number of bootstrap draws.
         seed: seed of the draws.
     """
     table = tables[0]
     classes = classes_of(table)
-    names = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in classes)]
-    drawn = paired_draws(tables, names, draws, seed)
-    lesion, num_lesions = lesion_of(table)
-    names = [name for name in names if not np.isnan(drawn.estimates[name]).any()]
-    answers = _Answers(tables, lesion, num_lesions)
-    summed = tuple(_group(letter, runs, names, drawn, num_lesions) for letter, runs in groups.items())
-    chosen = [
-        (one, two) for one, two in combinations(groups, 2) if against is None or against in (one, two)
-    ]  # `against` comes second, so that a positive difference speaks for the other
-    chosen = [(two, one) if one == against else (one, two) for one, two in chosen]
-    found = [
-        {name: _difference(name, groups[one], groups[two], drawn, answers) for name in names} for one, two in chosen
-    ]
+    known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in classes)]
+    drawn = paired_draws(tables, known, draws, seed)
+    names = [name for name in known if not np.isnan(drawn.estimates[name]).any()]
+    answers = _Answers(tables)
+    letters = list(combinations(groups, 2)) if pairs is None else list(pairs)
+    runs = [(groups[one], groups[two]) for one, two in letters]
+    found = [{name: _difference(name, *both, drawn, answers) for name in names} for both in runs]
     corrected = _corrected(found, names)
-    pairs = [
-        _pair(number, letters, corrected, (groups[letters[0]], groups[letters[1]]), answers)
-        for number, letters in enumerate(chosen)
-    ]
-    images = {name: int(np.count_nonzero(answers.true == place)) for place, name in enumerate(classes)}
-    return Comparison(len(table), num_lesions, images, summed, tuple(pairs))
+    return Comparison(
+        len(table),
+        answers.num_lesions,
+        {name: int(np.count_nonzero(answers.true == place)) for place, name in enumerate(classes)},
+        tuple(_group(letter, group, names, drawn, answers.num_lesions) for letter, group in groups.items()),
+        tuple(
+            _pair(letters[number], corrected[number], runs[number], drawn, answers, _verdict_of(number, corrected))
+            for number in range(len(letters))
+        ),
+    )
 
 
 class _Answers:
     """What the tests look at: right answers and placed areas of each table."""
 
-    def __init__(self, tables: Sequence[pd.DataFrame], lesion: IntArray, num_lesions: int) -> None:
-        self.lesion, self.num_lesions = lesion, num_lesions
-        self.true = true_classes(tables[0])
+    def __init__(self, tables: Sequence[pd.DataFrame]) -> None:
+        self.lesion, self.num_lesions = lesion_of(tables[0])
+        self.true: IntArray = true_classes_of(tables[0])
         self.classes = classes_of(tables[0])
+        self.right = [(predicted_classes(table) == self.true).astype(np.int64) for table in tables]
         probs = [probabilities(table) for table in tables]
-        self.right = [(p.argmax(axis=1) == self.true).astype(np.int64) for p in probs]
         self.areas = {
-            name: [placed_area(p[:, place], self.true == place, lesion, num_lesions) for p in probs]
+            name: [placed_area(p[:, place], self.true == place, self.lesion, self.num_lesions) for p in probs]
             for place, name in enumerate(self.classes)
         }
 
@@ -164,9 +164,9 @@ class _Answers:
     def delong(self, one: int, two: int, class_name: str | None, difference: float) -> float | None:
         """The p-value of the area of a class, or of the mean over the classes present."""
         names = [name for place, name in enumerate(self.classes) if (self.true == place).any()]
-        areas = [self.areas[name] for name in (names if class_name is None else [class_name])]
         influences: list[FloatArray] = []
-        for first, second in ((placed[one], placed[two]) for placed in areas):
+        for name in names if class_name is None else [class_name]:
+            first, second = self.areas[name][one], self.areas[name][two]
             if not isinstance(first, PlacedArea) or not isinstance(second, PlacedArea):
                 return None
             influences.append(first.influence - second.influence)
@@ -185,8 +185,8 @@ def _difference(
     estimates, draws = drawn.estimates[name], drawn.draws[name]
     result = pooled(estimates, draws, [first, second], answers.num_lesions)
     means = float(estimates[list(first)].mean()), float(estimates[list(second)].mean())
-    if len(first) + len(second) > 2:
-        return Difference(*means, result.value, result.low, result.high, result.p, POOLED)
+    if result.error is not None:
+        return Difference(*means, result.value, result.low, result.high, result.p_of(result.value), SEEDS)
     one, two = first[0], second[0]
     of_bootstrap = bootstrap_p(draws[one] - draws[two])
     family, _, class_name = name.partition("/")
@@ -202,46 +202,56 @@ def _difference(
 
 def _corrected(found: Sequence[Mapping[str, Difference]], names: Sequence[str]) -> list[dict[str, Difference]]:
     """The differences of each pair with Holm's p-values: one family of tests a metric, over pairs and classes."""
-    result: list[dict[str, Difference]] = [{} for _ in found]
+    adjusted: dict[tuple[int, str], float | None] = {}
     for family in dict.fromkeys(name.partition("/")[0] for name in names):
-        members = [
-            (number, name)
-            for number in range(len(found))
-            for name in names
-            if name.partition("/")[0] == family
-        ]
-        adjusted = holm([found[number][name].p for number, name in members])
-        for (number, name), p_holm in zip(members, adjusted, strict=True):
-            result[number][name] = replace(found[number][name], p_holm=p_holm)
-    return [{name: differences[name] for name in names} for differences in result]
+        of_family = [name for name in names if name.partition("/")[0] == family]
+        members = [(number, name) for number in range(len(found)) for name in of_family]
+        p_values = holm([found[number][name].p for number, name in members])
+        adjusted.update(zip(members, p_values, strict=True))
+    return [
+        {name: replace(differences[name], p_holm=adjusted[number, name]) for name in names}
+        for number, differences in enumerate(found)
+    ]
+
+
+def _verdict_of(number: int, corrected: Sequence[Mapping[str, Difference]]) -> Callable[[float], bool]:
+    """Whether a pair would be called different in accuracy if its p-value were another and those of the rest stayed."""
+    p_values = [differences["accuracy"].p for differences in corrected]
+
+    def is_significant(p_value: float) -> bool:
+        adjusted = holm([*p_values[:number], p_value, *p_values[number + 1 :]])[number]
+        return adjusted is not None and adjusted < SIGNIFICANT
+
+    return is_significant
 
 
 def _pair(
-    number: int,
     letters: tuple[str, str],
-    corrected: Sequence[Mapping[str, Difference]],
+    differences: dict[str, Difference],
     runs: tuple[Sequence[int], Sequence[int]],
+    drawn: PairedDraws,
     answers: _Answers,
+    is_significant: Callable[[float], bool],
 ) -> Pair:
-    differences = dict(corrected[number])
-    if any(len(group) > 1 for group in runs):
-        to_change = _lesions_of_interval(differences["accuracy"], answers.num_lesions)
-        return Pair(*letters, differences, None, None, to_change)
+    if max(map(len, runs)) > 1:
+        result = pooled(drawn.estimates["accuracy"], drawn.draws["accuracy"], runs, answers.num_lesions)
+        return Pair(*letters, differences, None, None, _mean_to_change(result, answers.num_lesions, is_significant))
     first, second = answers.right[runs[0][0]], answers.right[runs[1][0]]
-    p_values = [other["accuracy"].p for other in corrected]
-
-    def is_significant(p: float) -> bool:
-        adjusted = holm([*p_values[:number], p, *p_values[number + 1 :]])[number]
-        return adjusted is not None and adjusted < SIGNIFICANT
-
     to_change = lesions_to_change(first, second, answers.lesion, answers.num_lesions, is_significant)
     only = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
     return Pair(*letters, differences, *only, to_change)
 
 
-def _lesions_of_interval(accuracy: Difference, num_lesions: int) -> int | None:
-    """Of pooled runs: the lesions, in every run, that would bring the nearer end of the interval to 0."""
-    if math.isnan(accuracy.low):
-        return None
-    gap = min(abs(accuracy.low), abs(accuracy.high))
-    return max(1, math.ceil(gap * num_lesions))
+def _mean_to_change(result: Pooled, num_lesions: int, is_significant: Callable[[float], bool]) -> int | None:
+    """Of pooled runs: lesions of average size by which the mean accuracy ahead has to move, its error staying."""
+
+    def verdict(value: float) -> bool:
+        p_value = result.p_of(value)
+        assert p_value is not None, "pooled runs have a standard error"
+        return is_significant(p_value)
+
+    ahead = abs(result.value)
+    before = verdict(ahead)
+    step = -1 / num_lesions if before else 1 / num_lesions
+    changes = (number for number in range(1, num_lesions + 1) if verdict(max(ahead + number * step, 0)) != before)
+    return next(changes, None)

@@ -50,7 +50,7 @@ def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_l
     area = float(placement[positive].mean())
     count = np.where(positive, num_positive, num_negative)
     per_image = (placement - area) / np.sqrt(count * (count - 1.0))
-    return PlacedArea(area, np.bincount(lesion, per_image, minlength=num_lesions))
+    return PlacedArea(area, np.bincount(lesion, per_image, minlength=num_lesions).astype(np.float64))
 
 
 def delong_p(difference: float, influence: FloatArray) -> float | None:

@@ -15,8 +15,8 @@ def mcnemar_p(surplus: IntArray) -> float:
     right minus images that only the second did.
 
     If neither is better, a lesion's surplus could as well have the other sign. The p-value is the share of all
-    assignments of signs whose sum lies as far from 0 as the one seen, or farther. Where each lesion has one image this is
-    McNemar's exact test (binomial over the images that one model alone reads right); else the images of a lesion
+    assignments of signs whose sum lies as far from 0 as the one seen, or farther. Where each lesion has one image this
+    is McNemar's exact test (binomial over the images that one model alone reads right); else the images of a lesion
     stay together, which McNemar's test does not do.
     Sources: McNemar 1947, doi:10.1007/BF02295996; Fisher 1935, The Design of Experiments, section 21.
     """

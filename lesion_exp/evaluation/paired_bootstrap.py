@@ -24,9 +24,7 @@ class PairedDraws:
     """float64 (T, D), on the bootstrap draws; column d is the same draw of lesions for all models."""
 
 
-def paired_draws(
-    tables: Sequence[pd.DataFrame], names: Sequence[str], draws: int = 2000, seed: int = 0
-) -> PairedDraws:
+def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: int = 2000, seed: int = 0) -> PairedDraws:
     """The metrics `names` of each table, estimated and on `draws` bootstrap draws of lesions that all tables share.
 
     An image that is hard for one model is mostly hard for the other; drawing both together takes this out of the
@@ -76,5 +74,5 @@ def bootstrap_p(differences: FloatArray) -> float:
     known = differences[~np.isnan(differences)]
     if not len(known):
         return float("nan")
-    rarer = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
+    rarer = min(int(np.count_nonzero(known <= 0)), int(np.count_nonzero(known >= 0)))
     return min(1.0, 2 * (1 + rarer) / (1 + len(known)))

@@ -15,12 +15,23 @@ from lesion_exp.evaluation.predictions import FloatArray
 
 @dataclass(frozen=True)
 class Pooled:
-    """A value with its 95% interval; `p` is that of the value being 0, None where the interval is a bare bootstrap."""
+    """A value with its 95% interval."""
 
     value: float
     low: float
     high: float
-    p: float | None
+    error: float | None = None
+    """Standard error; None for single runs, whose interval is a bare bootstrap."""
+    degrees: float = math.inf
+    """Degrees of freedom of the standard error."""
+
+    def p_of(self, value: float) -> float | None:
+        """Two-sided p-value that a result of `value`, as uncertain as this one, has against 0; None for single runs."""
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return 1.0 if value == 0 else 0.0
+        return float(2 * stats.t.sf(abs(value) / self.error, self.degrees))
 
 
 def pooled(values: FloatArray, draws: FloatArray, groups: Sequence[Sequence[int]], num_lesions: int) -> Pooled:
@@ -51,14 +62,14 @@ def pooled(values: FloatArray, draws: FloatArray, groups: Sequence[Sequence[int]
     assert isinstance(drawn, np.ndarray), "there is at least one group"
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
-        return Pooled(value, *percentile_interval(drawn), p=None)
+        return Pooled(value, *percentile_interval(drawn))
     squares = sum(np.square(values[list(group)] - mean).sum() for group, mean in zip(groups, means, strict=True))
     of_seeds = float(squares) / freedom * sum(1 / len(group) for group in groups)
-    of_lesions = float(np.nanvar(drawn, ddof=1)) if np.count_nonzero(~np.isnan(drawn)) > 1 else math.nan
+    known = drawn[~np.isnan(drawn)]
+    of_lesions = float(known.var(ddof=1)) if len(known) > 1 else math.nan
     variance = of_seeds + of_lesions
-    if not variance > 0:
-        return Pooled(value, value, value, p=1.0 if value == 0 else None)
+    if variance == 0:
+        return Pooled(value, value, value, error=0.0)
     degrees = variance**2 / (of_seeds**2 / freedom + of_lesions**2 / max(num_lesions - 1, 1))
-    error = math.sqrt(variance)
-    half = float(stats.t.ppf(0.975, degrees)) * error
-    return Pooled(value, value - half, value + half, p=float(2 * stats.t.sf(abs(value) / error, degrees)))
+    half = float(stats.t.ppf(0.975, degrees)) * math.sqrt(variance)
+    return Pooled(value, value - half, value + half, math.sqrt(variance), degrees)
