@@ -61,13 +61,13 @@ def _call(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(verb_help(verb), end="")
         return DONE
-    taken = _take_apart(arguments, own_flags=verb.flags)
+    taken = _take_apart(arguments, own_flags=verb.flags, takes_names=verb.takes_names)
     module, _, function = verb.target.partition(":")
     code: int = getattr(importlib.import_module(module), function)(taken)
     return code
 
 
-def _take_apart(arguments: list[str], *, own_flags: Sequence[str]) -> Arguments:
+def _take_apart(arguments: list[str], *, own_flags: Sequence[str], takes_names: bool = False) -> Arguments:
     taken = Arguments()
     rest = iter(arguments)
     for argument in rest:
@@ -90,6 +90,8 @@ def _take_apart(arguments: list[str], *, own_flags: Sequence[str]) -> Arguments:
         elif argument.startswith("-"):
             known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name not in VERB_FLAGS or name in own_flags]
             raise ConfigError(f"expected a flag of this verb, got {argument}; {nearest(argument, known)}")
+        elif takes_names and "=" not in argument and not argument.startswith("~"):
+            taken.names.append(argument)
         else:
             taken.overrides.append(argument)
     return taken

@@ -20,6 +20,8 @@ class Arguments:
     """The command line, taken apart."""
 
     overrides: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """What stands without `=` after a verb that takes names."""
     config_dirs: list[Path] = field(default_factory=list)
     trusted: list[str] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)

@@ -23,6 +23,8 @@ class Verb:
     keys: tuple[tuple[str, str], ...] = ()
     """Keys of its own, with their meaning."""
     flags: tuple[str, ...] = ()
+    takes_names: bool = False
+    """Whether arguments without `=` are names, of runs for example."""
 
 
 _ALL_GROUPS: Final = (
@@ -84,6 +86,25 @@ VERBS: Final = {
                 ("run=RUN", "an id, the beginning of one, or latest"),
                 ("dataset.root=DIR", "where the data lie now, if they have moved"),
             ),
+        ),
+        Verb(
+            "compare",
+            "compare runs on the same images: differences, intervals, tests, a verdict",
+            "lesion_exp.command.compare:compare",
+            (
+                "lesion-exp compare 3f2a91c0 best:test/balanced_accuracy",
+                "lesion-exp compare 3f2a 91c0 77de against=77de",
+            ),
+            ("tracking",),
+            (
+                ("RUN RUN ...", "ids, beginnings of ids, latest or best:METRIC; seeds of one job are pooled"),
+                ("against=RUN", "compare all others with this run; without it, every pair"),
+                ("split.part=test", "the part: test or val; without it, test where every run has it, else val"),
+                ("evaluation.bootstrap_draws=2000", "resamples of lesions behind each interval"),
+                ("evaluation.bootstrap_seed=0", "their seed"),
+            ),
+            flags=("--json",),
+            takes_names=True,
         ),
         Verb(
             "sync",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -25,6 +24,8 @@ SIGNIFICANT: Final = 0.05
 OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "nll", "ece")
 BY_CLASS: Final = ("recall", "precision", "f1", "auroc")
 LOWER_IS_BETTER: Final = frozenset({"brier", "nll", "ece"})
+_HIGHEST: Final = {"brier": 2.0, "nll": math.inf}
+"""Of all others it is 1; the lowest value of every metric is 0."""
 MCNEMAR: Final = "McNemar"
 DELONG: Final = "DeLong"
 BOOTSTRAP: Final = "bootstrap"
@@ -100,7 +101,7 @@ class Comparison:
 def compared(
     tables: Sequence[pd.DataFrame],
     groups: Mapping[str, Sequence[int]],
-    pairs: Sequence[tuple[str, str]] | None = None,
+    pairs: Sequence[tuple[str, str]],
     *,
     draws: int = 2000,
     seed: int = 0,
@@ -115,7 +116,7 @@ def compared(
     Args:
         tables: predictions tables with the same rows in the same order (see `pairing.aligned`).
         groups: by letter, the positions of the tables of each job.
-        pairs: letters of the groups that are compared; None is every pair.
+        pairs: letters of the groups that are compared.
         draws: number of bootstrap draws.
         seed: seed of the draws.
     """
@@ -125,8 +126,7 @@ def compared(
     drawn = paired_draws(tables, known, draws, seed)
     names = [name for name in known if not np.isnan(drawn.estimates[name]).any()]
     answers = _Answers(tables)
-    letters = list(combinations(groups, 2)) if pairs is None else list(pairs)
-    runs = [(groups[one], groups[two]) for one, two in letters]
+    runs = [(groups[one], groups[two]) for one, two in pairs]
     found = [{name: _difference(name, *both, drawn, answers) for name in names} for both in runs]
     corrected = _corrected(found, names)
     return Comparison(
@@ -135,8 +135,8 @@ def compared(
         {name: int(np.count_nonzero(answers.true == place)) for place, name in enumerate(classes)},
         tuple(_group(letter, group, names, drawn, answers.num_lesions) for letter, group in groups.items()),
         tuple(
-            _pair(letters[number], corrected[number], runs[number], drawn, answers, _verdict_of(number, corrected))
-            for number in range(len(letters))
+            _pair(pairs[number], corrected[number], runs[number], drawn, answers, _verdict_of(number, corrected))
+            for number in range(len(pairs))
         ),
     )
 
@@ -174,16 +174,24 @@ class _Answers:
 
 
 def _group(letter: str, runs: Sequence[int], names: Sequence[str], drawn: PairedDraws, num_lesions: int) -> Group:
-    values = {name: pooled(drawn.estimates[name], drawn.draws[name], [runs], num_lesions) for name in names}
+    values = {name: _bounded(name, drawn, [runs], num_lesions) for name in names}
     by_run = {name: [float(drawn.estimates[name][run]) for run in runs] for name in names}
     return Group(letter, tuple(runs), values, by_run)
+
+
+def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num_lesions: int) -> Pooled:
+    """The pooled value, its interval ending where the metric, or the difference of two, does."""
+    result = pooled(drawn.estimates[name], drawn.draws[name], groups, num_lesions)
+    highest = _HIGHEST.get(name, 1.0)
+    lowest = 0.0 if len(groups) == 1 else -highest
+    return replace(result, low=max(result.low, lowest), high=min(result.high, highest))
 
 
 def _difference(
     name: str, first: Sequence[int], second: Sequence[int], drawn: PairedDraws, answers: _Answers
 ) -> Difference:
     estimates, draws = drawn.estimates[name], drawn.draws[name]
-    result = pooled(estimates, draws, [first, second], answers.num_lesions)
+    result = _bounded(name, drawn, [first, second], answers.num_lesions)
     means = float(estimates[list(first)].mean()), float(estimates[list(second)].mean())
     if result.error is not None:
         return Difference(*means, result.value, result.low, result.high, result.p_of(result.value), SEEDS)

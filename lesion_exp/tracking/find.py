@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _LOWER_IS_BETTER: Final = ("loss", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise", "epoch_seconds")
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
+_NOT_TRAINED: Final = ("preview", "comparison")
+"""Values of the tag `kind` of runs that trained nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Run:
 def find_run(store: Store, spec: str) -> Run:
     """The run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
 
-    - `latest` is the run that started last; the parents of sweeps do not count, here and for `best`.
+    - `latest` is the run that started last; the parents of sweeps do not count, here and for `best`, nor do previews
+      and comparisons.
     - `best:<metric>` is the FINISHED run with the highest value, or the lowest of a loss or calibration error. For
       `val/...` the value at the best epoch (`best/val/...`) counts where runs have it. A run tagged `leaky` is chosen
       only if there is no other.
@@ -63,7 +66,7 @@ def find_run(store: Store, spec: str) -> Run:
         ConfigError: no run, or several, are named so.
     """
     if spec == "latest":
-        newest = next((run for run in _runs(store) if not _is_sweep(run)), None)
+        newest = next((run for run in _runs(store) if _is_trained(run)), None)
         if newest is None:
             raise ConfigError(f"expected a run in {store.uri}; it has none yet. Train one, or check tracking.uri.")
         return _run(store, newest)
@@ -159,8 +162,9 @@ def _run(store: Store, run: MlflowRun) -> Run:
     )
 
 
-def _is_sweep(run: MlflowRun) -> bool:
-    return "sweep_id" in run.data.tags and "mlflow.parentRunId" not in run.data.tags
+def _is_trained(run: MlflowRun) -> bool:
+    is_sweep = "sweep_id" in run.data.tags and "mlflow.parentRunId" not in run.data.tags
+    return not is_sweep and run.data.tags.get("kind") not in _NOT_TRAINED
 
 
 def _best(store: Store, metric: str) -> MlflowRun:
@@ -172,7 +176,7 @@ def _best(store: Store, metric: str) -> MlflowRun:
         condition = f"attributes.status = 'FINISHED' AND metrics.`{name}` > {-1e300:f}"
         leaky = None
         for run in _runs(store, condition, [f"metrics.`{name}` {order}"]):
-            if _is_sweep(run) or math.isnan(run.data.metrics[name]):
+            if not _is_trained(run) or math.isnan(run.data.metrics[name]):
                 continue
             if run.data.tags.get("leaky") != "true":
                 if leaky:

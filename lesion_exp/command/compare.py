@@ -1,0 +1,50 @@
+"""The verb `compare`: runs against runs on the same images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Final
+
+from lesion_exp.command.arguments import Arguments, compose_job
+from lesion_exp.errors import ConfigError
+
+_COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
+
+
+def compare(arguments: Arguments) -> int:
+    """Shows the comparison on standard output: tables and verdicts, or one JSON object."""
+    if not arguments.names:
+        raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
+    against, part = arguments.take("against"), arguments.take("split.part")
+    without_effect = [text for text in arguments.overrides if not text.startswith(_COUNT_HERE)]
+    if without_effect:
+        raise ConfigError(
+            f"expected keys that count in a comparison ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}; the "
+            f"runs keep the configs that they were trained with"
+        )
+    arguments.show_tree = False
+    job = compose_job(arguments)
+    if job is None:
+        return 0
+    from rich.console import Console
+
+    from lesion_exp.compare.compare import compare as compare_runs
+    from lesion_exp.compare.tables import show_report
+    from lesion_exp.job.tracked import open_job_store
+
+    evaluation = job.config["evaluation"]
+    result = compare_runs(
+        open_job_store(job.config),
+        arguments.names,
+        against=against,
+        part=part,
+        draws=int(evaluation["bootstrap_draws"]),
+        seed=int(evaluation["bootstrap_seed"]),
+    )
+    if arguments.json:
+        print(json.dumps(result.report.to_dict() | {"run_id": result.run_id}))
+    else:
+        show_report(result.report, Console(highlight=False))
+    print(f"comparison: run {result.run_id}\nfigure:     {result.figure}", file=sys.stderr)
+    return 0

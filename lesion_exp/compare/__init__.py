@@ -1,0 +1,1 @@
+"""Finished runs -> a statistical comparison of the jobs they were made from. See `compare`."""

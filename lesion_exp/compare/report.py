@@ -1,0 +1,111 @@
+"""A comparison with the runs it was made from, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lesion_exp.compare.jobs import ComparedJob
+from lesion_exp.compare.verdict import verdict
+from lesion_exp.evaluation.comparison import SIGNIFICANT, Comparison, Difference, Group, Pair
+
+PART_NAMES: Final = {"test": "test part", "val": "validation part"}
+METHODS: Final = {
+    "interval": "95%, paired bootstrap over lesions: all jobs on the same draws; percentiles",
+    "McNemar": "McNemar's exact test of right answers; the images of a lesion change sign together",
+    "DeLong": "DeLong's test of areas under the ROC curve, with the images of a lesion taken together (Obuchowski)",
+    "bootstrap": "twice the share of paired bootstrap draws beyond 0",
+    "seeds": "t test of means over seeds; its error counts both lesions (bootstrap) and the spread of the seeds",
+    "p_holm": "Holm's correction: a metric over all pairs, a class's metric over pairs and classes",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `compare` found."""
+
+    part: str
+    jobs: tuple[ComparedJob, ...]
+    comparison: Comparison
+    config_differences: dict[str, dict[str, str | None]]
+    notes: tuple[str, ...]
+    """What a reader must know before believing the numbers."""
+    draws: int
+    seed: int
+
+    def verdict(self, pair: Pair) -> str:
+        """The outcome for a pair in words."""
+        return verdict(pair, self.comparison.num_lesions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for `--json` and the artifact."""
+        found = self.comparison
+        tests = {difference.test for pair in found.pairs for difference in pair.differences.values()}
+        return {
+            "part": self.part,
+            "images": found.num_images,
+            "lesions": found.num_lesions,
+            "classes": found.class_images,
+            "jobs": [self._job(job) for job in self.jobs],
+            "pooled": [_values(group) for group in found.groups if group.letter not in self._letters()],
+            "pairs": [self._pair(pair) for pair in found.pairs],
+            "config_differences": self.config_differences,
+            "notes": list(self.notes),
+            "bootstrap_draws": self.draws,
+            "bootstrap_seed": self.seed,
+            "significant_below": SIGNIFICANT,
+            "methods": {name: text for name, text in METHODS.items() if name in {"interval", "p_holm", *tests}},
+        }
+
+    def _letters(self) -> set[str]:
+        return {job.letter for job in self.jobs}
+
+    def _job(self, job: ComparedJob) -> dict[str, Any]:
+        group = next(group for group in self.comparison.groups if group.letter == job.letter)
+        return {
+            **_values(group),
+            "name": job.name,
+            "runs": [run.run_id for run in job.runs],
+            "seeds": list(job.seeds),
+        }
+
+    def _pair(self, pair: Pair) -> dict[str, Any]:
+        return {
+            "first": pair.first,
+            "second": pair.second,
+            "verdict": self.verdict(pair),
+            "lesions_to_change": pair.to_change,
+            "only_first_right": pair.only_first,
+            "only_second_right": pair.only_second,
+            "differences": {name: _difference(difference) for name, difference in pair.differences.items()},
+        }
+
+
+def _values(group: Group) -> dict[str, Any]:
+    metrics: Mapping[str, Any] = {
+        name: {
+            "mean": value.value,
+            "sd": group.deviation(name),
+            "low": value.low,
+            "high": value.high,
+            "by_run": group.by_run[name],
+        }
+        for name, value in group.values.items()
+    }
+    return {"letter": group.letter, "metrics": metrics}
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "difference": difference.difference,
+        "low": difference.low,
+        "high": difference.high,
+        "test": difference.test,
+        "p": difference.p,
+        "p_holm": difference.p_holm,
+        "p_bootstrap": difference.p_bootstrap,
+        "distinguishable": difference.significant,
+    }

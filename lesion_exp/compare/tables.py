@@ -1,0 +1,151 @@
+"""A comparison as tables for the terminal, readable from 80 columns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lesion_exp.compare.report import METHODS, PART_NAMES, Report
+from lesion_exp.compare.verdict import p_text
+from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, SIGNIFICANT, Comparison, Difference, Pair
+
+HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+_WIDE: Final = 100
+"""Columns from which there is room for more."""
+_MOST_PAIRS: Final = 3
+"""More pairs than these are shown a line each."""
+_LONGEST_CLASS: Final = 16
+
+
+def show_report(report: Report, console: Console, *, every_pair: bool = False) -> None:
+    """Prints the comparison; all tables of more than three pairs only with `every_pair`."""
+    found = report.comparison
+    console.print(
+        f"[bold]Comparison on the {PART_NAMES[report.part]}[/]: "
+        f"{found.num_images:,} images of {found.num_lesions:,} lesions"
+    )
+    for job in report.jobs:
+        ids = ", ".join(run.run_id[:8] for run in job.runs)
+        console.print(Text.assemble((f"  {job.letter}  ", "bold cyan"), job.title, (f"  ({ids})", "dim")))
+    for note in report.notes:
+        console.print(Text.assemble(("  ! ", "bold yellow"), (note, "yellow")))
+    with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
+    tables = [_jobs_table(found), *([_config_table(report)] if report.config_differences else [])]
+    tables += [] if with_tables else [_pairs_table(found, name) for name in HEADLINE]
+    for table in tables:
+        console.print("", table)
+    for number, pair in enumerate(found.pairs):
+        words = Text.assemble((f"{pair.first} - {pair.second}: ", "bold"), report.verdict(pair))
+        console.print(*([""] if with_tables or not number else []), words)
+        if with_tables:
+            console.print("", _metrics_table(pair, console.width))
+            console.print("", _classes_table(pair, found.class_images, console.width))
+    console.print()
+    _show_methods(report, console, with_tables)
+
+
+def _jobs_table(found: Comparison) -> Table:
+    table = _table("Metrics of each job", "metric", "job", *(">mean", ">sd of seeds", "95% interval"))
+    for name in HEADLINE:
+        for number, group in enumerate(group for group in found.groups if name in group.values):
+            value, deviation = group.values[name], group.deviation(name)
+            spread = "" if deviation is None else f"{deviation:.3f}"
+            interval = f"{value.low:.3f} to {value.high:.3f}"
+            table.add_row("" if number else name, group.letter, f"{value.value:.3f}", spread, interval)
+    return table
+
+
+def _config_table(report: Report) -> Table:
+    table = _table("What differs", "key", *(job.letter for job in report.jobs))
+    for column in table.columns[1:]:
+        column.overflow = "fold"
+    for key, values in report.config_differences.items():
+        table.add_row(key, *("-" if value is None else _short(key, value) for value in values.values()))
+    return table
+
+
+def _short(key: str, value: str) -> str:
+    if key.endswith("_target_"):
+        return value.rpartition(".")[2]
+    return ", ".join(part[:8] for part in value.split(", ")) if key.startswith("tag ") else value
+
+
+def _pairs_table(found: Comparison, name: str) -> Table:
+    table = _table(name, "pair", ">difference", "95% interval", ">p", "test")
+    for pair in found.pairs:
+        if name in pair.differences:
+            difference = pair.differences[name]
+            cells = (f"{pair.first} - {pair.second}", f"{difference.difference:+.3f}", _interval(difference))
+            table.add_row(*cells, _p(difference), difference.test, style=_style(difference))
+    return table
+
+
+def _metrics_table(pair: Pair, width: int) -> Table:
+    further = [">p alone", ">p bootstrap"] if width >= _WIDE else []
+    header = ("metric", f">{pair.first}", f">{pair.second}", f">{pair.first} - {pair.second}")
+    table = _table("", *header, "95% interval", ">p", "test", *further)
+    for name in OVERALL:
+        if name in pair.differences:
+            found = pair.differences[name]
+            values = (f"{found.first:.3f}", f"{found.second:.3f}", f"{found.difference:+.3f}", _interval(found))
+            more = (p_text(found.p), p_text(found.p_bootstrap))[: len(further)]
+            table.add_row(name, *values, _p(found), found.test, *more, style=_style(found))
+    return table
+
+
+def _classes_table(pair: Pair, images: dict[str, int], width: int) -> Table:
+    families = ("recall", "auroc", "f1") if width >= _WIDE else ("recall", "auroc")
+    header = (text for family in families for text in (f">{family}", "95% interval"))
+    table = _table("", "class", ">images", *header)
+    for class_name, count in images.items():
+        cells: list[Text | str] = []
+        for family in families:
+            found = pair.differences.get(f"{family}/{class_name}")
+            star = "*" if found and found.significant else " "
+            style = _style(found) if found else ""
+            cells.append(Text(f"{found.difference:+.3f}{star}" if found else "- ", style))
+            cells.append(Text(_interval(found) if found else "", style))
+        table.add_row(Text(class_name, overflow="ellipsis", no_wrap=True), f"{count:,}", *cells)
+    table.columns[0].max_width = _LONGEST_CLASS
+    return table
+
+
+def _show_methods(report: Report, console: Console, with_tables: bool) -> None:
+    found = report.comparison
+    differences = [difference for pair in found.pairs for difference in pair.differences.values()]
+    tests = dict.fromkeys(difference.test for difference in differences)
+    corrected = len(found.pairs) > 1 or len(found.class_images) > 1
+    lines = [f"{name}: {METHODS[name]}" for name in tests]
+    if corrected:
+        lines.append(f"p: {METHODS['p_holm']}; * below {SIGNIFICANT}")
+    lines += [f"95% interval: {report.draws:,} draws of lesions, the same for all jobs; not corrected for their number"]
+    lines.append(f"{', '.join(name for name in OVERALL if name in LOWER_IS_BETTER)}: lower is better")
+    if not with_tables:
+        lines.append("The tables of each pair stand in compare/comparison.txt of the run.")
+    for line in lines:
+        console.print(Text(line, "dim"))
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table whose columns are left-aligned, those written `>name` right-aligned."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    table.box, table.padding, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table
+
+
+def _interval(found: Difference) -> str:
+    return f"{found.low:+.3f} to {found.high:+.3f}"
+
+
+def _p(found: Difference) -> str:
+    return f"{p_text(found.p_holm)}{'*' if found.significant else ' '}"
+
+
+def _style(found: Difference) -> str:
+    return "bold green" if found.significant else ""

@@ -1,0 +1,140 @@
+"""The differences between jobs as a forest plot: each with its interval, and the line of no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, Comparison, Difference, Pair
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, shortened, style
+
+HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+_MOST_COLOURS: Final = 4
+"""More pairs than these have a row each instead of a colour each."""
+
+
+def differences_figure(comparison: Comparison, names: Mapping[str, str], title: str = "") -> Figure:
+    """Differences with their 95% intervals; those that the corrected p-value confirms are filled.
+
+    Up to four pairs: a colour each, in panels of overall metrics, of metrics of the probabilities, and of the recall
+    and the AUROC of each class. More pairs: a row each, in a panel for each headline metric.
+    """
+    with style():
+        if len(comparison.pairs) <= _MOST_COLOURS:
+            figure = _by_metric(comparison)
+        else:
+            figure = _by_pair(comparison)
+        figure.suptitle(_heading(comparison, title), fontsize=11, fontweight="bold", x=0.01, ha="left")
+        pairs = comparison.pairs if len(comparison.pairs) <= _MOST_COLOURS else ()
+        figure.legend(
+            handles=_handles(pairs),
+            loc="outside lower center",
+            ncols=len(pairs) + 2,
+            title="\n".join(f"{letter}:  {shortened(name, 100)}" for letter, name in names.items()),
+            alignment="left",
+        )
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 0.17 * len(names))
+    return figure
+
+
+def _by_metric(comparison: Comparison) -> Figure:
+    pairs, classes = comparison.pairs, comparison.class_images
+    panels: dict[str, list[tuple[str, str]]] = {
+        "higher is better": [(name, name) for name in OVERALL if name not in LOWER_IS_BETTER],
+        "lower is better": [(name, name) for name in OVERALL if name in LOWER_IS_BETTER],
+        "recall of a class": [(f"recall/{name}", f"{shortened(name, 16)} ({n:,})") for name, n in classes.items()],
+        "AUROC of a class": [(f"auroc/{name}", f"{shortened(name, 16)} ({n:,})") for name, n in classes.items()],
+    }
+    rows = max(4, len(classes))
+    pitch = 0.24 + 0.11 * len(pairs)
+    figure = Figure(figsize=(9.6, pitch * (4 + rows) + 2.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    grid = figure.subplots(2, 2, height_ratios=[4, rows])
+    for axes, (heading, metrics) in zip(grid.ravel(), panels.items(), strict=True):
+        _forest(axes, metrics, pairs)
+        axes.set(title=heading, xlabel="difference")
+    return figure
+
+
+def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair]) -> None:
+    """A row a metric, in it a point a pair."""
+    step = 0.7 / len(pairs)
+    for place in range(len(names)):
+        axes.axhspan(place - 0.5, place + 0.5, color="#F4F6F8" if place % 2 == 0 else "white", zorder=0)
+    for number, pair in enumerate(pairs):
+        shift = (number - (len(pairs) - 1) / 2) * step
+        for place, (name, _) in enumerate(names):
+            if name in pair.differences:
+                _point(axes, pair.differences[name], place + shift, PALETTE[number])
+    axes.set_yticks(range(len(names)), [label for _, label in names])
+    _finish(axes, len(names))
+
+
+def _by_pair(comparison: Comparison) -> Figure:
+    pairs = comparison.pairs
+    names = [name for name in HEADLINE if name in pairs[0].differences]
+    figure = Figure(figsize=(2.6 * len(names) + 1.2, 0.26 * len(pairs) + 1.9), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for place, pair in enumerate(pairs):
+            axes.axhspan(place - 0.5, place + 0.5, color="#F4F6F8" if place % 2 == 0 else "white", zorder=0)
+            _point(axes, pair.differences[name], place, PALETTE[0])
+        axes.set(title=name, xlabel="difference")
+        _finish(axes, len(pairs))
+    panels[0].set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}" for pair in pairs])
+    return figure
+
+
+def _point(axes: Axes, found: Difference, place: float, colour: str) -> None:
+    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+    axes.plot(
+        found.difference,
+        place,
+        marker="o",
+        markersize=5.5,
+        markeredgecolor=colour,
+        markeredgewidth=1.4,
+        markerfacecolor=colour if found.significant else "white",
+        zorder=3,
+    )
+
+
+def _finish(axes: Axes, num_rows: int) -> None:
+    axes.axvline(0, color=GREY, linewidth=1.0, zorder=1)
+    axes.set_ylim(num_rows - 0.5, -0.5)
+    farthest = max(float(np.abs(axes.get_xlim()).max()), 0.01)
+    axes.set_xlim(-farthest, farthest)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, symmetric=True))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _handles(pairs: Sequence[Pair]) -> list[Line2D]:
+    """What a colour and a filling mean."""
+    named = [
+        Line2D([], [], color=PALETTE[number], marker="o", label=f"{pair.first} - {pair.second}")
+        for number, pair in enumerate(pairs)
+    ]
+    colour = GREY if len(pairs) != 1 else PALETTE[0]
+    ways = {"p < 0.05, corrected": colour, "not distinguishable": "white"}
+    return [
+        *(named if len(pairs) > 1 else []),
+        *(
+            Line2D([], [], color=colour, marker="o", markerfacecolor=face, markeredgewidth=1.4, label=label)
+            for label, face in ways.items()
+        ),
+    ]
+
+
+def _heading(comparison: Comparison, title: str) -> str:
+    pair = comparison.pairs[0]
+    names = f"{pair.first} - {pair.second}: " if len(comparison.pairs) == 1 else ""
+    size = f"{comparison.num_images:,} images of {comparison.num_lesions:,} lesions"
+    return f"{names}{title + ', ' if title else ''}{size}"
