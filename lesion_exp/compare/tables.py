@@ -37,13 +37,17 @@ def show_report(report: Report, console: Console, *, every_pair: bool = False) -
     tables = [_jobs_table(found), *([_config_table(report)] if report.config_differences else [])]
     tables += [] if with_tables else [_pairs_table(found, name) for name in HEADLINE]
     for table in tables:
-        console.print("", table)
+        console.print()
+        console.print(table)
     for number, pair in enumerate(found.pairs):
         words = Text.assemble((f"{pair.first} - {pair.second}: ", "bold"), report.verdict(pair))
-        console.print(*([""] if with_tables or not number else []), words)
+        if with_tables or not number:
+            console.print()
+        console.print(words)
         if with_tables:
-            console.print("", _metrics_table(pair, console.width))
-            console.print("", _classes_table(pair, found.class_images, console.width))
+            for table in (_metrics_table(pair, console.width), _classes_table(pair, found.class_images, console.width)):
+                console.print()
+                console.print(table)
     console.print()
     _show_methods(report, console, with_tables)
 

@@ -21,13 +21,13 @@ class PlacedArea:
 
 
 def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_lesions: int) -> PlacedArea | None:
-    """The area with the influence of each lesion; None with fewer than two positive or two negative images.
+    """The area with the influence of each lesion; None with positives, or negatives, of fewer than two lesions.
 
     With P positives and N negatives, a positive's placement V is the share of negatives below its score (ties count
     half), a negative's the share of positives above; the area A is their mean. An image contributes (V - A) / P,
-    respectively (V - A) / N, times sqrt(P / (P - 1)) or sqrt(N / (N - 1)), and a lesion the sum of its images.
-    Where each lesion has one image this is DeLong's variance exactly; else it is Obuchowski's for clustered data,
-    but for that factor, which she takes from the number of lesions.
+    respectively (V - A) / N, times sqrt(I / (I - 1)), where I is the number of lesions with positives, respectively
+    negatives, and a lesion the sum of its images. This is Obuchowski's variance for clustered data, and DeLong's where
+    each lesion has one image. (A lesion of both kinds, which no data set should have, gets the root of both factors.)
 
     DeLong's own test takes images for independent, and finds differences that are not there if lesions have several.
     Sources: DeLong et al. 1988, doi:10.2307/2531595; placements from ranks in O(n log n): Sun and Xu 2014,
@@ -41,15 +41,18 @@ def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_l
     """
     num_positive = int(np.count_nonzero(positive))
     num_negative = len(positive) - num_positive
-    if min(num_positive, num_negative) < 2:
+    lesions = len(np.unique(lesion[~positive])), len(np.unique(lesion[positive]))
+    if min(lesions) < 2:
         return None
     ranks = stats.rankdata(scores)
     placement = np.empty(len(scores))
     placement[positive] = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative
     placement[~positive] = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / num_positive
     area = float(placement[positive].mean())
-    count = np.where(positive, num_positive, num_negative)
-    per_image = (placement - area) / np.sqrt(count * (count - 1.0))
+    share = [
+        (known / (known - 1)) ** 0.5 / count for known, count in zip(lesions, (num_negative, num_positive), strict=True)
+    ]
+    per_image = (placement - area) * np.where(positive, share[1], share[0])
     return PlacedArea(area, np.bincount(lesion, per_image, minlength=num_lesions).astype(np.float64))
 
 

@@ -36,10 +36,12 @@ def test_prefix_of_several_runs_lists_them(store: Store) -> None:
     assert find_run(store, "abcd1").name == "run 1"
 
 
-def test_latest_is_the_last_started_whatever_its_status_but_no_sweep_parent(store: Store) -> None:
+def test_latest_is_the_last_started_whatever_its_status_but_trained(store: Store) -> None:
     make_run(store, "first", {})
     last = make_run(store, "last", {}, status="FAILED", **{"sweep_id": "s", "mlflow.parentRunId": "p"})
     make_run(store, "parent", {}, sweep_id="s")
+    for kind in ("preview", "comparison"):
+        make_run(store, kind, {}, kind=kind)
     assert find_run(store, "latest").run_id == last
 
 

@@ -26,12 +26,9 @@ def differences_figure(comparison: Comparison, names: Mapping[str, str], title: 
     and the AUROC of each class. More pairs: a row each, in a panel for each headline metric.
     """
     with style():
-        if len(comparison.pairs) <= _MOST_COLOURS:
-            figure = _by_metric(comparison)
-        else:
-            figure = _by_pair(comparison)
-        figure.suptitle(_heading(comparison, title), fontsize=11, fontweight="bold", x=0.01, ha="left")
         pairs = comparison.pairs if len(comparison.pairs) <= _MOST_COLOURS else ()
+        figure = _by_metric(comparison) if pairs else _by_pair(comparison)
+        figure.suptitle(_heading(comparison, title), fontsize=11, fontweight="bold", x=0.01, ha="left")
         figure.legend(
             handles=_handles(pairs),
             loc="outside lower center",

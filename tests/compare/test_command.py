@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lesion_exp.cli import main
+
+Plant = Callable[..., str]
+Predicted = Callable[..., pd.DataFrame]
+pytestmark = pytest.mark.usefixtures("own_process")
+
+
+@pytest.fixture
+def ids(plant: Plant, predicted: Predicted) -> list[str]:
+    losses = ("focal", "cross_entropy", "soft_f1", "ldam")
+    return [plant(f"loss={loss}", test=predicted(4.0 - place, place)) for place, loss in enumerate(losses)]
+
+
+def options(root: Path) -> list[str]:
+    return [f"paths.root={root}", "evaluation.bootstrap_draws=100"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("num_runs", [2, 4])
+def test_the_tables_fit(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    ids: list[str],
+    columns: int,
+    num_runs: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["compare", *ids[:num_runs], *options(root)]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "Comparison on the test part: 120 images of 60 lesions" in lines
+    assert "…" not in shown.out  # nothing is cut
+    assert not any(re.match(r"\s*to [+-]?\d", line) for line in lines)  # no interval is broken
+    assert "A - B: " in shown.out
+    assert ("compare/comparison.txt" in shown.out) == (num_runs == 4)
+    assert ("p bootstrap" in shown.out) == (columns == 120 and num_runs == 2)
+    assert "differences.png" in shown.err
+
+
+def test_json_is_one_object_on_standard_output(capsys: pytest.CaptureFixture[str], root: Path, ids: list[str]) -> None:
+    assert main(["compare", ids[0][:10], "latest", "--json", *options(root)]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert [job["runs"] for job in body["jobs"]] == [[ids[0]], [ids[3]]]
+    assert body["bootstrap_draws"] == 100
+    assert body["pairs"][0]["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected the runs to compare"),
+        (["latest"], "at least 2 runs"),
+        (["latest", "none at all"], "expected a run id"),
+        (["latest", "abcd", "loss=focal"], "count in a comparison"),
+        (["latest", "abcd", "--jsn"], "--json"),
+    ],
+)
+def test_mistakes_are_one_message_and_2(
+    capsys: pytest.CaptureFixture[str], root: Path, ids: list[str], arguments: list[str], said: str
+) -> None:
+    assert main(["compare", *arguments, f"paths.root={root}"]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ""
+
+
+def test_other_images_are_a_mistake(
+    capsys: pytest.CaptureFixture[str], root: Path, plant: Plant, predicted: Predicted
+) -> None:
+    ids = [plant("loss=focal", test=predicted(1.0)), plant(test=predicted(1.0, first=500))]
+    assert main(["compare", *ids, f"paths.root={root}"]) == 2
+    shown = capsys.readouterr()
+    assert "expected runs on the same images" in shown.err
+    assert "share 0" in shown.err
+    assert shown.out == ""

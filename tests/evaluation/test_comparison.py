@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, compared
+from lesion_exp.evaluation.figures.differences import differences_figure
+from lesion_exp.evaluation.holm import holm
+from lesion_exp.evaluation.intervals import intervals, lesion_of
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.paired_bootstrap import bootstrap_p, paired_draws
+from lesion_exp.evaluation.predictions import classes_of, probabilities
+
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def worse(table: pd.DataFrame, noise: float, seed: int = 1) -> pd.DataFrame:
+    """The predictions with noise on their logits: another model on the same images."""
+    classes = classes_of(table)
+    rng = np.random.default_rng(seed)
+    logits = np.log(probabilities(table) + 1e-6) + rng.normal(0, noise, (len(table), len(classes)))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    columns = {f"p_{name}": probs[:, place].astype(np.float32) for place, name in enumerate(classes)}
+    return table.assign(prediction=np.asarray(classes, dtype=object)[probs.argmax(axis=1)], **columns)
+
+
+@pytest.fixture
+def tables(make_table: MakeTable) -> list[pd.DataFrame]:
+    first = make_table(300)
+    return [first, worse(first, 2.0), worse(first, 0.3)]
+
+
+def of_pair(first: pd.DataFrame, second: pd.DataFrame, **options):
+    (pair,) = compared([first, second], {"A": [0], "B": [1]}, [("A", "B")], draws=400, **options).pairs
+    return pair
+
+
+def test_a_run_against_itself_differs_in_nothing(table: pd.DataFrame) -> None:
+    pair = of_pair(table, table.copy())
+    assert set(pair.differences) == {*OVERALL, *(f"{family}/{c}" for family in BY_CLASS for c in classes_of(table))}
+    for difference in pair.differences.values():
+        assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
+        assert (difference.p, difference.p_holm) == (1, 1)
+    assert (pair.only_first, pair.only_second) == (0, 0)
+    assert pair.to_change is not None
+
+
+def test_values_are_the_metrics_and_the_worse_is_found(tables) -> None:
+    pair = of_pair(tables[0], tables[1])
+    first, second = metrics(tables[0]), metrics(tables[1])
+    for name, difference in pair.differences.items():
+        assert (difference.first, difference.second) == pytest.approx((first[name], second[name]))
+        assert difference.difference == pytest.approx(first[name] - second[name])
+        assert difference.low <= difference.high
+    for name in ("accuracy", "balanced_accuracy", "auroc_macro", "brier", "recall/nv"):
+        assert pair.differences[name].significant, name
+    assert pair.differences["accuracy"].low > 0
+    assert pair.differences["brier"].high < 0
+
+
+def test_swapping_turns_the_signs_and_nothing_else(tables) -> None:
+    one, two = of_pair(tables[0], tables[2]), of_pair(tables[2], tables[0])
+    for name, difference in one.differences.items():
+        other = two.differences[name]
+        assert (other.difference, other.low, other.high) == pytest.approx(
+            (-difference.difference, -difference.high, -difference.low)
+        )
+        assert other.p == pytest.approx(difference.p)
+    assert (one.to_change, one.only_first) == (two.to_change, two.only_second)
+
+
+def test_each_job_has_the_interval_of_the_report(tables) -> None:
+    found = compared(tables[:2], {"A": [0], "B": [1]}, [("A", "B")], draws=200)
+    expected = intervals(tables[1], ["accuracy", "auroc_macro"], draws=200)
+    for name, interval in expected.items():
+        value = found.groups[1].values[name]
+        assert (value.low, value.high) == pytest.approx(interval)
+
+
+def test_tests_are_by_lesion(tables) -> None:
+    """Each image four times tells no more than once: p-values and intervals stay."""
+    first, second = (table.assign(lesion_id=table["image_id"]) for table in tables[::2])
+    copies = [
+        pd.concat([table.assign(row_id=table["row_id"] + f"#{copy}") for copy in range(4)]).reset_index(drop=True)
+        for table in (first, second)
+    ]
+    alone, together = of_pair(first, second), of_pair(*copies)
+    for name in ("accuracy", "recall/nv", "brier", "auroc_macro", "auroc/mel"):
+        one, four = alone.differences[name], together.differences[name]
+        assert (four.p, four.low, four.high) == pytest.approx((one.p, one.low, one.high)), name
+    assert together.to_change == alone.to_change
+
+
+def test_delong_and_the_bootstrap_agree(tables) -> None:
+    difference = of_pair(tables[0], tables[2], seed=3).differences["auroc_macro"]
+    assert difference.test == "DeLong"
+    error = (difference.high - difference.low) / 2 / 1.96
+    assert difference.p == pytest.approx(2 * stats.norm.sf(abs(difference.difference) / error), rel=0.35)
+
+
+def test_holm_corrects_over_pairs_and_for_classes_over_both(tables) -> None:
+    pairs = compared(tables, {"A": [0], "B": [1], "C": [2]}, list(combinations("ABC", 2)), draws=100).pairs
+    for family in (["accuracy"], ["auroc_macro"], [f"recall/{name}" for name in classes_of(tables[0])]):
+        found = [pair.differences[name] for pair in pairs for name in family]
+        assert [d.p_holm for d in found] == pytest.approx(holm([d.p for d in found]))
+
+
+def test_seeds_of_a_job_are_pooled(tables) -> None:
+    seeds = [worse(tables[0], 0.3, seed) for seed in range(3)]
+    found = compared([*seeds, tables[1]], {"A": [0, 1, 2], "B": [3]}, [("A", "B")], draws=100)
+    values = [metrics(table)["accuracy"] for table in seeds]
+    group, (pair,) = found.groups[0], found.pairs
+    assert group.values["accuracy"].value == pytest.approx(np.mean(values))
+    assert group.deviation("accuracy") == pytest.approx(np.std(values, ddof=1))
+    assert found.groups[1].deviation("accuracy") is None
+    difference = pair.differences["accuracy"]
+    assert difference.first == pytest.approx(np.mean(values))
+    assert (difference.test, difference.p_bootstrap, pair.only_first) == ("seeds", None, None)
+
+
+def test_of_pooled_runs_the_lesions_to_change_turn_the_verdict(tables) -> None:
+    seeds = [worse(tables[0], 0.3, seed) for seed in range(3)]
+    others = [worse(tables[0], noise, 9) for noise in (0.4, 0.5)]
+    (pair,) = compared([*seeds, *others], {"A": [0, 1, 2], "B": [3, 4]}, [("A", "B")], draws=400).pairs
+    difference = pair.differences["accuracy"]
+    assert not difference.significant
+    assert pair.to_change is not None
+    half = (difference.high - difference.low) / 2
+    _, num_lesions = lesion_of(tables[0])
+    turned = abs(difference.difference) + pair.to_change / num_lesions
+    assert turned - 1 / num_lesions <= half < turned
+
+
+def test_intervals_of_differences_end_where_the_metric_does(tables) -> None:
+    """Two seeds that disagree have a wide interval; no recall is above 1 or below 0."""
+    seeds = [tables[0], tables[1]]
+    found = compared([*seeds, tables[2]], {"A": [0, 1], "B": [2]}, [("A", "B")], draws=50)
+    values, differences = found.groups[0].values, found.pairs[0].differences
+    bounded = [name for name in differences if name not in {"brier", "nll"}]
+    assert all(values[name].low >= 0 and values[name].high <= 1 for name in bounded)
+    assert all(differences[name].low >= -1 and differences[name].high <= 1 for name in bounded)
+    assert any(values[name].low == 0 or values[name].high == 1 for name in bounded)
+    assert values["nll"].high > 2
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(make_table: MakeTable) -> None:
+    """Two equally good models, whose true difference is 0, on many small test parts with two images a lesion."""
+    held = rejected = 0
+    for seed in range(120):
+        table = make_table(160, shares={"mel": 0.4, "nv": 0.6}, seed=seed)
+        first, second = worse(table, 1.0, 2 * seed + 1000), worse(table, 1.0, 2 * seed + 1001)
+        differences = of_pair(first, second).differences
+        accuracy = differences["accuracy"]
+        held += accuracy.low <= 0 <= accuracy.high
+        rejected += differences["auroc/mel"].p < 0.05
+    assert held / 120 >= 0.9
+    assert rejected / 120 <= 0.1
+
+
+def test_draws_of_the_bootstrap_are_paired(tables) -> None:
+    drawn = paired_draws([tables[0], tables[0], tables[2]], ["accuracy"], draws=200)
+    np.testing.assert_array_equal(drawn.draws["accuracy"][0], drawn.draws["accuracy"][1])
+    differences = drawn.draws["accuracy"][0] - drawn.draws["accuracy"][2]
+    assert differences.std() < 0.8 * np.hypot(*drawn.draws["accuracy"][[0, 2]].std(axis=1))
+    with pytest.raises(ConfigError, match="at least 1 bootstrap draw"):
+        paired_draws(tables, ["accuracy"], draws=0)
+
+
+def test_the_p_value_of_draws() -> None:
+    assert bootstrap_p(np.arange(1.0, 2000.0)) == pytest.approx(2 / 2000)
+    assert bootstrap_p(np.zeros(100)) == 1.0
+    assert bootstrap_p(np.array([np.nan, -1, 1, 2, 3])) == pytest.approx(2 * 2 / 5)
+    assert np.isnan(bootstrap_p(np.array([np.nan])))
+
+
+def test_a_class_without_images_is_left_out(make_table: MakeTable) -> None:
+    table = make_table(300).query("label != 'df'").reset_index(drop=True)
+    pair = of_pair(table, worse(table, 1.0))
+    assert "recall/df" not in pair.differences
+    assert "recall/mel" in pair.differences
+    assert pair.differences["auroc_macro"].test == "DeLong"
+
+
+@pytest.mark.parametrize("num_jobs", [2, 3, 5])
+def test_the_figure_shows_every_pair(tables, num_jobs: int) -> None:
+    letters = "ABCDE"[:num_jobs]
+    models = [worse(tables[0], 0.2 * place) for place in range(num_jobs)]
+    pairs = list(combinations(letters, 2))
+    found = compared(models, {letter: [place] for place, letter in enumerate(letters)}, pairs, draws=50)
+    figure = differences_figure(found, dict.fromkeys(letters, "a job"), "differences")
+    figure.canvas.draw()
+    names = {f"{one} - {two}" for one, two in pairs}
+    texts = {text.get_text() for text in (*figure.legends[0].get_texts(), *figure.axes[0].get_yticklabels())}
+    heading = figure.get_suptitle()
+    assert names <= texts or (num_jobs == 2 and heading.startswith("A - B"))
+    points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    per_panel = 4 * len(pairs) if num_jobs < 4 else len(pairs)
+    assert len(points) == per_panel
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert low == pytest.approx(-high)
