@@ -10,13 +10,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
 from lesion_exp.evaluation.holm import holm
-from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.mcnemar import lesions_to_change, mcnemar_p, surplus_of
+from lesion_exp.evaluation.mcnemar import lesions_to_change
 from lesion_exp.evaluation.paired_bootstrap import PairedDraws, bootstrap_p, paired_draws
-from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, predicted_classes, probabilities
-from lesion_exp.evaluation.predictions import true_classes as true_classes_of
+from lesion_exp.evaluation.paired_tests import PairedTests
 from lesion_exp.evaluation.seed_pooling import Pooled, pooled
 
 SIGNIFICANT: Final = 0.05
@@ -94,6 +91,7 @@ class Comparison:
     num_images: int
     num_lesions: int
     class_images: dict[str, int]
+    """Of each class, and for several diagnoses of `malignant`, their malignant view."""
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
 
@@ -120,57 +118,23 @@ def compared(
         draws: number of bootstrap draws.
         seed: seed of the draws.
     """
-    table = tables[0]
-    classes = classes_of(table)
-    known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in classes)]
+    tests = PairedTests(tables)
+    known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in tests.classes)]
     drawn = paired_draws(tables, known, draws, seed)
     names = [name for name in known if not np.isnan(drawn.estimates[name]).any()]
-    answers = _Answers(tables)
     runs = [(groups[one], groups[two]) for one, two in pairs]
-    found = [{name: _difference(name, *both, drawn, answers) for name in names} for both in runs]
+    found = [{name: _difference(name, *both, drawn, tests) for name in names} for both in runs]
     corrected = _corrected(found, names)
     return Comparison(
-        len(table),
-        answers.num_lesions,
-        {name: int(np.count_nonzero(answers.true == place)) for place, name in enumerate(classes)},
-        tuple(_group(letter, group, names, drawn, answers.num_lesions) for letter, group in groups.items()),
+        len(tables[0]),
+        tests.num_lesions,
+        {name: int(np.count_nonzero(found.positive)) for name, found in tests.classes.items()},
+        tuple(_group(letter, group, names, drawn, tests.num_lesions) for letter, group in groups.items()),
         tuple(
-            _pair(pairs[number], corrected[number], runs[number], drawn, answers, _verdict_of(number, corrected))
+            _pair(pairs[number], corrected[number], runs[number], drawn, tests, _verdict_of(number, corrected))
             for number in range(len(pairs))
         ),
     )
-
-
-class _Answers:
-    """What the tests look at: right answers and placed areas of each table."""
-
-    def __init__(self, tables: Sequence[pd.DataFrame]) -> None:
-        self.lesion, self.num_lesions = lesion_of(tables[0])
-        self.true: IntArray = true_classes_of(tables[0])
-        self.classes = classes_of(tables[0])
-        self.right = [(predicted_classes(table) == self.true).astype(np.int64) for table in tables]
-        probs = [probabilities(table) for table in tables]
-        self.areas = {
-            name: [placed_area(p[:, place], self.true == place, self.lesion, self.num_lesions) for p in probs]
-            for place, name in enumerate(self.classes)
-        }
-
-    def mcnemar(self, one: int, two: int, class_name: str | None) -> float:
-        """The p-value over all images, or over those of a class."""
-        chosen = slice(None) if class_name is None else self.true == self.classes.index(class_name)
-        first, second = self.right[one][chosen], self.right[two][chosen]
-        return mcnemar_p(surplus_of(first, second, self.lesion[chosen], self.num_lesions))
-
-    def delong(self, one: int, two: int, class_name: str | None, difference: float) -> float | None:
-        """The p-value of the area of a class, or of the mean over the classes present."""
-        names = [name for place, name in enumerate(self.classes) if (self.true == place).any()]
-        influences: list[FloatArray] = []
-        for name in names if class_name is None else [class_name]:
-            first, second = self.areas[name][one], self.areas[name][two]
-            if not isinstance(first, PlacedArea) or not isinstance(second, PlacedArea):
-                return None
-            influences.append(first.influence - second.influence)
-        return delong_p(difference, np.mean(influences, axis=0))
 
 
 def _group(letter: str, runs: Sequence[int], names: Sequence[str], drawn: PairedDraws, num_lesions: int) -> Group:
@@ -188,10 +152,10 @@ def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num
 
 
 def _difference(
-    name: str, first: Sequence[int], second: Sequence[int], drawn: PairedDraws, answers: _Answers
+    name: str, first: Sequence[int], second: Sequence[int], drawn: PairedDraws, tests: PairedTests
 ) -> Difference:
     estimates, draws = drawn.estimates[name], drawn.draws[name]
-    result = _bounded(name, drawn, [first, second], answers.num_lesions)
+    result = _bounded(name, drawn, [first, second], tests.num_lesions)
     means = float(estimates[list(first)].mean()), float(estimates[list(second)].mean())
     if result.error is not None:
         return Difference(*means, result.value, result.low, result.high, result.p_of(result.value), SEEDS)
@@ -200,9 +164,9 @@ def _difference(
     family, _, class_name = name.partition("/")
     p, test = None, BOOTSTRAP
     if family in {"accuracy", "recall"}:
-        p, test = answers.mcnemar(one, two, class_name or None), MCNEMAR
+        p, test = tests.mcnemar(one, two, class_name or None), MCNEMAR
     elif family in {"auroc", "auroc_macro"}:
-        p, test = answers.delong(one, two, class_name or None, result.value), DELONG
+        p, test = tests.delong(one, two, class_name or None, result.value), DELONG
     if p is None:
         p, test = (None if math.isnan(of_bootstrap) else of_bootstrap), BOOTSTRAP
     return Difference(*means, result.value, result.low, result.high, p, test, of_bootstrap)
@@ -238,14 +202,14 @@ def _pair(
     differences: dict[str, Difference],
     runs: tuple[Sequence[int], Sequence[int]],
     drawn: PairedDraws,
-    answers: _Answers,
+    tests: PairedTests,
     is_significant: Callable[[float], bool],
 ) -> Pair:
     if max(map(len, runs)) > 1:
-        result = pooled(drawn.estimates["accuracy"], drawn.draws["accuracy"], runs, answers.num_lesions)
-        return Pair(*letters, differences, None, None, _mean_to_change(result, answers.num_lesions, is_significant))
-    first, second = answers.right[runs[0][0]], answers.right[runs[1][0]]
-    to_change = lesions_to_change(first, second, answers.lesion, answers.num_lesions, is_significant)
+        result = pooled(drawn.estimates["accuracy"], drawn.draws["accuracy"], runs, tests.num_lesions)
+        return Pair(*letters, differences, None, None, _mean_to_change(result, tests.num_lesions, is_significant))
+    first, second = tests.right[runs[0][0]], tests.right[runs[1][0]]
+    to_change = lesions_to_change(first, second, tests.lesion, tests.num_lesions, is_significant)
     only = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
     return Pair(*letters, differences, *only, to_change)
 

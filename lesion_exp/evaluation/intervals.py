@@ -82,7 +82,9 @@ def bootstrap(at: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -
     value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
     blocks = [at(weights) for weights in lesion_draws(num_groups, draws, seed)]
     drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
-    found = {name: Estimate(value[name], *_interval(drawn[name])) for name in value if not np.isnan(value[name])}
+    found = {
+        name: Estimate(value[name], *percentile_interval(drawn[name])) for name in value if not np.isnan(value[name])
+    }
     return {name: estimate for name, estimate in found.items() if not np.isnan(estimate.low)}
 
 
@@ -133,7 +135,8 @@ def lesion_draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray
         yield counts.reshape(num_lesions, width).astype(np.float64)
 
 
-def _interval(values: FloatArray) -> tuple[float, float]:
+def percentile_interval(values: FloatArray) -> tuple[float, float]:
+    """The 2.5% and the 97.5% quantile of the draws that determine a value; NaN where none does."""
     known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")

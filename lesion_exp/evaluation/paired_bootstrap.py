@@ -55,15 +55,6 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
     )
 
 
-def percentile_interval(values: FloatArray) -> tuple[float, float]:
-    """The 2.5% and the 97.5% quantile of the draws that determine a value; NaN where none does."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def bootstrap_p(differences: FloatArray) -> float:
     """The two-sided p-value that belongs to the percentile interval: twice the share of draws beyond 0, at most 1.
 

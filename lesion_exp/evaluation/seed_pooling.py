@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lesion_exp.evaluation.paired_bootstrap import percentile_interval
+from lesion_exp.evaluation.intervals import percentile_interval
 from lesion_exp.evaluation.predictions import FloatArray
 
 

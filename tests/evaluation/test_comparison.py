@@ -13,6 +13,7 @@ from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.holm import holm
 from lesion_exp.evaluation.intervals import intervals, lesion_of
+from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.paired_bootstrap import bootstrap_p, paired_draws
 from lesion_exp.evaluation.predictions import classes_of, probabilities
@@ -43,7 +44,8 @@ def of_pair(first: pd.DataFrame, second: pd.DataFrame, **options):
 
 def test_a_run_against_itself_differs_in_nothing(table: pd.DataFrame) -> None:
     pair = of_pair(table, table.copy())
-    assert set(pair.differences) == {*OVERALL, *(f"{family}/{c}" for family in BY_CLASS for c in classes_of(table))}
+    classes = [*classes_of(table), "malignant"]
+    assert set(pair.differences) == {*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in classes)}
     for difference in pair.differences.values():
         assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
         assert (difference.p, difference.p_holm) == (1, 1)
@@ -106,7 +108,7 @@ def test_delong_and_the_bootstrap_agree(tables) -> None:
 
 def test_holm_corrects_over_pairs_and_for_classes_over_both(tables) -> None:
     pairs = compared(tables, {"A": [0], "B": [1], "C": [2]}, list(combinations("ABC", 2)), draws=100).pairs
-    for family in (["accuracy"], ["auroc_macro"], [f"recall/{name}" for name in classes_of(tables[0])]):
+    for family in (["accuracy"], ["auroc_macro"], [f"auroc/{name}" for name in (*classes_of(tables[0]), "malignant")]):
         found = [pair.differences[name] for pair in pairs for name in family]
         assert [d.p_holm for d in found] == pytest.approx(holm([d.p for d in found]))
 
@@ -205,3 +207,14 @@ def test_the_figure_shows_every_pair(tables, num_jobs: int) -> None:
     for axes in figure.axes:
         low, high = axes.get_xlim()
         assert low == pytest.approx(-high)
+
+
+def test_the_malignant_view_is_tested_like_a_class(tables) -> None:
+    """As two classes it would be compared with the same result."""
+    views = [malignant_view(table) for table in tables[::2]]
+    assert views[0] is not None
+    assert views[1] is not None
+    found, expected = of_pair(*tables[::2]).differences, of_pair(*views).differences
+    for family in BY_CLASS:
+        one, two = found[f"{family}/malignant"], expected[f"{family}/malignant"]
+        assert (one.difference, one.low, one.p) == pytest.approx((two.difference, two.low, two.p)), family
