@@ -1,29 +1,70 @@
-"""The run that `run=` names on the command line."""
+"""The run that `run=` names on the command line, or several."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from lesion_exp.errors import ConfigError, first_cases
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
 
-CHECKPOINT_ENDING = ".ckpt"
+_CHECKPOINT: Final = ".ckpt"
+_BUNDLE: Final = ".zip"
+_SWEEP_ID: Final = re.compile(r"[\w.-]+")
 
 
 def chosen_run(store: Store, spec: str) -> Run:
-    """As `find_run`, but `spec` may also be a checkpoint file, which carries the id of its run.
+    """As `find_run`, but `spec` may also be a file: a checkpoint, which carries the id of its run, or a bundle, which
+    is imported where it is not in the store yet.
 
     Raises:
         ConfigError: no run, or several, are named so.
-        DataError: a checkpoint file that holds more than plain tensors and values, or no id.
+        DataError: a file that is neither, or holds more than data.
     """
     from lesion_exp.tracking.find import find_run
 
     path = Path(spec).expanduser()
-    if path.suffix == CHECKPOINT_ENDING and path.is_file():
+    if path.suffix == _CHECKPOINT and path.is_file():
         from lesion_exp.job.checkpoint import run_of_checkpoint
 
-        spec = run_of_checkpoint(path)
+        return find_run(store, run_of_checkpoint(path))
+    if path.suffix == _BUNDLE and path.is_file():
+        return _run_of_bundle(store, path)
     return find_run(store, spec)
+
+
+def chosen_runs(store: Store, spec: str) -> list[Run]:
+    """The runs that `spec` names: one as in `chosen_run`, several as `[A,B]`, or all of a sweep by its id.
+
+    Raises:
+        ConfigError: as `chosen_run`.
+    """
+    from lesion_exp.tracking.find import runs_where
+
+    if spec.startswith("[") and spec.endswith("]"):
+        return [chosen_run(store, part.strip()) for part in spec[1:-1].split(",")]
+    if _SWEEP_ID.fullmatch(spec):
+        swept = list(runs_where(store, f"tags.sweep_id = '{spec}'"))
+        if swept:
+            return sorted(swept, key=lambda run: ("mlflow.parentRunId" in run.tags, run.started, run.run_id))
+    return [chosen_run(store, spec)]
+
+
+def _run_of_bundle(store: Store, path: Path) -> Run:
+    import logging
+
+    from lesion_exp.bundle.importing import import_bundle
+    from lesion_exp.tracking.find import find_run
+
+    done = import_bundle(store, path.absolute())
+    for made in done:
+        logging.getLogger(__name__).info("%s: run %s as %s", made.state, made.origin_id, made.run_id)
+    runs = [find_run(store, made.run_id) for made in done]
+    if len(runs) != 1:
+        listed = first_cases(f"{run.run_id}  {run.status}  {run.name}" for run in runs)
+        raise ConfigError(f"expected a bundle of one run, got {len(runs)} in {path}; name one by its id:\n{listed}")
+    return runs[0]

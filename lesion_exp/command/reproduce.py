@@ -53,10 +53,10 @@ def reproduce(arguments: Arguments) -> int:
 
 def _source(arguments: Arguments) -> tuple[str, bool]:
     """What is to be reproduced, and whether it is a job file."""
-    given = {key: value for key in ("run", "job") if (value := arguments.take(key))}
+    given = {key: value for key in ("run", "job", "bundle") if (value := arguments.take(key))}
     if len(given) != 1:
         got = " and ".join(f"{key}={value}" for key, value in given.items()) or "none of them"
-        raise ConfigError(f"expected either run=ID or job=FILE, got {got}; for example run=latest")
+        raise ConfigError(f"expected one of run=ID, job=FILE and bundle=FILE, got {got}; for example run=latest")
     ((key, value),) = given.items()
     if key != "run" and not Path(value).expanduser().is_file():
         raise ConfigError(f"expected a file at {key}={value}, but none is there")

@@ -130,10 +130,28 @@ VERBS: Final = {
             (
                 ("run=RUN", "an id, the beginning of one, latest, best:METRIC, an alias, a checkpoint or a job file"),
                 ("job=FILE", "a frozen job; its first run in the store is what is compared with"),
+                ("bundle=FILE", "an exported run; it is imported into the store first"),
                 ("dataset.root=DIR", "where the data lie here; so for split.path, backbone.weights, dataset.sets.NAME"),
                 ("tolerance=0.01", "difference of a metric (by its size, if above 1) that is no divergence yet"),
             ),
             flags=("--json", "--check-only"),
+        ),
+        Verb(
+            "bundle",
+            "runs as one file, from store to store",
+            "lesion_exp.command.bundle:bundle",
+            (
+                "lesion-exp bundle export run=latest output=run.zip",
+                "lesion-exp bundle import run.zip",
+            ),
+            ("tracking",),
+            (
+                ("run=RUN", "export: an id, latest, best:METRIC, ..., several as [A,B], or a sweep's id"),
+                ("output=FILE", "export: the bundle to write"),
+                ("input=FILE", "import: the bundle; the bare name does as well"),
+                ("max_gib=50", "import: the largest size of an unpacked bundle, GiB"),
+            ),
+            flags=("--json",),
         ),
         Verb(
             "ui",

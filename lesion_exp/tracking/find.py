@@ -96,7 +96,7 @@ def download_artifact(run: Run, path: str) -> Path:
     """
     found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
     if found is None:
-        known = _artifact_names(run)
+        known = artifact_names(run)
         raise DataError(
             f"expected {path} among the artifacts of run {run.run_id} ({run.status}); it is not there: "
             f"{nearest(path, known)}. A run that did not finish lacks what is made at its end."
@@ -122,6 +122,23 @@ def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> P
     fetched = store.root / "mlruns" / "fetched" / run_id
     fetched.mkdir(parents=True, exist_ok=True)
     return Path(store.client.download_artifacts(run_id, path, str(fetched)))
+
+
+def artifact_names(run: Run) -> set[str]:
+    """The paths of all files that `run` keeps, without halves of files that are being written."""
+    folder = run.store.artifact_dir(run.artifact_uri)
+    if folder is not None:
+        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if _is_kept(file)}
+    names: set[str] = set()
+    waiting: list[str | None] = [None]
+    while waiting:
+        for entry in run.store.client.list_artifacts(run.run_id, waiting.pop()):
+            waiting.append(entry.path) if entry.is_dir else names.add(entry.path)
+    return names
+
+
+def _is_kept(file: Path) -> bool:
+    return file.is_file() and not (file.name.startswith(".") and file.suffix == ".part")
 
 
 def read_predictions(run: Run, part: str) -> pd.DataFrame:
@@ -240,15 +257,3 @@ def _recent(store: Store) -> list[MlflowRun]:
 
 def _line(run: MlflowRun) -> str:
     return f"{run.info.run_id}  {run.info.status}  {run.info.run_name}"
-
-
-def _artifact_names(run: Run) -> set[str]:
-    folder = run.store.artifact_dir(run.artifact_uri)
-    if folder is not None:
-        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    names: set[str] = set()
-    waiting: list[str | None] = [None]
-    while waiting:
-        for entry in run.store.client.list_artifacts(run.run_id, waiting.pop()):
-            waiting.append(entry.path) if entry.is_dir else names.add(entry.path)
-    return names

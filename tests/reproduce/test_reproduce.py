@@ -146,7 +146,7 @@ def test_a_run_that_did_not_finish_has_its_conditions_compared_only(first):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "either run=ID or job=FILE"),
+        ((), "one of run=ID, job=FILE and bundle=FILE"),
         (("run=a", "job=b"), "got run=a and job=b"),
         (("job=none.yaml",), "job=none.yaml"),
         (("run=latest", "tolerance=much"), "tolerance"),

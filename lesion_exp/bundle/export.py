@@ -1,0 +1,171 @@
+"""Writes runs into a bundle; the same runs give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from lesion_exp import __version__
+from lesion_exp.bundle import layout
+from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.tracking.embedded import HEARTBEAT_TAG
+from lesion_exp.tracking.find import Run, artifact_names, download_artifact, find_run, runs_where
+from lesion_exp.tracking.history import read_history
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+log = logging.getLogger(__name__)
+
+_COMPRESSED: Final = (".json", ".jsonl", ".txt", ".yaml", ".csv", ".patch", ".html")
+"""Endings of members that become smaller; pictures, tables and checkpoints are compressed already or do not."""
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written."""
+
+    path: Path
+    run_ids: list[str]
+    """Origin ids, in the order of the bundle."""
+    num_bytes: int
+    sha256: str
+
+
+def with_children(runs: Sequence[Run]) -> list[Run]:
+    """`runs`, each followed by the runs nested in it (the cells of a sweep), every run once."""
+    found: dict[str, Run] = {}
+    waiting = list(reversed(runs))
+    while waiting:
+        run = waiting.pop()
+        if run.run_id not in found:
+            found[run.run_id] = run
+            waiting += runs_where(run.store, f"tags.`{layout.PARENT_TAG}` = '{run.run_id}'")
+    return list(found.values())
+
+
+def export_runs(runs: Sequence[Run], output: Path) -> Exported:
+    """Writes `runs` to `output`, whole or not at all; an earlier bundle of that name is replaced.
+
+    Raises:
+        ConfigError: a run that has not ended, or `output` is a file of another kind or in no folder.
+    """
+    alive = [f"{run.run_id}  {run.status}  {run.name}" for run in runs if run.status not in layout.ENDED]
+    if alive:
+        raise ConfigError(f"expected runs that have ended; wait for these, or end them:\n{first_cases(alive)}")
+    if not output.parent.is_dir():
+        raise ConfigError(f"expected a file in a folder that exists, got output={output}; make {output.parent} first")
+    if output.exists() and not _is_bundle(output):
+        raise ConfigError(f"expected a new file or an earlier bundle, got output={output}; choose another name")
+    partial = output.with_name(f".{output.name}.part")
+    origins = {run.run_id: origin_of(run) for run in runs}
+    members: dict[str, dict[str, Any]] = {}
+    try:
+        with zipfile.ZipFile(partial, "w", allowZip64=True) as archive:
+            for run in runs:
+                for name, source in _members(run, origins):
+                    with source:
+                        members[name] = _write(archive, name, source)
+            manifest = {
+                "format": layout.FORMAT,
+                "made_by": f"lesion_exp {__version__}",
+                "runs": list(origins.values()),
+                "members": members,
+            }
+            _write(archive, layout.MANIFEST, io.BytesIO(layout.to_json(manifest)))
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    with output.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Exported(output, list(origins.values()), output.stat().st_size, digest)
+
+
+def origin_of(run: Run) -> str:
+    """The id of `run` in the store where it was trained."""
+    return run.tags.get(layout.ORIGIN_TAG, run.run_id)
+
+
+def _members(run: Run, origins: dict[str, str]) -> Iterator[tuple[str, IO[bytes]]]:
+    origin = origins[run.run_id]
+    known = run.store.client.get_run(run.run_id)
+    yield layout.member(origin, layout.RUN_FILE), io.BytesIO(layout.to_json(_described(run, known, origins)))
+    lines = [
+        json.dumps([name, point.step, point.timestamp, layout.number(point.value)]) + "\n"
+        for name, points in read_history(run).items()
+        for point in points
+    ]
+    yield layout.member(origin, layout.METRICS_FILE), io.BytesIO("".join(lines).encode())
+    for name in sorted(artifact_names(run)):
+        full_name = layout.member(origin, layout.ARTIFACTS, name)
+        if not layout.is_safe_name(full_name):
+            log.warning("the artifact %r of run %s is left out: no bundle can hold such a name", name, run.run_id)
+            continue
+        yield full_name, download_artifact(run, name).open("rb")
+
+
+def _described(run: Run, known: MlflowRun, origins: dict[str, str]) -> dict[str, Any]:
+    own_tags = {HEARTBEAT_TAG, layout.ORIGIN_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
+    return {
+        "run_id": origins[run.run_id],
+        "name": run.name,
+        "status": run.status,
+        "experiment": run.store.client.get_experiment(run.experiment_id).name,
+        "start_time": known.info.start_time,
+        "end_time": known.info.end_time,
+        "links": {tag: _origin_of_id(run, run.tags[tag], origins) for tag in layout.LINK_TAGS if tag in run.tags},
+        "params": run.params,
+        "tags": {name: text for name, text in run.tags.items() if name not in own_tags},
+        "inputs": sorted((_input(entry) for entry in known.inputs.dataset_inputs), key=lambda entry: entry["name"]),
+    }
+
+
+def _origin_of_id(run: Run, run_id: str, origins: dict[str, str]) -> str:
+    if run_id in origins:
+        return origins[run_id]
+    try:
+        return origin_of(find_run(run.store, run_id))
+    except ConfigError:  # it was deleted, or never was in this store
+        return run_id
+
+
+def _input(entry: Any) -> dict[str, Any]:
+    data = entry.dataset
+    return {
+        "name": data.name,
+        "digest": data.digest,
+        "source_type": data.source_type,
+        "source": data.source,
+        "schema": data.schema,
+        "profile": data.profile,
+        "tags": {tag.key: tag.value for tag in entry.tags},
+    }
+
+
+def _write(archive: zipfile.ZipFile, name: str, source: IO[bytes]) -> dict[str, Any]:
+    """Adds a member without time, owner or anything else that is not its content; its size and digest."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o644 << 16
+    info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(_COMPRESSED) else zipfile.ZIP_STORED
+    digest, size = hashlib.sha256(), 0
+    with archive.open(info, "w", force_zip64=True) as target:
+        while block := source.read(_BLOCK):
+            target.write(block)
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _is_bundle(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return layout.MANIFEST in archive.namelist()
