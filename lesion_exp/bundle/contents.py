@@ -102,7 +102,11 @@ def open_bundle(path: Path, largest_gib: float = LARGEST_GIB) -> Iterator[Bundle
                         f"expected {name} in {path} as it was exported, but its content has another digest: the file "
                         f"is damaged or was changed; export or fetch it once more"
                     )
-            yield Bundle(archive, [_run(archive, run_id, members, path) for run_id in manifest["runs"]], num_bytes)
+            bundle = Bundle(archive, [_run(archive, run_id, members, path) for run_id in manifest["runs"]], num_bytes)
+            for run in bundle.runs:
+                for _ in bundle.metrics(run):  # a line of another form ends it here
+                    pass
+            yield bundle
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(
             f"expected a whole bundle of lesion-exp bundle export at {path}, but it is damaged, or none: {error}"
@@ -190,7 +194,7 @@ def _run(archive: zipfile.ZipFile, run_id: str, members: Mapping[str, Any], path
         raise DataError(f"expected {name} in {path} to describe a run that ended; look at {', '.join(odd) or 'status'}")
     texts = [value for key in ("links", "params", "tags") for value in described[key].values()]
     for entry in described["inputs"]:
-        texts += [entry.get(key) for key in _INPUT_KEYS] if isinstance(entry, dict) else [entry]
+        texts += [entry.get(key) for key in _INPUT_KEYS] if isinstance(entry, dict) else [None]
     times = [described["start_time"], described["end_time"] or 0]
     if not all(isinstance(text, str) for text in texts) or not all(0 <= time < _LARGEST_NUMBER for time in times):
         raise DataError(f"expected texts and times in {name} of {path} as an export writes them, got something else")

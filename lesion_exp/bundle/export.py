@@ -16,7 +16,7 @@ from lesion_exp import __version__
 from lesion_exp.bundle import layout
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.find import Run, artifact_names, download_artifact, find_run, runs_where
+from lesion_exp.tracking.find import ORIGIN_TAG, Run, artifact_names, download_artifact, find_run, runs_where
 from lesion_exp.tracking.history import read_history
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def export_runs(runs: Sequence[Run], output: Path) -> Exported:
 
 def origin_of(run: Run) -> str:
     """The id of `run` in the store where it was trained."""
-    return run.tags.get(layout.ORIGIN_TAG, run.run_id)
+    return run.tags.get(ORIGIN_TAG, run.run_id)
 
 
 def _members(run: Run, origins: dict[str, str]) -> Iterator[tuple[str, IO[bytes]]]:
@@ -113,7 +113,8 @@ def _members(run: Run, origins: dict[str, str]) -> Iterator[tuple[str, IO[bytes]
 
 
 def _described(run: Run, known: MlflowRun, origins: dict[str, str]) -> dict[str, Any]:
-    own_tags = {HEARTBEAT_TAG, layout.ORIGIN_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
+    inputs = known.inputs.dataset_inputs if known.inputs else []
+    own_tags = {HEARTBEAT_TAG, ORIGIN_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
     return {
         "run_id": origins[run.run_id],
         "name": run.name,
@@ -124,7 +125,7 @@ def _described(run: Run, known: MlflowRun, origins: dict[str, str]) -> dict[str,
         "links": {tag: _origin_of_id(run, run.tags[tag], origins) for tag in layout.LINK_TAGS if tag in run.tags},
         "params": run.params,
         "tags": {name: text for name, text in run.tags.items() if name not in own_tags},
-        "inputs": sorted((_input(entry) for entry in known.inputs.dataset_inputs), key=lambda entry: entry["name"]),
+        "inputs": sorted((_input(entry) for entry in inputs), key=lambda entry: (entry["name"], entry["digest"])),
     }
 
 

@@ -15,7 +15,7 @@ from lesion_exp.bundle import layout
 from lesion_exp.bundle.contents import LARGEST_GIB, Bundle, BundledRun, open_bundle
 from lesion_exp.data.lock import file_lock
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.tracking.find import Run, runs_where
+from lesion_exp.tracking.find import ORIGIN_TAG, Run, runs_where
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
     if here is None:
         _fill(store, bundle, run, run_id := _create(store, run))
         return Imported(run_id, run.origin_id, name, "imported")
-    if layout.ORIGIN_TAG not in here.tags:
+    if ORIGIN_TAG not in here.tags:
         raise ConfigError(f"expected a run that has ended, but {here.run_id} is {here.status} in this very store")
     _fill(store, bundle, run, here.run_id)
     return Imported(here.run_id, run.origin_id, name, "completed")
@@ -92,7 +92,7 @@ def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
 
 def local_run(store: Store, origin_id: str) -> Run | None:
     """The run in `store` that was trained here with that id, or imported with that origin."""
-    for condition in (f"attributes.run_id = '{origin_id}'", f"tags.{layout.ORIGIN_TAG} = '{origin_id}'"):
+    for condition in (f"attributes.run_id = '{origin_id}'", f"tags.{ORIGIN_TAG} = '{origin_id}'"):
         if (found := next(runs_where(store, condition), None)) is not None:
             return found
     return None
@@ -100,7 +100,7 @@ def local_run(store: Store, origin_id: str) -> Run | None:
 
 def _create(store: Store, run: BundledRun) -> str:
     described = run.described
-    tags = {layout.ORIGIN_TAG: run.origin_id, layout.CONTENT_TAG: run.content}
+    tags = {ORIGIN_TAG: run.origin_id, layout.CONTENT_TAG: run.content}
     experiment = store.experiment_id(described["experiment"])
     created = store.client.create_run(experiment, described["start_time"], tags, described["name"])
     return str(created.info.run_id)
@@ -138,9 +138,10 @@ def _fill(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> None:
 def _input(entry: dict[str, Any]) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    fields = ("name", "digest", "source_type", "source", "schema", "profile")
+    texts: dict[str, Any] = {key: entry.get(key) for key in ("schema", "profile")}
+    data = Dataset(entry["name"], entry["digest"], entry["source_type"], entry["source"], **texts)
     tags = [InputTag(str(key), str(value)) for key, value in dict(entry.get("tags") or {}).items()]
-    return DatasetInput(Dataset(**{field: entry.get(field) for field in fields}), tags)
+    return DatasetInput(data, tags)
 
 
 def _link(store: Store, run: BundledRun, made: Imported) -> None:

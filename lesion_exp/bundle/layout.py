@@ -18,8 +18,6 @@ RUN_FILE: Final = "run.json"
 METRICS_FILE: Final = "metrics.jsonl"
 ARTIFACTS: Final = "artifacts"
 
-ORIGIN_TAG: Final = "bundle_run_id"
-"""Tag of an imported run: its origin id."""
 CONTENT_TAG: Final = "bundle_content"
 """Tag of an imported run: the digest of its part of the bundle, by which another export of it is told apart."""
 PARENT_TAG: Final = "mlflow.parentRunId"

@@ -24,6 +24,7 @@ from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
 from lesion_exp.job.checkpoint import LAST, read_checkpoint, weights_hash
+from lesion_exp.job.complete import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
@@ -105,6 +106,7 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
         UserError: config or data that cannot be used; nothing was trained.
         Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
     """
+    check_complete(job.config)
     check_targets(job.config, UNREAD_KEYS)
     check_installed(job.config)
     check_devices(job.config["trainer"])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+ORIGIN_TAG: Final = "bundle_run_id"
+"""Tag of a run that was imported from a bundle: its id in the store where it was trained."""
 _LOWER_IS_BETTER: Final = ("loss", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise", "epoch_seconds")
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
@@ -60,6 +62,7 @@ def find_run(store: Store, spec: str) -> Run:
     - `best:<metric>` is the FINISHED run with the highest value, or the lowest of a loss or calibration error. For
       `val/...` the value at the best epoch (`best/val/...`) counts where runs have it. A run tagged `leaky` is chosen
       only if there is no other.
+    - An id that no run has here may be that of a run in the store from which it was imported.
     - An alias may be given with its model, `model@alias`.
 
     Raises:
@@ -75,6 +78,7 @@ def find_run(store: Store, spec: str) -> Run:
     prefix = spec.lower()
     if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},32}}", prefix):
         matches = list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
+        matches = matches or list(_runs(store, f"tags.{ORIGIN_TAG} LIKE '{prefix}%'"))
         if len(matches) == 1:
             return _run(store, matches[0])
         if matches:
