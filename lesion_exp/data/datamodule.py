@@ -80,15 +80,20 @@ class LesionDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of the training part in the sampler's order."""
-        self.training_batches = TrainingBatches(
-            self.sampler,
-            self.parts["train"],
-            self.batch_size,
-            self.sample.seed,
-            self._ranks(),
-            progress=self._progress,
-        )
+        self.training_batches = self._training_batches(self._ranks())
         return self._loader(self.dataset("train", training=True), self.training_batches)
+
+    def check_one_step(self, num_ranks: int) -> None:
+        """Nothing, if an epoch fills at least one step of `num_ranks` processes; to be asked before a run is opened.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        len(self._training_batches((0, num_ranks)))
+
+    def images_per_epoch(self) -> int:
+        """Length of the sampler's order, over all ranks."""
+        return len(self.sampler.order(self.parts["train"], np.random.default_rng([self.sample.seed, 0])))
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation image once."""
@@ -106,6 +111,11 @@ class LesionDataModule(pl.LightningDataModule):
         """Images a class in `part`, in the class order."""
         counts = self.parts[part]["label"].value_counts()
         return [int(counts.get(name, 0)) for name in self.classes]
+
+    def _training_batches(self, ranks: tuple[int, int]) -> TrainingBatches:
+        return TrainingBatches(
+            self.sampler, self.parts["train"], self.batch_size, self.sample.seed, ranks, progress=self._progress
+        )
 
     def _loader(self, dataset: LesionDataset, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Sample]:
         on_gpu = self._on_gpu()

@@ -20,7 +20,7 @@ from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.data import SplitData, class_names
 from lesion_exp.job.instantiate import instantiate
-from lesion_exp.job.trainer import resolve_channels_last
+from lesion_exp.job.trainer import num_processes, resolve_channels_last
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
@@ -55,6 +55,9 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         LoaderOptions(**config["loader"]),
         encoder,
     )
+    trainer = config["trainer"]
+    if not trainer["find_batch_size"]:
+        datamodule.check_one_step(num_processes(trainer))
     backbone: Backbone = instantiate(
         config["backbone"],
         num_classes=len(split.classes),
@@ -63,7 +66,6 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         two_views=sample.clinical,
         image_size=config["image_size"],
     )
-    trainer = config["trainer"]
     channels_last = resolve_channels_last(trainer["channels_last"], backbone.is_convolutional)
     if channels_last:
         backbone = backbone.to(memory_format=torch.channels_last)

@@ -31,7 +31,7 @@ def cpu_has_bf16() -> bool:
 
 
 def resolve_devices(devices: int | str | list[int], accelerator: str) -> int | list[int]:
-    """The devices of this machine to use; `auto` is every GPU, or one process on the CPU."""
-    if devices != "auto":
+    """The devices of this machine to use; `auto`, like Lightning's -1, is every GPU, or one process on the CPU."""
+    if devices not in ("auto", -1):
         return devices if isinstance(devices, list) else int(devices)
     return torch.cuda.device_count() if has_gpu(accelerator) else 1

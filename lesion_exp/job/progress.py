@@ -43,6 +43,10 @@ class TrainingProgress(ProgressBar):
         """Nothing to switch off: Lightning calls this on the ranks that do not print."""
         self.console.quiet = True
 
+    def enable(self) -> None:
+        """Prints again; Lightning calls this after a finder, which it runs with the bar disabled."""
+        self.console.quiet = not self.trainer.is_global_zero
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Only the first rank prints."""
         super().setup(trainer, pl_module, stage)

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.tuner.tuning import Tuner
 
-from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
@@ -47,9 +46,11 @@ from lesion_exp.job.trainer import (
     best_checkpoint,
     build_trainer,
     check_devices,
+    check_trainer,
     describe_resolved,
     uses_several_processes,
 )
+from lesion_exp.job.tune import tune
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.task import WATCHED_METRIC
 from lesion_exp.tracking.lightning_logger import TrackingLogger
@@ -121,6 +122,7 @@ def run_job(job: Job, link: RunLink) -> JobResult:
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     store = open_job_store(config) if is_first else None  # a mistake in its address is noticed before data are read
+    check_trainer(config["trainer"])
     split = split_data(config, load_data(config))
     check_evaluation(config, split)
     for line in split.audit.summary().splitlines():
@@ -156,7 +158,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     best_epoch = BestEpoch()
     callbacks = [TrainingProgress(), best_epoch]
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
-    _tune(config["trainer"], trainer, built, run)
+    tune(config["trainer"], trainer, built, run)
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=link.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
@@ -203,23 +205,6 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> Job
     return JobResult(run.run_id, values, str(run.live_dir))
 
 
-def _tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: TrackedRun | None) -> None:
-    """Lightning's finders, where they are asked for; what they found is logged."""
-    if not (config["find_lr"] or config["find_batch_size"]):
-        return
-    if trainer.world_size > 1:
-        raise ConfigError("expected one process for trainer.find_lr and find_batch_size; find the values on one device")
-    tuner = Tuner(trainer)
-    if config["find_batch_size"]:
-        tuner.scale_batch_size(built.classifier, datamodule=built.datamodule, mode="power", init_val=8)
-        if run is not None:
-            run.log_params({"found": {"batch_size": built.datamodule.batch_size}})
-        log.info("batch-size finder: %d", built.datamodule.batch_size)
-    if config["find_lr"]:
-        tuner.lr_find(built.classifier, datamodule=built.datamodule)
-        if run is not None:
-            run.log_params({"found": {"lr": built.classifier.lr}})
-        log.info("learning-rate finder: %.3g", built.classifier.lr)
 
 
 @contextmanager

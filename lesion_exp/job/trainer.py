@@ -84,11 +84,24 @@ def check_devices(config: Mapping[str, Any]) -> None:
         )
 
 
+def check_trainer(config: Mapping[str, Any]) -> None:
+    """Nothing, if Lightning takes `config` (the node `trainer`); to be asked before a run is opened for it.
+
+    Raises:
+        ConfigError: as `build_trainer`.
+    """
+    build_trainer(config, False, Path(), [])
+
+
+def num_processes(config: Mapping[str, Any]) -> int:
+    """The processes that this trainer runs in, on all machines."""
+    devices = resolve_devices(config["devices"], config["accelerator"])
+    return (len(devices) if isinstance(devices, list) else devices) * int(config["num_nodes"])
+
+
 def uses_several_processes(config: Mapping[str, Any]) -> bool:
     """Whether this trainer runs in more than one process."""
-    devices = resolve_devices(config["devices"], config["accelerator"])
-    count = len(devices) if isinstance(devices, list) else devices
-    return count * int(config["num_nodes"]) > 1
+    return num_processes(config) > 1
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path | None:

@@ -14,6 +14,7 @@ from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.lightning_logger import TrackingLogger
 
 EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", "test=false")
 STEPS_AN_EPOCH = 5
@@ -98,6 +99,27 @@ def test_a_run_that_stopped_anywhere_ends_like_one_that_never_did(tiny_job, monk
         assert resumed(job, stopped.run_id).run_id == stopped.run_id
         assert outcome(job, stopped.run_id) == whole, (step, hook)
         assert find_run(stopped.store, stopped.run_id).status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_resumed_run_trains_with_what_its_finders_found(tiny_job, monkeypatch):
+    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", "test=false")
+    whole = outcome(job, train(job).run_id)
+    original = LesionClassifier.training_step
+
+    def stopping(self, *arguments):
+        if self.current_epoch == 20 and isinstance(self.trainer.logger, TrackingLogger):  # not a finder's own training
+            raise StoppedError
+        return original(self, *arguments)
+
+    monkeypatch.setattr(LesionClassifier, "training_step", stopping)
+    with pytest.raises(StoppedError):
+        train(job)
+    monkeypatch.setattr(LesionClassifier, "training_step", original)
+    monkeypatch.setattr("lesion_exp.job.tune.Tuner", None)  # nothing is to be found a second time
+    stopped = find_run(open_job_store(job.config), "latest")
+    resumed(job, stopped.run_id)
+    assert outcome(job, stopped.run_id) == whole
 
 
 @pytest.mark.slow

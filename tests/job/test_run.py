@@ -202,6 +202,36 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(tiny_job, options, erro
         train(tiny_job(*options))
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("loader.batch_size=500",), "at least 500 training images"),
+        (("trainer.precision=32-bits",), "Precision '32-bits' is invalid"),
+        (("trainer.strategy=dpp",), "dpp"),
+        (("trainer.devices=0",), "devices"),
+    ],
+)
+def test_a_mistake_that_can_be_seen_beforehand_leaves_no_run(tiny_job, tmp_path, options, says):
+    job = tiny_job(*options, root=tmp_path)
+    with pytest.raises(ConfigError, match=says):
+        train(job)
+    store = open_job_store(job.config)
+    assert not store.client.search_runs(store.experiment_ids())
+
+
+@pytest.mark.slow
+def test_the_finders_values_are_trained_with_and_logged(tiny_job):
+    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", "test=false")
+    run = run_of(job, train(job).run_id)
+    known = run.store.client.get_run(run.run_id)
+    assert int(float(known.data.params["found.batch_size"])) == 64  # the training part has fewer than 128 images
+    lrs = [metric.value for metric in run.store.client.get_metric_history(run.run_id, "lr-AdamW/pg1")]
+    assert max(lrs) == pytest.approx(float(known.data.params["found.lr"]), rel=0.2)
+    assert float(known.data.params["found.lr"]) != pytest.approx(job.config["optimizer"]["lr"])
+    losses = run.store.client.get_metric_history(run.run_id, "train/loss")
+    assert len(losses) == 30  # the finders' own steps are not logged
+
+
 @pytest.mark.slow
 def test_bad_images_can_be_left_out_and_are_listed(tiny_job):
     faults = ("num_corrupt", "num_missing", "num_unknown_labels", "num_doubled_ids")
