@@ -25,17 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lesion-exp: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        print(
-            "\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED, lesion-exp resume goes on with it",
-            file=sys.stderr,
-        )
+        print(STOPPED, file=sys.stderr)
         return INTERRUPTED
     except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit(1)
         if isinstance(error.__context__, KeyboardInterrupt):
-            print(
-                "\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED, lesion-exp resume goes on with it",
-                file=sys.stderr,
-            )
+            print(STOPPED, file=sys.stderr)
             return INTERRUPTED
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:

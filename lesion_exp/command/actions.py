@@ -47,7 +47,7 @@ def _show_end() -> None:
 
 def prepare(arguments: Arguments) -> int:
     """Checks a data set and builds its store."""
-    job = compose_job(arguments)
+    job = compose_job(arguments, shown=("dataset", "split", "task"))
     if job is None:
         return 0
     from lesion_exp.prepare import prepare as run_prepare
@@ -60,7 +60,7 @@ def prepare(arguments: Arguments) -> int:
 
 def preview(arguments: Arguments) -> int:
     """Draws augmented images; the last line of standard output is the picture's path."""
-    job = compose_job(arguments)
+    job = compose_job(arguments, shown=("dataset", "split", "augmentation", "task"))
     if job is None:
         return 0
     from lesion_exp.preview import preview as run_preview

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,8 @@ class Arguments:
         return value
 
 
-def compose_job(arguments: Arguments) -> Job | None:
-    """The job that the arguments name, shown to the user; None after `--cfg job`, when it was printed."""
+def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Job | None:
+    """The job that the arguments name, its groups in `shown` (all) shown; None after `--cfg job`, when it was printed."""
     from lesion_exp.job.compose import compose
     from lesion_exp.job.freeze import freeze, read_job
 
@@ -83,7 +84,7 @@ def compose_job(arguments: Arguments) -> Job | None:
     if arguments.show_tree and job.config["print_config"] and not arguments.json:
         from lesion_exp.command.config_tree import show_config
 
-        show_config(job.config, job.overrides)
+        show_config(job.config, job.overrides, shown)
     return job
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -13,8 +13,8 @@ from rich.tree import Tree
 HIDDEN: Final = ("paths", "print_config")
 
 
-def show_config(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Prints `config` on standard error: a line a group, what the user wrote in bold."""
+def show_config(config: Mapping[str, Any], overrides: Sequence[str], only: Container[str] | None = None) -> None:
+    """Prints `config` on standard error: a line a group (those in `only`), what the user wrote in bold."""
     console = Console(file=sys.stderr, highlight=False)
     written = {override.lstrip("+~").partition("=")[0] for override in overrides}
     tree = Tree(Text("config", style="bold"), guide_style="dim")
@@ -23,7 +23,7 @@ def show_config(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         if not isinstance(value, Mapping):
             if key not in HIDDEN:
                 _append(single, key, value, key in written)
-        elif key not in HIDDEN and value:
+        elif key not in HIDDEN and value and (only is None or key in only):
             branch = Text(f"{key:<13}", style="bold cyan" if key in written else "cyan")
             _leaves(branch, value, key, written)
             tree.add(branch)
@@ -39,9 +39,11 @@ def _leaves(line: Text, node: Mapping[str, Any], prefix: str, written: set[str])
         elif isinstance(value, Mapping):
             inner = Text()
             _leaves(inner, value, path, written)
+            if not inner:
+                continue
+            inner.right_crop(1)
             line.append(f"{key}(", style="dim")
             line.append_text(inner)
-            line.right_crop(1)
             line.append(") ", style="dim")
         elif value is not None or path in written:
             _append(line, key, value, path in written)

@@ -283,6 +283,8 @@ def _absolute_paths(config: dict[str, Any]) -> None:
         for parent in parents:
             node = node.get(parent, {})
         value = node.get(leaf)
+        if value == "":  # a variable of the shell that is not set would else be the current folder
+            raise ConfigError(f"expected a path after {key}=, got none; is the variable that you wrote there set?")
         if isinstance(value, str) and value not in _NO_PATH:
             node[leaf] = str(Path(value).expanduser().absolute())
     sets = config["dataset"].get("sets")

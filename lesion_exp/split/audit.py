@@ -48,6 +48,10 @@ class Audit:
     """Share of test rows whose identical image is also trained on: `all`, and by class."""
     prevalence_shift: dict[str, dict[str, float]]
     """By part and class: its share of the part less its share of the data set's different images."""
+    num_images: int
+    """Different images."""
+    unnamed_images: int
+    """Images with neither lesion nor patient, each of which counts as a lesion of its own."""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -64,15 +68,24 @@ class Audit:
         sizes = ", ".join(f"{part} {counts['images']:,}" for part, counts in self.parts.items())
         lines = [f"split: {sizes} images"]
         if self.passed:
-            lines.append("audit passed: no patient, lesion or picture lies in two parts")
+            lines.append(
+                f"audit passed: no {'' if self._nothing_named else 'patient, lesion or '}picture lies in two parts"
+            )
         else:
             crossing = [f"{c.count:,} {kind.replace('_', ' ')}" for kind, c in self.crossings.items() if c.count]
             lines.append("audit FAILED, in more than one part lie:")
             lines += [f"  - {entry}" for entry in crossing]
             lesion, image = self.test_rows_with_lesion_in_train["all"], self.test_rows_with_image_in_train["all"]
             lines.append(f"  {lesion:.1%} of the test rows have their lesion in train, {image:.1%} their very image")
+        if self.unnamed_images:
+            which = "all images name" if self._nothing_named else f"{self.unnamed_images:,} images name"
+            lines.append(f"note: {which} neither lesion nor patient; each of them counts as a lesion of its own")
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(textwrap.fill(line, SUMMARY_COLUMNS, subsequent_indent="  ") for line in lines)
+
+    @property
+    def _nothing_named(self) -> bool:
+        return self.unnamed_images == self.num_images
 
 
 def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
@@ -84,12 +97,15 @@ def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
     crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
     crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
     shift = _prevalence_shift(table)
+    images = table.drop_duplicates("image_id")
     return Audit(
         crossings=crossings,
         parts={part: _make_up(table[table["split"] == part], table) for part in PARTS},
         test_rows_with_lesion_in_train=_shared_with_train(table, "lesion_id"),
         test_rows_with_image_in_train=_shared_with_train(table, "sha256"),
         prevalence_shift=shift,
+        num_images=len(images),
+        unnamed_images=int((images["lesion_id"].isna() & images["patient_id"].isna()).sum()),
         warnings=[*_warnings(table), *_shift_warnings(shift)],
     )
 

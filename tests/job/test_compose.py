@@ -183,6 +183,11 @@ def test_relative_paths_are_taken_from_the_current_folder(tmp_path, monkeypatch)
     ] == {"ph2": str(tmp_path / "a"), "x": {"set": "csv", "root": str(tmp_path / "b"), "table": "c.csv"}}
 
 
+@pytest.mark.parametrize("key", ["dataset.root", "backbone.weights", "paths.root"])
+def test_a_path_from_a_variable_that_is_not_set_is_asked_for(key):
+    assert refusal(f"{key}=").startswith(f"expected a path after {key}=, got none")
+
+
 def test_paths_with_blanks_and_quotes_survive(tmp_path):
     root = tmp_path / "a folder, with 'quotes' = and {braces}"
     assert composed(root=root)["paths"]["root"] == str(root)

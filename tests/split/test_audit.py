@@ -101,3 +101,16 @@ def test_the_audit_is_plain_json(lesions_table):
     said = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert said["passed"] is True
     assert said["crossings"]["lesions"] == {"count": 0, "cases": []}
+
+
+def test_images_that_name_neither_lesion_nor_patient_are_no_proof(make_table):
+    parts = ["train", "test", "val", "train"]
+    named = audited(make_table(["nv"] * 4, lesions=["A", "B", "C", "D"]), parts)
+    some = audited(make_table(["nv"] * 4, lesions=["A", "B", None, None], patients=[None, None, "P", None]), parts)
+    none = audited(make_table(["nv"] * 4), parts)
+    assert [result.unnamed_images for result in (named, some, none)] == [0, 1, 4]
+    assert "no patient, lesion or picture" in named.summary()
+    assert "note:" not in named.summary()
+    assert "1 images name neither" in some.summary()
+    assert "passed: no picture" in none.summary()
+    assert "all images name neither" in none.summary()
