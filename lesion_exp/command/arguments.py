@@ -61,7 +61,10 @@ class Arguments:
 
 
 def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Job | None:
-    """The job that the arguments name, its groups in `shown` (all) shown; None after `--cfg job`, when it was printed."""
+    """The job that the arguments name; None after `--cfg job`, when it was printed.
+
+    The user sees the groups in `shown`, by default all.
+    """
     from lesion_exp.job.compose import compose
     from lesion_exp.job.freeze import freeze, read_job
 

@@ -205,8 +205,6 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> Job
     return JobResult(run.run_id, values, str(run.live_dir))
 
 
-
-
 @contextmanager
 def _log_hint(run: TrackedRun) -> Iterator[None]:
     log.info("run %s", run.run_id)

@@ -54,7 +54,7 @@ def tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: Trac
 def _found_before(run: TrackedRun | None) -> dict[str, str]:
     if run is None or not run.resumed:
         return {}
-    params = run.store.client.get_run(run.run_id).data.params
+    params = run.params_at_start
     return {name.removeprefix("found."): value for name, value in params.items() if name.startswith("found.")}
 
 

@@ -67,7 +67,7 @@ class TrackedRun(Written):
         """Whether the store was away when the run ended, so that a part of it waits for `sync`."""
         self._started = info.start_time / 1000
         self._flush_every = flush_every
-        self._params_at_start: dict[str, str] = dict(known.data.params)
+        self.params_at_start: dict[str, str] = dict(known.data.params)
         self._points = MetricPoints(last_points(store.client, run_id) if self.resumed else None)
         self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
         self._spool.describe({"run_id": run_id, "run_name": info.run_name or "", "store": without_password(store.uri)})
@@ -140,7 +140,7 @@ class TrackedRun(Written):
 
         A parameter that the run has with another value keeps it, with a warning: MLflow changes none.
         """
-        known, flat = self._params_at_start, flat_params(params)
+        known, flat = self.params_at_start, flat_params(params)
         for name in sorted(name for name in flat if known.get(name, flat[name]) != flat[name]):
             _log.warning("%s is %s in this run and stays so, though now it is %s.", name, known[name], flat[name])
         new = [(name, value) for name, value in flat.items() if name not in known]
