@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lesion_exp.compare.jobs import CODE_TAGS, DATA_TAGS, ComparedJob
+from lesion_exp.compare.jobs import CODE_TAGS, DATA_TAGS, ComparedJob, what_predicts
 from lesion_exp.job.freeze import NOT_HASHED
 from lesion_exp.tracking.params import flat_params
 
@@ -12,8 +12,8 @@ from lesion_exp.tracking.params import flat_params
 def config_differences(jobs: Sequence[ComparedJob]) -> dict[str, dict[str, str | None]]:
     """By flat key, the value in each job by its letter, None where it has no such key; only keys that differ.
 
-    Keys that cannot change a result (`freeze.NOT_HASHED`) are left out. The tags that name data, split and code stand
-    at the end.
+    Keys that cannot change predictions (`freeze.NOT_HASHED`, and what `what_predicts` drops) are left out. The tags
+    that name data, split and code stand at the end.
     """
     values = {job.letter: _flat(job) for job in jobs}
     keys = dict.fromkeys(key for flat in values.values() for key in flat)
@@ -22,7 +22,7 @@ def config_differences(jobs: Sequence[ComparedJob]) -> dict[str, dict[str, str |
 
 
 def _flat(job: ComparedJob) -> dict[str, str]:
-    flat = {key: value for key, value in flat_params(job.config).items() if not _is_left_out(key)}
+    flat = {key: value for key, value in flat_params(what_predicts(job.config)).items() if not _is_left_out(key)}
     flat["seed"] = ", ".join(sorted(job.seeds))
     tags = {tag: sorted({run.tags.get(tag, "unknown") for run in job.runs}) for tag in (*DATA_TAGS, *CODE_TAGS)}
     return flat | {f"tag {tag}": ", ".join(found) for tag, found in tags.items()}

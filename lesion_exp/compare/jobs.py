@@ -14,6 +14,8 @@ from lesion_exp.tracking.note import CHOICES
 
 DATA_TAGS: Final = ("dataset_fingerprint", "split_hash")
 CODE_TAGS: Final = ("git_commit",)
+PREDICTING: Final = ("tta",)
+"""Keys of `evaluation` that change predictions."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class ComparedJob:
 def jobs_of(runs: Sequence[Run]) -> tuple[ComparedJob, ...]:
     """The jobs of `runs`, lettered in the order of their first runs.
 
-    One job are runs with the same data, split and config but for `seed`, and with different seeds: a run and its
-    repetition with the same seed say nothing about seeds, so the repetition stands for itself.
+    One job are runs with the same data, split and config (see `what_predicts`) but for `seed`, and with different
+    seeds: a run and its repetition with the same seed say nothing about seeds, so the repetition stands for itself.
 
     Raises:
         ConfigError: a run is named twice, there are more jobs than letters, or a run's job file was changed.
@@ -68,6 +70,13 @@ def jobs_of(runs: Sequence[Run]) -> tuple[ComparedJob, ...]:
     )
 
 
+def what_predicts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without the keys that only say how predictions are judged, or whether the test part is."""
+    kept = {key: value for key, value in config.items() if key not in {"evaluation", "test"}}
+    evaluation = config.get("evaluation", {})
+    return {**kept, "evaluation": {key: evaluation[key] for key in PREDICTING if key in evaluation}}
+
+
 def taken_apart(job: ComparedJob) -> tuple[ComparedJob, ...]:
     """The runs of a job, each as a job of its own with its own seed."""
     return tuple(
@@ -82,6 +91,6 @@ def _made_from(run: Run) -> tuple[str, Mapping[str, Any], tuple[object, ...]]:
     if path is None:
         return run.params.get("seed", ""), run.params, (run.run_id,)
     job = read_job(path)
-    without_seed = {key: value for key, value in job.config.items() if key != "seed"}
+    without_seed = {key: value for key, value in what_predicts(job.config).items() if key != "seed"}
     data = [run.tags.get(tag) for tag in DATA_TAGS]
     return str(job.config["seed"]), job.config, (job_hash(without_seed, job.files), *data)

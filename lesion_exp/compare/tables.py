@@ -19,6 +19,9 @@ _WIDE: Final = 100
 _MOST_PAIRS: Final = 3
 """More pairs than these are shown a line each."""
 _LONGEST_CLASS: Final = 16
+_DIFFERS: Final = "What differs"
+_UNBOUNDED: Final = 10_000
+"""Columns of an imagined terminal in which every table fits."""
 
 
 def show_report(report: Report, console: Console, *, every_pair: bool = False) -> None:
@@ -34,7 +37,7 @@ def show_report(report: Report, console: Console, *, every_pair: bool = False) -
     for note in report.notes:
         console.print(Text.assemble(("  ! ", "bold yellow"), (note, "yellow")))
     with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
-    tables = [_jobs_table(found), *([_config_table(report)] if report.config_differences else [])]
+    tables = [_jobs_table(found), *([_config_table(report, console)] if report.config_differences else [])]
     tables += [] if with_tables else [_pairs_table(found, name) for name in HEADLINE]
     for table in tables:
         console.print()
@@ -63,16 +66,30 @@ def _jobs_table(found: Comparison) -> Table:
     return table
 
 
-def _config_table(report: Report) -> Table:
-    table = _table("What differs", "key", *(job.letter for job in report.jobs))
-    for column in table.columns[1:]:
-        column.overflow = "fold"
-    for key, values in report.config_differences.items():
-        table.add_row(key, *("-" if value is None else _short(key, value) for value in values.values()))
+def _config_table(report: Report, console: Console) -> Table:
+    """A column a job where there is room, else a line for each value and the jobs that have it."""
+    rows = {
+        key: {letter: _short(key, value) for letter, value in values.items()}
+        for key, values in report.config_differences.items()
+    }
+    table = _table(_DIFFERS, "key", *(job.letter for job in report.jobs))
+    for key, values in rows.items():
+        table.add_row(key, *values.values())
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    if console.measure(table, options=unbounded).maximum <= console.width:
+        return table
+    table = _table(_DIFFERS, "key", "jobs", "value")
+    table.columns[2].overflow = "fold"
+    for key, values in rows.items():
+        for number, value in enumerate(dict.fromkeys(values.values())):
+            letters = " ".join(letter for letter, other in values.items() if other == value)
+            table.add_row("" if number else key, letters, value)
     return table
 
 
-def _short(key: str, value: str) -> str:
+def _short(key: str, value: str | None) -> str:
+    if value is None:
+        return "-"
     if key.endswith("_target_"):
         return value.rpartition(".")[2]
     return ", ".join(part[:8] for part in value.split(", ")) if key.startswith("tag ") else value

@@ -45,6 +45,8 @@ def test_the_tables_fit(
     assert not any(re.match(r"\s*to [+-]?\d", line) for line in lines)  # no interval is broken
     assert "A - B: " in shown.out
     assert ("compare/comparison.txt" in shown.out) == (num_runs == 4)
+    assert "loss._target_" in shown.out
+    assert "LDAM" in shown.out or num_runs == 2
     assert ("p bootstrap" in shown.out) == (columns == 120 and num_runs == 2)
     assert "differences.png" in shown.err
 

@@ -42,7 +42,8 @@ def test_two_runs_and_what_is_kept_of_them(store: Store, plant: Plant, predicted
 
 def test_what_differs_in_the_configs(store: Store, plant: Plant, predicted: Predicted) -> None:
     table = predicted(1.0)
-    ids = [plant("loss=focal", "loader.num_workers=1", test=table), plant("optimizer.lr=0.5", test=table)]
+    unimportant = ["loader.num_workers=1", "evaluation.bootstrap_seed=1", "test=false"]
+    ids = [plant("loss=focal", *unimportant, test=table), plant("optimizer.lr=0.5", test=table)]
     differences = compare(store, ids, draws=20).report.config_differences
     assert set(differences) == {"loss._target_", "loss.gamma", "loss.label_smoothing", "optimizer.lr"}
     assert differences["loss.gamma"] == {"A": "2.0", "B": None}
