@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lesion_exp.command.arguments import Arguments, compose_job, open_store_of
+from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 
 
@@ -29,9 +30,8 @@ def resume(arguments: Arguments) -> int:
     root = arguments.take("dataset.root")
     store, paths = open_store_of(arguments)
     from lesion_exp.job.resume import resume as resume_run
-    from lesion_exp.tracking.find import find_run
 
-    result = resume_run(find_run(store, spec), paths, Path(root) if root else None)
+    result = resume_run(chosen_run(store, spec), paths, Path(root) if root else None)
     _show_end()
     print(result.run_id)
     return 0

@@ -6,7 +6,7 @@ import os
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.shipped_conf import find_root
@@ -14,6 +14,9 @@ from lesion_exp.job.shipped_conf import find_root
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
     from lesion_exp.job.freeze import Job
     from lesion_exp.tracking.store import Store
+
+_OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
+"""Folders of a project in which its own job files lie."""
 
 
 @dataclass
@@ -75,7 +78,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
             raise ConfigError(
                 "expected job=FILE alone: a frozen job takes no further overrides; compose a new one instead"
             )
-        job = read_job(Path(file))
+        job = _at_home(read_job(Path(file).expanduser()), Path(file).expanduser())
     else:
         composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
         job = freeze(composed)
@@ -89,6 +92,26 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
 
         show_config(job.config, job.overrides, shown)
     return job
+
+
+def _at_home(job: Job, file: Path) -> Job:
+    """`job`, with the folders of the current project if its file comes from another one.
+
+    A job says where its runs, caches and sweeps are written. That is heeded where it is the current project, or where
+    the file lies among the project's own, and never outside the project's folder.
+    """
+    import logging
+
+    from lesion_exp.job.compose import compose
+    from lesion_exp.job.moved import moved
+
+    paths = {name: Path(path).resolve() for name, path in job.config["paths"].items()}
+    root, here = paths["root"], find_root(Path.cwd())
+    among_its_own = any(file.resolve().is_relative_to(root / name) for name in _OWN_FOLDERS)
+    if (root == here or among_its_own) and all(path.is_relative_to(root) for path in paths.values()):
+        return job
+    logging.getLogger(__name__).warning("the job was frozen for %s: its run is kept in %s instead", root, here)
+    return moved(job, None, compose([], root=here).config["paths"], {})
 
 
 def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:

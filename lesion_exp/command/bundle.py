@@ -17,7 +17,7 @@ ACTIONS: Final = ("export", "import")
 
 def bundle(arguments: Arguments) -> int:
     """`bundle export` prints the file's path on standard output, `bundle import` the ids of the runs, a line each."""
-    action = arguments.overrides.pop(0) if arguments.overrides else "none"
+    action = arguments.names.pop(0) if arguments.names else "none"
     if action not in ACTIONS:
         raise ConfigError(
             f"expected bundle export run=ID output=FILE, or bundle import FILE, got {action}; "
@@ -27,6 +27,8 @@ def bundle(arguments: Arguments) -> int:
 
 
 def _export(arguments: Arguments) -> int:
+    if arguments.names:
+        raise ConfigError(f"expected run=ID and output=FILE, got {arguments.names[0]}; bundle export run=latest ...")
     spec = arguments.need("run", "latest")
     output = Path(arguments.need("output", "run.zip")).expanduser().absolute()
     store, _ = open_store_of(arguments)
@@ -42,13 +44,11 @@ def _export(arguments: Arguments) -> int:
 
 
 def _import(arguments: Arguments) -> int:
-    files = [text for text in arguments.overrides if "=" not in text]
     named = arguments.take("input")
-    if len([*files, *filter(None, [named])]) != 1:
+    files = [*arguments.names, *filter(None, [named])]
+    if len(files) != 1:
         raise ConfigError(f"expected one bundle to import, got {' '.join(files) or 'none'}; bundle import run.zip")
-    for file in files:
-        arguments.overrides.remove(file)
-    path = Path(named or files[0]).expanduser().absolute()
+    path = Path(files[0]).expanduser().absolute()
     largest = _gib(arguments.take("max_gib"))
     store, _ = open_store_of(arguments)
     from lesion_exp.bundle.importing import import_bundle

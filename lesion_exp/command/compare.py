@@ -7,6 +7,7 @@ import sys
 from typing import Final
 
 from lesion_exp.command.arguments import Arguments, compose_job
+from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 
 _COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
@@ -34,10 +35,11 @@ def compare(arguments: Arguments) -> int:
     from lesion_exp.job.tracked import open_job_store
 
     evaluation = job.config["evaluation"]
+    store = open_job_store(job.config)
     result = compare_runs(
-        open_job_store(job.config),
-        arguments.names,
-        against=against,
+        store,
+        [chosen_run(store, name).run_id for name in arguments.names],
+        against=chosen_run(store, against).run_id if against else None,
         part=part,
         draws=int(evaluation["bootstrap_draws"]),
         seed=int(evaluation["bootstrap_seed"]),

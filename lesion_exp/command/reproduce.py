@@ -26,12 +26,13 @@ def reproduce(arguments: Arguments) -> int:
     spec, is_job = _source(arguments)
     tolerance = _tolerance(arguments.take("tolerance"))
     places = {key: Path(value) for key in _place_keys(arguments) if (value := arguments.take(key))}
+    frozen = _read(spec) if is_job else None
     store, paths = open_store_of(arguments)
-    from lesion_exp.job.resume import moved
+    from lesion_exp.job.moved import moved
     from lesion_exp.reproduce.report import as_json, condition_lines, verdict_json, verdict_lines
     from lesion_exp.reproduce.reproduce import check, train_again
 
-    run, frozen = _restore(store, spec, is_job)
+    run, frozen = _restore(store, spec, frozen)
     job = moved(frozen, store.uri, paths, places)
     if run is None:
         return _train_first(job, arguments)
@@ -64,18 +65,23 @@ def _source(arguments: Arguments) -> tuple[str, bool]:
     return value, is_job
 
 
-def _restore(store: Store, spec: str, is_job: bool) -> tuple[Run | None, Job]:
+def _read(file: str) -> Job:
     from lesion_exp.job.freeze import read_job
+
+    return read_job(Path(file).expanduser())
+
+
+def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
+    """The run to compare with, and its job; None where a job file is given that no run in `store` was made of."""
     from lesion_exp.reproduce.reproduce import first_run
     from lesion_exp.tracking.find import download_artifact
 
-    if is_job:
-        job = read_job(Path(spec).expanduser())
-        return first_run(store, job), job
+    if frozen is not None:
+        return first_run(store, frozen), frozen
     run = chosen_run(store, spec)
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    return run, read_job(download_artifact(run, "config/job.yaml"))
+    return run, _read(str(download_artifact(run, "config/job.yaml")))
 
 
 def _train_first(job: Job, arguments: Arguments) -> int:

@@ -152,6 +152,7 @@ VERBS: Final = {
                 ("max_gib=50", "import: the largest size of an unpacked bundle, GiB"),
             ),
             flags=("--json",),
+            takes_names=True,
         ),
         Verb(
             "ui",

@@ -31,6 +31,8 @@ NOT_HASHED: Final = (
     "trainer.log_every_n_steps",
 )
 """Keys that cannot change a result: where things lie, how they are recorded, how many processes load them."""
+MOST_VALUES: Final = 100_000
+"""Values that a job file may hold."""
 FILES: Final = ("backbone.weights", "split.path")
 """Keys that may name a file; its content counts in the hash, not its name."""
 
@@ -107,12 +109,14 @@ def read_job(path: Path) -> Job:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected a job file in YAML at job={path}, but it cannot be parsed: {error}") from error
     keys = {"format", "job_hash", "config", "overrides", "files"}
-    mappings = ("config", "files")
     if (
-        not isinstance(body, dict)
+        _is_endless(body)
+        or not isinstance(body, dict)
         or not keys <= set(body)
-        or not all(isinstance(body[key], dict) for key in mappings)
+        or not all(isinstance(body[key], dict) for key in ("config", "files"))
         or not isinstance(body["overrides"], list)
+        or not all(isinstance(body["config"].get(node), dict) for node in ("paths", "tracking", "dataset", "trainer"))
+        or not all(isinstance(body["config"]["paths"].get(name), str) for name in ("root", "data_cache", "live"))
     ):
         raise ConfigError(f"expected a job (with {', '.join(sorted(keys))}) at job={path}, got another file")
     if body["format"] != FORMAT:
@@ -127,6 +131,16 @@ def read_job(path: Path) -> Job:
             f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
         )
     return Job(body["config"], tuple(map(str, body["overrides"])), found, files)
+
+
+def _is_endless(body: Any) -> bool:
+    """Whether YAML's references make more of the file than any config is: they may multiply, or run in a circle."""
+    waiting, count = [body], 0
+    while waiting and count <= MOST_VALUES:
+        value = waiting.pop()
+        count += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return count > MOST_VALUES
 
 
 def job_hash(config: dict[str, Any], files: Mapping[str, str]) -> str:

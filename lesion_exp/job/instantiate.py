@@ -75,7 +75,7 @@ def resolve_target(path: str, where: str = "") -> Callable[..., Any]:
     if not isinstance(path, str) or not _DOTTED_NAME.fullmatch(path) or not _is_allowed(path):
         raise _refusal(path, where)
     module_name, _, name = path.rpartition(".")
-    module = _import(module_name, where)
+    module = _import(module_name, path, where)
     found = getattr(module, name, None)
     if found is None:
         raise ConfigError(
@@ -199,11 +199,14 @@ def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str],
         )
 
 
-def _import(module_name: str, where: str) -> ModuleType:
+def _import(module_name: str, path: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
+        parent, _, name = missing.rpartition(".")
+        if hasattr(sys.modules.get(parent), name):  # what a module imports is no module of its own: ...loss.focal.os
+            raise _refusal(path, where) from error
         if module_name == missing or module_name.startswith(f"{missing}."):
             hint = "look at its spelling"
             if not _within(module_name, OWN_ROOMS):

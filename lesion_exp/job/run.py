@@ -107,8 +107,8 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
         UserError: config or data that cannot be used; nothing was trained.
         Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
     """
-    check_complete(job.config)
     check_targets(job.config, UNREAD_KEYS)
+    check_complete(job.config)
     check_installed(job.config)
     check_devices(job.config["trainer"])
     job.check_files()

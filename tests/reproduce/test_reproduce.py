@@ -8,7 +8,7 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.freeze import job_hash, read_job
-from lesion_exp.job.resume import moved
+from lesion_exp.job.moved import moved
 from lesion_exp.reproduce.reproduce import (
     THREADS_A_CORE,
     check,
