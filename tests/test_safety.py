@@ -12,7 +12,8 @@ import yaml
 
 from lesion_exp.backbone.weights import read_state
 from lesion_exp.cli import main
-from lesion_exp.errors import UserError
+from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.errors import DataError, UserError
 from lesion_exp.job.checkpoint import newest_checkpoint, read_checkpoint, run_of_checkpoint, weights_hash
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import freeze, job_hash
@@ -202,9 +203,10 @@ def test_a_pickle_in_a_checkpoint_is_refused(tmp_path, kind, read):
     assert canary.exists(), "the file would have run code"
 
 
-def test_a_checkpoint_with_a_pickle_is_no_run_for_the_command(project, tmp_path, capsys):
+def test_a_checkpoint_with_a_pickle_names_no_run(project, tmp_path):
     torch.save({"state_dict": {"weight": Evil(tmp_path / "canary")}}, project / "evil.ckpt")
-    assert "without running code" in refused(capsys, "reproduce", "run=evil.ckpt")
+    with pytest.raises(DataError, match="without running code"):
+        chosen_run(None, "evil.ckpt")  # refused before any store is asked
     assert not (tmp_path / "canary").exists()
 
 
