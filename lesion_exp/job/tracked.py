@@ -67,6 +67,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
             job.write(path)
         run.log_text("".join(f"{override}\n" for override in job.overrides), "config/overrides.txt")
         run.log_params(config)
+        run.log_params(choice_tags(choices))  # short names, for the page's parallel coordinates
     except BaseException as error:
         run.__exit__(type(error), error, error.__traceback__)
         raise

@@ -12,13 +12,13 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
-    LearningRateMonitor,
     ModelCheckpoint,
 )
 from pytorch_lightning.loggers.logger import Logger
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.checkpoint import ResumePoints, WholeFiles
+from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.job.weight_average import MovingAverage
@@ -143,5 +143,5 @@ def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> l
             )
         callbacks.append(EarlyStopping(monitor=monitor, mode=stopping["mode"], patience=int(stopping["patience"])))
     if logging:
-        callbacks.append(LearningRateMonitor(logging_interval="epoch"))
+        callbacks.append(LearningRate())
     return callbacks

@@ -9,8 +9,8 @@ CHOICES: Final = ("dataset", "backbone", "sampler", "loss")
 """Config groups whose choice is a tag of the run and a column of the list of runs."""
 _HEADLINE: Final = (
     ("balanced_accuracy", "balanced accuracy"),
-    ("auroc_macro", "AUROC, macro"),
-    ("f1_macro", "F1, macro"),
+    ("auroc_macro", "macro AUROC"),
+    ("f1_macro", "macro F1"),
     ("accuracy", "accuracy"),
 )
 
@@ -29,25 +29,27 @@ def choice_tags(choices: Mapping[str, str]) -> dict[str, str]:
 def description(
     title: str, counts: Mapping[str, Mapping[str, int]], metrics: Mapping[str, float], warnings: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The tag with a run's description in markdown: what was trained on what, on how many images, the result.
+    """The tag with a run's description in markdown: warnings, the result, what was trained on what, on how many images.
 
     `counts` maps a part (`train`, `val`, `test`) to its numbers of `images`, `lesions` and so on; `metrics` are those
-    of the run, of which the test part's are shown, else the best epoch's; `warnings` come first, in bold.
+    of the run, of which the test part's are shown, else the best epoch's. The page shows the first five lines or so and
+    hides the rest behind a link, so each block is one line.
     """
     blocks = [f"**{warning}**" for warning in warnings]
-    blocks.append(title)
-    if counts:
-        columns = list(dict.fromkeys(name for numbers in counts.values() for name in numbers))
-        rows = [[part, *(f"{numbers[name]:,}" if name in numbers else "" for name in columns)]
-                for part, numbers in counts.items()]  # fmt: skip
-        blocks.append(_table(["part", *columns], rows))
     prefix, part = next(
-        ((prefix, part) for prefix, part in (("test/", "test"), ("best/val/", "validation, best epoch"))
+        ((prefix, part) for prefix, part in (("test/", "Test"), ("best/val/", "Validation, best epoch"))
          if f"{prefix}balanced_accuracy" in metrics), ("", "")
     )  # fmt: skip
     if prefix:
-        results = [[label, _value(metrics, prefix + name)] for name, label in _HEADLINE if prefix + name in metrics]
-        blocks.append(_table([part, ""], results))
+        results = [f"{label} {_value(metrics, prefix + name)}" for name, label in _HEADLINE if prefix + name in metrics]
+        blocks.append(f"**{part}:** " + ", ".join(results))
+    blocks.append(title)
+    if counts:
+        numbers = [
+            f"{part} " + ", ".join(f"{number:,} {name}" for name, number in found.items())
+            for part, found in counts.items()
+        ]
+        blocks.append("; ".join(numbers))
     return {"mlflow.note.content": "\n\n".join(blocks)}
 
 
@@ -55,8 +57,3 @@ def _value(metrics: Mapping[str, float], name: str) -> str:
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
     interval = f" (95% interval {low:.3f} to {high:.3f})" if low is not None and high is not None else ""
     return f"{metrics[name]:.3f}{interval}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""The view of an experiment in MLflow's page: which columns stand in its list of runs."""
+"""The view of an experiment in MLflow's page: which columns stand in its list of runs, and which charts come first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Sequence
 from typing import Final
+
+from lesion_exp.tracking.charts import chart_state
 
 VIEW_KEY: Final = "lesion-exp"
 """Name of the view in the page's address."""
@@ -29,15 +31,15 @@ _TAG_WIDTH: Final = 100
 
 
 def view_tags(columns: Sequence[str] = COLUMNS) -> dict[str, str]:
-    """Tags of an experiment: the page is for trained models, and has a saved view with `columns`.
+    """Tags of an experiment: the page is for trained models, and has a saved view with `columns` and charts.
 
-    MLflow keeps the columns that a person chooses in the browser, except for a saved view: a tag
+    MLflow keeps the columns and charts that a person chooses in the browser, except for a saved view: a tag
     `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address.
     """
     now = int(time.time() * 1000)
     chosen = {column: _METRIC_WIDTH if column.startswith("metrics.") else _TAG_WIDTH for column in columns}
     widths = {**_FIRST_WIDTHS, **chosen, **_LAST_WIDTHS}
-    state = {"selectedColumns": list(columns), "columnOrder": list(widths), "columnWidths": widths}
+    state = {"selectedColumns": list(columns), "columnOrder": list(widths), "columnWidths": widths, **chart_state()}
     saved = {"name": "Results", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
     return {
         "mlflow.experimentKind": "custom_model_development",

@@ -225,7 +225,7 @@ def test_the_finders_values_are_trained_with_and_logged(tiny_job):
     run = run_of(job, train(job).run_id)
     known = run.store.client.get_run(run.run_id)
     assert int(float(known.data.params["found.batch_size"])) == 64  # the training part has fewer than 128 images
-    lrs = [metric.value for metric in run.store.client.get_metric_history(run.run_id, "lr-AdamW/pg1")]
+    lrs = [metric.value for metric in run.store.client.get_metric_history(run.run_id, "train/lr")]
     assert max(lrs) == pytest.approx(float(known.data.params["found.lr"]), rel=0.2)
     assert float(known.data.params["found.lr"]) != pytest.approx(job.config["optimizer"]["lr"])
     losses = run.store.client.get_metric_history(run.run_id, "train/loss")

@@ -25,14 +25,13 @@ def test_description_has_warning_counts_and_the_test_result_with_its_interval() 
     text = description("ResNet-18 on HAM10000", counts, metrics, ["leaky split"])["mlflow.note.content"]
     assert text.split("\n\n") == [
         "**leaky split**",
+        "**Test:** balanced accuracy 0.561 (95% interval 0.520 to 0.600), macro AUROC 0.920",
         "ResNet-18 on HAM10000",
-        "| part | images | lesions |\n| --- | --- | --- |\n| train | 7,010 | 5,229 |\n| test | 1,502 |  |",
-        "| test |  |\n| --- | --- |\n| balanced accuracy | 0.561 (95% interval 0.520 to 0.600) |\n"
-        "| AUROC, macro | 0.920 |",
+        "train 7,010 images, 5,229 lesions; test 1,502 images",
     ]
 
 
 def test_description_without_a_test_shows_the_best_epoch() -> None:
     text = description("A run", {}, {"best/val/balanced_accuracy": 0.6, "val/balanced_accuracy": 0.1})
-    assert "| validation, best epoch |  |\n| --- | --- |\n| balanced accuracy | 0.600 |" in text["mlflow.note.content"]
+    assert text["mlflow.note.content"].startswith("**Validation, best epoch:** balanced accuracy 0.600\n\n")
     assert description("A run", {}, {}) == {"mlflow.note.content": "A run"}

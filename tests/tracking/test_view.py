@@ -10,6 +10,9 @@ def test_view_is_an_envelope_that_the_page_reads() -> None:
     assert isinstance(saved["createdAt"], int)
     state = json.loads(saved["state"])
     assert state["selectedColumns"] == list(COLUMNS)
+    (section,) = state["compareRunSections"]
+    assert {card["metricSectionId"] for card in state["compareRunCharts"]} == {section["uuid"]}
+    assert len({card["uuid"] for card in state["compareRunCharts"]}) == len(state["compareRunCharts"])
     assert set(state["columnOrder"]) == set(state["columnWidths"]) > set(COLUMNS)
 
 
