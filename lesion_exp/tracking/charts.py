@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 SECTION: Final = "Results"
-LINES: Final = (
-    ("loss: training and validation", ("train/loss", "val/loss")),
-    ("validation, balanced accuracy", ("val/balanced_accuracy",)),
-    ("learning rate", ("train/lr",)),
-)
-"""Curves over the steps: a title and the metrics in it."""
-BARS: Final = (
-    ("best epoch, balanced accuracy", "best/val/balanced_accuracy"),
-    ("test, balanced accuracy", "test/balanced_accuracy"),
-    ("test, macro AUROC", "test/auroc_macro"),
-)
+LINES: Final = (("train/loss", "val/loss"), ("val/balanced_accuracy",))
+"""Curves over the steps; the metrics of a tuple share a chart."""
+BARS: Final = ("best/val/balanced_accuracy", "test/balanced_accuracy", "test/auroc_macro")
 """One bar a run."""
 PARALLEL_PARAMS: Final = ("backbone", "loss", "sampler", "optimizer.lr", "seed")
 PARALLEL_METRICS: Final = ("best/val/balanced_accuracy", "test/balanced_accuracy")
@@ -26,16 +18,14 @@ def chart_state() -> dict[str, Any]:
 
     They stand in a section of their own at the top; below it the page adds a section for each family of metrics.
     """
-    charts = [_line(number, *line) for number, line in enumerate(LINES)]
-    charts += [_bar(len(charts) + number, *bar) for number, bar in enumerate(BARS)]
-    charts.append(
-        {
-            **_card(len(charts), "PARALLEL", "choices and results"),
-            "selectedParams": list(PARALLEL_PARAMS),
-            "selectedMetrics": list(PARALLEL_METRICS),
-            "showAllRuns": True,
-        }
-    )
+    parallel = {
+        "type": "PARALLEL",
+        "selectedParams": list(PARALLEL_PARAMS),
+        "selectedMetrics": list(PARALLEL_METRICS),
+        "showAllRuns": True,
+    }
+    cards = [*(_line(metrics) for metrics in LINES), *({"type": "BAR", "metricKey": metric} for metric in BARS)]
+    charts = [{**_placed(number), **card} for number, card in enumerate([*cards, parallel, _line(("train/lr",))])]
     section = {"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True, "isGenerated": False}
     return {
         "compareRunCharts": charts,
@@ -46,21 +36,19 @@ def chart_state() -> dict[str, Any]:
     }
 
 
-def _card(number: int, kind: str, title: str) -> dict[str, Any]:
+def _placed(number: int) -> dict[str, Any]:
     return {
         "uuid": f"{SECTION}-{number}",
-        "type": kind,
         "metricSectionId": SECTION,
-        "displayName": title,
         "runsCountToCompare": 20,
         "isGenerated": False,
         "deleted": False,
     }
 
 
-def _line(number: int, title: str, metrics: tuple[str, ...]) -> dict[str, Any]:
+def _line(metrics: tuple[str, ...]) -> dict[str, Any]:
     return {
-        **_card(number, "LINE", title),
+        "type": "LINE",
         "metricKey": metrics[0],
         "selectedMetricKeys": list(metrics),
         "lineSmoothness": 0,
@@ -75,7 +63,3 @@ def _line(number: int, title: str, metrics: tuple[str, ...]) -> dict[str, Any]:
         "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True,
     }
-
-
-def _bar(number: int, title: str, metric: str) -> dict[str, Any]:
-    return {**_card(number, "BAR", title), "metricKey": metric}
