@@ -17,6 +17,7 @@ METHODS: Final = {
     "DeLong": "DeLong's test of areas under the ROC curve, with the images of a lesion taken together (Obuchowski)",
     "bootstrap": "twice the share of paired bootstrap draws beyond 0",
     "seeds": "t test of means over seeds; its error counts both lesions (bootstrap) and the spread of the seeds",
+    "one seed": "these trained models are compared; how much training them again would vary is not in the interval",
     "p_holm": "Holm's correction: a metric over all pairs, a class's metric over pairs and classes",
 }
 
@@ -41,7 +42,6 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, for `--json` and the artifact."""
         found = self.comparison
-        tests = {difference.test for pair in found.pairs for difference in pair.differences.values()}
         return {
             "part": self.part,
             "images": found.num_images,
@@ -55,8 +55,14 @@ class Report:
             "bootstrap_draws": self.draws,
             "bootstrap_seed": self.seed,
             "significant_below": SIGNIFICANT,
-            "methods": {name: text for name, text in METHODS.items() if name in {"interval", "p_holm", *tests}},
+            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_holm")},
         }
+
+    def methods(self) -> list[str]:
+        """The names in `METHODS` of the tests that were used, and `one seed` where pairs of single runs were."""
+        pairs = self.comparison.pairs
+        tests = dict.fromkeys(difference.test for pair in pairs for difference in pair.differences.values())
+        return [*tests, *(["one seed"] if any(pair.only_first is not None for pair in pairs) else [])]
 
     def _letters(self) -> set[str]:
         return {job.letter for job in self.jobs}

@@ -136,15 +136,12 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> Table:
 
 
 def _show_methods(report: Report, console: Console, with_tables: bool) -> None:
-    found = report.comparison
-    differences = [difference for pair in found.pairs for difference in pair.differences.values()]
-    tests = dict.fromkeys(difference.test for difference in differences)
-    corrected = len(found.pairs) > 1 or len(found.class_images) > 1
-    lines = [f"{name}: {METHODS[name]}" for name in tests]
-    if corrected:
-        lines.append(f"p: {METHODS['p_holm']}; * below {SIGNIFICANT}")
-    lines += [f"95% interval: {report.draws:,} draws of lesions, the same for all jobs; not corrected for their number"]
-    lines.append(f"{', '.join(name for name in OVERALL if name in LOWER_IS_BETTER)}: lower is better")
+    lines = [
+        *(f"{name}: {METHODS[name]}" for name in report.methods()),
+        f"p: {METHODS['p_holm']}; * below {SIGNIFICANT}",
+        f"95% interval: {report.draws:,} draws of lesions, the same for all jobs; not corrected for their number",
+        f"{', '.join(name for name in OVERALL if name in LOWER_IS_BETTER)}: lower is better",
+    ]
     if not with_tables:
         lines.append("The tables of each pair stand in compare/comparison.txt of the run.")
     for line in lines:
