@@ -29,6 +29,8 @@ ALL: Final = "ALL"
 KIND: Final = "comparison"
 """The tag `kind` of a comparison's run."""
 _TEXT_WIDTH: Final = 120
+_MOST_VERDICTS: Final = 10
+"""In the description of the comparison's run."""
 _LONGEST_NAME: Final = 200
 _LONGEST_NOTE: Final = 7500
 """MLflow keeps 8000 characters of a tag."""
@@ -174,15 +176,18 @@ def _start(store: Store, report: Report) -> TrackedRun:
 
 
 def _note(report: Report) -> str:
-    """The description of the comparison's run: what was compared, with links, and the verdicts."""
+    """The description of the comparison's run: the verdicts, and what was compared, with links."""
     found = report.comparison
     lines = [f"{found.num_images:,} images of {found.num_lesions:,} lesions, {PART_NAMES[report.part]}."]
+    lines += [f"**{note}**" for note in report.notes]
+    lines += [f"**{pair.first} - {pair.second}**: {report.verdict(pair)}" for pair in found.pairs[:_MOST_VERDICTS]]
+    if len(found.pairs) > _MOST_VERDICTS:
+        lines.append(f"{len(found.pairs) - _MOST_VERDICTS} more pairs stand in compare/comparison.txt.")
+    jobs = []
     for job in report.jobs:
         links = (f"[{run.run_id[:8]}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in job.runs)
-        lines.append(f"- **{job.letter}** {job.name}: {', '.join(links)}")
-    lines += [f"**{note}**" for note in report.notes]
-    lines += [f"**{pair.first} - {pair.second}**: {report.verdict(pair)}" for pair in found.pairs]
-    return "\n\n".join(lines).replace("\n\n- ", "\n- ")
+        jobs.append(f"- **{job.letter}** {job.name}: {', '.join(links)}")
+    return "\n\n".join([*lines, "\n".join(jobs)])
 
 
 def _text(report: Report) -> str:
