@@ -25,6 +25,8 @@ class Verb:
     flags: tuple[str, ...] = ()
     takes_names: bool = False
     """Whether arguments without `=` are names, of runs for example."""
+    refused: tuple[str, ...] = ()
+    """Keys of its groups that it does not take."""
 
 
 _ALL_GROUPS: Final = (
@@ -39,6 +41,9 @@ _SHOWN_KEYS: Final = (
     "trainer.precision", "trainer.ema_decay", "evaluation.tta", "tracking.uri", "tracking.experiment",
     "tracking.log_images",
 )  # fmt: skip
+
+_JOB_KEYS: Final = ("seed", "image_size", "task", "loader")
+"""Beginnings of keys that count for verbs that compose a job."""
 
 VERBS: Final = {
     verb.name: verb
@@ -155,6 +160,29 @@ VERBS: Final = {
             takes_names=True,
         ),
         Verb(
+            "evaluate",
+            "judge runs: a part or another data set, tta, calibration, ensembles",
+            "lesion_exp.command.evaluate:evaluate",
+            (
+                "lesion-exp evaluate run=latest tta=flips8",
+                "lesion-exp evaluate run=[3f2a91c0,77de02b4] ensemble=mean --json",
+            ),
+            ("dataset", "evaluation"),
+            (
+                ("run=RUN", "an id, its beginning, latest, best:METRIC; several: [A,B]; a cross-validation: folds:RUN"),
+                ("split.part=test", "the part: test or val"),
+                ("tta=none", "none, flips8 or multicrop; another than the run's needs its images"),
+                ("calibration=temperature", "fitted on validation: none, temperature, vector or isotonic"),
+                ("ensemble=mean", "of several runs: mean, rank, stacked, soup (weights), pooled (folds)"),
+                ("dataset=NAME", "judge on another data set, all of it"),
+                ("dataset.root=DIR", "where that lies; without dataset=, where the run's own data lie now"),
+                ("split.allow_leakage=true", "judge also on images that the run was trained on; the result is leaky"),
+                ("tracking.uri=URI", "the store of runs"),
+            ),
+            flags=("--json",),
+            refused=("dataset.mask", "evaluation.tta"),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",
@@ -202,7 +230,10 @@ def verb_help(verb: Verb) -> str:
             options = [f"[{o}]" if o == defaults.get(group) else o for o in option_names(group, [conf])]
             lines += _entry(group, " ".join(options), width, 14)
         lines.append("")
-    shown = [key for key in _SHOWN_KEYS if key.split(".")[0] in {*verb.groups, "seed", "image_size", "task", "loader"}]
+    of_a_job = _JOB_KEYS if "experiment" in verb.groups else ()
+    own = {text.partition("=")[0] for text, _ in verb.keys}
+    shown = [key for key in _SHOWN_KEYS if key.split(".")[0] in {*verb.groups, *of_a_job}]
+    shown = [key for key in shown if key not in own and key not in verb.refused]
     if not verb.groups or verb.groups == ("tracking",):
         shown = [key for key in shown if key.startswith("tracking.uri")]
     lines.append("keys (KEY=VALUE), with their defaults:")

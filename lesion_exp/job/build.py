@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     pl.seed_everything(config["seed"], verbose=False)
     pipeline: AugmentationPipeline = instantiate(config["augmentation"])
     encoder = _metadata_encoder(config, split.table)
-    sample = _sample_options(config)
+    sample = sample_options(config)
     datamodule = LesionDataModule(
         split.table,
         split.loaded.store,
@@ -58,39 +58,57 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     trainer = config["trainer"]
     if not trainer["find_batch_size"]:
         datamodule.check_one_step(num_processes(trainer))
-    backbone: Backbone = instantiate(
+    network = make_network(config, len(split.classes), encoder)
+    card = model_card(config, split, encoder)
+    counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
+    classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
+    if trainer["compile"]:
+        classifier.backbone.compile()
+    return Built(classifier, datamodule)
+
+
+def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None) -> Backbone:
+    """The network that `config` (a whole job's) describes, in its layout in memory."""
+    sample = sample_options(config)
+    network: Backbone = instantiate(
         config["backbone"],
-        num_classes=len(split.classes),
+        num_classes=num_classes,
         in_channels=sample.in_channels,
         metadata_width=encoder.width if encoder else 0,
         two_views=sample.clinical,
         image_size=config["image_size"],
     )
-    channels_last = resolve_channels_last(trainer["channels_last"], backbone.is_convolutional)
-    if channels_last:
-        backbone = backbone.to(memory_format=torch.channels_last)
-    classifier = LesionClassifier(
-        backbone,
-        instantiate(config["loss"], class_counts=datamodule.class_counts()),
+    return network.to(memory_format=torch.channels_last) if _channels_last(config, network) else network
+
+
+def make_classifier(
+    config: Mapping[str, Any],
+    network: Backbone,
+    pipeline: AugmentationPipeline,
+    card: Mapping[str, Any],
+    class_counts: Sequence[int],
+    validation_rows: pd.DataFrame,
+) -> LesionClassifier:
+    """`network` with all that a Trainer needs of it; the classes are those of the `card`."""
+    return LesionClassifier(
+        network,
+        instantiate(config["loss"], class_counts=list(class_counts)),
         pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
         TaskOptions(
-            classes=split.classes,
+            classes=tuple(card["classes"]),
             mean=pipeline.mean,
             std=pipeline.std,
             lr=float(config["optimizer"]["lr"]),
             seed=config["seed"],
             tta=config["evaluation"]["tta"],
-            channels_last=channels_last,
+            channels_last=_channels_last(config, network),
             decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
-            card=model_card(config, split, encoder),
+            card=card,
         ),
         _optimizer_maker(config["optimizer"]),
         _schedule_maker(config["scheduler"]),
-        datamodule.parts["val"],
+        validation_rows,
     )
-    if trainer["compile"]:
-        classifier.backbone.compile()
-    return Built(classifier, datamodule)
 
 
 def model_card(config: Mapping[str, Any], split: SplitData, encoder: MetadataEncoder | None) -> dict[str, Any]:
@@ -116,7 +134,16 @@ def _metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> Metadat
     return MetadataEncoder.fit(table[table["split"] == "train"])
 
 
-def _sample_options(config: Mapping[str, Any]) -> SampleOptions:
+def _channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
+    return resolve_channels_last(config["trainer"]["channels_last"], network.is_convolutional)
+
+
+def sample_options(config: Mapping[str, Any]) -> SampleOptions:
+    """How a stored image becomes a sample.
+
+    Raises:
+        ConfigError: masks of photographs that have none.
+    """
     node = config["dataset"]
     clinical = node["view"] == "both"
     if node["view"] != "dermoscopic" and node["mask"] != "none":

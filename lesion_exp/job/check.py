@@ -17,6 +17,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "backbone.metadata": ("none", "concat", "metablock"),
     "evaluation.tta": ("none", "flips8", "multicrop"),
     "evaluation.calibration": ("none", "temperature", "vector", "isotonic"),
+    "evaluation.ensemble": ("mean", "rank", "stacked", "soup", "pooled"),
     "evaluation.bootstrap_unit": ("lesion", "patient"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     "trainer.early_stopping.mode": ("max", "min"),

@@ -28,6 +28,7 @@ NOT_HASHED: Final = (
     "loader.num_workers",
     "loader.evaluation_batch_size",
     "dataset.root",
+    "evaluation.ensemble",
     "trainer.log_every_n_steps",
 )
 """Keys that cannot change a result: where things lie, how they are recorded, how many processes load them."""

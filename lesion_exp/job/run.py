@@ -27,20 +27,17 @@ from lesion_exp.job.complete import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
-from lesion_exp.job.link import NO_LINK, RunLink
-from lesion_exp.job.progress import TrainingProgress
-from lesion_exp.job.results import (
+from lesion_exp.job.judge import (
     check_evaluation,
-    describe_run,
     evaluate,
     final_metrics,
     fit_evaluation,
-    log_checkpoints,
     log_evaluation,
     log_fitted,
-    log_inputs,
-    predict_part,
 )
+from lesion_exp.job.link import NO_LINK, RunLink
+from lesion_exp.job.progress import TrainingProgress
+from lesion_exp.job.results import describe_run, log_checkpoints, log_inputs, predict_part
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
     best_checkpoint,

@@ -48,7 +48,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
         "system_metrics_seconds": float(tracking["system_metrics_seconds"]),
     }
     if link.continues is not None:
-        _check_same_data(find_run(store, link.continues), made_from)
+        check_same_data(find_run(store, link.continues), made_from)
         return TrackedRun.resume(store, link.continues, **options)
     tags = {
         **choice_tags(choices),
@@ -74,7 +74,12 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
     return run
 
 
-def _check_same_data(run: Run, made_from: Mapping[str, str]) -> None:
+def check_same_data(run: Run, made_from: Mapping[str, str]) -> None:
+    """Nothing, if `run` has the tags `split_hash` and `dataset_fingerprint` of `made_from`.
+
+    Raises:
+        DataError: it was made from something else.
+    """
     for tag, found in made_from.items():
         before = run.tags.get(tag)
         if before != found:

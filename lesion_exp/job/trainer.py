@@ -66,6 +66,21 @@ def build_trainer(
         ) from error
 
 
+def prediction_trainer(config: Mapping[str, Any]) -> pl.Trainer:
+    """A Trainer that predicts as one of `config` (the node `trainer`) does, on one device of this machine."""
+    quiet_libraries()
+    accelerator = "cpu" if config["accelerator"] == "cpu" else "auto"
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=resolve_precision(config["precision"], accelerator),  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+
+
 def check_devices(config: Mapping[str, Any]) -> None:
     """Nothing, if the accelerator that `config` (the node `trainer`) asks for is on this machine.
 

@@ -27,7 +27,7 @@ ORIGIN_TAG: Final = "bundle_run_id"
 _LOWER_IS_BETTER: Final = ("loss", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise", "epoch_seconds")
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
-_NOT_TRAINED: Final = ("preview", "comparison")
+_NOT_TRAINED: Final = ("preview", "comparison", "ensemble")
 """Values of the tag `kind` of runs that trained nothing."""
 
 
@@ -57,8 +57,8 @@ class Run:
 def find_run(store: Store, spec: str) -> Run:
     """The run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
 
-    - `latest` is the run that started last; the parents of sweeps do not count, here and for `best`, nor do previews
-      and comparisons.
+    - `latest` is the run that started last; the parents of sweeps do not count, here and for `best`, nor do previews,
+      comparisons and ensembles.
     - `best:<metric>` is the FINISHED run with the highest value, or the lowest of a loss or calibration error. For
       `val/...` the value at the best epoch (`best/val/...`) counts where runs have it. A run tagged `leaky` is chosen
       only if there is no other.

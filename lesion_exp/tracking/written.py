@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pandas as pd
 
 from lesion_exp.tracking.find import fetch_artifact
+from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 _LONGEST_DIGEST: Final = 36
+_METRICS_IN_A_CALL: Final = 1000
 _PICTURE_DPI: Final = 150
 _COLUMN_TYPES: Final = {"b": "boolean", "i": "long", "u": "long", "f": "double", "M": "datetime"}
 
@@ -94,6 +97,20 @@ class Written:
             "profile": profile_text,
         }
         self._put_dataset(dataset, context)
+
+    def log_late_metrics(self, values: Mapping[str, float]) -> None:
+        """Records metrics of a run that has ended, at the last step of what it has of them, so that they count."""
+        from mlflow.entities import Metric
+
+        known = self.store.client.get_run(self.run_id).data.metrics
+        name = next((name for name in values if name in known), None)
+        history = self.store.client.get_metric_history(self.run_id, name) if name else []
+        step = max((point.step for point in history), default=0)
+        now = int(time.time() * 1000)
+        points = [Metric(allowed_name(name), float(value), now, step) for name, value in values.items()]
+        for begin in range(0, len(points), _METRICS_IN_A_CALL):
+            batch = points[begin : begin + _METRICS_IN_A_CALL]
+            self.store.client.log_batch(self.run_id, metrics=batch, synchronous=True)
 
     def read_text(self, artifact_path: str) -> str | None:
         """A text kept before, None where the run has none of that name."""

@@ -5,7 +5,7 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.job.results import check_evaluation, part_metrics
+from lesion_exp.job.judge import check_evaluation, part_metrics
 
 
 def config(unit):

@@ -12,6 +12,7 @@ def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
     """The model with its 95% band, acting on everyone, and acting on no one."""
     model = curve.model
     lowest = min(0.0, min(estimate.low for estimate in model))
+    highest = max(0.01, max(estimate.high for estimate in model))
     with style():
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -26,7 +27,7 @@ def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
             xlabel=f"threshold: probability of {curve.target} from which one acts",
             ylabel="net benefit (true positives an image)",
             xlim=(0, max(curve.thresholds)),
-            ylim=(lowest - 0.15 * curve.prevalence, 1.1 * curve.prevalence),
+            ylim=(lowest - 0.1 * highest, 1.05 * highest),
         )
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend(title="act on", loc="upper right", alignment="left")

@@ -1,0 +1,92 @@
+"""The verb `evaluate`: runs judged once more."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lesion_exp.command.arguments import Arguments, compose_job
+from lesion_exp.command.chosen_run import chosen_run, chosen_runs
+from lesion_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.find import Run
+    from lesion_exp.tracking.store import Store
+
+FOLDS: Final = "folds:"
+SHORT_KEYS: Final = ("tta", "calibration", "ensemble")
+"""Keys of `evaluation` that may be given without its name."""
+_COUNT_HERE: Final = ("dataset", "evaluation", "split.part", "split.allow_leakage", "tracking.uri", "paths")
+_PARTS: Final = ("val", "test")
+
+
+def evaluate(arguments: Arguments) -> int:
+    """Shows the evaluation on standard output: a report, or one JSON object."""
+    spec = arguments.need("run", "latest")
+    for key in SHORT_KEYS:
+        value = arguments.take(key)
+        if value is not None:
+            arguments.overrides.append(f"evaluation.{key}={value}")
+    given = {text.lstrip("+~").partition("=")[0] for text in arguments.overrides}
+    for key in sorted(given):
+        if not any(key == known or key.startswith(f"{known}.") for known in _COUNT_HERE):
+            raise ConfigError(
+                f"expected keys that count when a run is judged ({', '.join(_COUNT_HERE)}), got {key}; a run keeps the "
+                f"config that it was trained with"
+            )
+    if "dataset" not in given and {key for key in given if key.startswith("dataset.")} - {"dataset.root"}:
+        raise ConfigError(
+            "expected dataset=NAME beside keys of a data set, got the keys alone; dataset.root=DIR alone says where "
+            "the run's own data lie now"
+        )
+    arguments.show_tree = False
+    job = compose_job(arguments)
+    if job is None:
+        return 0
+    from lesion_exp.evaluate.evaluate import evaluate as judge
+    from lesion_exp.evaluate.report import as_json, as_text
+    from lesion_exp.evaluate.request import SHARED_KEYS, Request
+    from lesion_exp.job.tracked import open_job_store
+
+    config = job.config
+    refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS})
+    if refused:
+        raise ConfigError(
+            f"expected no {refused[0]}, got one: what a network sees of an image stays as it was trained; leave it out"
+        )
+    part = config["split"]["part"]
+    if part not in _PARTS:
+        raise ConfigError(f"expected split.part to be val or test, got {part}; a network knows its training part")
+    other = "dataset" in given
+    request = Request(
+        part=part,
+        evaluation=config["evaluation"],
+        chosen=_chosen(given, config["evaluation"]),
+        dataset=config["dataset"] if other else None,
+        data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
+        allow_leakage=config["split"]["allow_leakage"],
+    )
+    judged = judge(_runs(open_job_store(config), spec), request, config["paths"])
+    print(json.dumps(as_json(judged)) if arguments.json else as_text(judged), end="\n" if arguments.json else "")
+    print(f"evaluation: run {judged.run_id}, folder evaluation/{judged.name}", file=sys.stderr)
+    return 0
+
+
+def _runs(store: Store, spec: str) -> list[Run]:
+    """The runs that `spec` names: as `chosen_runs`, without the parent of a sweep, or by `folds:RUN` all folds of a
+    cross-validation."""
+    from lesion_exp.evaluate.member import fold_runs
+
+    if spec.startswith(FOLDS):
+        return fold_runs(chosen_run(store, spec.removeprefix(FOLDS)))
+    runs = chosen_runs(store, spec)
+    return [run for run in runs if "sweep_id" not in run.tags or "mlflow.parentRunId" in run.tags] or runs
+
+
+def _chosen(given: set[str], node: dict[str, object]) -> frozenset[str]:
+    """The keys of `evaluation` that the command gives; a preset gives them all."""
+    if "evaluation" in given:
+        return frozenset(node)
+    return frozenset(key.removeprefix("evaluation.") for key in given if key.startswith("evaluation."))

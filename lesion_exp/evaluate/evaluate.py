@@ -1,0 +1,68 @@
+"""Judges runs and keeps what it finds: of one run with itself, of several as one with a new run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluate.judgement import PART_NAMES, Judgement, name_and_title
+from lesion_exp.evaluate.member import Member, make_members
+from lesion_exp.evaluate.predict import other_predictions, own_predictions
+from lesion_exp.evaluate.request import Request, study_options
+from lesion_exp.evaluate.several import judge_several
+from lesion_exp.evaluation.fitted import fit_on_validation
+from lesion_exp.evaluation.study import study
+from lesion_exp.job.judge import log_fitted, log_judged, log_study, part_metrics
+from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.written import Written
+
+
+def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> Judgement:
+    """What a run comes to, or several as one; `paths` are those of this machine.
+
+    Of one run the files are kept below `evaluation/NAME/` and the metrics below `evaluation/NAME/...`; its own test
+    part's are `isic/...`, `calibrated/...` and so on, as after training. Several runs become a run of their own, with
+    predictions and metrics like those of one that was trained.
+
+    Raises:
+        ConfigError: runs or options that do not go together.
+        DataError: predictions, checkpoints or data that are not there, or not what they were.
+    """
+    members = make_members(runs, request, paths)
+    if len(members) > 1:
+        return judge_several(members, request)
+    if "ensemble" in request.chosen:
+        raise ConfigError("expected at least two runs for an ensemble, got one; name them run=[A,B], or run=folds:RUN")
+    return _judge_one(members[0], request)
+
+
+def _judge_one(member: Member, request: Request) -> Judgement:
+    run, options = member.run, member.evaluation
+    is_own_part = request.dataset is None
+    table, has_seen = (
+        (own_predictions(member, request.part), False) if is_own_part else other_predictions(member, request)
+    )
+    fitted = None
+    if not (is_own_part and request.part == "val"):
+        fitted = fit_on_validation(own_predictions(member, "val"), options["conformal_alpha"])
+    name, title = name_and_title(request, len(table), options["tta"] if member.predicts_anew else None)
+    found = study(table, fitted, study_options(options))
+    judged = Judgement(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
+    _log(Written(run.store, run.run_id, run.artifact_uri), judged)
+    return judged
+
+
+def _log(run: Written, judged: Judgement) -> None:
+    folder = f"evaluation/{judged.name}"
+    if judged.name in PART_NAMES:  # report and curves of these predictions were logged when the run ended
+        log_study(run, folder, judged.study, judged.title)
+    else:
+        log_judged(run, folder, judged.study, judged.title)
+    if judged.name == "test":
+        if judged.fitted is not None:
+            log_fitted(run, judged.fitted)
+        run.log_late_metrics(judged.study.logged())
+        return
+    sections = {f"{folder}/{name}": value for name, value in judged.study.logged().items()}
+    run.log_late_metrics(part_metrics(folder, judged.study) | sections)

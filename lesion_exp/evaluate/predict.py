@@ -1,0 +1,96 @@
+"""The predictions tables of a run: those it keeps, or new ones from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from lesion_exp.errors import ConfigError, LeakageError, first_cases
+from lesion_exp.evaluate.member import CHECKPOINT, Member
+from lesion_exp.evaluate.request import SHARED_KEYS, Request
+from lesion_exp.job.data import LoadedData, SplitData, load_data, split_data
+from lesion_exp.job.tracked import check_same_data
+from lesion_exp.tracking.find import Run, download_artifact, read_predictions
+
+if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
+    from lesion_exp.job.restore import Restored
+
+
+def own_predictions(member: Member, part: Literal["val", "test"]) -> pd.DataFrame:
+    """The predictions on a part of the data that the run was made with.
+
+    Without another test-time augmentation these are the ones it keeps: neither images nor network are touched.
+
+    Raises:
+        DataError: the run keeps none of that part, or its data are no longer what they were.
+    """
+    if not member.predicts_anew:
+        return read_predictions(member.run, part)
+    split = own_data(member)
+    return restored(member).predict(split.table[split.table["split"] == part], split.loaded.store)
+
+
+def other_predictions(member: Member, request: Request) -> tuple[pd.DataFrame, bool]:
+    """The predictions on the whole of another data set, and whether it holds images that the run was made with.
+
+    Raises:
+        LeakageError: it does, and that is not allowed.
+        DataError: labels that the network does not know.
+    """
+    assert request.dataset is not None, "there is another data set"
+    config = member.job_config("predictions on another data set")
+    node = {**request.dataset, **{key: config["dataset"][key] for key in SHARED_KEYS}}
+    loaded = load_data({**config, "dataset": node})
+    seen = seen_images(member.run, loaded.table)
+    if seen and not request.allow_leakage:
+        raise LeakageError(
+            f"expected a data set that run {member.run.run_id} has not seen, but {len(seen):,} of its "
+            f"{len(loaded.table):,} images are in the run's training or validation part:\n{first_cases(seen)}\n"
+            f"leave them out with dataset.filter, or judge all the same with split.allow_leakage=true (the result is "
+            f"then marked leaky)"
+        )
+    return restored(member).predict(loaded.table, loaded.store), bool(seen)
+
+
+def seen_images(run: Run, table: pd.DataFrame) -> list[str]:
+    """The ids of the images of `table` that the run trained on or was chosen by: those with the same content, and
+    those with the same id and perceptual hash, which were stored once more."""
+    manifest = pd.read_parquet(download_artifact(run, "split/manifest.parquet"))
+    known = manifest[manifest["split"] != "test"]
+    same_content = table["sha256"].isin(known["sha256"])
+    pairs = set(zip(known["image_id"].astype(str), known["phash"].astype(str), strict=True))
+    again = [pair in pairs for pair in zip(table["image_id"].astype(str), table["phash"].astype(str), strict=True)]
+    return table.loc[same_content | pd.Series(again, index=table.index), "image_id"].astype(str).tolist()
+
+
+def own_data(member: Member) -> SplitData:
+    """The data set of a run with its split, proven to be the one it was made with.
+
+    Raises:
+        DataError: something has changed since.
+    """
+    config = member.job_config("new predictions on its own data")
+    loaded: LoadedData = load_data(config)
+    split = split_data(config, loaded)
+    check_same_data(member.run, {"split_hash": split.split_hash, "dataset_fingerprint": loaded.fingerprint})
+    return split
+
+
+def restored(member: Member) -> Restored:
+    """The network of a run with its best weights.
+
+    Raises:
+        ConfigError: the run has none.
+        DataError: its checkpoint is gone.
+    """
+    from lesion_exp.job.restore import restore
+
+    config: Mapping[str, Any] = member.job_config("a network")
+    if member.run.status != "FINISHED":
+        raise ConfigError(
+            f"expected a run that has finished, got {member.run.run_id} ({member.run.status}); lesion-exp resume "
+            f"run={member.run.run_id} goes on with one that stopped"
+        )
+    return restore(config, download_artifact(member.run, CHECKPOINT))

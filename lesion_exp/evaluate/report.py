@@ -1,0 +1,106 @@
+"""A judgement in words and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lesion_exp.evaluate.judgement import Judgement
+from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.evaluation.report import classification_report
+from lesion_exp.evaluation.subgroups import Gap
+
+_OF_CALIBRATION = {"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
+
+
+def as_text(judged: Judgement) -> str:
+    """The evaluation as text of at most 80 columns or so."""
+    study = judged.study
+    table, unit = study.table, study.options.unit
+    report, _ = classification_report(table, study.intervals, unit=unit)
+    what = f"{len(judged.members)} runs as one: {judged.options['ensemble']}" if judged.members else judged.run_name
+    lines = [f"{what}: {judged.title}", f"test-time augmentation: {judged.options['tta']}", ""]
+    if judged.leaky:
+        lines.insert(0, "LEAKY: images of the training data reappear in what is judged")
+    for block in (_isic(judged), _calibrated(judged), _conformal(judged), _operating(judged), _gaps(judged)):
+        text = list(block)
+        if text:
+            report += "\n" + "\n".join(text) + "\n"
+    return "\n".join(lines) + report
+
+
+def as_json(judged: Judgement) -> dict[str, Any]:
+    """The evaluation as plain values: `metrics` hold all with value, low and high."""
+    study = judged.study
+    estimates = {name: found._asdict() for name, found in study.estimates.items()}
+    return {
+        "run_id": judged.run_id,
+        "judged": judged.name,
+        "images": len(study.table),
+        "members": list(judged.members),
+        "evaluation": dict(judged.options),
+        "leaky": judged.leaky,
+        "classes": list(classes_of(study.table)),
+        "metrics": {name: {"value": value} for name, value in study.metrics.items()} | estimates,
+        "subgroups": study.subgroups.to_dict(),
+    }
+
+
+def _isic(judged: Judgement) -> Iterator[str]:
+    names = {
+        "isic/balanced_accuracy": "ISIC 2018 score (ties are wrong)",
+        "isic/auc_sens_80/macro": "AUC above sensitivity 0.8, mean",
+        f"isic/pauc_2024/{MALIGNANT}": "ISIC 2024 score (0 to 0.2)",
+    }
+    found = judged.study.estimates
+    yield from (f"{title:<34} {_interval(found[name])}" for name, title in names.items() if name in found)
+
+
+def _calibrated(judged: Judgement) -> Iterator[str]:
+    if judged.study.calibrated is None:
+        return
+    found = judged.study.estimates
+    yield f"after {judged.options['calibration']} calibration, fitted on validation (before -> after):"
+    for name, title in _OF_CALIBRATION.items():
+        yield f"  {title:<18} {found[name].value:.3f} -> {_interval(found[f'calibrated/{name}'])}"
+
+
+def _conformal(judged: Judgement) -> Iterator[str]:
+    if judged.fitted is None:
+        return
+    yield "conformal prediction sets, fitted on validation:"
+    for method, sets in judged.fitted.conformal.items():
+        coverage, size = (judged.study.estimates[f"conformal/{method}/{name}"] for name in ("coverage", "set_size"))
+        yield (
+            f"  {method}: coverage {_interval(coverage)}, promised {1 - sets.alpha:.0%}; {size.value:.2f} classes a set"
+        )
+
+
+def _operating(judged: Judgement) -> Iterator[str]:
+    points = [] if judged.fitted is None else [point for point in judged.fitted.points if point.target == MALIGNANT]
+    if not points:
+        return
+    yield "operating points for malignancy, thresholds fixed on validation:"
+    for point in points:
+        found = [
+            judged.study.estimates.get(f"operating/{point.name}/{name}") for name in ("sensitivity", "specificity")
+        ]
+        texts = ["-" if estimate is None else _interval(estimate) for estimate in found]
+        yield f"  {point.rule:<15} p >= {point.threshold:.3f}: sensitivity {texts[0]}, specificity {texts[1]}"
+
+
+def _gaps(judged: Judgement) -> Iterator[str]:
+    gaps: Mapping[str, Gap] = {
+        gap.attribute: gap for gap in judged.study.subgroups.gaps if gap.metric == "balanced_accuracy"
+    }
+    if not gaps:
+        return
+    yield "largest gaps of balanced accuracy between subgroups:"
+    for attribute, gap in gaps.items():
+        yield f"  {attribute.replace('_', ' '):<10} {gap.highest} - {gap.lowest}: {_interval(gap.difference)}"
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"

@@ -1,0 +1,120 @@
+"""Several runs judged as one, which becomes a run of its own."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lesion_exp.evaluate.join import POOLED, SOUP, Joined, are_folds, join
+from lesion_exp.evaluate.judgement import Judgement, name_and_title
+from lesion_exp.evaluate.member import JOB_FILE, Member
+from lesion_exp.evaluate.request import Request, study_options
+from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
+from lesion_exp.evaluation.study import Study, study
+from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_metrics
+from lesion_exp.tracking.find import download_artifact
+from lesion_exp.tracking.run import TrackedRun
+
+log = logging.getLogger(__name__)
+
+KIND: Final = "ensemble"
+"""The tag `kind` of a run that joins the predictions of others; that of a soup, which has a network, is `soup`."""
+_SHARED_TAGS: Final = ("dataset", "backbone", "sampler", "loss", "split_hash", "dataset_fingerprint")
+_LONGEST_NAME: Final = 200
+
+
+def judge_several(members: Sequence[Member], request: Request) -> Judgement:
+    """The runs as one, logged as a new run.
+
+    Raises:
+        ConfigError: runs or options that do not go together.
+        DataError: they are of different images, classes or labels.
+    """
+    options = {**members[0].evaluation, "ensemble": _way(members, request)}
+    with tempfile.TemporaryDirectory(prefix="lesion_exp_ensemble_") as folder:
+        joined = join(members, options["ensemble"], request, Path(folder))
+        fitted = None
+        if joined.validation is not None:
+            fitted = fit_on_validation(joined.validation, options["conformal_alpha"])
+        elif request.part == "test":
+            log.warning("no image was held out from all runs: nothing is fitted (calibration, conformal sets, "
+                        "operating points)")  # fmt: skip
+        studies = _studies(joined, fitted, options)
+        key = "other" if request.dataset is not None else request.part
+        name, title = name_and_title(request, len(studies[key].table))
+        leaky = joined.has_seen or any(member.leaky for member in members)
+        with _start(members, options, leaky, title) as run:
+            _log(run, members, joined, fitted, studies, (name, title))
+    ids = tuple(member.run.run_id for member in members)
+    applied = None if key == "val" else fitted
+    run_name = _name(members, options["ensemble"])
+    return Judgement(run.run_id, run_name, name, title, ids, options, leaky, studies[key], applied)
+
+
+def _way(members: Sequence[Member], request: Request) -> str:
+    """How the runs are joined: as the user says, else the folds of a cross-validation by pooling."""
+    if are_folds(members) and request.dataset is None and "ensemble" not in request.chosen:
+        return POOLED
+    return str(members[0].evaluation["ensemble"])
+
+
+def _studies(joined: Joined, fitted: Fitted | None, options: Mapping[str, Any]) -> dict[str, Study]:
+    tables = {"val": (joined.validation, None), "test": (joined.test, fitted), "other": (joined.other, fitted)}
+    how = study_options(options)
+    return {key: study(table, applied, how) for key, (table, applied) in tables.items() if table is not None}
+
+
+def _start(members: Sequence[Member], options: Mapping[str, Any], leaky: bool, title: str) -> TrackedRun:
+    runs, way = [member.run for member in members], options["ensemble"]
+    store = runs[0].store
+    experiment = store.client.get_experiment(runs[0].experiment_id).name
+    links = [f"- [{run.run_id[:8]}](#/experiments/{run.experiment_id}/runs/{run.run_id}) {run.name}" for run in runs]
+    tags = {
+        **{tag: runs[0].tags[tag] for tag in _SHARED_TAGS if len({run.tags.get(tag, "") for run in runs} - {""}) == 1},
+        "kind": SOUP if way == SOUP else KIND,
+        "ensemble": way,
+        "members": ",".join(run.run_id for run in runs),
+        "leaky": str(leaky).lower(),
+        "mlflow.note.content": "\n".join([f"{len(runs)} runs as one ({way}), judged on the {title}:", "", *links]),
+    }
+    params = {"evaluation": dict(options)}
+    return TrackedRun.start(store, experiment, _name(members, way), tags, params, system_metrics_seconds=0)
+
+
+def _name(members: Sequence[Member], way: str) -> str:
+    names = list(dict.fromkeys(member.run.name for member in members))
+    return f"{way} of {len(members)}: {' / '.join(names)}"[:_LONGEST_NAME]
+
+
+def _log(
+    run: TrackedRun,
+    members: Sequence[Member],
+    joined: Joined,
+    fitted: Fitted | None,
+    studies: Mapping[str, Study],
+    judged: tuple[str, str],
+) -> None:
+    """Logs what makes the run usable like one that was trained: predictions, what was fitted, a soup's network."""
+    for path, content in joined.files.items():
+        run.log_json(content, path)
+    if fitted is not None:
+        log_fitted(run, fitted)
+    if joined.checkpoint is not None:
+        run.log_file(joined.checkpoint, "checkpoints/best.ckpt")
+        for path in (JOB_FILE, "split/manifest.parquet", "split/audit.json"):
+            run.log_file(download_artifact(members[0].run, path), path)
+    if "val" in studies:
+        log_evaluation(run, "val", studies["val"])
+        run.log_metrics({f"best/val/{name}": value for name, value in studies["val"].metrics.items()}, step=0)
+    if "test" in studies:
+        log_evaluation(run, "test", studies["test"])
+        run.log_metrics(part_metrics("test", studies["test"]) | studies["test"].logged(), step=0)
+    if "other" in studies:
+        name, title = judged
+        folder = f"evaluation/{name}"
+        log_judged(run, folder, studies["other"], title)
+        sections = {f"{folder}/{key}": value for key, value in studies["other"].logged().items()}
+        run.log_metrics(part_metrics(folder, studies["other"]) | sections, step=0)

@@ -1,0 +1,85 @@
+"""A trained network, from its job and its checkpoint alone: the data it was trained on need not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.store import ImageStore
+from lesion_exp.errors import DataError, first_cases
+from lesion_exp.job.build import make_classifier, make_network, sample_options
+from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.results import predict_part
+from lesion_exp.job.trainer import prediction_trainer
+from lesion_exp.task import LesionClassifier
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A network that predicts; `config` is its job's."""
+
+    classifier: LesionClassifier
+    pipeline: AugmentationPipeline
+    encoder: MetadataEncoder | None
+    config: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class order of its probabilities."""
+        return self.classifier.options.classes
+
+    def data(self, table: pd.DataFrame, store: ImageStore) -> LesionDataModule:
+        """Loaders of the parts of a split table, whose images are in `store`.
+
+        Raises:
+            DataError: a label that is none of the network's classes.
+        """
+        unknown = table.loc[~table["label"].isin(self.classes), "label"].value_counts()
+        if len(unknown):
+            cases = [f"{label}: {count:,} images" for label, count in unknown.items()]
+            raise DataError(
+                f"expected labels among the network's classes {', '.join(self.classes)}, got others:\n"
+                f'{first_cases(cases)}\nleave them out with dataset.filter="label in {list(self.classes)}"'
+            )
+        return LesionDataModule(
+            table,
+            store,
+            self.pipeline,
+            instantiate(self.config["sampler"]),
+            self.classes,
+            sample_options(self.config),
+            LoaderOptions(**self.config["loader"]),
+            self.encoder,
+        )
+
+    def predict(self, rows: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
+        """The predictions table of `rows` (of a data set's table), whose images are in `store`.
+
+        Raises:
+            DataError: as `data`.
+        """
+        trainer = prediction_trainer(self.config["trainer"])
+        return predict_part(trainer, self.classifier, self.data(rows.assign(split="test"), store), "test")
+
+
+def restore(config: Mapping[str, Any], checkpoint: Path) -> Restored:
+    """The network of the job `config` with the weights in `checkpoint`; it averages over the views of the job's tta."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    card = content["lesion_exp"]
+    encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
+    pipeline: AugmentationPipeline = instantiate(config["augmentation"])
+    backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
+    network = make_network({**config, "backbone": backbone}, len(card["classes"]), encoder)
+    no_rows = pd.DataFrame({"label": pd.Series([], dtype=object)})
+    # the loss has its numbers from the checkpoint, and is never computed: any counts will do
+    classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]), no_rows)
+    classifier.load_state_dict(content["state_dict"])
+    return Restored(classifier, pipeline, encoder, config)

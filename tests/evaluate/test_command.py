@@ -1,0 +1,26 @@
+import pytest
+
+from lesion_exp.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "run="),
+        (["run=latest", "seed=1"], "trained with"),
+        (["run=latest", "dataset.limit=5"], "dataset=NAME"),
+        (["run=latest", "dataset=synthetic", "dataset.mask=crop"], "dataset.mask"),
+        (["run=latest", "tta=flip8"], "'flips8'"),
+        (["run=latest", "ensemble=means"], "'mean'"),
+        (["run=latest", "calibration=platt"], "temperature"),
+        (["run=latest", "split.part=train"], "val or test"),
+    ],
+)
+def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["evaluate", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines()[-1].startswith("lesion-exp: expected") or "lesion-exp: expected" in shown.err
+    assert said in shown.err
