@@ -13,7 +13,7 @@ from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, ver
 from lesion_exp.errors import ConfigError, UserError, nearest
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
-STOPPED = "\nlesion-exp: stopped by Ctrl-C; the run is marked KILLED, lesion-exp resume run=latest goes on with it"
+GO_ON = "the run is marked KILLED, lesion-exp resume run=latest goes on with it"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"lesion-exp: {error}", file=sys.stderr)
         return MISTAKE
-    except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit(1)
         if isinstance(error.__context__, KeyboardInterrupt):
-            print(STOPPED, file=sys.stderr)
-            return INTERRUPTED
+            return _interrupted(error)
+        for note in getattr(error, "__notes__", []):
+            print(f"lesion-exp: stopped; {note}", file=sys.stderr)
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:
         return FAILED
@@ -39,6 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lesion-exp: the run failed: {type(error).__name__}: {error}", file=sys.stderr)
         print(f"  {notes}" if notes else _where(error), file=sys.stderr)
         return FAILED
+
+
+def _interrupted(error: BaseException) -> int:
+    notes = getattr(error, "__notes__", [])
+    print(f"\nlesion-exp: stopped by Ctrl-C; {notes[-1] if notes else GO_ON}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _call(arguments: list[str]) -> int:
@@ -77,10 +83,12 @@ def _take_apart(arguments: list[str], *, own_flags: Sequence[str], takes_names: 
             taken.print_config = True
         elif flag == "--no-tree":
             taken.show_tree = False
+        elif argument in {"-m", "--multirun"}:
+            if "-m" not in own_flags:
+                raise ConfigError("expected -m with train only: it tries several values in a sweep")
+            taken.multirun = True
         elif flag in own_flags:
             taken.flags.add(flag)
-        elif flag in {"-m", "--multirun"}:
-            raise ConfigError("expected one run: a command trains one run; call it once for each value")
         elif argument.startswith("-"):
             known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name not in VERB_FLAGS or name in own_flags]
             raise ConfigError(f"expected a flag of this verb, got {argument}; {nearest(argument, known)}")

@@ -114,8 +114,28 @@ def test_json_is_a_flag_of_the_verbs_that_print_it(capsys):
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
-def test_several_runs_at_once_are_refused(capsys, flag):
-    assert "one run" in mistake(capsys, "train", flag, "seed=1,2")
+def test_a_sweep_needs_several_values_and_belongs_to_train(capsys, flag):
+    assert "several values" in mistake(capsys, "train", flag, "seed=1")
+    assert "train only" in mistake(capsys, "prepare", flag, "seed=1,2")
+
+
+@pytest.mark.parametrize("override", ["launcher.workers=2", "search=random", "force=true"])
+def test_what_is_about_sweeps_is_refused_for_one_run(capsys, override):
+    assert f"expected -m with {override}" in mistake(capsys, "train", override)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "status|resume"),
+        (("stauts",), "'status'"),
+        (("status", "a", "b"), "one sweep"),
+        (("status", "x"), "a sweep"),
+    ],
+)
+def test_the_verb_sweep_says_what_it_takes(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in mistake(capsys, "sweep", *arguments)
 
 
 @pytest.mark.parametrize("flag", ["--config-dir", "--trust", "--cfg"])
@@ -223,13 +243,16 @@ def imported_after(*arguments):
     return int(exit_code), set(heavy)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["trian"], ["train", "-m"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["trian"], ["train", "--x"]])
 def test_help_and_wrong_verbs_import_nothing_heavy(arguments):
     assert imported_after(*arguments)[1] == set()
 
 
 @pytest.mark.parametrize("override", ["backbone=resnet19", "trainer.max_epoch=3", "image_size=large"])
 def test_a_typo_is_found_before_torch_is_imported(override):
+    code, heavy = imported_after("train", "-m", "seed=1,2", override)
+    assert code == 2
+    assert not heavy & {"torch", "pandas", "mlflow"}
     code, heavy = imported_after("train", override)
     assert code == 2
     assert not heavy & {"torch", "pandas", "mlflow"}

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from lesion_exp.command.arguments import Arguments, compose_job, open_store_of
+from lesion_exp.command.arguments import Arguments, compose_config, compose_job, open_store_of, prepare_process
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 
 
 def train(arguments: Arguments) -> int:
-    """Runs one job; the last line of standard output is the run's id."""
+    """Runs one job, or a sweep; the last line of standard output is the id of its run."""
+    if arguments.multirun or _has_space(arguments):
+        from lesion_exp.command.sweep import launch
+
+        return launch(arguments)
+    for override in arguments.overrides:
+        if override.lstrip("+~").startswith(("launcher", "search", "force=")):
+            raise ConfigError(f"expected -m with {override}: it is about the cells of a sweep, and this is one run")
     job = compose_job(arguments)
     if job is None:
         return 0
@@ -22,6 +30,15 @@ def train(arguments: Arguments) -> int:
     _show_end()
     print(result.run_id)
     return 0
+
+
+def _has_space(arguments: Arguments) -> bool:
+    """Whether a preset brings values to try of its own, so that the command means a sweep without saying so."""
+    if not any(word.startswith(("experiment=", "search", "+search")) for word in arguments.overrides):
+        return False
+    prepare_process(arguments)
+    kept = [word for word in arguments.overrides if not word.startswith("force=")]
+    return bool(compose_config(replace(arguments, overrides=kept)).search["space"])
 
 
 def resume(arguments: Arguments) -> int:

@@ -12,6 +12,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
+    from lesion_exp.job.compose import Composed
     from lesion_exp.job.freeze import Job
     from lesion_exp.tracking.store import Store
 
@@ -30,8 +31,12 @@ class Arguments:
     trusted: list[str] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
     """Flags of this verb that were given, such as `--json`."""
+    multirun: bool = False
+    """Whether -m was given."""
     show_tree: bool = True
     print_config: bool = False
+    bases: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    """What was composed from files already."""
 
     @property
     def json(self) -> bool:
@@ -55,6 +60,12 @@ class Arguments:
             raise ConfigError(f"expected a value after {key}=, got none")
         return value
 
+    def positional(self) -> list[str]:
+        """The arguments that are no overrides, which then no longer stand among them."""
+        found = [text for text in self.overrides if "=" not in text and not text.startswith("~")]
+        self.overrides = [text for text in self.overrides if text not in found]
+        return found
+
     def need(self, key: str, example: str) -> str:
         """As `take`, but the key must be there."""
         value = self.take(key)
@@ -68,7 +79,6 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
 
     The user sees the groups in `shown`, by default all.
     """
-    from lesion_exp.job.compose import compose
     from lesion_exp.job.freeze import freeze, read_job
 
     prepare_process(arguments)
@@ -80,8 +90,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
             )
         job = _at_home(read_job(Path(file).expanduser()), Path(file).expanduser())
     else:
-        composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
-        job = freeze(composed)
+        job = freeze(compose_config(arguments))
     if arguments.print_config:
         import yaml
 
@@ -114,16 +123,23 @@ def _at_home(job: Job, file: Path) -> Job:
     return moved(job, None, compose([], root=here).config["paths"], {})
 
 
+def compose_config(arguments: Arguments) -> Composed:
+    """The resolved config that the arguments name."""
+    from lesion_exp.job.compose import compose
+
+    root = find_root(Path.cwd())
+    return compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root, bases=arguments.bases)
+
+
 def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
     """The store of runs for a verb that needs no job, and the node `paths`; overrides such as `tracking.uri=` count.
 
     Runs whose process died are marked in it.
     """
-    from lesion_exp.job.compose import compose
     from lesion_exp.job.tracked import open_job_store
 
     prepare_process(arguments)
-    composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
+    composed = compose_config(arguments)
     paths: dict[str, Any] = composed.config["paths"]
     return open_job_store(composed.config), paths
 
@@ -131,7 +147,8 @@ def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
 def prepare_process(arguments: Arguments) -> None:
     """What every verb does first: messages, signals, trusted packages."""
     from lesion_exp.job.instantiate import TRUST_VARIABLE
-    from lesion_exp.job.messages import end_on_sigterm, show_messages
+    from lesion_exp.job.messages import show_messages
+    from lesion_exp.job.signals import end_on_sigterm
 
     show_messages()
     end_on_sigterm()

@@ -71,15 +71,35 @@ VERBS: Final = {
         ),
         Verb(
             "train",
-            "train, test and log one run",
+            "train, test and log one run; with -m a sweep of runs",
             "lesion_exp.command.actions:train",
             (
-                "lesion-exp train experiment=demo",
                 "lesion-exp train dataset=ham10000 dataset.root=DIR backbone=resnet18 sampler=weighted loss=focal "
                 "trainer.max_epochs=3 seed=1",
+                "lesion-exp train -m backbone=resnet18,resnet50 loss=cross_entropy,focal seed=1,2,3 launcher.workers=2",
             ),
-            _ALL_GROUPS,
-            (("job=FILE", "run a frozen job file instead of composing a config"),),
+            (*_ALL_GROUPS, "launcher", "search"),
+            (
+                ("job=FILE", "run a frozen job file instead of composing a config"),
+                ("force=true", "with -m: run cells again that the store holds as finished"),
+            ),
+            flags=("-m",),
+        ),
+        Verb(
+            "sweep",
+            "look at a sweep, go on with it, retry or cancel it",
+            "lesion_exp.command.sweep:sweep",
+            ("lesion-exp sweep status latest --watch", "lesion-exp sweep resume 20260101-1200"),
+            ("tracking",),
+            (
+                ("status SWEEP", "how each cell stands"),
+                ("resume SWEEP", "run what is missing, go on with what stopped half-way"),
+                ("retry SWEEP", "as resume, and once more what failed or was cancelled"),
+                ("cancel SWEEP", "end the cells that run, leave out those that wait"),
+                ("launcher.workers=N", "with resume and retry: cells that run at once from now on"),
+                ("SWEEP", "a sweep's id, its run's id, the beginning of one, or latest (the default)"),
+            ),
+            flags=("--json", "--watch"),
         ),
         Verb(
             "resume",
@@ -199,10 +219,12 @@ FLAGS: Final = {
     "--trust PACKAGE": "allow _target_s of your own package; may be repeated",
     "--cfg job": "print the resolved config and do nothing",
     "--no-tree": "do not show the config at the start",
+    "-m": "a sweep: KEY=A,B tries several values; so do KEY=range(1,4), GROUP=glob(*) and KEY=choice(A,B)",
+    "--watch": "show it anew every few seconds until no cell is left",
     "--json": "print one JSON object on standard output",
     "--check-only": "compare the conditions and stop",
 }
-VERB_FLAGS: Final = ("--json", "--check-only")
+VERB_FLAGS: Final = ("--json", "-m", "--watch", "--check-only")
 """Flags that only the verbs take that name them."""
 
 

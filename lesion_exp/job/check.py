@@ -61,6 +61,7 @@ NEVER_NULL: Final = (
 )
 """Keys that every run reads: a null would mean something else than it says (an unseeded run, a library's default)."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "test": ("auto",),
     "loader.num_workers": ("auto",),
     "trainer.devices": ("auto",),
     "trainer.channels_last": ("auto",),
@@ -68,6 +69,8 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer.deterministic": ("warn",),
 }
 """Keys that hold a number or a truth value, and the words they take instead."""
+TRUTH_VALUES: Final = ("test",)
+"""Those of them that take no number."""
 TRAINER_ARGUMENTS: Final = (
     "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",
     "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_predict_batches",
@@ -149,8 +152,10 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         return
     words = WORDS.get(key, ())
     if words:
-        if isinstance(value, str) and value not in words:
-            raise ConfigError(f"expected {key} to be a number, true, false or {' or '.join(words)}, got {value!r}")
+        fits = isinstance(value, bool) if key in TRUTH_VALUES else not isinstance(value, str)
+        if not fits and value not in words:
+            kind = "" if key in TRUTH_VALUES else "a number, "
+            raise ConfigError(f"expected {key} to be {kind}true, false or {' or '.join(words)}, got {value!r}")
         return
     expected = type(default)
     fits = isinstance(value, expected)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from lesion_exp.errors import ConfigError, first_cases
-from lesion_exp.job.shipped_conf import conf_dir, default_options
+from lesion_exp.job.shipped_conf import SWEEP_GROUPS, conf_dir, default_options
 
 _READ_BY_TARGETS: Final = frozenset({"backbone"})
 """Groups whose shared keys are arguments of their targets, which check them."""
@@ -39,7 +39,8 @@ def _shared_keys() -> dict[str, tuple[str, ...]]:
     """The keys of each node, and of the top level as the node of no name."""
     conf = conf_dir()
     top = {key: value for key, value in _read(conf / "config.yaml").items() if key != "defaults"}
-    groups = [group for group, option in default_options(conf).items() if option is not None]
+    options = default_options(conf).items()
+    groups = [group for group, option in options if option is not None and group not in SWEEP_GROUPS]
     shared = {"": (*top, *groups), **{key: tuple(value) for key, value in top.items() if isinstance(value, dict)}}
     for group in set(groups) - _READ_BY_TARGETS:
         for name in ("base", "default"):

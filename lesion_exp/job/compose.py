@@ -7,9 +7,9 @@ import functools
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -29,8 +29,17 @@ log = logging.getLogger(__name__)
 
 PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
 """Keys that may name a file or folder; relative ones are taken from the folder of the command."""
-OPEN_NODES: Final = ("tags", "trainer")
+OPEN_NODES: Final = ("tags", "trainer", "search.space")
 """Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
+
+
+class OptionNames(Protocol):
+    """What Hydra's grammar asks for the options of a group."""
+
+    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
+        """The names of the options."""
+
+
 Bases = dict[tuple[str, ...], DictConfig]
 """Composed configs by their choice of groups."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
@@ -42,21 +51,31 @@ class Composed:
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
+    launcher: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    """The nodes that say how a sweep goes; no job holds them."""
 
 
 def compose(
-    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, bases: Bases | None = None
+    overrides: Sequence[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    root: Path,
+    bases: Bases | None = None,
+    in_sweep: bool = False,
+    conf: Path | None = None,
 ) -> Composed:
     """The config that `overrides` (Hydra's grammar) make of `conf/` and the user's own `config_dirs`.
 
-    `bases` is a dictionary to keep between calls, so that configs of the same groups are composed from files once.
+    `bases` is a dictionary to keep between calls, so that configs of the same groups are composed from files once;
+    `in_sweep` says that the config is for a cell of a sweep; `conf` is a copy of the shipped folder to be used instead.
 
     Raises:
         ConfigError: an override that is no override, a name that does not exist, a value of the wrong kind, or a key
             that still needs a value.
     """
-    folders = [conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
-    parsed = _parse(overrides)
+    folders = config_folders(config_dirs, conf)
+    parsed = parse_overrides(overrides)
     _refuse_sweeps(parsed)
     _warn_doubled(parsed)
     for override in parsed:
@@ -64,13 +83,23 @@ def compose(
     base = _base(parsed, folders, root, {} if bases is None else bases)
     for override in parsed:
         _check_added(override, base)
-    resolved = _resolve(_changed(base, parsed, folders))
+    resolved = _resolve(_changed(base, parsed, folders), in_sweep)
+    launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
-    return Composed(resolved, tuple(overrides))
+    return Composed(resolved, tuple(overrides), launcher, search)
+
+
+def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:
+    """The folders that a config is made of: the shipped one, or `conf` instead of it, then the user's own.
+
+    Raises:
+        ConfigError: one of `config_dirs` is no folder.
+    """
+    return [conf or conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
 
 
 def _config_dir(folder: Path) -> Path:
@@ -79,12 +108,17 @@ def _config_dir(folder: Path) -> Path:
     return folder.expanduser().resolve()
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None) -> list[Override]:
+    """Overrides in Hydra's grammar; `options` answers `GROUP=glob(..)` in a sweep.
+
+    Raises:
+        ConfigError: a text that is none, with how to quote it.
+    """
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
     try:
-        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
+        parsed: list[Override] = OverridesParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
     except HydraException as error:
         raise ConfigError(
             f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
@@ -109,8 +143,8 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(
-                f"expected one value for {override.key_or_group}, got several ({override.input_line}): a command "
-                f"trains one run; run it once for each value, or write a list as {override.key_or_group}=[a,b]"
+                f"expected one value for {override.key_or_group}, got several ({override.input_line}); add -m to try "
+                f"them all in a sweep, or write a list as {override.key_or_group}=[a,b]"
             )
 
 
@@ -161,7 +195,7 @@ def _check_added(override: Override, base: DictConfig) -> None:
         return
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(base, parent) if parent else None
-    allowed = key.split(".")[0] in OPEN_NODES or (isinstance(node, DictConfig) and "_target_" in node)
+    allowed = key.startswith(OPEN_NODES) or (isinstance(node, DictConfig) and "_target_" in node)
     if not allowed and parent:
         allowed = any(
             isinstance(above, DictConfig) and "_target_" in above
@@ -210,8 +244,9 @@ def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Pat
 
 def _is_open(text: str) -> bool:
     """Whether an override sets a key that need not be in the YAML: a tag, an argument of Lightning's Trainer."""
-    parent, _, name = text.partition("=")[0].partition(".")
-    return parent == "tags" or (parent == "trainer" and name in TRAINER_ARGUMENTS)
+    key = text.partition("=")[0]
+    parent, _, name = key.partition(".")
+    return parent == "tags" or key.startswith("search.space.") or (parent == "trainer" and name in TRAINER_ARGUMENTS)
 
 
 def _translated(error: Exception, base: DictConfig) -> ConfigError:
@@ -252,7 +287,7 @@ def _keys(config: DictConfig) -> list[str]:
     return walk(plain, "")
 
 
-def _resolve(config: DictConfig) -> dict[str, Any]:
+def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
     missing = _missing(OmegaConf.to_container(config, resolve=False), "")
     if missing:
         examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
@@ -266,6 +301,8 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
     assert isinstance(resolved, dict), "the config is a mapping"
     resolved.pop("experiment", None)
     resolved.pop("debug", None)
+    if resolved.get("test") == "auto":
+        resolved["test"] = not in_sweep
     return {str(key): value for key, value in resolved.items()}
 
 

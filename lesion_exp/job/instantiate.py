@@ -36,6 +36,8 @@ OWN_ROOMS: Final = tuple(
         "sampler",
         "scheduler",
         "split",
+        "sweep.launcher",
+        "sweep.search",
     )
 )
 LIBRARIES: Final = {
@@ -242,7 +244,7 @@ def _node_name(target: object) -> str:
     """The config key under which a target of this kind usually lies."""
     text = str(target)
     if _within(text, OWN_ROOMS):
-        return text.split(".")[1]
+        return text.removeprefix("lesion_exp.sweep.").removeprefix("lesion_exp.").split(".")[0]
     return next((node for library, node in LIBRARIES.items() if _within(text, [library])), text)
 
 

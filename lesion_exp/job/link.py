@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+REPORTS_FILE: Final = "reports.jsonl"
+STOP_FILE: Final = "stop"
+"""In the folder of `RunLink.reports`."""
+
 
 @dataclass(frozen=True)
 class RunLink:
@@ -21,6 +25,8 @@ class RunLink:
     """The id of a run of the same job that stopped before its end; it goes on as the same run."""
     checkpoint: str | None = None
     """The file that the run goes on from; None begins at the first step."""
+    reports: str | None = None
+    """A folder in which training leaves a report after each epoch and looks whether it is asked to stop."""
 
     def write(self, path: Path) -> None:
         """Writes the link for another process."""

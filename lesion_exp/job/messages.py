@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import warnings
-from types import FrameType
 
 QUIET = ("pytorch_lightning", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git", "urllib3", "torch")
 
@@ -45,12 +43,3 @@ def quiet_libraries() -> None:
     """Lets libraries say errors only; to be called again once they are imported, since some set their own level."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def end_on_sigterm() -> None:
-    """Turns SIGTERM into SystemExit(143), so that what is open is closed and the run is marked KILLED."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, end)

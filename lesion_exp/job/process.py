@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from lesion_exp.errors import UserError
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.link import RunLink
-from lesion_exp.job.messages import end_on_sigterm, show_messages
+from lesion_exp.job.messages import show_messages
 from lesion_exp.job.run import run_job, write_result
+from lesion_exp.job.signals import end_on_sigterm, end_with_parent
 
 
 def main() -> int:
@@ -18,6 +20,7 @@ def main() -> int:
     job_path, link_path, result_path = map(Path, sys.argv[1:4])
     show_messages()
     end_on_sigterm()
+    end_with_parent(os.getppid())
     try:
         result = run_job(read_job(job_path), RunLink.read(link_path))
     except UserError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.checkpoint import newest_checkpoint
 from lesion_exp.job.freeze import read_job
-from lesion_exp.job.link import RunLink
+from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.moved import moved
 from lesion_exp.job.run import JobResult, train
 from lesion_exp.tracking.find import Run, download_artifact
@@ -33,6 +34,11 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     job = read_job(download_artifact(run, "config/job.yaml"))
+    places = {} if data_root is None else {"dataset.root": data_root}
+    return train(moved(job, run.store.uri, paths, places), link_to(run))
+
+
+def link_to(run: Run, link: RunLink = NO_LINK) -> RunLink:
+    """`link` with `run` as the one to be gone on with, from its newest whole checkpoint."""
     checkpoint = newest_checkpoint(run.live_dir)
-    link = RunLink(continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))
-    return train(moved(job, run.store.uri, paths, {} if data_root is None else {"dataset.root": data_root}), link)
+    return replace(link, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))

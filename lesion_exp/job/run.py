@@ -37,6 +37,7 @@ from lesion_exp.job.judge import (
 )
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
+from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_checkpoints, log_inputs, predict_part
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
@@ -51,6 +52,7 @@ from lesion_exp.job.tune import tune
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.task import WATCHED_METRIC
 from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.readings import READINGS_TAG, count_readings
 from lesion_exp.tracking.run import TrackedRun
 
 log = logging.getLogger(__name__)
@@ -104,14 +106,24 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
         UserError: config or data that cannot be used; nothing was trained.
         Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
     """
+    check_job(job)
+    if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
+        return _train_in_processes(job, link)
+    return run_job(job, link)
+
+
+def check_job(job: Job) -> None:
+    """Nothing, if all that `job` names is there and allowed, as far as can be told without its data.
+
+    Raises:
+        ConfigError: a target that is not allowed, a key that it does not take;
+            a package, device or file that is absent.
+    """
     check_targets(job.config, UNREAD_KEYS)
     check_complete(job.config)
     check_installed(job.config)
     check_devices(job.config["trainer"])
     job.check_files()
-    if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
-        return _train_in_processes(job, link)
-    return run_job(job, link)
 
 
 def run_job(job: Job, link: RunLink) -> JobResult:
@@ -148,12 +160,15 @@ class _Fitted:
     best: Path | None
     last: Path
     step: int
+    pruned: bool
 
 
 def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunLink) -> _Fitted:
     config = job.config
     best_epoch = BestEpoch()
-    callbacks = [TrainingProgress(), best_epoch]
+    callbacks: list[Callback] = [TrainingProgress(), best_epoch]
+    reports = None if link.reports is None else EpochReports(Path(link.reports))
+    callbacks += [reports] if reports else []
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
     tune(config["trainer"], trainer, built, run)
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=link.checkpoint, weights_only=True)
@@ -171,7 +186,8 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
         if trainer.is_global_zero:
             parts[part] = evaluate(table, config, on_validation)
             on_validation = on_validation or fit_evaluation(table, config)
-    return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step)
+    pruned = reports is not None and reports.stopped
+    return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step, pruned)
 
 
 def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> JobResult:
@@ -184,6 +200,11 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> Job
     log_checkpoints(run, fitted.best, fitted.last)
     if fitted.best is not None:
         run.set_tags({"weights_hash": weights_hash(fitted.best)})
+    if fitted.pruned:
+        run.set_tags({"pruned": True})
+    if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:
+        readings = count_readings(run.store, split.loaded.fingerprint, split.split_hash)
+        run.set_tags({READINGS_TAG: readings + 1})
     run.set_tags(describe_run(job.config, split, job_choices(job.config), values))
     for part, evaluated in fitted.parts.items():
         low, high = evaluated.intervals["balanced_accuracy"]

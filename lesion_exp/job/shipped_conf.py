@@ -12,6 +12,8 @@ from typing import Final
 
 PRIVATE_OPTION: Final = "base"
 """File name of what the options of a group share; never a choice of its own."""
+SWEEP_GROUPS: Final = ("launcher", "search")
+"""Groups that say how a sweep goes; no job holds them."""
 _DEFAULT_LINE: Final = re.compile(r"^\s+-\s+(?P<group>[\w/]+):\s*(?P<option>[\w-]+)\s*(#\s*(?P<comment>.*))?$")
 _KEY_LINE: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>.*?)\s*(?:(?<!\S)#\s*(?P<comment>.*))?$")
 _INHERITED: Final = re.compile(r"^\s*(?:defaults:\s*\[|-\s+)(?P<name>base)\b")

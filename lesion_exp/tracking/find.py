@@ -6,7 +6,7 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -89,6 +89,17 @@ def find_run(store: Store, spec: str) -> Run:
 
 def runs_where(store: Store, condition: str) -> Iterator[Run]:
     """The runs of all experiments that meet `condition` (MLflow's filter), the one that started last first."""
+    return (_run(store, run) for run in _runs(store, condition))
+
+
+def find_tagged(store: Store, tags: Mapping[str, str]) -> Run | None:
+    """The run with all of `tags` that started last; None where there is none."""
+    return next(runs_where(store, " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())), None)
+
+
+def find_finished(store: Store, job_hash: str) -> Iterator[Run]:
+    """The FINISHED runs of a job, the one that started last first."""
+    condition = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job_hash}'"
     return (_run(store, run) for run in _runs(store, condition))
 
 

@@ -1,0 +1,184 @@
+"""`train -m` and the verb `sweep`: make a sweep, look at it, go on with it, try again what failed, end it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lesion_exp.command.arguments import Arguments, prepare_process
+from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.job.shipped_conf import find_root
+
+if TYPE_CHECKING:
+    from lesion_exp.sweep.ledger import Sweep
+    from lesion_exp.sweep.plan import Plan
+    from lesion_exp.sweep.summary import Summary
+
+log = logging.getLogger(__name__)
+
+ACTIONS: Final = ("status", "resume", "retry", "cancel")
+WATCH_SECONDS: Final = 5.0
+CANCEL_SECONDS: Final = 100.0
+
+
+def launch(arguments: Arguments) -> int:
+    """Makes and runs the sweep that the command describes."""
+    prepare_process(arguments)
+    force = arguments.take("force") or "false"
+    if force not in {"true", "false"}:
+        raise ConfigError(f"expected force=true or force=false, got force={force}")
+    from lesion_exp.job.compose import config_folders
+    from lesion_exp.sweep.ledger import create_sweep
+    from lesion_exp.sweep.plan import plan_sweep
+
+    root = find_root(Path.cwd())
+    plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force == "true")
+    if plan is None:
+        raise ConfigError("expected several values of a key after -m, such as seed=1,2,3; without -m it is one run")
+    if arguments.print_config:
+        _print_config(plan.config.config)
+        return 0
+    _announce(plan, arguments.show_tree)
+    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.sweep.driver import make_launcher
+
+    launcher = make_launcher(dict(plan.facts.launcher))
+    store = open_job_store(plan.config.config)
+    folder = Path(plan.config.config["paths"]["sweeps"])
+    sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))
+    return _drive(sweep, launcher, store)
+
+
+def sweep(arguments: Arguments) -> int:
+    """The verb `sweep`."""
+    words = arguments.positional()
+    action = words[0] if words else ""
+    if action not in ACTIONS:
+        raise ConfigError(f"expected sweep {'|'.join(ACTIONS)}, got {action or 'none'}; {nearest(action, ACTIONS)}")
+    if len(words) > 2:
+        raise ConfigError(f"expected one sweep after sweep {action}, got {' '.join(words[1:])}")
+    spec = words[1] if len(words) == 2 else arguments.take("sweep") or "latest"
+    workers = arguments.take("launcher.workers") if action in {"resume", "retry"} else None
+    prepare_process(arguments)
+    from lesion_exp.job.compose import compose
+    from lesion_exp.sweep.ledger import find_sweep
+
+    composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
+    found = find_sweep(Path(composed.config["paths"]["sweeps"]), spec)
+    if action == "status":
+        return _status(found, arguments)
+    if action == "cancel":
+        return _cancel(found)
+    again = ("failed", "cancelled") if action == "retry" else ()
+    return _go_on(found, again, workers)
+
+
+def _go_on(sweep: Sweep, again: Collection[str], workers: str | None) -> int:
+    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.sweep.driver import make_launcher
+    from lesion_exp.sweep.summary import summarize
+
+    counts = summarize(sweep).counts()
+    if not {"queued", "running", *again} & set(counts):
+        _show(summarize(sweep))
+        hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
+        log.info("nothing to go on with%s", hint)
+        return _end(sweep, summarize(sweep))
+    node = dict(sweep.facts.launcher)
+    if workers is not None:
+        if not workers.isdigit():
+            raise ConfigError(f"expected launcher.workers to be a whole number, got {workers!r}")
+        node["workers"] = int(workers)
+    return _drive(sweep, make_launcher(node), open_job_store(dict(sweep.facts.store)), again)
+
+
+def _drive(sweep: Sweep, launcher: object, store: object, again: Collection[str] = ()) -> int:
+    from lesion_exp.sweep.driver import drive
+
+    try:
+        summary = drive(sweep, launcher, store, again)  # type: ignore[arg-type]
+    except (KeyboardInterrupt, SystemExit) as error:
+        error.add_note(f"every cell is kept, lesion-exp sweep resume {sweep.facts.sweep_id} goes on")
+        raise
+    _show(summary)
+    return _end(sweep, summary)
+
+
+def _end(sweep: Sweep, summary: Summary) -> int:
+    """Hints for what is left, and the id of the sweep's run."""
+    counts, sweep_id = summary.counts(), sweep.facts.sweep_id
+    if "failed" in counts:
+        log.info("lesion-exp sweep retry %s tries again what failed; logs lie in %s", sweep_id, sweep.folder / "cells")
+    if "queued" in counts:
+        log.info("lesion-exp sweep resume %s goes on", sweep_id)
+    print(summary.sweep.facts.parent_run_id or sweep.facts.parent_run_id)
+    return 0 if set(counts) <= {"finished"} else 1
+
+
+def _status(sweep: Sweep, arguments: Arguments) -> int:
+    from lesion_exp.sweep.driver import is_driven
+    from lesion_exp.sweep.summary import as_json, as_table, summarize
+
+    if arguments.json:
+        print(json.dumps(as_json(summarize(sweep))))
+        return 0
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    if "--watch" not in arguments.flags:
+        console.print(as_table(summarize(sweep)))
+        if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
+            log.info("no process of this machine drives it; lesion-exp sweep resume %s goes on", sweep.facts.sweep_id)
+        return 0
+    with Live(as_table(summarize(sweep)), console=console, auto_refresh=False) as live:
+        while {"queued", "running"} & set(summarize(sweep).counts()):
+            live.update(as_table(summarize(sweep)), refresh=True)
+            time.sleep(WATCH_SECONDS)
+        live.update(as_table(summarize(sweep)), refresh=True)
+    return 0
+
+
+def _cancel(sweep: Sweep) -> int:
+    from lesion_exp.sweep.driver import cancel_waiting, is_driven
+
+    if is_driven(sweep):
+        sweep.cancel_file.touch()
+        log.info("the cells that run are asked to end")
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while is_driven(sweep) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    else:
+        cancel_waiting(sweep)
+    from lesion_exp.sweep.summary import summarize
+
+    _show(summarize(sweep))
+    return 0
+
+
+def _announce(plan: Plan, show_tree: bool) -> None:
+    from lesion_exp.command.config_tree import show_config
+
+    if show_tree and plan.config.config["print_config"]:
+        show_config(plan.config.config, plan.config.overrides)
+    number = f"{len(plan.cells)} cells" if plan.cells else "cells chosen one after another"
+    log.info("a sweep over %s: %s; the config above is the first cell's", ", ".join(plan.facts.keys), number)
+
+
+def _show(summary: Summary) -> None:
+    from rich.console import Console
+
+    from lesion_exp.sweep.summary import as_table
+
+    Console(stderr=True, highlight=False).print(as_table(summary))
+
+
+def _print_config(config: dict[str, object]) -> None:
+    import yaml
+
+    print(yaml.safe_dump(config, sort_keys=False), end="", file=sys.stdout)

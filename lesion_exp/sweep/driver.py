@@ -1,0 +1,198 @@
+"""Drives a sweep: gives cells to the launcher, watches the ledger, keeps the sweep's own run in MLflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from contextlib import ExitStack
+from typing import Any, Final
+
+from lesion_exp.data.lock import hold, is_held, release
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.instantiate import instantiate
+from lesion_exp.sweep.adaptive import Adaptive
+from lesion_exp.sweep.cell import STOPPED, Cell
+from lesion_exp.sweep.launcher.launcher import Ended, Launcher
+from lesion_exp.sweep.ledger import Sweep
+from lesion_exp.sweep.parent_run import ParentRun
+from lesion_exp.sweep.summary import Summary, summarize
+from lesion_exp.tracking.find import find_finished
+from lesion_exp.tracking.params import flat_params
+from lesion_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.5
+ENDING_SECONDS: Final = 90.0
+"""What cells have to close their runs in once they are asked to end."""
+
+
+def make_launcher(node: dict[str, Any]) -> Launcher:
+    """The launcher that a node `launcher` describes.
+
+    Raises:
+        ConfigError: a target that is no launcher, or values that it refuses.
+    """
+    launcher = instantiate(node)
+    if not isinstance(launcher, Launcher):
+        raise ConfigError(f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}")
+    return launcher
+
+
+def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
+    """Runs every cell of `sweep` that is queued, and once more those whose status is in `again`.
+
+    Whatever ends this, the cells are asked to end, too, and the ledger holds how each stands; a later call goes on.
+
+    Raises:
+        ConfigError: another process drives the sweep; a device or engine that is not there.
+    """
+    if not hold(sweep.lock):
+        raise ConfigError(f"expected a sweep that nobody drives, but another process drives {sweep.facts.sweep_id}")
+    with ExitStack() as stack:
+        stack.callback(release, sweep.lock)
+        stack.callback(launcher.close)
+        sweep.cancel_file.unlink(missing_ok=True)
+        for cell in sweep.cells():
+            if cell.state().status in again:
+                cell.write(status="queued", note=None)
+        launcher.open(sweep)
+        parent = stack.enter_context(ParentRun(sweep, store))
+        log.info("sweep %s, run %s", sweep.facts.sweep_id, parent.run_id)
+        return _Driver(parent, launcher, store, Adaptive.of(parent.sweep)).run()
+
+
+def is_driven(sweep: Sweep) -> bool:
+    """Whether a living process of this machine drives the sweep."""
+    return bool(is_held(sweep.lock))
+
+
+class _Driver:
+    def __init__(self, parent: ParentRun, launcher: Launcher, store: Store, adaptive: Adaptive | None) -> None:
+        self.parent, self.sweep, self.launcher, self.store = parent, parent.sweep, launcher, store
+        self.adaptive = adaptive
+        self.queued: list[Cell] = []
+        self.started: dict[int, Cell] = {}
+        self.foreign: dict[int, Cell] = {}
+        """Cells that processes of an earlier driver are still running."""
+        self.ending = False
+
+    def run(self) -> Summary:
+        for cell in self.sweep.cells():
+            status = cell.state().status
+            if status == "running":
+                self.foreign[cell.number] = cell
+            elif status == "queued":
+                self._enter(cell)
+        try:
+            self._loop()
+        finally:
+            self._end_cells()
+        if self.sweep.cancel_file.exists():
+            cancel_waiting(self.sweep)
+        summary = summarize(self.sweep)
+        self.parent.finish(summary)
+        return summary
+
+    def _loop(self) -> None:
+        while not self.ending:
+            self._start_cells()
+            if not (self.started or self.foreign):
+                return
+            for ended in self.launcher.wait(POLL_SECONDS):
+                del self.started[ended.cell.number]
+                self._note(ended)
+            self._look_at_foreign()
+            if self.adaptive is not None:
+                self.adaptive.relay_reports([*self.started.values(), *self.foreign.values()])
+            self.ending = self.ending or self.sweep.cancel_file.exists()
+
+    def _enter(self, cell: Cell) -> None:
+        """Queues a cell, unless the launcher still has it, or the same job was done before."""
+        if self.launcher.adopt(cell):
+            self.started[cell.number] = cell
+        elif not self._done_before(cell):
+            self.queued.append(cell)
+
+    def _done_before(self, cell: Cell) -> bool:
+        _, job_hash = cell.facts()
+        if self.sweep.facts.force or cell.recorded().attempts:
+            return False
+        wanted = {key: text for key, text in flat_params(cell.job().config).items() if key.startswith("dataset.")}
+        for run in find_finished(self.store, job_hash):
+            if run.tags.get("pruned") != "true" and wanted.items() <= run.params.items():
+                metrics = {name: value for name, value in run.metrics.items() if name.startswith(("best/", "test/"))}
+                cell.write(
+                    status="finished", run_id=run.run_id, metrics=metrics, note="done before; force=true repeats it"
+                )
+                log.info("cell %d was done before, as run %s", cell.number, run.run_id)
+                if self.adaptive is not None:
+                    self.adaptive.tell(cell)
+                return True
+        return False
+
+    def _start_cells(self) -> None:
+        batch: list[Cell] = []
+        free = self.launcher.capacity - len(self.started)
+        while len(batch) < free:
+            if not self.queued:
+                cell = self.adaptive.next_cell() if self.adaptive is not None else None
+                if cell is None:
+                    break
+                self._enter(cell)
+                continue
+            batch.append(self.queued.pop(0))
+        if batch:
+            for cell in batch:
+                self.started[cell.number] = cell
+                log.info("cell %d starts: %s", cell.number, " ".join(cell.facts()[0]))
+            self.launcher.start(batch)
+
+    def _note(self, ended: Ended) -> None:
+        """Enters how a cell ended, of which its own process may have said nothing."""
+        cell, state = ended.cell, ended.cell.state()
+        if state.status in {"queued", "running"}:
+            reason = f"{STOPPED}: {ended.reason}" if ended.reason else STOPPED
+            state = cell.write(status="queued", note=reason, ended=time.time())
+        if self.adaptive is not None:
+            self.adaptive.tell(cell)
+        summary = summarize(self.sweep)
+        self.parent.update(summary)
+        row = next(row for row in summary.rows if row.number == cell.number)
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.metrics.items())
+        reason = " ".join((state.error or state.note or "").split())
+        left = summary.seconds_left()
+        rest = f"  {left / 60:.0f} min left" if left is not None and left > 90 else ""
+        log.info("cell %d %s  %s%s", cell.number, state.status, values if state.status == "finished" else reason, rest)
+        if self.launcher.fail_fast and state.status != "finished":
+            log.warning("launcher.fail_fast: no further cell starts, and those that run are stopped")
+            self.ending = True
+
+    def _look_at_foreign(self) -> None:
+        for number, cell in list(self.foreign.items()):
+            status = cell.state().status
+            if status != "running":
+                del self.foreign[number]
+                self.queued += [cell] if status == "queued" else []
+                if self.adaptive is not None and status != "queued":
+                    self.adaptive.tell(cell)
+
+    def _end_cells(self) -> None:
+        if not self.started:
+            return
+        self.launcher.stop()
+        deadline = time.monotonic() + ENDING_SECONDS
+        while self.started and time.monotonic() < deadline:
+            for ended in self.launcher.wait(POLL_SECONDS):
+                del self.started[ended.cell.number]
+                if ended.cell.state().status == "queued":
+                    ended.cell.write(status="queued", note=STOPPED)
+
+
+def cancel_waiting(sweep: Sweep) -> int:
+    """Marks every cell that waits as cancelled; how many those are."""
+    waiting = [cell for cell in sweep.cells() if cell.state().status == "queued"]
+    for cell in waiting:
+        cell.write(status="cancelled", note=None)
+    return len(waiting)

@@ -1,0 +1,77 @@
+"""The sweep's own run in MLflow, with those of its cells nested below it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from types import TracebackType
+from typing import Final, Self
+
+from lesion_exp.sweep.ledger import Sweep
+from lesion_exp.sweep.summary import Summary, as_frame, as_markdown
+from lesion_exp.tracking.environment import source_state
+from lesion_exp.tracking.find import find_tagged
+from lesion_exp.tracking.readings import READINGS_TAG
+from lesion_exp.tracking.run import Status, TrackedRun
+from lesion_exp.tracking.store import Store
+
+KIND: Final = {"kind": "sweep"}
+
+
+class ParentRun:
+    """Opens the sweep's run, or opens it again, and keeps it true while the sweep is driven. A context manager."""
+
+    def __init__(self, sweep: Sweep, store: Store) -> None:
+        known = find_tagged(store, {"sweep_id": sweep.facts.sweep_id, **KIND})
+        self._run = self._start(sweep, store) if known is None else TrackedRun.resume(store, known.run_id)
+        self.sweep = sweep.with_parent(self._run.run_id)
+        self.run_id = self._run.run_id
+        self._ended = 0
+
+    @staticmethod
+    def _start(sweep: Sweep, store: Store) -> TrackedRun:
+        facts = sweep.facts
+        tags = {**KIND, "sweep_id": facts.sweep_id, **source_state().tags()}
+        name = f"sweep of {', '.join(facts.keys)}"
+        run = TrackedRun.start(store, facts.store["tracking"]["experiment"], name, tags, system_metrics_seconds=0)
+        run.log_params({"sweep": {"overrides": " ".join(facts.overrides), "search": dict(facts.search)}})
+        run.log_text(json.dumps(asdict(facts), indent=1), "sweep/sweep.json")
+        return run
+
+    def update(self, summary: Summary) -> None:
+        """Logs how many cells came to what, and the best value so far, if that has changed."""
+        counts = summary.counts()
+        ended = sum(count for status, count in counts.items() if status not in {"queued", "running"})
+        if ended == self._ended:
+            return
+        self._ended = ended
+        values = {f"sweep/{status}": float(counts.get(status, 0)) for status in ("finished", "failed")}
+        best = summary.best()
+        if best is not None:
+            values |= {f"sweep/best/{name}": value for name, value in best.metrics.items()}
+        self._run.log_metrics(values, step=ended)
+
+    def finish(self, summary: Summary) -> None:
+        """Logs the table of cells and the best one, and says how the sweep ended."""
+        with self._run.new_file("sweep/cells.csv") as path:
+            as_frame(summary).to_csv(path, index=False)
+        tags: dict[str, object] = {"mlflow.note.content": as_markdown(summary)}
+        tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
+        best = summary.best()
+        if best is not None:
+            tags["best_cell"], tags["best_run_id"] = best.number, best.state.run_id or ""
+            kept = {name: value for name, value in best.state.metrics.items() if name.startswith(("best/", "test/"))}
+            self._run.log_metrics(kept, step=self._ended)
+        self._run.set_tags(tags)
+        counts = summary.counts()
+        status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"
+        self._run.finish(status)
+
+    def __enter__(self) -> Self:
+        self._run.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run.__exit__(kind, error, trace)

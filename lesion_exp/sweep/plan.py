@@ -1,0 +1,151 @@
+"""From a command with several values to frozen jobs: every cell is composed and checked before any of them starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.job.compose import Bases, Composed, compose, config_folders
+from lesion_exp.job.freeze import Job, freeze
+from lesion_exp.job.instantiate import instantiate
+from lesion_exp.sweep.ledger import SweepFacts, new_sweep_id
+from lesion_exp.sweep.search.dimension import Dimension, split_overrides
+from lesion_exp.sweep.search.search import Search, Suggestion
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it is written down."""
+
+    facts: SweepFacts
+    cells: tuple[tuple[Job, Suggestion], ...]
+    """Empty where the search asks for cells one after another."""
+    config: Composed
+    """The config of the first cell, or of a cell with the first value of every key."""
+
+
+class CellMaker:
+    """Freezes the jobs of cells that share most of their overrides."""
+
+    def __init__(self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, conf: Path | None = None) -> None:
+        self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
+        self._bases: Bases = {}
+
+    def compose(self, suggestion: Suggestion) -> Composed:
+        """The config of a cell.
+
+        Raises:
+            ConfigError: something in it that cannot be used; the message names the cell.
+        """
+        try:
+            return compose(
+                [*self.fixed, *suggestion],
+                config_dirs=self.config_dirs,
+                root=self.root,
+                bases=self._bases,
+                in_sweep=True,
+                conf=self.conf,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+    def freeze(self, suggestion: Suggestion) -> Job:
+        """The frozen job of a cell.
+
+        Raises:
+            ConfigError: as `compose`.
+        """
+        return freeze(self.compose(suggestion))
+
+
+def check_cell(job: Job, suggestion: Suggestion) -> None:
+    """Nothing, if the cell can start; what it needs to know that takes seconds to import.
+
+    Raises:
+        ConfigError: a target, key, package, file or device that is not there; the message names the cell.
+    """
+    from lesion_exp.job.run import check_job
+
+    try:
+        check_job(job)
+    except UserError as error:
+        raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+
+def plan_sweep(
+    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
+) -> Plan | None:
+    """The sweep that `overrides` and the config's own `search.space` describe; None where nothing has several values.
+
+    Raises:
+        ConfigError: anything that cannot be used, in any cell.
+    """
+    folders = config_folders(config_dirs)
+    fixed, dimensions = split_overrides(overrides, folders, {})
+    base = CellMaker(fixed, config_dirs, root).compose(_first_values(dimensions))
+    fixed, dimensions = split_overrides(overrides, folders, base.search["space"])
+    if not dimensions:
+        return None
+    search = make_search(base.search)
+    maker = CellMaker(fixed, config_dirs, root)
+    suggestions = search.all_cells(dimensions)
+    frozen = [(maker.freeze(suggestion), suggestion) for suggestion in suggestions or ()]
+    for job, suggestion in frozen:
+        check_cell(job, suggestion)
+    config = maker.compose((suggestions or [_first_values(dimensions)])[0])
+    facts = SweepFacts(
+        sweep_id=new_sweep_id(),
+        created=time.time(),
+        overrides=tuple(overrides),
+        fixed=tuple(fixed),
+        keys=tuple(dimension.key.lstrip("+") for dimension in dimensions),
+        launcher=base.launcher,
+        search=base.search,
+        store={node: config.config[node] for node in ("tracking", "paths")},
+        space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
+        force=force,
+    )
+    return Plan(facts, tuple(_different(frozen)), config)
+
+
+def make_search(node: dict[str, object]) -> Search:
+    """The search that a node `search` describes.
+
+    Raises:
+        ConfigError: a target that is no search, or values that it refuses.
+    """
+    search = instantiate(node)
+    if not isinstance(search, Search):
+        raise ConfigError(f"expected a class derived from Search in search._target_, got {node['_target_']}")
+    return search
+
+
+def _first_values(dimensions: Sequence[Dimension]) -> Suggestion:
+    return tuple(
+        dimension.override(dimension.values[0] if dimension.values else dimension.low) for dimension in dimensions
+    )
+
+
+def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Suggestion]]:
+    """Each job once."""
+    first: dict[str, tuple[Job, Suggestion]] = {}
+    for job, suggestion in cells:
+        if job.job_hash in first:
+            log.warning("left out %s: it is the same job as %s", _text(suggestion), _text(first[job.job_hash][1]))
+        else:
+            first[job.job_hash] = (job, suggestion)
+    return list(first.values())
+
+
+def _of_cell(suggestion: Suggestion) -> str:
+    return f"\n(in the cell {_text(suggestion)})" if suggestion else ""
+
+
+def _text(suggestion: Suggestion) -> str:
+    return " ".join(suggestion)

@@ -1,0 +1,1 @@
+"""Which cells a sweep has: a class an option of `conf/search`."""

@@ -1,0 +1,96 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.job.tracked import open_job_store
+from lesion_exp.sweep.driver import drive
+from lesion_exp.sweep.launcher.launcher import Ended, Launcher
+from lesion_exp.sweep.ledger import create_sweep
+from lesion_exp.sweep.plan import plan_sweep
+
+TINY = (
+    "experiment=demo",
+    "image_size=32",
+    "dataset.num_lesions=90",
+    "dataset.image_height=48",
+    "dataset.image_width=64",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.precision=32-true",
+    "loader.num_workers=0",
+    "evaluation.bootstrap_draws=100",
+    "print_config=false",
+)
+
+
+class ScriptedLauncher(Launcher):
+    """Cells that take no time: `script` maps overrides to a metric, an error, or None for a killed process."""
+
+    def __init__(self, script, *, capacity=1, fail_fast=False, stop_after=None):
+        self.script, self.fail_fast, self._capacity, self.stop_after = script, fail_fast, capacity, stop_after
+        self.waiting, self.order = [], []
+
+    @property
+    def capacity(self):
+        return self._capacity
+
+    def open(self, sweep):
+        self.sweep = sweep
+
+    def start(self, cells):
+        self.waiting += cells
+
+    def wait(self, seconds):
+        if self.stop_after is not None and len(self.order) == self.stop_after:
+            raise KeyboardInterrupt
+        if not self.waiting:
+            return []
+        cell = self.waiting.pop(0)
+        text = " ".join(cell.facts()[0])
+        self.order.append(text)
+        result = self.script(text)
+        attempts = cell.recorded().attempts + 1
+        if result is None:
+            cell.write(status="running", attempts=attempts, host=os.uname().nodename)
+            return [Ended(cell, "its process was ended by SIGKILL")]
+        if isinstance(result, Exception):
+            cell.write(status="failed", attempts=attempts, error=str(result))
+        else:
+            metrics = {"best/val/balanced_accuracy": result}
+            cell.write(status="finished", attempts=attempts, run_id=f"run of {text}", metrics=metrics)
+        return [Ended(cell)]
+
+    def stop(self):
+        self.waiting.clear()
+
+    def close(self):
+        self.waiting.clear()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A project folder with one store for all sweeps of a session: making a store takes seconds."""
+    return tmp_path_factory.mktemp("sweeping")
+
+
+@pytest.fixture
+def planned(project, tmp_path, monkeypatch):
+    """Plans a sweep and writes it down."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def make(*overrides, force=True):  # the tests share a store, in which cells of the same job may be finished
+        plan = plan_sweep([*TINY, *overrides], root=project, force=force)
+        return create_sweep(tmp_path / "sweeps", plan.facts, plan.cells, [Path("conf").absolute()])
+
+    return make
+
+
+@pytest.fixture
+def driven():
+    """Drives a sweep with a launcher to its end."""
+
+    def run(sweep, launcher, again=()):
+        return drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
+
+    return run

@@ -1,0 +1,212 @@
+import json
+import os
+import time
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.tracked import open_job_store
+from lesion_exp.sweep.driver import cancel_waiting
+from lesion_exp.sweep.ledger import find_sweep
+from lesion_exp.sweep.plan import plan_sweep
+from lesion_exp.sweep.summary import as_frame, as_json, summarize
+from lesion_exp.tracking.find import find_run, find_tagged
+from lesion_exp.tracking.params import flat_params
+from tests.sweep.conftest import TINY, ScriptedLauncher
+
+SCORES = {"seed=1": 0.5, "seed=2": 0.7, "seed=3": 0.6}
+
+
+def statuses(sweep):
+    return [cell.state().status for cell in sweep.cells()]
+
+
+def parent(sweep):
+    return find_tagged(open_job_store(dict(sweep.facts.store)), {"sweep_id": sweep.facts.sweep_id, "kind": "sweep"})
+
+
+def test_every_cell_is_frozen_before_anything_starts(planned):
+    sweep = planned("loss=focal,soft_f1", "seed=1,2")
+    jobs = [cell.job() for cell in sweep.cells()]
+    assert [cell.facts()[1] for cell in sweep.cells()] == [job.job_hash for job in jobs]
+    assert len({job.job_hash for job in jobs}) == 4
+    assert statuses(sweep) == ["queued"] * 4
+    assert not any(job.config["test"] for job in jobs), "the test part is not read in a sweep"
+
+
+def test_the_test_part_is_read_in_a_sweep_if_it_is_said(planned):
+    assert all(cell.job().config["test"] for cell in planned("seed=1,2", "test=true").cells())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("loss=focal,focl", "did you mean 'focal'"),
+        ("trainer.max_epochs=2,none", "max_epochs"),
+        ("loss.gama=1,2", "gama"),
+        ("+loss.nothing=1,2", "nothing"),
+    ],
+)
+def test_a_mistake_in_any_cell_is_noticed_before_the_first_begins(project, override, words):
+    with pytest.raises(ConfigError, match=words):
+        plan_sweep([*TINY, "seed=1,2", override], root=project)
+
+
+def test_the_same_job_is_one_cell(planned, caplog):
+    assert len(planned("seed=1,2,1").cells()) == 2
+    assert "the same job" in caplog.text
+
+
+def test_a_sweep_ends_with_its_best_cell_in_mlflow(planned, driven):
+    sweep = planned("seed=1,2,3")
+    summary = driven(sweep, ScriptedLauncher(SCORES.get))
+    assert summary.counts() == {"finished": 3}
+    run = parent(sweep)
+    assert run.status == "FINISHED"
+    assert run.tags["best_cell"] == "1"
+    assert run.metrics["best/val/balanced_accuracy"] == 0.7
+    assert run.metrics["sweep/finished"] == 3
+    assert "0.7000" in run.tags["mlflow.note.content"]
+    assert list(as_frame(summary)["seed"]) == ["1", "2", "3"]
+    assert run.tags["test_readings"] == "0"
+
+
+def test_a_failed_cell_does_not_stop_its_siblings(planned, driven):
+    sweep = planned("seed=1,2,3")
+    script = {**SCORES, "seed=2": RuntimeError("no luck")}
+    summary = driven(sweep, ScriptedLauncher(script.get))
+    assert statuses(sweep) == ["finished", "failed", "finished"]
+    assert sweep.cells()[1].state().error == "no luck"
+    assert parent(sweep).status == "FAILED"
+    assert as_json(summary)["counts"] == {"finished": 2, "failed": 1}
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == [], "resume leaves alone what failed"
+    driven(sweep, again, ("failed",))
+    assert again.order == ["seed=2"]
+    assert statuses(sweep) == ["finished"] * 3
+    assert sweep.cells()[1].state().attempts == 2
+    assert parent(sweep).status == "FINISHED"
+
+
+def test_fail_fast_ends_the_sweep(planned, driven):
+    sweep = planned("seed=1,2,3")
+    launcher = ScriptedLauncher({**SCORES, "seed=2": RuntimeError("no luck")}.get, fail_fast=True)
+    driven(sweep, launcher)
+    assert launcher.order == ["seed=1", "seed=2"]
+    assert statuses(sweep) == ["finished", "failed", "queued"]
+
+
+def test_a_killed_process_leaves_its_cell_to_be_gone_on_with(planned, driven):
+    sweep = planned("seed=1,2,3")
+    driven(sweep, ScriptedLauncher({**SCORES, "seed=1": None}.get))
+    assert statuses(sweep) == ["queued", "finished", "finished"]
+    assert "SIGKILL" in sweep.cells()[0].state().note
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == ["seed=1"]
+
+
+def test_an_interrupted_sweep_goes_on_in_the_same_run(planned, driven):
+    sweep = planned("seed=1,2,3")
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get, stop_after=1))
+    assert statuses(sweep) == ["finished", "queued", "queued"]
+    stopped = parent(sweep)
+    assert stopped.status == "KILLED"
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == ["seed=2", "seed=3"]
+    assert parent(sweep).run_id == stopped.run_id
+    assert parent(sweep).status == "FINISHED"
+
+
+def test_what_was_done_before_is_only_entered(planned, driven):
+    sweep = planned("seed=1,2", force=False)
+    store = open_job_store(dict(sweep.facts.store))
+    job = sweep.cells()[0].job()
+    experiment = store.experiment_id("elsewhere")
+    for run_name, root, tags in (
+        ("other data", "elsewhere", {}),
+        ("pruned", None, {"pruned": "true"}),
+        ("same", None, {}),
+    ):
+        run = store.client.create_run(experiment, tags={"job_hash": job.job_hash, **tags}, run_name=run_name)
+        for name, value in flat_params(job.config).items():
+            value = f"{root}" if name == "dataset.root" and root else value
+            store.client.log_param(run.info.run_id, name, value)
+        store.client.log_metric(run.info.run_id, "best/val/balanced_accuracy", 0.9)
+        store.client.set_terminated(run.info.run_id, "FINISHED")
+    launcher = ScriptedLauncher(SCORES.get)
+    driven(sweep, launcher)
+    assert launcher.order == ["seed=2"]
+    state = sweep.cells()[0].state()
+    assert find_run(store, state.run_id).name == "same"
+    assert state.metrics["best/val/balanced_accuracy"] == 0.9
+    forced = ScriptedLauncher(SCORES.get)
+    driven(planned("seed=1,2"), forced)
+    assert forced.order == ["seed=1", "seed=2"]
+
+
+def test_cancelled_cells_wait_for_a_retry(planned, driven):
+    sweep = planned("seed=1,2,3")
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get, stop_after=1))
+    assert cancel_waiting(sweep) == 2
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == []
+    assert parent(sweep).status == "KILLED"
+    driven(sweep, again, ("cancelled",))
+    assert again.order == ["seed=2", "seed=3"]
+
+
+def test_several_cells_run_at_once(planned, driven):
+    sweep = planned("seed=1,2,3")
+    most = []
+    launcher = ScriptedLauncher(lambda text: most.append(len(launcher.waiting)) or SCORES[text], capacity=2)
+    driven(sweep, launcher)
+    assert max(most) == 1, "one waits beside the one that is answered"
+    assert statuses(sweep) == ["finished"] * 3
+
+
+def test_a_sweep_is_found_by_its_names(planned, driven, tmp_path):
+    first = planned("seed=1,2")
+    time.sleep(1.1)  # ids begin with the second
+    second = planned("seed=1,3")
+    driven(second, ScriptedLauncher({"seed=1": 0.1, "seed=3": 0.2}.get))
+    folder = tmp_path / "sweeps"
+    assert find_sweep(folder, "latest").folder == second.folder
+    assert find_sweep(folder, first.facts.sweep_id).folder == first.folder
+    assert find_sweep(folder, parent(second).run_id[:6]).folder == second.folder
+    with pytest.raises(ConfigError, match="begins 2"):
+        find_sweep(folder, first.facts.sweep_id[:6])
+    with pytest.raises(ConfigError, match="the sweeps in"):
+        find_sweep(folder, "nothing")
+    with pytest.raises(ConfigError, match="there is none"):
+        find_sweep(tmp_path / "empty", "latest")
+
+
+def test_a_running_cell_whose_process_is_gone_is_queued_again(planned):
+    cell = planned("seed=1,2").cells()[0]
+    cell.write(status="running", host="another-machine", attempts=1)
+    assert cell.state().status == "running", "a machine that cannot be seen is trusted for a while"
+    cell.write(host=os.uname().nodename)
+    assert cell.state().status == "queued"
+    assert cell.state().note == "stopped"
+
+
+def test_epochs_of_a_cell_that_went_on_count_once(planned):
+    cell = planned("seed=1,2").cells()[0]
+    lines = [
+        json.dumps({"epoch": epoch, "max_epochs": 4, "val/loss": loss}) for epoch, loss in ((1, 9), (2, 8), (2, 7))
+    ]
+    cell.reports.write_text("\n".join([*lines, '{"epoch": 3, "torn']))
+    assert [(report["epoch"], report["val/loss"]) for report in cell.epochs()] == [(1, 9), (2, 7)]
+
+
+def test_a_summary_of_a_sweep_that_has_not_begun(planned):
+    summary = summarize(planned("seed=1,2"))
+    assert summary.counts() == {"queued": 2}
+    assert summary.best() is None
+    assert summary.seconds_left() is None

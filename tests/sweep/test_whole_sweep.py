@@ -1,0 +1,116 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.sweep.ledger import find_sweep
+from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.store import open_store
+from tests.sweep.conftest import TINY
+
+pytestmark = pytest.mark.slow
+FAILS = "optimizer.lr=1e-3,1e30"
+"""With the second rate the loss is no number after a step, and training says so."""
+
+
+def command(folder, *arguments, wait=True):
+    environment = {name: text for name, text in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lesion_exp", *arguments],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if not wait:
+        return process
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def store_of(folder):
+    return open_store(None, folder, folder / "mlruns" / "live")
+
+
+def runs_by_cell(folder, sweep):
+    store = store_of(folder)
+    found = store.client.search_runs(store.experiment_ids(), f"tags.sweep_id = '{sweep.facts.sweep_id}'")
+    return sorted((run.data.tags["sweep_cell"], run.info.status) for run in found if "sweep_cell" in run.data.tags)
+
+
+def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path):
+    sweep_command = ("train", "-m", *TINY, "trainer.max_epochs=1", FAILS, "seed=1,2", "launcher.workers=2")
+    code, out, err = command(tmp_path, *sweep_command)
+    sweep = find_sweep(tmp_path / "sweeps", "latest")
+    states = [cell.state() for cell in sweep.cells()]
+    assert code == 1, err
+    assert [state.status for state in states] == ["finished", "finished", "failed", "failed"], err
+    assert out.splitlines()[-1] == sweep.facts.parent_run_id
+    assert "cell 2 failed" in err
+    assert states[2].error
+    run = find_run(store_of(tmp_path), states[0].run_id)
+    assert run.tags["mlflow.parentRunId"] == sweep.facts.parent_run_id
+    assert run.name == "optimizer.lr=0.001 seed=1"
+    assert "test/balanced_accuracy" not in run.metrics
+    assert download_artifact(run, "config/job.yaml").read_text() == (sweep.folder / "cells/0000/job.yaml").read_text()
+    code, out, _ = command(tmp_path, "sweep", "status", "--json")
+    assert (code, json.loads(out)["counts"]) == (0, {"finished": 2, "failed": 2})
+    code, _, err = command(tmp_path, *sweep_command)
+    second = find_sweep(tmp_path / "sweeps", "latest")
+    assert second.facts.sweep_id != sweep.facts.sweep_id
+    assert "cell 0 was done before" in err
+    assert [cell.state().attempts for cell in second.cells()] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_is_stopped_goes_on_and_no_run_is_lost_or_doubled(tmp_path, how):
+    mine = tmp_path / "mine"
+    (mine / "loss").mkdir(parents=True)
+    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.FocalLoss\ngamma: 1.5\n")
+    process = command(tmp_path, "train", "-m", "--config-dir", str(mine), *TINY, "trainer.max_epochs=6", "loss=own",
+                      "seed=1,2,3", wait=False)  # fmt: skip
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
+    cells = sweep.cells()
+    wait_for(lambda: cells[0].state().status == "finished" and len(cells[1].epochs()) >= 2)
+    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.FocalLoss\ngamma: 99.0\n")
+    process.send_signal(how)
+    _, err = process.communicate()
+    assert process.returncode == (130 if how == signal.SIGINT else -9), err
+    wait_for(lambda: cells[1].state().status == "queued")
+    assert how == signal.SIGKILL or "sweep resume" in err
+    code, out, err = command(tmp_path, "sweep", "resume")
+    assert code == 0, err
+    assert [cell.state().status for cell in cells] == ["finished"] * 3
+    assert [cell.state().attempts for cell in cells] == [1, 2, 1]
+    assert runs_by_cell(tmp_path, sweep) == [("0000", "FINISHED"), ("0001", "FINISHED"), ("0002", "FINISHED")]
+    assert {cell.job().config["loss"]["gamma"] for cell in cells} == {1.5}, "later edits change nothing"
+    assert out.splitlines()[-1] == find_sweep(tmp_path / "sweeps", "latest").facts.parent_run_id
+
+
+def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path):
+    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", wait=False)
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
+    wait_for(lambda: sweep.cells()[0].epochs())
+    code, _, err = command(tmp_path, "sweep", "cancel", sweep.facts.sweep_id)
+    process.communicate()
+    assert (code, process.returncode) == (0, 1), err
+    assert [cell.state().status for cell in sweep.cells()] == ["cancelled", "cancelled"]
+    assert runs_by_cell(tmp_path, sweep) == [("0000", "KILLED")]
+
+
+def wait_for(look, seconds=240):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := look():
+                return found
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.2)
+    raise TimeoutError
