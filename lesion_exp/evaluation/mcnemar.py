@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -46,8 +47,9 @@ def lesions_to_change(
     """On how many lesions the model that is ahead would have to answer otherwise for the verdict to turn.
 
     Not significant: lesions on which it would have to be right (with all their images) instead of wrong. Significant:
-    wrong instead of right. Lesions are changed in the order in which the verdict turns soonest; None where changing
-    all of them does not turn it. A small number is a warning: so few answers carry the verdict.
+    wrong instead of right. Those that weigh most are changed first, which needs the fewest where each lesion has one
+    image, else now and then one more than the fewest. None where changing all of them does not turn it. A small
+    number is a warning: so few answers carry the verdict.
     Source: the fragility index, Walsh et al. 2014, doi:10.1016/j.jclinepi.2013.10.019.
 
     Args:
@@ -68,10 +70,24 @@ def lesions_to_change(
     after = surplus + sign * gain
     # the largest change first; among equals the one that leaves the variance largest when losing, smallest when winning
     spread = after**2 - surplus**2
-    order = np.lexsort((sign * spread, -gain))
-    changed = surplus.copy()
-    for number, index in enumerate(order[: np.count_nonzero(gain)], start=1):
-        changed[index] = after[index]
-        if is_significant(mcnemar_p(changed)) != before:
-            return number
-    return None
+    order = np.lexsort((sign * spread, -gain))[: np.count_nonzero(gain)]
+    ahead = surplus.sum() + sign * gain[order].cumsum()
+    most = min(int(np.count_nonzero(ahead > 0)) + 1, len(order)) if before else len(order)  # no lead is left there
+
+    def turned(number: int) -> bool:
+        changed = surplus.copy()
+        changed[order[:number]] = after[order[:number]]
+        return is_significant(mcnemar_p(changed)) != before
+
+    return _first(turned, most)
+
+
+def _first(is_so: Callable[[int], bool], most: int) -> int | None:
+    """The smallest number from 1 to `most` that `is_so`, which stays so for all larger ones; None if there is none."""
+    high = 1
+    while high < most and not is_so(high):
+        high *= 2
+    high = min(high, most)
+    numbers = range(high // 2 + 1, high + 1)
+    place = bisect_left(numbers, True, key=is_so)
+    return numbers[place] if place < len(numbers) else None

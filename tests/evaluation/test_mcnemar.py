@@ -47,30 +47,42 @@ def test_swapping_the_models_changes_nothing() -> None:
     assert mcnemar_p(surplus) == mcnemar_p(-surplus)
 
 
+def smallest_change(first, second, lesion, num_lesions) -> int | None:
+    """By trying every choice of lesions that the leader could read otherwise."""
+    leader, other = (first, second) if first.sum() >= second.sum() else (second, first)
+    before = is_significant(p_of(leader, other, lesion, num_lesions))
+    changeable = [index for index in range(num_lesions) if (leader[lesion == index] == before).any()]
+    for number in range(1, len(changeable) + 1):
+        for chosen in combinations(changeable, number):
+            changed = np.where(np.isin(lesion, chosen), 0 if before else 1, leader)
+            if is_significant(p_of(changed, other, lesion, num_lesions)) != before:
+                return number
+    return None
+
+
 @pytest.mark.parametrize(
     ("both", "only_first", "only_second", "neither"),
     [(3, 2, 2, 3), (2, 4, 1, 3), (4, 6, 0, 2), (1, 9, 0, 1), (2, 1, 9, 1), (0, 0, 0, 9), (9, 0, 0, 0)],
 )
 def test_the_number_to_change_is_the_smallest_there_is(both, only_first, only_second, neither) -> None:
-    """Against every choice of lesions that the leader could read otherwise."""
     first = np.array([1] * both + [1] * only_first + [0] * only_second + [0] * neither)
     second = np.array([1] * both + [0] * only_first + [1] * only_second + [0] * neither)
     lesion = np.arange(len(first))
     found = lesions_to_change(first, second, lesion, len(first), is_significant)
-    leader, other = (first, second) if only_first >= only_second else (second, first)
-    before = is_significant(p_of(leader, other, lesion, len(first)))
-    changeable = np.flatnonzero(leader == (1 if before else 0))
-    expected = None
-    for number in range(1, len(changeable) + 1):
-        for chosen in combinations(changeable, number):
-            changed = leader.copy()
-            changed[list(chosen)] = 0 if before else 1
-            if is_significant(p_of(changed, other, lesion, len(first))) != before:
-                expected = number
-                break
-        if expected:
-            break
-    assert found == expected
+    assert found == smallest_change(first, second, lesion, len(first))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_lesions_with_several_images_it_is_the_smallest_or_next_to_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lesion = np.repeat(np.arange(11), rng.integers(1, 4, 11))
+    skill = 0.95 if seed % 2 else 0.6
+    first, second = (rng.random(len(lesion)) < skill).astype(int), (rng.random(len(lesion)) < 0.35).astype(int)
+    found = lesions_to_change(first, second, lesion, 11, is_significant)
+    expected = smallest_change(first, second, lesion, 11)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert expected <= found <= expected + 1
 
 
 def test_a_lesion_changes_with_all_its_images() -> None:
