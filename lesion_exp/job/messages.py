@@ -16,6 +16,7 @@ QUIET_WARNINGS = (
     ".*pin_memory.*",
     ".*Checkpoint directory.*",
     ".*your dataloader is not resumable.*",
+    ".*`srun` command is available.*",
 )
 """Warnings of libraries about what is meant to be so."""
 
