@@ -161,6 +161,22 @@ def test_a_mistake_of_the_user_is_one_message_and_2(capsys, arguments, said):
     assert said in mistake(capsys, "train", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resume", "run=latest", "seed=1"], "seed=1"),
+        (["resume", "run=latest", "loss=focal"], "loss=focal"),
+        (["resume", "run=latest", "--cfg", "job"], "--cfg job"),
+        (["ui", "prot=5001"], "prot=5001"),
+        (["ui", "port=0"], "from 1 to 65535"),
+        (["ui", "port=99999"], "from 1 to 65535"),
+        (["ui", "port=-1"], "from 1 to 65535"),
+    ],
+)
+def test_a_verb_that_composes_no_run_refuses_what_it_would_not_read(capsys, arguments, said):
+    assert said in mistake(capsys, *arguments)
+
+
 @pytest.mark.parametrize("error", [ConfigError("expected this, got that"), DataError("expected this, got that")])
 def test_a_users_mistake_found_late_is_told_in_the_same_way(capsys, train_does, error):
     train_does(raises(error))

@@ -6,10 +6,20 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from lesion_exp.command.arguments import Arguments, compose_config, compose_job, open_store_of, prepare_process
+from lesion_exp.command.arguments import (
+    Arguments,
+    check_store_keys,
+    compose_config,
+    compose_job,
+    open_store_of,
+    prepare_process,
+)
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+
+LAST_PORT: Final = 65535
 
 
 def train(arguments: Arguments) -> int:
@@ -90,8 +100,9 @@ def ui(arguments: Arguments) -> int:
     """Serves MLflow's page until Ctrl-C."""
     host = arguments.take("host") or "127.0.0.1"
     port = arguments.take("port") or "5000"
-    if not port.isdigit():
-        raise ConfigError(f"expected port to be a number, got {port!r}; for example port=5001")
+    if not (port.isdecimal() and 1 <= int(port) <= LAST_PORT):
+        raise ConfigError(f"expected port to be a number from 1 to {LAST_PORT}, got {port!r}; for example port=5001")
+    check_store_keys(arguments)
     arguments.show_tree = False
     job = compose_job(arguments)
     if job is None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them,
 
 _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
 """Folders of a project in which its own job files lie."""
+STORE_NODES: Final = ("tracking", "paths")
+"""Nodes of the config that say where the store of runs is."""
 
 
 @dataclass
@@ -135,13 +137,34 @@ def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
     """The store of runs for a verb that needs no job, and the node `paths`; overrides such as `tracking.uri=` count.
 
     Runs whose process died are marked in it.
+
+    Raises:
+        ConfigError: overrides that such a verb does not read, or a store that cannot be used.
     """
     from lesion_exp.job.tracked import open_job_store
 
     prepare_process(arguments)
+    check_store_keys(arguments)
+    if arguments.print_config:
+        raise ConfigError("expected no --cfg job: this verb composes no job; train, prepare and preview do")
     composed = compose_config(arguments)
     paths: dict[str, Any] = composed.config["paths"]
     return open_job_store(composed.config), paths
+
+
+def check_store_keys(arguments: Arguments) -> None:
+    """Nothing, if the overrides that are left say where the store is, for a verb that reads nothing else.
+
+    Raises:
+        ConfigError: another override.
+    """
+    for text in arguments.overrides:
+        key = text.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0].partition("/")[0] not in STORE_NODES:
+            raise ConfigError(
+                f"expected a key that this verb reads, got {text}; it composes no run, so that beside its own keys "
+                f"(--help lists them) only those below {' and '.join(STORE_NODES)} count"
+            )
 
 
 def prepare_process(arguments: Arguments) -> None:
