@@ -100,6 +100,14 @@ def test_keys_are_shown_with_their_default_and_meaning(capsys):
         assert re.search(rf"^  {re.escape(key)}\s+\w", text, re.MULTILINE), f"{key} has no meaning"
 
 
+def test_the_folder_of_the_options_is_named_as_seen_from_here(capsys, monkeypatch):
+    main(["train", "--help"])
+    assert f"stands in {conf_dir()}/GROUP/OPTION.yaml" in capsys.readouterr().out
+    monkeypatch.chdir(conf_dir().parent)
+    main(["train", "--help"])
+    assert f"stands in {conf_dir().name}/GROUP/OPTION.yaml" in capsys.readouterr().out
+
+
 def test_an_unknown_verb_names_the_nearest(capsys):
     assert "did you mean 'train'" in mistake(capsys, "trian")
 

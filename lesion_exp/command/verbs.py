@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from lesion_exp.job.shipped_conf import conf_dir, default_options, documented_keys, option_names
@@ -266,7 +267,8 @@ def verb_help(verb: Verb) -> str:
         value = "FOLDER" if key == "dataset.root" else default
         lines += _entry(f"{key}={value}", meaning, width, 34)
     if verb.groups:
-        lines.append("  every key of a choice, with its meaning, stands in conf/GROUP/OPTION.yaml")
+        here = conf.relative_to(Path.cwd()) if conf.is_relative_to(Path.cwd()) else conf
+        lines.append(f"  every key of a choice, with its meaning, stands in {here}/GROUP/OPTION.yaml")
     lines += ["", "flags:"]
     for flag, meaning in FLAGS.items():
         if flag not in VERB_FLAGS or flag in verb.flags:

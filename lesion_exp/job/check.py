@@ -19,7 +19,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation.calibration": ("none", "temperature", "vector", "isotonic"),
     "evaluation.ensemble": ("mean", "rank", "stacked", "soup", "pooled"),
     "evaluation.bootstrap_unit": ("lesion", "patient"),
-    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.early_stopping.mode": ("max", "min"),
     "split.part": ("train", "val", "test"),
 }
@@ -58,8 +58,11 @@ NEVER_NULL: Final = (
     "loader.num_workers",
     "trainer.max_epochs",
     "optimizer.lr",
+    "tracking.experiment",
 )
 """Keys that every run reads: a null would mean something else than it says (an unseeded run, a library's default)."""
+NAMES: Final = ("tracking.experiment", "tracking.run_name")
+"""Keys that name something in MLflow; a number is a name, too."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "test": ("auto",),
     "loader.num_workers": ("auto",),
@@ -106,6 +109,8 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             _check_kind(key, value, defaults[key])
         _check_choice(key, value)
         _check_size(key, value)
+        if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
+            raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")
     if values.get("trainer.find_batch_size") and ".class_balanced_batches." in str(values.get("sampler._target_")):
         raise ConfigError(
             "expected trainer.find_batch_size=false with sampler=class_balanced_batches, whose batches have a size of "
@@ -145,6 +150,7 @@ def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 def _check_kind(key: str, value: Any, default: Any) -> None:
     if (
         key in _ANY
+        or key in NAMES
         or value is None
         or default is None
         or (isinstance(default, str) and ("${" in default or default == "???"))

@@ -60,8 +60,8 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
         **{str(key): str(value) for key, value in config["tags"].items()},
         **link.tags,
     }
-    name = link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold"))
-    run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
+    name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
+    run = TrackedRun.start(store, str(tracking["experiment"]), name, tags, **options)
     try:
         with run.new_file("config/job.yaml") as path:
             job.write(path)

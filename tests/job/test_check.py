@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.check import CHOICES, NEVER_NULL, check_values
+from lesion_exp.job.check import CHOICES, NAMES, NEVER_NULL, check_values
 from lesion_exp.job.compose import compose
 
 
@@ -90,6 +90,14 @@ def test_a_word_that_is_no_choice_is_answered_with_the_choices(defaults, key):
     message = refusal(defaults, key, f"{right}x")
     assert all(choice in message for choice in CHOICES[key])
     assert f"{right!r}" in message.partition("did you mean")[2] or "known: " in message
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_what_mlflow_shows_needs_a_name(defaults, key):
+    for value in ("", "  ", ["a"], {"a": 1}):
+        assert refusal(defaults, key, value).startswith(f"expected a name in {key}")
+    for value in ("first try", 7):
+        check_values(changed(defaults, key, value), defaults)
 
 
 @pytest.mark.parametrize("key", NEVER_NULL)
