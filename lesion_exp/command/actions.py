@@ -110,7 +110,7 @@ def ui(arguments: Arguments) -> int:
     from lesion_exp.job.tracked import open_job_store
     from lesion_exp.tracking.ui import run_ui
 
-    run_ui(open_job_store(job.config), str(job.config["tracking"]["experiment"]), host, int(port))
+    run_ui(open_job_store(job.config), job.config["tracking"]["experiment"], host, int(port))
     return 0
 
 

@@ -62,7 +62,7 @@ NEVER_NULL: Final = (
 )
 """Keys that every run reads: a null would mean something else than it says (an unseeded run, a library's default)."""
 NAMES: Final = ("tracking.experiment", "tracking.run_name")
-"""Keys that name something in MLflow; a number is a name, too."""
+"""Keys that name something in MLflow."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "test": ("auto",),
     "loader.num_workers": ("auto",),
@@ -150,7 +150,6 @@ def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 def _check_kind(key: str, value: Any, default: Any) -> None:
     if (
         key in _ANY
-        or key in NAMES
         or value is None
         or default is None
         or (isinstance(default, str) and ("${" in default or default == "???"))

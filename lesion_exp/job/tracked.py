@@ -61,7 +61,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
         **link.tags,
     }
     name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
-    run = TrackedRun.start(store, str(tracking["experiment"]), name, tags, **options)
+    run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
     try:
         with run.new_file("config/job.yaml") as path:
             job.write(path)
