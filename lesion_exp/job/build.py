@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +26,7 @@ from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
 OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
+_TRIAL_STEPS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     trainer = config["trainer"]
     if not trainer["find_batch_size"]:
         datamodule.check_one_step(num_processes(trainer))
+    check_optimisation(config)
     network = make_network(config, len(split.classes), encoder)
     card = model_card(config, split, encoder)
     counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
@@ -109,6 +112,19 @@ def make_classifier(
         _schedule_maker(config["scheduler"]),
         validation_rows,
     )
+
+
+def check_optimisation(config: Mapping[str, Any]) -> None:
+    """Nothing, if optimizer and schedule take their values; to be asked before a run is opened for them.
+
+    Raises:
+        ConfigError: one of them does not.
+    """
+    with warnings.catch_warnings():  # what they say of the length of the training belongs to the real one
+        warnings.simplefilter("ignore")
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
+        optimizer = _optimizer_maker(config["optimizer"])(groups, float(config["optimizer"]["lr"]))
+        _schedule_maker(config["scheduler"])(optimizer, _TRIAL_STEPS, _TRIAL_STEPS)
 
 
 def model_card(config: Mapping[str, Any], split: SplitData, encoder: MetadataEncoder | None) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def check_targets(config: Mapping[str, Any], extra: Mapping[str, Collection[str]
         target = resolve_target(node[TARGET], f"{where}.{TARGET}")
         own_keys = set(node) - {TARGET} - set((extra or {}).get(where, ()))
         _check_keywords(target, own_keys, set(), where)
+        _check_nulls(target, {key: node[key] for key in own_keys}, where)
 
 
 def check_installed(config: Mapping[str, Any]) -> None:
@@ -199,6 +200,16 @@ def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str],
         raise ConfigError(
             f"expected {where} without {', '.join(sorted(own & passed))}, which follows from the data; take it out"
         )
+
+
+def _check_nulls(target: Callable[..., Any], own: Mapping[str, Any], where: str) -> None:
+    """Refuses null for a parameter of our own whose annotation says that it is never None."""
+    if not _within(target.__module__, OWN_ROOMS):
+        return
+    for name, parameter in inspect.signature(target).parameters.items():
+        kind = str(parameter.annotation)
+        if name in own and own[name] is None and not any(word in kind for word in ("None", "Any", "object")):
+            raise ConfigError(f"expected a value for {where}.{name}, got null; leave it out for the default")
 
 
 def _import(module_name: str, path: str, where: str) -> ModuleType:

@@ -209,6 +209,9 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(tiny_job, options, erro
         (("trainer.precision=32-bits",), "Precision '32-bits' is invalid"),
         (("trainer.strategy=dpp",), "dpp"),
         (("trainer.devices=0",), "devices"),
+        (("optimizer.betas=[2,3]",), "beta"),
+        (("scheduler.warmup_epochs=-1",), "warmup_epochs"),
+        (("loss=focal", "loss.gamma=null"), r"a value for loss\.gamma, got null"),
     ],
 )
 def test_a_mistake_that_can_be_seen_beforehand_leaves_no_run(tiny_job, tmp_path, options, says):
