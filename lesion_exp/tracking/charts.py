@@ -9,8 +9,9 @@ LINES: Final = (("train/loss", "val/loss"), ("val/balanced_accuracy",))
 """Curves over the steps; the metrics of a tuple share a chart."""
 BARS: Final = ("best/val/balanced_accuracy", "test/balanced_accuracy", "test/auroc_macro")
 """One bar a run."""
-PARALLEL_PARAMS: Final = ("backbone", "loss", "sampler", "optimizer.lr", "seed")
-PARALLEL_METRICS: Final = ("best/val/balanced_accuracy", "test/balanced_accuracy")
+PARALLEL_PARAMS: Final = ("backbone", "loss", "optimizer.lr")
+PARALLEL_METRICS: Final = ("best/val/balanced_accuracy",)
+"""Four axes: with more of them their names lie one over the other in a chart of the page's size."""
 
 
 def chart_state() -> dict[str, Any]:
