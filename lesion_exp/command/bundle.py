@@ -30,7 +30,7 @@ def _export(arguments: Arguments) -> int:
     if arguments.names:
         raise ConfigError(f"expected run=ID and output=FILE, got {arguments.names[0]}; bundle export run=latest ...")
     spec = arguments.need("run", "latest")
-    output = Path(arguments.need("output", "run.zip")).expanduser().absolute()
+    output = Path(arguments.need("output", "run.zip")).expanduser().resolve()
     store, _ = open_store_of(arguments)
     from lesion_exp.bundle.export import export_runs, with_children
 
@@ -48,7 +48,7 @@ def _import(arguments: Arguments) -> int:
     files = [*arguments.names, *filter(None, [named])]
     if len(files) != 1:
         raise ConfigError(f"expected one bundle to import, got {' '.join(files) or 'none'}; bundle import run.zip")
-    path = Path(files[0]).expanduser().absolute()
+    path = Path(files[0]).expanduser().resolve()
     largest = _gib(arguments.take("max_gib"))
     store, _ = open_store_of(arguments)
     from lesion_exp.bundle.importing import import_bundle
