@@ -16,8 +16,8 @@ TOLERANCE: Final = 0.01
 """How far a metric may be off by default."""
 EPOCH_CLOCK: Final = "time/epoch_seconds"
 """The metric whose points mark the ends of epochs."""
-_NOT_COMPARED: Final = ("time/", "system/")
-"""Beginnings of metrics that measure the machine, not the training."""
+_NOT_COMPARED: Final = ("time/", "system/", "evaluation/")
+"""Beginnings of metrics that measure the machine, or that `evaluate` added to a run later."""
 _STAGES: Final = ("train", "lr", "val", "best", "test")
 
 
@@ -56,7 +56,7 @@ class Verdict:
 
 def judge(then: History, now: History, weights: tuple[str | None, str | None], tolerance: float = TOLERANCE) -> Verdict:
     """`identical` if the weights and all points are equal, bit for bit; `within tolerance` if no gap is larger than
-    `tolerance`; else `diverged`. Times of points, `time/...` and `system/...` do not count.
+    `tolerance`; else `diverged`. Times of points, `time/...`, `system/...` and `evaluation/...` do not count.
     """
     names = sorted(name for name in {*then, *now} if not name.startswith(_NOT_COMPARED))
     ends = sorted({point.step for point in then.get(EPOCH_CLOCK, now.get(EPOCH_CLOCK, ()))})

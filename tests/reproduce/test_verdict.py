@@ -20,8 +20,8 @@ def history(**changes):
     return {name: [Point(step, value, 0) for step, value in values] for name, values in points.items() if values}
 
 
-def test_equal_runs_are_identical_whatever_their_times():
-    then, now = history(), history(time_epoch_seconds=[(2, 1.0)], system_memory=[(0, 5.0)])
+def test_equal_runs_are_identical_whatever_their_times_and_later_evaluations():
+    then, now = history(evaluation_ph2=[(4, 0.5)]), history(time_epoch_seconds=[(2, 1.0)], system_memory=[(0, 5.0)])
     now["train/loss"] = [point._replace(timestamp=99) for point in now["train/loss"]]
     verdict = judge(then, now, SAME)
     assert verdict.kind == "identical"
