@@ -61,7 +61,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("LESION_EXP_TRUST", raising=False)
     monkeypatch.setattr("lesion_exp.job.messages.show_messages", lambda: None)
-    monkeypatch.setattr("lesion_exp.job.messages.end_on_sigterm", lambda: None)
+    monkeypatch.setattr("lesion_exp.job.signals.end_on_sigterm", lambda: None)
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)

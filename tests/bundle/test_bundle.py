@@ -191,7 +191,7 @@ def test_what_cannot_be_exported_is_refused(stores, tmp_path, make_run):
 
 def test_the_command_moves_several_runs(stores, tmp_path, monkeypatch, capsys, make_run):
     monkeypatch.setattr("lesion_exp.job.messages.show_messages", lambda: None)
-    monkeypatch.setattr("lesion_exp.job.messages.end_on_sigterm", lambda: None)
+    monkeypatch.setattr("lesion_exp.job.signals.end_on_sigterm", lambda: None)
     ids = [make_run(stores[0], name).run_id for name in ("one", "two")]
     monkeypatch.chdir(stores[0].root)
     assert main(["bundle", "export", f"run=[{ids[0]},{ids[1][:12]}]", "output=two.zip"]) == 0

@@ -31,7 +31,7 @@ def command(project, monkeypatch, capsys):
     """Runs the command in the project's folder; its exit code and what it printed on standard output."""
     monkeypatch.chdir(project[0])
     monkeypatch.setattr("lesion_exp.job.messages.show_messages", lambda: None)
-    monkeypatch.setattr("lesion_exp.job.messages.end_on_sigterm", lambda: None)
+    monkeypatch.setattr("lesion_exp.job.signals.end_on_sigterm", lambda: None)
 
     def call(*arguments):
         code = main(["reproduce", *arguments])
