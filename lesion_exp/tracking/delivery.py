@@ -47,7 +47,8 @@ def deliver(store: Store, run_id: str, artifact_uri: str, spool: Spool) -> Count
             _log.error("The store refuses %s of run %s: %s", _name(entries[0]), run_id, error)
             spool.set_aside(entries[0], str(error))
         else:
-            taken.update({entries[0]["kind"]: sum(_size(entry) for entry in entries)})
+            kind = "files" if entries[0]["kind"] == "file" else entries[0]["kind"]
+            taken.update({kind: sum(_size(entry) for entry in entries)})
             spool.take(len(entries))
         alone = max(0, alone - 1)
     return taken

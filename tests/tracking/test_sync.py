@@ -164,6 +164,8 @@ def test_a_run_that_ends_while_its_server_is_away_is_sent_by_sync(
     time.sleep(0.05)
     (outcome,) = sync_runs(remote.live, same_store(remote))
     assert (outcome.state, outcome.counts["metrics"], outcome.counts["params"]) == ("sent", 400, 2)
+    assert "400 metrics" in outcome.line()
+    assert "3 files" in outcome.line()
     assert everything(store, run.run_id) == undisturbed
     assert store.client.get_run(run.run_id).info.end_time <= ended * 1000
     assert not run.live_dir.exists()
