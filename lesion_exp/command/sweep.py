@@ -154,6 +154,7 @@ def _cancel(sweep: Sweep) -> int:
         while is_driven(sweep) and time.monotonic() < deadline:
             time.sleep(0.2)
     else:
+        sweep.cancel_file.touch()
         cancel_waiting(sweep)
     from lesion_exp.sweep.summary import summarize
 

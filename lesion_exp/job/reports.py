@@ -31,5 +31,6 @@ class EpochReports(Callback):
             report = {"epoch": trainer.current_epoch + 1, "max_epochs": trainer.max_epochs, **values}
             with (self.folder / REPORTS_FILE).open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(report)}\n")
-        if trainer.strategy.broadcast((self.folder / STOP_FILE).exists()):
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        if not is_last and trainer.strategy.broadcast((self.folder / STOP_FILE).exists()):
             self.stopped = trainer.should_stop = True

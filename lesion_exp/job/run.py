@@ -76,6 +76,8 @@ class JobResult:
     metrics: dict[str, float] = field(default_factory=dict)
     """`best/val/...`, and `test/...` where the test part was evaluated."""
     live_dir: str = ""
+    pruned: bool = False
+    """Whether training was asked to end before its last epoch."""
 
 
 class BestEpoch(Callback):
@@ -220,7 +222,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> Job
         )
     run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
-    return JobResult(run.run_id, values, str(run.live_dir))
+    return JobResult(run.run_id, values, str(run.live_dir), fitted.pruned)
 
 
 @contextmanager

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from lesion_exp.errors import ConfigError
 from lesion_exp.sweep.cell import PRUNED, Cell
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.plan import CellMaker, check_cell, make_search
 from lesion_exp.sweep.search.dimension import Dimension
 from lesion_exp.sweep.search.search import Search
+
+log = logging.getLogger(__name__)
+
+MOST_REFUSED: Final = 10
 
 
 @dataclass
@@ -33,26 +39,44 @@ class Adaptive:
         folders, root = sweep.conf_folders(), Path(sweep.facts.store["paths"]["root"])
         maker = CellMaker(sweep.facts.fixed, folders[1:], root, folders[0])
         dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
-        search.begin(dimensions, sweep.folder)
+        cells = sweep.cells()
+        search.begin(dimensions, sweep.folder, {number for cell in cells if (number := cell.trial()) is not None})
         adaptive = cls(sweep, search, maker)
-        for cell in sweep.cells():
+        for cell in cells:
             adaptive.tell(cell)
         return adaptive
 
     def next_cell(self) -> Cell | None:
-        """A further cell, frozen; None when the search has enough."""
-        asked = self.search.ask()
-        if asked is None:
-            return None
-        trial, suggestion = asked
-        job = self.maker.freeze(suggestion)
-        check_cell(job, suggestion)
-        return self.sweep.add(job, suggestion, trial)
+        """A further cell, frozen; None when the search has enough.
+
+        Every value was tried when the sweep was planned; a combination that cannot be used is left out.
+
+        Raises:
+            ConfigError: there are too many of those, one after another.
+        """
+        refused = 0
+        while (asked := self.search.ask()) is not None:
+            trial, suggestion = asked
+            try:
+                job = self.maker.freeze(suggestion)
+                check_cell(job, suggestion)
+            except ConfigError as error:
+                self.search.drop(trial)
+                refused += 1
+                if refused == MOST_REFUSED:
+                    raise
+                log.warning("left out a cell: %s", error)
+                continue
+            return self.sweep.add(job, suggestion, trial)
+        return None
 
     def tell(self, cell: Cell) -> None:
         """Tells the search what a cell that is over came to."""
         state, trial = cell.state(), cell.trial()
-        if trial is None or state.status in {"queued", "running"}:
+        if trial is None:
+            return
+        self._relay(cell, trial)
+        if state.status in {"queued", "running"}:
             return
         found = [state.metrics.get(f"best/{name}") for name in self.search.metrics]
         values = (
@@ -60,12 +84,31 @@ class Adaptive:
         )
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
+    def enter_twin(self, cell: Cell) -> bool:
+        """Whether an earlier cell of the sweep is the same job and finished; then `cell` is finished like it."""
+        _, job_hash = cell.facts()
+        for earlier in self.sweep.cells()[: cell.number]:
+            if earlier.facts()[1] == job_hash and (state := earlier.state()).status == "finished":
+                note = PRUNED if state.note == PRUNED else f"the same job as cell {earlier.number}"
+                cell.write(status="finished", run_id=state.run_id, metrics=dict(state.metrics), note=note)
+                log.info("cell %d is the same job as cell %d", cell.number, earlier.number)
+                self.tell(cell)
+                return True
+        return False
+
     def relay_reports(self, cells: Sequence[Cell]) -> None:
         """Passes on what running cells reported, and asks those to stop that are not worth their time."""
         for cell in cells:
             trial = cell.trial()
-            for report in cell.epochs()[self.heard.get(cell.number, 0) :]:
-                self.heard[cell.number] = self.heard.get(cell.number, 0) + 1
-                value = report.get(self.search.metrics[0])
-                if trial is not None and value is not None and self.search.should_stop(trial, report["epoch"], value):
-                    cell.stop_file.touch()
+            if trial is not None and self._relay(cell, trial):
+                cell.stop_file.touch()
+
+    def _relay(self, cell: Cell, trial: int) -> bool:
+        """Whether the search, once it heard all that the cell has reported, would stop it."""
+        should_stop = False
+        for report in cell.epochs()[self.heard.get(cell.number, 0) :]:
+            self.heard[cell.number] = self.heard.get(cell.number, 0) + 1
+            value = report.get(self.search.metrics[0])
+            if value is not None:
+                should_stop |= self.search.should_stop(trial, report["epoch"], value)
+        return should_stop

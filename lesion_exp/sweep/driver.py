@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.instantiate import check_installed, instantiate
 from lesion_exp.sweep.adaptive import Adaptive
 from lesion_exp.sweep.cell import STOPPED, Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
@@ -48,6 +48,7 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
     Raises:
         ConfigError: another process drives the sweep; a device or engine that is not there.
     """
+    check_installed({"search": dict(sweep.facts.search)})
     if not hold(sweep.lock):
         raise ConfigError(f"expected a sweep that nobody drives, but another process drives {sweep.facts.sweep_id}")
     with ExitStack() as stack:
@@ -117,7 +118,11 @@ class _Driver:
 
     def _done_before(self, cell: Cell) -> bool:
         _, job_hash = cell.facts()
-        if self.sweep.facts.force or cell.recorded().attempts:
+        if cell.recorded().attempts:
+            return False
+        if self.adaptive is not None and self.adaptive.enter_twin(cell):
+            return True
+        if self.sweep.facts.force:
             return False
         wanted = {key: text for key, text in flat_params(cell.job().config).items() if key.startswith("dataset.")}
         for run in find_finished(self.store, job_hash):

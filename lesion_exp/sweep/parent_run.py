@@ -46,9 +46,7 @@ class ParentRun:
             return
         self._ended = ended
         values = {f"sweep/{status}": float(counts.get(status, 0)) for status in ("finished", "failed")}
-        best = summary.best()
-        if best is not None:
-            values |= {f"sweep/best/{name}": value for name, value in best.metrics.items()}
+        values |= {f"sweep/best/{name}": value for name, value in summary.best_values().items()}
         self._run.log_metrics(values, step=ended)
 
     def finish(self, summary: Summary) -> None:
@@ -62,6 +60,8 @@ class ParentRun:
             tags["best_cell"], tags["best_run_id"] = best.number, best.state.run_id or ""
             kept = {name: value for name, value in best.state.metrics.items() if name.startswith(("best/", "test/"))}
             self._run.log_metrics(kept, step=self._ended)
+        if len(summary.metrics) > 1:
+            tags["pareto_cells"] = ",".join(str(row.number) for row in summary.pareto())
         self._run.set_tags(tags)
         counts = summary.counts()
         status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"

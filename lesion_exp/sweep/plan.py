@@ -7,16 +7,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.compose import Bases, Composed, compose, config_folders
 from lesion_exp.job.freeze import Job, freeze
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.instantiate import check_installed, instantiate
 from lesion_exp.sweep.ledger import SweepFacts, new_sweep_id
-from lesion_exp.sweep.search.dimension import Dimension, split_overrides
+from lesion_exp.sweep.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweep.search.search import Search, Suggestion
 
 log = logging.getLogger(__name__)
+
+SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
+"""Groups and nodes that are the same for all cells of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,23 @@ def plan_sweep(
     Raises:
         ConfigError: anything that cannot be used, in any cell.
     """
-    folders = config_folders(config_dirs)
-    fixed, dimensions = split_overrides(overrides, folders, {})
+    options = GroupOptions(config_folders(config_dirs))
+    fixed, dimensions = split_overrides(overrides, options, {})
+    _refuse_shared(dimensions)
     base = CellMaker(fixed, config_dirs, root).compose(_first_values(dimensions))
-    fixed, dimensions = split_overrides(overrides, folders, base.search["space"])
+    fixed, dimensions = split_overrides(overrides, options, base.search["space"])
     if not dimensions:
         return None
+    _refuse_shared(dimensions)
+    check_installed({"search": base.search})
     search = make_search(base.search)
     maker = CellMaker(fixed, config_dirs, root)
     suggestions = search.all_cells(dimensions)
-    frozen = [(maker.freeze(suggestion), suggestion) for suggestion in suggestions or ()]
+    tried = _each_value_once(dimensions) if suggestions is None else suggestions
+    frozen = [(maker.freeze(suggestion), suggestion) for suggestion in tried]
     for job, suggestion in frozen:
         check_cell(job, suggestion)
-    config = maker.compose((suggestions or [_first_values(dimensions)])[0])
+    config = maker.compose(tried[0])
     facts = SweepFacts(
         sweep_id=new_sweep_id(),
         created=time.time(),
@@ -111,7 +119,7 @@ def plan_sweep(
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
     )
-    return Plan(facts, tuple(_different(frozen)), config)
+    return Plan(facts, () if suggestions is None else tuple(_different(frozen)), config)
 
 
 def make_search(node: dict[str, object]) -> Search:
@@ -130,6 +138,22 @@ def _first_values(dimensions: Sequence[Dimension]) -> Suggestion:
     return tuple(
         dimension.override(dimension.values[0] if dimension.values else dimension.low) for dimension in dimensions
     )
+
+
+def _each_value_once(dimensions: Sequence[Dimension]) -> list[Suggestion]:
+    """Cells in which every value, and both ends of every interval, occurs: what a search may ask for later."""
+    first = _first_values(dimensions)
+    found = [first]
+    for place, dimension in enumerate(dimensions):
+        others = dimension.values[1:] or ((dimension.high,) if dimension.is_interval else ())
+        found += [(*first[:place], dimension.override(value), *first[place + 1 :]) for value in others]
+    return found
+
+
+def _refuse_shared(dimensions: Sequence[Dimension]) -> None:
+    for key in (dimension.key.lstrip("+") for dimension in dimensions):
+        if key.split(".")[0] in SHARED:
+            raise ConfigError(f"expected one value for {key}: it is the same for all cells of a sweep")
 
 
 def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Suggestion]]:

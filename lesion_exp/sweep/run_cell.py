@@ -84,13 +84,13 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
     link = cell_link(cell, sweep)
     known = _wait_for_death(find_tagged(open_job_store(job.config), link.tags))
     if known is None:
-        return _noted(train(job, link), cell)
+        return _noted(train(job, link))
     cell.write(run_id=known.run_id)
     if known.status == "FINISHED":
         kept = ("best/", "test/")
         metrics = {name: value for name, value in known.metrics.items() if name.startswith(kept)}
-        return _noted(JobResult(known.run_id, metrics), cell)
-    return _noted(train(job, link_to(known, link)), cell)
+        return _noted(JobResult(known.run_id, metrics, pruned=known.tags.get("pruned") == "true"))
+    return _noted(train(job, link_to(known, link)))
 
 
 def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
@@ -103,8 +103,8 @@ def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
     return RunLink(tags=tags, name=name or None, reports=str(cell.folder))
 
 
-def _noted(result: JobResult, cell: Cell) -> tuple[JobResult, str | None]:
-    return result, PRUNED if cell.stop_file.exists() else None
+def _noted(result: JobResult) -> tuple[JobResult, str | None]:
+    return result, PRUNED if result.pruned else None
 
 
 def _wait_for_death(run: Run | None) -> Run | None:

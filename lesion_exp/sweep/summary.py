@@ -51,19 +51,40 @@ class Summary:
         found = [row.state.status for row in self.rows]
         counted: dict[str, int] = {status: found.count(status) for status in STATUSES if status in found}
         if self.total > len(self.rows):
-            counted["queued"] = counted.get("queued", 0) + self.total - len(self.rows)
+            rest = "cancelled" if self.sweep.cancel_file.exists() else "queued"
+            counted[rest] = counted.get(rest, 0) + self.total - len(self.rows)
         return counted
 
     def best(self) -> Row | None:
-        """The finished cell with the best first metric."""
-        best: Row | None = None
-        for row in self.rows:
-            value = row.metrics.get(self.metrics[0], math.nan)
-            if row.state.status != "finished" or math.isnan(value):
-                continue
-            if best is None or better(self.directions[0], value, best.metrics[self.metrics[0]]):
-                best = row
-        return best
+        """The finished cell with the best metric; None where there are several metrics: see `pareto`."""
+        front = self.pareto()
+        return front[0] if front and len(self.metrics) == 1 else None
+
+    def pareto(self) -> list[Row]:
+        """The finished cells that no other one beats: none is better in one metric and as good in the others."""
+        valued = [
+            row
+            for row in self.rows
+            if row.state.status == "finished"
+            and not any(math.isnan(row.metrics.get(name, math.nan)) for name in self.metrics)
+        ]
+        return [row for row in valued if not any(self._beats(other, row) for other in valued)]
+
+    def best_values(self) -> dict[str, float]:
+        """The best value of each metric that a finished cell reached."""
+        front = self.pareto()
+        return {
+            name: (max if direction == "maximize" else min)(row.metrics[name] for row in front)
+            for name, direction in zip(self.metrics, self.directions, strict=True)
+            if front
+        }
+
+    def _beats(self, one: Row, other: Row) -> bool:
+        pairs = [
+            (direction, one.metrics[name], other.metrics[name])
+            for name, direction in zip(self.metrics, self.directions, strict=True)
+        ]
+        return any(better(*pair) for pair in pairs) and not any(better(way, b, a) for way, a, b in pairs)
 
     def seconds_left(self) -> float | None:
         """An estimate from the cells that finished and the epochs of those that run; None before there is one."""
@@ -111,6 +132,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "total": summary.total,
         "seconds_left": summary.seconds_left(),
         "best_cell": None if best is None else best.number,
+        "pareto": [row.number for row in summary.pareto()] if len(summary.metrics) > 1 else None,
         "cells": [
             {
                 "cell": row.number,
@@ -158,9 +180,10 @@ def as_markdown(summary: Summary, most: int = 10) -> str:
     """The best cells first, for the run's description in MLflow."""
     keys = summary.sweep.facts.keys
     sign = -1 if summary.directions[0] == "maximize" else 1
+    front = {row.number for row in summary.pareto()}
     ranked = sorted(
         (row for row in summary.rows if summary.metrics[0] in row.metrics and row.state.status == "finished"),
-        key=lambda row: sign * row.metrics[summary.metrics[0]],
+        key=lambda row: (row.number not in front, sign * row.metrics[summary.metrics[0]]),
     )
     header = [*keys, *(f"{name}, best epoch" for name in summary.metrics)]
     cells = [
@@ -170,12 +193,13 @@ def as_markdown(summary: Summary, most: int = 10) -> str:
     text = "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *cells])
     counted = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     more = f"\n\nThe best {most} of {len(ranked)}." if len(ranked) > most else ""
-    return f"A sweep of {summary.total} cells: {counted}.\n\n{text}{more}"
+    first = f" The first {len(front)} are its Pareto front." if len(summary.metrics) > 1 and front else ""
+    return f"A sweep of {summary.total} cells: {counted}.{first}\n\n{text}{more}"
 
 
 def as_table(summary: Summary) -> RenderableType:
     """The table that `sweep status` and the end of a sweep show."""
-    facts, best = summary.sweep.facts, summary.best()
+    facts, marked = summary.sweep.facts, {row.number for row in _marked(summary)}
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("cell", justify="right")
     for key in facts.keys:
@@ -186,17 +210,21 @@ def as_table(summary: Summary) -> RenderableType:
     table.add_column("time", justify="right")
     table.add_column("run")
     for row in summary.rows:
-        is_best = best is not None and row.number == best.number
         table.add_row(
             str(row.number),
             *(row.values.get(key, "") for key in facts.keys),
             Text(_status(row), style=_COLOURS[row.state.status]),
-            *(f"{_number(row.metrics.get(name))}{' *' if is_best and name == summary.metrics[0] else ''}"
+            *(f"{_number(row.metrics.get(name))}{' *' if row.number in marked else ''}"
               for name in summary.metrics),
             _duration(_span(row)),
             (row.state.run_id or "")[:8],
         )  # fmt: skip
     return Group(table, *_remarks(summary))
+
+
+def _marked(summary: Summary) -> list[Row]:
+    """The first of the best cells, or all of the Pareto front where there are several metrics."""
+    return summary.pareto()[: 1 if len(summary.metrics) == 1 else None]
 
 
 def _remarks(summary: Summary) -> list[Text]:
@@ -211,11 +239,13 @@ def _remarks(summary: Summary) -> list[Text]:
     left = summary.seconds_left()
     rest = f"; about {_duration(left)} left" if left is not None else ""
     lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
-    best = summary.best()
-    if best is not None:
-        name = summary.metrics[0]
-        text = " ".join(f"{key}={value}" for key, value in best.values.items())
-        lines.append(Text(f"* best {name} {_number(best.metrics[name])}: {text}"))
+    if len(summary.metrics) > 1 and summary.pareto():
+        lines.append(Text("* on the Pareto front: no other cell is better in one metric and as good in the others"))
+    for row in _marked(summary):
+        what = f"cell {row.number}" if len(summary.metrics) > 1 else "best"
+        values = ", ".join(f"{name} {_number(row.metrics[name])}" for name in summary.metrics)
+        text = " ".join(f"{key}={value}" for key, value in row.values.items())
+        lines.append(Text(f"* {what} {values}: {text}"))
     return lines
 
 

@@ -1,9 +1,11 @@
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from lesion_exp.job.tracked import open_job_store
+from lesion_exp.sweep.cell import PRUNED
 from lesion_exp.sweep.driver import drive
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.ledger import create_sweep
@@ -25,7 +27,8 @@ TINY = (
 
 
 class ScriptedLauncher(Launcher):
-    """Cells that take no time: `script` maps overrides to a metric, an error, or None for a killed process."""
+    """Cells that take no time: `script` maps overrides to a metric (or several by name), an error, or None for a
+    killed process. Where it maps them to a list, that is the metric after each epoch, and a call of `wait` an epoch."""
 
     def __init__(self, script, *, capacity=1, fail_fast=False, stop_after=None):
         self.script, self.fail_fast, self._capacity, self.stop_after = script, fail_fast, capacity, stop_after
@@ -50,6 +53,8 @@ class ScriptedLauncher(Launcher):
         text = " ".join(cell.facts()[0])
         self.order.append(text)
         result = self.script(text)
+        if isinstance(result, list):
+            return self.train_an_epoch(cell, result)
         attempts = cell.recorded().attempts + 1
         if result is None:
             cell.write(status="running", attempts=attempts, host=os.uname().nodename)
@@ -57,8 +62,23 @@ class ScriptedLauncher(Launcher):
         if isinstance(result, Exception):
             cell.write(status="failed", attempts=attempts, error=str(result))
         else:
-            metrics = {"best/val/balanced_accuracy": result}
+            values = result if isinstance(result, dict) else {"val/balanced_accuracy": result}
+            metrics = {f"best/{name}": value for name, value in values.items()}
             cell.write(status="finished", attempts=attempts, run_id=f"run of {text}", metrics=metrics)
+        return [Ended(cell)]
+
+    def train_an_epoch(self, cell, values):
+        epoch = len(cell.epochs()) + 1
+        report = {"epoch": epoch, "max_epochs": len(values), "val/balanced_accuracy": values[epoch - 1]}
+        if not cell.stop_file.exists():
+            with cell.reports.open("a") as file:
+                print(json.dumps(report), file=file)
+            if epoch < len(values):
+                self.waiting.insert(0, cell)
+                return []
+        note = PRUNED if cell.stop_file.exists() else None
+        metrics = {"best/val/balanced_accuracy": max(values[:epoch])}
+        cell.write(status="finished", attempts=1, run_id=f"run of cell {cell.number}", metrics=metrics, note=note)
         return [Ended(cell)]
 
     def stop(self):

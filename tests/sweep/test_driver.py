@@ -45,6 +45,7 @@ def test_the_test_part_is_read_in_a_sweep_if_it_is_said(planned):
         ("trainer.max_epochs=2,none", "max_epochs"),
         ("loss.gama=1,2", "gama"),
         ("+loss.nothing=1,2", "nothing"),
+        ("launcher=local,slurm", "the same for all cells"),
     ],
 )
 def test_a_mistake_in_any_cell_is_noticed_before_the_first_begins(project, override, words):

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.compose import parse_overrides
+from lesion_exp.job.compose import OptionNames, parse_overrides
 from lesion_exp.job.shipped_conf import group_names, option_names
 
 
@@ -86,13 +86,15 @@ def _interval(override: Override, key: str, value: IntervalSweep) -> Dimension:
 
 
 def split_overrides(
-    overrides: Sequence[str], folders: Sequence[Path], space: Mapping[str, Any]
+    overrides: Sequence[str], options: OptionNames, space: Mapping[str, Any]
 ) -> tuple[list[str], list[Dimension]]:
     """The overrides with one value, and the dimensions of those with several and of `space`, a `search.space` node.
 
-    A key of the command line wins over the same key of `space`.
+    A key of the command line wins over the same key of `space`; `options` answers `GROUP=glob(..)`.
+
+    Raises:
+        ConfigError: what is no override, or no values to try.
     """
-    options = GroupOptions(folders)
     parsed = parse_overrides(overrides, options)
     said = {str(override.key_or_group) for override in parsed}
     from_space = parse_overrides([text for key, text in _flat(space) if key not in said], options)
@@ -102,8 +104,6 @@ def split_overrides(
     for key in doubled:
         if doubled.count(key) > 1:
             raise ConfigError(f"expected the values of {key} once, got them {doubled.count(key)} times")
-        if key.split(".")[0] in {"launcher", "search", "hydra", "experiment", "debug"}:
-            raise ConfigError(f"expected one value for {key}: it is the same for all cells of a sweep")
     return [text.input_line or "" for text in fixed], [dimension_of(override) for override in several]
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hydra.core.utils import JobReturn, run_job
+from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.compose import parse_overrides
-from lesion_exp.sweep.search.dimension import Dimension, dimension_of
+from lesion_exp.sweep.search.dimension import Dimension, split_overrides
 
 DIRECTIONS: Final = ("maximize", "minimize")
 Suggestion = tuple[str, ...]
@@ -35,7 +34,8 @@ class Search(Sweeper):
     ) -> None:
         self.metrics = [metric] if isinstance(metric, str) else [str(name) for name in metric]
         self.directions = [direction] if isinstance(direction, str) else [str(word) for word in direction]
-        self.space = dict(space or {})
+        plain = OmegaConf.to_container(space, resolve=True) if isinstance(space, DictConfig) else space  # from Hydra
+        self.space: Mapping[str, Any] = plain or {}  # type: ignore[assignment]
         for name in self.metrics:
             if not name.startswith("val/"):
                 raise ConfigError(
@@ -52,16 +52,27 @@ class Search(Sweeper):
             )
 
     def all_cells(self, dimensions: Sequence[Dimension]) -> list[Suggestion] | None:
-        """Every cell, where they are known beforehand; None where results of earlier cells decide."""
+        """Every cell, where they are known beforehand; None where results of earlier cells decide.
+
+        Raises:
+            ConfigError: dimensions that cannot be searched so.
+        """
         return None
 
-    def begin(self, dimensions: Sequence[Dimension], folder: Path) -> None:
-        """Opens what the search keeps in `folder`, so that it goes on where it stopped."""
+    def begin(self, dimensions: Sequence[Dimension], folder: Path, known: Collection[int] = ()) -> None:
+        """Opens what the search keeps in `folder`, so that it goes on where it stopped.
+
+        What it was asked for and is not among the numbers `known`, and was never told about, never became a cell.
+        """
         raise NotImplementedError("a search without all_cells begins")
 
     def ask(self) -> tuple[int, Suggestion] | None:
         """The number and overrides of the next cell; None when there are no more."""
         raise NotImplementedError("a search without all_cells asks")
+
+    def drop(self, number: int) -> None:
+        """Takes back a cell that was asked for and cannot be made; it does not count."""
+        raise NotImplementedError("a search without all_cells drops")
 
     def tell(self, number: int, values: Sequence[float] | None, *, pruned: bool = False) -> None:
         """What the cell came to, in the order of `metrics`; None where it failed. Telling it twice does nothing."""
@@ -82,9 +93,7 @@ class Search(Sweeper):
         """Hydra's entry: runs the cells of `arguments` one after another in this process."""
         assert self.hydra_context is not None, "Hydra calls setup first"
         assert self.config is not None, "Hydra calls setup first"
-        overrides = parse_overrides(arguments, self.hydra_context.config_loader)
-        fixed = [text.input_line or "" for text in overrides if not text.is_sweep_override()]
-        dimensions = [dimension_of(text) for text in overrides if text.is_sweep_override()]
+        fixed, dimensions = split_overrides(arguments, self.hydra_context.config_loader, self.space)
         cells = self.all_cells(dimensions)
         if cells is not None:
             return [self._run(number, [*fixed, *cell]) for number, cell in enumerate(cells)]
@@ -92,6 +101,8 @@ class Search(Sweeper):
         done: list[JobReturn] = []
         while (asked := self.ask()) is not None:
             done.append(self._run(asked[0], [*fixed, *asked[1]]))
+            if done[-1].status != JobStatus.COMPLETED:
+                self.tell(asked[0], None)
             value = done[-1].return_value  # raises what the task raised
             self.tell(asked[0], [float(part) for part in (value if isinstance(value, Sequence) else [value])])
         return done
