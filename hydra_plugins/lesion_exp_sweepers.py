@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lesion_exp.job.shipped_conf import conf_dir
 from lesion_exp.sweep.search.grid import GridSearch
@@ -32,6 +32,7 @@ SWEEPERS: Final = {"grid": GridSweeper, "random": RandomSweeper, "optuna": Optun
 
 for _option, _sweeper in SWEEPERS.items():
     _node = OmegaConf.load(conf_dir() / "search" / f"{_option}.yaml")
+    assert isinstance(_node, DictConfig), "options are mappings"
     _node["_target_"] = f"{_sweeper.__module__}.{_sweeper.__qualname__}"
     if "max_epochs" in _node:
         _node["max_epochs"] = None  # elsewhere there is no trainer to take it from
