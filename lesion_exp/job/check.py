@@ -36,13 +36,15 @@ LEAST: Final[Mapping[str, float]] = {
     "trainer.early_stopping.patience": 1,
     "dataset.limit": 1,
     "dataset.mask_margin": 0,
+    "dataset.store_size": 16,
+    "backbone.width": 1,
     "optimizer.weight_decay": 0,
     "evaluation.bootstrap_draws": 100,
     "seed": 0,
     "split.seed": 0,
     "dataset.seed": 0,
 }
-ABOVE_ZERO: Final = ("optimizer.lr", "trainer.gradient_clip_val")
+ABOVE_ZERO: Final = ("optimizer.lr", "trainer.gradient_clip_val", "trainer.limit_train_batches")
 BETWEEN: Final[Mapping[str, tuple[float, float]]] = {
     "trainer.ema_decay": (0.0, 1.0),
     "evaluation.conformal_alpha": (0.0, 1.0),

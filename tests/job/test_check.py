@@ -74,6 +74,9 @@ def test_a_value_of_the_wrong_kind_names_the_key_the_kind_and_the_value(defaults
         ("optimizer.weight_decay", -0.1),
         ("evaluation.bootstrap_draws", 1),
         ("dataset.limit", 0),
+        ("dataset.store_size", -1),
+        ("backbone.width", 0),
+        ("trainer.limit_train_batches", 0),
     ],
 )
 def test_a_number_out_of_range_is_refused_with_the_bound(defaults, key, value):
