@@ -12,6 +12,7 @@ from lesion_exp.sweep.ledger import find_sweep
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.store import open_store
 from tests.sweep.conftest import TINY
+from tests.sweep.test_optuna import trials
 
 pytestmark = pytest.mark.slow
 FAILS = "optimizer.lr=1e-3,1e30"
@@ -91,6 +92,41 @@ def test_a_sweep_that_is_stopped_goes_on_and_no_run_is_lost_or_doubled(tmp_path,
     assert runs_by_cell(tmp_path, sweep) == [("0000", "FINISHED"), ("0001", "FINISHED"), ("0002", "FINISHED")]
     assert {cell.job().config["loss"]["gamma"] for cell in cells} == {1.5}, "later edits change nothing"
     assert out.splitlines()[-1] == find_sweep(tmp_path / "sweeps", "latest").facts.parent_run_id
+
+
+def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tmp_path):
+    process = command(
+        tmp_path, "train", "-m", *TINY, "trainer.max_epochs=6", "search=optuna", "search.num_cells=4",
+        "search.startup_cells=2", "search.pruner=median", "search.pruner_startup_cells=1", "launcher.workers=2",
+        "optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=focal,cross_entropy", wait=False,
+    )  # fmt: skip
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
+    wait_for(lambda: any(cell.state().status == "finished" for cell in sweep.cells()) and len(sweep.cells()) == 3)
+    wait_for(lambda: len(sweep.cells()[2].epochs()) >= 1)
+    process.kill()
+    _, err = process.communicate()
+    wait_for(lambda: sweep.cells()[2].state().status == "queued")
+    before = [cell.facts() for cell in sweep.cells()]
+    code, _, err = command(tmp_path, "sweep", "resume")
+    assert code == 0, err
+    cells = sweep.cells()
+    assert [cell.facts() for cell in cells[: len(before)]] == before
+    assert [cell.state().status for cell in cells] == ["finished"] * 4
+    assert cells[2].state().attempts == 2
+    assert runs_by_cell(tmp_path, sweep) == [(f"{number:04d}", "FINISHED") for number in range(4)]
+    asked = {trial.number: trial for trial in trials(sweep)}
+    told = [asked.pop(cell.trial()) for cell in cells]
+    assert all(trial.state.name == "FAIL" for trial in asked.values()), "what became no cell"
+    for cell, trial in zip(cells, told, strict=True):
+        state = cell.state()
+        assert trial.state.name == ("PRUNED" if state.note == "pruned" else "COMPLETE")
+        assert trial.value == pytest.approx(
+            cell.epochs()[-1]["val/balanced_accuracy"]
+            if state.note == "pruned"
+            else state.metrics["best/val/balanced_accuracy"]
+        )
+        assert len(trial.intermediate_values) == len(cell.epochs()), "heard of every epoch once"
+        assert len(cell.epochs()) == 6 or state.note == "pruned"
 
 
 def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path):
