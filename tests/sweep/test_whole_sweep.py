@@ -73,13 +73,13 @@ def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(t
 def test_a_sweep_that_is_stopped_goes_on_and_no_run_is_lost_or_doubled(tmp_path, how):
     mine = tmp_path / "mine"
     (mine / "loss").mkdir(parents=True)
-    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.FocalLoss\ngamma: 1.5\n")
+    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
     process = command(tmp_path, "train", "-m", "--config-dir", str(mine), *TINY, "trainer.max_epochs=6", "loss=own",
                       "seed=1,2,3", wait=False)  # fmt: skip
-    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     cells = sweep.cells()
-    wait_for(lambda: cells[0].state().status == "finished" and len(cells[1].epochs()) >= 2)
-    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.FocalLoss\ngamma: 99.0\n")
+    wait_for(lambda: cells[0].state().status == "finished" and len(cells[1].epochs()) >= 2, process)
+    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 99.0\n")
     process.send_signal(how)
     _, err = process.communicate()
     assert process.returncode == (130 if how == signal.SIGINT else -9), err
@@ -131,8 +131,8 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
 
 def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path):
     process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", wait=False)
-    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
-    wait_for(lambda: sweep.cells()[0].epochs())
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
+    wait_for(lambda: sweep.cells()[0].epochs(), process)
     code, _, err = command(tmp_path, "sweep", "cancel", sweep.facts.sweep_id)
     process.communicate()
     assert (code, process.returncode) == (0, 1), err
@@ -140,9 +140,11 @@ def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path):
     assert runs_by_cell(tmp_path, sweep) == [("0000", "KILLED")]
 
 
-def wait_for(look, seconds=240):
+def wait_for(look, process=None, seconds=240):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            raise AssertionError(process.communicate()[1])
         try:
             if found := look():
                 return found
