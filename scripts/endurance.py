@@ -2,6 +2,8 @@
 
     python scripts/endurance.py writers --times 5
     python scripts/endurance.py outage --seconds 60
+    python scripts/endurance.py runs --kills 20
+    python scripts/endurance.py sweep --kills 10
 
 `python scripts/endurance.py TRIAL --help` says what a trial does. Exit code 1: something was not as it should be.
 """
@@ -13,7 +15,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-TRIALS = ("writers", "outage")
+TRIALS = ("writers", "outage", "runs", "sweep")
 """Each lies in `endurance_<trial>.py` beside this file and has a docstring, `add_arguments` and `run`."""
 
 

@@ -17,6 +17,7 @@ QUIET_WARNINGS = (
     ".*Checkpoint directory.*",
     ".*your dataloader is not resumable.*",
     ".*`srun` command is available.*",
+    ".*`srun` command is available.*",
 )
 """Warnings of libraries about what is meant to be so."""
 

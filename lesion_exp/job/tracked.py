@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,12 @@ from lesion_exp.tracking.note import choice_tags, run_name
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
 
-log = logging.getLogger(__name__)
-
 
 def open_job_store(config: dict[str, Any]) -> Store:
     """The store that a job's config names; runs whose process died are marked in it."""
     paths = config["paths"]
     store = open_store(config["tracking"]["uri"], Path(paths["root"]), Path(paths["live"]))
-    for run_id in mark_dead_runs(store):
-        log.warning("run %s gave no sign of life for a minute and is marked KILLED", run_id)
+    mark_dead_runs(store)
     return store
 
 
