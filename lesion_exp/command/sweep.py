@@ -165,10 +165,12 @@ def _cancel(sweep: Sweep) -> int:
 def _announce(plan: Plan, show_tree: bool) -> None:
     from lesion_exp.command.config_tree import show_config
 
-    if show_tree and plan.config.config["print_config"]:
+    shown = show_tree and plan.config.config["print_config"]
+    if shown:
         show_config(plan.config.config, plan.config.overrides)
     number = f"{len(plan.cells)} cells" if plan.cells else "cells chosen one after another"
-    log.info("a sweep over %s: %s; the config above is the first cell's", ", ".join(plan.facts.keys), number)
+    above = "; the config above is the first cell's" if shown else ""
+    log.info("a sweep over %s: %s%s", ", ".join(plan.facts.keys), number, above)
 
 
 def _show(summary: Summary) -> None:
