@@ -145,7 +145,7 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
 
 
 def _cancel(sweep: Sweep) -> int:
-    from lesion_exp.sweep.driver import cancel_waiting, is_driven
+    from lesion_exp.sweep.driver import cancel_waiting, is_driven, make_launcher
 
     if is_driven(sweep):
         sweep.cancel_file.touch()
@@ -155,7 +155,7 @@ def _cancel(sweep: Sweep) -> int:
             time.sleep(0.2)
     else:
         sweep.cancel_file.touch()
-        cancel_waiting(sweep)
+        cancel_waiting(sweep, none_runs=make_launcher(dict(sweep.facts.launcher)).cancel(sweep))
     from lesion_exp.sweep.summary import summarize
 
     _show(summarize(sweep))

@@ -114,8 +114,10 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
     return run_job(job, link)
 
 
-def check_job(job: Job) -> None:
+def check_job(job: Job, here: bool = True) -> None:
     """Nothing, if all that `job` names is there and allowed, as far as can be told without its data.
+
+    Devices are only looked for where it is to run `here`, on this machine.
 
     Raises:
         ConfigError: a target that is not allowed, a key that it does not take;
@@ -124,7 +126,8 @@ def check_job(job: Job) -> None:
     check_targets(job.config, UNREAD_KEYS)
     check_complete(job.config)
     check_installed(job.config)
-    check_devices(job.config["trainer"])
+    if here:
+        check_devices(job.config["trainer"])
     job.check_files()
 
 

@@ -14,9 +14,13 @@ _SET_PARENT_DEATH_SIGNAL: Final = 1
 
 
 def end_on_sigterm() -> None:
-    """Turns SIGTERM into SystemExit(143), so that what is open is closed and the run is marked KILLED."""
+    """Turns SIGTERM into SystemExit(143), so that what is open is closed and the run is marked KILLED.
+
+    The first one only: schedulers send it to every process, and so do the parents of those, in the midst of closing.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)

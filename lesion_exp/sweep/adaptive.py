@@ -59,7 +59,7 @@ class Adaptive:
             trial, suggestion = asked
             try:
                 job = self.maker.freeze(suggestion)
-                check_cell(job, suggestion)
+                check_cell(job, suggestion, self.sweep.facts.launcher)
             except ConfigError as error:
                 self.search.drop(trial)
                 refused += 1

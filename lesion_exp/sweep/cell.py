@@ -40,8 +40,6 @@ class CellState:
     error: str | None = None
     note: str | None = None
     """`stopped` after an attempt that did not come to its end, `pruned`, `done before in run ...`."""
-    ticket: str | None = None
-    """What the launcher's engine calls the cell's work, such as a SLURM job id."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +120,24 @@ class Cell:
         state = replace(self.recorded(), **changes)
         write_json(self.folder / "state.json", asdict(state))
         return state
+
+    def ticket(self) -> str | None:
+        """What the launcher's engine calls the cell's work, such as a SLURM job id; None before it has any.
+
+        It is no part of the state: the cell's process may write that while whoever submitted it writes this.
+        """
+        path = self.folder / "ticket"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def give_ticket(self, ticket: str | None) -> None:
+        """Writes down what the engine calls the cell's work; None forgets it."""
+        path = self.folder / "ticket"
+        if ticket is None:
+            path.unlink(missing_ok=True)
+            return
+        waiting = path.with_name(".ticket")
+        waiting.write_text(ticket, encoding="utf-8")
+        waiting.replace(path)
 
     def touch(self) -> None:
         """Gives a sign of life."""

@@ -29,14 +29,16 @@ ENDING_SECONDS: Final = 90.0
 
 
 def make_launcher(node: dict[str, Any]) -> Launcher:
-    """The launcher that a node `launcher` describes.
+    """The launcher that a node `launcher` describes; nothing is started or written yet.
 
     Raises:
-        ConfigError: a target that is no launcher, or values that it refuses.
+        ConfigError: a target that is no launcher, values that it refuses, a package or an engine that is not there.
     """
+    check_installed({"launcher": node})
     launcher = instantiate(node)
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}")
+    launcher.check()
     return launcher
 
 
@@ -58,6 +60,7 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
         for cell in sweep.cells():
             if cell.state().status in again:
                 cell.write(status="queued", note=None)
+                cell.give_ticket(None)
         launcher.open(sweep)
         parent = stack.enter_context(ParentRun(sweep, store))
         log.info("sweep %s, run %s", sweep.facts.sweep_id, parent.run_id)
@@ -82,7 +85,7 @@ class _Driver:
     def run(self) -> Summary:
         for cell in self.sweep.cells():
             status = cell.state().status
-            if status == "running":
+            if status == "running" and not self._adopt(cell):
                 self.foreign[cell.number] = cell
             elif status == "queued":
                 self._enter(cell)
@@ -111,10 +114,14 @@ class _Driver:
 
     def _enter(self, cell: Cell) -> None:
         """Queues a cell, unless the launcher still has it, or the same job was done before."""
-        if self.launcher.adopt(cell):
-            self.started[cell.number] = cell
-        elif not self._done_before(cell):
+        if not self._adopt(cell) and not self._done_before(cell):
             self.queued.append(cell)
+
+    def _adopt(self, cell: Cell) -> bool:
+        adopted = self.launcher.adopt(cell)
+        if adopted:
+            self.started[cell.number] = cell
+        return adopted
 
     def _done_before(self, cell: Cell) -> bool:
         _, job_hash = cell.facts()
@@ -150,9 +157,9 @@ class _Driver:
             batch.append(self.queued.pop(0))
         if batch:
             for cell in batch:
-                self.started[cell.number] = cell
                 log.info("cell %d starts: %s", cell.number, " ".join(cell.facts()[0]))
             self.launcher.start(batch)
+            self.started.update({cell.number: cell for cell in batch})
 
     def _note(self, ended: Ended) -> None:
         """Enters how a cell ended, of which its own process may have said nothing."""
@@ -184,8 +191,6 @@ class _Driver:
                     self.adaptive.tell(cell)
 
     def _end_cells(self) -> None:
-        if not self.started:
-            return
         self.launcher.stop()
         deadline = time.monotonic() + ENDING_SECONDS
         while self.started and time.monotonic() < deadline:
@@ -195,9 +200,13 @@ class _Driver:
                     ended.cell.write(status="queued", note=STOPPED)
 
 
-def cancel_waiting(sweep: Sweep) -> int:
-    """Marks every cell that waits as cancelled; how many those are."""
-    waiting = [cell for cell in sweep.cells() if cell.state().status == "queued"]
+def cancel_waiting(sweep: Sweep, none_runs: bool = False) -> int:
+    """Marks every cell that waits as cancelled; how many those are.
+
+    `none_runs` says that no process of a cell is left, whatever the ledger says.
+    """
+    unfinished = {"queued", "running"} if none_runs else {"queued"}
+    waiting = [cell for cell in sweep.cells() if cell.state().status in unfinished]
     for cell in waiting:
         cell.write(status="cancelled", note=None)
     return len(waiting)

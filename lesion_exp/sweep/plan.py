@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.compose import Bases, Composed, compose, config_folders
 from lesion_exp.job.freeze import Job, freeze
-from lesion_exp.job.instantiate import check_installed, instantiate
+from lesion_exp.job.instantiate import TARGET, check_installed, instantiate, resolve_target
 from lesion_exp.sweep.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweep.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweep.search.search import Search, Suggestion
@@ -68,7 +68,7 @@ class CellMaker:
         return freeze(self.compose(suggestion))
 
 
-def check_cell(job: Job, suggestion: Suggestion) -> None:
+def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) -> None:
     """Nothing, if the cell can start; what it needs to know that takes seconds to import.
 
     Raises:
@@ -77,7 +77,7 @@ def check_cell(job: Job, suggestion: Suggestion) -> None:
     from lesion_exp.job.run import check_job
 
     try:
-        check_job(job)
+        check_job(job, here=getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
     except UserError as error:
         raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
 
@@ -105,7 +105,7 @@ def plan_sweep(
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
     frozen = [(maker.freeze(suggestion), suggestion) for suggestion in tried]
     for job, suggestion in frozen:
-        check_cell(job, suggestion)
+        check_cell(job, suggestion, base.launcher)
     config = maker.compose(tried[0])
     facts = SweepFacts(
         sweep_id=new_sweep_id(),

@@ -18,7 +18,7 @@ from lesion_exp.job.link import RunLink
 from lesion_exp.job.messages import show_messages
 from lesion_exp.job.resume import link_to
 from lesion_exp.job.run import JobResult, train
-from lesion_exp.job.signals import end_on_sigterm
+from lesion_exp.job.signals import end_on_sigterm, end_with_parent
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.sweep.cell import PRUNED, STOPPED, Cell
 from lesion_exp.sweep.ledger import Sweep, read_sweep
@@ -136,9 +136,11 @@ def _signs_of_life(cell: Cell) -> Iterator[None]:
 
 
 def main() -> int:
-    """Runs the cell in the folder that the command names."""
+    """Runs the cell in the folder that the command names; a process named after it takes the cell with it."""
     show_messages()
     end_on_sigterm()
+    if len(sys.argv) > 2:
+        end_with_parent(int(sys.argv[2]))
     return run_cell(Cell(Path(sys.argv[1])))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.ledger import Sweep
@@ -22,6 +23,8 @@ class Ended:
 class Launcher(ABC):
     """Base of the options of `conf/launcher`; constructing one starts nothing."""
 
+    here: ClassVar[bool] = True
+    """Whether the cells run on this machine, so that what they need can be looked for here."""
     fail_fast: bool
     """Whether the first cell that fails ends the sweep."""
 
@@ -29,6 +32,13 @@ class Launcher(ABC):
     @abstractmethod
     def capacity(self) -> int:
         """How many cells may be started and not yet over at a time."""
+
+    def check(self) -> None:  # noqa: B027 (most engines need nothing)
+        """Nothing, if cells can be started from this machine; asked before anything is written.
+
+        Raises:
+            ConfigError: the engine is not there.
+        """
 
     @abstractmethod
     def open(self, sweep: Sweep) -> None:
@@ -53,6 +63,10 @@ class Launcher(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Asks every started cell to end; `wait` then returns them."""
+
+    def cancel(self, sweep: Sweep) -> bool:
+        """Ends what the engine still has of a sweep that nobody drives; whether it surely has nothing afterwards."""
+        return False
 
     @abstractmethod
     def close(self) -> None:
