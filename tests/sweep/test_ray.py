@@ -1,0 +1,71 @@
+import importlib.util
+import os
+import signal
+import sys
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.sweep.driver import make_launcher
+from lesion_exp.sweep.launcher.ray import RayLauncher
+from lesion_exp.sweep.ledger import find_sweep
+from tests.sweep.conftest import TINY
+from tests.sweep.test_whole_sweep import FAILS, command, runs_by_cell, wait_for
+
+NODE = {
+    "_target_": "lesion_exp.sweep.launcher.ray.RayLauncher",
+    "address": "local",
+    "parallel": 3,
+    "cpus_per_job": 2,
+    "gpus_per_job": 0.5,
+    "memory_gb": 1.5,
+    "resources": {"a100": 1},
+    "fail_fast": False,
+}
+ON_RAY = ("launcher=ray", "launcher.cpus_per_job=1")
+installed = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+
+
+def launcher(**changes):
+    return RayLauncher(**{key: value for key, value in {**NODE, **changes}.items() if key != "_target_"})
+
+
+def test_every_key_reaches_ray():
+    assert launcher().options() == {
+        "num_cpus": 2,
+        "num_gpus": 0.5,
+        "memory": 1610612736,
+        "resources": {"a100": 1},
+        "max_retries": 0,
+    }
+    assert "memory" not in launcher(memory_gb=None).options()
+    with pytest.raises(ConfigError, match=r"launcher\.parallel of at least 1"):
+        launcher(parallel=0)
+
+
+def test_the_missing_package_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="expected the package ray for the launcher RayLauncher.*pip install ray"):
+        make_launcher(NODE)
+
+
+@installed
+@pytest.mark.slow
+def test_a_sweep_on_ray_survives_its_driver(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # it ends tasks where other programs fill the memory
+    arguments = ("train", "-m", *TINY, "trainer.max_epochs=12", FAILS, "seed=1", *ON_RAY)
+    code, _, err = command(tmp_path, *arguments, "launcher.resources={never: 1}")
+    assert code == 2, err
+    assert "never 0 of 1" in err
+    process = command(tmp_path, *arguments, "launcher.resources={}", wait=False)
+    sweep = wait_for(lambda: found if (found := find_sweep(tmp_path / "sweeps", "latest")).facts.launcher else None)
+    cells = sweep.cells()
+    wait_for(lambda: cells[0].epochs())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_for(lambda: cells[0].state().status == "queued")
+    code, _, err = command(tmp_path, "sweep", "resume")
+    assert code == 1, err
+    assert [cell.state().status for cell in cells] == ["finished", "failed"], err
+    assert cells[0].state().attempts == 2
+    assert runs_by_cell(tmp_path, sweep)[0] == ("0000", "FINISHED")
