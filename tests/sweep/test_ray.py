@@ -1,7 +1,5 @@
 import importlib.util
-import os
 import signal
-import sys
 
 import pytest
 
@@ -45,7 +43,7 @@ def test_every_key_reaches_ray():
 
 def test_the_missing_package_is_named_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="expected the package ray for the launcher RayLauncher.*pip install ray"):
+    with pytest.raises(ConfigError, match=r"expected the package ray for the launcher RayLauncher.*pip install ray"):
         make_launcher(NODE)
 
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweep.driver import make_launcher
@@ -131,9 +132,11 @@ def test_a_machine_without_slurm_is_no_place_to_start_from(pretended, monkeypatc
         make_launcher(NODE)
 
 
-def test_a_gpu_is_not_looked_for_on_the_login_node(project, pretended):
-    code, _, err = command(project, "train", "-m", "--print-config", "seed=1,2", "trainer=gpu", "launcher=slurm")
-    assert code == 0, err
+@pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this machine has a GPU")
+def test_a_gpu_is_not_looked_for_on_the_login_node(planned):
+    with pytest.raises(ConfigError, match="this machine has 0"):
+        planned("seed=1,2", "trainer.accelerator=gpu")
+    assert len(planned("seed=1,2", "trainer.accelerator=gpu", "launcher=slurm").cells()) == 2
 
 
 def slurm_answers():

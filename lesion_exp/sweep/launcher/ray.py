@@ -87,13 +87,13 @@ class RayLauncher(Launcher):
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
-        task = self._ray.remote(run_in_task).options(**self.options())
+        task = self._ray.remote(run_in_task)
         variables = {"OMP_NUM_THREADS": str(max(1, int(self.cpus_per_job)))}
         if not self.gpus_per_job:
             variables[VISIBLE_GPUS] = ""
         for cell in cells:
-            reference = task.options(name=f"cell {cell.number}").remote(str(cell.folder), variables, LAUNCHER_VARIABLES)
-            self._cells[reference] = cell
+            named = task.options(name=f"cell {cell.number}", **self.options())
+            self._cells[named.remote(str(cell.folder), variables, LAUNCHER_VARIABLES)] = cell
 
     def options(self) -> dict[str, Any]:
         """What Ray is told of a task: its resources, and that the ledger, not Ray, tries again."""
