@@ -20,6 +20,14 @@ ENDING_SECONDS: Final = 60.0
 """What a cell has to close its run in after SIGTERM."""
 
 
+def run_attended(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
+    """The exit code of the cell in `folder`; what a worker of Ray does.
+
+    Cancelling the task raises KeyboardInterrupt here, which ends the cell.
+    """
+    return CellProcess(Path(folder), variables, without).wait()
+
+
 class CellProcess:
     """Starts `run_cell` on the cell in `folder`, with `variables` added to the environment.
 

@@ -12,13 +12,12 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.run import LAUNCHER_VARIABLES
 from lesion_exp.sweep.cell import Cell
-from lesion_exp.sweep.launcher.cell_process import CellProcess
+from lesion_exp.sweep.launcher.cell_process import run_attended
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.launcher.local import VISIBLE_GPUS
 from lesion_exp.sweep.ledger import Sweep
@@ -87,7 +86,7 @@ class RayLauncher(Launcher):
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
-        task = self._ray.remote(run_in_task)
+        task = self._ray.remote(run_attended)
         variables = {"OMP_NUM_THREADS": str(max(1, int(self.cpus_per_job)))}
         if not self.gpus_per_job:
             variables[VISIBLE_GPUS] = ""
@@ -129,7 +128,13 @@ class RayLauncher(Launcher):
         common = {"address": self.address, "log_to_driver": False, "logging_level": logging.WARNING}
         if self.address != LOCAL:
             return common
-        return {**common, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        own = {"kill_child_processes_on_worker_exit": False}  # with SIGKILL; the kernel asks cells to close their runs
+        return {
+            **common,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_system_config": own,
+        }
 
     def _check_room(self, there: Mapping[str, float]) -> None:
         """Fits the request to a cluster without GPUs, as on one machine, and refuses what can never run."""
@@ -156,8 +161,3 @@ class RayLauncher(Launcher):
         except self._ray.exceptions.RayError as error:
             return f"Ray says: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
         return f"its process was ended by {signal.Signals(-code).name}" if code < 0 else None
-
-
-def run_in_task(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
-    """What a worker of Ray does; cancelling the task raises KeyboardInterrupt here, which ends the cell."""
-    return CellProcess(Path(folder), variables, without).wait()

@@ -149,7 +149,7 @@ class SlurmLauncher(Launcher):
             cell.give_ticket(job.job_id)
             self._cells[job.job_id] = cell
         self._submitting = False
-        log.info("%d cells are with SLURM, as job %s", len(jobs), jobs[0].job_id.partition("_")[0])
+        log.info("SLURM has taken job %s", jobs[0].job_id.partition("_")[0])
         self._living |= set(self._cells)
         self._asked = time.monotonic()
 
