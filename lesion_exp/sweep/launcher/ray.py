@@ -82,7 +82,7 @@ class RayLauncher(Launcher):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process with another exit code
-        self._check_room(self._ray.cluster_resources())
+        self.check_room(self._ray.cluster_resources())
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
@@ -136,8 +136,12 @@ class RayLauncher(Launcher):
             "_system_config": own,
         }
 
-    def _check_room(self, there: Mapping[str, float]) -> None:
-        """Fits the request to a cluster without GPUs, as on one machine, and refuses what can never run."""
+    def check_room(self, there: Mapping[str, float]) -> None:
+        """Fits the request to what is `there`: without GPUs where the cluster has none.
+
+        Raises:
+            ConfigError: a cluster of this machine could never run a cell.
+        """
         if self.gpus_per_job and "GPU" not in there:
             log.warning("Ray has no GPUs: the cells run without")
             self.gpus_per_job = 0
