@@ -1,14 +1,10 @@
 import importlib.util
-import signal
 
 import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweep.driver import make_launcher
 from lesion_exp.sweep.launcher.ray import RayLauncher
-from lesion_exp.sweep.ledger import find_sweep
-from tests.sweep.conftest import TINY
-from tests.sweep.test_whole_sweep import FAILS, command, runs_by_cell, wait_for
 
 NODE = {
     "_target_": "lesion_exp.sweep.launcher.ray.RayLauncher",
@@ -20,8 +16,6 @@ NODE = {
     "resources": {"a100": 1},
     "fail_fast": False,
 }
-ON_RAY = ("launcher=ray", "launcher.cpus_per_job=1")
-installed = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 
 
 def launcher(**changes):
@@ -55,22 +49,3 @@ def test_the_missing_package_is_named_before_anything_is_written(tmp_path, monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"expected the package ray for the launcher RayLauncher.*pip install ray"):
         make_launcher(NODE)
-
-
-@installed
-@pytest.mark.slow
-def test_a_sweep_on_ray_survives_its_driver(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # it ends tasks where other programs fill the memory
-    arguments = ("train", "-m", *TINY, "trainer.max_epochs=12", FAILS, "seed=1", *ON_RAY)
-    process = command(tmp_path, *arguments, wait=False)
-    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
-    cells = sweep.cells()
-    wait_for(lambda: cells[0].epochs())
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    wait_for(lambda: cells[0].state().status == "queued")
-    code, _, err = command(tmp_path, "sweep", "resume")
-    assert code == 1, err
-    assert [cell.state().status for cell in cells] == ["finished", "failed"], err
-    assert cells[0].state().attempts == 2
-    assert runs_by_cell(tmp_path, sweep)[0] == ("0000", "FINISHED")
