@@ -20,6 +20,7 @@ audits, never for a model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
@@ -27,6 +28,8 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.errors import DataError, first_cases
+
+_log = logging.getLogger(__name__)
 
 STANDARD_COLUMNS: Final = (
     "row_id",
@@ -78,11 +81,23 @@ def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             table[column] = _text_or_none(table[column])
         elif column in STANDARD_COLUMNS:
             table[column] = pd.Series([None] * len(table), dtype=object)
-    table["age"] = pd.to_numeric(table["age"], errors="coerce").astype(float) if "age" in table else float("nan")
+    table["age"] = _ages(table["age"], source) if "age" in table else float("nan")
     for column in ("sex", "site"):
         table[column] = _text_or_none(table[column]).fillna(UNKNOWN).str.lower() if column in table else UNKNOWN
     own = [column for column in table.columns if column not in STANDARD_COLUMNS]
     return table[[*STANDARD_COLUMNS, *own]]
+
+
+def _ages(column: pd.Series, source: str) -> pd.Series:
+    """Ages in years; what is no number is missing, and said unless it says so itself."""
+    ages = pd.to_numeric(column, errors="coerce").astype(float)
+    given = _text_or_none(column)
+    unread = given[ages.isna() & given.notna()]
+    if len(unread):
+        _log.warning(
+            "%d ages of %s are no numbers and count as missing, for example %r", len(unread), source, unread.iloc[0]
+        )
+    return ages
 
 
 def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str]) -> pd.DataFrame:

@@ -142,6 +142,9 @@ def _call(node: Mapping[str, Any], where: str, passed: Mapping[str, Any]) -> Any
         if key in node:
             raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; take it out")
     target = resolve_target(node[TARGET], f"{where}.{TARGET}")
+    if inspect.isabstract(target):
+        left = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
+        raise ConfigError(f"expected {node[TARGET]} in {where} to define {left}, which its base class leaves to it")
     arguments = {key: _build(value, f"{where}.{key}") for key, value in node.items() if key != TARGET}
     _check_keywords(target, set(arguments), set(passed), where)
     arguments.update(passed)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lesion_exp.task import WATCHED_METRIC
+from lesion_exp.tracking.lightning_logger import TrackingLogger
 
 
 def progress_console() -> Console:
@@ -102,7 +103,11 @@ class TrainingProgress(ProgressBar):
             self.rates.append(measured["time/images_per_second"])
         for logger in trainer.loggers:
             logger.log_metrics(measured, step=trainer.global_step)
-        self.console.print(self._line(trainer, pl_module.mean_loss(), measured), soft_wrap=True)
+        line = self._line(trainer, pl_module.mean_loss(), measured)
+        self.console.print(line, soft_wrap=True)
+        for logger in trainer.loggers:
+            if isinstance(logger, TrackingLogger):
+                logger.write_log(line)
 
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far."""

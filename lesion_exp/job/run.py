@@ -147,6 +147,7 @@ def run_job(job: Job, link: RunLink) -> JobResult:
             _fit_and_predict(job, built, None, Path(folder), link)
         return JobResult("")
     with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run):
+        run.write_log(split.audit.summary())
         if link.continues is None:
             for key, value in describe_resolved(config["trainer"]).items():
                 run.log_params({"resolved": {key: value}})

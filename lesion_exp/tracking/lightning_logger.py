@@ -50,6 +50,11 @@ class TrackingLogger(Logger):
         if self._run:
             self._run.log_metrics({name: metrics[name] for name in metrics if name != "epoch"}, step or 0)
 
+    def write_log(self, text: str) -> None:
+        """Appends a line to the run's `log.txt`."""
+        if self._run:
+            self._run.write_log(text)
+
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the whole config is recorded when the run starts."""
 

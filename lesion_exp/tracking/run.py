@@ -147,6 +147,10 @@ class TrackedRun(Written):
         for batch in _batches(new, LARGEST_BATCH["params"]):
             self._spool.add("params", values=batch)
 
+    def write_log(self, text: str) -> None:
+        """Appends lines that went to the terminal alone to the run's `log.txt`."""
+        self._log.write(f"{text}\n")
+
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; booleans become `true` and `false`."""
         texts = {name: str(tag).lower() if isinstance(tag, bool) else str(tag) for name, tag in tags.items()}

@@ -34,6 +34,13 @@ def test_missing_values_become_none_or_unknown_and_age_zero_stays() -> None:
     assert table["age"].fillna(-1).tolist() == [0, -1, 85]
 
 
+def test_ages_that_are_no_numbers_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"image_id": ["a", "b", "c"], "label": "nv", "age": ["45 years", "unknown", "30"]})
+    table = standardize(frame, "mine")
+    assert table["age"].fillna(-1).tolist() == [-1, -1, 30]
+    assert "1 ages of mine are no numbers and count as missing, for example '45 years'" in caplog.text
+
+
 def test_an_empty_table_is_refused() -> None:
     with pytest.raises(DataError, match="at least one image of mine"):
         standardize(pd.DataFrame({"image_id": [], "label": []}), "mine")

@@ -84,6 +84,11 @@ def test_a_missing_parameter_is_named():
         instantiate({key: value for key, value in KFOLD.items() if key != "fold"})
 
 
+def test_a_class_that_leaves_a_method_open_is_refused_with_its_name():
+    with pytest.raises(ConfigError, match="to define compute"):
+        instantiate({"_target_": "lesion_exp.loss.base.Loss"})
+
+
 def test_what_the_job_passes_cannot_be_in_the_config():
     with pytest.raises(ConfigError, match="without fold, which follows from the data"):
         instantiate(KFOLD, fold=1)
