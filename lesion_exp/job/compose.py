@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -23,21 +23,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys, check_values
-from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names, option_names
-
-log = logging.getLogger(__name__)
+from lesion_exp.job.overrides import (
+    check_added,
+    check_names,
+    config_keys,
+    is_open,
+    parse_overrides,
+    refuse_sweeps,
+    warn_doubled,
+)
+from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names
 
 PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
 """Keys that may name a file or folder; relative ones are taken from the folder of the command."""
-OPEN_NODES: Final = ("tags", "trainer", "search.space")
-"""Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
-
-
-class OptionNames(Protocol):
-    """What Hydra's grammar asks for the options of a group."""
-
-    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        """The names of the options."""
 
 
 Bases = dict[tuple[str, ...], DictConfig]
@@ -76,13 +74,13 @@ def compose(
     """
     folders = config_folders(config_dirs, conf)
     parsed = parse_overrides(overrides)
-    _refuse_sweeps(parsed)
-    _warn_doubled(parsed)
+    refuse_sweeps(parsed)
+    warn_doubled(parsed)
     for override in parsed:
-        _check_names(override, folders)
+        check_names(override, folders)
     base = _base(parsed, folders, root, {} if bases is None else bases)
     for override in parsed:
-        _check_added(override, base)
+        check_added(override, base)
     resolved = _resolve(_changed(base, parsed, folders), in_sweep)
     launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
@@ -106,106 +104,6 @@ def _config_dir(folder: Path) -> Path:
     if not folder.expanduser().is_dir():
         raise ConfigError(f"expected a folder of configs after --config-dir, but none is at {folder}")
     return folder.expanduser().resolve()
-
-
-def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None) -> list[Override]:
-    """Overrides in Hydra's grammar; `options` answers `GROUP=glob(..)` in a sweep.
-
-    Raises:
-        ConfigError: a text that is none, with how to quote it.
-    """
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
-    try:
-        parsed: list[Override] = OverridesParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
-    except HydraException as error:
-        raise ConfigError(
-            f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
-            f"commas, brackets, parentheses, colons or backslashes, and once more for the shell: "
-            f"'dataset.filter=\"age > 0\"'"
-        ) from error
-    return parsed
-
-
-def _unreadable(overrides: Sequence[str]) -> str:
-    """The first override that cannot be parsed by itself."""
-    parser = OverridesParser.create()
-    for text in overrides:
-        try:
-            parser.parse_overrides([text])
-        except HydraException:
-            return text
-    return " ".join(overrides)
-
-
-def _refuse_sweeps(parsed: Sequence[Override]) -> None:
-    for override in parsed:
-        if override.is_sweep_override():
-            raise ConfigError(
-                f"expected one value for {override.key_or_group}, got several ({override.input_line}); add -m to try "
-                f"them all in a sweep, or write a list as {override.key_or_group}=[a,b]"
-            )
-
-
-def _warn_doubled(parsed: Sequence[Override]) -> None:
-    """As everywhere in Hydra the last override of a key counts; scripts that append their own rely on it."""
-    last: dict[str, Override] = {}
-    for override in parsed:
-        key = f"{override.key_or_group}@{override.package}"
-        if key in last:
-            log.warning("%s does not count: %s comes after it", last[key].input_line, override.input_line)
-        last[key] = override
-
-
-def _check_names(override: Override, folders: Sequence[Path]) -> None:
-    """The group of `GROUP=OPTION`, and the option, against what the folders hold."""
-    groups = group_names(folders)
-    key, value = str(override.key_or_group), override.value()
-    top = [*default_options(folders[0]), *_top_level(folders[0])]
-    if key in groups:
-        options = option_names(key, folders)
-        if override.is_add() and key in top:
-            raise ConfigError(f"expected {key}={value} without a plus: the config has the group {key} already")
-        if (override.is_delete() or value is None) and key in top:
-            raise ConfigError(
-                f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
-                f"options: {', '.join(options)}"
-            )
-        if isinstance(value, list):
-            raise ConfigError(
-                f"expected one option of {key}, got {override.input_line}; several data sets together are "
-                f"dataset=combined dataset.sets={{NAME: DIR, NAME: DIR}}"
-            )
-        if isinstance(value, str) and value not in options:
-            raise ConfigError(
-                f"expected one of the options of {key}, got {key}={value}; {nearest(value, options)}\n"
-                f"options: {', '.join(options)}"
-            )
-        return
-    first = key.split(".")[0].split("/")[0]
-    if first not in {*groups, *top}:
-        raise ConfigError(f"expected a config group or key, got {key}; {nearest(first, {*groups, *top})}")
-
-
-def _check_added(override: Override, base: DictConfig) -> None:
-    """`+key=value` may add keys only where something reads them."""
-    key = str(override.key_or_group)
-    if not override.is_add() or "/" in key or override.package is not None:
-        return
-    parent = key.rpartition(".")[0]
-    node = OmegaConf.select(base, parent) if parent else None
-    allowed = key.startswith(OPEN_NODES) or (isinstance(node, DictConfig) and "_target_" in node)
-    if not allowed and parent:
-        allowed = any(
-            isinstance(above, DictConfig) and "_target_" in above
-            for above in (OmegaConf.select(base, parent.rsplit(".", n)[0]) for n in range(1, parent.count(".") + 1))
-        )
-    if not allowed:
-        raise ConfigError(
-            f"expected a key that something reads, got +{key}; {nearest(key, _keys(base))}; keys can be added below a "
-            f"node with a _target_, below trainer and below tags"
-        )
 
 
 def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases) -> DictConfig:
@@ -232,7 +130,7 @@ def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Pat
     """A copy of `base` with the keys of `parsed` changed, as Hydra itself changes them after composing the groups."""
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
-    opened = OverridesParser.create().parse_overrides([f"++{text}" if _is_open(text) else text for text in texts])
+    opened = OverridesParser.create().parse_overrides([f"++{text}" if is_open(text) else text for text in texts])
     config = copy.deepcopy(base)
     try:
         ConfigLoaderImpl._apply_overrides_to_config(opened, config)
@@ -240,13 +138,6 @@ def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Pat
         raise _translated(error, base) from error
     OmegaConf.set_struct(config, False)
     return config
-
-
-def _is_open(text: str) -> bool:
-    """Whether an override sets a key that need not be in the YAML: a tag, an argument of Lightning's Trainer."""
-    key = text.partition("=")[0]
-    parent, _, name = key.partition(".")
-    return parent == "tags" or key.startswith("search.space.") or (parent == "trainer" and name in TRAINER_ARGUMENTS)
 
 
 def _translated(error: Exception, base: DictConfig) -> ConfigError:
@@ -264,7 +155,7 @@ def _translated(error: Exception, base: DictConfig) -> ConfigError:
 
 
 def _nearest_key(key: str, base: DictConfig) -> str:
-    keys = _keys(base)
+    keys = config_keys(base)
     parent, _, leaf = key.rpartition(".")
     inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == parent}
     hint = nearest(leaf, inside) if inside else nearest(key, keys)
@@ -273,18 +164,6 @@ def _nearest_key(key: str, base: DictConfig) -> str:
 
 def _causes(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
-
-
-def _keys(config: DictConfig) -> list[str]:
-    plain = OmegaConf.to_container(config, resolve=False)
-
-    def walk(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return []
-        here = [f"{prefix}{key}" for key in node if key != "_target_"]
-        return here + [found for key, value in node.items() for found in walk(value, f"{prefix}{key}.")]
-
-    return walk(plain, "")
 
 
 def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
@@ -349,11 +228,6 @@ def _load(path: Path) -> dict[str, Any]:
 
     loaded: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
     return loaded
-
-
-def _top_level(conf: Path) -> list[str]:
-    text = (conf / "config.yaml").read_text("utf-8")
-    return [match[1] for match in re.finditer(r"^(\w+):", text, re.MULTILINE) if match[1] != "defaults"]
 
 
 def _quoted(path: Path) -> str:

@@ -13,7 +13,7 @@ from lesion_exp.sweep.cell import PRUNED, Cell
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.plan import CellMaker, check_cell, make_search
 from lesion_exp.sweep.search.dimension import Dimension
-from lesion_exp.sweep.search.search import Search
+from lesion_exp.sweep.search.search import AdaptiveSearch
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Adaptive:
     """Asks the search for cells, freezes each before it starts, and tells the search what it came to."""
 
     sweep: Sweep
-    search: Search
+    search: AdaptiveSearch
     maker: CellMaker
     heard: dict[int, int] = field(default_factory=dict)
     """Epochs that the search has heard of, by cell."""
@@ -33,9 +33,9 @@ class Adaptive:
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
         """That of a sweep whose search asks for cells one after another; None for other sweeps."""
-        if not sweep.facts.space:
-            return None
         search = make_search(dict(sweep.facts.search))
+        if not isinstance(search, AdaptiveSearch):
+            return None
         folders, root = sweep.conf_folders(), Path(sweep.facts.store["paths"]["root"])
         maker = CellMaker(sweep.facts.fixed, folders[1:], root, folders[0])
         dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]

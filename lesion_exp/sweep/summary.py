@@ -16,7 +16,7 @@ from rich.text import Text
 from lesion_exp.sweep.cell import PRUNED, STATUSES, Cell, CellState
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.plan import make_search
-from lesion_exp.sweep.search.search import better
+from lesion_exp.sweep.search.search import AdaptiveSearch, better
 
 _COLOURS = {"finished": "green", "running": "cyan", "queued": "dim", "failed": "bold red", "cancelled": "yellow"}
 
@@ -103,7 +103,7 @@ def summarize(sweep: Sweep) -> Summary:
     """The sweep as its ledger shows it now."""
     search = make_search(dict(sweep.facts.search))
     rows = tuple(_row(sweep, cell, search.metrics) for cell in sweep.cells())
-    total = max(len(rows), search.most_cells()) if sweep.facts.space else len(rows)
+    total = max(len(rows), search.most_cells()) if isinstance(search, AdaptiveSearch) else len(rows)
     return Summary(sweep, rows, tuple(search.metrics), tuple(search.directions), total)
 
 

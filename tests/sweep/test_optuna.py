@@ -271,7 +271,7 @@ def test_a_combination_that_cannot_be_used_is_left_out(planned, driven, monkeypa
     sweep = planned("search=optuna", "search.num_cells=3", RATES)
     checked = []
 
-    def refuse_second(job, suggestion):
+    def refuse_second(job, suggestion, *_):
         checked.append(suggestion)
         if len(checked) == 2:
             raise ConfigError("these do not go together")

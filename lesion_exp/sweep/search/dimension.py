@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.compose import OptionNames, parse_overrides
+from lesion_exp.job.overrides import OptionNames, parse_overrides
 from lesion_exp.job.shipped_conf import group_names, option_names
 
 

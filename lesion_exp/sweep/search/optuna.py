@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn
 
 from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.sweep.search.dimension import Dimension
-from lesion_exp.sweep.search.search import Search, Suggestion
+from lesion_exp.sweep.search.search import AdaptiveSearch, Suggestion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -37,7 +37,7 @@ _TRIED_AGAIN: Final = "tried_again"
 """User attributes of trials: it never became a cell; the number of the failed trial whose cell was tried again."""
 
 
-class OptunaSearch(Search):
+class OptunaSearch(AdaptiveSearch):
     """At most `num_cells` cells, proposed one after another, also while others are running.
 
     A cell is drawn by a sampler that knows only the study, its own number and `seed`: a study that was stopped goes on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -51,39 +52,13 @@ class Search(Sweeper):
                 f"directions; for example search.metric=[val/auroc_macro,val/loss] search.direction=[maximize,minimize]"
             )
 
+    @abstractmethod
     def all_cells(self, dimensions: Sequence[Dimension]) -> list[Suggestion] | None:
         """Every cell, where they are known beforehand; None where results of earlier cells decide.
 
         Raises:
             ConfigError: dimensions that cannot be searched so.
         """
-        return None
-
-    def begin(self, dimensions: Sequence[Dimension], folder: Path, known: Collection[int] = ()) -> None:
-        """Opens what the search keeps in `folder`, so that it goes on where it stopped.
-
-        What it was asked for and is not among the numbers `known`, and was never told about, never became a cell.
-        """
-        raise NotImplementedError("a search without all_cells begins")
-
-    def ask(self) -> tuple[int, Suggestion] | None:
-        """The number and overrides of the next cell; None when there are no more."""
-        raise NotImplementedError("a search without all_cells asks")
-
-    def drop(self, number: int) -> None:
-        """Takes back a cell that was asked for and cannot be made; it does not count."""
-        raise NotImplementedError("a search without all_cells drops")
-
-    def tell(self, number: int, values: Sequence[float] | None, *, pruned: bool = False) -> None:
-        """What the cell came to, in the order of `metrics`; None where it failed. Telling it twice does nothing."""
-
-    def most_cells(self) -> int:
-        """How many cells there will be at most."""
-        raise NotImplementedError("a search without all_cells counts")
-
-    def should_stop(self, number: int, epoch: int, value: float) -> bool:
-        """Whether a cell whose first metric is `value` after `epoch` is not worth its time."""
-        return False
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's entry: remembers what to run."""
@@ -91,21 +66,13 @@ class Search(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Hydra's entry: runs the cells of `arguments` one after another in this process."""
+        fixed, dimensions = self._split(arguments)
+        cells = self.all_cells(dimensions) or []
+        return [self._run(number, [*fixed, *cell]) for number, cell in enumerate(cells)]
+
+    def _split(self, arguments: list[str]) -> tuple[list[str], list[Dimension]]:
         assert self.hydra_context is not None, "Hydra calls setup first"
-        assert self.config is not None, "Hydra calls setup first"
-        fixed, dimensions = split_overrides(arguments, self.hydra_context.config_loader, self.space)
-        cells = self.all_cells(dimensions)
-        if cells is not None:
-            return [self._run(number, [*fixed, *cell]) for number, cell in enumerate(cells)]
-        self.begin(dimensions, Path(self.config.hydra.sweep.dir))
-        done: list[JobReturn] = []
-        while (asked := self.ask()) is not None:
-            done.append(self._run(asked[0], [*fixed, *asked[1]]))
-            if done[-1].status != JobStatus.COMPLETED:
-                self.tell(asked[0], None)
-            value = done[-1].return_value  # raises what the task raised
-            self.tell(asked[0], [float(part) for part in (value if isinstance(value, Sequence) else [value])])
-        return done
+        return split_overrides(arguments, self.hydra_context.config_loader, self.space)
 
     def _run(self, number: int, overrides: list[str]) -> JobReturn:
         assert self.hydra_context is not None, "Hydra calls setup first"
@@ -120,6 +87,52 @@ class Search(Sweeper):
             job_subdir_key="hydra.sweep.subdir",
             hydra_context=self.hydra_context,
         )
+
+
+class AdaptiveSearch(Search):
+    """A search that chooses the next cell from what those before came to; it keeps what it knows in a folder."""
+
+    @abstractmethod
+    def begin(self, dimensions: Sequence[Dimension], folder: Path, known: Collection[int] = ()) -> None:
+        """Opens what the search keeps in `folder`, so that it goes on where it stopped.
+
+        What it was asked for and is not among the numbers `known`, and was never told about, never became a cell.
+        """
+
+    @abstractmethod
+    def ask(self) -> tuple[int, Suggestion] | None:
+        """The number and overrides of the next cell; None when there are no more."""
+
+    @abstractmethod
+    def drop(self, number: int) -> None:
+        """Takes back a cell that was asked for and cannot be made; it does not count."""
+
+    @abstractmethod
+    def tell(self, number: int, values: Sequence[float] | None, *, pruned: bool = False) -> None:
+        """What the cell came to, in the order of `metrics`; None where it failed. Telling it twice does nothing."""
+
+    @abstractmethod
+    def most_cells(self) -> int:
+        """How many cells there will be at most."""
+
+    @abstractmethod
+    def should_stop(self, number: int, epoch: int, value: float) -> bool:
+        """Whether a cell whose first metric is `value` after `epoch` is not worth its time."""
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Hydra's entry: asks for a cell, runs it in this process and tells what it came to, until none is left."""
+        assert self.config is not None, "Hydra calls setup first"
+        fixed, dimensions = self._split(arguments)
+        self.all_cells(dimensions)
+        self.begin(dimensions, Path(self.config.hydra.sweep.dir))
+        done: list[JobReturn] = []
+        while (asked := self.ask()) is not None:
+            done.append(self._run(asked[0], [*fixed, *asked[1]]))
+            if done[-1].status != JobStatus.COMPLETED:
+                self.tell(asked[0], None)
+            value = done[-1].return_value  # raises what the task raised
+            self.tell(asked[0], [float(part) for part in (value if isinstance(value, Sequence) else [value])])
+        return done
 
 
 def better(direction: str, value: float, than: float) -> bool:
