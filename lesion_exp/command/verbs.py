@@ -220,7 +220,7 @@ FLAGS: Final = {
     "--trust PACKAGE": "allow _target_s of your own package; may be repeated",
     "--cfg job": "print the resolved config and do nothing",
     "--no-tree": "do not show the config at the start",
-    "-m": "a sweep: KEY=A,B tries several values; so do KEY=range(1,4), GROUP=glob(*) and KEY=choice(A,B)",
+    "-m": "a sweep: KEY=A,B tries several values; so do 'KEY=range(1,4)' and 'GROUP=glob(*)'",
     "--watch": "show it anew every few seconds until no cell is left",
     "--json": "print one JSON object on standard output",
     "--check-only": "compare the conditions and stop",
