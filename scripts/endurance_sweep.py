@@ -51,7 +51,7 @@ def run(asked: argparse.Namespace) -> int:
             process = start(folder, arguments)
             if sitting < asked.kills:
                 wait_until_begun(folder, process)
-                time.sleep(draws.uniform(0.5, 12.0))
+                time.sleep(draws.uniform(0.5, 10.0))
                 kill_all(process)
             process.wait()
             counts = status(folder)["counts"]
@@ -69,8 +69,12 @@ def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def wait_until_begun(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and not list(folder.glob("sweeps/*/sweep.json")):
-        time.sleep(0.2)
+    """Until a cell of this sitting runs, or the process has ended."""
+    begun = time.time()
+    while process.poll() is None:
+        if any(path.stat().st_mtime > begun for path in folder.glob("sweeps/*/cells/*/state.json")):
+            return
+        time.sleep(0.1)
 
 
 def status(folder: Path) -> dict[str, object]:
