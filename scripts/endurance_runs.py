@@ -10,16 +10,14 @@ every metric but times and loads. Prints a row a sitting; exits 1 where anything
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from endurance_kill import kill_all
+from endurance_process import kill_all, start
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.find import Run
@@ -64,14 +62,6 @@ def run(asked: argparse.Namespace) -> int:
         runs: list[Run] = [find_run(store, "latest") for store in stores]
         count = len(stores[1].client.search_runs(stores[1].experiment_ids()))
         return judge(runs, count, code, kills)
-
-
-def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    variables.pop("MLFLOW_TRACKING_URI", None)
-    with (folder / "output.txt").open("ab") as output:
-        command = [sys.executable, "-m", "lesion_exp", *arguments]
-        return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
 
 
 def wait_for_progress(folder: Path, process: subprocess.Popen[bytes]) -> None:

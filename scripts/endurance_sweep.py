@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from endurance_kill import kill_all
+from endurance_process import kill_all, start
 
 JOB = (
     "experiment=demo", "image_size=32", "dataset.num_lesions=90", "dataset.image_height=48", "dataset.image_width=64",
@@ -58,14 +58,6 @@ def run(asked: argparse.Namespace) -> int:
             row = [counts.get(key, 0) for key in ("finished", "failed", "queued")]
             print(f"{sitting:>7} {time.monotonic() - begun:>8.0f} {row[0]:>9} {row[1]:>7} {row[2]:>7}", flush=True)
         return judge(folder, status(folder), process.returncode)
-
-
-def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    variables.pop("MLFLOW_TRACKING_URI", None)
-    with (folder / "output.txt").open("ab") as output:
-        command = [sys.executable, "-m", "lesion_exp", *arguments]
-        return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
 
 
 def wait_until_begun(folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -5,20 +5,7 @@ from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.tracking.find import find_run
-
-TINY = (
-    "experiment=demo",
-    "image_size=32",
-    "dataset.num_lesions=90",
-    "dataset.image_height=48",
-    "dataset.image_width=64",
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-    "trainer.precision=32-true",
-    "loader.num_workers=0",
-    "evaluation.bootstrap_draws=100",
-    "print_config=false",
-)
+from tests.tiny import TINY
 
 
 @pytest.fixture(autouse=True)

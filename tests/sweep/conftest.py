@@ -10,20 +10,7 @@ from lesion_exp.sweep.driver import drive
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.ledger import create_sweep
 from lesion_exp.sweep.plan import plan_sweep
-
-TINY = (
-    "experiment=demo",
-    "image_size=32",
-    "dataset.num_lesions=90",
-    "dataset.image_height=48",
-    "dataset.image_width=64",
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-    "trainer.precision=32-true",
-    "loader.num_workers=0",
-    "evaluation.bootstrap_draws=100",
-    "print_config=false",
-)
+from tests.tiny import TINY
 
 
 class ScriptedLauncher(Launcher):

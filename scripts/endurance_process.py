@@ -1,10 +1,21 @@
-"""Ends a process and everything that it started as a power cut would."""
+"""Starts a command of this package, and ends it with everything that it started as a power cut would."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import psutil
+
+
+def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    variables.pop("MLFLOW_TRACKING_URI", None)
+    with (folder / "output.txt").open("ab") as output:
+        command = [sys.executable, "-m", "lesion_exp", *arguments]
+        return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
