@@ -40,6 +40,7 @@ from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_checkpoints, log_inputs, predict_part
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
+from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.trainer import (
     best_checkpoint,
     build_trainer,
@@ -146,7 +147,7 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
             _fit_and_predict(job, built, None, Path(folder), link)
         return JobResult("")
-    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run):
+    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), stops_stay_stops():
         run.write_log(split.audit.summary())
         if link.continues is None:
             for key, value in describe_resolved(config["trainer"]).items():

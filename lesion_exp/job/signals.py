@@ -6,6 +6,9 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -24,6 +27,40 @@ def end_on_sigterm() -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
+
+
+@contextmanager
+def stops_stay_stops() -> Iterator[None]:
+    """A stop by SIGTERM or Ctrl-C leaves the block as what it is, whatever exception became of it.
+
+    Python raises it wherever the main thread happens to be. Inside `torch.save` that is a callback of native code,
+    which turns every exception into a RuntimeError of its own, and a stopped run would be a failed one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        handler = handlers[signal.Signals(number)]
+        assert callable(handler), "only such are replaced"
+        handler(number, frame)
+
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, note)
+    try:
+        yield
+    except Exception as error:
+        if not asked:
+            raise
+        raise (SystemExit(128 + asked[0]) if asked[0] == signal.SIGTERM else KeyboardInterrupt()) from error
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is note:
+                signal.signal(number, handler)
 
 
 def end_with_parent(parent: int) -> None:
