@@ -41,16 +41,24 @@ def launch(arguments: Arguments) -> int:
     if plan is None:
         raise ConfigError("expected several values of a key after -m, such as seed=1,2,3; without -m it is one run")
     if arguments.print_config:
+        plan.check()
         _print_config(plan.config.config)
         return 0
     _announce(plan, arguments.show_tree)
-    from lesion_exp.job.tracked import open_job_store
     from lesion_exp.sweep.driver import make_launcher
 
     launcher = make_launcher(dict(plan.facts.launcher))
-    store = open_job_store(plan.config.config)
-    folder = Path(plan.config.config["paths"]["sweeps"])
-    sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))
+    launcher.warm_up()
+    try:
+        plan.check()
+        from lesion_exp.job.tracked import open_job_store
+
+        store = open_job_store(plan.config.config)
+        folder = Path(plan.config.config["paths"]["sweeps"])
+        sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))
+    except BaseException:
+        launcher.close()
+        raise
     return _drive(sweep, launcher, store)
 
 

@@ -37,10 +37,11 @@ from lesion_exp.job.judge import (
 )
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
+from lesion_exp.job.rank_variables import environment_without_rank
 from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_checkpoints, log_inputs, predict_part
-from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.signals import stops_stay_stops
+from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
     best_checkpoint,
     build_trainer,
@@ -60,7 +61,6 @@ log = logging.getLogger(__name__)
 
 INPUTS_TAG: Final = "mlflow.inputs"
 """Says that data, split and environment are logged; tags that begin with mlflow. are not shown in its page."""
-LAUNCHER_VARIABLES: Final = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 UNREAD_KEYS: Final = {
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
     "split": SPLIT_KEYS,
@@ -249,7 +249,7 @@ def _train_in_processes(job: Job, link: RunLink) -> JobResult:
         job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))
         job.write(job_path)
         link.write(link_path)
-        variables = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+        variables = environment_without_rank()
         command = [sys.executable, "-m", "lesion_exp.job.process", *map(str, (job_path, link_path, result_path))]
         child = subprocess.Popen(command, env=variables)
         try:

@@ -30,8 +30,19 @@ class Plan:
     facts: SweepFacts
     cells: tuple[tuple[Job, Suggestion], ...]
     """Empty where the search asks for cells one after another."""
+    tried: tuple[tuple[Job, Suggestion], ...]
+    """What `check` looks at: all cells, or cells in which every value occurs once."""
     config: Composed
     """The config of the first cell, or of a cell with the first value of every key."""
+
+    def check(self) -> None:
+        """Nothing, if every cell can start; what that takes is imported here, which lasts seconds.
+
+        Raises:
+            ConfigError: a target, key, package, file or device that is not there; the message names the cell.
+        """
+        for job, suggestion in self.tried:
+            check_cell(job, suggestion, self.facts.launcher)
 
 
 class CellMaker:
@@ -87,8 +98,10 @@ def plan_sweep(
 ) -> Plan | None:
     """The sweep that `overrides` and the config's own `search.space` describe; None where nothing has several values.
 
+    Its `check` comes next, before anything is written.
+
     Raises:
-        ConfigError: anything that cannot be used, in any cell.
+        ConfigError: a name or value that cannot be used, in any cell.
     """
     options = GroupOptions(config_folders(config_dirs))
     fixed, dimensions = split_overrides(overrides, options, {})
@@ -103,9 +116,7 @@ def plan_sweep(
     maker = CellMaker(fixed, config_dirs, root)
     suggestions = search.all_cells(dimensions)
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
-    frozen = [(maker.freeze(suggestion), suggestion) for suggestion in tried]
-    for job, suggestion in frozen:
-        check_cell(job, suggestion, base.launcher)
+    frozen = tuple((maker.freeze(suggestion), suggestion) for suggestion in tried)
     config = maker.compose(tried[0])
     facts = SweepFacts(
         sweep_id=new_sweep_id(),
@@ -119,7 +130,7 @@ def plan_sweep(
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
     )
-    return Plan(facts, () if suggestions is None else tuple(_different(frozen)), config)
+    return Plan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
 
 
 def make_search(node: dict[str, object]) -> Search:

@@ -88,6 +88,7 @@ def planned(project, tmp_path, monkeypatch):
 
     def make(*overrides, force=True):  # the tests share a store, in which cells of the same job may be finished
         plan = plan_sweep([*TINY, *overrides], root=project, force=force)
+        plan.check()
         return create_sweep(tmp_path / "sweeps", plan.facts, plan.cells, [Path("conf").absolute()])
 
     return make

@@ -50,7 +50,7 @@ def test_the_test_part_is_read_in_a_sweep_if_it_is_said(planned):
 )
 def test_a_mistake_in_any_cell_is_noticed_before_the_first_begins(project, override, words):
     with pytest.raises(ConfigError, match=words):
-        plan_sweep([*TINY, "seed=1,2", override], root=project)
+        plan_sweep([*TINY, "seed=1,2", override], root=project).check()
 
 
 def test_the_same_job_is_one_cell(planned, caplog):

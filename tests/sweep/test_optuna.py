@@ -196,7 +196,9 @@ def test_a_missing_package_is_said_before_anything_is_written(project, monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else there(name))
     before = sorted(project.rglob("*"))
     with pytest.raises(ConfigError, match=f"pip install {package}"):
-        plan_sweep([*TINY, "search=optuna", RATES, "loss.gamma=interval(0,2)", "loss=focal", *more], root=project)
+        plan_sweep(
+            [*TINY, "search=optuna", RATES, "loss.gamma=interval(0,2)", "loss=focal", *more], root=project
+        ).check()
     assert sorted(project.rglob("*")) == before
 
 
@@ -205,7 +207,7 @@ def test_a_missing_package_is_said_before_anything_is_written(project, monkeypat
 )
 def test_a_mistake_in_any_value_is_noticed_before_the_first_cell(project, override, words):
     with pytest.raises(ConfigError, match=words):
-        plan_sweep([*TINY, "search=optuna", RATES, override], root=project)
+        plan_sweep([*TINY, "search=optuna", RATES, override], root=project).check()
 
 
 def test_a_sweep_asks_for_its_cells_and_goes_on_where_it_was_stopped(planned, driven):

@@ -40,6 +40,9 @@ class Launcher(ABC):
             ConfigError: the engine is not there.
         """
 
+    def warm_up(self) -> None:  # noqa: B027 (most engines have nothing to begin)
+        """Begins in the background what takes seconds and does no harm if the sweep is refused; `close` ends it."""
+
     @abstractmethod
     def open(self, sweep: Sweep) -> None:
         """Gets ready for the cells of `sweep`.

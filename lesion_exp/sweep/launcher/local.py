@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.run import LAUNCHER_VARIABLES
+from lesion_exp.job.rank_variables import environment_without_rank
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.launcher.warm import GRACE_SECONDS
@@ -41,6 +41,7 @@ class LocalLauncher(Launcher):
             raise ConfigError(f"expected launcher.gpus_per_job of at least 0, got {gpus_per_job}")
         self.workers, self.gpus_per_job, self.fail_fast = workers, gpus_per_job, fail_fast
         self._process: subprocess.Popen[str] | None = None
+        self._is_open = False
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._free: list[tuple[str, ...]] = []
         """GPUs that no cell has; empty tuples where there are none to be had."""
@@ -51,6 +52,17 @@ class LocalLauncher(Launcher):
     def capacity(self) -> int:
         """One cell a worker, and no more than there are leases of GPUs."""
         return len(self._free) + len(self._leases)
+
+    def warm_up(self) -> None:
+        """Starts the process that all cells come from; it imports while the caller goes on."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "lesion_exp.sweep.launcher.warm"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment_without_rank(),
+        )
+        threading.Thread(target=self._listen, name="answers of cells", daemon=True).start()
 
     def open(self, sweep: Sweep) -> None:
         """See the base class."""
@@ -64,18 +76,12 @@ class LocalLauncher(Launcher):
         if gpus and len(leases) < self.workers:
             log.warning("%d cells run at once: there are %d GPUs, %d a cell", len(leases), len(gpus), self.gpus_per_job)
         self._free = leases[: self.workers]
-        variables = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lesion_exp.sweep.launcher.warm"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=variables,
-        )
-        threading.Thread(target=self._listen, name="answers of cells", daemon=True).start()
+        if self._process is None:
+            self.warm_up()
         first = self._answers.get()
         if first is None or "ready" not in first:
             raise RuntimeError("the process that runs the cells could not start; its messages stand above")
+        self._is_open = True
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
@@ -114,6 +120,8 @@ class LocalLauncher(Launcher):
         if self._process is None:
             return
         assert self._process.stdin is not None, "it was opened as a pipe"
+        if not self._is_open:
+            self._process.kill()
         try:
             self._process.stdin.close()
             self._process.wait(timeout=GRACE_SECONDS + 10)

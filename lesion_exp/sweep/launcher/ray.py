@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.run import LAUNCHER_VARIABLES
+from lesion_exp.job.rank_variables import RANK_VARIABLES
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.launcher.cell_process import run_attended
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
@@ -92,7 +92,7 @@ class RayLauncher(Launcher):
             variables[VISIBLE_GPUS] = ""
         for cell in cells:
             named = task.options(name=f"cell {cell.number}", **self.options())
-            self._cells[named.remote(str(cell.folder), variables, LAUNCHER_VARIABLES)] = cell
+            self._cells[named.remote(str(cell.folder), variables, RANK_VARIABLES)] = cell
 
     def options(self) -> dict[str, Any]:
         """What Ray is told of a task: its resources, and that the ledger, not Ray, tries again."""

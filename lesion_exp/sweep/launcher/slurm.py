@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.run import LAUNCHER_VARIABLES
+from lesion_exp.job.rank_variables import RANK_VARIABLES
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.launcher.local import VISIBLE_GPUS
@@ -132,7 +132,7 @@ class SlurmLauncher(Launcher):
         submitit = importlib.import_module(PACKAGE)
         executor = submitit.SlurmExecutor(folder=self._sweep.folder / "slurm", max_num_timeout=self.requeues)
         executor.update_parameters(**self.parameters(self._sweep, busy=len(self._cells)))
-        without = (*ENGINE_VARIABLES, *LAUNCHER_VARIABLES)
+        without = (*ENGINE_VARIABLES, *RANK_VARIABLES)
         variables = {"OMP_NUM_THREADS": str(self.cpus_per_job)}
         if self.gpus_per_job == 0:
             variables[VISIBLE_GPUS] = ""
