@@ -2,7 +2,7 @@
 
     python scripts/endurance.py writers --times 5
     python scripts/endurance.py outage --seconds 60
-    python scripts/endurance.py runs --kills 20
+    python scripts/endurance.py runs --runs 20
     python scripts/endurance.py sweep --kills 10
 
 `python scripts/endurance.py TRIAL --help` says what a trial does. Exit code 1: something was not as it should be.

@@ -1,10 +1,10 @@
-"""A run is killed at random moments and gone on with each time; it must end with the weights of one never stopped.
+"""Runs are killed at random moments and gone on with; each must end with the weights of one never stopped.
 
-    python scripts/endurance.py runs --kills 20
+    python scripts/endurance.py runs --runs 20 --kills 1
 
-Trains one job on generated lesions in one piece, and once more with SIGKILL to the process and its loaders at random
-moments, gone on with by `lesion-exp resume` until it ends. Compares the hash of the best weights and every point of
-every metric but times and loads. Prints a row a sitting; exits 1 where anything differs, or a run is lost or doubled.
+Trains one job on generated lesions in one piece, and then over and over with SIGKILL to the process and its loaders
+at random moments of training, gone on with by `lesion-exp resume` until it ends. Compares the hash of the best weights
+and every point of every metric but times and loads. Prints a row a run; exits 1 where anything differs or is lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ WITH_TIME = ("time/", "system/")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kills", type=int, default=20, help="times that the run is killed (20)")
+    parser.add_argument("--runs", type=int, default=20, help="runs beside the one that nobody stops (20)")
+    parser.add_argument("--kills", type=int, default=1, help="times that each of them is killed (1)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
 
 
@@ -43,25 +44,52 @@ def run(asked: argparse.Namespace) -> int:
 
     draws = random.Random(asked.seed)
     with tempfile.TemporaryDirectory(prefix="lesion_exp_endurance_") as name:
-        whole, killed = Path(name) / "whole", Path(name) / "killed"
-        for folder in (whole, killed):
-            folder.mkdir()
-        start(whole, ["train", *JOB]).wait()
-        print(f"{'sitting':>7} {'steps kept':>11} {'status':>9}")
-        process = start(killed, ["train", *JOB])
-        kills = 0
-        while kills < asked.kills and process.poll() is None:
-            wait_for_progress(killed, process)
-            time.sleep(draws.uniform(0.0, 4.0))
-            kill_all(process)
-            kills += 1
-            print(f"{kills:>7} {kept_steps(killed):>11} {'killed':>9}", flush=True)
-            process = start(killed, ["resume", "run=latest"])
-        code = process.wait()
-        stores: list[Store] = [open_store(None, folder, folder / "mlruns" / "live") for folder in (whole, killed)]
-        runs: list[Run] = [find_run(store, "latest") for store in stores]
-        count = len(stores[1].client.search_runs(stores[1].experiment_ids()))
-        return judge(runs, count, code, kills)
+        folder = Path(name)
+        store: Store = open_store(None, folder, folder / "mlruns" / "live")
+        process = start(folder, ["train", *JOB])
+        wait_for_progress(folder, process)
+        begun = time.monotonic()
+        process.wait()
+        seconds = time.monotonic() - begun
+        whole = find_run(store, "latest")
+        points = points_of(whole)
+        print(f"one run in one piece: {len(points)} metrics, {sum(map(len, points.values()))} points")
+        print(f"{'run':>4} {'steps when killed':>20} {'status':>9} {'weights':>9} {'metrics that differ':>20}")
+        equal = 0
+        for number in range(1, asked.runs + 1):
+            steps, code = train_with_kills(folder, [draws.uniform(0.0, seconds) for _ in range(asked.kills)])
+            run = find_run(store, "latest")
+            differ = sum(points_of(run).get(name) != found for name, found in points.items())
+            same = run.tags.get("weights_hash") == whole.tags["weights_hash"]
+            equal += same and differ == 0 and code == 0 and run.status == "FINISHED"
+            text = " ".join(map(str, steps))
+            print(f"{number:>4} {text:>20} {run.status:>9} {'equal' if same else 'DIFFER':>9} {differ:>20}", flush=True)
+        count = len(store.client.search_runs(store.experiment_ids()))
+        print(f"{equal} of {asked.runs} equal to the run in one piece; {count} runs in the store")
+        return int(equal != asked.runs or count != asked.runs + 1)
+
+
+def train_with_kills(folder: Path, moments: list[float]) -> tuple[list[int], int]:
+    """The steps that were kept at each kill, and the exit code of the last sitting."""
+    steps: list[int] = []
+    process = start(folder, ["train", *JOB])
+    for seconds in moments:
+        wait_for_progress(folder, process)
+        time.sleep(seconds / len(moments))
+        if process.poll() is not None:
+            break
+        kill_all(process)
+        steps.append(kept_steps(folder))
+        process = start(folder, ["resume", "run=latest"])
+    return steps, process.wait()
+
+
+def points_of(run: Run) -> dict[str, list[tuple[int, float]]]:
+    return {
+        name: [(point.step, point.value) for point in run.store.client.get_metric_history(run.run_id, name)]
+        for name in run.metrics
+        if not name.startswith(WITH_TIME)
+    }
 
 
 def wait_for_progress(folder: Path, process: subprocess.Popen[bytes]) -> None:
@@ -78,31 +106,6 @@ def kept_steps(folder: Path) -> int:
 
     from lesion_exp.job.checkpoint import newest_checkpoint
 
-    for live in folder.glob("mlruns/live/*/"):
-        path = newest_checkpoint(live)
-        if path is not None:
-            return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
-    return 0
-
-
-def judge(runs: list[Run], count: int, code: int, kills: int) -> int:
-    points = [
-        {
-            name: [(point.step, point.value) for point in run.store.client.get_metric_history(run.run_id, name)]
-            for name in run.metrics
-            if not name.startswith(WITH_TIME)
-        }
-        for run in runs
-    ]
-    same = sum(points[0][name] == points[1].get(name) for name in points[0])
-    faults = {
-        "exit code of the last sitting": (code, 0),
-        "runs in the store": (count, 1),
-        "status": (runs[1].status, "FINISHED"),
-        "weights": (runs[1].tags["weights_hash"], runs[0].tags["weights_hash"]),
-        "metrics with equal points": (same, len(points[0])),
-    }
-    print(f"\nkilled {kills} times")
-    for name, (value, wanted) in faults.items():
-        print(f"{name:<30} {value!s:>18}   {'ok' if value == wanted else f'expected {wanted}'}")
-    return int(any(value != wanted for value, wanted in faults.values()))
+    newest = max(folder.glob("mlruns/live/*/"), key=lambda live: live.stat().st_mtime)
+    path = newest_checkpoint(newest)
+    return 0 if path is None else int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])

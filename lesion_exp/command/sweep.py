@@ -6,12 +6,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
 
 from lesion_exp.command.arguments import Arguments, prepare_process
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.job.instantiate import TARGET
 from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ACTIONS: Final = ("status", "resume", "retry", "cancel")
+LAUNCHER: Final = "launcher."
 WATCH_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 100.0
 
@@ -71,7 +75,9 @@ def sweep(arguments: Arguments) -> int:
     if len(words) > 2:
         raise ConfigError(f"expected one sweep after sweep {action}, got {' '.join(words[1:])}")
     spec = words[1] if len(words) == 2 else arguments.take("sweep") or "latest"
-    workers = arguments.take("launcher.workers") if action in {"resume", "retry"} else None
+    given = [text for text in arguments.overrides if text.startswith(LAUNCHER)] if action in {"resume", "retry"} else []
+    for text in given:
+        arguments.overrides.remove(text)
     prepare_process(arguments)
     from lesion_exp.job.compose import compose
     from lesion_exp.sweep.ledger import find_sweep
@@ -83,26 +89,53 @@ def sweep(arguments: Arguments) -> int:
     if action == "cancel":
         return _cancel(found)
     again = ("failed", "cancelled") if action == "retry" else ()
-    return _go_on(found, again, workers)
+    return _go_on(found, again, given)
 
 
-def _go_on(sweep: Sweep, again: Collection[str], workers: str | None) -> int:
+def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
     from lesion_exp.job.tracked import open_job_store
     from lesion_exp.sweep.driver import make_launcher
     from lesion_exp.sweep.summary import summarize
 
+    launcher = make_launcher(launcher_node(sweep.facts.launcher, given))
     counts = summarize(sweep).counts()
     if not {"queued", "running", *again} & set(counts):
         _show(summarize(sweep))
         hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
         log.info("nothing to go on with%s", hint)
         return _end(sweep, summarize(sweep))
-    node = dict(sweep.facts.launcher)
-    if workers is not None:
-        if not workers.isdigit():
-            raise ConfigError(f"expected launcher.workers to be a whole number, got {workers!r}")
-        node["workers"] = int(workers)
-    return _drive(sweep, make_launcher(node), open_job_store(dict(sweep.facts.store)), again)
+    return _drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
+
+
+def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """The launcher that a sweep was begun with, changed by overrides such as `launcher.workers=2`.
+
+    Raises:
+        ConfigError: a key that the launcher does not have, or a value of another type than the one that it replaces.
+    """
+    changed = dict(node)
+    keys = sorted(set(node) - {TARGET})
+    for text in given:
+        name, _, value = text.partition("=")
+        key = name.removeprefix(LAUNCHER)
+        if key not in keys:
+            raise ConfigError(
+                f"expected one of launcher.{', launcher.'.join(keys)}, got {name}; {nearest(key, keys)}; the launcher "
+                f"itself stays the one that the sweep was begun with"
+            )
+        read = yaml.safe_load(value)
+        kinds = _kinds(node[key])
+        if not isinstance(read, kinds) or isinstance(read, bool) != isinstance(node[key], bool):
+            raise ConfigError(f"expected {text} to have a value like {node[key]!r}, which it replaces")
+        changed[key] = read
+    return changed
+
+
+def _kinds(value: object) -> tuple[type, ...]:
+    """The types that may stand where `value` does; where nothing stood, a number or a name."""
+    if value is None:
+        return (int, float, str)
+    return (int, float) if isinstance(value, float) else (type(value),)
 
 
 def _drive(sweep: Sweep, launcher: object, store: object, again: Collection[str] = ()) -> int:
@@ -190,6 +223,4 @@ def _show(summary: Summary) -> None:
 
 
 def _print_config(config: dict[str, object]) -> None:
-    import yaml
-
     print(yaml.safe_dump(config, sort_keys=False), end="", file=sys.stdout)

@@ -97,7 +97,7 @@ VERBS: Final = {
                 ("resume SWEEP", "run what is missing, go on with what stopped half-way"),
                 ("retry SWEEP", "as resume, and once more what failed or was cancelled"),
                 ("cancel SWEEP", "end the cells that run, leave out those that wait"),
-                ("launcher.workers=N", "with resume and retry: cells that run at once from now on"),
+                ("launcher.KEY=VALUE", "with resume and retry: from now on, such as launcher.workers=2"),
                 ("SWEEP", "a sweep's id, its run's id, the beginning of one, or latest (the default)"),
             ),
             flags=("--json", "--watch"),

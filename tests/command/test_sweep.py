@@ -1,0 +1,41 @@
+import pytest
+
+from lesion_exp.command.sweep import launcher_node
+from lesion_exp.errors import ConfigError
+
+SLURM = {
+    "_target_": "some.Launcher",
+    "minutes": 240,
+    "memory_gb": None,
+    "poll_seconds": 15.0,
+    "setup": [],
+    "fail_fast": False,
+}
+
+
+def test_a_sweep_goes_on_with_new_settings_of_its_launcher():
+    given = ["launcher.minutes=500", "launcher.memory_gb=12.5", "launcher.setup=[module load cuda]"]
+    changed = launcher_node(SLURM, [*given, "launcher.poll_seconds=3", "launcher.fail_fast=true"])
+    assert changed == {
+        "_target_": "some.Launcher", "minutes": 500, "memory_gb": 12.5, "poll_seconds": 3,
+        "setup": ["module load cuda"], "fail_fast": True,
+    }  # fmt: skip
+    assert launcher_node(SLURM, []) == SLURM
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("launcher.workers=2", "launcher.minutes"),
+        ("launcher.minuts=2", "did you mean 'minutes'"),
+        ("launcher._target_=os.system", "stays the one"),
+        ("launcher.minutes=two", "a value like 240"),
+        ("launcher.minutes=2.5", "a value like 240"),
+        ("launcher.minutes=true", "a value like 240"),
+        ("launcher.minutes=", "a value like 240"),
+        ("launcher.fail_fast=1", "a value like False"),
+    ],
+)
+def test_a_setting_that_the_launcher_does_not_have_is_refused(override, words):
+    with pytest.raises(ConfigError, match=words):
+        launcher_node(SLURM, [override])
