@@ -16,7 +16,15 @@ from lesion_exp import __version__
 from lesion_exp.bundle import layout
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.find import ORIGIN_TAG, Run, artifact_names, download_artifact, find_run, runs_where
+from lesion_exp.tracking.find import (
+    ORIGIN_TAG,
+    PARENT_TAG,
+    Run,
+    artifact_names,
+    download_artifact,
+    find_run,
+    runs_where,
+)
 from lesion_exp.tracking.history import read_history
 
 if TYPE_CHECKING:
@@ -48,7 +56,7 @@ def with_children(runs: Sequence[Run]) -> list[Run]:
         run = waiting.pop()
         if run.run_id not in found:
             found[run.run_id] = run
-            waiting += runs_where(run.store, f"tags.`{layout.PARENT_TAG}` = '{run.run_id}'")
+            waiting += runs_where(run.store, f"tags.`{PARENT_TAG}` = '{run.run_id}'")
     return list(found.values())
 
 

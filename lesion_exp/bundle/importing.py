@@ -15,7 +15,7 @@ from lesion_exp.bundle import layout
 from lesion_exp.bundle.contents import LARGEST_GIB, Bundle, BundledRun, open_bundle
 from lesion_exp.data.lock import file_lock
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.tracking.find import ORIGIN_TAG, Run, runs_where
+from lesion_exp.tracking.find import ORIGIN_TAG, PARENT_TAG, Run, runs_where
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def _link(store: Store, run: BundledRun, made: Imported) -> None:
         if tag not in layout.LINK_TAGS or not layout.is_run_id(origin_id):
             continue
         other = local_run(store, origin_id)
-        if other is None and tag == layout.PARENT_TAG:
+        if other is None and tag == PARENT_TAG:
             log.warning("run %s stands alone: its parent %s is not in this store", made.run_id, origin_id)
             continue
         store.client.set_tag(made.run_id, tag, origin_id if other is None else other.run_id)

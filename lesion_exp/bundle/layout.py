@@ -12,6 +12,8 @@ import math
 import re
 from typing import Any, Final
 
+from lesion_exp.tracking.find import PARENT_TAG
+
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
 RUN_FILE: Final = "run.json"
@@ -20,7 +22,6 @@ ARTIFACTS: Final = "artifacts"
 
 CONTENT_TAG: Final = "bundle_content"
 """Tag of an imported run: the digest of its part of the bundle, by which another export of it is told apart."""
-PARENT_TAG: Final = "mlflow.parentRunId"
 LINK_TAGS: Final = (PARENT_TAG, "reproduces")
 """Tags that hold the id of another run; a bundle holds its origin id."""
 ENDED: Final = ("FINISHED", "FAILED", "KILLED")

@@ -43,14 +43,14 @@ def chosen_runs(store: Store, spec: str) -> list[Run]:
     Raises:
         ConfigError: as `chosen_run`.
     """
-    from lesion_exp.tracking.find import runs_where
+    from lesion_exp.tracking.find import PARENT_TAG, runs_where
 
     if spec.startswith("[") and spec.endswith("]"):
         return [chosen_run(store, part.strip()) for part in spec[1:-1].split(",")]
     if _SWEEP_ID.fullmatch(spec):
         swept = list(runs_where(store, f"tags.sweep_id = '{spec}'"))
         if swept:
-            return sorted(swept, key=lambda run: ("mlflow.parentRunId" in run.tags, run.started, run.run_id))
+            return sorted(swept, key=lambda run: (PARENT_TAG in run.tags, run.started, run.run_id))
     return [chosen_run(store, spec)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, compose_job
-from lesion_exp.command.chosen_run import chosen_run, chosen_runs
+from lesion_exp.command.chosen_run import chosen_runs
 from lesion_exp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,14 +75,17 @@ def evaluate(arguments: Arguments) -> int:
 
 
 def _runs(store: Store, spec: str) -> list[Run]:
-    """The runs that `spec` names: as `chosen_runs`, without the parent of a sweep, or by `folds:RUN` all folds of a
+    """The runs that `spec` names: as `chosen_runs`, a sweep's cells for its run, or by `folds:RUN` all folds of a
     cross-validation."""
     from lesion_exp.evaluate.member import fold_runs
+    from lesion_exp.tracking.find import PARENT_TAG, runs_where
 
-    if spec.startswith(FOLDS):
-        return fold_runs(chosen_run(store, spec.removeprefix(FOLDS)))
-    runs = chosen_runs(store, spec)
-    return [run for run in runs if "sweep_id" not in run.tags or "mlflow.parentRunId" in run.tags] or runs
+    runs = chosen_runs(store, spec.removeprefix(FOLDS))
+    cells = [run for run in runs if "sweep_id" not in run.tags or PARENT_TAG in run.tags]
+    if not cells:
+        mine = f"tags.`{PARENT_TAG}` = '{runs[0].run_id}' and tags.kind = 'train'"
+        cells = list(runs_where(store, mine)) or runs
+    return fold_runs(cells[0]) if spec.startswith(FOLDS) else cells
 
 
 def _chosen(given: set[str], node: dict[str, object]) -> frozenset[str]:

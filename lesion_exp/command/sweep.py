@@ -18,9 +18,11 @@ from lesion_exp.job.instantiate import TARGET
 from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:
+    from lesion_exp.sweep.launcher.launcher import Launcher
     from lesion_exp.sweep.ledger import Sweep
     from lesion_exp.sweep.plan import Plan
     from lesion_exp.sweep.summary import Summary
+    from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,7 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
         _show(summarize(sweep))
         hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
         log.info("nothing to go on with%s", hint)
+        _join_folds(summarize(sweep), open_job_store(dict(sweep.facts.store)))
         return _end(sweep, summarize(sweep))
     return _drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
 
@@ -138,16 +141,31 @@ def _kinds(value: object) -> tuple[type, ...]:
     return (int, float) if isinstance(value, float) else (type(value),)
 
 
-def _drive(sweep: Sweep, launcher: object, store: object, again: Collection[str] = ()) -> int:
+def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> int:
     from lesion_exp.sweep.driver import drive
 
     try:
-        summary = drive(sweep, launcher, store, again)  # type: ignore[arg-type]
+        summary = drive(sweep, launcher, store, again)
     except (KeyboardInterrupt, SystemExit) as error:
         error.add_note(f"every cell is kept, lesion-exp sweep resume {sweep.facts.sweep_id} goes on")
         raise
     _show(summary)
+    _join_folds(summary, store)
     return _end(sweep, summary)
+
+
+def _join_folds(summary: Summary, store: Store) -> None:
+    """Shows each cross-validation of a sweep that is done as one result."""
+    from lesion_exp.sweep.ledger import FOLD
+
+    facts = summary.sweep.facts
+    if FOLD not in facts.keys or facts.parent_run_id is None or set(summary.counts()) != {"finished"}:
+        return
+    from lesion_exp.evaluate.cross_validation import judge_folds
+    from lesion_exp.evaluate.report import as_text
+
+    for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
+        print(as_text(judged), file=sys.stderr)
 
 
 def _end(sweep: Sweep, summary: Summary) -> int:

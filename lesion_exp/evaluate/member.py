@@ -92,7 +92,7 @@ def fold_runs(run: Run) -> list[Run]:
         if fetch_artifact(other.store, other.run_id, other.artifact_uri, JOB_FILE) is None:
             continue
         job = read_job(download_artifact(other, JOB_FILE))
-        if _without_fold(job.config, job.files) == _without_fold(config, job.files):
+        if without_fold(job.config, job.files) == without_fold(config, job.files):
             found.setdefault(int(job.config["split"]["fold"]), other)
     missing = sorted(set(range(config["split"]["num_folds"])) - set(found))
     if missing:
@@ -108,7 +108,8 @@ def own_tta(run: Run) -> str:
     return run.params.get("evaluation.tta", "none")
 
 
-def _without_fold(config: Mapping[str, Any], files: Mapping[str, str]) -> str:
+def without_fold(config: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """What the jobs of all folds of a cross-validation have in common, as a hash."""
     kept = copy.deepcopy(dict(config))
     kept["split"]["fold"] = None
     return job_hash(kept, files)

@@ -15,19 +15,22 @@ from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
 from lesion_exp.evaluation.study import Study, study
 from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_metrics
-from lesion_exp.tracking.find import download_artifact
+from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_run, runs_where
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.written import Written
 
 log = logging.getLogger(__name__)
 
 KIND: Final = "ensemble"
 """The tag `kind` of a run that joins the predictions of others; that of a soup, which has a network, is `soup`."""
+MEMBERS_TAG: Final = "members"
+"""The ids of the runs that were joined, in order."""
 _SHARED_TAGS: Final = ("dataset", "backbone", "sampler", "loss", "split_hash", "dataset_fingerprint")
 _LONGEST_NAME: Final = 200
 
 
 def judge_several(members: Sequence[Member], request: Request) -> Judgement:
-    """The runs as one, logged as a new run.
+    """The runs as one: the folds of a sweep that has no other cells on the sweep's own run, all else on a new one.
 
     Raises:
         ConfigError: runs or options that do not go together.
@@ -46,8 +49,16 @@ def judge_several(members: Sequence[Member], request: Request) -> Judgement:
         key = "other" if request.dataset is not None else request.part
         name, title = name_and_title(request, len(studies[key].table))
         leaky = joined.has_seen or any(member.leaky for member in members)
-        with _start(members, options, leaky, title) as run:
-            _log(run, members, joined, fitted, studies, (name, title))
+        whole = _sweep_of(members) if options["ensemble"] == POOLED else None
+        if whole is not None:
+            run: Written = Written(whole.store, whole.run_id, whole.artifact_uri)
+            run.log_late_metrics(_log(run, members, joined, fitted, studies, (name, title)))
+            for tag, text in {"ensemble": POOLED, **_members_tag(members), "leaky": str(leaky).lower()}.items():
+                run.store.client.set_tag(run.run_id, tag, text)
+        else:
+            with _start(members, options, leaky, title) as own:
+                own.log_metrics(_log(own, members, joined, fitted, studies, (name, title)), step=0)
+                run = own
     ids = tuple(member.run.run_id for member in members)
     applied = None if key == "val" else fitted
     run_name = _name(members, options["ensemble"])
@@ -59,6 +70,18 @@ def _way(members: Sequence[Member], request: Request) -> str:
     if are_folds(members) and request.dataset is None and "ensemble" not in request.chosen:
         return POOLED
     return str(members[0].evaluation["ensemble"])
+
+
+def _sweep_of(members: Sequence[Member]) -> Run | None:
+    """The run of the sweep whose cells are the members and no others."""
+    parents = {member.run.tags.get(PARENT_TAG) for member in members}
+    parent = parents.pop() if len(parents) == 1 else None
+    if parent is None:
+        return None
+    store = members[0].run.store
+    if len(list(runs_where(store, f"tags.`{PARENT_TAG}` = '{parent}'"))) != len(members):
+        return None
+    return find_run(store, parent)
 
 
 def _studies(joined: Joined, fitted: Fitted | None, options: Mapping[str, Any]) -> dict[str, Study]:
@@ -76,12 +99,23 @@ def _start(members: Sequence[Member], options: Mapping[str, Any], leaky: bool, t
         **{tag: runs[0].tags[tag] for tag in _SHARED_TAGS if len({run.tags.get(tag, "") for run in runs} - {""}) == 1},
         "kind": SOUP if way == SOUP else KIND,
         "ensemble": way,
-        "members": ",".join(run.run_id for run in runs),
+        **_members_tag(members),
+        **_nesting(members),
         "leaky": str(leaky).lower(),
         "mlflow.note.content": "\n".join([f"{len(runs)} runs as one ({way}), judged on the {title}:", "", *links]),
     }
     params = {"evaluation": dict(options)}
     return TrackedRun.start(store, experiment, _name(members, way), tags, params, system_metrics_seconds=0)
+
+
+def _members_tag(members: Sequence[Member]) -> dict[str, str]:
+    return {MEMBERS_TAG: ",".join(member.run.run_id for member in members)}
+
+
+def _nesting(members: Sequence[Member]) -> dict[str, str]:
+    """The tag that shows the run below the sweep that all members belong to."""
+    parents = {member.run.tags.get(PARENT_TAG, "") for member in members}
+    return {PARENT_TAG: parent} if len(parents) == 1 and (parent := parents.pop()) else {}
 
 
 def _name(members: Sequence[Member], way: str) -> str:
@@ -90,14 +124,18 @@ def _name(members: Sequence[Member], way: str) -> str:
 
 
 def _log(
-    run: TrackedRun,
+    run: Written,
     members: Sequence[Member],
     joined: Joined,
     fitted: Fitted | None,
     studies: Mapping[str, Study],
     judged: tuple[str, str],
-) -> None:
-    """Logs what makes the run usable like one that was trained: predictions, what was fitted, a soup's network."""
+) -> dict[str, float]:
+    """Logs what makes the run usable like one that was trained: predictions, what was fitted, a soup's network.
+
+    Its metrics are returned.
+    """
+    metrics: dict[str, float] = {}
     for path, content in joined.files.items():
         run.log_json(content, path)
     if fitted is not None:
@@ -108,13 +146,14 @@ def _log(
             run.log_file(download_artifact(members[0].run, path), path)
     if "val" in studies:
         log_evaluation(run, "val", studies["val"])
-        run.log_metrics({f"best/val/{name}": value for name, value in studies["val"].metrics.items()}, step=0)
+        metrics |= {f"best/val/{name}": value for name, value in studies["val"].metrics.items()}
     if "test" in studies:
         log_evaluation(run, "test", studies["test"])
-        run.log_metrics(part_metrics("test", studies["test"]) | studies["test"].logged(), step=0)
+        metrics |= part_metrics("test", studies["test"]) | studies["test"].logged()
     if "other" in studies:
         name, title = judged
         folder = f"evaluation/{name}"
         log_judged(run, folder, studies["other"], title)
         sections = {f"{folder}/{key}": value for key, value in studies["other"].logged().items()}
-        run.log_metrics(part_metrics(folder, studies["other"]) | sections, step=0)
+        metrics |= part_metrics(folder, studies["other"]) | sections
+    return metrics

@@ -19,6 +19,7 @@ from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.job.freeze import Job
 from lesion_exp.sweep.cell import Cell, write_json
 
+FOLD: Final = "split.fold"
 FORMAT: Final = 1
 _SHORTEST_PREFIX: Final = 4
 
@@ -45,6 +46,11 @@ class SweepFacts:
     force: bool = False
     parent_run_id: str | None = None
     format: int = FORMAT
+
+    @property
+    def are_folds(self) -> bool:
+        """Whether the cells are folds of one job."""
+        return self.keys == (FOLD,)
 
 
 @dataclass(frozen=True)

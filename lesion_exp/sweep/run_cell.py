@@ -23,7 +23,7 @@ from lesion_exp.job.tracked import open_job_store
 from lesion_exp.sweep.cell import PRUNED, STOPPED, Cell
 from lesion_exp.sweep.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
-from lesion_exp.tracking.find import Run, find_tagged
+from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
     overrides, _ = cell.facts()
     tags = {"sweep_id": sweep.facts.sweep_id, CELL_TAG: f"{cell.number:04d}"}
     if sweep.facts.parent_run_id is not None:
-        tags["mlflow.parentRunId"] = sweep.facts.parent_run_id
+        tags[PARENT_TAG] = sweep.facts.parent_run_id
     name = " ".join(text.lstrip("+") for text in overrides)
     return RunLink(tags=tags, name=name or None, reports=str(cell.folder))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +62,12 @@ class Summary:
         return front[0] if front and len(self.metrics) == 1 else None
 
     def pareto(self) -> list[Row]:
-        """The finished cells that no other one beats: none is better in one metric and as good in the others."""
+        """The finished cells that no other one beats: none is better in one metric and as good in the others.
+
+        None where the cells are folds of one job, which are measured on different images.
+        """
+        if self.sweep.facts.are_folds:
+            return []
         valued = [
             row
             for row in self.rows
@@ -241,11 +247,24 @@ def _remarks(summary: Summary) -> list[Text]:
     lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
     if len(summary.metrics) > 1 and summary.pareto():
         lines.append(Text("* on the Pareto front: no other cell is better in one metric and as good in the others"))
+    lines += _over_folds(summary)
     for row in _marked(summary):
         what = f"cell {row.number}" if len(summary.metrics) > 1 else "best"
         values = ", ".join(f"{name} {_number(row.metrics[name])}" for name in summary.metrics)
         text = " ".join(f"{key}={value}" for key, value in row.values.items())
         lines.append(Text(f"* {what} {values}: {text}"))
+    return lines
+
+
+def _over_folds(summary: Summary) -> list[Text]:
+    if not summary.sweep.facts.are_folds:
+        return []
+    lines = []
+    for name in summary.metrics:
+        values = [row.metrics[name] for row in summary.rows if row.state.status == "finished" and name in row.metrics]
+        if len(values) > 1:
+            text = f"mean of {len(values)} folds: {name} {_number(statistics.mean(values))}"
+            lines.append(Text(f"{text}, standard deviation {_number(statistics.stdev(values))}"))
     return lines
 
 

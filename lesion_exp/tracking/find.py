@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+PARENT_TAG: Final = "mlflow.parentRunId"
+"""Tag by which MLflow shows a run below another: the sweep's, for its cells."""
 ORIGIN_TAG: Final = "bundle_run_id"
 """Tag of a run that was imported from a bundle: its id in the store where it was trained."""
 _LOWER_IS_BETTER: Final = ("loss", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise", "epoch_seconds")
@@ -195,7 +197,7 @@ def _run(store: Store, run: MlflowRun) -> Run:
 
 
 def _is_trained(run: MlflowRun) -> bool:
-    is_sweep = "sweep_id" in run.data.tags and "mlflow.parentRunId" not in run.data.tags
+    is_sweep = "sweep_id" in run.data.tags and PARENT_TAG not in run.data.tags
     return not is_sweep and run.data.tags.get("kind") not in _NOT_TRAINED
 
 

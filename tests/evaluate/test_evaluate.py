@@ -6,6 +6,7 @@ import pytest
 
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.evaluate.cross_validation import judge_folds
 from lesion_exp.evaluate.evaluate import evaluate
 from lesion_exp.evaluate.member import fold_runs, make_members
 from lesion_exp.evaluate.predict import own_data, restored
@@ -18,7 +19,7 @@ from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.written import Written
 
 pytestmark = pytest.mark.slow
@@ -210,6 +211,31 @@ def test_folds_are_pooled_each_image_once(project, folds, judge):
     assert judged.fitted is None
     with pytest.raises(ConfigError, match=r"dataset=NAME"):
         judge(*folds, ensemble="mean")
+
+
+def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, judge, caplog):
+    store, config, _ = project
+    experiment = find_run(store, folds[0]).experiment_id
+    parent = store.client.create_run(experiment, tags={"kind": "sweep", "sweep_id": "s"}).info.run_id
+    store.client.set_tag(folds[0], PARENT_TAG, parent)
+    assert judge_folds(store, parent, config["paths"]) == []
+    assert "no finished run of fold 1" in caplog.text
+    store.client.set_tag(folds[1], PARENT_TAG, parent)
+    (judged,) = judge_folds(store, parent, config["paths"])
+    assert (judged.run_id, judged.members) == (parent, tuple(folds))
+    run = find_run(store, parent)
+    assert run.metrics["test/balanced_accuracy"] == pytest.approx(judged.study.metrics["balanced_accuracy"])
+    assert len(read_predictions(run, "test")) == sum(
+        len(read_predictions(find_run(store, fold), "test")) for fold in folds
+    )
+    assert judge_folds(store, parent, config["paths"]) == [], "it was judged before"
+    other = store.client.create_run(experiment, tags={"kind": "train", PARENT_TAG: parent}).info.run_id
+    below = judge(*folds)
+    assert below.run_id not in {parent, other}, "the sweep has other cells, too"
+    assert find_run(store, below.run_id).tags[PARENT_TAG] == parent
+    for fold in folds:
+        store.client.delete_tag(fold, PARENT_TAG)
+    store.client.delete_run(other)
 
 
 def test_folds_together_judge_another_data_set(project, folds, judge):

@@ -1,0 +1,48 @@
+"""The cross-validations among the cells of a sweep, each judged as one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lesion_exp.evaluate.evaluate import evaluate
+from lesion_exp.evaluate.judgement import Judgement
+from lesion_exp.evaluate.member import JOB_FILE, without_fold
+from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.several import MEMBERS_TAG
+from lesion_exp.job.freeze import Job, read_job
+from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, runs_where
+from lesion_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[Judgement]:
+    """Each cross-validation below the run `parent` whose folds have all been tested, and that was not judged before.
+
+    Raises:
+        DataError: predictions that are not there, or not what they were.
+    """
+    found: dict[str, dict[int, tuple[Run, Job]]] = {}
+    condition = f"attributes.status = 'FINISHED' and tags.`{PARENT_TAG}` = '{parent}' and tags.kind = 'train'"
+    for run in runs_where(store, condition):
+        job = read_job(download_artifact(run, JOB_FILE))
+        if job.config["test"] and {"fold", "num_folds"} <= set(job.config["split"]):
+            folds = found.setdefault(without_fold(job.config, job.files), {})
+            folds.setdefault(int(job.config["split"]["fold"]), (run, job))
+    judged = []
+    for folds in found.values():
+        runs, (_, job) = [run for _, (run, _) in sorted(folds.items())], next(iter(folds.values()))
+        missing = set(range(job.config["split"]["num_folds"])) - set(folds)
+        if missing:
+            log.warning("not judged as one: no finished run of fold %s", ", ".join(map(str, sorted(missing))))
+        elif not _is_judged(store, parent, runs):
+            judged.append(evaluate(runs, Request(part="test", evaluation=job.config["evaluation"]), paths))
+    return judged
+
+
+def _is_judged(store: Store, parent: str, runs: Sequence[Run]) -> bool:
+    members = ",".join(run.run_id for run in runs)
+    found = runs_where(store, f"tags.{MEMBERS_TAG} = '{members}'")
+    return any(parent in {run.run_id, run.tags.get(PARENT_TAG)} for run in found)
