@@ -10,6 +10,7 @@ and every point of every metric but times and loads. Prints a row a run; exits 1
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import subprocess
 import tempfile
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 JOB = (
     "experiment=demo", "image_size=32", "dataset.num_lesions=150", "dataset.image_height=48", "dataset.image_width=64",
     "backbone=small_cnn", "loader.batch_size=16", "augmentation=standard", "augmentation.mix.mixup_alpha=0.4",
-    "trainer.ema_decay=0.9", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=20",
+    "trainer.ema_decay=0.9", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=10",
     "trainer.checkpoint_every_steps=3", "loader.num_workers=1", "evaluation.bootstrap_draws=100",
     "print_config=false", "test=false",
 )  # fmt: skip
@@ -48,18 +49,17 @@ def run(asked: argparse.Namespace) -> int:
         folder = Path(name)
         store: Store = open_store(None, folder, folder / "mlruns" / "live")
         process = start(folder, ["train", *JOB])
-        wait_for_progress(folder, process)
-        begun = time.monotonic()
+        saves = wait_for_saves(folder, process)
         if process.wait() != 0:
             raise RuntimeError((folder / "output.txt").read_text())
-        seconds = time.monotonic() - begun
         whole = find_run(store, "latest")
         points = points_of(whole)
-        print(f"one run in one piece: {len(points)} metrics, {sum(map(len, points.values()))} points", flush=True)
+        num_points = sum(map(len, points.values()))
+        print(f"in one piece: {len(points)} metrics, {num_points} points, {saves} checkpoints", flush=True)
         print(f"{'run':>4} {'steps when killed':>20} {'status':>9} {'weights':>9} {'metrics that differ':>20}")
         equal = 0
         for number in range(1, asked.runs + 1):
-            steps, code = train_with_kills(folder, [draws.uniform(0.0, 0.8 * seconds) for _ in range(asked.kills)])
+            steps, code = train_with_kills(folder, [draws.randint(1, saves // asked.kills) for _ in range(asked.kills)])
             run = find_run(store, "latest")
             differ = sum(points_of(run).get(name) != found for name, found in points.items())
             same = run.tags.get("weights_hash") == whole.tags["weights_hash"]
@@ -71,15 +71,16 @@ def run(asked: argparse.Namespace) -> int:
         return int(equal != asked.runs or count != asked.runs + 1)
 
 
-def train_with_kills(folder: Path, moments: list[float]) -> tuple[list[int | str], int]:
-    """The steps that were kept at each kill, and the exit code of the last sitting."""
+def train_with_kills(folder: Path, kills: list[int]) -> tuple[list[int | str], int]:
+    """The steps that were kept at each kill, and the exit code of the last sitting.
+
+    Each number in `kills` is how many checkpoints a sitting saves before it is killed, some moment later.
+    """
     steps: list[int | str] = []
     process = start(folder, ["train", *JOB])
-    for seconds in moments:
-        wait_for_progress(folder, process)
-        time.sleep(seconds / len(moments))
-        if process.poll() is not None:
-            break
+    for saves in kills:
+        wait_for_saves(folder, process, saves)
+        time.sleep(random.uniform(0.0, 0.1))
         kill_all(process)
         steps.append(kept_steps(folder))
         process = start(folder, ["resume", "run=latest"])
@@ -94,13 +95,17 @@ def points_of(run: Run) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def wait_for_progress(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the process has saved a point of its own, or ended."""
-    begun = time.time()
-    while process.poll() is None:
-        if any(path.stat().st_mtime > begun for path in folder.glob("mlruns/live/*/last.ckpt")):
-            return
-        time.sleep(0.05)
+def wait_for_saves(folder: Path, process: subprocess.Popen[bytes], most: int | None = None) -> int:
+    """How many checkpoints the process has saved by now: `most`, or all by the time that it ends."""
+    seen: set[int] = set()
+    begun = time.time_ns()
+    while process.poll() is None and (most is None or len(seen) < most):
+        for path in folder.glob("mlruns/live/*/last.ckpt"):
+            with contextlib.suppress(FileNotFoundError):
+                moment = path.stat().st_mtime_ns
+                seen |= {moment} if moment > begun else set()
+        time.sleep(0.01)
+    return len(seen)
 
 
 def kept_steps(folder: Path) -> int | str:
