@@ -22,6 +22,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.early_stopping.mode": ("max", "min"),
     "split.part": ("train", "val", "test"),
+    "split.way": ("grouped", "by_image", "resample_then_split"),
 }
 LEAST: Final[Mapping[str, float]] = {
     "image_size": 16,
