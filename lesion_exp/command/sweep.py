@@ -48,9 +48,9 @@ def launch(arguments: Arguments) -> int:
         raise ConfigError("expected several values of a key after -m, such as seed=1,2,3; without -m it is one run")
     if arguments.print_config:
         plan.check()
-        _print_config(plan.config.config)
+        print_config(plan.config.config)
         return 0
-    _announce(plan, arguments.show_tree)
+    announce(plan, arguments.show_tree)
     from lesion_exp.sweep.driver import make_launcher
 
     launcher = make_launcher(dict(plan.facts.launcher))
@@ -142,6 +142,14 @@ def _kinds(value: object) -> tuple[type, ...]:
 
 
 def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> int:
+    summary = drive_to_end(sweep, launcher, store, again)
+    _join_folds(summary, store)
+    _read_meter(summary, store)
+    return _end(sweep, summary)
+
+
+def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
+    """How the sweep stands after its cells were run, which is shown; whatever stops this says how to go on."""
     from lesion_exp.sweep.driver import drive
 
     try:
@@ -150,8 +158,7 @@ def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str
         error.add_note(f"every cell is kept, lesion-exp sweep resume {sweep.facts.sweep_id} goes on")
         raise
     _show(summary)
-    _join_folds(summary, store)
-    return _end(sweep, summary)
+    return summary
 
 
 def _join_folds(summary: Summary, store: Store) -> None:
@@ -166,6 +173,20 @@ def _join_folds(summary: Summary, store: Store) -> None:
 
     for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
         print(as_text(judged), file=sys.stderr)
+
+
+def _read_meter(summary: Summary, store: Store) -> None:
+    """Shows what a leak meter that is done has measured."""
+    from lesion_exp.leakage.find import is_meter
+
+    if not is_meter(summary.sweep) or set(summary.counts()) != {"finished"}:
+        return
+    from rich.console import Console
+
+    from lesion_exp.leakage.meter import measure
+    from lesion_exp.leakage.table import show_report
+
+    show_report(measure(summary.sweep, store).report, Console(stderr=True, highlight=False))
 
 
 def _end(sweep: Sweep, summary: Summary) -> int:
@@ -221,7 +242,8 @@ def _cancel(sweep: Sweep) -> int:
     return 0
 
 
-def _announce(plan: Plan, show_tree: bool) -> None:
+def announce(plan: Plan, show_tree: bool) -> None:
+    """Says which cells there will be, and shows the config of the first."""
     from lesion_exp.command.config_tree import show_config
 
     shown = show_tree and plan.config.config["print_config"]
@@ -240,5 +262,6 @@ def _show(summary: Summary) -> None:
     Console(stderr=True, highlight=False).print(as_table(summary))
 
 
-def _print_config(config: dict[str, object]) -> None:
+def print_config(config: dict[str, object]) -> None:
+    """Prints a config as YAML on standard output, for `--cfg job`."""
     print(yaml.safe_dump(config, sort_keys=False), end="", file=sys.stdout)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.intervals import lesion_draws, lesion_of
+from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, percentile_interval
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray
 
@@ -53,6 +53,24 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
             for name in names
         },
     )
+
+
+def paired_differences(
+    first: pd.DataFrame, second: pd.DataFrame, names: Sequence[str], draws: int = 2000, seed: int = 0
+) -> dict[str, Estimate]:
+    """Each metric of `first` less that of `second`, both on the same draws, with its 95% interval.
+
+    The arguments are those of `paired_draws`; what the tables or all draws leave undetermined is left out.
+    """
+    found = paired_draws([first, second], names, draws, seed)
+    differences = {
+        name: Estimate(
+            float(found.estimates[name][0] - found.estimates[name][1]),
+            *percentile_interval(found.draws[name][0] - found.draws[name][1]),
+        )
+        for name in names
+    }
+    return {name: estimate for name, estimate in differences.items() if not np.isnan(estimate).any()}
 
 
 def bootstrap_p(differences: FloatArray) -> float:

@@ -137,13 +137,18 @@ def read_sweep(folder: Path) -> Sweep:
     return Sweep(folder, SweepFacts(**{**body, **lists}))
 
 
+def sweeps_in(folder: Path) -> list[Sweep]:
+    """All sweeps in `folder`, the newest last."""
+    return [read_sweep(path.parent) for path in sorted(folder.glob("[0-9]*/sweep.json"))]
+
+
 def find_sweep(folder: Path, spec: str) -> Sweep:
     """The sweep in `folder` that `spec` names: its id, its parent's run id, a unique prefix of either, or `latest`.
 
     Raises:
         ConfigError: none, or several, are named so.
     """
-    found = [read_sweep(path.parent) for path in sorted(folder.glob("[0-9]*/sweep.json"))]
+    found = sweeps_in(folder)
     if not found:
         raise ConfigError(
             f"expected a sweep in {folder}, but there is none yet; lesion-exp train -m seed=1,2 makes one"

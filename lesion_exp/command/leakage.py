@@ -1,0 +1,95 @@
+"""The verb `leakage`: what the popular mistakes in splitting do to a score."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesion_exp.command.arguments import Arguments, check_store_keys, compose_config, prepare_process
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.shipped_conf import find_root
+
+if TYPE_CHECKING:
+    from lesion_exp.sweep.ledger import Sweep
+
+_UNFINISHED = ("failed", "cancelled")
+
+
+def leakage(arguments: Arguments) -> int:
+    """Trains what is not trained yet and shows the reading on standard output: tables, or one JSON object."""
+    prepare_process(arguments)
+    spec, force = arguments.take("sweep"), arguments.take("force") or "false"
+    if force not in {"true", "false"}:
+        raise ConfigError(f"expected force=true or force=false, got force={force}")
+    found = _planned(arguments, force == "true") if spec is None else _named(arguments, spec)
+    if found is None:
+        return 0
+    sweep, launcher = found
+    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.leakage.meter import measure
+    from lesion_exp.sweep.summary import summarize
+
+    store = open_job_store(dict(sweep.facts.store))
+    summary = summarize(sweep)
+    if set(summary.counts()) != {"finished"}:
+        from lesion_exp.command.sweep import drive_to_end
+        from lesion_exp.sweep.driver import make_launcher
+
+        summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
+    if set(summary.counts()) != {"finished"}:
+        print(f"lesion-exp leakage sweep={sweep.facts.sweep_id} goes on; logs lie in {sweep.folder / 'cells'}",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    measured = measure(summary.sweep, store)
+    if arguments.json:
+        print(json.dumps(measured.report.to_dict()))
+    else:
+        from rich.console import Console
+
+        from lesion_exp.leakage.table import show_report
+
+        show_report(measured.report, Console(highlight=False))
+    print(f"leak meter: run {measured.report.run_id}\nfigure:     {measured.figure}", file=sys.stderr)
+    return 0
+
+
+def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] | None:
+    """The leak meter of this very config that was begun before, else a new one, and its launcher; None after `--cfg
+    job`."""
+    from lesion_exp.command.sweep import announce, print_config
+    from lesion_exp.job.compose import config_folders
+    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.leakage.find import same_meter
+    from lesion_exp.leakage.plan import plan_meter
+    from lesion_exp.sweep.driver import make_launcher
+    from lesion_exp.sweep.ledger import create_sweep
+
+    dirs, root = arguments.config_dirs, find_root(Path.cwd())
+    plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
+    plan.check()
+    if arguments.print_config:
+        print_config(plan.config.config)
+        return None
+    folder, launcher = Path(plan.config.config["paths"]["sweeps"]), dict(plan.facts.launcher)
+    known = None if force else same_meter(folder, plan)
+    if known is not None:
+        print(f"the leak meter {known.facts.sweep_id} has this config: it goes on", file=sys.stderr)
+        return known, launcher
+    announce(plan, arguments.show_tree and not arguments.json)
+    make_launcher(launcher)
+    open_job_store(plan.config.config)
+    return create_sweep(folder, plan.facts, plan.cells, config_folders(dirs)), launcher
+
+
+def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
+    """The leak meter that `sweep=` names, and its launcher with the settings of the command."""
+    from lesion_exp.command.sweep import LAUNCHER, launcher_node
+    from lesion_exp.leakage.find import find_meter
+
+    given = [text for text in arguments.overrides if text.startswith(LAUNCHER)]
+    arguments.overrides = [text for text in arguments.overrides if text not in given]
+    check_store_keys(arguments)
+    sweep = find_meter(Path(compose_config(arguments).config["paths"]["sweeps"]), spec)
+    return sweep, launcher_node(sweep.facts.launcher, given)

@@ -1,0 +1,39 @@
+import logging
+import signal
+import warnings
+
+import pytest
+
+from lesion_exp.leakage.plan import plan_meter
+from lesion_exp.tracking.store import open_store
+from tests.tiny import TINY
+
+FEW = (*(text for text in TINY if not text.startswith("dataset.num_lesions")), "dataset.num_lesions=60")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A project with a store, whose making takes seconds."""
+    root = tmp_path_factory.mktemp("leaking")
+    open_store(f"sqlite:///{root}/mlruns/mlflow.db", root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def plan(project):
+    return plan_meter([*FEW, "trainer.max_epochs=1", "loader.batch_size=8"], root=project)
+
+
+@pytest.fixture
+def own_process(monkeypatch):
+    """Undoes what a command sets for its process: logging, warnings, SIGTERM."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    top, own = logging.getLogger(), logging.getLogger("lesion_exp")
+    handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
+    with warnings.catch_warnings():
+        yield
+    logging.captureWarnings(False)
+    top.handlers = handlers
+    top.setLevel(levels[0])
+    own.setLevel(levels[1])
+    signal.signal(signal.SIGTERM, handler)
