@@ -99,6 +99,24 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
     return fit(pixels, shortest_side)
 
 
+def file_facts(locator: str) -> tuple[int, int, int]:
+    """Size of the encoded image in bytes, and its width and height in pixels as its header says them.
+
+    Raises:
+        DataError: nothing can be read there, or it is no image.
+    """
+    encoded = read_bytes(locator)
+    container, separator, member = locator.partition(SEPARATOR)
+    if separator and container.lower().endswith(".npz"):
+        height, width = _npz_image(container, member).shape[:2]
+        return len(encoded), width, height
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return len(encoded), image.width, image.height
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"expected an image at {locator}, but its header cannot be read: {error}") from error
+
+
 def fit(image: UInt8Array, shortest_side: int | None) -> UInt8Array:
     """`image`, uint8 (H, W) or (H, W, C), scaled down so that its shorter side has `shortest_side` pixels."""
     height, width = image.shape[:2]

@@ -14,12 +14,12 @@ from lesion_exp.evaluation.figures.style import style
 COLUMNS = 8
 
 
-def image_batch(images: npt.NDArray[np.uint8], titles: Sequence[str]) -> Figure:
-    """`images`, uint8 (N, S, S, 3) RGB, in rows of eight with their `titles` above."""
-    rows = ceil(len(images) / COLUMNS)
+def image_batch(images: npt.NDArray[np.uint8], titles: Sequence[str], columns: int = COLUMNS) -> Figure:
+    """`images`, uint8 (N, S, S, 3) RGB, in rows of `columns` with their `titles` above."""
+    rows = ceil(len(images) / columns)
     with style():
-        figure = Figure(figsize=(1.35 * COLUMNS, 1.55 * rows), layout="constrained")
-        grid = figure.subplots(rows, COLUMNS, squeeze=False)
+        figure = Figure(figsize=(1.35 * columns, 1.55 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")
         for axes, image, title in zip(grid.flat, images, titles, strict=False):

@@ -1,0 +1,93 @@
+"""How many predictions change when something about an image changes that should not matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
+from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.predictions import FloatArray
+
+SCORES: Final = ("accuracy", "balanced_accuracy", "auroc_macro")
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What a change does to the predictions of a network, with 95% intervals over lesions."""
+
+    images: int
+    flip_rate: Estimate
+    """Share of the images whose predicted class is another one than without the change."""
+    excess: Estimate
+    """The flip rate less that of the control, on the same draws."""
+    scores: dict[str, Estimate]
+    """Of the changed images: those of `SCORES` that they determine."""
+    drops: dict[str, Estimate]
+    """By how much the scores are lower than without the change, on the same draws."""
+    mostly_to: str | None
+    """The class that most of the changed predictions went to; None where none changed."""
+    share_to: float
+    """Share of the changed predictions that went there."""
+
+
+def flips(
+    plain: pd.DataFrame,
+    changed: pd.DataFrame,
+    control: pd.DataFrame,
+    draws: int = 2000,
+    seed: int = 0,
+    unit: Unit = "lesion",
+) -> Flips:
+    """What the change between `plain` and `changed` does, beyond a harmless one.
+
+    Args:
+        plain: predictions table of the images as they are.
+        changed: of the same rows in the same order, changed.
+        control: of the same rows, changed in a harmless way.
+        draws: number of bootstrap draws of lesions.
+        seed: the draws are a function of it and of the number of lesions.
+        unit: what is drawn, see `units_of`.
+
+    Raises:
+        ConfigError: `draws` is not positive, or patients are asked for where no image has one.
+    """
+    assert list(plain["row_id"]) == list(changed["row_id"]) == list(control["row_id"]), "the same rows in one order"
+    before = plain["prediction"].to_numpy()
+    flipped = changed["prediction"].to_numpy() != before
+    by_control = control["prediction"].to_numpy() != before
+    group, num_groups = units_of(plain, unit)
+    shares = _means({"flip_rate": flipped, "excess": flipped.astype(float) - by_control}, group, num_groups)
+    score, score_before = (weighted_metrics(table, group, num_groups, SCORES) for table in (changed, plain))
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        now, then = score(weights), score_before(weights)
+        return {**shares(weights), **now, **{f"drop/{name}": then[name] - now[name] for name in SCORES}}
+
+    found = bootstrap(at, num_groups, draws, seed)
+    new = changed["prediction"][flipped].value_counts()
+    return Flips(
+        images=len(plain),
+        flip_rate=found["flip_rate"],
+        excess=found["excess"],
+        scores={name: found[name] for name in SCORES if name in found},
+        drops={name: found[f"drop/{name}"] for name in SCORES if f"drop/{name}" in found},
+        mostly_to=None if new.empty else str(new.index[0]),
+        share_to=0.0 if new.empty else float(new.iloc[0] / new.sum()),
+    )
+
+
+def _means(columns: dict[str, np.ndarray], group: np.ndarray, num_groups: int) -> Weighted:
+    """The mean of each column as a function of the weights of groups."""
+    sums = {name: np.bincount(group, values.astype(float), num_groups) for name, values in columns.items()}
+    sizes = np.bincount(group, minlength=num_groups).astype(float)
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        total = sizes @ weights
+        return {name: values @ weights / total for name, values in sums.items()}
+
+    return at
