@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 
 from torch import Tensor, nn
+
+from lesion_exp.errors import ConfigError
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _STACKS = frozenset({"features", "encoder", "layers", "blocks", "stages", "trunk_output", "model"})
@@ -27,6 +30,9 @@ class Body(nn.Module):
         self.num_features = num_features
         self.is_convolutional = is_convolutional
         self.cam_path = cam_path
+        class_tokens = 1 if hasattr(network, "class_token") else 0
+        self.num_prefix_tokens = int(getattr(network, "num_prefix_tokens", class_tokens))
+        """Tokens of a transformer before those of the image: of its class, registers."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Features, float32 (N, num_features), of images float32 (N, C, S, S)."""
@@ -36,6 +42,25 @@ class Body(nn.Module):
     def cam_layer(self) -> nn.Module:
         """The module whose output is the last feature map."""
         return self.network.get_submodule(self.cam_path)
+
+    def feature_maps(self, output: Tensor) -> Tensor:
+        """A layer's `output`, maps (N, C, h, h) or (N, h, h, C) or tokens (N, T, C), as maps (N, C, h, h).
+
+        Raises:
+            ConfigError: it is none of these.
+        """
+        if output.ndim == 4:
+            channels_last = output.shape[2] != output.shape[3] and output.shape[1] == output.shape[2]
+            return output.permute(0, 3, 1, 2) if channels_last else output
+        if output.ndim == 3:
+            tokens = output[:, self.num_prefix_tokens :]
+            side = isqrt(tokens.shape[1])
+            if side and side**2 == tokens.shape[1]:
+                return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+        raise ConfigError(
+            f"expected a layer that makes feature maps or a square of tokens, got one that makes "
+            f"{tuple(output.shape)}; name another layer, or explain this network with integrated_gradients or occlusion"
+        )
 
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters in groups from the input to the output, each parameter once."""

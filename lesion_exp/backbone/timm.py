@@ -16,6 +16,8 @@ from lesion_exp.errors import ConfigError, nearest, not_installed
 
 PACKAGE: Final = "timm"
 """What must be installed; a job looks for it before it reads any data."""
+FEATURE_MAPS: Final = ("layer4", "stages", "features", "blocks", "layers")
+"""Names under which timm's networks make their last feature map."""
 
 
 def timm_backbone(
@@ -47,7 +49,6 @@ def timm_backbone(
     head = last_linear(network)
     if "head" not in head and "classifier" not in head and "fc" not in head:
         raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
-    convolutional = next((path for path in ("layer4", "stages", "features", "blocks") if hasattr(network, path)), "")
     with_maps = not any(
         isinstance(module, nn.MultiheadAttention) or "Attention" in type(module).__name__
         for module in network.modules()
@@ -67,7 +68,7 @@ def timm_backbone(
             share_branches,
         ),
         head=head,
-        cam_path=convolutional,
+        cam_path=_feature_map(network),
         is_convolutional=with_maps,
         attention=attention,
         image_size=image_size,
@@ -89,6 +90,17 @@ def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module
     except TypeError:
         network = timm.create_model(name, **options)
     return network
+
+
+def _feature_map(network: nn.Module) -> str:
+    """The module that makes the last feature map; of a network of tokens, the last block's input to its attention.
+
+    What comes after the last block reads the class token alone in many of them: the others have no gradient there.
+    """
+    blocks = getattr(network, "blocks", None)
+    if isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(blocks[-1], "norm1"):
+        return f"blocks.{len(blocks) - 1}.norm1"
+    return next((path for path in FEATURE_MAPS if hasattr(network, path)), "")
 
 
 def _state(timm: Any, name: str, weights: str, image_size: int) -> dict[str, Tensor] | None:

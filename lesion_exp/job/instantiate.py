@@ -31,6 +31,7 @@ OWN_ROOMS: Final = tuple(
         "backbone",
         "dataset",
         "evaluation",
+        "explanation",
         "loss",
         "optimizer",
         "sampler",

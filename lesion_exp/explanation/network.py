@@ -1,0 +1,109 @@
+"""What an explainer needs of a network: logits of images, and its last feature maps with their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lesion_exp.errors import ConfigError, nearest
+
+
+class FeatureBody(Protocol):
+    """The part of a network that makes feature maps of the image that is explained."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, whose layers have dotted names."""
+
+    def cam_layer(self) -> nn.Module:
+        """The module whose output is the last feature map."""
+
+    def feature_maps(self, output: Tensor) -> Tensor:
+        """A layer's output as maps, (N, C, h, w)."""
+
+
+class ExplainedNetwork(nn.Module):
+    """Images in, logits out, in evaluation mode; with access to the feature maps on the way.
+
+    Forward hooks are set while feature maps are looked for: one thread at a time.
+
+    Args:
+        classifier: from a batch with the key `image` and those of `companions` to logits.
+        body: what makes the feature maps.
+        companions: what goes with each image and is not explained: `metadata` (N, D), `clinical` (N, 3, S, S).
+    """
+
+    def __init__(
+        self, classifier: nn.Module, body: FeatureBody, companions: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier.eval()
+        self.body = body
+        self.companions = dict(companions or {})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 (k * N, classes), of normalised images, float32 (k * N, C, S, S): k versions of N images, one
+        version after the other."""
+        batch = {"image": images}
+        for name, values in self.companions.items():
+            batch[name] = values.repeat(len(images) // len(values), *[1] * (values.ndim - 1))
+        logits: Tensor = self.classifier(batch)
+        return logits
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """The softmax of `forward`."""
+        logits: Tensor = self(images)
+        return logits.softmax(dim=1)
+
+    def of(self, row: int) -> ExplainedNetwork:
+        """The same network for versions of one of the N images."""
+        return ExplainedNetwork(
+            self.classifier, self.body, {name: values[row : row + 1] for name, values in self.companions.items()}
+        )
+
+    def last_maps(self, images: Tensor, targets: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
+        """The last feature maps, float32 (N, C, h, w), and the gradients of the targets' logits by them, as large.
+
+        Args:
+            images: float32 (N, C, S, S), normalised.
+            targets: int64 (N,), classes.
+            layer: dotted name, inside the body's network, of another module whose output is looked at instead.
+
+        Raises:
+            ConfigError: there is no such module, or its output is no map.
+        """
+        outputs: list[Tensor] = []
+
+        def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            if outputs:  # a body that two views share: the dermoscopic image goes first
+                return output
+            outputs.append(output.detach().requires_grad_())
+            return outputs[0].clone()  # what follows may work in place
+
+        handle = self._layer(layer).register_forward_hook(keep)
+        try:
+            with torch.enable_grad():
+                logits = self(images)
+                score = logits.gather(1, targets[:, None]).sum()
+                (gradients,) = torch.autograd.grad(score, outputs)
+        finally:
+            handle.remove()
+        return self.body.feature_maps(outputs[0].detach()), self.body.feature_maps(gradients)
+
+    def _layer(self, name: str | None) -> nn.Module:
+        if name is None:
+            return self.body.cam_layer()
+        layers: dict[str, nn.Module] = dict(self.body.network.named_modules())
+        if name not in layers:
+            raise ConfigError(f"expected layer to name a layer of the network, got {name!r}; {_nearest(name, layers)}")
+        return layers[name]
+
+
+def _nearest(name: str, layers: Mapping[str, nn.Module]) -> str:
+    """The nearest names, else those of the first level: a network has hundreds."""
+    paths = [path for path in layers if path]
+    near = nearest(name, paths)
+    return near if near.startswith("did") else nearest(name, [path for path in paths if "." not in path])
