@@ -41,7 +41,8 @@ class Body(nn.Module):
 
     def cam_layer(self) -> nn.Module:
         """The module whose output is the last feature map."""
-        return self.network.get_submodule(self.cam_path)
+        module = self.network.get_submodule(self.cam_path)
+        return module[-1] if isinstance(module, nn.ModuleList) else module  # a list itself is never called
 
     def feature_maps(self, output: Tensor) -> Tensor:
         """A layer's `output`, maps (N, C, h, h) or (N, h, h, C) or tokens (N, T, C), as maps (N, C, h, h).

@@ -47,7 +47,7 @@ def timm_backbone(
         raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")
     network = _network(timm, name, image_size)
     head = last_linear(network)
-    if "head" not in head and "classifier" not in head and "fc" not in head:
+    if not any(word in head.partition(".")[0] for word in ("head", "classifier", "fc")):
         raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
     with_maps = not any(
         isinstance(module, nn.MultiheadAttention) or "Attention" in type(module).__name__

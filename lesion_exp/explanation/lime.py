@@ -88,7 +88,7 @@ def superpixels(image: Tensor, count: int) -> npt.NDArray[np.int64]:
     colours = image[:3].detach().cpu().numpy().transpose(1, 2, 0).astype(np.float64)
     low, high = colours.min(), colours.max()
     scaled = (colours - low) / max(high - low, 1e-9)
-    return np.asarray(slic(scaled, n_segments=count, compactness=10, start_label=0), dtype=np.int64)
+    return np.asarray(slic(scaled, n_segments=count, compactness=20, sigma=1, start_label=0), dtype=np.int64)
 
 
 def _probabilities(

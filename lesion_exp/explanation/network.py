@@ -87,6 +87,8 @@ class ExplainedNetwork(nn.Module):
         try:
             with torch.enable_grad():
                 logits = self(images)
+                if not outputs:
+                    raise ConfigError(f"expected a layer that the network calls, got {layer!r}; name one inside it")
                 score = logits.gather(1, targets[:, None]).sum()
                 (gradients,) = torch.autograd.grad(score, outputs)
         finally:

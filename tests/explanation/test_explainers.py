@@ -1,0 +1,148 @@
+import sys
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.explanation.explainer import evidence
+from lesion_exp.explanation.grad_cam import GradCam
+from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
+from lesion_exp.explanation.integrated_gradients import IntegratedGradients
+from lesion_exp.explanation.lime import Lime
+from lesion_exp.explanation.localisation import pointing_hit, share_inside
+from lesion_exp.explanation.occlusion import Occlusion
+from lesion_exp.explanation.shap import Shap
+
+PERTURBING = [
+    pytest.param(IntegratedGradients, {"steps": 8}, None, id="integrated_gradients"),
+    pytest.param(Occlusion, {}, None, id="occlusion"),
+    pytest.param(Lime, {"samples": 200}, "lime", id="lime"),
+    pytest.param(Shap, {"evaluations": 200}, "shap", id="shap"),
+]
+CAMS = [
+    pytest.param(GradCam, {}, None, id="grad_cam"),
+    pytest.param(GradCamPlusPlus, {}, None, id="grad_cam_plus_plus"),
+]
+ALL = [*CAMS, *PERTURBING]
+
+
+@pytest.mark.parametrize(("method", "options", "package"), ALL)
+def test_maps_go_from_0_to_1_at_the_size_of_the_images(network, images, targets, method, options, package):
+    pytest.importorskip(package or "torch")
+    maps = method(**options)(network, images, targets)
+    assert maps.shape == (3, 16, 16)
+    assert maps.dtype == torch.float32
+    assert maps.min() >= 0
+    assert set(maps.amax(dim=(1, 2)).tolist()) <= {0.0, 1.0}
+    assert maps.max() == 1
+    assert not maps.requires_grad
+
+
+@pytest.mark.parametrize(("method", "options", "package"), PERTURBING)
+def test_the_evidence_lies_where_the_network_looks(bright, method, options, package):
+    pytest.importorskip(package or "torch")
+    for_it, against_it = (method(**options)(bright.network, bright.images, torch.tensor([c, c])) for c in (1, 0))
+    mask = bright.mask.numpy()
+    assert mask.mean() < 0.07
+    assert min(share_inside(found.numpy(), mask) for found in for_it) > 0.3
+    assert min(pointing_hit(found.numpy(), mask) for found in for_it) > 0.9
+    assert not any(share_inside(found.numpy(), mask) > 0.07 for found in against_it), (
+        "brightness speaks against class 0"
+    )
+
+
+@pytest.mark.parametrize(("method", "options", "package"), ALL)
+def test_what_goes_with_an_image_stays_with_it(with_metadata, images, targets, method, options, package):
+    pytest.importorskip(package or "torch")
+    explainer = method(**options)
+    together = explainer(with_metadata, images, targets)
+    for row in range(3):
+        alone = explainer(with_metadata.of(row), images[row : row + 1], targets[row : row + 1])
+        torch.testing.assert_close(together[row], alone[0], atol=1e-4, rtol=1e-3)
+    other = explainer(with_metadata.of(1), images[:1], targets[:1])
+    assert not torch.allclose(together[0], other[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [None, "features.0"])
+def test_grad_cam_is_captums(network, images, targets, layer):
+    module = network.body.network.get_submodule(layer or "features")
+    expected = LayerGradCam(network, module).attribute(images, targets)[:, 0]
+    found = GradCam(layer)
+    torch.testing.assert_close(found.attribute(network, images, targets), expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found(network, images, targets), evidence(expected.detach(), (16, 16)))
+
+
+def test_grad_cam_plus_plus_is_its_formula(network, images, targets):
+    maps, gradients = (values.double() for values in network.last_maps(images, targets))
+    found = GradCamPlusPlus().attribute(network, images, targets)
+    for row in range(3):
+        expected = torch.zeros(8, 8, dtype=torch.float64)
+        for a, g in zip(maps[row], gradients[row], strict=True):
+            weight = 0.0
+            for place in g.nonzero().tolist():
+                slope = g[*place]
+                weight += slope**2 / (2 * slope**2 + a.sum() * slope**3) * max(slope, 0.0)
+            expected += weight * a
+        torch.testing.assert_close(found[row].double(), expected, atol=1e-5, rtol=1e-3)
+
+
+def test_integrated_gradients_add_up_to_the_difference_of_the_logits(network, images, targets):
+    parts = IntegratedGradients(steps=200).attribute(network, images, targets)
+    logits = [network(batch).gather(1, targets[:, None])[:, 0] for batch in (images, torch.zeros_like(images))]
+    torch.testing.assert_close(parts.sum(dim=(1, 2)), (logits[0] - logits[1]).detach(), atol=2e-3, rtol=0.02)
+
+
+def test_frozen_weights_can_be_explained(network, images, targets):
+    before = GradCam()(network, images, targets)
+    network.requires_grad_(False)
+    with torch.no_grad():
+        assert torch.equal(GradCam()(network, images, targets), before)
+
+
+def test_nothing_is_left_behind(network, images, targets):
+    GradCam()(network, images, targets)
+    with pytest.raises(ConfigError):
+        GradCam("features.9")(network, images, targets)
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("layer", "said"), [("featurs", "'features'"), ("pool", "integrated_gradients")])
+def test_a_layer_that_does_not_do_is_refused(network, images, targets, layer, said):
+    with pytest.raises(ConfigError, match=said):
+        GradCam(layer)(network, images, targets)
+
+
+@pytest.mark.parametrize(("method", "options"), [
+    (IntegratedGradients, {"steps": 1}), (Occlusion, {"window": 1.0}), (Occlusion, {"stride": 0.0}),
+    (Lime, {"samples": 5}), (Lime, {"superpixels": 1}), (Shap, {"evaluations": 3}),
+])  # fmt: skip
+def test_a_value_out_of_its_range_is_refused(method, options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        method(**options)
+
+
+@pytest.mark.parametrize(("method", "module"), [(Lime, "lime.lime_base"), (Shap, "shap")])
+def test_a_package_that_is_missing_is_named(network, images, targets, monkeypatch, method, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=f"pip install {module.partition('.')[0]}"):
+        method()(network, images, targets)
+
+
+def test_the_announced_passes_are_those_that_are_made(network, images, targets):
+    seen = []
+    network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    occlusion = Occlusion()
+    occlusion(network, torch.randn(1, 3, 64, 64), targets[:1])
+    assert sum(seen) == pytest.approx(occlusion.passes, rel=0.25)
+    seen.clear()
+    gradients = IntegratedGradients(steps=10)
+    gradients(network, images[:1], targets[:1])
+    assert sum(seen) == 10
+    assert gradients.passes == 30, "each with its backward pass"
+
+
+def test_evidence_is_what_speaks_for_the_class():
+    found = evidence(torch.tensor([[[2.0, -4.0], [1.0, 0.0]], [[-1.0, -2.0], [0.0, -3.0]]]), (2, 2))
+    assert found.tolist() == [[[1.0, 0.0], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
