@@ -239,6 +239,22 @@ VERBS: Final = {
             flags=("--json",),
         ),
         Verb(
+            "report",
+            "a run or a sweep as one HTML page, with reporting checklists filled",
+            "lesion_exp.command.report:report",
+            (
+                "lesion-exp report run=latest",
+                "lesion-exp report sweep=latest output=sweep.html",
+            ),
+            ("tracking",),
+            (
+                ("run=RUN", "an id, the beginning of one, latest, best:METRIC, an alias, a checkpoint or a bundle"),
+                ("sweep=SWEEP", "a sweep's id, its run's id, the beginning of one, or latest"),
+                ("output=FILE.html", "where to write it; without it, only with the run, as its artifact report.html"),
+            ),
+            flags=("--json",),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",

@@ -25,6 +25,8 @@ class Step:
     step: str
     images: int
     lesions: int
+    patients: int
+    """Those that are named."""
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Flow:
     def note(self, step: str, table: pd.DataFrame) -> None:
         """Records the table's size under the name `step`."""
         singles = int(table["lesion_id"].isna().sum())
-        self.steps.append(Step(step, len(table), int(table["lesion_id"].nunique()) + singles))
+        lesions, patients = int(table["lesion_id"].nunique()) + singles, int(table["patient_id"].nunique())
+        self.steps.append(Step(step, len(table), lesions, patients))
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.predictions import predicted_classes, probabilities, true_classes
+from lesion_exp.evaluation.predictions import IntArray, predicted_classes, probabilities, true_classes
 
 
 def failures(table: pd.DataFrame, count: int = 50) -> list[dict[str, Any]]:
     """The `count` wrong predictions with the highest probability, the surest first, as plain values."""
     probs, true, predicted = probabilities(table), true_classes(table), predicted_classes(table)
-    wrong = np.flatnonzero(true != predicted)
-    confidence = probs[wrong, predicted[wrong]]
-    worst = wrong[np.argsort(-confidence, kind="stable")[:count]]
     return [
         {
             "image_id": str(table["image_id"].iloc[row]),
@@ -24,5 +21,21 @@ def failures(table: pd.DataFrame, count: int = 50) -> list[dict[str, Any]]:
             "probability": round(float(probs[row, predicted[row]]), 4),
             "probability_of_label": round(float(probs[row, true[row]]), 4),
         }
-        for row in worst
+        for row in surest_wrong(table, count)
     ]
+
+
+def surest_wrong(table: pd.DataFrame, count: int) -> IntArray:
+    """The positions of the `count` wrong predictions with the highest probability, the surest first."""
+    predicted = predicted_classes(table)
+    wrong = np.flatnonzero(true_classes(table) != predicted)
+    return wrong[np.argsort(-probabilities(table)[wrong, predicted[wrong]], kind="stable")][:count]
+
+
+def surest_right(table: pd.DataFrame, count: int) -> IntArray:
+    """The positions of right predictions: of each class in turn the surest that is left, until there are `count`."""
+    predicted, true = predicted_classes(table), true_classes(table)
+    right = np.flatnonzero(true == predicted)
+    order = right[np.argsort(-probabilities(table)[right, predicted[right]], kind="stable")]
+    rank_in_class = pd.Series(true[order]).groupby(true[order]).cumcount().to_numpy()
+    return order[np.lexsort((true[order], rank_in_class))][:count]

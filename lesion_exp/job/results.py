@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytorch_lightning as pl
 import torch
 
 from lesion_exp.data.datamodule import LesionDataModule, Part, stack_images
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
+from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.image_batch import image_batch
-from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.predictions import predictions_table, probabilities
 from lesion_exp.job.data import SplitData, published_differences
+from lesion_exp.split.characteristics import characteristics
 from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
 from lesion_exp.tracking.environment import environment, source_state
@@ -23,6 +28,7 @@ from lesion_exp.tracking.note import description
 from lesion_exp.tracking.run import TrackedRun
 
 BATCH_PICTURE = 24
+GALLERY = 16
 
 
 def predict_part(
@@ -44,11 +50,13 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
     run.log_table(manifest(split.table), "split/manifest.parquet")
     run.log_json(split.audit.to_dict(), "split/audit.json")
     flow = {
-        "steps": [{"step": s.step, "images": s.images, "lesions": s.lesions} for s in loaded.flow.steps],
+        "identity": None if loaded.info is None else identity(loaded.info),
+        "steps": [asdict(step) for step in loaded.flow.steps],
         "left_out": [{"image_id": image_id, "reason": reason} for image_id, reason in loaded.flow.left_out],
         "differs_from_published": published_differences(loaded),
     }
     run.log_json(flow, "dataset/flow.json")
+    run.log_json(characteristics(split.table), "dataset/characteristics.json")
     run.log_figure(class_distribution(split.table), "dataset/classes.png")
     if config["tracking"]["log_images"]:
         rows = datamodule.parts["train"]
@@ -70,6 +78,23 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         )
     for name, text in environment(source_state(), torch.get_num_threads()).items():
         run.log_text(text, f"environment/{name}")
+
+
+def identity(info: DatasetInfo) -> dict[str, str]:
+    """What a reader needs to find and to cite a data set."""
+    return {"title": info.title, "citation": info.citation, "licence": info.licence, "where": info.where}
+
+
+def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: LesionDataModule) -> None:
+    """Logs the surest right and the surest wrong predictions of `part` as pictures; `table` are all its predictions."""
+    probs = probabilities(table).max(axis=1)
+    for name, rows in (("right", surest_right(table, GALLERY)), ("wrong", surest_wrong(table, GALLERY))):
+        if len(rows):
+            chosen = table.iloc[rows]
+            words = chosen["label"] if name == "right" else chosen["label"] + " → " + chosen["prediction"]
+            titles = [f"{text} {prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
+            with run.new_file(f"gallery/{name}_{part}.png") as path:
+                gallery(stack_images(datamodule.dataset(part), rows), titles).save(path)
 
 
 def log_checkpoints(run: TrackedRun, best: Path | None, last: Path | None) -> None:

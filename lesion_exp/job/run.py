@@ -28,6 +28,7 @@ from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, s
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
 from lesion_exp.job.judge import (
+    JudgedPart,
     check_evaluation,
     evaluate,
     final_metrics,
@@ -39,7 +40,7 @@ from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.rank_variables import environment_without_rank
 from lesion_exp.job.reports import EpochReports
-from lesion_exp.job.results import describe_run, log_checkpoints, log_inputs, predict_part
+from lesion_exp.job.results import describe_run, log_checkpoints, log_gallery, log_inputs, predict_part
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
@@ -155,6 +156,9 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         if INPUTS_TAG not in run.tags_at_start:
             log_inputs(run, config, split, built.datamodule)
             run.set_tags({INPUTS_TAG: "logged"})
+            run.log_params(
+                {"resolved": {"parameters": sum(weights.numel() for weights in built.classifier.backbone.parameters())}}
+            )
         built.classifier.sign(run.run_id)
         return _finish(job, split, run, _fit_and_predict(job, built, run, run.live_dir, link))
 
@@ -193,6 +197,9 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
         if trainer.is_global_zero:
             parts[part] = evaluate(table, config, on_validation)
             on_validation = on_validation or fit_evaluation(table, config)
+    if run is not None and config["tracking"]["log_images"]:
+        judged: JudgedPart = "test" if config["test"] else "val"
+        log_gallery(run, judged, parts[judged].table, built.datamodule)
     pruned = reports is not None and reports.stopped
     return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step, pruned)
 

@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix as reference
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
+from lesion_exp.evaluation.figures.gallery import COLUMNS, TILE, gallery
 from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
 from lesion_exp.evaluation.predictions import predictions_table
@@ -104,3 +105,14 @@ def test_shares_below_one_half_percent_are_not_shown_as_zero():
     table.loc[0, "prediction"] = "b"
     texts = [text.get_text() for text in confusion_matrix(table).axes[1].texts]
     assert texts == ["100", "<1", "–", "–"]
+
+
+@pytest.mark.parametrize("count", [1, COLUMNS, COLUMNS + 1])
+def test_a_gallery_shows_each_image_in_its_place(count):
+    colours = np.array([[20 * place, 0, 255 - 20 * place] for place in range(count)], np.uint8)
+    images = np.broadcast_to(colours[:, None, None, :], (count, 6, 6, 3))
+    sheet = np.asarray(gallery(np.ascontiguousarray(images), ["a title " * 30] * count))
+    assert sheet.shape[1] > min(count, COLUMNS) * TILE
+    assert sheet.shape[0] > -(-count // COLUMNS) * TILE
+    for colour in colours:
+        assert (sheet == colour).all(axis=2).sum() == TILE**2

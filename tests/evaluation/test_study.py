@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.evaluation.calibrator import fit_calibrator
-from lesion_exp.evaluation.failures import failures
+from lesion_exp.evaluation.failures import failures, surest_right, surest_wrong
 from lesion_exp.evaluation.fitted import calibrator_path, fit_on_validation
 from lesion_exp.evaluation.intervals import intervals
 from lesion_exp.evaluation.isic import isic_metrics
@@ -109,6 +109,14 @@ def test_failures_are_the_surest_mistakes_first(rows_of: RowsOf) -> None:
         "image_id": "img3", "label": "a", "prediction": "b", "probability": 0.9, "probability_of_label": 0.1,
     }  # fmt: skip
     assert len(failures(table, count=1)) == 1
+
+
+def test_right_predictions_are_chosen_from_each_class_in_turn(rows_of: RowsOf) -> None:
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6], [0.3, 0.7], [0.05, 0.95]])
+    table = predictions_table(rows_of(["a", "a", "a", "b", "b", "a"]), probs, ["a", "b"])
+    assert surest_right(table, 4).tolist() == [0, 4, 1, 3]
+    assert surest_right(table, 50).tolist() == [0, 4, 1, 3, 2]
+    assert surest_wrong(table, 50).tolist() == [5]
 
 
 def test_a_whole_study_of_ten_thousand_predictions_takes_seconds(make_table: MakeTable) -> None:

@@ -1,1 +1,2 @@
-"""Pictures of a predictions table, one a file; each is a matplotlib Figure that nobody has shown or saved."""
+"""Pictures of a predictions table, one a file; each is a matplotlib Figure (a gallery: a PIL image) that nobody has
+shown or saved."""

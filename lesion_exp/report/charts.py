@@ -1,0 +1,198 @@
+"""Drawings as inline SVG whose colours follow the page's, so that they fit a dark screen, a phone and paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 440, 300
+COLOURS: Final = 12
+"""Colours of the page's style, `--c0` and so on."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 42
+_BAR_WIDTH: Final = 120
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale from `low` to `high` with marks."""
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> float:
+        """0 at `low`, 1 at `high`."""
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve; one without a colour is a dotted reference."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    colour: int | None = 0
+    dashed: bool = False
+    markers: bool = False
+
+
+@dataclass(frozen=True)
+class Band:
+    """The area between two curves."""
+
+    xs: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+    colour: int = 0
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Points with radii in pixels."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    radii: Sequence[float]
+    colour: int = 0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line with a word at its top."""
+
+    x: float
+    text: str
+
+
+Drawn = Line | Band | Dots | Mark
+"""What a plot may hold, drawn in the order of the list."""
+
+
+def unit_axis(label: str) -> Axis:
+    """From 0 to 1."""
+    return Axis(label, 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+
+
+def round_axis(label: str, values: Sequence[float], *, least: float | None = None, whole: bool = False) -> Axis:
+    """Around `values`, with marks at round numbers; it begins at `least` where that is given."""
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(known) if least is None else least, max(known)
+    high = high if high > low else low + (abs(low) or 1.0)
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step = next(step * factor for factor in (1, 2, 2.5, 5, 10) if (high - low) / (step * factor) <= 5)
+    step = max(1.0, round(step)) if whole else step
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = tuple(step * place for place in range(first, last + 1))
+    return Axis(
+        label, low if least is not None else ticks[0], ticks[-1], tuple(t for t in ticks if t >= low or least is None)
+    )
+
+
+def plot(description: str, x: Axis, y: Axis, marks: Sequence[Drawn]) -> Markup:
+    """A plot with its axes; `description` is read to those who cannot see it."""
+    body = Markup("").join([_grid(x, y), *(_drawn(mark, x, y) for mark in marks)])
+    return _svg(WIDTH, HEIGHT, "plot", description, body)
+
+
+def interval_bar(value: float, low: float | None, high: float | None, reference: float | None = None) -> Markup:
+    """A value between 0 and 1 with its interval, for a cell of a table; `reference` is a thin line behind it."""
+
+    def place(share: float) -> float:
+        return round(4 + (_BAR_WIDTH - 8) * min(max(share, 0.0), 1.0), 1)
+
+    parts = [Markup('<path class="base" d="M4 8H{}"/>').format(_BAR_WIDTH - 4)]
+    if reference is not None:
+        parts.append(Markup('<path class="reference" d="M{} 1V15"/>').format(place(reference)))
+    if low is not None and high is not None:
+        parts.append(Markup('<path class="interval" d="M{} 8H{}"/>').format(place(low), place(high)))
+    parts.append(Markup('<circle class="point" cx="{}" cy="8" r="3.4"/>').format(place(value)))
+    return Markup('<svg class="bar" viewBox="0 0 {} 16" aria-hidden="true">{}</svg>').format(
+        _BAR_WIDTH, Markup("").join(parts)
+    )
+
+
+def tick_text(value: float) -> str:
+    """`0.25`, `40`, `0.001`, without digits that say nothing."""
+    return "0" if abs(value) < 1e-12 else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _drawn(mark: Drawn, x: Axis, y: Axis) -> Markup:
+    if isinstance(mark, Mark):
+        place = _px(x, mark.x)
+        anchor, shift = ("end", -4) if x.at(mark.x) > 0.6 else ("start", 4)
+        return Markup(
+            '<path class="mark" d="M{} {}V{}"/><text class="mark" x="{}" y="{}" text-anchor="{}">{}</text>'
+        ).format(place, _TOP, HEIGHT - _BOTTOM, place + shift, HEIGHT - _BOTTOM - 6, anchor, mark.text)
+    if isinstance(mark, Dots):
+        points = [
+            Markup('<circle cx="{}" cy="{}" r="{:.1f}"/>').format(_px(x, a), _py(y, b), radius)
+            for a, b, radius in zip(mark.xs, mark.ys, mark.radii, strict=True)
+            if math.isfinite(a) and math.isfinite(b)
+        ]
+        return Markup('<g class="dots f{}">{}</g>').format(mark.colour % COLOURS, Markup("").join(points))
+    if isinstance(mark, Band):
+        there, back = _points(mark.xs, mark.highs, x, y), _points(mark.xs, mark.lows, x, y)[::-1]
+        return Markup('<path class="band f{}" d="M{}Z"/>').format(mark.colour % COLOURS, "L".join([*there, *back]))
+    points_of = _points(mark.xs, mark.ys, x, y)
+    if not points_of:
+        return Markup("")
+    looks = "reference" if mark.colour is None else f"line s{mark.colour % COLOURS}{' dashed' if mark.dashed else ''}"
+    path = Markup('<path class="{}" d="M{}"/>').format(looks, "L".join(points_of))
+    if mark.markers or len(points_of) == 1:
+        path += _drawn(Dots(mark.xs, mark.ys, [2.6] * len(mark.xs), mark.colour or 0), x, y)
+    return path
+
+
+def _grid(x: Axis, y: Axis) -> Markup:
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    parts = []
+    for tick in y.ticks:
+        place = _py(y, tick)
+        parts.append(
+            Markup(
+                '<path class="grid" d="M{} {}H{}"/><text class="tick" x="{}" y="{}" text-anchor="end">{}</text>'
+            ).format(_LEFT, place, right, _LEFT - 6, place + 4, tick_text(tick))
+        )
+    for tick in x.ticks:
+        place = _px(x, tick)
+        parts.append(
+            Markup(
+                '<path class="grid" d="M{} {}V{}"/><text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>'
+            ).format(place, _TOP, bottom, place, bottom + 16, tick_text(tick))
+        )
+    parts.append(
+        Markup('<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            (_LEFT + right) / 2, HEIGHT - 6, x.label
+        )
+    )
+    parts.append(
+        Markup('<text class="name" transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
+            (_TOP + bottom) / 2, y.label
+        )
+    )
+    return Markup("").join(parts)
+
+
+def _points(xs: Sequence[float], ys: Sequence[float], x: Axis, y: Axis) -> list[str]:
+    """The points of a curve in pixels, each place once."""
+    places = [f"{_px(x, a)} {_py(y, b)}" for a, b in zip(xs, ys, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    return [place for number, place in enumerate(places) if not number or place != places[number - 1]]
+
+
+def _px(axis: Axis, value: float) -> float:
+    return round(_LEFT + axis.at(value) * (WIDTH - _LEFT - _RIGHT), 1)
+
+
+def _py(axis: Axis, value: float) -> float:
+    return round(HEIGHT - _BOTTOM - axis.at(value) * (HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _svg(width: int, height: int, looks: str, description: str, body: Markup) -> Markup:
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        looks, width, height, description, body
+    )

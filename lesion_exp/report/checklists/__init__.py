@@ -1,0 +1,1 @@
+"""The reporting checklists of this field, and what a run answers of them."""

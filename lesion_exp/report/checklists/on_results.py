@@ -1,0 +1,113 @@
+"""What a run answers on its results."""
+
+from __future__ import annotations
+
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.report.facts import Facts
+from lesion_exp.report.sections.confusion import most_frequent_confusions
+from lesion_exp.report.sections.question import warnings_of
+from lesion_exp.report.sections.results import OVERALL, elsewhere
+from lesion_exp.report.sections.subgroups import largest_gap
+from lesion_exp.report.wording import PARTS, Value, as_value, listed, metric_name, number, with_interval, within
+
+
+def performance(facts: Facts) -> str | None:
+    """The overall metrics."""
+    names = [name for name in OVERALL if name in facts.values]
+    words = [f"{within(metric_name(name))} {with_interval(facts.values[name])}" for name in names]
+    return f"{PARTS[facts.part or 'val'].capitalize()} part: {'; '.join(words)}." if words else None
+
+
+def diagnostic(facts: Facts) -> str | None:
+    """Sensitivity and specificity for malignancy, else of each class."""
+    of = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values else facts.classes
+    words = [
+        f"{name}: {', '.join(_named(facts, family, name) for family in ('recall', 'specificity', 'auroc'))}"
+        for name in of
+        if f"recall/{name}" in facts.values
+    ]
+    return f"{'; '.join(words)}." if words else None
+
+
+def measures(facts: Facts) -> str | None:
+    """Which measures are reported."""
+    if not facts.values:
+        return None
+    further = [words for name, words in (("decision_curve", "a decision curve"), ("operating", "operating points"),
+                                         ("conformal", "conformal sets")) if facts.study(name)]  # fmt: skip
+    named = [within(metric_name(name)) for name in OVERALL if name in facts.values]
+    words = listed([*named, "metrics of each class", "a reliability diagram", *further])
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def uncertainty(facts: Facts) -> str | None:
+    """How intervals were made."""
+    how = facts.study("metrics").get("interval")
+    words = f"Percentile intervals: {how}. " if how else ""
+    has_any = any(value.low is not None for value in facts.values.values())
+    return f"{words}Images of a lesion are drawn together; no hypothesis is tested on this page." if has_any else None
+
+
+def subgroups(facts: Facts) -> str | None:
+    """The largest gap between subgroups."""
+    gap = largest_gap(facts)
+    return f"{gap[0].upper()}{gap[1:]}." if gap else None
+
+
+def clusters(facts: Facts) -> str | None:
+    """Whether sources differ."""
+    cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "source"]
+    found = [(cell["group"], as_value(cell["metrics"].get("balanced_accuracy"))) for cell in cells]
+    words = [f"{name} {with_interval(value)}" for name, value in found if value]
+    return f"Balanced accuracy by source: {'; '.join(words)}." if words else None
+
+
+def recalibration(facts: Facts) -> str | None:
+    """The calibration error before and after."""
+    calibrated = facts.study("calibrated")
+    after, before = as_value(calibrated.get("ece")), facts.values.get("ece")
+    if after is None or before is None:
+        return None
+    return (
+        f"{str(calibrated['calibration']).capitalize()} scaling, fitted on validation: expected calibration error "
+        f"{number(before.value)} before, {with_interval(after)} after."
+    )
+
+
+def external(facts: Facts) -> str | None:
+    """Evaluations on other data."""
+    found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
+    words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
+             if value and not name.startswith(("test-", "val-"))]  # fmt: skip
+    return f"{'; '.join(words)}." if words else None
+
+
+def robustness(facts: Facts) -> str | None:
+    """Evaluations of the same images under change."""
+    found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
+    words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
+             if value and name.startswith(("test-", "val-"))]  # fmt: skip
+    if facts.kept.below("shortcuts"):
+        words.append("checks for shortcuts lie in shortcuts/ of the run")
+    return f"{'; '.join(words)}." if words else None
+
+
+def explanations(facts: Facts) -> str | None:
+    """The methods by which decisions were explained."""
+    methods = sorted({name.split("/")[1] for name in facts.kept.below("explanations") if name.count("/") > 1})
+    return f"Maps of evidence: {listed([method.replace('_', ' ') for method in methods])}." if methods else None
+
+
+def failures(facts: Facts) -> str | None:
+    """How many images were misread."""
+    return most_frequent_confusions(facts)
+
+
+def limits(facts: Facts) -> str | None:
+    """What the page itself warns of."""
+    return " ".join(warnings_of(facts)) or None
+
+
+def _named(facts: Facts, family: str, name: str) -> str:
+    value: Value | None = facts.values.get(f"{family}/{name}")
+    return f"{within(metric_name(family))} {with_interval(value)}"

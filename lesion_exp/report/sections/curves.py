@@ -1,0 +1,75 @@
+"""ROC and precision-recall curves of each class, and the decision curve."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from lesion_exp.evaluation.predictions import probabilities, true_classes
+from lesion_exp.report.blocks import Block, Figure, Figures, Legend, Section, not_stored
+from lesion_exp.report.charts import Band, Drawn, Line, plot, round_axis, unit_axis
+from lesion_exp.report.facts import Facts
+from lesion_exp.report.wording import as_value, with_interval
+
+_SOLID = 7
+"""Classes whose colours anyone can tell apart; further ones are dashed."""
+
+
+def curves(facts: Facts) -> Section:
+    """The section with the curves."""
+    if facts.predictions is None:
+        return Section("curves", "Curves", [not_stored("predictions of the validation or the test part")])
+    figures = [_ranked(facts, "auroc"), _ranked(facts, "average_precision"), *_decision(facts)]
+    missing: list[Block] = [] if len(figures) > 2 else [not_stored("a decision curve")]
+    return Section("curves", "Curves", [Figures(figures), *missing])
+
+
+def _ranked(facts: Facts, family: str) -> Figure:
+    assert facts.predictions is not None
+    probs, true = probabilities(facts.predictions), true_classes(facts.predictions)
+    is_roc = family == "auroc"
+    lines, legend = [], []
+    for place, name in enumerate(facts.classes):
+        positive = true == place
+        if f"{family}/{name}" not in facts.values or not positive.any() or positive.all():
+            continue
+        if is_roc:
+            xs, ys, _ = roc_curve(positive, probs[:, place])
+        else:
+            precision, recall, _ = precision_recall_curve(positive, probs[:, place])
+            xs, ys = _stepped(recall[::-1], precision[::-1])
+        lines.append(Line(xs.tolist(), ys.tolist(), place, dashed=place >= _SOLID))
+        value = with_interval(facts.values[f"{family}/{name}"])
+        legend.append(Legend(f"{name} {value}, n = {int(positive.sum()):,}", place, place >= _SOLID))
+    x, y = ("1 - specificity", "sensitivity") if is_roc else ("recall", "precision")
+    title = "ROC curves, with AUROC" if is_roc else "Precision-recall curves, with average precision"
+    reference = [Line([0, 1], [0, 1], None)] if is_roc else []
+    told = f"{title}: {'; '.join(entry.name for entry in legend)}"
+    return Figure(plot(told, unit_axis(x), unit_axis(y), [*reference, *lines]), title, legend)
+
+
+def _stepped(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve that keeps each value until the next place."""
+    return np.repeat(xs, 2)[1:], np.repeat(ys, 2)[:-1]
+
+
+def _decision(facts: Facts) -> list[Figure]:
+    found = facts.study("decision_curve")
+    values = [value for entry in found.get("model", []) if (value := as_value(entry)) and value.low is not None]
+    xs, everyone = found.get("thresholds", []), found.get("everyone", [])
+    if not values or len(values) != len(xs) or len(everyone) != len(xs):
+        return []
+    lows, highs = [value.low or 0.0 for value in values], [value.high or 0.0 for value in values]
+    y = round_axis("net benefit", [*lows, *highs, 0.0])
+    x = round_axis(f"threshold: probability of {found['target']} from which one acts", [0.0, *xs], least=0.0)
+    clipped = [value if value >= y.low else float("nan") for value in everyone]
+    marks: list[Drawn] = [
+        Band(xs, lows, highs),
+        Line([x.low, x.high], [0.0, 0.0], None),
+        Line(xs, clipped, 1, dashed=True),
+        Line(xs, [value.value for value in values], 0),
+    ]
+    best = max(zip(values, xs, strict=True), key=lambda pair: pair[0].value)
+    told = f"Net benefit of the model, at most {best[0].value:.3f} at a threshold of {best[1]:g}"
+    legend = [Legend("act on the model, with 95% band", 0), Legend("act on everyone", 1, dashed=True)]
+    return [Figure(plot(told, x, y, marks), "Decision curve; acting on no one is 0", legend)]

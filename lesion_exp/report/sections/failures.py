@@ -1,0 +1,38 @@
+"""The mistakes that a reader should see first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lesion_exp.evaluation.failures import failures as worst
+from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
+from lesion_exp.report.facts import Facts
+from lesion_exp.report.sections.galleries import WRONG, picture
+from lesion_exp.report.wording import counted, number
+
+_SHOWN: Final = 20
+
+
+def failures(facts: Facts) -> Section:
+    """The section with failure cases."""
+    title = "Failure cases"
+    if facts.predictions is None:
+        return Section("failures", title, [not_stored("predictions of the validation or the test part")])
+    cases = worst(facts.predictions, _SHOWN)
+    if not cases:
+        return Section("failures", title, [Text("Every image was read rightly.")])
+    rows: list[list[Cell]] = [
+        [
+            case["image_id"],
+            case["label"],
+            case["prediction"],
+            number(case["probability"]),
+            number(case["probability_of_label"]),
+        ]
+        for case in cases
+    ]
+    columns = ["image", "true", "predicted", ">probability", ">of the true class"]
+    intro = Text("Wrong predictions that were made with the highest probability, the surest first.")
+    blocks: list[Block] = [intro, *picture(facts, WRONG.format(part=facts.part), "The surest mistakes")]
+    caption = f"The {counted(len(cases), 'surest mistake')}"
+    return Section("failures", title, [*blocks, Table(caption, columns, rows)])

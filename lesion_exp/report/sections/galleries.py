@@ -1,0 +1,55 @@
+"""Pictures that the run keeps: images as the network saw them, right and wrong ones, maps of evidence."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final
+
+from lesion_exp.report.blocks import Block, Picture, Section, Text, not_stored
+from lesion_exp.report.facts import Facts
+from lesion_exp.report.picture import picture_address
+from lesion_exp.report.wording import counted
+
+BATCH: Final = "dataset/batch.png"
+RIGHT: Final = "gallery/right_{part}.png"
+WRONG: Final = "gallery/wrong_{part}.png"
+_EXPLANATIONS: Final = "explanations"
+_MOST: Final = 8
+"""Pictures of explanations that travel inside the page; all stay with the run."""
+
+
+def galleries(facts: Facts) -> Section:
+    """The section with pictures."""
+    chosen = {
+        BATCH: "Images of the training part as the network sees them, augmented, with their classes",
+        RIGHT.format(part=facts.part): "The surest right predictions of each class, with their probability",
+    }
+    blocks: list[Block] = [block for name, words in chosen.items() for block in picture(facts, name, words)]
+    if not blocks:
+        why = "The run was told to keep none (tracking.log_images=false)." if _none_wanted(facts) else ""
+        blocks = [not_stored("pictures of images", why)]
+    return Section("galleries", "Galleries", [*blocks, *_explanations(facts)])
+
+
+def picture(facts: Facts, name: str, caption: str) -> list[Block]:
+    """The picture that the run keeps as `name`, if it does."""
+    path = facts.kept.path(name)
+    address = None if path is None else picture_address(path)
+    return [Picture(address, caption, caption)] if address else []
+
+
+def _none_wanted(facts: Facts) -> bool:
+    return facts.key("tracking.log_images") is False
+
+
+def _explanations(facts: Facts) -> list[Block]:
+    names = facts.kept.below(_EXPLANATIONS, ".png")
+    if not names:
+        return []
+    blocks: list[Block] = []
+    for name in names[:_MOST]:
+        words = PurePosixPath(name).with_suffix("").as_posix().removeprefix(f"{_EXPLANATIONS}/")
+        blocks += picture(facts, name, f"Evidence: {words.replace('_', ' ').replace('/', ', ')}")
+    if len(names) > _MOST:
+        blocks.append(Text(f"{counted(len(names) - _MOST, 'further picture')} lie in {_EXPLANATIONS}/ of the run."))
+    return blocks

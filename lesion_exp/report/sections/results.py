@@ -1,0 +1,102 @@
+"""The results with their intervals: overall, by class, by the challenges' rules, and on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
+from lesion_exp.report.charts import interval_bar
+from lesion_exp.report.facts import Facts
+from lesion_exp.report.sections.question import headline
+from lesion_exp.report.wording import NONE, Value, as_value, interval, metric_name, number, stacked, within
+from lesion_exp.tracking.readings import READINGS_TAG
+
+OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
+BY_CLASS: Final = ("recall", "specificity", "precision", "f1", "auroc", "average_precision")
+_ISIC: Final = {
+    "balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
+    "auc_sens_80/macro": "ISIC 2019: area right of a sensitivity of 0.8, mean",
+    f"pauc_2024/{MALIGNANT}": "ISIC 2024: area above a sensitivity of 0.8 (0 to 0.2)",
+}
+_NOT_A_SHARE: Final = ("brier", "nll")
+_OWN: Final = ("val", "test")
+
+
+def results(facts: Facts) -> Section:
+    """The section on results."""
+    answer = headline(facts)
+    if answer is None:
+        return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
+    blocks: list[Block] = [Text(answer, lead=True), Text(how_judged(facts))]
+    blocks += [_overall(facts), *_by_class(facts), *_isic(facts), *_elsewhere(facts)]
+    return Section("results", "Results", blocks)
+
+
+def how_judged(facts: Facts) -> str:
+    """What the intervals are, and how often the test part had been read."""
+    how = facts.study("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
+    basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
+    words = f"Intervals: {basis}; what stands without one was stored without."
+    readings = facts.run.tags.get(READINGS_TAG)
+    if facts.part == "test":
+        words += f" This was reading {readings} of this test part by runs of its store." if readings else (
+            " How often this test part had been read before is not stored.")  # fmt: skip
+    else:
+        words += " The test part was not read by this run."
+    return words
+
+
+def _overall(facts: Facts) -> Table:
+    names = [name for name in OVERALL if name in facts.values]
+    rows = [_row(metric_name(name), facts.values[name], with_bar=name not in _NOT_A_SHARE) for name in names]
+    return Table("All classes together", ["metric", ">value", ">95% interval", "0 to 1"], rows)
+
+
+def _row(name: str, value: Value, *, with_bar: bool = True) -> list[Cell]:
+    bar: Cell = interval_bar(*value) if with_bar else ""
+    return [name, number(value.value), interval(value), bar]
+
+
+def _by_class(facts: Facts) -> list[Block]:
+    assert facts.predictions is not None
+    counts = facts.predictions["label"].value_counts()
+    view = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values and MALIGNANT not in facts.classes else []
+    families = [family for family in BY_CLASS if any(f"{family}/{name}" in facts.values for name in facts.classes)]
+    rows: list[list[Cell]] = []
+    for name in [*facts.classes, *view]:
+        images = NONE if name in view else f"{int(counts.get(name, 0)):,}"
+        title = "malignant or not" if name in view else name
+        rows.append([title, images, *(stacked(facts.values.get(f"{family}/{name}")) for family in families)])
+    columns = ["class", ">images", *(f">{within(metric_name(family))}" for family in families)]
+    return [Table("Each class against the rest, with 95% intervals", columns, rows)]
+
+
+def _isic(facts: Facts) -> list[Block]:
+    found = {words: as_value(facts.study("isic").get(name)) for name, words in _ISIC.items()}
+    rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
+    return [Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)] if rows else []
+
+
+def elsewhere(facts: Facts) -> dict[str, Mapping[str, Any]]:
+    """The metrics of every other evaluation that the run keeps, by its name: other data sets, other augmentation."""
+    ending = "/metrics.json"
+    names = [path.removeprefix("evaluation/").removesuffix(ending) for path in facts.kept.below("evaluation", ending)]
+    return {name: facts.kept.mapping(f"evaluation/{name}{ending}") for name in names if name not in _OWN}
+
+
+def _elsewhere(facts: Facts) -> list[Block]:
+    rows: list[list[Cell]] = []
+    for name, found in elsewhere(facts).items():
+        values = [stacked(as_value(found.get(metric))) for metric in OVERALL[:4]]
+        rows.append([name, f"{found.get('images', 0):,}", *values])
+    columns = ["evaluation", ">images", *(f">{within(metric_name(metric))}" for metric in OVERALL[:4])]
+    return [Table("Judged further: other data sets, other test-time augmentation", columns, rows)] if rows else []
+
+
+def share_bar(value: Value | None, reference: float | None = None) -> Markup:
+    """An interval bar, or nothing without a value."""
+    return Markup("") if value is None else interval_bar(*value, reference)

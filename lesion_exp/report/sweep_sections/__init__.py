@@ -1,0 +1,1 @@
+"""The sections of a sweep's page, a module each: from its cells to headings, sentences, tables and figures."""

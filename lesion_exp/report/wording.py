@@ -1,0 +1,121 @@
+"""Numbers, intervals and names as the page writes them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from markupsafe import Markup
+
+NONE: Final = "–"
+METRICS: Final = {
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
+    "f1_macro": "F1, mean of classes",
+    "auroc_macro": "AUROC, mean of classes",
+    "brier": "Brier score",
+    "nll": "Log loss",
+    "ece": "Expected calibration error",
+    "ece_equal_mass": "Calibration error, bins of equal size",
+    "ece_classwise": "Calibration error, mean of classes",
+    "recall": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+}
+"""The names of metrics in words."""
+PARTS: Final = {"train": "training", "val": "validation", "test": "test"}
+
+
+class Value(NamedTuple):
+    """A metric's value with its 95% interval, where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def as_value(found: Any) -> Value | None:
+    """The value that a run's JSON holds as `{"value": ..., "low": ..., "high": ...}`; None for anything else."""
+    if not isinstance(found, Mapping) or not isinstance(found.get("value"), int | float):
+        return None
+    low, high = found.get("low"), found.get("high")
+    whole = isinstance(low, int | float) and isinstance(high, int | float)
+    return Value(float(found["value"]), float(low), float(high)) if whole else Value(float(found["value"]))  # type: ignore[arg-type]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`0.621`, or a dash."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def interval(found: Value | None) -> str:
+    """`0.570 to 0.676`, or a dash."""
+    return NONE if found is None or found.low is None else f"{number(found.low)} to {number(found.high)}"
+
+
+def with_interval(found: Value | None) -> str:
+    """`0.621 (0.570 to 0.676)`, the value alone, or a dash."""
+    if found is None:
+        return NONE
+    return number(found.value) if found.low is None else f"{number(found.value)} ({interval(found)})"
+
+
+def stacked(found: Value | None) -> Markup | str:
+    """The value, and in small print below it the interval: for tables with many columns."""
+    if found is None:
+        return NONE
+    below = Markup("") if found.low is None else Markup("<small>{}</small>").format(interval(found))
+    return Markup("{}{}").format(number(found.value), below)
+
+
+def counted(count: float, thing: str) -> str:
+    """`1,503 images`, `1 image`; a thing in -s or -x takes -es, in -y -ies."""
+    many = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}es" if thing.endswith(("s", "x")) else f"{thing}s"
+    return f"{count:,.0f} {thing if count == 1 else many}"
+
+
+def percent(share: float) -> str:
+    """`66.9%`."""
+    return NONE if not math.isfinite(share) else f"{100 * share:.1f}%"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def within(words: str) -> str:
+    """Words as they stand within a sentence: `Log loss` becomes `log loss`, `AUROC` stays."""
+    return words if words[1:2].isupper() or words[1:2].isdigit() else words[:1].lower() + words[1:]
+
+
+def metric_name(name: str) -> str:
+    """A metric's name in words: `recall/mel` is `Sensitivity, mel`."""
+    family, _, of = name.partition("/")
+    words = METRICS.get(family, family.replace("_", " "))
+    return f"{words}, {of}" if of else words
+
+
+def staged_metric_name(name: str) -> str:
+    """`val/balanced_accuracy` as `validation balanced accuracy`."""
+    stage, _, rest = name.partition("/")
+    return f"{PARTS.get(stage, stage)} {within(metric_name(rest))}"
+
+
+def moment(seconds: float) -> str:
+    """A moment (seconds since 1970) as day and time."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def duration(seconds: float | None) -> str:
+    """`40 s`, `12 min`, `1.5 h`, or a dash."""
+    if seconds is None:
+        return NONE
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

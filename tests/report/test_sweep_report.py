@@ -1,0 +1,107 @@
+import json
+import shutil
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.report.page import render
+from lesion_exp.report.sweep_report import sweep_page
+from lesion_exp.report.swept import find_swept
+from lesion_exp.sweep.ledger import create_sweep
+from lesion_exp.sweep.parent_run import ParentRun
+from lesion_exp.sweep.plan import plan_sweep
+from lesion_exp.sweep.summary import summarize
+from tests.tiny import TINY
+
+VALUES = {"optimizer.lr=0.001 seed=1": 0.5, "optimizer.lr=0.001 seed=2": 0.7, "optimizer.lr=0.01 seed=1": 0.6}
+ERROR = "ValueError: <b>no room</b>"
+
+
+@pytest.fixture
+def swept(store, root):
+    """A sweep of four cells, one of which failed, without training; its ledger lies in the project."""
+    plan = plan_sweep([*TINY, "optimizer.lr=0.001,0.01", "seed=1,2", "test=true"], root=root)
+    sweep = create_sweep(root / "sweeps", plan.facts, plan.cells, [])
+    for cell in sweep.cells():
+        text = " ".join(cell.facts()[0])
+        if text in VALUES:
+            metrics = {"best/val/balanced_accuracy": VALUES[text], "test/balanced_accuracy": VALUES[text] - 0.1}
+            cell.write(status="finished", run_id=f"{cell.number:032x}", metrics=metrics, started=10.0, ended=15.0)
+        else:
+            cell.write(status="failed", error=ERROR, started=10.0, ended=11.0)
+            cell.log.write_text("the last words\n")
+    with ParentRun(sweep, store) as parent:
+        parent.finish(summarize(parent.sweep))
+    return parent.sweep
+
+
+def told(store, root, spec, outline):
+    text = render(sweep_page(find_swept(store, root / "sweeps", spec)))
+    return text, outline(text).text
+
+
+def test_a_page_says_what_each_cell_came_to(store, root, swept, outline):
+    text, words = told(store, root, "latest", outline)
+    assert "4 cells: 3 finished, 1 failed." in words
+    assert "Best was cell 1 (optimizer.lr=0.001 seed=2), validation balanced accuracy 0.7000" in words
+    assert "0 0.001 1 finished 0.5000 0.4000 5 s 00000000" in words
+    assert "optimizer.lr=0.001 validation balanced accuracy 2 0.6000 0.1414 0.5000 0.7000" in words
+    assert "3 cells of this sweep read the test part (test_readings of the sweep: 3)" in words
+    assert f"Cell 3 (optimizer.lr=0.01 seed=2): {ERROR}" in words
+    assert "the last words" in words
+    assert "lesion-exp train -m experiment=demo" in words
+    assert "<b>no room" not in text
+
+
+def test_the_store_tells_the_same_where_the_ledger_is_gone(store, root, swept, outline):
+    _, before = told(store, root, swept.facts.sweep_id, outline)
+    shutil.rmtree(root / "sweeps")
+    for spec in ("latest", swept.facts.sweep_id, swept.facts.parent_run_id[:8]):
+        _, after = told(store, root, spec, outline)
+        assert after == before.replace("The end of the log of cell 3 the last words ", "")
+
+
+def test_cells_that_were_judged_as_one_are_shown(store, root, swept, outline, bare_run):
+    metrics = [("test/balanced_accuracy", 0.81234, 0), ("test/balanced_accuracy_low", 0.75, 0)]
+    metrics.append(("test/balanced_accuracy_high", 0.85, 0))
+    bare_run(kind="ensemble", ensemble="mean", members=f"{0:032x},{1:032x}", metrics=metrics)
+    bare_run(kind="ensemble", ensemble="rank", members=f"{0:032x},{99:032x}", metrics=metrics)
+    _, words = told(store, root, "latest", outline)
+    assert "mean of 2 cells test balanced accuracy 0.812 0.750 to 0.850" in words
+    assert "rank of 2 cells" not in words
+
+
+def test_a_sweep_that_never_came_to_its_end_is_told_by_its_runs(store, root, outline, bare_run):
+    parent = bare_run(kind="sweep", sweep_id="20260101-000000-abcd", name="sweep of seed", status="KILLED")
+    child = {"mlflow.parentRunId": parent.run_id, "kind": "train"}
+    bare_run(kind="ensemble", members="", **{"mlflow.parentRunId": parent.run_id})
+    bare_run(metrics=[("best/val/balanced_accuracy", 0.4, 1)], name="seed=1", **child)
+    bare_run(status="FAILED", error="it broke", name="seed=2", **child)
+    _, words = told(store, root, "20260101", outline)
+    assert "2 cells: 1 finished, 1 failed." in words
+    assert "it broke" in words
+
+
+def test_a_cross_validation_is_told_as_one(store, root, outline, full_run):
+    facts = {"keys": ["split.fold"], "search": {"metric": "val/balanced_accuracy", "direction": "maximize"}}
+    cells = "cell,split.fold,status,val/balanced_accuracy,run_id,attempts,seconds,host,note,error\n"
+    cells += "".join(f"{fold},{fold},finished,0.{fold + 4},{fold:032x},1,5,here,,\n" for fold in range(3))
+
+    def add(folder):
+        (folder / "sweep").mkdir()
+        (folder / "sweep" / "sweep.json").write_text(json.dumps(facts))
+        (folder / "sweep" / "cells.csv").write_text(cells)
+
+    members = ",".join(f"{fold:032x}" for fold in range(3))
+    full_run(add, kind="sweep", sweep_id="20260101-000000-abcd", ensemble="pooled", members=members)
+    text, words = told(store, root, "latest", outline)
+    assert "never seen in training, balanced accuracy was" in words
+    assert "Best was" not in words
+    assert "all validation balanced accuracy 3 0.5000 0.1000 0.4000 0.6000" in words
+    assert "Confusion matrix" in words
+    assert len(set(outline(text).ids)) == len(outline(text).ids)
+
+
+def test_unknown_sweeps_are_refused(store, root, swept):
+    with pytest.raises(ConfigError, match="expected a sweep's id"):
+        find_swept(store, root / "sweeps", "1999")
