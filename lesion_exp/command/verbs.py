@@ -239,6 +239,32 @@ VERBS: Final = {
             flags=("--json",),
         ),
         Verb(
+            "explain",
+            "show where a run finds the evidence, and how much lies in the lesion",
+            "lesion_exp.command.explain:explain",
+            (
+                "lesion-exp explain run=latest",
+                "lesion-exp explain run=3f2a91c0 method=grad_cam,occlusion occlusion.window=0.1 part=test --json",
+            ),
+            ("tracking",),
+            (
+                ("run=RUN", "an id, the beginning of one, latest, best:METRIC, an alias, a bundle or a checkpoint"),
+                (
+                    "method=A,B",
+                    "grad_cam, grad_cam_plus_plus, integrated_gradients (these three if none is named), "
+                    "occlusion, lime, shap; method=list says what each does",
+                ),
+                ("METHOD.KEY=VALUE", "a key of a method, as in conf/explanation/METHOD.yaml"),
+                ("part=test", "the part: test or val; without it, test if the run has read it, else val"),
+                ("count=6", "images a row of a gallery"),
+                ("images=N", "images behind the figures, drawn from the part; without it, by the method's cost"),
+                ("checkpoint=best", "the weights: best or last"),
+                ("dataset.root=DIR", "where the run's data lie now, if they have moved"),
+                ("tracking.log_images=false", "no galleries: pictures of patients stay out of the store"),
+            ),
+            flags=("--json",),
+        ),
+        Verb(
             "report",
             "a run or a sweep as one HTML page, with reporting checklists filled",
             "lesion_exp.command.report:report",

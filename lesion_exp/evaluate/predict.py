@@ -78,8 +78,8 @@ def own_data(member: Member) -> SplitData:
     return split
 
 
-def restored(member: Member) -> Restored:
-    """The network of a run with its best weights.
+def restored(member: Member, checkpoint: str = CHECKPOINT) -> Restored:
+    """The network of a run with its best weights, or those of another of its checkpoints.
 
     Raises:
         ConfigError: the run has none.
@@ -93,4 +93,4 @@ def restored(member: Member) -> Restored:
             f"expected a run that has finished, got {member.run.run_id} ({member.run.status}); lesion-exp resume "
             f"run={member.run.run_id} goes on with one that stopped"
         )
-    return restore(config, download_artifact(member.run, CHECKPOINT))
+    return restore(config, download_artifact(member.run, checkpoint))

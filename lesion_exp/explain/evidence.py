@@ -1,0 +1,59 @@
+"""How much of the evidence lies inside the lesion: a row an image, and means with intervals."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of
+from lesion_exp.evaluation.predictions import FloatArray, IntArray
+from lesion_exp.explanation.localisation import FloatMap, Mask, centre_hit, pointing_hit, share_inside
+
+MEASURES: Final = ("pointing_game", "share_inside", "mask_share", "centre_in_mask")
+"""The last two are what chance scores: a map that is even all over, one that points at the centre without looking."""
+ALL, RIGHT, WRONG = "all", "right", "wrong"
+
+
+def measures(evidence: FloatMap, mask: Mask) -> dict[str, float]:
+    """The measures of one map, (H, W), all from 0 to 1; NaN for what a map without evidence leaves open."""
+    found = pointing_hit(evidence, mask), share_inside(evidence, mask), float(mask.mean()), centre_hit(mask)
+    return dict(zip(MEASURES, found, strict=True))
+
+
+def estimates(table: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str, Estimate]]:
+    """The mean of each measure with its 95% interval from a bootstrap over lesions: of all images, of those predicted
+    right or wrong, and of each true class. What no image determines is left out.
+
+    Args:
+        table: `lesion_id`, `label`, `prediction` and the measures, a row an image.
+        draws: number of bootstrap draws.
+        seed: their seed.
+    """
+    right = table["label"] == table["prediction"]
+    groups = {ALL: table, RIGHT: table[right], WRONG: table[~right]}
+    groups |= {str(name): rows for name, rows in table.groupby("label")}
+    found: dict[str, dict[str, Estimate]] = {}
+    for name, rows in groups.items():
+        if len(rows):
+            lesion, num_lesions = lesion_of(rows)
+            found[name] = bootstrap(_weighted_means(rows, lesion, num_lesions), num_lesions, draws, seed)
+    return {name: means for name, means in found.items() if means}
+
+
+def _weighted_means(rows: pd.DataFrame, lesion: IntArray, num_lesions: int) -> Weighted:
+    values = {name: rows[name].to_numpy(dtype=np.float64) for name in MEASURES}
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        means = {}
+        for name, column in values.items():
+            known = ~np.isnan(column)
+            sums = np.bincount(lesion[known], column[known], minlength=num_lesions)
+            counts = np.bincount(lesion[known], minlength=num_lesions).astype(np.float64)
+            below = counts @ weights
+            means[name] = np.divide(sums @ weights, below, out=np.full_like(below, np.nan), where=below > 0)
+        return means
+
+    return at

@@ -1,0 +1,154 @@
+"""Explains a run's predictions with every method asked for, and keeps what it finds in the run."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import torch
+
+from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.evaluation.predictions import IntArray
+from lesion_exp.explain.evidence import ALL, MEASURES, estimates, measures
+from lesion_exp.explain.gallery import galleries
+from lesion_exp.explain.request import Request
+from lesion_exp.explain.selection import drawn_positions, gallery_positions
+from lesion_exp.explain.subject import Subject, open_subject
+from lesion_exp.explanation.explainer import Explainer
+from lesion_exp.explanation.random_weights import random_weights_correlation
+from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.written import Written
+
+log = logging.getLogger(__name__)
+
+FOLDER: Final = "explanations"
+CORRELATION: Final = "random_weights_correlation"
+_CHECKED: Final = 16
+"""Images that are explained once more with random weights."""
+_ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "label", "prediction")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a method found."""
+
+    run_id: str
+    method: str
+    name: str
+    """In paths and metrics: the method, and in what the maps are not those of the best weights on the test part."""
+    part: str
+    num_images: int
+    """That were drawn from the part, and explained."""
+    table: pd.DataFrame
+    """Those of them that have a lesion mask, with the measures of their maps."""
+    estimates: Mapping[str, Mapping[str, Estimate]]
+    """By group of images (`all`, `right`, `wrong`, a class) and measure; empty where no image has a mask."""
+    correlation: float
+    """With maps of the network with random weights; NaN where there is no evidence in one of them."""
+    galleries: tuple[str, ...]
+    """Artifacts of the run."""
+
+    @property
+    def folder(self) -> str:
+        """Where its artifacts lie in the run."""
+        return f"{FOLDER}/{self.name}"
+
+    def metrics(self) -> dict[str, float]:
+        """The means of all images with their intervals, and the correlation, by their names in MLflow."""
+        found = {} if math.isnan(self.correlation) else {CORRELATION: self.correlation}
+        for measure, estimate in self.estimates.get(ALL, {}).items():
+            found |= {measure: estimate.value, f"{measure}_low": estimate.low, f"{measure}_high": estimate.high}
+        return {f"explanation/{self.name}/{measure}": value for measure, value in found.items()}
+
+
+def explain(run: Run, request: Request, paths: Mapping[str, Any]) -> list[Explained]:
+    """What each method finds in the run's predictions; `paths` are those of this machine.
+
+    Galleries, the measures of each image and their means are kept below `explanations/METHOD/`, the means also as
+    metrics `explanation/METHOD/...`. A first look of the run at its test part is counted.
+
+    Raises:
+        ConfigError: a run that trained nothing or has not finished, or a method that its network does not allow.
+        DataError: checkpoints or data that are not there, or not what they were.
+    """
+    subject = open_subject(run, request, paths)
+    log.info("run %s (%s), %s part, on %s", run.run_id[:8], run.name, subject.part, subject.device.type)
+    if not subject.images.has_masks:
+        log.warning("no image of this part has a lesion mask: nothing is said of how much evidence lies inside")
+    if not _shows_images(request, subject):
+        log.warning("no galleries: tracking.log_images=false keeps pictures of patients out of the store")
+    return [_explain(method, explainer, subject, request) for method, explainer in request.methods.items()]
+
+
+def _explain(method: str, explainer: Explainer, subject: Subject, request: Request) -> Explained:
+    began = time.monotonic()
+    positions = drawn_positions(len(subject.table), request.num_images(explainer))
+    of, in_all = f"{len(positions):,}", f"{len(subject.table):,}"
+    log.info("%s: %s of %s images, about %s forward passes an image", method, of, in_all, f"{explainer.passes:,}")
+    differs = {"val": subject.part == "val", "last": request.checkpoint == "last"}
+    name = "-".join([method, *(word for word, is_so in differs.items() if is_so)])
+    run = Written(subject.run.store, subject.run.run_id, subject.run.artifact_uri)
+    table = _measured(explainer, subject, positions)
+    node = subject.config["evaluation"]
+    found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}
+    correlation = _check(explainer, subject, positions[:_CHECKED])
+    pictures = _draw(run, method, name, explainer, subject, request) if _shows_images(request, subject) else ()
+    explained = Explained(run.run_id, method, name, subject.part, len(positions), table, found, correlation, pictures)
+    _log(run, explained, explainer, request)
+    log.info("%s: %.0f s", method, time.monotonic() - began)
+    return explained
+
+
+def _shows_images(request: Request, subject: Subject) -> bool:
+    return request.log_images and bool(subject.config["tracking"]["log_images"])
+
+
+def _measured(explainer: Explainer, subject: Subject, positions: IntArray) -> pd.DataFrame:
+    """The images at `positions` that have a mask, with the measures of their maps."""
+    rows = []
+    masks = {int(position): subject.images.mask(int(position)) for position in positions}
+    known = positions[[masks[int(position)] is not None for position in positions]]
+    for position, evidence in zip(known, subject.maps(explainer, known), strict=True):
+        mask = masks[int(position)]
+        assert mask is not None, "only those with a mask were explained"
+        row = subject.table.iloc[int(position)]
+        confidence = float(row[f"p_{row['prediction']}"])
+        rows.append({**row[list(_ID_COLUMNS)], "probability": confidence, **measures(evidence, mask)})
+    return pd.DataFrame(rows, columns=[*_ID_COLUMNS, "probability", *MEASURES])
+
+
+def _check(explainer: Explainer, subject: Subject, positions: IntArray) -> float:
+    network, images = subject.images.explained(subject.images.samples(positions), subject.device)
+    classes = subject.images.restored.classes
+    predicted = [classes.index(name) for name in subject.table["prediction"].iloc[positions]]
+    return random_weights_correlation(explainer, network, images, torch.tensor(predicted, device=subject.device))
+
+
+def _draw(
+    run: Written, method: str, name: str, explainer: Explainer, subject: Subject, request: Request
+) -> tuple[str, ...]:
+    def maps(positions: IntArray, column: str) -> Any:
+        return subject.maps(explainer, positions, column)
+
+    selection = gallery_positions(subject.table, request.count)
+    paths = []
+    for label, figure in galleries(selection, subject.table, subject.images, maps, method, request.count):
+        paths.append(f"{FOLDER}/{name}/{label}.png")
+        run.log_figure(figure, paths[-1])
+    return tuple(paths)
+
+
+def _log(run: Written, explained: Explained, explainer: Explainer, request: Request) -> None:
+    from lesion_exp.explain.report import as_json
+
+    if len(explained.table):
+        with run.new_file(f"{explained.folder}/evidence.csv") as path:
+            explained.table.to_csv(path, index=False)
+    content = {**as_json(explained), "options": vars(explainer), "checkpoint": request.checkpoint}
+    run.log_json(content, f"{explained.folder}/evidence.json")
+    run.log_late_metrics(explained.metrics())

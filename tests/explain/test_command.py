@@ -1,0 +1,40 @@
+import pytest
+
+from lesion_exp.cli import main
+from lesion_exp.explain.methods import method_names
+from lesion_exp.job.shipped_conf import conf_dir
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "run="),
+        (["run=latest", "part=train"], "val or test"),
+        (["run=latest", "checkpoint=first"], "best or last"),
+        (["run=latest", "count=0"], "count"),
+        (["run=latest", "images=many"], "images"),
+        (["run=latest", "seed=1"], "seed=1"),
+        (["run=latest", "method=gradcam"], "'grad_cam'"),
+        (["run=latest", "method=occlusion,occlusion"], "twice"),
+        (["run=latest", "occlusion.window=0.1"], "occlusion"),
+        (["run=latest", "method=occlusion", "occlusion.windw=0.1"], "'window'"),
+        (["run=latest", "method=occlusion", "occlusion.window=[0.1"], "occlusion.window"),
+        (["run=latest", "tracking.log_images=perhaps"], "true or false"),
+        (["method=list", "run=latest"], "alone"),
+    ],
+)
+def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["explain", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "lesion-exp: expected" in shown.err
+    assert said in shown.err
+
+
+def test_the_methods_are_listed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "method=list"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()] == method_names([conf_dir()])
