@@ -18,7 +18,7 @@ PERTURBING = [
     pytest.param(IntegratedGradients, {"steps": 8}, None, id="integrated_gradients"),
     pytest.param(Occlusion, {}, None, id="occlusion"),
     pytest.param(Lime, {"samples": 200}, "lime", id="lime"),
-    pytest.param(Shap, {"evaluations": 200}, "shap", id="shap"),
+    pytest.param(Shap, {"evaluations": 200}, "shap", id="shap", marks=pytest.mark.slow),  # numba compiles it first
 ]
 CAMS = [
     pytest.param(GradCam, {}, None, id="grad_cam"),
