@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lesion_exp.explanation.explainer import Explainer
-from lesion_exp.explanation.network import ExplainedNetwork
+from lesion_exp.explanation.class_activation import ClassActivation
 
 
-class GradCam(Explainer):
+class GradCam(ClassActivation):
     """relu(sum_k w_k A_k), where w_k is the mean over the map A_k of the logit's gradient.
 
-    Source: Selvaraju et al. 2017, arXiv:1610.02391. A transformer's tokens are laid out as a map; those of its class
-    and its registers are left out. Coarse: a cell of the last map is 16 to 32 pixels wide.
-
-    Args:
-        layer: dotted name of the module, inside the body's network, whose output is the map; None is the last map.
+    Source: Selvaraju et al. 2017, arXiv:1610.02391. Coarse: a cell of the last map is 16 to 32 pixels wide.
     """
 
-    def __init__(self, layer: str | None = None) -> None:
-        self.layer = layer
-
-    @property
-    def passes(self) -> int:
-        """A forward pass and a backward pass."""
-        return 3
-
-    def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """The weighted sum of the maps, float32 (N, h, w), in the maps' own size."""
-        maps, gradients = network.last_maps(images, targets, self.layer)
-        weights = gradients.mean(dim=(2, 3), keepdim=True)
-        return (weights * maps).sum(dim=1)
+    def weights(self, maps: Tensor, gradients: Tensor) -> Tensor:
+        """The mean gradient of each map, float32 (N, C)."""
+        return gradients.mean(dim=(2, 3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.explanation.cells import Cells, CellTracker
 
 
 class FeatureBody(Protocol):
@@ -23,6 +24,16 @@ class FeatureBody(Protocol):
 
     def feature_maps(self, output: Tensor) -> Tensor:
         """A layer's output as maps, (N, C, h, w)."""
+
+
+class LastMaps(NamedTuple):
+    """Feature maps of N images, the gradients of a logit by them, and where their cells lie."""
+
+    maps: Tensor
+    """float32 (N, C, h, h)."""
+    gradients: Tensor
+    """float32 (N, C, h, h)."""
+    cells: Cells
 
 
 class ExplainedNetwork(nn.Module):
@@ -64,8 +75,8 @@ class ExplainedNetwork(nn.Module):
             self.classifier, self.body, {name: values[row : row + 1] for name, values in self.companions.items()}
         )
 
-    def last_maps(self, images: Tensor, targets: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
-        """The last feature maps, float32 (N, C, h, w), and the gradients of the targets' logits by them, as large.
+    def last_maps(self, images: Tensor, targets: Tensor, layer: str | None = None) -> LastMaps:
+        """The last feature maps of the images, and the gradients of the targets' logits by them.
 
         Args:
             images: float32 (N, C, S, S), normalised.
@@ -83,9 +94,10 @@ class ExplainedNetwork(nn.Module):
             outputs.append(output.detach().requires_grad_())
             return outputs[0].clone()  # what follows may work in place
 
+        tracker = CellTracker(images.shape[-1])
         handle = self._layer(layer).register_forward_hook(keep)
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), tracker.following(self.body.network):
                 logits = self(images)
                 if not outputs:
                     raise ConfigError(f"expected a layer that the network calls, got {layer!r}; name one inside it")
@@ -93,7 +105,8 @@ class ExplainedNetwork(nn.Module):
                 (gradients,) = torch.autograd.grad(score, outputs)
         finally:
             handle.remove()
-        return self.body.feature_maps(outputs[0].detach()), self.body.feature_maps(gradients)
+        maps = self.body.feature_maps(outputs[0].detach())
+        return LastMaps(maps, self.body.feature_maps(gradients), tracker.cells(maps.shape[-1]))
 
     def _layer(self, name: str | None) -> nn.Module:
         if name is None:

@@ -39,7 +39,7 @@ def explained(option, image_size, companions=None, **changes):
 
 def check_maps(network, size):
     images, targets = torch.randn(2, 3, size, size), torch.tensor([0, 2])
-    maps, gradients = network.last_maps(images, targets)
+    maps, gradients, _ = network.last_maps(images, targets)
     assert maps.shape == gradients.shape
     assert maps.shape[:1] == (2,)
     assert maps.shape[1] > maps.shape[2] == maps.shape[3] > 1
@@ -73,7 +73,7 @@ def test_tokens_lie_where_their_patches_lie():
     marked[:, :, 16:32, 48:64] = 3.0  # the patch in row 1, column 3
     network.body.network.encoder.pos_embedding.data.zero_()
     network.body.cam_path = "encoder.layers.encoder_layer_0.ln_1"
-    before, after = (network.last_maps(images, torch.tensor([0]))[0] for images in (plain, marked))
+    before, after = (network.last_maps(images, torch.tensor([0])).maps for images in (plain, marked))
     changed = (after - before).abs().sum(dim=1)[0]
     assert changed.nonzero().tolist() == [[1, 3]]
 
@@ -82,5 +82,5 @@ def test_a_body_that_two_views_share_shows_the_dermoscopic_image():
     clinical = torch.randn(2, 3, 64, 64)
     shared = explained("small_cnn", 64, {"clinical": clinical}, share_branches=True)
     images = torch.randn(2, 3, 64, 64)
-    maps, _ = shared.last_maps(images, torch.tensor([0, 1]))
+    maps = shared.last_maps(images, torch.tensor([0, 1])).maps
     torch.testing.assert_close(maps, shared.body.network.features(images))
