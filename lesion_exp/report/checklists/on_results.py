@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.confusion import most_frequent_confusions
 from lesion_exp.report.sections.question import warnings_of
-from lesion_exp.report.sections.results import OVERALL, elsewhere
+from lesion_exp.report.sections.results import OVERALL, elsewhere, shortcut_verdicts
 from lesion_exp.report.sections.subgroups import largest_gap
 from lesion_exp.report.wording import PARTS, Value, as_value, listed, metric_name, number, with_interval, within
 
@@ -87,8 +89,9 @@ def robustness(facts: Facts) -> str | None:
     found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
     words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
              if value and name.startswith(("test-", "val-"))]  # fmt: skip
-    if facts.kept.below("shortcuts"):
-        words.append("checks for shortcuts lie in shortcuts/ of the run")
+    levels = Counter(level for _, level, _ in shortcut_verdicts(facts))
+    if levels:
+        words.append(f"checks for shortcuts: {', '.join(f'{count} {level}' for level, count in levels.items())}")
     return f"{'; '.join(words)}." if words else None
 
 

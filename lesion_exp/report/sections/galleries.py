@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Final
 
-from lesion_exp.report.blocks import Block, Picture, Section, Text, not_stored
+from lesion_exp.report.blocks import Block, Cell, Picture, Section, Table, Text, not_stored
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.picture import picture_address
-from lesion_exp.report.wording import counted
+from lesion_exp.report.wording import Value, counted, interval, number
 
 BATCH: Final = "dataset/batch.png"
 RIGHT: Final = "gallery/right_{part}.png"
@@ -44,12 +44,23 @@ def _none_wanted(facts: Facts) -> bool:
 
 def _explanations(facts: Facts) -> list[Block]:
     names = facts.kept.below(_EXPLANATIONS, ".png")
-    if not names:
-        return []
-    blocks: list[Block] = []
+    blocks: list[Block] = [*_evidence(facts)]
     for name in names[:_MOST]:
         words = PurePosixPath(name).with_suffix("").as_posix().removeprefix(f"{_EXPLANATIONS}/")
-        blocks += picture(facts, name, f"Evidence: {words.replace('_', ' ').replace('/', ', ')}")
+        blocks += picture(facts, name, f"Maps of evidence: {words.replace('_', ' ').replace('/', ', ')}")
     if len(names) > _MOST:
         blocks.append(Text(f"{counted(len(names) - _MOST, 'further picture')} lie in {_EXPLANATIONS}/ of the run."))
     return blocks
+
+
+def _evidence(facts: Facts) -> list[Block]:
+    """How much of the evidence lies inside the lesion, by method, as lesion-exp explain measured it."""
+    rows: list[list[Cell]] = []
+    for name, value in sorted(facts.run.metrics.items()):
+        _, _, rest = name.partition("explanation/")
+        method, _, measure = rest.partition("/")
+        if measure and not measure.endswith(("_low", "_high")):
+            found = Value(value, facts.run.metrics.get(f"{name}_low"), facts.run.metrics.get(f"{name}_high"))
+            rows.append([method.replace("_", " "), measure.replace("_", " "), number(value), interval(found)])
+    columns = ["method", "measure", ">value", ">95% interval"]
+    return [Table("Where the evidence lies", columns, rows)] if rows else []

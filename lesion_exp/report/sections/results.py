@@ -24,6 +24,7 @@ _ISIC: Final = {
 }
 _NOT_A_SHARE: Final = ("brier", "nll")
 _OWN: Final = ("val", "test")
+SHORTCUTS: Final = "shortcuts/report.json"
 
 
 def results(facts: Facts) -> Section:
@@ -32,7 +33,7 @@ def results(facts: Facts) -> Section:
     if answer is None:
         return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
     blocks: list[Block] = [Text(answer, lead=True), Text(how_judged(facts))]
-    blocks += [_overall(facts), *_by_class(facts), *_isic(facts), *_elsewhere(facts)]
+    blocks += [_overall(facts), *_by_class(facts), *_isic(facts), *_elsewhere(facts), *_shortcuts(facts)]
     return Section("results", "Results", blocks)
 
 
@@ -95,6 +96,17 @@ def _elsewhere(facts: Facts) -> list[Block]:
         rows.append([name, f"{found.get('images', 0):,}", *values])
     columns = ["evaluation", ">images", *(f">{within(metric_name(metric))}" for metric in OVERALL[:4])]
     return [Table("Judged further: other data sets, other test-time augmentation", columns, rows)] if rows else []
+
+
+def shortcut_verdicts(facts: Facts) -> list[tuple[str, str, str]]:
+    """Check, level and words of each verdict of lesion-exp shortcuts on the judged part; empty where none is kept."""
+    found = facts.kept.mapping(SHORTCUTS if facts.part == "test" else SHORTCUTS.replace("/", f"/{facts.part}/"))
+    return [(str(v["check"]), str(v["level"]), str(v["words"])) for v in found.get("verdicts", [])]
+
+
+def _shortcuts(facts: Facts) -> list[Block]:
+    rows = [[check.replace("_", " "), level, words] for check, level, words in shortcut_verdicts(facts)]
+    return [Table("Checks for shortcuts", ["check", "verdict", "in words"], rows, wraps=True)] if rows else []
 
 
 def share_bar(value: Value | None, reference: float | None = None) -> Markup:
