@@ -143,12 +143,16 @@ def _draw(
     return tuple(paths)
 
 
+def _options(explainer: Explainer) -> dict[str, Any]:
+    return {key: value for key, value in vars(explainer).items() if not key.startswith("_")}
+
+
 def _log(run: Written, explained: Explained, explainer: Explainer, request: Request) -> None:
     from lesion_exp.explain.report import as_json
 
     if len(explained.table):
         with run.new_file(f"{explained.folder}/evidence.csv") as path:
             explained.table.to_csv(path, index=False)
-    content = {**as_json(explained), "options": vars(explainer), "checkpoint": request.checkpoint}
+    content = {**as_json(explained), "options": _options(explainer), "checkpoint": request.checkpoint}
     run.log_json(content, f"{explained.folder}/evidence.json")
     run.log_late_metrics(explained.metrics())

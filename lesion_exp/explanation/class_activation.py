@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
+from typing import Final
 
 from torch import Tensor
 
 from lesion_exp.explanation.cells import spread
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.network import ExplainedNetwork
+
+log = logging.getLogger(__name__)
+
+COARSE: Final = 5
+"""Maps of fewer cells a side are too coarse to point at a lesion: the one cell of a small image says nothing."""
 
 
 class ClassActivation(Explainer):
@@ -22,6 +29,7 @@ class ClassActivation(Explainer):
 
     def __init__(self, layer: str | None = None) -> None:
         self.layer = layer
+        self._has_warned = False
 
     @property
     def passes(self) -> int:
@@ -35,6 +43,15 @@ class ClassActivation(Explainer):
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the maps, float32 (N, H, W); what is negative counts as none before it is spread out."""
         last = network.last_maps(images, targets, self.layer)
+        self._warn_if_coarse(last.maps.shape[-1])
         weights = self.weights(last.maps, last.gradients)
         summed = (weights[:, :, None, None] * last.maps).sum(dim=1)
         return spread(summed.clamp(min=0), last.cells, images.shape[-1])
+
+    def _warn_if_coarse(self, num_cells: int) -> None:
+        if num_cells < COARSE and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "maps of %d x %d cells at this image size: too coarse to say where in a lesion; an earlier layer has "
+                "finer ones (layer=layer3 of a ResNet)", num_cells, num_cells,
+            )  # fmt: skip

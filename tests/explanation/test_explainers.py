@@ -75,6 +75,15 @@ def test_grad_cam_is_captums(network, images, targets, layer):
     torch.testing.assert_close(weighted(GradCam(), network.last_maps(images, targets, layer)), expected)
 
 
+def test_a_map_that_is_too_coarse_is_said_once(network, images, targets, caplog):
+    explainer = GradCam()
+    for _ in range(2):
+        explainer(network, images[:, :, :8, :8], targets)
+    assert [record.getMessage()[:16] for record in caplog.records] == ["maps of 4 x 4 ce"]
+    GradCam()(network, images, targets)
+    assert len(caplog.records) == 1, "8 x 8 cells are enough"
+
+
 def test_grad_cam_plus_plus_is_its_formula(network, images, targets):
     last = network.last_maps(images, targets)
     maps, gradients = last.maps.double(), last.gradients.double()
