@@ -94,6 +94,12 @@ def empty_root(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def shared_store(empty_root, tmp_path_factory):
+    """A store for tests that look at nothing but runs of their own."""
+    return open_store(None, shutil.copytree(empty_root, tmp_path_factory.mktemp("shared") / "project"))
+
+
 @pytest.fixture
 def root(empty_root, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -6,6 +6,12 @@ from lesion_exp.report.kept import Kept
 from lesion_exp.report.run_report import SECTIONS
 
 
+@pytest.fixture
+def store(shared_store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return shared_store
+
+
 @pytest.mark.parametrize(("name", "count"), [("clear_derm", 25), ("tripod_ai", 52), ("claim", 44)])
 def test_a_list_has_every_item_once(name, count):
     items = read_checklist(name).items

@@ -16,6 +16,12 @@ LARGEST = 5_000_000
 
 
 @pytest.fixture
+def store(shared_store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return shared_store
+
+
+@pytest.fixture
 def page_of(outline):
     def make(run):
         text = render(run_page(run))
