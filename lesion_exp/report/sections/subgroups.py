@@ -44,7 +44,7 @@ def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
     rows: list[list[Cell]] = [
         [
             f"{gap['attribute'].replace('_', ' ')}, {within(metric_name(gap['metric']))}",
-            f"{gap['highest']} over {gap['lowest']}",
+            f"{gap['highest']} against {gap['lowest']}",
             with_interval(as_value(gap)),
         ]
         for gap in gaps
@@ -60,6 +60,6 @@ def largest_gap(facts: Facts) -> str | None:
         return None
     gap = max(gaps, key=lambda found: found["value"])
     return (
-        f"largest gap of balanced accuracy: {gap['attribute'].replace('_', ' ')}, {gap['highest']} over "
+        f"largest gap of balanced accuracy: {gap['attribute'].replace('_', ' ')}, {gap['highest']} against "
         f"{gap['lowest']}, {with_interval(as_value(gap))}"
     )
