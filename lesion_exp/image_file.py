@@ -12,6 +12,7 @@ import io
 import os
 import threading
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,9 @@ HDF5_SUFFIXES: Final = frozenset({".hdf5", ".h5"})
 MAX_PIXELS: Final = 178_956_970
 """Largest accepted image in pixels: Pillow's own limit against decompression bombs."""
 
+MAX_BYTES: Final = 2**30
+"""Largest accepted file, and largest member of a zip once it is unpacked, in bytes."""
+
 cv2.setNumThreads(0)  # workers are processes: a pool of threads in each would oversubscribe the cores
 
 
@@ -43,19 +47,28 @@ def read_bytes(locator: str) -> bytes:
     container, separator, member = locator.partition(SEPARATOR)
     try:
         if not separator:
+            _check_size(locator, Path(locator).stat().st_size)
             return Path(locator).read_bytes()
         suffix = Path(container).suffix.lower()
         if suffix == ".zip":
             archive, lock = _zip(container, os.getpid())
             with lock:
+                _check_size(locator, archive.getinfo(member).file_size)
                 return archive.read(member)
         if suffix in HDF5_SUFFIXES:
             return bytes(np.asarray(_hdf5(container, os.getpid())[member][()]).tobytes())
         if suffix == ".npz":
             return _npz_image(container, member).tobytes()
-    except (OSError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
+    except DataError:
+        raise
+    except (OSError, LookupError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
     raise DataError(f"expected a zip, hdf5 or npz container before '!/', got {locator}")
+
+
+def _check_size(locator: str, num_bytes: int) -> None:
+    if num_bytes > MAX_BYTES:
+        raise DataError(f"expected an image file of at most {MAX_BYTES:,} bytes, but {locator} has {num_bytes:,}")
 
 
 def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
@@ -94,8 +107,10 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
     except UnidentifiedImageError as error:
         what = "is empty" if not encoded else f"begins with {encoded[:8]!r}, as no image does"
         raise DataError(f"expected an image, but {name} {what}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"expected an image, but {name} cannot be decoded: {error}") from error
+    except Exception as error:  # Pillow's readers raise whatever a broken file provokes
+        raise DataError(
+            f"expected an image, but {name} cannot be decoded: {str(error) or type(error).__name__}"
+        ) from error
     return fit(pixels, shortest_side)
 
 

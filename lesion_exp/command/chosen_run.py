@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
 
-_CHECKPOINT: Final = ".ckpt"
+CHECKPOINT_SUFFIX: Final = ".ckpt"
 _BUNDLE: Final = ".zip"
 _SWEEP_ID: Final = re.compile(r"[\w.-]+")
 
@@ -28,7 +28,7 @@ def chosen_run(store: Store, spec: str) -> Run:
     from lesion_exp.tracking.find import find_run
 
     path = Path(spec).expanduser()
-    if path.suffix == _CHECKPOINT and path.is_file():
+    if path.suffix == CHECKPOINT_SUFFIX and path.is_file():
         from lesion_exp.job.checkpoint import run_of_checkpoint
 
         return find_run(store, run_of_checkpoint(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.augmentation.pipeline import AugmentationPipeline, Augmented
 from lesion_exp.data.mask import MaskMode, apply_mask, crop_to_lesion
 from lesion_exp.data.store import ImageStore
 from lesion_exp.image_file import UInt8Array
@@ -93,19 +93,27 @@ class LesionDataset(Dataset[Sample]):
 
     def _image(self, row: int, plane: str, seed: tuple[int, ...]) -> Tensor:
         image = self.store.read(row, plane)
-        mask = None
-        if self.options.mask != "none" and plane == "pixels":
-            mask = self.store.read(row, "masks")
-            if self.options.mask == "crop":
-                image, mask = crop_to_lesion(image, mask, self.options.mask_margin)
-        augmented, moved = self._augment(image, mask, seed)
-        if moved is not None:
-            augmented = apply_mask(augmented, moved, self.options.mask)
-        return torch.from_numpy(np.ascontiguousarray(augmented.transpose(2, 0, 1)))
+        masked = self.options.mask != "none" and plane == "pixels"
+        mask = self.store.read(row, "masks") if masked else None
 
-    def _augment(
-        self, image: UInt8Array, mask: UInt8Array | None, seed: tuple[int, ...]
-    ) -> tuple[UInt8Array, UInt8Array | None]:
-        if self.training:
-            return self.pipeline.train(image, mask, seed)
-        return self.pipeline.evaluate(image, mask)
+        def augment(image: UInt8Array, mask: UInt8Array | None) -> Augmented:
+            if self.training:
+                return self.pipeline.train(image, mask, seed)
+            return self.pipeline.evaluate(image, mask)
+
+        return network_input(image, mask, self.options, augment)
+
+
+def network_input(
+    image: UInt8Array,
+    mask: UInt8Array | None,
+    options: SampleOptions,
+    augment: Callable[[UInt8Array, UInt8Array | None], Augmented],
+) -> Tensor:
+    """What a network sees of `image`, uint8 (H, W, 3) at the store's size, and its mask: uint8 (C, S, S)."""
+    if mask is not None and options.mask == "crop":
+        image, mask = crop_to_lesion(image, mask, options.mask_margin)
+    augmented, moved = augment(image, mask)
+    if moved is not None:
+        augmented = apply_mask(augmented, moved, options.mask)
+    return torch.from_numpy(np.ascontiguousarray(augmented.transpose(2, 0, 1)))

@@ -39,10 +39,10 @@ class SourceFiles:
             )
         self.locators: list[str] = []
         archives: list[str] = []
-        for path in sorted(_walk(self.root)):
+        for path in sorted(files_below(self.root)):
             (archives if path.suffix.lower() == ".zip" else self.locators).append(str(path))
         for archive in archives:
-            self.locators.extend(f"{archive}{SEPARATOR}{member}" for member in _members(archive))
+            self.locators.extend(f"{archive}{SEPARATOR}{member}" for member in archive_members(archive))
 
     def find(self, *patterns: str) -> list[str]:
         """Locators whose file name (path, where the pattern holds a `/`) matches one of `patterns`, case ignored."""
@@ -117,7 +117,7 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> 
         )
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
     """Files below `root`, through links to folders too (data often lies on another disk), each folder once."""
     seen: set[str] = set()
     for folder, names, files in os.walk(root, followlinks=True):
@@ -129,7 +129,12 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, file) for file in files if not _is_clutter((file,)) and Path(folder, file).is_file())
 
 
-def _members(archive: str) -> list[str]:
+def archive_members(archive: str) -> list[str]:
+    """The files in the zip at `archive`, sorted, without those of the operating system.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
     try:
         with zipfile.ZipFile(archive) as opened:
             names = [info.filename for info in opened.infolist() if not info.is_dir()]

@@ -68,7 +68,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     flow = Flow()
     table = load_table(lambda: _with_view(instantiate(reader), node["view"]), options, flow)
     info = getattr(sys.modules[resolve_target(node["_target_"]).__module__], "INFO", None)
-    request = _store_request(config)
+    request = store_request(config)
     with store_progress(len(table)) as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
     table = leave_out_unreadable(table, store.errors, options, flow)
@@ -136,7 +136,8 @@ def _with_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
     return table.assign(image_path=table["image_path"].where(table["clinical_path"].notna(), None))
 
 
-def _store_request(config: Mapping[str, Any]) -> StoreRequest:
+def store_request(config: Mapping[str, Any]) -> StoreRequest:
+    """What a store has to hold of each image for `config` (a whole job's)."""
     node = config["dataset"]
     size = node["store_size"]
     short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)

@@ -7,7 +7,10 @@ import os
 import sys
 import warnings
 
-QUIET = ("pytorch_lightning", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git", "urllib3", "torch")
+QUIET = (
+    "pytorch_lightning", "lightning_fabric", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git",
+    "urllib3", "torch",
+)  # fmt: skip
 
 QUIET_WARNINGS = (
     ".*does not have many workers.*",

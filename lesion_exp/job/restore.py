@@ -13,9 +13,11 @@ import torch
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.preparation import Preparation
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.job.build import make_classifier, make_network, sample_options
+from lesion_exp.job.data import store_request
 from lesion_exp.job.instantiate import instantiate
 from lesion_exp.job.results import predict_part
 from lesion_exp.job.trainer import prediction_trainer
@@ -35,6 +37,11 @@ class Restored:
     def classes(self) -> tuple[str, ...]:
         """The class order of its probabilities."""
         return self.classifier.options.classes
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a file becomes what the network sees; the same as by way of a store."""
+        return Preparation(self.pipeline, sample_options(self.config), store_request(self.config).short_side)
 
     def data(self, table: pd.DataFrame, store: ImageStore) -> LesionDataModule:
         """Loaders of the parts of a split table, whose images are in `store`.

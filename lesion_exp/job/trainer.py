@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,18 +66,30 @@ def build_trainer(
         ) from error
 
 
-def prediction_trainer(config: Mapping[str, Any]) -> pl.Trainer:
-    """A Trainer that predicts as one of `config` (the node `trainer`) does, on one device of this machine."""
+def prediction_trainer(
+    config: Mapping[str, Any],
+    devices: int | list[int] = 1,
+    callbacks: Sequence[Callback] = (),
+    *,
+    inference_mode: bool = True,
+) -> pl.Trainer:
+    """A Trainer that predicts as one of `config` (the node `trainer`) does, on `devices` of this machine.
+
+    Without `inference_mode` a step may ask for gradients.
+    """
     quiet_libraries()
     accelerator = "cpu" if config["accelerator"] == "cpu" else "auto"
     return pl.Trainer(
         accelerator=accelerator,
-        devices=1,
+        devices=devices,
         precision=resolve_precision(config["precision"], accelerator),  # type: ignore[arg-type]
+        callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
+        inference_mode=inference_mode,
+        use_distributed_sampler=False,  # the samplers know their rank themselves
     )
 
 

@@ -1,0 +1,130 @@
+"""The verb `predict`: a run's network applied to images that need no label."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
+from lesion_exp.command.chosen_run import CHECKPOINT_SUFFIX, chosen_run
+from lesion_exp.errors import ConfigError, nearest
+
+RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
+_CHECKPOINTS: Final = ("best", "last")
+_ACCELERATORS: Final = ("auto", "cpu", "gpu")
+_TRUTH: Final = {"true": True, "false": False}
+
+
+def predict(arguments: Arguments) -> int:
+    """Writes the predictions to a file and its path to standard output, or one JSON object that sums them up."""
+    spec = arguments.need("run", "latest")
+    options: dict[str, Any] = {
+        "source": arguments.need("input", "FOLDER"),
+        "output": Path(arguments.need("output", "predictions.csv")).expanduser(),
+        "checkpoint": _checkpoint(arguments, spec),
+        "calibration": arguments.take("calibration") or "none",
+        "tta": arguments.take("tta"),
+        "top": _number(arguments, "top") or 0,
+        "rank": arguments.take("rank"),
+        "columns": _columns(arguments),
+        "batch_size": _number(arguments, "loader.batch_size"),
+        "num_workers": _num_workers(arguments),
+        "trainer": _trainer(arguments),
+        "force": _TRUTH[_choice(arguments, "force", tuple(_TRUTH)) or "false"],
+    }
+    count = _number(arguments, "count")
+    if count is not None:
+        if options["rank"] is None:
+            raise ConfigError(f"expected rank= beside count={count}, got none; for example rank=entropy")
+        options["count"] = count
+    check_store_keys(arguments)
+    from lesion_exp.predict.request import Request
+
+    request = Request(**options)
+    store, paths = open_store_of(arguments)
+    from lesion_exp.predict.predict import predict as predict_images
+
+    summary = predict_images(chosen_run(store, spec), request, paths)
+    print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
+    found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
+    print(f"{summary.images:,} images in {summary.seconds:.1f} s: {found or 'no predictions'}", file=sys.stderr)
+    if summary.errors:
+        print(f"{summary.errors:,} have no prediction; their column error says why", file=sys.stderr)
+    if summary.to_label:
+        print(f"to label next: {summary.to_label}", file=sys.stderr)
+    print(RESEARCH_ONLY, file=sys.stderr)
+    return 0
+
+
+def _checkpoint(arguments: Arguments, spec: str) -> str | Path:
+    """Which weights: the run's best, its last, or those in the file by which the run is named."""
+    given = _choice(arguments, "checkpoint", _CHECKPOINTS)
+    file = Path(spec).expanduser()
+    if file.suffix == CHECKPOINT_SUFFIX and file.is_file():
+        if given is not None:
+            raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
+        return file
+    return given or "best"
+
+
+def _columns(arguments: Arguments) -> dict[str, str]:
+    text = arguments.take("columns")
+    if text is None:
+        return {}
+    import yaml
+
+    example = "columns='{image_path: file, site: localization}'"
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"expected names and columns, got columns={text}; for example {example}") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ConfigError(f"expected names and columns, got columns={text}; for example {example}")
+    return found
+
+
+def _trainer(arguments: Arguments) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    accelerator = _choice(arguments, "trainer.accelerator", _ACCELERATORS)
+    if accelerator is not None:
+        found["accelerator"] = accelerator
+    precision = arguments.take("trainer.precision")
+    if precision is not None:
+        from lesion_exp.predict.request import PRECISIONS
+
+        if precision not in PRECISIONS:
+            raise ConfigError(f"expected trainer.precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        found["precision"] = precision
+    devices = arguments.take("trainer.devices")
+    if devices is not None:
+        listed = [part.strip() for part in devices.removeprefix("[").removesuffix("]").split(",")]
+        if (devices != "auto" and not all(part.isdecimal() for part in listed)) or devices == "0":
+            raise ConfigError(f"expected trainer.devices to be a number, a list such as [0,1] or auto, got {devices}")
+        several = devices.startswith("[")
+        found["devices"] = "auto" if devices == "auto" else list(map(int, listed)) if several else int(devices)
+    return found
+
+
+def _num_workers(arguments: Arguments) -> int | str:
+    if "loader.num_workers=auto" in arguments.overrides:
+        return str(arguments.take("loader.num_workers"))
+    found = _number(arguments, "loader.num_workers", least=0)
+    return "auto" if found is None else found
+
+
+def _choice(arguments: Arguments, key: str, options: tuple[str, ...]) -> str | None:
+    value = arguments.take(key)
+    if value is not None and value not in options:
+        raise ConfigError(f"expected {key} to be {' or '.join(options)}, got {value!r}; {nearest(value, options)}")
+    return value
+
+
+def _number(arguments: Arguments, key: str, least: int = 1) -> int | None:
+    text = arguments.take(key)
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigError(f"expected {key} to be a whole number of at least {least}, got {text!r}; for example {key}=4")
+    return int(text)

@@ -1,0 +1,218 @@
+"""What `input=` names, as a table: a row an image, with its locator or the reason why there is none.
+
+| column | content |
+|---|---|
+| `image` | what the results call it: the path, as the user gave it |
+| `image_path` | locator; None where no file is found |
+| `error` | why not; empty otherwise |
+| `age, sex, site, mask_path, clinical_path` | only of a csv that has them |
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import pandas as pd
+
+from lesion_exp.dataset.source_files import SourceFiles, archive_members, files_below
+from lesion_exp.dataset.source_files import read_csv as read_delimited
+from lesion_exp.dataset.table import standardize
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+
+log = logging.getLogger(__name__)
+
+TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab")
+_IMAGE_COLUMNS: Final = ("image_path", "image", "image_id")
+_PICTURES: Final = ("mask_path", "clinical_path")
+_METADATA: Final = ("age", "sex", "site")
+MAPPABLE: Final = (*_IMAGE_COLUMNS, *_PICTURES, *_METADATA)
+_NO_FILE: Final = "expected an image file of this name, found none"
+
+Row = tuple[str, str | None, str]
+
+
+def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The images that `source` names: a file, a folder with all below it, a pattern, a zip or a csv.
+
+    `needed` are columns that the network reads beside the image; `columns` maps the names that are known here to those
+    of the csv.
+
+    Raises:
+        DataError: nothing is there, no image among it, or a column is missing.
+        ConfigError: `columns` without a csv, or with a name that is not known.
+    """
+    path = Path(source).expanduser()
+    if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        return _of_table(path, needed, columns or {})
+    if columns:
+        raise ConfigError(f"expected a csv as input beside columns=, got {source}; leave columns= out")
+    if needed:
+        raise DataError(
+            f"expected a csv with the columns image_path, {', '.join(needed)}, since this network reads them beside "
+            f"the image, got {source}; write one row an image"
+        )
+    if path.is_dir():
+        rows = _of_folder(path, source)
+    elif path.suffix.lower() == ".zip" and path.is_file():
+        rows = _of_zip(str(path.absolute()), source)
+    elif path.is_file() or _is_member(source):
+        rows = [(source, str(path.absolute()), "")]
+    elif glob.has_magic(str(path)):
+        rows = _of_pattern(str(path))
+    else:
+        raise DataError(f"expected a file, folder, pattern, zip or csv of images at input={source}, found nothing")
+    if not rows:
+        raise DataError(f"expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) at input={source}, found none")
+    named = [(_shown(name), locator, error) for name, locator, error in rows]
+    return pd.DataFrame(named, columns=["image", "image_path", "error"], dtype=object)  # names need not be UTF-8
+
+
+def contents_digest(images: pd.DataFrame) -> str:
+    """SHA-256 (16 digits) over names, and sizes and times of change of the files: a changed input is another one."""
+    digest = hashlib.sha256()
+    stamps: dict[str, str] = {}
+    for row in images.to_dict("records"):
+        for value in row.values():
+            digest.update(str(value).encode("utf-8", "backslashreplace") + b"|")
+        digest.update(_stamp(row["image_path"], stamps).encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _of_folder(path: Path, shown: str) -> list[Row]:
+    rows: list[Row] = []
+    others: Counter[str] = Counter()
+    root = path.absolute()
+    for file in sorted(files_below(root)):
+        name = os.path.join(shown, file.relative_to(root))  # noqa: PTH118 - keeps what the user wrote, also ./
+        if file.suffix.lower() == ".zip":
+            rows += _of_zip(str(file), name)
+        elif file.suffix.lower() in IMAGE_SUFFIXES:
+            rows.append((name, str(file), ""))
+        else:
+            others[file.suffix or "without ending"] += 1
+    _say_left_out(others, shown)
+    return rows
+
+
+def _of_zip(path: str, shown: str) -> list[Row]:
+    try:
+        members = archive_members(path)
+    except DataError as error:
+        return [(shown, None, str(error))]
+    others = Counter(PurePosixPath(member).suffix or "without ending" for member in members if not _is_image(member))
+    _say_left_out(others, shown)
+    return [
+        (f"{shown}{SEPARATOR}{member}", f"{path}{SEPARATOR}{member}", "") for member in members if _is_image(member)
+    ]
+
+
+def _of_pattern(pattern: str) -> list[Row]:
+    rows: list[Row] = []
+    for found in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - absolute patterns, too
+        path = Path(found)
+        if path.is_dir() and "**" not in pattern:
+            rows += _of_folder(path, found)
+        elif path.suffix.lower() == ".zip":
+            rows += _of_zip(str(path.absolute()), found)
+        elif path.is_file():
+            rows.append((found, str(path.absolute()), ""))
+    return rows
+
+
+def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> pd.DataFrame:
+    unknown = [name for name in columns if name not in MAPPABLE]
+    if unknown:
+        raise ConfigError(f"expected the keys of columns= among {', '.join(MAPPABLE)}, got {unknown[0]}")
+    raw = read_delimited(str(path), dtype=str)
+    mapped = {name: name for name in MAPPABLE if name in raw} | dict(columns)
+    lacking = [name for name in mapped.values() if name not in raw] + [name for name in needed if name not in mapped]
+    key = next((name for name in _IMAGE_COLUMNS if name in mapped), None)
+    if key is None or lacking:
+        wanted = lacking or ["image_path (or image, or image_id: a file name below the csv's folder)"]
+        raise DataError(
+            f"expected the columns {', '.join(wanted)} in {path}, got {', '.join(raw.columns)}; name others with "
+            f"columns='{{{(needed or ['image_path'])[0]}: COLUMN}}'"
+        )
+    find = _finder(path.absolute().parent)
+    names = raw[mapped[key]].fillna("").str.strip()
+    paths = [find(name) for name in names]
+    errors = ["" if found else _NO_FILE for found in paths]
+    table = pd.DataFrame({"image": names, "image_path": paths, "error": errors}, dtype=object)
+    for name in _PICTURES:
+        if name in mapped:
+            found = [find(value) if isinstance(value, str) else None for value in raw[mapped[name]]]
+            table[name] = pd.Series(found, dtype=object)
+    known = [name for name in _METADATA if name in mapped]
+    if known:
+        values = raw[[mapped[name] for name in known]].set_axis(known, axis=1)
+        table[known] = standardize(values.assign(image_id="", label=None), str(path))[known]
+    return table
+
+
+def _finder(folder: Path) -> Callable[[str], str | None]:
+    """Finds what a table names: a path, absolute or from `folder` or from here, or a file's name below `folder`."""
+    names_below = functools.cache(lambda: _names_below(folder))  # a folder is only searched where it must be
+
+    def find(name: str) -> str | None:
+        text = name.replace("\\", "/")
+        if not text:
+            return None
+        for start in (str(folder), os.curdir):
+            candidate = os.path.abspath(os.path.join(start, text))  # noqa: PTH100, PTH118
+            if os.path.isfile(candidate) or _is_member(candidate):  # noqa: PTH113 - a hundred thousand rows
+                return candidate
+        return names_below().get(text.removeprefix("./"))
+
+    return find
+
+
+def _names_below(folder: Path) -> dict[str, str]:
+    files = SourceFiles(folder, "the csv's folder")
+    found: dict[str, str] = {}
+    for locator in files.locators:
+        inner = locator.rpartition(SEPARATOR)[2] if SEPARATOR in locator else files.shorten(locator)
+        if _is_image(inner):
+            path = PurePosixPath(inner)
+            for name in (inner, path.name, path.stem):
+                found.setdefault(name, locator)
+    return found
+
+
+def _say_left_out(others: Mapping[str, int], where: str) -> None:
+    if others:
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        log.info("left out in %s, since their names are not those of images: %s", where, listed)
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_member(locator: str) -> bool:
+    container, separator, _ = locator.partition(SEPARATOR)
+    return bool(separator) and Path(container).is_file()
+
+
+def _shown(name: str) -> str:
+    """`name` without the bytes that are no text, which a table cannot hold."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _stamp(locator: str | None, known: dict[str, str]) -> str:
+    path = (locator or "").partition(SEPARATOR)[0]
+    if path not in known:
+        try:
+            status = os.stat(path)  # noqa: PTH116 - one call for many files
+            known[path] = f"{status.st_size}.{status.st_mtime_ns}"
+        except OSError:
+            known[path] = "absent"
+    return known[path]

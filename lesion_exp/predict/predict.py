@@ -1,0 +1,257 @@
+"""Predicts what a run's network says of images, into a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesion_exp.data.lock import hold, release
+from lesion_exp.dataset.table import UNKNOWN
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluate.member import CHECKPOINT, JOB_FILE, Member, own_tta
+from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
+from lesion_exp.evaluation.fitted import calibrator_path
+from lesion_exp.job.checkpoint import weights_hash
+from lesion_exp.job.freeze import read_job
+from lesion_exp.job.moved import moved
+from lesion_exp.job.precision import resolve_devices
+from lesion_exp.job.rank_variables import environment_without_rank
+from lesion_exp.job.restore import Restored, restore
+from lesion_exp.job.signals import stops_stay_stops
+from lesion_exp.job.trainer import check_devices
+from lesion_exp.predict.images import contents_digest, images_of
+from lesion_exp.predict.loop import predict_plan
+from lesion_exp.predict.output import folder_of
+from lesion_exp.predict.plan import PLAN_FILE, Plan
+from lesion_exp.predict.predictor import Predictor
+from lesion_exp.predict.request import Request
+from lesion_exp.predict.results import Results
+from lesion_exp.predict.to_label import to_label
+from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a prediction came to."""
+
+    run_id: str
+    output: str
+    images: int
+    errors: int
+    """Images without a prediction."""
+    predictions: Mapping[str, int]
+    """Images a predicted class."""
+    calibration: str
+    tta: str
+    resumed: int
+    """Images that were predicted before, by a command that was stopped."""
+    seconds: float
+    to_label: str | None = None
+    """The file with the images to label next."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def open_predictor(run: Run, request: Request, paths: Mapping[str, Any]) -> Predictor:
+    """The predictor of a run, for whoever has images in memory; of `request` weights, calibration and tta count.
+
+    Raises:
+        ConfigError: a run without a network.
+        DataError: its checkpoint or calibration is gone.
+    """
+    config, checkpoint = _weights(run, request, paths)
+    return Predictor(restore(config, checkpoint), _calibrator(run, request), top=request.top)
+
+
+def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
+    """Predicts all images of `request` into its output, or goes on where the same request was stopped.
+
+    Raises:
+        ConfigError: a run without a network, keys that do not go together, or an output that is there already.
+        DataError: no images, or columns that the network needs are missing.
+    """
+    began = time.monotonic()
+    config, checkpoint = _weights(run, request, paths)
+    check_devices({**config["trainer"], **request.trainer})
+    restored = restore(config, checkpoint)
+    calibrator = _calibrator(run, request)
+    needed = Predictor(restored, calibrator, top=request.top).needed_columns
+    images = images_of(request.source, needed, request.columns)
+    _say_unknown_values(restored, images)
+    plan = _plan(run, request, config, checkpoint, calibrator, images)
+    output = Path(plan.output)
+    lock = output.with_name(f".{output.name}.lock")
+    if not hold(lock):
+        raise ConfigError(f"expected to be alone with {plan.output}, but another process is predicting into it; wait")
+    try:
+        results, resumed = _begin(plan, images, force=request.force)
+        _fill(results)
+        table = results.join()
+        labels = _write_to_label(table, results, request.count)
+        results.clear()
+    except BaseException as error:
+        error.add_note(f"the same command goes on where {plan.output} was stopped")
+        raise
+    finally:
+        release(lock)
+    counts = {str(name): int(count) for name, count in table["prediction"].value_counts().items()}
+    return Summary(
+        run.run_id,
+        request.output.as_posix(),
+        len(table),
+        int(table["error"].notna().sum()),
+        {name: counts.get(name, 0) for name in restored.classes},
+        request.calibration,
+        config["evaluation"]["tta"],
+        resumed,
+        round(time.monotonic() - began, 2),
+        labels,
+    )
+
+
+def _weights(run: Run, request: Request, paths: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The config and the checkpoint that count."""
+    config = _config(run, request, paths)
+    if isinstance(request.checkpoint, Path):
+        return config, request.checkpoint.absolute()
+    if run.status != "FINISHED":
+        raise ConfigError(
+            f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
+            f"goes on with one that stopped, and run=FILE.ckpt takes the weights that it has"
+        )
+    name = CHECKPOINT if request.checkpoint == "best" else f"checkpoints/{request.checkpoint}.ckpt"
+    return config, download_artifact(run, name)
+
+
+def _config(run: Run, request: Request, paths: Mapping[str, Any]) -> dict[str, Any]:
+    if fetch_artifact(run.store, run.run_id, run.artifact_uri, JOB_FILE) is None:
+        member = Member(run, None, {})
+    else:
+        job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, {})
+        tta = request.tta or own_tta(run)
+        member = Member(run, job.config, {**job.config["evaluation"], "tta": tta})
+        if request.calibration != "none" and tta != own_tta(run):
+            log.warning(
+                "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",
+                request.calibration, own_tta(run), tta,
+            )  # fmt: skip
+    config = dict(member.job_config("predictions"))
+    chosen = {key: value for key, value in request.trainer.items() if key != "devices"}
+    accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"  # GPUs may not be where it is used
+    return {**config, "trainer": {**config["trainer"], "accelerator": accelerator, "devices": 1, **chosen}}
+
+
+def _calibrator(run: Run, request: Request) -> Calibrator | None:
+    if request.calibration == "none":
+        return None
+    path = download_artifact(run, calibrator_path(request.calibration))
+    return read_calibrator(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _plan(
+    run: Run,
+    request: Request,
+    config: Mapping[str, Any],
+    checkpoint: Path,
+    calibrator: Calibrator | None,
+    images: pd.DataFrame,
+) -> Plan:
+    loader = config["loader"]
+    at_once = request.batch_size or loader["evaluation_batch_size"] or 2 * loader["batch_size"]
+    devices = resolve_devices(request.trainer.get("devices", 1), config["trainer"]["accelerator"])
+    num_batches = -(-len(images) // at_once)
+    limit = devices[:num_batches] if isinstance(devices, list) else min(devices, num_batches)
+    return Plan(
+        run_id=run.run_id,
+        checkpoint=str(checkpoint),
+        weights_hash=weights_hash(checkpoint),
+        config=config,
+        calibrator=None if calibrator is None else calibrator.to_dict(),
+        source=request.source,
+        digest=contents_digest(images),
+        output=str(request.output.expanduser().absolute()),
+        top=request.top,
+        rank=request.rank,
+        batch_size=int(at_once),
+        num_workers=request.num_workers,
+        devices=limit,
+    )
+
+
+def _begin(plan: Plan, images: pd.DataFrame, *, force: bool) -> tuple[Results, int]:
+    """The results so far, and of how many images."""
+    output = Path(plan.output)
+    folder = folder_of(output)
+    results = Results(folder, plan, len(images))
+    begun = (folder / PLAN_FILE).is_file()
+    if begun and not force:
+        plan.check_same(Plan.read(folder))
+    elif not force and output.exists() and output.stat().st_size:
+        raise ConfigError(f"expected a new file as output, but {output} is there; name another, or say force=true")
+    else:
+        results.clear()
+    plan.write(folder, images)
+    done = len(images) - results.num_images(results.missing())
+    if done:
+        log.info("going on: %s of %s images are predicted already", f"{done:,}", f"{len(images):,}")
+    return results, done
+
+
+def _fill(results: Results) -> None:
+    """Predicts what is missing, in this process or, on several devices, in one for each."""
+    if not results.missing():
+        return
+    devices = results.plan.devices
+    if (len(devices) if isinstance(devices, list) else devices) == 1:
+        with stops_stay_stops():
+            predict_plan(results.folder)
+        return
+    command = [sys.executable, "-m", "lesion_exp.predict.process", str(results.folder)]
+    child = subprocess.Popen(command, env=environment_without_rank())  # Lightning starts the other ranks from it
+    try:
+        code = child.wait()
+    except BaseException:
+        child.send_signal(signal.SIGTERM)
+        child.wait(timeout=60)
+        raise
+    if code or results.missing():
+        raise RuntimeError(f"a process of the prediction ended with code {code}; its messages stand above")
+
+
+def _write_to_label(table: pd.DataFrame, results: Results, count: int) -> str | None:
+    """The file with the images to label next, where they are asked for."""
+    plan = results.plan
+    if plan.rank is None:
+        return None
+    chosen = to_label(table, plan.rank, count, results.features() if plan.with_features else None)
+    output = Path(plan.output)
+    path = output.with_name(f"{output.stem}_to_label.csv")
+    chosen.to_csv(path, index=False)
+    return str(path)
+
+
+def _say_unknown_values(restored: Restored, images: pd.DataFrame) -> None:
+    """Names the values of metadata that the network was not trained on."""
+    if restored.encoder is None:
+        return
+    for column, known in (("sex", restored.encoder.sexes), ("site", restored.encoder.sites)):
+        strange = sorted(set(images[column]) - {*known, UNKNOWN})
+        if strange:
+            log.warning(
+                "%s of %s was not in the training part and counts as missing; known are %s",
+                column, ", ".join(map(repr, strange[:5])), ", ".join(known),
+            )  # fmt: skip

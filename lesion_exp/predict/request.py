@@ -1,0 +1,64 @@
+"""What somebody wants predicted, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.evaluation.calibrator import METHODS
+from lesion_exp.evaluation.tta import tta_views
+from lesion_exp.predict.output import check_output
+from lesion_exp.predict.to_label import check_ranking
+
+CALIBRATIONS: Final = ("none", *METHODS)
+PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `predict` is asked for; None means: as the run was trained."""
+
+    source: str
+    output: Path
+    checkpoint: Literal["best", "last"] | Path = "best"
+    """Of the run; a path is a file with other weights of it."""
+    calibration: str = "none"
+    """Fitted on the run's validation part; none: the network's own probabilities."""
+    tta: str | None = None
+    top: int = 0
+    rank: str | None = None
+    count: int = 100
+    """How many images to label."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names that are known here -> those in the csv."""
+    batch_size: int | None = None
+    num_workers: int | str = "auto"
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    """`accelerator`, `devices` and `precision`, where given."""
+    force: bool = False
+    """Whether to start over, also where there is a result."""
+
+    def __post_init__(self) -> None:
+        """Refuses what is no value of its key.
+
+        Raises:
+            ConfigError: one of the keys.
+        """
+        check_output(self.output)
+        if self.calibration not in CALIBRATIONS:
+            raise ConfigError(
+                f"expected calibration to be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}; "
+                f"{nearest(self.calibration, CALIBRATIONS)}"
+            )
+        if self.calibration != "none" and self.checkpoint != "best":
+            raise ConfigError(
+                f"expected calibration=none with other weights than the run's best, got {self.calibration}: it was "
+                f"fitted on what the best ones say; leave calibration= or the checkpoint out"
+            )
+        if self.tta is not None:
+            tta_views(self.tta)
+        if self.rank is not None:
+            check_ranking(self.rank)

@@ -1,0 +1,38 @@
+import pytest
+
+from lesion_exp.cli import main
+
+GIVEN = ["run=latest", "input=x", "output=x.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "run="),
+        (["run=latest"], "input="),
+        (["run=latest", "input=x"], "output="),
+        ([*GIVEN, "seed=1"], "seed=1"),
+        ([*GIVEN, "top=0"], "at least 1"),
+        ([*GIVEN, "top=many"], "whole number"),
+        ([*GIVEN, "count=3"], "rank="),
+        ([*GIVEN, "force=yes"], "true or false"),
+        ([*GIVEN, "checkpoint=first"], "best or last"),
+        ([*GIVEN, "columns=[a]"], "columns="),
+        ([*GIVEN, "columns={a: 1"], "columns="),
+        ([*GIVEN, "trainer.devices=two"], "trainer.devices"),
+        ([*GIVEN, "trainer.devices=0"], "trainer.devices"),
+        ([*GIVEN, "trainer.accelerator=tpu"], "cpu or gpu"),
+        ([*GIVEN, "trainer.precision=8"], "32-true"),
+        ([*GIVEN, "loader.num_workers=-1"], "whole number"),
+        (["run=latest", "input=x", "output=x.xlsx"], ".parquet"),
+        (["run=latest", "input=x", "output=."], "output"),
+    ],
+)
+def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["predict", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "lesion-exp: expected" in shown.err
+    assert said in shown.err

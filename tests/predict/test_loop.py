@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.predict.images import images_of
+from lesion_exp.predict.loop import predict_plan
+from lesion_exp.predict.plan import Plan, read_images
+from lesion_exp.predict.predictor import Predictor
+from lesion_exp.predict.results import Results
+from tests.predict.conftest import BROKEN
+
+
+def results_of(plan, folder):
+    return Results(folder, plan, len(read_images(folder)))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_what_was_stopped_ends_like_what_was_not(plan_for, photographs, tmp_path, monkeypatch, suffix):
+    images = images_of(str(photographs))
+    whole, folder = plan_for(images, tmp_path / f"whole.{suffix}", top=2, rank="coreset")
+    predict_plan(folder)
+    results_of(whole, folder).join()
+
+    stopped, folder = plan_for(images, tmp_path / f"stopped.{suffix}", top=2, rank="coreset")
+    compute, calls = Predictor.compute, []
+
+    def until_the_third(self, batch):
+        calls.append(batch.names)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(self, batch)
+
+    monkeypatch.setattr(Predictor, "compute", until_the_third)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        predict_plan(folder)
+    assert results_of(stopped, folder).missing() == [2, 3]
+    if suffix == "csv":
+        assert len(pd.read_csv(stopped.output)) == 8, "what is there is written as it comes"
+    predict_plan(folder)
+    assert [name for names in calls[3:] for name in names] == images["image"].tolist()[8:], "none is predicted twice"
+    results = results_of(stopped, folder)
+    table = results.join()
+    assert (tmp_path / f"stopped.{suffix}").read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes()
+    assert table["image"].tolist() == images["image"].tolist()
+    assert set(table["image"][table["error"].notna()]) == {f"{photographs}/{name}" for name in BROKEN}
+    assert len(results.features()) == len(images)
+    results.clear()
+    assert not folder.exists()
+
+
+def test_workers_decode_and_nothing_depends_on_them(plan_for, photographs, tmp_path):
+    images = images_of(str(photographs))
+    tables = []
+    for number in (0, 2):
+        plan, folder = plan_for(images, tmp_path / f"{number}.csv", num_workers=number)
+        predict_plan(folder)
+        tables.append(results_of(plan, folder).join())
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_fault_of_the_preparation_is_that_images_own(plan_for, photographs, tmp_path, monkeypatch):
+    from lesion_exp.data.preparation import Preparation
+
+    def fails(self, image_path, **_):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(Preparation, "from_files", fails)
+    plan, folder = plan_for(images_of(str(photographs)), tmp_path / "all.csv")
+    predict_plan(folder)
+    table = results_of(plan, folder).join()
+    assert table["error"].str.contains("MemoryError: too large").all()
+
+
+def test_only_the_same_prediction_is_gone_on_with(plan_for, photographs, tmp_path):
+    images = images_of(str(photographs))
+    begun, folder = plan_for(images, tmp_path / "a.csv")
+    replace(begun, num_workers=5, devices=2).check_same(Plan.read(folder))
+    cases = [({"run_id": "other"}, "run= differs"), ({"digest": "x"}, "what lies at input=")]
+    cases += [({"top": 2}, r"top= differs \(0, now 2\)"), ({"calibrator": {}}, "calibration=")]
+    for changed, said in cases:
+        with pytest.raises(ConfigError, match=said):
+            replace(begun, **changed).check_same(Plan.read(folder))
