@@ -98,6 +98,8 @@ class Report:
             score = arm.scores.get("balanced_accuracy")
             if score is not None:
                 found.append(_bought(arm, score.buys))
+            if arm.way != CONTROL and "balanced_accuracy" in arm.against_grouped:
+                found.append(_trained(arm.way, arm.against_grouped["balanced_accuracy"]))
         if self.unnamed > MOST_UNNAMED:
             found.append(
                 f"{self.unnamed:.0%} of the images name neither lesion nor patient: their siblings cannot be told. "
@@ -153,13 +155,22 @@ def _bought(arm: Arm, buys: Estimate) -> str:
     sure = buys.low > 0 or buys.high < 0
     if arm.way == CONTROL:
         if sure:
-            return f"grouped, the control: {amount} though nothing leaks: the two parts differ by chance"
+            return (
+                f"grouped, the control: {amount}, though nothing leaks: so much does the draw of a test part do by "
+                f"itself here; another split.seed draws others"
+            )
         return f"grouped, the control: {amount}, not distinguishable from nothing, as it should be"
     if buys.low > 0:
         return f"{arm.way} buys {amount}"
     if sure:
         return f"{arm.way} costs {amount}: its own test part is the harder one"
     return f"{arm.way}: {amount}, not distinguishable from nothing with these images"
+
+
+def _trained(way: str, against: Estimate) -> str:
+    """What training on the other rows did to the network, which has nothing to do with the test."""
+    amount = f"{against.value:+.3f} ({against.low:+.3f} to {against.high:+.3f})"
+    return f"on the clean part, the same images for both, {way} differs from grouped by {amount} of balanced accuracy"
 
 
 def _label(arm: Arm) -> str:

@@ -85,9 +85,17 @@ def test_it_is_kept_with_the_run_of_the_sweep(measured, trained):
 
 
 def test_the_words_say_what_can_be_told_from_chance(measured):
-    control, _, resampled = measured.report.remarks()
+    control, _, _, resampled, on_clean = measured.report.remarks()
     assert "not distinguishable from nothing, as it should be" in control
     assert resampled.startswith("resample_then_split buys +0.35")
+    assert on_clean.endswith(
+        "resample_then_split differs from grouped by +0.000 (+0.000 to +0.000) of balanced accuracy"
+    )
+    swapped = [replace(arm, way={"grouped": "by_image", "by_image": "grouped"}.get(arm.way, arm.way))
+               for arm in measured.report.arms]  # fmt: skip
+    lucky = replace(measured.report, arms=tuple(swapped)).remarks()[2]
+    assert "grouped, the control: +0.15" in lucky
+    assert "so much does the draw of a test part do by itself" in lucky
 
 
 def test_on_ham10000_the_popular_figure_stands_beside_the_measured_one(measured):
@@ -100,7 +108,7 @@ def test_on_ham10000_the_popular_figure_stands_beside_the_measured_one(measured)
     assert "accuracy is 0.950 on them and 0.600 on the clean part" in said
     assert report.to_dict()["popular_accuracy"] == 0.92
     assert measured.report.to_dict()["popular_accuracy"] is None
-    assert len(measured.report.remarks()) == 3
+    assert len(measured.report.remarks()) == 5
 
 
 def test_images_without_lesion_and_patient_put_the_reading_in_doubt(measured):

@@ -45,11 +45,15 @@ def inflation_figure(
 
 def _draw(axes: Axes, name: str, ways: Mapping[str, Inflation], reference: float | None) -> None:
     for place, found in enumerate(ways.values()):
-        axes.axhspan(place - 0.5, place + 0.5, color="#F4F6F8" if place % 2 == 0 else "white", zorder=0)
+        face = "#F4F6F8" if place % 2 == 0 else "white"
+        axes.axhspan(place - 0.5, place + 0.5, color=face, zorder=0)
         _point(axes, found.clean, place + _APART, _CLEAN)
         _point(axes, found.own, place - _APART, _OWN)
         text = f"buys {found.buys.value:+.3f}  ({found.buys.low:+.3f} to {found.buys.high:+.3f})"
-        axes.text(0.99, place - 0.33, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8)
+        axes.text(
+            0.99, place - 0.33, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8,
+            bbox={"facecolor": face, "edgecolor": "none", "pad": 1.5},
+        )  # fmt: skip
     if reference is not None:
         axes.axvline(reference, color=GREY, linewidth=1.0, linestyle=":", zorder=1)
         axes.text(
