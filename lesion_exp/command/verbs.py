@@ -318,6 +318,22 @@ VERBS: Final = {
             flags=("--json",),
         ),
         Verb(
+            "label-errors",
+            "name labels that a run has good reason to doubt (needs cleanlab)",
+            "lesion_exp.command.label_errors:label_errors",
+            (
+                "lesion-exp label-errors run=latest output=suspected.csv",
+                "lesion-exp label-errors run=3f2a91c0 part=both output=suspected.csv --json",
+            ),
+            ("tracking",),
+            (
+                ("run=RUN", "an id, latest, best:METRIC, ...; also pooled folds: each image by a network new to it"),
+                ("output=FILE.csv", "row_id, image_id, label, suggested and score, the surest errors first"),
+                ("part=val", "the predictions that the run keeps of val, test or both"),
+            ),
+            flags=("--json",),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",
@@ -345,7 +361,7 @@ VERB_FLAGS: Final = ("--json", "-m", "--watch", "--check-only")
 
 def general_help() -> str:
     """What `lesion-exp --help` prints."""
-    verbs = "\n".join(f"  {verb.name:<9} {verb.summary}" for verb in VERBS.values())
+    verbs = "\n".join(f"  {verb.name:<12} {verb.summary}" for verb in VERBS.values())
     return (
         "lesion-exp: experiments on images of skin lesions (research use only)\n\n"
         "usage: lesion-exp VERB [GROUP=OPTION] [KEY=VALUE] [flags]\n\n"

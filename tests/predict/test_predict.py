@@ -134,3 +134,14 @@ def test_images_in_memory_get_the_same_probabilities(project, command):
     names = table["image"].tolist()
     found = predictor.predict_files([Path(name).read_bytes() for name in names], names)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)
+
+
+def test_suspected_labels_of_the_run(project, command, capsys):
+    _, _, kept = project
+    assert main(["label-errors", "run=latest", "part=test", "output=suspected.csv", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    found = pd.read_csv("suspected.csv")
+    assert (summary["images"], summary["suspected"]) == (len(kept), len(found))
+    assert found.merge(kept, on=["row_id", "label"])["prediction"].tolist() == found["suggested"].tolist()
+    assert main(["label-errors", "run=latest", "part=train", "output=suspected.csv"]) == 2
+    assert main(["label-errors", "run=latest", "output=suspected.txt"]) == 2

@@ -1,0 +1,48 @@
+"""The verb `label-errors`: labels of a run's data that somebody should look at again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.errors import ConfigError, nearest
+
+_PARTS: Final = {"val": ("val",), "test": ("test",), "both": ("val", "test")}
+
+
+def label_errors(arguments: Arguments) -> int:
+    """Writes the suspected labels to a csv and shows how many there are of each class, or one JSON object."""
+    spec = arguments.need("run", "latest")
+    output = Path(arguments.need("output", "suspected.csv")).expanduser()
+    if output.suffix.lower() != ".csv":
+        raise ConfigError(f"expected output to end in .csv, got {output}")
+    part = arguments.take("part") or "val"
+    if part not in _PARTS:
+        raise ConfigError(f"expected part to be {', '.join(_PARTS)}, got {part!r}; {nearest(part, _PARTS)}")
+    store, _ = open_store_of(arguments)
+    import pandas as pd
+
+    from lesion_exp.evaluation.label_errors import errors_by_class
+    from lesion_exp.evaluation.label_errors import label_errors as find
+    from lesion_exp.tracking.find import read_predictions
+
+    run = chosen_run(store, spec)
+    table = pd.concat([read_predictions(run, one) for one in _PARTS[part]], ignore_index=True)
+    found = find(table)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    found.to_csv(output, index=False)
+    counts = errors_by_class(table, found)
+    if arguments.json:
+        summary = {"run_id": run.run_id, "part": part, "images": len(table), "suspected": len(found)}
+        print(json.dumps({**summary, "classes": counts, "output": str(output)}))
+    else:
+        for name, count in counts.items():
+            others = ", ".join(f"{number:,} {other}" for other, number in count["suggested"].items())
+            share = f"{count['suspected']:,} of {count['images']:,} labels suspected"
+            print(f"{name:<12}{share}{f': rather {others}' if others else ''}")
+    print(f"{len(found):,} of {len(table):,} labels to look at again: {output}", file=sys.stderr)
+    return 0
