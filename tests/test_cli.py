@@ -1,9 +1,6 @@
-import logging
 import re
-import signal
 import subprocess
 import sys
-import warnings
 
 import pytest
 import yaml
@@ -13,6 +10,7 @@ from lesion_exp.cli import main
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.job.shipped_conf import conf_dir, option_names
+from tests.own_process import restored
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +18,8 @@ def as_in_a_folder_of_its_own(tmp_path, monkeypatch):
     """Runs outside the checkout and undoes what a command sets for its process: logging, warnings, SIGTERM."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LESION_EXP_TRUST", raising=False)
-    root, own = logging.getLogger(), logging.getLogger("lesion_exp")
-    handlers, levels, handler = list(root.handlers), (root.level, own.level), signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
+    with restored():
         yield
-    logging.captureWarnings(False)
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    own.setLevel(levels[1])
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +20,7 @@ from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
 from lesion_exp.job.checkpoint import LAST, read_checkpoint, weights_hash
+from lesion_exp.job.child import run_module
 from lesion_exp.job.complete import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
@@ -38,7 +36,6 @@ from lesion_exp.job.judge import (
 )
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
-from lesion_exp.job.rank_variables import environment_without_rank
 from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_checkpoints, log_gallery, log_inputs, predict_part
 from lesion_exp.job.signals import stops_stay_stops
@@ -256,15 +253,7 @@ def _train_in_processes(job: Job, link: RunLink) -> JobResult:
         job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))
         job.write(job_path)
         link.write(link_path)
-        variables = environment_without_rank()
-        command = [sys.executable, "-m", "lesion_exp.job.process", *map(str, (job_path, link_path, result_path))]
-        child = subprocess.Popen(command, env=variables)
-        try:
-            code = child.wait()
-        except BaseException:
-            child.send_signal(signal.SIGTERM)
-            child.wait(timeout=60)
-            raise
+        code = run_module("lesion_exp.job.process", *map(str, (job_path, link_path, result_path)))
         if not result_path.is_file():
             raise RuntimeError(f"a process of the run ended with code {code}; its messages stand above")
         result = json.loads(result_path.read_text(encoding="utf-8"))

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,10 +19,10 @@ from lesion_exp.evaluate.member import CHECKPOINT, JOB_FILE, Member, own_tta
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
 from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.job.checkpoint import weights_hash
+from lesion_exp.job.child import run_module
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.moved import moved
 from lesion_exp.job.precision import resolve_devices
-from lesion_exp.job.rank_variables import environment_without_rank
 from lesion_exp.job.restore import Restored, restore
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.trainer import check_devices
@@ -220,14 +217,7 @@ def _fill(results: Results) -> None:
         with stops_stay_stops():
             predict_plan(results.folder)
         return
-    command = [sys.executable, "-m", "lesion_exp.predict.process", str(results.folder)]
-    child = subprocess.Popen(command, env=environment_without_rank())  # Lightning starts the other ranks from it
-    try:
-        code = child.wait()
-    except BaseException:
-        child.send_signal(signal.SIGTERM)
-        child.wait(timeout=60)
-        raise
+    code = run_module("lesion_exp.predict.process", str(results.folder))
     if code or results.missing():
         raise RuntimeError(f"a process of the prediction ended with code {code}; its messages stand above")
 

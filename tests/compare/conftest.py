@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import logging
 import shutil
-import signal
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.job.compose import Bases, compose
 from lesion_exp.job.freeze import freeze
 from lesion_exp.tracking.store import Store, open_store
+from tests.own_process import restored
 
 CLASSES = ("bkl", "mel", "nv")
 Plant = Callable[..., str]
@@ -106,15 +104,8 @@ def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """Runs outside the checkout and undoes what a command sets for its process: logging, warnings, SIGTERM."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    top, own = logging.getLogger(), logging.getLogger("lesion_exp")
-    handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
+    with restored():
         yield
-    logging.captureWarnings(False)
-    top.handlers = handlers
-    top.setLevel(levels[0])
-    own.setLevel(levels[1])
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(name="predicted")

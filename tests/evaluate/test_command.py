@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.cli import main
+from tests.refusal import assert_refused
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,4 @@ from lesion_exp.cli import main
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert main(["evaluate", *arguments]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.splitlines()[-1].startswith("lesion-exp: expected") or "lesion-exp: expected" in shown.err
-    assert said in shown.err
+    assert_refused(capsys, ["evaluate", *arguments], said)

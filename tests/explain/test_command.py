@@ -3,6 +3,7 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.explain.methods import method_names
 from lesion_exp.job.shipped_conf import conf_dir
+from tests.refusal import assert_refused
 
 
 @pytest.mark.parametrize(
@@ -26,11 +27,7 @@ from lesion_exp.job.shipped_conf import conf_dir
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert main(["explain", *arguments]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "lesion-exp: expected" in shown.err
-    assert said in shown.err
+    assert_refused(capsys, ["explain", *arguments], said)
 
 
 def test_the_methods_are_listed(tmp_path, monkeypatch, capsys):

@@ -1,11 +1,8 @@
-import logging
-import signal
-import warnings
-
 import pytest
 
 from lesion_exp.leakage.plan import plan_meter
 from lesion_exp.tracking.store import open_store
+from tests.own_process import restored
 from tests.tiny import TINY
 
 FEW = (*(text for text in TINY if not text.startswith("dataset.num_lesions")), "dataset.num_lesions=60")
@@ -28,12 +25,5 @@ def plan(project):
 def own_process(monkeypatch):
     """Undoes what a command sets for its process: logging, warnings, SIGTERM."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    top, own = logging.getLogger(), logging.getLogger("lesion_exp")
-    handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
+    with restored():
         yield
-    logging.captureWarnings(False)
-    top.handlers = handlers
-    top.setLevel(levels[0])
-    own.setLevel(levels[1])
-    signal.signal(signal.SIGTERM, handler)

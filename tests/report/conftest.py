@@ -1,9 +1,6 @@
 import json
-import logging
 import shutil
-import signal
 import tempfile
-import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from lesion_exp.job.judge import log_evaluation, log_fitted
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import open_store
 from lesion_exp.tracking.written import Written
+from tests.own_process import restored
 
 CLASSES = ("bkl", "mel", "nv")
 DRAWS = 30
@@ -222,15 +220,8 @@ def full_run(bare_run, kept_files):
 def own_process(root, monkeypatch):
     """Runs commands in the project and undoes what they set for the process: logging, warnings, SIGTERM."""
     monkeypatch.chdir(root)
-    top, own = logging.getLogger(), logging.getLogger("lesion_exp")
-    handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
+    with restored():
         yield
-    logging.captureWarnings(False)
-    top.handlers = handlers
-    top.setLevel(levels[0])
-    own.setLevel(levels[1])
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
