@@ -20,6 +20,7 @@ _TRUTH: Final = {"true": True, "false": False}
 def predict(arguments: Arguments) -> int:
     """Writes the predictions to a file and its path to standard output, or one JSON object that sums them up."""
     spec = arguments.need("run", "latest")
+    heat_maps = arguments.take("gradcam")
     options: dict[str, Any] = {
         "source": arguments.need("input", "FOLDER"),
         "output": Path(arguments.need("output", "predictions.csv")).expanduser(),
@@ -28,6 +29,7 @@ def predict(arguments: Arguments) -> int:
         "tta": arguments.take("tta"),
         "top": _number(arguments, "top") or 0,
         "rank": arguments.take("rank"),
+        "heat_maps": None if heat_maps is None else Path(heat_maps),
         "columns": _columns(arguments),
         "batch_size": _number(arguments, "loader.batch_size"),
         "num_workers": _num_workers(arguments),

@@ -20,6 +20,7 @@ from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.job.precision import has_gpu
 from lesion_exp.job.restore import restore
 from lesion_exp.job.trainer import prediction_trainer
+from lesion_exp.predict.heat_maps import HeatMaps
 from lesion_exp.predict.plan import Plan, read_images
 from lesion_exp.predict.predictor import Batch, Predicted, Predictor, collate
 from lesion_exp.predict.progress import PredictionProgress
@@ -62,14 +63,20 @@ class Batches(Dataset[Numbered]):
 class _Module(pl.LightningModule):
     """What Lightning's loop calls; holds the network, so that it is brought to the device."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, plan: Plan) -> None:
         super().__init__()
         self.predictor = predictor
         self.classifier = predictor.classifier
+        self.batch_size = plan.batch_size
+        self.heat_maps = None if plan.heat_maps is None else HeatMaps(predictor, Path(plan.heat_maps))
 
     def predict_step(self, batch: Numbered, batch_idx: int) -> tuple[int, Predicted]:
         number, images = batch
-        return number, self.predictor.compute(images)
+        predicted = self.predictor.compute(images)
+        if self.heat_maps is not None:
+            drawn = self.heat_maps.add(predicted.table, images, number * self.batch_size)
+            predicted = predicted._replace(table=drawn)
+        return number, predicted
 
 
 class _Writer(Callback):
@@ -102,10 +109,10 @@ def predict_plan(folder: Path) -> None:
     results = Results(folder, plan, len(images))
     missing = results.missing()
     writer = _Writer(results, results.total - results.num_images(missing))
-    trainer = prediction_trainer(plan.config["trainer"], plan.devices, [writer])
+    trainer = prediction_trainer(plan.config["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None)
     loader = _loader(Batches(images, predictor, plan.batch_size), missing, plan, trainer)
     with writer.progress:
-        trainer.predict(_Module(predictor), dataloaders=loader, return_predictions=False)
+        trainer.predict(_Module(predictor, plan), dataloaders=loader, return_predictions=False)
 
 
 def _loader(dataset: Batches, missing: Sequence[int], plan: Plan, trainer: pl.Trainer) -> DataLoader[Numbered]:

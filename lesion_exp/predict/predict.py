@@ -186,6 +186,7 @@ def _plan(
         batch_size=int(at_once),
         num_workers=request.num_workers,
         devices=limit,
+        heat_maps=None if request.heat_maps is None else str(request.heat_maps.expanduser().absolute()),
     )
 
 
@@ -202,6 +203,8 @@ def _begin(plan: Plan, images: pd.DataFrame, *, force: bool) -> tuple[Results, i
     else:
         results.clear()
     plan.write(folder, images)
+    if plan.heat_maps is not None:
+        Path(plan.heat_maps).mkdir(parents=True, exist_ok=True)
     done = len(images) - results.num_images(results.missing())
     if done:
         log.info("going on: %s of %s images are predicted already", f"{done:,}", f"{len(images):,}")

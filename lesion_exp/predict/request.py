@@ -32,6 +32,8 @@ class Request:
     rank: str | None = None
     count: int = 100
     """How many images to label."""
+    heat_maps: Path | None = None
+    """Folder for a picture of the evidence in each image."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names that are known here -> those in the csv."""
     batch_size: int | None = None

@@ -1,7 +1,9 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.predict.images import images_of
@@ -58,6 +60,22 @@ def test_workers_decode_and_nothing_depends_on_them(plan_for, photographs, tmp_p
         predict_plan(folder)
         tables.append(results_of(plan, folder).join())
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_heat_maps_are_drawn_of_every_image_that_is_predicted(plan_for, photographs, tmp_path):
+    (tmp_path / "maps").mkdir()
+    plan, folder = plan_for(images_of(str(photographs)), tmp_path / "a.csv", heat_maps=str(tmp_path / "maps"))
+    predict_plan(folder)
+    table = results_of(plan, folder).join()
+    plain, folder = plan_for(images_of(str(photographs)), tmp_path / "b.csv")
+    predict_plan(folder)
+    pd.testing.assert_frame_equal(table.drop(columns="gradcam"), results_of(plain, folder).join())
+    assert (table["gradcam"].isna() == table["error"].notna()).all()
+    drawn = table["gradcam"].dropna()
+    assert sorted(map(str, (tmp_path / "maps").iterdir())) == sorted(drawn)
+    assert any(path.endswith("_a_b.png") for path in drawn)
+    assert {Image.open(path).size for path in drawn} == {(224, 224)}
+    assert len({Path(path).read_bytes() for path in drawn}) == len(drawn)
 
 
 def test_a_fault_of_the_preparation_is_that_images_own(plan_for, photographs, tmp_path, monkeypatch):

@@ -1,0 +1,85 @@
+"""A picture for each image: where a network sees the evidence for the class that it predicts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from lesion_exp.data.lesion_dataset import Sample
+from lesion_exp.errors import DataError
+from lesion_exp.explanation.grad_cam import GradCam
+from lesion_exp.explanation.network import ExplainedNetwork
+from lesion_exp.explanation.overlay import overlay
+from lesion_exp.predict.predictor import Batch, Predictor
+
+COLUMN: Final = "gradcam"
+"""Of the results: the path of the picture."""
+_SMALLEST: Final = 224
+"""Shortest side of a picture in pixels; the squares of small networks are enlarged for it."""
+_LONGEST_NAME: Final = 100
+
+
+class HeatMaps:
+    """Draws Grad-CAM maps of the predicted classes over the squares that the network sees, into `folder`.
+
+    To be used where torch may compute gradients: not in its inference mode.
+    """
+
+    def __init__(self, predictor: Predictor, folder: Path) -> None:
+        self.classifier = predictor.classifier
+        self.classes = predictor.classes
+        self.folder = folder
+        self.method = GradCam()
+
+    def add(self, table: pd.DataFrame, batch: Batch, first: int) -> pd.DataFrame:
+        """`table` (what was predicted of `batch`, whose first image is number `first` of all) with the pictures' paths,
+        which are drawn.
+
+        Raises:
+            DataError: a picture cannot be written.
+        """
+        paths: list[str | None] = [None] * len(table)
+        if batch.sample is not None:
+            readable = [row for row, error in enumerate(batch.errors) if not error]
+            targets = [self.classes.index(name) if name in self.classes else None for name in table["prediction"]]
+            maps = self._maps(batch.sample, [targets[row] or 0 for row in readable])
+            for place, row in enumerate(readable):
+                if targets[row] is not None:
+                    square = batch.sample["image"][place, :3].permute(1, 2, 0).cpu().numpy()
+                    paths[row] = self._draw(square, maps[place], f"{first + row:06d}_{_stem(batch.names[row])}.png")
+        return table.assign(**{COLUMN: pd.Series(paths, dtype=object, index=table.index)})[
+            [*(name for name in table if name != "error"), COLUMN, "error"]
+        ]
+
+    def _maps(self, sample: Sample, targets: list[int]) -> npt.NDArray[np.float32]:
+        images = self.classifier.normalize(sample["image"])
+        companions = {"metadata": sample["metadata"]} if "metadata" in sample else {}
+        if "clinical" in sample:
+            companions["clinical"] = self.classifier.normalize(sample["clinical"])
+        network = ExplainedNetwork(self.classifier, self.classifier.backbone.body, companions)
+        with torch.autocast(images.device.type, enabled=False):  # gradients of half precision are coarse
+            found = self.method(network, images, torch.tensor(targets, device=images.device))
+        return np.asarray(found.cpu().numpy(), dtype=np.float32)
+
+    def _draw(self, square: npt.NDArray[np.uint8], evidence: npt.NDArray[np.floating[Any]], name: str) -> str:
+        side = max(square.shape[0], _SMALLEST)
+        picture = overlay(cv2.resize(square, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8), evidence)
+        path = self.folder / name
+        written = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+        try:
+            path.write_bytes(written)
+        except OSError as error:
+            raise DataError(f"expected to write a picture to {path}, but: {error}") from error
+        return str(path)
+
+
+def _stem(name: str) -> str:
+    """The file's name as part of another one."""
+    return re.sub(r"[^\w.-]+", "_", PurePosixPath(name).stem)[:_LONGEST_NAME]
