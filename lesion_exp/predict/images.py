@@ -22,7 +22,7 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.source_files import SourceFiles, archive_members, files_below
+from lesion_exp.dataset.source_files import archive_members, files_below
 from lesion_exp.dataset.source_files import read_csv as read_delimited
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError
@@ -176,14 +176,16 @@ def _finder(folder: Path) -> Callable[[str], str | None]:
 
 
 def _names_below(folder: Path) -> dict[str, str]:
-    files = SourceFiles(folder, "the csv's folder")
+    """The images below `folder`, also in its zips, by their paths there, their names, and these without ending."""
     found: dict[str, str] = {}
-    for locator in files.locators:
-        inner = locator.rpartition(SEPARATOR)[2] if SEPARATOR in locator else files.shorten(locator)
-        if _is_image(inner):
-            path = PurePosixPath(inner)
-            for name in (inner, path.name, path.stem):
-                found.setdefault(name, locator)
+    for _, locator, error in _of_folder(folder, str(folder)):
+        if locator is None:
+            log.warning("%s", error)
+            continue
+        path = PurePosixPath(locator.rpartition(SEPARATOR)[2]) if SEPARATOR in locator else PurePosixPath(locator)
+        inner = str(path.relative_to(folder)) if path.is_absolute() else str(path)
+        for name in (inner, path.name, path.stem):
+            found.setdefault(name, locator)
     return found
 
 

@@ -53,6 +53,7 @@ def test_a_zip_is_read_as_it_is_also_inside_a_folder(photographs, tmp_path):
 
 def test_a_table_finds_its_images_by_path_or_by_name(photographs, tmp_path):
     table = photographs.parent / "cases.csv"
+    (photographs.parent / "torn.zip").write_bytes(b"no zip, and none of the images is in it")
     table.write_text(
         f"image;age;sex\n{photographs}/good0.png;50;f\nphotographs/good1.png;;m\ngood2;1;f\ngood3.png;2;f\nnone;3;f\n;;\n"
     )
