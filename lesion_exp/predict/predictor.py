@@ -90,7 +90,7 @@ class Predictor:
         precision.convert_module(self.classifier.to(device))
         moved = None
         if batch.sample is not None:
-            moved = Sample(**{name: values.to(device) for name, values in batch.sample.items()})  # type: ignore
+            moved = Sample(**{name: values.to(device) for name, values in batch.sample.items()})  # type: ignore[attr-defined]
         with torch.inference_mode(), precision.predict_step_context():
             return self.compute(batch._replace(sample=moved))
 

@@ -1,11 +1,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.predictions import probabilities
+from lesion_exp.job.restore import restore
 from lesion_exp.predict.images import images_of
 from lesion_exp.predict.loop import predict_plan
 from lesion_exp.predict.plan import Plan, read_images
@@ -76,6 +80,21 @@ def test_heat_maps_are_drawn_of_every_image_that_is_predicted(plan_for, photogra
     assert any(path.endswith("_a_b.png") for path in drawn)
     assert {Image.open(path).size for path in drawn} == {(224, 224)}
     assert len({Path(path).read_bytes() for path in drawn}) == len(drawn)
+
+
+def test_metadata_of_a_table_reach_the_network(plan_for, untrained, photographs, tmp_path):
+    encoder = MetadataEncoder(("female", "male"), ("back", "face"))
+    config, checkpoint = untrained("backbone.metadata=concat", encoder=encoder)
+    rows = "good0.png,20,male,face\ngood0.png,80,female,back\ntext.jpg,,,\ngood0.png,,,\n"
+    (photographs / "cases.csv").write_text(f"image,age,sex,site\n{rows}")
+    images = images_of(str(photographs / "cases.csv"), ["age", "sex", "site"])
+    plan, folder = plan_for(images, tmp_path / "a.csv", config=config, checkpoint=str(checkpoint), batch_size=2)
+    predict_plan(folder)
+    table = results_of(plan, folder).join()
+    files = [(photographs / name).read_bytes() for name in images["image"]]
+    expected = Predictor(restore(config, checkpoint)).predict_files(files, images["image"].tolist(), images)
+    np.testing.assert_allclose(probabilities(table), probabilities(expected), atol=1e-6)
+    assert table["p_mel"].nunique() == 3, "an image is predicted by the metadata beside it"
 
 
 def test_a_fault_of_the_preparation_is_that_images_own(plan_for, photographs, tmp_path, monkeypatch):
