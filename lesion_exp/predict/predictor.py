@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -88,11 +89,9 @@ class Predictor:
         trainer = self._trainer
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
         precision.convert_module(self.classifier.to(device))
-        moved = None
-        if batch.sample is not None:
-            moved = Sample(**{name: values.to(device) for name, values in batch.sample.items()})  # type: ignore[attr-defined]
+        moved: Batch = move_data_to_device(batch, device)
         with torch.inference_mode(), precision.predict_step_context():
-            return self.compute(batch._replace(sample=moved))
+            return self.compute(moved)
 
     def predict_files(
         self, encoded: Sequence[bytes], names: Sequence[str], metadata: pd.DataFrame | None = None
