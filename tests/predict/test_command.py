@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.cli import main
+from tests.refusal import assert_refused
 
 GIVEN = ["run=latest", "input=x", "output=x.csv"]
 
@@ -31,8 +31,4 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert main(["predict", *arguments]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "lesion-exp: expected" in shown.err
-    assert said in shown.err
+    assert_refused(capsys, ["predict", *arguments], said)
