@@ -43,6 +43,9 @@ def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[Jud
 
 
 def _is_judged(store: Store, parent: str, runs: Sequence[Run]) -> bool:
+    """Whether the sweep's own run holds their result (its tags are written last), or a finished run below it."""
     members = ",".join(run.run_id for run in runs)
     found = runs_where(store, f"tags.{MEMBERS_TAG} = '{members}'")
-    return any(parent in {run.run_id, run.tags.get(PARENT_TAG)} for run in found)
+    return any(
+        run.run_id == parent or (run.status == "FINISHED" and run.tags.get(PARENT_TAG) == parent) for run in found
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lesion_exp.evaluate.join import POOLED
 from lesion_exp.evaluate.judgement import Judgement
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.malignant_view import MALIGNANT
@@ -20,7 +21,9 @@ def as_text(judged: Judgement) -> str:
     study = judged.study
     table, unit = study.table, study.options.unit
     report, _ = classification_report(table, study.intervals, unit=unit)
-    what = f"{len(judged.members)} runs as one: {judged.options['ensemble']}" if judged.members else judged.run_name
+    what = judged.run_name
+    if judged.members and judged.options["ensemble"] != POOLED:
+        what = f"{len(judged.members)} runs as one: {judged.options['ensemble']}"
     lines = [f"{what}: {judged.title}", f"test-time augmentation: {judged.options['tta']}", ""]
     if judged.leaky:
         lines.insert(0, "LEAKY: images of the training data reappear in what is judged")

@@ -120,6 +120,9 @@ def _nesting(members: Sequence[Member]) -> dict[str, str]:
 
 def _name(members: Sequence[Member], way: str) -> str:
     names = list(dict.fromkeys(member.run.name for member in members))
+    if way == POOLED:  # without the fold, which tells the members apart: what they have in common
+        shared = [word for word in names[0].split() if all(word in name.split() for name in names)]
+        names = [" ".join(shared)] if shared else names
     return f"{way} of {len(members)}: {' / '.join(names)}"[:_LONGEST_NAME]
 
 

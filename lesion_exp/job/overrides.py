@@ -109,9 +109,10 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
                 f"dataset=combined dataset.sets={{NAME: DIR, NAME: DIR}}"
             )
         if isinstance(value, str) and value not in options:
+            near = nearest(value, options)
+            hint = f"; {near}" if near.startswith("did") else ""  # all of them stand in the next line anyway
             raise ConfigError(
-                f"expected one of the options of {key}, got {key}={value}; {nearest(value, options)}\n"
-                f"options: {', '.join(options)}"
+                f"expected one of the options of {key}, got {key}={value}{hint}\noptions: {', '.join(options)}"
             )
         return
     first = key.split(".")[0].split("/")[0]

@@ -113,12 +113,19 @@ def download_artifact(run: Run, path: str) -> Path:
     """
     found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
     if found is None:
-        known = artifact_names(run)
         raise DataError(
-            f"expected {path} among the artifacts of run {run.run_id} ({run.status}); it is not there: "
-            f"{nearest(path, known)}. A run that did not finish lacks what is made at its end."
+            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there; "
+            f"{nearest(path, artifact_names(run))}\n{_why_absent(run, path)}"
         )
     return found
+
+
+def _why_absent(run: Run, path: str) -> str:
+    if run.status != "FINISHED":
+        return "A run that did not finish lacks what is made at its end; lesion-exp resume goes on with it."
+    if path.startswith("predictions/test"):
+        return "A cell of a sweep reads the test part only where test=true was said; split.part=val takes validation."
+    return "The run finished, so the file was removed, or the run was made without it."
 
 
 def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:

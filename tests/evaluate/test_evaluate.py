@@ -230,8 +230,14 @@ def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, j
     )
     assert judge_folds(store, parent, config["paths"]) == [], "it was judged before"
     other = store.client.create_run(experiment, tags={"kind": "train", PARENT_TAG: parent}).info.run_id
+    store.client.delete_tag(parent, "members")
     below = judge(*folds)
     assert below.run_id not in {parent, other}, "the sweep has other cells, too"
+    assert judge_folds(store, parent, config["paths"]) == [], "it was judged before, on a run below"
+    store.client.set_terminated(below.run_id, "KILLED")
+    (anew,) = judge_folds(store, parent, config["paths"])
+    assert anew.run_id not in {below.run_id, parent}, "what ended half-way counts for nothing"
+    store.client.delete_run(anew.run_id)
     assert find_run(store, below.run_id).tags[PARENT_TAG] == parent
     for fold in folds:
         store.client.delete_tag(fold, PARENT_TAG)
