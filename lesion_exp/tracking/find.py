@@ -113,9 +113,11 @@ def download_artifact(run: Run, path: str) -> Path:
     """
     found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
     if found is None:
+        near = nearest(path, artifact_names(run))
+        hint = f"; {near}" if near.startswith("did") else ""  # else it lists them all, and there are dozens
         raise DataError(
-            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there; "
-            f"{nearest(path, artifact_names(run))}\n{_why_absent(run, path)}"
+            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there{hint}\n"
+            f"{_why_absent(run, path)}"
         )
     return found
 
