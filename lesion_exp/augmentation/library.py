@@ -1,4 +1,4 @@
-"""The one door to albumentations: how it is imported here, and what it does not check itself."""
+"""The one door to albumentations and its kernels: how it is imported here, and what it does not check itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release at import
 
 import albumentations as albumentations
+from albucore import sz_lut as look_up
 from albumentations.core.type_definitions import Targets
 
 from lesion_exp.errors import ConfigError, nearest

@@ -9,20 +9,18 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lesion_exp.augmentation.colour import ColourRun
 from lesion_exp.augmentation.fit import Fit, check_fit, fill_colour, fit_to_square
-from lesion_exp.augmentation.library import (
-    Transform,
-    changes_size,
-    check_arguments,
-    describe,
-    walk,
-)
+from lesion_exp.augmentation.geometry import GeometryRun
+from lesion_exp.augmentation.joined import Step
+from lesion_exp.augmentation.joined import join as join_steps
+from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, walk
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
 
 Augmented = tuple[UInt8Array, UInt8Array | None]
-Steps = list[tuple[str, Transform]]
+Steps = list[Step]
 
 _TRIAL_SHAPE = (450, 600)
 
@@ -44,6 +42,8 @@ class AugmentationPipeline:
         mix: how training batches are mixed, or None.
         mean: of each channel, RGB, 0 to 1.
         std: of each channel, RGB, above 0, in units of the full range.
+        join: whether a crop, symmetries and an affine transform in a row become one warp, and changes of colour one
+            lookup. The draws are the same; pixels are interpolated once instead of twice.
 
     Raises:
         ConfigError: a value out of its range, a transform with an argument it does not have, a random transform under
@@ -59,6 +59,7 @@ class AugmentationPipeline:
         mix: Mix | None,
         mean: Sequence[float],
         std: Sequence[float],
+        join: bool = True,
     ) -> None:
         if image_size < 8:
             raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}")
@@ -83,6 +84,12 @@ class AugmentationPipeline:
                         f"to augmentation.transforms if it is meant for training only"
                     )
         self._fits_first = not any(changes_size(transform) for _, transform in self._transforms)
+        self.join = join
+        self._training = (
+            join_steps(self._transforms, image_size, self._fill, starts_square=self._fits_first)
+            if join
+            else self._transforms
+        )
         self._try_every_step()
 
     def train(self, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int]) -> Augmented:
@@ -94,7 +101,7 @@ class AugmentationPipeline:
         image, mask = self._preprocessed(image, mask)
         if self._fits_first:
             image, mask = self._fitted(image, mask)
-        image, mask = _apply(self._transforms, image, mask, np.random.SeedSequence(list(seed)))
+        image, mask = _apply(self._training, image, mask, np.random.SeedSequence(list(seed)))
         return self._fitted(image, mask)
 
     def evaluate(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
@@ -150,24 +157,35 @@ def _apply(
     # same seed, so that all draw the same numbers: a horizontal flip would never come without a vertical one.
     generator = np.random.Generator(np.random.PCG64(seed))
     python_generator = random.Random(int.from_bytes(seed.generate_state(4).tobytes(), "little"))
+    for path, step in steps:
+        if isinstance(step, GeometryRun):
+            image, mask = step.apply(image, mask, step.draw(image.shape, generator, python_generator))
+        elif isinstance(step, ColourRun):
+            image = step.apply(image, step.draw(python_generator))
+        else:
+            step.set_random_state(generator, python_generator)
+            image, mask = _transformed(path, step, image, mask, force=force)
+    return image, mask
+
+
+def _transformed(
+    path: str, transform: Transform, image: UInt8Array, mask: UInt8Array | None, *, force: bool
+) -> Augmented:
     data: dict[str, Any] = {"image": image} if mask is None else {"image": image, "mask": mask}
-    for path, transform in steps:
-        transform.set_random_state(generator, python_generator)
-        shape = data["image"].shape
-        try:
-            data = transform(force_apply=force, **data)
-        except Exception as error:
-            raise ConfigError(
-                f"expected {path} ({type(transform).__name__}) to work on an image of {shape[1]} x {shape[0]} pixels, "
-                f"but it fails: {error}; change its arguments or switch it off with {path}=null"
-            ) from error
-        made = data["image"]
-        if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
-            raise ConfigError(
-                f"expected {path} ({type(transform).__name__}) to return a uint8 RGB image, got {made.dtype} of shape "
-                f"{made.shape}; normalising and converting to tensors happen later: switch it off with {path}=null"
-            )
-    return data["image"], data.get("mask")
+    try:
+        data = transform(force_apply=force, **data)
+    except Exception as error:
+        raise ConfigError(
+            f"expected {path} ({type(transform).__name__}) to work on an image of {image.shape[1]} x {image.shape[0]} "
+            f"pixels, but it fails: {error}; change its arguments or switch it off with {path}=null"
+        ) from error
+    made = data["image"]
+    if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
+        raise ConfigError(
+            f"expected {path} ({type(transform).__name__}) to return a uint8 RGB image, got {made.dtype} of shape "
+            f"{made.shape}; normalising and converting to tensors happen later: switch it off with {path}=null"
+        )
+    return made, data.get("mask")
 
 
 def _last(path: str) -> str:

@@ -1,0 +1,74 @@
+"""Changes of colour in a row: those of single values as one lookup, those of hue and saturation as one conversion."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lesion_exp.augmentation.library import Transform, albumentations, look_up
+from lesion_exp.image_file import UInt8Array
+
+Table = npt.NDArray[np.uint8]
+Step = tuple[Table, Table, Table] | Table
+"""What becomes of each grey level, of all channels alike or (hue, saturation, value)."""
+
+_HUES: Final = 180
+"""Of OpenCV, two degrees each."""
+
+
+class ColourRun:
+    """`moves`, each of which `is_tint`, with as few passes over the pixels as they need.
+
+    Draws and results are those of the transforms themselves, bit for bit.
+    """
+
+    def __init__(self, moves: Sequence[Transform]) -> None:
+        self.moves = tuple(moves)
+
+    def draw(self, python_generator: random.Random) -> list[Step]:
+        """The lookups of one draw, in their order."""
+        steps: list[Step] = []
+        for move in self.moves:
+            if move.p < 1 and not python_generator.random() < move.p:
+                continue
+            move.py_random = python_generator
+            if type(move) is albumentations.HueSaturationValue:
+                steps.append(_shifts(**move.get_params()))
+                continue
+            joins = bool(steps) and not isinstance(steps[-1], tuple)
+            before: Any = steps.pop() if joins else np.arange(256, dtype=np.uint8)
+            levels = np.repeat(before.reshape(256, 1, 1), 3, axis=2)
+            drawn = {**move.get_params(), **move.get_params_dependent_on_data({}, {"image": levels})}
+            steps.append(np.ascontiguousarray(move.apply(levels, **drawn)[:, 0, 0]))
+        return steps
+
+    def apply(self, image: UInt8Array, drawn: Sequence[Step]) -> UInt8Array:
+        """`image`, (H, W, 3) RGB, through the lookups."""
+        for step in drawn:
+            if isinstance(step, tuple):
+                planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+                shifted = [look_up(plane, table, inplace=True) for plane, table in zip(planes, step, strict=True)]
+                image = cv2.cvtColor(cv2.merge(shifted), cv2.COLOR_HSV2RGB)  # type: ignore[assignment]
+            else:
+                image = look_up(image, step, inplace=False)
+        return image
+
+
+def is_tint(transform: Transform) -> bool:
+    """Whether a `ColourRun` can take `transform`: its draw does not depend on the image."""
+    if type(transform) is albumentations.RandomBrightnessContrast:
+        return bool(transform.brightness_by_max)
+    return type(transform) in (albumentations.HueSaturationValue, albumentations.RandomGamma)
+
+
+def _shifts(hue_shift: float, sat_shift: float, val_shift: float) -> tuple[Table, Table, Table]:
+    levels = np.arange(256)
+    hue = np.mod(levels + hue_shift, _HUES).astype(np.uint8) if hue_shift else levels.astype(np.uint8)
+    saturation, value = (np.clip(levels + int(s), 0, 255).astype(np.uint8) for s in (sat_shift, val_shift))
+    saturation[0] = 0  # a grey stays grey
+    return hue, saturation, value
