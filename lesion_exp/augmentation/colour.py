@@ -53,7 +53,7 @@ class ColourRun:
             if isinstance(step, tuple):
                 planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
                 shifted = [look_up(plane, table, inplace=True) for plane, table in zip(planes, step, strict=True)]
-                image = cv2.cvtColor(cv2.merge(shifted), cv2.COLOR_HSV2RGB)  # type: ignore[assignment]
+                image = cv2.cvtColor(cv2.merge(shifted), cv2.COLOR_HSV2RGB)
             else:
                 image = look_up(image, step, inplace=False)
         return image

@@ -78,9 +78,7 @@ class GeometryRun:
         self.side = side
         self.fill = fill
 
-    def draw(
-        self, shape: tuple[int, ...], generator: np.random.Generator, python_generator: random.Random
-    ) -> Drawn:
+    def draw(self, shape: tuple[int, ...], generator: np.random.Generator, python_generator: random.Random) -> Drawn:
         """What to do with an image of `shape` (H, W, 3)."""
         box = (0, 0, shape[0], shape[1])
         if self.crop is not None:

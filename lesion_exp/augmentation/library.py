@@ -10,14 +10,17 @@ from typing import Any, TypeAlias
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release at import
 
+import albucore
 import albumentations as albumentations
-from albucore import sz_lut as look_up
 from albumentations.core.type_definitions import Targets
 
 from lesion_exp.errors import ConfigError, nearest
 
 Transform: TypeAlias = Any
 """`albumentations.BasicTransform` or `albumentations.BaseCompose`; the library is not typed."""
+
+look_up = albucore.sz_lut
+"""look_up(image, table): uint8 values through a table of 256, several times as fast as `cv2.LUT`."""
 
 _SIZE_CHANGING_MODULES = ("albumentations.augmentations.crops.", "albumentations.augmentations.geometric.resize")
 

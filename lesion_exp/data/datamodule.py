@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
-from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions
+from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, batch_of
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
 from lesion_exp.sampler.sampler import Sampler
@@ -32,12 +32,21 @@ class LoaderOptions:
     evaluation_batch_size: int | None = None
 
 
-def resolve_num_workers(num_workers: int | str, on_gpu: bool) -> int:
-    """The number of loader processes on this rank; `auto` leaves the cores to the arithmetic where that is on them."""
+def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False) -> int:
+    """The number of loader processes on this rank; `decodes` says that they read image files and not a store.
+
+    `auto` leaves the cores to the arithmetic where that is on them: an image from the store costs a fiftieth of what
+    the network does with it, and on two or three cores a process of its own takes more from the arithmetic, whose
+    threads wait for each other, than loading in between.
+    """
     if num_workers != "auto":
         return int(num_workers)
     cores = len(os.sched_getaffinity(0))
-    return min(cores, 12) if on_gpu else min(cores // 2, 4)
+    if on_gpu:
+        return min(cores, 12)
+    if decodes:
+        return min(cores // 2, 4)
+    return 0 if cores < 4 else min(max(cores // 8, 1), 4)
 
 
 class LesionDataModule(pl.LightningDataModule):
@@ -129,6 +138,7 @@ class LesionDataModule(pl.LightningDataModule):
             pin_memory=on_gpu,
             persistent_workers=num_workers > 0,
             generator=generator,
+            collate_fn=batch_of,
         )
 
     def _ranks(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline, Augmented
 from lesion_exp.data.mask import MaskMode, apply_mask, crop_to_lesion
@@ -116,4 +116,15 @@ def network_input(
     augmented, moved = augment(image, mask)
     if moved is not None:
         augmented = apply_mask(augmented, moved, options.mask)
-    return torch.from_numpy(np.ascontiguousarray(augmented.transpose(2, 0, 1)))
+    return torch.from_numpy(np.array(augmented, order="C")).permute(2, 0, 1)
+
+
+def batch_of(samples: list[Sample]) -> Sample:
+    """A batch of `samples`; its images lie in memory with the channels last, as they come from the store."""
+    batch = Sample()
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]  # type: ignore[literal-required]
+        pictures = values[0].ndim == 3
+        stacked = default_collate([value.permute(1, 2, 0) for value in values] if pictures else values)
+        batch[key] = stacked.permute(0, 3, 1, 2) if pictures else stacked  # type: ignore[literal-required]
+    return batch

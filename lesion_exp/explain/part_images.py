@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
-from lesion_exp.data.lesion_dataset import LesionDataset, Sample
+from lesion_exp.data.lesion_dataset import LesionDataset, Sample, batch_of
 from lesion_exp.data.mask import crop_to_lesion
 from lesion_exp.data.store import ImageStore
 from lesion_exp.explanation.localisation import Mask
@@ -41,7 +40,7 @@ class PartImages:
 
     def samples(self, positions: Sequence[int] | np.ndarray) -> Sample:
         """The samples at `positions`, as a batch."""
-        batch: Sample = default_collate([self.dataset[(0, int(position))] for position in positions])
+        batch: Sample = batch_of([self.dataset[(0, int(position))] for position in positions])
         return batch
 
     def explained(self, batch: Sample, device: torch.device) -> tuple[ExplainedNetwork, Tensor]:

@@ -120,7 +120,7 @@ def _loader(dataset: Batches, missing: Sequence[int], plan: Plan, trainer: pl.Tr
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     mine = list(missing[rank :: trainer.world_size])
     on_gpu = has_gpu(plan.config["trainer"]["accelerator"])
-    num_workers = min(resolve_num_workers(plan.num_workers, on_gpu), max(len(mine) - 1, 0))
+    num_workers = min(resolve_num_workers(plan.num_workers, on_gpu, decodes=True), max(len(mine) - 1, 0))
     return DataLoader(
         dataset,
         batch_size=None,

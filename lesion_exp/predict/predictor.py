@@ -13,9 +13,8 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
-from lesion_exp.data.lesion_dataset import Sample
+from lesion_exp.data.lesion_dataset import Sample, batch_of
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray
@@ -172,4 +171,4 @@ def collate(names: Sequence[str], samples: Sequence[Sample | str]) -> Batch:
     """The batch of `samples`; where one could not be made, the reason stands in its place."""
     made = [sample for sample in samples if not isinstance(sample, str)]
     errors = [" ".join(sample.split()) if isinstance(sample, str) else "" for sample in samples]
-    return Batch(list(names), errors, default_collate(made) if made else None)
+    return Batch(list(names), errors, batch_of(made) if made else None)

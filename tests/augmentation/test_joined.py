@@ -1,4 +1,4 @@
-"""Joined transforms against the same transforms one after the other: the same draws, the same image up to one rounding."""
+"""Joined transforms and the same one after the other: the same draws, the same image up to one interpolation."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def test_a_box_much_larger_than_the_result_is_averaged_before_it_is_warped():
     assert np.abs(shown - expected).mean() < 1.0
 
 
-@pytest.mark.parametrize("names", [("light",), ("hue",), ("gamma",), ("light", "gamma", "hue"), ("hue", "light", "light")])
+@pytest.mark.parametrize(
+    "names", [("light",), ("hue",), ("gamma",), ("light", "gamma", "hue"), ("hue", "light", "light")]
+)
 def test_changes_of_colour_are_the_same_bit_for_bit(names):
     transforms = {f"{name}{place}": TINTS[name] for place, name in enumerate(names)}
     joined, plain = both({"crop": RandomFitCrop(size=SIDE), **transforms})
