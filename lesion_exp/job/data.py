@@ -13,7 +13,8 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp import taxonomy
-from lesion_exp.data.store import ImageStore, StoreRequest, open_or_build
+from lesion_exp.data.store import ImageStore, open_or_build
+from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
 from lesion_exp.errors import ConfigError, DataError, LeakageError
@@ -72,7 +73,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     with store_progress(len(table)) as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
     table = leave_out_unreadable(table, store.errors, options, flow)
-    hashes = store.index.loc[table["image_id"], ["sha256", "phash", "thumbnail"]].reset_index(drop=True)
+    hashes = store.fingerprints(table["image_id"])
     table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"])
     return LoadedData(table, store, flow, info, _fingerprint(table))
 

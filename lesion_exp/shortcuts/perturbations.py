@@ -58,7 +58,7 @@ class ChangedStore(ImageStore):
         assert change in {PLAIN, CONTROL, PAINTED, *INSERTIONS}, change
         super().__init__(store.folder)
         self.change, self.fit, self.masks, self.seed = change, fit, dict(masks or {}), seed
-        self.ids = [str(image_id) for image_id in self.index.index]
+        self.ids = [str(image_id) for image_id in self.image_ids]
 
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
         """As in the store, but changed."""

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lesion_exp.data.store import ImageStore, StoreRequest, open_or_build
+from lesion_exp.data import store_builder
+from lesion_exp.data.store import ImageStore, open_or_build
+from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import DataError
 
 
@@ -61,8 +63,16 @@ def test_a_changed_file_is_decoded_again(table, tmp_path):
 
 def test_the_fingerprint_of_an_image_does_not_depend_on_the_size(table, tmp_path):
     small, large = (open_or_build(table, StoreRequest(size), tmp_path / "cache") for size in (20, 50))
-    columns = ["sha256", "phash", "thumbnail"]
-    pd.testing.assert_frame_equal(small.index[columns], large.index[columns])
+    ids = table["image_id"]
+    pd.testing.assert_frame_equal(small.fingerprints(ids), large.fingerprints(ids))
+    backwards = ids[::-1].reset_index(drop=True)
+    assert list(small.fingerprints(backwards)["sha256"]) == list(small.fingerprints(ids)["sha256"])[::-1]
+
+
+def test_an_image_that_the_store_does_not_have_is_refused(table, tmp_path):
+    store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    with pytest.raises(DataError, match="i7"):
+        store.rows(pd.Series(["i1", "i7"]))
 
 
 def test_what_cannot_be_decoded_is_listed_and_the_rest_is_there(table, tmp_path):
@@ -85,6 +95,55 @@ def test_a_damaged_store_is_refused(table, tmp_path):
         file.write(b"x")
     with pytest.raises(DataError, match="delete that folder"):
         ImageStore(folder)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def many(table, monkeypatch):
+    """The table four times over, and a builder that notes what it has after every two images."""
+    monkeypatch.setattr(store_builder, "CHUNK", 2)
+    repeated = pd.concat([table.assign(image_id=table["image_id"] + f"_{copy}") for copy in range(4)])
+    return repeated.reset_index(drop=True)
+
+
+def kill_after(images):
+    def progress(done, total):
+        if done == images:
+            raise KilledError
+
+    return progress
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 12])
+def test_a_store_whose_building_was_killed_is_gone_on_with(many, tmp_path, monkeypatch, images):
+    request = StoreRequest(40, masks=True)
+    whole = open_or_build(many, request, tmp_path / "whole").folder
+    with pytest.raises(KilledError):
+        open_or_build(many, request, tmp_path / "cache", kill_after(images))
+    decoded = []
+    read = store_builder.read_bytes
+    monkeypatch.setattr(store_builder, "read_bytes", lambda path: decoded.append(path) or read(path))
+    again = open_or_build(many, request, tmp_path / "cache").folder
+    assert len(decoded) == 12 - (images - 1) // 2 * 2
+    assert again.name == whole.name
+    assert {path.name for path in again.iterdir()} == {path.name for path in whole.iterdir()}
+    for name in ("pixels.bin", "masks.bin", "meta.json"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    pd.testing.assert_frame_equal(pd.read_parquet(again / "index.parquet"), pd.read_parquet(whole / "index.parquet"))
+
+
+@pytest.mark.parametrize("damage", ["note_000001.parquet", "pixels.bin"])
+def test_what_a_crash_left_damaged_is_decoded_again(many, tmp_path, damage):
+    whole = open_or_build(many, StoreRequest(40), tmp_path / "whole").folder
+    with pytest.raises(KilledError):
+        open_or_build(many, StoreRequest(40), tmp_path / "cache", kill_after(9))
+    (building,) = (tmp_path / "cache").glob("building_*/")
+    (building / damage).write_bytes((building / damage).read_bytes()[:1000])
+    again = open_or_build(many, StoreRequest(40), tmp_path / "cache").folder
+    assert (again / "pixels.bin").read_bytes() == (whole / "pixels.bin").read_bytes()
 
 
 def _build(arguments):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from lesion_exp.data.lesion_dataset import LesionDataset, SampleOptions
 from lesion_exp.data.preparation import Preparation
-from lesion_exp.data.store import StoreRequest, open_or_build
+from lesion_exp.data.store import open_or_build
+from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import probabilities

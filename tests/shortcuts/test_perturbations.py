@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.data.store import StoreRequest, open_or_build
+from lesion_exp.data.store import open_or_build
+from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
 
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lesion_exp.data.store import StoreRequest, open_or_build
+from lesion_exp.data.store import open_or_build
+from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.shortcuts.features import file_features, metadata_features, rim_features
 from lesion_exp.shortcuts.shallow import majority_predictions, shallow_predictions

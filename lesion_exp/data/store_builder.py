@@ -1,0 +1,193 @@
+"""Decodes every image of a table into the files of an image store, and goes on where a killed process stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.errors import DataError
+from lesion_exp.fingerprint import fingerprint
+from lesion_exp.image_file import SEPARATOR, UInt8Array, content_hash, decode, fit, read_bytes, read_image, read_mask
+
+VERSION: Final = 1
+AHEAD: Final = 32
+"""Images a thread that are decoded ahead of the writer: bounds the memory of building a store."""
+CHUNK: Final = 1024
+"""Images after which what was written is brought to the disk and noted, so that it need not be decoded again."""
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """What a store has to hold: the short side in pixels, and which pictures beside the image itself."""
+
+    short_side: int
+    masks: bool = False
+    clinical: bool = False
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The files of pixels that a store of this request has."""
+        return ("pixels", *(("masks",) if self.masks else ()), *(("clinical",) if self.clinical else ()))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    planes: dict[str, UInt8Array]
+    sha256: str
+    phash: int
+    thumbnail: bytes
+    error: str | None
+
+
+def build_store(
+    table: pd.DataFrame, request: StoreRequest, folder: Path, progress: Callable[[int, int], None] | None
+) -> None:
+    """Fills `folder` with the store of `table`'s images; what an earlier call for the same table left there is kept.
+
+    `progress` receives (images done, images in all).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    notes = _trusted_notes(folder, request)
+    done = sum(len(note) for note in notes)
+    with ExitStack() as stack:
+        files = {plane: stack.enter_context(_open_at(folder, plane, notes)) for plane in request.planes}
+        records: list[dict[str, Any]] = []
+        for image_id, entry in zip(table["image_id"].iloc[done:], _entries(table.iloc[done:], request), strict=True):
+            records.append(_write(str(image_id), entry, files))
+            if progress is not None:
+                progress(done + len(records), len(table))
+            if len(records) == CHUNK:
+                notes.append(_note(folder, len(notes), records, files))
+                done, records = done + CHUNK, []
+        notes.append(_note(folder, len(notes), records, files))
+        sizes = {plane: file.tell() for plane, file in files.items()}
+    index = pd.concat([note for note in notes if len(note)], ignore_index=True)
+    index.to_parquet(folder / "index.parquet", index=False)
+    meta = {"version": VERSION, "images": len(index), "bytes": sizes, "short_side": request.short_side}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+    for path in folder.glob("note_*.parquet"):
+        path.unlink()
+
+
+def _trusted_notes(folder: Path, request: StoreRequest) -> list[pd.DataFrame]:
+    """The notes of an earlier call, up to the first that is missing or damaged; those after it are removed."""
+    notes: list[pd.DataFrame] = []
+    for number, path in enumerate(sorted(folder.glob("note_*.parquet"))):
+        try:
+            note = pd.read_parquet(path)
+            whole = number == len(notes) and path.name == _note_name(number) and len(note) == CHUNK
+            whole = whole and all((folder / f"{p}.bin").stat().st_size >= _end(note, p) for p in request.planes)
+        except (OSError, ValueError):
+            whole = False
+        if whole:
+            notes.append(note)
+        else:
+            path.unlink()
+    return notes
+
+
+def _open_at(folder: Path, plane: str, notes: list[pd.DataFrame]) -> IO[bytes]:
+    """The file of `plane`, to be written from where the notes end."""
+    path = folder / f"{plane}.bin"
+    path.touch()
+    file = path.open("r+b")
+    file.truncate(_end(notes[-1], plane) if notes else 0)
+    file.seek(0, os.SEEK_END)
+    return file
+
+
+def _end(note: pd.DataFrame, plane: str) -> int:
+    """Bytes of the file of `plane` up to the last image of `note`."""
+    offset, height, width = (int(note[f"{plane}_{what}"].iloc[-1]) for what in ("offset", "height", "width"))
+    return offset + height * width * channels_of(plane)
+
+
+def channels_of(plane: str) -> int:
+    """Values a pixel: a mask has one, a picture three."""
+    return 1 if plane == "masks" else 3
+
+
+def _write(image_id: str, entry: _Entry, files: dict[str, IO[bytes]]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "image_id": image_id,
+        "sha256": entry.sha256,
+        "phash": entry.phash,
+        "thumbnail": entry.thumbnail,
+        "error": entry.error,
+    }
+    for plane, file in files.items():
+        pixels = entry.planes.get(plane, np.zeros((0, 0, 3), np.uint8))
+        record[f"{plane}_offset"] = file.tell()
+        record[f"{plane}_height"], record[f"{plane}_width"] = pixels.shape[:2]
+        file.write(np.ascontiguousarray(pixels).data)
+    return record
+
+
+def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, IO[bytes]]) -> pd.DataFrame:
+    """Writes down what the files hold; whole or not at all, and only after the pixels are on the disk."""
+    note = pd.DataFrame.from_records(records)
+    if not records:
+        return note
+    note["phash"] = note["phash"].astype(np.uint64)
+    note["error"] = note["error"].astype(object)
+    for file in files.values():
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished = folder / "unfinished"
+    note.to_parquet(unfinished, index=False)
+    unfinished.replace(folder / _note_name(number))
+    return note
+
+
+def _note_name(number: int) -> str:
+    return f"note_{number:06d}.parquet"
+
+
+def _entries(table: pd.DataFrame, request: StoreRequest) -> Iterator[_Entry]:
+    """The decoded images in the table's order; Pillow, OpenCV and hashlib let threads run side by side."""
+    jobs = table.reindex(columns=["image_path", "mask_path", "clinical_path"]).itertuples(index=False, name=None)
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        waiting: deque[Future[_Entry]] = deque(
+            pool.submit(_decode, job, request) for job in islice(jobs, AHEAD * threads)
+        )
+        while waiting:
+            entry = waiting.popleft().result()
+            if (job := next(jobs, None)) is not None:
+                waiting.append(pool.submit(_decode, job, request))
+            yield entry
+
+
+def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
+    image_path, mask_path, clinical_path = locators
+    try:
+        encoded = read_bytes(image_path)
+        if image_path.partition(SEPARATOR)[0].endswith(".npz"):
+            image = read_image(image_path)
+        else:
+            image = decode(encoded, name=image_path)
+        phash, thumbnail = fingerprint(image)  # before scaling: the split must not depend on the image size
+        pixels = fit(image, request.short_side)
+        planes = {"pixels": pixels}
+        if request.masks:
+            if mask_path is None or pd.isna(mask_path):
+                raise DataError("it has no lesion mask, which dataset.mask needs")
+            planes["masks"] = read_mask(mask_path, (pixels.shape[0], pixels.shape[1]))
+        if request.clinical:
+            if clinical_path is None or pd.isna(clinical_path):
+                raise DataError("it has no clinical photograph, which dataset.view=both needs")
+            planes["clinical"] = read_image(clinical_path, request.short_side)
+    except DataError as error:
+        return _Entry({}, "", 0, b"", str(error))
+    return _Entry(planes, content_hash(encoded), phash, thumbnail, None)
