@@ -14,6 +14,9 @@ from typing import Final
 
 from lesion_exp.errors import DataError, nearest
 
+RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
+"""Said wherever a network's predictions leave this project."""
+
 
 @dataclass(frozen=True)
 class Diagnosis:

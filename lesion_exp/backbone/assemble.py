@@ -50,7 +50,7 @@ def assemble(
         insert_attention(network, attention, cam_path, channels)
     replace(network, head, nn.Identity())
     body = make_body(network, linear.in_features, is_convolutional=is_convolutional, cam_path=cam_path)
-    backbone = Backbone(body, options)
+    backbone = Backbone(body, options, head)
     if own is not None:
         load_into(backbone, own, "head", source)
     elif state is not None and linear.weight.shape == backbone.head.weight.shape:

@@ -51,12 +51,13 @@ class Backbone(nn.Module):
     Args:
         body: the network for the dermoscopic image.
         options: the head and what is fused before it.
+        head_name: what the library of the body's network calls its last layer, which the head stands for.
 
     Raises:
         ConfigError: metadata fusion without metadata.
     """
 
-    def __init__(self, body: Body, options: HeadOptions) -> None:
+    def __init__(self, body: Body, options: HeadOptions, head_name: str) -> None:
         super().__init__()
         if options.metadata != "none" and not options.metadata_width:
             raise ConfigError(f"expected metadata columns for backbone.metadata={options.metadata}, got none")
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
         self.freeze_epochs = options.freeze_epochs
         self.layer_decay = options.layer_decay
         self.is_convolutional = body.is_convolutional
+        self.head_name = head_name
         self.body = body
         self.clinical_body = _second_body(body, options) if options.two_views else None
         width = body.num_features * (2 if options.two_views else 1)
@@ -131,6 +133,19 @@ class Backbone(nn.Module):
             for body in self._bodies():
                 body.eval()
         return self
+
+    def library_names(self) -> dict[str, str] | None:
+        """The name of each weight in the network of the library that the body comes from; None where one of them has
+        no place there: a second body, or what reads metadata.
+        """
+        if self.options.two_views or self.options.metadata != "none":
+            return None
+        ways = {"body.network.": "", "head.": f"{self.head_name}."}
+        names = {}
+        for name in self.state_dict():
+            own = next(way for way in ways if name.startswith(way))
+            names[name] = ways[own] + name.removeprefix(own)
+        return names
 
     def cam_layer(self) -> nn.Module:
         """The module that makes the last feature map of the dermoscopic image."""

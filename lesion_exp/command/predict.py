@@ -10,8 +10,8 @@ from typing import Any, Final
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
 from lesion_exp.command.chosen_run import CHECKPOINT_SUFFIX, chosen_run
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.taxonomy import RESEARCH_ONLY
 
-RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
 _CHECKPOINTS: Final = ("best", "last")
 _ACCELERATORS: Final = ("auto", "cpu", "gpu")
 _TRUTH: Final = {"true": True, "false": False}

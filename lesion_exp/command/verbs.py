@@ -334,6 +334,22 @@ VERBS: Final = {
             flags=("--json",),
         ),
         Verb(
+            "register",
+            "put a run's model into MLflow's registry, under a name and an alias",
+            "lesion_exp.command.register:register",
+            (
+                "lesion-exp register run=best:val/balanced_accuracy alias=champion",
+                "lesion-exp register run=3f2a91c0 name=lesions alias=challenger --json",
+            ),
+            ("tracking",),
+            (
+                ("run=RUN", "an id, the beginning of one, latest, best:METRIC, ..."),
+                ("alias=champion", "what the run is called from now on wherever a run is named: run=champion"),
+                ("name=NAME", "of the registered model; without it, the name of the run's experiment"),
+            ),
+            flags=("--json",),
+        ),
+        Verb(
             "ui",
             "open MLflow's page on the store of this project",
             "lesion_exp.command.actions:ui",

@@ -38,7 +38,8 @@ def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
             )
         _check_same_layers(first["state_dict"], other["state_dict"], number)
     mean = mean_state([content["state_dict"] for content in contents])
-    return {"state_dict": mean, "lesion_exp": first["lesion_exp"]}
+    card = {**first["lesion_exp"], "calibration": {}}  # fitted on what another network says
+    return {"state_dict": mean, "lesion_exp": card}
 
 
 def mean_state(states: Sequence[State]) -> State:

@@ -12,15 +12,15 @@ import pytorch_lightning as pl
 import torch
 from torch.optim import Optimizer
 
-from lesion_exp import __version__
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.lesion_dataset import SampleOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.data import SplitData, class_names
+from lesion_exp.job.data import SplitData
 from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.model_card import model_card
 from lesion_exp.job.trainer import num_processes, resolve_channels_last
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
@@ -62,7 +62,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         datamodule.check_one_step(num_processes(trainer))
     check_optimisation(config)
     network = make_network(config, len(split.classes), encoder)
-    card = model_card(config, split, encoder)
+    card = model_card(config, split.classes, encoder, split.loaded.info)
     counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
     classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
     if trainer["compile"]:
@@ -125,23 +125,6 @@ def check_optimisation(config: Mapping[str, Any]) -> None:
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
         optimizer = _optimizer_maker(config["optimizer"])(groups, float(config["optimizer"]["lr"]))
         _schedule_maker(config["scheduler"])(optimizer, _TRIAL_STEPS, _TRIAL_STEPS)
-
-
-def model_card(config: Mapping[str, Any], split: SplitData, encoder: MetadataEncoder | None) -> dict[str, Any]:
-    """What a checkpoint must carry so that it can be used alone; plain values only (`weights_only` loading)."""
-    info = split.loaded.info
-    return {
-        "version": __version__,
-        "classes": list(split.classes),
-        "class_names": class_names(split.classes),
-        "image_size": int(config["image_size"]),
-        "augmentation": dict(config["augmentation"]),
-        "backbone": dict(config["backbone"]),
-        "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
-        "mask": config["dataset"]["mask"],
-        "view": config["dataset"]["view"],
-        "metadata": encoder.to_dict() if encoder else None,
-    }
 
 
 def _metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:

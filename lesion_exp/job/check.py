@@ -62,12 +62,14 @@ NEVER_NULL: Final = (
     "trainer.max_epochs",
     "optimizer.lr",
     "tracking.experiment",
+    "tracking.log_model",
 )
 """Keys that every run reads: a null would mean something else than it says (an unseeded run, a library's default)."""
 NAMES: Final = ("tracking.experiment", "tracking.run_name")
 """Keys that name something in MLflow."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "test": ("auto",),
+    "tracking.log_model": ("auto",),
     "loader.num_workers": ("auto",),
     "trainer.devices": ("auto",),
     "trainer.channels_last": ("auto",),
@@ -75,7 +77,7 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer.deterministic": ("warn",),
 }
 """Keys that hold a number or a truth value, and the words they take instead."""
-TRUTH_VALUES: Final = ("test",)
+TRUTH_VALUES: Final = ("test", "tracking.log_model")
 """Those of them that take no number."""
 TRAINER_ARGUMENTS: Final = (
     "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",

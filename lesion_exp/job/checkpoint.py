@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -173,8 +174,12 @@ def run_of_checkpoint(path: Path) -> str:
 
 
 def weights_hash(path: Path) -> str:
-    """SHA-256 (16 digits) over weights and buffers in a checkpoint: names, types, shapes and bits, sorted by name."""
-    state: dict[str, torch.Tensor] = read_checkpoint(path)["state_dict"]
+    """The `state_hash` of the weights and buffers in a checkpoint."""
+    return state_hash(read_checkpoint(path)["state_dict"])
+
+
+def state_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (16 digits) over weights and buffers: names, types, shapes and bits, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].contiguous()

@@ -180,8 +180,9 @@ def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
     assert isinstance(resolved, dict), "the config is a mapping"
     resolved.pop("experiment", None)
     resolved.pop("debug", None)
-    if resolved.get("test") == "auto":
-        resolved["test"] = not in_sweep
+    for node, key in ((resolved, "test"), (resolved["tracking"], "log_model")):
+        if node.get(key) == "auto":
+            node[key] = not in_sweep
     return {str(key): value for key, value in resolved.items()}
 
 

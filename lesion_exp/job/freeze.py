@@ -124,6 +124,7 @@ def read_job(path: Path) -> Job:
         raise ConfigError(
             f"expected a job of format {FORMAT}, got {body['format']} in {path}; use the version that made it"
         )
+    body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
     files = {str(key): str(digest) for key, digest in body["files"].items()}
     found = job_hash(body["config"], files)
     if found != body["job_hash"]:

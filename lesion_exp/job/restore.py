@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.backbone.weights import own_state
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.preparation import Preparation
@@ -21,6 +23,7 @@ from lesion_exp.job.data import store_request
 from lesion_exp.job.instantiate import instantiate
 from lesion_exp.job.results import predict_part
 from lesion_exp.job.trainer import prediction_trainer
+from lesion_exp.job.weights_file import read_weights
 from lesion_exp.task import LesionClassifier
 
 
@@ -37,6 +40,11 @@ class Restored:
     def classes(self) -> tuple[str, ...]:
         """The class order of its probabilities."""
         return self.classifier.options.classes
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """What its file says of it."""
+        return self.classifier.options.card
 
     @property
     def preparation(self) -> Preparation:
@@ -80,13 +88,26 @@ class Restored:
 def restore(config: Mapping[str, Any], checkpoint: Path) -> Restored:
     """The network of the job `config` with the weights in `checkpoint`; it averages over the views of the job's tta."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    card = content["lesion_exp"]
+    return _restored(config, content["lesion_exp"], content["state_dict"])
+
+
+def restore_file(path: Path) -> Restored:
+    """The network in a file that `write_weights` wrote: no run, job or store is needed for it.
+
+    Raises:
+        DataError: another file.
+    """
+    weights, card = read_weights(path)
+    return _restored(card["config"], card, weights)
+
+
+def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Restored:
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
     pipeline: AugmentationPipeline = instantiate(config["augmentation"])
     backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
     network = make_network({**config, "backbone": backbone}, len(card["classes"]), encoder)
+    network.load_state_dict(own_state(state) or {})
     no_rows = pd.DataFrame({"label": pd.Series([], dtype=object)})
-    # the loss has its numbers from the checkpoint, and is never computed: any counts will do
+    # the loss is never computed: any counts will do
     classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]), no_rows)
-    classifier.load_state_dict(content["state_dict"])
     return Restored(classifier, pipeline, encoder, config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,13 +94,6 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
             titles = [f"{text} {prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
             with run.new_file(f"gallery/{name}_{part}.png") as path:
                 gallery(stack_images(datamodule.dataset(part), rows), titles).save(path)
-
-
-def log_checkpoints(run: TrackedRun, best: Path | None, last: Path | None) -> None:
-    """Keeps the best and the last checkpoint with the run."""
-    for name, path in (("best", best), ("last", last)):
-        if path is not None and path.is_file():
-            run.log_file(path, f"checkpoints/{name}.ckpt")
 
 
 def describe_run(

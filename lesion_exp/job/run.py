@@ -15,11 +15,12 @@ from typing import Any, Final
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
-from lesion_exp.job.checkpoint import LAST, read_checkpoint, weights_hash
+from lesion_exp.job.checkpoint import LAST, read_checkpoint, state_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.complete import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
@@ -34,10 +35,11 @@ from lesion_exp.job.judge import (
     log_evaluation,
     log_fitted,
 )
+from lesion_exp.job.keep_network import keep_checkpoint, keep_model
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.reports import EpochReports
-from lesion_exp.job.results import describe_run, log_checkpoints, log_gallery, log_inputs, predict_part
+from lesion_exp.job.results import describe_run, log_gallery, log_inputs, predict_part
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
@@ -157,7 +159,8 @@ def run_job(job: Job, link: RunLink) -> JobResult:
                 {"resolved": {"parameters": sum(weights.numel() for weights in built.classifier.backbone.parameters())}}
             )
         built.classifier.sign(run.run_id)
-        return _finish(job, split, run, _fit_and_predict(job, built, run, run.live_dir, link))
+        fitted = _fit_and_predict(job, built, run, run.live_dir, link)
+        return _finish(job, split, run, fitted, built.classifier.backbone)
 
 
 @dataclass(frozen=True)
@@ -201,16 +204,27 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step, pruned)
 
 
-def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted) -> JobResult:
+def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
+    """Keeps the best and the last checkpoint with the run, and the model where it is wanted."""
+    if fitted.last.is_file():
+        run.log_file(fitted.last, f"checkpoints/{LAST}")
+    if fitted.best is None:
+        return
+    calibrators = {} if fitted.evaluation is None else fitted.evaluation.calibrators
+    content = keep_checkpoint(run, fitted.best, job.config, calibrators)
+    run.set_tags({"weights_hash": state_hash(content["state_dict"])})
+    if job.config["tracking"]["log_model"]:
+        keep_model(run, network, content)
+
+
+def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, network: Backbone) -> JobResult:
     for part, evaluated in fitted.parts.items():
         log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
     if fitted.evaluation is not None:
         log_fitted(run, fitted.evaluation)
     values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
     run.log_metrics(values, step=fitted.step)
-    log_checkpoints(run, fitted.best, fitted.last)
-    if fitted.best is not None:
-        run.set_tags({"weights_hash": weights_hash(fitted.best)})
+    _keep_network(job, run, fitted, network)
     if fitted.pruned:
         run.set_tags({"pruned": True})
     if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:

@@ -252,7 +252,8 @@ def _by_alias(store: Store, spec: str) -> MlflowRun:
     if len(versions) > 1:
         listed = first_cases(f"{name}@{alias}" for name, _ in versions)
         raise ConfigError(
-            f"expected an alias of one model; {spec!r} is one of {len(versions)}:\n{listed}\nName the model."
+            f"expected an alias of one model; {spec!r} is one of {len(versions)}:\n{listed}\nName the model, too: "
+            f"run={versions[0][0]}@{alias}"
         )
     if not versions:
         raise ConfigError(_unknown(store, spec))

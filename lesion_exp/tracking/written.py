@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -39,6 +39,17 @@ class Written:
         parts = PurePosixPath(artifact_path).parts
         assert not {"/", ".."} & set(parts), f"not a path below the run: {artifact_path}"
         self._put_file(path, artifact_path)
+
+    def log_again(self, path: Path, known_path: str, artifact_path: str) -> None:
+        """Keeps a file that is kept as `known_path` at `artifact_path`, too: on a disk as a second name of the same."""
+        folder = self.store.artifact_dir(self.artifact_uri)
+        if folder is not None:
+            target = folder / artifact_path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # a file system without links, or an earlier file of that name
+                target.hardlink_to(folder / known_path)
+                return
+        self.log_file(path, artifact_path)
 
     @contextmanager
     def new_file(self, artifact_path: str) -> Iterator[Path]:

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.complete import check_complete
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import NOT_HASHED, freeze, job_hash, read_job
 
@@ -21,6 +23,24 @@ def test_a_written_job_is_read_back_as_it_was(tmp_path):
     assert read_job(path) == made
     assert path.stat().st_mode & 0o777 == 0o644
     assert [entry.name for entry in path.parent.iterdir()] == ["job.yaml"]
+
+
+def test_a_job_from_before_there_were_models_is_read_and_makes_none(tmp_path):
+    made = job("tracking.log_model=true")
+    older = {key: value for key, value in made.config["tracking"].items() if key != "log_model"}
+    replace(made, config={**made.config, "tracking": older}).write(tmp_path / "job.yaml")
+    config = read_job(tmp_path / "job.yaml").config
+    assert config["tracking"]["log_model"] is False
+    check_complete(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "in_sweep", "expected"),
+    [([], False, True), ([], True, False), (["tracking.log_model=true"], True, True)],
+)
+def test_one_run_makes_a_model_and_a_cell_of_a_sweep_none(overrides, in_sweep, expected):
+    config = compose(overrides, root=Path("/project"), in_sweep=in_sweep).config
+    assert config["tracking"]["log_model"] is expected
 
 
 def test_writing_again_replaces_the_file(tmp_path):

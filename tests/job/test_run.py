@@ -1,6 +1,7 @@
 import hashlib
 import json
 
+import mlflow
 import pandas as pd
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
 from lesion_exp.job.freeze import read_job
+from lesion_exp.job.restore import restore_file
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
@@ -37,6 +39,11 @@ ARTIFACTS = {
     "predictions/test.parquet",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
+    "checkpoints/best.safetensors",
+    "checkpoints/best.state_dict.pt",
+    "model/MLmodel",
+    "model/requirements.txt",
+    "model/input_example.json",
     "environment/packages.txt",
     "log.txt",
 }
@@ -92,7 +99,11 @@ def test_a_run_leaves_what_others_rely_on(tiny_job):
 
     card = torch.load(download_artifact(run, "checkpoints/best.ckpt"), weights_only=True)["lesion_exp"]
     assert card["classes"] == sorted(manifest["label"].unique())
+    assert card["run_id"] == result.run_id
+    assert restore_file(download_artifact(run, "model/best.safetensors")).card == card
+    assert mlflow.models.Model.load(str(download_artifact(run, "model"))).run_id == result.run_id
     saved = json.loads(download_artifact(run, "calibration/temperature.json").read_text())
+    assert read_calibrator(card["calibration"]["temperature"]) == read_calibrator(saved)
     assert read_calibrator(saved) == fit_calibrator("temperature", read_predictions(run, "val"))
     again = read_job(download_artifact(run, "config/job.yaml"))
     assert again.job_hash == job.job_hash

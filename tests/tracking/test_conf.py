@@ -16,7 +16,7 @@ def test_every_tracking_key_is_known_to_who_takes_it() -> None:
         for name, parameter in inspect.signature(TrackedRun).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "spool"
     }
-    assert set(config) == {"uri", "experiment", "run_name", "log_images"} | recording
+    assert set(config) == {"uri", "experiment", "run_name", "log_images", "log_model"} | recording
     assert "uri" in inspect.signature(open_store).parameters
     defaults = inspect.signature(TrackedRun).parameters
     assert all(config[name] == defaults[name].default for name in recording)

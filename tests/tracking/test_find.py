@@ -88,7 +88,7 @@ def test_alias_with_and_without_model(store: Store) -> None:
     assert find_run(store, "champion").run_id == run_id
     store.client.set_registered_model_alias("isic", "champion", "1")
     assert find_run(store, "isic@champion").run_id == run_id
-    with pytest.raises(ConfigError, match="Name the model"):
+    with pytest.raises(ConfigError, match="Name the model, too: run="):
         find_run(store, "champion")
 
 

@@ -1,0 +1,37 @@
+"""The verb `register`: a run's model in MLflow's registry, under a name and an alias."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+
+from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.chosen_run import chosen_run
+
+log = logging.getLogger(__name__)
+
+
+def register(arguments: Arguments) -> int:
+    """Prints the model's URI on standard output, or one JSON object."""
+    spec = arguments.need("run", "latest")
+    name, alias = arguments.take("name"), arguments.take("alias")
+    store, paths = open_store_of(arguments)
+    from lesion_exp.job.keep_network import MODEL
+    from lesion_exp.predict.late_model import ensure_model
+    from lesion_exp.tracking.registry import register as register_run
+
+    run = chosen_run(store, spec)
+    ensure_model(run, paths)
+    leaky = run.tags.get("leaky", "false")
+    if leaky == "true":
+        log.warning("the run is leaky: its figures do not hold for new images; the version is tagged so")
+    done = register_run(run, MODEL, name, alias, {"leaky": leaky, "dataset": run.tags.get("dataset", "")})
+    state = "registered" if done.is_new else "was registered before"
+    print(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", file=sys.stderr)
+    if done.alias and done.before != done.version:
+        moved = f", which was version {done.before}" if done.before else ""
+        print(f"run={done.alias} now means it{moved}", file=sys.stderr)
+    print(json.dumps({**asdict(done), "uri": done.uri}) if arguments.json else done.uri)
+    return 0

@@ -1,0 +1,65 @@
+"""What a finished run keeps of its best network: the checkpoint, plain weights, and a model that MLflow serves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.weights import own_state
+from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.job.checkpoint import read_checkpoint
+from lesion_exp.job.mlflow_model import WEIGHTS, write_mlflow_model
+from lesion_exp.job.model_card import Card, completed
+from lesion_exp.job.weights_file import write_weights
+from lesion_exp.tracking.written import Written
+
+BEST: Final = "checkpoints/best.ckpt"
+SAFETENSORS: Final = f"checkpoints/{WEIGHTS}"
+STATE_DICT: Final = "checkpoints/best.state_dict.pt"
+MODEL: Final = "model"
+"""The folder of a run's artifacts that `runs:/ID/model` names."""
+
+Content = dict[str, Any]
+
+
+def keep_checkpoint(
+    run: Written, checkpoint: Path, config: Mapping[str, Any], calibrators: Mapping[str, Calibrator]
+) -> Content:
+    """Keeps the best checkpoint with its card completed by the run's id and calibration; its content is returned."""
+    content = read_checkpoint(checkpoint)
+    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators)
+    with run.new_file(BEST) as path:
+        torch.save(content, path)
+    return content
+
+
+def keep_model(run: Written, backbone: Backbone, content: Content) -> None:
+    """Keeps safetensors, a plain state_dict and the MLflow model of the checkpoint `content`, a network as `backbone`.
+
+    The names in the state_dict are those of the library that the network comes from, wherever nothing was added to it.
+    """
+    card: Card = content["lesion_exp"]
+    weights = own_state(content["state_dict"])
+    assert weights is not None, "a checkpoint holds a backbone"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        write_weights(path, {f"backbone.{name}": tensor for name, tensor in weights.items()}, card)
+        run.log_file(path, SAFETENSORS)
+        names = backbone.library_names()
+        plain = {
+            f"backbone.{name}" if names is None else names[name]: tensor.detach().cpu().contiguous()
+            for name, tensor in weights.items()
+        }
+        torch.save(plain, Path(folder) / "plain.pt")
+        run.log_file(Path(folder) / "plain.pt", STATE_DICT)
+        described = Path(folder) / MODEL
+        write_mlflow_model(described, card)
+        run.log_again(path, SAFETENSORS, f"{MODEL}/{WEIGHTS}")
+        for file in sorted(described.rglob("*")):
+            if file.is_file():
+                run.log_file(file, f"{MODEL}/{file.relative_to(described).as_posix()}")
