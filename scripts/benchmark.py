@@ -1,5 +1,6 @@
 """How fast things are, each beside references that are measured alternately in the same call.
 
+    python scripts/benchmark.py input
     python scripts/benchmark.py train --cases resnet18_112
     python scripts/benchmark.py sweep --cells 20
 
@@ -17,7 +18,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-VERBS = ("train", "sweep")
+VERBS = ("input", "train", "start", "sweep", "evaluate", "scale")
 """Each lies in `benchmark_<verb>.py` beside this file and has a docstring, `add_arguments` and `run`."""
 
 

@@ -4,7 +4,7 @@ python scripts/benchmark.py train [--cases resnet18_112,resnet50_224] [--seconds
 
 All images are generated, so no data set is needed. Three ways of training the same network on the same images:
 
-- framework: what `lesion-exp train` does in its training steps, with loading, augmentation, logging and metrics;
+- framework: what `lesion-exp train` does in its training steps, with loading, augmentation and logging to MLflow;
 - bare: the best loop without any of that, on tensors in memory, at the same precision and memory layout: the limit;
 - notebook: Pillow, torchvision transforms, float32 and a DataLoader with two workers.
 
@@ -38,6 +38,9 @@ from lesion_exp.job.compose import compose
 from lesion_exp.job.data import SplitData, load_data, split_data
 from lesion_exp.job.precision import has_gpu, resolve_precision
 from lesion_exp.job.trainer import build_trainer
+from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.store import open_store
 
 NUM_CLASSES = 7
 WARM_UP_STEPS = 3
@@ -87,16 +90,14 @@ class StepClock(pl.Callback):
 
 
 def framework(config: dict[str, Any], split: SplitData, folder: Path) -> Measure:
+    store = open_store(None, folder)
+
     def measure(seconds: float) -> float:
         built, clock = build(config, split), StepClock(seconds)
-        trainer_config = {
-            **config["trainer"],
-            "limit_val_batches": 0,
-            "max_epochs": 10_000,
-            "min_steps": WARM_UP_STEPS + 2,
-        }
-        trainer = build_trainer(trainer_config, False, folder, [clock])
-        trainer.fit(built.classifier, datamodule=built.datamodule)
+        trainer_config = {**config["trainer"], "limit_val_batches": 0, "min_epochs": 0, "max_epochs": 10_000}
+        with TrackedRun.start(store, "benchmark", "framework", {}) as run:
+            trainer = build_trainer(trainer_config, TrackingLogger(run, folder), folder, [clock])
+            trainer.fit(built.classifier, datamodule=built.datamodule)
         return clock.images / (clock.end - clock.start)
 
     return measure
@@ -179,6 +180,8 @@ def measure_case(case: Case, folder: Path, seconds: float, rounds: int) -> dict[
         "dataset.image_height=450",
         "dataset.image_width=600",
         "dataset.num_lesions=150",
+        "sampler=oversample",
+        "sampler.samples_per_class=5000",  # one long epoch: nothing is validated or saved while it is measured
     ]
     config = compose(overrides, root=folder).config
     split = split_data(config, load_data(config))

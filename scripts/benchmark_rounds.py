@@ -1,0 +1,54 @@
+"""Measurements of several ways that take turns, so that what else the machine does falls on all of them."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Measure = Callable[[], float]
+
+
+def take_turns(ways: Mapping[str, Measure], rounds: int) -> dict[str, list[float]]:
+    """What each of `ways` measures, `rounds` times."""
+    values: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, measure in ways.items():
+            print(f"round {number + 1}, {name} ...", file=sys.stderr)
+            values[name].append(measure())
+    return values
+
+
+def summary(values: Mapping[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Median and spread (least, greatest) of each way."""
+    return {
+        name: {"median": statistics.median(found), "spread": [min(found), max(found)]} for name, found in values.items()
+    }
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on standard error; all but the first column are numbers."""
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(file=sys.stderr).print(table)
+
+
+def spread_of(entry: Mapping[str, Any], digits: int) -> str:
+    """`least..greatest` of an entry of `summary`."""
+    low, high = entry["spread"]
+    return f"{low:.{digits}f}..{high:.{digits}f}"

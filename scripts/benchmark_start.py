@@ -1,0 +1,87 @@
+"""How long a person waits for an answer, and for the first training step.
+
+    python scripts/benchmark.py start [--rounds 5]
+
+- help, verb help, typo, wrong group: the commands `--help`, `train --help`, `trian` and `train datset=x`;
+- imports: importing torch, torchvision, Lightning, MLflow and albumentations in a fresh process, and nothing else;
+- first step: from the command `train` to the first value of train/loss_step in the store, on data that `prepare` has
+  seen, in a store that exists. `beyond imports` is that minus the imports of the same call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmark_rounds import seconds_of, show, spread_of, summary, take_turns
+
+JOB = (
+    "experiment=demo", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2",
+    "trainer.log_every_n_steps=1", "trainer.limit_val_batches=1", "test=false", "print_config=false",
+)  # fmt: skip
+COMMANDS = {
+    "help": ("--help",),
+    "verb help": ("train", "--help"),
+    "typo": ("trian",),
+    "wrong group": ("train", "datset=ham10000"),
+}
+IMPORTS = "import torch, torchvision, pytorch_lightning, mlflow, albumentations"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each, alternating (5)")
+
+
+def run(asked: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="lesion_exp_benchmark_") as name:
+        folder = Path(name)
+        call(folder, "train", *JOB)  # the image store and MLflow's tables are made once
+        ways = {
+            name: lambda command=command: seconds_of(lambda: call(folder, *command))
+            for name, command in COMMANDS.items()
+        }
+        ways["imports"] = lambda: seconds_of(
+            lambda: subprocess.run([sys.executable, "-c", IMPORTS], cwd=folder, env=variables(), check=True)
+        )
+        ways["first step"] = lambda: first_step(folder)
+        found = summary(take_turns(ways, asked.rounds))
+    beyond = found["first step"]["median"] - found["imports"]["median"]
+    show(
+        "seconds",
+        ["what", "median", "spread"],
+        [[name, f"{entry['median']:.2f}", spread_of(entry, 2)] for name, entry in found.items()]
+        + [["first step, beyond imports", f"{beyond:.2f}", ""]],
+    )
+    return {"seconds": found, "first_step_beyond_imports": beyond}
+
+
+def variables() -> dict[str, str]:
+    kept = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), "NO_ALBUMENTATIONS_UPDATE": "1"}
+    kept.pop("MLFLOW_TRACKING_URI", None)
+    return kept
+
+
+def call(folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "lesion_exp", *arguments]
+    subprocess.run(
+        command, cwd=folder, env=variables(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    )
+
+
+def first_step(folder: Path) -> float:
+    """Seconds from the command to the time that the store gives the first training step."""
+    begun = time.time()
+    call(folder, "train", *JOB)
+    with sqlite3.connect(folder / "mlruns" / "mlflow.db") as store:
+        rows = store.execute(
+            "select min(timestamp) from metrics where key = 'train/loss_step' and timestamp > ?", (begun * 1000,)
+        )
+        (stamp,) = rows.fetchone()
+    return float(stamp) / 1000 - begun
