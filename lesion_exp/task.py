@@ -99,10 +99,13 @@ class LesionClassifier(pl.LightningModule):
         if images.dtype != torch.uint8:
             return images
         count, channels, height, width = images.shape
-        # as rows of all channels, so that one pass over memory does it all: ten times as fast as by channel
-        rows = images.permute(0, 2, 3, 1).reshape(count * height, width * channels)
+        # rows of all channels, an image after the other: a fifth of the time of broadcasting by channel
+        rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
         scale, shift = self.scale[:channels].repeat(width), self.shift[:channels].repeat(width)
-        scaled = torch.addcmul(shift, rows.float(), scale).view(count, height, width, channels).permute(0, 3, 1, 2)
+        scaled = torch.empty(rows.shape, device=rows.device)
+        for filled, row in zip(scaled, rows, strict=True) if scaled.device.type == "cpu" else [(scaled, rows)]:
+            torch.addcmul(shift, row.float(), scale, out=filled)
+        scaled = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
         return scaled if self.options.channels_last else scaled.contiguous()
 
     # training

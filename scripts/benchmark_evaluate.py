@@ -5,7 +5,7 @@
 - framework: the 95% intervals of every metric over lesions, all draws together, on one core;
 - loop: four of these metrics (accuracy, balanced accuracy, macro F1, macro AUROC), draw by draw with scikit-learn, on
   twenty draws, its time times draws / 20;
-- whole verdict: what `evaluate` does after predicting: metrics and intervals, subgroups, tables and figures, all in MLflow.
+- whole verdict: what `evaluate` does after predicting: metrics with intervals, subgroups, tables and figures in MLflow.
 """
 
 from __future__ import annotations

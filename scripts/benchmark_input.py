@@ -170,7 +170,7 @@ def notebook(paths: list[str]) -> Callable[[int], torch.Tensor]:
 
 def epoch_start(built: Built, epochs: int = 6) -> dict[str, float]:
     """Seconds until the first batch of an epoch is there, and between two others, in the epochs after the first."""
-    loader = built.datamodule.val_dataloader()
+    loader = built.datamodule.evaluation_dataloader("train")
     firsts: list[float] = []
     usual: list[float] = []
     for _ in range(epochs):

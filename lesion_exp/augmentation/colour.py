@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,6 +20,9 @@ Step = tuple[Table, Table, Table] | Table
 
 _HUES: Final = 180
 """Of OpenCV, two degrees each."""
+_TURNED: Final = (np.arange(256 + _HUES) % _HUES).astype(np.uint8)
+_MOVED: Final = np.clip(np.arange(-256, 512), 0, 255).astype(np.uint8)
+_LEVELS: Final = np.arange(256, dtype=np.uint8)
 
 
 class ColourRun:
@@ -41,10 +45,10 @@ class ColourRun:
                 steps.append(_shifts(**move.get_params()))
                 continue
             joins = bool(steps) and not isinstance(steps[-1], tuple)
-            before: Any = steps.pop() if joins else np.arange(256, dtype=np.uint8)
-            levels = np.repeat(before.reshape(256, 1, 1), 3, axis=2)
+            before: Any = steps.pop() if joins else _LEVELS
+            levels = before.reshape(16, 16)
             drawn = {**move.get_params(), **move.get_params_dependent_on_data({}, {"image": levels})}
-            steps.append(np.ascontiguousarray(move.apply(levels, **drawn)[:, 0, 0]))
+            steps.append(move.apply(levels, **drawn).reshape(256))
         return steps
 
     def apply(self, image: UInt8Array, drawn: Sequence[Step]) -> UInt8Array:
@@ -67,8 +71,12 @@ def is_tint(transform: Transform) -> bool:
 
 
 def _shifts(hue_shift: float, sat_shift: float, val_shift: float) -> tuple[Table, Table, Table]:
-    levels = np.arange(256)
-    hue = np.mod(levels + hue_shift, _HUES).astype(np.uint8) if hue_shift else levels.astype(np.uint8)
-    saturation, value = (np.clip(levels + int(s), 0, 255).astype(np.uint8) for s in (sat_shift, val_shift))
+    hue = math.floor(hue_shift) % _HUES if hue_shift else 0
+    saturation = _moved(sat_shift).copy()
     saturation[0] = 0  # a grey stays grey
-    return hue, saturation, value
+    return (_TURNED[hue : hue + 256] if hue_shift else _LEVELS), saturation, _moved(val_shift)
+
+
+def _moved(shift: float) -> Table:
+    begin = 256 + min(max(int(shift), -256), 256)
+    return _MOVED[begin : begin + 256]

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from lesion_exp.augmentation.fit import AVERAGE_FROM, Colour, cut, resize, resize_mask
 from lesion_exp.augmentation.library import Transform, albumentations
 from lesion_exp.augmentation.random_fit_crop import RandomFitCrop
 from lesion_exp.image_file import UInt8Array
 
-Matrix = npt.NDArray[np.float64]
+Affine = tuple[float, float, float, float, float, float]
+"""Rows of a 2 x 3 matrix: where a pixel (x, y) comes from. Plain numbers: numpy takes longer for so few."""
 
 SYMMETRIES: Final = MappingProxyType(
     {
@@ -34,6 +34,7 @@ SYMMETRIES: Final = MappingProxyType(
 )
 """The symmetries of a square by albumentations' names: where a pixel (x, y) of the result comes from. The last column
 counts sides of the square less one pixel."""
+_IDENTITY: Final[Affine] = (1, 0, 0, 0, 1, 0)
 _D4: Final = tuple(SYMMETRIES)
 _QUARTERS: Final = ("e", "r90", "r180", "r270")
 
@@ -53,8 +54,8 @@ class Drawn:
 
     box: tuple[int, int, int, int]
     """top, left, height, width in the image; it may reach beyond it where `augmentation.fit` is pad."""
-    source: Matrix
-    """(2, 3): from a pixel (x, y) of the result to one of the box, scaled to the size of the result."""
+    source: Affine
+    """From a pixel (x, y) of the result to one of the box, scaled to the size of the result."""
     border: Border | None
     """None where `source` is a symmetry of the square, which shows nothing from outside the box."""
 
@@ -85,18 +86,18 @@ class GeometryRun:
             self.crop.set_random_state(generator, python_generator)
             chosen = self.crop.get_params_dependent_on_data({"shape": shape}, {})
             box = (chosen["top"], chosen["left"], *chosen["box"])
-        source, warp = np.eye(3), None
+        source, warp = _IDENTITY, None
         for move in self.moves:
             if move.p < 1 and not python_generator.random() < move.p:
                 continue
             if is_warp(move):
-                source, warp = source @ self._inverse(move, generator, python_generator), move
+                source, warp = _after(source, self._inverse(move, generator, python_generator)), move
             else:
-                source = source @ self._symmetry(_element(move, generator, python_generator))
+                source = _after(source, self._symmetry(_element(move, generator, python_generator)))
         if warp is None:
-            return Drawn(box, source[:2], None)
+            return Drawn(box, source, None)
         colour = np.broadcast_to(warp.fill, 3).tolist()
-        return Drawn(box, source[:2], Border(warp.border_mode, colour, warp.fill_mask))
+        return Drawn(box, source, Border(warp.border_mode, colour, warp.fill_mask))
 
     def apply(self, image: UInt8Array, mask: UInt8Array | None, drawn: Drawn) -> tuple[UInt8Array, UInt8Array | None]:
         """`image` (H, W, 3) and `mask` (H, W) as squares of `side` pixels."""
@@ -116,31 +117,43 @@ class GeometryRun:
         view = cut(mask, top, left, (height, width), 0)
         return shown, self._warped(view, drawn.source, cv2.INTER_NEAREST, border.mode, border.mask_fill)
 
-    def _warped(self, view: UInt8Array, source: Matrix, interpolation: int, border_mode: int, fill: Any) -> UInt8Array:
-        x, y = view.shape[1] / self.side, view.shape[0] / self.side
-        matrix = np.array([[x], [y]]) * source
-        matrix[:, 2] += (x / 2 - 0.5, y / 2 - 0.5)
-        flags = interpolation | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(
-            view, matrix, (self.side, self.side), flags=flags, borderMode=border_mode, borderValue=fill
+    def _warped(self, view: UInt8Array, source: Affine, interpolation: int, border_mode: int, fill: Any) -> UInt8Array:
+        height, width = view.shape[:2]
+        x, y = width / self.side, height / self.side
+        matrix = _after((x, 0, x / 2 - 0.5, 0, y, y / 2 - 0.5), source)
+        # with a fourth channel OpenCV warps twice as fast, and a piece of its own is read from memory in its order
+        piece: Any = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA) if view.ndim == 3 else view
+        if border_mode != cv2.BORDER_CONSTANT:  # mirrored beforehand: that is cheaper than a look-up for each pixel
+            above, below, left, right = _margins(matrix, self.side, height, width)
+            piece = cv2.copyMakeBorder(piece, above, below, left, right, border_mode)
+            matrix = _after((1, 0, left, 0, 1, above), matrix)
+        warped: Any = cv2.warpAffine(
+            piece,
+            np.array(matrix).reshape(2, 3),
+            (self.side, self.side),
+            flags=interpolation | cv2.WARP_INVERSE_MAP,
+            borderMode=border_mode,
+            borderValue=fill,
         )
+        if view.ndim == 3:
+            warped = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
         return np.asarray(warped, dtype=np.uint8)
 
-    def _symmetry(self, element: str) -> Matrix:
+    def _symmetry(self, element: str) -> Affine:
         (a, b, c), (d, e, f) = SYMMETRIES[element]
         far = self.side - 1
-        return np.array([[a, b, c * far], [d, e, f * far], [0, 0, 1]], dtype=np.float64)
+        return a, b, c * far, d, e, f * far
 
-    def _inverse(self, warp: Transform, generator: np.random.Generator, python_generator: random.Random) -> Matrix:
-        """(3, 3): from a pixel of the result of `warp` to one of its input."""
+    def _inverse(self, warp: Transform, generator: np.random.Generator, python_generator: random.Random) -> Affine:
+        """From a pixel of the result of `warp` to one of its input."""
         if type(warp) is albumentations.Rotate:
             angle = math.radians(python_generator.uniform(*warp.limit))
             cos, sin, middle = math.cos(angle), math.sin(angle), (self.side - 1) / 2
-            across, down = middle - (cos - sin) * middle, middle - (sin + cos) * middle
-            return np.array([[cos, -sin, across], [sin, cos, down], [0, 0, 1]])
+            return cos, -sin, middle - (cos - sin) * middle, sin, cos, middle - (sin + cos) * middle
         warp.set_random_state(generator, python_generator)
         params = {**warp.get_params(), "shape": (self.side, self.side, 3)}
-        return np.linalg.inv(warp.get_params_dependent_on_data(params, {})["matrix"])
+        a, b, c, d, e, f = np.linalg.inv(warp.get_params_dependent_on_data(params, {})["matrix"])[:2].ravel().tolist()
+        return a, b, c, d, e, f
 
 
 def is_move(transform: Transform) -> bool:
@@ -176,9 +189,27 @@ def _element(move: Transform, generator: np.random.Generator, python_generator: 
     ]
 
 
-def _turned(image: UInt8Array, source: Matrix) -> UInt8Array:
+def _after(second: Affine, first: Affine) -> Affine:
+    """`second` of what `first` gives."""
+    a, b, c, d, e, f = second
+    g, h, i, j, k, m = first
+    return a * g + b * j, a * h + b * k, a * i + b * m + c, d * g + e * j, d * h + e * k, d * i + e * m + f
+
+
+def _margins(source: Affine, side: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Pixels above, below, left and right of a view that a square of `side` reaches beyond it."""
+    a, b, c, d, e, f = source
+    far = side - 1
+    across = [c, c + a * far, c + b * far, c + (a + b) * far]
+    down = [f, f + d * far, f + e * far, f + (d + e) * far]
+    above, left = math.ceil(-min(down)) + 1, math.ceil(-min(across)) + 1
+    below, right = math.ceil(max(down)) + 2 - height, math.ceil(max(across)) + 2 - width
+    return max(above, 0), max(below, 0), max(left, 0), max(right, 0)
+
+
+def _turned(image: UInt8Array, source: Affine) -> UInt8Array:
     """`image`, a square, by a symmetry; no pixel is interpolated."""
-    (a, b, _), (d, e, _) = source.tolist()
+    a, b, _, d, e, _ = source
     across, down = a + b < 0, d + e < 0
     turned: Any = image
     if a == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from lesion_exp.augmentation.joined import Step
 from lesion_exp.augmentation.joined import join as join_steps
 from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, walk
 from lesion_exp.augmentation.mix import Mix
+from lesion_exp.augmentation.randomness import generators
 from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
 
@@ -101,8 +101,8 @@ class AugmentationPipeline:
         image, mask = self._preprocessed(image, mask)
         if self._fits_first:
             image, mask = self._fitted(image, mask)
-        image, mask = _apply(self._training, image, mask, np.random.SeedSequence(list(seed)))
-        return self._fitted(image, mask)
+        image, mask = _apply(self._training, image, mask, seed)
+        return (image, mask) if image.shape[:2] == (self.image_size, self.image_size) else self._fitted(image, mask)
 
     def evaluate(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         """`image` and `mask` (as for `train`) as squares, uint8 (S, S, 3) and (S, S); nothing is random."""
@@ -121,7 +121,7 @@ class AugmentationPipeline:
     def _preprocessed(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         if not self._preprocess:
             return image, mask
-        return _apply(self._preprocess, image, mask, np.random.SeedSequence(0))  # whatever it draws, it draws the same
+        return _apply(self._preprocess, image, mask, (0,))  # whatever it draws, it draws the same
 
     def _fitted(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         return fit_to_square(image, mask, self.image_size, self.fit, self._fill)
@@ -130,10 +130,10 @@ class AugmentationPipeline:
         """Runs every transform once on an image, so that one that cannot work is found before training."""
         image: UInt8Array = np.random.default_rng(0).integers(0, 256, (*_TRIAL_SHAPE, 3), dtype=np.uint8)
         mask: UInt8Array = np.zeros(_TRIAL_SHAPE, dtype=np.uint8)
-        image, mask_or_none = _apply(self._preprocess, image, mask, np.random.SeedSequence(0), force=True)
+        image, mask_or_none = _apply(self._preprocess, image, mask, (0,), force=True)
         if self._fits_first:
             image, mask_or_none = self._fitted(image, mask_or_none)
-        _apply(self._transforms, image, mask_or_none, np.random.SeedSequence(0), force=True)
+        _apply(self._transforms, image, mask_or_none, (0,), force=True)
 
 
 def _steps(nodes: Mapping[str, Transform | None] | None, group: str) -> Steps:
@@ -151,12 +151,11 @@ def _steps(nodes: Mapping[str, Transform | None] | None, group: str) -> Steps:
 
 
 def _apply(
-    steps: Steps, image: UInt8Array, mask: UInt8Array | None, seed: np.random.SeedSequence, *, force: bool = False
+    steps: Steps, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int], *, force: bool = False
 ) -> Augmented:
     # One pair of generators for all transforms. `Compose.set_random_seed` would give each of them a generator with the
     # same seed, so that all draw the same numbers: a horizontal flip would never come without a vertical one.
-    generator = np.random.Generator(np.random.PCG64(seed))
-    python_generator = random.Random(int.from_bytes(seed.generate_state(4).tobytes(), "little"))
+    generator, python_generator = generators(seed)
     for path, step in steps:
         if isinstance(step, GeometryRun):
             image, mask = step.apply(image, mask, step.draw(image.shape, generator, python_generator))

@@ -116,7 +116,9 @@ def network_input(
     augmented, moved = augment(image, mask)
     if moved is not None:
         augmented = apply_mask(augmented, moved, options.mask)
-    return torch.from_numpy(np.array(augmented, order="C")).permute(2, 0, 1)
+    if not augmented.flags.writeable or not augmented.flags.c_contiguous:  # a view of the store
+        augmented = augmented.copy()
+    return torch.from_numpy(augmented).permute(2, 0, 1)
 
 
 def batch_of(samples: list[Sample]) -> Sample:

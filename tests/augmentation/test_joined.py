@@ -68,7 +68,7 @@ def test_one_warp_shows_what_the_moves_show_one_after_the_other(name, fit):
         shown, shown_mask = joined.train(image, mask, (1, 0, index))
         expected, expected_mask = plain.train(image, mask, (1, 0, index))
         inside = np.abs(shown.astype(int) - expected)[2:-2, 2:-2]
-        assert inside.mean() < 1.0
+        assert inside.mean() < 1.5
         assert (shown_mask != expected_mask).mean() < 0.03
         assert set(np.unique(shown_mask)) <= {0, 255}
 
@@ -88,14 +88,14 @@ def test_the_order_of_a_symmetry_and_a_warp_matters_and_is_kept():
         for index in range(30):
             image = smooth(index)[0]
             shown, expected = (p.train(image, None, (3, index))[0].astype(int) for p in (joined, plain))
-            assert np.abs(shown - expected)[2:-2, 2:-2].mean() < 1.0
+            assert np.abs(shown - expected)[2:-2, 2:-2].mean() < 1.5
 
 
 def test_a_box_much_larger_than_the_result_is_averaged_before_it_is_warped():
     joined, plain = both({"crop": RandomFitCrop(size=SIDE, scale=(0.9, 1.0)), "rotate": MOVES["rotate on black"]})
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     shown, expected = (p.train(noise, None, (4,))[0].astype(int) for p in (joined, plain))
-    assert np.abs(shown - expected).mean() < 1.0
+    assert np.abs(shown - expected).mean() < 1.5
 
 
 @pytest.mark.parametrize(
