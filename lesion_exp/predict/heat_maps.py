@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.network import ExplainedNetwork
 from lesion_exp.explanation.overlay import overlay
+from lesion_exp.image_file import UInt8Array
 from lesion_exp.predict.predictor import Batch, Predictor
 
 COLUMN: Final = "gradcam"
@@ -26,6 +28,28 @@ _SMALLEST: Final = 224
 _LONGEST_NAME: Final = 100
 
 
+class EvidenceMaps:
+    """Grad-CAM maps of the squares that a network sees, and pictures of both.
+
+    To be used where torch may compute gradients: not in its inference mode.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.classifier = predictor.classifier
+        self.method = GradCam()
+
+    def maps(self, sample: Sample, targets: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The evidence for the class `targets` (positions) of each image of a stacked sample, float32 (N, S, S)."""
+        images = self.classifier.normalize(sample["image"])
+        companions = {"metadata": sample["metadata"]} if "metadata" in sample else {}
+        if "clinical" in sample:
+            companions["clinical"] = self.classifier.normalize(sample["clinical"])
+        network = ExplainedNetwork(self.classifier, self.classifier.backbone.body, companions)
+        with torch.autocast(images.device.type, enabled=False):  # gradients of half precision are coarse
+            found = self.method(network, images, torch.tensor(targets, device=images.device))
+        return np.asarray(found.cpu().numpy(), dtype=np.float32)
+
+
 class HeatMaps:
     """Draws Grad-CAM maps of the predicted classes over the squares that the network sees, into `folder`.
 
@@ -33,10 +57,9 @@ class HeatMaps:
     """
 
     def __init__(self, predictor: Predictor, folder: Path) -> None:
-        self.classifier = predictor.classifier
+        self.evidence = EvidenceMaps(predictor)
         self.classes = predictor.classes
         self.folder = folder
-        self.method = GradCam()
 
     def add(self, table: pd.DataFrame, batch: Batch, first: int) -> pd.DataFrame:
         """`table` (what was predicted of `batch`, whose first image is number `first` of all) with the pictures' paths,
@@ -49,35 +72,43 @@ class HeatMaps:
         if batch.sample is not None:
             readable = [row for row, error in enumerate(batch.errors) if not error]
             targets = [self.classes.index(name) if name in self.classes else None for name in table["prediction"]]
-            maps = self._maps(batch.sample, [targets[row] or 0 for row in readable])
+            maps = self.evidence.maps(batch.sample, [targets[row] or 0 for row in readable])
             for place, row in enumerate(readable):
                 if targets[row] is not None:
-                    square = batch.sample["image"][place, :3].permute(1, 2, 0).cpu().numpy()
+                    square = square_of(batch.sample, place)
                     paths[row] = self._draw(square, maps[place], f"{first + row:06d}_{_stem(batch.names[row])}.png")
         return table.assign(**{COLUMN: pd.Series(paths, dtype=object, index=table.index)})[
             [*(name for name in table if name != "error"), COLUMN, "error"]
         ]
 
-    def _maps(self, sample: Sample, targets: list[int]) -> npt.NDArray[np.float32]:
-        images = self.classifier.normalize(sample["image"])
-        companions = {"metadata": sample["metadata"]} if "metadata" in sample else {}
-        if "clinical" in sample:
-            companions["clinical"] = self.classifier.normalize(sample["clinical"])
-        network = ExplainedNetwork(self.classifier, self.classifier.backbone.body, companions)
-        with torch.autocast(images.device.type, enabled=False):  # gradients of half precision are coarse
-            found = self.method(network, images, torch.tensor(targets, device=images.device))
-        return np.asarray(found.cpu().numpy(), dtype=np.float32)
-
-    def _draw(self, square: npt.NDArray[np.uint8], evidence: npt.NDArray[np.floating[Any]], name: str) -> str:
-        side = max(square.shape[0], _SMALLEST)
-        picture = overlay(cv2.resize(square, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8), evidence)
+    def _draw(self, square: UInt8Array, evidence: npt.NDArray[np.floating[Any]], name: str) -> str:
         path = self.folder / name
-        written = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
         try:
-            path.write_bytes(written)
+            path.write_bytes(heat_map_png(square, evidence))
         except OSError as error:
             raise DataError(f"expected to write a picture to {path}, but: {error}") from error
         return str(path)
+
+
+def square_of(sample: Sample, place: int) -> UInt8Array:
+    """What the network sees of an image of a stacked sample, uint8 (S, S, 3) RGB."""
+    square: UInt8Array = sample["image"][place, :3].permute(1, 2, 0).cpu().numpy()
+    return square
+
+
+def square_png(square: UInt8Array) -> bytes:
+    """`square`, uint8 (S, S, 3) RGB, as a PNG file, enlarged where it is small."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(_enlarged(square), cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def heat_map_png(square: UInt8Array, evidence: npt.NDArray[np.floating[Any]]) -> bytes:
+    """The map `evidence`, float (h, w), drawn over `square`, uint8 (S, S, 3) RGB, as a PNG file of the same size."""
+    return square_png(overlay(_enlarged(square), evidence))
+
+
+def _enlarged(square: UInt8Array) -> UInt8Array:
+    side = max(square.shape[0], _SMALLEST)
+    return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _stem(name: str) -> str:

@@ -1,0 +1,119 @@
+"""What clients get: the shapes of the answers, as the API's schema describes them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from lesion_exp import taxonomy
+from lesion_exp.evaluation.malignant_view import malignant_classes
+from lesion_exp.serve.served_model import Verdict, failure_of
+from lesion_exp.serve.words import confidence_level, confidence_sentence
+
+RESEARCH_ONLY = "Research use only. This is no medical device, and no answer of it is a diagnosis or advice."
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    error: str = Field(description="what was expected, what arrived, what to do")
+
+
+class Confidence(BaseModel):
+    """The highest probability in words."""
+
+    level: str = Field(description="high, moderate, low or very low")
+    sentence: str
+
+
+class Pictures(BaseModel):
+    """Two pictures of equal size, PNG files in base64."""
+
+    seen: str = Field(description="the square that the network sees")
+    heat_map: str = Field(description="the evidence for the predicted class (Grad-CAM), drawn over that square in grey")
+    of: str = Field(description="the class whose evidence is drawn")
+
+
+class ImageAnswer(BaseModel):
+    """What the network says of one image, or why it says nothing."""
+
+    image: str = Field(description="the name of the file, as it was sent")
+    prediction: str | None = Field(description="the likeliest class; null where there is an error")
+    name: str | None = Field(description="its name in words")
+    probability: float | None = Field(description="its calibrated probability")
+    confidence: Confidence | None = None
+    probabilities: dict[str, float] | None = Field(description="the calibrated probability of each class")
+    malignant_probability: float | None = Field(
+        description="the sum over the malignant classes; null where a class may be either"
+    )
+    conformal_set: list[str] | None = Field(
+        description="the classes among which the true one is, at the rate that /model promises; likeliest first"
+    )
+    gradcam: Pictures | None = Field(default=None, description="only where asked for")
+    error: str | None = Field(description="why this image has no prediction; null where it has one")
+
+
+class Answer(BaseModel):
+    """What the network says of the images of a request, in their order."""
+
+    images: list[ImageAnswer]
+    run_id: str
+    calibration: str
+    notice: str = RESEARCH_ONLY
+
+
+class Health(BaseModel):
+    """Whether the server can answer."""
+
+    status: str = Field(description="ok")
+    run_id: str
+    version: str
+    images_waiting: int
+
+
+class Example(BaseModel):
+    """A generated image to try the server with; no photograph of a person went into it."""
+
+    name: str
+    address: str = Field(description="where the JPEG file is, relative to the page")
+    drawn_as: str = Field(description="the class that it was drawn to look like")
+    title: str
+
+
+def failed(image: str, error: str) -> ImageAnswer:
+    """The answer for an image without a prediction."""
+    return ImageAnswer(
+        image=image, prediction=None, name=None, probability=None, probabilities=None, malignant_probability=None,
+        conformal_set=None, error=error,
+    )  # fmt: skip
+
+
+def answered(
+    image: str, classes: tuple[str, ...], verdict: Verdict, pictures: Pictures | None, *, calibrated: bool
+) -> ImageAnswer:
+    """The answer for an image that the network has judged."""
+    failure = failure_of(verdict)
+    if failure is not None:
+        return failed(image, failure)
+    by_class = {name: float(prob) for name, prob in zip(classes, verdict.probs, strict=True)}
+    order = sorted(range(len(classes)), key=lambda place: -verdict.probs[place])
+    likeliest, top = classes[order[0]], float(verdict.probs[order[0]])
+    return ImageAnswer(
+        image=image,
+        prediction=likeliest,
+        name=taxonomy.full_name(likeliest),
+        probability=top,
+        confidence=Confidence(level=confidence_level(top), sentence=confidence_sentence(top, calibrated=calibrated)),
+        probabilities=by_class,
+        malignant_probability=malignant_share(by_class),
+        conformal_set=[classes[place] for place in order if verdict.members[place]],
+        gradcam=pictures,
+        error=None,
+    )
+
+
+def malignant_share(by_class: dict[str, float]) -> float | None:
+    """The probability that a lesion is malignant; None where a class may be either."""
+    kinds = malignant_classes(tuple(by_class))
+    if kinds is None:
+        return None
+    return min(sum(prob for prob, kind in zip(by_class.values(), kinds, strict=True) if kind), 1.0)

@@ -1,0 +1,179 @@
+"""What a person must know of a network before looking at what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lesion_exp import __version__, taxonomy
+from lesion_exp.errors import DataError
+from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.report.facts import Facts
+from lesion_exp.report.kept import Kept
+from lesion_exp.report.sections.question import floor_of, headline, warnings_of
+from lesion_exp.report.sections.results import BY_CLASS, OVERALL, how_judged
+from lesion_exp.report.sections.split import split_in_words
+from lesion_exp.report.sections.subgroups import largest_gap
+from lesion_exp.report.wording import PARTS, Value, as_value, metric_name, moment, with_interval
+from lesion_exp.serve.answers import RESEARCH_ONLY
+from lesion_exp.serve.served_model import ServedModel
+from lesion_exp.tracking.find import Run
+
+Plain = dict[str, Any]
+_FEW_LESIONS: Final = 30
+"""Of a class in the part that was judged: below it, its figures say little."""
+_OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
+
+
+def model_card(run: Run, model: ServedModel, calibration: str) -> Plain:
+    """The card of a run's network, as plain values for JSON; what the run did not store is None or empty.
+
+    `calibration` is the one that the server uses.
+    """
+    facts = Facts(run, Kept(run))
+    return {
+        "run_id": run.run_id,
+        "name": run.name or run.run_id,
+        "trained": moment(run.started),
+        "job_hash": run.tags.get("job_hash"),
+        "software": f"lesion_exp {__version__}",
+        "notice": RESEARCH_ONLY,
+        "network": {
+            "backbone": facts.option("backbone"),
+            "image_size": facts.key("image_size"),
+            "frame": model.predictor.restored.pipeline.fit,
+            "start": facts.key("backbone.weights") or "none",
+            "parameters": sum(values.numel() for values in model.predictor.classifier.parameters()),
+        },
+        "classes": _classes(model.classes),
+        "metadata": _metadata(model),
+        "data": _data(facts),
+        "results": _results(facts),
+        "probabilities": _probabilities(facts, model, calibration),
+        "warnings": warnings_of(facts),
+        "limits": _limits(facts, model),
+    }
+
+
+def _classes(classes: tuple[str, ...]) -> list[Plain]:
+    return [{"code": code, "name": taxonomy.full_name(code), "malignant": _is_malignant(code)} for code in classes]
+
+
+def _is_malignant(code: str) -> bool | None:
+    """None where the class does not determine it."""
+    try:
+        return taxonomy.is_malignant(code)
+    except DataError:
+        return None
+
+
+def _metadata(model: ServedModel) -> Plain | None:
+    """What the network reads beside the image; None for the image alone."""
+    if model.encoder is None:
+        return None
+    return {"age": "years", "sex": list(model.encoder.sexes), "site": list(model.encoder.sites)}
+
+
+def _data(facts: Facts) -> Plain:
+    known = facts.flow.get("identity")
+    identity = known if isinstance(known, Mapping) else {}
+    parts = {
+        words: {unit: facts.parts[part].get(unit) for unit in ("images", "lesions", "patients", "counts")}
+        for part, words in PARTS.items()
+        if part in facts.parts
+    }
+    return {
+        "name": facts.data_name,
+        **{key: identity.get(key) for key in ("citation", "licence", "where")},
+        "parts": parts,
+        "split": split_in_words(facts),
+        "audit_passed": facts.audit.get("passed"),
+        "audit_warnings": [str(text) for text in facts.audit.get("warnings", [])],
+    }
+
+
+def _results(facts: Facts) -> Plain | None:
+    """The metrics of the test part, else of validation, with 95% intervals; None where none are stored."""
+    table = facts.predictions
+    if table is None:
+        return None
+    names = [*OVERALL, *(f"{family}/{MALIGNANT}" for family in _OF_MALIGNANT)]
+    by_class = [f"{family}/{name}" for name in facts.classes for family in BY_CLASS]
+    counts = table["label"].value_counts()
+    return {
+        "part": PARTS[facts.part or "val"],
+        "images": len(table),
+        "lesions": lesion_of(table)[1],
+        "headline": headline(facts),
+        "floor": floor_of(facts),
+        "intervals": how_judged(facts),
+        "metrics": [_metric(name, facts.values[name]) for name in names if name in facts.values],
+        "by_class": {
+            name: {
+                "images": int(counts.get(name, 0)),
+                "metrics": [_metric(key, facts.values[key]) for key in by_class if key.endswith(f"/{name}")
+                            and key in facts.values],
+            }
+            for name in facts.classes
+        },
+    }  # fmt: skip
+
+
+def _metric(key: str, value: Value) -> Plain:
+    return {"key": key, "name": metric_name(key), "value": value.value, "low": value.low, "high": value.high}
+
+
+def _probabilities(facts: Facts, model: ServedModel, calibration: str) -> Plain:
+    """How far the probabilities and the sets can be taken at their word."""
+    calibrator, sets = model.calibrator, model.conformal
+    before, after = facts.values.get("ece"), as_value(facts.study("calibrated").get("ece"))
+    fits = facts.study("calibrated").get("calibration") == calibration
+    coverage = as_value(facts.study("conformal").get(f"{sets.method}/coverage"))
+    size = as_value(facts.study("conformal").get(f"{sets.method}/set_size"))
+    return {
+        "calibration": calibration,
+        "fitted_on": None if calibrator is None else f"{calibrator.images:,} images of the validation part",
+        "error_before": None if before is None else _metric("ece", before),
+        "error_after": _metric("ece", after) if after is not None and fits else None,
+        "conformal": {
+            "method": sets.method,
+            "promise": 1 - sets.alpha,
+            "fitted_on": f"{sets.lesions:,} lesions of the validation part",
+            "coverage": None if coverage is None else _metric("coverage", coverage),
+            "mean_size": None if size is None else _metric("set_size", size),
+        },
+    }
+
+
+def _limits(facts: Facts, model: ServedModel) -> list[str]:
+    """What the network cannot do, in sentences."""
+    names = ", ".join(model.classes)
+    found = [
+        f"It knows {len(model.classes)} classes ({names}) and gives one of them to any image, also to healthy skin, to "
+        f"other diseases and to pictures of anything else.",
+        f"It was trained and tested on {facts.data_name or 'one data set'} only. Other cameras, lighting, skin tones "
+        f"and patients may make it worse in ways that no figure here shows.",
+        "Its probabilities and sets are right on average over images like those of its validation part, with the same "
+        "mix of diagnoses; in a practice with another mix they are not.",
+        "A heat map shows what raised the score of a class, coarsely. It is no outline of a lesion and no proof that "
+        "the network looked at the right thing.",
+    ]
+    if facts.key("dataset._target_") == "lesion_exp.dataset.synthetic.read_synthetic":
+        found.insert(0, "It was trained on generated drawings: what it says of a photograph of skin means nothing.")
+    if facts.predictions is None:
+        found.append("No result of it on a test part is stored.")
+        return found
+    counts = facts.predictions.drop_duplicates("lesion_id")["label"].value_counts()
+    rare = [f"{name} ({counts.get(name, 0)})" for name in facts.classes if counts.get(name, 0) < _FEW_LESIONS]
+    if rare:
+        found.append(f"Judged on fewer than {_FEW_LESIONS} lesions, so hardly judged at all: {', '.join(rare)}.")
+    melanoma = facts.values.get("recall/mel")
+    if melanoma is not None:
+        found.append(f"Of melanomas it names {with_interval(melanoma)} as such; the others it calls something else.")
+    gap = largest_gap(facts)
+    if gap is not None:
+        found.append(f"It may not be equally good for all; {gap}.")
+    if "skin_tone" not in facts.predictions:
+        found.append("How good it is on each skin tone is not known: its test images do not say.")
+    return found

@@ -1,0 +1,53 @@
+// Several images: a table, and the same as a csv file.
+
+import { bar, capitalised, make, percent } from "./dom.js";
+
+export function rowOf(entry, choose) {
+  const open = make("button", { type: "button", className: "open" }, thumbnail(entry), make("span", {}, entry.name));
+  open.addEventListener("click", () => choose(entry));
+  const row = make("tr", {}, make("th", { scope: "row" }, open));
+  if (entry.isChosen) {
+    row.className = "chosen";
+    open.setAttribute("aria-current", "true");
+  }
+  const answer = entry.answer;
+  const error = entry.error || (answer && answer.error);
+  if (error) row.append(make("td", { colSpan: 4, className: "bad" }, error));
+  else if (!answer) row.append(make("td", { colSpan: 4, className: "hint" }, "waiting ..."));
+  else row.append(...cells(answer));
+  return row;
+}
+
+function thumbnail(entry) {
+  const image = make("img", { src: entry.address, alt: "", width: 44, height: 44, loading: "lazy" });
+  image.addEventListener("error", () => image.classList.add("blank")); // not every browser draws TIFF
+  return image;
+}
+
+function cells(answer) {
+  return [
+    make("td", { "data-label": "Likeliest" }, capitalised(answer.name), " ", make("code", {}, answer.prediction)),
+    make("td", { className: "number", "data-label": "Probability" }, percent(answer.probability), bar(answer.probability)),
+    make("td", { "data-label": "Confidence" }, make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, answer.confidence.level)),
+    make("td", { "data-label": "Conformal set" }, answer.conformal_set.join(", ") || "empty"),
+  ];
+}
+
+export function csvOf(entries, classes) {
+  const codes = classes.map((entry) => entry.code);
+  const head = ["image", "prediction", ...codes.map((code) => `p_${code}`), "confidence", "malignant_probability", "conformal_set", "error"];
+  const lines = entries.map((entry) => {
+    const answer = entry.answer || {};
+    const shares = codes.map((code) => (answer.probabilities ? answer.probabilities[code] : ""));
+    return [entry.name, answer.prediction, ...shares, answer.confidence && answer.confidence.level, answer.malignant_probability, (answer.conformal_set || []).join(" "), entry.error || answer.error];
+  });
+  return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
+}
+
+// Text that a spreadsheet would take for a formula gets an apostrophe before it.
+function field(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

@@ -1,0 +1,93 @@
+// The model card: what a person must know of the network.
+
+import { capitalised, make, number, percent } from "./dom.js";
+
+export function showCard(body, card) {
+  body.replaceChildren(
+    ...card.warnings.map((text) => make("p", { className: "message bad" }, text)),
+    ...(card.results ? [make("p", { className: "lead" }, card.results.headline), make("p", {}, card.results.floor)] : [make("p", { className: "lead" }, "No result of this network is stored.")]),
+    block("Limits", true, make("ul", { className: "limits" }, card.limits.map((text) => make("li", {}, text)))),
+    ...(card.results ? [block("Results", false, results(card.results))] : []),
+    block("Classes", false, classes(card)),
+    block("Data and split", false, data(card.data)),
+    block("Probabilities and sets", false, probabilities(card.probabilities)),
+    block("This network", false, network(card)),
+  );
+}
+
+function block(title, open, ...content) {
+  return make("details", { open }, make("summary", {}, title), ...content);
+}
+
+function pairs(entries) {
+  const rows = entries.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return make("dl", {}, rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}
+
+function table(caption, head, rows) {
+  const titles = head.map((text) => make("th", { scope: "col", className: text.startsWith(">") ? "number" : "" }, text.replace(">", "")));
+  const lines = rows.map((row) => make("tr", {}, row.map((cell, place) => make(place ? "td" : "th", { scope: place ? null : "row", className: head[place].startsWith(">") ? "number" : "" }, cell))));
+  return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption }, make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, titles)), make("tbody", {}, lines)));
+}
+
+const interval = (metric) => (metric.low === null ? "–" : `${number(metric.low)} to ${number(metric.high)}`);
+
+function results(found) {
+  const overall = found.metrics.map((metric) => [metric.name, number(metric.value), interval(metric)]);
+  const kinds = [["recall", "Sensitivity"], ["specificity", "Specificity"], ["auroc", "AUROC"]];
+  const rows = Object.entries(found.by_class).map(([code, entry]) => [
+    code,
+    String(entry.images),
+    ...kinds.map(([kind]) => {
+      const metric = entry.metrics.find((candidate) => candidate.key === `${kind}/${code}`);
+      return metric ? make("span", {}, number(metric.value), make("small", {}, interval(metric))) : "–";
+    }),
+  ]);
+  return make("div", {},
+    table(`All classes together, ${found.part} part (${found.images.toLocaleString("en")} images of ${found.lesions.toLocaleString("en")} lesions)`, ["metric", ">value", ">95% interval"], overall),
+    table("Each class, with 95% intervals", ["class", ">images", ...kinds.map(([, name]) => `>${name}`)], rows),
+    make("p", { className: "hint" }, found.intervals));
+}
+
+function classes(card) {
+  const rows = card.classes.map((entry) => [entry.code, capitalised(entry.name), entry.malignant === null ? "either" : entry.malignant ? "malignant" : "benign"]);
+  return table("What the network can say", ["code", "name", "kind"], rows);
+}
+
+function data(found) {
+  const parts = Object.entries(found.parts).map(([name, part]) => [name, ...["images", "lesions", "patients"].map((unit) => (part[unit] ? part[unit].toLocaleString("en") : "–"))]);
+  return make("div", {},
+    pairs([["data set", found.name], ["licence", found.licence], ["to be cited", found.citation], ["where it is", found.where]]),
+    parts.length ? table("Parts", ["part", ">images", ">lesions", ">patients"], parts) : null,
+    make("p", {}, found.split || "", " ", found.audit_passed ? "The audit passed: no patient, lesion or picture lies in two parts." : found.audit_passed === false ? "The audit FAILED: parts of the training data reappear in validation or test." : ""),
+    ...found.audit_warnings.map((text) => make("p", { className: "hint" }, capitalised(text))));
+}
+
+function probabilities(found) {
+  const sets = found.conformal;
+  const metric = (entry) => (entry ? `${number(entry.value)} (${interval(entry)})` : null);
+  return pairs([
+    ["calibration", found.calibration === "none" ? "none: as the network says them" : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
+    ["calibration error before", metric(found.error_before)],
+    ["calibration error after", metric(found.error_after)],
+    ["conformal sets", `${sets.method.toUpperCase()}, promised to hold the true class of ${percent(sets.promise)} of lesions; fitted on ${sets.fitted_on}`],
+    ["held on the test part", metric(sets.coverage)],
+    ["mean classes in a set", metric(sets.mean_size)],
+  ]);
+}
+
+function network(card) {
+  const found = card.network;
+  return pairs([
+    ["run", make("code", {}, card.run_id)],
+    ["name", card.name],
+    ["trained", card.trained],
+    ["job hash", card.job_hash ? make("code", {}, card.job_hash) : null],
+    ["network", found.backbone],
+    ["parameters", found.parameters.toLocaleString("en")],
+    ["sees", found.image_size ? `${found.image_size} x ${found.image_size} pixels (${found.frame})` : null],
+    ["weights at the start", found.start === "none" ? "random" : found.start],
+    ["reads beside the image", card.metadata ? Object.keys(card.metadata).join(", ") : "nothing"],
+    ["software", card.software],
+  ]);
+}

@@ -1,0 +1,32 @@
+// Elements without any HTML in strings: whatever a file is called, it stays text.
+
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined) continue;
+    if (name in element && name !== "list") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+export function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  return `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)} %`;
+}
+
+export const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+export function capitalised(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+// A bar of a share of one; the number stands beside it as text.
+export function bar(share, kind = "") {
+  const fill = make("span", { className: `fill ${kind}` });
+  fill.style.width = `${Math.max(100 * share, share > 0 ? 0.6 : 0)}%`;
+  return make("span", { className: "bar", ariaHidden: "true" }, fill);
+}

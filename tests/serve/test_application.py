@@ -1,0 +1,268 @@
+import base64
+import io
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_exp.evaluation.predictions import probabilities
+from lesion_exp.serve.answers import malignant_share
+from lesion_exp.serve.words import confidence_level, confidence_sentence
+from tests.report.conftest import CLASSES
+from tests.serve.conftest import files, picture, serving
+
+MULTIPART = {"content-type": "multipart/form-data; boundary=y"}
+
+
+def test_probabilities_are_those_of_predict_calibrated_and_sets_those_of_the_network(client, model):
+    encoded = [picture(seed=seed) for seed in range(3)]
+    answer = client.post("/predict", files=files(*encoded)).json()
+    raw = probabilities(model.predictor.predict_files(encoded, ["a", "b", "c"]))
+    calibrated = model.calibrator.apply(raw)
+    assert np.abs(calibrated - raw).max() > 1e-3
+    for row, image in enumerate(answer["images"]):
+        assert image["image"] == f"{row}.png"
+        np.testing.assert_allclose([image["probabilities"][name] for name in CLASSES], calibrated[row], atol=1e-6)
+        assert image["prediction"] == CLASSES[calibrated[row].argmax()]
+        assert image["probability"] == max(image["probabilities"].values())
+        members = {name for name, inside in zip(CLASSES, model.conformal.sets(raw)[row], strict=True) if inside}
+        assert set(image["conformal_set"]) == members
+        assert image["malignant_probability"] == pytest.approx(image["probabilities"]["mel"])
+        assert image["gradcam"] is None
+        assert image["error"] is None
+    assert answer["calibration"] == "temperature"
+    assert "Research use only" in answer["notice"]
+
+
+def test_heat_maps_are_pictures_of_the_square_on_request(client):
+    answer = client.post("/predict?gradcam=true", files=files(picture(), picture(seed=1))).json()
+    for image in answer["images"]:
+        drawn = [Image.open(io.BytesIO(base64.b64decode(image["gradcam"][name]))) for name in ("seen", "heat_map")]
+        assert [entry.format for entry in drawn] == ["PNG", "PNG"]
+        assert drawn[0].size == drawn[1].size == (224, 224)
+        assert image["gradcam"]["of"] == image["prediction"]
+        assert np.abs(np.asarray(drawn[0], dtype=float) - np.asarray(drawn[1], dtype=float)).max() > 10
+
+
+def test_one_broken_image_among_others_has_its_reason(client):
+    answer = client.post("/predict", files=files(picture(), b"no image", picture(seed=1)[:-40]))
+    assert answer.status_code == 200
+    first, second, third = answer.json()["images"]
+    assert first["error"] is None
+    assert "1.png begins as no such file" in second["error"]
+    assert "2.png cannot be decoded" in third["error"]
+    assert second["prediction"] is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        ({"files": files(b"no image")}, 415, "begins"),
+        ({"files": files(picture()[:-40])}, 422, "cannot be decoded"),
+        ({"files": files(picture(), *[b"x"] * 16)}, 413, "16 images"),
+        ({"data": {"file": ""}, "files": {}}, 415, "multipart"),
+        ({"files": {"other": picture()}}, 422, "fields file"),
+        ({"files": files(picture()), "data": {"age": "40"}}, 422, "fields file"),
+        ({"files": files(picture()), "params": {"gradcm": "true"}}, 422, "gradcam="),
+        ({"files": files(picture()), "params": {"gradcam": "perhaps"}}, 422, "gradcam"),
+        ({"content": b"x", "headers": MULTIPART}, 400, "parts"),
+        (
+            {"content": b"--y--\r\n", "headers": {"content-type": "multipart/form-data; boundary=y"}},
+            422,
+            "at least one",
+        ),
+        ({"content": b"--y", "headers": MULTIPART}, 400, "early"),
+        ({"content": b"x", "headers": {"content-type": f"multipart/form-data; boundary={'y' * 300}"}}, 400, "shorter"),
+        ({"files": files(picture()), "headers": {"content-encoding": "gzip"}}, 415, "compressed"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_a_reason(client, sent, status, said):
+    answer = client.post("/predict", **sent)
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith("expected")
+    assert said in answer.json()["error"]
+
+
+def test_large_bodies_are_refused_whether_they_say_so_or_not(model, examples):
+    with serving(model, examples, max_upload_mb=0.01) as client:
+        large = picture("bmp")
+        assert client.post("/predict", files=files(large)).status_code == 413
+        body = b"--y\r\ncontent-disposition: form-data; name=file; filename=a\r\n\r\n" + large + b"\r\n--y--\r\n"
+        silent = client.post("/predict", content=iter([body[:5000], body[5000:]]), headers=MULTIPART)
+        assert silent.status_code == 413
+        assert client.prediction.intake.bytes == 0
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(model, examples):
+    with serving(model, examples, max_pixels=10_000) as client:
+        assert client.post("/predict", files=files(picture(size=(200, 100)))).status_code == 413
+
+
+def test_too_slow_is_a_refusal(model, examples, monkeypatch):
+    with serving(model, examples, timeout_s=0.05) as client:
+        monkeypatch.setattr(client.prediction, "_prepared", lambda *given: time.sleep(0.3))
+        assert client.post("/predict", files=files(picture())).status_code == 429
+
+
+def test_more_than_the_queue_holds_is_refused_with_a_time_to_try_again(model, examples):
+    with serving(model, examples, queue=2, max_images=2) as client, client.prediction.intake.request() as other:
+        other.add_images(1)
+        answer = client.post("/predict", files=files(picture(), picture()))
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert client.post("/predict", files=files(picture())).status_code == 200
+
+
+def test_a_failure_shows_nothing_of_the_inside_and_logs_nothing_of_the_image(model, examples, monkeypatch, caplog):
+    with serving(model, examples) as client:
+
+        def fail(*given):
+            raise RuntimeError("secret path")
+
+        monkeypatch.setattr(model, "answer", fail)
+        with caplog.at_level(logging.INFO):
+            answer = client.post("/predict", files=[("file", ("Jane Doe.png", picture(), "image/png"))])
+        assert answer.status_code == 500
+        assert set(answer.json()) == {"error"}
+        assert "secret" not in answer.text
+        assert "Jane" not in caplog.text
+
+
+def test_names_of_files_are_in_no_log(client, caplog):
+    with caplog.at_level(logging.DEBUG, logger="lesion_exp"):
+        client.post("/predict", files=[("file", ("Jane Doe.png", b"broken", "image/png"))])
+        client.get("/Jane%20Doe?Jane=Doe")
+    assert "POST /predict 415" in caplog.text
+    assert "Jane" not in caplog.text
+
+
+def test_metadata_is_read_once_for_all_or_once_for_each(model_with_metadata, examples):
+    with serving(model_with_metadata, examples) as client:
+        same = files(picture(), picture())
+
+        def shares(data):
+            answer = client.post("/predict", files=same, data=data)
+            assert answer.status_code == 200, answer.text
+            return [tuple(image["probabilities"].values()) for image in answer.json()["images"]]
+
+        unknown = shares({})
+        assert unknown[0] == pytest.approx(unknown[1])
+        once = shares({"age": "80", "sex": "Male", "site": "face"})
+        assert once[0] == pytest.approx(once[1])
+        assert once[0] != pytest.approx(unknown[0], abs=1e-4)
+        each = shares({"age": ["80", "20"], "sex": ["male", "female"], "site": ["face", "back"]})
+        assert each[0] == pytest.approx(once[0], abs=1e-5)
+        assert each[1] != pytest.approx(once[1], abs=1e-4)
+        for data, said in (({"age": "old"}, "years"), ({"age": "nan"}, "years"), ({"sex": "mal"}, "'male'"),
+                           ({"site": ["face"] * 3}, "once for each")):  # fmt: skip
+            refused = client.post("/predict", files=same, data=data)
+            assert refused.status_code == 422
+            assert said in refused.json()["error"]
+
+
+def test_the_key_is_asked_for_where_there_is_one(model, examples):
+    with serving(model, examples, api_key="k-1") as client:
+        for path in ("/model", "/metrics"):
+            assert client.get(path).status_code == 401
+        assert client.post("/predict", files=files(picture())).status_code == 401
+        assert client.get("/model", headers={"X-API-Key": "other"}).status_code == 401
+        assert client.get("/model", headers={"X-API-Key": "k€y".encode()}).status_code == 401
+        assert client.get("/model", headers={"X-API-Key": "k-1"}).status_code == 200
+        assert client.get("/model", headers={"Authorization": "Bearer k-1"}).status_code == 200
+        for path in ("/health", "/", "/docs", "/openapi.json", "/examples"):
+            assert client.get(path).status_code == 200
+        operations = client.get("/openapi.json").json()["paths"]
+        assert operations["/predict"]["post"]["security"]
+        assert "security" not in operations["/health"]["get"]
+
+
+def test_every_answer_has_the_headers_of_safety(client):
+    for answer in (client.get("/"), client.get("/nothing"), client.post("/predict"), client.get("/health")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_other_sites_pages_cannot_post(client):
+    answer = client.post("/predict", files=files(picture()), headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+
+
+def test_wrong_ways_are_answered_in_the_same_form(client):
+    assert client.get("/nothing").json() == {"error": "Not Found"}
+    refused = client.get("/predict")
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == "POST"
+    assert "error" in refused.json()
+    assert client.get("/page/../settings.py").status_code == 404
+    assert client.get("/page/%2e%2e/settings.py").status_code == 404
+
+
+def test_the_page_names_files_of_this_server_alone(client):
+    page = client.get("/").text
+    assert "Research use only" in page
+    for path in ("/", "/docs", "/page/app.js", "/page/result.js", "/page/docs.js", "/page/style.css"):
+        text = client.get(path).text
+        assert "https://" not in text
+        assert "http://" not in text
+    assert "<script>" not in page
+    assert " style=" not in page
+
+
+def test_examples_are_generated_and_can_be_predicted(client, examples):
+    listed = client.get("/examples").json()
+    assert [entry["drawn_as"] for entry in listed] == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+    encoded = client.get("/" + listed[0]["address"])
+    assert encoded.headers["content-type"] == "image/jpeg"
+    assert client.post("/predict", files=files(encoded.content)).status_code == 200
+
+
+def test_what_is_counted_says_nothing_of_a_client(client):
+    client.post("/predict", files=files(picture()))
+    client.get("/Jane")
+    text = client.get("/metrics").text
+    assert 'lesion_exp_requests_total{route="/predict",status="200"}' in text
+    assert 'route="other",status="404"' in text
+    assert "lesion_exp_batch_size_bucket" in text
+    assert "Jane" not in text
+
+
+def test_the_schema_describes_the_form(client, model_with_metadata, examples):
+    form = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+    properties = form["multipart/form-data"]["schema"]["properties"]
+    assert list(properties) == ["file"]
+    assert properties["file"]["type"] == "array"
+    with serving(model_with_metadata, examples) as other:
+        form = other.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+        assert form["multipart/form-data"]["schema"]["properties"]["sex"]["enum"] == ["female", "male", "unknown"]
+
+
+def test_hostile_uploads_are_all_refused_and_never_a_failure(client):
+    rng = np.random.default_rng(0)
+    seeds = [picture(kind) for kind in ("png", "jpeg", "webp", "bmp", "tiff")]
+    for _ in range(60):
+        content = bytearray(seeds[rng.integers(len(seeds))])
+        for place in rng.integers(0, len(content), 8):
+            content[place] = rng.integers(256)
+        answer = client.post("/predict", files=files(bytes(content[: rng.integers(1, len(content) + 1)])))
+        assert answer.status_code in {200, 413, 415, 422}, answer.text
+        json.loads(answer.text)
+    assert client.get("/health").json()["images_waiting"] == 0
+
+
+def test_confidence_in_words_follows_the_probability():
+    assert [confidence_level(p) for p in (0.95, 0.9, 0.8, 0.6, 0.49)] == ["high", "high", "moderate", "low", "very low"]
+    assert "about 8 in 10" in confidence_sentence(0.81, calibrated=True)
+    assert "not calibrated" in confidence_sentence(0.81, calibrated=False)
+    assert "in 10" not in confidence_sentence(0.81, calibrated=False)
+
+
+def test_malignant_classes_are_added_up_where_that_says_something():
+    assert malignant_share({"bcc": 0.25, "mel": 0.5, "nv": 0.25}) == 0.75
+    assert malignant_share({"mel": 0.5, "nv": 0.5}) is None
+    assert malignant_share({"mine": 0.5, "mel": 0.25, "nv": 0.25}) is None

@@ -1,0 +1,42 @@
+import pytest
+
+from tests.refusal import assert_refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "run="),
+        (["run=latest", "port=http"], "whole number"),
+        (["run=latest", "port=70000"], "65535"),
+        (["run=latest", "timeout_s=soon"], "timeout_s"),
+        (["run=latest", "queue=0"], "queue"),
+        (["run=latest", "checkpoint=first"], "best or last"),
+        (["run=latest", "conformal=raps"], "aps or lac"),
+        (["run=latest", "seed=1"], "seed=1"),
+    ],
+)
+def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert_refused(capsys, ["serve", *arguments], said)
+
+
+def test_a_calibration_that_is_none_is_named(project, monkeypatch, capsys, free_port):
+    root, run = project
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert_refused(capsys, ["serve", f"run={run.run_id}", f"port={free_port}", "calibration=platt"], "calibration")
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(project, monkeypatch, capsys):
+    import socket
+
+    root, run = project
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_refused(capsys, ["serve", f"run={run.run_id}", f"port={port}"], f"port={port + 1}")
