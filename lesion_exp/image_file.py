@@ -157,9 +157,11 @@ def content_hash(encoded: bytes) -> str:
 
 def _to_rgb(image: Image.Image) -> UInt8Array:
     if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip instead of scaling
-        values = np.asarray(image, dtype=np.float64)
-        ceiling = 65535.0 if values.max(initial=0) > 255 else 255.0
-        return _as_rgb(np.clip(values / ceiling * 255.0 + 0.5, 0, 255).astype(np.uint8))
+        values = np.array(image, dtype=np.float64)
+        values /= 65535.0 if values.max(initial=0) > 255 else 255.0  # in place: the image may be large
+        values *= 255.0
+        values += 0.5
+        return _as_rgb(np.clip(values, 0, 255, out=values).astype(np.uint8))
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(opaque, image.convert("RGBA"))

@@ -54,8 +54,8 @@ def make_application(
     examples: Mapping[str, DrawnExample],
     settings: Settings,
     monitoring: Monitoring,
-) -> FastAPI:
-    """The application; it answers from when it is started until it is stopped.
+) -> Guard:
+    """The application within its guard; it answers from when it is started until it is stopped.
 
     Args:
         prediction: answers `/predict`.
@@ -87,8 +87,7 @@ def make_application(
     _describe(app, prediction, with_key=settings.api_key is not None)
     shown = ["/health", "/openapi.json", "/examples", *_PAGES, *(f"/page/{name}" for name in files)]
     shown += [f"/examples/{name}" for name in examples]
-    app.add_middleware(Guard, monitoring=monitoring, open_paths=shown, closed_paths=_CLOSED, api_key=settings.api_key)
-    return app
+    return Guard(app, monitoring, open_paths=shown, closed_paths=_CLOSED, api_key=settings.api_key)
 
 
 def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, dict[str, Any]]) -> None:

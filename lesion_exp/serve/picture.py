@@ -23,8 +23,8 @@ MOST_SCANS: Final = 100
 _SCAN: Final = b"\xff\xda"
 
 
-def check_picture(encoded: bytes, name: str, max_pixels: int) -> None:
-    """Nothing, if `encoded` may be decoded; only its first bytes and its header are looked at.
+def check_picture(encoded: bytes, name: str, max_pixels: int) -> int:
+    """How many pixels `encoded` has, if it may be decoded; only its first bytes and its header are looked at.
 
     Raises:
         Refusal: 415, no image of a known format; 413, too many pixels; 422, a broken header or a shape that is none of
@@ -49,6 +49,7 @@ def check_picture(encoded: bytes, name: str, max_pixels: int) -> None:
         )
     if kind == "JPEG" and encoded.count(_SCAN) > MOST_SCANS:
         raise Refusal(422, f"expected at most {MOST_SCANS} scans in a JPEG file, but {name} has more; save it anew")
+    return width * height
 
 
 def sniff(encoded: bytes) -> str | None:

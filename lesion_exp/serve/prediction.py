@@ -21,6 +21,7 @@ from lesion_exp.serve.form import Form, read_form
 from lesion_exp.serve.intake import Intake
 from lesion_exp.serve.monitoring import Monitoring
 from lesion_exp.serve.picture import check_picture
+from lesion_exp.serve.pixel_budget import PixelBudget
 from lesion_exp.serve.refusal import Refusal
 from lesion_exp.serve.served_model import Asked, Patient, ServedModel, Verdict
 from lesion_exp.serve.settings import Settings
@@ -59,6 +60,7 @@ class Prediction:
         self.batcher: Batcher[Asked, Verdict] = Batcher(
             self._compute, settings.max_batch, settings.max_wait_ms / 1000, monitoring.batch_size.observe
         )
+        self._pixels = PixelBudget(settings.max_pixels)
         self._pool = ThreadPoolExecutor(num_decoders, thread_name_prefix="decoder")
 
     def start(self) -> None:
@@ -145,9 +147,10 @@ class Prediction:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
     def _prepared(self, content: bytes, name: str, patient: Patient) -> Sample:
-        check_picture(content, name, self.settings.max_pixels)
+        num_pixels = check_picture(content, name, self.settings.max_pixels)
         try:
-            return self.model.prepare(content, name, patient)
+            with self._pixels.hold(num_pixels):
+                return self.model.prepare(content, name, patient)
         except DataError as error:
             raise Refusal(422, str(error)) from error
 

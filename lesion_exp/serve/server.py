@@ -56,7 +56,7 @@ def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mappi
         monitoring.watch("lesion_exp_upload_bytes", "Bytes of their requests", lambda: prediction.intake.bytes)
         card = model_card(run, model, prediction.calibration)
         app = make_application(prediction, card, examples, settings, monitoring)
-        warnings.filterwarnings("ignore", module="PIL")  # about uploads, whose senders are told
+        _quiet()
         config = uvicorn.Config(
             app, http=ImpatientConnection, ws="none", lifespan="on", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=HEADER_BYTES,
@@ -91,6 +91,14 @@ def _warm_up(model: ServedModel, examples: Mapping[str, DrawnExample]) -> None:
     """Asks the network once, so that what cannot work is known now and the first client need not wait."""
     example = next(iter(examples.values()))
     model.answer([Asked(model.prepare(example.encoded, example.name, Patient()), with_evidence=True)])
+
+
+def _quiet() -> None:
+    """No messages of libraries about uploads, whose senders are told; what goes wrong inside still comes."""
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    for name in ("python_multipart", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _say(settings: Settings, port: int) -> None:

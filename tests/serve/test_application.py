@@ -126,6 +126,7 @@ def test_a_failure_shows_nothing_of_the_inside_and_logs_nothing_of_the_image(mod
         with caplog.at_level(logging.INFO):
             answer = client.post("/predict", files=[("file", ("Jane Doe.png", picture(), "image/png"))])
         assert answer.status_code == 500
+        assert "content-security-policy" in answer.headers
         assert set(answer.json()) == {"error"}
         assert "secret" not in answer.text
         assert "Jane" not in caplog.text

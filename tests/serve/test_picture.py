@@ -28,7 +28,7 @@ def header_of_png(width, height):
 def test_photographs_pass_whatever_they_are_called(kind):
     encoded = picture(kind)
     assert sniff(encoded) == kind.upper()
-    check_picture(encoded, "a.pdf", PIXELS)
+    assert check_picture(encoded, "a.pdf", PIXELS) == 80 * 60
 
 
 @pytest.mark.parametrize(
