@@ -110,7 +110,7 @@ def bare(case: Case, device: torch.device) -> Measure:
         torch.manual_seed(0)
         network = torchvision.models.get_model(case.backbone, num_classes=NUM_CLASSES).to(device)
         network = network.to(memory_format=torch.channels_last).train()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
         shape = (case.batch_size, 3, case.image_size, case.image_size)
         images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(NUM_CLASSES, (case.batch_size,), device=device)

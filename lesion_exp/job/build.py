@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,18 @@ from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.lesion_dataset import SampleOptions
 from lesion_exp.data.metadata import MetadataEncoder
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.data import SplitData
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.instantiate import instantiate, resolve_target
 from lesion_exp.job.model_card import model_card
+from lesion_exp.job.precision import resolve_precision
 from lesion_exp.job.trainer import num_processes, resolve_channels_last
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
 OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
+COMPILE_MODES: Final = ("default", "reduce-overhead", "max-autotune")
+"""Of `torch.compile`; reduce-overhead replays CUDA graphs."""
 _TRIAL_STEPS: Final = 1000
 
 
@@ -65,9 +69,24 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     card = model_card(config, split.classes, encoder, split.loaded.info)
     counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
     classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
-    if trainer["compile"]:
-        classifier.backbone.compile()
+    if trainer["compile"] not in (False, "none"):
+        _compile(classifier.backbone, trainer["compile"])
     return Built(classifier, datamodule)
+
+
+def _compile(network: Backbone, mode: bool | str) -> None:
+    """Compiles at the first step; torch keeps what it compiled for later runs (in TORCHINDUCTOR_CACHE_DIR).
+
+    Raises:
+        ConfigError: a mode that torch does not know.
+    """
+    mode = "default" if mode is True else str(mode)
+    if mode not in COMPILE_MODES:
+        raise ConfigError(
+            f"expected trainer.compile to be none, {', '.join(COMPILE_MODES)}, got {mode!r}; "
+            f"{nearest(mode, COMPILE_MODES)}"
+        )
+    network.compile(mode=mode)
 
 
 def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None) -> Backbone:
@@ -108,7 +127,7 @@ def make_classifier(
             decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
             card=card,
         ),
-        _optimizer_maker(config["optimizer"]),
+        _optimizer_maker(config["optimizer"], fuse=_may_fuse(config["trainer"])),
         _schedule_maker(config["scheduler"]),
         validation_rows,
     )
@@ -123,7 +142,7 @@ def check_optimisation(config: Mapping[str, Any]) -> None:
     with warnings.catch_warnings():  # what they say of the length of the training belongs to the real one
         warnings.simplefilter("ignore")
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
-        optimizer = _optimizer_maker(config["optimizer"])(groups, float(config["optimizer"]["lr"]))
+        optimizer = _optimizer_maker(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))
         _schedule_maker(config["scheduler"])(optimizer, _TRIAL_STEPS, _TRIAL_STEPS)
 
 
@@ -153,9 +172,17 @@ def sample_options(config: Mapping[str, Any]) -> SampleOptions:
     return SampleOptions(node["mask"], node["mask_margin"], clinical, config["seed"])
 
 
-def _optimizer_maker(node: Mapping[str, Any]) -> Any:
+def _may_fuse(trainer: Mapping[str, Any]) -> bool:
+    """Whether one kernel may do a whole step; with fp16 it also unscales, which Lightning's clipping does not allow."""
+    return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
+
+
+def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
     def make(groups: ParameterGroups, lr: float) -> Optimizer:
         own = {key: value for key, value in node.items() if key not in OPTIMIZER_COMMON_KEYS}
+        on_cpu_or_gpu = all(weights.device.type in {"cpu", "cuda"} for group in groups for weights in group["params"])
+        if fuse and on_cpu_or_gpu and "fused" in inspect.signature(resolve_target(node["_target_"])).parameters:
+            own = {"fused": True, **own}
         optimizer: Optimizer = instantiate({**own, "lr": lr}, params=groups)
         return optimizer
 

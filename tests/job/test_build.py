@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.build import build
+from lesion_exp.job.compose import compose
+from lesion_exp.job.data import load_data, split_data
+from tests.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Builds what a Trainer fits from overrides; the data are drawn once."""
+    root = tmp_path_factory.mktemp("build")
+    plain = compose(TINY, root=root).config
+    split = split_data(plain, load_data(plain))
+    return lambda *overrides: build(compose([*TINY, *overrides], root=root).config, split)
+
+
+def optimizer_of(built, *overrides):
+    classifier = built(*overrides).classifier
+    return classifier.make_optimizer([{"params": list(classifier.parameters())}], 0.01)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_an_optimizer_that_can_does_its_step_in_one_kernel(built, name):
+    assert optimizer_of(built, f"optimizer={name}").param_groups[0]["fused"] is True
+
+
+def test_a_user_can_choose_the_step_by_step_form_and_fp16_always_has_it(built):
+    assert optimizer_of(built, "optimizer=adamw", "+optimizer.fused=false").param_groups[0]["fused"] is False
+    halved = optimizer_of(built, "optimizer=adamw", "trainer.precision=16-mixed")
+    assert not halved.param_groups[0]["fused"]
+
+
+def test_one_kernel_and_step_by_step_move_the_weights_alike(built):
+    moved = []
+    for choice in ("true", "false"):
+        classifier = built("optimizer=adamw", f"+optimizer.fused={choice}").classifier
+        optimizer = classifier.make_optimizer([{"params": list(classifier.parameters())}], 0.01)
+        for weights in classifier.parameters():
+            weights.grad = torch.full_like(weights, 0.5)
+        optimizer.step()
+        moved.append(torch.cat([weights.detach().ravel() for weights in classifier.parameters()]))
+    assert torch.allclose(*moved, atol=1e-6)
+
+
+def test_a_way_of_compiling_that_torch_does_not_know_is_refused(built):
+    with pytest.raises(ConfigError, match="did you mean 'reduce-overhead'"):
+        built("trainer.compile=reduce-overhed")
+
+
+def test_compiling_waits_for_the_first_step(built):
+    assert built("trainer.compile=default").classifier.backbone._compiled_call_impl is not None
+    assert built().classifier.backbone._compiled_call_impl is None
