@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lesion_exp.augmentation.mix import Mix
+from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.evaluation.metrics import metrics
@@ -40,6 +41,7 @@ class TaskOptions:
     classes: tuple[str, ...]
     mean: Sequence[float]
     std: Sequence[float]
+    image_size: int
     lr: float
     seed: int = 0
     tta: str = "none"
@@ -133,6 +135,9 @@ class LesionClassifier(pl.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """The batch's loss, a scalar."""
+        if "plan" in batch:
+            batch = batch.copy()
+            batch["image"] = apply_plan(batch["image"], batch["plan"], self.options.image_size)
         labels = batch["label"]
         if self.mix is None:
             value: Tensor = self.loss(self(batch), labels)

@@ -91,9 +91,9 @@ class GeometryRun:
             if move.p < 1 and not python_generator.random() < move.p:
                 continue
             if is_warp(move):
-                source, warp = _after(source, self._inverse(move, generator, python_generator)), move
+                source, warp = after(source, self._inverse(move, generator, python_generator)), move
             else:
-                source = _after(source, self._symmetry(_element(move, generator, python_generator)))
+                source = after(source, self._symmetry(_element(move, generator, python_generator)))
         if warp is None:
             return Drawn(box, source, None)
         colour = np.broadcast_to(warp.fill, 3).tolist()
@@ -119,14 +119,13 @@ class GeometryRun:
 
     def _warped(self, view: UInt8Array, source: Affine, interpolation: int, border_mode: int, fill: Any) -> UInt8Array:
         height, width = view.shape[:2]
-        x, y = width / self.side, height / self.side
-        matrix = _after((x, 0, x / 2 - 0.5, 0, y, y / 2 - 0.5), source)
+        matrix = in_box(source, height, width, self.side)
         # with a fourth channel OpenCV warps twice as fast, and a piece of its own is read from memory in its order
         piece: Any = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA) if view.ndim == 3 else view
         if border_mode != cv2.BORDER_CONSTANT:  # mirrored beforehand: that is cheaper than a look-up for each pixel
             above, below, left, right = _margins(matrix, self.side, height, width)
             piece = cv2.copyMakeBorder(piece, above, below, left, right, border_mode)
-            matrix = _after((1, 0, left, 0, 1, above), matrix)
+            matrix = after((1, 0, left, 0, 1, above), matrix)
         warped: Any = cv2.warpAffine(
             piece,
             np.array(matrix).reshape(2, 3),
@@ -189,7 +188,13 @@ def _element(move: Transform, generator: np.random.Generator, python_generator: 
     ]
 
 
-def _after(second: Affine, first: Affine) -> Affine:
+def in_box(source: Affine, height: int, width: int, side: int) -> Affine:
+    """`source` of a `Drawn`, from a pixel of the result to one of a box of `height` and `width`, not scaled."""
+    x, y = width / side, height / side
+    return after((x, 0, x / 2 - 0.5, 0, y, y / 2 - 0.5), source)
+
+
+def after(second: Affine, first: Affine) -> Affine:
     """`second` of what `first` gives."""
     a, b, c, d, e, f = second
     g, h, i, j, k, m = first

@@ -15,6 +15,7 @@ from lesion_exp.augmentation.joined import Step
 from lesion_exp.augmentation.joined import join as join_steps
 from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, walk
 from lesion_exp.augmentation.mix import Mix
+from lesion_exp.augmentation.on_device import DeviceSteps, Plan
 from lesion_exp.augmentation.randomness import generators
 from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
@@ -44,6 +45,7 @@ class AugmentationPipeline:
         std: of each channel, RGB, above 0, in units of the full range.
         join: whether a crop, symmetries and an affine transform in a row become one warp, and changes of colour one
             lookup. The draws are the same; pixels are interpolated once instead of twice.
+        device: cpu | gpu: where training images are augmented; gpu does a whole batch where it trains.
 
     Raises:
         ConfigError: a value out of its range, a transform with an argument it does not have, a random transform under
@@ -60,6 +62,7 @@ class AugmentationPipeline:
         mean: Sequence[float],
         std: Sequence[float],
         join: bool = True,
+        device: str = "cpu",
     ) -> None:
         if image_size < 8:
             raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}")
@@ -91,6 +94,18 @@ class AugmentationPipeline:
             else self._transforms
         )
         self._try_every_step()
+        self._on_device = DeviceSteps(self._training, image_size) if device == "gpu" else None
+
+    @property
+    def trains_on_device(self) -> bool:
+        """Whether training images are augmented a batch at a time, by `apply_plan` of what `plan` draws."""
+        return self._on_device is not None
+
+    def plan(self, image: UInt8Array, seed: Sequence[int]) -> tuple[UInt8Array, Plan]:
+        """For training on the device: `image` (as for `train`) preprocessed, and the draw for it."""
+        assert self._on_device is not None, "augmentation.device is cpu"
+        image, _ = self._preprocessed(image, None)
+        return image, self._on_device.plan(image.shape, seed)
 
     def train(self, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int]) -> Augmented:
         """`image`, uint8 (H, W, 3) RGB, and its lesion mask, uint8 (H, W) of 0 or 255, augmented.

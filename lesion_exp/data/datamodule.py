@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, batch_of
@@ -159,5 +160,8 @@ class LesionDataModule(pl.LightningDataModule):
 
 def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray, epoch: int = 0) -> np.ndarray:
     """The samples' images at `positions` as uint8 (N, S, S, 3), for a picture."""
-    samples = [dataset[(epoch, int(position))]["image"][:3] for position in positions]
-    return torch.stack(samples).permute(0, 2, 3, 1).numpy()
+    batch = batch_of([dataset[(epoch, int(position))] for position in positions])
+    shown = batch["image"]
+    if "plan" in batch:
+        shown = apply_plan(shown, batch["plan"], dataset.pipeline.image_size)
+    return shown[:, :3].permute(0, 2, 3, 1).numpy()

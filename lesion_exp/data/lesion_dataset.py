@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from lesion_exp.augmentation.on_device import Plan, on_canvas
 from lesion_exp.augmentation.pipeline import AugmentationPipeline, Augmented
 from lesion_exp.data.mask import MaskMode, apply_mask, crop_to_lesion
 from lesion_exp.data.store import ImageStore
@@ -32,6 +33,8 @@ class Sample(TypedDict, total=False):
     """int64 (), position in the class order."""
     index: Tensor
     """int64 (), position in the part's table."""
+    plan: Plan
+    """With `augmentation.device=gpu`, in training: what is still to be done to `image`, then uint8 (3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class LesionDataset(Dataset[Sample]):
         self.options = options
         self.metadata = None if metadata is None else torch.from_numpy(metadata)
         self.training = training
+        self.canvas = store.extent(self.rows) if training and pipeline.trains_on_device else (0, 0)
+        """Height and width that hold every image, where they are augmented a batch at a time."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,11 +87,19 @@ class LesionDataset(Dataset[Sample]):
         epoch, position = key
         row = int(self.rows[position])
         seed = (self.options.seed, epoch, position)
+        if self.training and self.pipeline.trains_on_device:
+            image, plan = self.pipeline.plan(self.store.read(row), seed)
+            canvas = torch.from_numpy(on_canvas(image, *self.canvas)).permute(2, 0, 1)
+            sample = Sample(image=canvas, plan=plan, label=self.labels[position], index=torch.tensor(position))
+            return self._with_metadata(sample, position)
         sample = Sample(
             image=self._image(row, "pixels", seed), label=self.labels[position], index=torch.tensor(position)
         )
         if self.options.clinical:
             sample["clinical"] = self._image(row, "clinical", (*seed, 1))
+        return self._with_metadata(sample, position)
+
+    def _with_metadata(self, sample: Sample, position: int) -> Sample:
         if self.metadata is not None:
             sample["metadata"] = self.metadata[position]
         return sample
@@ -125,6 +138,9 @@ def batch_of(samples: list[Sample]) -> Sample:
     """A batch of `samples`; its images lie in memory with the channels last, as they come from the store."""
     batch = Sample()
     for key in samples[0]:
+        if key == "plan":
+            batch["plan"] = default_collate([sample["plan"] for sample in samples])
+            continue
         values = [sample[key] for sample in samples]  # type: ignore[literal-required]
         pictures = values[0].ndim == 3
         stacked = default_collate([value.permute(1, 2, 0) for value in values] if pictures else values)

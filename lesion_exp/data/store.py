@@ -65,6 +65,11 @@ class ImageStore:
             )
         return np.asarray(rows, dtype=np.int64)
 
+    def extent(self, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Height and width in pixels that hold each of the images at `rows`."""
+        height, width = self._shapes["pixels"][rows, 1:].max(axis=0)
+        return int(height), int(width)
+
     def fingerprints(self, image_ids: pd.Series) -> pd.DataFrame:
         """A row for each of `image_ids`: `sha256` of the file, and `phash` and `thumbnail` as `fingerprint` makes them.
 

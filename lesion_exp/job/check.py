@@ -13,6 +13,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "dataset.on_bad_image": ("error", "skip"),
     "dataset.view": ("dermoscopic", "clinical", "both"),
     "augmentation.fit": ("squash", "crop", "pad"),
+    "augmentation.device": ("cpu", "gpu"),
     "backbone.attention": ("none", "se", "cbam"),
     "backbone.metadata": ("none", "concat", "metablock"),
     "evaluation.tta": ("none", "flips8", "multicrop"),
@@ -21,6 +22,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation.bootstrap_unit": ("lesion", "patient"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.early_stopping.mode": ("max", "min"),
+    "trainer.compile": ("none", "default", "reduce-overhead", "max-autotune"),
     "split.part": ("train", "val", "test"),
     "split.way": ("grouped", "by_image", "resample_then_split"),
 }

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from lesion_exp.data.datamodule import stack_images
+from lesion_exp.data.lesion_dataset import batch_of
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.build import build
 from lesion_exp.job.compose import compose
@@ -55,3 +58,22 @@ def test_a_way_of_compiling_that_torch_does_not_know_is_refused(built):
 def test_compiling_waits_for_the_first_step(built):
     assert built("trainer.compile=default").classifier.backbone._compiled_call_impl is not None
     assert built().classifier.backbone._compiled_call_impl is None
+
+
+def test_augmenting_on_a_gpu_needs_one_and_trains_what_it_shows(built, monkeypatch):
+    with pytest.raises(ConfigError, match="expected a GPU"):
+        built("augmentation=standard", "augmentation.device=gpu")
+    monkeypatch.setattr("lesion_exp.job.build.has_gpu", lambda accelerator: True)
+    made = built("augmentation=standard", "augmentation.device=gpu")
+    dataset = made.datamodule.dataset("train", training=True)
+    batch = batch_of([dataset[(0, position)] for position in range(6)])
+    assert batch["image"].shape[2:] == dataset.canvas
+    classifier = made.classifier
+    monkeypatch.setattr(classifier, "log", lambda *args, **kwargs: None)
+    seen = []
+    monkeypatch.setattr(classifier, "normalize", lambda images: seen.append(images) or images.float())
+    assert classifier.training_step(batch, 0).isfinite()
+    assert np.array_equal(seen[0].permute(0, 2, 3, 1).numpy(), stack_images(dataset, range(6)))
+    one_by_one = built("augmentation=standard").datamodule.dataset("train", training=True)
+    difference = seen[0].int() - batch_of([one_by_one[(0, position)] for position in range(6)])["image"].int()
+    assert difference.abs().float().mean() < 3

@@ -1,0 +1,181 @@
+"""The augmentation of a whole batch on the device that trains: drawn image by image, applied to all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lesion_exp.augmentation.colour import ColourRun
+from lesion_exp.augmentation.fit import AVERAGE_FROM
+from lesion_exp.augmentation.geometry import Border, GeometryRun, after, in_box
+from lesion_exp.augmentation.joined import Step
+from lesion_exp.augmentation.library import describe
+from lesion_exp.augmentation.randomness import generators
+from lesion_exp.errors import ConfigError
+from lesion_exp.image_file import UInt8Array
+
+BORDERS: Final = {cv2.BORDER_CONSTANT: 0.0, cv2.BORDER_REPLICATE: 1.0, cv2.BORDER_REFLECT_101: 2.0}
+"""OpenCV's border modes that are known here, and their numbers in a plan."""
+_LEVELS, _HUES = 1, 2
+_PER_HUE_SECTOR: Final = 30
+"""OpenCV's hues, of two degrees each, in one of the six sectors of the colour circle."""
+
+
+class Plan(NamedTuple):
+    """What is done to an image; in a batch every tensor has a leading dimension N."""
+
+    numbers: Tensor
+    """float32 (19,): the affine map from a pixel (x, y) of the result to one of the image (6), first and last column
+    and row of the box (4), height and width of the image (2), number of the border mode (1), colours outside the box
+    and outside the image (6)."""
+    tables: Tensor
+    """uint8 (steps, 3, 256): what becomes of each value of the three channels."""
+    kinds: Tensor
+    """uint8 (steps,): 0 nothing, 1 the channels are red, green and blue, 2 they are hue, saturation and value."""
+
+
+class DeviceSteps:
+    """The training steps of a pipeline for a device: one warp, then changes of colour.
+
+    Args:
+        steps: as `join` makes them.
+        side: of the result in pixels.
+
+    Raises:
+        ConfigError: there is a step that is done on the CPU only.
+    """
+
+    def __init__(self, steps: Sequence[Step], side: int) -> None:
+        geometry, colour = ([step for _, step in steps] + [None, None])[:2]
+        if len(steps) > 2 or not isinstance(geometry, GeometryRun) or not isinstance(colour, ColourRun | None):
+            shown = ", ".join(path for path, step in steps if not isinstance(step, GeometryRun | ColourRun))
+            raise ConfigError(
+                f"expected augmentation.device=gpu with a recipe of one RandomFitCrop, flips and turns, one rotation "
+                f"or affine transform, then brightness, contrast, gamma and hue, got {shown or 'another order'}; use "
+                f"augmentation.device=cpu, or one of the recipes light and standard"
+            )
+        self.side = side
+        self.geometry = geometry
+        self.colour = colour
+        for move in self.geometry.moves:
+            if getattr(move, "border_mode", cv2.BORDER_CONSTANT) not in BORDERS:
+                raise ConfigError(
+                    f"expected a border_mode of 0, 1 or 4 with augmentation.device=gpu, got {describe(move)}; use "
+                    f"augmentation.device=cpu"
+                )
+
+    def plan(self, shape: tuple[int, ...], seed: Sequence[int]) -> Plan:
+        """The draw for an image of `shape` (H, W, 3): the same as on the CPU with this `seed`."""
+        generator, python_generator = generators(seed)
+        drawn = self.geometry.draw(shape, generator, python_generator)
+        top, left, height, width = drawn.box
+        source = after((1, 0, left, 0, 1, top), in_box(drawn.source, height, width, self.side))
+        border = drawn.border or Border(cv2.BORDER_REPLICATE, (0, 0, 0), 0)
+        box = (left, left + width - 1, top, top + height - 1)
+        numbers = (*source, *box, *shape[:2], BORDERS[border.mode], *border.fill, *self.geometry.fill)
+        steps = self.colour.draw(python_generator) if self.colour else []
+        count = len(self.colour.moves) if self.colour else 0
+        tables, kinds = np.zeros((count, 3, 256), np.uint8), np.zeros(count, np.uint8)
+        for place, step in enumerate(steps):
+            tables[place] = np.stack(step) if isinstance(step, tuple) else step
+            kinds[place] = _HUES if isinstance(step, tuple) else _LEVELS
+        return Plan(torch.tensor(numbers, dtype=torch.float32), torch.from_numpy(tables), torch.from_numpy(kinds))
+
+
+def on_canvas(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    """`image`, (H, W, 3), in the upper left of a canvas of `height` and `width`, so that images can share a batch."""
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas
+
+
+def apply_plan(canvases: Tensor, plan: Plan, side: int) -> Tensor:
+    """uint8 (N, 3, side, side), channels last, from uint8 (N, 3, H, W) and the plans of the N images."""
+    images = _warped(canvases, plan.numbers, side).round_().clamp_(0, 255)
+    for place in range(plan.kinds.shape[1]):
+        kind, tables = plan.kinds[:, place].view(-1, 1, 1, 1), plan.tables[:, place]
+        levels = torch.where(kind == _LEVELS, _looked_up(images, tables), images)
+        hues = _to_rgb(_looked_up(_to_hsv(images), tables))
+        images = torch.where(kind == _HUES, hues, levels)
+    return images.to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
+def _warped(canvases: Tensor, numbers: Tensor, side: int) -> Tensor:
+    """float32 (N, 3, side, side), each pixel interpolated linearly, or a mean of some where the image shrinks much."""
+    height, width = canvases.shape[2:]
+    shrink = min(height, width) / side
+    parts = math.ceil(shrink) if shrink >= AVERAGE_FROM else 1
+    offsets = (torch.arange(side * parts, device=canvases.device) + 0.5) / parts - 0.5
+    a, b, c, d, e, f = (numbers[:, place].view(-1, 1, 1) for place in range(6))
+    x = a * offsets + b * offsets.view(-1, 1) + c
+    y = d * offsets + e * offsets.view(-1, 1) + f
+    mode = numbers[:, 12].view(-1, 1, 1)
+    left, right, top, bottom = (numbers[:, place].view(-1, 1, 1) for place in range(6, 10))
+    rows, columns = (numbers[:, place].view(-1, 1, 1) for place in (10, 11))
+    inside = _share(x, left, right) * _share(y, top, bottom)
+    x, y = _brought_in(x, left, right, mode), _brought_in(y, top, bottom, mode)
+    in_image = _share(x, torch.zeros_like(columns), columns - 1) * _share(y, torch.zeros_like(rows), rows - 1)
+    x, y = torch.minimum(x.clamp(min=0), columns - 1), torch.minimum(y.clamp(min=0), rows - 1)
+    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
+    shown = F.grid_sample(canvases.float(), grid, align_corners=True)
+    shown = _blended(shown, numbers[:, 16:19], in_image)
+    shown = torch.where((mode == 0).unsqueeze(1), _blended(shown, numbers[:, 13:16], inside), shown)
+    return F.avg_pool2d(shown, parts) if parts > 1 else shown
+
+
+def _share(place: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """How much of an interpolated value at `place` comes from within [low, high]."""
+    return torch.minimum(place - low + 1, high - place + 1).clamp(0, 1)
+
+
+def _brought_in(place: Tensor, low: Tensor, high: Tensor, mode: Tensor) -> Tensor:
+    """`place` mirrored into [low, high] where `mode` says so, else moved to the nearer end."""
+    extent = (high - low).clamp(min=1)
+    turned = torch.remainder(place - low, 2 * extent)
+    mirrored = low + torch.minimum(turned, 2 * extent - turned)
+    return torch.where(
+        mode == BORDERS[cv2.BORDER_REFLECT_101], mirrored, torch.minimum(torch.maximum(place, low), high)
+    )
+
+
+def _blended(images: Tensor, colours: Tensor, share: Tensor) -> Tensor:
+    weight = share.unsqueeze(1)
+    return images * weight + colours[:, :, None, None] * (1 - weight)
+
+
+def _looked_up(images: Tensor, tables: Tensor) -> Tensor:
+    """`images`, whole numbers as float (N, 3, H, W), through `tables`, uint8 (N, 3, 256)."""
+    return tables.float().gather(2, images.long().flatten(2)).view_as(images)
+
+
+def _to_hsv(images: Tensor) -> Tensor:
+    """Hue of 0 to 179, saturation and value of 0 to 255, rounded as OpenCV's of uint8."""
+    red, green, blue = images.unbind(1)
+    value, _ = images.max(dim=1)
+    spread = value - images.amin(dim=1)
+    safe = spread.clamp(min=1)
+    sector = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    hue = torch.remainder((torch.remainder(sector, 6) * _PER_HUE_SECTOR).round(), 6 * _PER_HUE_SECTOR)
+    saturation = (255 * spread / value.clamp(min=1)).round()
+    return torch.stack([torch.where(spread > 0, hue, 0.0), saturation, value], dim=1)
+
+
+def _to_rgb(images: Tensor) -> Tensor:
+    hue, saturation, value = images.unbind(1)
+    sector, chroma = hue / _PER_HUE_SECTOR, saturation / 255
+    channels = []
+    for offset in (5.0, 3.0, 1.0):
+        k = torch.remainder(offset + sector, 6)
+        channels.append(value - value * chroma * torch.minimum(k, 4 - k).clamp(0, 1))
+    return torch.stack(channels, dim=1).round_()
