@@ -1,0 +1,152 @@
+"""Writes a run's network in another format and compares it with the original."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluate.member import JOB_FILE, Member
+from lesion_exp.evaluate.predict import own_data
+from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
+from lesion_exp.export.check import Check, check
+from lesion_exp.export.facts import Facts, facts_of, metadata_columns
+from lesion_exp.export.formats import FORMATS
+from lesion_exp.export.network import ExportedNetwork, other_inputs
+from lesion_exp.export.photograph import Photograph
+from lesion_exp.export.program import Arrays
+from lesion_exp.export.real_images import RealImages, drawn
+from lesion_exp.export.report import as_markdown
+from lesion_exp.export.request import Request
+from lesion_exp.job.freeze import read_job
+from lesion_exp.job.moved import moved
+from lesion_exp.job.restore import Restored
+from lesion_exp.predict.late_model import best_network
+from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.tracking.readings import READINGS_TAG
+from lesion_exp.tracking.written import Written
+
+log = logging.getLogger(__name__)
+
+CHECK_FILE = "export/check.json"
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    run_id: str
+    path: Path
+    check: Check
+
+
+def export(run: Run, request: Request, paths: Mapping[str, Any]) -> Exported:
+    """Writes the best network of `run` as `request` says, checks it on real images and keeps the check with the run.
+
+    Raises:
+        ConfigError: a network or a format that does not go with the request.
+        DataError: the run's data are not there, or not what they were.
+    """
+    form = FORMATS[request.kind]
+    form.check_installed()
+    path = request.output / form.file
+    if path.exists() and not request.force:
+        raise ConfigError(f"expected a new file, but {path} is there; name another output=, or say force=true")
+    restored, content = best_network(run, paths)
+    card = content["lesion_exp"]
+    others = other_inputs(restored)
+    request.check_preparation(card["preprocessing"], others)
+    restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
+    calibrator = _calibrator(card, request.calibration)
+    table = own_data(_member(run, request, paths)).table
+    part = "test" if READINGS_TAG in run.tags else "val"
+    images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
+    network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
+    facts = facts_of(card, request, others, form.largest_batch)
+    extra = [_ranges(restored, table, request)] if request.kind == "onnx_int8" else []
+    request.output.mkdir(parents=True, exist_ok=True)
+    try:
+        form.write(network, _examples(network, card), path, facts, *extra)
+    except Exception as error:  # exporters raise whatever a network provokes that they cannot follow
+        path.unlink(missing_ok=True)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"expected a network that can be written as {request.kind}, but {type(error).__name__}: {reason}; "
+            f"try another format"
+        ) from error
+    _write_facts(path, facts)
+    size = _megabytes(sum(t.numel() * t.element_size() for t in restored.classifier.backbone.state_dict().values()))
+    found = check(images, form.open(path), request, part, (size, _megabytes(path.stat().st_size)), form.largest_batch)
+    _keep(run, found)
+    return Exported(run.run_id, path, found)
+
+
+def _member(run: Run, request: Request, paths: Mapping[str, Any]) -> Member:
+    places = {} if request.data_root is None else {"dataset.root": request.data_root}
+    job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, places)
+    return Member(run, job.config, job.config["evaluation"])
+
+
+def _calibrator(card: Mapping[str, Any], method: str) -> Calibrator | None:
+    if method == "none":
+        return None
+    if method not in card["calibration"]:
+        raise DataError(f"expected a calibration of the run for calibration={method}, got none; use calibration=none")
+    return read_calibrator(card["calibration"][method])
+
+
+def _photograph(card: Mapping[str, Any]) -> Photograph:
+    prepared = card["preprocessing"]
+    return Photograph(prepared["short_side"], prepared["image_size"], prepared["fit"])
+
+
+def _examples(network: ExportedNetwork, card: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Inputs of the right kinds, two images; their sizes are no limits."""
+    side = card["preprocessing"]["image_size"]
+    channels = network.backbone.in_channels
+    if network.photograph is None:
+        images = torch.zeros(2, channels, side, side)
+    else:
+        images = torch.zeros(2, 3 * side // 2, 2 * side, 3, dtype=torch.uint8)
+    given = {"clinical": torch.zeros(2, 3, side, side)}
+    if "metadata" in network.others:
+        given["metadata"] = torch.zeros(2, len(metadata_columns(card)))
+    return (images, *(given[name] for name in network.others))
+
+
+def _ranges(restored: Restored, table: Any, request: Request) -> list[Arrays]:
+    """Squares of the training part, from which int8 takes its ranges: never of a part on which anything is judged."""
+    images = RealImages(restored, None, drawn(table, "train", request.calibration_images), inside=False)
+    places = range(len(images))
+    return [images.inputs(places[begin : begin + _AT_ONCE]) for begin in range(0, len(images), _AT_ONCE)]
+
+
+def facts_path(path: Path) -> Path:
+    """Where the facts of an exported file lie."""
+    return path.with_name(f"{path.name}.json")
+
+
+def _write_facts(path: Path, facts: Facts) -> None:
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    facts_path(path).write_text(text, encoding="utf-8")
+
+
+def _keep(run: Run, found: Check) -> None:
+    """Adds the check to those that the run keeps."""
+    written = Written(run.store, run.run_id, run.artifact_uri)
+    kept: dict[str, Any] = json.loads(written.read_text(CHECK_FILE) or "{}")
+    kept[f"{found.kind}, {found.preprocessing}"] = found.to_dict()
+    written.log_json(kept, CHECK_FILE)
+    written.log_text(as_markdown(run.run_id, kept.values()), "export/check.md")
+
+
+def _megabytes(num_bytes: int) -> float:
+    return num_bytes / 1e6

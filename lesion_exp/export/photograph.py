@@ -1,0 +1,82 @@
+"""From a decoded photograph to the square that a network sees, as tensor operations that other formats can hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lesion_exp.augmentation.fit import AVERAGE_FROM
+
+FITS: Final = ("crop", "squash")
+"""Ways from any aspect to a square that are known here; `pad` resizes by averaging twice."""
+_UNIT: Final = 2048
+"""OpenCV weighs two neighbours by whole parts of this."""
+
+
+class Photograph(nn.Module):
+    """uint8 (N, H, W, 3) RGB, of any H and W -> float32 (N, 3, S, S), whole numbers from 0 to 255.
+
+    What `Preparation` does with a file: averaged down to a short side, framed, resized linearly, with OpenCV's rounding
+    in between. Each axis is a product with a matrix whose entries follow from H and W alone, so that an exported graph
+    takes photographs of any size.
+
+    Args:
+        short_side: of the image before it is framed, in pixels; smaller images are not enlarged to it.
+        image_size: side S of the square in pixels; `short_side` is less than 1.5 of it.
+        fit: one of `FITS`, see `AugmentationPipeline`.
+    """
+
+    def __init__(self, short_side: int, image_size: int, fit: str) -> None:
+        super().__init__()
+        assert fit in FITS, "the request was checked"
+        assert short_side < AVERAGE_FROM * image_size, "the request was checked"
+        self.short_side = short_side
+        self.image_size = image_size
+        self.fit = fit
+
+    def forward(self, photographs: Tensor) -> Tensor:
+        """See the class."""
+        height, width = _length(photographs[0, :, 0, 0]), _length(photographs[0, 0, :, 0])
+        down, below = self._axis(height, width, photographs.shape[1])
+        across, right = self._axis(width, height, photographs.shape[2])
+        pixels = photographs.permute(0, 3, 1, 2).float()
+        averaged = torch.matmul(torch.matmul(down, pixels), across.transpose(0, 1)).double()
+        halved = (height == 2 * self._shrunk(height, width)) & (width == 2 * self._shrunk(width, height))
+        kept = torch.where(halved, torch.floor(averaged + 0.5), torch.round(averaged))  # OpenCV's own for a half
+        side = self.image_size
+        (left, right), (above, below) = ((torch.round((1 - s) * _UNIT), torch.round(s * _UNIT)) for s in (right, below))
+        rows = torch.floor((kept[:, :, :, :side] * left + kept[:, :, :, side:] * right) / 16)
+        first = torch.floor(rows[:, :, :side] * above[:, None] / 65536)
+        second = torch.floor(rows[:, :, side:] * below[:, None] / 65536)
+        return torch.floor((first + second + 2) / 4).float()
+
+    def _axis(self, own: Tensor, other: Tensor, num_pixels: int) -> tuple[Tensor, Tensor]:
+        """Of an axis with `own` pixels: float32 (2 S, own), how the first and the second neighbour of each pixel of the
+        square are averaged; float64 (S,), the share of the second."""
+        shrunk, others = self._shrunk(own, other), self._shrunk(other, own)
+        frame = torch.minimum(shrunk, others) if self.fit == "crop" else shrunk
+        start = torch.floor((shrunk - frame) / 2)
+        place = (torch.arange(self.image_size, dtype=torch.float64) + 0.5) * (frame / self.image_size) - 0.5
+        low = torch.floor(place)
+        share = torch.where((low < 0) | (low >= frame - 1), 0.0, place - low)
+        low = torch.minimum(low.clamp(min=0), frame - 1)
+        neighbours = torch.cat([low, torch.minimum(low + 1, frame - 1)]) + start
+        factor = own / shrunk
+        begin = (neighbours * factor)[:, None]
+        end = torch.minimum(begin + factor, own)
+        pixel = torch.arange(num_pixels, dtype=torch.float64)[None, :]
+        covered = (torch.minimum(end, pixel + 1) - torch.maximum(begin, pixel)).clamp(min=0)
+        return (covered / covered.sum(dim=1, keepdim=True)).float(), share
+
+    def _shrunk(self, own: Tensor, other: Tensor) -> Tensor:
+        """Pixels of an axis once the shorter one has `short_side`; no image grows."""
+        least = torch.minimum(own, other)
+        scaled = torch.round(own * (self.short_side / least)).clamp(min=self.short_side)
+        return torch.where(least > self.short_side, scaled, own)
+
+
+def _length(line: Tensor) -> Tensor:
+    """float64 (), the length of `line`, (L,), as a tensor, so that a traced graph asks each image for it."""
+    return torch.ones_like(line, dtype=torch.float64).sum()
