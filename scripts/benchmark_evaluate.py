@@ -71,8 +71,14 @@ def drawn_table(count: int) -> pd.DataFrame:
     rows = pd.DataFrame(
         {
             "image_id": [f"image_{number}" for number in range(count)],
+            "row_id": [f"row_{number}" for number in range(count)],
             "lesion_id": [f"lesion_{number}" for number in lesions],
+            "patient_id": None,
             "label": [CLASSES[label] for label in labels],
+            "age": rng.integers(20, 90, count).astype(float),
+            "sex": rng.choice(["female", "male"], count),
+            "site": rng.choice(["back", "face", "leg"], count),
+            "source": "generated",
         }
     )
     return predictions_table(rows, probabilities, CLASSES)
@@ -82,7 +88,7 @@ def loop(table: pd.DataFrame) -> None:
     classes = classes_of(table)
     labels = table["label"].to_numpy()
     probabilities = table[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     predicted = np.asarray(classes)[probabilities.argmax(axis=1)]
     lesions = table.groupby("lesion_id").indices
     names, rng = list(lesions), np.random.default_rng(0)

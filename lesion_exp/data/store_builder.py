@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import deque
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -62,14 +63,17 @@ def build_store(
     done = sum(len(note) for note in notes)
     with ExitStack() as stack:
         files = {plane: stack.enter_context(_open_at(folder, plane, notes)) for plane in request.planes}
+        notary = stack.enter_context(ThreadPoolExecutor(max_workers=1))  # decoding does not wait for the disk
+        noted: list[Future[pd.DataFrame]] = []
         records: list[dict[str, Any]] = []
         for image_id, entry in zip(table["image_id"].iloc[done:], _entries(table.iloc[done:], request), strict=True):
             records.append(_write(str(image_id), entry, files))
             if progress is not None:
                 progress(done + len(records), len(table))
             if len(records) == CHUNK:
-                notes.append(_note(folder, len(notes), records, files))
+                noted.append(notary.submit(_note, folder, len(notes) + len(noted), records, files))
                 done, records = done + CHUNK, []
+        notes += [future.result() for future in noted]
         notes.append(_note(folder, len(notes), records, files))
         sizes = {plane: file.tell() for plane, file in files.items()}
     index = pd.concat([note for note in notes if len(note)], ignore_index=True)
@@ -97,11 +101,11 @@ def _trusted_notes(folder: Path, request: StoreRequest) -> list[pd.DataFrame]:
     return notes
 
 
-def _open_at(folder: Path, plane: str, notes: list[pd.DataFrame]) -> IO[bytes]:
+def _open_at(folder: Path, plane: str, notes: list[pd.DataFrame]) -> io.FileIO:
     """The file of `plane`, to be written from where the notes end."""
     path = folder / f"{plane}.bin"
     path.touch()
-    file = path.open("r+b")
+    file = path.open("r+b", buffering=0)  # images are large: a buffer would only copy them once more
     file.truncate(_end(notes[-1], plane) if notes else 0)
     file.seek(0, os.SEEK_END)
     return file
@@ -118,7 +122,7 @@ def channels_of(plane: str) -> int:
     return 1 if plane == "masks" else 3
 
 
-def _write(image_id: str, entry: _Entry, files: dict[str, IO[bytes]]) -> dict[str, Any]:
+def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "image_id": image_id,
         "sha256": entry.sha256,
@@ -130,11 +134,13 @@ def _write(image_id: str, entry: _Entry, files: dict[str, IO[bytes]]) -> dict[st
         pixels = entry.planes.get(plane, np.zeros((0, 0, 3), np.uint8))
         record[f"{plane}_offset"] = file.tell()
         record[f"{plane}_height"], record[f"{plane}_width"] = pixels.shape[:2]
-        file.write(np.ascontiguousarray(pixels).data)
+        left = np.ascontiguousarray(pixels).reshape(-1).data if pixels.size else memoryview(b"")
+        while left:
+            left = left[file.write(left) :]
     return record
 
 
-def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, IO[bytes]]) -> pd.DataFrame:
+def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, io.FileIO]) -> pd.DataFrame:
     """Writes down what the files hold; whole or not at all, and only after the pixels are on the disk."""
     note = pd.DataFrame.from_records(records)
     if not records:
@@ -142,7 +148,6 @@ def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[
     note["phash"] = note["phash"].astype(np.uint64)
     note["error"] = note["error"].astype(object)
     for file in files.values():
-        file.flush()
         os.fsync(file.fileno())
     unfinished = folder / "unfinished"
     note.to_parquet(unfinished, index=False)
