@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
@@ -5,33 +7,51 @@ from pathlib import Path
 
 import pytest
 
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
-def test_the_training_benchmark_reports_its_ratios():
-    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-    command = [
-        sys.executable,
-        str(script),
-        "train",
-        "--cases",
-        "resnet18_112",
-        "--seconds",
-        "0.5",
-        "--rounds",
-        "1",
-        "--json",
-    ]
+
+def results(*arguments):
+    command = [sys.executable, str(SCRIPT), *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    case = json.loads(done.stdout)["cases"]["resnet18_112"]
-    assert case["ratio_to_bare"] > 0
-    assert case["ratio_to_notebook"] > 0
+    return json.loads(done.stdout)
 
 
-@pytest.mark.slow
-def test_the_sweep_benchmark_reports_its_overhead():
-    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-    command = [sys.executable, str(script), "sweep", "--cells", "2", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    result = json.loads(done.stdout)
+def test_training_has_its_ratios():
+    case = results("train", "--cases", "resnet18_112", "--seconds", "0.5", "--rounds", "1")["cases"]["resnet18_112"]
+    rates = case["images_per_second"]
+    assert case["ratio_to_bare"] == rates["framework"] / rates["bare"] > 0
+    assert case["ratio_to_notebook"] == rates["framework"] / rates["notebook"] > 0
+
+
+def test_a_sweep_has_its_overhead():
+    result = results("sweep", "--cells", "2")
     assert result["sweep_seconds"] > 0
     assert result["overhead_seconds"] == result["sweep_seconds"] - result["alone_seconds"]
+
+
+def test_input_is_set_beside_three_other_pipelines():
+    result = results("input", "--images", "32", "--rounds", "1")
+    rates = {name: entry["median"] for name, entry in result["images_per_second"].items()}
+    assert result["ratio_to_notebook"] == rates["framework"] / rates["notebook"] > 1
+    assert {"albumentations", "torchvision v2"} < set(rates)
+    assert result["epoch_start"]["first_seconds"] > 0
+
+
+def test_the_first_step_is_set_beside_bare_imports():
+    result = results("start", "--rounds", "1")
+    assert result["seconds"]["help"]["median"] < result["seconds"]["imports"]["median"]
+    assert result["seconds"]["first step"]["median"] > 1
+
+
+def test_the_bootstrap_is_set_beside_a_loop():
+    result = results("evaluate", "--predictions", "300", "--draws", "100", "--rounds", "1")
+    assert result["ratio_to_loop"] > 0
+    assert result["seconds"]["whole verdict"]["median"] > result["seconds"]["framework"]["median"]
+
+
+def test_many_rows_are_prepared_split_and_read():
+    result = results("scale", "--rows", "640", "--images", "20", "--rounds", "1")
+    assert result["prepare"]["ratio_to_decoding"] > 0
+    assert list(result["split"]["near_duplicate_seconds"]) == ["40", "160", "640"]
+    assert result["memory"]["loader_mb"] < 300

@@ -28,7 +28,8 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
     """
     parts = [part for part, share in shares.items() if share > 0]
     wanted = np.array([shares[part] for part in parts], dtype=np.float64)
-    counts = pd.crosstab(group, table["label"]).sort_index()
+    keys = pd.DataFrame({"group": group.to_numpy(), "label": table["label"].to_numpy()})
+    counts = keys.groupby(["group", "label"]).size().unstack(fill_value=0).sort_index()
     names = counts.index.to_numpy()
     matrix = counts.to_numpy(np.float64)
     totals = matrix.sum(axis=0)

@@ -127,7 +127,8 @@ def _known_names(table: pd.DataFrame, column: str) -> pd.Series:
 def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing:
     """Pairs of different images; copies of one image count among the identical ones."""
     images = table.groupby("image_id", sort=True).agg({"phash": "first", "thumbnail": "first", "sha256": "first"})
-    parts = pd.crosstab(table["image_id"], table["split"]).reindex(columns=list(PARTS), fill_value=0) > 0
+    counts = table.groupby(["image_id", "split"]).size().unstack(fill_value=0)
+    parts = counts.reindex(columns=list(PARTS), fill_value=0) > 0
     present = parts.loc[images.index].to_numpy()
     pairs = near_duplicate_pairs(images, threshold)
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
@@ -154,9 +155,11 @@ def _make_up(part: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
 
 def _shared_with_train(table: pd.DataFrame, column: str) -> dict[str, float]:
     names = _known_names(table, column)
-    trained = set(names[table.loc[names.index, "split"] == "train"])
+    codes, known = pd.factorize(names)
+    trained = np.zeros(len(known), dtype=bool)
+    trained[codes[(table.loc[names.index, "split"] == "train").to_numpy()]] = True
     test = table[table["split"] == "test"]
-    shared = names.reindex(test.index).isin(trained)
+    shared = pd.Series(trained[codes], index=names.index).reindex(test.index, fill_value=False)
     by_class = shared.groupby(test["label"]).mean()
     return {"all": float(shared.mean()) if len(test) else 0.0} | {str(k): float(v) for k, v in by_class.items()}
 
@@ -186,7 +189,7 @@ def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
 def _warnings(table: pd.DataFrame) -> list[str]:
     warnings = []
     for part in PARTS:
-        absent = sorted(set(table["label"]) - set(table.loc[table["split"] == part, "label"]))
+        absent = sorted(set(table["label"].unique()) - set(table.loc[table["split"] == part, "label"].unique()))
         if absent:
             warnings.append(f"no image of {', '.join(absent)} in {part}")
     groups = table.groupby("label")["group"].nunique()
