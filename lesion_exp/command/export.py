@@ -21,6 +21,8 @@ def export(arguments: Arguments) -> int:
         "output": Path(arguments.need("output", "exported")).expanduser(),
     }
     options |= {key: value for key in ("preprocessing", "calibration", "tta") if (value := arguments.take(key))}
+    if options["kind"] == "executorch":
+        options.setdefault("preprocessing", "outside")
     for key in ("check_images", "calibration_images"):
         options |= _number(arguments, key, whole=True)
     for key in ("tolerance", "max_accuracy_lost"):

@@ -346,7 +346,10 @@ VERBS: Final = {
                 ("run=RUN", "an id, the beginning of one, latest, best:METRIC, an alias, a bundle or a checkpoint"),
                 ("format=FORMAT", "onnx, onnx_int8 (extra export), torch_export, torchscript, executorch (its extra)"),
                 ("output=DIR", "folder for the file, and a json that says what goes in and what comes out"),
-                ("preprocessing=inside", "inside: takes photographs of any size; outside: normalised squares"),
+                (
+                    "preprocessing=inside",
+                    "inside: takes photographs of any size; outside (executorch): squares",
+                ),
                 ("calibration=none", "none, temperature or vector, as fitted on validation"),
                 ("tta=none", "none, flips8 or multicrop: each image costs 1, 8 or 9"),
                 ("check_images=200", "images of the test part (validation, if the run has not read it) to compare on"),

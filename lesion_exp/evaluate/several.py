@@ -144,7 +144,10 @@ def _log(
     if fitted is not None:
         log_fitted(run, fitted)
     if joined.checkpoint is not None:
-        run.log_file(joined.checkpoint, "checkpoints/best.ckpt")
+        from lesion_exp.job.keep_network import keep_checkpoint
+
+        config = members[0].job_config("a soup")
+        keep_checkpoint(run, joined.checkpoint, config, {} if fitted is None else fitted.calibrators)
         for path in (JOB_FILE, "split/manifest.parquet", "split/audit.json"):
             run.log_file(download_artifact(members[0].run, path), path)
     if "val" in studies:

@@ -15,6 +15,7 @@ from lesion_exp.evaluate.request import Request
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.predictions import probabilities
+from lesion_exp.job.checkpoint import read_checkpoint
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
@@ -194,6 +195,9 @@ def test_a_soup_is_a_run_with_a_network(project, judge):
     judged = judge(*ids, ensemble="soup")
     member = member_of(store, judged.run_id, config)
     assert (member.run.tags["kind"], member.config["seed"]) == ("soup", 0)
+    card = read_checkpoint(download_artifact(member.run, "checkpoints/best.ckpt"))["lesion_exp"]
+    assert card["run_id"] == judged.run_id, "not that of a run it was made of"
+    assert card["calibration"]["temperature"] == judged.fitted.calibrators["temperature"].to_dict()
     split = own_data(member)
     found = restored(member).predict(split.table[split.table["split"] == "test"], split.loaded.store)
     pd.testing.assert_frame_equal(found, judged.study.table, check_dtype=False)

@@ -29,11 +29,13 @@ from tests.untrained_run import CLASSES
 SCRIPT = Path(__file__).parents[2] / "scripts" / "edge_predict.py"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lesion_exp.export.check._SECONDS", 0.0)
-    monkeypatch.setattr("lesion_exp.export.check._STRETCH", 0.01)
-    monkeypatch.setattr("lesion_exp.export.check._FEWEST_CALLS", 1)
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """The speed of these networks is of no interest."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_SECONDS", 0.0), ("_STRETCH", 0.01), ("_FEWEST_CALLS", 1)):
+            patch.setattr(f"lesion_exp.export.check.{name}", value)
+        yield
 
 
 def fresh(run):
@@ -45,6 +47,20 @@ def written(project, folder, kind, **options):
     return export(fresh(run), Request(kind, folder, check_images=6, calibration_images=8, **options), config["paths"])
 
 
+@pytest.fixture(scope="module")
+def kept(project, tmp_path_factory):
+    """Writes a file, or gives the one that another test wrote."""
+    folder, done = tmp_path_factory.mktemp("kept"), {}
+
+    def make(kind, preprocessing="inside"):
+        key = kind, preprocessing
+        if key not in done:
+            done[key] = written(project, folder / preprocessing, kind, preprocessing=preprocessing)
+        return done[key]
+
+    return make
+
+
 def expected(run, config, images, folder, **options):
     """What `predict` says of images, a row each."""
     request = PredictRequest("x", folder / "x.csv", **options)
@@ -53,8 +69,8 @@ def expected(run, config, images, folder, **options):
 
 @pytest.mark.parametrize("preprocessing", ["inside", "outside"])
 @pytest.mark.parametrize("kind", ["onnx", "torch_export", "torchscript"])
-def test_a_file_says_what_the_original_says_in_batches_of_any_size(project, tmp_path, kind, preprocessing):
-    done = written(project, tmp_path, kind, preprocessing=preprocessing)
+def test_a_file_says_what_the_original_says_in_batches_of_any_size(project, kept, kind, preprocessing):
+    done = kept(kind, preprocessing)
     assert done.check.failure is None
     assert done.check.largest_difference < 1e-4
     assert done.check.accuracy[0] == done.check.accuracy[1]
@@ -73,18 +89,7 @@ def test_a_file_says_what_the_original_says_in_batches_of_any_size(project, tmp_
     assert facts["inputs"]["images"]["dtype"] == {"inside": "uint8", "outside": "float32"}[preprocessing]
 
 
-def test_int8_is_smaller_and_near(project, tmp_path):
-    floats, small = (written(project, tmp_path, kind) for kind in ("onnx", "onnx_int8"))
-    assert small.path.stat().st_size < 0.6 * floats.path.stat().st_size
-    assert 0 < small.check.largest_difference < 0.1
-    assert small.check.same_class > 0.5
-    kept = json.loads(download_artifact(project[0], "export/check.json").read_text())
-    assert {"onnx, inside", "onnx_int8, inside"} <= set(kept)
-    page = download_artifact(project[0], "export/check.md").read_text()
-    assert "| onnx_int8" in page.replace("  ", "").replace("|onnx", "| onnx")
-
-
-def test_ranges_of_int8_come_from_the_training_part_alone(project, tmp_path, monkeypatch):
+def test_int8_is_smaller_near_and_its_ranges_come_from_the_training_part_alone(project, kept, monkeypatch):
     asked = []
 
     def noted(table, part, count):
@@ -92,8 +97,14 @@ def test_ranges_of_int8_come_from_the_training_part_alone(project, tmp_path, mon
         return drawn(table, part, count)
 
     monkeypatch.setattr(room, "drawn", noted)
-    written(project, tmp_path, "onnx_int8")
-    assert asked == [("val", 6), ("train", 8)], "this run has not read its test part"
+    floats, small = kept("onnx"), kept("onnx_int8")
+    assert asked[-2:] == [("val", 6), ("train", 8)], "this run has not read its test part"
+    assert small.path.stat().st_size < 0.6 * floats.path.stat().st_size
+    assert 0 < small.check.largest_difference < 0.1
+    assert small.check.same_class > 0.5
+    checks = json.loads(download_artifact(project[0], "export/check.json").read_text())
+    assert {"onnx, inside", "onnx_int8, inside"} <= set(checks)
+    assert "## onnx_int8, preprocessing inside" in download_artifact(project[0], "export/check.md").read_text()
 
 
 def test_calibration_and_tta_are_in_the_file(project, tmp_path):
@@ -121,9 +132,9 @@ def test_metadata_are_an_input_of_their_own(project, tmp_path):
     assert np.abs(other - runner(given)).max() > 1e-3
 
 
-def test_the_edge_needs_no_torch(project, tmp_path):
+def test_the_edge_needs_no_torch(project, kept, tmp_path):
     run, config, split, _ = project
-    done = written(project, tmp_path, "onnx")
+    done = kept("onnx")
     paths = [Path(path) for path in drawn(split.table, "val", 2)["image_path"]]
     forbidden = "import sys, runpy; sys.modules |= dict.fromkeys(('torch', 'lesion_exp', 'cv2')); "
     code = f"{forbidden}sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
