@@ -28,6 +28,7 @@ def serve(arguments: Arguments) -> int:
         "checkpoint": checkpoint,
         "calibration": arguments.take("calibration") or ("temperature" if checkpoint == "best" else "none"),
         "conformal": _choice(arguments, "conformal", _CONFORMAL) or "aps",
+        "layer": arguments.take("grad_cam.layer"),
     }
     check_store_keys(arguments)
     _check_installed()

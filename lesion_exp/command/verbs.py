@@ -389,6 +389,7 @@ VERBS: Final = {
                 ("port=8000", "port to listen on; 0: any free one"),
                 ("calibration=temperature", "temperature, vector or isotonic, as fitted on validation, or none"),
                 ("conformal=aps", "aps (sets are never empty) or lac (the smallest on average)"),
+                ("grad_cam.layer=layer3", "another layer than the last for the heat maps: finer for small images"),
                 ("checkpoint=best", "the run's weights: best or last"),
                 (
                     "api_key=KEY",

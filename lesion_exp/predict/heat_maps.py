@@ -31,12 +31,13 @@ _LONGEST_NAME: Final = 100
 class EvidenceMaps:
     """Grad-CAM maps of the squares that a network sees, and pictures of both.
 
-    To be used where torch may compute gradients: not in its inference mode.
+    To be used where torch may compute gradients: not in its inference mode. `layer` is the dotted name of another one
+    than the last whose maps are used.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, layer: str | None = None) -> None:
         self.classifier = predictor.classifier
-        self.method = GradCam()
+        self.method = GradCam(layer)
 
     def maps(self, sample: Sample, targets: Sequence[int]) -> npt.NDArray[np.float32]:
         """The evidence for the class `targets` (positions) of each image of a stacked sample, float32 (N, S, S)."""

@@ -22,7 +22,7 @@ class Confidence(BaseModel):
     """The highest probability in words."""
 
     level: str = Field(description="high, moderate, low or very low")
-    sentence: str
+    sentence: str = Field(description="what it means, in tens of cases where it is calibrated")
 
 
 class Pictures(BaseModel):
@@ -40,7 +40,7 @@ class ImageAnswer(BaseModel):
     prediction: str | None = Field(description="the likeliest class; null where there is an error")
     name: str | None = Field(description="its name in words")
     probability: float | None = Field(description="its calibrated probability")
-    confidence: Confidence | None = None
+    confidence: Confidence | None = Field(default=None, description="its probability in words")
     probabilities: dict[str, float] | None = Field(description="the calibrated probability of each class")
     malignant_probability: float | None = Field(
         description="the sum over the malignant classes; null where a class may be either"
@@ -56,9 +56,9 @@ class Answer(BaseModel):
     """What the network says of the images of a request, in their order."""
 
     images: list[ImageAnswer]
-    run_id: str
-    calibration: str
-    notice: str = RESEARCH_ONLY
+    run_id: str = Field(description="the run whose network answered")
+    calibration: str = Field(description="temperature, vector, isotonic or none")
+    notice: str = Field(default=RESEARCH_ONLY, description="to be shown wherever an answer is")
 
 
 class Health(BaseModel):

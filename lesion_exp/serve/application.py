@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _CLOSED: Final = ("/predict", "/model", "/metrics")
 _PAGES: Final = {"/": "index.html", "/docs": "docs.html", "/favicon.svg": "favicon.svg"}
 _PREDICT_OPTIONS: Final = ("gradcam",)
+_GRADCAM: Final = "whether to draw where the evidence lies; that takes longer"
 _TOLD_LIMITS: Final = ("max_upload_mb", "max_pixels", "max_images")
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Problem, "description": meaning}
@@ -96,7 +97,7 @@ def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, di
         summary="What the network says of one image or several",
         openapi_extra={"requestBody": {"required": True, "content": {FORM_TYPE: form_schema(prediction)}}},
     )  # fmt: skip
-    async def predict(request: Request, gradcam: bool = False) -> Answer:
+    async def predict(request: Request, gradcam: Annotated[bool, Query(description=_GRADCAM)] = False) -> Answer:
         """Send images as a multipart form, in the repeatable field `file`. With `gradcam=true` each answer holds two
         pictures: what the network sees, and where in it the evidence for its prediction lies. Of several images, one
         that cannot be used has its reason in `error`; where none can, the status says so."""

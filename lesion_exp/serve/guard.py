@@ -32,6 +32,8 @@ _BEARER: Final = "bearer "
 _FOREIGN: Final = "cross-site"
 HEADER_BYTES: Final = 16_384
 """Of a request's address with its headers."""
+_ASKED_OFTEN: Final = ("/health", "/metrics")
+"""By machines, every few seconds."""
 _ABORTED: Final = 499
 """In log and counters: the client went away before its answer."""
 
@@ -110,7 +112,8 @@ class Guard:
         route = path if known else "other"  # no words of a client among labels and log lines
         self.monitoring.requests.labels(route, str(status)).inc()
         self.monitoring.request_seconds.labels(route).observe(seconds)
-        log.info("%s %s %d %.0f ms", scope["method"] if known else "-", route, status, 1000 * seconds)
+        level = logging.DEBUG if path in _ASKED_OFTEN else logging.INFO
+        log.log(level, "%s %s %d %.0f ms", scope["method"] if known else "-", route, status, 1000 * seconds)
 
 
 def _problem(status: int, error: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -15,7 +15,7 @@ from lesion_exp.report.sections.question import floor_of, headline, warnings_of
 from lesion_exp.report.sections.results import BY_CLASS, OVERALL, how_judged
 from lesion_exp.report.sections.split import split_in_words
 from lesion_exp.report.sections.subgroups import largest_gap
-from lesion_exp.report.wording import PARTS, Value, as_value, metric_name, moment, with_interval
+from lesion_exp.report.wording import PARTS, Value, as_value, metric_name, moment, percent
 from lesion_exp.serve.answers import RESEARCH_ONLY
 from lesion_exp.serve.served_model import ServedModel
 from lesion_exp.tracking.find import Run
@@ -146,6 +146,13 @@ def _probabilities(facts: Facts, model: ServedModel, calibration: str) -> Plain:
     }
 
 
+def _share(found: Value) -> str:
+    """`56.4% (39.5% to 73.6%)`."""
+    if found.low is None or found.high is None:
+        return percent(found.value)
+    return f"{percent(found.value)} (95% interval {percent(found.low)} to {percent(found.high)})"
+
+
 def _limits(facts: Facts, model: ServedModel) -> list[str]:
     """What the network cannot do, in sentences."""
     names = ", ".join(model.classes)
@@ -170,7 +177,7 @@ def _limits(facts: Facts, model: ServedModel) -> list[str]:
         found.append(f"Judged on fewer than {_FEW_LESIONS} lesions, so hardly judged at all: {', '.join(rare)}.")
     melanoma = facts.values.get("recall/mel")
     if melanoma is not None:
-        found.append(f"Of melanomas it names {with_interval(melanoma)} as such; the others it calls something else.")
+        found.append(f"It names {_share(melanoma)} of melanomas as such; the others it calls something else.")
     gap = largest_gap(facts)
     if gap is not None:
         found.append(f"It may not be equally good for all; {gap}.")

@@ -73,12 +73,19 @@ class ServedModel:
         predictor: without calibration, since conformal sets are fitted on what the network says itself.
         calibrator: None leaves its probabilities as they are.
         conformal: its sets.
+        layer: whose maps show the evidence; None: the last.
 
     Raises:
         ConfigError: the network needs pictures beside the image.
     """
 
-    def __init__(self, predictor: Predictor, calibrator: Calibrator | None, conformal: ConformalSets) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        calibrator: Calibrator | None,
+        conformal: ConformalSets,
+        layer: str | None = None,
+    ) -> None:
         if predictor.preparation.companions:
             raise ConfigError(
                 f"expected a run whose network sees the image alone, or with age, sex and site; this one needs "
@@ -91,7 +98,7 @@ class ServedModel:
         self.calibrator = calibrator
         self.conformal = conformal
         self._preparation = predictor.preparation
-        self._evidence = EvidenceMaps(predictor)
+        self._evidence = EvidenceMaps(predictor, layer)
 
     @property
     def encoder(self) -> MetadataEncoder | None:
@@ -141,7 +148,7 @@ def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -
 
     Args:
         run: finished, or named by a checkpoint file.
-        options: `checkpoint`, `calibration` and `conformal` as on the command line.
+        options: `checkpoint`, `calibration`, `conformal` and `layer` as on the command line.
         paths: of the project.
 
     Raises:
@@ -157,9 +164,8 @@ def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -
     calibrator = None
     if request.calibration != "none":
         calibrator = read_calibrator(_kept(run, calibrator_path(request.calibration)))
-    return ServedModel(
-        predictor, calibrator, ConformalSets.from_dict(_kept(run, f"conformal/{options['conformal']}.json"))
-    )
+    conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options['conformal']}.json"))
+    return ServedModel(predictor, calibrator, conformal, options["layer"])
 
 
 def limit_threads() -> None:

@@ -37,7 +37,7 @@ def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mappi
 
     Args:
         run: whose network it is.
-        options: `checkpoint`, `calibration` and `conformal`.
+        options: `checkpoint`, `calibration`, `conformal` and `layer`.
         settings: where, and how much.
         paths: of the project.
 

@@ -52,7 +52,7 @@ def test_one_broken_image_among_others_has_its_reason(client):
     assert answer.status_code == 200
     first, second, third = answer.json()["images"]
     assert first["error"] is None
-    assert "1.png begins as no such file" in second["error"]
+    assert "1.png is none" in second["error"]
     assert "2.png cannot be decoded" in third["error"]
     assert second["prediction"] is None
 
@@ -60,7 +60,7 @@ def test_one_broken_image_among_others_has_its_reason(client):
 @pytest.mark.parametrize(
     ("sent", "status", "said"),
     [
-        ({"files": files(b"no image")}, 415, "begins"),
+        ({"files": files(b"no image")}, 415, "begins with"),
         ({"files": files(picture()[:-40])}, 422, "cannot be decoded"),
         ({"files": files(picture(), *[b"x"] * 16)}, 413, "16 images"),
         ({"data": {"file": ""}, "files": {}}, 415, "multipart"),

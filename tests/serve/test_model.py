@@ -5,11 +5,11 @@ import pytest
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.compose import compose
 from lesion_exp.serve.model_card import model_card
-from lesion_exp.serve.served_model import open_model
+from lesion_exp.serve.served_model import Asked, Patient, open_model
 from tests.report.conftest import CLASSES
-from tests.serve.conftest import served
+from tests.serve.conftest import picture, served
 
-OPTIONS = {"checkpoint": "best", "calibration": "temperature", "conformal": "aps"}
+OPTIONS = {"checkpoint": "best", "calibration": "temperature", "conformal": "aps", "layer": None}
 
 
 def test_a_run_is_opened_with_its_calibration_and_its_card_tells_what_it_keeps(project):
@@ -48,3 +48,11 @@ def test_other_calibrations_do_not_borrow_its_figures(project):
 def test_networks_that_need_masks_are_refused(predictor_of):
     with pytest.raises(ConfigError, match="mask_path"):
         served(predictor_of("dataset.mask=crop"))
+
+
+def test_a_layer_that_is_none_is_named(project):
+    root, run = project
+    model = open_model(run, {**OPTIONS, "layer": "nothing"}, compose([], root=root).config["paths"])
+    asked = Asked(model.prepare(picture(), "it", Patient()), with_evidence=True)
+    with pytest.raises(ConfigError, match="nothing"):
+        model.answer([asked])

@@ -12,8 +12,8 @@ export function rowOf(entry, choose) {
   }
   const answer = entry.answer;
   const error = entry.error || (answer && answer.error);
-  if (error) row.append(make("td", { colSpan: 4, className: "bad" }, error));
-  else if (!answer) row.append(make("td", { colSpan: 4, className: "hint" }, "waiting ..."));
+  if (error) row.append(make("td", { colSpan: 5, className: "bad" }, error));
+  else if (!answer) row.append(make("td", { colSpan: 5, className: "hint" }, "waiting ..."));
   else row.append(...cells(answer));
   return row;
 }
@@ -27,8 +27,9 @@ function thumbnail(entry) {
 function cells(answer) {
   return [
     make("td", { "data-label": "Likeliest" }, capitalised(answer.name), " ", make("code", {}, answer.prediction)),
-    make("td", { className: "number", "data-label": "Probability" }, percent(answer.probability), bar(answer.probability)),
+    make("td", { className: "number share", "data-label": "Probability" }, percent(answer.probability), bar(answer.probability)),
     make("td", { "data-label": "Confidence" }, make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, answer.confidence.level)),
+    make("td", { className: "number", "data-label": "Malignant" }, answer.malignant_probability === null ? "–" : percent(answer.malignant_probability)),
     make("td", { "data-label": "Conformal set" }, answer.conformal_set.join(", ") || "empty"),
   ];
 }

@@ -43,9 +43,9 @@ function results(found) {
       return metric ? make("span", {}, number(metric.value), make("small", {}, interval(metric))) : "–";
     }),
   ]);
-  return make("div", {},
+  return make("div", {}, make("div", { className: "tables" },
     table(`All classes together, ${found.part} part (${found.images.toLocaleString("en")} images of ${found.lesions.toLocaleString("en")} lesions)`, ["metric", ">value", ">95% interval"], overall),
-    table("Each class, with 95% intervals", ["class", ">images", ...kinds.map(([, name]) => `>${name}`)], rows),
+    table("Each class, with 95% intervals", ["class", ">images", ...kinds.map(([, name]) => `>${name}`)], rows)),
     make("p", { className: "hint" }, found.intervals));
 }
 

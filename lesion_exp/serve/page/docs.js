@@ -18,7 +18,7 @@ function show(schema, path, method, operation) {
   return make("section", { className: "operation" },
     make("h2", {}, make("span", { className: "method" }, method.toUpperCase()), make("code", {}, path)),
     make("p", {}, operation.summary, operation.security ? " (needs the key)" : ""),
-    operation.description ? make("p", {}, operation.description) : null,
+    operation.description ? make("p", {}, operation.description.replaceAll("`", "")) : null,
     make("pre", { tabIndex: 0, ariaLabel: "Example" }, make("code", {}, example(path, method, operation))),
     ...(operation.parameters ? [parameters(operation.parameters)] : []),
     ...forms,
