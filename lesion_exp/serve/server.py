@@ -62,12 +62,24 @@ def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mappi
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )  # fmt: skip
-        _say(settings, listener.getsockname()[1])
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            _Server(config, settings).run(sockets=[listener])
         except (KeyboardInterrupt, SystemExit) as stop:
             stop.add_note(ENDED)
             raise
+
+
+class _Server(uvicorn.Server):
+    """Says where it is once it answers there."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets, "it is given one"
+        _say(self._settings, sockets[0].getsockname()[1])
 
 
 def _listening(settings: Settings) -> socket.socket:

@@ -63,8 +63,10 @@ async function loadCard() {
   try {
     card = await getJson("model");
   } catch (error) {
-    byId("card-body").replaceChildren(make("p", { className: "message bad" }, error.message));
-    if (error instanceof NeedsKey) byId("key-box").hidden = false;
+    const needsKey = error instanceof NeedsKey;
+    const told = needsKey ? "Shown once the server's key is entered above." : error.message;
+    byId("card-body").replaceChildren(make("p", { className: needsKey ? "hint" : "message bad" }, told));
+    byId("key-box").hidden = !needsKey;
     return;
   }
   byId("key-box").hidden = true;
@@ -109,7 +111,7 @@ async function loadExamples() {
 
 async function add(files) {
   if (!card) {
-    say("The model card could not be loaded, so no image can be judged.");
+    say(byId("key-box").hidden ? "The model card could not be loaded, so no image can be judged." : "The server's key is needed first.");
     return;
   }
   const about = patient();
