@@ -129,12 +129,12 @@ class _Reader:
             known = ", ".join([FILE, *self._fields])
             raise Refusal(422, f"expected a form with the fields {known}, got {_shown(part.name.encode())}")
         if len(self.form.values.get(part.name, ())) >= self._max_images:
-            raise Refusal(413, f"expected {part.name} at most once an image, got it more than {self._max_images} times")
+            raise Refusal(422, f"expected {part.name} at most once an image, got it more than {self._max_images} times")
 
     def _add(self, data: bytes, start: int, end: int) -> None:
         self._part.content += data[start:end]
         if self._part.name != FILE and len(self._part.content) > _LONGEST_VALUE:
-            raise Refusal(413, f"expected {self._part.name} of at most {_LONGEST_VALUE} bytes, got more")
+            raise Refusal(422, f"expected {self._part.name} of at most {_LONGEST_VALUE} bytes, got more")
 
     def _end(self) -> None:
         part = self._part
@@ -142,7 +142,7 @@ class _Reader:
             name = part.filename or f"image {len(self.form.files) + 1}"
             self.form.files.append((name, bytes(part.content)))
         else:
-            self.form.values.setdefault(part.name, []).append(_text(bytes(part.content)).strip())
+            self.form.values.setdefault(part.name, []).append(_text(bytes(part.content)))
         self._part = _Part()
 
     def _finish(self) -> None:

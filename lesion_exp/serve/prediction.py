@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -27,8 +28,11 @@ from lesion_exp.serve.served_model import Asked, Patient, ServedModel, Verdict
 from lesion_exp.serve.settings import Settings
 
 PATIENT_FIELDS: Final = ("age", "sex", "site")
-_OLDEST: Final = 130
+OLDEST: Final = 130
 """Years."""
+NOT_KNOWN: Final = ("", UNKNOWN)
+"""Values of these fields that say so."""
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 Made = TypeVar("Made")
 
 
@@ -193,21 +197,19 @@ class Prediction:
 
 
 def _age(text: str) -> float:
-    if text in {"", UNKNOWN}:
-        return float("nan")
-    try:
-        age = float(text)
-    except ValueError:
-        age = math.nan
-    if not 0 <= age <= _OLDEST:
-        raise Refusal(422, f"expected age in years, from 0 to {_OLDEST}, or {UNKNOWN}, got {text!r}")
+    if text in NOT_KNOWN:
+        return math.nan
+    age = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 <= age <= OLDEST:
+        raise Refusal(422, f"expected age in years, from 0 to {OLDEST}, or {UNKNOWN}, got {text!r}")
     return age
 
 
 def _known(name: str, text: str, known: Sequence[str]) -> str:
-    value = text.lower() or UNKNOWN
-    if value != UNKNOWN and value not in known:
+    if text in NOT_KNOWN:
+        return UNKNOWN
+    if text not in known:
         raise Refusal(
-            422, f"expected {name} to be {UNKNOWN} or one that the network knows, got {text!r}; {nearest(value, known)}"
+            422, f"expected {name} to be {UNKNOWN} or one that the network knows, got {text!r}; {nearest(text, known)}"
         )
-    return value
+    return text

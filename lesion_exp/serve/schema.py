@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.serve.form import FILE
 from lesion_exp.serve.picture import TYPES
-from lesion_exp.serve.prediction import Prediction
+from lesion_exp.serve.prediction import NOT_KNOWN, OLDEST, Prediction
 
 FORM_TYPE: Final = "multipart/form-data"
 
@@ -27,9 +26,12 @@ def form_schema(prediction: Prediction) -> dict[str, Any]:
     }
     if encoder is not None:
         once = "; once for all images, or once for each"
-        properties["age"] = {"type": "number", "minimum": 0, "maximum": 130, "description": f"years{once}"}
+        properties["age"] = {
+            "anyOf": [{"type": "number", "minimum": 0, "maximum": OLDEST}, {"enum": list(NOT_KNOWN)}],
+            "description": f"years{once}",
+        }
         for name, known in (("sex", encoder.sexes), ("site", encoder.sites)):
-            properties[name] = {"type": "string", "enum": [*known, UNKNOWN], "description": f"as in training{once}"}
+            properties[name] = {"type": "string", "enum": [*known, *NOT_KNOWN], "description": f"as in training{once}"}
     return {
         "schema": {"type": "object", "properties": properties, "required": [FILE], "additionalProperties": False},
         "encoding": {FILE: {"contentType": ", ".join(TYPES.values())}},
