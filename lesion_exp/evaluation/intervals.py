@@ -64,8 +64,8 @@ def bootstrap(at: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -
     Each draw takes as many lesions as there are, with replacement, and each with all its images: images of a lesion
     are not independent, and drawing them one by one gives intervals that are too narrow. Draws that do not determine a
     metric (a class of two lesions may miss) are left out of its quantiles; what the data themselves, or none of
-    the draws, determine is left out of the result. An interval always holds its value: the calibration error of draws is
-    larger than that of the data, so that its quantiles alone may lie above it.
+    the draws, determine is left out of the result. An interval always holds its value: the calibration error of draws
+    is larger than that of the data, so that its quantiles alone may lie above it.
     Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method); Field and Welsh 2007,
     doi:10.1111/j.1467-9868.2007.00593.x (clusters).
 
