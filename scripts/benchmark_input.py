@@ -8,7 +8,8 @@ core, from the same generated photographs of 600 x 450 pixels:
 - framework: from the image store, augmented, in batches, normalised a batch at a time;
 - albumentations: its own transforms and its own normalisation, from the same stored pixels in memory;
 - torchvision v2: its transforms on uint8 tensors, from the same stored pixels in memory;
-- notebook: Pillow decodes the JPEG file, torchvision's transforms on Pillow images.
+- notebook: Pillow decodes the JPEG file, torchvision's transforms on Pillow images. Generated photographs are smooth
+  and decode faster than real ones; `--photographs DIR` takes yours.
 
 `epoch_start` is a batch's waiting time at the start of an epoch with two loader processes, beside the usual one's.
 """
@@ -45,6 +46,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=256, help="images of one measurement (256)")
+    parser.add_argument("--photographs", type=Path, help="folder of JPEG files for `notebook` (generated ones)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each way, alternating (5)")
 
 
@@ -52,6 +54,8 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     core = min(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         built, paths = prepared(Path(folder))
+        if asked.photographs is not None:
+            paths = sorted(str(path) for path in asked.photographs.glob("*.jpg"))
         start = epoch_start(built)
         os.sched_setaffinity(0, {core})
         torch.set_num_threads(1)
