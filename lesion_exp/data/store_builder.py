@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
@@ -59,54 +61,79 @@ def build_store(
     `progress` receives (images done, images in all).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    notes = _trusted_notes(folder, request)
-    done = sum(len(note) for note in notes)
+    done, ends = _trusted(folder, request)
+    number = done // CHUNK
     with ExitStack() as stack:
-        files = {plane: stack.enter_context(_open_at(folder, plane, notes)) for plane in request.planes}
+        files = {plane: stack.enter_context(_open_at(folder, plane, ends[plane])) for plane in request.planes}
         notary = stack.enter_context(ThreadPoolExecutor(max_workers=1))  # decoding does not wait for the disk
-        noted: list[Future[pd.DataFrame]] = []
+        noted: list[Future[None]] = []
         records: list[dict[str, Any]] = []
         for image_id, entry in zip(table["image_id"].iloc[done:], _entries(table.iloc[done:], request), strict=True):
             records.append(_write(str(image_id), entry, files))
+            done += 1
             if progress is not None:
-                progress(done + len(records), len(table))
-            if len(records) == CHUNK:
-                noted.append(notary.submit(_note, folder, len(notes) + len(noted), records, files))
-                done, records = done + CHUNK, []
-        notes += [future.result() for future in noted]
-        notes.append(_note(folder, len(notes), records, files))
+                progress(done, len(table))
+            if len(records) == CHUNK or done == len(table):
+                noted.append(notary.submit(_note, folder, number + len(noted), records, files))
+                records = []
+        for note in noted:
+            note.result()
         sizes = {plane: file.tell() for plane, file in files.items()}
-    index = pd.concat([note for note in notes if len(note)], ignore_index=True)
-    index.to_parquet(folder / "index.parquet", index=False)
-    meta = {"version": VERSION, "images": len(index), "bytes": sizes, "short_side": request.short_side}
+    _join_notes(folder, request)
+    meta = {"version": VERSION, "images": done, "bytes": sizes, "short_side": request.short_side}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     for path in folder.glob("note_*.parquet"):
         path.unlink()
 
 
-def _trusted_notes(folder: Path, request: StoreRequest) -> list[pd.DataFrame]:
-    """The notes of an earlier call, up to the first that is missing or damaged; those after it are removed."""
-    notes: list[pd.DataFrame] = []
-    for number, path in enumerate(sorted(folder.glob("note_*.parquet"))):
+def _trusted(folder: Path, request: StoreRequest) -> tuple[int, dict[str, int]]:
+    """Images that an earlier call noted, and where the files of pixels end with them.
+
+    Notes after the first that is missing, damaged or not full are removed.
+    """
+    done, ends = 0, dict.fromkeys(request.planes, 0)
+    for place, path in enumerate(sorted(folder.glob("note_*.parquet"))):
         try:
             note = pd.read_parquet(path)
-            whole = number == len(notes) and path.name == _note_name(number) and len(note) == CHUNK
-            whole = whole and all((folder / f"{p}.bin").stat().st_size >= _end(note, p) for p in request.planes)
-        except (OSError, ValueError):
+            after = {plane: _end(note, plane) for plane in request.planes}
+            whole = done == place * CHUNK and path.name == _note_name(place) and len(note) == CHUNK
+            whole = whole and all((folder / f"{plane}.bin").stat().st_size >= end for plane, end in after.items())
+        except (OSError, ValueError, LookupError):
             whole = False
         if whole:
-            notes.append(note)
+            done, ends = done + CHUNK, after
         else:
             path.unlink()
-    return notes
+    return done, ends
 
 
-def _open_at(folder: Path, plane: str, notes: list[pd.DataFrame]) -> io.FileIO:
-    """The file of `plane`, to be written from where the notes end."""
+def _join_notes(folder: Path, request: StoreRequest) -> None:
+    """Makes `index.parquet` of the notes, one after the other: they are never in memory together."""
+    with pq.ParquetWriter(folder / "index.parquet", _schema(request.planes)) as writer:
+        for path in sorted(folder.glob("note_*.parquet")):
+            writer.write_table(pq.read_table(path))
+
+
+def _schema(planes: Iterable[str]) -> pa.Schema:
+    extents = [f"{plane}_{what}" for plane in planes for what in ("offset", "height", "width")]
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("sha256", pa.string()),
+            ("phash", pa.uint64()),
+            ("thumbnail", pa.binary()),
+            ("error", pa.string()),
+            *((extent, pa.int64()) for extent in extents),
+        ]
+    )
+
+
+def _open_at(folder: Path, plane: str, end: int) -> io.FileIO:
+    """The file of `plane`, to be written from `end` on."""
     path = folder / f"{plane}.bin"
     path.touch()
     file = path.open("r+b", buffering=0)  # images are large: a buffer would only copy them once more
-    file.truncate(_end(notes[-1], plane) if notes else 0)
+    file.truncate(end)
     file.seek(0, os.SEEK_END)
     return file
 
@@ -140,19 +167,14 @@ def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO]) -> dict[st
     return record
 
 
-def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, io.FileIO]) -> pd.DataFrame:
+def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, io.FileIO]) -> None:
     """Writes down what the files hold; whole or not at all, and only after the pixels are on the disk."""
-    note = pd.DataFrame.from_records(records)
-    if not records:
-        return note
-    note["phash"] = note["phash"].astype(np.uint64)
-    note["error"] = note["error"].astype(object)
+    note = pa.Table.from_pylist(records, schema=_schema(files))
     for file in files.values():
         os.fsync(file.fileno())
     unfinished = folder / "unfinished"
-    note.to_parquet(unfinished, index=False)
+    pq.write_table(note, unfinished)
     unfinished.replace(folder / _note_name(number))
-    return note
 
 
 def _note_name(number: int) -> str:
