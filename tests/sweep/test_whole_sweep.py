@@ -74,7 +74,7 @@ def test_a_sweep_that_is_stopped_goes_on_and_no_run_is_lost_or_doubled(tmp_path,
     mine = tmp_path / "mine"
     (mine / "loss").mkdir(parents=True)
     (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
-    process = command(tmp_path, "train", "-m", "--config-dir", str(mine), *TINY, "trainer.max_epochs=6", "loss=own",
+    process = command(tmp_path, "train", "-m", "--config-dir", str(mine), *TINY, "trainer.max_epochs=15", "loss=own",
                       "seed=1,2,3", wait=False)  # fmt: skip
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     cells = sweep.cells()
