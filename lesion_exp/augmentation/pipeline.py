@@ -87,7 +87,6 @@ class AugmentationPipeline:
                         f"to augmentation.transforms if it is meant for training only"
                     )
         self._fits_first = not any(changes_size(transform) for _, transform in self._transforms)
-        self.join = join
         self._training = (
             join_steps(self._transforms, image_size, self._fill, starts_square=self._fits_first)
             if join

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
@@ -73,6 +73,17 @@ class Arguments:
         value = self.take(key)
         if value is None:
             raise ConfigError(f"expected {key}=, got none; for example {key}={example}")
+        return value
+
+    def choose(self, key: str, options: tuple[str, ...]) -> str | None:
+        """As `take`, for a key that is one of `options`.
+
+        Raises:
+            ConfigError: it is none of them.
+        """
+        value = self.take(key)
+        if value is not None and value not in options:
+            raise ConfigError(f"expected {key} to be {' or '.join(options)}, got {value!r}; {nearest(value, options)}")
         return value
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.errors import ConfigError, first_cases
 
 if TYPE_CHECKING:
+    from lesion_exp.command.arguments import Arguments
     from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
 
-CHECKPOINT_SUFFIX: Final = ".ckpt"
+_CHECKPOINT: Final = ".ckpt"
+_WEIGHTS: Final = ("best", "last")
 _BUNDLE: Final = ".zip"
 _SWEEP_ID: Final = re.compile(r"[\w.-]+")
 
@@ -28,7 +30,7 @@ def chosen_run(store: Store, spec: str) -> Run:
     from lesion_exp.tracking.find import find_run
 
     path = Path(spec).expanduser()
-    if path.suffix == CHECKPOINT_SUFFIX and path.is_file():
+    if path.suffix == _CHECKPOINT and path.is_file():
         from lesion_exp.job.checkpoint import run_of_checkpoint
 
         return find_run(store, run_of_checkpoint(path))
@@ -68,3 +70,18 @@ def _run_of_bundle(store: Store, path: Path) -> Run:
         listed = first_cases(f"{run.run_id}  {run.status}  {run.name}" for run in runs)
         raise ConfigError(f"expected a bundle of one run, got {len(runs)} in {path}; name one by its id:\n{listed}")
     return runs[0]
+
+
+def chosen_checkpoint(arguments: Arguments, spec: str) -> str | Path:
+    """Which weights of the run `spec`: its best, its last, or those in the file by which it is named.
+
+    Raises:
+        ConfigError: `checkpoint=` is neither, or stands beside such a file.
+    """
+    given = arguments.choose("checkpoint", _WEIGHTS)
+    file = Path(spec).expanduser()
+    if file.suffix == _CHECKPOINT and file.is_file():
+        if given is not None:
+            raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
+        return file
+    return given or "best"

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError
 
 LIST: Final = "list"
 _TRUTH: Final = {"true": True, "false": False}
@@ -25,11 +25,11 @@ def explain(arguments: Arguments) -> int:
         return _list(arguments, folders)
     spec = arguments.need("run", "latest")
     options: dict[str, Any] = {
-        "part": _choice(arguments, "part", ("val", "test"), None),
-        "checkpoint": _choice(arguments, "checkpoint", ("best", "last"), "best"),
+        "part": arguments.choose("part", ("val", "test")),
+        "checkpoint": arguments.choose("checkpoint", ("best", "last")) or "best",
         "count": _number(arguments, "count", 6),
         "images": _number(arguments, "images", None),
-        "log_images": _TRUTH[_choice(arguments, "tracking.log_images", tuple(_TRUTH), "true")],
+        "log_images": _TRUTH[arguments.choose("tracking.log_images", tuple(_TRUTH)) or "true"],
     }
     root = arguments.take("dataset.root")
     settings = _settings(arguments, folders)
@@ -97,13 +97,6 @@ def _settings(arguments: Arguments, folders: list[Path]) -> dict[str, dict[str, 
             except yaml.YAMLError as error:
                 raise ConfigError(f"expected a value after {key}=, got {text}; for example {key}=0.2") from error
     return found
-
-
-def _choice(arguments: Arguments, key: str, options: tuple[str, ...], default: str | None) -> Any:
-    value = arguments.take(key)
-    if value is not None and value not in options:
-        raise ConfigError(f"expected {key} to be {' or '.join(options)}, got {value!r}; {nearest(value, options)}")
-    return default if value is None else value
 
 
 def _number(arguments: Arguments, key: str, default: int | None) -> int | None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
-from lesion_exp.command.chosen_run import CHECKPOINT_SUFFIX, chosen_run
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.command.chosen_run import chosen_checkpoint, chosen_run
+from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
 
-_CHECKPOINTS: Final = ("best", "last")
 _ACCELERATORS: Final = ("auto", "cpu", "gpu")
 _TRUTH: Final = {"true": True, "false": False}
 
@@ -24,7 +23,7 @@ def predict(arguments: Arguments) -> int:
     options: dict[str, Any] = {
         "source": arguments.need("input", "FOLDER"),
         "output": Path(arguments.need("output", "predictions.csv")).expanduser(),
-        "checkpoint": _checkpoint(arguments, spec),
+        "checkpoint": chosen_checkpoint(arguments, spec),
         "calibration": arguments.take("calibration") or "none",
         "tta": arguments.take("tta"),
         "top": _number(arguments, "top") or 0,
@@ -34,7 +33,7 @@ def predict(arguments: Arguments) -> int:
         "batch_size": _number(arguments, "loader.batch_size"),
         "num_workers": _num_workers(arguments),
         "trainer": _trainer(arguments),
-        "force": _TRUTH[_choice(arguments, "force", tuple(_TRUTH)) or "false"],
+        "force": _TRUTH[arguments.choose("force", tuple(_TRUTH)) or "false"],
     }
     count = _number(arguments, "count")
     if count is not None:
@@ -60,17 +59,6 @@ def predict(arguments: Arguments) -> int:
     return 0
 
 
-def _checkpoint(arguments: Arguments, spec: str) -> str | Path:
-    """Which weights: the run's best, its last, or those in the file by which the run is named."""
-    given = _choice(arguments, "checkpoint", _CHECKPOINTS)
-    file = Path(spec).expanduser()
-    if file.suffix == CHECKPOINT_SUFFIX and file.is_file():
-        if given is not None:
-            raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
-        return file
-    return given or "best"
-
-
 def _columns(arguments: Arguments) -> dict[str, str]:
     text = arguments.take("columns")
     if text is None:
@@ -89,7 +77,7 @@ def _columns(arguments: Arguments) -> dict[str, str]:
 
 def _trainer(arguments: Arguments) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    accelerator = _choice(arguments, "trainer.accelerator", _ACCELERATORS)
+    accelerator = arguments.choose("trainer.accelerator", _ACCELERATORS)
     if accelerator is not None:
         found["accelerator"] = accelerator
     precision = arguments.take("trainer.precision")
@@ -114,13 +102,6 @@ def _num_workers(arguments: Arguments) -> int | str:
         return str(arguments.take("loader.num_workers"))
     found = _number(arguments, "loader.num_workers", least=0)
     return "auto" if found is None else found
-
-
-def _choice(arguments: Arguments, key: str, options: tuple[str, ...]) -> str | None:
-    value = arguments.take(key)
-    if value is not None and value not in options:
-        raise ConfigError(f"expected {key} to be {' or '.join(options)}, got {value!r}; {nearest(value, options)}")
-    return value
 
 
 def _number(arguments: Arguments, key: str, least: int = 1) -> int | None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
-from lesion_exp.command.chosen_run import CHECKPOINT_SUFFIX, chosen_run
-from lesion_exp.errors import ConfigError, nearest, not_installed
+from lesion_exp.command.chosen_run import chosen_checkpoint, chosen_run
+from lesion_exp.errors import ConfigError, not_installed
 
 KEY_VARIABLE: Final = "LESION_EXP_API_KEY"
 _WHOLE: Final = ("port", "max_pixels", "max_images", "queue", "max_batch")
 _NUMBERS: Final = ("max_upload_mb", "max_waiting_mb", "timeout_s", "max_wait_ms")
-_CHECKPOINTS: Final = ("best", "last")
 _CONFORMAL: Final = ("aps", "lac")
 
 
@@ -23,11 +21,11 @@ def serve(arguments: Arguments) -> int:
     given: dict[str, Any] = {"host": arguments.take("host"), "api_key": _key(arguments)}
     given |= {name: _number(arguments, name, whole=True) for name in _WHOLE}
     given |= {name: _number(arguments, name, whole=False) for name in _NUMBERS}
-    checkpoint = _checkpoint(arguments, spec)
+    checkpoint = chosen_checkpoint(arguments, spec)
     options = {
         "checkpoint": checkpoint,
         "calibration": arguments.take("calibration") or ("temperature" if checkpoint == "best" else "none"),
-        "conformal": _choice(arguments, "conformal", _CONFORMAL) or "aps",
+        "conformal": arguments.choose("conformal", _CONFORMAL) or "aps",
         "layer": arguments.take("grad_cam.layer"),
     }
     check_store_keys(arguments)
@@ -56,24 +54,6 @@ def _check_installed() -> None:
 def _key(arguments: Arguments) -> str | None:
     """The key, from the command or, where no other user of this machine can see it, from the environment."""
     return arguments.take("api_key") or os.environ.get(KEY_VARIABLE) or None
-
-
-def _checkpoint(arguments: Arguments, spec: str) -> str | Path:
-    """Which weights: the run's best, its last, or those in the file by which the run is named."""
-    given = _choice(arguments, "checkpoint", _CHECKPOINTS)
-    file = Path(spec).expanduser()
-    if file.suffix == CHECKPOINT_SUFFIX and file.is_file():
-        if given is not None:
-            raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
-        return file
-    return given or "best"
-
-
-def _choice(arguments: Arguments, key: str, options: tuple[str, ...]) -> str | None:
-    value = arguments.take(key)
-    if value is not None and value not in options:
-        raise ConfigError(f"expected {key} to be {' or '.join(options)}, got {value!r}; {nearest(value, options)}")
-    return value
 
 
 def _number(arguments: Arguments, key: str, *, whole: bool) -> float | None:
