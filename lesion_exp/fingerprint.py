@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from lesion_exp.image_file import UInt8Array
+
+Float64Array = npt.NDArray[np.float64]
 
 HASH_SIDE: Final = 8
 """The hash has a bit for each of 8 x 8 spatial frequencies."""
 THUMBNAIL_SIDE: Final = 16
 _SQUARE: Final = 32
+_SUMMED_SIDE: Final = 128
+"""Pixels a side from which running sums are the faster way to average areas."""
+_SUMMED_VALUES: Final = 2**23
+"""Values up to which running sums take little memory; they are far from leaving 32 bits then."""
 
 
 def fingerprint(image: UInt8Array) -> tuple[int, bytes]:
@@ -41,8 +49,37 @@ def _grey_square(image: UInt8Array) -> UInt8Array:
     """uint8 (32, 32); areas are averaged, which also blurs away noise and JPEG blocks."""
     assert image.ndim == 3, f"an RGB image is (H, W, 3), not {image.shape}"
     assert image.shape[2] == 3, f"an RGB image is (H, W, 3), not {image.shape}"
-    small = cv2.resize(image, (_SQUARE, _SQUARE), interpolation=cv2.INTER_AREA)
+    if min(image.shape[:2]) >= _SUMMED_SIDE and image.size <= _SUMMED_VALUES:
+        small = np.rint(_area_means(image)).astype(np.uint8)
+    else:
+        small = np.asarray(cv2.resize(image, (_SQUARE, _SQUARE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def _area_means(image: UInt8Array) -> Float64Array:
+    """The means of 32 x 32 equal areas of `image`, (32, 32, 3): what cv2.INTER_AREA rounds, in a third of its time.
+
+    Between two pixels the running sum of an image over both axes is bilinear, so an area may begin anywhere.
+    """
+    height, width = image.shape[:2]
+    (rows, below), (columns, beyond) = _edges(height), _edges(width)
+    around = cv2.integral(image).take(rows, axis=0).take(columns, axis=1)
+    edges = _SQUARE + 1
+    on_rows = around[:edges] + below[:, None, None] * (around[edges:] - around[:edges])
+    corners = on_rows[:, :edges] + beyond[:, None] * (on_rows[:, edges:] - on_rows[:, :edges])
+    bands = corners[1:] - corners[:-1]
+    return np.asarray((bands[:, 1:] - bands[:, :-1]) * (_SQUARE**2 / (height * width)))
+
+
+@lru_cache(maxsize=64)
+def _edges(length: int) -> tuple[npt.NDArray[np.intp], Float64Array]:
+    """Where 32 equal parts of `length` pixels begin and end.
+
+    (66,): the whole pixels before each of the 33 edges, then the same and one more; (33,): how far beyond them it lies.
+    """
+    edges = np.arange(_SQUARE + 1, dtype=np.float64) * (length / _SQUARE)
+    before = np.minimum(edges.astype(np.intp), length - 1)
+    return np.concatenate([before, before + 1]), edges - before
 
 
 def _hash(square: UInt8Array) -> int:

@@ -99,7 +99,8 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
                     f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has "
                     f"{image.width} x {image.height}; scale it down first"
                 )
-            pixels = _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _to_rgb(image)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -165,7 +166,7 @@ def _to_rgb(image: Image.Image) -> UInt8Array:
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(opaque, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _as_rgb(pixels: UInt8Array) -> UInt8Array:

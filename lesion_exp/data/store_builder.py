@@ -24,8 +24,10 @@ from lesion_exp.fingerprint import fingerprint
 from lesion_exp.image_file import SEPARATOR, UInt8Array, content_hash, decode, fit, read_bytes, read_image, read_mask
 
 VERSION: Final = 1
-AHEAD: Final = 32
-"""Images a thread that are decoded ahead of the writer: bounds the memory of building a store."""
+BATCH: Final = 8
+"""Images that a thread decodes at a time: handing over each one alone costs the threads their stride."""
+AHEAD: Final = 4
+"""Batches a thread that are decoded ahead of the writer: bounds the memory of building a store."""
 CHUNK: Final = 1024
 """Images after which what was written is brought to the disk and noted, so that it need not be decoded again."""
 
@@ -186,14 +188,19 @@ def _entries(table: pd.DataFrame, request: StoreRequest) -> Iterator[_Entry]:
     jobs = table.reindex(columns=["image_path", "mask_path", "clinical_path"]).itertuples(index=False, name=None)
     threads = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        waiting: deque[Future[_Entry]] = deque(
-            pool.submit(_decode, job, request) for job in islice(jobs, AHEAD * threads)
+        batches = iter(lambda: list(islice(jobs, BATCH)), [])
+        waiting: deque[Future[list[_Entry]]] = deque(
+            pool.submit(_decode_all, batch, request) for batch in islice(batches, AHEAD * threads)
         )
         while waiting:
-            entry = waiting.popleft().result()
-            if (job := next(jobs, None)) is not None:
-                waiting.append(pool.submit(_decode, job, request))
-            yield entry
+            entries = waiting.popleft().result()
+            if (batch := next(batches, None)) is not None:
+                waiting.append(pool.submit(_decode_all, batch, request))
+            yield from entries
+
+
+def _decode_all(batch: list[tuple[Any, Any, Any]], request: StoreRequest) -> list[_Entry]:
+    return [_decode(locators, request) for locators in batch]
 
 
 def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
