@@ -106,7 +106,7 @@ class LesionClassifier(pl.LightningModule):
         scale, shift = self.scale[:channels].repeat(width), self.shift[:channels].repeat(width)
         scaled = torch.empty(rows.shape, device=rows.device)
         for filled, row in zip(scaled, rows, strict=True) if scaled.device.type == "cpu" else [(scaled, rows)]:
-            torch.addcmul(shift, row.float(), scale, out=filled)
+            torch.addcmul(shift, filled.copy_(row), scale, out=filled)
         scaled = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
         return scaled if self.options.channels_last else scaled.contiguous()
 

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers.logger import Logger
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.checkpoint import ResumePoints, WholeFiles
 from lesion_exp.job.learning_rate import LearningRate
+from lesion_exp.job.memory import keep_freed_memory
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.job.weight_average import MovingAverage
@@ -47,6 +48,8 @@ def build_trainer(
     accelerator = arguments["accelerator"]
     arguments["precision"] = resolve_precision(arguments["precision"], accelerator)
     arguments["devices"] = resolve_devices(arguments["devices"], accelerator)
+    if not has_gpu(accelerator):
+        keep_freed_memory()
     try:
         return pl.Trainer(
             **arguments,
@@ -79,6 +82,8 @@ def prediction_trainer(
     """
     quiet_libraries()
     accelerator = "cpu" if config["accelerator"] == "cpu" else "auto"
+    if not has_gpu(accelerator):
+        keep_freed_memory()
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
