@@ -108,6 +108,7 @@ def bare(case: Case, device: torch.device) -> Measure:
     precision = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolve_precision("auto", device.type))
 
     def steps() -> Iterator[int]:
+        torch.use_deterministic_algorithms(False)  # the framework's trainer has switched it on
         torch.manual_seed(0)
         network = torchvision.models.get_model(case.backbone, num_classes=NUM_CLASSES).to(device)
         network = network.to(memory_format=torch.channels_last).train()
@@ -156,6 +157,7 @@ class FileDataset(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 def notebook(case: Case, paths: list[str], device: torch.device) -> Measure:
     def steps() -> Iterator[int]:
+        torch.use_deterministic_algorithms(False)  # the framework's trainer has switched it on
         torch.manual_seed(0)
         network = torchvision.models.get_model(case.backbone, num_classes=NUM_CLASSES).to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)

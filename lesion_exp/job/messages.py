@@ -20,7 +20,6 @@ QUIET_WARNINGS = (
     ".*Checkpoint directory.*",
     ".*your dataloader is not resumable.*",
     ".*`srun` command is available.*",
-    ".*`srun` command is available.*",
 )
 """Warnings of libraries about what is meant to be so."""
 
@@ -36,8 +35,6 @@ def show_messages() -> None:
     quiet_libraries()
     warnings.simplefilter("ignore", category=FutureWarning)
     warnings.simplefilter("ignore", category=DeprecationWarning)
-    for text in QUIET_WARNINGS:
-        warnings.filterwarnings("ignore", message=text)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     warnings.formatwarning = lambda message, *rest: f"warning: {message}"  # no path and line of our code
@@ -45,6 +42,8 @@ def show_messages() -> None:
 
 
 def quiet_libraries() -> None:
-    """Lets libraries say errors only; to be called again once they are imported, since some set their own level."""
+    """Lets libraries say errors only; to be called again once they are imported, since some set levels and filters."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for text in QUIET_WARNINGS:
+        warnings.filterwarnings("ignore", message=text)

@@ -37,6 +37,7 @@ from lesion_exp.job.judge import (
 )
 from lesion_exp.job.keep_network import keep_checkpoint, keep_model
 from lesion_exp.job.link import NO_LINK, RunLink
+from lesion_exp.job.profile import keep_profile
 from lesion_exp.job.progress import TrainingProgress
 from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_gallery, log_inputs, predict_part
@@ -225,6 +226,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
     values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
     run.log_metrics(values, step=fitted.step)
     _keep_network(job, run, fitted, network)
+    keep_profile(run, run.live_dir)
     if fitted.pruned:
         run.set_tags({"pruned": True})
     if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:

@@ -22,6 +22,7 @@ from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.job.memory import keep_freed_memory
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
+from lesion_exp.job.profile import profiler_in
 from lesion_exp.job.weight_average import MovingAverage
 from lesion_exp.task import WATCHED_METRIC
 
@@ -50,6 +51,10 @@ def build_trainer(
     arguments["devices"] = resolve_devices(arguments["devices"], accelerator)
     if not has_gpu(accelerator):
         keep_freed_memory()
+    # a deterministic torch fills all new memory, lest a result depend on what nobody wrote: a twentieth of the time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if "profiler" in arguments:
+        arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
     try:
         return pl.Trainer(
             **arguments,

@@ -1,0 +1,33 @@
+"""`trainer.profiler`: where a run's time went, kept with the run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+
+from lesion_exp.tracking.run import TrackedRun
+
+log = logging.getLogger("lesion_exp")
+
+FOLDER: Final = "profile"
+"""Of the run's artifacts, and of its live folder."""
+_KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
+
+
+def profiler_in(live_dir: Path, chosen: Any) -> Profiler | Any:
+    """Lightning's profiler of the name `chosen`, which writes below `live_dir`; what is no such name as it is."""
+    kind = _KINDS.get(chosen) if isinstance(chosen, str) else None
+    return chosen if kind is None else kind(dirpath=live_dir / FOLDER, filename="profile")
+
+
+def keep_profile(run: TrackedRun, live_dir: Path) -> None:
+    """Logs what a profiler wrote below `live_dir`, if there was one."""
+    written = sorted((live_dir / FOLDER).glob("*"))
+    for path in written:
+        run.log_file(path, f"{FOLDER}/{path.name}")
+    if written:
+        log.info("profile: %d file(s) below %s/ in the run's artifacts", len(written), FOLDER)

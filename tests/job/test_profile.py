@@ -1,0 +1,26 @@
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from lesion_exp.job.profile import keep_profile, profiler_in
+
+
+@pytest.mark.parametrize("name", ["simple", "advanced"])
+def test_what_a_profiler_measured_is_kept_with_the_run(name: str, tmp_path: Path) -> None:
+    profiler = profiler_in(tmp_path, name)
+    with profiler.profile("training_step"):
+        sum(range(1000))
+    profiler.describe()
+    run = Mock()
+    keep_profile(run, tmp_path)
+    logged = {call.args[1]: call.args[0].read_text() for call in run.log_file.call_args_list}
+    assert "profile/profile.txt" in logged
+    assert "Profiler Report" in logged["profile/profile.txt"]
+
+
+def test_without_a_profiler_nothing_is_kept(tmp_path: Path) -> None:
+    assert profiler_in(tmp_path, None) is None
+    run = Mock()
+    keep_profile(run, tmp_path)
+    run.log_file.assert_not_called()
