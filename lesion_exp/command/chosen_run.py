@@ -31,9 +31,7 @@ def chosen_run(store: Store, spec: str) -> Run:
 
     path = Path(spec).expanduser()
     if path.suffix == _CHECKPOINT and path.is_file():
-        from lesion_exp.job.checkpoint import run_of_checkpoint
-
-        return find_run(store, run_of_checkpoint(path))
+        return _run_of_checkpoint(store, path)
     if path.suffix == _BUNDLE and path.is_file():
         return _run_of_bundle(store, path)
     return find_run(store, spec)
@@ -54,6 +52,20 @@ def chosen_runs(store: Store, spec: str) -> list[Run]:
         if swept:
             return sorted(swept, key=lambda run: (PARENT_TAG in run.tags, run.started, run.run_id))
     return [chosen_run(store, spec)]
+
+
+def _run_of_checkpoint(store: Store, path: Path) -> Run:
+    from lesion_exp.job.checkpoint import run_of_checkpoint
+    from lesion_exp.tracking.find import find_run
+
+    run_id = run_of_checkpoint(path)
+    try:
+        return find_run(store, run_id)
+    except ConfigError as error:
+        raise ConfigError(
+            f"expected the run of {path} in the store {store.uri}, found no {run_id}; name its store with "
+            f"tracking.uri=, or bring the run here as a file: lesion-exp bundle export run={run_id} output=run.zip"
+        ) from error
 
 
 def _run_of_bundle(store: Store, path: Path) -> Run:

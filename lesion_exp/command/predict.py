@@ -50,9 +50,10 @@ def predict(arguments: Arguments) -> int:
     summary = predict_images(chosen_run(store, spec), request, paths)
     print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
     found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
-    print(f"{summary.images:,} images in {summary.seconds:.1f} s: {found or 'no predictions'}", file=sys.stderr)
+    images = f"{summary.images:,} image{'s' * (summary.images != 1)}"
+    print(f"{images} in {summary.seconds:.1f} s: {found or 'no predictions'}", file=sys.stderr)
     if summary.errors:
-        print(f"{summary.errors:,} have no prediction; their column error says why", file=sys.stderr)
+        print(f"without a prediction: {summary.errors:,}; the column error says why", file=sys.stderr)
     if summary.to_label:
         print(f"to label next: {summary.to_label}", file=sys.stderr)
     print(RESEARCH_ONLY, file=sys.stderr)

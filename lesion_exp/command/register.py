@@ -6,9 +6,14 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,17 @@ def register(arguments: Arguments) -> int:
     print(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", file=sys.stderr)
     if done.alias and done.before != done.version:
         moved = f", which was version {done.before}" if done.before else ""
-        print(f"run={done.alias} now means it{moved}", file=sys.stderr)
+        print(f"run={_shortest(store, done.name, done.alias)} now means it{moved}", file=sys.stderr)
     print(json.dumps({**asdict(done), "uri": done.uri}) if arguments.json else done.uri)
     return 0
+
+
+def _shortest(store: Store, name: str, alias: str) -> str:
+    """The alias, with its model's name before it where another model has the same."""
+    from lesion_exp.tracking.find import find_run
+
+    try:
+        find_run(store, alias)
+    except ConfigError:
+        return f"{name}@{alias}"
+    return alias

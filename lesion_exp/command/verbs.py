@@ -300,6 +300,7 @@ VERBS: Final = {
                 ),
                 ("tta=none", "none, flips8 or multicrop; without it, as the run was evaluated"),
                 ("top=K", "columns top1 to topK: the likeliest classes"),
+                ("gradcam=DIR", "draws where the evidence for each prediction lies; column gradcam names the picture"),
                 ("rank=entropy", "entropy, margin or coreset: writes the images to label next to FILE_to_label.csv"),
                 ("count=100", "with rank=: how many"),
                 (

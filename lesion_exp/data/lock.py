@@ -33,6 +33,9 @@ def hold(path: Path) -> bool:
     """Holds `path` until `release` or the death of this process; False where it is held already.
 
     Unlike `file_lock` it is not passed on to forked processes, so a loader that outlives its run does not keep it.
+
+    Raises:
+        OSError: the file cannot be made.
     """
     path = path.absolute()
     deadline = time.monotonic() + _HOLD_WITHIN_SECONDS
@@ -41,6 +44,8 @@ def hold(path: Path) -> bool:
         try:
             handle = path.open("ab")
         except FileNotFoundError:
+            if time.monotonic() > deadline:
+                raise
             continue  # another process removed the folder just now
         if _try_lock(handle, fcntl.LOCK_EX) and _is_file(handle, path):
             _HELD[path] = handle

@@ -45,9 +45,12 @@ class Member:
             ConfigError: the run trained nothing, or its job was frozen by another version.
         """
         if self.config is None:
+            remedy = "keeps predictions only; name the runs that it was made of"
+            if sweep := self.run.tags.get("sweep_id"):
+                remedy = f"trained nothing itself; name one of its cells, which lesion-exp sweep status {sweep} lists"
             raise ConfigError(
-                f"expected a run that was trained for {wanted_for}, got {self.run.run_id} ({self.run.name}), which "
-                f"keeps predictions only; name the runs that it was made of: run=[A,B]"
+                f"expected a run that was trained, for {wanted_for}, got {self.run.run_id} ({self.run.name}), which "
+                f"{remedy}"
             )
         config = {**self.config, "evaluation": dict(self.evaluation)}
         check_complete(config)

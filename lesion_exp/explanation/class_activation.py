@@ -53,5 +53,5 @@ class ClassActivation(Explainer):
             self._has_warned = True
             log.warning(
                 "maps of %d x %d cells at this image size: too coarse to say where in a lesion; an earlier layer has "
-                "finer ones (layer=layer3 of a ResNet)", num_cells, num_cells,
+                "finer ones (explain and serve: grad_cam.layer=layer3 of a ResNet)", num_cells, num_cells,
             )  # fmt: skip

@@ -88,6 +88,13 @@ def contents_digest(images: pd.DataFrame) -> str:
 
 
 def _of_folder(path: Path, shown: str) -> list[Row]:
+    rows, others = _listed(path, shown)
+    _say_left_out(others, shown)
+    return rows
+
+
+def _listed(path: Path, shown: str) -> tuple[list[Row], Counter[str]]:
+    """The images below a folder, and how many files of other names are there, by ending."""
     rows: list[Row] = []
     others: Counter[str] = Counter()
     root = path.absolute()
@@ -99,8 +106,7 @@ def _of_folder(path: Path, shown: str) -> list[Row]:
             rows.append((name, str(file), ""))
         else:
             others[file.suffix or "without ending"] += 1
-    _say_left_out(others, shown)
-    return rows
+    return rows, others
 
 
 def _of_zip(path: str, shown: str) -> list[Row]:
@@ -178,7 +184,7 @@ def _finder(folder: Path) -> Callable[[str], str | None]:
 def _names_below(folder: Path) -> dict[str, str]:
     """The images below `folder`, also in its zips, by their paths there, their names, and these without ending."""
     found: dict[str, str] = {}
-    for _, locator, error in _of_folder(folder, str(folder)):
+    for _, locator, error in _listed(folder, str(folder))[0]:
         if locator is None:
             log.warning("%s", error)
             continue

@@ -60,7 +60,16 @@ class Request:
                 f"expected calibration=none with other weights than the run's best, got {self.calibration}: it was "
                 f"fitted on what the best ones say; leave calibration= or the checkpoint out"
             )
+        if self.heat_maps is not None and _lies_below(self.heat_maps, self.source):
+            raise ConfigError(
+                f"expected gradcam to be a folder outside of input={self.source}, where its pictures would be images "
+                f"to predict the next time, got {self.heat_maps}; name another folder"
+            )
         if self.tta is not None:
             tta_views(self.tta)
         if self.rank is not None:
             check_ranking(self.rank)
+
+
+def _lies_below(folder: Path, source: str) -> bool:
+    return folder.expanduser().resolve().is_relative_to(Path(source).expanduser().resolve())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from lesion_exp import taxonomy
-from lesion_exp.evaluation.malignant_view import malignant_classes
+from lesion_exp.errors import DataError
 from lesion_exp.serve.served_model import Verdict, failure_of
 from lesion_exp.serve.words import confidence_level, confidence_sentence
 
@@ -43,7 +43,7 @@ class ImageAnswer(BaseModel):
     confidence: Confidence | None = Field(default=None, description="its probability in words")
     probabilities: dict[str, float] | None = Field(description="the calibrated probability of each class")
     malignant_probability: float | None = Field(
-        description="the sum over the malignant classes; null where a class may be either"
+        description="the sum over the malignant classes; null where the classes do not tell"
     )
     conformal_set: list[str] | None = Field(
         description="the classes among which the true one is, at the rate that /model promises; likeliest first"
@@ -112,8 +112,11 @@ def answered(
 
 
 def malignant_share(by_class: dict[str, float]) -> float | None:
-    """The probability that a lesion is malignant; None where a class may be either."""
-    kinds = malignant_classes(tuple(by_class))
-    if kinds is None:
+    """The probability that a lesion is malignant; None where the classes do not tell."""
+    try:
+        kinds = [taxonomy.is_malignant(name) for name in by_class]
+    except DataError:
+        return None
+    if all(kinds) or not any(kinds):
         return None
     return min(sum(prob for prob, kind in zip(by_class.values(), kinds, strict=True) if kind), 1.0)

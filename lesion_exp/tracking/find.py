@@ -238,9 +238,11 @@ def _best(store: Store, metric: str) -> MlflowRun:
 def _by_alias(store: Store, spec: str) -> MlflowRun:
     model_name, _, alias = spec.rpartition("@")
     versions: list[tuple[str, Any]] = []
+    known: list[str] = []
     token = None
     while True:
         page = store.client.search_registered_models(page_token=token)
+        known += [f"{model.name}@{name}" for model in page for name in model.aliases]
         versions += [
             (model.name, model.aliases[alias])
             for model in page
@@ -255,6 +257,8 @@ def _by_alias(store: Store, spec: str) -> MlflowRun:
             f"expected an alias of one model; {spec!r} is one of {len(versions)}:\n{listed}\nName the model, too: "
             f"run={versions[0][0]}@{alias}"
         )
+    if not versions and model_name:
+        raise ConfigError(f"expected a registered model and its alias, got {spec!r}; {nearest(spec, known)}")
     if not versions:
         raise ConfigError(_unknown(store, spec))
     name, version = versions[0]

@@ -4,6 +4,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
 from lesion_exp.data.lock import hold, is_held, release
 
 HOLDER = """
@@ -48,6 +50,11 @@ def test_the_lock_of_another_process_is_seen_and_free_when_it_ends(tmp_path: Pat
     assert is_held(path) is False
     assert hold(path)
     release(path)
+
+
+def test_a_folder_that_takes_no_files_is_an_error() -> None:
+    with pytest.raises(OSError, match="x"):
+        hold(Path("/proc/x.lock"))
 
 
 def test_who_only_asks_keeps_nobody_from_holding(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
@@ -145,6 +146,14 @@ def test_the_edge_needs_no_torch(project, kept, tmp_path):
     table = expected(fresh(run), config, paths, tmp_path)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)
     assert found["prediction"].tolist() == table["prediction"].tolist()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(tmp_path / "grey16.png")
+    ended = subprocess.run([*command[:5], str(broken), str(tmp_path / "grey16.png")], capture_output=True, text=True)
+    assert ended.returncode == 0
+    errors = [json.loads(line)["error"] for line in ended.stdout.splitlines()]
+    assert "cannot identify" in errors[0]
+    assert "8 bits" in errors[1], "a clipped photograph would get a wrong prediction"
     statements = [line for line in SCRIPT.read_text().split('"""')[2].splitlines() if line.strip()]
     assert len(statements) <= 30
 

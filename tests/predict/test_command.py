@@ -26,6 +26,7 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
         ([*GIVEN, "loader.num_workers=-1"], "whole number"),
         (["run=latest", "input=x", "output=x.xlsx"], ".parquet"),
         (["run=latest", "input=x", "output=."], "output"),
+        (["run=latest", "input=.", "output=x.csv", "gradcam=maps"], "outside of input=."),
     ],
 )
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):

@@ -51,7 +51,8 @@ def test_a_zip_is_read_as_it_is_also_inside_a_folder(photographs, tmp_path):
     assert "cannot be opened" in broken["error"]
 
 
-def test_a_table_finds_its_images_by_path_or_by_name(photographs, tmp_path):
+def test_a_table_finds_its_images_by_path_or_by_name(photographs, tmp_path, caplog):
+    caplog.set_level("INFO")
     table = photographs.parent / "cases.csv"
     (photographs.parent / "torn.zip").write_bytes(b"no zip, and none of the images is in it")
     table.write_text(
@@ -63,6 +64,7 @@ def test_a_table_finds_its_images_by_path_or_by_name(photographs, tmp_path):
     assert [bool(error) for error in images["error"]] == [False] * 4 + [True] * 2
     assert np.isnan(images["age"][1])
     assert images["age"][0] == 50.0
+    assert "left out" not in caplog.text, "the table says which are meant"
 
 
 def test_columns_of_another_name_are_mapped(photographs):

@@ -165,7 +165,7 @@ def test_mlflow_loads_it_by_alias_and_checks_the_columns(project, call, monkeypa
         model.predict(pd.DataFrame({"content": [encoded()]}), params={"top": "many"})
 
 
-def test_an_alias_is_a_run_and_moves(project, call):
+def test_an_alias_is_a_run_and_moves(project, call, capsys):
     run, config = project
     other, _ = untrained_run(config["paths"]["root"], "seed=1", name="other")
     first = json.loads(call("register", f"run={run.run_id}", "alias=best-one", "--json"))
@@ -174,7 +174,9 @@ def test_an_alias_is_a_run_and_moves(project, call):
     moved = json.loads(call("register", f"run={other.run_id}", "alias=best-one", "--json"))
     assert (moved["is_new"], moved["before"], moved["name"]) == (True, first["version"], "study")
     assert find_run(run.store, "study@best-one").run_id == other.run_id
-    call("register", f"run={run.run_id}", "name=second", "alias=best-one")
+    with own_process.restored():
+        assert main(["register", f"run={run.run_id}", "name=second", "alias=best-one"]) == 0
+    assert "run=second@best-one now means it" in capsys.readouterr().err
     assert "run=second@best-one" in call("register", "run=best-one", code=2)
     run.store.client.delete_registered_model_alias("second", "best-one")
 

@@ -266,5 +266,6 @@ def test_confidence_in_words_follows_the_probability():
 
 def test_malignant_classes_are_added_up_where_that_says_something():
     assert malignant_share({"bcc": 0.25, "mel": 0.5, "nv": 0.25}) == 0.75
-    assert malignant_share({"mel": 0.5, "nv": 0.5}) is None
+    assert malignant_share({"benign": 0.25, "malignant": 0.75}) == 0.75
+    assert malignant_share({"mel": 0.5, "bcc": 0.5}) is None
     assert malignant_share({"mine": 0.5, "mel": 0.25, "nv": 0.25}) is None

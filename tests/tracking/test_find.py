@@ -90,6 +90,8 @@ def test_alias_with_and_without_model(store: Store) -> None:
     assert find_run(store, "isic@champion").run_id == run_id
     with pytest.raises(ConfigError, match="Name the model, too: run="):
         find_run(store, "champion")
+    with pytest.raises(ConfigError, match="did you mean 'isic@champion'"):
+        find_run(store, "isik@champion")
 
 
 def test_unknown_run_lists_near_ids_or_names_or_the_latest(store: Store) -> None:

@@ -1,6 +1,6 @@
 // Several images: a table, and the same as a csv file.
 
-import { bar, capitalised, make, percent } from "./dom.js";
+import { bar, capitalised, codeOf, make, percent } from "./dom.js";
 
 export function rowOf(entry, choose) {
   const open = make("button", { type: "button", className: "open" }, thumbnail(entry), make("span", {}, entry.name));
@@ -26,7 +26,7 @@ function thumbnail(entry) {
 
 function cells(answer) {
   return [
-    make("td", { "data-label": "Likeliest" }, capitalised(answer.name), " ", make("code", {}, answer.prediction)),
+    make("td", { "data-label": "Likeliest" }, capitalised(answer.name), codeOf(answer.name, answer.prediction)),
     make("td", { className: "number share", "data-label": "Probability" }, percent(answer.probability), bar(answer.probability)),
     make("td", { "data-label": "Confidence" }, make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, answer.confidence.level)),
     make("td", { className: "number", "data-label": "Malignant" }, answer.malignant_probability === null ? "–" : percent(answer.malignant_probability)),

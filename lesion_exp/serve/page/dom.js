@@ -24,6 +24,11 @@ export function capitalised(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+// The code behind a name, where it says more than the name.
+export function codeOf(name, code) {
+  return name.toLowerCase() === code.toLowerCase() ? [] : [" ", make("code", {}, code)];
+}
+
 // A bar of a share of one; the number stands beside it as text.
 export function bar(share, kind = "") {
   const fill = make("span", { className: `fill ${kind}` });

@@ -1,6 +1,6 @@
 // One image in full: its pictures, its probabilities, and what they mean.
 
-import { bar, capitalised, make, percent } from "./dom.js";
+import { bar, capitalised, codeOf, make, percent } from "./dom.js";
 
 export function showResult(section, entry, card) {
   const answer = entry.answer;
@@ -51,10 +51,10 @@ function verdict(answer, card) {
     "div",
     { className: "verdict" },
     make("p", { className: "kicker" }, "The network's likeliest class"),
-    make("p", { className: "name" }, capitalised(answer.name), " ", make("code", {}, answer.prediction)),
+    make("p", { className: "name" }, capitalised(answer.name), codeOf(answer.name, answer.prediction)),
     make("p", { className: "facts" }, make("strong", {}, percent(answer.probability)), make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, `${answer.confidence.level} confidence`), kind(top)),
     make("p", {}, answer.confidence.sentence),
-    answer.malignant_probability === null ? null
+    answer.malignant_probability === null || card.classes.filter((entry) => entry.malignant).length < 2 ? null
       : make("p", {}, "All malignant classes together: ", make("strong", {}, percent(answer.malignant_probability)), "."),
     make("h3", {}, card.probabilities.calibration === "none" ? "Probabilities (not calibrated)" : "Calibrated probabilities"),
     make("ul", { className: "bars" }, order.map(([code, share]) => barOf(known.get(code), share, answer))),
@@ -71,7 +71,7 @@ function barOf(entry, share, answer) {
   return make(
     "li",
     { className: entry.malignant ? "malignant" : "" },
-    make("span", { className: "label" }, capitalised(entry.name), " ", make("code", {}, entry.code), entry.malignant ? make("span", { className: "tag malignant" }, "malignant") : null, inSet ? make("span", { className: "tag set" }, "in set") : null),
+    make("span", { className: "label" }, capitalised(entry.name), codeOf(entry.name, entry.code), entry.malignant ? make("span", { className: "tag malignant" }, "malignant") : null, inSet ? make("span", { className: "tag set" }, "in set") : null),
     make("span", { className: "value" }, percent(share)),
     bar(share, entry.malignant ? "malignant" : ""),
   );
