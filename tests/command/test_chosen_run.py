@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluate.member import Member
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.store import Store, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db", tmp_path)
+
+
+def test_a_checkpoint_whose_run_lies_elsewhere_is_refused_with_both_remedies(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": {}, "lesion_exp": {"run_id": "ab" * 16}}, path)
+    with pytest.raises(ConfigError, match=r"found no abab.*tracking\.uri=.*bundle export run=abab"):
+        chosen_run(store, str(path))
+
+
+def test_a_sweep_that_is_taken_for_a_run_says_where_its_cells_are(store: Store) -> None:
+    tags = {"kind": "sweep", "sweep_id": "20260101-120000-ab12"}
+    made = store.client.create_run(store.experiment_id("tests"), tags=tags).info.run_id
+    with pytest.raises(ConfigError, match="one of its cells, which lesion-exp sweep status 20260101-120000-ab12 lists"):
+        Member(find_run(store, made), None, {}).job_config("predictions")
