@@ -386,7 +386,7 @@ VERBS: Final = {
             ("tracking",),
             (
                 ("run=RUN", "an id, its beginning, latest, best:METRIC, an alias, a bundle or a checkpoint file"),
-                ("host=127.0.0.1", "address to listen on; another one than this machine's wants an API key"),
+                ("host=127.0.0.1", "address to listen on; set an API key where others can reach it"),
                 ("port=8000", "port to listen on; 0: any free one"),
                 ("calibration=temperature", "temperature, vector or isotonic, as fitted on validation, or none"),
                 ("conformal=aps", "aps (sets are never empty) or lac (the smallest on average)"),
