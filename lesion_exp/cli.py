@@ -62,6 +62,7 @@ def _call(arguments: list[str]) -> int:
         print(verb_help(verb), end="")
         return DONE
     taken = _take_apart(arguments, own_flags=verb.flags, takes_names=verb.takes_names)
+    taken.own_keys = verb.own_keys
     module, _, function = verb.target.partition(":")
     code: int = getattr(importlib.import_module(module), function)(taken)
     return code

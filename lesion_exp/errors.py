@@ -34,10 +34,14 @@ def not_installed(package: str, wanted_for: str) -> ConfigError:
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Text that names the `count` known names nearest to `name`, or all of them when none is near."""
     options = sorted(known)
-    matches = difflib.get_close_matches(name, options, n=count, cutoff=0.5)
-    if matches:
-        return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
-    return "known: " + ", ".join(options) if options else "none are known"
+    near = did_you_mean(name, options, count).removeprefix("; ")
+    return near or ("known: " + ", ".join(options) if options else "none are known")
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
+    """The end of a message that lists the known names itself: `; did you mean 'x'?`, or nothing when none is near."""
+    matches = difflib.get_close_matches(name, sorted(known), n=count, cutoff=0.5)
+    return "; did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else ""
 
 
 def first_cases(cases: Iterable[object], count: int = 5) -> str:

@@ -35,6 +35,8 @@ MAX_PIXELS: Final = 178_956_970
 MAX_BYTES: Final = 2**30
 """Largest accepted file, and largest member of a zip once it is unpacked, in bytes."""
 
+_SHOWN_BYTES: Final = 12
+
 cv2.setNumThreads(0)  # workers are processes: a pool of threads in each would oversubscribe the cores
 
 
@@ -106,13 +108,22 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
     except Image.DecompressionBombError as error:
         raise DataError(f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has far more") from error
     except UnidentifiedImageError as error:
-        what = "is empty" if not encoded else f"begins with {encoded[:8]!r}, as no image does"
+        what = "is empty" if not encoded else f"begins with {beginning(encoded)}, as no image does"
         raise DataError(f"expected an image, but {name} {what}") from error
     except Exception as error:  # Pillow's readers raise whatever a broken file provokes
         raise DataError(
             f"expected an image, but {name} cannot be decoded: {str(error) or type(error).__name__}"
         ) from error
     return fit(pixels, shortest_side)
+
+
+def beginning(encoded: bytes) -> str:
+    """The first bytes of a file for a message: as text, with dots for what is none, or in hexadecimal."""
+    head = encoded[:_SHOWN_BYTES]
+    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in head)
+    if sum(map(str.isalnum, text)) < len(head) // 2:
+        return f"the bytes {head.hex(' ')}"
+    return f"'{text}'" if len(encoded) == len(head) else f"'{text.rstrip('.')}...'"
 
 
 def file_facts(locator: str) -> tuple[int, int, int]:

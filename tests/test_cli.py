@@ -176,6 +176,32 @@ def test_a_verb_that_composes_no_run_refuses_what_it_would_not_read(capsys, argu
     assert said in mistake(capsys, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "run=latest", "input=x", "output=x.csv", "topp=5"], "got topp=5; did you mean 'top'?"),
+        (["predict", "run=latest", "imput=x", "output=x.csv"], "expected input=, got imput=x;"),
+        (["predict", "run=latest", "input=x", "output=x.csv", "batch_size=4"], "did you mean 'loader.batch_size'?"),
+        (["serve", "run=latest", "potr=80"], "got potr=80; did you mean 'port'"),
+        (["export", "run=latest", "fromat=onnx"], "expected format=, got fromat=onnx;"),
+        (["register", "run=latest", "+aliass=x"], "got +aliass=x; did you mean 'alias'?"),
+        (["explain", "run=latest", "trackin.uri=x"], "did you mean 'tracking.uri'"),
+        (["evaluate", "run=latest", "calibraton=none"], "did you mean 'calibration'?"),
+        (["compare", "a", "b", "agains=c"], "did you mean 'against'?"),
+        (["shortcuts", "run=latest", "image=5"], "did you mean 'images'"),
+        (["sweep", "status", "seed=1"], "got seed=1\n"),
+        (["sync", "rnu=4"], "did you mean 'run'?"),
+    ],
+)
+def test_a_key_that_a_verb_does_not_read_names_the_nearest(capsys, arguments, said):
+    assert said in mistake(capsys, *arguments)
+
+
+def test_options_are_told_once(capsys):
+    told = mistake(capsys, "predict", "run=latest", "input=x", "output=x.csv", "calibration=foo")
+    assert told.count("isotonic") == 1
+
+
 @pytest.mark.parametrize("error", [ConfigError("expected this, got that"), DataError("expected this, got that")])
 def test_a_users_mistake_found_late_is_told_in_the_same_way(capsys, train_does, error):
     train_does(raises(error))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lesion_exp import image_file
 from lesion_exp.errors import DataError
-from lesion_exp.image_file import decode, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import beginning, decode, fit, read_bytes, read_image, read_mask
 
 
 def picture(height=40, width=60):
@@ -82,8 +82,23 @@ def test_a_truncated_file_is_refused(fmt):
 
 @pytest.mark.parametrize("junk", [b"", b"not an image", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
 def test_what_is_no_image_is_refused(junk):
-    with pytest.raises(DataError, match=r"is empty|begins with b'"):
+    with pytest.raises(DataError, match=r"is empty|begins with '"):
         decode(junk)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "shown"),
+    [
+        (b"GIF89a\x01\x00\x01\x00\x80\x00\xff", "'GIF89a...'"),
+        (b"\x00\x00\x00\x18ftypheic\x00", "'....ftypheic...'"),
+        (b"no image", "'no image'"),
+        (b"it's text of some length", "'it's text of...'"),
+        (bytes(3), "the bytes 00 00 00"),
+        ("\N{HIRAGANA LETTER A}".encode() * 9, "the bytes e3 81 82 e3 81 82 e3 81 82 e3 81 82"),
+    ],
+)
+def test_the_beginning_of_a_file_is_told_in_plain_words(encoded, shown):
+    assert beginning(encoded) == shown
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch):

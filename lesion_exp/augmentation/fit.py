@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 import cv2
 import numpy as np
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.image_file import UInt8Array
 
 Fit = Literal["squash", "crop", "pad"]
@@ -28,7 +28,7 @@ def check_fit(fit: str) -> None:
     """
     if fit not in FITS:
         raise ConfigError(
-            f"expected augmentation.fit to be one of {', '.join(FITS)}, got {fit!r}; {nearest(fit, FITS)}"
+            f"expected augmentation.fit to be one of {', '.join(FITS)}, got {fit!r}{did_you_mean(fit, FITS)}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 ATTENTIONS = ("none", "se", "cbam")
 REDUCTION = 16
@@ -56,5 +56,6 @@ def attention_block(kind: str, channels: int) -> nn.Module:
     if kind == "cbam":
         return ConvolutionalBlockAttention(channels)
     raise ConfigError(
-        f"expected backbone.attention to be one of {', '.join(ATTENTIONS)}, got {kind!r}; {nearest(kind, ATTENTIONS)}"
+        f"expected backbone.attention to be one of {', '.join(ATTENTIONS)}, got {kind!r}"
+        f"{did_you_mean(kind, ATTENTIONS)}"
     )

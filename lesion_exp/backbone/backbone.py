@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lesion_exp.backbone.body import Body
 from lesion_exp.backbone.metadata import MetaBlock, MetadataEmbedding
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 Metadata = Literal["none", "concat", "metablock"]
 METADATA_MODES = ("none", "concat", "metablock")
@@ -34,8 +34,8 @@ class HeadOptions:
     def __post_init__(self) -> None:
         if self.metadata not in METADATA_MODES:
             raise ConfigError(
-                f"expected backbone.metadata to be one of {', '.join(METADATA_MODES)}, got {self.metadata!r}; "
-                f"{nearest(self.metadata, METADATA_MODES)}"
+                f"expected backbone.metadata to be one of {', '.join(METADATA_MODES)}, got {self.metadata!r}"
+                f"{did_you_mean(self.metadata, METADATA_MODES)}"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}")

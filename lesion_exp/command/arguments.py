@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
@@ -20,6 +20,7 @@ _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
 """Folders of a project in which its own job files lie."""
 STORE_NODES: Final = ("tracking", "paths")
 """Nodes of the config that say where the store of runs is."""
+_STORE_KEYS: Final = ("tracking.uri", "paths.root")
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Arguments:
     """The command line, taken apart."""
 
     overrides: list[str] = field(default_factory=list)
+    own_keys: tuple[str, ...] = ()
+    """Keys that the verb reads beside those of the config."""
     names: list[str] = field(default_factory=list)
     """What stands without `=` after a verb that takes names."""
     config_dirs: list[Path] = field(default_factory=list)
@@ -72,8 +75,14 @@ class Arguments:
         """As `take`, but the key must be there."""
         value = self.take(key)
         if value is None:
-            raise ConfigError(f"expected {key}=, got none; for example {key}={example}")
+            unknown = (text for text in self.overrides if _key(text) not in self.own_keys)
+            near = next((text for text in unknown if did_you_mean(_key(text), [key])), "none")
+            raise ConfigError(f"expected {key}=, got {near}; for example {key}={example}")
         return value
+
+    def nearest_own(self, text: str) -> str:
+        """The end of a message about the override `text`, which the verb does not read: which of its keys come near."""
+        return did_you_mean(_key(text), [*self.own_keys, *_STORE_KEYS])
 
     def choose(self, key: str, options: tuple[str, ...]) -> str | None:
         """As `take`, for a key that is one of `options`.
@@ -83,7 +92,9 @@ class Arguments:
         """
         value = self.take(key)
         if value is not None and value not in options:
-            raise ConfigError(f"expected {key} to be {' or '.join(options)}, got {value!r}; {nearest(value, options)}")
+            raise ConfigError(
+                f"expected {key} to be {' or '.join(options)}, got {value!r}{did_you_mean(value, options)}"
+            )
         return value
 
 
@@ -170,12 +181,17 @@ def check_store_keys(arguments: Arguments) -> None:
         ConfigError: another override.
     """
     for text in arguments.overrides:
-        key = text.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0].partition("/")[0] not in STORE_NODES:
+        if _key(text).partition(".")[0].partition("/")[0] not in STORE_NODES:
             raise ConfigError(
-                f"expected a key that this verb reads, got {text}; it composes no run, so that beside its own keys "
-                f"(--help lists them) only those below {' and '.join(STORE_NODES)} count"
+                f"expected a key that this verb reads, got {text}{arguments.nearest_own(text)}\n"
+                f"it composes no run: beside its own keys (--help lists them) only those below "
+                f"{' and '.join(STORE_NODES)} count"
             )
+
+
+def _key(text: str) -> str:
+    """The key of an override."""
+    return text.lstrip("+~").partition("=")[0]
 
 
 def prepare_process(arguments: Arguments) -> None:

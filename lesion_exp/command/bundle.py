@@ -10,7 +10,7 @@ from typing import Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_runs
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 ACTIONS: Final = ("export", "import")
 
@@ -20,8 +20,8 @@ def bundle(arguments: Arguments) -> int:
     action = arguments.names.pop(0) if arguments.names else "none"
     if action not in ACTIONS:
         raise ConfigError(
-            f"expected bundle export run=ID output=FILE, or bundle import FILE, got {action}; "
-            f"{nearest(action, ACTIONS)}"
+            f"expected bundle export run=ID output=FILE, or bundle import FILE, got {action}"
+            f"{did_you_mean(action, ACTIONS)}"
         )
     return _export(arguments) if action == "export" else _import(arguments)
 

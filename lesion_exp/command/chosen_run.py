@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CHECKPOINT: Final = ".ckpt"
 _WEIGHTS: Final = ("best", "last")
 _BUNDLE: Final = ".zip"
+_SAFETENSORS: Final = ".safetensors"
 _SWEEP_ID: Final = re.compile(r"[\w.-]+")
 
 
@@ -30,6 +31,11 @@ def chosen_run(store: Store, spec: str) -> Run:
     from lesion_exp.tracking.find import find_run
 
     path = Path(spec).expanduser()
+    if path.suffix == _SAFETENSORS:
+        raise ConfigError(
+            f"expected a run, a bundle or a checkpoint, got run={spec}; {_checkpoint_of(path)}. safetensors are for "
+            f"backbone.weights=FILE and for code of your own"
+        )
     if path.suffix == _CHECKPOINT and path.is_file():
         return _run_of_checkpoint(store, path)
     if path.suffix == _BUNDLE and path.is_file():
@@ -66,6 +72,14 @@ def _run_of_checkpoint(store: Store, path: Path) -> Run:
             f"expected the run of {path} in the store {store.uri}, found no {run_id}; name its store with "
             f"tracking.uri=, or bring the run here as a file: lesion-exp bundle export run={run_id} output=run.zip"
         ) from error
+
+
+def _checkpoint_of(weights: Path) -> str:
+    """Where the checkpoint of safetensors is."""
+    beside = weights.with_suffix(_CHECKPOINT)
+    if beside.is_file():
+        return f"say run={beside}, which lies beside it"
+    return "say run=ID, or run=FILE.ckpt with the checkpoints/best.ckpt that lies among the run's artifacts"
 
 
 def _run_of_bundle(store: Store, path: Path) -> Run:

@@ -21,8 +21,8 @@ def compare(arguments: Arguments) -> int:
     without_effect = [text for text in arguments.overrides if not text.startswith(_COUNT_HERE)]
     if without_effect:
         raise ConfigError(
-            f"expected keys that count in a comparison ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}; the "
-            f"runs keep the configs that they were trained with"
+            f"expected keys that count in a comparison ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}"
+            f"{arguments.nearest_own(without_effect[0])}\nthe runs keep the configs that they were trained with"
         )
     arguments.show_tree = False
     job = compose_job(arguments)

@@ -33,8 +33,8 @@ def evaluate(arguments: Arguments) -> int:
     for key in sorted(given):
         if not any(key == known or key.startswith(f"{known}.") for known in _COUNT_HERE):
             raise ConfigError(
-                f"expected keys that count when a run is judged ({', '.join(_COUNT_HERE)}), got {key}; a run keeps the "
-                f"config that it was trained with"
+                f"expected keys that count when a run is judged ({', '.join(_COUNT_HERE)}), got {key}"
+                f"{arguments.nearest_own(key)}\na run keeps the config that it was trained with"
             )
     if "dataset" not in given and {key for key in given if key.startswith("dataset.")} - {"dataset.root"}:
         raise ConfigError(

@@ -9,7 +9,7 @@ from typing import Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 _PARTS: Final = {"val": ("val",), "test": ("test",), "both": ("val", "test")}
 
@@ -22,7 +22,7 @@ def label_errors(arguments: Arguments) -> int:
         raise ConfigError(f"expected output to end in .csv, got {output}")
     part = arguments.take("part") or "val"
     if part not in _PARTS:
-        raise ConfigError(f"expected part to be {', '.join(_PARTS)}, got {part!r}; {nearest(part, _PARTS)}")
+        raise ConfigError(f"expected part to be {', '.join(_PARTS)}, got {part!r}{did_you_mean(part, _PARTS)}")
     store, _ = open_store_of(arguments)
     import pandas as pd
 

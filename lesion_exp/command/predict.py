@@ -17,7 +17,8 @@ _TRUTH: Final = {"true": True, "false": False}
 
 
 def predict(arguments: Arguments) -> int:
-    """Writes the predictions to a file and its path to standard output, or one JSON object that sums them up."""
+    """Writes the predictions to a file and its path to standard output, or one JSON object that sums them up; 1 where
+    no image got one."""
     spec = arguments.need("run", "latest")
     heat_maps = arguments.take("gradcam")
     options: dict[str, Any] = {
@@ -52,11 +53,14 @@ def predict(arguments: Arguments) -> int:
     found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
     images = f"{summary.images:,} image{'s' * (summary.images != 1)}"
     print(f"{images} in {summary.seconds:.1f} s: {found or 'no predictions'}", file=sys.stderr)
-    if summary.errors:
-        print(f"without a prediction: {summary.errors:,}; the column error says why", file=sys.stderr)
     if summary.to_label:
         print(f"to label next: {summary.to_label}", file=sys.stderr)
     print(RESEARCH_ONLY, file=sys.stderr)
+    if summary.errors == summary.images:
+        print(f"lesion-exp: no image got a prediction; the first, {summary.first_error}", file=sys.stderr)
+        return 1
+    if summary.errors:
+        print(f"without a prediction: {summary.errors:,}; the column error says why", file=sys.stderr)
     return 0
 
 

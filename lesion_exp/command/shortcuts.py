@@ -26,8 +26,8 @@ def shortcuts(arguments: Arguments) -> int:
     without_effect = [text for text in arguments.overrides if not text.startswith(_COUNT_HERE)]
     if without_effect:
         raise ConfigError(
-            f"expected keys that count when a run is checked ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}; "
-            f"a run keeps the config that it was trained with"
+            f"expected keys that count when a run is checked ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}"
+            f"{arguments.nearest_own(without_effect[0])}\na run keeps the config that it was trained with"
         )
     chosen = {text.partition("=")[0].removeprefix("evaluation.") for text in arguments.overrides
               if text.startswith("evaluation.")}  # fmt: skip

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from lesion_exp.command.arguments import Arguments, prepare_process
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.job.instantiate import TARGET
 from lesion_exp.job.shipped_conf import find_root
 
@@ -73,13 +73,14 @@ def sweep(arguments: Arguments) -> int:
     words = arguments.positional()
     action = words[0] if words else ""
     if action not in ACTIONS:
-        raise ConfigError(f"expected sweep {'|'.join(ACTIONS)}, got {action or 'none'}; {nearest(action, ACTIONS)}")
+        raise ConfigError(f"expected sweep {'|'.join(ACTIONS)}, got {action or 'none'}{did_you_mean(action, ACTIONS)}")
     if len(words) > 2:
         raise ConfigError(f"expected one sweep after sweep {action}, got {' '.join(words[1:])}")
     spec = words[1] if len(words) == 2 else arguments.take("sweep") or "latest"
     given = [text for text in arguments.overrides if text.startswith(LAUNCHER)] if action in {"resume", "retry"} else []
     for text in given:
         arguments.overrides.remove(text)
+    check_store_keys(arguments)
     prepare_process(arguments)
     from lesion_exp.job.compose import compose
     from lesion_exp.sweep.ledger import find_sweep
@@ -123,8 +124,8 @@ def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, An
         key = name.removeprefix(LAUNCHER)
         if key not in keys:
             raise ConfigError(
-                f"expected one of launcher.{', launcher.'.join(keys)}, got {name}; {nearest(key, keys)}; the launcher "
-                f"itself stays the one that the sweep was begun with"
+                f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself stays the "
+                f"one that the sweep was begun with){did_you_mean(key, keys)}"
             )
         read = yaml.safe_load(value)
         kinds = _kinds(node[key])

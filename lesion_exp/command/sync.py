@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion_exp.command.arguments import Arguments, prepare_process
+from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.job.shipped_conf import find_root
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def sync(arguments: Arguments) -> int:
     """Sends the spools of all runs, or of one; a line a run on standard output."""
     spec = arguments.take("run")
+    check_store_keys(arguments)
     prepare_process(arguments)
     from lesion_exp.job.compose import compose
     from lesion_exp.tracking.sync import sync_runs

@@ -29,6 +29,12 @@ class Verb:
     refused: tuple[str, ...] = ()
     """Keys of its groups that it does not take."""
 
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """The names of its own keys, without those that stand for many such as `METHOD.KEY`."""
+        names = [text.partition("=")[0] for text, _ in self.keys if "=" in text]
+        return tuple(name for name in names if not any(part.isupper() for part in name.split(".")))
+
 
 _ALL_GROUPS: Final = (
     "dataset", "split", "augmentation", "sampler", "backbone", "loss", "optimizer", "scheduler", "trainer",

@@ -16,7 +16,7 @@ from lesion_exp.compare.config_differences import config_differences
 from lesion_exp.compare.jobs import ComparedJob, jobs_of, taken_apart
 from lesion_exp.compare.report import PART_NAMES, Report
 from lesion_exp.compare.tables import show_report
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.comparison import BOOTSTRAP, SIGNIFICANT, Comparison, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
@@ -108,7 +108,7 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
 def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
     """The part that is compared, and what is to be said of it."""
     if asked is not None and asked not in PART_NAMES:
-        raise ConfigError(f"expected split.part to be test or val, got {asked}; {nearest(asked, PART_NAMES)}")
+        raise ConfigError(f"expected split.part to be test or val, got {asked}{did_you_mean(asked, PART_NAMES)}")
     without = {
         part: [_label(run) for run in runs if _predictions(run, part) is None]
         for part in (PART_NAMES if asked is None else [asked])

@@ -10,7 +10,7 @@ import pandas as pd
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
 from lesion_exp.dataset.table import map_labels, mark_leaks, standardize
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.image_file import SEPARATOR
 
 Grouping = Literal["five", "fine"]
@@ -70,8 +70,8 @@ def read_derm7pt(root: str, grouping: Grouping = "five") -> pd.DataFrame:
     """
     if grouping not in get_args(Grouping):
         raise ConfigError(
-            f"expected dataset.grouping to be five or fine, got {grouping!r}; "
-            f"{nearest(str(grouping), get_args(Grouping))}"
+            f"expected dataset.grouping to be five or fine, got {grouping!r}"
+            f"{did_you_mean(str(grouping), get_args(Grouping))}"
         )
     files = SourceFiles(root, INFO.title)
     locator = files.require("meta/meta.csv", "meta.csv")

@@ -9,7 +9,7 @@ import pandas as pd
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
 from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 Partition = Literal["three", "nine"]
 
@@ -63,8 +63,8 @@ def read_fitzpatrick17k(root: str, partition: Partition = "three") -> pd.DataFra
     """
     if partition not in get_args(Partition):
         raise ConfigError(
-            f"expected dataset.partition to be three or nine, got {partition!r}; "
-            f"{nearest(str(partition), get_args(Partition))}"
+            f"expected dataset.partition to be three or nine, got {partition!r}"
+            f"{did_you_mean(str(partition), get_args(Partition))}"
         )
     files = SourceFiles(root, INFO.title)
     locator = files.require("fitzpatrick17k.csv")

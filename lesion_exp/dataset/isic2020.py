@@ -11,7 +11,7 @@ from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES
 from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
 from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 GROUND_TRUTH: Final = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
 DUPLICATES: Final = "ISIC_2020_Training_Duplicates.csv"
@@ -71,7 +71,9 @@ def read_isic2020(
     """
     codes = {"target": TARGET_CODES, "diagnosis": DIAGNOSIS_CODES}
     if label not in codes:
-        raise ConfigError(f"expected dataset.label to be target or diagnosis, got {label!r}; {nearest(label, codes)}")
+        raise ConfigError(
+            f"expected dataset.label to be target or diagnosis, got {label!r}{did_you_mean(label, codes)}"
+        )
     files = SourceFiles(root, INFO.title)
     locator = files.require(*GROUND_TRUTH)
     frame = read_csv(locator, dtype={"image_name": str, "target": str})  # a blank among numbers would turn 0 into 0.0

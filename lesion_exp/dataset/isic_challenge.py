@@ -10,7 +10,7 @@ import pandas as pd
 
 from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
 from lesion_exp.dataset.table import map_labels, one_hot_label
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 PART_NAMES: Final = {"train": "Training", "val": "Validation", "test": "Test"}
 """How the challenges' files call the parts."""
@@ -29,8 +29,8 @@ def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[
     for part in asked:
         if part not in known:
             raise ConfigError(
-                f"expected dataset.parts to be a list out of {', '.join(known)} for {name}, got {part!r}; "
-                f"{nearest(str(part), known)}"
+                f"expected dataset.parts to be a list out of {', '.join(known)} for {name}, got {part!r}"
+                f"{did_you_mean(str(part), known)}"
             )
     if not asked:
         raise ConfigError(f"expected at least one of {', '.join(known)} in dataset.parts for {name}, got an empty list")

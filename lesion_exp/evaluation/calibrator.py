@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, DataError, nearest
+from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.isotonic_scaling import IsotonicScaling
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, classes_of, probabilities, true_classes
@@ -95,8 +95,8 @@ def known_method(method: str) -> None:
         ConfigError: there is none.
     """
     if method not in METHODS:
-        raise ConfigError(f"expected calibration to be one of {', '.join(METHODS)}, got {method!r}; "
-                          f"{nearest(str(method), METHODS)}")  # fmt: skip
+        raise ConfigError(f"expected calibration to be one of {', '.join(METHODS)}, got {method!r}"
+                          f"{did_you_mean(str(method), METHODS)}")  # fmt: skip
 
 
 def with_probabilities(table: pd.DataFrame, probs: FloatArray) -> pd.DataFrame:

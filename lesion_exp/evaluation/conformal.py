@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, probabilities, true_classes
@@ -82,7 +82,9 @@ def fit_conformal(table: pd.DataFrame, method: str = "lac", alpha: float = 0.1) 
     """
     if method not in ConformalSets.METHODS:
         known = ConformalSets.METHODS
-        raise ConfigError(f"expected conformal sets by {' or '.join(known)}, got {method!r}; {nearest(method, known)}")
+        raise ConfigError(
+            f"expected conformal sets by {' or '.join(known)}, got {method!r}{did_you_mean(method, known)}"
+        )
     if not 0 < alpha < 1:
         raise ConfigError(f"expected evaluation.conformal_alpha between 0 and 1, got {alpha}; 0.1 is usual")
     scores = _scores(method, probabilities(table))[np.arange(len(table)), true_classes(table)]

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.calibrator import with_probabilities
 from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities, true_classes
 from lesion_exp.evaluation.temperature_scaling import log_probs
@@ -106,7 +106,7 @@ def check_method(method: str) -> None:
     """
     if method not in METHODS:
         raise ConfigError(
-            f"expected ensemble to be one of {', '.join(METHODS)}, got {method!r}; {nearest(method, METHODS)}"
+            f"expected ensemble to be one of {', '.join(METHODS)}, got {method!r}{did_you_mean(method, METHODS)}"
         )
 
 

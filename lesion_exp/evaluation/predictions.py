@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lesion_exp.errors import DataError, first_cases, nearest
+from lesion_exp.errors import DataError, did_you_mean, first_cases
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -159,6 +159,6 @@ def _positions(table: pd.DataFrame, column: str) -> IntArray:
         unknown = sorted(set(names[positions < 0]))
         raise DataError(
             f"expected every {column} to be one of the classes {', '.join(classes)}, got "
-            f"{', '.join(map(repr, unknown))}; {nearest(unknown[0], classes)}"
+            f"{', '.join(map(repr, unknown))}{did_you_mean(unknown[0], classes)}"
         )
     return positions.astype(np.int64)

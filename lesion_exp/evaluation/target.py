@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import DataError, nearest
+from lesion_exp.errors import DataError, did_you_mean
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, classes_of
 from lesion_exp.evaluation.ranking import BoolArray
@@ -26,8 +26,8 @@ def scores_of(table: pd.DataFrame, target: str) -> tuple[FloatArray, BoolArray]:
     """
     known = targets(classes_of(table))
     if target not in known:
-        raise DataError(f"expected one of {', '.join(known)} to tell from the rest, got {target!r}; "
-                        f"{nearest(target, known)}")  # fmt: skip
+        raise DataError(f"expected one of {', '.join(known)} to tell from the rest, got {target!r}"
+                        f"{did_you_mean(target, known)}")  # fmt: skip
     seen = table if target in classes_of(table) else malignant_view(table)
     assert seen is not None, "targets() names malignant only where there is a view"
     positive = (seen["label"].astype(str) == target).to_numpy()

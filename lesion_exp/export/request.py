@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.augmentation.fit import AVERAGE_FROM
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.tta import tta_views
 from lesion_exp.export.photograph import FITS
 
@@ -89,4 +89,6 @@ class Request:
 
 def _one_of(key: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
-        raise ConfigError(f"expected {key} to be one of {', '.join(options)}, got {value!r}; {nearest(value, options)}")
+        raise ConfigError(
+            f"expected {key} to be one of {', '.join(options)}, got {value!r}{did_you_mean(value, options)}"
+        )

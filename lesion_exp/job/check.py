@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean, nearest
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "task.target": ("diagnosis", "malignant"),
@@ -191,7 +191,7 @@ def _check_choice(key: str, value: Any) -> None:
     if key in CHOICES and value not in CHOICES[key]:
         options = CHOICES[key]
         raise ConfigError(
-            f"expected {key} to be one of {', '.join(options)}, got {value!r}; {nearest(str(value), options)}"
+            f"expected {key} to be one of {', '.join(options)}, got {value!r}{did_you_mean(str(value), options)}"
         )
 
 

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean, nearest
 from lesion_exp.job.check import TRAINER_ARGUMENTS
 from lesion_exp.job.shipped_conf import default_options, group_names, option_names
 
@@ -109,10 +109,9 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
                 f"dataset=combined dataset.sets={{NAME: DIR, NAME: DIR}}"
             )
         if isinstance(value, str) and value not in options:
-            near = nearest(value, options)
-            hint = f"; {near}" if near.startswith("did") else ""  # all of them stand in the next line anyway
             raise ConfigError(
-                f"expected one of the options of {key}, got {key}={value}{hint}\noptions: {', '.join(options)}"
+                f"expected one of the options of {key}, got {key}={value}{did_you_mean(value, options)}\n"
+                f"options: {', '.join(options)}"
             )
         return
     first = key.split(".")[0].split("/")[0]

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 
 SCHEMES: Final = ("none", "balanced", "inverse", "effective_number")
 
@@ -38,7 +38,8 @@ def class_weights(
     """
     if scheme not in SCHEMES:
         raise ConfigError(
-            f"expected loss.class_weights to be one of {', '.join(SCHEMES)}, got {scheme!r}; {nearest(scheme, SCHEMES)}"
+            f"expected loss.class_weights to be one of {', '.join(SCHEMES)}, got {scheme!r}"
+            f"{did_you_mean(scheme, SCHEMES)}"
         )
     _require_effect("power", power, "inverse", scheme)
     _require_effect("beta", beta, "effective_number", scheme)

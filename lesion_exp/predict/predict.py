@@ -57,6 +57,8 @@ class Summary:
     seconds: float
     to_label: str | None = None
     """The file with the images to label next."""
+    first_error: str | None = None
+    """The first image without a prediction, and why."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -117,7 +119,13 @@ def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
         resumed,
         round(time.monotonic() - began, 2),
         labels,
+        _first_error(table),
     )
+
+
+def _first_error(table: pd.DataFrame) -> str | None:
+    failed = table[table["error"].notna()]
+    return None if failed.empty else f"{failed['image'].iloc[0]}: {failed['error'].iloc[0]}"
 
 
 def _weights(run: Run, request: Request, paths: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:

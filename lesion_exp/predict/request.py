@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.calibrator import METHODS
 from lesion_exp.evaluation.tta import tta_views
 from lesion_exp.predict.output import check_output
@@ -52,8 +52,8 @@ class Request:
         check_output(self.output)
         if self.calibration not in CALIBRATIONS:
             raise ConfigError(
-                f"expected calibration to be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}; "
-                f"{nearest(self.calibration, CALIBRATIONS)}"
+                f"expected calibration to be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}"
+                f"{did_you_mean(self.calibration, CALIBRATIONS)}"
             )
         if self.calibration != "none" and self.checkpoint != "best":
             raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, probabilities
 
 RANKINGS: Final = ("entropy", "margin", "coreset")
@@ -60,7 +60,7 @@ def check_ranking(ranking: str) -> None:
     """
     if ranking not in RANKINGS:
         raise ConfigError(
-            f"expected rank to be one of {', '.join(RANKINGS)}, got {ranking!r}; {nearest(ranking, RANKINGS)}"
+            f"expected rank to be one of {', '.join(RANKINGS)}, got {ranking!r}{did_you_mean(ranking, RANKINGS)}"
         )
 
 

@@ -100,7 +100,8 @@ def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, di
     async def predict(request: Request, gradcam: Annotated[bool, Query(description=_GRADCAM)] = False) -> Answer:
         """Send images as a multipart form, in the repeatable field `file`. With `gradcam=true` each answer holds two
         pictures: what the network sees, and where in it the evidence for its prediction lies. Of several images, one
-        that cannot be used has its reason in `error`; where none can, the status says so."""
+        that cannot be used has its reason in `error`; where none can, the request is refused: with 415 where none is
+        of a known format, else as the first that is would be alone."""
         for name in request.query_params:
             if name not in _PREDICT_OPTIONS:
                 raise Refusal(422, f"expected no option but {', '.join(_PREDICT_OPTIONS)}=, got {name[:60]!r}")

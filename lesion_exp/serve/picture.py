@@ -8,6 +8,7 @@ from typing import Final
 
 from PIL import Image
 
+from lesion_exp.image_file import beginning
 from lesion_exp.serve.refusal import Refusal
 
 TYPES: Final[Mapping[str, str]] = {
@@ -32,7 +33,7 @@ def check_picture(encoded: bytes, name: str, max_pixels: int) -> int:
     """
     kind = sniff(encoded)
     if kind is None:
-        what = "is empty" if not encoded else f"is none: it begins with {encoded[:8]!r}"
+        what = "is empty" if not encoded else f"is none: it begins with {beginning(encoded)}"
         raise Refusal(415, f"expected a {_listed()} file, but {name} {what}")
     width, height = _size(encoded, kind, name, max_pixels)
     if width * height > max_pixels:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.dataset.table import UNKNOWN
-from lesion_exp.errors import DataError, nearest
+from lesion_exp.errors import DataError, first_cases, nearest
 from lesion_exp.predict.heat_maps import heat_map_png, square_png
 from lesion_exp.serve.answers import Answer, ImageAnswer, Pictures, answered, failed
 from lesion_exp.serve.batcher import Batcher
@@ -32,6 +32,7 @@ OLDEST: Final = 130
 """Years."""
 NOT_KNOWN: Final = ("", UNKNOWN)
 """Values of these fields that say so."""
+UNKNOWN_FORMAT: Final = 415
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 Made = TypeVar("Made")
 
@@ -123,7 +124,7 @@ class Prediction:
         refusals = [entry for entry in found if isinstance(entry, Refusal)]
         self.monitoring.images.labels("refused").inc(len(refusals))
         if len(refusals) == len(found):
-            raise refusals[0]
+            raise _joined(refusals)
         return [
             failed(name, entry.message) if isinstance(entry, Refusal) else entry
             for (name, _), entry in zip(form.files, found, strict=True)
@@ -194,6 +195,15 @@ class Prediction:
             Patient(_age(age), _known("sex", sex, encoder.sexes), _known("site", site, encoder.sites))
             for age, sex, site in zip(columns["age"], columns["sex"], columns["site"], strict=True)
         ]
+
+
+def _joined(refusals: Sequence[Refusal]) -> Refusal:
+    """The refusal of a request none of whose images can be used: 415 only where all are of formats not taken."""
+    if len(refusals) == 1:
+        return refusals[0]
+    status = next((refusal.status for refusal in refusals if refusal.status != UNKNOWN_FORMAT), UNKNOWN_FORMAT)
+    reasons = first_cases(refusal.message for refusal in refusals)
+    return Refusal(status, f"expected an image that can be used, got {len(refusals)} that cannot:\n{reasons}")
 
 
 def _age(text: str) -> float:

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, DataError, nearest
+from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.split.assign import deal_groups
 from lesion_exp.split.by_image import ByImage
 from lesion_exp.split.grouped import Grouped
@@ -96,4 +96,4 @@ def _splitter(
         return ByImage(seed, ratios, threshold)
     if way == "resample_then_split":
         return ResampleThenSplit(seed, ratios, samples_per_class, threshold)
-    raise ConfigError(f"expected split.way to be one of {', '.join(WAYS)}, got {way!r}; {nearest(way, WAYS)}")
+    raise ConfigError(f"expected split.way to be one of {', '.join(WAYS)}, got {way!r}{did_you_mean(way, WAYS)}")

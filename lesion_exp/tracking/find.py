@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -113,11 +113,9 @@ def download_artifact(run: Run, path: str) -> Path:
     """
     found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
     if found is None:
-        near = nearest(path, artifact_names(run))
-        hint = f"; {near}" if near.startswith("did") else ""  # else it lists them all, and there are dozens
         raise DataError(
-            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there{hint}\n"
-            f"{_why_absent(run, path)}"
+            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there"
+            f"{did_you_mean(path, artifact_names(run))}\n{_why_absent(run, path)}"
         )
     return found
 

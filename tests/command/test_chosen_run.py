@@ -27,3 +27,12 @@ def test_a_sweep_that_is_taken_for_a_run_says_where_its_cells_are(store: Store) 
     made = store.client.create_run(store.experiment_id("tests"), tags=tags).info.run_id
     with pytest.raises(ConfigError, match="one of its cells, which lesion-exp sweep status 20260101-120000-ab12 lists"):
         Member(find_run(store, made), None, {}).job_config("predictions")
+
+
+def test_safetensors_are_told_what_they_are_for_and_where_the_checkpoint_lies(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    with pytest.raises(ConfigError, match=r"run=FILE\.ckpt with the checkpoints/best\.ckpt.*backbone\.weights="):
+        chosen_run(store, str(path))
+    path.with_suffix(".ckpt").touch()
+    with pytest.raises(ConfigError, match=r"say run=.*best\.ckpt, which lies beside it"):
+        chosen_run(store, str(path))

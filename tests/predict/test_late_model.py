@@ -214,3 +214,17 @@ def test_safetensors_of_somebody_else_are_refused(tmp_path):
     for name, said in (("a", "without one"), ("b", "but:"), ("c", "but:")):
         with pytest.raises(DataError, match=said):
             restore_file(tmp_path / f"{name}.safetensors")
+
+
+def test_a_prediction_of_nothing_writes_its_table_and_ends_with_1(call, project, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"no image at all")
+    (folder / "b.png").touch()
+    given = ("predict", f"run={project[0].run_id}", f"input={folder}", "loader.num_workers=0")
+    told = call(*given, f"output={tmp_path}/none.csv", "rank=coreset", code=1)
+    assert f"no image got a prediction; the first, {folder}/a.png: expected an image" in told
+    assert pd.read_csv(tmp_path / "none.csv")["error"].notna().all()
+    (folder / "c.png").write_bytes(encoded())
+    call(*given, f"output={tmp_path}/some.csv", code=0)
+    assert pd.read_csv(tmp_path / "some.csv")["error"].notna().tolist() == [True, True, False]

@@ -57,10 +57,24 @@ def test_one_broken_image_among_others_has_its_reason(client):
     assert second["prediction"] is None
 
 
+def test_one_image_of_another_type_is_a_row_and_nothing_but_such_is_refused(client):
+    gif = picture("gif")
+    answer = client.post("/predict", files=files(gif, picture()))
+    assert answer.status_code == 200
+    first, second = answer.json()["images"]
+    assert "0.png is none: it begins with 'GIF8" in first["error"]
+    assert second["error"] is None
+    assert client.post("/predict", files=files(gif, b"")).status_code == 415
+    mixed = client.post("/predict", files=files(gif, picture()[:-40]))
+    assert mixed.status_code == 422
+    assert "0.png is none" in mixed.json()["error"]
+    assert "1.png cannot be decoded" in mixed.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("sent", "status", "said"),
     [
-        ({"files": files(b"no image")}, 415, "begins with"),
+        ({"files": files(b"no image")}, 415, "begins with 'no image'"),
         ({"files": files(picture()[:-40])}, 422, "cannot be decoded"),
         ({"files": files(picture(), *[b"x"] * 16)}, 413, "16 images"),
         ({"data": {"file": ""}, "files": {}}, 415, "multipart"),
