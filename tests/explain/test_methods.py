@@ -35,9 +35,13 @@ def test_a_method_of_the_users_own(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
-    [("grad-cam", {}, "'grad_cam'"), ("base", {}, "known"), ("occlusion", {"windw": 1}, "'window'"),
-     ("occlusion", {"window": 2}, "share of the side")],
-)  # fmt: skip
+    [
+        ("grad-cam", {}, "'grad_cam'"),
+        ("base", {}, "to be among grad_cam, .*got 'base'$"),
+        ("occlusion", {"windw": 1}, "'window'"),
+        ("occlusion", {"window": 2}, "share of the side"),
+    ],
+)
 def test_what_is_unknown_is_refused(name, settings, said):
     with pytest.raises(ConfigError, match=said):
         make_explainer(name, SHIPPED, settings)
