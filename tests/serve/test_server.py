@@ -117,7 +117,18 @@ def test_the_page_fits_a_phone(server, browser):
     page.locator(".stack .heat").wait_for()
     for summary in page.locator("summary").all()[1:]:
         summary.click()
+    for place in (".bars .label", ".chips li", ".limits li", "#card tbody th", ".lead"):
+        page.locator(place).first.evaluate("element => { element.textContent = 'x'.repeat(80); }")
     assert page.locator("html").evaluate("page => page.scrollWidth") <= 360
+
+
+def test_the_malignant_share_has_a_column_where_it_is_a_sum(server, browser):
+    port, _ = server
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{port}/")
+    sums = "async (kinds) => (await import('/page/batch.js')).sumsMalignant(kinds.map((malignant) => ({malignant})))"
+    assert page.evaluate(sums, [False, True, False])
+    assert not any(page.evaluate(sums, kinds) for kinds in ([False, True], [True] * 3, [True, False, None]))
 
 
 def test_hostile_requests_are_no_failure(server):

@@ -1,6 +1,6 @@
 // The page: takes images by choosing, dropping or pasting, and shows what the server says of them.
 
-import { csvOf, rowOf } from "./batch.js";
+import { csvOf, rowOf, sumsMalignant } from "./batch.js";
 import { showCard } from "./card.js";
 import { forEach, getJson, NeedsKey, predict, setKey } from "./client.js";
 import { byId, capitalised, make, percent } from "./dom.js";
@@ -73,6 +73,7 @@ async function loadCard() {
   byId("model-name").textContent = card.name;
   const takes = card.takes;
   byId("takes").textContent = `${takes.formats.join(", ")}, up to ${takes.max_upload_mb} MB.`;
+  byId("malignant").hidden = !sumsMalignant(card.classes);
   showCard(byId("card-body"), card);
   if (card.metadata) askAboutPatient(card.metadata);
 }
@@ -174,7 +175,7 @@ function drawRows() {
   byId("batch").hidden = entries.length < 2;
   const focused = document.activeElement?.closest?.("#rows tr");
   const place = focused ? [...byId("rows").children].indexOf(focused) : -1;
-  byId("rows").replaceChildren(...entries.map((entry) => rowOf(entry, (picked) => {
+  byId("rows").replaceChildren(...entries.map((entry) => rowOf(entry, card.classes, (picked) => {
     choose(picked);
     byId("result").focus({ preventScroll: true });
     byId("result").scrollIntoView({ block: "start" });

@@ -2,7 +2,13 @@
 
 import { bar, capitalised, codeOf, make, percent } from "./dom.js";
 
-export function rowOf(entry, choose) {
+// Whether the share of the malignant classes says more than the likeliest class does.
+export function sumsMalignant(classes) {
+  const kinds = classes.map((entry) => entry.malignant);
+  return classes.length > 2 && !kinds.includes(null) && kinds.includes(true) && kinds.includes(false);
+}
+
+export function rowOf(entry, classes, choose) {
   const open = make("button", { type: "button", className: "open" }, thumbnail(entry), make("span", {}, entry.name));
   open.addEventListener("click", () => choose(entry));
   const row = make("tr", {}, make("th", { scope: "row" }, open));
@@ -12,9 +18,10 @@ export function rowOf(entry, choose) {
   }
   const answer = entry.answer;
   const error = entry.error || (answer && answer.error);
-  if (error) row.append(make("td", { colSpan: 5, className: "bad" }, error));
-  else if (!answer) row.append(make("td", { colSpan: 5, className: "hint" }, "waiting ..."));
-  else row.append(...cells(answer));
+  const colSpan = sumsMalignant(classes) ? 5 : 4;
+  if (error) row.append(make("td", { colSpan, className: "bad" }, error));
+  else if (!answer) row.append(make("td", { colSpan, className: "hint" }, "waiting ..."));
+  else row.append(...cells(answer, classes));
   return row;
 }
 
@@ -24,12 +31,13 @@ function thumbnail(entry) {
   return image;
 }
 
-function cells(answer) {
+function cells(answer, classes) {
+  const malignant = () => make("td", { className: "number", "data-label": "Malignant" }, percent(answer.malignant_probability));
   return [
     make("td", { "data-label": "Likeliest" }, capitalised(answer.name), codeOf(answer.name, answer.prediction)),
     make("td", { className: "number share", "data-label": "Probability" }, percent(answer.probability), bar(answer.probability)),
     make("td", { "data-label": "Confidence" }, make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, answer.confidence.level)),
-    make("td", { className: "number", "data-label": "Malignant" }, answer.malignant_probability === null ? "–" : percent(answer.malignant_probability)),
+    ...(sumsMalignant(classes) ? [malignant()] : []),
     make("td", { "data-label": "Conformal set" }, answer.conformal_set.join(", ") || "empty"),
   ];
 }
