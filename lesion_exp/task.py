@@ -129,6 +129,24 @@ class LesionClassifier(pl.LightningModule):
             frozen = self.current_epoch < self.backbone.freeze_epochs
             self.backbone.freeze_body() if frozen else self.backbone.unfreeze_body()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips in front of a fused optimizer, too.
+
+        Lightning refuses that in mixed precision, since fp16's gradients are scaled until the step; bf16's never are.
+        """
+        precision = self.trainer.precision_plugin
+        if not gradient_clip_val or precision.precision == "16-mixed":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            precision.clip_grad_by_value(optimizer, gradient_clip_val)
+        else:
+            precision.clip_grad_by_norm(optimizer, gradient_clip_val)
+
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Makes dropout and mixing a function of (seed, epoch, batch, rank), whatever ran before."""
         torch.manual_seed(self._step_seed(batch_idx))

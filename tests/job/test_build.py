@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from lesion_exp.data.datamodule import stack_images
@@ -48,6 +49,20 @@ def test_one_kernel_and_step_by_step_move_the_weights_alike(built):
         optimizer.step()
         moved.append(torch.cat([weights.detach().ravel() for weights in classifier.parameters()]))
     assert torch.allclose(*moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("algorithm", [None, "norm", "value"])
+def test_gradients_are_clipped_in_front_of_a_step_in_one_kernel(built, tmp_path, precision, algorithm):
+    made = built("optimizer=adamw")
+    settings = {"gradient_clip_val": 1e-4, "gradient_clip_algorithm": algorithm, "precision": precision}
+    one_step = {"max_steps": 1, "limit_val_batches": 0, "logger": False, "enable_checkpointing": False}
+    pl.Trainer(accelerator="cpu", default_root_dir=tmp_path, use_distributed_sampler=False, **settings, **one_step).fit(
+        made.classifier, datamodule=made.datamodule
+    )
+    gradients = torch.cat([weights.grad.ravel() for weights in made.classifier.parameters()])
+    size = gradients.abs().max() if algorithm == "value" else gradients.norm()
+    assert 0.9e-4 < size < 1.001e-4
 
 
 def test_a_way_of_compiling_that_torch_does_not_know_is_refused(built):
