@@ -45,7 +45,7 @@ class Member:
             ConfigError: the run trained nothing, or its job was frozen by another version.
         """
         if self.config is None:
-            remedy = "keeps predictions only; name the runs that it was made of"
+            remedy = "keeps predictions only; name the runs that it was made of, run=[A,B]"
             if sweep := self.run.tags.get("sweep_id"):
                 remedy = f"trained nothing itself; name one of its cells, which lesion-exp sweep status {sweep} lists"
             raise ConfigError(
