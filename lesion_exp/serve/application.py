@@ -40,9 +40,9 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
         400: "a body that cannot be taken apart",
         403: "a request from another site's page",
         408: "a request that came too slowly",
-        413: "too many bytes, pixels or images",
+        413: "too many bytes or pixels",
         415: "no multipart form, or no image of a known format",
-        422: "an image, field or value that cannot be used",
+        422: "an image, field or value that cannot be used; too many images",
         429: "more than the server takes at once; Retry-After says when to try again",
     }.items()
 }

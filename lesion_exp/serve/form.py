@@ -123,7 +123,7 @@ class _Reader:
         part.filename = _text(options[b"filename"])[:_LONGEST_NAME] if b"filename" in options else None
         if part.name == FILE:
             if len(self.form.files) >= self._max_images:
-                raise Refusal(413, f"expected at most {self._max_images} images a request, got more; send several")
+                raise Refusal(422, f"expected at most {self._max_images} images a request, got more; send several")
             return
         if part.name not in self._fields:
             known = ", ".join([FILE, *self._fields])

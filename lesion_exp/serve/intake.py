@@ -73,11 +73,11 @@ class Upload:
         """Counts `count` images.
 
         Raises:
-            Refusal: 413, more than a request may have; 429, more than all may have at once.
+            Refusal: 422, more than a request may have; 429, more than all may have at once.
         """
         settings = self._intake.settings
         if count > settings.max_images:
-            raise Refusal(413, f"expected at most {settings.max_images} images a request, got {count}; send several")
+            raise Refusal(422, f"expected at most {settings.max_images} images a request, got {count}; send several")
         if self._intake.images + count > settings.queue:
             raise Refusal(
                 429, f"expected fewer images at once: {self._intake.images} of {settings.queue} wait; try again soon"

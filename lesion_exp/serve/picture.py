@@ -15,8 +15,6 @@ TYPES: Final[Mapping[str, str]] = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff",
 }  # fmt: skip
 """The formats that are taken, by Pillow's names."""
-SMALLEST_SIDE: Final = 16
-"""Of an image, in pixels: below it there is nothing to see."""
 LONGEST_SHAPE: Final = 10
 """Longer side over shorter side, at most: the network sees a square, to which a thin strip would be blown up."""
 MOST_SCANS: Final = 100
@@ -40,8 +38,6 @@ def check_picture(encoded: bytes, name: str, max_pixels: int) -> int:
         raise Refusal(
             413, f"expected at most {max_pixels:,} pixels, but {name} has {width:,} x {height:,}; scale it down first"
         )
-    if min(width, height) < SMALLEST_SIDE:
-        raise Refusal(422, f"expected at least {SMALLEST_SIDE} pixels a side, but {name} has {width} x {height}")
     if max(width, height) > LONGEST_SHAPE * min(width, height):
         raise Refusal(
             422,

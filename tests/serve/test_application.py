@@ -76,7 +76,7 @@ def test_one_image_of_another_type_is_a_row_and_nothing_but_such_is_refused(clie
     [
         ({"files": files(b"no image")}, 415, "begins with 'no image'"),
         ({"files": files(picture()[:-40])}, 422, "cannot be decoded"),
-        ({"files": files(picture(), *[b"x"] * 16)}, 413, "16 images"),
+        ({"files": files(picture(), *[b"x"] * 16)}, 422, "16 images"),
         ({"data": {"file": ""}, "files": {}}, 415, "multipart"),
         ({"files": {"other": picture()}}, 422, "fields file"),
         ({"files": files(picture()), "data": {"age": "40"}}, 422, "fields file"),

@@ -47,8 +47,12 @@ def test_bombs_are_refused_by_their_header():
 
 
 def test_shapes_that_are_no_photograph_are_refused():
-    assert refused(picture(size=(15, 60))) == 422
+    assert refused(picture(size=(6, 61))) == 422
     assert refused(header_of_png(20_000, 16), 10**9) == 422
+
+
+def test_small_images_pass_as_they_do_in_predict():
+    assert check_picture(picture(size=(1, 1)), "dot.png", PIXELS) == 1
 
 
 def test_broken_headers_are_refused():

@@ -38,7 +38,7 @@ def test_what_is_taken_on_is_given_back():
         first.add_bytes(MEGABYTE)
         for too_much, status in (
             (lambda: first.add_bytes(1), 413), (lambda: second.add_bytes(MEGABYTE), 429),
-            (lambda: second.add_images(3), 413), (lambda: second.add_images(2), 429),
+            (lambda: second.add_images(3), 422), (lambda: second.add_images(2), 429),
         ):  # fmt: skip
             with pytest.raises(Refusal) as caught:
                 too_much()
