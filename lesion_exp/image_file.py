@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import threading
 import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lesion_exp.errors import DataError
+from lesion_exp.file_kind import FORMATS, image_format, kind_of, listed_formats
+from lesion_exp.pixel_depth import depth_of, to_eight_bits
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -35,7 +38,10 @@ MAX_PIXELS: Final = 178_956_970
 MAX_BYTES: Final = 2**30
 """Largest accepted file, and largest member of a zip once it is unpacked, in bytes."""
 
-_SHOWN_BYTES: Final = 12
+_UNREADABLE: Final = (
+    OSError, LookupError, ValueError, TypeError, RuntimeError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What the readers of files and containers raise."""
 
 cv2.setNumThreads(0)  # workers are processes: a pool of threads in each would oversubscribe the cores
 
@@ -44,13 +50,12 @@ def read_bytes(locator: str) -> bytes:
     """The encoded bytes at `locator`; for an npz member, the bytes of its pixels.
 
     Raises:
-        DataError: nothing can be read there.
+        DataError: nothing can be read there, or it is no regular file: a pipe or a device may never end.
     """
     container, separator, member = locator.partition(SEPARATOR)
     try:
         if not separator:
-            _check_size(locator, Path(locator).stat().st_size)
-            return Path(locator).read_bytes()
+            return _read_file(locator)
         suffix = Path(container).suffix.lower()
         if suffix == ".zip":
             archive, lock = _zip(container, os.getpid())
@@ -58,14 +63,31 @@ def read_bytes(locator: str) -> bytes:
                 _check_size(locator, archive.getinfo(member).file_size)
                 return archive.read(member)
         if suffix in HDF5_SUFFIXES:
-            return bytes(np.asarray(_hdf5(container, os.getpid())[member][()]).tobytes())
+            return _hdf5_entry(container, member, locator)
         if suffix == ".npz":
-            return _npz_image(container, member).tobytes()
+            return _npz_image(container, member, locator).tobytes()
     except DataError:
         raise
-    except (OSError, LookupError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
     raise DataError(f"expected a zip, hdf5 or npz container before '!/', got {locator}")
+
+
+def _read_file(path: str) -> bytes:
+    with _open_regular(path) as file:
+        _check_size(path, os.fstat(file.fileno()).st_size)
+        encoded = file.read(MAX_BYTES + 1)
+    _check_size(path, len(encoded))  # it may have grown, and files of the kernel have no size
+    return encoded
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """The file at `path`, open for reading, unless it is a pipe, a device or a folder."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait to be written
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DataError(f"expected a regular file at {path}, got a folder, pipe or device; name the file itself")
+    return os.fdopen(handle, "rb")
 
 
 def _check_size(locator: str, num_bytes: int) -> None:
@@ -84,7 +106,7 @@ def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
     """
     container, separator, member = locator.partition(SEPARATOR)
     if separator and container.lower().endswith(".npz"):
-        return fit(_as_rgb(_npz_image(container, member)), shortest_side)
+        return fit(_as_rgb(_npz_image(container, member, locator)), shortest_side)
     return decode(read_bytes(locator), shortest_side, name=locator)
 
 
@@ -92,38 +114,44 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
     """The encoded image as uint8 (H, W, 3) RGB, upright, scaled down to `shortest_side` pixels if that is given.
 
     Raises:
-        DataError: `encoded` is truncated, too large or no image; `name` says which.
+        DataError: `encoded` is truncated, too large or no image, or does not say which of its values is white; `name`
+            says which.
     """
+    return fit(_decoded(encoded, name, is_mask=False), shortest_side)
+
+
+def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=tuple(FORMATS)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has "
                     f"{image.width} x {image.height}; scale it down first"
                 )
+            depth = depth_of(image, name)
             ImageOps.exif_transpose(image, in_place=True)
-            pixels = _to_rgb(image)
+            if depth is None:
+                return _to_rgb(image)
+            return _to_rgb(to_eight_bits(image, depth, encoded, name, is_mask=is_mask))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has far more") from error
     except UnidentifiedImageError as error:
-        what = "is empty" if not encoded else f"begins with {beginning(encoded)}, as no image does"
-        raise DataError(f"expected an image, but {name} {what}") from error
+        raise DataError(_unidentified(encoded, name)) from error
     except Exception as error:  # Pillow's readers raise whatever a broken file provokes
         raise DataError(
             f"expected an image, but {name} cannot be decoded: {str(error) or type(error).__name__}"
         ) from error
-    return fit(pixels, shortest_side)
 
 
-def beginning(encoded: bytes) -> str:
-    """The first bytes of a file for a message: as text, with dots for what is none, or in hexadecimal."""
-    head = encoded[:_SHOWN_BYTES]
-    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in head)
-    if sum(map(str.isalnum, text)) < len(head) // 2:
-        return f"the bytes {head.hex(' ')}"
-    return f"'{text}'" if len(encoded) == len(head) else f"'{text.rstrip('.')}...'"
+def _unidentified(encoded: bytes, name: str) -> str:
+    if image_format(encoded) is None:
+        return f"expected an image ({listed_formats()}), but {name} is {kind_of(encoded)}; convert it, or leave it out"
+    return (
+        f"expected an image, but {name} is {kind_of(encoded)} with a broken header, or with values of a kind that is "
+        f"not read, such as several floating-point channels; save it anew as PNG or JPEG"
+    )
 
 
 def file_facts(locator: str) -> tuple[int, int, int]:
@@ -135,12 +163,14 @@ def file_facts(locator: str) -> tuple[int, int, int]:
     encoded = read_bytes(locator)
     container, separator, member = locator.partition(SEPARATOR)
     if separator and container.lower().endswith(".npz"):
-        height, width = _npz_image(container, member).shape[:2]
+        height, width = _npz_image(container, member, locator).shape[:2]
         return len(encoded), width, height
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=tuple(FORMATS)) as image:
             return len(encoded), image.width, image.height
-    except (OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:
+        raise DataError(_unidentified(encoded, locator)) from error
+    except Exception as error:  # as in `_decoded`
         raise DataError(f"expected an image at {locator}, but its header cannot be read: {error}") from error
 
 
@@ -155,8 +185,17 @@ def fit(image: UInt8Array, shortest_side: int | None) -> UInt8Array:
 
 
 def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
-    """The lesion mask at `locator`, uint8 (H, W) of 0 or 255, resized to `shape` (height, width in pixels)."""
-    grey = read_image(locator).max(axis=2)
+    """The lesion mask at `locator`, uint8 (H, W) of 0 or 255, resized to `shape` (height, width in pixels).
+
+    What is brighter than half of white is lesion; in a file of 0 and 1 alone, the ones are.
+    """
+    container, separator, _ = locator.partition(SEPARATOR)
+    if separator and container.lower().endswith(".npz"):
+        grey = read_image(locator).max(axis=2)
+    else:
+        grey = _decoded(read_bytes(locator), locator, is_mask=True).max(axis=2)
+    if grey.max(initial=0) == 1:
+        grey = grey * np.uint8(255)
     if grey.shape != shape:
         grey = np.asarray(cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return np.where(grey > 127, 255, 0).astype(np.uint8)
@@ -168,12 +207,6 @@ def content_hash(encoded: bytes) -> str:
 
 
 def _to_rgb(image: Image.Image) -> UInt8Array:
-    if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip instead of scaling
-        values = np.array(image, dtype=np.float64)
-        values /= 65535.0 if values.max(initial=0) > 255 else 255.0  # in place: the image may be large
-        values *= 255.0
-        values += 0.5
-        return _as_rgb(np.clip(values, 0, 255, out=values).astype(np.uint8))
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(opaque, image.convert("RGBA"))
@@ -191,22 +224,68 @@ def _as_rgb(pixels: UInt8Array) -> UInt8Array:
 
 @lru_cache(maxsize=64)
 def _zip(path: str, process: int) -> tuple[zipfile.ZipFile, threading.Lock]:
-    return zipfile.ZipFile(path), threading.Lock()
+    return zipfile.ZipFile(_open_regular(path)), threading.Lock()
 
 
 @lru_cache(maxsize=16)
 def _hdf5(path: str, process: int) -> Any:
     import h5py
 
+    _open_regular(path).close()
     return h5py.File(path, "r")
 
 
+def _hdf5_entry(path: str, member: str, locator: str) -> bytes:
+    """The encoded image in an entry of an HDF5 file, without following what leads out of that file."""
+    import h5py
+
+    place = _hdf5(path, os.getpid())
+    for part in member.split("/"):
+        if not isinstance(place, h5py.Group) or not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            raise DataError(f"expected an entry of {path} itself at {locator}, got none, or a link to elsewhere")
+        place = place[part]
+    if not isinstance(place, h5py.Dataset) or place.is_virtual or place.external:
+        raise DataError(f"expected an image in {locator}, got a group, or data that lie in another file")
+    if place.ndim > 1:
+        raise DataError(
+            f"expected an encoded image (a JPEG or PNG file) in {locator}, got an array of shape {place.shape}; encode "
+            f"the images, or save them as files"
+        )
+    _check_size(locator, place.nbytes)
+    encoded = bytes(np.asarray(place[()]).tobytes())
+    _check_size(locator, len(encoded))
+    return encoded
+
+
 @lru_cache(maxsize=8)
-def _npz_array(path: str, key: str) -> UInt8Array:
-    with np.load(path, allow_pickle=False) as archive:
+def _npz_array(path: str, key: str) -> npt.NDArray[Any]:
+    with np.load(_open_regular(path), allow_pickle=False) as archive:
         return np.asarray(archive[key])
 
 
-def _npz_image(path: str, member: str) -> UInt8Array:
+def _npz_image(path: str, member: str, locator: str) -> UInt8Array:
     key, _, index = member.rpartition("/")
-    return np.asarray(_npz_array(path, key)[int(index)], dtype=np.uint8)
+    try:
+        pixels = np.asarray(_npz_array(path, key)[int(index)])
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        MemoryError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
+    is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in {1, 3})
+    if pixels.dtype.kind not in "iu" or not is_picture or not pixels.size:
+        raise DataError(
+            f"expected pixels of 0 to 255 (uint8) of shape (H, W), (H, W, 1) or (H, W, 3) at {locator}, got "
+            f"{pixels.dtype} of shape {pixels.shape}; save the array anew in that form"
+        )
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise DataError(
+            f"expected pixels of 0 to 255 at {locator}, got {pixels.min()} to {pixels.max()}; scale the array to 8 bits"
+        )
+    return pixels.astype(np.uint8, copy=False)

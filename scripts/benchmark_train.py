@@ -151,7 +151,7 @@ class FileDataset(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
-        with Image.open(self.paths[position]) as image:
+        with Image.open(self.paths[position], formats=["JPEG"]) as image:
             return self.transform(image.convert("RGB")), position % NUM_CLASSES
 
 

@@ -8,10 +8,13 @@ For files of `lesion-exp export format=onnx` (or onnx_int8) with preprocessing=i
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's others, PostScript among them, are never tried
 
 
 def main(model: str, *photographs: str) -> None:
@@ -24,7 +27,7 @@ def main(model: str, *photographs: str) -> None:
     for path in photographs:
         try:
             pixels = read(path)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # Pillow's readers raise whatever a broken file provokes
             print(json.dumps({"image": path, "error": str(error)}))
             continue
         probs = session.run(["probabilities"], {"images": pixels[None]})[0][0]
@@ -34,9 +37,12 @@ def main(model: str, *photographs: str) -> None:
 
 
 def read(path: str) -> np.ndarray:
-    with Image.open(path) as image:  # any size; upright and on white, as it was in training
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"expected 8 bits a channel, got {image.mode}, which Pillow would clip; convert it first")
+    if not Path(path).is_file():
+        raise ValueError("expected a regular file, got none, or a folder, pipe or device")
+    with Image.open(path, formats=FORMATS) as image:  # any size; upright and on white, as it was in training
+        bits = max(getattr(image, "tag_v2", {}).get(258, (8,)))
+        if bits > 8 or image.mode.startswith(("I", "F")) or (image.format == "PNG" and ";16" in str(image.tile)):
+            raise ValueError("expected 8 bits a channel, got more: which value is white is not known; convert it first")
         upright = ImageOps.exif_transpose(image).convert("RGBA")
     return np.asarray(Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB"))
 

@@ -23,7 +23,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
 from lesion_exp.image_file import SEPARATOR, UInt8Array, content_hash, decode, fit, read_bytes, read_image, read_mask
 
-VERSION: Final = 1
+VERSION: Final = 2
 BATCH: Final = 8
 """Images that a thread decodes at a time: handing over each one alone costs the threads their stride."""
 AHEAD: Final = 4

@@ -89,7 +89,7 @@ def _copy_files(original: str, copy: str, images: Path, masks: Path, *, exact: b
     if exact:
         shutil.copyfile(source, target)
         return
-    with Image.open(source) as image:
+    with Image.open(source, formats=["JPEG"]) as image:
         brighter = ImageEnhance.Brightness(image).enhance(1.03)
     encoded = io.BytesIO()
     brighter.save(encoded, "JPEG", quality=80)

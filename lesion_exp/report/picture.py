@@ -9,6 +9,8 @@ from typing import Final
 
 from PIL import Image
 
+from lesion_exp.file_kind import FORMATS
+
 WIDEST: Final = 1400
 """Pixels; more is not seen on a page."""
 _QUALITY: Final = 82
@@ -17,7 +19,7 @@ _QUALITY: Final = 82
 def picture_address(path: Path) -> str | None:
     """The picture as a `data:` address, as JPEG of at most 1400 pixels width; None where it cannot be read."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=tuple(FORMATS)) as opened:
             image = opened.convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None

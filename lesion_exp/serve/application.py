@@ -16,12 +16,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lesion_exp import __version__
+from lesion_exp.file_kind import FORMATS
 from lesion_exp.serve.answers import RESEARCH_ONLY, Answer, Example, Health, Problem
 from lesion_exp.serve.examples import DrawnExample
 from lesion_exp.serve.guard import KEY_HEADER, Guard
 from lesion_exp.serve.monitoring import Monitoring
 from lesion_exp.serve.page_files import PageFile, page_files
-from lesion_exp.serve.picture import TYPES
 from lesion_exp.serve.prediction import Prediction
 from lesion_exp.serve.refusal import Refusal
 from lesion_exp.serve.schema import FORM_TYPE, form_schema
@@ -79,7 +79,7 @@ def make_application(
     )  # fmt: skip
     files = page_files()
     _add_answers(app, prediction, keyed)
-    takes = {"formats": list(TYPES), **{name: getattr(settings, name) for name in _TOLD_LIMITS}}
+    takes = {"formats": list(FORMATS), **{name: getattr(settings, name) for name in _TOLD_LIMITS}}
     _add_facts(app, prediction, {**card, "takes": takes}, monitoring, keyed)
     _add_examples(app, examples)
     for path, name in {**_PAGES, **{f"/page/{name}": name for name in files}}.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from lesion_exp.file_kind import FORMATS
 from lesion_exp.serve.form import FILE
-from lesion_exp.serve.picture import TYPES
 from lesion_exp.serve.prediction import NOT_KNOWN, OLDEST, Prediction
 
 FORM_TYPE: Final = "multipart/form-data"
@@ -34,5 +34,5 @@ def form_schema(prediction: Prediction) -> dict[str, Any]:
             properties[name] = {"type": "string", "enum": [*known, *NOT_KNOWN], "description": f"as in training{once}"}
     return {
         "schema": {"type": "object", "properties": properties, "required": [FILE], "additionalProperties": False},
-        "encoding": {FILE: {"contentType": ", ".join(TYPES.values())}},
+        "encoding": {FILE: {"contentType": ", ".join(FORMATS.values())}},
     }

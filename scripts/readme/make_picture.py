@@ -15,7 +15,7 @@ GAP = 24
 
 
 def fitted(path: Path, width: int) -> Image.Image:
-    image = Image.open(path).convert("RGB")
+    image = Image.open(path, formats=["PNG"]).convert("RGB")
     return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 

@@ -1,8 +1,10 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,14 +150,24 @@ def test_the_edge_needs_no_torch(project, kept, tmp_path):
     assert found["prediction"].tolist() == table["prediction"].tolist()
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(tmp_path / "grey16.png")
-    ended = subprocess.run([*command[:5], str(broken), str(tmp_path / "grey16.png")], capture_output=True, text=True)
+    deep = [tmp_path / name for name in ("grey16.png", "colour12.png", "colour12.tiff", "float.tiff")]
+    values = np.full((40, 40), 3000, dtype=np.uint16)
+    Image.fromarray(values).save(deep[0])
+    for path in deep[1:3]:
+        assert cv2.imwrite(str(path), np.dstack([values] * 3))
+    Image.fromarray((values / 4095).astype(np.float32)).save(deep[3])
+    script = tmp_path / "photo.jpg"
+    script.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    odd = [broken, script, tmp_path / "pipe.jpg"]
+    ended = subprocess.run([*command[:5], *map(str, (*odd, *deep))], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0
     errors = [json.loads(line)["error"] for line in ended.stdout.splitlines()]
-    assert "cannot identify" in errors[0]
-    assert "8 bits" in errors[1], "a clipped photograph would get a wrong prediction"
+    assert all("cannot identify" in error for error in errors[:2])
+    assert "regular file" in errors[2]
+    assert all("8 bits" in error for error in errors[3:]), "a black photograph would get a wrong prediction"
     statements = [line for line in SCRIPT.read_text().split('"""')[2].splitlines() if line.strip()]
-    assert len(statements) <= 30
+    assert len(statements) <= 36
 
 
 def test_the_command_shows_the_check_and_ends_with_1_where_it_fails(project, tmp_path, capsys, monkeypatch):

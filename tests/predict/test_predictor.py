@@ -52,7 +52,7 @@ def test_a_broken_file_has_its_row_with_the_reason(restored, photographs):
     assert (fine["prediction"] == np.array(CLASSES)[probabilities(fine).argmax(axis=1)]).all()
     failed = table.loc[list(BROKEN)]
     assert failed.drop(columns="error").isna().all(axis=None)
-    assert "text.jpg begins with" in table.loc["text.jpg", "error"]
+    assert "text.jpg is a text file" in table.loc["text.jpg", "error"]
 
 
 def test_only_broken_files_are_a_table_too(restored):

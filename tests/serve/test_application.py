@@ -52,7 +52,7 @@ def test_one_broken_image_among_others_has_its_reason(client):
     assert answer.status_code == 200
     first, second, third = answer.json()["images"]
     assert first["error"] is None
-    assert "1.png is none" in second["error"]
+    assert "1.png is a text file" in second["error"]
     assert "2.png cannot be decoded" in third["error"]
     assert second["prediction"] is None
 
@@ -62,19 +62,19 @@ def test_one_image_of_another_type_is_a_row_and_nothing_but_such_is_refused(clie
     answer = client.post("/predict", files=files(gif, picture()))
     assert answer.status_code == 200
     first, second = answer.json()["images"]
-    assert "0.png is none: it begins with 'GIF8" in first["error"]
+    assert "0.png is a GIF file" in first["error"]
     assert second["error"] is None
     assert client.post("/predict", files=files(gif, b"")).status_code == 415
     mixed = client.post("/predict", files=files(gif, picture()[:-40]))
     assert mixed.status_code == 422
-    assert "0.png is none" in mixed.json()["error"]
+    assert "0.png is a GIF file" in mixed.json()["error"]
     assert "1.png cannot be decoded" in mixed.json()["error"]
 
 
 @pytest.mark.parametrize(
     ("sent", "status", "said"),
     [
-        ({"files": files(b"no image")}, 415, "begins with 'no image'"),
+        ({"files": files(b"no image")}, 415, "is a text file"),
         ({"files": files(picture()[:-40])}, 422, "cannot be decoded"),
         ({"files": files(picture(), *[b"x"] * 16)}, 422, "16 images"),
         ({"data": {"file": ""}, "files": {}}, 415, "multipart"),

@@ -3,7 +3,8 @@ import zlib
 
 import pytest
 
-from lesion_exp.serve.picture import check_picture, sniff
+from lesion_exp.file_kind import image_format
+from lesion_exp.serve.picture import check_picture
 from lesion_exp.serve.refusal import Refusal
 from tests.serve.conftest import picture
 
@@ -27,7 +28,7 @@ def header_of_png(width, height):
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "tiff"])
 def test_photographs_pass_whatever_they_are_called(kind):
     encoded = picture(kind)
-    assert sniff(encoded) == kind.upper()
+    assert image_format(encoded) == kind.upper()
     assert check_picture(encoded, "a.pdf", PIXELS) == 80 * 60
 
 

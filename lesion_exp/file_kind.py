@@ -1,0 +1,85 @@
+"""What kind of file some bytes are, told by how they begin: the formats that are decoded, and names for all others.
+
+Only these formats are ever handed to Pillow. Left to choose, it would try all of its readers, and one of them gives
+PostScript to another program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+FORMATS: Final[Mapping[str, str]] = {
+    "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff",
+}  # fmt: skip
+"""The formats that are decoded: Pillow's names and the media types."""
+
+_IMAGES: Final = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"BM", "BMP"),
+)
+_OTHERS: Final = (
+    (b"GIF8", "a GIF file"),
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89HDF\r\n", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"II+\x00", "a BigTIFF file"),
+    (b"MM\x00+", "a BigTIFF file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"\x00\x00\x00\x0cjP", "a JPEG 2000 file"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
+)
+_BRANDS: Final = {b"avif": "an AVIF file", b"heic": "a HEIC file", b"heix": "a HEIC file", b"mif1": "a HEIC file"}
+_SEEN: Final = 512
+"""Bytes at the beginning that are looked at."""
+_BLANKS: Final = dict.fromkeys(map(ord, "\t\n\r\f"), " ")
+
+
+def image_format(encoded: bytes) -> str | None:
+    """The format of `FORMATS` that the first bytes are of; None for what is not decoded."""
+    if encoded.startswith(b"RIFF"):
+        return "WEBP" if encoded[8:12] == b"WEBP" else None
+    return next((name for start, name in _IMAGES if encoded.startswith(start)), None)
+
+
+def kind_of(encoded: bytes) -> str:
+    """What to call a file in a message. No byte of it is repeated: the file may be one that nobody should see."""
+    if not encoded:
+        return "an empty file"
+    name = image_format(encoded)
+    if name is not None:
+        return f"a {name} file"
+    if encoded[4:8] == b"ftyp":
+        return _BRANDS.get(encoded[8:12], "a film")
+    for start, kind in _OTHERS:
+        if encoded.startswith(start):
+            return kind
+    head = encoded[:_SEEN].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"\x00" in head or not _is_text(head):
+        return "a file of an unknown kind"
+    if head.startswith(b"<") and b"<svg" in head:
+        return "an SVG drawing"
+    return "a web page" if head.startswith((b"<!doctype html", b"<html")) else "a text file"
+
+
+def listed_formats() -> str:
+    """The formats for a message."""
+    *first, last = FORMATS
+    return f"{', '.join(first)} or {last}"
+
+
+def _is_text(head: bytes) -> bool:
+    for cut in range(4):  # the last character may be cut in two
+        try:
+            text = head[: len(head) - cut].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return bool(text) and text.translate(_BLANKS).isprintable()
+    return False
