@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,13 @@ from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.data.lesion_dataset import Sample
+from lesion_exp.epoch_metric import EPOCH_METRICS
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.evaluation.tta import mean_probabilities, tta_views
 from lesion_exp.loss.base import Loss
+from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.scheduler.schedule import Schedule
-
-WATCHED_METRIC: Final = "val/balanced_accuracy"
-"""The metric that decides which epoch is best; higher is better."""
-EPOCH_METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
-"""Metrics logged after each epoch under `val/`, beside `val/loss` and the recall of each class."""
 
 ParameterGroups = list[dict[str, Any]]
 Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
@@ -55,7 +52,8 @@ class LesionClassifier(pl.LightningModule):
     """Trains a backbone with a loss and predicts class probabilities.
 
     `make_optimizer` gets parameter groups and the learning rate; `make_schedule` gets the optimizer, all training steps
-    and the steps an epoch; `validation_rows` are the rows of the validation part, in the order of its positions.
+    (infinite where training has no end) and the steps of an epoch; `validation_rows` are the rows of the validation
+    part, in the order of its positions.
     """
 
     scale: Tensor
@@ -68,7 +66,7 @@ class LesionClassifier(pl.LightningModule):
         mix: Mix | None,
         options: TaskOptions,
         make_optimizer: Callable[[ParameterGroups, float], Optimizer],
-        make_schedule: Callable[[Optimizer, int, int], Schedule],
+        make_schedule: Callable[[Optimizer, float, int], Schedule],
         validation_rows: pd.DataFrame,
     ) -> None:
         super().__init__()
@@ -123,8 +121,7 @@ class LesionClassifier(pl.LightningModule):
         self._enter_epoch()
 
     def _enter_epoch(self) -> None:
-        max_epochs = self.trainer.max_epochs or 1
-        self.loss.set_epoch(self.current_epoch, max_epochs)
+        self.loss.set_epoch(self.current_epoch, training_length(self.trainer).num_epochs)
         if self.backbone.freeze_epochs:
             frozen = self.current_epoch < self.backbone.freeze_epochs
             self.backbone.freeze_body() if frozen else self.backbone.unfreeze_body()
@@ -241,12 +238,13 @@ class LesionClassifier(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_scale", 1.0)
             group["initial_lr"] = group["lr"]
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 1
-        schedule = self.make_schedule(optimizer, total_steps, max(total_steps // max(epochs, 1), 1))
+        length = training_length(self.trainer)
+        schedule = self.make_schedule(optimizer, length.total_steps, length.steps_per_epoch)
         described: dict[str, Any] = {"scheduler": schedule.scheduler, "interval": schedule.interval}
         if schedule.monitor is not None:
             described["monitor"] = schedule.monitor
+            if schedule.monitor.startswith("val/"):  # a step for each new value, not for each epoch
+                described["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": described}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -258,6 +256,18 @@ class LesionClassifier(pl.LightningModule):
         """Takes up the sum of the losses of the epoch in whose middle the checkpoint was saved."""
         if self.global_rank == 0 and "epoch_loss" in checkpoint:
             self._losses = LossSum(*checkpoint["epoch_loss"])
+
+
+def training_length(trainer: pl.Trainer) -> TrainingLength:
+    """How long the training of `trainer` is; its loader is made where it is not there yet."""
+    trainer.fit_loop.setup_data()
+    epochs = trainer.max_epochs
+    return TrainingLength(
+        int(trainer.num_training_batches),
+        trainer.accumulate_grad_batches,
+        ENDLESS if epochs is None else epochs,
+        trainer.max_steps,
+    )
 
 
 class LossSum:

@@ -186,7 +186,7 @@ def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
 
 
 def _schedule_maker(node: Mapping[str, Any]) -> Any:
-    def make(optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> Schedule:
+    def make(optimizer: Optimizer, total_steps: float, steps_per_epoch: int) -> Schedule:
         schedule: Schedule = instantiate(
             node, optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )

@@ -32,6 +32,7 @@ LEAST: Final[Mapping[str, float]] = {
     "loader.num_workers": 0,
     "loader.evaluation_batch_size": 1,
     "trainer.max_epochs": 1,
+    "trainer.max_steps": 1,
     "trainer.accumulate_grad_batches": 1,
     "trainer.num_nodes": 1,
     "trainer.log_every_n_steps": 1,
@@ -52,6 +53,8 @@ BETWEEN: Final[Mapping[str, tuple[float, float]]] = {
     "trainer.ema_decay": (0.0, 1.0),
     "evaluation.conformal_alpha": (0.0, 1.0),
 }
+ENDLESS_KEYS: Final = ("trainer.max_epochs", "trainer.max_steps")
+"""Keys of which -1 stands for no end."""
 NEVER_NULL: Final = (
     "seed",
     "split.seed",
@@ -123,6 +126,7 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             "expected trainer.find_batch_size=false with sampler=class_balanced_batches, whose batches have a size of "
             "their own making; find the size with sampler=shuffle, then give loader.batch_size"
         )
+    _check_end(values)
     for key in NEVER_NULL:
         if key in defaults and values.get(key) is None:
             raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
@@ -200,7 +204,7 @@ def _check_size(key: str, value: Any) -> None:
         if value is not None and (key in LEAST or key in ABOVE_ZERO) and value not in WORDS.get(key, ()):
             raise ConfigError(f"expected {key} to be a number, got {value!r}")
         return
-    if key == "trainer.max_epochs" and value == -1:
+    if key in ENDLESS_KEYS and value == -1:
         return
     if key in LEAST and value < LEAST[key]:
         raise ConfigError(f"expected {key} of at least {LEAST[key]:g}, got {value}")
@@ -208,6 +212,16 @@ def _check_size(key: str, value: Any) -> None:
         raise ConfigError(f"expected {key} above 0, got {value}")
     if key in BETWEEN and not BETWEEN[key][0] < value < BETWEEN[key][1]:
         raise ConfigError(f"expected {key} between {BETWEEN[key][0]:g} and {BETWEEN[key][1]:g}, got {value}")
+
+
+def _check_end(values: Mapping[str, Any]) -> None:
+    """Checks that something ends the training."""
+    ends = (values.get(f"trainer.{key}") for key in ("max_time", "early_stopping.patience"))
+    if values.get("trainer.max_epochs") == -1 and values.get("trainer.max_steps", -1) in (-1, None) and not any(ends):
+        raise ConfigError(
+            "expected something that ends the training, got trainer.max_epochs=-1 alone; add trainer.max_steps=1000, "
+            "trainer.max_time=00:01:00:00 (an hour) or trainer.early_stopping.patience=10"
+        )
 
 
 def _example(default: Any) -> str:

@@ -11,7 +11,9 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lesion_exp.task import WATCHED_METRIC
+from lesion_exp.epoch_metric import WATCHED_METRIC
+from lesion_exp.scheduler.length import ENDLESS
+from lesion_exp.task import training_length
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 
 
@@ -80,7 +82,7 @@ class TrainingProgress(ProgressBar):
         if self._bar is not None:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            name = f"epoch {_of(trainer.current_epoch + 1, training_length(trainer).num_epochs)}"
             self._task = self._bar.add_task(name, total=trainer.num_training_batches, note="")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -132,8 +134,8 @@ class TrainingProgress(ProgressBar):
 
     def _line(self, trainer: pl.Trainer, loss: float, measured: dict[str, float]) -> str:
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        epoch, of = trainer.current_epoch + 1, trainer.max_epochs or 0
-        words = [f"epoch {epoch:>{len(str(of))}}/{of}"]
+        epoch, num_epochs = trainer.current_epoch + 1, training_length(trainer).num_epochs
+        words = [f"epoch {_of(epoch, num_epochs)}"]
         words.append(f"train/loss {loss:.3f}")
         if "val/loss" in values:
             words.append(f"val/loss {values['val/loss']:.3f}")
@@ -145,8 +147,13 @@ class TrainingProgress(ProgressBar):
         if "time/images_per_second" in measured:
             words.append(f"{measured['time/images_per_second']:.0f} images/s")
         self._epochs_here += 1
-        left = (time.perf_counter() - self._fit_started) / self._epochs_here * max(of - epoch, 0)
+        left = (time.perf_counter() - self._fit_started) / self._epochs_here * max(num_epochs - epoch, 0)
         return "  ".join(words) + (f"  {_duration(left)} left" if left else "")
+
+
+def _of(epoch: int, num_epochs: int) -> str:
+    """The number of an epoch, and of how many; a training without a last epoch has no such number."""
+    return str(epoch) if num_epochs == ENDLESS else f"{epoch:>{len(str(num_epochs))}}/{num_epochs}"
 
 
 def _duration(seconds: float) -> str:

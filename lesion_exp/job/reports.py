@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.job.link import REPORTS_FILE, STOP_FILE
+from lesion_exp.task import training_length
 
 
 class EpochReports(Callback):
@@ -26,11 +27,12 @@ class EpochReports(Callback):
         """Reports, and looks for the file."""
         if trainer.sanity_checking:
             return
+        num_epochs = training_length(trainer).num_epochs
         if trainer.is_global_zero:
             values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-            report = {"epoch": trainer.current_epoch + 1, "max_epochs": trainer.max_epochs, **values}
+            report = {"epoch": trainer.current_epoch + 1, "max_epochs": num_epochs, **values}
             with (self.folder / REPORTS_FILE).open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(report)}\n")
-        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        is_last = trainer.current_epoch + 1 == num_epochs
         if not is_last and trainer.strategy.broadcast((self.folder / STOP_FILE).exists()):
             self.stopped = trainer.should_stop = True

@@ -19,6 +19,7 @@ from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.predictions import predictions_table, probabilities
 from lesion_exp.job.data import SplitData, published_differences
+from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.split.characteristics import characteristics
 from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
@@ -103,10 +104,19 @@ def describe_run(
     trainer = config["trainer"]
     title = (
         f"{choices['backbone']} on {choices['dataset']} ({config['task']['target']}), {config['image_size']} px, "
-        f"{trainer['max_epochs']} epochs, split {choices['split']}, seed {config['seed']}"
+        f"{_end_in_words(trainer)}, split {choices['split']}, seed {config['seed']}"
     )
     counts = {
         part: {key: int(numbers[key]) for key in ("images", "lesions")} for part, numbers in split.audit.parts.items()
     }
     warnings = ["LEAKY: parts of the training data reappear in validation or test"] if split.leaky else []
     return description(title, counts, metrics, [*warnings, *split.audit.warnings])
+
+
+def _end_in_words(trainer: Mapping[str, Any]) -> str:
+    """What ends the training: its epochs, and the steps or the time that may end it earlier."""
+    epochs, steps, time = (trainer.get(key) for key in ("max_epochs", "max_steps", "max_time"))
+    ends = [] if epochs == ENDLESS else [f"{epochs} epochs"]
+    ends += [] if steps in (None, ENDLESS) else [f"at most {steps} steps"]
+    ends += [] if time is None else [f"at most {time} (DD:HH:MM:SS)"]
+    return ", ".join(ends) or "trained until early stopping"

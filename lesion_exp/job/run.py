@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
@@ -53,7 +54,6 @@ from lesion_exp.job.trainer import (
 )
 from lesion_exp.job.tune import tune
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
-from lesion_exp.task import WATCHED_METRIC
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.readings import READINGS_TAG, count_readings
 from lesion_exp.tracking.run import TrackedRun

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers.logger import Logger
 
+from lesion_exp.epoch_metric import WATCHED_METRIC, check_direction, check_metric
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.checkpoint import ResumePoints, WholeFiles
 from lesion_exp.job.learning_rate import LearningRate
@@ -24,7 +25,6 @@ from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.job.profile import profiler_in
 from lesion_exp.job.weight_average import MovingAverage
-from lesion_exp.task import WATCHED_METRIC
 
 OWN_KEYS: Final = frozenset(
     {
@@ -33,7 +33,6 @@ OWN_KEYS: Final = frozenset(
     }
 )  # fmt: skip
 """Keys of `conf/trainer` that are not arguments of Lightning's Trainer."""
-METRIC_STAGES: Final = ("train/", "val/")
 
 
 def build_trainer(
@@ -173,12 +172,13 @@ def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> l
         callbacks.append(MovingAverage(float(config["ema_decay"])))
     stopping = config["early_stopping"]
     if stopping["patience"] is not None:
-        monitor = stopping["monitor"]
-        if not monitor.startswith(METRIC_STAGES):
-            raise ConfigError(
-                f"expected trainer.early_stopping.monitor to be a metric like {WATCHED_METRIC}, got {monitor}"
-            )
-        callbacks.append(EarlyStopping(monitor=monitor, mode=stopping["mode"], patience=int(stopping["patience"])))
+        monitor, mode = stopping["monitor"], stopping["mode"]
+        check_metric("trainer.early_stopping.monitor", monitor)
+        check_direction("trainer.early_stopping.mode", mode, monitor, lower="min", higher="max")
+        after_epoch = True if monitor.startswith("train/") else None  # it has no value yet when a validation ends
+        callbacks.append(
+            EarlyStopping(monitor, mode=mode, patience=int(stopping["patience"]), check_on_train_epoch_end=after_epoch)
+        )
     if logging:
         callbacks.append(LearningRate())
     return callbacks

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, cast
+from typing import Literal, cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lesion_exp.epoch_metric import check_direction, check_metric
 from lesion_exp.errors import ConfigError
 from lesion_exp.scheduler.schedule import Schedule
-
-_LOWER_IS_BETTER: Final = frozenset({"loss", "nll", "brier", "ece"})
 
 
 def plateau(
@@ -25,7 +24,10 @@ def plateau(
     cooldown: int = 0,
     min_lr: float = 0.0,
 ) -> Schedule:
-    """The learning rate is multiplied by `factor` when `monitor` has not improved for more than `patience` epochs.
+    """The learning rate is multiplied by `factor` when `monitor` has not improved for more than `patience` values.
+
+    A metric of validation has a value for each validation, `train/loss` one for each epoch; what follows calls either a
+    check.
 
     Args:
         optimizer: whose groups' learning rates are the start.
@@ -34,21 +36,17 @@ def plateau(
         monitor: name of the metric that is watched.
         mode: `min` where lower is better (losses), else `max`.
         factor: of a drop, in (0, 1).
-        patience: epochs without improvement that are tolerated.
+        patience: checks without improvement that are tolerated.
         threshold: smallest relative change that counts as improvement.
-        cooldown: epochs after a drop in which none is counted.
+        cooldown: checks after a drop that are not counted.
         min_lr: no learning rate falls below it.
 
     Raises:
-        ConfigError: a value is out of range, or `mode` contradicts `monitor`.
+        ConfigError: a value is out of range, `monitor` is no metric of an epoch, or `mode` contradicts it.
     """
     del total_steps, steps_per_epoch
-    expected = "min" if monitor.rsplit("/", maxsplit=1)[-1] in _LOWER_IS_BETTER else "max"
-    if mode != expected:
-        raise ConfigError(
-            f"expected scheduler.mode={expected} for scheduler.monitor={monitor}, got {mode!r}; set "
-            f"scheduler.mode={expected}"
-        )
+    check_metric("scheduler.monitor", monitor)
+    check_direction("scheduler.mode", mode, monitor, lower="min", higher="max")
     if not 0 < factor < 1:
         raise ConfigError(f"expected scheduler.factor in (0, 1), got {factor}; 0.5 halves the learning rate")
     for key, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("min_lr", min_lr)):

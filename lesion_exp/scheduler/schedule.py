@@ -19,7 +19,7 @@ class Schedule:
 
     scheduler: LRScheduler | ReduceLROnPlateau
     interval: Literal["step", "epoch"]
-    """`step`: after every optimizer step; `epoch`: after every validation."""
+    """`step`: after every optimizer step; `epoch`: after every epoch, or every validation where it watches one."""
     monitor: str | None = None
     """Name of the metric given to `scheduler.step`; None where it looks at none."""
 

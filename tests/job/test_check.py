@@ -117,7 +117,7 @@ def test_what_every_run_reads_cannot_be_taken_out(override):
     ("key", "value"),
     [
         ("optimizer.lr", 1),
-        ("trainer.max_epochs", -1),
+        ("trainer.max_steps", 1000),
         ("trainer.devices", [0, 1]),
         ("trainer.devices", 2),
         ("trainer.precision", 32),
@@ -137,3 +137,15 @@ def test_what_every_run_reads_cannot_be_taken_out(override):
 )
 def test_sensible_values_pass(defaults, key, value):
     check_values(changed(defaults, key, value), defaults)
+
+
+@pytest.mark.parametrize(
+    "end", ["trainer.max_steps=100", "trainer.max_time=00:01:00:00", "trainer.early_stopping.patience=3"]
+)
+def test_a_training_without_a_last_epoch_needs_another_end(end):
+    root = Path("/project")
+    assert compose(["trainer.max_epochs=-1", end], root=root).config["trainer"]["max_epochs"] == -1
+    with pytest.raises(ConfigError, match=f"something that ends the training.*{end.partition('=')[0]}"):
+        compose(["trainer.max_epochs=-1"], root=root)
+    with pytest.raises(ConfigError, match="expected trainer.max_steps of at least 1, got 0"):
+        compose(["trainer.max_steps=0"], root=root)

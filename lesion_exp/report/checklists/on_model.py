@@ -65,11 +65,15 @@ def training(facts: Facts) -> str | None:
         f"loss {facts.option('loss')}",
         f"sampler {facts.option('sampler')}",
         f"{counted(int(facts.key('loader.batch_size') or 0), 'image')} a step",
-        f"at most {counted(int(facts.key('trainer.max_epochs') or 0), 'epoch')}",
+        _longest(int(facts.key("trainer.max_epochs") or 0)),
         f"augmentation: {augmentation_in_words(facts)}",
         "one model trained by this run",
     ]
     return f"{'; '.join(parts)}."
+
+
+def _longest(max_epochs: int) -> str:
+    return f"at most {counted(max_epochs, 'epoch')}" if max_epochs > 0 else "no largest number of epochs"
 
 
 def model(facts: Facts) -> str | None:
