@@ -147,5 +147,5 @@ def test_a_training_without_a_last_epoch_needs_another_end(end):
     assert compose(["trainer.max_epochs=-1", end], root=root).config["trainer"]["max_epochs"] == -1
     with pytest.raises(ConfigError, match=f"something that ends the training.*{end.partition('=')[0]}"):
         compose(["trainer.max_epochs=-1"], root=root)
-    with pytest.raises(ConfigError, match="expected trainer.max_steps of at least 1, got 0"):
+    with pytest.raises(ConfigError, match=r"expected trainer\.max_steps of at least 1, got 0"):
         compose(["trainer.max_steps=0"], root=root)
