@@ -10,11 +10,22 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles, require_columns
-from lesion_exp.dataset.source_files import read_csv as read_delimited
-from lesion_exp.dataset.table import OFFICIAL_PARTS, STANDARD_COLUMNS, locate, map_labels, one_hot_label, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import (
+    OFFICIAL_PARTS,
+    PREDICTED,
+    STANDARD_COLUMNS,
+    locate,
+    map_labels,
+    named_columns,
+    one_hot_label,
+    require_columns,
+    standardize,
+)
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+from lesion_exp.text_table import AUTO
+from lesion_exp.text_table import read_csv as read_delimited
 
 MAPPABLE: Final = (
     *(column for column in STANDARD_COLUMNS if column not in {"row_id", "source"}),
@@ -22,7 +33,6 @@ MAPPABLE: Final = (
     "official_split",
 )
 PATHS: Final = ("image_path", "mask_path", "clinical_path")
-RESERVED: Final = ("row_id", "source", "raw_label")
 
 INFO: Final = DatasetInfo(
     name="csv",
@@ -41,6 +51,7 @@ def read_csv(
     labels: Mapping[str, str] | None = None,
     images: str = "*",
     image_suffix: str = "",
+    encoding: str = AUTO,
 ) -> pd.DataFrame:
     """The table in the file `table` below `root`.
 
@@ -49,7 +60,8 @@ def read_csv(
     also inside a zip there), else by `image_id` plus `image_suffix` as file name, with or without ending, among the
     files that match `images`. With `one_hot`, a list of the file's columns, the label is the name of the column that
     holds the 1, and no label column is read. `labels` maps labels to classes, what it lacks is unknown; without it they
-    are the classes, in lower case. The file's own `row_id`, `source` and `raw_label` are renamed `file_...`.
+    are the classes, in lower case. Other columns whose names have a meaning here (`table.INTERNAL_NAMES`) are kept as
+    `file_...`. `encoding` is that of the table, see `text_table.read_text`.
 
     Raises:
         ConfigError: a key that is no standard column, or neither `image_id` nor `image_path` to be had.
@@ -59,16 +71,16 @@ def read_csv(
     given = _checked(columns or {})
     locator = files.require(table)
     where = files.shorten(locator)
-    text_columns = dict.fromkeys({*MAPPABLE, *given.values()} - {None, "age", given.get("age")}, str)
-    raw = read_delimited(locator, dtype=text_columns)  # ids such as 007 stay texts
-    mapped = {name: name for name in MAPPABLE if name in raw.columns} | given
+    raw = read_delimited(locator, encoding)
+    mapped = {name: name for name in MAPPABLE if name in raw.columns and name not in given.values()} | given
     if one_hot:
         mapped["label"] = None
     require_columns(raw, [*filter(None, mapped.values()), *(one_hot or ())], where)
-    _check_sufficient(mapped, one_hot, where)
-    used = {*mapped, *filter(None, mapped.values()), *(one_hot or ())}
+    _check_sufficient(mapped, one_hot, where, list(raw.columns))
+    left_out = {name for name, column in given.items() if column is None}
+    used = {*left_out, *filter(None, mapped.values()), *(one_hot or ())}
     own = raw[[column for column in raw.columns if column not in used]]
-    frame = own.rename(columns={name: f"file_{name}" for name in RESERVED}).assign(
+    frame = named_columns(own, where, {}, prefixes=(PREDICTED,)).assign(
         **{name: raw[column] for name, column in mapped.items() if column is not None}
     )
     if one_hot:
@@ -88,22 +100,25 @@ def _checked(columns: Mapping[str, str | None]) -> dict[str, str | None]:
     return dict(columns)
 
 
-def _check_sufficient(mapped: Mapping[str, str | None], one_hot: Sequence[str] | None, where: str) -> None:
+def _check_sufficient(
+    mapped: Mapping[str, str | None], one_hot: Sequence[str] | None, where: str, found: list[str]
+) -> None:
+    there = f"got none of them; the columns are {', '.join(found)}"
     if not one_hot and mapped.get("label") is None:
         raise ConfigError(
             f"expected a column label in {where}, dataset.columns={{label: COLUMN}} or dataset.one_hot=[COLUMN,...] to "
-            f"say where the labels are, got none of them"
+            f"say where the labels are, {there}"
         )
     if mapped.get("image_id") is None and mapped.get("image_path") is None:
         raise ConfigError(
             f"expected a column image_id or image_path in {where}, dataset.columns={{image_id: COLUMN}} or "
-            f"{{image_path: COLUMN}} to say which the images are, got none of them"
+            f"{{image_path: COLUMN}} to say which the images are, {there}"
         )
 
 
 def _parts(values: pd.Series, where: str) -> pd.Series:
     """The names of the parts; None where the row has none."""
-    parts = values.str.strip().str.lower()
+    parts = values.str.lower()
     strange = sorted(set(parts.dropna()) - OFFICIAL_PARTS.keys())
     if strange:
         raise DataError(
@@ -115,10 +130,7 @@ def _parts(values: pd.Series, where: str) -> pd.Series:
 
 def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str] | None) -> pd.DataFrame:
     raw = frame["label"]
-    if labels is None:
-        known = {str(name).strip(): str(name).strip().lower() for name in raw.dropna()}
-    else:
-        known = {str(name): code for name, code in labels.items()}
+    known = {str(name): str(name).lower() for name in raw.dropna()} if labels is None else labels
     return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known).drop(columns="found_label")
 
 
@@ -137,7 +149,7 @@ def _with_files(
             if name.suffix.lower() in IMAGE_SUFFIXES:
                 by_name.setdefault(name.stem, locator)
                 by_name.setdefault(name.name, locator)
-        located["image_path"] = locate(frame["image_id"].str.strip() + image_suffix, by_name)
+        located["image_path"] = locate(frame["image_id"] + image_suffix, by_name)
     return frame.assign(**located)
 
 

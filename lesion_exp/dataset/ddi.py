@@ -8,11 +8,13 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
+from lesion_exp.text_table import read_csv
 
 CODES: Final = {"true": "malignant", "false": "benign", "1": "malignant", "0": "benign"}
-COLUMNS: Final = ("DDI_file", "skin_tone", "malignant")
+COLUMNS: Final = {"DDI_file": "image_id", "skin_tone": "skin_tone", "malignant": "malignant"}
+"""Columns of the metadata -> their names in the table (`malignant` on its way to `label`)."""
 
 INFO: Final = DatasetInfo(
     name="ddi",
@@ -38,11 +40,10 @@ def read_ddi(root: str) -> pd.DataFrame:
     """
     files = SourceFiles(root, INFO.title)
     locator = files.require("ddi_metadata.csv")
-    frame = read_csv(locator, dtype={"DDI_file": str})
-    require_columns(frame, COLUMNS, files.shorten(locator))
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"disease": "leaks_disease"})
     unnamed = [column for column in frame.columns if column == "" or column.startswith("Unnamed")]
     frame = map_labels(frame.drop(columns=unnamed), "malignant", CODES).drop(columns="malignant")
-    frame["image_id"] = [PurePosixPath(str(name).strip()).stem for name in frame.pop("DDI_file")]
+    frame["image_id"] = [PurePosixPath(str(name).strip()).stem for name in frame["image_id"]]
     frame["skin_tone"] = pd.to_numeric(frame["skin_tone"], errors="coerce")
     frame["image_path"] = locate(frame["image_id"], files.by_stem("*.png", "*.jpg", "*.jpeg"))
-    return standardize(mark_leaks(frame, "disease"), INFO.name)
+    return standardize(frame, INFO.name)

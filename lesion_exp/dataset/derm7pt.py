@@ -8,14 +8,24 @@ from typing import Final, Literal, get_args
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.image_file import SEPARATOR
+from lesion_exp.text_table import read_csv
 
 Grouping = Literal["five", "fine"]
 
-COLUMNS: Final = ("case_num", "diagnosis", "location", "sex", "management", "clinic", "derm")
+COLUMNS: Final = {
+    "case_num": "lesion_id",
+    "diagnosis": "diagnosis",
+    "location": "site",
+    "sex": "sex",
+    "management": "leaks_management",
+    "clinic": "clinical_path",
+    "derm": "image_path",
+}
+"""Columns of the metadata -> their names in the table (`diagnosis` on its way to `label`)."""
 INDEX_FILES: Final = {"train": "train_indexes.csv", "val": "valid_indexes.csv", "test": "test_indexes.csv"}
 FINE_CODES: Final = {
     "basal cell carcinoma": "bcc",
@@ -75,18 +85,15 @@ def read_derm7pt(root: str, grouping: Grouping = "five") -> pd.DataFrame:
         )
     files = SourceFiles(root, INFO.title)
     locator = files.require("meta/meta.csv", "meta.csv")
-    frame = read_csv(locator, dtype={"case_num": str})
-    require_columns(frame, COLUMNS, files.shorten(locator))
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"notes": "leaks_notes"})
     frame["official_split"] = _official_split(files, len(frame))
     codes = FINE_CODES if grouping == "fine" else {name: _group(code) for name, code in FINE_CODES.items()}
-    frame = mark_leaks(map_labels(frame, "diagnosis", codes).drop(columns="diagnosis"), "management", "notes")
-    case_num = frame.pop("case_num").str.strip()
-    frame["image_id"] = "derm7pt_" + case_num.str.zfill(4)
-    frame["lesion_id"] = case_num
+    frame = map_labels(frame, "diagnosis", codes).drop(columns="diagnosis")
+    frame["image_id"] = "derm7pt_" + frame["lesion_id"].str.zfill(4)
     photographs = _photographs(files)
-    frame["image_path"] = _find(frame.pop("derm"), photographs)
-    frame["clinical_path"] = _find(frame.pop("clinic"), photographs)
-    return standardize(frame.rename(columns={"location": "site"}), INFO.name)
+    frame["image_path"] = _find(frame["image_path"], photographs)
+    frame["clinical_path"] = _find(frame["clinical_path"], photographs)
+    return standardize(frame, INFO.name)
 
 
 def _group(code: str) -> str:

@@ -7,20 +7,22 @@ from typing import Final, Literal, get_args
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.text_table import read_csv
 
 Partition = Literal["three", "nine"]
 
-COLUMNS: Final = (
-    "md5hash",
-    "fitzpatrick_scale",
-    "fitzpatrick_centaur",
-    "label",
-    "nine_partition_label",
-    "three_partition_label",
-)
+COLUMNS: Final = {
+    "md5hash": "image_id",
+    "fitzpatrick_scale": "skin_tone",
+    "fitzpatrick_centaur": "fitzpatrick_centaur",
+    "label": "leaks_condition",
+    "nine_partition_label": "leaks_nine_partition_label",
+    "three_partition_label": "leaks_three_partition_label",
+}
+"""Columns of the published table -> their names in the table."""
 THREE: Final = {"benign": "benign", "malignant": "malignant", "non-neoplastic": "non_neoplastic"}
 NINE: Final = {
     name: name.replace(" ", "_")
@@ -68,12 +70,9 @@ def read_fitzpatrick17k(root: str, partition: Partition = "three") -> pd.DataFra
         )
     files = SourceFiles(root, INFO.title)
     locator = files.require("fitzpatrick17k.csv")
-    frame = read_csv(locator, dtype={"md5hash": str})
-    require_columns(frame, COLUMNS, files.shorten(locator))
-    frame = frame.rename(columns={"md5hash": "image_id", "label": "condition"})
-    frame = map_labels(frame, f"{partition}_partition_label", THREE if partition == "three" else NINE)
-    frame = mark_leaks(frame, "condition", "*_partition_label").drop(columns=["url", "url_alphanum"], errors="ignore")
-    frame = frame.rename(columns={"fitzpatrick_scale": "skin_tone"})
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
+    frame = map_labels(frame, f"leaks_{partition}_partition_label", THREE if partition == "three" else NINE)
+    frame = frame.drop(columns=["url", "url_alphanum"], errors="ignore")
     for rating in ("skin_tone", "fitzpatrick_centaur"):
         frame[rating] = pd.to_numeric(frame[rating], errors="coerce").where(lambda tone: tone.between(1, 6))
     frame["image_path"] = locate(frame["image_id"], files.by_stem("*.jpg", "*.jpeg", "*.png"))

@@ -10,11 +10,17 @@ import pandas as pd
 from lesion_exp.dataset import isic2018
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES, check_parts, ground_truth_name, read_one_hot
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
+from lesion_exp.text_table import read_csv
 
 METADATA: Final = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
-COLUMNS: Final = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+COLUMNS: Final = {
+    **{name: name for name in ("lesion_id", "image_id", "dx", "age", "sex")},
+    "dx_type": "leaks_dx_type",
+    "localization": "site",
+}
+"""Columns of the metadata -> their names in the table (`dx` on its way to `label`)."""
 CODES: Final = {code: code for code in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")}
 
 INFO: Final = DatasetInfo(
@@ -54,17 +60,15 @@ def read_ham10000(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
 
 def _read_metadata(files: SourceFiles, names: Sequence[str], part: str) -> pd.DataFrame:
     locator = files.require(*names)
-    frame = read_csv(locator, dtype={"image_id": str, "lesion_id": str})
-    require_columns(frame, COLUMNS, files.shorten(locator))
-    frame = map_labels(frame, "dx", CODES).drop(columns="dx").rename(columns={"localization": "site"})
-    return mark_leaks(frame, "dx_type").assign(official_split=part)
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
+    return map_labels(frame, "dx", CODES).drop(columns="dx").assign(official_split=part)
 
 
 def _read_test(files: SourceFiles) -> pd.DataFrame:
     """The test part: in the columns of the metadata (the archive's copy) or one-hot (the challenge's)."""
     name = ground_truth_name(isic2018.CHALLENGE, "test")
     locator = files.require(f"{name}.csv", f"{name}.tab", name)
-    if "dx" in read_csv(locator, nrows=1).columns:
+    if "dx" in read_csv(locator).columns:
         frame = _read_metadata(files, (f"{name}.csv", f"{name}.tab", name), "test")
         return frame[~frame["image_id"].isin(isic2018.UNSCORED)]
     return read_one_hot(files, isic2018.CHALLENGE, "test", isic2018.CODES, isic2018.UNSCORED)

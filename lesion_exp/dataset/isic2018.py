@@ -9,8 +9,9 @@ import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES, check_parts, read_one_hot
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, named_columns, standardize
+from lesion_exp.text_table import read_csv
 
 CHALLENGE: Final = "ISIC2018_Task3"
 GROUPS: Final = "ISIC2018_Task3_Training_LesionGroupings.csv"
@@ -56,7 +57,7 @@ def read_isic2018(root: str, parts: Sequence[str] = ("train",), need_lesion_grou
 
 def _with_lesions(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
     locator = files.require(GROUPS)
-    groups = read_csv(locator, dtype={"image": str})
-    require_columns(groups, ["image", "lesion_id"], files.shorten(locator))
-    groups = groups.drop_duplicates("image").rename(columns={"image": "image_id"})
-    return mark_leaks(frame.merge(groups, on="image_id", how="left"), "diagnosis_confirm_type")
+    needed = {"image": "image_id", "lesion_id": "lesion_id"}
+    confirmed = {"diagnosis_confirm_type": "leaks_diagnosis_confirm_type"}
+    groups = named_columns(read_csv(locator), files.shorten(locator), needed, confirmed)
+    return frame.merge(groups.drop_duplicates("image_id"), on="image_id", how="left")

@@ -9,13 +9,15 @@ import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES, PART_NAMES, check_parts, read_one_hot
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, named_columns, standardize
+from lesion_exp.text_table import read_csv
 
 CHALLENGE: Final = "ISIC_2019"
 CODES: Final = {name: name.lower() for name in ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")}
 DOWNSAMPLED: Final = "_downsampled"
-METADATA_COLUMNS: Final = ("image", "age_approx", "anatom_site_general", "sex")
+METADATA_COLUMNS: Final = {"image": "image_id", "age_approx": "age", "anatom_site_general": "site", "sex": "sex"}
+"""Columns of the metadata -> their names in the table."""
 
 INFO: Final = DatasetInfo(
     name="isic2019",
@@ -62,11 +64,9 @@ def read_isic2019(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
 def _read_part(files: SourceFiles, part: str) -> pd.DataFrame:
     frame = read_one_hot(files, CHALLENGE, part, CODES)
     locator = files.require(f"{CHALLENGE}_{PART_NAMES[part]}_Metadata.csv")
-    metadata = read_csv(locator, dtype={"image": str})
-    require_columns(metadata, METADATA_COLUMNS, files.shorten(locator))
-    names = {"image": "image_id", "age_approx": "age", "anatom_site_general": "site"}
-    metadata = metadata.drop_duplicates("image").rename(columns=names)
-    return frame.merge(metadata, on="image_id", how="left")
+    lesions = {"lesion_id": "lesion_id"}  # of the training part alone
+    metadata = named_columns(read_csv(locator), files.shorten(locator), METADATA_COLUMNS, lesions)
+    return frame.merge(metadata.drop_duplicates("image_id"), on="image_id", how="left")
 
 
 def _locate_either_name(ids: pd.Series, files: dict[str, str]) -> pd.Series:

@@ -9,22 +9,24 @@ import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.text_table import read_csv, typed
 
 GROUND_TRUTH: Final = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
 DUPLICATES: Final = "ISIC_2020_Training_Duplicates.csv"
-COLUMNS: Final = (
-    "image_name",
-    "patient_id",
-    "sex",
-    "age_approx",
-    "anatom_site_general_challenge",
-    "diagnosis",
-    "benign_malignant",
-    "target",
-)
+COLUMNS: Final = {
+    "image_name": "image_id",
+    "patient_id": "patient_id",
+    "sex": "sex",
+    "age_approx": "age",
+    "anatom_site_general_challenge": "site",
+    "diagnosis": "leaks_diagnosis",
+    "benign_malignant": "leaks_benign_malignant",
+    "target": "leaks_target",
+}
+"""Columns of the ground truth -> their names in the table."""
 TARGET_CODES: Final = {"0": "benign", "1": "malignant"}
 # As the challenge's winners merged the nine diagnoses (arXiv:2010.05351).
 DIAGNOSIS_CODES: Final = {
@@ -76,11 +78,9 @@ def read_isic2020(
         )
     files = SourceFiles(root, INFO.title)
     locator = files.require(*GROUND_TRUTH)
-    frame = read_csv(locator, dtype={"image_name": str, "target": str})  # a blank among numbers would turn 0 into 0.0
-    require_columns(frame, COLUMNS, files.shorten(locator))
-    names = {"image_name": "image_id", "age_approx": "age", "anatom_site_general_challenge": "site"}
-    frame = map_labels(frame, label, codes[label]).rename(columns=names)
-    frame = mark_leaks(frame, "diagnosis", "benign_malignant", "target")
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"lesion_id": "lesion_id"})
+    frame = map_labels(frame, f"leaks_{label}", codes[label])
+    frame["leaks_target"] = typed(frame["leaks_target"])
     if drop_listed_duplicates:
         frame = _drop_duplicates(frame, files)
     frame["image_path"] = locate(frame["image_id"], files.by_stem(*IMAGES))

@@ -8,16 +8,19 @@ import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, map_labels, mark_leaks, named_columns, standardize
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import SEPARATOR
+from lesion_exp.text_table import read_csv, typed
 
 METADATA: Final = "train-metadata.csv"
 IMAGE_FILE: Final = "train-image.hdf5"
-COLUMNS: Final = ("isic_id", "patient_id", "target")
+COLUMNS: Final = {"isic_id": "image_id", "patient_id": "patient_id", "target": "leaks_target"}
+"""Columns of the metadata -> their names in the table."""
+OPTIONAL: Final = {"lesion_id": "lesion_id", "age_approx": "age", "anatom_site_general": "site", "sex": "sex"}
 CODES: Final = {"0": "benign", "1": "malignant"}
-LEAKING: Final = ("target", "iddx_*", "mel_*")
+LEAKING: Final = ("iddx_*", "mel_*")
 
 INFO: Final = DatasetInfo(
     name="isic2024",
@@ -42,12 +45,9 @@ def read_isic2024(root: str) -> pd.DataFrame:
     """
     files = SourceFiles(root, INFO.title)
     locator = files.require(METADATA)
-    frame = read_csv(
-        locator, dtype={"isic_id": str, "target": str}, low_memory=False
-    )  # a blank among numbers would turn 0 into 0.0
-    require_columns(frame, COLUMNS, files.shorten(locator))
-    names = {"isic_id": "image_id", "age_approx": "age", "anatom_site_general": "site"}
-    frame = mark_leaks(map_labels(frame, "target", CODES).rename(columns=names), *LEAKING)
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, OPTIONAL)
+    frame = mark_leaks(map_labels(frame, "leaks_target", CODES), *LEAKING)
+    frame["leaks_target"] = typed(frame["leaks_target"])
     frame["image_path"] = locate(frame["image_id"], _images(files))
     return standardize(frame, INFO.name)
 

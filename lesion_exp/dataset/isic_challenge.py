@@ -8,9 +8,10 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import map_labels, one_hot_label
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import map_labels, one_hot_label, require_columns
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.text_table import read_csv
 
 PART_NAMES: Final = {"train": "Training", "val": "Validation", "test": "Test"}
 """How the challenges' files call the parts."""
@@ -54,7 +55,7 @@ def read_one_hot(
         DataError: the file is not there, lacks columns, or a row is not one-hot.
     """
     locator = files.require(f"{ground_truth_name(challenge, part)}.csv")
-    frame = read_csv(locator, dtype={"image": str})
+    frame = read_csv(locator)
     require_columns(frame, ["image", *codes], files.shorten(locator))
     zero = frame["image"].isin(unscored)
     if "score_weight" in frame.columns:

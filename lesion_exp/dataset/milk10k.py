@@ -7,15 +7,22 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import locate, map_labels, one_hot_label, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import locate, map_labels, named_columns, one_hot_label, require_columns, standardize
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.text_table import read_csv
 
 CLASSES: Final = ("AKIEC", "BCC", "BEN_OTH", "BKL", "DF", "INF", "MAL_OTH", "MEL", "NV", "SCCKA", "VASC")
 CODES: Final = {name: name.lower() for name in CLASSES}
 DERMOSCOPIC: Final = "dermoscopic"
 CLINICAL: Final = "clinical: close-up"
-COLUMNS: Final = ("lesion_id", "image_type", "isic_id", "age_approx", "sex", "skin_tone_class", "site")
+COLUMNS: Final = {
+    **{name: name for name in ("lesion_id", "image_type", "sex", "site")},
+    "isic_id": "image_id",
+    "age_approx": "age",
+    "skin_tone_class": "skin_tone",
+}
+"""Columns of the metadata -> their names in the table."""
 
 INFO: Final = DatasetInfo(
     name="milk10k",
@@ -44,29 +51,25 @@ def read_milk10k(root: str) -> pd.DataFrame:
         DataError: a file is missing or is not in the published format; a lesion has two photographs of one kind.
     """
     files = SourceFiles(root, INFO.title)
-    truth = _read(files, "MILK10k_Training_GroundTruth.csv", ("lesion_id", *CLASSES))
-    metadata = _read(files, "MILK10k_Training_Metadata.csv", COLUMNS)
-    truth["raw"] = one_hot_label(truth, CLASSES, "the ground truth of MILK10k")
-    frame = map_labels(truth[["lesion_id", "raw"]], "raw", CODES).drop(columns="raw")
-    kind = metadata["image_type"].astype(str).str.strip().str.lower()
+    truth_locator = files.require("MILK10k_Training_GroundTruth.csv")
+    truth = read_csv(truth_locator)
+    require_columns(truth, ("lesion_id", *CLASSES), files.shorten(truth_locator))
+    raw = one_hot_label(truth, CLASSES, "the ground truth of MILK10k")
+    frame = map_labels(pd.DataFrame({"lesion_id": truth["lesion_id"], "raw": raw}), "raw", CODES).drop(columns="raw")
+    locator = files.require("MILK10k_Training_Metadata.csv")
+    metadata = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, made=("clinical_id",))
+    kind = metadata["image_type"].str.lower()
     dermoscopic = _one_a_lesion(metadata[kind == DERMOSCOPIC], DERMOSCOPIC).drop(columns="image_type")
     close_up = _one_a_lesion(metadata[kind == CLINICAL], CLINICAL)
-    close_up = close_up[["lesion_id", "isic_id"]].rename(columns={"isic_id": "clinical_id"})
+    close_up = close_up[["lesion_id", "image_id"]].rename(columns={"image_id": "clinical_id"})
     frame = frame.merge(dermoscopic, on="lesion_id", how="left").merge(close_up, on="lesion_id", how="left")
-    # A lesion without a dermoscopic photograph is reported under its own name.
-    frame["image_id"] = frame["isic_id"].where(frame["isic_id"].notna(), frame["lesion_id"])
     photographs = files.by_stem("isic_*.jpg", "isic_*.png")
-    frame["image_path"] = locate(frame.pop("isic_id"), photographs)
+    frame["image_path"] = locate(frame["image_id"], photographs)
+    # A lesion without a dermoscopic photograph is reported under its own name.
+    frame["image_id"] = frame["image_id"].where(frame["image_id"].notna(), frame["lesion_id"])
     frame["clinical_path"] = locate(frame["clinical_id"], photographs)
-    frame["skin_tone"] = 6 - pd.to_numeric(frame.pop("skin_tone_class"), errors="coerce")
-    return standardize(frame.rename(columns={"age_approx": "age"}), INFO.name)
-
-
-def _read(files: SourceFiles, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    locator = files.require(name)
-    frame = read_csv(locator, dtype={"lesion_id": str, "isic_id": str})
-    require_columns(frame, columns, files.shorten(locator))
-    return frame
+    frame["skin_tone"] = 6 - pd.to_numeric(frame["skin_tone"], errors="coerce")
+    return standardize(frame, INFO.name)
 
 
 def _one_a_lesion(photographs: pd.DataFrame, kind: str) -> pd.DataFrame:

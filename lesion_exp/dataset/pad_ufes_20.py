@@ -7,16 +7,21 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
-from lesion_exp.dataset.table import UNKNOWN, locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.table import UNKNOWN, locate, map_labels, named_columns, standardize
+from lesion_exp.text_table import read_csv, typed
 
 CODES: Final = {"ACK": "ak", "BCC": "bcc", "MEL": "mel", "NEV": "nv", "SCC": "scc", "SEK": "sk"}
 SYMPTOMS: Final = ("itch", "grew", "hurt", "changed", "bleed", "elevation")
-COLUMNS: Final = (
-    *("patient_id", "lesion_id", "age", "gender", "fitspatrick", "region", "diagnostic"),
-    *SYMPTOMS,
-    *("img_id", "biopsed"),
-)
+COLUMNS: Final = {
+    **{name: name for name in ("patient_id", "lesion_id", "age", "diagnostic", *SYMPTOMS)},
+    "gender": "sex",
+    "fitspatrick": "skin_tone",
+    "region": "site",
+    "img_id": "image_id",
+    "biopsed": "leaks_biopsed",
+}
+"""Columns of the metadata -> their names in the table (`diagnostic` on its way to `label`)."""
 
 INFO: Final = DatasetInfo(
     name="pad_ufes_20",
@@ -40,17 +45,16 @@ def read_pad_ufes_20(root: str) -> pd.DataFrame:
     """
     files = SourceFiles(root, INFO.title)
     locator = files.require("metadata.csv")
-    frame = read_csv(locator, dtype={"img_id": str, "lesion_id": str})
-    require_columns(frame, COLUMNS, files.shorten(locator))
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
     frame = map_labels(frame, "diagnostic", CODES).drop(columns="diagnostic")
-    frame["image_id"] = frame.pop("img_id").str.strip().str.replace(r"\.png$", "", case=False, regex=True)
+    frame["image_id"] = frame["image_id"].str.replace(r"\.png$", "", case=False, regex=True)
     known = frame["patient_id"].notna() & frame["lesion_id"].notna()
     # Lesions are numbered; with the patient before it the number stays unique whoever is added.
     frame["lesion_id"] = (frame["patient_id"].astype(str) + "_" + frame["lesion_id"].astype(str)).where(known, None)
-    frame["skin_tone"] = pd.to_numeric(frame.pop("fitspatrick"), errors="coerce").where(lambda tone: tone.between(1, 6))
+    frame["skin_tone"] = pd.to_numeric(frame["skin_tone"], errors="coerce").where(lambda tone: tone.between(1, 6))
     for symptom in SYMPTOMS:
         answers = frame[symptom].astype(str).str.strip().str.lower()
         frame[symptom] = answers.where(answers.isin(("true", "false")), UNKNOWN)
-    frame = mark_leaks(frame.rename(columns={"gender": "sex", "region": "site"}), "biopsed")
+    frame["leaks_biopsed"] = typed(frame["leaks_biopsed"])
     frame["image_path"] = locate(frame["image_id"], files.by_stem("pat_*.png", "pat_*.jpg"))
     return standardize(frame, INFO.name)

@@ -14,6 +14,7 @@ from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import read_bytes
+from lesion_exp.text_table import read_text
 
 CODES: Final = {"Common Nevus": "common_nevus", "Atypical Nevus": "atypical_nevus", "Melanoma": "mel"}
 CLINICAL: Final = {"0": "Common Nevus", "1": "Atypical Nevus", "2": "Melanoma"}
@@ -101,7 +102,7 @@ def _read_xlsx(locator: str, where: str) -> pd.DataFrame:
 def _read_txt(locator: str, where: str) -> pd.DataFrame:
     """Rows `|| IMD003 || histology || 0 || 0 | T | A | A | A | A || 3 4 ||`; header and legends are other lines."""
     rows: list[dict[str, str]] = []
-    for line in read_bytes(locator).decode("utf-8", errors="replace").splitlines():
+    for line in read_text(locator).splitlines():
         if not re.match(r"\s*\|\|\s*IMD\d+", line, flags=re.IGNORECASE):
             continue
         cells = [cell.strip() for cell in line.strip().strip("|").split("||")]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import pandas as pd
-
 from lesion_exp.errors import DataError, first_cases
-from lesion_exp.image_file import SEPARATOR, read_bytes
+from lesion_exp.image_file import SEPARATOR
 
 OTHER_ARCHIVES: Final = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
@@ -82,39 +79,6 @@ class SourceFiles:
     def shorten(self, locator: str) -> str:
         """`locator` relative to the root, for messages."""
         return locator.removeprefix(str(self.root)).lstrip("/")
-
-
-def read_csv(locator: str, **options: object) -> pd.DataFrame:
-    """The delimited text at `locator` as a table; comma, semicolon or tab, whichever its first line holds most of.
-
-    Raises:
-        DataError: it is empty or no such text.
-    """
-    text = read_bytes(locator).decode("utf-8-sig", errors="replace")
-    first_line = text.partition("\n")[0]
-    if not first_line.strip():
-        raise DataError(f"expected a table with a header at {locator}, but its first line is empty")
-    delimiter = max(",;\t", key=first_line.count)
-    try:
-        frame: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=delimiter, **options)  # type: ignore[call-overload]
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"expected a delimited table at {locator}, but reading it failed: {error}") from error
-    frame.columns = [str(column).strip() for column in frame.columns]
-    return frame
-
-
-def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> None:
-    """Nothing, if `frame` has all `columns`.
-
-    Raises:
-        DataError: some are missing; the message lists them and what is there.
-    """
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise DataError(
-            f"expected the columns {', '.join(missing)} in {where}, got {', '.join(map(str, frame.columns))}; "
-            f"is it the file of this data set, unchanged?"
-        )
 
 
 def files_below(root: Path) -> Iterator[Path]:

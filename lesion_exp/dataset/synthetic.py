@@ -21,11 +21,12 @@ from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits,
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph
 from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
-from lesion_exp.dataset.source_files import SourceFiles, read_csv
+from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.synthetic_cases import draw_cases, lesions_per_class
 from lesion_exp.dataset.synthetic_faults import Faults, plant
-from lesion_exp.dataset.table import locate, map_labels, standardize
+from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, nearest
+from lesion_exp.text_table import read_csv
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ CLASS_SHARES: Final[Mapping[str, float]] = {
     "akiec": 0.07, "bcc": 0.1, "bkl": 0.13, "df": 0.05, "mel": 0.13, "nv": 0.46, "vasc": 0.06
 }  # fmt: skip
 """Of lesions; the order of the classes' frequencies is that of HAM10000, the rare ones are less rare."""
+COLUMNS: Final = {
+    **{name: name for name in ("lesion_id", "image_id", "patient_id", "dx", "age", "sex")},
+    "localization": "site",
+}
+"""Columns of the metadata -> their names in the table (`dx` on its way to `label`)."""
 JPEG_QUALITY: Final = 90
 SMALLEST_SIDE: Final = 32
 LARGEST_SIDE: Final = 2048
@@ -127,8 +133,9 @@ def read_synthetic(
 
 def _read(folder: Path) -> pd.DataFrame:
     files = SourceFiles(folder, INFO.title)
-    frame = map_labels(read_csv(files.require("metadata.csv")), "dx", CODES).drop(columns="dx")
-    frame = frame.rename(columns={"localization": "site"})
+    locator = files.require("metadata.csv")
+    frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
+    frame = map_labels(frame, "dx", CODES).drop(columns="dx")
     frame["image_path"] = locate(frame["image_id"], files.by_stem("images/*.jpg"))
     frame["mask_path"] = locate(frame["image_id"], files.by_stem("masks/*.png"))
     return standardize(frame, INFO.name)
@@ -182,8 +189,7 @@ def _draw(folder: Path, parameters: _Parameters) -> None:
             (images / f"{image_id}.jpg").write_bytes(encoded.tobytes())
             (masks / f"{image_id}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
     frame, planted = plant(frame, parameters.faults, images, masks, seed)
-    columns = ["lesion_id", "image_id", "patient_id", "dx", "age", "sex", "localization", "skin_tone"]
-    frame[columns].to_csv(folder / "metadata.csv", index=False, float_format="%g")
+    frame[[*COLUMNS, "skin_tone"]].to_csv(folder / "metadata.csv", index=False, float_format="%g")
     planted.to_csv(folder / "planted_faults.csv", index=False)
 
 

@@ -16,18 +16,22 @@ The set's own columns follow. Two of them have a meaning for all sets that have 
 or `test`) and `clinical_path` (locator of the clinical photograph that belongs to a dermoscopic image). Columns that
 give the label away (how it was confirmed, what was done about it) have the prefix `leaks_`: good for filters and
 audits, never for a model.
+
+The names that this software gives to columns, here and in later steps, are `INTERNAL_NAMES`. A column of the file that
+has such a name without being what it means is kept as `file_NAME`; `named_columns` is the one place that sees to it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
 import pandas as pd
 
-from lesion_exp.errors import DataError, first_cases
+from lesion_exp.errors import DataError, did_you_mean, first_cases
+from lesion_exp.text_table import typed
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +50,17 @@ STANDARD_COLUMNS: Final = (
 )
 UNKNOWN: Final = "unknown"
 LEAKS: Final = "leaks_"
+PREDICTED: Final = "p_"
+INTERNAL_NAMES: Final = frozenset(
+    {
+        *STANDARD_COLUMNS,
+        *("raw_label", "source_label", "shared_image_id", "official_split", "clinical_path"),  # of readers
+        *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
+        *("group", "split", "fold"),  # of the split
+        "prediction",  # of predictions tables, with one column `p_<class>` a class
+    }
+)
+"""Names of columns that some step of this software writes."""
 OFFICIAL_PARTS: Final[Mapping[str, str]] = {
     "train": "train",
     "training": "train",
@@ -98,6 +113,74 @@ def _ages(column: pd.Series, source: str) -> pd.Series:
             "%d ages of %s are no numbers and count as missing, for example %r", len(unread), source, unread.iloc[0]
         )
     return ages
+
+
+def named_columns(
+    frame: pd.DataFrame,
+    where: str,
+    needed: Mapping[str, str],
+    optional: Mapping[str, str] | None = None,
+    made: Iterable[str] = (),
+    prefixes: tuple[str, ...] = (PREDICTED, LEAKS),
+) -> pd.DataFrame:
+    """`frame` (of texts) with the columns that a reader uses under its own names, and all others out of the way.
+
+    The columns in `needed` and `optional` (name in the file -> name here) stay texts. All others are `typed`, and those
+    with a name that is taken (internal, used, in `made`, or beginning with one of `prefixes`) are kept as `file_NAME`,
+    which the log says.
+
+    Args:
+        frame: from `text_table.read_csv`.
+        where: the file, for messages.
+        needed: the columns that must be there.
+        optional: the columns that are used where they are there.
+        made: further names that the reader gives to columns later.
+        prefixes: beginnings of names that are taken.
+
+    Raises:
+        DataError: a needed column is missing.
+    """
+    require_columns(frame, needed, where)
+    used = {**needed, **{name: ours for name, ours in (optional or {}).items() if name in frame.columns}}
+    taken = {*INTERNAL_NAMES, *used.values(), *made}
+    renamed = dict(used)
+    for name in frame.columns:
+        if name not in used and (name in taken or name.startswith(prefixes)):
+            renamed[name] = _free_name(name, {*frame.columns, *taken, *renamed.values()})
+    moved = [f"{name} as {ours}" for name, ours in renamed.items() if name not in used]
+    if moved:
+        _log.warning(
+            "%s has columns that are none of this data set and whose names have another meaning here; they are kept "
+            "under other names: %s",
+            where,
+            ", ".join(moved),
+        )
+    names = [str(name) for name in frame.columns]
+    columns = {renamed.get(name, name): frame[name] if name in used else typed(frame[name]) for name in names}
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    free = f"file_{name}"
+    while free in taken:
+        free = f"file_{free}"
+    return free
+
+
+def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> None:
+    """Checks that `frame` has all `columns`.
+
+    Raises:
+        DataError: some are missing; the message lists them and what is there.
+    """
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        known = list(map(str, frame.columns))
+        hints = [did_you_mean(name, known).removeprefix("; ") for name in missing[:1]]
+        raise DataError(
+            f"expected the columns {', '.join(missing)} in {where}, got {', '.join(known)}; "
+            f"{' '.join([*filter(None, hints), 'is it the file of this data set, unchanged?'])}"
+        )
 
 
 def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str]) -> pd.DataFrame:

@@ -23,10 +23,10 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.source_files import archive_members, files_below
-from lesion_exp.dataset.source_files import read_csv as read_delimited
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+from lesion_exp.text_table import read_csv as read_delimited
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
     unknown = [name for name in columns if name not in MAPPABLE]
     if unknown:
         raise ConfigError(f"expected the keys of columns= among {', '.join(MAPPABLE)}, got {unknown[0]}")
-    raw = read_delimited(str(path), dtype=str)
+    raw = read_delimited(str(path))
     mapped = {name: name for name in MAPPABLE if name in raw} | dict(columns)
     lacking = [name for name in mapped.values() if name not in raw] + [name for name in needed if name not in mapped]
     key = next((name for name in _IMAGE_COLUMNS if name in mapped), None)

@@ -10,6 +10,7 @@ from lesion_exp.errors import DataError, first_cases
 from lesion_exp.split import PARTS
 from lesion_exp.split.assign import require_parts
 from lesion_exp.split.groups import assign_groups
+from lesion_exp.text_table import read_csv
 
 KEYS = ("row_id", "image_id")
 
@@ -56,9 +57,12 @@ class File:
     def _read(self) -> pd.DataFrame:
         if not self.path.is_file():
             raise DataError(f"expected the csv of the split at split.path, but no file is at {self.path}")
+        if self.path.suffix != ".parquet":
+            return read_csv(str(self.path))
         try:
-            if self.path.suffix == ".parquet":
-                return pd.read_parquet(self.path)
-            return pd.read_csv(self.path, dtype=str, skipinitialspace=True)
+            return pd.read_parquet(self.path)
         except (ValueError, OSError) as error:
-            raise DataError(f"expected a csv or a manifest at {self.path}, but it cannot be read: {error}") from error
+            raise DataError(
+                f"expected a manifest at {self.path}, but it cannot be read: {error}; name a csv, or the file "
+                f"split/manifest.parquet of a run"
+            ) from error

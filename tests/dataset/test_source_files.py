@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion_exp.dataset.source_files import SourceFiles, read_csv, require_columns
+from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import read_bytes
 
@@ -67,27 +67,3 @@ def test_archives_that_cannot_be_read_are_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "PH2Dataset.rar").write_text("x")
     with pytest.raises(DataError, match=r"unpack PH2Dataset\.rar \(only zips"):
         SourceFiles(tmp_path, "PH2").require("PH2_dataset.xlsx")
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_the_delimiter_is_sniffed(tmp_path: Path, delimiter: str) -> None:
-    path = tmp_path / "table"
-    path.write_text("\ufeff" + delimiter.join(["a", "b "]) + "\n" + delimiter.join(["1", '"x, y; z"']) + "\n")
-    frame = read_csv(str(path))
-    assert list(frame.columns) == ["a", "b"]
-    assert frame.loc[0, "b"] == "x, y; z"
-
-
-def test_an_empty_or_ragged_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.csv").write_text("\n")
-    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
-    with pytest.raises(DataError, match="first line is empty"):
-        read_csv(str(tmp_path / "empty.csv"))
-    with pytest.raises(DataError, match="delimited table"):
-        read_csv(str(tmp_path / "ragged.csv"))
-
-
-def test_missing_columns_are_listed(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"expected the columns c, d in t\.csv, got a, b"):
-        require_columns(read_csv(str(tmp_path / "t.csv")), ["a", "c", "d"], "t.csv")

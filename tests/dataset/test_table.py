@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.dataset.table import STANDARD_COLUMNS, locate, map_labels, mark_leaks, one_hot_label, standardize
+from lesion_exp.dataset.table import (
+    STANDARD_COLUMNS,
+    locate,
+    map_labels,
+    mark_leaks,
+    one_hot_label,
+    require_columns,
+    standardize,
+)
 from lesion_exp.errors import DataError
 
 
@@ -71,3 +79,11 @@ def test_rows_that_are_not_one_hot_are_refused(bad: list[object]) -> None:
 def test_leaking_columns_get_the_prefix() -> None:
     frame = mark_leaks(pd.DataFrame(columns=["iddx_1", "iddx_full", "age"]), "iddx_*")
     assert list(frame.columns) == ["leaks_iddx_1", "leaks_iddx_full", "age"]
+
+
+def test_missing_columns_are_listed_with_what_is_there() -> None:
+    frame = pd.DataFrame(columns=["a", "b", "Label"])
+    with pytest.raises(DataError, match=r"expected the columns c, d in t\.csv, got a, b, Label"):
+        require_columns(frame, ["a", "c", "d"], "t.csv")
+    with pytest.raises(DataError, match="did you mean 'Label'"):
+        require_columns(frame, ["label"], "t.csv")

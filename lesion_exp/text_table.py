@@ -1,0 +1,220 @@
+"""Delimited text files: decoded without loss, the delimiter found, every cell a text.
+
+Encodings are recognised by their byte order mark, else UTF-8, UTF-16 and last Windows-1252 are tried; what is not
+certain is said in the log. No byte is ever replaced: a file that cannot be decoded is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import logging
+import re
+import unicodedata
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp.errors import ConfigError, DataError, first_cases
+from lesion_exp.image_file import read_bytes
+
+AUTO: Final = "auto"
+MISSING_WORDS: Final = frozenset(
+    {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-NaN", "-nan", "1.#QNAN"}
+)
+"""What a cell holds where a number, a truth value or a remark is missing. Labels and ids have rules of their own."""
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, with whose mark it begins
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OTHER_FILES: Final = (
+    (b"PK\x03\x04", "an Excel workbook or a zip"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"PAR1", "a parquet file"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89PNG", "a PNG image"),
+    (b"%PDF", "a PDF"),
+)
+_WINDOWS: Final = "cp1252"
+_REPLACEMENT: Final = "\ufffd"
+_DELIMITERS: Final = ",;\t"
+_NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?"
+"""A number that comes back as it was written: 007 and 20-digit ids are texts."""
+
+log = logging.getLogger(__name__)
+
+
+def read_text(locator: str, encoding: str = AUTO) -> str:
+    """The text at `locator`, in the Unicode normal form NFC.
+
+    `encoding` is the name of a codec of Python, or `auto`. Of a file that is no Unicode, which code page it has is not
+    written anywhere: it is read as Windows-1252, and a warning says so.
+
+    Raises:
+        DataError: it is another kind of file, or its bytes are no text in this encoding.
+        ConfigError: there is no such encoding.
+    """
+    text = unicodedata.normalize("NFC", _decoded(read_bytes(locator), locator, encoding))
+    if _REPLACEMENT in text:
+        line = len(text[: text.index(_REPLACEMENT) + 1].splitlines())
+        log.warning(
+            "%s holds %d characters U+FFFD, the first in line %d: they stand for letters that another program has lost "
+            "before; names that differ only there look the same. Export the file again, as UTF-8",
+            locator,
+            text.count(_REPLACEMENT),
+            line,
+        )
+    return text
+
+
+def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
+    """The delimited text at `locator` as a table of texts without outer blanks, missing where a cell is empty.
+
+    The delimiter is the comma, semicolon or tab, whichever the first line holds most of, or what a line `sep=;` before
+    it says. See `typed` for columns of numbers.
+
+    Raises:
+        DataError: it is empty, no such text, or two columns have the same name.
+        ConfigError: there is no such encoding.
+    """
+    text = read_text(locator, encoding)
+    declared = re.match(r"\s*sep=(.)[\r\n]+", text)
+    text = text[declared.end() :] if declared else text
+    first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    if not first_line.strip(" \t,;"):
+        raise DataError(
+            f"expected a table with a header at {locator}, but its first line is empty; put the names of the columns "
+            f"there"
+        )
+    delimiter = declared[1] if declared else _delimiter(first_line)
+    try:
+        cells = pd.read_csv(
+            io.StringIO(text, newline=None),
+            sep=delimiter,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+        )
+    except (ValueError, pd.errors.ParserError, csv.Error) as error:
+        raise DataError(
+            f"expected a delimited table at {locator}, with as many cells in every row as in its header, but reading "
+            f"it failed: {error}; correct that line"
+        ) from error
+    cells = cells.apply(lambda column: column.str.strip())
+    frame: pd.DataFrame = cells.iloc[1:].mask(cells.iloc[1:] == "").reset_index(drop=True)
+    frame.columns = pd.Index(_header(list(cells.iloc[0]), locator))
+    return frame
+
+
+def typed(column: pd.Series) -> pd.Series:
+    """A column of texts as numbers or truth values, where every known cell is one; else as texts.
+
+    `MISSING_WORDS` count as missing. A number with leading zeros, or of more than 15 digits, is a text.
+    """
+    words = column.where(~column.isin(MISSING_WORDS))
+    known = words.dropna()
+    if known.empty or known.str.fullmatch(_NUMBER).all():
+        numbers: pd.Series = pd.to_numeric(words.astype(object))
+        return numbers if len(known) else numbers.astype(float)
+    lowered = known.str.lower()
+    if lowered.isin(("true", "false")).all():
+        truth = (lowered == "true").astype(bool)
+        return truth if len(truth) == len(words) else truth.astype(object).reindex(words.index, fill_value=None)
+    return words
+
+
+def _decoded(raw: bytes, where: str, encoding: str) -> str:
+    for beginning, kind in _OTHER_FILES:
+        if raw.startswith(beginning):
+            raise DataError(
+                f"expected delimited text (a csv) at {where}, but it is {kind} by its first bytes; save the table from "
+                f"the program that made it as CSV UTF-8"
+            )
+    if encoding != AUTO:
+        return _in_encoding(raw, where, encoding)
+    for mark, codec in _MARKS:
+        if raw.startswith(mark):
+            return _in_encoding(raw, where, codec)
+    if b"\0" in raw:
+        return _without_mark(raw, where)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return _of_windows(raw, where)
+
+
+def _in_encoding(raw: bytes, where: str, encoding: str) -> str:
+    try:
+        return raw.decode(encoding)  # codecs that are no text encodings are refused here
+    except LookupError as error:
+        raise ConfigError(
+            f"expected dataset.encoding to be auto or a text encoding that Python knows, such as utf-8 or cp1251, got "
+            f"{encoding!r}"
+        ) from error
+    except (UnicodeError, ValueError, TypeError) as error:
+        raise DataError(
+            f"expected text in the encoding {encoding} at {where}, but it cannot be decoded: {error}; save it as UTF-8"
+        ) from error
+
+
+def _without_mark(raw: bytes, where: str) -> str:
+    """Text of two bytes a character: most second bytes of Latin letters and digits are zero."""
+    even, odd = raw[0::2].count(0) / max(len(raw[0::2]), 1), raw[1::2].count(0) / max(len(raw[1::2]), 1)
+    if max(even, odd) < 0.3 or min(even, odd) > 0.05:
+        raise DataError(
+            f"expected delimited text (a csv) at {where}, but it holds zero bytes, as no text does; save the table as "
+            f"CSV UTF-8"
+        )
+    codec = "utf-16-be" if even > odd else "utf-16-le"
+    log.info("%s has no byte order mark and is read as %s", where, codec)
+    return _in_encoding(raw, where, codec)
+
+
+def _of_windows(raw: bytes, where: str) -> str:
+    escaped = raw.decode("utf-8", errors="surrogateescape")
+    broken = [position for position, letter in enumerate(escaped) if "\udc80" <= letter <= "\udcff"]
+    letters = sum(letter > "\x7f" for letter in escaped) - len(broken)
+    line = len(escaped[: broken[0] + 1].splitlines())
+    if letters > len(broken):
+        raise DataError(
+            f"expected UTF-8 at {where}, as most of its letters are, but {len(broken)} bytes are not, the first in "
+            f"line {line}; save it as UTF-8 again from the program that made it"
+        )
+    try:
+        text = raw.decode(_WINDOWS)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"expected UTF-8, UTF-16 or Windows-1252 at {where}, but line {line} is none of these: {error}; save it as "
+            f"UTF-8, or with dataset=csv name its encoding (dataset.encoding=cp1251)"
+        ) from error
+    log.warning(
+        "%s is no UTF-8 (line %d) and is read as Windows-1252: %r. If these letters are wrong, save it as UTF-8, or "
+        "with dataset=csv name its encoding (dataset.encoding=cp1251)",
+        where,
+        line,
+        text.splitlines()[line - 1].strip()[:80],
+    )
+    return text
+
+
+def _delimiter(first_line: str) -> str:
+    """The delimiter that stands most often outside quotes."""
+    bare = re.sub(r'"[^"]*"', "", first_line)
+    return max(_DELIMITERS, key=bare.count)
+
+
+def _header(cells: list[Any], where: str) -> list[str]:
+    names = [str(cell) if isinstance(cell, str) and cell else f"Unnamed: {place}" for place, cell in enumerate(cells)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise DataError(
+            f"expected every column of {where} to have a name of its own, but these come again:\n"
+            f"{first_cases(doubled)}\nrename or remove one of each"
+        )
+    return names

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.text_table import read_csv, read_text, typed
+
+LETTERS = "patient;note\n007;Müller\n008;Größe\n009;Öl\n"
+
+
+def _file(folder: Path, content: bytes) -> str:
+    (folder / "t.csv").write_bytes(content)
+    return str(folder / "t.csv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
+    text = "\ufeff" + delimiter.join(["a", "b "]) + "\n" + delimiter.join(["1", '"x, y; z"']) + "\n"
+    frame = read_csv(_file(tmp_path, text.encode()))
+    assert frame.to_dict("list") == {"a": ["1"], "b": ["x, y; z"]}
+
+
+def test_delimiters_within_quotes_do_not_count_and_a_line_of_excel_decides(tmp_path: Path) -> None:
+    assert list(read_csv(_file(tmp_path, b'a;"b,c,d"\n1;2\n')).columns) == ["a", "b,c,d"]
+    assert list(read_csv(_file(tmp_path, b"sep=|\r\na|b,c,d\r\n1|2\r\n")).columns) == ["a", "b,c,d"]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_cells_are_texts_as_they_were_written(tmp_path: Path, line_end: str) -> None:
+    lines = ["case , dx,thick", " 007,NA,1.0", "7,None,", "1e5,True,  "]
+    frame = read_csv(_file(tmp_path, line_end.join(lines).encode()))
+    assert list(frame.columns) == ["case", "dx", "thick"]
+    assert frame["case"].tolist() == ["007", "7", "1e5"]
+    assert frame["dx"].tolist() == ["NA", "None", "True"]
+    assert frame["thick"].isna().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+def test_letters_survive_every_encoding(tmp_path: Path, codec: str, caplog: pytest.LogCaptureFixture) -> None:
+    frame = read_csv(_file(tmp_path, LETTERS.encode(codec)))
+    assert frame["note"].tolist() == ["Müller", "Größe", "Öl"]
+    assert frame["patient"].tolist() == ["007", "008", "009"]
+    assert ("read as Windows-1252" in caplog.text) == (codec == "cp1252")
+
+
+def test_a_named_encoding_is_used(tmp_path: Path) -> None:
+    path = _file(tmp_path, "id,dx\n1,меланома\n".encode("cp1251"))
+    assert read_csv(path, "cp1251")["dx"].tolist() == ["меланома"]
+    with pytest.raises(ConfigError, match=r"dataset\.encoding to be auto.*got 'cp12511'"):
+        read_csv(path, "cp12511")
+    with pytest.raises(ConfigError, match=r"dataset\.encoding"):
+        read_csv(path, "zlib")
+    with pytest.raises(DataError, match="in the encoding utf-8"):
+        read_csv(path, "utf-8")
+
+
+def test_one_normal_form(tmp_path: Path) -> None:
+    frame = read_csv(_file(tmp_path, "na\u0308me\nNa\u0308vus\nN\u00e4vus\n".encode()))
+    assert list(frame.columns) == ["n\u00e4me"]
+    assert frame["n\u00e4me"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"PK\x03\x04\x14\x00", "an Excel workbook or a zip.*save the table.*CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
+        (b"\x1f\x8b\x08", "a gzip file"),
+        (b"a,b\n\x00\x01\x02\x03\x04,b\n", "zero bytes"),
+        (b"\xff\xfea\x00,\x00b", "encoding utf-16"),
+        (
+            "a,b\nä,ö\nü,ß\n".encode() + b"\xe4\n",
+            "as most of its letters are, but 1 bytes are not, the first in line 4",
+        ),
+        (b"a,b\n\x81,2\n", "line 2 is none of these.*dataset.encoding"),
+        (b"\n", "first line is empty"),
+        (b"", "first line is empty"),
+        (b"a,b\n1,2\n1,2,3,4\n", "as many cells in every row"),
+        (b"a,b,\n1,2,3\n", None),
+        (b"a,b\n1,2,\n", "as many cells in every row"),
+        (b"a,b ,b\n1,2,3\n", "name of its own.*b"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, part: str | None) -> None:
+    path = _file(tmp_path, content)
+    if part is None:
+        assert list(read_csv(path).columns) == ["a", "b", "Unnamed: 2"]
+        return
+    with pytest.raises(DataError, match=rf"(?s){part}"):
+        read_csv(path)
+
+
+def test_letters_lost_before_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        read_text(_file(tmp_path, "id\na\ufffd\nb\ufffd\n".encode()))
+    assert "2 characters U+FFFD, the first in line 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("texts", "dtype", "expected"),
+    [
+        (["1", "2"], "int64", [1, 2]),
+        (["1", "NA", "2.5"], "float64", [1, None, 2.5]),
+        ([None, "n/a"], "float64", [None, None]),
+        (["True", "false"], "bool", [True, False]),
+        (["True", None], "object", [True, None]),
+        (["007", "8"], "str", ["007", "8"]),
+        (["12e4567", "1"], "str", ["12e4567", "1"]),
+        (["12345678901234567890"], "str", ["12345678901234567890"]),
+        (["inf", "1"], "str", ["inf", "1"]),
+        (["x", "null"], "str", ["x", None]),
+    ],
+)
+def test_columns_become_numbers_only_where_nothing_is_lost(
+    texts: list[object], dtype: str, expected: list[object]
+) -> None:
+    column = typed(pd.Series(texts, dtype=str))
+    assert column.dtype == dtype
+    assert [None if pd.isna(value) else value for value in column] == expected
