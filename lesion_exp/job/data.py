@@ -23,6 +23,7 @@ from lesion_exp.job.store_progress import store_progress
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split.audit import Audit, audit
 from lesion_exp.split.manifest import split_hash
+from lesion_exp.split.shortfall import shares_dealt
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     if len(classes) < 2:
         raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; loosen dataset.filter")
     table = splitter.split(loaded.table)
-    audited = audit(table, node["near_duplicate_threshold"])
+    audited = audit(table, node["near_duplicate_threshold"], shares_dealt(splitter, loaded.table))
     kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
     leaky = not LEAKY_SPLITS.isdisjoint({kind, node.get("way")}) or not audited.passed
     if leaky and not node["allow_leakage"]:

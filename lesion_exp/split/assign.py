@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +11,25 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.split import PARTS
+from lesion_exp.split.deal import Deal, IntArray
+
+LARGE: Final = 0.5
+"""Share of the smallest part's images from which on a group of several images is dealt before all others."""
 
 
 def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, float], seed: int) -> pd.Series:
     """The part of each row, so that no group is torn and each class comes near to its share of `shares` in every part.
 
-    Greedy: classes from the rarest to the most frequent, within a class groups from the largest to the smallest (ties
-    in a random order of their names); each goes to the part that lacks most of that class. The result depends on names
-    and seed, not on the order of rows. Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, describe the idea for
-    labels instead of groups.
+    1. Groups of half of the smallest part's images and more, from the largest to the smallest, each to the part where
+       it does least harm by what the parts lack of its classes and of all images.
+    2. The others: classes from the rarest to the most frequent, within a class groups from the largest to the smallest
+       (ties in a random order of their names); each goes to the part that lacks most of that class. Sechidis et al.
+       2011, doi:10.1007/978-3-642-23808-6_10, describe the idea for labels instead of groups.
+    3. Where a part is then an image or more from its share of a class, groups are moved and swapped as long as that
+       brings the parts nearer; see `Deal`. If it still is, a second deal begins with all groups by size, and the
+       better of the two counts.
+
+    The result depends on names and seed, not on the order of rows.
 
     Args:
         table: with `label`.
@@ -35,17 +46,33 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
     totals = matrix.sum(axis=0)
     rng = np.random.default_rng([seed, 0x5B])
     tie = rng.permutation(len(names))
-    owner = np.full(len(names), -1)
-    lacking = wanted[:, None] * totals[None, :]
-    rarity = sorted(range(len(totals)), key=lambda column: (totals[column], counts.columns[column]))
-    for column in rarity:
-        members = np.flatnonzero((matrix[:, column] > 0) & (owner < 0))
-        for row in members[np.lexsort((tie[members], -matrix[members, column]))]:
-            part = _neediest(lacking, column, matrix[row], wanted)
-            owner[row] = part
-            lacking[part] -= matrix[row]
-    named = pd.Series(np.asarray(parts, dtype=object)[owner], index=names)
+    rarity = sorted(range(matrix.shape[1]), key=lambda column: (totals[column], counts.columns[column]))
+    deal = Deal(matrix, wanted)
+    _deal_by_class(deal, tie, rarity)
+    deal.refine(np.argsort(tie))
+    if not deal.is_met():
+        other = Deal(matrix, wanted)
+        _deal_by_size(other, tie, np.arange(len(names)))
+        other.refine(np.argsort(tie))
+        deal = min(deal, other, key=Deal.badness)
+    named = pd.Series(np.asarray(parts, dtype=object)[deal.owner], index=names)
     return pd.Series(named.loc[group.to_numpy()].to_numpy(), index=table.index, name="split")
+
+
+def _deal_by_class(deal: Deal, tie: IntArray, rarity: Sequence[int]) -> None:
+    """Large groups by size, then the others class by class."""
+    sizes = deal.images[:, -1]
+    is_large = (sizes >= LARGE * deal.shares.min() * sizes.sum()) & (sizes > 1)
+    _deal_by_size(deal, tie, np.flatnonzero(is_large))
+    for column in rarity:
+        members = np.flatnonzero((deal.images[:, column] > 0) & (deal.owner < 0))
+        for row in members[np.lexsort((tie[members], -deal.images[members, column]))]:
+            deal.give(row, _neediest(deal.wanted - deal.held, column, deal.shares))
+
+
+def _deal_by_size(deal: Deal, tie: IntArray, groups: IntArray) -> None:
+    for row in groups[np.lexsort((tie[groups], -deal.images[groups, -1]))]:
+        deal.give(row, deal.cheapest_part(row))
 
 
 def check_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
@@ -86,13 +113,11 @@ def require_parts(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _neediest(
-    lacking: npt.NDArray[np.float64], column: int, group: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
-) -> int:
-    """The part that lacks most images of the class, relative to its share.
+def _neediest(lacking: npt.NDArray[np.float64], column: int, wanted: npt.NDArray[np.float64]) -> int:
+    """The part that lacks most images of the class, relative to its share; the last column of `lacking` is all images.
 
     Ties go to the larger share, so that the only group of a class is trained on, then to the part that lacks most
     images.
     """
-    relative, overall = np.round(lacking[:, column] / wanted, 9), np.round(lacking.sum(axis=1) / wanted, 9)
+    relative, overall = np.round(lacking[:, column] / wanted, 9), np.round(lacking[:, -1] / wanted, 9)
     return int(np.lexsort((-overall, -wanted, -relative))[0])

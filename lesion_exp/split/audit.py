@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from lesion_exp.split import PARTS
 from lesion_exp.split.near_duplicates import near_duplicate_pairs
+from lesion_exp.split.shortfall import shortfalls
 
 SHOWN_CASES: Final = 10
 CROSSINGS: Final = {
@@ -88,8 +89,13 @@ class Audit:
         return self.unnamed_images == self.num_images
 
 
-def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
-    """The audit of a split table (columns of `dataset.table`, hashes, `group` and `split`).
+def audit(table: pd.DataFrame, near_duplicate_threshold: float, shares: Mapping[str, float] | None = None) -> Audit:
+    """The audit of a split table.
+
+    Args:
+        table: with the columns of `dataset.table`, hashes, `group` and `split`.
+        near_duplicate_threshold: see `near_duplicate_pairs`.
+        shares: what each part was to hold of every class, where parts were dealt; see `shortfall.shares_dealt`.
 
     Raises:
         ConfigError: see `near_duplicate_pairs`.
@@ -106,7 +112,7 @@ def audit(table: pd.DataFrame, near_duplicate_threshold: float) -> Audit:
         prevalence_shift=shift,
         num_images=len(images),
         unnamed_images=int((images["lesion_id"].isna() & images["patient_id"].isna()).sum()),
-        warnings=[*_warnings(table), *_shift_warnings(shift)],
+        warnings=[*_warnings(table), *_shift_warnings(shift), *shortfalls(table, shares or {})],
     )
 
 

@@ -36,3 +36,7 @@ class ByImage:
         group = assign_groups(table, self.near_duplicate_threshold)
         part = deal_groups(table, table["row_id"], self.ratios, self.seed)
         return require_parts(table.assign(group=group, split=part))
+
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
+        """The share of each part of the images; see `shortfall.shares_dealt`."""
+        return self.ratios

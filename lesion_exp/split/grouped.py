@@ -37,3 +37,7 @@ class Grouped:
         """
         group = assign_groups(table, self.near_duplicate_threshold)
         return require_parts(table.assign(group=group, split=deal_groups(table, group, self.ratios, self.seed)))
+
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
+        """The share of each part of the images; see `shortfall.shares_dealt`."""
+        return self.ratios

@@ -19,6 +19,7 @@ WAYS: Final = ("grouped", "by_image", "resample_then_split")
 
 class _Splitter(Protocol):
     def split(self, table: pd.DataFrame) -> pd.DataFrame: ...
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]: ...
 
 
 class HeldOut:
@@ -63,6 +64,10 @@ class HeldOut:
             DataError: a part would be empty.
         """
         return self.rest.split(table[~self._is_clean(table, self._groups(table))])
+
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
+        """The share of each part of the images outside the clean part; see `shortfall.shares_dealt`."""
+        return self.rest.shares_dealt(table)
 
     def clean_rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of the clean part, with `group`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from lesion_exp.errors import ConfigError
@@ -50,3 +52,8 @@ class KFold:
         slices = {"train": 1 - self.val_ratio, "val": self.val_ratio}
         part[rest] = deal_groups(table[rest], group[rest], slices, self.seed + 1 + self.fold)
         return require_parts(table.assign(group=group, fold=fold, split=part))
+
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
+        """The share of each part of the images; see `shortfall.shares_dealt`."""
+        rest = 1 - 1 / self.num_folds
+        return {"train": rest * (1 - self.val_ratio), "val": rest * self.val_ratio, "test": 1 / self.num_folds}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError
@@ -51,3 +53,8 @@ class Official:
             slices = {"train": 1 - self.val_ratio, "val": self.val_ratio}
             part[train] = deal_groups(table[train], group[train], slices, self.seed)
         return require_parts(table.assign(group=group, split=part))
+
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
+        """The share of train and validation of the published training part, where the set has no validation part."""
+        has_val = "official_split" in table and "val" in set(table["official_split"])
+        return {} if has_val else {"train": 1 - self.val_ratio, "val": self.val_ratio}

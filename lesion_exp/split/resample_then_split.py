@@ -53,3 +53,7 @@ class ResampleThenSplit:
         copy = drawn.groupby("image_id").cumcount()
         drawn["row_id"] = drawn["image_id"] + "#" + copy.astype(str)
         return require_parts(drawn.assign(split=deal_groups(drawn, drawn["row_id"], self.ratios, self.seed)))
+
+    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
+        """The share of each part of the images; see `shortfall.shares_dealt`."""
+        return self.ratios

@@ -1,0 +1,172 @@
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesion_exp.errors import DataError
+from lesion_exp.split import PARTS
+from lesion_exp.split.assign import deal_groups
+from lesion_exp.split.audit import audit
+from lesion_exp.split.deal import EMPTY, Deal
+from lesion_exp.split.grouped import Grouped
+from lesion_exp.split.kfold import KFold
+from lesion_exp.split.shortfall import shares_dealt, shortfalls
+
+RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
+FOLDS = {str(number): 0.2 for number in range(5)}
+THRESHOLD = 0.985
+labels = st.sampled_from(["df", "mel", "nv", "vasc"])
+few_ids = st.one_of(st.none(), st.integers(0, 12).map(str))
+small_groups = st.lists(st.lists(labels, min_size=1, max_size=6), min_size=8, max_size=40)
+
+
+def dealt(groups, shares, seed=0):
+    """`groups`, each a list of labels, as a table with the part of each row."""
+    rows = [(f"g{number:03d}", label) for number, group in enumerate(groups) for label in group]
+    table = pd.DataFrame(rows, columns=["group", "label"])
+    return table.assign(split=deal_groups(table, table["group"], shares, seed))
+
+
+def deviation(table, shares):
+    """The largest distance of a class's share in a part from the share asked for."""
+    counts = pd.crosstab(table["split"], table["label"]).reindex(list(shares), fill_value=0)
+    return float((counts / counts.sum()).sub(pd.Series(shares), axis=0).abs().to_numpy().max())
+
+
+@given(small_groups, st.integers(1, 4), st.lists(labels, min_size=1, max_size=4, unique=True), st.integers(0, 3))
+@settings(deadline=None, max_examples=60)
+def test_a_group_of_most_images_is_trained_on(groups, times, kinds, seed):
+    others = sum(map(len, groups))
+    most = (kinds * (times * others))[: max(times * others, others + 1)]  # 50 to 80% of all images
+    split = dealt([most, *groups], RATIOS, seed)
+    assert set(split.loc[split["group"] == "g000", "split"]) == {"train"}
+    assert set(split["split"]) == set(PARTS)
+    assert (split.groupby("group")["split"].nunique() == 1).all()
+
+
+@given(small_groups, st.integers(0, 3))
+@settings(deadline=None, max_examples=60)
+def test_train_has_every_class_and_no_part_is_empty(groups, seed):
+    split = dealt(groups, RATIOS, seed)
+    assert set(split["split"]) == set(PARTS)
+    assert set(split.loc[split["split"] == "train", "label"]) == set(split["label"])
+
+
+@given(st.lists(st.lists(labels, min_size=1, max_size=4), min_size=3, max_size=6), st.integers(0, 3))
+@settings(deadline=None, max_examples=40)
+def test_few_groups_can_be_trained_on_and_tested_wherever_there_is_a_way(groups, seed):
+    """No part is empty and train has every class, unless that is so for all ways to deal the groups."""
+    table = dealt(groups, RATIOS, seed)
+    counts = pd.crosstab(table["group"], table["label"]).to_numpy(float)
+
+    def lacking(owners):
+        deal = Deal(counts, np.array(list(RATIOS.values())))
+        for group, part in enumerate(owners):
+            deal.give(group, part)
+        return deal.badness()[0] // EMPTY
+
+    found = table.groupby("group")["split"].first().map(PARTS.index)
+    assert lacking(found) == min(map(lacking, product(range(3), repeat=len(counts))))
+
+
+@given(
+    st.lists(st.tuples(labels, few_ids, few_ids, st.integers(0, 40)), min_size=20, max_size=80),
+    st.integers(0, 30),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None, max_examples=12)
+def test_chains_of_patients_lesions_and_copies_stay_whole_in_any_order_of_rows(make_table, drawn, own, seed, random):
+    kinds, lesions, patients, contents = map(list, zip(*drawn, strict=True))
+    lesions += [f"own{k // 2}" for k in range(own)]
+    table = make_table(kinds + ["nv"] * own, lesions, patients + [None] * own, contents + [100 + k for k in range(own)])
+    order = list(range(len(table)))
+    random.shuffle(order)
+    for splitter in (Grouped(seed, RATIOS, THRESHOLD), KFold(seed, 3, 1, 0.2, THRESHOLD)):
+        try:
+            split = splitter.split(table)
+        except DataError:  # nearly everything hangs together
+            continue
+        assert audit(split, THRESHOLD).passed
+        assert splitter.split(table.iloc[order])["split"].sort_index().equals(split["split"])
+
+
+@given(small_groups, st.integers(0, 3))
+@settings(deadline=None, max_examples=40)
+def test_a_class_of_one_group_is_trained_on_whatever_else_there_is(groups, seed):
+    split = dealt([*groups, ["bcc"] * 3], RATIOS, seed)
+    assert set(split.loc[split["label"] == "bcc", "split"]) == {"train"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_others_make_up_for_a_group_of_most_images(seed):
+    rng = np.random.default_rng(seed)
+    groups = [["mel"] * 180 + ["nv"] * 420]
+    groups += [list(rng.choice(["mel", "nv"], rng.integers(1, 8), p=[0.3, 0.7])) for _ in range(100)]
+    split = dealt(groups, RATIOS, seed)
+    counts = pd.crosstab(split["label"], split["split"])
+    for part, ratio in RATIOS.items():
+        assert ((counts[part] - ratio * counts.sum(axis=1)).abs() < 1).all()
+
+
+def test_folds_beside_a_giant_group_are_alike():
+    rng = np.random.default_rng(2)
+    groups = [["mel"] * 200 + ["nv"] * 400]
+    groups += [list(rng.choice(["mel", "nv"], rng.integers(1, 8), p=[0.3, 0.7])) for _ in range(100)]
+    split = dealt(groups, FOLDS)
+    alone = split.loc[split["group"] == "g000", "split"].iloc[0]
+    assert (split[split["split"] == alone]["group"] == "g000").all(), "the fold of the giant takes nothing more"
+    counts = pd.crosstab(split["label"], split["split"]).drop(columns=alone)
+    assert (counts.max(axis=1) - counts.min(axis=1) <= 2).all()
+
+
+def test_patients_of_many_classes_come_within_an_image_of_their_shares():
+    rng = np.random.default_rng(4)
+    size = np.clip(rng.lognormal(2, 0.8, 300).astype(int), 1, 60)
+    groups = [list(rng.choice(["df", "mel", "nv"], count, p=[0.05, 0.2, 0.75])) for count in size]
+    split = dealt(groups, RATIOS)
+    counts = pd.crosstab(split["label"], split["split"])
+    for part, ratio in RATIOS.items():
+        assert ((counts[part] - ratio * counts.sum(axis=1)).abs() < 1).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_moves_and_swaps_bring_a_deal_nearer_to_its_shares_and_keep_its_counts(seed):
+    rng = np.random.default_rng(seed)
+    matrix = rng.poisson(1.5, (40, 4)).astype(float) + np.eye(4)[rng.integers(0, 4, 40)]
+    deal = Deal(matrix, np.array([0.7, 0.15, 0.15]))
+    for group in range(40):
+        deal.give(group, group % 3)
+    before = deal.badness()
+    deal.refine(np.arange(40))
+    assert deal.badness()[0] <= before[0]
+    assert deal.badness()[2] < before[2]
+    for part in range(3):
+        assert deal.held[part, :-1] == pytest.approx(matrix[deal.owner == part].sum(axis=0))
+
+
+def test_what_could_not_be_met_is_said_in_the_audit(make_table):
+    sizes = [120, *[1] * 60]
+    patients = [f"P{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    table = make_table([["mel", "nv"][k % 2] for k in range(180)], patients=patients)
+    splitter = Grouped(0, {"train": 0.5, "val": 0.25, "test": 0.25}, THRESHOLD)
+    split = splitter.split(table)
+    warnings = audit(split, THRESHOLD, shares_dealt(splitter, table)).warnings
+    said = [warning for warning in warnings if "could not be met" in warning]
+    assert len(said) == 3
+    assert "for the images: 120 instead of 90 in train, 30 instead of 45 in val" in said[0]
+    assert "the largest of 61 (that of image img0000) holds 120 of 180 images" in said[0]
+    assert "for the images of mel: 60 instead of 45 in train" in said[1]
+
+
+def test_nothing_is_said_where_the_shares_were_met(lesions_table):
+    for splitter in (Grouped(0, RATIOS, THRESHOLD), KFold(0, 5, 2, 0.15, THRESHOLD)):
+        split = splitter.split(lesions_table)
+        assert shortfalls(split, shares_dealt(splitter, lesions_table)) == []
+
+
+def test_splits_that_take_their_parts_from_elsewhere_ask_for_no_shares(lesions_table):
+    assert shares_dealt(object(), lesions_table) == {}
