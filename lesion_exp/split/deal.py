@@ -88,7 +88,7 @@ class Deal:
             return
         kinds, kind = np.unique(self.images, axis=0, return_inverse=True)
         kind = np.asarray(kind).reshape(-1)
-        stock = [[[] for _ in self.shares] for _ in kinds]
+        stock: list[list[list[int]]] = [[[] for _ in self.shares] for _ in kinds]
         for group in order:
             stock[kind[group]][self.owner[group]].append(int(group))
         number = np.array([[len(groups) for groups in parts] for parts in stock])
@@ -131,11 +131,11 @@ class Deal:
 
     def _vacated(self, kinds: FloatArray, part: int) -> FloatArray:
         """(K, C + 1): 1 for the classes that `part` lacks once a group of a kind has left it."""
-        return ((kinds > 0) & (kinds == self.held[part])).astype(np.float64)
+        return np.asarray((kinds > 0) & (kinds == self.held[part]), dtype=np.float64)
 
     def _filled(self, kinds: FloatArray, part: int) -> FloatArray:
         """(K, C + 1): 1 for the classes of a kind that `part` lacks now."""
-        return ((kinds > 0) & (self.held[part] == 0)).astype(np.float64)
+        return np.asarray((kinds > 0) & (self.held[part] == 0), dtype=np.float64)
 
     def _best_swap(self, kinds: FloatArray, number: IntArray) -> list[tuple[int, int, int]] | None:
         change = self._changes(kinds, number)
