@@ -7,6 +7,7 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.missing_values import known_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import UNKNOWN, locate, map_labels, named_columns, standardize
 from lesion_exp.text_table import read_csv, typed
@@ -48,6 +49,8 @@ def read_pad_ufes_20(root: str) -> pd.DataFrame:
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
     frame = map_labels(frame, "diagnostic", CODES).drop(columns="diagnostic")
     frame["image_id"] = frame["image_id"].str.replace(r"\.png$", "", case=False, regex=True)
+    for column in ("patient_id", "lesion_id"):
+        frame[column] = known_ids(frame[column], f"{column} of {INFO.name}")
     known = frame["patient_id"].notna() & frame["lesion_id"].notna()
     # Lesions are numbered; with the patient before it the number stays unique whoever is added.
     frame["lesion_id"] = (frame["patient_id"].astype(str) + "_" + frame["lesion_id"].astype(str)).where(known, None)

@@ -30,6 +30,7 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.missing_values import known_ages, known_ids, known_sexes, known_texts
 from lesion_exp.errors import DataError, did_you_mean, first_cases
 from lesion_exp.text_table import typed
 
@@ -71,15 +72,15 @@ OFFICIAL_PARTS: Final[Mapping[str, str]] = {
     "testing": "test",
 }
 """What users call the parts of a split -> their names in `official_split`."""
-_TEXT_OR_NONE: Final = ("image_path", "lesion_id", "patient_id", "mask_path", "clinical_path")
-_MISSING_TEXT: Final = frozenset({"", "nan", "none", "na", "n/a", "unk", "unknown"})
+_PATHS: Final = ("image_path", "mask_path", "clinical_path")
 
 
 def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """`frame` as a data set's table: the standard columns first, in order and with their types, then its own.
 
-    It must have `image_id` and `label`; every other standard column is filled with "unknown" where it lacks. Doubled
-    ids, missing files and unknown labels stay in it: `loading` reports them.
+    It must have `image_id` and `label`; every other standard column is filled with "unknown" where it lacks. What
+    stands for a missing id, age or sex is decided by `missing_values`. Doubled ids, missing files and unknown labels
+    stay in it: `loading` reports them.
 
     Raises:
         DataError: the table is empty.
@@ -91,28 +92,18 @@ def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     table["image_id"] = _stripped(table["image_id"])
     table["row_id"] = table["image_id"]
     table["source"] = source
-    for column in _TEXT_OR_NONE:
+    for column in _PATHS:
         if column in table:
-            table[column] = _text_or_none(table[column])
+            table[column] = known_texts(table[column])
         elif column in STANDARD_COLUMNS:
             table[column] = pd.Series([None] * len(table), dtype=object)
-    table["age"] = _ages(table["age"], source) if "age" in table else float("nan")
-    for column in ("sex", "site"):
-        table[column] = _text_or_none(table[column]).fillna(UNKNOWN).str.lower() if column in table else UNKNOWN
+    for column in ("lesion_id", "patient_id"):
+        table[column] = known_ids(table[column], f"{column} of {source}") if column in frame else None
+    table["age"] = known_ages(table["age"], f"age of {source}") if "age" in table else float("nan")
+    table["sex"] = known_sexes(table["sex"], f"sex of {source}", UNKNOWN) if "sex" in table else UNKNOWN
+    table["site"] = known_texts(table["site"]).fillna(UNKNOWN).str.lower() if "site" in table else UNKNOWN
     own = [column for column in table.columns if column not in STANDARD_COLUMNS]
     return table[[*STANDARD_COLUMNS, *own]]
-
-
-def _ages(column: pd.Series, source: str) -> pd.Series:
-    """Ages in years; what is no number is missing, and said unless it says so itself."""
-    ages = pd.to_numeric(column, errors="coerce").astype(float)
-    given = _text_or_none(column)
-    unread = given[ages.isna() & given.notna()]
-    if len(unread):
-        _log.warning(
-            "%d ages of %s are no numbers and count as missing, for example %r", len(unread), source, unread.iloc[0]
-        )
-    return ages
 
 
 def named_columns(
@@ -227,14 +218,3 @@ def _stripped(values: pd.Series) -> pd.Series:
     """Texts without outer blanks, empty where missing."""
     texts = ["" if pd.isna(value) else str(value).strip() for value in values]
     return pd.Series(texts, index=values.index, dtype=str)
-
-
-def _text_or_none(values: pd.Series) -> pd.Series:
-    return pd.Series(
-        [
-            None if pd.isna(value) or str(value).strip().lower() in _MISSING_TEXT else str(value).strip()
-            for value in values
-        ],
-        index=values.index,
-        dtype=object,
-    )

@@ -19,7 +19,7 @@ def table() -> pd.DataFrame:
             "image_path": f"/{label}_{lesion}_{image}.jpg",
             "raw": label,
             "lesion_id": f"{label}_{lesion}",
-            "age": None if lesion == 0 else 5 * lesion,
+            "age": None if lesion == 0 else 20 + lesion,
             "sex": "male" if lesion % 2 else "female",
             "site": "unknown" if lesion == 1 else "back",
         }
