@@ -1,7 +1,6 @@
 """The one place where an image file is read, decoded and resized.
 
-A *locator* says where an image lies: a path (`/data/a.jpg`), or a container and a member joined by `!/`
-(`/data/images.zip!/a.jpg`, `/data/train.hdf5!/ISIC_0015670`, `/data/dermamnist.npz!/train_images/17`).
+A *locator* says where an image lies: a path, or a container and a member (see `lesion_exp.archive`).
 Checks, image store, prediction and server all read through here, so that an image means the same to all of them.
 """
 
@@ -11,7 +10,6 @@ import hashlib
 import io
 import os
 import stat
-import threading
 import zipfile
 import zlib
 from functools import lru_cache
@@ -23,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lesion_exp.archive import open_archive, split_locator
 from lesion_exp.errors import DataError
 from lesion_exp.file_kind import FORMATS, image_format, kind_of, listed_formats
 from lesion_exp.pixel_depth import depth_of, to_eight_bits
 
 UInt8Array = npt.NDArray[np.uint8]
 
-SEPARATOR: Final = "!/"
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 HDF5_SUFFIXES: Final = frozenset({".hdf5", ".h5"})
 MAX_PIXELS: Final = 178_956_970
@@ -52,16 +50,15 @@ def read_bytes(locator: str) -> bytes:
     Raises:
         DataError: nothing can be read there, or it is no regular file: a pipe or a device may never end.
     """
-    container, separator, member = locator.partition(SEPARATOR)
+    container, member = split_locator(locator)
     try:
-        if not separator:
+        if not container:
             return _read_file(locator)
         suffix = Path(container).suffix.lower()
         if suffix == ".zip":
-            archive, lock = _zip(container, os.getpid())
-            with lock:
-                _check_size(locator, archive.getinfo(member).file_size)
-                return archive.read(member)
+            archive = open_archive(container)
+            _check_size(locator, archive.size(member))
+            return archive.read(member)
         if suffix in HDF5_SUFFIXES:
             return _hdf5_entry(container, member, locator)
         if suffix == ".npz":
@@ -104,8 +101,8 @@ def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
     Raises:
         DataError: the file is missing, truncated, too large or no image.
     """
-    container, separator, member = locator.partition(SEPARATOR)
-    if separator and container.lower().endswith(".npz"):
+    container, member = split_locator(locator)
+    if container.lower().endswith(".npz"):
         return fit(_as_rgb(_npz_image(container, member, locator)), shortest_side)
     return decode(read_bytes(locator), shortest_side, name=locator)
 
@@ -161,8 +158,8 @@ def file_facts(locator: str) -> tuple[int, int, int]:
         DataError: nothing can be read there, or it is no image.
     """
     encoded = read_bytes(locator)
-    container, separator, member = locator.partition(SEPARATOR)
-    if separator and container.lower().endswith(".npz"):
+    container, member = split_locator(locator)
+    if container.lower().endswith(".npz"):
         height, width = _npz_image(container, member, locator).shape[:2]
         return len(encoded), width, height
     try:
@@ -189,8 +186,7 @@ def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
 
     What is brighter than half of white is lesion; in a file of 0 and 1 alone, the ones are.
     """
-    container, separator, _ = locator.partition(SEPARATOR)
-    if separator and container.lower().endswith(".npz"):
+    if split_locator(locator)[0].lower().endswith(".npz"):
         grey = read_image(locator).max(axis=2)
     else:
         grey = _decoded(read_bytes(locator), locator, is_mask=True).max(axis=2)
@@ -220,11 +216,6 @@ def _as_rgb(pixels: UInt8Array) -> UInt8Array:
 
 
 # Open containers, one a process (the key holds the process id: handles must not be shared across a fork).
-
-
-@lru_cache(maxsize=64)
-def _zip(path: str, process: int) -> tuple[zipfile.ZipFile, threading.Lock]:
-    return zipfile.ZipFile(_open_regular(path)), threading.Lock()
 
 
 @lru_cache(maxsize=16)

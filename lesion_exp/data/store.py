@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lesion_exp.archive import file_of
 from lesion_exp.data.lock import file_lock
 from lesion_exp.data.store_builder import VERSION, StoreRequest, build_store, channels_of
 from lesion_exp.errors import DataError
-from lesion_exp.image_file import SEPARATOR, UInt8Array
+from lesion_exp.image_file import UInt8Array
 
 
 class ImageStore:
@@ -137,7 +138,7 @@ def _stamp(locator: str | None, known: dict[str, str]) -> str:
     """Size and time of change of the file that holds the image: a changed file is decoded again."""
     if not isinstance(locator, str):  # None, or NaN where pandas made a text column of it
         return "none"
-    path = locator.partition(SEPARATOR)[0]
+    path = file_of(locator)
     if path not in known:
         try:
             status = os.stat(path)  # noqa: PTH116 - one call for 400,000 files

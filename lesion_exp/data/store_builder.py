@@ -19,9 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lesion_exp.archive import file_of
 from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
-from lesion_exp.image_file import SEPARATOR, UInt8Array, content_hash, decode, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import UInt8Array, content_hash, decode, fit, read_bytes, read_image, read_mask
 
 VERSION: Final = 2
 BATCH: Final = 8
@@ -207,7 +208,7 @@ def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
     image_path, mask_path, clinical_path = locators
     try:
         encoded = read_bytes(image_path)
-        if image_path.partition(SEPARATOR)[0].endswith(".npz"):
+        if file_of(image_path).lower().endswith(".npz"):
             image = read_image(image_path)
         else:
             image = decode(encoded, name=image_path)

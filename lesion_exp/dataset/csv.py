@@ -9,6 +9,7 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import (
@@ -23,7 +24,7 @@ from lesion_exp.dataset.table import (
     standardize,
 )
 from lesion_exp.errors import ConfigError, DataError, nearest
-from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+from lesion_exp.image_file import IMAGE_SUFFIXES
 from lesion_exp.text_table import AUTO
 from lesion_exp.text_table import read_csv as read_delimited
 

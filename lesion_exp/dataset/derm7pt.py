@@ -7,11 +7,11 @@ from typing import Final, Literal, get_args
 
 import pandas as pd
 
+from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
-from lesion_exp.image_file import SEPARATOR
 from lesion_exp.text_table import read_csv
 
 Grouping = Literal["five", "fine"]

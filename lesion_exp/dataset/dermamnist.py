@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -11,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lesion_exp.archive import SEPARATOR, file_of, split_locator
 from lesion_exp.dataset import ham10000
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.image_file import SEPARATOR
 
 CLASSES: Final = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 """The class of each number in the file: this order is not that of the ISIC challenges."""
@@ -56,17 +55,14 @@ def read_dermamnist(root: str, size: int | None = None) -> pd.DataFrame:
 
 def _choose(files: SourceFiles, size: int | None) -> str:
     """Path of the npz of `size` pixels, or of the largest; sizes are told by the name (`dermamnist.npz` is 28)."""
-    name = "dermamnist*.npz" if size is None else "dermamnist.npz" if size == 28 else f"dermamnist_{size}.npz"
-    files.require(name)
-    found = [locator for locator in files.find(name) if SEPARATOR not in locator]
-    if not found:
-        raise DataError(f"expected {name} unpacked below {files.root}, got it inside a zip; unpack that zip")
-    return max(found, key=_pixels)
-
-
-def _pixels(path: str) -> int:
-    number = re.search(r"_(\d+)$", Path(path).stem)
-    return int(number.group(1)) if number else 28
+    sizes = SIZES if size is None else (size,)
+    names = ["dermamnist.npz" if side == 28 else f"dermamnist_{side}.npz" for side in sorted(sizes, reverse=True)]
+    path = files.require(*names)
+    if split_locator(path)[0]:
+        raise DataError(
+            f"expected {Path(path).name} unpacked below {files.root}, got it inside a zip; unzip {file_of(path)}"
+        )
+    return path
 
 
 def _read_part(path: str, part: str) -> pd.DataFrame:

@@ -9,11 +9,12 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
-from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+from lesion_exp.image_file import IMAGE_SUFFIXES
 
 NO_FOLDER: Final = "(in no class folder)"
 

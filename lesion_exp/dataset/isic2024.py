@@ -6,12 +6,12 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.isic_challenge import IMAGES
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import locate, map_labels, mark_leaks, named_columns, standardize
 from lesion_exp.errors import DataError
-from lesion_exp.image_file import SEPARATOR
 from lesion_exp.text_table import read_csv, typed
 
 METADATA: Final = "train-metadata.csv"

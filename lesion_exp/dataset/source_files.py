@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import glob
 import os
-import zipfile
-from collections.abc import Iterator
-from fnmatch import fnmatch
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from lesion_exp.errors import DataError, first_cases
-from lesion_exp.image_file import SEPARATOR
+from lesion_exp.archive import ZIP, is_clutter, members_of, size_and_checksum, size_of, split_locator
+from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.image_names import is_image, split_masks, suffix_of
+from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
+from lesion_exp.errors import ConfigError, DataError, first_cases
 
-OTHER_ARCHIVES: Final = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+OTHER_ARCHIVES: Final = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
+TABLE_ENDINGS: Final = (".csv", ".tab", ".tsv", ".txt", "")
+"""Endings under which a table is around; all are read alike."""
+DOCUMENTS: Final = frozenset(
+    {*TABLE_ENDINGS[:-1], ".xlsx", ".xls", ".parquet", ".json", ".xml", ".yaml", ".yml", ".md", ".rst", ".pdf", ".html"}
+    | {".htm", ".doc", ".docx", ".py", ".ipynb", ".m", ".mat", ".npz", ".npy", ".hdf5", ".h5", ".log", ".db", ".ini"}
+    | {".url", ".lnk", ".zip"}
+)
+"""Endings of what lies beside images and is none."""
 
 
 class SourceFiles:
-    """Every file below `root`, also inside its zips, as locators (see `image_file`).
+    """Every file below `root`, also inside its zips and the zips in them, as locators (see `lesion_exp.archive`).
 
-    An unpacked file goes before its zipped twin. Folders of the operating system (`__MACOSX`, hidden files) are
-    left out.
+    An unpacked file goes before its zipped twin. Files of the operating system (`__MACOSX`, hidden files), and what one
+    of the patterns `ignore` fits (see `path_patterns`), are left out.
 
     Raises:
-        DataError: `root` is not a folder, or a zip in it is broken.
+        DataError: `root` is not a folder, or a zip in it cannot be read.
+        ConfigError: a pattern of `ignore` fits nothing.
     """
 
-    def __init__(self, root: str | Path, name: str = "the data set") -> None:
+    def __init__(self, root: str | Path, name: str = "the data set", ignore: str | Sequence[str] = ()) -> None:
         self.root = Path(root).expanduser().absolute()
         self.name = name
         if not self.root.is_dir():
@@ -34,51 +47,138 @@ class SourceFiles:
                 f"{'a file' if self.root.is_file() else 'nothing'} is at {self.root}; "
                 f"set dataset.root=DIR to the folder that holds the downloaded zips or the unpacked files"
             )
-        self.locators: list[str] = []
-        archives: list[str] = []
-        for path in sorted(files_below(self.root)):
-            (archives if path.suffix.lower() == ".zip" else self.locators).append(str(path))
-        for archive in archives:
-            self.locators.extend(f"{archive}{SEPARATOR}{member}" for member in archive_members(archive))
+        self._unused = Counter[str](dict.fromkeys([ignore] if isinstance(ignore, str) else ignore or (), 0))
+        files = [str(path) for path in sorted(files_below(self.root)) if not self._is_ignored(str(path))]
+        self.locators = [path for path in files if suffix_of(path) != ZIP]
+        for path in files:
+            if suffix_of(path) == ZIP:
+                self.locators += [each for each in self._members(path) if not self._is_ignored(each)]
+        self._tables: set[str] = set()
+        for pattern, count in self._unused.items():
+            if not count:
+                raise ConfigError(
+                    f"expected the patterns of dataset.ignore to fit files below {self.root}, but {pattern!r} fits "
+                    f"none; correct it, or leave it out"
+                )
+            finding(f"{count:,} files of {name} are left out, because dataset.ignore lists {pattern!r}")
 
     def find(self, *patterns: str) -> list[str]:
-        """Locators whose file name (path, where the pattern holds a `/`) matches one of `patterns`, case ignored."""
-        lowered = [pattern.lower() for pattern in patterns]
-        return [locator for locator in self.locators if any(_matches(locator, pattern) for pattern in lowered)]
+        """Locators that fit one of `patterns`; all are given for `*`."""
+        return [each for each in self.locators if any(fits(self.shorten(each), pattern) for pattern in patterns)]
 
-    def require(self, *patterns: str) -> str:
-        """The first locator that matches, patterns tried in order.
+    def require(self, *patterns: str, key: str = "", without: str = "") -> str:
+        """The one file that fits the first of `patterns` that fits any; for a table any of its usual endings will do.
+
+        `key` is the config key that names the file, `without` says how to go on where there is none.
 
         Raises:
-            DataError: none does; the message says what was looked for and what is there.
+            DataError: there is none, or several that differ; the message says what is there and what to type.
         """
-        for pattern in patterns:
+        for pattern in (*patterns, *(() if key else _other_endings(patterns))):
             found = self.find(pattern)
             if found:
-                return found[0]
-        listed = [self.shorten(locator) for locator in self.locators]
-        packed = [name for name in listed if name.lower().endswith(OTHER_ARCHIVES)]
-        remedy = (
-            f"unpack {', '.join(packed[:3])} (only zips are read as they are)"
-            if packed
-            else "set dataset.root=DIR to the folder with the download"
-        )
-        raise DataError(
-            f"expected {' or '.join(patterns)} of {self.name} somewhere below {self.root} (also inside zips), found "
-            f"{len(self.locators)} other files{':' if listed else ''}\n{first_cases(listed)}\n"
-            f"{remedy}"
+                locator = self._only(found, pattern, key)
+                self._tables.add(locator)
+                if pattern not in patterns:
+                    finding(f"{self.shorten(locator)} is read in place of {patterns[0]}")
+                return locator
+        raise DataError(self._absent(patterns, without))
+
+    @cached_property
+    def images(self) -> list[str]:
+        """The image files without those that are masks or superpixels by their names."""
+        return self._pictures[0]
+
+    @cached_property
+    def masks(self) -> list[str]:
+        """The image files that are masks or superpixels by their names."""
+        return self._pictures[1]
+
+    def say_left_out(self) -> None:
+        """Counts the files that are neither images nor tables in use: what is meant as an image may be among them."""
+        rest = [each for each in self.locators if not is_image(each) and each not in self._tables]
+        others = Counter(suffix_of(each) or "without an ending" for each in rest)
+        if not others:
+            return
+        strange = [each for each in rest if suffix_of(each) not in DOCUMENTS]
+        counts = ", ".join(f"{count:,} {ending}" for ending, count in others.most_common())
+        finding(
+            f"{len(rest):,} files of {self.name} are left out, since by their names they are no images: {counts}",
+            map(self.shorten, strange),
+            "warning" if strange else "info",
         )
 
     def by_stem(self, *patterns: str) -> dict[str, str]:
         """Locators that match, keyed by file name without ending; of twins the first found."""
         found: dict[str, str] = {}
         for locator in self.find(*patterns):
-            found.setdefault(PurePosixPath(_inner(locator)).stem, locator)
+            found.setdefault(PurePosixPath(split_locator(locator)[1]).stem, locator)
         return found
 
     def shorten(self, locator: str) -> str:
-        """`locator` relative to the root, for messages."""
+        """`locator` relative to the root, for messages and patterns."""
         return locator.removeprefix(str(self.root)).lstrip("/")
+
+    @cached_property
+    def _pictures(self) -> tuple[list[str], list[str]]:
+        by_path = {self.shorten(each): each for each in self.locators}
+        images, masks = split_masks(by_path)
+        return [by_path[path] for path in images], [by_path[path] for path in masks]
+
+    def _is_ignored(self, locator: str) -> bool:
+        hits = [pattern for pattern in self._unused if fits(self.shorten(locator), pattern)]
+        self._unused.update(hits)
+        return bool(hits)
+
+    def _members(self, path: str) -> list[str]:
+        try:
+            return list(members_of(path))
+        except DataError as error:
+            leave_out = as_override("dataset.ignore", [pattern_for(self.shorten(path))])
+            raise DataError(f"{error}, or leave it out with {leave_out}") from error
+
+    def _only(self, found: list[str], pattern: str, key: str) -> str:
+        different = distinct(found)
+        if len(different) == 1:
+            return different[0]
+        paths = [self.shorten(each) for each in different]
+        choose = as_override(key, f"./{glob.escape(paths[0])}") if key else ignore_example(paths)
+        raise DataError(
+            f"expected one file {pattern} of {self.name} below {self.root}, got {len(paths)} with different contents:\n"
+            f"{first_cases(paths, 10)}\nsay which is meant{f', for example with {choose}' if choose else ''}"
+        )
+
+    def _absent(self, patterns: Sequence[str], without: str) -> str:
+        listed = [self.shorten(each) for each in self.locators]
+        packed = [path for path in listed if path.lower().endswith(OTHER_ARCHIVES)]
+        stems = {PurePosixPath(pattern).stem.lower() for pattern in patterns}
+        near = [path for path in listed if PurePosixPath(path).stem.lower() in stems]
+        if packed:
+            remedy = f"unpack {', '.join(packed[:3])} (only zips are read as they are)"
+        elif near:
+            remedy = f"save {near[0]} as {patterns[0]}"
+        else:
+            remedy = "set dataset.root=DIR to the folder with the download"
+        others = f"{len(listed)} other files{':' if listed else ''}\n{first_cases(listed)}"
+        return (
+            f"expected {' or '.join(patterns)} of {self.name} somewhere below {self.root} (also inside zips), found "
+            f"{others}\n{without + ', or ' if without else ''}{remedy}"
+        )
+
+
+def distinct(locators: Sequence[str]) -> list[str]:
+    """The first of each of the different files among `locators`: copies of one file count once.
+
+    Files are equal where sizes and checksums are; those of zipped files are known without unpacking them.
+    """
+    if len(locators) < 2:
+        return list(locators)
+    sizes = Counter(map(size_of, locators))
+    kept: dict[tuple[int, int | str], str] = {}
+    for locator in locators:
+        size = size_of(locator)
+        kept.setdefault((size, locator) if sizes[size] == 1 else size_and_checksum(locator), locator)
+    return list(kept.values())
 
 
 def files_below(root: Path) -> Iterator[Path]:
@@ -86,37 +186,14 @@ def files_below(root: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        names[:] = [] if real in seen else [name for name in names if not _is_clutter((name,))]
+        names[:] = [] if real in seen else [name for name in names if not is_clutter((name,))]
         if real in seen:
             continue
         seen.add(real)
-        yield from (Path(folder, file) for file in files if not _is_clutter((file,)) and Path(folder, file).is_file())
+        yield from (Path(folder, file) for file in files if not is_clutter((file,)) and Path(folder, file).is_file())
 
 
-def archive_members(archive: str) -> list[str]:
-    """The files in the zip at `archive`, sorted, without those of the operating system.
-
-    Raises:
-        DataError: it cannot be opened.
-    """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            names = [info.filename for info in opened.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"expected a zip at {archive}, but it cannot be opened: {error}; download it again") from error
-    return sorted(name for name in names if not _is_clutter(PurePosixPath(name).parts))
-
-
-def _is_clutter(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
-def _inner(locator: str) -> str:
-    return locator.rpartition(SEPARATOR)[2] if SEPARATOR in locator else locator
-
-
-def _matches(locator: str, pattern: str) -> bool:
-    inner = _inner(locator).lower()
-    if "/" in pattern:
-        return fnmatch(inner, f"*/{pattern}") or fnmatch(inner, pattern)
-    return fnmatch(PurePosixPath(inner).name, pattern)
+def _other_endings(patterns: Sequence[str]) -> list[str]:
+    stems = [pattern[: -len(ending)] for pattern in patterns for ending in (".csv", ".tab") if pattern.endswith(ending)]
+    others = [f"{stem}{ending}" for stem in dict.fromkeys(stems) for ending in TABLE_ENDINGS]
+    return [other for other in others if other not in patterns]

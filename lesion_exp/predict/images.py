@@ -22,10 +22,11 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.source_files import archive_members, files_below
+from lesion_exp.archive import file_of, members_of, split_locator
+from lesion_exp.dataset.source_files import files_below
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.image_file import IMAGE_SUFFIXES, SEPARATOR
+from lesion_exp.image_file import IMAGE_SUFFIXES
 from lesion_exp.text_table import read_csv as read_delimited
 
 log = logging.getLogger(__name__)
@@ -111,14 +112,12 @@ def _listed(path: Path, shown: str) -> tuple[list[Row], Counter[str]]:
 
 def _of_zip(path: str, shown: str) -> list[Row]:
     try:
-        members = archive_members(path)
+        members = list(members_of(path))
     except DataError as error:
         return [(shown, None, str(error))]
     others = Counter(PurePosixPath(member).suffix or "without ending" for member in members if not _is_image(member))
     _say_left_out(others, shown)
-    return [
-        (f"{shown}{SEPARATOR}{member}", f"{path}{SEPARATOR}{member}", "") for member in members if _is_image(member)
-    ]
+    return [(f"{shown}{member.removeprefix(path)}", member, "") for member in members if _is_image(member)]
 
 
 def _of_pattern(pattern: str) -> list[Row]:
@@ -188,7 +187,7 @@ def _names_below(folder: Path) -> dict[str, str]:
         if locator is None:
             log.warning("%s", error)
             continue
-        path = PurePosixPath(locator.rpartition(SEPARATOR)[2]) if SEPARATOR in locator else PurePosixPath(locator)
+        path = PurePosixPath(split_locator(locator)[1])
         inner = str(path.relative_to(folder)) if path.is_absolute() else str(path)
         for name in (inner, path.name, path.stem):
             found.setdefault(name, locator)
@@ -206,8 +205,7 @@ def _is_image(name: str) -> bool:
 
 
 def _is_member(locator: str) -> bool:
-    container, separator, _ = locator.partition(SEPARATOR)
-    return bool(separator) and Path(container).is_file()
+    return bool(split_locator(locator)[0]) and Path(file_of(locator)).is_file()
 
 
 def _shown(name: str) -> str:
@@ -216,7 +214,7 @@ def _shown(name: str) -> str:
 
 
 def _stamp(locator: str | None, known: dict[str, str]) -> str:
-    path = (locator or "").partition(SEPARATOR)[0]
+    path = file_of(locator or "")
     if path not in known:
         try:
             status = os.stat(path)  # noqa: PTH116 - one call for many files

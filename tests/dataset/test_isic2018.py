@@ -75,6 +75,7 @@ def test_lesion_groups_are_required_unless_waived(replica: Path) -> None:
 
 
 def test_a_row_that_is_not_one_hot_is_refused(replica: Path) -> None:
+    (replica / "ISIC2018_Task3_Training_GroundTruth.zip").unlink()
     (replica / "ISIC2018_Task3_Training_GroundTruth.csv").write_text(
         _ground_truth(TRAIN).replace("0.0,1.0,0.0", "0.0,1.0,1.0")
     )
