@@ -27,7 +27,7 @@ def untrained_run(root, *overrides, encoder=None, name="untrained"):
     torch.manual_seed(config["seed"])
     card = {"classes": list(CLASSES), "metadata": encoder.to_dict() if encoder else None}
     network = make_network(config, len(CLASSES), encoder)
-    pipeline = instantiate(config["augmentation"])
+    pipeline = instantiate(config["augmentation"], "augmentation")
     rows = pd.DataFrame({"label": []})
     classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES), rows).eval()
     store = open_job_store(config)

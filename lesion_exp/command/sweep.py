@@ -14,7 +14,7 @@ import yaml
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.job.instantiate import TARGET
+from lesion_exp.job.registered import TARGET
 from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, An
     """
     node = {**_node(name, folders), **(settings or {})}
     check_installed({GROUP: node})
-    made = instantiate(node)
+    made = instantiate(node, GROUP)
     if not isinstance(made, Explainer):
         raise ConfigError(
             f"expected a subclass of lesion_exp.explanation.explainer.Explainer as target of {name}, got "
@@ -44,14 +44,14 @@ def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, An
 
 def about(name: str, folders: Sequence[Path]) -> str:
     """What the method does, in one sentence."""
-    target = resolve_target(_node(name, folders)["_target_"])
+    target = resolve_target(_node(name, folders)["_target_"], GROUP)
     text = sys.modules[target.__module__].__doc__ or target.__doc__ or ""
     return text.strip().partition("\n")[0]
 
 
 def is_installed(name: str, folders: Sequence[Path]) -> bool:
     """Whether the package that the method needs, if any, is there."""
-    target = resolve_target(_node(name, folders)["_target_"])
+    target = resolve_target(_node(name, folders)["_target_"], GROUP)
     package = getattr(sys.modules[target.__module__], "PACKAGE", None)
     return package is None or importlib.util.find_spec(package) is not None
 

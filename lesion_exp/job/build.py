@@ -46,7 +46,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         ConfigError: options that do not go together, or that a part does not know.
     """
     pl.seed_everything(config["seed"], verbose=False)
-    pipeline: AugmentationPipeline = instantiate(config["augmentation"])
+    pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
     encoder = _metadata_encoder(config, split.table)
     sample = sample_options(config)
     if pipeline.trains_on_device and not has_gpu(config["trainer"]["accelerator"]):
@@ -60,7 +60,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         split.table,
         split.loaded.store,
         pipeline,
-        instantiate(config["sampler"]),
+        instantiate(config["sampler"], "sampler"),
         split.classes,
         sample,
         LoaderOptions(**config["loader"]),
@@ -89,6 +89,7 @@ def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataE
     sample = sample_options(config)
     network: Backbone = instantiate(
         config["backbone"],
+        "backbone",
         num_classes=num_classes,
         in_channels=sample.in_channels,
         metadata_width=encoder.width if encoder else 0,
@@ -109,7 +110,7 @@ def make_classifier(
     """`network` with all that a Trainer needs of it; the classes are those of the `card`."""
     return LesionClassifier(
         network,
-        instantiate(config["loss"], class_counts=list(class_counts)),
+        instantiate(config["loss"], "loss", class_counts=list(class_counts)),
         pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
         TaskOptions(
             classes=tuple(card["classes"]),
@@ -177,9 +178,9 @@ def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
     def make(groups: ParameterGroups, lr: float) -> Optimizer:
         own = {key: value for key, value in node.items() if key not in OPTIMIZER_COMMON_KEYS}
         on_cpu_or_gpu = all(weights.device.type in {"cpu", "cuda"} for group in groups for weights in group["params"])
-        if fuse and on_cpu_or_gpu and "fused" in inspect.signature(resolve_target(node["_target_"])).parameters:
+        if fuse and on_cpu_or_gpu and "fused" in inspect.signature(resolve_target(node["_target_"], "optimizer")).parameters:
             own = {"fused": True, **own}
-        optimizer: Optimizer = instantiate({**own, "lr": lr}, params=groups)
+        optimizer: Optimizer = instantiate({**own, "lr": lr}, "optimizer", params=groups)
         return optimizer
 
     return make
@@ -188,7 +189,7 @@ def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
 def _schedule_maker(node: Mapping[str, Any]) -> Any:
     def make(optimizer: Optimizer, total_steps: float, steps_per_epoch: int) -> Schedule:
         schedule: Schedule = instantiate(
-            node, optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+            node, "scheduler", optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )
         return schedule
 

@@ -19,6 +19,7 @@ from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.job.instantiate import instantiate, resolve_target
+from lesion_exp.job.registered import check_registered
 from lesion_exp.job.store_progress import store_progress
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split.audit import Audit, audit
@@ -62,14 +63,15 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
 
     Raises:
         DataError: see `load_table` and `leave_out_unreadable`.
-        ConfigError: options that do not go together.
+        ConfigError: options that do not go together, or a target that is not registered anywhere in `config`.
     """
+    check_registered(config)
     node = config["dataset"]
     reader = {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
     options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
     flow = Flow()
-    table = load_table(lambda: _with_view(instantiate(reader), node["view"]), options, flow)
-    info = getattr(sys.modules[resolve_target(node["_target_"]).__module__], "INFO", None)
+    table = load_table(lambda: _with_view(instantiate(reader, "dataset"), node["view"]), options, flow)
+    info = getattr(sys.modules[resolve_target(node["_target_"], "dataset").__module__], "INFO", None)
     request = store_request(config)
     with store_progress(len(table)) as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
@@ -87,7 +89,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         DataError: fewer than two classes, or a class that the training part does not hold.
     """
     node = config["split"]
-    splitter = instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS})
+    splitter = instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
     classes = tuple(sorted(loaded.table["label"].unique()))
     if len(classes) < 2:
         raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; loosen dataset.filter")

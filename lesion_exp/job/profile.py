@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
+from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.run import TrackedRun
 
 log = logging.getLogger("lesion_exp")
@@ -18,10 +19,17 @@ FOLDER: Final = "profile"
 _KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
 
 
-def profiler_in(live_dir: Path, chosen: Any) -> Profiler | Any:
-    """Lightning's profiler of the name `chosen`, which writes below `live_dir`; what is no such name as it is."""
-    kind = _KINDS.get(chosen) if isinstance(chosen, str) else None
-    return chosen if kind is None else kind(dirpath=live_dir / FOLDER, filename="profile")
+def profiler_in(live_dir: Path, chosen: Any) -> Profiler | None:
+    """Lightning's profiler of the name `chosen`, which writes below `live_dir`; None for null.
+
+    Raises:
+        ConfigError: none has that name.
+    """
+    if chosen is None:
+        return None
+    if not isinstance(chosen, str) or chosen not in _KINDS:
+        raise ConfigError(f"expected trainer.profiler to be one of {', '.join(_KINDS)} or null, got {chosen!r}")
+    return _KINDS[chosen](dirpath=live_dir / FOLDER, filename="profile")
 
 
 def keep_profile(run: TrackedRun, live_dir: Path) -> None:

@@ -21,6 +21,7 @@ from lesion_exp.errors import DataError, first_cases
 from lesion_exp.job.build import make_classifier, make_network, sample_options
 from lesion_exp.job.data import store_request
 from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.registered import check_registered
 from lesion_exp.job.results import predict_part
 from lesion_exp.job.trainer import prediction_trainer
 from lesion_exp.job.weights_file import read_weights
@@ -68,7 +69,7 @@ class Restored:
             table,
             store,
             self.pipeline,
-            instantiate(self.config["sampler"]),
+            instantiate(self.config["sampler"], "sampler"),
             self.classes,
             sample_options(self.config),
             LoaderOptions(**self.config["loader"]),
@@ -102,8 +103,9 @@ def restore_file(path: Path) -> Restored:
 
 
 def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Restored:
+    check_registered(config)
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
-    pipeline: AugmentationPipeline = instantiate(config["augmentation"])
+    pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
     backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
     network = make_network({**config, "backbone": backbone}, len(card["classes"]), encoder)
     network.load_state_dict(own_state(state) or {})

@@ -21,6 +21,7 @@ from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
+from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.job.checkpoint import LAST, read_checkpoint, state_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.complete import check_complete
@@ -45,6 +46,7 @@ from lesion_exp.job.results import describe_run, log_gallery, log_inputs, predic
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
+    OWN_KEYS,
     best_checkpoint,
     build_trainer,
     check_devices,
@@ -122,10 +124,11 @@ def check_job(job: Job, here: bool = True) -> None:
     Devices are only looked for where it is to run `here`, on this machine.
 
     Raises:
-        ConfigError: a target that is not allowed, a key that it does not take;
+        ConfigError: a target that is not registered, a key that it, or the trainer, does not take;
             a package, device or file that is absent.
     """
     check_targets(job.config, UNREAD_KEYS)
+    check_known_keys({"trainer": job.config["trainer"]}, {"trainer": dict.fromkeys((*OWN_KEYS, *TRAINER_ARGUMENTS))})
     check_complete(job.config)
     check_installed(job.config)
     if here:

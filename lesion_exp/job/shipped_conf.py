@@ -16,6 +16,7 @@ SWEEP_GROUPS: Final = ("launcher", "search")
 """Groups that say how a sweep goes; no job holds them."""
 _DEFAULT_LINE: Final = re.compile(r"^\s+-\s+(?P<group>[\w/]+):\s*(?P<option>[\w-]+)\s*(#\s*(?P<comment>.*))?$")
 _KEY_LINE: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>.*?)\s*(?:(?<!\S)#\s*(?P<comment>.*))?$")
+_GLOBAL_PACKAGE: Final = "# @package _global_"
 _INHERITED: Final = re.compile(r"^\s*(?:defaults:\s*\[|-\s+)(?P<name>base)\b")
 
 
@@ -74,6 +75,23 @@ def documented_keys(conf: Path) -> dict[str, tuple[str, str]]:
                 comment = described[1] or keys.get(full_key, ("", ""))[1]
                 keys[full_key] = (described[0], comment)
     return keys
+
+
+def shipped_targets(conf: Path) -> list[tuple[str, str, str]]:
+    """The targets that the YAMLs in `conf` name, as group, key below the group, and target.
+
+    The key is empty where the option itself is meant; a preset, which reaches into all groups, has an empty group.
+    """
+    found = []
+    for path in sorted(conf.rglob("*.yaml")):
+        group = path.parent.relative_to(conf).as_posix()
+        with path.open(encoding="utf-8") as file:
+            group = "" if group == "." or file.readline().startswith(_GLOBAL_PACKAGE) else group
+        for key, (value, _) in _keys_of_file(path).items():
+            parent, _, name = key.rpartition(".")
+            if name == "_target_":
+                found.append((group, parent, value))
+    return found
 
 
 def _keys_of_file(path: Path) -> dict[str, tuple[str, str]]:

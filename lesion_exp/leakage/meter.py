@@ -114,7 +114,7 @@ def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> p
 
     split = split_data(config, loaded)
     check_same_data(run, {"split_hash": split.split_hash, "dataset_fingerprint": loaded.fingerprint})
-    splitter = instantiate({key: value for key, value in config["split"].items() if key not in COMMON_KEYS})
+    splitter = instantiate({key: value for key, value in config["split"].items() if key not in COMMON_KEYS}, "split")
     assert isinstance(splitter, HeldOut), "the meter plans no other split"
     clean = splitter.clean_rows(loaded.table)
     _prove_clean(clean, split.table, splitter.near_duplicate_threshold)

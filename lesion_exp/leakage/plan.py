@@ -86,7 +86,7 @@ def _check_budget(trainer: Mapping[str, Any]) -> None:
 def _batches_of_all(config: Mapping[str, Any]) -> int:
     """The batches an epoch (on each device) that every way can fill, at most as many as the config asks for."""
     loaded = load_data(config)
-    sampler, num_ranks = instantiate(config["sampler"]), num_processes(config["trainer"])
+    sampler, num_ranks = instantiate(config["sampler"], "sampler"), num_processes(config["trainer"])
     found = []
     for way in WAYS:
         split = split_data({**config, "split": {**config["split"], "way": way}}, loaded).table

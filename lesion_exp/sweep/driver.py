@@ -35,7 +35,7 @@ def make_launcher(node: dict[str, Any]) -> Launcher:
         ConfigError: a target that is no launcher, values that it refuses, a package or an engine that is not there.
     """
     check_installed({"launcher": node})
-    launcher = instantiate(node)
+    launcher = instantiate(node, "launcher")
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}")
     launcher.check()

@@ -12,7 +12,8 @@ from typing import Any, Final
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.compose import Bases, Composed, compose, config_folders
 from lesion_exp.job.freeze import Job, freeze
-from lesion_exp.job.instantiate import TARGET, check_installed, instantiate, resolve_target
+from lesion_exp.job.instantiate import check_installed, instantiate, resolve_target
+from lesion_exp.job.registered import TARGET
 from lesion_exp.sweep.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweep.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweep.search.search import Search, Suggestion
@@ -139,7 +140,7 @@ def make_search(node: dict[str, object]) -> Search:
     Raises:
         ConfigError: a target that is no search, or values that it refuses.
     """
-    search = instantiate(node)
+    search = instantiate(node, "search")
     if not isinstance(search, Search):
         raise ConfigError(f"expected a class derived from Search in search._target_, got {node['_target_']}")
     return search

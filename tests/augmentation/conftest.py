@@ -26,7 +26,7 @@ def load():
     """Builds the pipeline of a recipe with overrides, as a job does."""
 
     def build(recipe, *overrides, image_size=64):
-        return instantiate(composed(f"+augmentation={recipe}", f"+image_size={image_size}", *overrides))
+        return instantiate(composed(f"+augmentation={recipe}", f"+image_size={image_size}", *overrides), "augmentation")
 
     return build
 

@@ -28,6 +28,7 @@ def node(option, **changes):
 def build(option, image_size=64, num_classes=7, in_channels=3, metadata_width=0, two_views=False, **changes):
     return instantiate(
         node(option, **changes),
+        "backbone",
         num_classes=num_classes,
         in_channels=in_channels,
         metadata_width=metadata_width,
@@ -41,7 +42,7 @@ def test_the_keys_are_the_signature(file):
     if file.stem == "base":
         return
     config = node(file.stem)
-    parameters = inspect.signature(resolve_target(config.pop("_target_"))).parameters
+    parameters = inspect.signature(resolve_target(config.pop("_target_"), "backbone")).parameters
     assert set(config) == set(parameters) - PASSED
 
 

@@ -33,7 +33,7 @@ def explained(option, image_size, companions=None, **changes):
     node = OmegaConf.to_container(OmegaConf.merge(base, own, changes))
     node.pop("defaults")
     passed = {"num_classes": 3, "in_channels": 3, "metadata_width": 0, "two_views": bool(companions)}
-    backbone = instantiate(node, **passed, image_size=image_size)
+    backbone = instantiate(node, "backbone", **passed, image_size=image_size)
     return ExplainedNetwork(OfImages(backbone), backbone.body, companions)
 
 

@@ -31,12 +31,12 @@ def test_every_method_has_its_yaml():
 def test_keys_are_the_parameters_with_a_comment_each(path):
     text = path.read_text()
     node = yaml.safe_load(text)
-    made = instantiate(node)
+    made = instantiate(node, "explanation")
     assert isinstance(made, Explainer)
     assert made.passes >= 3
     target = node.pop("_target_")
     assert target.split(".")[:3] == ["lesion_exp", "explanation", path.stem]
-    parameters = inspect.signature(resolve_target(target)).parameters
+    parameters = inspect.signature(resolve_target(target, "explanation")).parameters
     assert {key: parameter.default for key, parameter in parameters.items()} == node
     for key in node:
         assert any(line.startswith(f"{key}:") and " # " in line for line in text.splitlines())

@@ -30,7 +30,7 @@ def test_no_way_has_fewer_batches_than_it_is_given(plan):
         config = {**plan.config.config, "split": {**plan.config.config["split"], "way": way}}
         table = split_data(config, loaded).table
         rows = table[table["split"] == "train"].reset_index(drop=True)
-        batches = TrainingBatches(instantiate(config["sampler"]), rows, 8, 0, (0, 1), lambda: (0, 0))
+        batches = TrainingBatches(instantiate(config["sampler"], "sampler"), rows, 8, 0, (0, 1), lambda: (0, 0))
         found.append(len(batches))
     assert plan.config.config["trainer"]["limit_train_batches"] == min(found)
     assert found[2] > 2 * min(found)  # resampling makes more rows: without a limit its budget would be larger

@@ -29,7 +29,7 @@ def untrained(tmp_path_factory):
         torch.manual_seed(0)
         card = {"classes": list(CLASSES), "metadata": encoder.to_dict() if encoder else None}
         network = make_network(config, len(CLASSES), encoder)
-        pipeline = instantiate(config["augmentation"])
+        pipeline = instantiate(config["augmentation"], "augmentation")
         classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES), pd.DataFrame({"label": []}))
         path = folder / f"{len(list(folder.glob('*.ckpt')))}.ckpt"
         torch.save({"state_dict": classifier.state_dict(), "lesion_exp": card}, path)

@@ -33,7 +33,7 @@ def labels(order):
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_shipped_sampler_gives_valid_positions_as_a_function_of_the_generator(file):
     config = OmegaConf.merge(OmegaConf.create({"loader": {"batch_size": 8}}), {"sampler": OmegaConf.load(file)})
-    sampler = instantiate(OmegaConf.to_container(config, resolve=True)["sampler"])
+    sampler = instantiate(OmegaConf.to_container(config, resolve=True)["sampler"], "sampler")
     first, again, other = (sampler.order(TABLE, rng(epoch)) for epoch in (0, 0, 1))
     assert first.dtype == np.int64
     assert first.min() >= 0

@@ -45,7 +45,7 @@ def put_checkpoint(path, config, encoder=None):
     torch.manual_seed(0)
     card = {"classes": list(CLASSES), "metadata": encoder.to_dict() if encoder else None}
     network = make_network(config, len(CLASSES), encoder)
-    pipeline = instantiate(config["augmentation"])
+    pipeline = instantiate(config["augmentation"], "augmentation")
     classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES), pd.DataFrame({"label": []}))
     with torch.no_grad():
         classifier.backbone.head.weight.mul_(20)  # else all classes are equally likely

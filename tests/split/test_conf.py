@@ -16,7 +16,7 @@ FILES = sorted(path for path in CONF.glob("*.yaml") if path.stem != "base")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_yaml_has_exactly_the_keys_of_its_splitter(path):
     node = OmegaConf.to_container(OmegaConf.merge(BASE, OmegaConf.load(path)))
-    target = resolve_target(node.pop("_target_"))
+    target = resolve_target(node.pop("_target_"), "split")
     assert target.__module__ == f"lesion_exp.split.{path.stem}"
     node.pop("defaults")
     parameters = signature(target).parameters
