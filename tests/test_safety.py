@@ -11,12 +11,16 @@ import torch
 import yaml
 
 from lesion_exp.backbone.weights import read_state
+from lesion_exp.bundle.export import export_runs
 from lesion_exp.cli import main
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import DataError, UserError
 from lesion_exp.job.checkpoint import newest_checkpoint, read_checkpoint, run_of_checkpoint, weights_hash
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import freeze, job_hash
+from lesion_exp.sweep.launcher import cell_process
+from lesion_exp.tracking.find import find_run
+from tests.untrained_run import untrained_run
 
 FORBIDDEN = (
     "os.system",
@@ -121,6 +125,28 @@ def test_a_job_cannot_name_code_outside_the_allowlist(project, tmp_path, capsys,
     assert place.partition(".")[0] in said
     assert not canary.exists()
     assert not (project / "mlruns").exists()
+
+
+@pytest.mark.parametrize("verb", ["predict", "reproduce", "explain"])
+def test_a_bundle_cannot_name_code_either(project, tmp_path, monkeypatch, capsys, verb):
+    """A bundle whose job was made by somebody who knows the format."""
+    run, _ = untrained_run(project)
+    attack = {"_target_": "lesion_exp.sweep.launcher.cell_process.run_attended", "folder": str(tmp_path)}
+
+    def plant(config):
+        config["augmentation"]["transforms"] = {"step": attack}
+
+    write_job(run.store.artifact_dir(run.artifact_uri) / "config" / "job.yaml", project, plant)
+    run.store.client.set_tag(run.run_id, "kind", "train")
+    export_runs([find_run(run.store, run.run_id)], tmp_path / "run.zip")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "image.png").write_bytes(b"")
+    with_input = [f"input={elsewhere / 'image.png'}", "output=out.csv"] if verb == "predict" else []
+    monkeypatch.setattr(cell_process, "run_attended", lambda *_, **__: pytest.fail("it was called"))
+    said = refused(capsys, verb, f"{'bundle' if verb == 'reproduce' else 'run'}={tmp_path / 'run.zip'}", *with_input)
+    assert "run_attended' in augmentation.transforms.step._target_" in said
 
 
 @pytest.mark.parametrize("target", FORBIDDEN[:4])

@@ -196,8 +196,8 @@ def _key(text: str) -> str:
 
 def prepare_process(arguments: Arguments) -> None:
     """What every verb does first: messages, signals, trusted packages."""
-    from lesion_exp.job.registered import TRUST_VARIABLE
     from lesion_exp.job.messages import show_messages
+    from lesion_exp.job.registered import TRUST_VARIABLE
     from lesion_exp.job.signals import end_on_sigterm
 
     show_messages()

@@ -178,7 +178,11 @@ def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
     def make(groups: ParameterGroups, lr: float) -> Optimizer:
         own = {key: value for key, value in node.items() if key not in OPTIMIZER_COMMON_KEYS}
         on_cpu_or_gpu = all(weights.device.type in {"cpu", "cuda"} for group in groups for weights in group["params"])
-        if fuse and on_cpu_or_gpu and "fused" in inspect.signature(resolve_target(node["_target_"], "optimizer")).parameters:
+        if (
+            fuse
+            and on_cpu_or_gpu
+            and "fused" in inspect.signature(resolve_target(node["_target_"], "optimizer")).parameters
+        ):
             own = {"fused": True, **own}
         optimizer: Optimizer = instantiate({**own, "lr": lr}, "optimizer", params=groups)
         return optimizer

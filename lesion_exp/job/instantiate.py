@@ -105,9 +105,7 @@ def check_installed(config: Mapping[str, Any]) -> None:
             raise not_installed(package, f"the {where} {target.__name__}")
 
 
-def _call(
-    node: Mapping[str, Any], where: str, groups: Mapping[str, str | None], passed: Mapping[str, Any]
-) -> Any:
+def _call(node: Mapping[str, Any], where: str, groups: Mapping[str, str | None], passed: Mapping[str, Any]) -> Any:
     for key in _HYDRA_KEYS:
         if key in node:
             raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; take it out")

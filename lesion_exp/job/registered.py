@@ -165,7 +165,7 @@ def _refusal(target: object, place: str, group: str | None) -> str:
     options = registered_options().get(group or "")
     if options is None:
         return f"expected no {TARGET} at {place}, where no option stands, got {target!r}; take it out; {own_code}"
-    own_group = next((name for name, targets in registered_options().items() if target in targets), None)
+    own_group = next((name for name in registered_options() if is_registered(target, name)), None)
     found = f"{target!r}, an option of {own_group}," if own_group else f"{target!r}"
     if group == TRANSFORM:
         examples = "albumentations.Rotate"

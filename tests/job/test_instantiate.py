@@ -146,11 +146,13 @@ def test_a_package_is_trusted_by_the_environment_never_by_a_config(tmp_path, mon
     assert instantiate(node, "loss").power == 2
     both = instantiate({**node, "power": {**node, "power": FOCAL}}, "loss")
     assert isinstance(both.power.power, Focal), "inside a trusted node the options of its group may stand"
-    with pytest.raises(ConfigError, match="an option of split, in loss.power._target_"):
+    with pytest.raises(ConfigError, match=r"an option of split, in loss\.power\._target_"):
         instantiate({**node, "power": KFOLD}, "loss")
 
 
-@pytest.mark.parametrize("name", ["os", "os.path", "subprocess", "builtins", "lesion_exp", "lesion_exp.job", "my-package", "a b"])
+@pytest.mark.parametrize(
+    "name", ["os", "os.path", "subprocess", "builtins", "lesion_exp", "lesion_exp.job", "my-package", "a b"]
+)
 def test_python_itself_cannot_be_trusted(monkeypatch, name):
     monkeypatch.setenv(TRUST_VARIABLE, name)
     with pytest.raises(ConfigError, match="to trust"):
