@@ -29,7 +29,8 @@ def profiler_in(live_dir: Path, chosen: Any) -> Profiler | None:
         return None
     if not isinstance(chosen, str) or chosen not in _KINDS:
         raise ConfigError(f"expected trainer.profiler to be one of {', '.join(_KINDS)} or null, got {chosen!r}")
-    return _KINDS[chosen](dirpath=live_dir / FOLDER, filename="profile")
+    profiler: Profiler = _KINDS[chosen](dirpath=live_dir / FOLDER, filename="profile")
+    return profiler
 
 
 def keep_profile(run: TrackedRun, live_dir: Path) -> None:
