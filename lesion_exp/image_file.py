@@ -36,6 +36,9 @@ MAX_PIXELS: Final = 178_956_970
 MAX_BYTES: Final = 2**30
 """Largest accepted file, and largest member of a zip once it is unpacked, in bytes."""
 
+_SIGNATURE: Final = 16
+"""Bytes that tell the format."""
+
 _UNREADABLE: Final = (
     OSError, LookupError, ValueError, TypeError, RuntimeError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -68,6 +71,24 @@ def read_bytes(locator: str) -> bytes:
     except _UNREADABLE as error:
         raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
     raise DataError(f"expected a zip, hdf5 or npz container before '!/', got {locator}")
+
+
+def check_image_file(path: str, max_bytes: int) -> None:
+    """Checks a path that somebody else wrote: a regular file of a known image format, of at most `max_bytes`.
+
+    Whatever else is there, the message is the same, so that nobody can ask which files exist.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    try:
+        with _open_regular(path) as file:
+            is_image = image_format(file.read(_SIGNATURE)) is not None
+            if is_image and os.fstat(file.fileno()).st_size <= max_bytes:
+                return
+    except (OSError, ValueError):  # of DataError, too
+        pass
+    raise DataError(f"expected the path of a {listed_formats()} file of at most {max_bytes:,} bytes, got {path!r}")
 
 
 def _read_file(path: str) -> bytes:

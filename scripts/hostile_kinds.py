@@ -38,8 +38,8 @@ def image(rng: np.random.Generator, kind: str | None = None, **options: object) 
 def request(body: bytes, headers: bytes = b"", length: int | None = None, target: bytes = b"/predict") -> bytes:
     """A POST request with a body that is a multipart form."""
     return (
-        b"POST " + target + b" HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=" + BOUNDARY + b"\r\n"
-        + headers + f"Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+        b"POST " + target + b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=" + BOUNDARY
+        + b"\r\n" + headers + f"Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
     )  # fmt: skip
 
 
@@ -176,11 +176,11 @@ def broken_request(rng: np.random.Generator) -> bytes:
         request(body, b"X: " + b"y" * int(rng.integers(10_000, 200_000)) + b"\r\n"), request(body, b"X: y\r\n" * 5000),
         request(body, b"Expect: 100-continue\r\n"), request(body, target=b"/predict?gradcam=" + b"x" * 9000),
         request(body, target=b"/predict/../predict"), b"POST /predict HTTP/9.9\r\n\r\n", rng.bytes(3000),
-        b"GET " + b"/" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /page/../../settings.py HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET " + b"/" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /page/../../settings.py HTTP/1.1\r\nHost: localhost\r\n\r\n",
         request(body).replace(b"boundary=" + BOUNDARY, b"boundary=" + b"b" * 5000),
         request(body).replace(b"multipart/form-data", b"application/json"), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     )  # fmt: skip
     return made[int(rng.integers(len(made)))]
 

@@ -10,7 +10,7 @@ from lesion_exp.command.chosen_run import chosen_checkpoint, chosen_run
 from lesion_exp.errors import ConfigError, not_installed
 
 KEY_VARIABLE: Final = "LESION_EXP_API_KEY"
-_WHOLE: Final = ("port", "max_pixels", "max_images", "queue", "max_batch")
+_WHOLE: Final = ("port", "max_pixels", "max_images", "queue", "max_batch", "max_client_connections")
 _NUMBERS: Final = ("max_upload_mb", "max_waiting_mb", "timeout_s", "max_wait_ms")
 _CONFORMAL: Final = ("aps", "lac")
 
@@ -18,7 +18,11 @@ _CONFORMAL: Final = ("aps", "lac")
 def serve(arguments: Arguments) -> int:
     """Serves until Ctrl-C or SIGTERM."""
     spec = arguments.need("run", "latest")
-    given: dict[str, Any] = {"host": arguments.take("host"), "api_key": _key(arguments)}
+    given: dict[str, Any] = {
+        "host": arguments.take("host"),
+        "api_key": _key(arguments),
+        "allowed_hosts": _names(arguments),
+    }
     given |= {name: _number(arguments, name, whole=True) for name in _WHOLE}
     given |= {name: _number(arguments, name, whole=False) for name in _NUMBERS}
     checkpoint = chosen_checkpoint(arguments, spec)
@@ -54,6 +58,13 @@ def _check_installed() -> None:
 def _key(arguments: Arguments) -> str | None:
     """The key, from the command or, where no other user of this machine can see it, from the environment."""
     return arguments.take("api_key") or os.environ.get(KEY_VARIABLE) or None
+
+
+def _names(arguments: Arguments) -> tuple[str, ...] | None:
+    text = arguments.take("allowed_hosts")
+    if text is None:
+        return None
+    return tuple(name.strip() for name in text.removeprefix("[").removesuffix("]").split(","))
 
 
 def _number(arguments: Arguments, key: str, *, whole: bool) -> float | None:

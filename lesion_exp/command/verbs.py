@@ -410,6 +410,14 @@ VERBS: Final = {
                 ("timeout_s=30", "seconds within which a request is answered"),
                 ("max_batch=16", "images that go through the network together; 1: each alone"),
                 ("max_wait_ms=10", "milliseconds that an image waits for others that are on their way"),
+                (
+                    "max_client_connections=64",
+                    "of one address at once; raise it behind a proxy, whose clients share one",
+                ),
+                (
+                    "allowed_hosts=NAME,NAME",
+                    "further names by which clients call the server, beside localhost and host=; a proxy's own",
+                ),
             ),
         ),
         Verb(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import torch
@@ -14,18 +14,22 @@ from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError, UserError
 from lesion_exp.evaluation.calibrator import Calibrator, known_method, read_calibrator
+from lesion_exp.image_file import check_image_file
 from lesion_exp.job.mlflow_model import WEIGHTS
 from lesion_exp.job.restore import Restored, restore_file
 from lesion_exp.predict.predictor import METADATA_COLUMNS, Predictor, collate
 
 _INPUTS = ("image", "content")
+MAX_BYTES: Final = 256 * 2**20
+"""Largest image that is taken, in bytes: who asks need not be who owns the machine."""
 
 
 class ServedModel:
     """A run's network behind MLflow's interface.
 
-    A row of the input has `image`, the path of a file on the machine that serves, or `content`, an encoded file (in
-    JSON: base64), beside which `image` is only its name; and the columns that the network reads beside the image.
+    A row of the input has `image`, the path of an image file on the machine that serves (not one in a zip), or
+    `content`, an encoded file (in JSON: base64), beside which `image` is only its name; and the columns that the
+    network reads beside the image. Nothing but image files is read, and no answer repeats what is in a file.
     """
 
     def __init__(self, restored: Restored) -> None:
@@ -87,7 +91,7 @@ def _predict(predictor: Predictor, table: pd.DataFrame) -> pd.DataFrame:
     names: list[str] = []
     samples: list[Sample | str] = []
     for position, row in enumerate(table.to_dict("records")):
-        given = {str(key): value for key, value in row.items() if not pd.isna(value)}
+        given = {str(key): value for key, value in row.items() if not _is_missing(value)}
         names.append(str(given.get("image", f"image {table.index[position] + 1}")))
         sample = _sample(predictor, given, names[-1])
         if metadata is not None and not isinstance(sample, str):
@@ -105,9 +109,29 @@ def _sample(predictor: Predictor, row: Mapping[str, Any], name: str) -> Sample |
                 raise DataError(
                     f"expected image, a path, since this network reads {', '.join(companions)}, got content"
                 )
-            return predictor.preparation.from_bytes(bytes(row["content"]), name)
+            return predictor.preparation.from_bytes(_encoded(row["content"]), name)
         if "image" not in row:
             raise DataError("expected image, a path, or content, an encoded file, got neither")
-        return predictor.preparation.from_files(row["image"], **{key: row.get(key) for key in companions})
+        paths = [_path(row, "image"), *(_path(row, key) if key in row else None for key in companions)]
+        return predictor.preparation.from_files(str(paths[0]), **dict(zip(companions, paths[1:], strict=True)))
     except UserError as error:
         return str(error)
+
+
+def _encoded(content: object) -> bytes:
+    if not isinstance(content, bytes | bytearray | memoryview) or len(content) > MAX_BYTES:
+        raise DataError(f"expected content to be an encoded image of at most {MAX_BYTES:,} bytes; in JSON as base64")
+    return bytes(content)
+
+
+def _path(row: Mapping[str, Any], key: str) -> str:
+    path = row[key]
+    if not isinstance(path, str):
+        raise DataError(f"expected {key} to be a path, got {type(path).__name__}")
+    check_image_file(path, MAX_BYTES)
+    return path
+
+
+def _is_missing(value: object) -> bool:
+    found: Any = value
+    return bool(pd.api.types.is_scalar(found) and pd.isna(found))

@@ -38,7 +38,7 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Problem, "description": meaning}
     for status, meaning in {
         400: "a body that cannot be taken apart",
-        403: "a request from another site's page",
+        403: "a request from another site's page, or to a name that is not this server's",
         408: "a request that came too slowly",
         413: "too many bytes or pixels",
         415: "no multipart form, or no image of a known format",
@@ -62,7 +62,7 @@ def make_application(
         prediction: answers `/predict`.
         card: what `/model` says.
         examples: generated images, by their names.
-        settings: of these, the key.
+        settings: of these, the key and the names of the server.
         monitoring: what `/metrics` says.
     """
 
@@ -88,7 +88,7 @@ def make_application(
     _describe(app, prediction, with_key=settings.api_key is not None)
     shown = ["/health", "/openapi.json", "/examples", *_PAGES, *(f"/page/{name}" for name in files)]
     shown += [f"/examples/{name}" for name in examples]
-    return Guard(app, monitoring, open_paths=shown, closed_paths=_CLOSED, api_key=settings.api_key)
+    return Guard(app, monitoring, open_paths=shown, closed_paths=_CLOSED, settings=settings)
 
 
 def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, dict[str, Any]]) -> None:

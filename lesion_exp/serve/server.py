@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import os
 import socket
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
@@ -58,7 +60,7 @@ def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mappi
         app = make_application(prediction, card, examples, settings, monitoring)
         _quiet()
         config = uvicorn.Config(
-            app, http=ImpatientConnection, ws="none", lifespan="on", log_config=None, access_log=False,
+            app, http=_connections(settings), ws="none", lifespan="on", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )  # fmt: skip
@@ -67,6 +69,12 @@ def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mappi
         except (KeyboardInterrupt, SystemExit) as stop:
             stop.add_note(ENDED)
             raise
+
+
+def _connections(settings: Settings) -> type[asyncio.Protocol]:
+    """What uvicorn makes a connection of; it takes whatever can be called."""
+    made: Any = functools.partial(ImpatientConnection, most_of_a_client=settings.max_client_connections)
+    return cast("type[asyncio.Protocol]", made)
 
 
 class _Server(uvicorn.Server):

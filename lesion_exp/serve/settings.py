@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -11,6 +12,11 @@ from lesion_exp.errors import ConfigError
 
 LAST_PORT: Final = 65535
 MEGABYTE: Final = 2**20
+_ABOVE_ZERO: Final = (
+    "max_upload_mb", "max_waiting_mb", "max_pixels", "max_images", "queue", "timeout_s", "max_batch",
+    "max_client_connections",
+)  # fmt: skip
+_AUTHORITY: Final = re.compile(r"(\[(?P<address>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[\w.-]+))(:\d{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class Settings:
     """Images that go through the network together, at most; 1: each alone."""
     max_wait_ms: float = 10
     """Milliseconds that an image waits for others that are on their way."""
+    max_client_connections: int = 64
+    """Connections of one address at once; a proxy has one address for all its clients."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which clients may call the server, beside those of loopback and `host`."""
 
     def __post_init__(self) -> None:
         """Refuses what is no value of its key.
@@ -46,13 +56,19 @@ class Settings:
         """
         if not 0 <= self.port <= LAST_PORT:
             raise ConfigError(f"expected port to be a number from 0 to {LAST_PORT}, got {self.port}")
-        for name in ("max_upload_mb", "max_waiting_mb", "max_pixels", "max_images", "queue", "timeout_s", "max_batch"):
+        for name in _ABOVE_ZERO:
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"expected {name} to be a number above 0, got {getattr(self, name)}")
         if not 0 <= self.max_wait_ms < math.inf:
             raise ConfigError(f"expected max_wait_ms to be a number of at least 0, got {self.max_wait_ms}")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ConfigError("expected an API key of plain letters, digits and signs, since it travels in a header")
+        for name in self.allowed_hosts:
+            if host_of(name) != name.lower() or name.startswith("."):
+                raise ConfigError(
+                    f"expected the names of hosts, without scheme, port and path, in allowed_hosts, got {name!r}; for "
+                    f"example allowed_hosts=skin.example.org,10.0.0.7"
+                )
         for small, large in (("max_images", "queue"), ("max_upload_mb", "max_waiting_mb")):
             if getattr(self, small) > getattr(self, large):
                 raise ConfigError(
@@ -68,12 +84,30 @@ class Settings:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether the server listens on every address of this machine."""
+        return self.host in {"", "0.0.0.0", "::"}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name, or its address, is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(authority: str) -> str | None:
+    """The host in `host`, `host:port` or `[address]:port`, in lower case; None where it is none of them."""
+    found = _AUTHORITY.fullmatch(authority.strip())
+    if found is None:
+        return None
+    return (found["address"] or found["name"]).lower().rstrip(".") or None
 
 
 def settings_from(given: dict[str, Any]) -> Settings:

@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.job.restore import restore, restore_file
 from lesion_exp.job.weights_file import read_weights
+from lesion_exp.predict import mlflow_loader
 from lesion_exp.predict.late_model import best_network, ensure_model
 from lesion_exp.predict.mlflow_loader import _load_pyfunc
 from lesion_exp.predict.predict import open_predictor
@@ -228,3 +231,32 @@ def test_a_prediction_of_nothing_writes_its_table_and_ends_with_1(call, project,
     (folder / "c.png").write_bytes(encoded())
     call(*given, f"output={tmp_path}/some.csv", code=0)
     assert pd.read_csv(tmp_path / "some.csv")["error"].notna().tolist() == [True, True, False]
+
+
+def test_the_model_reads_image_files_and_nothing_else(project, tmp_path, monkeypatch):
+    model = _load_pyfunc(str(download_artifact(project[0], "model")))
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "secret.txt").write_text("root:topsecret")
+    (tmp_path / "secret.jpg").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "script.jpg").write_bytes(b"%!PS-Adobe-3.0 topsecret")
+    (tmp_path / "whole.png").write_bytes(encoded())
+    (tmp_path / "large.png").write_bytes(encoded() + bytes(50_000))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", encoded())
+    monkeypatch.setattr(mlflow_loader, "MAX_BYTES", 50_000)
+    wrong = [
+        *(str(tmp_path / name) for name in ("pipe.jpg", "secret.jpg", "script.jpg", "absent.jpg", "large.png", ".")),
+        f"{tmp_path}/a.zip!/a.png", "/dev/zero", "/etc/shadow", "/etc/passwd", "/proc/self/environ", "a\x00.png", "",
+    ]  # fmt: skip
+    table = model.predict(pd.DataFrame({"image": [*wrong, str(tmp_path / "whole.png")]}))
+    errors = table["error"].tolist()
+    assert errors.pop() is None
+    for path, error in zip(wrong, errors, strict=True):
+        assert (
+            error == f"expected the path of a JPEG, PNG, WEBP, BMP or TIFF file of at most 50,000 bytes, got {path!r}"
+        )
+    odd = [7, 10**12, "text", ["a"], encoded() + bytes(50_000)]
+    table = model.predict(pd.DataFrame({"content": pd.Series(odd, dtype=object)}))
+    assert all("expected content to be an encoded image" in error for error in table["error"])
+    table = model.predict(pd.DataFrame({"image": pd.Series([7, ["a"], {"a": 1}], dtype=object)}))
+    assert all("expected image to be a path" in error for error in table["error"])

@@ -93,7 +93,7 @@ def serving(model, examples, **settings):
     chosen, monitoring = Settings(**settings), Monitoring("r")
     prediction = Prediction(model, "r", chosen, monitoring, num_decoders=2)
     app = make_application(prediction, CARD, examples, chosen, monitoring)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, "http://localhost:8000", raise_server_exceptions=False) as client:
         client.prediction = prediction
         yield client
 

@@ -204,9 +204,55 @@ def test_every_answer_has_the_headers_of_safety(client):
         assert answer.headers["x-frame-options"] == "DENY"
 
 
-def test_other_sites_pages_cannot_post(client):
-    answer = client.post("/predict", files=files(picture()), headers={"Sec-Fetch-Site": "cross-site"})
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_pages_cannot_post(client, site):
+    answer = client.post("/predict", files=files(picture()), headers={"Sec-Fetch-Site": site})
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", "http://localhost:3000", "https://localhost.evil.example:8000", "file://",
+     "http://localhost:8000.evil.example", "http://127.0.0.1:8000", "", "chrome-extension://abc"],
+)  # fmt: skip
+def test_other_origins_are_refused_without_sec_fetch(client, origin):
+    for answer in (
+        client.post("/predict", files=files(picture()), headers={"Origin": origin}),
+        client.get("/model", headers={"Origin": origin}),
+    ):
+        assert answer.status_code == 403
+        assert "another site" in answer.json()["error"]
+
+
+def test_the_own_origin_is_answered(client):
+    for origin in ("http://localhost:8000", "HTTP://LOCALHOST:8000"):
+        assert client.get("/model", headers={"Origin": origin}).status_code == 200
+    for host, origin in (("localhost", "http://localhost:80"), ("localhost:443", "https://localhost")):
+        assert client.get("/health", headers={"Host": host, "Origin": origin}).status_code == 200
+    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, "a link on another page"
+
+
+def test_only_names_of_this_server_are_answered(model, examples):
+    local = ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "127.9.9.9", "localhost.")
+    foreign = ("evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.5:8000", "127.0.0.1.nip.io",
+               "localhost@evil.example", "a b", "", "0.0.0.0", "[::1", "2130706433", "testserver")  # fmt: skip
+    with serving(model, examples) as client:
+        for host in local:
+            assert client.get("/health", headers={"Host": host}).status_code == 200, host
+        for host in foreign:
+            for path in ("/health", "/", "/model", "/examples", "/nothing"):
+                answer = client.get(path, headers={"Host": host})
+                assert answer.status_code == 403, host
+                assert "allowed_hosts=NAME" in answer.json()["error"]
+    with serving(model, examples, host="Skin.example", allowed_hosts=("derm.example",)) as client:
+        for host in ("skin.example:8000", "derm.example", "localhost"):
+            assert client.get("/health", headers={"Host": host}).status_code == 200, host
+        assert client.get("/health", headers={"Host": "other.example"}).status_code == 403
+        proxied = {"Host": "localhost:8000", "Origin": "https://derm.example"}
+        assert client.post("/predict", files=files(picture()), headers=proxied).status_code == 200
+    with serving(model, examples, host="0.0.0.0") as client:  # the test's client says that it came to `testserver`
+        assert client.get("/health", headers={"Host": "localhost"}).status_code == 200
+        assert client.get("/health", headers={"Host": "evil.example"}).status_code == 403
 
 
 def test_wrong_ways_are_answered_in_the_same_form(client):

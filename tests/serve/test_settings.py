@@ -12,6 +12,9 @@ from lesion_exp.serve.settings import MEGABYTE, Settings, settings_from
         ({"port": 70_000}, "port"), ({"max_images": 0}, "max_images"), ({"api_key": "k€y"}, "API key"),
         ({"max_upload_mb": float("nan")}, "max_upload_mb"),
         ({"timeout_s": -1.0}, "timeout_s"), ({"max_wait_ms": float("inf")}, "max_wait_ms"),
+        ({"max_client_connections": 0}, "max_client_connections"),
+        ({"allowed_hosts": ("http://a.org",)}, "allowed_hosts=skin.example.org"),
+        ({"allowed_hosts": ("a.org:80",)}, "allowed_hosts"), ({"allowed_hosts": ("",)}, "allowed_hosts"),
         ({"max_images": 10, "queue": 5}, "queue"), ({"max_upload_mb": 300}, "max_waiting_mb"),
     ],
 )  # fmt: skip
