@@ -18,7 +18,9 @@ from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.compose import Composed
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMAT_WITHOUT_KINDS: Final = 1
+"""Of jobs whose hash did not tell a share of batches (1.0) from their number (1); such files are still read."""
 NOT_HASHED: Final = (
     "paths",
     "tracking",
@@ -32,6 +34,21 @@ NOT_HASHED: Final = (
     "trainer.log_every_n_steps",
 )
 """Keys that cannot change a result: where things lie, how they are recorded, how many processes load them."""
+SHARE_OR_COUNT: Final = frozenset(
+    {
+        "limit_train_batches",
+        "limit_val_batches",
+        "limit_test_batches",
+        "limit_predict_batches",
+        "overfit_batches",
+        "val_check_interval",
+        "hole_height_range",
+        "hole_width_range",
+    }
+)
+"""Parameters of Lightning's Trainer and of albumentations to which 1.0 is the whole and 1 is one batch or pixel."""
+ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
+"""Beginnings of targets whose other parameters read 1 and 1.0 alike; those of other packages are not known."""
 MOST_VALUES: Final = 100_000
 """Values that a job file may hold."""
 FILES: Final = ("backbone.weights", "split.path")
@@ -120,19 +137,19 @@ def read_job(path: Path) -> Job:
         or not all(isinstance(body["config"]["paths"].get(name), str) for name in ("root", "data_cache", "live"))
     ):
         raise ConfigError(f"expected a job (with {', '.join(sorted(keys))}) at job={path}, got another file")
-    if body["format"] != FORMAT:
+    if body["format"] not in (FORMAT_WITHOUT_KINDS, FORMAT):
         raise ConfigError(
             f"expected a job of format {FORMAT}, got {body['format']} in {path}; use the version that made it"
         )
     body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
     files = {str(key): str(digest) for key, digest in body["files"].items()}
-    found = job_hash(body["config"], files)
+    found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)
     if found != body["job_hash"]:
         raise ConfigError(
             f"expected the job in {path} as it was frozen, but its config was changed: hash {found}, recorded "
             f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
         )
-    return Job(body["config"], tuple(map(str, body["overrides"])), found, files)
+    return Job(body["config"], tuple(map(str, body["overrides"])), job_hash(body["config"], files), files)
 
 
 def _is_endless(body: Any) -> bool:
@@ -145,10 +162,12 @@ def _is_endless(body: Any) -> bool:
     return count > MOST_VALUES
 
 
-def job_hash(config: dict[str, Any], files: Mapping[str, str]) -> str:
+def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True) -> str:
     """16 hexadecimal digits over everything in `config` that can change a result; `files` are the digests of a job.
 
-    The order of keys counts in `augmentation` only, where it is the order of the transforms; 1 and 1.0 are the same.
+    The order of keys counts in `augmentation` only, where it is the order of the transforms. 1 and 1.0 are the same
+    except where they differ in meaning: below the keys `SHARE_OR_COUNT`, and in the parameters of packages that are not
+    known here. `kinds=False` makes them the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
     """
     kept = copy.deepcopy(config)
     for key, digest in files.items():
@@ -166,17 +185,24 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str]) -> str:
             name: {key: part for key, part in value.items() if key != "root"} if isinstance(value, dict) else None
             for name, value in sets.items()
         }
-    ordered = json.dumps(_canonical(kept.pop("augmentation", None)))
-    rest = json.dumps(_canonical(kept), sort_keys=True)
+    ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
+    rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
     return hashlib.sha256(f"{rest}{ordered}".encode()).hexdigest()[:16]
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: Any, *, kinds: bool, keeps: bool = False) -> Any:
+    """`value` with one spelling for each meaning; with `keeps`, a whole number and a float are two meanings."""
     if isinstance(value, dict):
-        return {str(key): _canonical(inner) for key, inner in value.items()}
+        target = value.get("_target_")
+        keeps = keeps or (kinds and isinstance(target, str) and not target.startswith(ONE_MEANING))
+        return {
+            str(key): _canonical(inner, kinds=kinds, keeps=keeps or (kinds and key in SHARE_OR_COUNT))
+            for key, inner in value.items()
+        }
     if isinstance(value, list):
-        return [_canonical(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        return [_canonical(inner, kinds=kinds, keeps=keeps) for inner in value]
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole and (value == 0 or not keeps) else value  # nothing of a share is nothing
 
 
 def _get(config: Mapping[str, Any], key: str) -> Any:

@@ -1,3 +1,5 @@
+import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import yaml
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.complete import check_complete
 from lesion_exp.job.compose import compose
-from lesion_exp.job.freeze import NOT_HASHED, freeze, job_hash, read_job
+from lesion_exp.job.freeze import FORMAT, NOT_HASHED, SHARE_OR_COUNT, freeze, job_hash, read_job
+from lesion_exp.job.instantiate import resolve_target
+from lesion_exp.job.shipped_conf import conf_dir
 
 COMBINED = "dataset.sets={ph2: %s, ham10000: {root: %s, parts: [train]}}"
 
@@ -118,6 +122,77 @@ def test_the_order_of_the_transforms_and_nothing_else_of_the_order_counts():
 def test_a_number_is_the_same_however_it_is_written():
     assert job("optimizer.weight_decay=1").job_hash == job("optimizer.weight_decay=1.0").job_hash
     assert job("test=true").job_hash != job("test=false").job_hash
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.overfit_batches", "trainer.val_check_interval"],
+)
+def test_one_batch_and_all_batches_are_two_jobs(key):
+    one, whole = (job(f"{key}={value}").job_hash for value in ("1", "1.0"))
+    assert one != whole
+    assert job(f"{key}=1.00").job_hash == job(f"{key}=1e0").job_hash == whole
+
+
+def test_no_batches_are_no_batches_and_a_rate_of_one_is_one():
+    assert job("trainer.overfit_batches=0").job_hash == job("trainer.overfit_batches=0.0").job_hash == job().job_hash
+    assert job("optimizer.lr=1").job_hash == job("optimizer.lr=1.0").job_hash
+
+
+def test_a_hole_of_one_pixel_and_one_of_the_whole_image_are_two_jobs():
+    config = job().config
+    hashes = set()
+    for size in (1, 1.0):
+        holes = {"_target_": "albumentations.CoarseDropout", "hole_height_range": [size, size], "p": 1}
+        config["augmentation"]["transforms"]["holes"] = holes
+        hashes.add(job_hash(config, {}))
+    assert len(hashes) == 2
+
+
+def test_a_package_that_is_not_known_may_tell_whole_numbers_from_others():
+    config = job().config
+    hashes = [
+        job_hash({**config, "loss": {"_target_": target, "steps": steps, "inner": {"steps": [steps]}}}, {})
+        for target in ("my_package.MyLoss", "lesion_exp.loss.focal.Focal")
+        for steps in (2, 2.0)
+    ]
+    assert hashes[0] != hashes[1]
+    assert hashes[2] == hashes[3]
+
+
+SAME_MEANING = {"gradient_clip_val", "fill", "bbox_labels"}
+
+
+def test_every_parameter_that_takes_a_share_or_a_count_is_known():
+    import albumentations as A
+    from pytorch_lightning import Trainer
+
+    from lesion_exp.job.check import TRAINER_ARGUMENTS
+
+    def both(function, names=None):
+        parameters = inspect.signature(function).parameters.items()
+        kinds = {name: set(re.findall(r"\b(?:int|float)\b", str(found.annotation))) for name, found in parameters}
+        return {name for name, found in kinds.items() if found == {"int", "float"} and (names is None or name in names)}
+
+    transforms = [found for found in vars(A).values() if isinstance(found, type) and issubclass(found, A.BasicTransform)]
+    found = both(Trainer.__init__, TRAINER_ARGUMENTS).union(*(both(transform.__init__) for transform in transforms))
+    assert found - SAME_MEANING <= SHARE_OR_COUNT
+    assert {"limit_train_batches", "hole_height_range"} <= found
+    for path in conf_dir().glob("*/*.yaml"):
+        target = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("_target_", "")
+        if target.startswith("lesion_exp."):
+            assert not both(resolve_target(target)), f"{path.stem} has a parameter with two meanings"
+
+
+def test_a_job_of_the_format_before_is_read_and_keeps_its_hash_unless_it_was_ambiguous(tmp_path):
+    for override, same in (("trainer.limit_train_batches=1", True), ("trainer.limit_train_batches=1.0", False)):
+        made = job(override)
+        before = job_hash(made.config, {}, kinds=False)
+        replace(made, job_hash=before).write(tmp_path / "job.yaml")
+        text = (tmp_path / "job.yaml").read_text()
+        (tmp_path / "job.yaml").write_text(text.replace(f"format: {FORMAT}", "format: 1"))
+        assert read_job(tmp_path / "job.yaml") == made
+        assert (before == made.job_hash) is same
 
 
 def test_the_content_of_a_weights_file_counts_and_not_its_name(tmp_path):
