@@ -8,6 +8,7 @@ from typing import Any
 from lesion_exp.evaluate.join import POOLED
 from lesion_exp.evaluate.judgement import Judgement
 from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.evaluation.isic import mean_name
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.evaluation.report import classification_report
@@ -54,7 +55,7 @@ def as_json(judged: Judgement) -> dict[str, Any]:
 def _isic(judged: Judgement) -> Iterator[str]:
     names = {
         "isic/balanced_accuracy": "ISIC 2018 score (ties are wrong)",
-        "isic/auc_sens_80/macro": "AUC above sensitivity 0.8, mean",
+        f"isic/auc_sens_80/{mean_name(classes_of(judged.study.table))}": "AUC above sensitivity 0.8, mean",
         f"isic/pauc_2024/{MALIGNANT}": "ISIC 2024 score (0 to 0.2)",
     }
     found = judged.study.estimates

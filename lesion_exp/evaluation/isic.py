@@ -17,6 +17,7 @@ from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, BoolArray, ran
 _AT_HALF: Final = ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
 _RANKED: Final = {"auc": "auroc", "ap": "average_precision", AUC_SENS_80: AUC_SENS_80, PAUC_2024: PAUC_2024}
 _MACRO: Final = (*_AT_HALF, "auc", "ap", AUC_SENS_80)
+MACRO: Final = "macro"
 _THRESHOLD: Final = 0.5
 
 
@@ -36,7 +37,7 @@ def weighted_isic_metrics(
     - a class, from "probability above 0.5": `accuracy/mel`, `sensitivity/mel`, `specificity/mel`, `dice/mel`,
       `ppv/mel`, `npv/mel`, each 1 where its denominator is 0;
     - a class, from the order: `auc/mel`, `ap/mel`, `auc_sens_80/mel`, and `pauc_2024/mel` (see `ranking`);
-    - `<score>/macro`, the mean over classes of each but the last;
+    - `<score>/macro`, the mean over classes of each but the last (see `mean_name`);
     - `auc/malignant` and `pauc_2024/malignant`, the score of ISIC 2024, also for a table over several diagnoses.
 
     Source: github.com/ImageMarkup/isic-challenge-scoring (`metrics.py`, `classification.py`), and the code that
@@ -61,10 +62,17 @@ def weighted_isic_metrics(
             values |= {f"{family}/{name}": value for family, value in at_half(weights).items()}
             values |= {f"{family}/{name}": ranks[own] for family, own in _RANKED.items()}
         for family in _MACRO:
-            values[f"{family}/macro"] = mean_of_determined(np.stack([values[f"{family}/{name}"] for name in classes]))
+            values[f"{family}/{mean_name(classes)}"] = mean_of_determined(
+                np.stack([values[f"{family}/{name}"] for name in classes])
+            )
         return values | (malignant(weights) if malignant else {})
 
     return at
+
+
+def mean_name(classes: Sequence[str]) -> str:
+    """What the mean over `classes` is called: `macro`, unless one of them is."""
+    return MACRO if MACRO not in classes else f"{MACRO} mean"
 
 
 def _malignant(table: pd.DataFrame, classes: Sequence[str], group: IntArray, num_groups: int) -> Weighted | None:

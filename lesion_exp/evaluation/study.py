@@ -30,6 +30,8 @@ from lesion_exp.evaluation.target import targets
 
 SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
 """What stands before the names of metrics that are not plain ones."""
+_BY_CLASS: Final = ("isic",)
+"""Those of them whose names end with a class."""
 _OF_CALIBRATED: Final = (*CALIBRATION, "accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _MANY_ISIC: Final = ("isic/balanced_accuracy", f"isic/{AUC_SENS_80}", f"isic/{PAUC_2024}", "isic/auc/", "isic/ap/macro")
 
@@ -66,7 +68,7 @@ class Study:
         return {name: found.interval for name, found in self.estimates.items() if not _section(name)}
 
     def logged(self) -> dict[str, float]:
-        """The metrics of the sections that are compared between runs, with `_low` and `_high`.
+        """The metrics of the sections that are compared between runs, with the intervals of `with_intervals`.
 
         Of the operating points those of malignancy, of the conformal sets the coverage of all classes together, of the
         challenges' scores those that have no plain twin; the files hold all.
@@ -141,13 +143,20 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
 
 
 def with_intervals(values: Mapping[str, float], estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """`values`, each followed by its `_low` and `_high` where its interval is known."""
-    found: dict[str, float] = {}
-    for name, value in values.items():
-        found[name] = value
-        if name in estimates:
-            found |= {f"{name}_low": estimates[name].low, f"{name}_high": estimates[name].high}
-    return found
+    """`values`, with `_low` and `_high` of each interval that is known; those of single classes are in the files only.
+
+    The interval of a class `dys` would else have the name of the same metric of a class `dys_low`.
+    """
+    bounds: dict[str, float] = {}
+    for name in values:
+        if name in estimates and not _is_of_class(name):
+            bounds |= {f"{name}_low": estimates[name].low, f"{name}_high": estimates[name].high}
+    return {**values, **bounds}
+
+
+def _is_of_class(name: str) -> bool:
+    section = _section(name)
+    return section in ("", *_BY_CLASS) and "/" in name.removeprefix(f"{section}/")
 
 
 def _section(name: str) -> str:

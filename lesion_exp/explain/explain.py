@@ -22,6 +22,7 @@ from lesion_exp.explain.subject import Subject, open_subject
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.random_weights import random_weights_correlation
 from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.written import Written
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def _draw(
     selection = gallery_positions(subject.table, request.count)
     paths = []
     for label, figure in galleries(selection, subject.table, subject.images, maps, method, request.count):
-        paths.append(f"{FOLDER}/{name}/{label}.png")
+        paths.append(f"{FOLDER}/{name}/{allowed_name(label)}.png")
         run.log_figure(figure, paths[-1])
     return tuple(paths)
 

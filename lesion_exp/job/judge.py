@@ -101,6 +101,6 @@ def final_metrics(best_epoch: Mapping[str, float], test: Study | None) -> dict[s
 
 
 def part_metrics(prefix: str, evaluated: Study) -> dict[str, float]:
-    """The plain metrics below `prefix`, each with its interval; the log loss is called `loss`, as in training."""
+    """The plain metrics below `prefix`, with the intervals of `with_intervals`; the log loss is called `loss`."""
     plain = with_intervals(evaluated.metrics, evaluated.estimates)
     return {f"{prefix}/{re.sub('^nll', 'loss', name)}": value for name, value in plain.items()}

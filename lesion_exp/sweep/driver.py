@@ -134,10 +134,8 @@ class _Driver:
         wanted = {key: text for key, text in flat_params(cell.job().config).items() if key.startswith("dataset.")}
         for run in find_finished(self.store, job_hash):
             if run.tags.get("pruned") != "true" and wanted.items() <= run.params.items():
-                metrics = {name: value for name, value in run.metrics.items() if name.startswith(("best/", "test/"))}
-                cell.write(
-                    status="finished", run_id=run.run_id, metrics=metrics, note="done before; force=true repeats it"
-                )
+                note = "done before; force=true repeats it"
+                cell.write(status="finished", run_id=run.run_id, metrics=run.results(), note=note)
                 log.info("cell %d was done before, as run %s", cell.number, run.run_id)
                 if self.adaptive is not None:
                     self.adaptive.tell(cell)

@@ -87,9 +87,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
         return _noted(train(job, link))
     cell.write(run_id=known.run_id)
     if known.status == "FINISHED":
-        kept = ("best/", "test/")
-        metrics = {name: value for name, value in known.metrics.items() if name.startswith(kept)}
-        return _noted(JobResult(known.run_id, metrics, pruned=known.tags.get("pruned") == "true"))
+        return _noted(JobResult(known.run_id, known.results(), pruned=known.tags.get("pruned") == "true"))
     return _noted(train(job, link_to(known, link)))
 
 

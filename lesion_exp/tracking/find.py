@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
+from lesion_exp.tracking.params import allowed_name, given_name
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -47,8 +48,13 @@ class Run:
     """Seconds since 1970."""
     params: dict[str, str]
     metrics: dict[str, float]
-    """The last value of each metric."""
+    """The last value of each metric, by its name in MLflow (see `params.allowed_name`)."""
     tags: dict[str, str]
+
+    def results(self) -> dict[str, float]:
+        """The metrics that sum the run up, `best/...` and `test/...`, by the names that classes have elsewhere."""
+        given = {given_name(name): value for name, value in self.metrics.items()}
+        return {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
 
     @property
     def live_dir(self) -> Path:
@@ -210,10 +216,11 @@ def _is_trained(run: MlflowRun) -> bool:
 
 def _best(store: Store, metric: str) -> MlflowRun:
     names = [f"best/{metric}", metric] if metric.startswith("val/") else [metric]
+    names = list(dict.fromkeys(spelled for name in names for spelled in (name, allowed_name(name))))
     order = "ASC" if set(metric.split("/")) & set(_LOWER_IS_BETTER) else "DESC"
     for name in names:
         if '"' in name or "`" in name:
-            break
+            continue
         condition = f"attributes.status = 'FINISHED' AND metrics.`{name}` > {-1e300:f}"
         leaky = None
         for run in _runs(store, condition, [f"metrics.`{name}` {order}"]):

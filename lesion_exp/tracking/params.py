@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +14,16 @@ _log = logging.getLogger(__name__)
 LONGEST_VALUE: Final = 6000
 """Characters of a parameter that MLflow keeps."""
 WHOLE_CONFIG: Final = "config/job.yaml"
-_FORBIDDEN: Final = re.compile(r"[^/\w.\- :]")
+LONGEST_NAME: Final = 250
+"""Characters of a metric's name that MLflow keeps."""
+_ESCAPED: Final = re.compile(
+    r"[^/\w.\- :]"  # what MLflow refuses anywhere
+    r"|/(?=/|$)|^/"  # slashes with nothing between them, in which MLflow sees a path that is not normal
+    r"|(?<![^/])\.\.?(?=/|$)|^\.(?=\.)"  # steps from folder to folder
+    r"|_(?=x[0-9a-f]+_)"  # what would be read as an escape
+)
+_ESCAPE: Final = re.compile(r"_x((?:10|[0-9a-f])?[0-9a-f]{1,4})_")
+_DIGEST_LENGTH: Final = 16
 
 
 def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
@@ -39,8 +48,21 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def allowed_name(name: str) -> str:
-    """The name with what MLflow refuses in the name of a metric replaced by `_`; most names come back unchanged."""
-    return posixpath.normpath(_FORBIDDEN.sub("_", name)).lstrip("./") or "_"
+    """`name` as the name of a metric in MLflow; no two names become the same, and most come back unchanged.
+
+    Each character that MLflow refuses becomes `_x28_` with its number in Unicode, in hexadecimal digits; a name that is
+    longer than MLflow keeps is cut and ends with a digest of the whole.
+    """
+    escaped = _ESCAPED.sub(lambda found: "".join(f"_x{ord(character):x}_" for character in found[0]), name)
+    if len(escaped) <= LONGEST_NAME:
+        return escaped
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    return f"{escaped[: LONGEST_NAME - len(digest) - 1].rstrip('/')}_{digest}"
+
+
+def given_name(name: str) -> str:
+    """The name that `allowed_name` made `name` of, unless it had to be cut."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), name)
 
 
 def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.operating_points import fit_operating_points
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.evaluation.study import Study, StudyOptions, study
+from lesion_exp.job.judge import part_metrics
 
 MakeTable = Callable[..., pd.DataFrame]
 RowsOf = Callable[..., pd.DataFrame]
@@ -64,6 +65,9 @@ def test_what_is_logged_has_intervals_and_no_doubles(judged: Study) -> None:
     assert {"isic/balanced_accuracy", "isic/pauc_2024/malignant", "isic/auc_sens_80/mel", "calibrated/ece"} <= values
     assert {"conformal/lac/coverage", "operating/malignant/youden/specificity"} <= values
     for name in values:
+        if name.startswith("isic/") and name.count("/") > 1:
+            assert f"{name}_low" not in logged, "the interval of a class has the name of another class"
+            continue
         assert logged[f"{name}_low"] <= logged[name] <= logged[f"{name}_high"] or name.startswith("calibrated/ece")
     assert "conformal/lac/coverage/mel" not in values
     assert "operating/mel/youden/sensitivity" not in values
@@ -127,3 +131,24 @@ def test_a_whole_study_of_ten_thousand_predictions_takes_seconds(make_table: Mak
     found = study(table, fitted, StudyOptions(calibration="temperature"))
     assert time.process_time() - start < 12
     assert len(found.estimates) > 350
+
+
+def test_no_interval_has_the_name_of_the_metric_of_a_class(make_table: MakeTable) -> None:
+    table = make_table(300)
+    odd = {"akiec": "dys", "bcc": "dys_low", "bkl": "dys_high", "df": "macro", "mel": "malignant_low"}
+    probs = table.filter(regex="^p_").rename(columns=lambda name: odd.get(name[2:], name[2:])).sort_index(axis=1)
+    rows = table.drop(columns=[*table.filter(regex="^p_"), "prediction"])
+    classes = list(probs)
+    renamed = predictions_table(rows.assign(label=rows["label"].replace(odd)), probs.to_numpy(), classes)
+    found = study(renamed, None, StudyOptions(draws=50))
+    logged = part_metrics("test", found) | found.logged()
+    plain = metrics(renamed)
+    for name in classes:
+        assert logged[f"test/recall/{name}"] == plain[f"recall/{name}"] == found.metrics[f"recall/{name}"]
+        assert logged[f"isic/auc/{name}"] == pytest.approx(plain[f"auroc/{name}"])
+        interval = found.files()["metrics.json"][f"recall/{name}"]
+        assert interval["low"] <= interval["value"] <= interval["high"]
+    assert logged["isic/auc/macro mean"] == pytest.approx(np.mean([plain[f"auroc/{name}"] for name in classes]))
+    assert logged["test/balanced_accuracy_low"] < logged["test/balanced_accuracy"]
+    kept = [name for name in logged if name.startswith("test/") and name.count("/") == 2]
+    assert len(kept) == sum("/" in name for name in plain)

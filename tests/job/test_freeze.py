@@ -126,12 +126,12 @@ def test_a_number_is_the_same_however_it_is_written():
 
 @pytest.mark.parametrize(
     "key",
-    ["trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.overfit_batches", "trainer.val_check_interval"],
+    ["limit_train_batches", "limit_val_batches", "limit_predict_batches", "overfit_batches", "val_check_interval"],
 )
 def test_one_batch_and_all_batches_are_two_jobs(key):
-    one, whole = (job(f"{key}={value}").job_hash for value in ("1", "1.0"))
+    one, whole = (job(f"trainer.{key}={value}").job_hash for value in ("1", "1.0"))
     assert one != whole
-    assert job(f"{key}=1.00").job_hash == job(f"{key}=1e0").job_hash == whole
+    assert job(f"trainer.{key}=1.00").job_hash == job(f"trainer.{key}=1e0").job_hash == whole
 
 
 def test_no_batches_are_no_batches_and_a_rate_of_one_is_one():
@@ -174,7 +174,9 @@ def test_every_parameter_that_takes_a_share_or_a_count_is_known():
         kinds = {name: set(re.findall(r"\b(?:int|float)\b", str(found.annotation))) for name, found in parameters}
         return {name for name, found in kinds.items() if found == {"int", "float"} and (names is None or name in names)}
 
-    transforms = [found for found in vars(A).values() if isinstance(found, type) and issubclass(found, A.BasicTransform)]
+    transforms = [
+        found for found in vars(A).values() if isinstance(found, type) and issubclass(found, A.BasicTransform)
+    ]
     found = both(Trainer.__init__, TRAINER_ARGUMENTS).union(*(both(transform.__init__) for transform in transforms))
     assert found - SAME_MEANING <= SHARE_OR_COUNT
     assert {"limit_train_batches", "hole_height_range"} <= found

@@ -59,6 +59,13 @@ def test_best_is_highest_lowest_for_a_loss_and_finished(store: Store) -> None:
     assert find_run(store, "best:test/loss").run_id == sharp
 
 
+def test_best_of_a_class_whose_name_mlflow_does_not_take(store: Store) -> None:
+    runs = [make_run(store, "odd", {"test/recall/bcc _x28_-_x29_": value}) for value in (0.5, 0.9, 0.7)]
+    for spelled in ("bcc (-)", "bcc _x28_-_x29_"):
+        assert find_run(store, f"best:test/recall/{spelled}").run_id == runs[1]
+    assert find_run(store, runs[1]).results() == {"test/recall/bcc (-)": 0.9}
+
+
 def test_best_of_validation_counts_the_best_epoch(store: Store) -> None:
     peaked = make_run(store, "peaked", {"val/balanced_accuracy": 0.5, "best/val/balanced_accuracy": 0.8})
     make_run(store, "steady", {"val/balanced_accuracy": 0.6, "best/val/balanced_accuracy": 0.7})

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from lesion_exp.evaluation.isic import MACRO, mean_name
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.charts import interval_bar
@@ -19,7 +20,7 @@ OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "b
 BY_CLASS: Final = ("recall", "specificity", "precision", "f1", "auroc", "average_precision")
 _ISIC: Final = {
     "balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
-    "auc_sens_80/macro": "ISIC 2019: area right of a sensitivity of 0.8, mean",
+    f"auc_sens_80/{MACRO}": "ISIC 2019: area right of a sensitivity of 0.8, mean",
     f"pauc_2024/{MALIGNANT}": "ISIC 2024: area above a sensitivity of 0.8 (0 to 0.2)",
 }
 _NOT_A_SHARE: Final = ("brier", "nll")
@@ -77,7 +78,10 @@ def _by_class(facts: Facts) -> list[Block]:
 
 
 def _isic(facts: Facts) -> list[Block]:
-    found = {words: as_value(facts.study("isic").get(name)) for name, words in _ISIC.items()}
+    mean = mean_name(facts.classes)
+    named = {name.removesuffix(f"/{MACRO}") + f"/{mean}" if name.endswith(f"/{MACRO}") else name: words
+             for name, words in _ISIC.items()}  # fmt: skip
+    found = {words: as_value(facts.study("isic").get(name)) for name, words in named.items()}
     rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
     return [Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)] if rows else []
 

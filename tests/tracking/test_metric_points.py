@@ -1,0 +1,25 @@
+import logging
+
+import pytest
+
+from lesion_exp.tracking.metric_points import MetricPoints
+
+CLASSES = ("bcc (-)", "bcc [-]", "mel", "nv=typical")
+
+
+def test_odd_classes_keep_metrics_of_their_own_and_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    points = MetricPoints()
+    with caplog.at_level(logging.WARNING):
+        for step in range(3):
+            values = {f"val/{family}/{name}": 0.5 for family in ("recall", "f1") for name in CLASSES}
+            assert len(points.new({"val/loss": 1.0, **values}, step)) == 1 + len(values)
+        points.new({f"test/{family}/{name}": 0.5 for family in ("recall", "auroc") for name in CLASSES}, 3)
+    (said,) = caplog.messages
+    assert all(name in said for name in CLASSES if name != "mel")
+    assert "'mel'" not in said
+
+
+def test_a_resumed_run_knows_odd_metrics_by_the_names_in_the_store() -> None:
+    points = MetricPoints({"val/recall/bcc _x28_-_x29_": (4, 0.5)})
+    assert points.new({"val/recall/bcc (-)": 0.1}, 3) == {}
+    assert points.new({"val/recall/bcc (-)": 0.1}, 5) == {"val/recall/bcc _x28_-_x29_": 0.1}
