@@ -12,6 +12,7 @@ from lesion_exp.evaluate.member import CHECKPOINT, Member
 from lesion_exp.evaluate.request import SHARED_KEYS, Request
 from lesion_exp.job.data import LoadedData, SplitData, load_data, split_data
 from lesion_exp.job.tracked import check_same_data
+from lesion_exp.split.manifest import image_keys
 from lesion_exp.tracking.find import Run, download_artifact, read_predictions
 
 if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
@@ -59,10 +60,14 @@ def seen_images(run: Run, table: pd.DataFrame) -> list[str]:
     those with the same id and perceptual hash, which were stored once more."""
     manifest = pd.read_parquet(download_artifact(run, "split/manifest.parquet"))
     known = manifest[manifest["split"] != "test"]
-    same_content = table["sha256"].isin(known["sha256"])
-    pairs = set(zip(known["image_id"].astype(str), known["phash"].astype(str), strict=True))
-    again = [pair in pairs for pair in zip(table["image_id"].astype(str), table["phash"].astype(str), strict=True)]
-    return table.loc[same_content | pd.Series(again, index=table.index), "image_id"].astype(str).tolist()
+    if "content_key" in known:
+        keys = image_keys(table, run.tags["split_hash"])
+        again = keys["content_key"].isin(known["content_key"]) | keys["picture_key"].isin(known["picture_key"])
+    else:  # a run of a version that kept the hashes themselves
+        known_pairs = pd.MultiIndex.from_frame(known[["image_id", "phash"]].astype(str))
+        same_picture = pd.MultiIndex.from_frame(table[["image_id", "phash"]].astype(str)).isin(known_pairs)
+        again = table["sha256"].isin(known["sha256"]) | same_picture
+    return table.loc[again, "image_id"].astype(str).tolist()
 
 
 def own_data(member: Member) -> SplitData:

@@ -7,10 +7,14 @@
 | `prediction` | class of the highest probability |
 | `p_<class>` | float32 probability, one column a class, in class order; no other column starts with `p_` |
 | `age`, `sex`, `site`, `source` | for subgroups |
+
+The data set's own columns follow, but no column that shows, identifies or locates a picture: neither hashes and
+thumbnails nor paths of files.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -26,6 +30,11 @@ IntArray = npt.NDArray[np.int64]
 ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "patient_id")
 SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")
 PREFIX: Final = "p_"
+NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "image_path", "mask_path", "clinical_path"})
+"""Columns of a data set's table that no predictions table has: what it keeps can be read by whoever reads the store."""
+_PATH: Final = re.compile(r"([/\\]|^[A-Za-z]:).*\.\w{2,5}$|^([/\\]|[A-Za-z]:[/\\]|~/|file:)")
+_LOOKED_AT: Final = 100
+"""Values of a column of the user's own by which it is known to hold paths."""
 SUM_TOLERANCE: Final = 1e-3
 """Largest accepted distance of a row's sum from 1: float32 rounding stays far below it, logits do not."""
 
@@ -35,7 +44,7 @@ def predictions_table(rows: pd.DataFrame, probs: npt.NDArray[np.floating[Any]], 
 
     Args:
         rows: the images, with `image_id, row_id, lesion_id, patient_id, label, age, sex, site, source`; further
-            columns follow at the end of the table.
+            columns follow at the end of the table, except those of pictures and paths.
         probs: float (N, C), softmax probabilities in the order of `rows` and `classes`.
         classes: class names, in class order.
 
@@ -47,7 +56,7 @@ def predictions_table(rows: pd.DataFrame, probs: npt.NDArray[np.floating[Any]], 
     lacking = [column for column in needed if column not in rows]
     if lacking:
         raise DataError(f"expected the columns {', '.join(needed)}, but {', '.join(lacking)} are missing")
-    further = [column for column in rows.columns if column not in needed]
+    further = [column for column in rows.columns if column not in needed and not _is_private(rows[column])]
     taken = [column for column in further if column.startswith(PREFIX) or column == "prediction"]
     if taken:
         raise DataError(f"expected rows without prediction or {PREFIX}... columns, got {', '.join(taken)}; drop them")
@@ -68,6 +77,16 @@ def predictions_table(rows: pd.DataFrame, probs: npt.NDArray[np.floating[Any]], 
     table["label"] = table["label"].astype(str)
     check(table)
     return table
+
+
+def _is_private(values: pd.Series) -> bool:
+    """Whether a column shows, identifies or locates pictures: by its name, or as it holds bytes or paths of files."""
+    if values.name in NOT_KEPT:
+        return True
+    if values.dtype.kind != "O" and not isinstance(values.dtype, pd.StringDtype):
+        return False
+    first = values.dropna().iloc[:_LOOKED_AT]
+    return any(isinstance(value, bytes) or (isinstance(value, str) and _PATH.search(value)) for value in first)
 
 
 def check(table: pd.DataFrame) -> None:

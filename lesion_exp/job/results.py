@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -29,6 +30,8 @@ from lesion_exp.tracking.run import TrackedRun
 
 BATCH_PICTURE = 24
 GALLERY = 16
+_FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
+"""The folders before a file's name in a text."""
 
 
 def predict_part(
@@ -52,7 +55,10 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
     flow = {
         "identity": None if loaded.info is None else identity(loaded.info),
         "steps": [asdict(step) for step in loaded.flow.steps],
-        "left_out": [{"image_id": image_id, "reason": reason} for image_id, reason in loaded.flow.left_out],
+        "left_out": [
+            {"image_id": image_id, "reason": reason if config["tracking"]["log_images"] else _FOLDER.sub("", reason)}
+            for image_id, reason in loaded.flow.left_out
+        ],
         "differs_from_published": published_differences(loaded),
     }
     run.log_json(flow, "dataset/flow.json")

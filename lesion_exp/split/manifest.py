@@ -14,21 +14,42 @@ COLUMNS = (
     "patient_id",
     "source",
     "group",
-    "sha256",
-    "phash",
     "split",
     "fold",
 )
 
 
 def manifest(table: pd.DataFrame) -> pd.DataFrame:
-    """What of a split table is logged with a run: ids, groups, content hashes and parts, in the order of `row_id`."""
+    """What of a split table is logged with a run: ids, groups, parts and `image_keys`, in the order of `row_id`.
+
+    No hash of an image is among it; the keys tell whether an image that one has at hand is a row of this split.
+    """
     columns = [column for column in COLUMNS if column in table]
-    return table[columns].sort_values("row_id", ignore_index=True)
+    kept = pd.concat([table[columns], image_keys(table, split_hash(table))], axis=1)
+    return kept.sort_values("row_id", ignore_index=True)
+
+
+def image_keys(table: pd.DataFrame, salt: str) -> pd.DataFrame:
+    """`content_key`, for the bytes of each row's image file, and `picture_key`, for its id and what it looks like.
+
+    They are digests that another `salt`, a split's hash, makes others: the keys of two splits cannot be compared, and
+    hashes that are known from elsewhere are not found among them.
+    """
+    return pd.DataFrame(
+        {
+            "content_key": [_digest(salt, content) for content in table["sha256"]],
+            "picture_key": [_digest(salt, *both) for both in zip(table["image_id"], table["phash"], strict=True)],
+        },
+        index=table.index,
+    )
 
 
 def split_hash(table: pd.DataFrame) -> str:
     """16 hexadecimal digits over which row is in which part; the order of rows and the place of files do not count."""
     ordered = table[["row_id", "split"]].sort_values("row_id")
     text = "\n".join(f"{row_id}\t{part}" for row_id, part in ordered.itertuples(index=False))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(text)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\t".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ import pytest
 
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import (
+    NOT_KEPT,
     check,
     classes_of,
     predicted_classes,
@@ -46,6 +47,17 @@ def test_rows_keep_their_order_whatever_their_index(rows_of: RowsOf) -> None:
 def test_further_columns_follow_at_the_end(rows_of: RowsOf) -> None:
     table = predictions_table(rows_of(["mel", "bkl"]).assign(skin_tone=[1, 5]), PROBS, CLASSES)
     assert table.columns[-1] == "skin_tone"
+
+
+def test_nothing_of_a_picture_or_of_its_place_follows(rows_of: RowsOf) -> None:
+    rows = rows_of(["mel", "bkl"]).assign(
+        image_path="/home/ann/a.jpg", mask_path=None, clinical_path="b.jpg", sha256="ab", phash=7, thumbnail=b"\0\1",
+        original="C:\\photos\\a.jpg", folder="/home/ann", preview=b"\0", relative=[None, "a/b.jpg"],
+        ratio="1/2", device="a.b", site_text="arm/leg",
+    )  # fmt: skip
+    table = predictions_table(rows, PROBS, CLASSES)
+    assert list(table.columns[-3:]) == ["ratio", "device", "site_text"]
+    assert not {"original", "folder", "preview", "relative", *NOT_KEPT} & set(table)
 
 
 def test_a_table_survives_parquet(rows_of: RowsOf, tmp_path: object) -> None:
