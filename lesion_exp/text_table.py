@@ -12,12 +12,14 @@ import io
 import logging
 import re
 import unicodedata
+from collections import Counter
 from typing import Any, Final
 
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.image_file import read_bytes
+from lesion_exp.spreadsheet import unmarked
 
 AUTO: Final = "auto"
 MISSING_WORDS: Final = frozenset(
@@ -43,6 +45,8 @@ _OTHER_FILES: Final = (
 _WINDOWS: Final = "cp1252"
 _REPLACEMENT: Final = "\ufffd"
 _DELIMITERS: Final = ",;\t"
+MOST_COLUMNS: Final = 10_000
+"""Of a table; the widest of a known data set, the pixels of 28 x 28 images, has 2,353."""
 _NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?"
 """A number that comes back as it was written: 007 and 20-digit ids are texts."""
 
@@ -92,6 +96,11 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
             f"there"
         )
     delimiter = declared[1] if declared else _delimiter(first_line)
+    if first_line.count(delimiter) >= MOST_COLUMNS:
+        raise DataError(
+            f"expected a table of at most {MOST_COLUMNS:,} columns at {locator}, got "
+            f"{first_line.count(delimiter) + 1:,}; keep the columns that are needed"
+        )
     try:
         cells = pd.read_csv(
             io.StringIO(text, newline=None),
@@ -106,7 +115,7 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
             f"expected a delimited table at {locator}, with as many cells in every row as in its header, but reading "
             f"it failed: {error}; correct that line"
         ) from error
-    cells = cells.apply(lambda column: column.str.strip())
+    cells = cells.apply(lambda column: column.str.strip().map(unmarked, na_action="ignore"))
     frame: pd.DataFrame = cells.iloc[1:].mask(cells.iloc[1:] == "").reset_index(drop=True)
     frame.columns = pd.Index(_header(list(cells.iloc[0]), locator))
     return frame
@@ -211,7 +220,7 @@ def _delimiter(first_line: str) -> str:
 
 def _header(cells: list[Any], where: str) -> list[str]:
     names = [str(cell) if isinstance(cell, str) and cell else f"Unnamed: {place}" for place, cell in enumerate(cells)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise DataError(
             f"expected every column of {where} to have a name of its own, but these come again:\n"

@@ -121,3 +121,17 @@ def test_columns_become_numbers_only_where_nothing_is_lost(
     column = typed(pd.Series(texts, dtype=str))
     assert column.dtype == dtype
     assert [None if pd.isna(value) else value for value in column] == expected
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_of_very_many_columns_is_refused_at_once(tmp_path, delimiter):
+    path = tmp_path / "a.csv"
+    path.write_text(delimiter.join(f"c{number}" for number in range(200_000)) + "\n" + delimiter * 199_999 + "\n")
+    with pytest.raises(DataError, match="at most 10,000 columns"):
+        read_csv(str(path))
+
+
+def test_a_wide_table_is_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"c{number}" for number in range(2353)) + "\n" + ",".join(["1"] * 2353) + "\n")
+    assert read_csv(str(path)).shape == (1, 2353)

@@ -28,13 +28,14 @@ def label_errors(arguments: Arguments) -> int:
 
     from lesion_exp.evaluation.label_errors import errors_by_class
     from lesion_exp.evaluation.label_errors import label_errors as find
+    from lesion_exp.spreadsheet import write_csv
     from lesion_exp.tracking.find import read_predictions
 
     run = chosen_run(store, spec)
     table = pd.concat([read_predictions(run, one) for one in _PARTS[part]], ignore_index=True)
     found = find(table)
     output.parent.mkdir(parents=True, exist_ok=True)
-    found.to_csv(output, index=False)
+    write_csv(found, output)
     counts = errors_by_class(table, found)
     if arguments.json:
         summary = {"run_id": run.run_id, "part": part, "images": len(table), "suspected": len(found)}

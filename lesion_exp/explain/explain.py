@@ -21,6 +21,7 @@ from lesion_exp.explain.selection import drawn_positions, gallery_positions
 from lesion_exp.explain.subject import Subject, open_subject
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.random_weights import random_weights_correlation
+from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.written import Written
@@ -153,7 +154,7 @@ def _log(run: Written, explained: Explained, explainer: Explainer, request: Requ
 
     if len(explained.table):
         with run.new_file(f"{explained.folder}/evidence.csv") as path:
-            explained.table.to_csv(path, index=False)
+            write_csv(explained.table, path)
     content = {**as_json(explained), "options": _options(explainer), "checkpoint": request.checkpoint}
     run.log_json(content, f"{explained.folder}/evidence.json")
     run.log_late_metrics(explained.metrics())

@@ -34,6 +34,7 @@ from lesion_exp.predict.predictor import Predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.predict.results import Results
 from lesion_exp.predict.to_label import to_label
+from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,7 @@ def _write_to_label(table: pd.DataFrame, results: Results, count: int) -> str | 
     chosen = to_label(table, plan.rank, count, results.features() if plan.with_features else None)
     output = Path(plan.output)
     path = output.with_name(f"{output.stem}_to_label.csv")
-    chosen.to_csv(path, index=False)
+    write_csv(chosen, path)
     return str(path)
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lesion_exp.predict.plan import PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predicted
+from lesion_exp.spreadsheet import write_csv
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -59,7 +60,7 @@ class Results:
         output = Path(self.plan.output)
         partial = output.with_name(f".{output.name}.part")
         if output.suffix.lower() == ".csv":
-            table.to_csv(partial, index=False)
+            write_csv(table, partial)
         else:
             pq.write_table(pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False), partial)
         partial.replace(output)
@@ -93,7 +94,7 @@ class GrowingCsv:
         """Adds the batches that are there now, whichever process predicted them."""
         while self.is_csv and self._next < self.results.num_batches and self.results.path(self._next).exists():
             table = pq.read_table(self.results.path(self._next)).to_pandas()
-            table.to_csv(self.path, mode="a", header=self._next == 0, index=False)
+            write_csv(table, self.path, mode="a", header=self._next == 0)
             self._next += 1
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Final, Self
 
+from lesion_exp.spreadsheet import write_csv
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.summary import Summary, as_frame, as_markdown
 from lesion_exp.tracking.environment import source_state
@@ -52,7 +53,7 @@ class ParentRun:
     def finish(self, summary: Summary) -> None:
         """Logs the table of cells and the best one, and says how the sweep ended."""
         with self._run.new_file("sweep/cells.csv") as path:
-            as_frame(summary).to_csv(path, index=False)
+            write_csv(as_frame(summary), path)
         tags: dict[str, object] = {"mlflow.note.content": as_markdown(summary)}
         tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
         best = summary.best()

@@ -53,10 +53,10 @@ export function csvOf(entries, classes) {
   return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
 }
 
-// Text that a spreadsheet would take for a formula gets an apostrophe before it.
+// Text that a spreadsheet would take for a formula gets an apostrophe before it, as in lesion_exp/spreadsheet.py.
 function field(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
-  const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  const safe = value.replace(/(^|[;\t\r\n])(?='*[ \xa0]*[=+\-@\uff0b\uff0d\uff1d\uff20])/g, "$1'");
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
