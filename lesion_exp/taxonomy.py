@@ -7,12 +7,16 @@ keratosis is strictly a precursor), the classes that consist of them, and `malig
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-from lesion_exp.errors import DataError, nearest
+from lesion_exp.errors import DataError
 
 RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
 """Said wherever a network's predictions leave this project."""
@@ -87,6 +91,45 @@ DIAGNOSES: Final[Mapping[str, Diagnosis]] = MappingProxyType(
     {code: Diagnosis(code, name, malignant) for code, name, malignant, _ in _ROWS}
 )
 _CONTAINED_IN: Final = {code: parents for code, _, _, parents in _ROWS}
+_CONTAINED_IN_PART: Final = frozenset({("scc", "akiec"), ("sccka", "scc")})
+"""Of these pairs the second class is where sets without the first put its lesions, but it does not hold all of them:
+akiec holds the squamous cell carcinomas in situ (Bowen's disease), and a keratoacanthoma is no scc."""
+_OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "mel": ("cutaneous melanoma",),
+    "nv": ("nevus", "melanocytic nevi", "benign melanocytic nevus"),
+    "akiec": (
+        "actinic keratosis and intraepithelial carcinoma",
+        "actinic keratosis and intraepithelial carcinoma (Bowen's disease)",
+        "actinic keratosis or Bowen's disease",
+        "actinic keratosis / Bowen's disease",
+        "Bowen's disease",
+        "intraepithelial carcinoma",
+    ),
+    "ak": ("solar keratosis",),
+    "bkl": ("benign keratosis", "benign keratosis-like lesions", "pigmented benign keratosis"),
+    "vasc": ("vascular skin lesion",),
+    "clark_nevus": ("Clark nevus", "dysplastic nevus"),
+    "spitz_nevus": ("Spitz nevus", "Reed nevus", "Reed or Spitz nevus"),
+    "sk": ("seborrhoeic keratosis",),
+    "lentigo": ("lentigo", "lentigo NOS"),
+    "lichenoid_keratosis": ("lichenoid keratosis", "lichen planus-like keratosis"),
+    "cafe_au_lait": ("cafe-au-lait spot",),
+    "mel_in_situ": ("lentigo maligna",),
+    "unk": ("unknown", "none of the others"),
+}
+_SPELLINGS: Final = (
+    (r"\bnaev", "nev"),
+    (r"\bnevi\b", "nevus"),
+    (r"rrhoe|rrhœ", "rrhe"),
+    (r"\bkeratoses\b", "keratosis"),
+    (r"\b(carcinoma|melanoma|lesion|dermatofibroma|neoplasm|macule|spot|lentigo|proliferation|condition)e?s\b", r"\1"),
+)
+"""British and plural spellings -> the one that names are compared in."""
+LEAST_LIKENESS: Final = 0.7
+"""Likeness of two names, 0 to 1, from which on one may have been meant for the other."""
+NEARLY_AS_LIKE: Final = 0.08
+"""Names that are at most this much less alike than the likeliest are hinted at beside it."""
+MOST_HINTS: Final = 3
 
 
 def codes() -> tuple[str, ...]:
@@ -104,37 +147,127 @@ def full_name(code: str) -> str:
     return DIAGNOSES[code].name if code in DIAGNOSES else code
 
 
-def is_malignant(code: str) -> bool:
-    """Whether lesions of class `code` are malignant.
+def code_of(label: str) -> str | None:
+    """The code that `label` is, or whose name it is in some spelling (`Actinic keratoses`: ak); None for others."""
+    return label if label in DIAGNOSES else _codes_by_name().get(_sorted_words(label))
+
+
+def hint(label: str, among: Collection[str] | None = None) -> str:
+    """The end of a message: the codes that may have been meant by `label`, each with its name and malignancy.
+
+    Codes and names are compared. Empty where none is like it. With `among`, only these codes are hinted at.
+    """
+    wanted = _spelled(label)
+    likeness: dict[str, float] = {}
+    for name, code in _names():
+        if among is None or code in among:
+            ratio = SequenceMatcher(None, wanted, name).ratio()
+            likeness[code] = max(likeness.get(code, 0.0), ratio)
+    best = max(likeness.values(), default=0.0)
+    near = [code for code, ratio in likeness.items() if ratio >= max(LEAST_LIKENESS, best - NEARLY_AS_LIKE)]
+    near = sorted(near, key=lambda code: (-likeness[code], code))[:MOST_HINTS]
+    return f"; did you mean {' or '.join(map(in_words, near))}?" if near else ""
+
+
+def in_words(code: str) -> str:
+    """`code` with its name and what is known of its malignancy: `'ak' (actinic keratosis, malignant)`."""
+    known = DIAGNOSES[code]
+    kind = {True: "malignant", False: "benign", None: "malignant or benign"}[known.malignant]
+    return f"{code!r} ({known.name}, {kind})" if known.name != kind else f"{code!r}"
+
+
+def malignancy(label: str) -> bool | None:
+    """Whether lesions of the class `label` (a code, or the name of one) are malignant; None where that is not known."""
+    code = code_of(label)
+    return None if code is None else DIAGNOSES[code].malignant
+
+
+def is_malignant(label: str) -> bool:
+    """Whether lesions of the class `label` (a code, or the name of one) are malignant.
 
     Raises:
         DataError: the taxonomy does not know the class, or the class holds both kinds.
     """
-    known = DIAGNOSES.get(code)
-    if known is not None and known.malignant is not None:
-        return known.malignant
-    determined = [name for name, diagnosis in DIAGNOSES.items() if diagnosis.malignant is not None]
-    why = "is not a code of the taxonomy" if known is None else f"({known.name}) may be either"
+    found = malignancy(label)
+    if found is not None:
+        return found
+    code = code_of(label)
+    why = "is not a code or name of the taxonomy" if code is None else f"({DIAGNOSES[code].name}) may be either"
+    meant = hint(label) if code is None else ""
     raise DataError(
-        f"expected classes that are malignant or benign, but {code!r} {why} ({nearest(code, determined)}); give its "
-        f"images such a class in the table, leave them out (dataset.filter=\"label != '{code}'\"), or set "
-        f"task.target=diagnosis"
+        f"expected classes that are malignant or benign, but {label!r} {why}{meant}; give its images such a class in "
+        f"the table, leave them out (dataset.filter=\"label != '{label}'\"), or set task.target=diagnosis"
     )
 
 
-def map_label(code: str, classes: Collection[str]) -> str | None:
-    """The class among `classes` that `code` is or is part of (ak and scc are part of akiec, common_nevus of nv).
+def map_label(label: str, classes: Collection[str], told_apart: Collection[str] = ()) -> str | None:
+    """The class among `classes` that `label` is or is part of (ak and scc are part of akiec, common_nevus of nv).
 
     None where there is none, and where it is ambiguous: akiec may be either of ak and scc. With `benign` and
     `malignant` among `classes`, whatever no nearer class contains goes there. Where several contain it the nearest
-    wins: scc goes to sccka, and to akiec only where sccka is not among `classes`.
+    wins: scc goes to sccka, and to akiec only where sccka is not among `classes`. Names stand for their codes.
+
+    Args:
+        label: the class as the set calls it.
+        classes: the classes to map to.
+        told_apart: the classes of the label's own set. One of them that holds only a part of the label's lesions is
+            not taken: MILK10k has both akiec and sccka, so none of its sccka is an akiec.
     """
-    level, seen = [code], {code}
-    while level:
-        for candidate in level:
-            if candidate in classes:
-                return candidate
-        above = [parent for child in level for parent in _CONTAINED_IN.get(child, ())]
-        level = [parent for parent in dict.fromkeys(above) if parent not in seen]
-        seen.update(level)
+    if label in classes:
+        return label
+    by_code = {code_of(name) or name: name for name in sorted(classes, reverse=True)}
+    other = {code_of(name) or name for name in told_apart}
+    for candidate, wholly in _containing(code_of(label) or label):
+        if candidate in by_code and (wholly or candidate not in other):
+            return by_code[candidate]
     return None
+
+
+def is_wholly(label: str, target: str) -> bool:
+    """Whether all lesions of the class `label` belong to `target`, not only some of them as of scc to akiec."""
+    wanted = code_of(target) or target
+    return any(wholly for candidate, wholly in _containing(code_of(label) or label) if candidate == wanted)
+
+
+def _containing(code: str) -> Iterator[tuple[str, bool]]:
+    """`code` and the classes that contain it, nearest first, each with whether it holds all of its lesions."""
+    level, seen = {code: True}, {code}
+    while level:
+        yield from level.items()
+        above: dict[str, bool] = {}
+        for child, wholly in level.items():
+            for parent in _CONTAINED_IN.get(child, ()):
+                above.setdefault(parent, wholly and (child, parent) not in _CONTAINED_IN_PART)
+        level = {parent: wholly for parent, wholly in above.items() if parent not in seen}
+        seen.update(level)
+
+
+def _spelled(name: str) -> str:
+    """`name` in the one spelling that names are compared in."""
+    text = unicodedata.normalize("NFKD", name).casefold()
+    text = "".join(letter for letter in text if not unicodedata.combining(letter))
+    text = " ".join(re.sub(r"[^\w]|_", " ", re.sub(r"['’]s\b", "", text)).split())
+    for pattern, spelling in _SPELLINGS:
+        text = re.sub(pattern, spelling, text)
+    return text
+
+
+def _sorted_words(name: str) -> str:
+    """The words of `name` in alphabetical order: `carcinoma, basal cell` is a basal cell carcinoma."""
+    return " ".join(sorted(_spelled(name).split()))
+
+
+@cache
+def _names() -> tuple[tuple[str, str], ...]:
+    """Every code, full name and other name in one spelling, each with the code."""
+    of_codes = [(_spelled(code), code) for code in DIAGNOSES]
+    full = [(_spelled(diagnosis.name), code) for code, diagnosis in DIAGNOSES.items()]
+    return (*of_codes, *full, *((_spelled(name), code) for code, names in _OTHER_NAMES.items() for name in names))
+
+
+@cache
+def _codes_by_name() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, code in _names():
+        found.setdefault(_sorted_words(name), code)
+    return found

@@ -43,6 +43,8 @@ _OTHER_FILES: Final = (
     (b"%PDF", "a PDF"),
 )
 _WINDOWS: Final = "cp1252"
+_INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff"
+"""Characters without width, which copying from web pages and workbooks leaves at the ends of cells."""
 _REPLACEMENT: Final = "\ufffd"
 _DELIMITERS: Final = ",;\t"
 MOST_COLUMNS: Final = 10_000
@@ -115,10 +117,17 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
             f"expected a delimited table at {locator}, with as many cells in every row as in its header, but reading "
             f"it failed: {error}; correct that line"
         ) from error
-    cells = cells.apply(lambda column: column.str.strip().map(unmarked, na_action="ignore"))
+    cells = cells.apply(
+        lambda column: column.str.strip().str.strip(_INVISIBLE).str.strip().map(unmarked, na_action="ignore")
+    )
     frame: pd.DataFrame = cells.iloc[1:].mask(cells.iloc[1:] == "").reset_index(drop=True)
     frame.columns = pd.Index(_header(list(cells.iloc[0]), locator))
     return frame
+
+
+def normal_text(text: str) -> str:
+    """`text` in the Unicode normal form NFC without outer blanks, so that names that look the same are the same."""
+    return unicodedata.normalize("NFC", text).strip().strip(_INVISIBLE).strip()
 
 
 def typed(column: pd.Series) -> pd.Series:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from lesion_exp import taxonomy
@@ -80,3 +82,96 @@ def test_full_name_falls_back_to_the_code() -> None:
 
 def test_classes_are_alphabetical() -> None:
     assert taxonomy.classes_of(["nv", "mel", "nv", "akiec"]) == ("akiec", "mel", "nv")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("actinic keratosis", "ak"),
+        ("Actinic Keratoses", "ak"),
+        ("actinic_keratosis", "ak"),
+        ("Melanoma", "mel"),
+        ("melanomas", "mel"),
+        ("naevus", "nv"),
+        ("nevi", "nv"),
+        ("Melanocytic Naevi", "nv"),
+        ("Seborrhoeic keratosis", "sk"),
+        ("carcinoma, basal cell", "bcc"),
+        ("Bowen’s disease", "akiec"),
+        ("pigmented benign keratosis", "bkl"),
+        ("Café-au-lait macule", "cafe_au_lait"),
+        ("Cafe\u0301-au-lait macule", "cafe_au_lait"),
+        ("MEL", "mel"),
+        ("mole", None),
+        ("malignant mole", None),
+        ("", None),
+    ],
+)
+def test_full_names_are_understood_in_every_spelling(name: str, code: str | None) -> None:
+    assert taxonomy.code_of(name) == code
+
+
+def test_every_name_belongs_to_one_code_and_is_understood() -> None:
+    names: dict[str, set[str]] = {}
+    for name, code in taxonomy._names():
+        names.setdefault(taxonomy._sorted_words(name), set()).add(code)
+    assert {name: codes for name, codes in names.items() if len(codes) > 1} == {}
+    assert all(taxonomy.code_of(diagnosis.name) == code for code, diagnosis in taxonomy.DIAGNOSES.items())
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("actinic keratosi", "; did you mean 'ak' (actinic keratosis, malignant)?"),
+        ("Melanom", "; did you mean 'mel' (melanoma, malignant)?"),
+        ("vascu", "; did you mean 'vasc' (vascular lesion, benign)?"),
+        ("ringworm", ""),
+    ],
+)
+def test_hints_compare_names_and_tell_the_malignancy(label: str, expected: str) -> None:
+    assert taxonomy.hint(label) == expected
+
+
+def test_every_hint_tells_its_malignancy() -> None:
+    hinted = 0
+    for name, _ in taxonomy._names():
+        for wrong in (name[1:], name[:-1], name + "x", name.replace("a", "e", 1)):
+            near = taxonomy.hint(wrong)
+            codes = re.findall(r"'(\w+)'(?: \(|\?| or)", near)
+            hinted += bool(codes)
+            for code in codes:
+                malignant = taxonomy.DIAGNOSES[code].malignant
+                kind = {True: "malignant", False: "benign", None: "malignant or benign"}[malignant]
+                assert code == kind or taxonomy.in_words(code).endswith(f", {kind})")
+                assert taxonomy.in_words(code) in near
+    assert hinted > 200
+
+
+def test_the_name_of_a_class_is_as_malignant_as_its_code() -> None:
+    assert taxonomy.is_malignant("actinic keratosis")
+    assert not taxonomy.is_malignant("Naevus")
+    assert taxonomy.map_label("melanoma", HAM10000) == "mel"
+    assert taxonomy.map_label("mel", ("melanoma", "nevus")) == "melanoma"
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "expected"),
+    [
+        ("sccka", ("akiec", "bcc", "nv"), None),  # MILK10k has both
+        ("sccka", ("benign", "malignant"), "malignant"),
+        ("inf", ("benign", "malignant"), "benign"),
+        ("sccka", ("scc", "nv"), "scc"),  # which the set does not have
+        ("akiec", ("akiec", "sccka"), "akiec"),
+    ],
+)
+def test_classes_that_a_set_tells_apart_are_not_merged(
+    label: str, classes: tuple[str, ...], expected: str | None
+) -> None:
+    assert taxonomy.map_label(label, classes, MILK10K) == expected
+
+
+def test_a_true_part_goes_to_the_whole_even_where_the_set_has_both() -> None:
+    assert taxonomy.map_label("mel_in_situ", ("mel", "nv"), ("mel", "mel_in_situ", "nv")) == "mel"
+    assert taxonomy.is_wholly("mel_in_situ", "mel")
+    assert not taxonomy.is_wholly("scc", "akiec")
+    assert taxonomy.is_wholly("ak", "akiec")

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import logging
 import pkgutil
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, Literal, get_args
@@ -15,8 +16,8 @@ import pandas as pd
 import lesion_exp.dataset
 from lesion_exp import taxonomy
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.table import STANDARD_COLUMNS
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.dataset.table import STANDARD_COLUMNS, config_texts
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
 
 OnUnmappable = Literal["error", "skip"]
 IDS: Final = ("row_id", "image_id", "lesion_id", "patient_id")
@@ -54,12 +55,18 @@ def read_combined(
     if not isinstance(sets, Mapping) or not sets:
         raise ConfigError(f"expected dataset.sets to map names of data sets to their folders, got {sets!r}")
     tables = {name: _reader(name, given)() for name, given in sets.items()}
+    told_apart = {name: _told_apart(name, sets[name], table) for name, table in tables.items()}
     found = {code for table in tables.values() for code in table["label"].dropna()}
-    targets = _common_classes(found) if classes is None else _checked(classes, found)
-    mapped = {code: taxonomy.map_label(code, targets) for code in found}
-    _report(tables, mapped, targets, on_unmappable)
-    unmappable = {code for code, target in mapped.items() if target is None}
-    parts = [_prefixed(table[~table["label"].isin(unmappable)], name, mapped) for name, table in tables.items()]
+    targets = _common_classes(found, told_apart) if classes is None else _checked(classes, found)
+    mapped = {
+        name: {
+            label: taxonomy.map_label(label, targets, told_apart[name])
+            for label in sorted(set(table["label"].dropna()))
+        }
+        for name, table in tables.items()
+    }
+    _report(tables, mapped, told_apart, targets, on_unmappable)
+    parts = [_mapped_and_prefixed(table, name, mapped[name]) for name, table in tables.items()]
     combined = pd.concat(parts, ignore_index=True)
     own = [column for column in combined.columns if column not in STANDARD_COLUMNS]
     for column in ("official_split", "clinical_path"):
@@ -103,25 +110,43 @@ def _reader(name: str, given: str | Mapping[str, Any] | None) -> Callable[[], pd
     return lambda: read(**arguments)
 
 
-def _common_classes(found: set[str]) -> tuple[str, ...]:
-    """The codes in `found`, if no one contains another."""
-    contained = {code: taxonomy.map_label(code, found - {code}) for code in sorted(found)}
-    overlaps = [f"{code} is part of {parent}" for code, parent in contained.items() if parent is not None]
+def _told_apart(name: str, given: str | Mapping[str, Any] | None, table: pd.DataFrame) -> frozenset[str]:
+    """The classes between which the set itself distinguishes: those published, and those found."""
+    wanted = name if isinstance(given, str) or given is None else str(given.get("set", name))
+    info: DatasetInfo = _module(wanted).INFO
+    found = frozenset(map(str, table["label"].dropna()))
+    return found | frozenset(info.published_counts) if found & set(info.published_counts) else found
+
+
+def _common_classes(found: set[str], told_apart: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """The labels in `found`, if no one contains another; two names of one class become its code."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for label in found:
+        names[taxonomy.code_of(label) or label].add(label)
+    found = {code if len(labels) > 1 else min(labels) for code, labels in names.items()}
+    overlaps: dict[str, str] = {}
+    for of_set in told_apart.values():
+        for label in sorted(of_set & found):
+            parent = taxonomy.map_label(label, found - {label}, of_set)
+            if parent is not None:
+                overlaps[label] = f"{label} is part of {parent}"
     if overlaps:
-        merged = sorted(code for code, parent in contained.items() if parent is None)
+        merged = sorted(found - set(overlaps))
         raise ConfigError(
-            f"expected sets whose classes do not contain one another, got\n{first_cases(overlaps, 10)}\nsay which "
-            f"classes you want, for example dataset.classes=[{','.join(merged)}]"
+            f"expected sets whose classes do not contain one another, got\n{first_cases(overlaps.values(), 10)}\nsay "
+            f"which classes you want, for example dataset.classes=[{','.join(merged)}]"
         )
     return tuple(sorted(found))
 
 
 def _checked(classes: Sequence[str], found: set[str]) -> tuple[str, ...]:
+    classes = config_texts(classes, "dataset.classes")
     for code in classes:
+        hint = taxonomy.hint(code) or did_you_mean(code, found)
         if code not in taxonomy.DIAGNOSES and code not in found:
             raise ConfigError(
-                f"expected dataset.classes to list codes of the taxonomy or labels of the sets, got {code!r}; "
-                f"{nearest(str(code), {*taxonomy.codes(), *found})}"
+                f"expected dataset.classes to list codes of the taxonomy or labels of the sets, got {code!r}"
+                f"{hint}\nlabels of the sets: {', '.join(sorted(found))}"
             )
     if len(set(classes)) < max(len(classes), 2):
         raise ConfigError(f"expected at least two different classes in dataset.classes, got {list(classes)}")
@@ -130,16 +155,27 @@ def _checked(classes: Sequence[str], found: set[str]) -> tuple[str, ...]:
 
 def _report(
     tables: Mapping[str, pd.DataFrame],
-    mapped: Mapping[str, str | None],
+    mapped: Mapping[str, Mapping[str, str | None]],
+    told_apart: Mapping[str, frozenset[str]],
     targets: Sequence[str],
     on_unmappable: OnUnmappable,
 ) -> None:
-    cases = [
-        f"{label!r} of {name}: {count} images"
-        for name, table in tables.items()
-        for label, count in table["label"].value_counts().sort_index().items()
-        if mapped[str(label)] is None
-    ]
+    cases = []
+    for name, table in tables.items():
+        counts = table["label"].value_counts()
+        for label, target in mapped[name].items():
+            count = counts[label]
+            if target is None:
+                wider = taxonomy.map_label(label, targets)
+                why = f", where {wider} is another class" if wider else ""
+                cases.append(f"{label!r} of {name}: {count} images{why}")
+            elif target != label:
+                _say_mapped(
+                    f"{count} images of {name} with the label {label!r} become {target}",
+                    label,
+                    target,
+                    told_apart[name],
+                )
     if cases and on_unmappable == "error":
         raise DataError(
             f"expected labels that belong to one of {', '.join(targets)}, but these do not, or to several:\n"
@@ -148,11 +184,22 @@ def _report(
     for case in cases:
         logger.warning("left out, because the label belongs to none of the classes: %s", case)
     for target in targets:
-        if target not in mapped.values():
+        if not any(target in of_set.values() for of_set in mapped.values()):
             logger.warning("dataset.classes lists %s, but no image of the sets belongs to it", target)
 
 
-def _prefixed(table: pd.DataFrame, name: str, mapped: Mapping[str, str | None]) -> pd.DataFrame:
+def _say_mapped(text: str, label: str, target: str, told_apart: frozenset[str]) -> None:
+    if target in told_apart:
+        logger.warning("%s, though the set has both classes: one contains the other", text)
+    elif not taxonomy.is_wholly(label, target):
+        logger.warning("%s, though only a part of such lesions belongs there", text)
+    else:
+        logger.info("%s", text)
+
+
+def _mapped_and_prefixed(table: pd.DataFrame, name: str, mapped: Mapping[str, str | None]) -> pd.DataFrame:
+    """`table` without the rows whose label belongs to no class, its other labels mapped and its ids prefixed."""
+    table = table[~table["label"].isin([label for label, target in mapped.items() if target is None])]
     labels = [None if pd.isna(label) else mapped[label] for label in table["label"]]
     ids = {column: table[column].map(lambda value: f"{name}/{value}", na_action="ignore") for column in IDS}
     for column in ("lesion_id", "patient_id"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from lesion_exp.dataset.table import (
     OFFICIAL_PARTS,
     PREDICTED,
     STANDARD_COLUMNS,
+    config_texts,
     locate,
     map_labels,
     named_columns,
@@ -25,7 +27,7 @@ from lesion_exp.dataset.table import (
 )
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.image_file import IMAGE_SUFFIXES
-from lesion_exp.text_table import AUTO
+from lesion_exp.text_table import AUTO, MISSING_WORDS
 from lesion_exp.text_table import read_csv as read_delimited
 
 MAPPABLE: Final = (
@@ -34,6 +36,11 @@ MAPPABLE: Final = (
     "official_split",
 )
 PATHS: Final = ("image_path", "mask_path", "clinical_path")
+
+_NO_LABEL: Final = frozenset(word.lower() for word in MISSING_WORDS)
+"""Labels that may be classes or stand for a missing label: only `dataset.labels` makes them classes."""
+
+log = logging.getLogger(__name__)
 
 INFO: Final = DatasetInfo(
     name="csv",
@@ -49,7 +56,7 @@ def read_csv(
     table: str,
     columns: Mapping[str, str | None] | None = None,
     one_hot: Sequence[str] | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Mapping[str, str | None] | None = None,
     images: str = "*",
     image_suffix: str = "",
     encoding: str = AUTO,
@@ -61,8 +68,9 @@ def read_csv(
     also inside a zip there), else by `image_id` plus `image_suffix` as file name, with or without ending, among the
     files that match `images`. With `one_hot`, a list of the file's columns, the label is the name of the column that
     holds the 1, and no label column is read. `labels` maps labels to classes, what it lacks is unknown; without it they
-    are the classes, in lower case. Other columns whose names have a meaning here (`table.INTERNAL_NAMES`) are kept as
-    `file_...`. `encoding` is that of the table, see `text_table.read_text`.
+    are the classes, in lower case, except for `NA` and the like, which may be a class or a missing label. Other columns
+    whose names have a meaning here (`table.INTERNAL_NAMES`) are kept as `file_...`. `encoding` is that of the table,
+    see `text_table.read_text`.
 
     Raises:
         ConfigError: a key that is no standard column, or neither `image_id` nor `image_path` to be had.
@@ -70,6 +78,7 @@ def read_csv(
     """
     files = SourceFiles(root, "the table of images")
     given = _checked(columns or {})
+    one_hot = None if one_hot is None else config_texts(one_hot, "dataset.one_hot")
     locator = files.require(table)
     where = files.shorten(locator)
     raw = read_delimited(locator, encoding)
@@ -98,7 +107,10 @@ def _checked(columns: Mapping[str, str | None]) -> dict[str, str | None]:
             raise ConfigError(
                 f"expected the keys of dataset.columns to be standard columns, got {name!r}; {nearest(name, MAPPABLE)}"
             )
-    return dict(columns)
+    return {
+        name: None if column is None else config_texts([column], f"dataset.columns.{name}")[0]
+        for name, column in columns.items()
+    }
 
 
 def _check_sufficient(
@@ -129,10 +141,29 @@ def _parts(values: pd.Series, where: str) -> pd.Series:
     return pd.Series([OFFICIAL_PARTS.get(part) for part in parts], index=values.index, dtype=object)
 
 
-def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str] | None) -> pd.DataFrame:
-    raw = frame["label"]
-    known = {str(name): str(name).lower() for name in raw.dropna()} if labels is None else labels
-    return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known).drop(columns="found_label")
+def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str | None] | None) -> pd.DataFrame:
+    found = [str(name) for name in frame["label"].dropna().unique()]
+    if labels is None:
+        known = {name: name.lower() for name in found if name.lower() not in _NO_LABEL}
+    else:
+        known = _named_labels(labels, found)
+    return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known, names=False).drop(
+        columns="found_label"
+    )
+
+
+def _named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dict[str, str]:
+    """`labels` as texts; the log names those that the table does not have."""
+    keys = config_texts(labels, "dataset.labels")
+    known = {
+        key: config_texts([code], f"dataset.labels.{key}")[0]
+        for key, code in zip(keys, labels.values(), strict=True)
+        if code is not None
+    }
+    absent = sorted({key.lower() for key in keys} - {name.lower() for name in found})
+    if absent:
+        log.warning("dataset.labels names labels that the table does not hold: %s", ", ".join(map(repr, absent)))
+    return known
 
 
 def _with_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
@@ -10,12 +11,18 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp import taxonomy
+from lesion_exp.dataset.missing_values import is_missing
 from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import UNKNOWN
-from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
+from lesion_exp.errors import ConfigError, DataError, first_cases
 
 OnBad = Literal["error", "skip"]
+_Describe = Callable[[pd.DataFrame], tuple[Sequence[str], str]]
+"""Rows with a fault -> a line a case, and what explains them all."""
 SKIP_HINT: Final = "set dataset.on_bad_image=skip to go on without them (what is left out is logged)"
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,10 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     table = read()
     flow.note("read", table)
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
-    table = _leave_out(table, table["image_id"].duplicated(), "doubled image_id", options, flow, "image_id")
+    table = _leave_out_doubled(table, options, flow)
     missing = table["image_path"].isna()
-    table = _leave_out(table, missing, "no image file", options, flow, "image_id")
-    table = _leave_out(table, table["label"].isna(), "unknown label", options, flow, "raw_label")
+    table = _leave_out(table, missing, "no image file", options, flow, _ids)
+    table = _leave_out(table, table["label"].isna(), "unknown label", options, flow, _unknown_labels(table))
     flow.note("with a readable row, an image file and a known label", table)
     if options.filter:
         table = filter_rows(table, options.filter)
@@ -129,8 +136,25 @@ def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) ->
     if target == "diagnosis":
         return table
     assert target == "malignant", target
-    labels = ["malignant" if taxonomy.is_malignant(code) else "benign" for code in table["label"]]
-    return table.assign(diagnosis=table["label"], label=labels)
+    counts = table["label"].value_counts().sort_index()
+    kinds = {str(label): taxonomy.malignancy(str(label)) for label in counts.index}
+    undetermined = [label for label, malignant in kinds.items() if malignant is None]
+    if undetermined:
+        cases = [
+            f"{label!r} ({counts[label]} images){'' if taxonomy.code_of(label) else taxonomy.hint(label)}"
+            for label in undetermined
+        ]
+        conditions = " and ".join(f"label != '{label}'" for label in undetermined)
+        raise DataError(
+            f"expected classes that are malignant or benign, but of these the taxonomy does not say which:\n"
+            f"{first_cases(cases, 20)}\ngive these images such classes in the table, leave them out "
+            f"('dataset.filter=\"{conditions}\"'), or set task.target=diagnosis"
+        )
+    names = {label: code for label in kinds if (code := taxonomy.code_of(label)) != label}
+    for label, code in names.items():
+        log.info("%r is taken for %s, which is malignant: %s", label, code, kinds[label])
+    labels = table["label"].map({label: "malignant" if malignant else "benign" for label, malignant in kinds.items()})
+    return table.assign(diagnosis=table["label"], label=labels.astype(object))
 
 
 def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
@@ -148,26 +172,65 @@ def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     return table[lesion.isin(kept)]
 
 
+def _leave_out_doubled(table: pd.DataFrame, options: TableOptions, flow: Flow) -> pd.DataFrame:
+    """`table` with every image id once. Of rows that agree on the label the first stays; where they do not agree, the
+    label is not known, and none stays."""
+    labels = table["label"].where(table["label"].notna(), table.get("raw_label"))
+    several = labels.groupby(table["image_id"]).transform("nunique") > 1
+    table = _leave_out(table, several, "image_id with several labels", options, flow, _labels_of_ids(labels))
+    return _leave_out(table, table["image_id"].duplicated(), "doubled image_id", options, flow, _ids)
+
+
 def _leave_out(
-    table: pd.DataFrame, bad: pd.Series, what: str, options: TableOptions, flow: Flow, show: str
+    table: pd.DataFrame, bad: pd.Series, what: str, options: TableOptions, flow: Flow, describe: _Describe
 ) -> pd.DataFrame:
     if not bad.any():
         return table
     rows = table[bad]
+    cases, explanation = describe(rows)
     if options.on_bad_image == "error":
         raise DataError(
             f"expected every row of the data set to be usable, but {len(rows)} have a fault ({what}):\n"
-            f"{first_cases(_describe(rows, show))}\ncorrect the data set's table or files, or {SKIP_HINT}"
+            f"{first_cases(cases)}\n{explanation}correct the data set's table or files, or {SKIP_HINT}"
         )
     flow.left_out.extend((str(key), what) for key in rows["image_id"])
+    log.warning("left out: %d rows (%s):\n%s", len(rows), what, first_cases(cases))
     return table[~bad]
 
 
-def _describe(rows: pd.DataFrame, show: str) -> Sequence[str]:
-    if show == "raw_label":
+def _ids(rows: pd.DataFrame) -> tuple[Sequence[str], str]:
+    return list(map(str, rows["image_id"])), ""
+
+
+def _labels_of_ids(labels: pd.Series) -> _Describe:
+    def describe(rows: pd.DataFrame) -> tuple[Sequence[str], str]:
+        by_id = labels[rows.index].groupby(rows["image_id"], sort=True).unique()
+        return [f"{image_id}: {', '.join(map(str, sorted(found)))}" for image_id, found in by_id.items()], ""
+
+    return describe
+
+
+def _unknown_labels(table: pd.DataFrame) -> _Describe:
+    """What to say of rows with unknown labels: each label with its count, then the labels of the set with theirs."""
+    known = table["label"].value_counts()
+
+    def describe(rows: pd.DataFrame) -> tuple[Sequence[str], str]:
         counts = rows["raw_label"].value_counts()
-        return [f"{label!r} ({count} rows): {nearest(str(label), taxonomy.codes())}" for label, count in counts.items()]
-    return [f"{row.image_id}" for row in rows.itertuples()]
+        cases = [f"{label!r} ({count} rows){_meant(str(label), set(known.index))}" for label, count in counts.items()]
+        there = ", ".join(f"{label} ({count} rows)" for label, count in known.sort_index().items())
+        own = "with dataset=csv, give each label its class in dataset.labels={LABEL: CLASS,...}; else "
+        return cases, f"known labels of the set: {there or 'none'}\n{own if 'csv' in set(rows['source']) else ''}"
+
+    return describe
+
+
+def _meant(label: str, known: set[str]) -> str:
+    if not label:
+        return ": no label"
+    if is_missing(label):
+        return ": a class of this name, or a missing label?"
+    meant = taxonomy.hint(label, known) or taxonomy.hint(label)
+    return meant.replace("; ", ": ", 1)
 
 
 def _drop_unknown(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,8 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.text_table import normal_text
+
 MISSING_WORDS: Final = frozenset(
     {
         *("", "-", "--", "---", ".", "?", "??", "nan", "none", "null", "nil", "na", "n/a", "n.a.", "n.a", "#n/a"),
@@ -45,7 +47,7 @@ def is_missing(text: str) -> bool:
 
 def known_texts(values: pd.Series) -> pd.Series:
     """`values` as texts without outer blanks, None where they are missing."""
-    texts = ["" if pd.isna(value) else str(value).strip() for value in values]
+    texts = ["" if pd.isna(value) else normal_text(str(value)) for value in values]
     known = {text: None if is_missing(text) else text for text in set(texts)}
     return pd.Series([known[text] for text in texts], index=values.index, dtype=object)
 

@@ -26,13 +26,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
+from lesion_exp import taxonomy
 from lesion_exp.dataset.missing_values import known_ages, known_ids, known_sexes, known_texts
-from lesion_exp.errors import DataError, did_you_mean, first_cases
-from lesion_exp.text_table import typed
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.text_table import normal_text, typed
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     table["source"] = source
     for column in _PATHS:
         if column in table:
-            table[column] = known_texts(table[column])
+            found = [path if isinstance(path, str) and path else None for path in table[column]]  # as on the disk
+            table[column] = pd.Series(found, dtype=object)
         elif column in STANDARD_COLUMNS:
             table[column] = pd.Series([None] * len(table), dtype=object)
     for column in ("lesion_id", "patient_id"):
@@ -174,15 +176,40 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> 
         )
 
 
-def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str]) -> pd.DataFrame:
+def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, names: bool = True) -> pd.DataFrame:
     """`frame` with `label` (codes of the taxonomy, None where `codes` lacks the name) and `raw_label` (as it came).
 
-    Case and outer blanks are ignored. Rows without a label are reported, or left out on request, by `loading`.
+    Case and outer blanks are ignored. With `names`, a label that `codes` lacks is taken for the code whose name it is
+    (`Melanoma`: mel), if that is one of those in `codes`; the log says so. Rows without a label are reported, or left
+    out on request, by `loading`.
     """
-    lowered = {key.lower(): code for key, code in codes.items()}
+    lowered = {normal_text(key).lower(): code for key, code in codes.items()}
     raw = _stripped(frame[column])
-    labels = [lowered.get(name.lower()) for name in raw]
+    mapping = {name: lowered.get(name.lower()) for name in raw.unique()}
+    for name in [name for name, code in mapping.items() if code is None and names]:
+        code = taxonomy.code_of(name)
+        if code in codes.values():
+            mapping[name] = code
+            _log.info("%d rows with the label %r are taken for %s", (raw == name).sum(), name, code)
+    labels = [mapping[name] for name in raw]
     return frame.assign(raw_label=raw, label=pd.Series(labels, index=frame.index, dtype=object))
+
+
+def config_texts(values: Iterable[Any], key: str) -> list[str]:
+    """`values` of the config key `key` as texts in one normal form; whole numbers are texts of their digits.
+
+    Raises:
+        ConfigError: one of them is a truth value, as which YAML reads the words no, off, yes and on.
+    """
+    texts = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ConfigError(
+                f"expected names (text) in {key}, got {value!r}; YAML reads no, off, yes, on, null and decimal numbers "
+                f"without quotes as something else than text: put quotes around the name ('no')"
+            )
+        texts.append(normal_text(str(value)))
+    return texts
 
 
 def mark_leaks(frame: pd.DataFrame, *patterns: str) -> pd.DataFrame:
@@ -215,6 +242,6 @@ def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd
 
 
 def _stripped(values: pd.Series) -> pd.Series:
-    """Texts without outer blanks, empty where missing."""
-    texts = ["" if pd.isna(value) else str(value).strip() for value in values]
+    """Texts in one normal form without outer blanks, empty where missing."""
+    texts = ["" if pd.isna(value) else normal_text(str(value)) for value in values]
     return pd.Series(texts, index=values.index, dtype=str)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lesion_exp.dataset.combined import read_combined, set_names
+from lesion_exp.dataset.milk10k import CLASSES
 from lesion_exp.errors import ConfigError, DataError
 
 HAM_HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization\n"
@@ -146,3 +147,49 @@ def test_the_two_real_sets_together(real_ham10000: Path, real_ph2: Path) -> None
     assert table["label"].value_counts()[["nv", "mel"]].tolist() == [6705 + 160, 1113 + 40]
     assert table["image_id"].is_unique
     assert isinstance(table, pd.DataFrame)
+
+
+def _milk10k(root: Path, labels: list[str]) -> str:
+    rows = [f"L{n}," + ",".join("1" if name == label else "0" for name in CLASSES) for n, label in enumerate(labels)]
+    root.mkdir()
+    (root / "MILK10k_Training_GroundTruth.csv").write_text("\n".join([f"lesion_id,{','.join(CLASSES)}", *rows, ""]))
+    (root / "MILK10k_Training_Metadata.csv").write_text(
+        "lesion_id,image_type,isic_id,age_approx,sex,skin_tone_class,site\n"
+        + "".join(f"L{n},dermoscopic,ISIC_{n},50,male,3,back\n" for n in range(len(labels)))
+    )
+    return str(root)
+
+
+def test_classes_that_a_set_tells_apart_stay_apart(
+    tmp_path: Path, ham10000: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    milk = _milk10k(tmp_path / "milk", ["AKIEC", "SCCKA", "SCCKA", "NV"])
+    with pytest.raises(DataError, match="'sccka' of milk10k: 2 images, where akiec is another class"):
+        read_combined({"milk10k": milk}, classes=["akiec", "bcc", "nv"])
+    kept = read_combined({"milk10k": milk, "ham10000": ham10000}, classes=["akiec", "nv"], on_unmappable="skip")
+    assert kept["source_label"].tolist() == ["akiec", "nv", "akiec", "nv"]
+    binary = read_combined({"milk10k": milk}, classes=["benign", "malignant"])
+    assert binary["label"].tolist() == ["malignant"] * 3 + ["benign"]
+    assert set(read_combined({"milk10k": milk})["label"]) == {"akiec", "sccka", "nv"}
+
+
+def test_what_a_label_becomes_is_said_with_counts(
+    ham10000: str, isic2019: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        read_combined({"ham10000": ham10000, "isic2019": isic2019}, classes=["akiec", "nv"])
+    assert "1 images of isic2019 with the label 'ak' become akiec" in caplog.text
+    assert (
+        "1 images of isic2019 with the label 'scc' become akiec, though only a part of such lesions belongs there"
+        in caplog.text
+    )
+
+
+def test_names_of_classes_are_understood(tmp_path: Path, ham10000: str) -> None:
+    folder = _folder(tmp_path / "a", "Nevus/1.jpg", "Actinic Keratoses/2.jpg")
+    sets = {"ham10000": ham10000, "folder": folder}
+    assert read_combined(sets, classes=["akiec", "nv"])["label"].tolist() == ["akiec", "nv", "akiec", "nv"]
+    with pytest.raises(ConfigError, match="actinic keratoses is part of akiec"):
+        read_combined(sets)
+    with pytest.raises(ConfigError, match=r"names \(text\) in dataset\.classes, got False"):
+        read_combined(sets, classes=["nv", False])  # type: ignore[list-item]

@@ -121,3 +121,62 @@ def test_wrong_mappings(tmp_path: Path, columns: dict[str, str], error: type[Exc
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected t\.csv"):
         read_csv(str(tmp_path), "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("dataset.labels", {"labels": {False: "nv", "mel": "mel"}}),
+        ("dataset.labels.nv", {"labels": {"nv": True}}),
+        ("dataset.columns.image_id", {"columns": {"image_id": False}}),
+        ("dataset.one_hot", {"one_hot": ["mel", False]}),
+        ("dataset.labels", {"labels": {1.0: "nv"}}),
+    ],
+)
+def test_words_that_yaml_reads_as_truth_values_are_refused(
+    tmp_path: Path, key: str, options: dict[str, object]
+) -> None:
+    (tmp_path / "t.csv").write_text("image_id,label\na,no\n")
+    with pytest.raises(ConfigError, match=rf"expected names \(text\) in {key}, got .*put quotes around the name"):
+        read_csv(str(tmp_path), "t.csv", **options)  # type: ignore[arg-type]
+
+
+def test_numbers_are_labels_and_absent_labels_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "t.csv").write_text("image_id,label\na,0\nb,1\nc,\n")
+    table = read_csv(str(tmp_path), "t.csv", labels={0: "benign", 1: "malignant", 2: "other", 3: None})  # type: ignore[dict-item]
+    assert table["label"].tolist() == ["benign", "malignant", None]
+    assert "dataset.labels names labels that the table does not hold: '2', '3'" in caplog.text
+
+
+def test_a_label_na_is_a_class_only_where_the_config_says_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image_id,label\na,NA\nb,nv\nc,null\n")
+    table = read_csv(str(tmp_path), "t.csv")
+    assert table["label"].tolist() == [None, "nv", None]
+    assert table["raw_label"].tolist() == ["NA", "nv", "null"]
+    assert read_csv(str(tmp_path), "t.csv", labels={"NA": "na", "nv": "nv"})["label"].tolist() == ["na", "nv", None]
+
+
+def test_ids_below_a_header_with_blanks_stay_texts(tmp_path: Path) -> None:
+    _pictures(tmp_path, "007.jpg")
+    (tmp_path / "t.csv").write_text("case ,dx, who\n007,nv,012\n")
+    table = read_csv(str(tmp_path), "t.csv", columns={"image_id": "case", "label": "dx", "patient_id": "who"})
+    assert table["image_id"].tolist() == ["007"]
+    assert table["patient_id"].tolist() == ["012"]
+    assert table["image_path"].notna().all()
+
+
+def test_the_encoding_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("image_id,label\na,меланома\n".encode("cp1251"))
+    assert read_csv(str(tmp_path), "t.csv", encoding="cp1251")["label"].tolist() == ["меланома"]
+
+
+def test_patients_whose_names_differ_by_a_letter_of_windows_are_different(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("image_id;label;patient_id\na;mel;Fall-ä\nb;nv;Fall-ö\n".encode("cp1252"))
+    assert read_csv(str(tmp_path), "t.csv")["patient_id"].tolist() == ["Fall-ä", "Fall-ö"]
+
+
+def test_a_workbook_called_csv_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.csv", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(DataError, match=r"t\.csv, but it is an Excel workbook or a zip.*CSV UTF-8"):
+        read_csv(str(tmp_path), "t.csv")

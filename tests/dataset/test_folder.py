@@ -112,3 +112,10 @@ def test_no_image_at_all(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"(?s)found 1 other files.*notes\.txt"):
         read_folder(str(tmp_path))
+
+
+def test_folders_that_look_the_same_are_one_class(tmp_path: Path) -> None:
+    _pictures(tmp_path, "na\u0308vus/1.jpg", "n\u00e4vus/2.jpg", "mel/3.jpg", "NA/4.jpg")
+    table = read_folder(str(tmp_path))
+    assert sorted(table["label"].value_counts().to_dict().items()) == [("mel", 1), ("na", 1), ("n\u00e4vus", 2)]
+    assert table["image_path"].map(lambda path: Path(path).is_file()).all()

@@ -175,3 +175,59 @@ def test_to_target(table: pd.DataFrame) -> None:
     }
     with pytest.raises(DataError, match=r"task\.target=diagnosis"):
         to_target(table.assign(label="mine"), "malignant")
+
+
+def test_unknown_labels_are_told_with_the_labels_of_the_set_and_their_counts(table: pd.DataFrame) -> None:
+    broken = _with(table, "label", None)
+    broken.loc[[0], "raw_label"], broken.loc[[7], "raw_label"] = "mole", "NA"
+    with pytest.raises(DataError) as caught:
+        _load(broken)
+    message = str(caught.value)
+    assert "- 'mole' (1 rows)\n" in message
+    assert "'NA' (1 rows): a class of this name, or a missing label?" in message
+    assert "known labels of the set: df (8 rows), mel (40 rows), nv (118 rows), vasc (4 rows)" in message
+    assert "genodermatoses" not in message
+    assert "dataset.labels" not in message
+    with pytest.raises(DataError, match=r"in dataset\.labels=\{LABEL: CLASS,\.\.\.\}; else correct"):
+        _load(broken.assign(source="csv"))
+
+
+def test_a_hint_is_for_labels_of_the_set_first(table: pd.DataFrame) -> None:
+    broken = _with(table, "label", None)
+    broken.loc[[0, 7], "raw_label"] = "melanom"
+    with pytest.raises(DataError, match=r"'melanom' \(2 rows\): did you mean 'mel' \(melanoma, malignant\)\?\n"):
+        _load(broken)
+
+
+def test_rows_of_one_image_that_contradict_each_other_are_all_left_out(
+    table: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    doubled = pd.concat([table, table.iloc[[0, 0, 3]]], ignore_index=True)
+    doubled.loc[172, "label"] = "mel"
+    with pytest.raises(DataError, match=r"3 have a fault \(image_id with several labels\):\n  - nv_0_0: mel, nv\n"):
+        _load(doubled)
+    loaded, flow = _load(doubled, on_bad_image="skip")
+    assert len(loaded) == 171
+    assert flow.left_out == [("nv_0_0", "image_id with several labels")] * 3 + [("nv_1_1", "doubled image_id")]
+    assert "nv_0_0: mel, nv" in caplog.text
+
+
+def test_malignancy_follows_the_names_of_classes(table: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
+    names = {"nv": "nevus", "mel": "actinic keratosis", "df": "Dermatofibroma", "vasc": "vasc"}
+    named = table.assign(label=table["label"].map(names))
+    with caplog.at_level("INFO"):
+        binary = to_target(named, "malignant")
+    assert set(binary.loc[binary["label"] == "malignant", "diagnosis"]) == {"actinic keratosis"}
+    assert "'actinic keratosis' is taken for ak, which is malignant: True" in caplog.text
+
+
+def test_all_classes_without_a_malignancy_are_told_at_once_with_their_counts(table: pd.DataFrame) -> None:
+    strange = table.assign(label=table["label"].replace({"df": "ringworm", "vasc": "melanom"}))
+    with pytest.raises(DataError) as caught:
+        to_target(strange, "malignant")
+    message = str(caught.value)
+    assert "- 'melanom' (4 images); did you mean 'mel' (melanoma, malignant)?" in message
+    assert "- 'ringworm' (8 images)\n" in message
+    remedy = "label != 'melanom' and label != 'ringworm'"
+    assert f'dataset.filter="{remedy}"' in message
+    assert set(to_target(_load(strange, filter=remedy)[0], "malignant")["label"]) == {"benign", "malignant"}

@@ -87,3 +87,17 @@ def test_missing_columns_are_listed_with_what_is_there() -> None:
         require_columns(frame, ["a", "c", "d"], "t.csv")
     with pytest.raises(DataError, match="did you mean 'Label'"):
         require_columns(frame, ["label"], "t.csv")
+
+
+def test_the_name_of_a_code_of_the_set_is_that_label_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"dx": ["Melanoma", "NV", "actinic keratosis"]})
+    with caplog.at_level("INFO"):
+        labelled = map_labels(frame, "dx", {"mel": "mel", "nv": "nv"})
+    assert labelled["label"].tolist() == ["mel", "nv", None]
+    assert "1 rows with the label 'Melanoma' are taken for mel" in caplog.text
+    assert map_labels(frame, "dx", {"mel": "mel"}, names=False)["label"].tolist() == [None] * 3
+
+
+def test_labels_are_compared_in_one_normal_form() -> None:
+    frame = pd.DataFrame({"dx": ["na\u0308vus", "n\u00e4vus\u200b"]})
+    assert map_labels(frame, "dx", {"Na\u0308vus": "nv"})["label"].tolist() == ["nv", "nv"]
