@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
 from lesion_exp.bundle import layout
+from lesion_exp.bundle.store_limits import check_key, check_run
 from lesion_exp.errors import DataError, first_cases
 
 LARGEST_GIB: Final = 50.0
@@ -24,6 +27,13 @@ LARGEST_JSON: Final = 64 << 20
 _LONGEST_LINE: Final = 10_000
 _LARGEST_NUMBER: Final = 2**53
 _BLOCK: Final = 1 << 20
+_LONGEST_PART: Final = 255
+"""Bytes of the name of a file or a folder on most disks."""
+_BROKEN: Final = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError, LookupError,
+    OverflowError, MemoryError,
+)  # fmt: skip
+"""What Python's readers of zips raise where a byte is wrong."""
 _RUN_KEYS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "run_id": str,
     "name": str,
@@ -69,14 +79,7 @@ class Bundle:
         """
         with self._archive.open(layout.member(run.origin_id, layout.METRICS_FILE)) as file:
             while line := file.readline(_LONGEST_LINE):
-                try:
-                    name, step, timestamp, value = json.loads(line)
-                    yield str(name), _whole(step), _whole(timestamp), float(value)
-                except (TypeError, ValueError, OverflowError) as error:
-                    shown = line[:80].decode(errors="replace").strip()
-                    raise DataError(
-                        f"expected [metric, step, timestamp, value] in the bundle's {layout.METRICS_FILE}, got {shown}"
-                    ) from error
+                yield _point(line)
 
     def artifact(self, run: BundledRun, path: str) -> IO[bytes]:
         """An artifact, open for reading."""
@@ -91,30 +94,48 @@ def open_bundle(path: Path, largest_gib: float = LARGEST_GIB) -> Iterator[Bundle
         DataError: no bundle, one of a newer format, or one that is damaged, was tampered with, is too large, or has a
             member that would be written elsewhere.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = _manifest(archive, path)
-            members = manifest["members"]
-            num_bytes = _check_members(archive, members, path, largest_gib)
-            for name, recorded in members.items():
-                if _digest(archive, name) != recorded["sha256"]:
-                    raise DataError(
-                        f"expected {name} in {path} as it was exported, but its content has another digest: the file "
-                        f"is damaged or was changed; export or fetch it once more"
-                    )
-            bundle = Bundle(archive, [_run(archive, run_id, members, path) for run_id in manifest["runs"]], num_bytes)
-            for run in bundle.runs:
-                for _ in bundle.metrics(run):  # a line of another form ends it here
-                    pass
-            yield bundle
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(
-            f"expected a whole bundle of lesion-exp bundle export at {path}, but it is damaged, or none: {error}"
-        ) from error
-    except OSError as error:
-        if error.filename != str(path):
+    if path.exists() and not path.is_file():
+        raise DataError(f"expected a bundle at {path}, got a folder, a pipe or a device; name the file itself")
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            bundle = _checked(archive, path, largest_gib)
+        except DataError:
             raise
-        raise DataError(f"expected a bundle at {path}, but it cannot be read: {error.strerror}") from error
+        except OSError as error:
+            if error.errno is not None:
+                raise DataError(f"expected a bundle at {path}, but it cannot be read: {error.strerror}") from error
+            raise _damaged(path, error) from error  # bz2 says so of its data
+        except _BROKEN as error:
+            raise _damaged(path, error) from error
+        try:
+            yield bundle
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # it was changed after it had been checked
+            raise _damaged(path, error) from error
+
+
+def _checked(archive: zipfile.ZipFile, path: Path, largest_gib: float) -> Bundle:
+    manifest = _manifest(archive, path)
+    members = manifest["members"]
+    num_bytes = _check_members(archive, members, path, largest_gib)
+    for name, recorded in members.items():
+        if _digest(archive, name) != recorded["sha256"]:
+            raise DataError(
+                f"expected {name} in {path} as it was exported, but its content has another digest: the file is "
+                f"damaged or was changed; export or fetch it once more"
+            )
+    bundle = Bundle(archive, [_run(archive, run_id, members, path) for run_id in manifest["runs"]], num_bytes)
+    for run in bundle.runs:
+        for _ in bundle.metrics(run):  # a line of another form ends it here
+            pass
+    return bundle
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"expected a whole bundle of lesion-exp bundle export at {path}, but it is damaged, or none: "
+        f"{error or type(error).__name__}; export or fetch it once more"
+    )
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
@@ -122,6 +143,10 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         raise DataError(f"expected at most {MOST_MEMBERS:,} members in {path}, got {len(archive.infolist()):,}")
     if layout.MANIFEST not in archive.namelist():
         raise DataError(f"expected a bundle of lesion-exp bundle export at {path}, got a zip without {layout.MANIFEST}")
+    if not _is_plain(archive.getinfo(layout.MANIFEST)):
+        raise DataError(
+            f"expected {layout.MANIFEST} in {path} as bundle export writes it, got a link or an encrypted one"
+        )
     manifest = _json(archive, layout.MANIFEST, path)
     if manifest.get("format") != layout.FORMAT:
         raise DataError(
@@ -150,7 +175,10 @@ def _check_members(archive: zipfile.ZipFile, members: Mapping[str, Any], path: P
     unsafe = [
         repr(info.filename)
         for info in infos
-        if not layout.is_safe_name(info.filename) or not _is_plain(info) or info.filename in folders
+        if not layout.is_safe_name(info.filename)
+        or not _is_plain(info)
+        or info.filename in folders
+        or any(len(part.encode()) > _LONGEST_PART for part in info.filename.split("/"))
     ]
     if unsafe:
         raise DataError(
@@ -180,8 +208,24 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
     return is_file and info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
 
 
+def _point(line: bytes) -> tuple[str, int, int, float]:
+    try:
+        name, step, timestamp, value = json.loads(line)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or _whole(timestamp) < 0:
+            raise ValueError("expected a number and a time")
+        point = str(name), _whole(step), _whole(timestamp), float(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        shown = line[:80].decode(errors="replace").strip()
+        raise DataError(
+            f"expected [metric, step, timestamp, value] in the bundle's {layout.METRICS_FILE}, got {shown}; export the "
+            f"run once more"
+        ) from error
+    check_key(name, f"metrics of {layout.METRICS_FILE}")
+    return point
+
+
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or abs(value) > _LARGEST_NUMBER:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST_NUMBER:
         raise ValueError(f"expected a whole number, got {value!r}")
     return value
 
@@ -196,8 +240,10 @@ def _run(archive: zipfile.ZipFile, run_id: str, members: Mapping[str, Any], path
     for entry in described["inputs"]:
         texts += [entry.get(key) for key in _INPUT_KEYS] if isinstance(entry, dict) else [None]
     times = [described["start_time"], described["end_time"] or 0]
+    times += [-1 for time in times if isinstance(time, bool)]
     if not all(isinstance(text, str) for text in texts) or not all(0 <= time < _LARGEST_NUMBER for time in times):
         raise DataError(f"expected texts and times in {name} of {path} as an export writes them, got something else")
+    check_run(described, f"{name} of {path}")
     own = {name: entry["sha256"] for name, entry in members.items() if name.startswith(layout.member(run_id, ""))}
     prefix = layout.member(run_id, layout.ARTIFACTS, "")
     content = hashlib.sha256(layout.to_json(own)).hexdigest()[:16]

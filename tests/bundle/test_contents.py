@@ -1,5 +1,7 @@
+import contextlib
 import hashlib
 import json
+import os
 import stat
 import zipfile
 
@@ -218,3 +220,99 @@ def test_a_cut_file_is_refused(bundle):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="damaged"):
         opened(path)
+
+
+def with_run(path, run_id, **changes):
+    """The bundle with other values in its `run.json`, listed as somebody would who knows the format."""
+
+    def change(members):
+        name = f"runs/{run_id}/run.json"
+        members[name] = json.dumps({**json.loads(members[name]), **changes}).encode()
+        relist(members)
+
+    rewrite(path, change)
+
+
+INPUT = {"name": "n", "digest": "d", "source_type": "local", "source": "{}"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"params": {"a": "x" * 6001}}, {"params": {"../a": "x"}}, {"params": {"a\n": "x"}}, {"params": {"": "x"}},
+        {"params": {"a" * 251: "x"}}, {"params": {"a": "\ud800"}}, {"params": {"a": "\0"}}, {"params": {"a//b": "x"}},
+        {"tags": {"a": "x" * 8001}}, {"tags": {"=cmd|": "x"}}, {"tags": {"mlflow.parentRunId": "0" * 32}},
+        {"tags": {"bundle_content": "x"}}, {"name": "x" * 251}, {"name": " "}, {"name": "\udc00"},
+        {"experiment": ""}, {"experiment": "x" * 501}, {"start_time": True}, {"start_time": -1}, {"end_time": 2**60},
+        {"inputs": [{**INPUT, "digest": "x" * 37}]}, {"inputs": [{**INPUT, "schema": {"a": 1}}]},
+        {"inputs": [{**INPUT, "tags": ["a"]}]}, {"inputs": [{**INPUT, "tags": {"a": 1}}]}, {"inputs": [7]},
+        {"links": {"a": 1}}, {"links": []}, {"status": "RUNNING"}, {"params": {"a": None}},
+    ],
+)  # fmt: skip
+def test_what_a_store_would_refuse_is_refused_before_anything_is_written(bundle, changes):
+    path, run_id = bundle
+    with_run(path, run_id, **changes)
+    with pytest.raises(DataError, match=r"expected .* in runs/|expected .*run\.json"):
+        opened(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{}", b'["a", 1, 2]', b'["a", 1, -2, 0.5]', b'["a", true, 2, 0.5]', b'["../a", 1, 2, 0.5]', b'[["a"], 1, 2, 0.5]',
+     b'["a", 1, 2, true]', b'["a", 1, 2, null]', b'["a", 1, 2, "x"]', b'["a", 1, 2, 1' + b"0" * 400 + b"]", b"[" * 9000,
+     b'["' + b"a" * 251 + b'", 1, 2, 0.5]', b"\xff", b'{"a": 1, "b": 2, "c": 3, "d": 4}'],
+)  # fmt: skip
+def test_a_line_of_metrics_that_no_store_takes_is_refused(bundle, line):
+    path, run_id = bundle
+
+    def change(members):
+        members[f"runs/{run_id}/metrics.jsonl"] += line + b"\n"
+        relist(members)
+
+    rewrite(path, change)
+    with pytest.raises(DataError, match="metric"):
+        opened(path)
+
+
+def test_a_name_that_no_disk_holds_is_refused(bundle):
+    path, run_id = bundle
+
+    def change(members):
+        members[f"runs/{run_id}/artifacts/" + 128 * "\u00e9"] = b"x"
+        relist(members)
+
+    rewrite(path, change)
+    with pytest.raises(DataError, match="expected plain files"):
+        opened(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_manifest_that_is_packed_otherwise_is_refused(bundle, method):
+    path, _ = bundle
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content, method if name == layout.MANIFEST else None)
+    with pytest.raises(DataError, match=r"expected bundle\.json"):
+        opened(path)
+
+
+def test_every_single_byte_of_the_zips_own_structure_may_be_wrong(bundle):
+    path, _ = bundle
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    for place in range(start, len(whole)):
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        path.write_bytes(broken)
+        with contextlib.suppress(DataError):
+            opened(path)  # a byte that means nothing, or a refusal
+
+
+def test_a_pipe_and_a_folder_are_no_bundles(tmp_path):
+    os.mkfifo(tmp_path / "pipe.zip")
+    for path in (tmp_path / "pipe.zip", tmp_path):
+        with pytest.raises(DataError, match="got a folder, a pipe or a device"):
+            opened(path)
