@@ -37,8 +37,7 @@ def train(arguments: Arguments) -> int:
     from lesion_exp.job.run import train as run_train
 
     result = run_train(job)
-    _show_end()
-    print(result.run_id)
+    _show_end(result.run_id)
     return 0
 
 
@@ -59,17 +58,20 @@ def resume(arguments: Arguments) -> int:
     from lesion_exp.job.resume import resume as resume_run
 
     result = resume_run(chosen_run(store, spec), paths, Path(root) if root else None)
-    _show_end()
-    print(result.run_id)
+    _show_end(result.run_id)
     return 0
 
 
-def _show_end() -> None:
+def _show_end(run_id: str) -> None:
+    """Where to look, and the run's id on standard output; of several processes of a run the first one says it."""
+    if not run_id:
+        return
     print(
         f"\nlook at it:  {_command()} ui     (then open the address it prints)\n"
         f"artifacts:   predictions, confusion matrices, curves and checkpoints lie with the run",
         file=sys.stderr,
     )
+    print(run_id)
 
 
 def prepare(arguments: Arguments) -> int:

@@ -195,12 +195,14 @@ def _key(text: str) -> str:
 
 
 def prepare_process(arguments: Arguments) -> None:
-    """What every verb does first: messages, signals, trusted packages."""
+    """What every verb does first: messages, signals, rank variables that were left behind, trusted packages."""
     from lesion_exp.job.messages import show_messages
+    from lesion_exp.job.rank_variables import ignore_leftovers
     from lesion_exp.job.registered import TRUST_VARIABLE
     from lesion_exp.job.signals import end_on_sigterm
 
     show_messages()
     end_on_sigterm()
+    ignore_leftovers()
     if arguments.trusted:
         os.environ[TRUST_VARIABLE] = ",".join([*filter(None, [os.environ.get(TRUST_VARIABLE)]), *arguments.trusted])

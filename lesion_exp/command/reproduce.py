@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.rank_variables import refuse_group
 
 if TYPE_CHECKING:
     from lesion_exp.job.freeze import Job
@@ -23,6 +24,7 @@ _JOB_ENDINGS: Final = (".yaml", ".yml")
 
 def reproduce(arguments: Arguments) -> int:
     """Runs a job again and compares; 0 if it came to the same or nearly so, 1 if it diverged."""
+    refuse_group("reproduce")
     spec, is_job = _source(arguments)
     tolerance = _tolerance(arguments.take("tolerance"))
     places = {key: Path(value) for key in _place_keys(arguments) if (value := arguments.take(key))}

@@ -1,13 +1,206 @@
-"""The variables by which a process knows that it is one of several that train together."""
+"""The environment variables by which a process knows that it is one of several that train together.
+
+`torchrun` and `srun` set them for the processes that they start. They also stay behind: in shells, in batch scripts, in
+notebooks. This module alone decides what they mean; Lightning's own guesses are switched off in `job/trainer.py`.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-RANK_VARIABLES: Final = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
+from lesion_exp.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+RANK_VARIABLES: Final = (
+    "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
+    "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "ROLE_RANK", "ROLE_WORLD_SIZE",
+)  # fmt: skip
+"""What torchrun sets for each process, and Lightning for those that it starts."""
+TASK_VARIABLES: Final = (
+    "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_STEP_ID", "SLURM_STEPID",
+    "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+    "PMI_RANK", "PMI_SIZE",
+)  # fmt: skip
+"""What srun and mpirun set for each process."""
+_MPI_SIZES: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_SPECIAL_STEPS: Final = 2**31
+"""SLURM's steps for batch scripts and interactive shells have ids above it; srun counts its steps from 0."""
+
+
+@dataclass(frozen=True)
+class RankGroup:
+    """The processes that one starter began together, and which of them this one is."""
+
+    text: str
+    """The variables that say so, as a shell writes them."""
+    world_size: int
+    rank: int
+    local_rank: int
+    address: str | None
+    port: int | None
+
+    def check_fits(self, num_devices: int, num_nodes: int) -> None:
+        """Checks that the group is the one that a job on `num_devices` of each of `num_nodes` machines asks for.
+
+        Raises:
+            ConfigError: another number of processes, or a starter that gives no address to meet at.
+        """
+        wanted = num_devices * num_nodes
+        job = f"{wanted} process{'es' if wanted > 1 else ''} (trainer.devices={num_devices}"
+        job += f" trainer.num_nodes={num_nodes})" if num_nodes > 1 else ")"
+        fits = self.world_size == wanted and self.rank < wanted and self.local_rank == self.rank % num_devices
+        if not fits:
+            raise ConfigError(
+                f"expected to be one of the {job} that the job asks for, but the environment says {self.text}. Start "
+                f"{wanted}, or set trainer=ddp or ddp_cpu with trainer.devices={max(self.world_size // num_nodes, 1)}; "
+                f"if no starter began this process, say: unset {' '.join(self.names())}"
+            )
+        if self.address is None or self.port is None:
+            raise ConfigError(
+                f"expected torchrun or srun as the starter of {wanted} processes, got {self.text}, which gives no "
+                f"address to meet at; start one process, which starts the others, or: torchrun --nproc-per-node="
+                f"{num_devices} -m lesion_exp train ..."
+            )
+
+    def names(self) -> list[str]:
+        """The variables that say so."""
+        return [word.partition("=")[0] for word in self.text.split()]
+
+    def enter(self, num_devices: int) -> None:
+        """Makes this process a rank of the group: writes what Lightning reads."""
+        os.environ.update(
+            RANK=str(self.rank),
+            LOCAL_RANK=str(self.local_rank),
+            NODE_RANK=str(self.rank // num_devices),
+            WORLD_SIZE=str(self.world_size),
+            MASTER_ADDR=str(self.address),
+            MASTER_PORT=str(self.port),
+        )
+
+
+def join_group(num_devices: int, num_nodes: int) -> RankGroup | None:
+    """Makes this process the rank that its environment says, or a process without any rank.
+
+    A group of several processes is joined if it fits a job on `num_devices` of each of `num_nodes` machines. A group of
+    one, and variables that describe no process, are ignored and taken out, with a message where that matters; None is
+    returned then.
+
+    Raises:
+        ConfigError: the group contradicts the job, or a job on several machines has no group.
+    """
+    group = inherited_group(os.environ)
+    if group is not None and group.world_size > 1:
+        group.check_fits(num_devices, num_nodes)
+        group.enter(num_devices)
+        return group
+    if num_nodes > 1:
+        raise ConfigError(
+            f"expected torchrun or srun to start the processes of trainer.num_nodes={num_nodes}, but nothing started "
+            f"this one as one of them; on each machine: torchrun --nnodes={num_nodes} --nproc-per-node={num_devices} "
+            f"--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m lesion_exp train ..."
+        )
+    tasks = os.environ.get("SLURM_NTASKS")
+    if num_devices > 1 and tasks is not None:
+        log.warning("SLURM_NTASKS=%s does not count here: this process starts the job's %d itself", tasks, num_devices)
+    ignore_leftovers()
+    return None
+
+
+def ignore_leftovers() -> None:
+    """Takes rank variables that describe no member of a group of several out of the environment, and says so."""
+    group = inherited_group(os.environ)
+    if group is not None and group.world_size > 1:
+        return
+    left = [f"{name}={os.environ.pop(name)}" for name in RANK_VARIABLES if name in os.environ]
+    if left and group is None:
+        log.warning("ignored %s: they were left in the environment, no starter began this process", " ".join(left))
+
+
+def refuse_group(work: str) -> None:
+    """Checks that this process is not one of several that were started together, for `work` that is done by one.
+
+    Raises:
+        ConfigError: it is one of several, each of which would do the work.
+    """
+    group = inherited_group(os.environ)
+    if group is not None and group.world_size > 1:
+        raise ConfigError(
+            f"expected one process for {work}, but it was started {group.world_size} times ({group.text}); start it "
+            f"once, without torchrun or srun --ntasks; it starts the processes that it needs"
+        )
 
 
 def environment_without_rank() -> dict[str, str]:
     """This process's environment for one that it starts, which must not take itself for a rank of this one's group."""
-    return {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    return {name: text for name, text in os.environ.items() if name not in {*RANK_VARIABLES, *TASK_VARIABLES}}
+
+
+def inherited_group(environment: Mapping[str, str]) -> RankGroup | None:
+    """The group that `environment` makes this process a member of; None where its variables do not describe one."""
+    return _of_torchrun(environment) or _of_srun(environment) or _of_mpirun(environment)
+
+
+def _of_torchrun(environment: Mapping[str, str]) -> RankGroup | None:
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
+    numbers = [_number(environment.get(name)) for name in names]
+    address = environment.get("MASTER_ADDR")
+    if address is None or None in numbers:
+        return None
+    world_size, rank, local_rank, port = (number for number in numbers if number is not None)
+    return RankGroup(_text(environment, *names[:3]), world_size, rank, local_rank, address, port)
+
+
+def _of_srun(environment: Mapping[str, str]) -> RankGroup | None:
+    sizes = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+    size_name = next((name for name in sizes if _number(environment.get(name)) is not None), "")
+    world_size, rank = _number(environment.get(size_name)), _number(environment.get("SLURM_PROCID"))
+    local_rank = _number(environment.get("SLURM_LOCALID"))
+    if world_size is None or rank is None or not _is_task(environment):
+        return None
+    per_node = _number(environment.get("SLURM_NTASKS_PER_NODE"))
+    if local_rank is None:
+        local_rank = rank % per_node if per_node else rank
+    num_nodes = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES")
+    node_list = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or ""
+    host = "" if num_nodes == "1" else _first_host(node_list)
+    address = environment.get("MASTER_ADDR") or host or "127.0.0.1"
+    job, step = (_number(environment.get(name)) or 0 for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    port = _number(environment.get("MASTER_PORT")) or 20000 + (31 * job + step) % 20000
+    return RankGroup(_text(environment, size_name, "SLURM_PROCID"), world_size, rank, local_rank, address, port)
+
+
+def _is_task(environment: Mapping[str, str]) -> bool:
+    """Whether srun started this process as a task; a batch script and an interactive shell have its variables, too."""
+    step = _number(environment.get("SLURM_STEP_ID"))
+    if step is not None:
+        return step < _SPECIAL_STEPS
+    return environment.get("ENVIRONMENT") != "BATCH" or environment["SLURM_PROCID"] != "0"
+
+
+def _of_mpirun(environment: Mapping[str, str]) -> RankGroup | None:
+    name = next((name for name in _MPI_SIZES if _number(environment.get(name)) is not None), None)
+    if name is None:
+        return None
+    rank_name = name.replace("SIZE", "RANK")
+    rank = _number(environment.get(rank_name)) or 0
+    return RankGroup(_text(environment, name, rank_name), int(environment[name]), rank, rank, None, None)
+
+
+def _first_host(node_list: str) -> str:
+    """The first host of SLURM's lists: `a01`, `a01,a02`, `gpu[03-05,9],b1`."""
+    match = re.match(r"([^,\[\s]+)(?:\[(\w+)[^\]]*\])?", node_list)
+    return "" if match is None else match[1] + (match[2] or "")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _text(environment: Mapping[str, str], *names: str) -> str:
+    return " ".join(f"{name}={environment[name]}" for name in names if name in environment)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.backbone.backbone import Backbone
@@ -41,6 +42,7 @@ from lesion_exp.job.keep_network import keep_checkpoint, keep_model
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.profile import keep_profile
 from lesion_exp.job.progress import TrainingProgress
+from lesion_exp.job.rank_variables import join_group
 from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_gallery, log_inputs, predict_part
 from lesion_exp.job.signals import stops_stay_stops
@@ -52,7 +54,8 @@ from lesion_exp.job.trainer import (
     check_devices,
     check_trainer,
     describe_resolved,
-    uses_several_processes,
+    num_devices_and_nodes,
+    num_processes,
 )
 from lesion_exp.job.tune import tune
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
@@ -108,13 +111,18 @@ class BestEpoch(Callback):
 def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
     """Runs `job` to its end in this process, or in processes of their own where it needs several.
 
+    Where `torchrun` or `srun` started this process as one of those, it is that rank; only the first rank's result names
+    the run.
+
     Raises:
         UserError: config or data that cannot be used; nothing was trained.
         Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
     """
     check_job(job)
-    if uses_several_processes(job.config["trainer"]) and "LOCAL_RANK" not in os.environ:
+    group = join_group(*num_devices_and_nodes(job.config["trainer"]))
+    if group is None and num_processes(job.config["trainer"]) > 1:
         return _train_in_processes(job, link)
+    rank_zero_only.rank = 0 if group is None else group.rank  # Lightning reads the environment when it is imported
     return run_job(job, link)
 
 

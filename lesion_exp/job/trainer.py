@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
@@ -60,7 +61,7 @@ def build_trainer(
             logger=logger,
             callbacks=[*_callbacks(config, live_dir, logging=bool(logger)), *callbacks],
             default_root_dir=str(live_dir),
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles(), LightningEnvironment()],  # job/rank_variables.py decides which process this is
             use_distributed_sampler=False,  # the batch samplers shard the order themselves
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
@@ -98,6 +99,7 @@ def prediction_trainer(
         enable_model_summary=False,
         enable_progress_bar=False,
         inference_mode=inference_mode,
+        plugins=[LightningEnvironment()],
         use_distributed_sampler=False,  # the samplers know their rank themselves
     )
 
@@ -129,15 +131,16 @@ def check_trainer(config: Mapping[str, Any]) -> None:
     build_trainer(config, False, Path(), [])
 
 
+def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:
+    """The devices of each machine that this trainer uses, each with a process of its own, and the machines."""
+    devices = resolve_devices(config["devices"], config["accelerator"])
+    return len(devices) if isinstance(devices, list) else devices, int(config["num_nodes"])
+
+
 def num_processes(config: Mapping[str, Any]) -> int:
     """The processes that this trainer runs in, on all machines."""
-    devices = resolve_devices(config["devices"], config["accelerator"])
-    return (len(devices) if isinstance(devices, list) else devices) * int(config["num_nodes"])
-
-
-def uses_several_processes(config: Mapping[str, Any]) -> bool:
-    """Whether this trainer runs in more than one process."""
-    return num_processes(config) > 1
+    num_devices, num_nodes = num_devices_and_nodes(config)
+    return num_devices * num_nodes
 
 
 def best_checkpoint(trainer: pl.Trainer) -> Path | None:

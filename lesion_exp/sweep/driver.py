@@ -11,6 +11,7 @@ from typing import Any, Final
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.instantiate import check_installed, instantiate
+from lesion_exp.job.rank_variables import refuse_group
 from lesion_exp.sweep.adaptive import Adaptive
 from lesion_exp.sweep.cell import STOPPED, Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
@@ -32,8 +33,10 @@ def make_launcher(node: dict[str, Any]) -> Launcher:
     """The launcher that a node `launcher` describes; nothing is started or written yet.
 
     Raises:
-        ConfigError: a target that is no launcher, values that it refuses, a package or an engine that is not there.
+        ConfigError: a target that is no launcher, values that it refuses, a package or an engine that is not there, or
+            this process is one of several that were started together.
     """
+    refuse_group("a sweep")
     check_installed({"launcher": node})
     launcher = instantiate(node, "launcher")
     if not isinstance(launcher, Launcher):
