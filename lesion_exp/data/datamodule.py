@@ -93,13 +93,21 @@ class LesionDataModule(pl.LightningDataModule):
         self.training_batches = self._training_batches(self._ranks())
         return self._loader(self.dataset("train", training=True), self.training_batches)
 
-    def check_one_step(self, num_ranks: int) -> None:
-        """Nothing, if an epoch fills at least one step of `num_ranks` processes; to be asked before a run is opened.
+    def num_training_batches(self, num_ranks: int) -> int:
+        """Batches of an epoch on each of `num_ranks` processes, before any limit.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: an epoch has fewer images than there are processes.
         """
-        len(self._training_batches((0, num_ranks)))
+        return len(self._training_batches((0, num_ranks)))
+
+    def smallest_batch(self, num_ranks: int) -> int:
+        """Images a step on each of `num_ranks` processes: the batch size, or less where an epoch has no more."""
+        return min(self.batch_size, self.images_per_epoch() // num_ranks)
+
+    def num_evaluation_batches(self, part: Part, num_ranks: int) -> int:
+        """Batches of `part` on the first of `num_ranks` processes, before any limit."""
+        return len(self._evaluation_batches(part, (0, num_ranks)))
 
     def images_per_epoch(self) -> int:
         """Length of the sampler's order, over all ranks."""
@@ -111,11 +119,7 @@ class LesionDataModule(pl.LightningDataModule):
 
     def evaluation_dataloader(self, part: Part) -> DataLoader[Sample]:
         """Every image of `part` once over all ranks, nothing random."""
-        batch_size = self.loader.evaluation_batch_size or 2 * self.batch_size
-        num_images, num_ranks = len(self.parts[part]), self._ranks()[1]
-        batch_size = min(batch_size, max(num_images // num_ranks, 1))  # Lightning refuses a rank without a batch
-        batches = EvaluationBatches(num_images, batch_size, self._ranks())
-        return self._loader(self.dataset(part), batches)
+        return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()))
 
     def class_counts(self, part: Part = "train") -> list[int]:
         """Images a class in `part`, in the class order."""
@@ -126,6 +130,12 @@ class LesionDataModule(pl.LightningDataModule):
         return TrainingBatches(
             self.sampler, self.parts["train"], self.batch_size, self.sample.seed, ranks, progress=self._progress
         )
+
+    def _evaluation_batches(self, part: Part, ranks: tuple[int, int]) -> EvaluationBatches:
+        batch_size = self.loader.evaluation_batch_size or 2 * self.batch_size
+        num_images = len(self.parts[part])
+        batch_size = min(batch_size, max(num_images // ranks[1], 1))  # Lightning refuses a rank without a batch
+        return EvaluationBatches(num_images, batch_size, ranks)
 
     def _loader(self, dataset: LesionDataset, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Sample]:
         on_gpu = self._on_gpu()

@@ -23,7 +23,8 @@ from lesion_exp.job.data import SplitData
 from lesion_exp.job.instantiate import instantiate, resolve_target
 from lesion_exp.job.model_card import model_card
 from lesion_exp.job.precision import has_gpu, resolve_precision
-from lesion_exp.job.trainer import num_processes, resolve_channels_last
+from lesion_exp.job.trainer import resolve_channels_last
+from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
@@ -46,6 +47,23 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         ConfigError: options that do not go together, or that a part does not know.
     """
     pl.seed_everything(config["seed"], verbose=False)
+    datamodule = make_datamodule(config, split)
+    pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
+    network = make_network(config, len(split.classes), encoder)
+    card = model_card(config, split.classes, encoder, split.loaded.info)
+    counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
+    classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
+    if trainer["compile"] not in (False, "none"):
+        _compile(classifier.backbone, trainer["compile"])
+    return Built(classifier, datamodule)
+
+
+def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataModule:
+    """The loaders of a run's parts.
+
+    Raises:
+        ConfigError: options that do not go together, or that a part does not know.
+    """
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
     encoder = _metadata_encoder(config, split.table)
     sample = sample_options(config)
@@ -56,7 +74,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
             "expected dataset.mask=none and one view with augmentation.device=gpu, got masks or two views; use "
             "augmentation.device=cpu"
         )
-    datamodule = LesionDataModule(
+    return LesionDataModule(
         split.table,
         split.loaded.store,
         pipeline,
@@ -66,17 +84,6 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         LoaderOptions(**config["loader"]),
         encoder,
     )
-    trainer = config["trainer"]
-    if not trainer["find_batch_size"]:
-        datamodule.check_one_step(num_processes(trainer))
-    check_optimisation(config)
-    network = make_network(config, len(split.classes), encoder)
-    card = model_card(config, split.classes, encoder, split.loaded.info)
-    counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
-    classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
-    if trainer["compile"] not in (False, "none"):
-        _compile(classifier.backbone, trainer["compile"])
-    return Built(classifier, datamodule)
 
 
 def _compile(network: Backbone, mode: bool | str) -> None:
@@ -130,8 +137,10 @@ def make_classifier(
     )
 
 
-def check_optimisation(config: Mapping[str, Any]) -> None:
-    """Nothing, if optimizer and schedule take their values; to be asked before a run is opened for them.
+def check_optimisation(config: Mapping[str, Any], length: TrainingLength | None = None) -> None:
+    """Checks that optimizer and schedule take their values; to be asked before a run is opened for them.
+
+    Without a `length`, which the data decide, the training is taken to be of some length if the config gives it an end.
 
     Raises:
         ConfigError: one of them does not.
@@ -140,7 +149,13 @@ def check_optimisation(config: Mapping[str, Any]) -> None:
         warnings.simplefilter("ignore")
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
         optimizer = _optimizer_maker(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))
-        _schedule_maker(config["scheduler"])(optimizer, _TRIAL_STEPS, _TRIAL_STEPS)
+        length = length or _some_length(config["trainer"])
+        _schedule_maker(config["scheduler"])(optimizer, length.total_steps, length.steps_per_epoch)
+
+
+def _some_length(trainer: Mapping[str, Any]) -> TrainingLength:
+    max_steps = trainer.get("max_steps")
+    return TrainingLength(_TRIAL_STEPS, 1, trainer["max_epochs"], ENDLESS if max_steps is None else max_steps)
 
 
 def _metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:

@@ -21,8 +21,9 @@ from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
-from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build
+from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build, check_optimisation
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys
+from lesion_exp.job.check_training import check_training
 from lesion_exp.job.checkpoint import LAST, read_checkpoint, state_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.complete import check_complete
@@ -31,7 +32,6 @@ from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
 from lesion_exp.job.judge import (
     JudgedPart,
-    check_evaluation,
     evaluate,
     final_metrics,
     fit_evaluation,
@@ -122,17 +122,18 @@ def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
     group = join_group(*num_devices_and_nodes(job.config["trainer"]))
     if group is None and num_processes(job.config["trainer"]) > 1:
         return _train_in_processes(job, link)
-    rank_zero_only.rank = 0 if group is None else group.rank  # Lightning reads the environment when it is imported
+    # Lightning looked at the environment when it was imported
+    rank_zero_only.rank = 0 if group is None else group.rank  # type: ignore[attr-defined]
     return run_job(job, link)
 
 
 def check_job(job: Job, here: bool = True) -> None:
-    """Nothing, if all that `job` names is there and allowed, as far as can be told without its data.
+    """Checks that all that `job` names is there and allowed, as far as can be told without its data.
 
     Devices are only looked for where it is to run `here`, on this machine.
 
     Raises:
-        ConfigError: a target that is not registered, a key that it, or the trainer, does not take;
+        ConfigError: a target that is not registered, a key that it, or the trainer, does not take, or a value;
             a package, device or file that is absent.
     """
     check_targets(job.config, UNREAD_KEYS)
@@ -141,6 +142,8 @@ def check_job(job: Job, here: bool = True) -> None:
     check_installed(job.config)
     if here:
         check_devices(job.config["trainer"])
+        check_trainer(job.config["trainer"])
+    check_optimisation(job.config)
     job.check_files()
 
 
@@ -149,9 +152,10 @@ def run_job(job: Job, link: RunLink) -> JobResult:
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     store = open_job_store(config) if is_first else None  # a mistake in its address is noticed before data are read
-    check_trainer(config["trainer"])
     split = split_data(config, load_data(config))
-    check_evaluation(config, split)
+    warnings = check_training(config, split)
+    for text in warnings:
+        log.warning("warning: %s", text)
     for line in split.audit.summary().splitlines():
         log.info("%s", line)
     built = build(config, split)
@@ -160,7 +164,7 @@ def run_job(job: Job, link: RunLink) -> JobResult:
             _fit_and_predict(job, built, None, Path(folder), link)
         return JobResult("")
     with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), stops_stay_stops():
-        run.write_log(split.audit.summary())
+        run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
         if link.continues is None:
             for key, value in describe_resolved(config["trainer"]).items():
                 run.log_params({"resolved": {key: value}})

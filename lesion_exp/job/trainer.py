@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
@@ -18,7 +24,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers.logger import Logger
 
 from lesion_exp.epoch_metric import WATCHED_METRIC, check_direction, check_metric
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.job.checkpoint import ResumePoints, WholeFiles
 from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.job.memory import keep_freed_memory
@@ -55,11 +61,12 @@ def build_trainer(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "profiler" in arguments:
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
+    callbacks = [*_callbacks(config, live_dir, logging=bool(logger)), *callbacks]
     try:
         return pl.Trainer(
             **arguments,
             logger=logger,
-            callbacks=[*_callbacks(config, live_dir, logging=bool(logger)), *callbacks],
+            callbacks=callbacks,
             default_root_dir=str(live_dir),
             plugins=[WholeFiles(), LightningEnvironment()],  # job/rank_variables.py decides which process this is
             use_distributed_sampler=False,  # the batch samplers shard the order themselves
@@ -67,7 +74,7 @@ def build_trainer(
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,  # it would log metrics of an untrained network
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
         hint = "; trainer=cpu trains without a GPU" if accelerator in {"gpu", "cuda"} else ""
         raise ConfigError(
             f"expected a trainer that can be built on this machine, Lightning says: {error}{hint}"
@@ -105,30 +112,54 @@ def prediction_trainer(
 
 
 def check_devices(config: Mapping[str, Any]) -> None:
-    """Nothing, if the accelerator that `config` (the node `trainer`) asks for is on this machine.
+    """Checks that what `config` (the node `trainer`) asks for is on this machine: accelerator, devices, a compiler.
 
     Raises:
-        ConfigError: a GPU is asked for, and there is none, or not so many.
+        ConfigError: a GPU is asked for, and there is none, or not so many; nothing can compile for `trainer.compile`.
     """
-    if config["accelerator"] not in {"gpu", "cuda"}:
+    accelerator = config["accelerator"]
+    _check_compiler(config)
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("expected an Apple GPU for trainer.accelerator=mps, but there is none; use trainer=cpu")
+    if accelerator not in {"gpu", "cuda"}:
         return
     found = torch.cuda.device_count()
-    devices = resolve_devices(config["devices"], config["accelerator"])
+    devices = resolve_devices(config["devices"], accelerator)
     wanted = max(devices, default=-1) + 1 if isinstance(devices, list) else devices
     if found == 0 or wanted > found:
         raise ConfigError(
-            f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={config['accelerator']}, but this machine has "
+            f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={accelerator}, but this machine has "
             f"{found} that torch can use; trainer=cpu trains without"
         )
 
 
-def check_trainer(config: Mapping[str, Any]) -> None:
-    """Nothing, if Lightning takes `config` (the node `trainer`); to be asked before a run is opened for it.
+def _check_compiler(config: Mapping[str, Any]) -> None:
+    if config["compile"] in (False, "none"):
+        return
+    if has_gpu(config["accelerator"]):
+        if importlib.util.find_spec("triton") is None:
+            raise not_installed("triton", f"trainer.compile={config['compile']} on a GPU")
+        return
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"expected a C++ compiler for trainer.compile={config['compile']}, but there is no {compiler}; install "
+            f"one, name one in the environment variable CXX, or set trainer.compile=none"
+        )
+
+
+def check_trainer(config: Mapping[str, Any]) -> pl.Trainer:
+    """The Trainer of `config` (the node `trainer`) without logging; to be asked for before a run is opened.
 
     Raises:
         ConfigError: as `build_trainer`.
     """
-    build_trainer(config, False, Path(), [])
+    return _trial_trainer(json.dumps(config, sort_keys=True, default=str))
+
+
+@functools.lru_cache(maxsize=8)
+def _trial_trainer(config: str) -> pl.Trainer:
+    return build_trainer(json.loads(config), False, Path(), [])
 
 
 def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from pytorch_lightning.tuner.tuning import Tuner
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.build import Built
+from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.tracking.run import TrackedRun
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def _find_batch_size(trainer: pl.Trainer, built: Built) -> int:
 
 def _find_lr(trainer: pl.Trainer, built: Built) -> float:
     """The rate at which the loss falls fastest while it rises from 1e-8 to 1."""
-    num_steps = min(LONGEST_LR_SEARCH, _training_steps(trainer, built.datamodule))
+    num_steps = _training_steps(trainer, built.datamodule)
     suggested = None
     if num_steps >= SHORTEST_LR_SEARCH:
         finder = Tuner(trainer).lr_find(
@@ -99,9 +100,10 @@ def _find_lr(trainer: pl.Trainer, built: Built) -> float:
 
 
 def _training_steps(trainer: pl.Trainer, datamodule: LesionDataModule) -> int:
-    """Optimisation steps of the whole training; a training without end has as many as the finder can use."""
-    batches = datamodule.images_per_epoch() // datamodule.batch_size
+    """Optimizer steps of the whole training, as far as the finder can use them."""
+    batches = datamodule.num_training_batches(trainer.world_size)
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else LONGEST_LR_SEARCH
-    return batches // trainer.accumulate_grad_batches * epochs
+    accumulated, epochs = trainer.accumulate_grad_batches, trainer.max_epochs
+    length = TrainingLength(batches, accumulated, ENDLESS if epochs is None else epochs, trainer.max_steps)
+    return int(min(length.total_steps, LONGEST_LR_SEARCH))

@@ -14,6 +14,7 @@ from lesion_exp.job.compose import Bases, Composed, compose, config_folders
 from lesion_exp.job.freeze import Job, freeze
 from lesion_exp.job.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.job.registered import TARGET
+from lesion_exp.sweep.check_on_data import check_on_data
 from lesion_exp.sweep.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweep.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweep.search.search import Search, Suggestion
@@ -37,13 +38,16 @@ class Plan:
     """The config of the first cell, or of a cell with the first value of every key."""
 
     def check(self) -> None:
-        """Nothing, if every cell can start; what that takes is imported here, which lasts seconds.
+        """Checks that every cell can start, and on this machine that it can train; the imports for it last seconds.
 
         Raises:
-            ConfigError: a target, key, package, file or device that is not there; the message names the cell.
+            UserError: a target, key, package, file or device that is not there, or data that do not fit; the message
+                names the cell.
         """
         for job, suggestion in self.tried:
             check_cell(job, suggestion, self.facts.launcher)
+        if runs_here(self.facts.launcher):
+            check_on_data(self.tried)
 
 
 class CellMaker:
@@ -89,9 +93,14 @@ def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) ->
     from lesion_exp.job.run import check_job
 
     try:
-        check_job(job, here=getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
+        check_job(job, here=runs_here(launcher))
     except UserError as error:
         raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+
+def runs_here(launcher: Mapping[str, Any]) -> bool:
+    """Whether the cells of the node `launcher` run on this machine, so that what they need can be looked for here."""
+    return bool(getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
 
 
 def plan_sweep(

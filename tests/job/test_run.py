@@ -216,7 +216,9 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(tiny_job, options, erro
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("loader.batch_size=500",), "at least 500 training images"),
+        (("trainer.check_val_every_n_epoch=3",), "validated at least once"),
+        (("trainer.early_stopping.patience=1", "trainer.early_stopping.monitor=val_loss"), "did you mean 'val/loss'"),
+        (("loader.batch_size=1", "backbone=resnet18"), "at least 2 images a step"),
         (("trainer.precision=32-bits",), "Precision '32-bits' is invalid"),
         (("trainer.strategy=dpp",), "dpp"),
         (("trainer.devices=0",), "devices"),

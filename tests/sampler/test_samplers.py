@@ -119,9 +119,19 @@ def test_evaluation_shards_hold_everything_once(count, num_ranks, batch_size):
     assert sorted(p for one in shards for batch in one.batches for p in batch) == list(range(count))
 
 
-def test_an_epoch_that_fills_no_step_is_refused():
-    with pytest.raises(ConfigError, match=r"at least 16 .* got 15; set a smaller loader.batch_size"):
-        shard(np.arange(15), 2, 0, 8, drop_tail=True)
+@given(count=st.integers(1, 60), num_ranks=st.integers(1, 5))
+def test_an_epoch_that_fills_no_step_is_one_step_in_equal_parts(count, num_ranks):
+    if count < num_ranks:
+        with pytest.raises(
+            ConfigError, match=f"at least one training image .* got {count}; set trainer.devices={count}"
+        ):
+            shard(np.arange(count), num_ranks, 0, 64, drop_tail=True)
+        return
+    shards = [shard(np.arange(count), num_ranks, rank, 64, drop_tail=True) for rank in range(num_ranks)]
+    assert [len(one.batches) for one in shards] == [1] * num_ranks
+    assert {len(one.batches[0]) for one in shards} == {count // num_ranks}
+    dealt = [position for one in shards for position in one.batches[0]]
+    assert dealt == list(range(count - shards[0].num_dropped))
 
 
 def test_batches_of_a_layout_stay_whole_and_go_to_the_ranks_in_turn():
