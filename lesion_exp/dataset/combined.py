@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import pkgutil
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -15,12 +15,16 @@ import pandas as pd
 
 import lesion_exp.dataset
 from lesion_exp import taxonomy
+from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.image_names import DOWNSAMPLED
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.table import STANDARD_COLUMNS, config_texts
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
 
 OnUnmappable = Literal["error", "skip"]
-IDS: Final = ("row_id", "image_id", "lesion_id", "patient_id")
+SharedImages = Literal["keep", "first"]
+ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
+"""Ids of images, lesions and patients of the ISIC archive, which people keep in tables and folders of their own."""
 
 INFO: Final = DatasetInfo(
     name="combined",
@@ -30,21 +34,22 @@ INFO: Final = DatasetInfo(
     where="the folders of its parts, named in dataset.sets",
 )
 
-logger = logging.getLogger(__name__)
-
 
 def read_combined(
     sets: Mapping[str, str | Mapping[str, Any] | None],
     classes: Sequence[str] | None = None,
     on_unmappable: OnUnmappable = "error",
+    shared_images: SharedImages = "keep",
 ) -> pd.DataFrame:
     """The tables of `sets`, one below the other, with labels among `classes`.
 
     `sets` maps a data set's name to its root or to its reader's arguments (`ham10000: {root: DIR}`); any other name
     serves too if it says which set it is (`clinic_a: {set: csv, root: DIR, table: labels.csv}`). That name is the
-    `source`, and stands before all ids (`ham10000/ISIC_0024306`). Without `classes` those of the sets are taken, if
-    none of them contains another. A label that belongs to no class is an error, or with `on_unmappable=skip` leaves its
-    images out. What the label was is in `source_label`.
+    `source`, and stands before all ids (`ham10000/ISIC_0024306`). Ids of lesions and patients from one archive are the
+    same in all of its sets: the archive stands before them (`isic/HAM_0000118`). An image that several sets hold under
+    one id of an archive has this id in `shared_image_id`; with `shared_images=first` only its first row stays. Without
+    `classes` those of the sets are taken, if none of them contains another. A label that belongs to no class is an
+    error, or with `on_unmappable=skip` leaves its images out. What the label was is in `source_label`.
 
     Raises:
         ConfigError: unknown set or argument, classes that overlap, or an unknown class.
@@ -52,6 +57,8 @@ def read_combined(
     """
     if on_unmappable not in get_args(OnUnmappable):
         raise ConfigError(f"expected dataset.on_unmappable to be error or skip, got {on_unmappable!r}; correct it")
+    if shared_images not in get_args(SharedImages):
+        raise ConfigError(f"expected dataset.shared_images to be keep or first, got {shared_images!r}; correct it")
     if not isinstance(sets, Mapping) or not sets:
         raise ConfigError(f"expected dataset.sets to map names of data sets to their folders, got {sets!r}")
     tables = {name: _reader(name, given)() for name, given in sets.items()}
@@ -66,8 +73,10 @@ def read_combined(
         for name, table in tables.items()
     }
     _report(tables, mapped, told_apart, targets, on_unmappable)
-    parts = [_mapped_and_prefixed(table, name, mapped[name]) for name, table in tables.items()]
-    combined = pd.concat(parts, ignore_index=True)
+    archives = {name: _info(name, sets[name]).archive for name in tables}
+    parts = [_mapped_and_prefixed(table, name, mapped[name], archives[name]) for name, table in tables.items()]
+    combined = _with_shared_images(pd.concat(parts, ignore_index=True), shared_images)
+    _say_nameless_copies(sets, archives)
     own = [column for column in combined.columns if column not in STANDARD_COLUMNS]
     for column in ("official_split", "clinical_path"):
         if column in own:
@@ -112,10 +121,15 @@ def _reader(name: str, given: str | Mapping[str, Any] | None) -> Callable[[], pd
 
 def _told_apart(name: str, given: str | Mapping[str, Any] | None, table: pd.DataFrame) -> frozenset[str]:
     """The classes between which the set itself distinguishes: those published, and those found."""
-    wanted = name if isinstance(given, str) or given is None else str(given.get("set", name))
-    info: DatasetInfo = _module(wanted).INFO
+    info = _info(name, given)
     found = frozenset(map(str, table["label"].dropna()))
     return found | frozenset(info.published_counts) if found & set(info.published_counts) else found
+
+
+def _info(name: str, given: str | Mapping[str, Any] | None) -> DatasetInfo:
+    wanted = name if isinstance(given, str) or given is None else str(given.get("set", name))
+    info: DatasetInfo = _module(wanted).INFO
+    return info
 
 
 def _common_classes(found: set[str], told_apart: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
@@ -182,28 +196,105 @@ def _report(
             f"{first_cases(cases, 20)}\nchange dataset.classes, or set dataset.on_unmappable=skip to go on without them"
         )
     for case in cases:
-        logger.warning("left out, because the label belongs to none of the classes: %s", case)
+        finding(f"left out, because the label belongs to none of the classes: {case}", level="warning")
     for target in targets:
         if not any(target in of_set.values() for of_set in mapped.values()):
-            logger.warning("dataset.classes lists %s, but no image of the sets belongs to it", target)
+            finding(f"dataset.classes lists {target}, but no image of the sets belongs to it", level="warning")
 
 
 def _say_mapped(text: str, label: str, target: str, told_apart: frozenset[str]) -> None:
     if target in told_apart:
-        logger.warning("%s, though the set has both classes: one contains the other", text)
+        finding(f"{text}, though the set has both classes: one contains the other", level="warning")
     elif not taxonomy.is_wholly(label, target):
-        logger.warning("%s, though only a part of such lesions belongs there", text)
+        finding(f"{text}, though only a part of such lesions belongs there", level="warning")
     else:
-        logger.info("%s", text)
+        finding(text)
 
 
-def _mapped_and_prefixed(table: pd.DataFrame, name: str, mapped: Mapping[str, str | None]) -> pd.DataFrame:
-    """`table` without the rows whose label belongs to no class, its other labels mapped and its ids prefixed."""
+def _mapped_and_prefixed(
+    table: pd.DataFrame, name: str, mapped: Mapping[str, str | None], archive: str | None
+) -> pd.DataFrame:
+    """`table` without the rows whose label belongs to no class, its other labels mapped and its ids made unique."""
     table = table[~table["label"].isin([label for label, target in mapped.items() if target is None])]
     labels = [None if pd.isna(label) else mapped[label] for label in table["label"]]
-    ids = {column: table[column].map(lambda value: f"{name}/{value}", na_action="ignore") for column in IDS}
-    for column in ("lesion_id", "patient_id"):
-        ids[column] = ids[column].astype(object).where(table[column].notna(), None)
+    image_ids = {column: f"{name}/" + table[column] for column in ("row_id", "image_id")}
+    named = {
+        column: _series(
+            [_of_archive(value, archive) or f"{name}/{value}" if value else None for value in table[column]], table
+        )
+        for column in ("lesion_id", "patient_id")
+    }
+    pictures = [
+        _of_archive(image_id.rpartition("/")[2].removesuffix(DOWNSAMPLED), archive) for image_id in table["image_id"]
+    ]
     return table.assign(
-        source_label=table["label"], label=pd.Series(labels, index=table.index, dtype=object), source=name, **ids
+        source_label=table["label"],
+        label=_series(labels, table),
+        source=name,
+        shared_image_id=_series(pictures, table),
+        **image_ids,
+        **named,
     )
+
+
+def _series(values: Sequence[str | None], table: pd.DataFrame) -> pd.Series:
+    return pd.Series(values, index=table.index, dtype=object)
+
+
+def _of_archive(value: str, archive: str | None) -> str | None:
+    """`value` with its archive before it; None for an id that is of no archive."""
+    if archive is None and ARCHIVE_ID.fullmatch(value):
+        archive = "isic"
+    return None if archive is None else f"{archive}/{value}"
+
+
+def _with_shared_images(combined: pd.DataFrame, shared_images: SharedImages) -> pd.DataFrame:
+    """`combined` with `shared_image_id` only where several sets hold the image, and the lesion of one row for all."""
+    picture = combined["shared_image_id"]
+    shared = combined.groupby("shared_image_id")["source"].transform("nunique") > 1
+    if not shared.any():
+        return combined.drop(columns="shared_image_id")
+    picture = picture.where(shared, None)
+    lesion = combined["lesion_id"].groupby(picture).transform("first")
+    lesion = lesion.where(lesion.notna(), picture)
+    combined = combined.assign(
+        shared_image_id=picture, lesion_id=combined["lesion_id"].where(combined["lesion_id"].notna(), lesion)
+    )
+    rows = combined[shared]
+    _say_shared(rows, shared_images)
+    kept = ~(shared & picture.duplicated()) if shared_images == "first" else pd.Series(True, index=combined.index)
+    return combined[kept].reset_index(drop=True)
+
+
+def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
+    of_picture = rows.groupby("shared_image_id", sort=True)
+    what = (
+        "of which the first row of each stays"
+        if shared_images == "first"
+        else "which count once for each of these sets; dataset.shared_images=first keeps one row of each"
+    )
+    finding(
+        f"{of_picture.ngroups:,} images are in several of the sets ({', '.join(rows['source'].unique())}), {what}",
+        list(of_picture.groups),
+        level="warning",
+    )
+    for column, name in (("label", "labels"), ("lesion_id", "lesion ids")):
+        several = rows[of_picture[column].transform("nunique") > 1].groupby("shared_image_id", sort=True)
+        if several.ngroups:
+            cases = [f"{picture} ({', '.join(sorted(set(found)))})" for picture, found in several[column]]
+            finding(f"{several.ngroups:,} images have different {name} in different sets", cases, level="warning")
+
+
+def _say_nameless_copies(
+    sets: Mapping[str, str | Mapping[str, Any] | None], archives: Mapping[str, str | None]
+) -> None:
+    """DermaMNIST holds the images of HAM10000 without their ids, too small to be recognised."""
+    nameless = sorted(name for name in sets if _info(name, sets[name]).name == "dermamnist")
+    others = sorted(name for name, archive in archives.items() if archive == "isic")
+    if nameless and others:
+        finding(
+            f"{', '.join(nameless)} holds images of HAM10000 without their ids: what it shares with "
+            f"{', '.join(others)} cannot be told, so the audit cannot find it in two parts of a split; leave "
+            f"one of the sets out",
+            level="warning",
+        )

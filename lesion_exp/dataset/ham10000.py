@@ -28,6 +28,7 @@ INFO: Final = DatasetInfo(
     title="HAM10000",
     citation="Tschandl, Rosendahl and Kittler, The HAM10000 dataset, Scientific Data 5:180161 (2018)",
     licence="CC BY-NC 4.0",
+    archive="isic",
     where=(
         "doi:10.7910/DVN/DBW86T: HAM10000_images_part_1.zip, HAM10000_images_part_2.zip, HAM10000_metadata, and for "
         "masks HAM10000_segmentations_lesion_tschandl.zip; for the test part ISIC2018_Task3_Test_Images.zip and "

@@ -27,6 +27,7 @@ INFO: Final = DatasetInfo(
         "Tschandl et al., The HAM10000 dataset, Scientific Data 5:180161 (2018)"
     ),
     licence="CC BY-NC 4.0",
+    archive="isic",
     where=(
         "https://challenge.isic-archive.com/data/#2018: ISIC2018_Task3_Training_Input.zip, "
         "ISIC2018_Task3_Training_GroundTruth.zip, ISIC2018_Task3_Training_LesionGroupings.csv; for the other parts the "

@@ -27,6 +27,7 @@ INFO: Final = DatasetInfo(
         "Hernandez-Perez et al., BCN20000, Scientific Data 11:641 (2024)"
     ),
     licence="CC BY-NC 4.0",
+    archive="isic",
     where=(
         "https://challenge.isic-archive.com/data/#2019: ISIC_2019_Training_Input.zip, "
         "ISIC_2019_Training_GroundTruth.csv, ISIC_2019_Training_Metadata.csv; for the test part "

@@ -49,6 +49,7 @@ INFO: Final = DatasetInfo(
         "context, Scientific Data 8:34 (2021)"
     ),
     licence="CC BY-NC 4.0",
+    archive="isic",
     where=(
         "https://challenge2020.isic-archive.com: ISIC_2020_Training_JPEG.zip, ISIC_2020_Training_GroundTruth.csv "
         "(or v2, with lesion ids), ISIC_2020_Training_Duplicates.csv"

@@ -30,6 +30,7 @@ INFO: Final = DatasetInfo(
         "detection, Scientific Data 11:884 (2024)"
     ),
     licence="CC BY-NC 4.0",
+    archive="isic",
     where="https://www.kaggle.com/competitions/isic-2024-challenge: train-image.hdf5 (unzipped), train-metadata.csv",
     published_counts={"benign": 400_666, "malignant": 393},
 )

@@ -29,6 +29,7 @@ INFO: Final = DatasetInfo(
     title="MILK10k",
     citation="MILK study team, MILK10k, ISIC Archive (2025), doi:10.34970/648456",
     licence="CC BY-NC 4.0",
+    archive="isic",
     where=(
         "https://challenge.isic-archive.com/data/#milk10k: MILK10k_Training_Input.zip, "
         "MILK10k_Training_GroundTruth.csv, MILK10k_Training_Metadata.csv"

@@ -6,13 +6,13 @@ Words such as `unknown` or `N/A` are always missing values. Numbers are decided 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.findings import finding
 from lesion_exp.text_table import normal_text
 
 MISSING_WORDS: Final = frozenset(
@@ -35,8 +35,6 @@ OFTEN: Final = 3.0
 """How many times as often as 95% of the ids a number must occur to be no id."""
 SHOWN: Final = 5
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.0+)?")
-
-log = logging.getLogger(__name__)
 
 
 def is_missing(text: str) -> bool:
@@ -63,20 +61,17 @@ def known_ids(values: pd.Series, where: str) -> pd.Series:
     words = [str(value).strip() for value, known in zip(values, ids, strict=True) if known is None and pd.notna(value)]
     counts = pd.Series([word for word in words if word], dtype=object).value_counts()
     if len(counts):
-        log.info("%s: no id, since that is what these words say: %s", where, _listed(counts.items()))
+        finding(f"{where}: these words are no ids: {_listed(counts.items())}")
     numbers = placeholder_numbers(ids)
     if numbers:
         found = ids.isin(list(numbers))
         reasons = "; ".join(f"{text!r} of {int((ids == text).sum()):,} rows ({why})" for text, why in numbers.items())
-        log.warning("%s: taken for missing, not for one and the same: %s", where, reasons)
+        finding(f"{where}: taken for missing, not for one and the same: {reasons}", level="warning")
         ids = ids.where(~found, None)
     kept = [text for text in dict.fromkeys(ids.dropna()) if _sign(text) is not None]
     if kept:
-        log.info(
-            "%s: kept as ids, since they occur about as often as the others: %s",
-            where,
-            _listed((text, int((ids == text).sum())) for text in kept),
-        )
+        counted = _listed((text, int((ids == text).sum())) for text in kept)
+        finding(f"{where}: kept as ids, since they occur about as often as the others: {counted}")
     return ids
 
 
@@ -112,18 +107,13 @@ def known_ages(values: pd.Series, where: str) -> pd.Series:
     ages = pd.to_numeric(texts.str.replace(",", ".", regex=False), errors="coerce").astype(float)
     unread = texts[ages.isna() & texts.notna()]
     if len(unread):
-        log.warning(
-            "%s: %d are no numbers and count as missing: %s", where, len(unread), _listed(unread.value_counts().items())
-        )
+        listed = _listed(unread.value_counts().items())
+        finding(f"{where}: {len(unread)} are no numbers and count as missing: {listed}", level="warning")
     impossible = ages.notna() & ~ages.between(0, OLDEST)
     if impossible.any():
-        log.warning(
-            "%s: %d are outside 0 to %g years and count as missing: %s",
-            where,
-            int(impossible.sum()),
-            OLDEST,
-            _listed(texts[impossible].value_counts().items()),
-        )
+        listed = _listed(texts[impossible].value_counts().items())
+        text = f"{where}: {impossible.sum()} are outside 0 to {OLDEST:g} years and count as missing: {listed}"
+        finding(text, level="warning")
     return ages.where(~impossible)
 
 
@@ -133,12 +123,9 @@ def known_sexes(values: pd.Series, where: str, unknown: str) -> pd.Series:
     sexes = texts.fillna(unknown).str.lower()
     coded = texts[texts.notna() & texts.str.fullmatch(r"[\d.+-]+", na=False)]
     if len(coded):
-        log.warning(
-            "%s: numbers, which nothing here explains, are kept as they are: %s; write male and female in the table to "
-            "have subgroups of these names",
-            where,
-            _listed(coded.value_counts().items()),
-        )
+        listed = _listed(coded.value_counts().items())
+        text = f"{where}: numbers, which nothing here explains, are kept as they are: {listed}"
+        finding(f"{text}; write male and female in the table to have subgroups of these names", level="warning")
     return sexes.replace(SEXES)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.split import PARTS
+from lesion_exp.split.identities import identity_warnings
 from lesion_exp.split.near_duplicates import near_duplicate_pairs
 from lesion_exp.split.shortfall import shortfalls
 
@@ -89,13 +90,19 @@ class Audit:
         return self.unnamed_images == self.num_images
 
 
-def audit(table: pd.DataFrame, near_duplicate_threshold: float, shares: Mapping[str, float] | None = None) -> Audit:
+def audit(
+    table: pd.DataFrame,
+    near_duplicate_threshold: float,
+    shares: Mapping[str, float] | None = None,
+    noticed: Sequence[str] = (),
+) -> Audit:
     """The audit of a split table.
 
     Args:
         table: with the columns of `dataset.table`, hashes, `group` and `split`.
         near_duplicate_threshold: see `near_duplicate_pairs`.
         shares: what each part was to hold of every class, where parts were dealt; see `shortfall.shares_dealt`.
+        noticed: warnings about the table from before it was split.
 
     Raises:
         ConfigError: see `near_duplicate_pairs`.
@@ -112,7 +119,13 @@ def audit(table: pd.DataFrame, near_duplicate_threshold: float, shares: Mapping[
         prevalence_shift=shift,
         num_images=len(images),
         unnamed_images=int((images["lesion_id"].isna() & images["patient_id"].isna()).sum()),
-        warnings=[*_warnings(table), *_shift_warnings(shift), *shortfalls(table, shares or {})],
+        warnings=[
+            *noticed,
+            *identity_warnings(table),
+            *_warnings(table),
+            *_shift_warnings(shift),
+            *shortfalls(table, shares or {}),
+        ],
     )
 
 
@@ -124,10 +137,8 @@ def _crossing(table: pd.DataFrame, column: str) -> Crossing:
 
 
 def _known_names(table: pd.DataFrame, column: str) -> pd.Series:
-    """The values of `column` as text, rows without one left out; two sources may use the same numbers for ids."""
-    known = table[table[column].notna()]
-    names = known[column].astype(str)
-    return known["source"].astype(str) + " " + names if column in {"lesion_id", "patient_id"} else names
+    """The values of `column` as text, rows without one left out."""
+    return table.loc[table[column].notna(), column].astype(str)
 
 
 def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing:

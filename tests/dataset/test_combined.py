@@ -46,7 +46,8 @@ def test_ids_are_prefixed_and_labels_mapped(ham10000: str, isic2019: str) -> Non
     table = read_combined({"ham10000": ham10000, "isic2019": {"root": isic2019}}, classes=["akiec", "nv"])
     assert table["image_id"].tolist() == ["ham10000/1", "ham10000/2", "isic2019/1", "isic2019/2"]
     assert table["row_id"].tolist() == table["image_id"].tolist()
-    assert table["lesion_id"].tolist() == ["ham10000/L", None, "isic2019/L", None]
+    assert table["lesion_id"].tolist() == ["isic/L", "isic/2", "isic/L", "isic/2"]  # image 2 is in both
+    assert table["shared_image_id"].tolist() == ["isic/1", "isic/2"] * 2
     assert table["patient_id"].tolist() == [None] * 4
     assert table["source"].tolist() == ["ham10000"] * 2 + ["isic2019"] * 2
     assert table["label"].tolist() == ["akiec", "nv", "akiec", "akiec"]
@@ -193,3 +194,67 @@ def test_names_of_classes_are_understood(tmp_path: Path, ham10000: str) -> None:
         read_combined(sets)
     with pytest.raises(ConfigError, match=r"names \(text\) in dataset\.classes, got False"):
         read_combined(sets, classes=["nv", False])  # type: ignore[list-item]
+
+
+def _ham(root: Path, rows: str) -> str:
+    root.mkdir()
+    (root / "HAM10000_metadata.csv").write_text(HAM_HEADER + rows)
+    return str(root)
+
+
+def test_sets_of_one_archive_share_lesions_and_images_and_others_do_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = _ham(
+        tmp_path / "a",
+        "HAM_0000001,ISIC_0000001,nv,histo,50,male,back\nHAM_0000002,ISIC_0000002,nv,histo,50,male,back\n"
+        ",ISIC_0000004,mel,histo,50,male,back\n",
+    )
+    second = tmp_path / "b"
+    second.mkdir()
+    (second / "ISIC_2019_Training_GroundTruth.csv").write_text(
+        "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK\nISIC_0000002_downsampled,1,0,0,0,0,0,0,0,0\n"
+        "ISIC_0000003,0,1,0,0,0,0,0,0,0\nISIC_0000004,1,0,0,0,0,0,0,0,0\n"
+    )
+    (second / "ISIC_2019_Training_Metadata.csv").write_text(
+        "image,age_approx,anatom_site_general,lesion_id,sex\nISIC_0000002_downsampled,,,,\nISIC_0000003,,,HAM_0000001,\n"
+        "ISIC_0000004,,,,\n"
+    )
+    third = tmp_path / "c"
+    third.mkdir()
+    (third / "t.csv").write_text(
+        "image_id,label,lesion_id,patient_id\nISIC_0000001,nv,1,P\nx,nv,HAM_0000002,IP_0000001\ny,mel,2,\n"
+    )
+    sets = {
+        "ham10000": first,
+        "isic2019": str(second),
+        "mine": {"set": "csv", "root": str(third), "table": "t.csv"},
+    }
+    table = read_combined(sets, classes=["mel", "nv"]).set_index("image_id")
+    lesions = table["lesion_id"].to_dict()
+    assert lesions["ham10000/ISIC_0000001"] == lesions["isic2019/ISIC_0000003"] == "isic/HAM_0000001"
+    assert lesions["ham10000/ISIC_0000002"] == lesions["isic2019/ISIC_0000002_downsampled"] == "isic/HAM_0000002"
+    assert lesions["ham10000/ISIC_0000004"] == lesions["isic2019/ISIC_0000004"] == "isic/ISIC_0000004"
+    assert (lesions["mine/ISIC_0000001"], lesions["mine/x"], lesions["mine/y"]) == (
+        "mine/1",
+        "isic/HAM_0000002",
+        "mine/2",
+    )
+    assert table["patient_id"].dropna().tolist() == ["mine/P", "isic/IP_0000001"]
+    shared = table["shared_image_id"].dropna()
+    assert sorted(shared.unique()) == ["isic/ISIC_0000001", "isic/ISIC_0000002", "isic/ISIC_0000004"]
+    assert len(shared) == 6
+    assert "3 images are in several of the sets (ham10000, isic2019, mine), which count once for each" in caplog.text
+    assert "isic/ISIC_0000002 (mel, nv)" in caplog.text
+    assert "isic/ISIC_0000001 (isic/HAM_0000001, mine/1)" in caplog.text
+    once = read_combined(sets, classes=["mel", "nv"], shared_images="first")
+    assert once["image_id"].tolist() == [
+        *("ham10000/ISIC_0000001", "ham10000/ISIC_0000002", "ham10000/ISIC_0000004"),
+        *("isic2019/ISIC_0000003", "mine/x", "mine/y"),
+    ]
+    with pytest.raises(ConfigError, match="keep or first, got 'last'"):
+        read_combined(sets, shared_images="last")  # type: ignore[arg-type]
+
+
+def test_one_set_has_nothing_to_share(ham10000: str) -> None:
+    assert "shared_image_id" not in read_combined({"ham10000": ham10000}, classes=["akiec", "nv"])

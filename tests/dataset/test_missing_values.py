@@ -72,7 +72,7 @@ def test_what_was_decided_is_said(caplog: pytest.LogCaptureFixture) -> None:
         in caplog.text
     )
     assert "kept as ids, since they occur about as often as the others: '9' (3 rows), '0' (3 rows)" in caplog.text
-    assert "that is what these words say: 'N/A' (2 rows)" in caplog.text
+    assert "these words are no ids: 'N/A' (2 rows)" in caplog.text
 
 
 def test_ages_of_nobody_are_missing_and_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -58,9 +58,11 @@ def test_a_patient_known_in_some_rows_of_a_lesion_takes_the_others_along(make_ta
     assert assign_groups(table, THRESHOLD).tolist() == ["img0000"] * 4 + ["img0004"]
 
 
-def test_equal_numbers_in_two_sources_are_different_lesions(make_table):
-    table = make_table(["nv"] * 2, ["1", "1"]).assign(source=["a", "b"])
-    assert assign_groups(table, THRESHOLD).nunique() == 2
+def test_what_two_sets_of_one_archive_share_is_one_group(make_table):
+    table = make_table(["nv"] * 5, ["isic/1", "isic/1", None, None, "b/1"]).assign(source=["a", "b", "a", "b", "b"])
+    assert assign_groups(table, THRESHOLD).nunique() == 4
+    shared = table.assign(shared_image_id=[None, "isic/7", "isic/9", "isic/9", "isic/7"])
+    assert assign_groups(shared, THRESHOLD).nunique() == 2
 
 
 def test_near_duplicates_with_different_lesions_are_one_group(make_picture, make_table_of_pictures):
