@@ -147,6 +147,7 @@ def full_name(code: str) -> str:
     return DIAGNOSES[code].name if code in DIAGNOSES else code
 
 
+@cache
 def code_of(label: str) -> str | None:
     """The code that `label` is, or whose name it is in some spelling (`Actinic keratoses`: ak); None for others."""
     return label if label in DIAGNOSES else _codes_by_name().get(_sorted_words(label))

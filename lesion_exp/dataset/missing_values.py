@@ -53,11 +53,15 @@ def known_texts(values: pd.Series) -> pd.Series:
 def known_ids(values: pd.Series, where: str) -> pd.Series:
     """Ids as texts, None where there is none; the log says which words and numbers were taken for missing, and why.
 
+    Where all ids are whole numbers, 7.0 is 7: tables with empty cells are often saved with such decimals.
+
     Args:
         values: the column as it was read.
         where: the column and its data set, for the log.
     """
     ids = known_texts(values)
+    if len(ids.dropna()) and ids.dropna().str.fullmatch(_NUMBER.pattern).all():
+        ids = ids.str.replace(r"\.0+$", "", regex=True).where(ids.notna(), None)  # 7.0 and 7 are one patient
     words = [str(value).strip() for value, known in zip(values, ids, strict=True) if known is None and pd.notna(value)]
     counts = pd.Series([word for word in words if word], dtype=object).value_counts()
     if len(counts):

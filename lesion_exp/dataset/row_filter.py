@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.text_table import normal_text
 
 METHODS: Final = ("isna", "notna", "isin")
 TEXT_METHODS: Final = ("startswith", "endswith", "contains", "lower", "upper")
@@ -50,7 +51,7 @@ def filter_rows(table: pd.DataFrame, expression: str) -> pd.DataFrame:
         ConfigError: the expression is outside the grammar, names no column, or is not true or false for each row.
     """
     try:
-        kept = _Evaluator(table).rows(expression)
+        kept = _Evaluator(table).rows(normal_text(expression))
     except _OutsideGrammarError as error:
         raise ConfigError(
             f"expected dataset.filter to be a condition over the table's columns, got {expression!r}: {error}\n"

@@ -23,7 +23,6 @@ has such a name without being what it means is kept as `file_NAME`; `named_colum
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -31,11 +30,10 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp import taxonomy
+from lesion_exp.dataset.findings import finding
 from lesion_exp.dataset.missing_values import known_ages, known_ids, known_sexes, known_texts
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.text_table import normal_text, typed
-
-_log = logging.getLogger(__name__)
 
 STANDARD_COLUMNS: Final = (
     "row_id",
@@ -142,11 +140,9 @@ def named_columns(
             renamed[name] = _free_name(name, {*frame.columns, *taken, *renamed.values()})
     moved = [f"{name} as {ours}" for name, ours in renamed.items() if name not in used]
     if moved:
-        _log.warning(
-            "%s has columns that are none of this data set and whose names have another meaning here; they are kept "
-            "under other names: %s",
-            where,
-            ", ".join(moved),
+        finding(
+            f"{where} has columns that are none of this data set and whose names have another meaning here; they are "
+            f"kept under other names: {', '.join(moved)}"
         )
     names = [str(name) for name in frame.columns]
     columns = {renamed.get(name, name): frame[name] if name in used else typed(frame[name]) for name in names}
@@ -190,7 +186,7 @@ def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, na
         code = taxonomy.code_of(name)
         if code in codes.values():
             mapping[name] = code
-            _log.info("%d rows with the label %r are taken for %s", (raw == name).sum(), name, code)
+            finding(f"{(raw == name).sum()} rows with the label {name!r} are taken for {code}")
     labels = [mapping[name] for name in raw]
     return frame.assign(raw_label=raw, label=pd.Series(labels, index=frame.index, dtype=object))
 

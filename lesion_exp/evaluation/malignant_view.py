@@ -8,9 +8,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import PREFIX, classes_of, probabilities
-from lesion_exp.taxonomy import is_malignant
+from lesion_exp.taxonomy import malignancy
 
 BENIGN: Final = "benign"
 MALIGNANT: Final = "malignant"
@@ -41,8 +40,6 @@ def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
 
 def malignant_classes(classes: Sequence[str]) -> list[bool] | None:
     """Whether each of `classes` is malignant; None where that is not determined, or tells nothing more."""
-    try:
-        kinds = [is_malignant(name) for name in classes]
-    except DataError:
-        return None
-    return kinds if len(classes) > 2 and any(kinds) and not all(kinds) else None
+    kinds = [malignancy(name) for name in classes]
+    known = [kind for kind in kinds if kind is not None]
+    return known if len(classes) > 2 and len(known) == len(kinds) and any(known) and not all(known) else None

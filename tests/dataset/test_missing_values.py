@@ -75,6 +75,11 @@ def test_what_was_decided_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert "these words are no ids: 'N/A' (2 rows)" in caplog.text
 
 
+def test_whole_numbers_with_decimals_are_the_same_ids() -> None:
+    assert known_ids(pd.Series(["7.0", "7", None, "12.00"]), "x").tolist() == ["7", "7", None, "12"]
+    assert known_ids(pd.Series(["7.0", "7a"]), "x").tolist() == ["7.0", "7a"]
+
+
 def test_ages_of_nobody_are_missing_and_said(caplog: pytest.LogCaptureFixture) -> None:
     texts = pd.Series(["-1", "999", "0", "120", "121", "45,5", "inf", "45 years", "unknown", None])
     ages = known_ages(texts, "age of mine")

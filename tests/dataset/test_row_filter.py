@@ -121,3 +121,8 @@ def test_mistakes_are_explained(expression: str, part: str) -> None:
 def test_nothing_else_is_evaluated(expression: str) -> None:
     with pytest.raises(ConfigError, match=r"expected dataset\.filter"):
         filter_rows(TABLE, expression)
+
+
+def test_texts_are_compared_in_one_normal_form() -> None:
+    table = pd.DataFrame({"label": ["n\u00e4vus", "mel"]})
+    assert len(filter_rows(table, "label == 'na\u0308vus'")) == 1
