@@ -35,6 +35,10 @@ class Finding:
         """The text with its cases, one a line."""
         return f"{self.text}, for example\n{first_cases(self.cases)}" if self.cases else self.text
 
+    def in_a_line(self) -> str:
+        """The text with its cases in one line."""
+        return f"{self.text}, for example {'; '.join(self.cases)}" if self.cases else self.text
+
 
 KEPT_CASES: Final = 5
 _current: ContextVar[list[Finding] | None] = ContextVar("findings", default=None)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp import taxonomy
+from lesion_exp.dataset.findings import Finding, collected, finding
 from lesion_exp.dataset.missing_values import is_missing
 from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import UNKNOWN
@@ -42,6 +43,8 @@ class Flow:
 
     steps: list[Step] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    """What was noticed about the files: counts of joins, files that are no images, rows without a partner."""
     read_counts: dict[str, int] = field(default_factory=dict)
     """Images a class as the data set holds them, before any filter."""
 
@@ -87,7 +90,9 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
         DataError: doubled ids, missing images or unknown labels while `on_bad_image` is `error`; nothing left.
         ConfigError: a filter that cannot be evaluated.
     """
-    table = read()
+    with collected() as found:
+        table = read()
+    flow.findings.extend(found)
     flow.note("read", table)
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
     table = _leave_out_doubled(table, options, flow)
@@ -194,7 +199,9 @@ def _leave_out(
             f"{first_cases(cases)}\n{explanation}correct the data set's table or files, or {SKIP_HINT}"
         )
     flow.left_out.extend((str(key), what) for key in rows["image_id"])
-    log.warning("left out: %d rows (%s):\n%s", len(rows), what, first_cases(cases))
+    with collected() as found:
+        finding(f"left out: {len(rows):,} rows ({what})", cases, level="warning")
+    flow.findings.extend(found)
     return table[~bad]
 
 

@@ -94,7 +94,12 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     if len(classes) < 2:
         raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; loosen dataset.filter")
     table = splitter.split(loaded.table)
-    audited = audit(table, node["near_duplicate_threshold"], shares_dealt(splitter, loaded.table))
+    audited = audit(
+        table,
+        node["near_duplicate_threshold"],
+        shares_dealt(splitter, loaded.table),
+        [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"],
+    )
     kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
     leaky = not LEAKY_SPLITS.isdisjoint({kind, node.get("way")}) or not audited.passed
     if leaky and not node["allow_leakage"]:
