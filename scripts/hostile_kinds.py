@@ -1,4 +1,4 @@
-"""Uploads that nobody should send: each kind is a function from a random generator to the bytes of an HTTP request."""
+"""Pictures and uploads that nobody should send: each kind is a function from a random generator to the bytes of one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin
 
@@ -59,6 +60,15 @@ def upload(content: bytes, filename: bytes = b"a.png") -> bytes:
     return request(form(part(content, filename=filename)))
 
 
+def uploaded(kind: Kind) -> Kind:
+    """The requests with the files of `kind`."""
+    return lambda rng: upload(kind(rng))
+
+
+def name_of(kind: Kind) -> str:
+    return kind.__name__.replace("_", " ")
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     """A chunk of a PNG file."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -72,26 +82,26 @@ def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2
 
 def truncated(rng: np.random.Generator) -> bytes:
     whole = image(rng)
-    return upload(whole[: int(rng.integers(1, len(whole)))])
+    return whole[: int(rng.integers(1, len(whole)))]
 
 
 def flipped(rng: np.random.Generator) -> bytes:
     whole = bytearray(image(rng))
     for place in rng.integers(0, len(whole), int(rng.integers(1, 30))):
         whole[place] ^= int(rng.integers(1, 256))
-    return upload(bytes(whole))
+    return bytes(whole)
 
 
 def flipped_header(rng: np.random.Generator) -> bytes:
     whole = bytearray(image(rng))
     for place in rng.integers(4, min(120, len(whole)), int(rng.integers(1, 6))):
         whole[place] = int(rng.integers(256))
-    return upload(bytes(whole))
+    return bytes(whole)
 
 
 def random_bytes(rng: np.random.Generator) -> bytes:
     start = (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF____WEBP", b"BM", b"II*\x00", b"MM\x00*")
-    return upload(start[int(rng.integers(len(start)))] + rng.bytes(int(rng.integers(0, 20_000))))
+    return start[int(rng.integers(len(start)))] + rng.bytes(int(rng.integers(0, 20_000)))
 
 
 def bomb_by_header(rng: np.random.Generator) -> bytes:
@@ -101,7 +111,7 @@ def bomb_by_header(rng: np.random.Generator) -> bytes:
     bmp = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
     jpeg = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01" + bytes(50)
     tiff = b"II*\x00\x08\x00\x00\x00\x02\x00" + struct.pack("<HHIIHHII", 256, 4, 1, side, 257, 4, 1, side) + bytes(8)
-    return upload((png(side, side, flat), webp, bmp, jpeg, tiff)[int(rng.integers(5))])
+    return (png(side, side, flat), webp, bmp, jpeg, tiff)[int(rng.integers(5))]
 
 
 def bomb_within_limits(rng: np.random.Generator) -> bytes:
@@ -111,12 +121,12 @@ def bomb_within_limits(rng: np.random.Generator) -> bytes:
     row = 1 + (side * depth * {0: 1, 2: 3, 6: 4}[colour] + 7) // 8
     packer = zlib.compressobj(1)
     packed = b"".join(packer.compress(bytes(row * 100)) for _ in range(side // 100)) + packer.flush()
-    return upload(png(side, side, chunk(b"IDAT", packed), depth=depth, colour=colour))
+    return png(side, side, chunk(b"IDAT", packed), depth=depth, colour=colour)
 
 
 def strip(rng: np.random.Generator) -> bytes:
     wide = int(rng.integers(20_000, 2_000_000))
-    return upload(png(wide, 16, chunk(b"IDAT", zlib.compress(bytes(16 * (3 * wide + 1)), 1))))
+    return png(wide, 16, chunk(b"IDAT", zlib.compress(bytes(16 * (3 * wide + 1)), 1)))
 
 
 def text_bomb(rng: np.random.Generator) -> bytes:
@@ -126,17 +136,17 @@ def text_bomb(rng: np.random.Generator) -> bytes:
         chunk(b"iCCP", b"a\x00\x00" + packed),
         chunk(b"iTXt", b"a\x00\x01\x00\x00\x00" + packed),
     )
-    return upload(png(60, 60, kinds[int(rng.integers(3))], chunk(b"IDAT", zlib.compress(bytes(60 * 181)))))
+    return png(60, 60, kinds[int(rng.integers(3))], chunk(b"IDAT", zlib.compress(bytes(60 * 181))))
 
 
 def endless_scans(rng: np.random.Generator) -> bytes:
     whole = image(rng, "JPEG", progressive=True)
     scan = whole[whole.rindex(b"\xff\xda") : -2]
-    return upload(whole[:-2] + scan * int(rng.integers(20, 2000)) + whole[-2:])
+    return whole[:-2] + scan * int(rng.integers(20, 2000)) + whole[-2:]
 
 
 def other_type(rng: np.random.Generator) -> bytes:
-    return upload(OTHER_TYPES[int(rng.integers(len(OTHER_TYPES)))])
+    return OTHER_TYPES[int(rng.integers(len(OTHER_TYPES)))]
 
 
 def polyglot(rng: np.random.Generator) -> bytes:
@@ -148,7 +158,38 @@ def polyglot(rng: np.random.Generator) -> bytes:
         image(rng, "JPEG", comment=other[:200]), b"BM" + image(rng, "JPEG"),
         image(rng, "PNG")[:40] + image(rng, "JPEG"),
     )  # fmt: skip
-    return upload(made[int(rng.integers(len(made)))])
+    return made[int(rng.integers(len(made)))]
+
+
+def wide_values(rng: np.random.Generator) -> bytes:
+    """Values of 10 to 14 bits, or floating-point ones from 0 to 1, in a file that does not say so."""
+    pixels = rng.random((40, 60))
+    top = 2 ** int(rng.integers(10, 15)) - 1
+    whole = (pixels * top).astype(np.uint16)
+    made = (
+        lambda: encoded(whole, "TIFF"), lambda: encoded(whole, "PNG"),
+        lambda: encoded(pixels.astype(np.float32), "TIFF"),
+        lambda: cv2.imencode(".png", np.dstack([whole] * 3))[1].tobytes(),
+        lambda: cv2.imencode(".tiff", np.dstack([whole] * 3), [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes(),
+    )  # fmt: skip
+    return made[int(rng.integers(len(made)))]()
+
+
+def no_numbers(rng: np.random.Generator) -> bytes:
+    pixels = rng.random((40, 60)).astype(np.float32)
+    pixels[int(rng.integers(40)), int(rng.integers(60))] = rng.choice([np.nan, np.inf, -np.inf])
+    return encoded(pixels, "TIFF")
+
+
+def whole_picture(rng: np.random.Generator) -> bytes:
+    """What an honest client sends, that must be answered among all the others."""
+    return image(rng)
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
 
 
 def odd_name(rng: np.random.Generator) -> bytes:
@@ -189,17 +230,16 @@ def many_images(rng: np.random.Generator) -> bytes:
     return request(form(*(part(image(rng)) for _ in range(int(rng.integers(2, 40))))), target=b"/predict?gradcam=true")
 
 
-def whole_image(rng: np.random.Generator) -> bytes:
-    """What an honest client sends, that must be answered among all the others."""
-    return upload(image(rng))
-
-
-SHARES: dict[Kind, float] = {
+PICTURES: dict[Kind, float] = {
     truncated: 18, flipped: 14, flipped_header: 14, random_bytes: 14, other_type: 8, polyglot: 7, bomb_by_header: 6,
-    broken_form: 6, broken_request: 6, whole_image: 5, odd_name: 3, strip: 1, text_bomb: 1, endless_scans: 1,
-    many_images: 1, bomb_within_limits: 0.3,
+    whole_picture: 5, strip: 1, text_bomb: 1, endless_scans: 1, bomb_within_limits: 0.3,
 }  # fmt: skip
-"""How often each kind comes, in any unit."""
+"""Contents of image files, and how often each kind comes, in any unit."""
+DEEP_PICTURES: dict[Kind, float] = {wide_values: 8, no_numbers: 4}
+"""Such as a server sees them rarely, and data sets often."""
+REQUESTS: dict[Kind, float] = {broken_form: 6, broken_request: 6, odd_name: 3, many_images: 1}
 KINDS: dict[str, tuple[Kind, float]] = {
-    kind.__name__.replace("_", " "): (kind, share) for kind, share in SHARES.items()
+    **{name_of(kind): (uploaded(kind), share) for kind, share in PICTURES.items()},
+    **{name_of(kind): (kind, share) for kind, share in REQUESTS.items()},
 }
+"""HTTP requests by name."""

@@ -71,7 +71,7 @@ async def attack(asked: argparse.Namespace) -> dict[str, Any]:
         "passed": not any(status.startswith("5") for status in every)
         and peak[0] - before < MOST_GROWTH_MB
         and health(asked.port) == "ok"
-        and set(by_kind(outcomes, "whole image")) <= {"200", "429"},
+        and set(by_kind(outcomes, "whole picture")) <= {"200", "429"},
     }
 
 

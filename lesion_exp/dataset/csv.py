@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -203,6 +204,6 @@ class _Paths:
     def find(self, path: str) -> str | None:
         text = str(path).strip().replace("\\", "/").removeprefix("./")
         for candidate in (Path(text), self.table_dir / text, self.root / text):
-            if candidate.is_absolute() and candidate.is_file():
+            if candidate.is_absolute() and os.path.isfile(candidate):  # noqa: PTH113 - also of names too long for a disk
                 return str(candidate)
         return self.by_relative.get(text)

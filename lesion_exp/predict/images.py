@@ -52,7 +52,8 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
         ConfigError: `columns` without a csv, or with a name that is not known.
     """
     path = Path(source).expanduser()
-    if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+    is_file = os.path.isfile(path)  # noqa: PTH113 - also of names too long for a disk
+    if path.suffix.lower() in TABLE_SUFFIXES and is_file:
         return _of_table(path, needed, columns or {})
     if columns:
         raise ConfigError(f"expected a csv as input beside columns=, got {source}; leave columns= out")
@@ -61,11 +62,11 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
             f"expected a csv with the columns image_path, {', '.join(needed)}, since this network reads them beside "
             f"the image, got {source}; write one row an image"
         )
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         rows = _of_folder(path, source)
-    elif path.suffix.lower() == ".zip" and path.is_file():
+    elif path.suffix.lower() == ".zip" and is_file:
         rows = _of_zip(str(path.absolute()), source)
-    elif path.is_file() or _is_member(source):
+    elif is_file or _is_member(source):
         rows = [(source, str(path.absolute()), "")]
     elif glob.has_magic(str(path)):
         rows = _of_pattern(str(path))
@@ -205,7 +206,7 @@ def _is_image(name: str) -> bool:
 
 
 def _is_member(locator: str) -> bool:
-    return bool(split_locator(locator)[0]) and Path(file_of(locator)).is_file()
+    return bool(split_locator(locator)[0]) and os.path.isfile(file_of(locator))  # noqa: PTH113 - also of names too long for a disk
 
 
 def _shown(name: str) -> str:
