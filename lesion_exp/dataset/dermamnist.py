@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,9 @@ from lesion_exp.errors import ConfigError, DataError
 CLASSES: Final = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 """The class of each number in the file: this order is not that of the ISIC challenges."""
 SIZES: Final = (28, 64, 128, 224)
+_UNREADABLE: Final = (
+    LookupError, ValueError, TypeError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 PARTS: Final = ("train", "val", "test")
 
 INFO: Final = DatasetInfo(
@@ -71,7 +75,16 @@ def _read_part(path: str, part: str) -> pd.DataFrame:
             num_images = _shape(archive, f"{part}_images")[0]
         with np.load(path, allow_pickle=False) as arrays:
             labels: npt.NDArray[np.integer] = np.asarray(arrays[f"{part}_labels"])
-    except (KeyError, ValueError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        MemoryError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(
             f"expected {part}_images and {part}_labels in {path}, but they cannot be read: {error}; download it again"
         ) from error

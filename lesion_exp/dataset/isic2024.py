@@ -74,5 +74,5 @@ def _keys(path: str) -> list[str]:
     try:
         with h5py.File(path, "r") as opened:
             return list(opened.keys())
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"expected an HDF5 file at {path}, but it cannot be opened: {error}; get it again") from error

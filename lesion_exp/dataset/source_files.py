@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -25,6 +26,10 @@ DOCUMENTS: Final = frozenset(
     | {".url", ".lnk", ".zip"}
 )
 """Endings of what lies beside images and is none."""
+_UNDECODED: Final = re.compile("[\udc80-\udcff]")
+"""Bytes of a file's name that are no UTF-8, as Python keeps them."""
+_MOST_PATTERNS: Final = 20
+"""In a message."""
 
 
 class SourceFiles:
@@ -34,7 +39,7 @@ class SourceFiles:
     of the patterns `ignore` fits (see `path_patterns`), are left out.
 
     Raises:
-        DataError: `root` is not a folder, or a zip in it cannot be read.
+        DataError: `root` is not a folder, a zip in it cannot be read, or a file's name is no UTF-8.
         ConfigError: a pattern of `ignore` fits nothing.
     """
 
@@ -54,6 +59,7 @@ class SourceFiles:
             if suffix_of(path) == ZIP:
                 self.locators += [each for each in self._members(path) if not self._is_ignored(each)]
         self._tables: set[str] = set()
+        self._check_names()
         for pattern, count in self._unused.items():
             if not count:
                 raise ConfigError(
@@ -61,6 +67,19 @@ class SourceFiles:
                     f"none; correct it, or leave it out"
                 )
             finding(f"{count:,} files of {name} are left out, because dataset.ignore lists {pattern!r}")
+
+    def _check_names(self) -> None:
+        """Refuses names whose bytes are no UTF-8: no table can hold them, and programs show them differently."""
+        names = [name for each in self.locators if _UNDECODED.search(name := self.shorten(each))]
+        if not names:
+            return
+        shown = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in names]
+        patterns = [f"./{_UNDECODED.sub('?', glob.escape(name))}" for name in names[:_MOST_PATTERNS]]
+        leave_out = as_override("dataset.ignore", patterns) if len(names) <= _MOST_PATTERNS else "dataset.ignore"
+        raise DataError(
+            f"expected names in UTF-8 below {self.root}, but those of {len(names):,} files are not:\n"
+            f"{first_cases(shown)}\nrename them, or leave them out with {leave_out}"
+        )
 
     def find(self, *patterns: str) -> list[str]:
         """Locators that fit one of `patterns`; all are given for `*`."""

@@ -182,7 +182,7 @@ def test_a_workbook_called_csv_is_refused(tmp_path: Path) -> None:
         read_csv(str(tmp_path), "t.csv")
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x" * 5000, "a\x00.png", "/dev/zero", ".", "~nobody/x", "/etc"])
+@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x" * 5000, "/dev/zero", ".", "~nobody/x", "/etc"])
 def test_a_name_that_no_disk_holds_or_that_is_no_file_is_a_missing_image(tmp_path: Path, name: str) -> None:
     _pictures(tmp_path, "a.png")
     (tmp_path / "t.csv").write_text(f"image_path,label\na.png,nv\n{name},nv\n")

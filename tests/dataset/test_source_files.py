@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import re
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -67,3 +71,15 @@ def test_archives_that_cannot_be_read_are_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "PH2Dataset.rar").write_text("x")
     with pytest.raises(DataError, match=r"unpack PH2Dataset\.rar \(only zips"):
         SourceFiles(tmp_path, "PH2").require("PH2_dataset.xlsx")
+
+
+def test_names_that_are_no_utf8_are_refused_and_can_be_left_out(tmp_path):
+    (tmp_path / "nv").mkdir()
+    (tmp_path / "nv" / "a.png").write_bytes(b"")
+    for name in (b"nv/b\xff.png", b"nv/[1]\xfe.png"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
+    with pytest.raises(DataError, match=r"b\\xff\.png") as caught:
+        SourceFiles(tmp_path)
+    typed = shlex.split(re.search(r"'dataset\.ignore=.*'", str(caught.value))[0])[0]
+    found = SourceFiles(tmp_path, ignore=json.loads(typed.partition("=")[2]))
+    assert [Path(each).name for each in found.locators] == ["a.png"]
