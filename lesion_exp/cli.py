@@ -11,6 +11,7 @@ from lesion_exp import __version__
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, verb_help
 from lesion_exp.errors import ConfigError, UserError, nearest
+from lesion_exp.privacy import without_secrets
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 GO_ON = "the run is marked KILLED, lesion-exp resume run=latest goes on with it"
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _call(arguments)
     except UserError as error:
-        print(f"lesion-exp: {error}", file=sys.stderr)
+        print(f"lesion-exp: {without_secrets(str(error))}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as error:
         return _interrupted(error)
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except Exception as error:
         notes = "; ".join(getattr(error, "__notes__", []))
-        print(f"lesion-exp: the run failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"lesion-exp: the run failed: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr)
         print(f"  {notes}" if notes else _where(error), file=sys.stderr)
         return FAILED
 

@@ -6,15 +6,18 @@ import hashlib
 import io
 import json
 import logging
+import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from lesion_exp import __version__
 from lesion_exp.bundle import layout
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.job.freeze import read_job, with_places
+from lesion_exp.privacy import published
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.find import (
     ORIGIN_TAG,
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 
 _COMPRESSED: Final = (".json", ".jsonl", ".txt", ".yaml", ".csv", ".patch", ".html")
 """Endings of members that become smaller; pictures, tables and checkpoints are compressed already or do not."""
+_TEXTS: Final = (*_COMPRESSED, ".md", ".yml", ".html", "MLmodel")
+_OF_METRICS: Final = ("evaluation/", "classification_report/", "confusion_matrix/", "split/", "predictions/")
+"""Folders whose texts hold figures and the names of classes alone."""
+_USER_TAG: Final = "mlflow.user"
 _BLOCK: Final = 1 << 20
 
 
@@ -117,23 +124,57 @@ def _members(run: Run, origins: dict[str, str]) -> Iterator[tuple[str, IO[bytes]
         if not layout.is_safe_name(full_name):
             log.warning("the artifact %r of run %s is left out: no bundle can hold such a name", name, run.run_id)
             continue
-        yield full_name, download_artifact(run, name).open("rb")
+        yield full_name, _published_artifact(run, name)
+
+
+def _published_artifact(run: Run, name: str) -> IO[bytes]:
+    """An artifact as it may be given away: of what people read, names, machines and home folders are taken out."""
+    path = download_artifact(run, name)
+    if not name.endswith(_TEXTS) or name.startswith(_OF_METRICS):
+        return path.open("rb")
+    people = _people(run)
+    if name == layout.JOB_FILE:
+        try:
+            job = read_job(path)
+        except ConfigError:  # of another version; it is a text like others
+            return _published_text(path, people)
+        config = with_places(job.config, job.files, lambda place: published(place, people))
+        config |= {key: published(config[key], people) for key in ("tags", "tracking")}
+        with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
+            copy = Path(folder) / path.name
+            replace(job, config=config, overrides=tuple(published(list(job.overrides), people))).write(copy)
+            return io.BytesIO(copy.read_bytes())
+    return _published_text(path, people)
+
+
+def _published_text(path: Path, people: Collection[str]) -> IO[bytes]:
+    try:
+        return io.BytesIO(published(path.read_bytes().decode("utf-8"), people).encode())
+    except UnicodeDecodeError:
+        return path.open("rb")
+
+
+def _people(run: Run) -> set[str]:
+    return {run.tags[_USER_TAG]} if _USER_TAG in run.tags else set()
 
 
 def _described(run: Run, known: MlflowRun, origins: dict[str, str]) -> dict[str, Any]:
     inputs = known.inputs.dataset_inputs if known.inputs else []
-    own_tags = {HEARTBEAT_TAG, ORIGIN_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
+    people = _people(run)
+    own_tags = {HEARTBEAT_TAG, ORIGIN_TAG, _USER_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
     return {
         "run_id": origins[run.run_id],
-        "name": run.name,
+        "name": published(run.name, people),
         "status": run.status,
         "experiment": run.store.client.get_experiment(run.experiment_id).name,
         "start_time": known.info.start_time,
         "end_time": known.info.end_time,
         "links": {tag: _origin_of_id(run, run.tags[tag], origins) for tag in layout.LINK_TAGS if tag in run.tags},
-        "params": run.params,
-        "tags": {name: text for name, text in run.tags.items() if name not in own_tags},
-        "inputs": sorted((_input(entry) for entry in inputs), key=lambda entry: (entry["name"], entry["digest"])),
+        "params": published(run.params, people),
+        "tags": published({name: text for name, text in run.tags.items() if name not in own_tags}, people),
+        "inputs": sorted(
+            (published(_input(entry), people) for entry in inputs), key=lambda entry: (entry["name"], entry["digest"])
+        ),
     }
 
 

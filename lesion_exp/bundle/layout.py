@@ -19,6 +19,8 @@ MANIFEST: Final = "bundle.json"
 RUN_FILE: Final = "run.json"
 METRICS_FILE: Final = "metrics.jsonl"
 ARTIFACTS: Final = "artifacts"
+JOB_FILE: Final = "config/job.yaml"
+"""Of a run's artifacts."""
 
 CONTENT_TAG: Final = "bundle_content"
 """Tag of an imported run: the digest of its part of the bundle, by which another export of it is told apart."""

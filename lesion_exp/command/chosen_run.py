@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.privacy import without_secrets
 
 if TYPE_CHECKING:
     from lesion_exp.command.arguments import Arguments
@@ -69,8 +70,8 @@ def _run_of_checkpoint(store: Store, path: Path) -> Run:
         return find_run(store, run_id)
     except ConfigError as error:
         raise ConfigError(
-            f"expected the run of {path} in the store {store.uri}, found no {run_id}; name its store with "
-            f"tracking.uri=, or bring the run here as a file: lesion-exp bundle export run={run_id} output=run.zip"
+            f"expected the run of {path} in the store {without_secrets(store.uri)}, found no {run_id}; name its store "
+            f"with tracking.uri=, or bring the run here as a file: lesion-exp bundle export run={run_id} output=run.zip"
         ) from error
 
 

@@ -58,14 +58,15 @@ def _output(text: str | None) -> Path | None:
 
 
 def _write(page: Page, run: Run, output: Path | None) -> Path:
-    """Keeps the page with the run and writes it to `output`; where it can be opened."""
+    """Keeps the page with the run and writes it to `output`; where it can be opened. It names nobody and no machine."""
+    from lesion_exp.privacy import published
     from lesion_exp.report.page import render
     from lesion_exp.tracking.find import download_artifact
     from lesion_exp.tracking.written import Written
 
     with tempfile.TemporaryDirectory(prefix="lesion_exp_report_") as folder:
         path = Path(folder) / ARTIFACT
-        path.write_text(render(page), encoding="utf-8")
+        path.write_text(published(render(page), {run.tags.get("mlflow.user", "")}), encoding="utf-8")
         Written(run.store, run.run_id, run.artifact_uri).log_file(path, ARTIFACT)
         if output is not None:
             output.write_bytes(path.read_bytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,11 +43,9 @@ def sync(arguments: Arguments) -> int:
 def _open(recorded: str, asked: str | None, root: Path, live: Path) -> Store:
     """The store of a spool: at `tracking.uri`, where that is given (a server may have moved), else where it was.
 
-    Spools keep no password; that of MLFLOW_TRACKING_URI is taken where it names the same store.
+    Spools keep no password; `open_store` finds it in the environment.
     """
-    from lesion_exp.tracking.server import without_password
-    from lesion_exp.tracking.store import URI_VARIABLE, open_store
+    from lesion_exp.privacy import without_secrets
+    from lesion_exp.tracking.store import open_store
 
-    outside = os.environ.get(URI_VARIABLE)
-    same = outside if outside and without_password(outside.rstrip("/")) == recorded else recorded
-    return open_store(asked or same, root, live)
+    return open_store(asked or without_secrets(recorded), root, live)

@@ -160,6 +160,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def portable(content: dict[str, Any]) -> dict[str, Any]:
+    """The `content` of a checkpoint in which callbacks name files without the folders of this machine."""
+    return {**content, "callbacks": _without_folders(content.get("callbacks", {}))}
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, str):
+        return Path(value).name if Path(value).is_absolute() else value
+    if isinstance(value, dict):
+        return {_without_folders(key): _without_folders(inner) for key, inner in value.items()}
+    return value
+
+
 def run_of_checkpoint(path: Path) -> str:
     """The id of the run that saved a checkpoint.
 

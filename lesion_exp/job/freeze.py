@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,10 @@ import yaml
 from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.compose import Composed
+from lesion_exp.privacy import kept, without_secrets
+from lesion_exp.tracking.credentials import address
+
+log = logging.getLogger(__name__)
 
 FORMAT: Final = 2
 FORMAT_WITHOUT_KINDS: Final = 1
@@ -83,15 +88,16 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Writes the job as YAML, whole or not at all."""
-        command = " ".join(self.overrides)
+        overrides = kept(list(self.overrides))
+        command = " ".join(overrides)
         head = f"# A frozen job of lesion_exp {__version__}; run it again with: lesion-exp train job={path.name}\n"
         body = {
             "format": FORMAT,
             "job_hash": self.job_hash,
             "version": __version__,
-            "overrides": list(self.overrides),
+            "overrides": overrides,
             "files": self.files,
-            "config": self.config,
+            "config": with_places(self.config, self.files, kept),
         }
         text = f"{head}# It was made by: lesion-exp train {command}\n{yaml.safe_dump(body, sort_keys=False, width=120)}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,9 +109,50 @@ class Job:
 
 
 def freeze(composed: Composed) -> Job:
-    """The job of a composed config."""
+    """The job of a composed config; whatever is secret in it is left out, with a warning.
+
+    Of the store's address, user and password stay with this process and those that it starts.
+    """
     files = file_digests(composed.config)
-    return Job(copy.deepcopy(composed.config), composed.overrides, job_hash(composed.config, files), files)
+    named = copy.deepcopy(composed.config)
+    if isinstance(named["tracking"]["uri"], str):
+        named["tracking"]["uri"] = address(named["tracking"]["uri"])
+    config = without_secrets(named)
+    for key in _changed_keys(named, config, ""):
+        log.warning("%s holds the value of a variable that is named like a secret; *** is kept instead", key)
+    return Job(config, tuple(without_secrets(list(composed.overrides))), job_hash(config, files), files)
+
+
+def with_places(config: Mapping[str, Any], files: Mapping[str, str], change: Callable[[str], str]) -> dict[str, Any]:
+    """A copy of a job's `config` in which what says where something lies is changed; none of it counts in the hash.
+
+    These are the keys below `paths`, the store's address, the folders of the data set and the files that the job knows
+    by their content (`files`).
+    """
+    copied = copy.deepcopy(dict(config))
+    places = [(copied["paths"], name) for name in copied["paths"]]
+    places += [(copied["tracking"], "uri"), (copied["dataset"], "root")]
+    sets = copied["dataset"].get("sets")
+    if isinstance(sets, dict):
+        places += [(value, "root") if isinstance(value, dict) else (sets, name) for name, value in sets.items()]
+    for key in files:
+        *parents, leaf = key.split(".")
+        places.append((_get(copied, ".".join(parents)), leaf))
+    for node, leaf in places:
+        if isinstance(node, dict) and isinstance(node.get(leaf), str):
+            node[leaf] = change(node[leaf])
+    return copied
+
+
+def _expanded(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~/") or path == "~" else path
+
+
+def _changed_keys(before: Any, after: Any, prefix: str) -> list[str]:
+    if isinstance(before, dict):
+        pairs = zip(before.items(), after.values(), strict=True)
+        return [key for (name, old), new in pairs for key in _changed_keys(old, new, f"{prefix}.{name}".lstrip("."))]
+    return [prefix] if before != after else []
 
 
 def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
@@ -143,6 +190,7 @@ def read_job(path: Path) -> Job:
         )
     body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
     files = {str(key): str(digest) for key, digest in body["files"].items()}
+    body["config"] = with_places(body["config"], files, _expanded)
     found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)
     if found != body["job_hash"]:
         raise ConfigError(

@@ -12,7 +12,7 @@ import torch
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.weights import own_state
 from lesion_exp.evaluation.calibrator import Calibrator
-from lesion_exp.job.checkpoint import read_checkpoint
+from lesion_exp.job.checkpoint import portable, read_checkpoint
 from lesion_exp.job.mlflow_model import WEIGHTS, write_mlflow_model
 from lesion_exp.job.model_card import Card, completed
 from lesion_exp.job.weights_file import write_weights
@@ -31,7 +31,7 @@ def keep_checkpoint(
     run: Written, checkpoint: Path, config: Mapping[str, Any], calibrators: Mapping[str, Calibrator]
 ) -> Content:
     """Keeps the best checkpoint with its card completed by the run's id and calibration; its content is returned."""
-    content = read_checkpoint(checkpoint)
+    content = portable(read_checkpoint(checkpoint))
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators)
     with run.new_file(BEST) as path:
         torch.save(content, path)

@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 
+from lesion_exp.privacy import kept, without_secrets
+
 QUIET = (
     "pytorch_lightning", "lightning_fabric", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git",
     "urllib3", "torch",
@@ -24,10 +26,22 @@ QUIET_WARNINGS = (
 """Warnings of libraries about what is meant to be so."""
 
 
-def show_messages() -> None:
-    """Sends our log messages to standard error and silences the chatter of libraries."""
+class _Formatter(logging.Formatter):
+    """Messages as they may be seen; those that are kept in a file (`in_a_file`) as they may be written down."""
+
+    def __init__(self, in_a_file: bool) -> None:
+        super().__init__("%(message)s")
+        self._change = kept if in_a_file else without_secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a text."""
+        return self._change(super().format(record))
+
+
+def show_messages(in_a_file: bool = False) -> None:
+    """Sends our log messages to standard error, which may be kept `in_a_file`; silences the chatter of libraries."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Formatter(in_a_file))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ from typing import Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.freeze import Job
+from lesion_exp.tracking.credentials import address
 
 
 def moved(job: Job, store_uri: str | None, paths: Mapping[str, Any], places: Mapping[str, Path]) -> Job:
@@ -28,7 +29,7 @@ def moved(job: Job, store_uri: str | None, paths: Mapping[str, Any], places: Map
     if root is not None and Path(root).is_relative_to(cache):  # generated images: made anew where they are missing
         config["dataset"]["root"] = str(Path(paths["data_cache"]) / Path(root).relative_to(cache))
     config["paths"] = dict(paths)
-    config["tracking"]["uri"] = store_uri
+    config["tracking"]["uri"] = None if store_uri is None else address(store_uri)
     for key, place in places.items():
         *parents, leaf = key.split(".")
         node: Any = config

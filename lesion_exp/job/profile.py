@@ -37,6 +37,6 @@ def keep_profile(run: TrackedRun, live_dir: Path) -> None:
     """Logs what a profiler wrote below `live_dir`, if there was one."""
     written = sorted((live_dir / FOLDER).glob("*"))
     for path in written:
-        run.log_file(path, f"{FOLDER}/{path.name}")
+        run.log_text(path.read_text(encoding="utf-8", errors="replace"), f"{FOLDER}/{path.name}")
     if written:
         log.info("profile: %d file(s) below %s/ in the run's artifacts", len(written), FOLDER)

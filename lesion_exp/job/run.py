@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback
 
@@ -24,7 +25,7 @@ from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build, check_optimisation
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.job.check_training import check_training
-from lesion_exp.job.checkpoint import LAST, read_checkpoint, state_hash
+from lesion_exp.job.checkpoint import LAST, portable, read_checkpoint, state_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.complete import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
@@ -223,7 +224,8 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
 def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
     """Keeps the best and the last checkpoint with the run, and the model where it is wanted."""
     if fitted.last.is_file():
-        run.log_file(fitted.last, f"checkpoints/{LAST}")
+        with run.new_file(f"checkpoints/{LAST}") as path:
+            torch.save(portable(read_checkpoint(fitted.last)), path)
     if fitted.best is None:
         return
     calibrators = {} if fitted.evaluation is None else fitted.evaluation.calibrators

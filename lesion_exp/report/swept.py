@@ -13,6 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.privacy import without_secrets
 from lesion_exp.report.kept import Kept
 from lesion_exp.sweep.ledger import FOLD, Sweep, find_sweep
 from lesion_exp.sweep.summary import as_json, summarize
@@ -119,7 +120,7 @@ def _parent(store: Store, spec: str) -> Run:
         listed = "\n".join(f"  {run.tags.get('sweep_id')}  {run.run_id}  {run.name}" for run in (matches or runs)[:5])
         raise ConfigError(
             f"expected a sweep's id, its run's id, the beginning of one, or latest; {spec!r} names {len(matches)} in "
-            f"{store.uri}:\n{listed or '  it has no sweep'}"
+            f"{without_secrets(store.uri)}:\n{listed or '  it has no sweep'}"
         )
     return matches[0]
 

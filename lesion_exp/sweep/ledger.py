@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.job.freeze import Job
+from lesion_exp.privacy import without_secrets
 from lesion_exp.sweep.cell import Cell, write_json
 
 FOLD: Final = "split.fold"
@@ -113,10 +114,17 @@ def create_sweep(
     for number, (job, overrides) in enumerate(cells):
         Cell(hidden / "cells" / f"{number:04d}").create(job, tuple(overrides))
     for number, source in enumerate(conf_folders if facts.space else ()):
-        shutil.copytree(source, hidden / "conf" / str(number))
+        shutil.copytree(source, hidden / "conf" / str(number), copy_function=_copy_of_config)
     write_json(hidden / "sweep.json", asdict(facts))
     hidden.rename(folder / facts.sweep_id)
     return replace(sweep, folder=folder / facts.sweep_id)
+
+
+def _copy_of_config(source: str, target: str) -> None:
+    """Copies a file; a YAML without the secrets that it may hold."""
+    shutil.copy2(source, target)
+    if target.endswith((".yaml", ".yml")):
+        Path(target).write_text(without_secrets(Path(source).read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -134,7 +142,8 @@ def read_sweep(folder: Path) -> Sweep:
     if body.get("format") != FORMAT:
         raise ConfigError(f"expected a ledger of format {FORMAT}, got {body.get('format')} in {folder}")
     lists = {key: tuple(body[key]) for key in ("overrides", "fixed", "keys", "space")}
-    return Sweep(folder, SweepFacts(**{**body, **lists}))
+    paths = {name: str(Path(path).expanduser()) for name, path in body["store"]["paths"].items()}
+    return Sweep(folder, SweepFacts(**{**body, **lists, "store": {**body["store"], "paths": paths}}))
 
 
 def sweeps_in(folder: Path) -> list[Sweep]:

@@ -14,6 +14,7 @@ from lesion_exp.job.compose import Bases, Composed, compose, config_folders
 from lesion_exp.job.freeze import Job, freeze
 from lesion_exp.job.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.job.registered import TARGET
+from lesion_exp.privacy import without_secrets
 from lesion_exp.sweep.check_on_data import check_on_data
 from lesion_exp.sweep.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweep.search.dimension import Dimension, GroupOptions, split_overrides
@@ -131,12 +132,12 @@ def plan_sweep(
     facts = SweepFacts(
         sweep_id=new_sweep_id(),
         created=time.time(),
-        overrides=tuple(overrides),
-        fixed=tuple(fixed),
+        overrides=tuple(without_secrets(list(overrides))),
+        fixed=tuple(without_secrets(list(fixed))),
         keys=tuple(dimension.key.lstrip("+") for dimension in dimensions),
         launcher=base.launcher,
         search=base.search,
-        store={node: config.config[node] for node in ("tracking", "paths")},
+        store={node: frozen[0][0].config[node] for node in ("tracking", "paths")},
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
     )

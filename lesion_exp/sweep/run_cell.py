@@ -135,7 +135,7 @@ def _signs_of_life(cell: Cell) -> Iterator[None]:
 
 def main() -> int:
     """Runs the cell in the folder that the command names; a process named after it takes the cell with it."""
-    show_messages()
+    show_messages(in_a_file=True)
     end_on_sigterm()
     if len(sys.argv) > 2:
         end_with_parent(int(sys.argv[2]))

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import psutil
 
+from lesion_exp.privacy import kept
 from lesion_exp.tracking.system_metrics import nvidia_smi
 
 LARGEST_PATCH: Final = 1_000_000
@@ -67,7 +68,7 @@ def environment(source: SourceState, num_threads: int) -> dict[str, str]:
         files["git.json"] = _json({"commit": source.commit, "dirty": source.dirty})
         if source.patch:
             files["changes.patch"] = source.patch
-    return files
+    return kept(files)
 
 
 def source_state(package_dir: Path | None = None) -> SourceState:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
+from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.params import allowed_name, given_name
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def find_run(store: Store, spec: str) -> Run:
     if spec == "latest":
         newest = next((run for run in _runs(store) if _is_trained(run)), None)
         if newest is None:
-            raise ConfigError(f"expected a run in {store.uri}; it has none yet. Train one, or check tracking.uri.")
+            raise ConfigError(
+                f"expected a run in {without_secrets(store.uri)}; it has none yet. Train one, or check tracking.uri."
+            )
         return _run(store, newest)
     if spec.startswith("best:"):
         return _run(store, _best(store, spec.removeprefix("best:")))
@@ -282,7 +285,7 @@ def _unknown(store: Store, spec: str) -> str:
     title = "Runs of that name" if named else "Runs that come near" if near != recent[:5] else "The latest runs"
     return (
         f"expected a run id, a prefix of at least {_SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
-        f"alias; got {spec!r}. {title} in {store.uri}:\n{listed}"
+        f"alias; got {spec!r}. {title} in {without_secrets(store.uri)}:\n{listed}"
     )
 
 

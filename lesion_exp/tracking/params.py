@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lesion_exp.privacy import kept
+
 _log = logging.getLogger(__name__)
 
 LONGEST_VALUE: Final = 6000
@@ -30,10 +32,10 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
     """The config as `group.key` -> text: JSON for lists, `null`, `true` and `false` as in YAML.
 
     A mapping with keys that MLflow refuses is one JSON text. A value longer than MLflow keeps becomes a hint at the
-    config artifact, with a warning, instead of being cut.
+    config artifact, with a warning, instead of being cut. Neither secrets nor the home folder are among the texts.
     """
     flat: dict[str, str] = {}
-    _flatten(config, "", flat)
+    _flatten(kept(dict(config)), "", flat)
     for name, value in flat.items():
         if len(value) > LONGEST_VALUE:
             flat[name] = f"{len(value)} characters (see {WHOLE_CONFIG})"

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.privacy import kept
 from lesion_exp.tracking.courier import Courier
 from lesion_exp.tracking.delivery import LARGEST_BATCH, deliver
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
@@ -23,7 +24,6 @@ from lesion_exp.tracking.machine_load import MachineLoad
 from lesion_exp.tracking.metric_points import MetricPoints, last_points
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
-from lesion_exp.tracking.server import without_password
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.written import Written
@@ -70,7 +70,7 @@ class TrackedRun(Written):
         self.params_at_start: dict[str, str] = dict(known.data.params)
         self._points = MetricPoints(last_points(store.client, run_id) if self.resumed else None)
         self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
-        self._spool.describe({"run_id": run_id, "run_name": info.run_name or "", "store": without_password(store.uri)})
+        self._spool.describe({"run_id": run_id, "run_name": info.run_name or "", "store": kept(store.uri)})
         self._log = RunLog(self, self.live_dir / LOG_FILE)
         self._finished = False
         self._sending = threading.Lock()
@@ -91,8 +91,9 @@ class TrackedRun(Written):
         **options: Any,
     ) -> Self:
         """A new run, RUNNING from now on; `params` is a nested config, `options` are those of the constructor."""
-        first = {HEARTBEAT_TAG: now_text(), "mlflow.user": _user(), "mlflow.source.type": "LOCAL", **(tags or {})}
-        created = store.client.create_run(store.experiment_id(experiment), tags=first, run_name=name)
+        told = kept(dict(tags or {}))
+        first = {HEARTBEAT_TAG: now_text(), "mlflow.user": _user(), "mlflow.source.type": "LOCAL", **told}
+        created = store.client.create_run(store.experiment_id(experiment), tags=first, run_name=kept(name))
         run = cls(store, created.info.run_id, **options)
         if params:
             run.log_params(params)
@@ -153,7 +154,7 @@ class TrackedRun(Written):
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; booleans become `true` and `false`."""
-        texts = {name: str(tag).lower() if isinstance(tag, bool) else str(tag) for name, tag in tags.items()}
+        texts = kept({name: str(tag).lower() if isinstance(tag, bool) else str(tag) for name, tag in tags.items()})
         for batch in _batches(list(texts.items()), LARGEST_BATCH["tags"]):
             self._spool.add("tags", values=batch)
 

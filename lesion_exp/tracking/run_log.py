@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lesion_exp.privacy import kept
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR
 
 if TYPE_CHECKING:
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
 _OWN_HANDLERS: Final = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "mlflow")
 """Loggers that may pass nothing on to the root logger."""
+
+
+class KeptFormatter(logging.Formatter):
+    """Formats a record, with its traceback, as it may be written down."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a text."""
+        return kept(super().format(record))
 
 
 class RunLog:
@@ -33,7 +42,7 @@ class RunLog:
         if not self._path.exists() and (before := self._run.read_text(self._path.name)):
             self._path.write_text(before, encoding="utf-8")
         self._handler = logging.FileHandler(self._path, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._handler.setFormatter(KeptFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._loggers += [logger for name in _OWN_HANDLERS if not (logger := logging.getLogger(name)).propagate]
         for logger in self._loggers:
             logger.addHandler(self._handler)
@@ -43,7 +52,7 @@ class RunLog:
         assert self._handler is not None, "the log is not open"
         self._handler.flush()
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(kept(text))
 
     def close(self) -> None:
         """Ends listening, saves the log with the run and removes the file where no checkpoint is kept beside it."""

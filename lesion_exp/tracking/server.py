@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl
 import urllib.error
@@ -13,6 +12,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.privacy import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,11 +27,6 @@ _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _GATEWAY_ERRORS: Final = (502, 503, 504)
 
 
-def without_password(uri: str) -> str:
-    """The URI with user and password hidden."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
-
-
 def check_server(uri: str, key: str) -> MlflowClient:
     """A client of the MLflow server at `uri`, which has answered a question about its experiments.
 
@@ -39,7 +34,7 @@ def check_server(uri: str, key: str) -> MlflowClient:
         ConfigError: it does not answer within seconds, or refuses.
     """
     try:
-        with closing(urllib.request.urlopen(_plain(uri) + "/health", timeout=ANSWER_WITHIN_SECONDS)):
+        with closing(urllib.request.urlopen(without_secrets(uri) + "/health", timeout=ANSWER_WITHIN_SECONDS)):
             pass
     except urllib.error.HTTPError as error:
         if error.code in _GATEWAY_ERRORS:
@@ -62,9 +57,9 @@ def check_server(uri: str, key: str) -> MlflowClient:
             client.search_experiments(max_results=1)
     except MlflowException as error:
         raise ConfigError(
-            f"expected an MLflow server at {without_password(uri)} ({key}) that lets you in; it says: "
-            f"{without_password(str(error.message))[:500]}\nCheck the address, MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN."
+            f"expected an MLflow server at {without_secrets(uri)} ({key}) that lets you in; it says: "
+            f"{without_secrets(str(error.message))[:500]}\nCheck the address, MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN: jobs and ledgers keep no password."
         ) from error
     return client
 
@@ -91,29 +86,25 @@ def check_database(uri: str, key: str) -> MlflowClient:
         return MlflowClient(uri)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"expected the driver of {without_password(uri)} ({key}) to be installed; the module {error.name!r} is "
+            f"expected the driver of {without_secrets(uri)} ({key}) to be installed; the module {error.name!r} is "
             'missing. For PostgreSQL: pip install "psycopg[binary]".'
         ) from error
     except OSError as error:
         raise ConfigError(_unreachable(uri, key, str(error))) from error
     except (sqlalchemy.exc.SQLAlchemyError, MlflowException) as error:
         raise ConfigError(
-            f"expected an MLflow database at {without_password(uri)} ({key}) that lets you in; it says: "
-            f"{without_password(str(error))[:500]}\nCheck user, password and name; `mlflow db upgrade URI` brings the "
-            "tables of an older MLflow up to date."
+            f"expected an MLflow database at {without_secrets(uri)} ({key}) that lets you in; it says: "
+            f"{without_secrets(str(error))[:500]}\nCheck user, password and name; jobs and ledgers keep neither user "
+            "nor password, MLFLOW_TRACKING_URI with the whole address of this database gives them again. "
+            "`mlflow db upgrade URI` brings the tables of an older MLflow up to date."
         ) from error
 
 
 def _unreachable(uri: str, key: str, reason: str) -> str:
     return (
-        f"expected a tracking server at {without_password(uri)} ({key}); it does not answer: {reason}. "
+        f"expected a tracking server at {without_secrets(uri)} ({key}); it does not answer: {reason}. "
         "Start it, check the address, or leave it out for the store of this project."
     )
-
-
-def _plain(uri: str) -> str:
-    """The address without user and password, which urllib would take for a part of the host."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextmanager

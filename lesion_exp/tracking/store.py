@@ -13,14 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.privacy import without_secrets
+from lesion_exp.tracking.credentials import URI_VARIABLE, with_credentials
 from lesion_exp.tracking.embedded import local_path, open_embedded, store_lock
-from lesion_exp.tracking.server import check_database, check_server, without_password
+from lesion_exp.tracking.server import check_database, check_server
 from lesion_exp.tracking.view import view_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
 _UNUSABLE_IN_A_URI: Final = "?#%"
 
@@ -119,6 +120,8 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     may open it at once; its artifacts lie in `artifacts` beside the database file. `live` is the folder of what living
     runs keep, `<root>/mlruns/live` unless given.
 
+    User and password may stand in the environment instead of `uri` (see `credentials`).
+
     Raises:
         ConfigError: the URI names no usable store, or its server does not answer.
     """
@@ -128,6 +131,7 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     asked, key = (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE) or None, URI_VARIABLE)
     if asked is None:
         return _open_sqlite(root / "mlruns" / "mlflow.db", root, live)
+    asked = with_credentials(asked)
     scheme = asked.split(":", 1)[0] if ":" in asked else ""
     if scheme == "sqlite":
         return _open_sqlite(_sqlite_path(asked, key), root, live)
@@ -189,4 +193,4 @@ def _refusal(uri: str, key: str, scheme: str) -> str:
             f"expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
             f"Use sqlite:///{folder}/mlflow.db, or leave {key} out for the store of this project."
         )
-    return f"expected {known} in {key}; got {without_password(uri)!r}. Leave it out for the store of this project."
+    return f"expected {known} in {key}; got {without_secrets(uri)!r}. Leave it out for the store of this project."

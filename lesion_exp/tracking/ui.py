@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking.server import without_password
+from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.view import view_address
 
@@ -52,7 +52,7 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
         ConfigError: the port is taken, or MLflow's server does not start.
     """
     if store.uri.startswith(("http://", "https://")):
-        page = view_address(without_password(store.uri), store.experiment_id(experiment))
+        page = view_address(without_secrets(store.uri), store.experiment_id(experiment))
         print(f"MLflow runs on its server: {page}", file=sys.stderr, flush=True)
         return
     _check_port(host, port)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
+from lesion_exp.privacy import kept
 from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.store import Store
@@ -62,7 +63,7 @@ class Written:
     def log_text(self, text: str, artifact_path: str) -> None:
         """Keeps a text (UTF-8)."""
         with self.new_file(artifact_path) as path:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(kept(text), encoding="utf-8")
 
     def log_json(self, content: Any, artifact_path: str) -> None:
         """Keeps lists, mappings, numbers and texts as indented JSON."""
@@ -107,7 +108,7 @@ class Written:
             "schema": json.dumps({"mlflow_colspec": columns}),
             "profile": profile_text,
         }
-        self._put_dataset(dataset, context)
+        self._put_dataset(kept(dataset), context)
 
     def log_late_metrics(self, values: Mapping[str, float]) -> None:
         """Records metrics of a run that has ended, at the last step of what it has of them, so that they count."""

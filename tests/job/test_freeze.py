@@ -183,7 +183,7 @@ def test_every_parameter_that_takes_a_share_or_a_count_is_known():
     for path in conf_dir().glob("*/*.yaml"):
         target = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("_target_", "")
         if target.startswith("lesion_exp."):
-            assert not both(resolve_target(target)), f"{path.stem} has a parameter with two meanings"
+            assert not both(resolve_target(target, path.parent.name)), f"{path.stem} has a parameter with two meanings"
 
 
 def test_a_job_of_the_format_before_is_read_and_keeps_its_hash_unless_it_was_ambiguous(tmp_path):

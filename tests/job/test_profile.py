@@ -3,6 +3,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from lesion_exp.errors import ConfigError
 from lesion_exp.job.profile import keep_profile, profiler_in
 
 
@@ -14,7 +15,7 @@ def test_what_a_profiler_measured_is_kept_with_the_run(name: str, tmp_path: Path
     profiler.describe()
     run = Mock()
     keep_profile(run, tmp_path)
-    logged = {call.args[1]: call.args[0].read_text() for call in run.log_file.call_args_list}
+    logged = {call.args[1]: call.args[0] for call in run.log_text.call_args_list}
     assert "profile/profile.txt" in logged
     assert "Profiler Report" in logged["profile/profile.txt"]
 
@@ -23,4 +24,10 @@ def test_without_a_profiler_nothing_is_kept(tmp_path: Path) -> None:
     assert profiler_in(tmp_path, None) is None
     run = Mock()
     keep_profile(run, tmp_path)
-    run.log_file.assert_not_called()
+    run.log_text.assert_not_called()
+
+
+@pytest.mark.parametrize("value", ["simpel", "xla", {"_target_": "os.system"}, ["simple"], True])
+def test_what_is_no_profilers_name_is_refused(value: object, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one of simple, advanced, pytorch or null"):
+        profiler_in(tmp_path, value)

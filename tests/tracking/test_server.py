@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.tracking.server import without_password
 from lesion_exp.tracking.store import Store, open_store
 from lesion_exp.tracking.ui import ui_command
 
@@ -56,5 +56,5 @@ def test_run_on_a_server_is_recorded_resumed_and_read_back(server: str, tmp_path
 
 
 def test_address_is_shown_without_user_and_password() -> None:
-    assert without_password("https://me:secret@server/path") == "https://***@server/path"
-    assert without_password("http://server:5000") == "http://server:5000"
+    assert without_secrets("https://me:secret@server/path") == "https://server/path"
+    assert without_secrets("http://server:5000") == "http://server:5000"

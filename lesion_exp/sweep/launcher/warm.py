@@ -111,7 +111,7 @@ class WarmProcess:
             from lesion_exp.sweep.cell import Cell
             from lesion_exp.sweep.run_cell import run_cell
 
-            show_messages()
+            show_messages(in_a_file=True)
             code = run_cell(Cell(Path(command["folder"])))
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1

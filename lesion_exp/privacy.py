@@ -1,0 +1,149 @@
+"""What may be written down: no password, no token, and in what people publish nobody's name, machine or home folder.
+
+Whatever this package keeps (parameters, tags, texts, logs, ledgers of sweeps) passes through `kept`, and whatever is
+made to be given away (bundles, reports) through `published` as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import re
+import socket
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+Value = TypeVar("Value")
+
+HIDDEN: Final = "***"
+SHORTEST_SECRET: Final = 6
+"""Characters; a shorter value of a variable is taken for a word, not for a secret."""
+_SECRET_WORDS: Final = frozenset(
+    {
+        "PASS", "PASSWORD", "PASSWORDS", "PASSWD", "PASSPHRASE", "PW", "PWD", "SECRET", "SECRETS", "TOKEN", "TOKENS",
+        "KEY", "KEYS", "APIKEY", "CREDENTIAL", "CREDENTIALS", "AUTH", "COOKIE", "PAT", "DSN",
+    }
+)  # fmt: skip
+_SECRET_ENDS: Final = ("PASSWORD", "PASSWD", "TOKEN", "SECRET", "APIKEY")
+_NO_SECRETS: Final = frozenset({"PWD", "OLDPWD"})
+_PLAIN_VALUE: Final = re.compile(r"(?i)true|false|none|null|default|[\d.]+")
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s'\"<>/?#\\]*@")
+"""User and password of a URI, up to the last @ before its path."""
+_DATABASE_CREDENTIALS: Final = re.compile(r"((?:postgresql|mysql|mssql)(?:\+\w+)?://)[^\s'\"<>]*@")
+"""Those of a database, whose password may hold a slash."""
+_QUERY: Final = re.compile(
+    r"(?i)([?&](?:user|username|uid|\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]+"
+)
+_ANY_HOME: Final = re.compile(r"(?<![\w.-])(?:[A-Za-z]:)?[/\\]{1,2}(?:home|Users)[/\\]{1,2}[^/\\\s'\",:;)\]}<>]+")
+_IN_A_PICTURE: Final = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*)")
+_NOBODY: Final = frozenset(
+    {"root", "user", "users", "admin", "ubuntu", "unknown", "runner", "nobody", "home", "localhost", "local", "host"}
+)
+"""Names that tell nobody from another."""
+_SHORTEST_NAME: Final = 3
+_LONG_NAME: Final = 8
+_ABSOLUTE_PATH: Final = re.compile(r"(?<![\w.*/\\-])(?:~|[A-Za-z]:)?(?:[/\\]+[^\s'\"<>,;:)\]}/\\]+)+")
+
+
+def without_secrets(value: Value) -> Value:
+    """`value` with texts that hold neither user and password of any URI nor the value of a variable with a secret.
+
+    Variables are known by their names: a word such as PASSWORD, TOKEN, SECRET or KEY in it (`DB_PASSWORD`, `HF_TOKEN`).
+    """
+    variables = tuple((name, text) for name, text in sorted(os.environ.items()) if _may_be_secret(name, text))
+    secrets = _secret_values(variables)
+
+    def change(text: str) -> str:
+        text = _CREDENTIALS.sub("", _DATABASE_CREDENTIALS.sub(r"\1", text))
+        text = _QUERY.sub(rf"\1{HIDDEN}", text)
+        return secrets.sub(HIDDEN, text) if secrets is not None else text
+
+    return _in_texts(value, change)  # type: ignore[no-any-return]
+
+
+def kept(value: Value) -> Value:
+    """`value` as it may be written down: its texts `without_secrets`, and with `~` for the home folder."""
+    return _in_texts(without_secrets(value), _with_short_home)  # type: ignore[no-any-return]
+
+
+def published(value: Value, people: Collection[str] = ()) -> Value:
+    """`value` as it may be given away: as `kept`, without anybody's home folder, user names and names of machines.
+
+    `people` are further names to be taken out, such as the user who trained a run. A name that could be an ordinary
+    word is taken out of paths and beside an @ alone.
+    """
+    names = sorted({*people, *_own_names()}, key=len, reverse=True)
+    names = [name for name in names if len(name) >= _SHORTEST_NAME and name.lower() not in _NOBODY]
+
+    def change(text: str) -> str:
+        parts = _IN_A_PICTURE.split(text)  # what is drawn is no text
+        return "".join(part if number % 2 else _without_names(part, names) for number, part in enumerate(parts))
+
+    return _in_texts(kept(value), change)  # type: ignore[no-any-return]
+
+
+def _without_names(text: str, names: Sequence[str]) -> str:
+    text = _ANY_HOME.sub("~", text)
+    for name in names:
+        word = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
+        if len(name) >= _LONG_NAME or not name.isalpha():
+            text = re.sub(word, HIDDEN, text)
+        else:
+            text = _ABSOLUTE_PATH.sub(lambda path, word=word: re.sub(word, HIDDEN, path[0]), text)  # type: ignore[misc]
+            text = re.sub(rf"{word}(?=@)|(?<=@){word}", HIDDEN, text)
+    return text
+
+
+def _in_texts(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {_in_texts(key, change): _in_texts(inner, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_in_texts(inner, change) for inner in value)
+    return value
+
+
+def _with_short_home(text: str) -> str:
+    home = os.environ.get("HOME", "").rstrip("/") or str(Path.home())
+    if home in ("", "/"):
+        return text
+    return re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text)
+
+
+def _own_names() -> set[str]:
+    names = {socket.gethostname(), socket.gethostname().partition(".")[0]}
+    names |= {os.environ[name] for name in ("USER", "LOGNAME", "USERNAME", "HOSTNAME") if os.environ.get(name)}
+    try:
+        names.add(getpass.getuser())
+    except (KeyError, OSError):  # a container without an entry for this user
+        return names
+    return names
+
+
+def _may_be_secret(name: str, text: str) -> bool:
+    if name in _NO_SECRETS:
+        return False
+    upper = name.upper()
+    return upper.endswith(_SECRET_ENDS) or not _SECRET_WORDS.isdisjoint(upper.split("_")) or "://" in text
+
+
+@functools.lru_cache(maxsize=8)
+def _secret_values(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
+    """A pattern of all secrets among `variables`; of a URI its password is one."""
+    found: set[str] = set()
+    for _, value in variables:
+        if "://" in value:
+            for line in value.splitlines():
+                login = line.partition("://")[2].rpartition("@")[0]
+                found.add(login.partition(":")[2])
+        else:
+            found.add(value.strip())
+    real = [
+        value
+        for value in found
+        if len(value) >= SHORTEST_SECRET and not _PLAIN_VALUE.fullmatch(value) and not Path(value[:200]).exists()
+    ]
+    return re.compile("|".join(re.escape(value) for value in sorted(real, key=len, reverse=True))) if real else None
