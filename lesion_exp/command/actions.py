@@ -20,6 +20,8 @@ from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 
 LAST_PORT: Final = 65535
+LENGTHS: Final = ("trainer.max_epochs", "trainer.max_steps")
+"""Keys with which `resume` trains a run longer."""
 
 
 def train(arguments: Arguments) -> int:
@@ -51,15 +53,28 @@ def _has_space(arguments: Arguments) -> bool:
 
 
 def resume(arguments: Arguments) -> int:
-    """Goes on with a run that stopped; the last line of standard output is its id."""
+    """Goes on with a run that stopped, or trains one longer; the last line of standard output is the run's id."""
     spec = arguments.need("run", "latest")
     root = arguments.take("dataset.root")
+    changes = {key: _whole_number(key, value) for key in LENGTHS if (value := arguments.take(key))}
     store, paths = open_store_of(arguments)
-    from lesion_exp.job.resume import resume as resume_run
+    run, data_root = chosen_run(store, spec), Path(root) if root else None
+    if changes:
+        from lesion_exp.job.extend import extend
 
-    result = resume_run(chosen_run(store, spec), paths, Path(root) if root else None)
+        result = extend(run, changes, paths, data_root)
+    else:
+        from lesion_exp.job.resume import resume as resume_run
+
+        result = resume_run(run, paths, data_root)
     _show_end(result.run_id)
     return 0
+
+
+def _whole_number(key: str, text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise ConfigError(f"expected {key} to be a whole number of at least 1, got {text!r}; for example {key}=60")
+    return int(text)
 
 
 def _show_end(run_id: str) -> None:

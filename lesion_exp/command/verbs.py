@@ -110,12 +110,17 @@ VERBS: Final = {
         ),
         Verb(
             "resume",
-            "go on with a run that stopped",
+            "go on with a run that stopped, or train one longer",
             "lesion_exp.command.actions:resume",
-            ("lesion-exp resume run=latest", "lesion-exp resume run=3f2a91c0 dataset.root=DIR"),
+            ("lesion-exp resume run=latest", "lesion-exp resume run=3f2a91c0 trainer.max_epochs=60"),
             ("tracking",),
             (
                 ("run=RUN", "an id, the beginning of one, or latest"),
+                (
+                    "trainer.max_epochs=N",
+                    "train longer, to N epochs: a new run goes on from the last checkpoint",
+                ),
+                ("trainer.max_steps=N", "the same by optimizer steps"),
                 ("dataset.root=DIR", "where the data lie now, if they have moved"),
             ),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -131,8 +131,8 @@ def make_classifier(
             decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
             card=card,
         ),
-        _optimizer_maker(config["optimizer"], fuse=_may_fuse(config["trainer"])),
-        _schedule_maker(config["scheduler"]),
+        make_optimizer(config["optimizer"], fuse=_may_fuse(config["trainer"])),
+        make_schedule(config["scheduler"]),
         validation_rows,
     )
 
@@ -148,9 +148,9 @@ def check_optimisation(config: Mapping[str, Any], length: TrainingLength | None 
     with warnings.catch_warnings():  # what they say of the length of the training belongs to the real one
         warnings.simplefilter("ignore")
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
-        optimizer = _optimizer_maker(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))
+        optimizer = make_optimizer(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))
         length = length or _some_length(config["trainer"])
-        _schedule_maker(config["scheduler"])(optimizer, length.total_steps, length.steps_per_epoch)
+        make_schedule(config["scheduler"])(optimizer, length.total_steps, length.steps_per_epoch)
 
 
 def _some_length(trainer: Mapping[str, Any]) -> TrainingLength:
@@ -189,7 +189,9 @@ def _may_fuse(trainer: Mapping[str, Any]) -> bool:
     return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
 
 
-def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
+def make_optimizer(node: Mapping[str, Any], *, fuse: bool) -> Callable[[ParameterGroups, float], Optimizer]:
+    """What makes the optimizer that `node` describes, of parameter groups and a learning rate."""
+
     def make(groups: ParameterGroups, lr: float) -> Optimizer:
         own = {key: value for key, value in node.items() if key not in OPTIMIZER_COMMON_KEYS}
         on_cpu_or_gpu = all(weights.device.type in {"cpu", "cuda"} for group in groups for weights in group["params"])
@@ -205,7 +207,9 @@ def _optimizer_maker(node: Mapping[str, Any], *, fuse: bool) -> Any:
     return make
 
 
-def _schedule_maker(node: Mapping[str, Any]) -> Any:
+def make_schedule(node: Mapping[str, Any]) -> Callable[[Optimizer, float, int], Schedule]:
+    """What makes the schedule that `node` describes, of an optimizer, all steps and the steps of an epoch."""
+
     def make(optimizer: Optimizer, total_steps: float, steps_per_epoch: int) -> Schedule:
         schedule: Schedule = instantiate(
             node, "scheduler", optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch

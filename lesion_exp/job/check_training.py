@@ -40,7 +40,7 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         batch_size = min(FIRST_BATCH, data.images_per_epoch())
     else:
         ranks = num_processes(config["trainer"])
-        length = _training_length(config, trainer, data, ranks)
+        length = _length(config, trainer, data, ranks)
         _check_validations(config, trainer, length, data, ranks)
         check_optimisation(config, length)
         instantiate(config["loss"], "loss", class_counts=data.class_counts()).set_epoch(0, length.num_epochs)
@@ -72,9 +72,14 @@ def _check_metrics(config: Mapping[str, Any], split: SplitData) -> None:
         check_metric("trainer.early_stopping.monitor", stopping["monitor"], split.classes)
 
 
-def _training_length(
-    config: Mapping[str, Any], trainer: pl.Trainer, data: LesionDataModule, ranks: int
-) -> TrainingLength:
+def training_length(config: Mapping[str, Any], split: SplitData) -> TrainingLength:
+    """How long the training of the job `config` on `split` is."""
+    return _length(
+        config, check_trainer(config["trainer"]), make_datamodule(config, split), num_processes(config["trainer"])
+    )
+
+
+def _length(config: Mapping[str, Any], trainer: pl.Trainer, data: LesionDataModule, ranks: int) -> TrainingLength:
     key = "trainer.overfit_batches" if config["trainer"]["overfit_batches"] else "trainer.limit_train_batches"
     num_batches = _limited(data.num_training_batches(ranks), trainer.limit_train_batches, key)
     epochs = trainer.max_epochs

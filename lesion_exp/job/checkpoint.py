@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import time
 import zipfile
 from collections.abc import Mapping
@@ -83,6 +84,16 @@ class ResumePoints(Checkpoint):
         if epochs["total"]["ready"] == epochs["total"]["started"] + 1:
             for scope in ("total", "current"):
                 epochs[scope]["ready"] = epochs[scope]["completed"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lets a training that had ended go on with a new epoch, where it is longer now."""
+        state = checkpoint["loops"]["fit_loop"]
+        epochs, batches = state["epoch_progress"]["total"], state["epoch_loop.batch_progress"]
+        if epochs["completed"] == epochs["ready"] and batches["is_last_batch"]:
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
 
@@ -171,6 +182,21 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_folders(key): _without_folders(inner) for key, inner in value.items()}
     return value
+
+
+def best_name(content: Mapping[str, Any]) -> str | None:
+    """The file name of the best epoch so far, as the checkpoint `content` knows it; None before a validation."""
+    states = (state for key, state in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    path = next((state["best_model_path"] for state in states), "")
+    return Path(path).name if path else None
+
+
+def place_best(best: Path, checkpoint: Path, live_dir: Path) -> None:
+    """Copies `best`, of the run that saved `checkpoint`, to where a run that goes on from it in `live_dir` wants it."""
+    name = best_name(read_checkpoint(checkpoint))
+    if name is not None:
+        live_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(best, live_dir / name)
 
 
 def run_of_checkpoint(path: Path) -> str:

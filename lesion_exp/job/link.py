@@ -25,6 +25,8 @@ class RunLink:
     """The id of a run of the same job that stopped before its end; it goes on as the same run."""
     checkpoint: str | None = None
     """The file that the run goes on from; None begins at the first step."""
+    best: str | None = None
+    """The checkpoint of the best epoch of the run whose `checkpoint` a new run goes on from."""
     reports: str | None = None
     """A folder in which training leaves a report after each epoch and looks whether it is asked to stop."""
 

@@ -29,7 +29,7 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
     if run.status == "FINISHED":
         raise ConfigError(
             f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
-            f"it once more"
+            f"it once more, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it longer"
         )
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")

@@ -25,7 +25,7 @@ from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build, check_optimisation
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.job.check_training import check_training
-from lesion_exp.job.checkpoint import LAST, portable, read_checkpoint, state_hash
+from lesion_exp.job.checkpoint import LAST, place_best, portable, read_checkpoint, state_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.complete import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
@@ -198,6 +198,8 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     reports = None if link.reports is None else EpochReports(Path(link.reports))
     callbacks += [reports] if reports else []
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
+    if run is not None and link.best is not None and link.checkpoint is not None:
+        place_best(Path(link.best), Path(link.checkpoint), live_dir)
     tune(config["trainer"], trainer, built, run)
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=link.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0

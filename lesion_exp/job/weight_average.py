@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
@@ -27,7 +28,21 @@ class MovingAverage(WeightAveraging):
         if not 0 < decay < 1:
             raise ConfigError(f"expected trainer.ema_decay between 0 and 1, got {decay}; 0.999 is usual")
         self.decay = decay
+        self._trained: dict[str, Tensor] | None = None
         super().__init__(multi_avg_fn=self._average)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the module the average, and remembers the weights that were trained for the last checkpoint."""
+        self._trained = {name: weights.detach().clone() for name, weights in pl_module.state_dict().items()}
+        super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Saves the average as the weights, and beside it those that were trained, from which training can go on."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._trained is not None and "current_model_state" in checkpoint:
+            checkpoint["current_model_state"] = self._trained
 
     def _average(self, averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
         steps = int(num_averaged)

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Final, Self
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweep.cell import PRUNED, Cell
+from lesion_exp.job.freeze import Job
+from lesion_exp.sweep.cell import PRUNED, Cell, will_repeat
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.plan import CellMaker, check_cell, make_search
 from lesion_exp.sweep.search.dimension import Dimension
-from lesion_exp.sweep.search.search import AdaptiveSearch
+from lesion_exp.sweep.search.search import AdaptiveSearch, Suggestion
 
 log = logging.getLogger(__name__)
 
 MOST_REFUSED: Final = 10
+MOST_REPEATED: Final = 100
+"""Proposals, one after another, that would only repeat a failure, after which a search is taken to be exhausted."""
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Adaptive:
     maker: CellMaker
     heard: dict[int, int] = field(default_factory=dict)
     """Epochs that the search has heard of, by cell."""
+    unusable: set[Suggestion] = field(default_factory=set)
+    """Combinations that cannot be used, or have failed, and were proposed."""
 
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
@@ -47,27 +52,58 @@ class Adaptive:
         return adaptive
 
     def next_cell(self) -> Cell | None:
-        """A further cell, frozen; None when the search has enough.
+        """A further cell, frozen; None when the search has enough, or proposes only what has failed already.
 
-        Every value was tried when the sweep was planned; a combination that cannot be used is left out.
+        Every value was tried when the sweep was planned; a combination that cannot be used is left out. So is one whose
+        job has failed in an earlier cell, for it would fail again.
 
         Raises:
-            ConfigError: there are too many of those, one after another.
+            ConfigError: there are too many unusable ones, one after another.
         """
-        refused = 0
+        refused = repeated = 0
         while (asked := self.search.ask()) is not None:
             trial, suggestion = asked
             try:
-                job = self.maker.freeze(suggestion)
-                check_cell(job, suggestion, self.sweep.facts.launcher)
+                job = self._new_job(suggestion)
             except ConfigError as error:
-                self.search.drop(trial)
+                self.unusable.add(suggestion)
                 refused += 1
                 if refused == MOST_REFUSED:
+                    self.search.drop(trial)
                     raise
                 log.warning("left out a cell: %s", error)
-                continue
-            return self.sweep.add(job, suggestion, trial)
+                job = None
+            if job is not None:
+                return self.sweep.add(job, suggestion, trial)
+            self.search.drop(trial)
+            repeated += 1
+            if repeated == MOST_REPEATED:
+                log.warning("the search proposes only what has failed already: no further cell is tried")
+                return None
+        return None
+
+    def _new_job(self, suggestion: Suggestion) -> Job | None:
+        """The job of a combination; None where it is known to fail.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if suggestion in self.unusable:
+            return None
+        job = self.maker.freeze(suggestion)
+        failed = self._failed_twin(job.job_hash)
+        if failed is None:
+            check_cell(job, suggestion, self.sweep.facts.launcher)
+            return job
+        self.unusable.add(suggestion)
+        log.info("not tried again: %s, which failed as cell %d", " ".join(suggestion), failed)
+        return None
+
+    def _failed_twin(self, job_hash: str) -> int | None:
+        """The number of a cell of the same job that failed, and would fail again; None where there is none."""
+        for cell in self.sweep.cells():
+            if cell.facts()[1] == job_hash and will_repeat(cell.state()):
+                return cell.number
         return None
 
     def tell(self, cell: Cell) -> None:

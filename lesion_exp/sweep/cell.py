@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import tempfile
@@ -20,6 +21,10 @@ Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 STATUSES: Final = ("finished", "running", "queued", "failed", "cancelled")
 SILENT_SECONDS: Final = 120.0
 """A running cell on another machine that has not touched its state for so long is taken for dead."""
+PASSING_ERRORS: Final = frozenset(
+    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, OSError)
+) | {"MlflowException", "OperationalError", "ConnectionError", "TimeoutExpired"}
+"""Names of errors whose reason lies in the machine or the network of the moment."""
 STOPPED: Final = "stopped"
 PRUNED: Final = "pruned"
 
@@ -174,6 +179,15 @@ class Cell:
 
     def _last_touch(self) -> float:
         return (self.folder / "state.json").stat().st_mtime
+
+
+def will_repeat(state: CellState) -> bool:
+    """Whether a cell has failed for a reason that lies in its job, so that the same job would fail again.
+
+    A disk that is full, or a server or file system that does not answer, is no such reason.
+    """
+    kind = (state.error or "").partition(":")[0].strip()
+    return state.status == "failed" and kind not in PASSING_ERRORS
 
 
 def write_json(path: Path, body: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.epoch_metric import check_direction, check_metric
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.compose import Bases, Composed, compose, config_folders
 from lesion_exp.job.freeze import Job, freeze
@@ -124,6 +125,9 @@ def plan_sweep(
     _refuse_shared(dimensions)
     check_installed({"search": base.search})
     search = make_search(base.search)
+    for metric, direction in zip(search.metrics, search.directions, strict=True):
+        check_metric("search.metric", metric, only_validation=True)
+        check_direction("search.direction", direction, metric, lower="minimize", higher="maximize")
     maker = CellMaker(fixed, config_dirs, root)
     suggestions = search.all_cells(dimensions)
     tried = _each_value_once(dimensions) if suggestions is None else suggestions

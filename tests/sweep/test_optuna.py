@@ -7,6 +7,7 @@ from rich.console import Console
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweep import adaptive
 from lesion_exp.sweep.adaptive import Adaptive
+from lesion_exp.sweep.cell import CellState, will_repeat
 from lesion_exp.sweep.driver import cancel_waiting
 from lesion_exp.sweep.plan import plan_sweep
 from lesion_exp.sweep.search.dimension import Dimension
@@ -283,6 +284,45 @@ def test_a_combination_that_cannot_be_used_is_left_out(planned, driven, monkeypa
     assert statuses(sweep) == ["finished"] * 3
     assert states(trials(sweep)) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert "these do not go together" in caplog.text
+
+
+def test_what_failed_is_not_proposed_again(planned, driven, caplog):
+    def script(text):
+        return RuntimeError("out of memory") if text == "loss=soft_f1" else 0.5
+
+    sweep = planned("search=optuna", "search.num_cells=6", "loss=focal,soft_f1")
+    launcher = ScriptedLauncher(script)
+    caplog.set_level("INFO", "lesion_exp")
+    summary = driven(sweep, launcher)
+    assert launcher.order.count("loss=soft_f1") == 1
+    assert summary.counts() == {"finished": 5, "failed": 1}
+    assert "not tried again: loss=soft_f1, which failed as cell" in caplog.text
+
+
+def test_a_search_that_proposes_only_what_failed_ends(planned, driven, caplog, monkeypatch):
+    monkeypatch.setattr(adaptive, "MOST_REPEATED", 5)
+    sweep = planned("search=optuna", "search.num_cells=6", "loss=focal,soft_f1")
+    launcher = ScriptedLauncher(lambda text: RuntimeError("out of memory"))
+    summary = driven(sweep, launcher)
+    assert sorted(launcher.order) == ["loss=focal", "loss=soft_f1"]
+    assert summary.counts()["failed"] == 2
+    assert "only what has failed already" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "repeats"),
+    [
+        ("expected optimizer.lr above 0", True),
+        ("RuntimeError: out of memory", True),
+        ("OutOfMemoryError: CUDA out of memory", True),
+        ("OSError: [Errno 28] No space left on device", False),
+        ("ConnectionRefusedError: the store does not answer", False),
+        ("MlflowException: the store does not answer", False),
+    ],
+)
+def test_a_failure_repeats_unless_the_machine_was_the_reason(error, repeats):
+    assert will_repeat(CellState(status="failed", error=error)) is repeats
+    assert not will_repeat(CellState(status="queued", error=error))
 
 
 def test_a_cancelled_sweep_asks_for_nothing_more(planned, driven):
