@@ -23,7 +23,7 @@ def test_a_cell_that_cannot_be_trained_is_noticed_before_the_first_begins(projec
 
 
 def test_a_sweep_compares_by_a_metric_that_every_epoch_has(project):
-    with pytest.raises(ConfigError, match="search.metric to be a metric of an epoch .*did you mean 'val/accuracy'"):
+    with pytest.raises(ConfigError, match=r"search\.metric to be a metric of an epoch .*did you mean 'val/accuracy'"):
         check(project, "seed=1,2", "search.metric=val/acc")
     with pytest.raises(ConfigError, match=r"set search\.direction=minimize"):
         check(project, "seed=1,2", "search.metric=val/loss")
