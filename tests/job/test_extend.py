@@ -5,14 +5,18 @@ from dataclasses import replace
 import pytest
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.build import build
 from lesion_exp.job.check_training import training_length
-from lesion_exp.job.checkpoint import weights_hash
+from lesion_exp.job.checkpoint import LAST, read_checkpoint, state_hash, weights_hash
+from lesion_exp.job.compose import compose
 from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.extend import EXTENDS_TAG, Trained, extend, reason_against, with_found_values, with_length
 from lesion_exp.job.resume import resume
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
+from lesion_exp.job.trainer import build_trainer
 from lesion_exp.tracking.find import download_artifact, find_run
+from tests.tiny import TINY
 
 SHORT = ("trainer.max_epochs=2", "loader.batch_size=16", "test=false")
 
@@ -83,6 +87,45 @@ def test_what_finders_found_is_trained_with(tiny_job):
     longer = with_length(found, {"trainer.max_epochs": 9})
     assert longer.job_hash != with_length(found, {"trainer.max_epochs": 8}).job_hash
     assert job.config["optimizer"]["lr"] != 0.0123
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Trains what overrides describe, without a run; returns the folder of its checkpoints."""
+    root = tmp_path_factory.mktemp("extended")
+    plain = compose(TINY, root=root).config
+    split = split_data(plain, load_data(plain))
+
+    def fit(name, *overrides, checkpoint=None):
+        config = compose([*TINY, *SHORT, *overrides], root=root).config
+        made = build(config, split)
+        trainer = build_trainer(config["trainer"], False, root / name, [])
+        trainer.fit(made.classifier, datamodule=made.datamodule, ckpt_path=checkpoint, weights_only=True)
+        return root / name
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("scheduler=step", "scheduler.drop_epochs=1", "scheduler.gamma=0.5", "trainer.ema_decay=0.9"),
+        ("scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "trainer.accumulate_grad_batches=2"),
+        ("scheduler=constant", "augmentation=standard", "backbone.dropout=0.2", "trainer.check_val_every_n_epoch=2"),
+    ],
+)
+def test_a_training_that_goes_on_after_its_end_has_the_weights_of_the_longer_one(fitted, options):
+    kind = options[0]
+    half = fitted(f"{kind} half", *options)
+    longer = fitted(f"{kind} longer", *options, "trainer.max_epochs=4", checkpoint=half / LAST)
+    whole = fitted(f"{kind} whole", *options, "trainer.max_epochs=4")
+    assert weights_hash(longer / LAST) == weights_hash(whole / LAST) != weights_hash(half / LAST)
+    ends = [read_checkpoint(folder / LAST) for folder in (longer, whole)]
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+    assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
+    if "current_model_state" in ends[0]:
+        assert len({state_hash(end["current_model_state"]) for end in ends}) == 1
+        assert state_hash(ends[0]["current_model_state"]) != weights_hash(longer / LAST)
 
 
 def hashes(job, run_id):
