@@ -44,10 +44,21 @@ def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else ""
 
 
+LONGEST_CASE = 1000
+"""Characters of a case that a message shows: a cell of a table may have a million."""
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Control characters, which a terminal would obey, as they are shown."""
+
+
 def first_cases(cases: Iterable[object], count: int = 5) -> str:
     """Text with the first `count` cases, one a line and indented, and how many more there are."""
-    listed = [str(case) for case in cases]
+    listed = [_shown(str(case)) for case in cases]
     lines = [f"  - {case}" for case in listed[:count]]
     if len(listed) > count:
         lines.append(f"  ... and {len(listed) - count} more")
     return "\n".join(lines)
+
+
+def _shown(case: str) -> str:
+    text = case.translate(_CONTROLS)
+    return text if len(text) <= LONGEST_CASE else f"{text[:LONGEST_CASE]}... ({len(text):,} characters)"

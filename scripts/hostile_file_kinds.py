@@ -101,7 +101,7 @@ def doubled_columns(rng: np.random.Generator) -> Hostile:
 
 
 def long_cells(rng: np.random.Generator) -> Hostile:
-    long = SECRET + "x" * int(rng.integers(10_000, 1_000_000))
+    long = "x" * int(rng.integers(10_000, 1_000_000))
     return Hostile(rows(["nv"] * NUM_IMAGES, [*(f"{n}.png" for n in range(NUM_IMAGES - 1)), long]).encode(), "refused")
 
 

@@ -36,6 +36,7 @@ from lesion_exp.tracking.store import open_store
 MUST_BE_REFUSED = ("no numbers", "wide values", "other type", "bomb by header")
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn")
 SLOWEST_SECONDS = 60.0
+LONGEST_MESSAGE = 20_000
 started: list[str] = []
 
 
@@ -180,6 +181,8 @@ class Report:
         self.outcomes[name, outcome] += 1
         if must != "either" and outcome != must:
             self.faults.append(f"{name}: expected to be {must}, was {outcome}: {said[:300]}")
+        if len(said) > LONGEST_MESSAGE:
+            self.faults.append(f"{name}: a message of {len(said):,} characters")
         if SECRET in said:
             self.faults.append(f"{name}: the message repeats the file: {said[:300]}")
         if len(started) > before:
