@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -40,6 +41,7 @@ def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> d
         },
         "flow": [{"step": step.step, "images": step.images, "lesions": step.lesions} for step in loaded.flow.steps],
         "left_out": [{"image_id": image_id, "reason": reason} for image_id, reason in loaded.flow.left_out],
+        "findings": [asdict(each) for each in loaded.flow.findings],
         "differs_from_published": {
             label: {"found": found, "published": published}
             for label, (found, published) in published_differences(loaded).items()
@@ -69,6 +71,11 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         console.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
     if summary["left_out"]:
         console.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
+    for found in summary["findings"]:
+        style = "yellow" if found["level"] == "warning" else "none"
+        console.print(found["text"], style=style, markup=False)
+        for case in found["cases"] if found["level"] == "warning" else ():
+            console.print(f"  - {case}", style=style, markup=False)
     for label, row in summary["differs_from_published"].items():
         console.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
     console.print(summary["audit_in_words"], markup=False)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
 from typing import Final
 
 import pandas as pd
 
-from lesion_exp.archive import SEPARATOR
+from lesion_exp.dataset.image_files import Choice, locate_files, locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import (
@@ -19,15 +18,14 @@ from lesion_exp.dataset.table import (
     PREDICTED,
     STANDARD_COLUMNS,
     config_texts,
-    locate,
     map_labels,
     named_columns,
     one_hot_label,
     require_columns,
     standardize,
 )
+from lesion_exp.dataset.table_paths import TablePaths
 from lesion_exp.errors import ConfigError, DataError, nearest
-from lesion_exp.image_file import IMAGE_SUFFIXES
 from lesion_exp.text_table import AUTO, MISSING_WORDS
 from lesion_exp.text_table import read_csv as read_delimited
 
@@ -36,7 +34,16 @@ MAPPABLE: Final = (
     "clinical_path",
     "official_split",
 )
-PATHS: Final = ("image_path", "mask_path", "clinical_path")
+PATHS: Final = {
+    "image_path": "image files",
+    "mask_path": "masks",
+    "clinical_path": "clinical photographs",
+}
+"""Columns that name files, and what they name."""
+REMEDY: Final = (
+    "name the column of the images with dataset.columns={image_id: COLUMN}, what follows the id in the files' names "
+    "with dataset.image_suffix, or the files with dataset.images"
+)
 
 _NO_LABEL: Final = frozenset(word.lower() for word in MISSING_WORDS)
 """Labels that may be classes or stand for a missing label: only `dataset.labels` makes them classes."""
@@ -61,26 +68,28 @@ def read_csv(
     images: str = "*",
     image_suffix: str = "",
     encoding: str = AUTO,
+    ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The table in the file `table` below `root`.
 
     `columns` maps standard names to the file's; a column that has a standard name already needs no entry, and an entry
     null leaves such a column out. Images are found by `image_path` (absolute, or relative to the table or to `root`,
     also inside a zip there), else by `image_id` plus `image_suffix` as file name, with or without ending, among the
-    files that match `images`. With `one_hot`, a list of the file's columns, the label is the name of the column that
-    holds the 1, and no label column is read. `labels` maps labels to classes, what it lacks is unknown; without it they
-    are the classes, in lower case, except for `NA` and the like, which may be a class or a missing label. Other columns
-    whose names have a meaning here (`table.INTERNAL_NAMES`) are kept as `file_...`. `encoding` is that of the table,
-    see `text_table.read_text`.
+    files that match `images`; masks are no images unless `images` asks for them by name. With `one_hot`, a list of the
+    file's columns, the label is the name of the column that holds the 1, and no label column is read. `labels` maps
+    labels to classes, what it lacks is unknown; without it they are the classes, in lower case, except for `NA` and the
+    like, which may be a class or a missing label. Other columns whose names have a meaning here
+    (`table.INTERNAL_NAMES`) are kept as `file_...`. `encoding` is that of the table, see `text_table.read_text`. Files
+    that fit a pattern of `ignore` are not read (see `path_patterns`).
 
     Raises:
         ConfigError: a key that is no standard column, or neither `image_id` nor `image_path` to be had.
         DataError: the file or a column is missing, a row is not one-hot, or a part of the split has a strange name.
     """
-    files = SourceFiles(root, "the table of images")
+    files = SourceFiles(root, "the table of images", ignore)
     given = _checked(columns or {})
     one_hot = None if one_hot is None else config_texts(one_hot, "dataset.one_hot")
-    locator = files.require(table)
+    locator = files.require(table, key="dataset.table")
     where = files.shorten(locator)
     raw = read_delimited(locator, encoding)
     mapped = {name: name for name in MAPPABLE if name in raw.columns and name not in given.values()} | given
@@ -98,7 +107,8 @@ def read_csv(
         frame["label"] = one_hot_label(raw, one_hot, where)
     if "official_split" in frame:
         frame["official_split"] = _parts(frame["official_split"], where)
-    frame = _with_files(_with_labels(frame, labels), files, locator, images, image_suffix)
+    choice = Choice(images, "dataset.images", REMEDY)
+    frame = _with_files(_with_labels(frame, labels), files, TablePaths(files, locator), choice, image_suffix)
     return standardize(frame, INFO.name)
 
 
@@ -168,42 +178,20 @@ def _named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dic
 
 
 def _with_files(
-    frame: pd.DataFrame, files: SourceFiles, table_locator: str, images: str, image_suffix: str
+    frame: pd.DataFrame, files: SourceFiles, paths: TablePaths, choice: Choice, suffix: str
 ) -> pd.DataFrame:
-    paths = _Paths(files, table_locator)
-    located = {name: frame[name].map(paths.find, na_action="ignore") for name in PATHS if name in frame}
+    named = {name: frame[name].dropna() for name in PATHS if name in frame}
+    others = {locator for name in named if name != "image_path" for path in named[name] for locator in paths.find(path)}
+    pool = [locator for locator in files.images if locator not in others]
+    located = {}
+    for name, column in named.items():
+        ours = pool if name == "image_path" else ()
+        found = locate_files(column, paths.find, ours, files, choice, PATHS[name])
+        located[name] = found.reindex(frame.index).astype(object).where(frame[name].notna(), None)
     if "image_id" not in frame:
         ids = [re.sub(r"\.[^./\\]+$", "", str(path).strip()) for path in frame["image_path"]]
         frame = frame.assign(image_id=ids)
     elif "image_path" not in frame:
-        by_name: dict[str, str] = {}
-        for locator in files.find(images):
-            name = PurePosixPath(locator.rpartition(SEPARATOR)[2])
-            if name.suffix.lower() in IMAGE_SUFFIXES:
-                by_name.setdefault(name.stem, locator)
-                by_name.setdefault(name.name, locator)
-        located["image_path"] = locate(frame["image_id"] + image_suffix, by_name)
+        names = frame["image_id"] if not suffix else plain_ids(frame["image_id"]) + suffix
+        located["image_path"] = locate_images(names, files, choice)
     return frame.assign(**located)
-
-
-class _Paths:
-    """Finds the files that a table names by path: absolute, relative to the table, relative to the root."""
-
-    def __init__(self, files: SourceFiles, table_locator: str) -> None:
-        container, _, member = table_locator.rpartition(SEPARATOR)
-        self.table_dir = Path(table_locator).parent if not container else files.root
-        self.root = files.root
-        self.by_relative: dict[str, str] = {}
-        inside = str(PurePosixPath(member).parent / "_").removesuffix("_") if container else ""
-        for locator in files.locators:
-            inner = locator.rpartition(SEPARATOR)[2] if SEPARATOR in locator else files.shorten(locator)
-            self.by_relative.setdefault(inner, locator)
-            if inside and locator.startswith(f"{container}{SEPARATOR}{inside}"):
-                self.by_relative.setdefault(inner.removeprefix(inside), locator)
-
-    def find(self, path: str) -> str | None:
-        text = str(path).strip().replace("\\", "/").removeprefix("./")
-        for candidate in (Path(text), self.table_dir / text, self.root / text):
-            if candidate.is_absolute() and os.path.isfile(candidate):  # noqa: PTH113 - also of names too long for a disk
-                return str(candidate)
-        return self.by_relative.get(text)

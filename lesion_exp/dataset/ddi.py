@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
+from lesion_exp.dataset.table import map_labels, named_columns, standardize
 from lesion_exp.text_table import read_csv
 
 CODES: Final = {"true": "malignant", "false": "benign", "1": "malignant", "0": "benign"}
@@ -29,7 +31,7 @@ INFO: Final = DatasetInfo(
 )
 
 
-def read_ddi(root: str) -> pd.DataFrame:
+def read_ddi(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of DDI.
 
     Own columns: `skin_tone` (12, 34 or 56: Fitzpatrick types I-II, III-IV, V-VI; NaN unknown) and `leaks_disease`, the
@@ -38,12 +40,12 @@ def read_ddi(root: str) -> pd.DataFrame:
     Raises:
         DataError: the table is missing or is not in the published format.
     """
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("ddi_metadata.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"disease": "leaks_disease"})
     unnamed = [column for column in frame.columns if column == "" or column.startswith("Unnamed")]
     frame = map_labels(frame.drop(columns=unnamed), "malignant", CODES).drop(columns="malignant")
-    frame["image_id"] = [PurePosixPath(str(name).strip()).stem for name in frame["image_id"]]
+    frame["image_id"] = plain_ids(frame["image_id"])
     frame["skin_tone"] = pd.to_numeric(frame["skin_tone"], errors="coerce")
-    frame["image_path"] = locate(frame["image_id"], files.by_stem("*.png", "*.jpg", "*.jpeg"))
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import pandas as pd
 
-from lesion_exp.archive import SEPARATOR
+from lesion_exp.dataset.image_files import locate_beside, locate_images
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
@@ -51,6 +51,16 @@ FINE_CODES: Final = {
 }
 _MISCELLANEOUS: Final = frozenset({"df", "lentigo", "melanosis", "misc", "vasc"})
 
+COUNTS: Final = {
+    "five": {"bcc": 42, "mel": 252, "misc": 97, "nv": 575, "sk": 45},
+    "fine": {
+        "bcc": 42, "blue_nevus": 28, "clark_nevus": 399, "combined_nevus": 13, "congenital_nevus": 17,
+        "dermal_nevus": 33, "df": 20, "lentigo": 24, "mel": 184, "mel_in_situ": 64, "mel_metastasis": 4,
+        "melanosis": 16, "misc": 8, "recurrent_nevus": 6, "sk": 45, "spitz_nevus": 79, "vasc": 29,
+    },
+}  # fmt: skip
+"""Cases a class by `grouping`."""
+
 INFO: Final = DatasetInfo(
     name="derm7pt",
     title="derm7pt",
@@ -60,16 +70,18 @@ INFO: Final = DatasetInfo(
     ),
     licence="on request, for research",
     where="https://derm.cs.sfu.ca: release_v0.zip, or its folders images and meta",
-    published_counts={"bcc": 42, "mel": 252, "misc": 97, "nv": 575, "sk": 45},
+    published_counts=COUNTS["five"],
+    published_for=lambda grouping="five", **_: COUNTS[grouping],
 )
 
 
-def read_derm7pt(root: str, grouping: Grouping = "five") -> pd.DataFrame:
+def read_derm7pt(root: str, grouping: Grouping = "five", ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of derm7pt, a row a case: `image_path` is the dermoscopic photograph, `clinical_path` the clinical one.
 
     Args:
         root: folder with the download.
         grouping: `five` classes as in the publication (bcc, mel, misc, nv, sk), or the `fine` diagnoses.
+        ignore: patterns of files that are not read.
 
     Own columns: `official_split`; the checklist (`pigment_network`, `streaks`, ...) and `seven_point_score`;
     `leaks_management` (what was done follows from the diagnosis) and `leaks_notes`. Ages are not published.
@@ -83,16 +95,16 @@ def read_derm7pt(root: str, grouping: Grouping = "five") -> pd.DataFrame:
             f"expected dataset.grouping to be five or fine, got {grouping!r}"
             f"{did_you_mean(str(grouping), get_args(Grouping))}"
         )
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("meta/meta.csv", "meta.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"notes": "leaks_notes"})
     frame["official_split"] = _official_split(files, len(frame))
     codes = FINE_CODES if grouping == "fine" else {name: _group(code) for name, code in FINE_CODES.items()}
     frame = map_labels(frame, "diagnosis", codes).drop(columns="diagnosis")
     frame["image_id"] = "derm7pt_" + frame["lesion_id"].str.zfill(4)
-    photographs = _photographs(files)
-    frame["image_path"] = _find(frame["image_path"], photographs)
-    frame["clinical_path"] = _find(frame["clinical_path"], photographs)
+    clinical = frame["clinical_path"]
+    frame["image_path"] = locate_images(frame["image_path"], files, others=[clinical])
+    frame["clinical_path"] = locate_beside(clinical, files, "clinical photographs")
     return standardize(frame, INFO.name)
 
 
@@ -120,20 +132,3 @@ def _official_split(files: SourceFiles, num_cases: int) -> list[str | None]:
         for row in rows.astype(int):
             parts[row] = part
     return parts
-
-
-def _photographs(files: SourceFiles) -> dict[str, str]:
-    """Locators by the last folder and name in lower case: the table and the files do not agree on capitals."""
-    found: dict[str, str] = {}
-    for locator in files.find("*.jpg", "*.jpeg", "*.png"):
-        found.setdefault(_key(locator.rpartition(SEPARATOR)[2]), locator)
-    return found
-
-
-def _find(names: pd.Series, photographs: dict[str, str]) -> pd.Series:
-    paths = [None if pd.isna(name) else photographs.get(_key(str(name).strip())) for name in names]
-    return pd.Series(paths, index=names.index, dtype=object)
-
-
-def _key(path: str) -> str:
-    return "/".join(PurePosixPath(path.lower()).parts[-2:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ INFO: Final = DatasetInfo(
 )
 
 
-def read_dermamnist(root: str, size: int | None = None) -> pd.DataFrame:
+def read_dermamnist(root: str, size: int | None = None, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of DermaMNIST of `size` pixels (28, 64, 128 or 224; None: the largest that is there).
 
     `official_split` names the part. The file has no lesion ids, and 641 lesions have images both in `train` and in
@@ -51,7 +52,7 @@ def read_dermamnist(root: str, size: int | None = None) -> pd.DataFrame:
     """
     if size is not None and (isinstance(size, bool) or size not in SIZES):
         raise ConfigError(f"expected dataset.size to be one of {', '.join(map(str, SIZES))} or null, got {size!r}")
-    path = _choose(SourceFiles(root, INFO.title), size)
+    path = _choose(SourceFiles(root, INFO.title, ignore), size)
     frame = pd.concat([_read_part(path, part) for part in PARTS], ignore_index=True)
     codes = {str(number): code for number, code in enumerate(CLASSES)}
     return standardize(map_labels(frame, "number", codes).drop(columns="number"), INFO.name)

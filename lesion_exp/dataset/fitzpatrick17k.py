@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
+from lesion_exp.dataset.table import map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.text_table import read_csv
 
@@ -39,6 +42,16 @@ NINE: Final = {
     )
 }
 
+COUNTS: Final = {
+    "three": {"benign": 2234, "malignant": 2263, "non_neoplastic": 12_080},
+    "nine": {
+        "benign_dermal": 1067, "benign_epidermal": 931, "benign_melanocyte": 236, "genodermatoses": 1194,
+        "inflammatory": 10_886, "malignant_cutaneous_lymphoma": 182, "malignant_dermal": 156,
+        "malignant_epidermal": 1352, "malignant_melanoma": 573,
+    },
+}  # fmt: skip
+"""Photographs a class by `partition`."""
+
 INFO: Final = DatasetInfo(
     name="fitzpatrick17k",
     title="Fitzpatrick17k",
@@ -48,11 +61,12 @@ INFO: Final = DatasetInfo(
     ),
     licence="CC BY-NC-SA 3.0 (annotations); the photographs belong to the atlases",
     where="https://github.com/mattgroh/fitzpatrick17k: fitzpatrick17k.csv, and the images named <md5hash>.jpg",
-    published_counts={"benign": 2234, "malignant": 2263, "non_neoplastic": 12080},
+    published_counts=COUNTS["three"],
+    published_for=lambda partition="three", **_: COUNTS[partition],
 )
 
 
-def read_fitzpatrick17k(root: str, partition: Partition = "three") -> pd.DataFrame:
+def read_fitzpatrick17k(root: str, partition: Partition = "three", ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of Fitzpatrick17k, labelled by its `three` or its `nine` groups of conditions.
 
     Own columns: `skin_tone` (Fitzpatrick type, 1 to 6; NaN where the set says -1), `fitzpatrick_centaur` (another
@@ -68,12 +82,13 @@ def read_fitzpatrick17k(root: str, partition: Partition = "three") -> pd.DataFra
             f"expected dataset.partition to be three or nine, got {partition!r}"
             f"{did_you_mean(str(partition), get_args(Partition))}"
         )
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("fitzpatrick17k.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
     frame = map_labels(frame, f"leaks_{partition}_partition_label", THREE if partition == "three" else NINE)
     frame = frame.drop(columns=["url", "url_alphanum"], errors="ignore")
     for rating in ("skin_tone", "fitzpatrick_centaur"):
         frame[rating] = pd.to_numeric(frame[rating], errors="coerce").where(lambda tone: tone.between(1, 6))
-    frame["image_path"] = locate(frame["image_id"], files.by_stem("*.jpg", "*.jpeg", "*.png"))
+    frame["image_id"] = plain_ids(frame["image_id"])
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import defaultdict
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 import pandas as pd
 
-from lesion_exp.archive import SEPARATOR
+from lesion_exp.archive import split_locator
+from lesion_exp.dataset.image_files import Choice, choose_one, images_among
+from lesion_exp.dataset.image_names import is_image
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.source_files import SourceFiles
+from lesion_exp.dataset.path_patterns import as_override, pattern_for
+from lesion_exp.dataset.source_files import SourceFiles, is_document
 from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
-from lesion_exp.image_file import IMAGE_SUFFIXES
 
 NO_FOLDER: Final = "(in no class folder)"
 
@@ -27,27 +31,31 @@ INFO: Final = DatasetInfo(
 )
 
 
-def read_folder(root: str, lesion_pattern: str | None = None) -> pd.DataFrame:
+def read_folder(
+    root: str, lesion_pattern: str | None = None, images: str = "*", ignore: Sequence[str] = ()
+) -> pd.DataFrame:
     """The table of all images below `root`; the class is the name of the first folder, in lower case.
 
     Where the first folders are train, val and test the second ones are the classes, `official_split` tells the part. A
     zip stands for the folder that it was made of (`nv.zip` without folders inside is the class nv). `image_id` is the
     path without ending. `lesion_pattern` is a regular expression, searched in the path; its first group is the
-    `lesion_id`, images where it is not found are lesions of their own.
+    `lesion_id`, images where it is not found are lesions of their own. Masks and superpixels (`X_mask.png`, a folder
+    `GroundTruth`) are no images unless the pattern `images` asks for them by name. Files that fit a pattern of `ignore`
+    are not read (see `path_patterns`).
 
     Raises:
         ConfigError: the pattern is no regular expression, has no group, or fits no image.
-        DataError: there is no image, or only some of the folders are parts of a split.
+        DataError: there is no image, none is left of a class, two files differ that would have the same id, or only
+            some of the folders are parts of a split.
     """
-    files = SourceFiles(root, "the class folders")
-    images = _images(files)
-    if not images:
-        listed = first_cases(files.shorten(locator) for locator in files.locators)
-        raise DataError(
-            f"expected images in a sub-folder a class below {files.root}, found {len(files.locators)} other files; set "
-            f"dataset.root=DIR to the folder that holds a folder a class\n{listed}".rstrip()
-        )
-    rows = _rows(images, files)
+    files = SourceFiles(root, "the class folders", ignore)
+    choice = Choice(images, "dataset.images")
+    found = _images(images_among(files, choice), files, choice)
+    if not found:
+        raise DataError(_nothing(files))
+    files.say_left_out()
+    _check_classes(found, files)
+    rows = _rows(found, files)
     frame = map_labels(pd.DataFrame(rows), "folder", {row["folder"]: row["folder"].lower() for row in rows})
     frame.loc[frame["folder"] == NO_FOLDER, "label"] = None
     if lesion_pattern is not None:
@@ -61,17 +69,65 @@ class _Image(NamedTuple):
     """Path below the folder or zip, without folders that wrap everything else."""
 
 
-def _images(files: SourceFiles) -> list[_Image]:
+def _images(locators: Sequence[str], files: SourceFiles, choice: Choice) -> list[_Image]:
+    """The images by their paths, one of each: a zip may lie beside what it held."""
     by_container: dict[str, list[_Image]] = defaultdict(list)
-    for locator in files.locators:
-        container = locator.rpartition(SEPARATOR)[0]
-        inner = locator.rpartition(SEPARATOR)[2] if container else files.shorten(locator)
-        if PurePosixPath(inner).suffix.lower() in IMAGE_SUFFIXES:
-            by_container[container].append(_Image(locator, PurePosixPath(inner)))
+    for locator in locators:
+        container, inner = split_locator(locator)
+        by_container[container].append(_Image(locator, PurePosixPath(inner if container else files.shorten(locator))))
     unpacked = _unwrapped(by_container.pop("", []), "")
-    paths = {image.path for image in unpacked}
-    zipped = [image for zip_, found in by_container.items() for image in _unwrapped(found, Path(zip_).stem)]
-    return unpacked + [image for image in zipped if image.path not in paths]  # a zip may lie beside what it held
+    zipped = [image for zip_, found in by_container.items() for image in _unwrapped(found, PurePosixPath(zip_).stem)]
+    by_id: dict[str, list[_Image]] = defaultdict(list)
+    for image in unpacked + zipped:
+        by_id[_image_id(image.path)].append(image)
+    candidates = [[image.locator for image in same] for same in by_id.values()]
+    chosen = set(choose_one(list(by_id), candidates, files, choice))
+    return [image for same in by_id.values() for image in same if image.locator in chosen]
+
+
+def _image_id(path: PurePosixPath) -> str:
+    return str(path.with_suffix(""))
+
+
+def _nothing(files: SourceFiles) -> str:
+    if files.masks:
+        what = f"but {len(files.masks):,} files that count as masks by their names or folders; ask for them with "
+        what += as_override("dataset.images", pattern_for(files.shorten(files.masks[0])))
+    else:
+        what = f"found {len(files.locators)} other files"
+    listed = first_cases(files.shorten(locator) for locator in files.locators)
+    return (
+        f"expected images in a sub-folder a class below {files.root}, {what}; set dataset.root=DIR to the folder that "
+        f"holds a folder a class\n{listed}".rstrip()
+    )
+
+
+def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:
+    """Checks that no folder of files is left without an image, unless they are documents, masks or archives."""
+    kept = {_folder(files.shorten(image.locator)) for image in images}
+    others = [each for each in files.locators if not is_image(each) and not is_document(each)]
+    lost: dict[str, list[str]] = defaultdict(list)
+    for path in map(files.shorten, others):
+        if not any(
+            _is_below(folder, _folder(path)) or (folder and _is_below(_folder(path), folder)) for folder in kept
+        ):
+            lost[_folder(path)].append(path)
+    if lost:
+        cases = [f"{folder}: {', '.join(paths[:3])}" for folder, paths in lost.items()]
+        leave_out = as_override("dataset.ignore", [f"{glob.escape(folder)}/*" for folder in lost])
+        raise DataError(
+            f"expected images in every class folder, but {len(lost)} folders hold only files of other kinds:\n"
+            f"{first_cases(cases)}\nconvert these files to JPEG or PNG, or leave the folders out with "
+            f"{leave_out}"
+        )
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return f"{folder}/".startswith(f"{other}/")
 
 
 def _unwrapped(images: list[_Image], archive: str) -> list[_Image]:
@@ -104,7 +160,7 @@ def _rows(images: list[_Image], files: SourceFiles) -> list[dict[str, str]]:
     rows = []
     for locator, path in images:
         folders = path.parts[1:-1] if all(in_parts) else path.parts[:-1]
-        row = {"image_id": str(path.with_suffix("")), "image_path": locator}
+        row = {"image_id": _image_id(path), "image_path": locator}
         row["folder"] = folders[0] if folders else NO_FOLDER
         if all(in_parts):
             row["official_split"] = OFFICIAL_PARTS[path.parts[0].lower()]

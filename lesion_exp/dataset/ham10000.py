@@ -8,10 +8,12 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset import isic2018
+from lesion_exp.dataset.image_files import locate_images, locate_masks
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.isic_challenge import IMAGES, check_parts, ground_truth_name, read_one_hot
+from lesion_exp.dataset.isic_challenge import check_parts, counts_of_parts, ground_truth_name, read_one_hot
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
+from lesion_exp.dataset.table import map_labels, named_columns, standardize
 from lesion_exp.text_table import read_csv
 
 METADATA: Final = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
@@ -22,6 +24,8 @@ COLUMNS: Final = {
 }
 """Columns of the metadata -> their names in the table (`dx` on its way to `label`)."""
 CODES: Final = {code: code for code in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")}
+
+PARTS: Final = ("train", "test")
 
 INFO: Final = DatasetInfo(
     name="ham10000",
@@ -34,11 +38,12 @@ INFO: Final = DatasetInfo(
         "masks HAM10000_segmentations_lesion_tschandl.zip; for the test part ISIC2018_Task3_Test_Images.zip and "
         "ISIC2018_Task3_Test_GroundTruth.csv"
     ),
-    published_counts={"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
+    published_counts=isic2018.PART_COUNTS["train"],
+    published_for=counts_of_parts(isic2018.PART_COUNTS),
 )
 
 
-def read_ham10000(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
+def read_ham10000(root: str, parts: Sequence[str] = ("train",), ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of HAM10000 (`train`, 10,015 images) and, if asked for, of its ISIC 2018 test set (`test`, 1,511).
 
     `official_split` names the part. How a diagnosis was confirmed is in `leaks_dx_type`: every melanoma is confirmed by
@@ -48,20 +53,21 @@ def read_ham10000(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
         DataError: a file is missing or is not in the published format.
         ConfigError: a part other than `train` and `test`.
     """
-    wanted = check_parts(parts, ("train", "test"), "ham10000")
-    files = SourceFiles(root, INFO.title)
+    wanted = check_parts(parts, PARTS, "ham10000")
+    files = SourceFiles(root, INFO.title, ignore)
     frames = [_read_metadata(files, METADATA, "train")] if "train" in wanted else []
     if "test" in wanted:
         frames.append(_read_test(files))
     frame = pd.concat(frames, ignore_index=True)
-    frame["image_path"] = locate(frame["image_id"], files.by_stem(*IMAGES))
-    frame["mask_path"] = locate(frame["image_id"] + "_segmentation", files.by_stem("*_segmentation.png"))
+    frame["image_path"] = locate_images(frame["image_id"], files)
+    frame["mask_path"] = locate_masks(frame["image_id"], files, "_segmentation")
     return standardize(frame, INFO.name)
 
 
 def _read_metadata(files: SourceFiles, names: Sequence[str], part: str) -> pd.DataFrame:
     locator = files.require(*names)
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
+    frame["image_id"] = plain_ids(frame["image_id"])
     return map_labels(frame, "dx", CODES).drop(columns="dx").assign(official_split=part)
 
 

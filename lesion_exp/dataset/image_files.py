@@ -1,10 +1,10 @@
-"""Which image file a row of a table means, with a count of rows and files that find no partner."""
+"""Which image file a row of a table means, with a count of the rows and files that find no partner."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,12 +22,16 @@ from lesion_exp.errors import DataError, first_cases
 LEAST_SHARE: Final = 0.5
 """Of the rows or else of the files that must find a partner: a part of either may be missing, not most of both."""
 _SHOWN_NAMES: Final = 3
+IMAGES: Final = "image files"
+"""What is looked for, unless it is masks or other photographs: without image files there is no data set."""
+
+Find = Callable[[str], list[str]]
 
 
 class ImageNames:
     """Finds files by the names that tables give them: with or without folder and ending, in any case.
 
-    `paths` are pairs of a path, with slashes, and what it stands for.
+    `paths` are pairs of a path, with slashes, and the locator that it stands for.
     """
 
     def __init__(self, paths: Iterable[tuple[str, str]]) -> None:
@@ -36,7 +40,7 @@ class ImageNames:
             folder, _, name = clean_name(path.replace(SEPARATOR, "/")).rpartition("/")
             self._by_key[image_key(name)].append((folder, name, locator))
 
-    def find(self, given: object) -> list[str]:
+    def find(self, given: str) -> list[str]:
         """The files that fit `given` best: its very name, else the name but for the ending, else but for the rest."""
         folder, _, name = clean_name(given).rpartition("/")
         close = self._by_key.get(image_key(name), [])
@@ -56,53 +60,84 @@ def _distance(given: str, name: str) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which files are images for a set, and what its user can type to choose among them."""
+    """Which files are the images of a set, and what its user can type to choose among them."""
 
     images: str = "*"
-    """Pattern of the files among which the images are (`dataset.images`)."""
+    """Pattern of the files among which the images are."""
     key: str = ""
     """Config key of that pattern, where the set has one."""
-    suffix: str = ""
-    """Comes after the id in a file's name (`_dermoscopic`)."""
     remedy: str = ""
     """What to do where the names do not fit, beside another dataset.root."""
 
 
-def locate_images(ids: pd.Series, files: SourceFiles, choice: Choice = Choice()) -> pd.Series:
-    """The locator of each row's image file, None where there is none; counts what found no partner on both sides.
+DEFAULT: Final = Choice()
 
-    Raises:
-        DataError: a row's name fits several files that differ; no row finds a file, or only few rows and few files do.
+
+def images_among(files: SourceFiles, choice: Choice = DEFAULT) -> list[str]:
+    """The image files that `choice` allows: masks only if its pattern asks for them by name; both are counted."""
+    asked = asks_for_masks(choice.images)
+    if files.masks and not asked:
+        finding(
+            f"of the files of {files.name}, {len(files.masks):,} count as masks or superpixels by their names or "
+            f"folders, and not as images",
+            map(files.shorten, files.masks),
+        )
+    pool = [*files.images, *(files.masks if asked else [])]
+    return pool if choice.images == "*" else [each for each in pool if fits(files.shorten(each), choice.images)]
+
+
+def locate_images(
+    ids: pd.Series, files: SourceFiles, choice: Choice = DEFAULT, others: Sequence[pd.Series] = ()
+) -> pd.Series:
+    """The locator of each row's image file, None where there is none; see `locate_files`.
+
+    `others` are further columns that name images: their files have a row, too.
     """
-    pool = [*files.images, *files.masks] if asks_for_masks(choice.images) else files.images
-    chosen = [locator for locator in pool if fits(files.shorten(locator), choice.images)]
-    names = ImageNames((files.shorten(locator), locator) for locator in chosen)
-    given = [None if pd.isna(name) or not str(name).strip() else f"{clean_name(name)}" for name in ids]
-    found = [[] if name is None else _candidates(names, name, choice.suffix) for name in given]
-    located = _one_each(given, found, files, choice)
-    _count(given, located, {each for several in found for each in several}, chosen, files, choice)
-    return pd.Series(located, index=ids.index, dtype=object)
+    pool = images_among(files, choice)
+    names = ImageNames((files.shorten(locator), locator) for locator in pool)
+    claimed = {locator for column in others for name in column.dropna() for locator in names.find(str(name))}
+    return locate_files(ids, names.find, [each for each in pool if each not in claimed], files, choice)
 
 
-def locate_masks(ids: pd.Series, files: SourceFiles, kind: str = "") -> pd.Series:
-    """The locator of each row's mask, None where there is none, counted as `locate_images` does.
+def locate_beside(names: pd.Series, files: SourceFiles, what: str) -> pd.Series:
+    """The locator of the second photograph of each row; files that no row names are counted by `locate_images`."""
+    known = ImageNames((files.shorten(locator), locator) for locator in files.images)
+    return _located(names, known.find, [], files, DEFAULT, what)
 
-    `kind` is how the names of the masks end (`_segmentation`), where there are other kinds of them as well; where no
-    file is called so, those of all mask folders are taken.
+
+def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Series:
+    """The locator of each row's mask, None where there is none.
+
+    `ending` is how the names of the masks end (`_segmentation`) where there may be other masks; if no file is called
+    so, those of all mask folders are taken.
 
     Raises:
         DataError: a row's name fits several masks that differ.
     """
-    masks = [each for each in files.masks if PurePosixPath(each).stem.lower().endswith(kind)] or files.masks
-    paths = [(f"{mask_of(files.shorten(each), _Everything()) or ''}", each) for each in masks]
-    names = ImageNames(paths)
-    given = [None if pd.isna(name) else clean_name(name) for name in ids]
-    found = [[] if name is None else names.find(name) for name in given]
-    located = _one_each(given, found, files, Choice())
-    if masks:
-        used = {each for several in found for each in several}
-        _say("masks", given, located, [each for each in masks if each not in used], files)
-    return pd.Series(located, index=ids.index, dtype=object)
+    masks = [each for each in files.masks if PurePosixPath(each).stem.lower().endswith(ending)] or files.masks
+    names = ImageNames((mask_of(files.shorten(each), _EVERYTHING) or "", each) for each in masks)
+    return _located(ids, names.find, masks, files, DEFAULT, "masks", optional=True)
+
+
+def locate_files(
+    ids: pd.Series, find: Find, pool: Sequence[str], files: SourceFiles, choice: Choice, what: str = IMAGES
+) -> pd.Series:
+    """The locator of each row's file, None where there is none; counts what found no partner on both sides.
+
+    Args:
+        ids: names of images; missing where a row has none.
+        find: the files that a name may mean.
+        pool: the files that ought to have a row.
+        files: those of the data set.
+        choice: what its user can type.
+        what: what the files are called.
+
+    Raises:
+        DataError: a row's name fits several files that differ; no row finds a file, or only few rows and few files do.
+    """
+    if what == IMAGES:
+        files.say_left_out()
+    return _located(ids, find, pool, files, choice, what)
 
 
 class _Everything(frozenset[str]):
@@ -110,61 +145,90 @@ class _Everything(frozenset[str]):
         return True
 
 
-def _candidates(names: ImageNames, name: str, suffix: str) -> list[str]:
-    return names.find(f"{without_suffix(name)}{suffix}" if suffix else name)
+_EVERYTHING: Final = _Everything()
 
 
-def _one_each(
+def _located(
+    ids: pd.Series,
+    find: Find,
+    pool: Sequence[str],
+    files: SourceFiles,
+    choice: Choice,
+    what: str,
+    *,
+    optional: bool = False,
+) -> pd.Series:
+    given = [None if pd.isna(name) or not clean_name(name) else clean_name(name) for name in ids]
+    found = [[] if name is None else find(name) for name in given]
+    located = choose_one(given, found, files, choice)
+    used = {locator for several in found for locator in several}
+    unclaimed = [locator for locator in pool if locator not in used]
+    if what == IMAGES:
+        _check_enough(given, located, pool, unclaimed, files, choice)
+    if pool or not optional:
+        _say(what, given, located, unclaimed, files)
+    return pd.Series(located, index=ids.index, dtype=object)
+
+
+def choose_one(
     given: Sequence[str | None], found: Sequence[list[str]], files: SourceFiles, choice: Choice
 ) -> list[str | None]:
+    """The one file of `found` for each name of `given`, None where there is none.
+
+    Raises:
+        DataError: a name fits several files that differ; the message says what to type.
+    """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # copies are compared by their bytes
-        different = list(pool.map(distinct, found))
+        several = [each for each in found if len(each) > 1]
+        compared = iter(pool.map(distinct, several))
+        different = [next(compared) if len(each) > 1 else each for each in found]
     unclear = [(name, each) for name, each in zip(given, different, strict=True) if len(each) > 1]
     if unclear:
         cases = [f"{name}: {', '.join(map(files.shorten, each))}" for name, each in unclear]
         raise DataError(
-            f"expected one file for each name of an image, but {len(unclear):,} of {len(given):,} names fit several "
-            f"files that differ:\n{first_cases(cases)}\nsay which are meant{_how(unclear[0][1], files, choice)}"
+            f"expected one file for each name of an image of {files.name}, but {len(unclear):,} of {len(given):,} "
+            f"names fit several files that differ:\n{first_cases(cases)}\n{_how(unclear[0][1], files, choice)}"
         )
-    copies = sum(len(each) > 1 for each in found)
-    if copies:
-        finding(
-            f"{copies:,} files of {files.name} are there more than once, with the same content; one of each is read"
-        )
+    if several:
+        finding(f"{len(several):,} files of {files.name} lie there again with the same content; one of each is read")
     return [each[0] if each else None for each in different]
 
 
 def _how(locators: Sequence[str], files: SourceFiles, choice: Choice) -> str:
     paths = [files.shorten(locator) for locator in locators]
-    ways = []
-    if choice.key:
-        pattern = pattern_for(paths[0], *paths[1:])
-        ways.append(as_override(choice.key, pattern))
+    ways = [as_override(choice.key, pattern_for(paths[0], *paths[1:]))] if choice.key else []
     if ignoring := ignore_example(paths):
         ways.append(ignoring)
-    return f", for example with {' or '.join(ways)}" if ways else "; give each a name of its own"
+    return f"say which are meant, for example with {' or '.join(ways)}" if ways else "give each file a name of its own"
 
 
-def _count(
+def _check_enough(
     given: Sequence[str | None],
     located: Sequence[str | None],
-    used: set[str],
-    chosen: Sequence[str],
+    pool: Sequence[str],
+    unclaimed: Collection[str],
     files: SourceFiles,
     choice: Choice,
 ) -> None:
-    files.say_left_out()
+    packed = [path for path in map(files.shorten, files.locators) if path.lower().endswith(OTHER_ARCHIVES)]
+    if not pool and not packed:
+        return  # a table without any image is refused where tables are checked
     num_found = sum(locator is not None for locator in located)
-    num_used = sum(locator in used for locator in chosen)
-    if num_found < LEAST_SHARE * len(given) and num_used < LEAST_SHARE * max(len(chosen), 1):
-        raise DataError(_refusal(given, num_found, chosen, files, choice))
-    if files.masks and chosen is not files.masks and not asks_for_masks(choice.images):
-        finding(
-            f"{len(files.masks):,} files of {files.name} are masks or superpixels by their names or folders, and no "
-            f"images",
-            map(files.shorten, files.masks),
-        )
-    _say("image files", given, located, [locator for locator in chosen if locator not in used], files)
+    num_claimed = len(pool) - len(unclaimed)
+    if num_found >= LEAST_SHARE * len(given) or (num_found and num_claimed >= LEAST_SHARE * len(pool)):
+        return
+    rows = ", ".join(repr(name) for name in given[:_SHOWN_NAMES])
+    there = ", ".join(files.shorten(locator) for locator in pool[:_SHOWN_NAMES])
+    masks = f" (beside {len(files.masks):,} masks)" if files.masks else ""
+    if packed:
+        remedy = f"unpack {', '.join(packed[:3])} (only zips are read as they are)"
+    else:
+        remedy = "set dataset.root=DIR to the folder that holds the images too, zipped or unpacked"
+    raise DataError(
+        f"expected the image files of {len(given):,} rows of {files.name} below {files.root}, but {num_found:,} are "
+        f"there: the rows name {rows}, the {len(pool):,} image files{masks} are {there or 'none'}; "
+        f"{choice.remedy + ', or ' if choice.remedy and pool else ''}{remedy}"
+    )
 
 
 def _say(
@@ -176,27 +240,8 @@ def _say(
 ) -> None:
     missing = [str(name) for name, locator in zip(given, located, strict=True) if locator is None]
     text = (
-        f"{len(given) - len(missing):,} of {len(given):,} rows of {files.name} have their {what}; {len(unclaimed):,} "
-        f"{what} belong to no row"
+        f"{what} of {files.name}: {len(given) - len(missing):,} of {len(given):,} rows have theirs, {len(unclaimed):,} "
+        f"files belong to no row"
     )
     cases = [f"no file: {name}" for name in missing[:3]] + [f"no row: {files.shorten(each)}" for each in unclaimed[:2]]
     finding(text, cases, "warning" if missing else "info")
-
-
-def _refusal(
-    given: Sequence[str | None], num_found: int, chosen: Sequence[str], files: SourceFiles, choice: Choice
-) -> str:
-    rows = ", ".join(repr(name) for name in given[:_SHOWN_NAMES])
-    there = ", ".join(files.shorten(locator) for locator in chosen[:_SHOWN_NAMES])
-    packed = [path for path in map(files.shorten, files.locators) if path.lower().endswith(OTHER_ARCHIVES)]
-    masks = f" beside {len(files.masks):,} masks" if files.masks else ""
-    if packed:
-        remedy = f"unpack {', '.join(packed[:3])} (only zips are read as they are)"
-    else:
-        remedy = "set dataset.root=DIR to the folder that holds the images too, zipped or unpacked"
-    return (
-        f"expected the image files of {len(given):,} rows of {files.name} below {files.root}, but only {num_found:,} "
-        f"are there: the rows name {rows}{' with ' + choice.suffix if choice.suffix else ''}, and the "
-        f"{len(chosen):,} image files{masks} are called {there or 'nothing'}; "
-        f"{choice.remedy + ', or ' if choice.remedy and chosen else ''}{remedy}"
-    )

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
+import pandas as pd
+
 from lesion_exp.archive import SEPARATOR, ZIP
 from lesion_exp.image_file import IMAGE_SUFFIXES
 
@@ -21,7 +23,7 @@ NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
 """Endings that belong to a file and not to the name of its image."""
 _MASKS: Final = r"(?:binary[_\- ]?)?(?:masks?|segmentations?|superpixels?|ground[_\- ]?truth)"
 _MASK_NAME: Final = re.compile(
-    rf"(?:^|[_\-. ]){_MASKS}(?:[_\- ]?\d+)?$|[_\-. ]attribute[_\-]\w+$|[_\-. ]r\d+[_\-]label\d+$", re.IGNORECASE
+    rf"(?:^|[_\-. ]){_MASKS}(?:[_\- ]?\d+)?$|[_\-. ]attribute[_\-]\w+$|[_\-. ]r\d+[_\-]label\w*$", re.IGNORECASE
 )
 _MASK_PREFIX: Final = re.compile(rf"^{_MASKS}[_\-. ]", re.IGNORECASE)
 _MASK_BESIDE_IMAGE: Final = re.compile(r"[_\-. ](?:lesion|seg|gt|contours?|labels?)$", re.IGNORECASE)
@@ -51,6 +53,11 @@ def without_suffix(name: str) -> str:
 def image_key(name: object) -> str:
     """What names of one image have in common: `ISIC_1.JPG`, ` isic_1` and `ISIC_1_downsampled` have the same key."""
     return without_suffix(clean_name(name)).casefold().removesuffix(DOWNSAMPLED)
+
+
+def plain_ids(names: pd.Series) -> pd.Series:
+    """Names of images without the endings of files and outer blanks; missing ones stay missing."""
+    return names.map(lambda name: without_suffix(clean_name(name)), na_action="ignore")
 
 
 def is_image(locator: str) -> bool:

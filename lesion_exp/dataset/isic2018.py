@@ -7,17 +7,30 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.isic_challenge import IMAGES, check_parts, read_one_hot
+from lesion_exp.dataset.isic_challenge import check_parts, counts_of_parts, read_one_hot
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, named_columns, standardize
+from lesion_exp.dataset.table import named_columns, standardize
 from lesion_exp.text_table import read_csv
 
 CHALLENGE: Final = "ISIC2018_Task3"
 GROUPS: Final = "ISIC2018_Task3_Training_LesionGroupings.csv"
 CODES: Final = {name: name.lower() for name in ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")}
+WITHOUT_GROUPS: Final = (
+    "set dataset.need_lesion_groups=false to go on without lesion ids (each image is then a lesion of its own)"
+)
 UNSCORED: Final = frozenset({"ISIC_0035068"})
 """The test image that the organisers' scorer gives weight zero: 1,511 of 1,512 images count."""
+
+PART_COUNTS: Final = {
+    "train": {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
+    "val": {"akiec": 8, "bcc": 15, "bkl": 22, "df": 1, "mel": 21, "nv": 123, "vasc": 3},
+    "test": {"akiec": 43, "bcc": 93, "bkl": 217, "df": 44, "mel": 171, "nv": 908, "vasc": 35},
+}
+"""Images a class; of the test part those that count."""
+PARTS: Final = tuple(PART_COUNTS)
 
 INFO: Final = DatasetInfo(
     name="isic2018",
@@ -33,11 +46,14 @@ INFO: Final = DatasetInfo(
         "ISIC2018_Task3_Training_GroundTruth.zip, ISIC2018_Task3_Training_LesionGroupings.csv; for the other parts the "
         "Input and GroundTruth zips of Validation and Test"
     ),
-    published_counts={"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
+    published_counts=PART_COUNTS["train"],
+    published_for=counts_of_parts(PART_COUNTS),
 )
 
 
-def read_isic2018(root: str, parts: Sequence[str] = ("train",), need_lesion_groups: bool = True) -> pd.DataFrame:
+def read_isic2018(
+    root: str, parts: Sequence[str] = ("train",), need_lesion_groups: bool = True, ignore: Sequence[str] = ()
+) -> pd.DataFrame:
     """The table of the asked `parts` (`train`, `val`, `test`), 10,015, 193 and 1,511 images, in `official_split`.
 
     The lesion ids of the training part come from a file of their own; without it images of one lesion would be
@@ -47,18 +63,19 @@ def read_isic2018(root: str, parts: Sequence[str] = ("train",), need_lesion_grou
         DataError: a file is missing or is not in the published format.
         ConfigError: a part that the challenge does not have.
     """
-    wanted = check_parts(parts, ("train", "val", "test"), "isic2018")
-    files = SourceFiles(root, INFO.title)
-    frame = pd.concat([read_one_hot(files, CHALLENGE, part, CODES, UNSCORED) for part in wanted], ignore_index=True)
+    wanted = check_parts(parts, PARTS, "isic2018")
+    files = SourceFiles(root, INFO.title, ignore)
+    frames = {part: read_one_hot(files, CHALLENGE, part, CODES, UNSCORED) for part in wanted}
     if "train" in wanted and (need_lesion_groups or files.find(GROUPS)):
-        frame = _with_lesions(frame, files)
-    frame["image_path"] = locate(frame["image_id"], files.by_stem(*IMAGES))
+        frames["train"] = _with_lesions(frames["train"], files)
+    frame = pd.concat(frames.values(), ignore_index=True)
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 
 def _with_lesions(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
-    locator = files.require(GROUPS)
+    locator = files.require(GROUPS, without=WITHOUT_GROUPS)
     needed = {"image": "image_id", "lesion_id": "lesion_id"}
     confirmed = {"diagnosis_confirm_type": "leaks_diagnosis_confirm_type"}
     groups = named_columns(read_csv(locator), files.shorten(locator), needed, confirmed)
-    return frame.merge(groups.drop_duplicates("image_id"), on="image_id", how="left")
+    return join_rows(frame, groups, "image_id", files.shorten(locator), f"{INFO.title}, train", WITHOUT_GROUPS)

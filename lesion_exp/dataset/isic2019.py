@@ -7,17 +7,27 @@ from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.isic_challenge import IMAGES, PART_NAMES, check_parts, read_one_hot
+from lesion_exp.dataset.isic_challenge import PART_NAMES, check_parts, counts_of_parts, read_one_hot
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, named_columns, standardize
+from lesion_exp.dataset.table import named_columns, standardize
 from lesion_exp.text_table import read_csv
 
 CHALLENGE: Final = "ISIC_2019"
 CODES: Final = {name: name.lower() for name in ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")}
-DOWNSAMPLED: Final = "_downsampled"
 METADATA_COLUMNS: Final = {"image": "image_id", "age_approx": "age", "anatom_site_general": "site", "sex": "sex"}
 """Columns of the metadata -> their names in the table."""
+
+PART_COUNTS: Final = {
+    "train": {"ak": 867, "bcc": 3323, "bkl": 2624, "df": 239, "mel": 4522, "nv": 12875, "scc": 628, "vasc": 253},
+    "test": {
+        "ak": 374, "bcc": 975, "bkl": 660, "df": 91, "mel": 1327, "nv": 2495, "scc": 165, "unk": 2047, "vasc": 104,
+    },
+}  # fmt: skip
+"""Images a class."""
+PARTS: Final = tuple(PART_COUNTS)
 
 INFO: Final = DatasetInfo(
     name="isic2019",
@@ -33,20 +43,12 @@ INFO: Final = DatasetInfo(
         "ISIC_2019_Training_GroundTruth.csv, ISIC_2019_Training_Metadata.csv; for the test part "
         "ISIC_2019_Test_Input.zip, ISIC_2019_Test_GroundTruth.csv, ISIC_2019_Test_Metadata.csv"
     ),
-    published_counts={
-        "ak": 867,
-        "bcc": 3323,
-        "bkl": 2624,
-        "df": 239,
-        "mel": 4522,
-        "nv": 12875,
-        "scc": 628,
-        "vasc": 253,
-    },
+    published_counts=PART_COUNTS["train"],
+    published_for=counts_of_parts(PART_COUNTS),
 )
 
 
-def read_isic2019(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
+def read_isic2019(root: str, parts: Sequence[str] = ("train",), ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of the asked `parts` (`train`, `test`), in `official_split`; `unk` occurs in the test part only.
 
     Lesion ids are known for most of the training part and for none of the test part.
@@ -55,10 +57,10 @@ def read_isic2019(root: str, parts: Sequence[str] = ("train",)) -> pd.DataFrame:
         DataError: a file is missing or is not in the published format.
         ConfigError: a part that the challenge does not have.
     """
-    wanted = check_parts(parts, ("train", "test"), "isic2019")
-    files = SourceFiles(root, INFO.title)
+    wanted = check_parts(parts, PARTS, "isic2019")
+    files = SourceFiles(root, INFO.title, ignore)
     frame = pd.concat([_read_part(files, part) for part in wanted], ignore_index=True)
-    frame["image_path"] = _locate_either_name(frame["image_id"], files.by_stem(*IMAGES))
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 
@@ -67,11 +69,4 @@ def _read_part(files: SourceFiles, part: str) -> pd.DataFrame:
     locator = files.require(f"{CHALLENGE}_{PART_NAMES[part]}_Metadata.csv")
     lesions = {"lesion_id": "lesion_id"}  # of the training part alone
     metadata = named_columns(read_csv(locator), files.shorten(locator), METADATA_COLUMNS, lesions)
-    return frame.merge(metadata.drop_duplicates("image_id"), on="image_id", how="left")
-
-
-def _locate_either_name(ids: pd.Series, files: dict[str, str]) -> pd.Series:
-    """Locators by id; copies of the set exist that leave `_downsampled` out of file names, or out of the table."""
-    by_bare_name = {stem.removesuffix(DOWNSAMPLED): locator for stem, locator in files.items()}
-    found = locate(ids, files)
-    return found.where(found.notna(), locate(ids.str.removesuffix(DOWNSAMPLED), by_bare_name))
+    return join_rows(frame, metadata, "image_id", files.shorten(locator), f"{INFO.title}, {part}")

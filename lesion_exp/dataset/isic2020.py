@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import pandas as pd
 
+from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.image_files import locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.isic_challenge import IMAGES
+from lesion_exp.dataset.joins import Partners
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, named_columns, require_columns, standardize
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
+from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.text_table import read_csv, typed
 
 GROUND_TRUTH: Final = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
 DUPLICATES: Final = "ISIC_2020_Training_Duplicates.csv"
+WITHOUT_DUPLICATES: Final = (
+    "set dataset.drop_listed_duplicates=false to go on without that list (the copy on Kaggle has none; images that "
+    "look alike still stay in one part of a split)"
+)
 COLUMNS: Final = {
     "image_name": "image_id",
     "patient_id": "patient_id",
@@ -41,6 +48,13 @@ DIAGNOSIS_CODES: Final = {
     "unknown": "unk",
 }
 
+COUNTS: Final = {
+    ("target", False): {"benign": 32_542, "malignant": 584},
+    ("target", True): {"benign": 31_539, "malignant": 581},
+    ("diagnosis", False): {"bkl": 223, "mel": 584, "nv": 5193, "unk": 27_126},
+}
+"""Images a class by `label` and `drop_listed_duplicates`."""
+
 INFO: Final = DatasetInfo(
     name="isic2020",
     title="ISIC 2020 challenge (SIIM-ISIC melanoma classification)",
@@ -54,14 +68,18 @@ INFO: Final = DatasetInfo(
         "https://challenge2020.isic-archive.com: ISIC_2020_Training_JPEG.zip, ISIC_2020_Training_GroundTruth.csv "
         "(or v2, with lesion ids), ISIC_2020_Training_Duplicates.csv"
     ),
-    published_counts={"benign": 32542, "malignant": 584},
+    published_counts=COUNTS["target", True],
+    published_for=lambda label="target", drop_listed_duplicates=True, **_: COUNTS.get(
+        (label, drop_listed_duplicates), {}
+    ),
 )
-
-logger = logging.getLogger(__name__)
 
 
 def read_isic2020(
-    root: str, label: Literal["target", "diagnosis"] = "target", drop_listed_duplicates: bool = True
+    root: str,
+    label: Literal["target", "diagnosis"] = "target",
+    drop_listed_duplicates: bool = True,
+    ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The table of ISIC 2020, labels `benign`/`malignant` or, with `label=diagnosis`, `mel`, `nv`, `bkl` and `unk`.
 
@@ -77,22 +95,37 @@ def read_isic2020(
         raise ConfigError(
             f"expected dataset.label to be target or diagnosis, got {label!r}{did_you_mean(label, codes)}"
         )
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require(*GROUND_TRUTH)
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"lesion_id": "lesion_id"})
+    frame["image_id"] = plain_ids(frame["image_id"])
     frame = map_labels(frame, f"leaks_{label}", codes[label])
     frame["leaks_target"] = typed(frame["leaks_target"])
     if drop_listed_duplicates:
         frame = _drop_duplicates(frame, files)
-    frame["image_path"] = locate(frame["image_id"], files.by_stem(*IMAGES))
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 
 def _drop_duplicates(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
-    locator = files.require(DUPLICATES)
+    locator = files.require(DUPLICATES, without=WITHOUT_DUPLICATES)
     pairs = read_csv(locator)
     require_columns(pairs, ["image_name_1", "image_name_2"], files.shorten(locator))
-    kept_elsewhere = pairs["image_name_2"].isin(frame["image_id"]) & pairs["image_name_1"].isin(frame["image_id"])
-    second = frame["image_id"].isin(pairs.loc[kept_elsewhere, "image_name_2"])
-    logger.info("isic2020: %d images that %s lists as duplicates are left out", second.sum(), DUPLICATES)
-    return frame[~second].reset_index(drop=True)
+    known = Partners(frame["image_id"])
+    listed = pairs[["image_name_1", "image_name_2"]].dropna()
+    rows = [(known.of(first), known.of(second)) for first, second in listed.itertuples(index=False)]
+    dropped = {position for first, second in rows if first for position in second}
+    whole = sum(bool(first and second) for first, second in rows)
+    if not whole:
+        first_pair = ", ".join(listed.iloc[0]) if len(listed) else "missing"
+        raise DataError(
+            f"expected pairs of images of {INFO.title} in {files.shorten(locator)}, but none of its {len(rows):,} "
+            f"pairs is among the {len(frame):,} images: the first is {first_pair}; "
+            f"get the list again, or {WITHOUT_DUPLICATES}"
+        )
+    finding(
+        f"{len(dropped):,} images of {INFO.title} are left out, which {files.shorten(locator)} lists as duplicates; "
+        f"{len(rows) - whole:,} of its {len(rows):,} pairs name an image that is not there",
+        level="warning" if whole < len(rows) else "info",
+    )
+    return frame.drop(index=frame.index[sorted(dropped)]).reset_index(drop=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
 
-from lesion_exp.archive import SEPARATOR
+from lesion_exp.archive import file_of, join_locator, split_locator
+from lesion_exp.dataset.image_files import Choice, ImageNames, locate_files, locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.isic_challenge import IMAGES
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, named_columns, standardize
+from lesion_exp.dataset.table import map_labels, mark_leaks, named_columns, standardize
 from lesion_exp.errors import DataError
 from lesion_exp.text_table import read_csv, typed
 
@@ -36,7 +38,7 @@ INFO: Final = DatasetInfo(
 )
 
 
-def read_isic2024(root: str) -> pd.DataFrame:
+def read_isic2024(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of ISIC 2024, images in `train-image.hdf5` (a JPEG an entry, named by `isic_id`) or as single files.
 
     The published tabular columns follow; those that give the label away (`target`, `iddx_*`, `mel_*`) as `leaks_...`.
@@ -44,28 +46,28 @@ def read_isic2024(root: str) -> pd.DataFrame:
     Raises:
         DataError: a file is missing, still zipped or not in the published format.
     """
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require(METADATA)
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, OPTIONAL)
     frame = mark_leaks(map_labels(frame, "leaks_target", CODES), *LEAKING)
     frame["leaks_target"] = typed(frame["leaks_target"])
-    frame["image_path"] = locate(frame["image_id"], _images(files))
+    frame["image_id"] = plain_ids(frame["image_id"])
+    frame["image_path"] = _locate(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 
-def _images(files: SourceFiles) -> dict[str, str]:
-    containers = files.find(IMAGE_FILE)
-    if not containers:
-        singles = files.by_stem(*IMAGES)
-        if not singles:
-            files.require(IMAGE_FILE)
-        return singles
-    if SEPARATOR in containers[0]:
+def _locate(ids: pd.Series, files: SourceFiles) -> pd.Series:
+    if not files.find(IMAGE_FILE) and files.images:
+        return locate_images(ids, files)
+    container = files.require(IMAGE_FILE)
+    if split_locator(container)[0]:
         raise DataError(
-            f"expected {IMAGE_FILE} as a file of its own, but it lies in a zip ({files.shorten(containers[0])}), where "
-            f"single images cannot be read; unzip it"
+            f"expected {IMAGE_FILE} as a file of its own, but it lies in a zip ({files.shorten(container)}), where "
+            f"single images cannot be read; unzip {file_of(container)}"
         )
-    return {key: f"{containers[0]}{SEPARATOR}{key}" for key in _keys(containers[0])}
+    entries = {key: join_locator(container, key) for key in _keys(container)}
+    names = ImageNames(entries.items())
+    return locate_files(ids, names.find, list(entries.values()), files, Choice())
 
 
 def _keys(path: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, one_hot_label, require_columns
 from lesion_exp.errors import ConfigError, did_you_mean
@@ -15,9 +16,6 @@ from lesion_exp.text_table import read_csv
 
 PART_NAMES: Final = {"train": "Training", "val": "Validation", "test": "Test"}
 """How the challenges' files call the parts."""
-IMAGES: Final = ("*.jpg", "*.jpeg")
-
-logger = logging.getLogger(__name__)
 
 
 def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[str, ...]:
@@ -36,6 +34,17 @@ def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[
     if not asked:
         raise ConfigError(f"expected at least one of {', '.join(known)} in dataset.parts for {name}, got an empty list")
     return tuple(part for part in PART_NAMES if part in asked)
+
+
+def counts_of_parts(counts: Mapping[str, Mapping[str, int]]) -> Callable[..., dict[str, int]]:
+    """A function from a reader's `parts` to its published images a class; `counts` holds those of each part."""
+
+    def published(parts: Sequence[str] = ("train",), **_: object) -> dict[str, int]:
+        several = [counts[part] for part in ([parts] if isinstance(parts, str) else parts)]
+        codes = sorted({code for part in several for code in part})
+        return {code: sum(part.get(code, 0) for part in several) for code in codes}
+
+    return published
 
 
 def ground_truth_name(challenge: str, part: str) -> str:
@@ -57,11 +66,12 @@ def read_one_hot(
     locator = files.require(f"{ground_truth_name(challenge, part)}.csv")
     frame = read_csv(locator)
     require_columns(frame, ["image", *codes], files.shorten(locator))
+    frame["image"] = plain_ids(frame["image"])
     zero = frame["image"].isin(unscored)
     if "score_weight" in frame.columns:
         zero |= pd.to_numeric(frame["score_weight"], errors="coerce") == 0
     if zero.any():
-        logger.info("%s %s: %d images that the scorer gives weight zero are left out", challenge, part, zero.sum())
+        finding(f"{zero.sum():,} images of {challenge}, {part}, are left out, since the scorer gives them weight zero")
         frame = frame[~zero]
     raw = one_hot_label(frame, codes, files.shorten(locator))
     labelled = map_labels(pd.DataFrame({"image_id": frame["image"], "raw": raw}), "raw", codes)

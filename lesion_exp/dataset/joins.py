@@ -32,7 +32,14 @@ class Partners:
 
 
 def join_rows(
-    frame: pd.DataFrame, other: pd.DataFrame, on: str, where: str, source: str, remedy: str = ""
+    frame: pd.DataFrame,
+    other: pd.DataFrame,
+    on: str,
+    where: str,
+    source: str,
+    remedy: str = "",
+    *,
+    optional: bool = False,
 ) -> pd.DataFrame:
     """`frame` with the columns of `other` beside it, missing where no row of `other` has the same name in `on`.
 
@@ -43,6 +50,7 @@ def join_rows(
         where: the file that `other` comes from.
         source: the data set, for messages.
         remedy: how to go on without `other`, where that can be.
+        optional: few rows, or none, may have a partner.
 
     Raises:
         DataError: fewer than half of the rows find a partner, or one finds several that differ.
@@ -58,7 +66,8 @@ def join_rows(
             f"{first_cases(unclear)}\nkeep one row of each in that file"
         )
     lonely = [str(name) for name, rows in zip(frame[on], found, strict=True) if not rows]
-    _check(len(frame), lonely, frame[on], other[on], where, source, remedy)
+    if not optional:
+        _check(len(frame), lonely, frame[on], other[on], where, source, remedy)
     used = {position for rows in found for position in rows}
     unused = [str(name) for position, name in enumerate(other[on]) if position not in used]
     text = (
@@ -66,7 +75,7 @@ def join_rows(
         f"of that file belong to no image"
     )
     cases = [f"not in the file: {name}" for name in lonely[:3]] + [f"only in the file: {name}" for name in unused[:2]]
-    finding(text, cases, "warning" if lonely else "info")
+    finding(text, cases, "warning" if lonely and not optional else "info")
     positions = pd.Series([rows[0] if rows else -1 for rows in found], index=frame.index)
     beside = values.reindex(positions.to_numpy()).set_axis(frame.index)
     return pd.concat([frame, beside], axis=1)

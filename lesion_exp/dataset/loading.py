@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
@@ -87,7 +88,8 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     """The table that `read` returns, checked, filtered and limited as `options` say; `flow` receives the counts.
 
     Raises:
-        DataError: doubled ids, missing images or unknown labels while `on_bad_image` is `error`; nothing left.
+        DataError: doubled ids, missing images or unknown labels while `on_bad_image` is `error`; nothing left,
+            at all or of a class.
         ConfigError: a filter that cannot be evaluated.
     """
     with collected() as found:
@@ -95,11 +97,20 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     flow.findings.extend(found)
     flow.note("read", table)
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
+    whole = table
     table = _leave_out_doubled(table, options, flow)
     missing = table["image_path"].isna()
+    if missing.all():
+        raise DataError(
+            f"expected image files for the {len(table):,} rows of the data set, but none of them is there; set "
+            f"dataset.root=DIR to the folder that holds the images too, zipped or unpacked"
+        )
     table = _leave_out(table, missing, "no image file", options, flow, _ids)
     table = _leave_out(table, table["label"].isna(), "unknown label", options, flow, _unknown_labels(table))
     flow.note("with a readable row, an image file and a known label", table)
+    if table.empty:
+        raise DataError(_nothing_left(options, flow))
+    _check_classes_kept(whole, table, options, flow)
     if options.filter:
         table = filter_rows(table, options.filter)
         flow.note(f"filter: {options.filter}", table)
@@ -110,14 +121,18 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
         table = limit_lesions(table, options.limit, options.seed)
         flow.note(f"limit: {options.limit} lesions", table)
     if table.empty:
-        raise DataError("expected images after dataset.filter and dataset.drop_unknown, but none is left; loosen them")
+        raise DataError(_nothing_left(options, flow))
     return table.reset_index(drop=True)
 
 
 def leave_out_unreadable(
     table: pd.DataFrame, errors: dict[str, str], options: TableOptions, flow: Flow
 ) -> pd.DataFrame:
-    """`table` without the images in `errors` (image_id -> why it cannot be decoded), or the error that lists them."""
+    """`table` without the images in `errors` (image_id -> why it cannot be decoded).
+
+    Raises:
+        DataError: there are such images and `on_bad_image` is `error`; a class has no other images.
+    """
     bad = table["image_id"].isin(errors)
     if bad.any() and options.on_bad_image == "error":
         cases = [f"{key}: {errors[key]}" for key in table.loc[bad, "image_id"]]
@@ -127,7 +142,8 @@ def leave_out_unreadable(
         )
     if bad.any():
         flow.left_out.extend((key, errors[key]) for key in table.loc[bad, "image_id"])
-        table = table[~bad].reset_index(drop=True)
+        whole, table = table, table[~bad].reset_index(drop=True)
+        _check_classes_kept(whole, table, options, flow)
         flow.note("with an image that can be decoded", table)
     return table
 
@@ -203,6 +219,43 @@ def _leave_out(
         finding(f"left out: {len(rows):,} rows ({what})", cases, level="warning")
     flow.findings.extend(found)
     return table[~bad]
+
+
+def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableOptions, flow: Flow) -> None:
+    """Raises a DataError if a class of `whole` has no image in `kept`, unless `dataset.filter` leaves the class out."""
+    lost = whole[whole["label"].notna() & ~whole["label"].isin(kept["label"])]
+    if len(lost) and options.filter:
+        lost = filter_rows(lost, options.filter)
+    if lost.empty:
+        return
+    reasons = dict(flow.left_out)
+    why = lost["image_id"].map(lambda name: reasons.get(str(name), "unknown"))
+    cases = [
+        f"{label}: {len(rows):,} images left out ({rows.value_counts().index[0]})"
+        for label, rows in why.groupby(lost["label"])
+    ]
+    others = " and ".join(f"label != '{label}'" for label in sorted(lost["label"].unique()))
+    wanted = f"({options.filter}) and {others}" if options.filter else others
+    raise DataError(
+        f"expected usable images of every class, but none is left of these:\n{first_cases(cases)}\n"
+        f'replace the files, or leave the classes out with dataset.filter="{wanted}"'
+    )
+
+
+def _nothing_left(options: TableOptions, flow: Flow) -> str:
+    """The message that no image is left, with the keys that are set."""
+    if not flow.steps[1].images:
+        counts = ", ".join(f"{count:,} {why}" for why, count in Counter(why for _, why in flow.left_out).most_common(3))
+        return (
+            f"expected images in the data set, but each of its {flow.steps[0].images:,} rows is left out ({counts}); "
+            f"look at dataset.root and at the table of the data set"
+        )
+    keys = [f"dataset.filter={options.filter!r}"] if options.filter else []
+    keys += ["dataset.drop_unknown=true"] if options.drop_unknown else []
+    return (
+        f"expected images after {' and '.join(keys)}, but none of {flow.steps[1].images:,} is left; loosen or remove "
+        f"{'these keys' if len(keys) > 1 else 'this key'}"
+    )
 
 
 def _ids(rows: pd.DataFrame) -> tuple[Sequence[str], str]:

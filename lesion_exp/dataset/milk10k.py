@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_beside, locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, named_columns, one_hot_label, require_columns, standardize
+from lesion_exp.dataset.table import map_labels, named_columns, one_hot_label, require_columns, standardize
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.text_table import read_csv
 
@@ -41,7 +45,7 @@ INFO: Final = DatasetInfo(
 )  # fmt: skip
 
 
-def read_milk10k(root: str) -> pd.DataFrame:
+def read_milk10k(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of MILK10k's training part, a row a lesion.
 
     `image_path` is the dermoscopic photograph, whose name is the `image_id`, `clinical_path` the close-up. Own columns:
@@ -51,7 +55,7 @@ def read_milk10k(root: str) -> pd.DataFrame:
     Raises:
         DataError: a file is missing or is not in the published format; a lesion has two photographs of one kind.
     """
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     truth_locator = files.require("MILK10k_Training_GroundTruth.csv")
     truth = read_csv(truth_locator)
     require_columns(truth, ("lesion_id", *CLASSES), files.shorten(truth_locator))
@@ -59,16 +63,18 @@ def read_milk10k(root: str) -> pd.DataFrame:
     frame = map_labels(pd.DataFrame({"lesion_id": truth["lesion_id"], "raw": raw}), "raw", CODES).drop(columns="raw")
     locator = files.require("MILK10k_Training_Metadata.csv")
     metadata = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, made=("clinical_id",))
+    metadata["image_id"] = plain_ids(metadata["image_id"])
     kind = metadata["image_type"].str.lower()
     dermoscopic = _one_a_lesion(metadata[kind == DERMOSCOPIC], DERMOSCOPIC).drop(columns="image_type")
     close_up = _one_a_lesion(metadata[kind == CLINICAL], CLINICAL)
     close_up = close_up[["lesion_id", "image_id"]].rename(columns={"image_id": "clinical_id"})
-    frame = frame.merge(dermoscopic, on="lesion_id", how="left").merge(close_up, on="lesion_id", how="left")
-    photographs = files.by_stem("isic_*.jpg", "isic_*.png")
-    frame["image_path"] = locate(frame["image_id"], photographs)
+    where = files.shorten(locator)
+    frame = join_rows(frame, dermoscopic, "lesion_id", f"{where} ({DERMOSCOPIC})", INFO.title)
+    frame = join_rows(frame, close_up, "lesion_id", f"{where} ({CLINICAL})", INFO.title, optional=True)
+    frame["image_path"] = locate_images(frame["image_id"], files, others=[frame["clinical_id"]])
     # A lesion without a dermoscopic photograph is reported under its own name.
     frame["image_id"] = frame["image_id"].where(frame["image_id"].notna(), frame["lesion_id"])
-    frame["clinical_path"] = locate(frame["clinical_id"], photographs)
+    frame["clinical_path"] = locate_beside(frame["clinical_id"], files, "clinical photographs")
     frame["skin_tone"] = 6 - pd.to_numeric(frame["skin_tone"], errors="coerce")
     return standardize(frame, INFO.name)
 

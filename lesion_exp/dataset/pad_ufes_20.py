@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_images
+from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.missing_values import known_ids
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import UNKNOWN, locate, map_labels, named_columns, standardize
+from lesion_exp.dataset.table import UNKNOWN, map_labels, named_columns, standardize
 from lesion_exp.text_table import read_csv, typed
 
 CODES: Final = {"ACK": "ak", "BCC": "bcc", "MEL": "mel", "NEV": "nv", "SCC": "scc", "SEK": "sk"}
@@ -34,7 +37,7 @@ INFO: Final = DatasetInfo(
 )
 
 
-def read_pad_ufes_20(root: str) -> pd.DataFrame:
+def read_pad_ufes_20(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of PAD-UFES-20. The images are clinical photographs: the set has no dermoscopic ones.
 
     Own columns: `skin_tone` (Fitzpatrick type, 1 to 6; NaN unknown), the symptoms (`itch`, `grew`, `hurt`, `changed`,
@@ -44,11 +47,11 @@ def read_pad_ufes_20(root: str) -> pd.DataFrame:
     Raises:
         DataError: a file is missing or is not in the published format.
     """
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("metadata.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
     frame = map_labels(frame, "diagnostic", CODES).drop(columns="diagnostic")
-    frame["image_id"] = frame["image_id"].str.replace(r"\.png$", "", case=False, regex=True)
+    frame["image_id"] = plain_ids(frame["image_id"])
     for column in ("patient_id", "lesion_id"):
         frame[column] = known_ids(frame[column], f"{column} of {INFO.name}")
     known = frame["patient_id"].notna() & frame["lesion_id"].notna()
@@ -59,5 +62,5 @@ def read_pad_ufes_20(root: str) -> pd.DataFrame:
         answers = frame[symptom].astype(str).str.strip().str.lower()
         frame[symptom] = answers.where(answers.isin(("true", "false")), UNKNOWN)
     frame["leaks_biopsed"] = typed(frame["leaks_biopsed"])
-    frame["image_path"] = locate(frame["image_id"], files.by_stem("pat_*.png", "pat_*.jpg"))
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.dataset.image_files import locate_images, locate_masks
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import locate, map_labels, mark_leaks, standardize
+from lesion_exp.dataset.table import map_labels, mark_leaks, standardize
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import read_bytes
 from lesion_exp.text_table import read_text
@@ -43,7 +45,7 @@ INFO: Final = DatasetInfo(
 )
 
 
-def read_ph2(root: str) -> pd.DataFrame:
+def read_ph2(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     """The table of PH2, labels from `PH2_dataset.xlsx` or, where that is absent, from `PH2_dataset.txt`.
 
     Own columns: the dermoscopic criteria as the experts marked them (`asymmetry` 0-2; A absent, P present, T typical,
@@ -52,20 +54,14 @@ def read_ph2(root: str) -> pd.DataFrame:
     Raises:
         DataError: a file is missing or is not in the published format.
     """
-    files = SourceFiles(root, INFO.title)
+    files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("PH2_dataset.xlsx", "PH2_dataset.txt")
     where = files.shorten(locator)
     rows = _read_xlsx(locator, where) if locator.lower().endswith("xlsx") else _read_txt(locator, where)
     frame = mark_leaks(map_labels(rows, "diagnosis", CODES).drop(columns="diagnosis"), "histology")
-    frame["image_path"] = locate(frame["image_id"], _images(files, ""))
-    frame["mask_path"] = locate(frame["image_id"], _images(files, "_lesion"))
+    frame["image_path"] = locate_images(frame["image_id"], files)
+    frame["mask_path"] = locate_masks(frame["image_id"], files, "_lesion")
     return standardize(frame, INFO.name)
-
-
-def _images(files: SourceFiles, suffix: str) -> dict[str, str]:
-    """Locators by image id of `IMDxxx<suffix>.bmp`; copies of the set are around in other formats too."""
-    found = files.by_stem(*(f"imd???{suffix}.{ending}" for ending in ("bmp", "png", "jpg", "jpeg")))
-    return {stem.removesuffix(suffix).upper(): locator for stem, locator in found.items()}
 
 
 def _read_xlsx(locator: str, where: str) -> pd.DataFrame:

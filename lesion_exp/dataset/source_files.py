@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from lesion_exp.archive import ZIP, is_clutter, members_of, size_and_checksum, size_of, split_locator
+from lesion_exp.archive import ZIP, is_clutter, members_of, size_and_checksum, size_of
 from lesion_exp.dataset.findings import finding
 from lesion_exp.dataset.image_names import is_image, split_masks, suffix_of
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
@@ -30,6 +30,8 @@ _UNDECODED: Final = re.compile("[\udc80-\udcff]")
 """Bytes of a file's name that are no UTF-8, as Python keeps them."""
 _MOST_PATTERNS: Final = 20
 """In a message."""
+NOTES: Final = frozenset({"readme", "license", "licence", "changelog", "md5sums", "sha256sums", "makefile"})
+"""Names of documents without an ending."""
 
 
 class SourceFiles:
@@ -119,20 +121,13 @@ class SourceFiles:
         others = Counter(suffix_of(each) or "without an ending" for each in rest)
         if not others:
             return
-        strange = [each for each in rest if suffix_of(each) not in DOCUMENTS]
+        strange = [each for each in rest if not is_document(each)]
         counts = ", ".join(f"{count:,} {ending}" for ending, count in others.most_common())
         finding(
-            f"{len(rest):,} files of {self.name} are left out, since by their names they are no images: {counts}",
+            f"left out of the files of {self.name}, since by their names they are no images: {counts}",
             map(self.shorten, strange),
             "warning" if strange else "info",
         )
-
-    def by_stem(self, *patterns: str) -> dict[str, str]:
-        """Locators that match, keyed by file name without ending; of twins the first found."""
-        found: dict[str, str] = {}
-        for locator in self.find(*patterns):
-            found.setdefault(PurePosixPath(split_locator(locator)[1]).stem, locator)
-        return found
 
     def shorten(self, locator: str) -> str:
         """`locator` relative to the root, for messages and patterns."""
@@ -183,6 +178,11 @@ class SourceFiles:
             f"expected {' or '.join(patterns)} of {self.name} somewhere below {self.root} (also inside zips), found "
             f"{others}\n{without + ', or ' if without else ''}{remedy}"
         )
+
+
+def is_document(locator: str) -> bool:
+    """Whether the file is by its name one of those that lie beside images and are none."""
+    return suffix_of(locator) in DOCUMENTS or PurePosixPath(locator).name.lower() in NOTES
 
 
 def distinct(locators: Sequence[str]) -> list[str]:

@@ -18,13 +18,14 @@ import pandas as pd
 
 from lesion_exp import artefacts
 from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults
+from lesion_exp.dataset.image_files import locate_images, locate_masks
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph
 from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.synthetic_cases import draw_cases, lesions_per_class
 from lesion_exp.dataset.synthetic_faults import Faults, plant
-from lesion_exp.dataset.table import locate, map_labels, named_columns, standardize
+from lesion_exp.dataset.table import map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.text_table import read_csv
 
@@ -136,8 +137,8 @@ def _read(folder: Path) -> pd.DataFrame:
     locator = files.require("metadata.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
     frame = map_labels(frame, "dx", CODES).drop(columns="dx")
-    frame["image_path"] = locate(frame["image_id"], files.by_stem("images/*.jpg"))
-    frame["mask_path"] = locate(frame["image_id"], files.by_stem("masks/*.png"))
+    frame["image_path"] = locate_images(frame["image_id"], files)
+    frame["mask_path"] = locate_masks(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 

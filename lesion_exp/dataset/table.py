@@ -214,11 +214,6 @@ def mark_leaks(frame: pd.DataFrame, *patterns: str) -> pd.DataFrame:
     return frame.rename(columns={column: f"{LEAKS}{column}" for column in hits})
 
 
-def locate(ids: pd.Series, files: Mapping[str, str]) -> pd.Series:
-    """The locator of each id, None where `files` (id -> locator) has none."""
-    return pd.Series([files.get(str(key)) for key in ids], index=ids.index, dtype=object)
-
-
 def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd.Series:
     """The name of the column that holds the 1 of each row.
 

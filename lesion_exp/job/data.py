@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import pandas as pd
 from lesion_exp import taxonomy
 from lesion_exp.data.store import ImageStore, open_or_build
 from lesion_exp.data.store_builder import StoreRequest
+from lesion_exp.dataset.findings import collected, finding
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
 from lesion_exp.errors import ConfigError, DataError, LeakageError
@@ -72,6 +73,8 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     flow = Flow()
     table = load_table(lambda: _with_view(instantiate(reader, "dataset"), node["view"]), options, flow)
     info = getattr(sys.modules[resolve_target(node["_target_"], "dataset").__module__], "INFO", None)
+    if isinstance(info, DatasetInfo):
+        info = replace(info, published_counts=info.counts_for(reader))
     request = store_request(config)
     with store_progress(len(table)) as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
@@ -92,8 +95,13 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     splitter = instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
     classes = tuple(sorted(loaded.table["label"].unique()))
     if len(classes) < 2:
-        raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; loosen dataset.filter")
+        chosen = config["dataset"]["filter"]
+        remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
+        raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; {remedy}")
     table = splitter.split(loaded.table)
+    with collected() as found:
+        _say_mixed_parts(table)
+    loaded.flow.findings.extend(found)
     audited = audit(
         table,
         node["near_duplicate_threshold"],
@@ -115,6 +123,21 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
             f"out with dataset.filter=\"label != '{absent[0]}'\", or use other split.ratios or another split.seed"
         )
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
+
+
+def _say_mixed_parts(table: pd.DataFrame) -> None:
+    """Warns if images of the set's own test or validation part are trained on."""
+    if "official_split" not in table:
+        return
+    for part in ("test", "val"):
+        mixed = (table["official_split"] == part) & (table["split"] == "train")
+        if mixed.any():
+            finding(
+                f"{mixed.sum():,} images of the data set's own {part} part are in the training part of this split, so "
+                f"that its results do not compare with those on that {part} part; set split=official to keep the parts "
+                f"of the data set",
+                level="warning",
+            )
 
 
 def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:

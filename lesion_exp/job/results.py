@@ -59,6 +59,7 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
             {"image_id": image_id, "reason": reason if config["tracking"]["log_images"] else _FOLDER.sub("", reason)}
             for image_id, reason in loaded.flow.left_out
         ],
+        "findings": [asdict(each) for each in loaded.flow.findings],
         "differs_from_published": published_differences(loaded),
     }
     run.log_json(flow, "dataset/flow.json")

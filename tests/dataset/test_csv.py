@@ -90,6 +90,7 @@ def test_the_pattern_says_where_images_are(tmp_path: Path) -> None:
 
 
 def test_official_parts_are_normalised(tmp_path: Path) -> None:
+    _pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "t.csv").write_text("image_id,label,official_split\na,nv,Training\nb,nv,valid\nc,nv,\n")
     assert read_csv(str(tmp_path), "t.csv")["official_split"].tolist() == ["train", "val", None]
     (tmp_path / "t.csv").write_text("image_id,label,official_split\na,nv,fold3\n")
@@ -99,6 +100,7 @@ def test_official_parts_are_normalised(tmp_path: Path) -> None:
 
 
 def test_missing_labels_stay_missing(tmp_path: Path) -> None:
+    _pictures(tmp_path, "a.jpg", "b.jpg")
     (tmp_path / "t.csv").write_text("image_id,label\na,nv\nb,\n")
     assert read_csv(str(tmp_path), "t.csv")["label"].tolist() == ["nv", None]
 

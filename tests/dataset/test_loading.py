@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -117,9 +119,29 @@ def test_a_filter_over_a_wrong_column_names_the_nearest(table: pd.DataFrame) -> 
         _load(table, filter="agee > 3")
 
 
-def test_nothing_left_is_an_error(table: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="none is left"):
+def test_nothing_left_names_the_keys_that_are_set(table: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"after dataset\.filter='age > 1000', but none of 172 is left; .* this key"):
         _load(table, filter="age > 1000")
+    with pytest.raises(DataError, match=r"after dataset\.drop_unknown=true, but none") as error:
+        _load(table.assign(sex="unknown"), drop_unknown=True)
+    assert "filter" not in str(error.value)
+
+
+def test_a_class_that_loses_all_its_images_is_an_error(table: pd.DataFrame) -> None:
+    lost = table.assign(image_path=table["image_path"].where(table["label"] != "df", None))
+    with pytest.raises(DataError, match=r"(?s)none is left of these.*df: 8 images left out \(no image file\)") as error:
+        _load(lost, on_bad_image="skip")
+    remedy = re.search(r'dataset\.filter="(.*)"', str(error.value))
+    assert remedy is not None
+    loaded, _ = _load(lost, on_bad_image="skip", filter=remedy[1])
+    assert set(loaded["label"]) == set(CLASSES) - {"df"}
+
+
+def test_nothing_usable_is_not_the_fault_of_a_filter(table: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"none of them is there; set dataset\.root"):
+        _load(table.assign(image_path=None), on_bad_image="skip")
+    with pytest.raises(DataError, match=r"each of its 172 rows is left out \(172 unknown label\); look at dataset"):
+        _load(table.assign(label=None, raw_label="x"), on_bad_image="skip")
 
 
 @pytest.mark.parametrize("limit", [1, 20, 50])

@@ -76,7 +76,9 @@ def test_missing_photographs(replica: Path) -> None:
     table = read_milk10k(str(replica))
     assert table["clinical_path"].isna().tolist() == [False, False, True]
     flow = Flow()
-    load_table(lambda: table, TableOptions(on_bad_image="skip"), flow)
+    with pytest.raises(DataError, match=r"(?s)none is left of these.*nv: 1 images.*dataset\.filter"):
+        load_table(lambda: table, TableOptions(on_bad_image="skip"), Flow())
+    load_table(lambda: table, TableOptions(filter="label != 'nv'", on_bad_image="skip"), flow)
     assert flow.left_out == [("IL_0003176", "no image file")]  # it has no dermoscopic one
 
 

@@ -27,15 +27,15 @@ def test_files_are_found_deep_and_inside_zips_in_any_case(tmp_path: Path) -> Non
         tmp_path / "a" / "images.zip", {"inner/two.jpg": "2", "__MACOSX/inner/._two.jpg": "x", "inner/.hidden.jpg": "x"}
     )
     files = SourceFiles(tmp_path)
-    assert {stem: read_bytes(found) for stem, found in files.by_stem("*.jpg").items()} == {"One": b"1", "two": b"2"}
+    assert [read_bytes(found) for found in files.find("*.jpg")] == [b"1", b"2"]
     assert files.find("inner/*.jpg") == [f"{tmp_path}/a/images.zip!/inner/two.jpg"]
 
 
 def test_an_unpacked_file_goes_before_its_zipped_twin(tmp_path: Path) -> None:
-    _zip(tmp_path / "a.zip", {"x.jpg": "zipped"})
+    _zip(tmp_path / "a.zip", {"x.csv": "the same"})
     (tmp_path / "z").mkdir()
-    (tmp_path / "z" / "x.jpg").write_text("unpacked")
-    assert read_bytes(SourceFiles(tmp_path).by_stem("*.jpg")["x"]) == b"unpacked"
+    (tmp_path / "z" / "x.csv").write_text("the same")
+    assert SourceFiles(tmp_path).require("x.csv") == f"{tmp_path}/z/x.csv"
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:

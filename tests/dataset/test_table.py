@@ -6,7 +6,6 @@ import pytest
 
 from lesion_exp.dataset.table import (
     STANDARD_COLUMNS,
-    locate,
     map_labels,
     mark_leaks,
     one_hot_label,
@@ -58,10 +57,6 @@ def test_labels_are_mapped_without_regard_to_case_and_unknown_ones_kept_raw() ->
     frame = map_labels(pd.DataFrame({"dx": ["NV ", "mole", None]}), "dx", {"nv": "nv"})
     assert frame["label"].tolist() == ["nv", None, None]
     assert frame["raw_label"].tolist() == ["NV", "mole", ""]
-
-
-def test_locate_has_none_for_what_is_missing() -> None:
-    assert locate(pd.Series(["a", "b"]), {"a": "/a.jpg"}).tolist() == ["/a.jpg", None]
 
 
 def test_one_hot() -> None:
