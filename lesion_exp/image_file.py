@@ -223,6 +223,15 @@ def content_hash(encoded: bytes) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
+def file_hash(locator: str) -> str:
+    """As `content_hash`, of the encoded image at `locator`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return content_hash(read_bytes(locator))
+
+
 def _to_rgb(image: Image.Image) -> UInt8Array:
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, "white")

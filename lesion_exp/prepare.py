@@ -34,6 +34,7 @@ def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> d
     return {
         "dataset": config["dataset"]["name"],
         "fingerprint": loaded.fingerprint,
+        "fingerprint_of_parts": dict(loaded.data.parts),
         "store": str(loaded.store.folder),
         "images": len(table),
         "classes": {

@@ -21,7 +21,7 @@ import pandas as pd
 
 from lesion_exp.archive import file_of
 from lesion_exp.data.lock import file_lock
-from lesion_exp.data.store_builder import VERSION, StoreRequest, build_store, channels_of
+from lesion_exp.data.store_builder import VERSION, StoreRequest, build_store, channels_of, companion_column
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import UInt8Array
 
@@ -79,6 +79,12 @@ class ImageStore:
         columns = pd.read_parquet(self.folder / "index.parquet", columns=["sha256", "phash", "thumbnail"])
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)
 
+    def companion_hashes(self, image_ids: pd.Series) -> pd.DataFrame:
+        """The SHA-256 of the files beside each of `image_ids`, a column for each plane but that of the images."""
+        planes = {companion_column(plane): plane for plane in self._shapes if plane != "pixels"}
+        columns = pd.read_parquet(self.folder / "index.parquet", columns=["image_id", *planes])
+        return columns.iloc[self.rows(image_ids)].reset_index(drop=True)[list(planes)].rename(columns=planes)
+
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
         """A view of the stored image, uint8 (H, W, 3) RGB; for `masks` uint8 (H, W) of 0 or 255."""
         offset, height, width = self._shapes[plane][row]
@@ -117,6 +123,11 @@ def open_or_build(
             build_store(table, request, building, progress)
             building.replace(folder)
     return ImageStore(folder)
+
+
+def is_built(table: pd.DataFrame, request: StoreRequest, cache_dir: Path) -> bool:
+    """Whether `open_or_build` would find the store of these images as they are now, and decode nothing."""
+    return (cache_dir / f"store_{_key(table, request)}" / "meta.json").exists()
 
 
 def _key(table: pd.DataFrame, request: StoreRequest) -> str:

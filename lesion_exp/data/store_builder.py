@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from lesion_exp.archive import file_of
 from lesion_exp.errors import DataError
 from lesion_exp.fingerprint import fingerprint
-from lesion_exp.image_file import UInt8Array, content_hash, decode, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import UInt8Array, content_hash, decode, file_hash, fit, read_bytes, read_image, read_mask
 
-VERSION: Final = 2
+VERSION: Final = 3
 BATCH: Final = 8
 """Images that a thread decodes at a time: handing over each one alone costs the threads their stride."""
 AHEAD: Final = 4
@@ -53,6 +53,8 @@ class _Entry:
     sha256: str
     phash: int
     thumbnail: bytes
+    companions: dict[str, str]
+    """SHA-256 of the files beside the image, by their planes."""
     error: str | None
 
 
@@ -126,9 +128,15 @@ def _schema(planes: Iterable[str]) -> pa.Schema:
             ("phash", pa.uint64()),
             ("thumbnail", pa.binary()),
             ("error", pa.string()),
+            *((companion_column(plane), pa.string()) for plane in planes if plane != "pixels"),
             *((extent, pa.int64()) for extent in extents),
         ]
     )
+
+
+def companion_column(plane: str) -> str:
+    """The column of a store's index that holds the SHA-256 of the files that `plane` was decoded from."""
+    return f"{plane}_sha256"
 
 
 def _open_at(folder: Path, plane: str, end: int) -> io.FileIO:
@@ -159,6 +167,7 @@ def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO]) -> dict[st
         "phash": entry.phash,
         "thumbnail": entry.thumbnail,
         "error": entry.error,
+        **{companion_column(plane): entry.companions.get(plane, "") for plane in files if plane != "pixels"},
     }
     for plane, file in files.items():
         pixels = entry.planes.get(plane, np.zeros((0, 0, 3), np.uint8))
@@ -215,14 +224,17 @@ def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
         phash, thumbnail = fingerprint(image)  # before scaling: the split must not depend on the image size
         pixels = fit(image, request.short_side)
         planes = {"pixels": pixels}
+        companions = {}
         if request.masks:
             if mask_path is None or pd.isna(mask_path):
                 raise DataError("it has no lesion mask, which dataset.mask needs")
             planes["masks"] = read_mask(mask_path, (pixels.shape[0], pixels.shape[1]))
+            companions["masks"] = file_hash(mask_path)
         if request.clinical:
             if clinical_path is None or pd.isna(clinical_path):
                 raise DataError("it has no clinical photograph, which dataset.view=both needs")
             planes["clinical"] = read_image(clinical_path, request.short_side)
+            companions["clinical"] = file_hash(clinical_path)
     except DataError as error:
-        return _Entry({}, "", 0, b"", str(error))
-    return _Entry(planes, content_hash(encoded), phash, thumbnail, None)
+        return _Entry({}, "", 0, b"", {}, str(error))
+    return _Entry(planes, content_hash(encoded), phash, thumbnail, companions, None)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, LeakageError, first_cases
+from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.evaluate.member import CHECKPOINT, Member
 from lesion_exp.evaluate.request import SHARED_KEYS, Request
-from lesion_exp.job.data import LoadedData, SplitData, load_data, split_data
+from lesion_exp.job.data import LoadedData, SplitData, load_data, present_fingerprint, split_data
 from lesion_exp.job.tracked import check_same_data
 from lesion_exp.split.manifest import image_keys
 from lesion_exp.tracking.find import Run, download_artifact, read_predictions
 
 if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
     from lesion_exp.job.restore import Restored
+
+log = logging.getLogger(__name__)
 
 
 def own_predictions(member: Member, part: Literal["val", "test"]) -> pd.DataFrame:
@@ -28,9 +31,31 @@ def own_predictions(member: Member, part: Literal["val", "test"]) -> pd.DataFram
         DataError: the run keeps none of that part, or its data are no longer what they were.
     """
     if not member.predicts_anew:
+        if member.config is not None:
+            _say_changes(member.run, member.config)
         return read_predictions(member.run, part)
     split = own_data(member)
     return restored(member).predict(split.table[split.table["split"] == part], split.loaded.store)
+
+
+def _say_changes(run: Run, config: Mapping[str, Any]) -> None:
+    """Warns where the data set is no longer what the kept predictions of `run` were made on, as far as it can be read
+    at once.
+    """
+    try:
+        data = present_fingerprint(config)
+    except UserError as error:
+        log.info("the data of run %s are not compared with those of today: %s", run.run_id, str(error).splitlines()[0])
+        return
+    changed = [] if data is None else data.differences(run.tags)
+    if changed:
+        log.warning(
+            "the data set differs from the one that run %s was made on, in: %s. The predictions that it keeps are "
+            "judged by what they were made on; lesion-exp reproduce run=%s trains on the data of today",
+            run.run_id,
+            "; ".join(changed),
+            run.run_id,
+        )
 
 
 def other_predictions(member: Member, request: Request) -> tuple[pd.DataFrame, bool]:
@@ -79,7 +104,7 @@ def own_data(member: Member) -> SplitData:
     config = member.job_config("new predictions on its own data")
     loaded: LoadedData = load_data(config)
     split = split_data(config, loaded)
-    check_same_data(member.run, {"split_hash": split.split_hash, "dataset_fingerprint": loaded.fingerprint})
+    check_same_data(member.run, split)
     return split
 
 

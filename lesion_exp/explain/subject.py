@@ -89,5 +89,5 @@ def _member(run: Run, request: Request, paths: Mapping[str, Any]) -> Member:
 
 
 def _count_reading(run: Run, split: SplitData) -> None:
-    readings = count_readings(run.store, split.loaded.fingerprint, split.split_hash)
+    readings = count_readings(run.store, split.loaded.data, split.split_hash)
     run.store.client.set_tag(run.run_id, READINGS_TAG, readings + 1)

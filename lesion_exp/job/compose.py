@@ -6,23 +6,28 @@ import copy
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys, check_values
+from lesion_exp.job.override_text import TextParser, literal, quoted
 from lesion_exp.job.overrides import (
     check_added,
     check_names,
@@ -34,12 +39,14 @@ from lesion_exp.job.overrides import (
 )
 from lesion_exp.job.shipped_conf import conf_dir, default_options, group_names
 
+log = logging.getLogger(__name__)
+
 PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
 """Keys that may name a file or folder; relative ones are taken from the folder of the command."""
 
 
-Bases = dict[tuple[str, ...], DictConfig]
-"""Composed configs by their choice of groups."""
+Bases = dict[tuple[str, ...], tuple[DictConfig, tuple[str, ...]]]
+"""Composed configs by their choice of groups, each with the files of the user's own in place of shipped ones."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
 
 
@@ -52,6 +59,8 @@ class Composed:
     launcher: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     """The nodes that say how a sweep goes; no job holds them."""
+    replaced: tuple[str, ...] = ()
+    """Shipped files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
 
 
 def compose(
@@ -78,7 +87,7 @@ def compose(
     warn_doubled(parsed)
     for override in parsed:
         check_names(override, folders)
-    base = _base(parsed, folders, root, {} if bases is None else bases)
+    base, replaced = _base(parsed, folders, root, {} if bases is None else bases)
     for override in parsed:
         check_added(override, base)
     resolved = _resolve(_changed(base, parsed, folders), in_sweep)
@@ -88,11 +97,13 @@ def compose(
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
-    return Composed(resolved, tuple(overrides), launcher, search)
+    return Composed(resolved, tuple(overrides), launcher, search, replaced)
 
 
 def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:
     """The folders that a config is made of: the shipped one, or `conf` instead of it, then the user's own.
+
+    A file of the user's own counts in place of a shipped one of the same name, and in place of one in a later folder.
 
     Raises:
         ConfigError: one of `config_dirs` is no folder.
@@ -106,31 +117,97 @@ def _config_dir(folder: Path) -> Path:
     return folder.expanduser().resolve()
 
 
-def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases) -> DictConfig:
-    """The config of the chosen groups, with no key changed."""
+def _base(
+    parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases
+) -> tuple[DictConfig, tuple[str, ...]]:
+    """The config of the chosen groups, with no key changed, and the shipped files that the user's own replaced."""
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) in groups and text.input_line]
     key = (*texts, "", *map(str, folders), str(root))
     if key in bases:
         return bases[key]
-    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
+    composed = [f"paths.root={quoted(literal(str(root)))}", *texts]
     logging.getLogger("hydra").setLevel(logging.ERROR)
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(folders[0]), version_base="1.3", job_name="lesion_exp"):
-            bases[key] = hydra_compose("config", [*search, f"paths.root={_quoted(root)}", *texts])
+        with _hydra(folders) as hydra:
+            base = hydra_compose("config", composed)
+            used = hydra.config_loader.compute_defaults_list("config", composed, RunMode.RUN).defaults
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(
             f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}"
         ) from error
+    missing = [name for name, option in default_options(folders[0]).items() if option is not None and name not in base]
+    missing += [name for name in _load(folders[0] / "config.yaml") if name != "defaults" and name not in base]
+    if missing:
+        raise ConfigError(
+            f"expected every group and key of the shipped config.yaml in your own, but {', '.join(missing)} are "
+            f"missing; begin with a copy of the shipped one ({folders[0] / 'config.yaml'})"
+        )
+    files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used if found.config_path))
+    _restore_tags(base, files, folders)
+    bases[key] = base, _replaced(files, folders)
     return bases[key]
+
+
+@contextmanager
+def _hydra(folders: Sequence[Path]) -> Iterator[Hydra]:
+    """Hydra with the user's own folders before the shipped one.
+
+    Its own functions take them after it, or as overrides, which many a folder's name is not.
+    """
+    GlobalHydra.instance().clear()
+    before = get_gh_backup()
+    version.setbase("1.3")
+    search = create_config_search_path(str(folders[0]))
+    for folder in folders[1:]:
+        search.prepend("own", f"file://{folder}", "main")
+    try:
+        yield Hydra.create_main_hydra2(task_name="lesion_exp", config_search_path=search)
+    finally:
+        restore_gh_from_backup(before)
+
+
+def _restore_tags(base: DictConfig, files: Sequence[str], folders: Sequence[Path]) -> None:
+    """Sets the tags that YAML files hold to the text in the files, where YAML makes a number of it."""
+    import yaml
+
+    for path in (next((folder / name for folder in _by_rank(folders) if (folder / name).is_file()), None)
+                 for name in files):  # fmt: skip
+        text = "" if path is None else path.read_text("utf-8")
+        written = yaml.load(text, Loader=yaml.BaseLoader).get("tags") if "\ntags:" in f"\n{text}" else None
+        for name, word in written.items() if isinstance(written, dict) else ():
+            if isinstance(word, str) and isinstance(base["tags"].get(name), int | float):
+                base["tags"][name] = word
+
+
+def _by_rank(folders: Sequence[Path]) -> list[Path]:
+    """The folders in the order in which files are looked for."""
+    return [*folders[1:], folders[0]]
+
+
+def _replaced(files: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
+    """Those of `files` that are shipped, but were read from a folder of the user's own."""
+    found = {}
+    for name in files:
+        holders = [folder for folder in _by_rank(folders) if (folder / name).is_file()]
+        if holders[1:] and holders[-1] == folders[0]:
+            found[name] = holders[0]
+    for name, folder in found.items():
+        _say_replaced(name, folder)
+    return tuple(sorted(found))
+
+
+@functools.cache
+def _say_replaced(name: str, folder: Path) -> None:
+    """Once in a process: the cells of a sweep are composed one after another."""
+    log.info("%s of %s is used instead of the shipped one", name, folder)
 
 
 def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
     """A copy of `base` with the keys of `parsed` changed, as Hydra itself changes them after composing the groups."""
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
-    opened = OverridesParser.create().parse_overrides([f"++{text}" if is_open(text) else text for text in texts])
+    opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text) else text for text in texts])
     config = copy.deepcopy(base)
     try:
         ConfigLoaderImpl._apply_overrides_to_config(opened, config)
@@ -229,8 +306,3 @@ def _load(path: Path) -> dict[str, Any]:
 
     loaded: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
     return loaded
-
-
-def _quoted(path: Path) -> str:
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

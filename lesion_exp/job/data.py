@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -13,7 +12,8 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp import taxonomy
-from lesion_exp.data.store import ImageStore, open_or_build
+from lesion_exp.data.data_fingerprint import DataFingerprint
+from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.dataset.findings import collected, finding
 from lesion_exp.dataset.info import DatasetInfo
@@ -44,7 +44,12 @@ class LoadedData:
     store: ImageStore
     flow: Flow
     info: DatasetInfo | None
-    fingerprint: str
+    data: DataFingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """One fingerprint of all that training reads."""
+        return self.data.total
 
 
 @dataclass(frozen=True)
@@ -67,21 +72,50 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
         ConfigError: options that do not go together, or a target that is not registered anywhere in `config`.
     """
     check_registered(config)
-    node = config["dataset"]
-    reader = {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
-    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
     flow = Flow()
-    table = load_table(lambda: _with_view(instantiate(reader, "dataset"), node["view"]), options, flow)
-    info = getattr(sys.modules[resolve_target(node["_target_"], "dataset").__module__], "INFO", None)
-    if isinstance(info, DatasetInfo):
-        info = replace(info, published_counts=info.counts_for(reader))
+    table = _read_table(config, flow)
     request = store_request(config)
     with store_progress(len(table)) as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
+    return _with_contents(config, table, store, flow)
+
+
+def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
+    """The fingerprint of the data that `config` (a whole job's) names, None where it would take decoding every image.
+
+    Raises:
+        UserError: as `load_data`.
+    """
+    check_registered(config)
+    flow = Flow()
+    table = _read_table(config, flow)
+    request, cache = store_request(config), Path(config["paths"]["data_cache"])
+    if not is_built(table, request, cache):
+        return None
+    return _with_contents(config, table, open_or_build(table, request, cache), flow).data
+
+
+def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
+
+
+def _read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
+    node = config["dataset"]
+    reader = _reader(node)
+    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
+    return load_table(lambda: _with_view(instantiate(reader, "dataset"), node["view"]), options, flow)
+
+
+def _with_contents(config: Mapping[str, Any], table: pd.DataFrame, store: ImageStore, flow: Flow) -> LoadedData:
+    node = config["dataset"]
+    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
+    info = getattr(sys.modules[resolve_target(node["_target_"], "dataset").__module__], "INFO", None)
+    if isinstance(info, DatasetInfo):
+        info = replace(info, published_counts=info.counts_for(_reader(node)))
     table = leave_out_unreadable(table, store.errors, options, flow)
     hashes = store.fingerprints(table["image_id"])
     table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"])
-    return LoadedData(table, store, flow, info, _fingerprint(table))
+    return LoadedData(table, store, flow, info, DataFingerprint.of(table, store, config["split"].get("path")))
 
 
 def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
@@ -174,11 +208,3 @@ def store_request(config: Mapping[str, Any]) -> StoreRequest:
     size = node["store_size"]
     short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)
     return StoreRequest(short_side, masks=node["mask"] != "none", clinical=node["view"] == "both")
-
-
-def _fingerprint(table: pd.DataFrame) -> str:
-    """SHA-256 (16 digits) over ids, labels and contents in the order of the ids: the same wherever the files lie."""
-    digest = hashlib.sha256()
-    for row in table[["image_id", "label", "sha256"]].sort_values("image_id").itertuples(index=False):
-        digest.update("\t".join(map(str, row)).encode() + b"\n")
-    return digest.hexdigest()[:16]

@@ -18,6 +18,7 @@ import yaml
 from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.compose import Composed
+from lesion_exp.job.shell_words import shell_words
 from lesion_exp.privacy import kept, without_secrets
 from lesion_exp.tracking.credentials import address
 
@@ -69,6 +70,8 @@ class Job:
     job_hash: str
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 (16 digits) of the file that each key of `FILES` names, where it names one."""
+    replaced: tuple[str, ...] = ()
+    """Shipped config files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
 
     def check_files(self) -> None:
         """Nothing, if every file that the job names still has the content it was frozen with.
@@ -89,7 +92,6 @@ class Job:
     def write(self, path: Path) -> None:
         """Writes the job as YAML, whole or not at all."""
         overrides = kept(list(self.overrides))
-        command = " ".join(overrides)
         head = f"# A frozen job of lesion_exp {__version__}; run it again with: lesion-exp train job={path.name}\n"
         body = {
             "format": FORMAT,
@@ -97,9 +99,11 @@ class Job:
             "version": __version__,
             "overrides": overrides,
             "files": self.files,
+            "replaced": list(self.replaced),
             "config": with_places(self.config, self.files, kept),
         }
-        text = f"{head}# It was made by: lesion-exp train {command}\n{yaml.safe_dump(body, sort_keys=False, width=120)}"
+        made = f"# It was made by: lesion-exp train {shell_words(overrides)}\n"
+        text = f"{head}{made}{yaml.safe_dump(body, sort_keys=False, width=120)}"
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -120,7 +124,8 @@ def freeze(composed: Composed) -> Job:
     config = without_secrets(named)
     for key in _changed_keys(named, config, ""):
         log.warning("%s holds the value of a variable that is named like a secret; *** is kept instead", key)
-    return Job(config, tuple(without_secrets(list(composed.overrides))), job_hash(config, files), files)
+    overrides = tuple(without_secrets(list(composed.overrides)))
+    return Job(config, overrides, job_hash(config, files), files, composed.replaced)
 
 
 def with_places(config: Mapping[str, Any], files: Mapping[str, str], change: Callable[[str], str]) -> dict[str, Any]:
@@ -197,7 +202,9 @@ def read_job(path: Path) -> Job:
             f"expected the job in {path} as it was frozen, but its config was changed: hash {found}, recorded "
             f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
         )
-    return Job(body["config"], tuple(map(str, body["overrides"])), job_hash(body["config"], files), files)
+    replaced = body.get("replaced")
+    texts = [tuple(map(str, found)) if isinstance(found, list) else () for found in (body["overrides"], replaced)]
+    return Job(body["config"], texts[0], job_hash(body["config"], files), files, texts[1])
 
 
 def _is_endless(body: Any) -> bool:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
 from lesion_exp.job.check import TRAINER_ARGUMENTS
+from lesion_exp.job.override_text import TextParser
 from lesion_exp.job.shipped_conf import default_options, group_names, option_names
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None
         if "=" not in text and not text.startswith("~"):
             raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
     try:
-        parsed: list[Override] = OverridesParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
+        parsed: list[Override] = TextParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
     except HydraException as error:
         raise ConfigError(
             f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
@@ -52,7 +52,7 @@ def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None
 
 def _unreadable(overrides: Sequence[str]) -> str:
     """The first override that cannot be parsed by itself."""
-    parser = OverridesParser.create()
+    parser = TextParser.create()
     for text in overrides:
         try:
             parser.parse_overrides([text])

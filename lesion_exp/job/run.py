@@ -249,7 +249,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
     if fitted.pruned:
         run.set_tags({"pruned": True})
     if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:
-        readings = count_readings(run.store, split.loaded.fingerprint, split.split_hash)
+        readings = count_readings(run.store, split.loaded.data, split.split_hash)
         run.set_tags({READINGS_TAG: readings + 1})
     run.set_tags(describe_run(job.config, split, job_choices(job.config), values))
     for part, evaluated in fitted.parts.items():

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.errors import DataError
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.link import NO_LINK, RunLink
-from lesion_exp.tracking.environment import source_state
+from lesion_exp.job.shell_words import shell_line
+from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.note import choice_tags, run_name
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+REPLACED_TAG: Final = "own_configs"
+"""Of a run whose config was made of files of the user's own in place of shipped ones: their names."""
 
 
 def open_job_store(config: dict[str, Any]) -> Store:
@@ -37,19 +44,20 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
     config = job.config
     tracking = config["tracking"]
     choices = job_choices(config)
-    made_from = {"split_hash": split.split_hash, "dataset_fingerprint": split.loaded.fingerprint}
     options: dict[str, Any] = {
         "flush_seconds": float(tracking["flush_seconds"]),
         "flush_every": int(tracking["flush_every"]),
         "system_metrics_seconds": float(tracking["system_metrics_seconds"]),
     }
     if link.continues is not None:
-        check_same_data(find_run(store, link.continues), made_from)
+        check_same_data(find_run(store, link.continues), split)
         return TrackedRun.resume(store, link.continues, **options)
     tags = {
         **choice_tags(choices),
         **source_state().tags(),
-        **made_from,
+        **versions(),
+        "split_hash": split.split_hash,
+        **split.loaded.data.tags(),
         "kind": kind,
         "job_hash": job.job_hash,
         "leaky": str(split.leaky).lower(),
@@ -61,7 +69,10 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
     try:
         with run.new_file("config/job.yaml") as path:
             job.write(path)
-        run.log_text("".join(f"{override}\n" for override in job.overrides), "config/overrides.txt")
+        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), "config/overrides.txt")
+        if job.replaced:
+            log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
+            run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
         run.log_params(config)
         run.log_params(choice_tags(choices))  # short names, for the page's parallel coordinates
     except BaseException as error:
@@ -70,19 +81,27 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
     return run
 
 
-def check_same_data(run: Run, made_from: Mapping[str, str]) -> None:
-    """Nothing, if `run` has the tags `split_hash` and `dataset_fingerprint` of `made_from`.
+def check_same_data(run: Run, split: SplitData) -> None:
+    """Checks that `split` is of the data that `run` was made from, and dealt as they were; says other versions.
 
     Raises:
-        DataError: it was made from something else.
+        DataError: something differs; the message says which parts of the data.
     """
-    for tag, found in made_from.items():
-        before = run.tags.get(tag)
-        if before != found:
-            raise DataError(
-                f"expected the data that run {run.run_id} was started on ({tag} {before}), got {found}: files, labels "
-                f"or their readability have changed; put them back, or train anew"
-            )
+    for line in version_differences(run.tags):
+        log.warning("run %s was made with another %s", run.run_id, line)
+    data, tags = split.loaded.data, run.tags
+    changed = data.differences(tags)
+    if changed:
+        raise DataError(
+            f"expected the data that run {run.run_id} was started on, but they differ in: {'; '.join(changed)} "
+            f"({TOTAL_TAG} {tags.get(TOTAL_TAG)}, got {data.known_as(tags)}); put them back as they were, or train anew"
+        )
+    if tags.get("split_hash") != split.split_hash:
+        raise DataError(
+            f"expected the split that run {run.run_id} was started on, but the same data are dealt otherwise "
+            f"(split_hash {tags.get('split_hash')}, got {split.split_hash}); use the version of lesion_exp that "
+            f"started it, or train anew"
+        )
 
 
 def job_choices(config: dict[str, Any]) -> dict[str, str]:

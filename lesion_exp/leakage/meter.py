@@ -113,7 +113,7 @@ def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> p
     from lesion_exp.job.restore import restore
 
     split = split_data(config, loaded)
-    check_same_data(run, {"split_hash": split.split_hash, "dataset_fingerprint": loaded.fingerprint})
+    check_same_data(run, split)
     splitter = instantiate({key: value for key, value in config["split"].items() if key not in COMMON_KEYS}, "split")
     assert isinstance(splitter, HeldOut), "the meter plans no other split"
     clean = splitter.clean_rows(loaded.table)

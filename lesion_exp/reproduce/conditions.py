@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lesion_exp.data.data_fingerprint import PARTS
+
 DATA: Final = "data"
 SPLIT: Final = "split"
 CODE: Final = "code commit"
@@ -56,6 +58,11 @@ def conditions(
         name, _, version = line.partition("==")
         found[f"package {re.sub(r'[-_.]+', '-', name).lower()}"] = version
     return {name: state for name, state in found.items() if state is not None}
+
+
+def data_conditions(parts: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprint of each part of the data, by a name such as `data (labels)`."""
+    return {f"{DATA} ({words})": parts[part] for part, words in PARTS.items() if part in parts}
 
 
 def differences(then: Conditions, now: Conditions) -> list[Difference]:

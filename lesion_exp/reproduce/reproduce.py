@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 
+from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.checkpoint import weights_hash
 from lesion_exp.job.data import load_data, split_data
@@ -19,7 +20,7 @@ from lesion_exp.job.link import RunLink
 from lesion_exp.job.run import train
 from lesion_exp.job.trainer import describe_resolved
 from lesion_exp.reproduce import conditions as condition
-from lesion_exp.reproduce.conditions import Conditions, Difference, conditions, differences
+from lesion_exp.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
 from lesion_exp.reproduce.verdict import TOLERANCE, Verdict, judge
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.find import Run, fetch_artifact, find_run, runs_where
@@ -56,7 +57,7 @@ def first_run(store: Store, job: Job) -> Run | None:
 
 def check(run: Run, job: Job) -> Checked:
     """Compares what `run` recorded of data, split, code, packages and machine with what `job` would run on now."""
-    then, now = recorded_conditions(run, job), present_conditions(job)
+    then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
     noted = [_with_note(difference) for difference in differences(then, now)]
     recorded = int(then.get(condition.THREADS, 0))
     most = THREADS_A_CORE * (os.cpu_count() or 1)
@@ -73,17 +74,23 @@ def recorded_conditions(run: Run, job: Job) -> Conditions:
     resolved = {key: run.params[f"resolved.{key}"] for key in condition.RESOLVED if f"resolved.{key}" in run.params}
     files = {f"file of {key}": digest for key, digest in job.files.items()}
     return {
-        **conditions(texts, run.tags.get("dataset_fingerprint"), run.tags.get("split_hash"), resolved),
+        **conditions(texts, run.tags.get(TOTAL_TAG), run.tags.get("split_hash"), resolved),
+        **data_conditions(parts_of(run.tags)),
         **files,
     }
 
 
-def present_conditions(job: Job) -> Conditions:
-    """The conditions that `job` would be trained under here; reads its data. What cannot be read is left out."""
+def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
+    """The conditions that `job` would be trained under here; reads its data. What cannot be read is left out.
+
+    `recorded` are the tags of the run to compare with: they say how it recorded its data.
+    """
     fingerprint = split_hash = None
+    parts: Mapping[str, str] = {}
     try:
         split = split_data(job.config, load_data(job.config))
-        fingerprint, split_hash = split.loaded.fingerprint, split.split_hash
+        data, split_hash = split.loaded.data, split.split_hash
+        fingerprint, parts = data.known_as(recorded), data.parts if parts_of(recorded) else {}
     except UserError as error:
         log.warning("the data cannot be compared: %s", error)
     digests = file_digests(job.config)
@@ -94,6 +101,7 @@ def present_conditions(job: Job) -> Conditions:
             split_hash,
             describe_resolved(job.config["trainer"]),
         ),
+        **data_conditions(parts),
         **{f"file of {key}": digests[key] for key in job.files if key in digests},
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -120,11 +120,15 @@ class Adaptive:
         )
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
-    def enter_twin(self, cell: Cell) -> bool:
-        """Whether an earlier cell of the sweep is the same job and finished; then `cell` is finished like it."""
+    def enter_twin(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
+        """Whether an earlier cell of the sweep is the same job and finished; then `cell` is finished like it.
+
+        `fits` says whether the earlier cell's run was made from the data of today.
+        """
         _, job_hash = cell.facts()
         for earlier in self.sweep.cells()[: cell.number]:
-            if earlier.facts()[1] == job_hash and (state := earlier.state()).status == "finished":
+            is_same = earlier.facts()[1] == job_hash and (state := earlier.state()).status == "finished"
+            if is_same and fits(earlier):
                 note = PRUNED if state.note == PRUNED else f"the same job as cell {earlier.number}"
                 cell.write(status="finished", run_id=state.run_id, metrics=dict(state.metrics), note=note)
                 log.info("cell %d is the same job as cell %d", cell.number, earlier.number)

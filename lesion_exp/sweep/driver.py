@@ -17,8 +17,11 @@ from lesion_exp.sweep.cell import STOPPED, Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.parent_run import ParentRun
+from lesion_exp.sweep.run_cell import CELL_TAG
+from lesion_exp.sweep.same_data import DataToday, begun_otherwise
 from lesion_exp.sweep.summary import Summary, summarize
-from lesion_exp.tracking.find import find_finished
+from lesion_exp.tracking.environment import version_differences
+from lesion_exp.tracking.find import find_finished, find_tagged
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.store import Store
 
@@ -83,9 +86,13 @@ class _Driver:
         self.started: dict[int, Cell] = {}
         self.foreign: dict[int, Cell] = {}
         """Cells that processes of an earlier driver are still running."""
+        self.today = DataToday(here=launcher.here)
         self.ending = False
 
     def run(self) -> Summary:
+        if any(cell.recorded().attempts for cell in self.sweep.cells()):
+            for sentence in begun_otherwise(self.sweep, self.store, self.today):
+                log.warning("%s; the same command with train -m begins a sweep anew, and takes what fits", sentence)
         for cell in self.sweep.cells():
             status = cell.state().status
             if status == "running" and not self._adopt(cell):
@@ -130,20 +137,36 @@ class _Driver:
         _, job_hash = cell.facts()
         if cell.recorded().attempts:
             return False
-        if self.adaptive is not None and self.adaptive.enter_twin(cell):
+        if self.adaptive is not None and self.adaptive.enter_twin(cell, self._fits):
             return True
         if self.sweep.facts.force:
             return False
-        wanted = {key: text for key, text in flat_params(cell.job().config).items() if key.startswith("dataset.")}
+        config = cell.job().config
+        wanted = {key: text for key, text in flat_params(config).items() if key.startswith("dataset.")}
         for run in find_finished(self.store, job_hash):
             if run.tags.get("pruned") != "true" and wanted.items() <= run.params.items():
-                note = "done before; force=true repeats it"
+                if changed := self.today.differences(config, run.tags):
+                    log.info(
+                        "cell %d was done before as run %s, but on other data, in: %s; it is trained anew",
+                        cell.number,
+                        run.run_id,
+                        "; ".join(changed),
+                    )
+                    continue
+                others = [f"made with another {words}" for words in version_differences(run.tags)]
+                note = "; ".join(["done before; force=true repeats it", *others])
                 cell.write(status="finished", run_id=run.run_id, metrics=run.results(), note=note)
-                log.info("cell %d was done before, as run %s", cell.number, run.run_id)
+                log.info("cell %d was done before, as run %s: %s", cell.number, run.run_id, note)
                 if self.adaptive is not None:
                     self.adaptive.tell(cell)
                 return True
         return False
+
+    def _fits(self, earlier: Cell) -> bool:
+        """Whether the run of an earlier cell was made from the data of today."""
+        tags = {"sweep_id": self.sweep.facts.sweep_id, CELL_TAG: f"{earlier.number:04d}"}
+        run = find_tagged(self.store, tags)
+        return run is None or not self.today.differences(earlier.job().config, run.tags)
 
     def _start_cells(self) -> None:
         batch: list[Cell] = []

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from types import TracebackType
 from typing import Final, Self
 
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.sweep.ledger import Sweep
+from lesion_exp.sweep.same_data import mixed
 from lesion_exp.sweep.summary import Summary, as_frame, as_markdown
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.find import find_tagged
 from lesion_exp.tracking.readings import READINGS_TAG
 from lesion_exp.tracking.run import Status, TrackedRun
 from lesion_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
 
 KIND: Final = {"kind": "sweep"}
 
@@ -54,7 +58,11 @@ class ParentRun:
         """Logs the table of cells and the best one, and says how the sweep ended."""
         with self._run.new_file("sweep/cells.csv") as path:
             write_csv(as_frame(summary), path)
-        tags: dict[str, object] = {"mlflow.note.content": as_markdown(summary)}
+        remarks = mixed(self.sweep, self._run.store)
+        for remark in remarks:
+            log.warning("%s; their results do not compare like with like", remark)
+        tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([as_markdown(summary), *remarks])}
+        tags["mixed"] = bool(remarks)
         tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
         best = summary.best()
         if best is not None:

@@ -8,8 +8,10 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +35,8 @@ _VARIABLES: Final = (
     "SLURM_JOB_PARTITION",
 )
 """The only environment variables that are recorded: others may hold secrets."""
+_VERSION_TAG: Final = "version."
+_COMMIT_TAG: Final = "git_commit"
 _CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
 
 
@@ -69,6 +73,28 @@ def environment(source: SourceState, num_threads: int) -> dict[str, str]:
         if source.patch:
             files["changes.patch"] = source.patch
     return kept(files)
+
+
+def versions() -> dict[str, str]:
+    """The tags that say which versions of the package and of PyTorch a run is made with."""
+    found = {}
+    for name in ("lesion_exp", "torch"):
+        with suppress(PackageNotFoundError):  # a package that runs from its source alone
+            found[f"{_VERSION_TAG}{name}"] = version(name)
+    return found
+
+
+def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None = None) -> list[str]:
+    """Each version in which the run with `tags` differs from one with the tags `now`, by default one that begins here:
+    such as `torch: 2.9.0 then, 2.10.0 now`.
+    """
+    now = {**versions(), **source_state().tags()} if now is None else now
+    now = {name: text for name, text in now.items() if name.startswith(_VERSION_TAG) or name == _COMMIT_TAG}
+    return [
+        f"{name.removeprefix(_VERSION_TAG).replace(_COMMIT_TAG, 'commit of lesion_exp')}: {tags[name]} then, {text} now"
+        for name, text in now.items()
+        if name in tags and tags[name] != text
+    ]
 
 
 def source_state(package_dir: Path | None = None) -> SourceState:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
+from lesion_exp.data.data_fingerprint import PART_TAG, TOTAL_TAG, DataFingerprint
 from lesion_exp.tracking.store import Store
 
 READINGS_TAG: Final = "test_readings"
 """On a run that read its test part: which reading of that part it was, over all runs in the store."""
 
 
-def count_readings(store: Store, dataset_fingerprint: str, split_hash: str) -> int:
-    """The runs in the store that read the test part of this split of these data."""
+def count_readings(store: Store, data: DataFingerprint, split_hash: str) -> int:
+    """The runs in the store that read the test part of this split of these images; their labels may have changed."""
     experiments = store.experiment_ids()
-    same = f"tags.dataset_fingerprint = '{dataset_fingerprint}' AND tags.split_hash = '{split_hash}'"
-    found, token = 0, None
-    while experiments:
-        page = store.client.search_runs(experiments, f"{same} AND tags.{READINGS_TAG} != ''", page_token=token)
-        found += len(page)
-        token = page.token
-        if not token:
-            break
-    return found
+    by_images = f"tags.`{PART_TAG}images` = '{data.parts['images']}'"
+    by_all = f"tags.{TOTAL_TAG} = '{data.before}'"  # runs that recorded no parts
+    found = set()
+    for same in (by_images, by_all) if experiments else ():
+        token = None
+        while True:
+            condition = f"{same} AND tags.split_hash = '{split_hash}' AND tags.{READINGS_TAG} != ''"
+            page = store.client.search_runs(experiments, condition, page_token=token)
+            found |= {run.info.run_id for run in page}
+            token = page.token
+            if not token:
+                break
+    return len(found)

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.check import TRAINER_ARGUMENTS
 from lesion_exp.job.compose import compose
+from lesion_exp.job.freeze import freeze
 from lesion_exp.job.instantiate import check_targets
 from lesion_exp.job.run import UNREAD_KEYS
 from lesion_exp.job.shipped_conf import conf_dir, default_options, option_names
@@ -250,3 +251,32 @@ def test_what_cannot_be_parsed_is_named():
 def test_a_value_in_place_of_keys_is_answered_with_the_keys():
     with pytest.raises(ConfigError, match=r"expected keys below split.ratios, .* split.ratios.train=0.7"):
         composed("split.ratios=[1,0,0]")
+
+
+def test_a_file_of_the_users_own_wins_over_the_shipped_one_and_is_named(tmp_path, caplog):
+    for folder, gamma in (("first", 5.0), ("second", 6.0)):
+        (tmp_path / folder / "loss").mkdir(parents=True)
+        shipped = (conf_dir() / "loss" / "focal.yaml").read_text()
+        (tmp_path / folder / "loss" / "focal.yaml").write_text(shipped.replace("gamma: 2.0", f"gamma: {gamma}"))
+    (tmp_path / "second" / "trainer").mkdir()
+    base = (conf_dir() / "trainer" / "base.yaml").read_text()
+    (tmp_path / "second" / "trainer" / "base.yaml").write_text(base.replace("max_epochs: 20", "max_epochs: 3"))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    with caplog.at_level("INFO"):
+        composed = compose(["loss=focal"], config_dirs=folders, root=tmp_path)
+    assert composed.config["loss"]["gamma"] == 5.0
+    assert composed.config["trainer"]["max_epochs"] == 3
+    assert composed.replaced == ("loss/focal.yaml", "trainer/base.yaml")
+    assert f"loss/focal.yaml of {tmp_path / 'first'} is used instead of the shipped one" in caplog.text
+    assert f"trainer/base.yaml of {tmp_path / 'second'}" in caplog.text
+    assert compose(["loss=cross_entropy"], config_dirs=folders[:1], root=tmp_path).replaced == ()
+    assert freeze(composed).replaced == composed.replaced
+
+
+def test_a_config_yaml_of_the_users_own_must_hold_what_the_shipped_one_holds(tmp_path):
+    text = (conf_dir() / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("seed: 0 ", "seed: 5 "))
+    assert compose([], config_dirs=[tmp_path], root=tmp_path).config["seed"] == 5
+    (tmp_path / "config.yaml").write_text("defaults: [{dataset: synthetic}, {paths: default}]\nseed: 1\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml in your own, but split, augmentation"):
+        compose([], config_dirs=[tmp_path], root=tmp_path)

@@ -170,7 +170,7 @@ def test_what_cannot_be_resumed_is_refused(tiny_job, monkeypatch):
     undo()
     run = find_run(open_job_store(job.config), "latest")
     run.store.client.set_tag(run.run_id, "dataset_fingerprint", "another")
-    with pytest.raises(DataError, match="dataset_fingerprint another"):
+    with pytest.raises(DataError, match=r"differ in: data \(dataset_fingerprint another"):
         resumed(job, run.run_id)
     assert find_run(run.store, run.run_id).status == "FAILED"
 

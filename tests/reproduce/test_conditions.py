@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.reproduce.conditions import conditions, differences
+from lesion_exp.reproduce.conditions import conditions, data_conditions, differences
 from lesion_exp.tracking.environment import SourceState, environment
 
 RESOLVED = {"trainer.precision": "32-true", "trainer.devices": 1}
@@ -55,3 +55,9 @@ def test_what_auto_became_is_compared():
 def test_a_run_that_recorded_nothing_differs_in_everything():
     now = state(packages="torch==2.15\n")
     assert {difference.name for difference in differences({}, now)} == set(now)
+
+
+def test_the_part_of_the_data_that_differs_is_named():
+    then = {**state(), **data_conditions({"images": "1", "labels": "1", "masks": "1"})}
+    now = {**state(fingerprint="other"), **data_conditions({"images": "1", "labels": "2", "masks": "1"})}
+    assert differing(then, now) == {"data": ("data", "other"), "data (labels)": ("1", "2")}

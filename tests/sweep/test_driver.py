@@ -4,11 +4,13 @@ import time
 
 import pytest
 
+from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.sweep.driver import cancel_waiting
 from lesion_exp.sweep.ledger import find_sweep
 from lesion_exp.sweep.plan import plan_sweep
+from lesion_exp.sweep.same_data import DataToday
 from lesion_exp.sweep.summary import as_frame, as_json, summarize
 from lesion_exp.tracking.find import find_run, find_tagged
 from lesion_exp.tracking.params import flat_params
@@ -211,3 +213,88 @@ def test_a_summary_of_a_sweep_that_has_not_begun(planned):
     assert summary.counts() == {"queued": 2}
     assert summary.best() is None
     assert summary.seconds_left() is None
+
+
+def fingerprint_of(**changes):
+    parts = {part: f"{part} 1" for part in ("images", "labels", "ids", "metadata")}
+    return DataFingerprint({**parts, **changes}, "before")
+
+
+@pytest.fixture
+def today(monkeypatch):
+    """Lets the data of every cell be those of the fingerprint that it is called with; None: they cannot be read."""
+    return lambda found: monkeypatch.setattr(DataToday, "_read", lambda self, config: found)
+
+
+def finished_run(sweep, number, tags, status="FINISHED"):
+    """A run of a cell of `sweep` as its process would leave it, or of the same job elsewhere (`number` None)."""
+    store = open_job_store(dict(sweep.facts.store))
+    job = sweep.cells()[number or 0].job()
+    own = {} if number is None else {"sweep_id": sweep.facts.sweep_id, "sweep_cell": f"{number:04d}"}
+    run = store.client.create_run(store.experiment_id("x"), tags={"job_hash": job.job_hash, **own, **tags})
+    for name, value in flat_params(job.config).items():
+        store.client.log_param(run.info.run_id, name, value)
+    store.client.log_metric(run.info.run_id, "best/val/balanced_accuracy", 0.9)
+    store.client.set_terminated(run.info.run_id, status)
+    return run.info.run_id
+
+
+@pytest.mark.parametrize("now", [fingerprint_of(labels="labels 2"), None])
+def test_a_run_on_other_data_is_not_taken_for_a_cell(planned, driven, today, caplog, now):
+    sweep = planned("seed=11,12", "optimizer.lr=1.1e-3" if now else "optimizer.lr=1.2e-3", force=False)
+    run_id = finished_run(sweep, None, fingerprint_of().tags())
+    today(now)
+    launcher = ScriptedLauncher({"seed=11": 0.5, "seed=12": 0.7}.get)
+    with caplog.at_level("INFO"):
+        driven(sweep, launcher)
+    assert launcher.order == ["seed=11", "seed=12"]
+    (said,) = [text for text in caplog.messages if run_id in text]
+    assert ("in: labels;" if now else "cannot be read here") in said
+
+
+def test_a_run_on_the_same_data_is_taken_and_other_versions_are_said(planned, driven, today):
+    sweep = planned("seed=21,22", force=False)
+    run_id = finished_run(sweep, None, {**fingerprint_of().tags(), "version.torch": "2.0.0"})
+    today(fingerprint_of())
+    launcher = ScriptedLauncher({"seed=22": 0.7}.get)
+    driven(sweep, launcher)
+    assert launcher.order == ["seed=22"]
+    state = sweep.cells()[0].state()
+    assert state.run_id == run_id
+    assert "done before" in state.note
+    assert "torch: 2.0.0 then" in state.note
+
+
+def test_a_sweep_says_which_cells_were_begun_before_the_data_were_edited(planned, driven, today, caplog):
+    sweep = planned("seed=31,32,33")
+    driven(sweep, ScriptedLauncher({"seed=31": 0.5, "seed=32": 0.6, "seed=33": None}.get))
+    for number in (0, 1, 2):
+        status = "KILLED" if number == 2 else "FINISHED"
+        finished_run(sweep, number, {**fingerprint_of().tags(), "version.torch": "2.0.0"}, status)
+    today(fingerprint_of(labels="labels 2", metadata="metadata 2"))
+    driven(sweep, ScriptedLauncher({"seed=33": 0.5}.get))
+    assert "cells 0, 1, 2 were begun on other data than those of today, in: labels" in caplog.text
+    assert "cells 0, 1, 2 were begun on other data than those of today, in: age, sex, site" in caplog.text
+    assert "cells 0, 1, 2 were begun with another: torch: 2.0.0 then" in caplog.text
+
+
+def test_a_sweep_of_cells_on_different_data_says_so_in_its_run(planned, driven, caplog):
+    sweep = planned("seed=41,42,43")
+    finished_run(sweep, 0, {**fingerprint_of().tags(), "version.torch": "2.0.0"})
+    for number in (1, 2):
+        finished_run(sweep, number, {**fingerprint_of(labels="labels 2").tags(), "version.torch": "2.1.0"})
+    driven(sweep, ScriptedLauncher({"seed=41": 0.5, "seed=42": 0.6, "seed=43": 0.7}.get))
+    said = "cell 0 was trained on other data than the last of their kind, in: labels"
+    assert said in caplog.text
+    run = parent(sweep)
+    assert said in run.tags["mlflow.note.content"]
+    assert "torch: 2.0.0 then, 2.1.0 later" in run.tags["mlflow.note.content"]
+    assert run.tags["mixed"] == "true"
+
+
+def test_cells_that_are_to_differ_in_their_data_are_no_mixture(planned, driven):
+    sweep = planned("dataset.num_lesions=90,95")
+    finished_run(sweep, 0, fingerprint_of().tags())
+    finished_run(sweep, 1, fingerprint_of(images="images 2", labels="labels 2").tags())
+    driven(sweep, ScriptedLauncher({"dataset.num_lesions=90": 0.5, "dataset.num_lesions=95": 0.6}.get))
+    assert parent(sweep).tags["mixed"] == "false"

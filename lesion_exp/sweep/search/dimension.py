@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.override_text import quoted
 from lesion_exp.job.overrides import OptionNames, parse_overrides
 from lesion_exp.job.shipped_conf import group_names, option_names
 
@@ -114,8 +115,20 @@ def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
         if isinstance(value, Mapping):
             yield from _flat(value, f"{key}.")
             continue
-        text = ",".join(_spelt(element) for element in value) if isinstance(value, list) else _spelt(value)
+        text = ",".join(_element(key, element) for element in value) if isinstance(value, list) else _spelt(value)
         yield key.lstrip("+"), f"{key}={text}"
+
+
+def _element(key: str, value: Any) -> str:
+    """A value to try, as Hydra's grammar spells it: a text that would be read as something else is quoted."""
+    spelt = _spelt(value)
+    if not isinstance(value, str):
+        return spelt
+    try:
+        (read,) = parse_overrides([f"{key}={spelt}"])
+    except ConfigError:
+        return quoted(value)
+    return spelt if not read.is_sweep_override() and read.value() == value else quoted(value)
 
 
 def _spelt(value: Any) -> str:
