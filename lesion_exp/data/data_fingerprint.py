@@ -70,7 +70,7 @@ class DataFingerprint:
 
     def differences(self, tags: Mapping[str, str]) -> list[str]:
         """What differs in the data that the run with `tags` was made from, in words; empty where nothing does."""
-        if tags.get(TOTAL_TAG) == self.known_as(tags):
+        if tags.get(TOTAL_TAG) in (self.total, self.before):
             return []
         return part_differences(parts_of(tags), self.parts) or ["data"]
 

@@ -70,7 +70,7 @@ def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_
     new = with_length(old, changes)
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))
-    check_same_data(run, {"split_hash": split.split_hash, "dataset_fingerprint": split.loaded.fingerprint})
+    check_same_data(run, split)
     lengths = (training_length(old.config, split), training_length(new.config, split))
     reason = reason_against(old, new, split, lengths, trained, pruned=run.tags.get("pruned") == "true")
     if reason is not None:
