@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from lesion_exp.errors import DataError
 
@@ -113,6 +113,61 @@ class ResumePoints(Checkpoint):
             logger.save()  # metrics of steps that the point counts as done must not be lost with the process
         trainer.save_checkpoint(self.path)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+
+
+class BestCheckpoints(ModelCheckpoint):
+    """Keeps the two best epochs. Files that were lost or damaged while the run was stopped are passed over."""
+
+    def __init__(self, folder: Path, metric: str) -> None:
+        # "=" in file names would break overrides that name them, hence no metric names in them; two of them, so that
+        # after a crash between two saves the best that `last.ckpt` knows of is still there
+        super().__init__(
+            dirpath=folder,
+            filename="best-{epoch:03d}",
+            monitor=metric,
+            mode="max",
+            save_top_k=2,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+        self.has_lost = False
+        """Whether a file of a best epoch was missing or damaged."""
+
+    @property
+    def state_key(self) -> str:
+        """That of the class that earlier versions used, whose checkpoints can be gone on with."""
+        return super().state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best files that are whole, in this folder or where they lay before the project was moved."""
+        scores = {self._place_of(Path(path)): score for path, score in state_dict.get("best_k_models", {}).items()}
+        kept = {str(path): score for path, score in scores.items() if path is not None}
+        ranked = sorted(kept, key=lambda path: float(kept[path]), reverse=True)
+        is_full = len(ranked) == self.save_top_k
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_k_models": kept,
+                "best_model_path": ranked[0] if ranked else "",
+                "best_model_score": kept[ranked[0]] if ranked else None,
+                "kth_best_model_path": ranked[-1] if is_full else "",
+                "kth_value": kept[ranked[-1]] if is_full else self.kth_value,
+            }
+        )
+
+    def best_file(self) -> Path | None:
+        """The file of the best epoch that is whole; None where there is none."""
+        ranked = sorted(self.best_k_models, key=lambda path: float(self.best_k_models[path]), reverse=True)
+        return next((path for path in map(self._place_of, map(Path, ranked)) if path is not None), None)
+
+    def _place_of(self, path: Path) -> Path | None:
+        for place in (Path(str(self.dirpath)) / path.name, path):
+            if is_whole(place):
+                return place
+        self.has_lost = True
+        log.warning("the checkpoint %s of one of the best epochs is lost or damaged; the next best is taken", path)
+        return None
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -25,7 +25,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from lesion_exp.epoch_metric import WATCHED_METRIC, check_direction, check_metric
 from lesion_exp.errors import ConfigError, not_installed
-from lesion_exp.job.checkpoint import ResumePoints, WholeFiles
+from lesion_exp.job.checkpoint import BestCheckpoints, ResumePoints, WholeFiles
 from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.job.memory import keep_freed_memory
 from lesion_exp.job.messages import quiet_libraries
@@ -196,10 +196,7 @@ def describe_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> list[Callback]:
-    # "=" in file names would break overrides that name them, hence no metric names in them
-    shared: dict[str, Any] = {"dirpath": live_dir, "auto_insert_metric_name": False, "enable_version_counter": False}
-    # two of them, so that after a crash between two saves the best that `last.ckpt` knows of is still there
-    best = ModelCheckpoint(filename="best-{epoch:03d}", monitor=WATCHED_METRIC, mode="max", save_top_k=2, **shared)
+    best = BestCheckpoints(live_dir, WATCHED_METRIC)
     points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
     callbacks: list[Callback] = [best, points]
     if config["ema_decay"] is not None:
