@@ -22,7 +22,7 @@ from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.epoch_metric import EPOCH_METRICS
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.evaluation.tta import mean_probabilities, tta_views
+from lesion_exp.evaluation.tta import probabilities_and_energies, tta_views
 from lesion_exp.loss.base import Loss
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.scheduler.schedule import Schedule
@@ -213,8 +213,9 @@ class LesionClassifier(pl.LightningModule):
 
     # prediction
 
-    def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """(positions int64 (N,), probabilities float32 (N, C)), averaged over the views of `tta`."""
+    def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(positions int64 (N,), probabilities float32 (N, C), energies float32 (N,)); the latter two are means over
+        the views of `tta`."""
 
         def logits(images: Tensor) -> Tensor:
             shown = batch.copy()
@@ -223,7 +224,7 @@ class LesionClassifier(pl.LightningModule):
             return predicted
 
         views = tta_views(self.options.tta)
-        return batch["index"], mean_probabilities(logits, self.normalize(batch["image"]), views)
+        return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
 
     def sign(self, run_id: str) -> None:
         """Lets the card in every checkpoint say which run saved it."""

@@ -20,6 +20,7 @@ from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.comparison import BOOTSTRAP, SIGNIFICANT, Comparison, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
+from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
 from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact, find_run, read_predictions
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
@@ -101,7 +102,7 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
     if is_one_job:
         groups[ALL] = list(range(len(tables)))
     found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed)
-    notes += [*_notes_on_runs(jobs), *_notes_on_draws(found, draws)]
+    notes += [*_notes_on_unknown(jobs[0].runs[0], chosen), *_notes_on_runs(jobs), *_notes_on_draws(found, draws)]
     return Report(chosen, jobs, found, config_differences(jobs), tuple(notes), draws, seed)
 
 
@@ -125,6 +126,11 @@ def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]
         reason = f", since {', '.join(without['test'])} kept no predictions of the test part" if asked is None else ""
         notes.append(f"compared on validation{reason}: the best epoch of each run was chosen on these very images")
     return chosen, notes
+
+
+def _notes_on_unknown(run: Run, part: str) -> list[str]:
+    counts = unknown_counts(read_predictions(run, part, with_unknown=True))
+    return [unknown_in_words(counts)] if counts else []
 
 
 def _predictions(run: Run, part: str) -> Path | None:

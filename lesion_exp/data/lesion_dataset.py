@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,11 @@ from lesion_exp.augmentation.on_device import Plan, on_canvas
 from lesion_exp.augmentation.pipeline import AugmentationPipeline, Augmented
 from lesion_exp.data.mask import MaskMode, apply_mask, crop_to_lesion
 from lesion_exp.data.store import ImageStore
+from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.image_file import UInt8Array
+
+NO_CLASS: Final = -1
+"""The label of an image whose class the network does not know; only in what is predicted, never in training."""
 
 
 class Sample(TypedDict, total=False):
@@ -30,7 +34,7 @@ class Sample(TypedDict, total=False):
     metadata: Tensor
     """float32 (D,); only where the backbone fuses metadata."""
     label: Tensor
-    """int64 (), position in the class order."""
+    """int64 (), position in the class order; `NO_CLASS` for an image of an unknown class."""
     index: Tensor
     """int64 (), position in the part's table."""
     plan: Plan
@@ -70,7 +74,12 @@ class LesionDataset(Dataset[Sample]):
         *,
         training: bool,
     ) -> None:
-        self.labels = torch.tensor([classes.index(label) for label in table["label"]], dtype=torch.int64)
+        places = {name: place for place, name in enumerate(classes)}
+        labels = [
+            NO_CLASS if unknown else places[label]
+            for label, unknown in zip(table["label"], is_unknown(table), strict=True)
+        ]
+        self.labels = torch.tensor(labels, dtype=torch.int64)
         self.store = store
         self.rows = store.rows(table["image_id"])
         self.pipeline = pipeline

@@ -151,15 +151,20 @@ def leave_out_unreadable(
 def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) -> pd.DataFrame:
     """`table` with `label` as the task wants it; for `malignant` the diagnosis moves to the column `diagnosis`.
 
+    A diagnosis of which only the published test part has images stays as it is where it may be either: nothing is
+    trained on it, and with split=official it counts as unknown.
+
     Raises:
-        DataError: the taxonomy does not say whether a diagnosis is malignant.
+        DataError: the taxonomy does not say whether another diagnosis is malignant.
     """
     if target == "diagnosis":
         return table
     assert target == "malignant", target
+    published = table["official_split"] if "official_split" in table else pd.Series("", index=table.index)
+    elsewhere = set(table.loc[published != "test", "label"])
     counts = table["label"].value_counts().sort_index()
     kinds = {str(label): taxonomy.malignancy(str(label)) for label in counts.index}
-    undetermined = [label for label, malignant in kinds.items() if malignant is None]
+    undetermined = [label for label, malignant in kinds.items() if malignant is None and label in elsewhere]
     if undetermined:
         cases = [
             f"{label!r} ({counts[label]} images){'' if taxonomy.code_of(label) else taxonomy.hint(label)}"
@@ -174,7 +179,8 @@ def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) ->
     names = {label: code for label in kinds if (code := taxonomy.code_of(label)) != label}
     for label, code in names.items():
         log.info("%r is taken for %s, which is malignant: %s", label, code, kinds[label])
-    labels = table["label"].map({label: "malignant" if malignant else "benign" for label, malignant in kinds.items()})
+    targets = {None: None, True: "malignant", False: "benign"}
+    labels = table["label"].map({label: targets[malignant] or label for label, malignant in kinds.items()})
     return table.assign(diagnosis=table["label"], label=labels.astype(object))
 
 

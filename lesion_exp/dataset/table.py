@@ -57,7 +57,7 @@ INTERNAL_NAMES: Final = frozenset(
         *("raw_label", "source_label", "shared_image_id", "official_split", "clinical_path"),  # of readers
         *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
         *("group", "split", "fold"),  # of the split
-        "prediction",  # of predictions tables, with one column `p_<class>` a class
+        *("prediction", "energy", "is_unknown"),  # of predictions tables, with one column `p_<class>` a class
     }
 )
 """Names of columns that some step of this software writes."""

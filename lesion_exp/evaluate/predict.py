@@ -33,7 +33,7 @@ def own_predictions(member: Member, part: Literal["val", "test"]) -> pd.DataFram
     if not member.predicts_anew:
         if member.config is not None:
             _say_changes(member.run, member.config)
-        return read_predictions(member.run, part)
+        return read_predictions(member.run, part, with_unknown=True)
     split = own_data(member)
     return restored(member).predict(split.table[split.table["split"] == part], split.loaded.store)
 

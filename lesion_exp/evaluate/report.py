@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from lesion_exp.evaluate.join import POOLED
 from lesion_exp.evaluate.judgement import Judgement
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.isic import mean_name
 from lesion_exp.evaluation.malignant_view import MALIGNANT
-from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.evaluation.predictions import classes_of, unknown_counts
 from lesion_exp.evaluation.report import classification_report
 from lesion_exp.evaluation.subgroups import Gap
+from lesion_exp.evaluation.unknown import AUROC, FPR
+from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 
+_COLUMNS: Final = 80
 _OF_CALIBRATION = {"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
 
 
@@ -28,8 +32,8 @@ def as_text(judged: Judgement) -> str:
     lines = [f"{what}: {judged.title}", f"test-time augmentation: {judged.options['tta']}", ""]
     if judged.leaky:
         lines.insert(0, "LEAKY: images of the training data reappear in what is judged")
-    for block in (_isic(judged), _calibrated(judged), _conformal(judged), _operating(judged), _gaps(judged)):
-        text = list(block)
+    for block in (_unknown, _isic, _calibrated, _conformal, _operating, _gaps):
+        text = list(block(judged))
         if text:
             report += "\n" + "\n".join(text) + "\n"
     return "\n".join(lines) + report
@@ -43,6 +47,7 @@ def as_json(judged: Judgement) -> dict[str, Any]:
         "run_id": judged.run_id,
         "judged": judged.name,
         "images": len(study.table),
+        "unknown_images": unknown_counts(study.whole),
         "members": list(judged.members),
         "evaluation": dict(judged.options),
         "leaky": judged.leaky,
@@ -50,6 +55,18 @@ def as_json(judged: Judgement) -> dict[str, Any]:
         "metrics": {name: {"value": value} for name, value in study.metrics.items()} | estimates,
         "subgroups": study.subgroups.to_dict(),
     }
+
+
+def _unknown(judged: Judgement) -> Iterator[str]:
+    if not judged.study.unknown:
+        return
+    yield from textwrap.wrap(f"{judged.study.note}.", _COLUMNS)
+    yield "how well scores tell them from the others:"
+    for name in judged.study.unknown:
+        if (score := name.removeprefix(f"{UNKNOWN}/{AUROC}/")) != name:
+            fpr = judged.study.estimates[f"{UNKNOWN}/{FPR}/{score}"]
+            auroc = judged.study.estimates[name]
+            yield f"  {score.replace('_', ' '):<16} AUROC {_interval(auroc)}, FPR at 95% TPR {_interval(fpr)}"
 
 
 def _isic(judged: Judgement) -> Iterator[str]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.special import softmax
-from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.calibrator import with_probabilities
-from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.predictions import ENERGY, FloatArray, classes_of, is_unknown, probabilities, true_classes
 from lesion_exp.evaluation.temperature_scaling import log_probs
 
 METHODS: Final = ("mean", "rank", "stacked")
@@ -69,7 +69,7 @@ def ensemble(
 ) -> pd.DataFrame:
     """One predictions table from those of several models on the same images.
 
-    - `mean`: the mean probability;
+    - `mean`: the mean probability, and the mean energy;
     - `rank`: for each class the mean rank of an image among the others of the table, which members that are certain
       to different degrees then share equally; divided by the image's sum. Good for AUROCs, no probabilities: an image's
       row depends on the others;
@@ -88,14 +88,30 @@ def ensemble(
     if len(tables) < 2:
         raise ConfigError(f"expected at least two runs for an ensemble, got {len(tables)}; name them run=[A,B]")
     tables = aligned(tables)
+    first = tables[0].drop(columns=ENERGY, errors="ignore")
     if method == "stacked":
         assert validation is not None, "a stacked ensemble is fitted on validation"
-        return with_probabilities(tables[0], Stacking.fit(aligned(validation)).apply(tables))
+        return with_probabilities(first, Stacking.fit(aligned(validation)).apply(tables))
     members = np.stack([probabilities(table) for table in tables])
     if method == "rank":
-        members = np.asarray(rankdata(members, axis=1)) / members.shape[1]
+        members = _ranks(members, ~is_unknown(first))
+    elif all(ENERGY in table for table in tables):
+        energies = np.mean([table[ENERGY].to_numpy(np.float64) for table in tables], axis=0)
+        first = first.assign(**{ENERGY: energies.astype(np.float32)})
     mean = members.mean(axis=0)
-    return with_probabilities(tables[0], mean / mean.sum(axis=1, keepdims=True))
+    return with_probabilities(first, mean / mean.sum(axis=1, keepdims=True))
+
+
+def _ranks(members: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
+    """The ranks of (M, N, C) probabilities among those of the known images, ties sharing the mean, in shares of their
+    number: images of unknown classes change nothing for the others."""
+    ranks = np.empty_like(members)
+    for member, place in np.ndindex(members.shape[0], members.shape[2]):
+        scores = members[member, :, place]
+        ordered = np.sort(scores[known])
+        first, behind = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
+        ranks[member, :, place] = first + behind + 1
+    return ranks / 2 / np.count_nonzero(known)
 
 
 def check_method(method: str) -> None:

@@ -7,6 +7,11 @@
 | `prediction` | class of the highest probability |
 | `p_<class>` | float32 probability, one column a class, in class order; no other column starts with `p_` |
 | `age`, `sex`, `site`, `source` | for subgroups |
+| `energy` | float32, -log sum_c exp(logit_c), the mean over the views of an image; in tables of one network |
+| `is_unknown` | bool: the true class is none of the network's; in tables with such images |
+
+Images of unknown classes are in no closed-set metric: `known_rows` leaves them out, and what reads true classes takes
+tables without them. See `unknown` for what is measured on them.
 
 The data set's own columns follow, but no column that shows, identifies or locates a picture: neither hashes and
 thumbnails nor paths of files.
@@ -15,7 +20,7 @@ thumbnails nor paths of files.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lesion_exp.errors import DataError, did_you_mean, first_cases
+from lesion_exp.taxonomy import IS_UNKNOWN
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -30,6 +36,7 @@ IntArray = npt.NDArray[np.int64]
 ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "patient_id")
 SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")
 PREFIX: Final = "p_"
+ENERGY: Final = "energy"
 NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "image_path", "mask_path", "clinical_path"})
 """Columns of a data set's table that no predictions table has: what it keeps can be read by whoever reads the store."""
 _PATH: Final = re.compile(r"([/\\]|^[A-Za-z]:).*\.\w{2,5}$|^([/\\]|[A-Za-z]:[/\\]|~/|file:)")
@@ -39,7 +46,12 @@ SUM_TOLERANCE: Final = 1e-3
 """Largest accepted distance of a row's sum from 1: float32 rounding stays far below it, logits do not."""
 
 
-def predictions_table(rows: pd.DataFrame, probs: npt.NDArray[np.floating[Any]], classes: Sequence[str]) -> pd.DataFrame:
+def predictions_table(
+    rows: pd.DataFrame,
+    probs: npt.NDArray[np.floating[Any]],
+    classes: Sequence[str],
+    energy: npt.NDArray[np.floating[Any]] | None = None,
+) -> pd.DataFrame:
     """The predictions table of `rows`.
 
     Args:
@@ -47,19 +59,22 @@ def predictions_table(rows: pd.DataFrame, probs: npt.NDArray[np.floating[Any]], 
             columns follow at the end of the table, except those of pictures and paths.
         probs: float (N, C), softmax probabilities in the order of `rows` and `classes`.
         classes: class names, in class order.
+        energy: float (N,), where a network's logits are known.
 
     Raises:
-        DataError: a column lacks, shapes differ, an image comes twice, a label is not among the classes, or a row's
-            probabilities are not finite, are negative or do not sum to 1.
+        DataError: a column lacks, shapes differ, an image comes twice, a label is not among the classes though
+            `is_unknown` does not say so, or a row's probabilities are not finite, are negative or do not sum to 1.
     """
     needed = [*ID_COLUMNS, "label", *SUBGROUP_COLUMNS]
     lacking = [column for column in needed if column not in rows]
     if lacking:
         raise DataError(f"expected the columns {', '.join(needed)}, but {', '.join(lacking)} are missing")
     further = [column for column in rows.columns if column not in needed and not _is_private(rows[column])]
-    taken = [column for column in further if column.startswith(PREFIX) or column == "prediction"]
+    taken = [column for column in further if column.startswith(PREFIX) or column in ("prediction", ENERGY)]
     if taken:
-        raise DataError(f"expected rows without prediction or {PREFIX}... columns, got {', '.join(taken)}; drop them")
+        raise DataError(
+            f"expected rows without prediction, {ENERGY} or {PREFIX}... columns, got {', '.join(taken)}; drop them"
+        )
     if probs.shape != (len(rows), len(classes)):
         raise DataError(
             f"expected probabilities of shape ({len(rows)}, {len(classes)}) for {len(rows)} images and "
@@ -75,6 +90,8 @@ def predictions_table(rows: pd.DataFrame, probs: npt.NDArray[np.floating[Any]], 
         axis=1,
     )
     table["label"] = table["label"].astype(str)
+    if energy is not None:
+        table[ENERGY] = energy.astype(np.float32)
     check(table)
     return table
 
@@ -104,7 +121,20 @@ def check(table: pd.DataFrame) -> None:
                 f"expected every row_id once, but {len(repeated)} come again; an image counted twice spoils every "
                 f"metric:\n{first_cases(repeated)}"
             )
-    true_classes(table)
+    known = known_rows(table)
+    if known.empty:
+        raise DataError(
+            f"expected images of the classes {', '.join(classes_of(table))}, but all {len(table):,} are of others "
+            f"({', '.join(sorted(set(table['label'].astype(str))))}): nothing can be scored; use a part or a data set "
+            f"that has some"
+        )
+    true_classes(known)
+    contradicting = sorted(set(unknown_rows(table)["label"].astype(str)) & set(classes_of(table)))
+    if contradicting:
+        raise DataError(
+            f"expected no class of the network among the labels of images with {IS_UNKNOWN}, got "
+            f"{', '.join(contradicting)}; correct the label or the column {IS_UNKNOWN}"
+        )
     predicted_classes(table)
     probs = probabilities(table)
     names = table["image_id"].astype(str).to_numpy() if "image_id" in table else np.arange(len(table)).astype(str)
@@ -125,6 +155,47 @@ def check(table: pd.DataFrame) -> None:
             f"expected probabilities that are not negative and sum to 1, but {len(cases)} of {len(table)} rows differ; "
             f"apply a softmax to logits first:\n{first_cases(cases)}"
         )
+
+
+def is_unknown(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Whether the true class of each image is unknown to the network, bool (N,); for split tables, too.
+
+    Raises:
+        DataError: the column holds something else than true and false.
+    """
+    if IS_UNKNOWN not in table:
+        return np.zeros(len(table), dtype=np.bool_)
+    given = table[IS_UNKNOWN].fillna(False)
+    if not given.isin([True, False]).all():
+        wrong = next(value for value in given if value not in (True, False))
+        raise DataError(f"expected true or false in the column {IS_UNKNOWN} of a predictions table, got {wrong!r}")
+    return given.to_numpy(dtype=np.bool_)
+
+
+def known_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` without the images of unknown classes, and without the column that says so."""
+    return table if IS_UNKNOWN not in table else table[~is_unknown(table)].drop(columns=IS_UNKNOWN)
+
+
+def unknown_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The images of unknown classes in `table`."""
+    return table[is_unknown(table)]
+
+
+def unknown_counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many images of each unknown class `table` holds, by name in alphabetical order; empty where it has none."""
+    counts = unknown_rows(table)["label"].astype(str).value_counts()
+    return {str(label): int(counts[label]) for label in sorted(counts.index)}
+
+
+def unknown_in_words(counts: Mapping[str, int]) -> str:
+    """`counts` as a sentence: that these images are in none of the figures beside it."""
+    named = ", ".join(f"{label} {count:,}" for label, count in counts.items())
+    total = sum(counts.values())
+    return (
+        f"{total:,} image{'s' if total > 1 else ''} of classes that the training part does not have ({named}) "
+        f"{'are' if total > 1 else 'is'} left out of all closed-set metrics"
+    )
 
 
 def classes_of(table: pd.DataFrame) -> tuple[str, ...]:

@@ -23,10 +23,21 @@ from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
-from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.predictions import (
+    FloatArray,
+    classes_of,
+    is_unknown,
+    known_rows,
+    probabilities,
+    true_classes,
+    unknown_counts,
+    unknown_in_words,
+)
 from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_of_classes
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.target import targets
+from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
+from lesion_exp.evaluation.unknown import unknown_metrics
 
 SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
 """What stands before the names of metrics that are not plain ones."""
@@ -51,9 +62,14 @@ class StudyOptions:
 class Study:
     """A judged table."""
 
+    whole: pd.DataFrame
+    """All predictions, also of images of unknown classes."""
     table: pd.DataFrame
+    """Those of images of known classes, which every metric but those of `unknown` is about."""
     metrics: dict[str, float]
     """Plain metrics by name."""
+    unknown: dict[str, float]
+    """How well unknown classes are noticed, by names such as `unknown/auroc/energy`; empty where there are none."""
     estimates: dict[str, Estimate]
     """Plain metrics, and those of `SECTIONS` by names such as `isic/balanced_accuracy`, with intervals."""
     subgroups: Subgroups
@@ -65,7 +81,13 @@ class Study:
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95% interval of each plain metric."""
-        return {name: found.interval for name, found in self.estimates.items() if not _section(name)}
+        return {name: found.interval for name, found in self.estimates.items() if name in self.metrics}
+
+    @property
+    def note(self) -> str:
+        """A sentence on the images that no metric counts; empty where there are none."""
+        counts = unknown_counts(self.whole)
+        return unknown_in_words(counts) if counts else ""
 
     def logged(self) -> dict[str, float]:
         """The metrics of the sections that are compared between runs, with the intervals of `with_intervals`.
@@ -78,14 +100,18 @@ class Study:
 
     def files(self) -> dict[str, Any]:
         """The plain content of each JSON file by its name."""
-        sections: dict[str, dict[str, Any]] = {"metrics": {name: {"value": v} for name, v in self.metrics.items()}}
+        plain = {**self.metrics, **self.unknown}
+        sections: dict[str, dict[str, Any]] = {"metrics": {name: {"value": value} for name, value in plain.items()}}
         for name, found in self.estimates.items():
             section = _section(name)
             sections.setdefault(section or "metrics", {})[name.removeprefix(f"{section}/")] = found._asdict()
-        head = {
+        head: dict[str, Any] = {
             "images": len(self.table),
             "interval": f"95%, {self.options.draws} bootstrap draws of {self.options.unit}s",
         }
+        if self.unknown:
+            counts = unknown_counts(self.whole)
+            head["unknown_images"] = {"images": sum(counts.values()), "classes": counts}
         if self.calibrated is not None:
             sections["calibrated"] = {"calibration": self.options.calibration, **sections["calibrated"]}
         content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
@@ -108,8 +134,12 @@ class Study:
 
 
 def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptions | None = None) -> Study:
-    """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted."""
+    """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted.
+
+    Images of unknown classes are left out of everything but the metrics of `unknown`.
+    """
     options = options or StudyOptions()
+    whole, table = table, known_rows(table).reset_index(drop=True)
     group, num_groups = units_of(table, options.unit)
     ranked = ranking_of_classes(probabilities(table), true_classes(table), group, num_groups)
     parts: dict[str, Weighted] = {
@@ -129,17 +159,29 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
         return {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in part(weights).items()}
 
     estimates = bootstrap(at, num_groups, options.draws, options.seed)
+    unknown = _unknown(whole, fitted, options)
     judged = table if calibrated is None else calibrated
     question = MALIGNANT if MALIGNANT in targets(classes_of(table)) else None
     return Study(
+        whole,
         table,
         metrics(table),
-        estimates,
+        {name: found.value for name, found in unknown.items()},
+        estimates | unknown,
         subgroups(table, options.draws, options.seed, options.unit),
         decision_curve(judged, question, options.draws, options.seed, options.unit) if question else None,
         calibrated,
         options,
     )
+
+
+def _unknown(whole: pd.DataFrame, fitted: Fitted | None, options: StudyOptions) -> dict[str, Estimate]:
+    if not is_unknown(whole).any():
+        return {}
+    group, num_groups = units_of(whole, options.unit)
+    at = unknown_metrics(whole, {} if fitted is None else fitted.conformal, group, num_groups)
+    found = bootstrap(at, num_groups, options.draws, options.seed)
+    return {f"{UNKNOWN}/{name}": estimate for name, estimate in found.items()}
 
 
 def with_intervals(values: Mapping[str, float], estimates: Mapping[str, Estimate]) -> dict[str, float]:

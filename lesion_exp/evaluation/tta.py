@@ -71,5 +71,17 @@ def mean_probabilities(predict: Callable[[Tensor], Tensor], images: Tensor, view
     return torch.stack(probs).mean(dim=0)
 
 
+def probabilities_and_energies(
+    predict: Callable[[Tensor], Tensor], images: Tensor, views: Views
+) -> tuple[Tensor, Tensor]:
+    """What `mean_probabilities` gives, and the mean energy -log sum_c exp(logit_c) over the views, float32 (N,)."""
+    probs, energies = [], []
+    for view in views(images):
+        logits = predict(view).float()
+        probs.append(logits.softmax(dim=1))
+        energies.append(-logits.logsumexp(dim=1))
+    return torch.stack(probs).mean(dim=0), torch.stack(energies).mean(dim=0)
+
+
 def _as_they_are(images: Tensor) -> Iterator[Tensor]:
     yield images

@@ -12,7 +12,7 @@ import torch
 from lesion_exp.errors import DataError
 from lesion_exp.evaluate.member import JOB_FILE, Member
 from lesion_exp.evaluate.predict import own_data, restored
-from lesion_exp.evaluation.predictions import IntArray
+from lesion_exp.evaluation.predictions import IntArray, known_rows
 from lesion_exp.explain.part_images import PartImages
 from lesion_exp.explain.request import Request
 from lesion_exp.explanation.explainer import Explainer
@@ -62,11 +62,11 @@ def open_subject(run: Run, request: Request, paths: Mapping[str, Any]) -> Subjec
     part = request.part or ("test" if READINGS_TAG in run.tags else "val")
     network = restored(member, f"checkpoints/{request.checkpoint}.ckpt")
     split = own_data(member)
-    rows = split.table[split.table["split"] == part].reset_index(drop=True)
+    rows = known_rows(split.table[split.table["split"] == part]).reset_index(drop=True)
     kept = None
     if request.checkpoint == "best":
         kept = fetch_artifact(run.store, run.run_id, run.artifact_uri, f"predictions/{part}.parquet")
-    table = network.predict(rows, split.loaded.store) if kept is None else pd.read_parquet(kept)
+    table = network.predict(rows, split.loaded.store) if kept is None else known_rows(pd.read_parquet(kept))
     if set(table["row_id"]) != set(rows["row_id"]):
         raise DataError(
             f"expected predictions of the {part} part of run {run.run_id}, but those it keeps are of other images; "

@@ -11,7 +11,7 @@ import torch
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.calibrator import Calibrator
-from lesion_exp.evaluation.predictions import FloatArray
+from lesion_exp.evaluation.predictions import FloatArray, known_rows
 from lesion_exp.export.network import IMAGES, other_inputs
 from lesion_exp.export.program import Arrays
 from lesion_exp.image_file import UInt8Array, read_image
@@ -81,7 +81,7 @@ class RealImages:
         """float64 (N, C), what the original network says of `samples`, in float32 and on the CPU."""
         numbered = Sample(**{**samples, "index": torch.arange(len(samples["image"]))})
         with torch.inference_mode():
-            _, probs = self.restored.classifier.predict_step(numbered, 0)
+            _, probs, _ = self.restored.classifier.predict_step(numbered, 0)
         found: FloatArray = probs.numpy().astype(np.float64)
         return found if self.calibrator is None else self.calibrator.apply(found)
 
@@ -98,12 +98,12 @@ class RealImages:
 
 
 def drawn(table: pd.DataFrame, part: str, count: int) -> pd.DataFrame:
-    """At most `count` rows of a part of a split table, the same each time.
+    """At most `count` rows of a part of a split table whose classes the network knows, the same each time.
 
     Raises:
         DataError: the part is empty.
     """
-    rows = table[table["split"] == part]
+    rows = known_rows(table[table["split"] == part])
     if rows.empty:
         raise DataError(f"expected images in the {part} part, got none")
     return rows.sample(min(count, len(rows)), random_state=0)

@@ -18,7 +18,8 @@ from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.dataset.findings import collected, finding
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
-from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
+from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.job.instantiate import instantiate, resolve_target
 from lesion_exp.job.registered import check_registered
 from lesion_exp.job.store_progress import store_progress
@@ -62,6 +63,7 @@ class SplitData:
     split_hash: str
     leaky: bool
     classes: tuple[str, ...]
+    """Those of the training part. Other images of the test part have `is_unknown` in the table."""
 
 
 def load_data(config: Mapping[str, Any]) -> LoadedData:
@@ -123,23 +125,25 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
 
     Raises:
         LeakageError: the audit fails, or the split leaks by its nature, and `split.allow_leakage` is not true.
-        DataError: fewer than two classes, or a class that the training part does not hold.
+        DataError: fewer than two classes to train on, or a class that validates, or was dealt to the test part, and
+            that the training part does not hold.
     """
     node = config["split"]
     splitter = instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
-    classes = tuple(sorted(loaded.table["label"].unique()))
-    if len(classes) < 2:
+    labels = sorted(loaded.table["label"].unique())
+    if len(labels) < 2:
         chosen = config["dataset"]["filter"]
         remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
-        raise DataError(f"expected at least two classes to tell apart, got {list(classes)}; {remedy}")
-    table = splitter.split(loaded.table)
+        raise DataError(f"expected at least two classes to tell apart, got {labels}; {remedy}")
+    shares = shares_dealt(splitter, loaded.table)
+    table = _with_unknown(splitter.split(loaded.table), test_is_dealt="test" in shares)
     with collected() as found:
         _say_mixed_parts(table)
     loaded.flow.findings.extend(found)
     audited = audit(
         table,
         node["near_duplicate_threshold"],
-        shares_dealt(splitter, loaded.table),
+        shares,
         [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"],
     )
     kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
@@ -150,12 +154,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
             f"{audited.summary()}\nuse split=grouped, or split.allow_leakage=true to train all the same "
             f"(every result is then tagged leaky)"
         )
-    absent = sorted(set(classes) - set(table.loc[table["split"] == "train", "label"]))
-    if absent:
-        raise DataError(
-            f"expected every class in the training part, but {', '.join(absent)} has no image there; leave the class "
-            f"out with dataset.filter=\"label != '{absent[0]}'\", or use other split.ratios or another split.seed"
-        )
+    classes = _trained_classes(table, config["task"]["target"], is_dealt=bool(shares))
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
 
 
@@ -172,6 +171,40 @@ def _say_mixed_parts(table: pd.DataFrame) -> None:
                 f"of the data set",
                 level="warning",
             )
+
+
+def _with_unknown(table: pd.DataFrame, *, test_is_dealt: bool) -> pd.DataFrame:
+    """`table` with `is_unknown`, where its test part was published or given with classes that train and val lack.
+
+    Where the test part was dealt from the same images, such a class has too few groups: a fault, not an unknown class.
+    """
+    elsewhere = set(table.loc[table["split"] != "test", "label"])
+    unknown = ~table["label"].isin(elsewhere)
+    return table if test_is_dealt or not unknown.any() else table.assign(**{taxonomy.IS_UNKNOWN: unknown})
+
+
+def _trained_classes(table: pd.DataFrame, target: str, *, is_dealt: bool) -> tuple[str, ...]:
+    known = known_rows(table)
+    trained = sorted(set(known.loc[known["split"] == "train", "label"]))
+    if target == "malignant":
+        for label in set(trained) - {"malignant", "benign"}:
+            taxonomy.is_malignant(label)  # an error that says so: what is undetermined may be tested, not trained on
+    absent = known[~known["label"].isin(trained)]
+    if len(absent):
+        counts = absent.groupby(["label", "split"], as_index=False).size()
+        cases = [f"{label}: {count:,} images in {part}" for label, part, count in counts.itertuples(index=False)]
+        names = sorted(absent["diagnosis" if target == "malignant" else "label"].unique())
+        other = ", or use other split.ratios or another split.seed" if is_dealt else ""
+        raise DataError(
+            f"expected every class in the training part, but some have no image there:\n{first_cases(cases)}\nleave "
+            f'them out with dataset.filter="label not in {names}"{other}'
+        )
+    if len(trained) < 2:
+        raise DataError(
+            f"expected at least two classes to tell apart in the training part, got {trained}; loosen dataset.filter "
+            f"or use another split"
+        )
+    return tuple(trained)
 
 
 def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:

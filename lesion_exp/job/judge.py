@@ -47,10 +47,10 @@ def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: Fitted | No
 def log_evaluation(run: Written, part: JudgedPart, evaluated: Study) -> None:
     """Logs a part's predictions, report, confusion matrix, curves and study."""
     table = evaluated.table
-    run.log_table(table, f"predictions/{part}.parquet")
+    run.log_table(evaluated.whole, f"predictions/{part}.parquet")
     names, unit = class_names(classes_of(table)), evaluated.options.unit
     text, data = classification_report(table, evaluated.intervals, names, unit)
-    run.log_text(text, f"classification_report/{part}.txt")
+    run.log_text(text + _noted(evaluated), f"classification_report/{part}.txt")
     run.log_json(data, f"classification_report/{part}.json")
     run.log_json(confusion_matrix_data(table), f"confusion_matrix/{part}.json")
     name = {"val": "validation", "test": "test"}[part]
@@ -64,17 +64,21 @@ def log_evaluation(run: Written, part: JudgedPart, evaluated: Study) -> None:
 def log_judged(run: Written, folder: str, evaluated: Study, title: str) -> None:
     """Logs predictions, report, confusion matrix, curves and study of anything but an own part, all below `folder`."""
     table = evaluated.table
-    run.log_table(table, f"{folder}/predictions.parquet")
+    run.log_table(evaluated.whole, f"{folder}/predictions.parquet")
     text, data = classification_report(
         table, evaluated.intervals, class_names(classes_of(table)), evaluated.options.unit
     )
-    run.log_text(text, f"{folder}/classification_report.txt")
+    run.log_text(text + _noted(evaluated), f"{folder}/classification_report.txt")
     run.log_json(data, f"{folder}/classification_report.json")
     run.log_json(confusion_matrix_data(table), f"{folder}/confusion_matrix.json")
     run.log_figure(confusion_matrix(table, title), f"{folder}/confusion_matrix.png")
     run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png")
     run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png")
     log_study(run, folder, evaluated, title)
+
+
+def _noted(evaluated: Study) -> str:
+    return f"\n{evaluated.note}\n" if evaluated.note else ""
 
 
 def log_study(run: Written, folder: str, evaluated: Study, title: str | None) -> None:
@@ -101,6 +105,7 @@ def final_metrics(best_epoch: Mapping[str, float], test: Study | None) -> dict[s
 
 
 def part_metrics(prefix: str, evaluated: Study) -> dict[str, float]:
-    """The plain metrics below `prefix`, with the intervals of `with_intervals`; the log loss is called `loss`."""
-    plain = with_intervals(evaluated.metrics, evaluated.estimates)
+    """The plain metrics and those of unknown classes below `prefix`, with the intervals of `with_intervals`; the log loss
+    is called `loss`."""
+    plain = with_intervals({**evaluated.metrics, **evaluated.unknown}, evaluated.estimates)
     return {f"{prefix}/{re.sub('^nll', 'loss', name)}": value for name, value in plain.items()}

@@ -18,6 +18,7 @@ from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.preparation import Preparation
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.job.build import make_classifier, make_network, sample_options
 from lesion_exp.job.data import store_request
 from lesion_exp.job.instantiate import instantiate
@@ -56,11 +57,11 @@ class Restored:
         """Loaders of the parts of a split table, whose images are in `store`.
 
         Raises:
-            DataError: a label that is none of the network's classes.
+            DataError: a label that is none of the network's classes, of an image that `is_unknown` does not name.
         """
-        unknown = table.loc[~table["label"].isin(self.classes), "label"].value_counts()
-        if len(unknown):
-            cases = [f"{label}: {count:,} images" for label, count in unknown.items()]
+        others = table.loc[~table["label"].isin(self.classes) & ~is_unknown(table), "label"].value_counts()
+        if len(others):
+            cases = [f"{label}: {count:,} images" for label, count in others.items()]
             raise DataError(
                 f"expected labels among the network's classes {', '.join(self.classes)}, got others:\n"
                 f'{first_cases(cases)}\nleave them out with dataset.filter="label in {list(self.classes)}"'

@@ -18,7 +18,7 @@ from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.image_batch import image_batch
-from lesion_exp.evaluation.predictions import predictions_table, probabilities
+from lesion_exp.evaluation.predictions import is_unknown, known_rows, predictions_table, probabilities
 from lesion_exp.job.data import SplitData, published_differences
 from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.split.characteristics import characteristics
@@ -37,14 +37,14 @@ _FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
 def predict_part(
     trainer: pl.Trainer, classifier: LesionClassifier, datamodule: LesionDataModule, part: Part
 ) -> pd.DataFrame:
-    """The predictions table of `part`, every image once, the same on every rank."""
+    """The predictions table of `part`, every image once, also those of unknown classes; the same on every rank."""
     datamodule.trainer = trainer
     loader = datamodule.evaluation_dataloader(part)
     batches = trainer.predict(classifier, dataloaders=loader) or []
-    index, probs = (torch.cat(column).cpu().float() for column in zip(*batches, strict=True))
-    positions, values = gather_rows(index.long().numpy(), probs.numpy())
+    index, probs, energy = (torch.cat(column).cpu().float() for column in zip(*batches, strict=True))
+    positions, values = gather_rows(index.long().numpy(), torch.column_stack([probs, energy]).numpy())
     rows = datamodule.parts[part].iloc[positions].reset_index(drop=True)
-    return predictions_table(rows, values, classifier.options.classes)
+    return predictions_table(rows, values[:, :-1], classifier.options.classes, values[:, -1])
 
 
 def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, datamodule: LesionDataModule) -> None:
@@ -93,12 +93,16 @@ def identity(info: DatasetInfo) -> dict[str, str]:
 
 
 def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: LesionDataModule) -> None:
-    """Logs the surest right and the surest wrong predictions of `part` as pictures; `table` are all its predictions."""
-    probs = probabilities(table).max(axis=1)
-    for name, rows in (("right", surest_right(table, GALLERY)), ("wrong", surest_wrong(table, GALLERY))):
+    """Logs the surest right and the surest wrong predictions of `part` as pictures; `table` are all its predictions.
+
+    Images of unknown classes are neither right nor wrong."""
+    probs, known = probabilities(table).max(axis=1), np.flatnonzero(~is_unknown(table))
+    closed = known_rows(table)
+    for name, chosen in (("right", surest_right(closed, GALLERY)), ("wrong", surest_wrong(closed, GALLERY))):
+        rows = known[chosen]
         if len(rows):
-            chosen = table.iloc[rows]
-            words = chosen["label"] if name == "right" else chosen["label"] + " → " + chosen["prediction"]
+            shown = table.iloc[rows]
+            words = shown["label"] if name == "right" else shown["label"] + " → " + shown["prediction"]
             titles = [f"{text} {prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
             with run.new_file(f"gallery/{name}_{part}.png") as path:
                 gallery(stack_images(datamodule.dataset(part), rows), titles).save(path)

@@ -218,7 +218,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
             on_validation = on_validation or fit_evaluation(table, config)
     if run is not None and config["tracking"]["log_images"]:
         judged: JudgedPart = "test" if config["test"] else "val"
-        log_gallery(run, judged, parts[judged].table, built.datamodule)
+        log_gallery(run, judged, parts[judged].whole, built.datamodule)
     pruned = reports is not None and reports.stopped
     return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step, pruned)
 
@@ -264,6 +264,8 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
             headline["accuracy"],
             headline["auroc_macro"],
         )
+        if evaluated.note:
+            log.info("%s: %s", part, evaluated.note)
     run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
     return JobResult(run.run_id, values, str(run.live_dir), fitted.pruned)

@@ -143,7 +143,7 @@ class Predictor:
         if self._seen is not None:
             self._seen.clear()
         numbered = Sample(**{**sample, "index": torch.arange(len(sample["image"]))})
-        _, probs = self.classifier.predict_step(numbered, 0)
+        _, probs, _ = self.classifier.predict_step(numbered, 0)
         found: FloatArray = probs.float().cpu().numpy().astype(np.float64)
         return found if self.calibrator is None else self.calibrator.apply(found)
 

@@ -12,7 +12,7 @@ import yaml
 
 from lesion_exp import taxonomy
 from lesion_exp.errors import DataError
-from lesion_exp.evaluation.predictions import check, classes_of
+from lesion_exp.evaluation.predictions import check, classes_of, known_rows
 from lesion_exp.report.kept import Kept
 from lesion_exp.report.wording import Value, as_value
 from lesion_exp.tracking.find import Run
@@ -86,7 +86,7 @@ class Facts:
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """The predictions of that part."""
+        """The predictions of that part, without images of unknown classes."""
         return None if self.part is None else self._predictions(self.part)
 
     def _predictions(self, part: str) -> pd.DataFrame | None:
@@ -95,6 +95,7 @@ class Facts:
         try:
             if table is not None:
                 check(table)
+                table = known_rows(table).reset_index(drop=True)
         except DataError as error:
             self.kept.broken[name] = str(error)
             return None

@@ -22,6 +22,7 @@ from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.flips import SCORES, Flips, flips
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of, units_of
 from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.job.data import SplitData
 from lesion_exp.shortcuts.features import file_features, metadata_features, rim_features
 from lesion_exp.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
@@ -62,9 +63,8 @@ def check_shortcuts(run: Run, request: Request, paths: Mapping[str, Any], most_i
     member = make_members([run], request, paths)[0]
     split = own_data(member)
     network = restored(member)
-    rows = _drawn(
-        split.table[split.table["split"] == request.part], most_images, int(member.evaluation["bootstrap_seed"])
-    )
+    known = known_rows(split.table)
+    rows = _drawn(known[known["split"] == request.part], most_images, int(member.evaluation["bootstrap_seed"]))
     changed = _Changed(network, split.loaded.store, rows)
     report = _report(member, request.part, split, changed)
     return Checked(report, _keep(run, report, changed, bool(network.config["tracking"]["log_images"])))
@@ -123,7 +123,7 @@ def _report(member: Member, part: str, split: SplitData, changed: _Changed) -> R
 
 def _without_lesions(split: SplitData, part: str, seed: int) -> dict[str, pd.DataFrame]:
     """Predictions on a part by whoever never sees a lesion."""
-    table = split.table[split.table["split"].isin(["train", part])].reset_index(drop=True)
+    table = known_rows(split.table[split.table["split"].isin(["train", part])]).reset_index(drop=True)
     log.info("shallow models on %d images", len(table))
     rim, file = rim_features(table, split.loaded.store), file_features(table)
     known = {

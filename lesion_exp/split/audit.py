@@ -14,6 +14,7 @@ from lesion_exp.split import PARTS
 from lesion_exp.split.identities import identity_warnings
 from lesion_exp.split.near_duplicates import near_duplicate_pairs
 from lesion_exp.split.shortfall import shortfalls
+from lesion_exp.taxonomy import IS_UNKNOWN
 
 SHOWN_CASES: Final = 10
 CROSSINGS: Final = {
@@ -49,9 +50,12 @@ class Audit:
     test_rows_with_image_in_train: dict[str, float]
     """Share of test rows whose identical image is also trained on: `all`, and by class."""
     prevalence_shift: dict[str, dict[str, float]]
-    """By part and class: its share of the part less its share of the data set's different images."""
+    """By part and class: its share of the part less its share of the data set's different images; unknown ones do not
+    count."""
     num_images: int
     """Different images."""
+    unknown: dict[str, int]
+    """Test images of each class that the training part does not have, by class; they count as unknown."""
     unnamed_images: int
     """Images with neither lesion nor patient, each of which counts as a lesion of its own."""
     warnings: list[str] = field(default_factory=list)
@@ -82,6 +86,13 @@ class Audit:
         if self.unnamed_images:
             which = "all images name" if self._nothing_named else f"{self.unnamed_images:,} images name"
             lines.append(f"note: {which} neither lesion nor patient; each of them counts as a lesion of its own")
+        if self.unknown:
+            named = ", ".join(f"{label} {count:,}" for label, count in self.unknown.items())
+            lines.append(
+                f"note: {sum(self.unknown.values()):,} test images are of classes that the training part does not have "
+                f"({named}): they count as unknown, are left out of all closed-set metrics, and show how well the "
+                f"network notices what it does not know"
+            )
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(textwrap.fill(line, SUMMARY_COLUMNS, subsequent_indent="  ") for line in lines)
 
@@ -99,7 +110,7 @@ def audit(
     """The audit of a split table.
 
     Args:
-        table: with the columns of `dataset.table`, hashes, `group` and `split`.
+        table: with the columns of `dataset.table`, hashes, `group`, `split` and perhaps `is_unknown`.
         near_duplicate_threshold: see `near_duplicate_pairs`.
         shares: what each part was to hold of every class, where parts were dealt; see `shortfall.shares_dealt`.
         noticed: warnings about the table from before it was split.
@@ -109,7 +120,9 @@ def audit(
     """
     crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
     crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
-    shift = _prevalence_shift(table)
+    known = table[~table[IS_UNKNOWN]] if IS_UNKNOWN in table else table
+    unknown = table.drop(index=known.index)["label"].value_counts()
+    shift = _prevalence_shift(known)
     images = table.drop_duplicates("image_id")
     return Audit(
         crossings=crossings,
@@ -118,11 +131,12 @@ def audit(
         test_rows_with_image_in_train=_shared_with_train(table, "sha256"),
         prevalence_shift=shift,
         num_images=len(images),
+        unknown={str(label): int(unknown[label]) for label in sorted(unknown.index)},
         unnamed_images=int((images["lesion_id"].isna() & images["patient_id"].isna()).sum()),
         warnings=[
             *noticed,
             *identity_warnings(table),
-            *_warnings(table),
+            *_warnings(known),
             *_shift_warnings(shift),
             *shortfalls(table, shares or {}),
         ],

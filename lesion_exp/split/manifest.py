@@ -6,6 +6,8 @@ import hashlib
 
 import pandas as pd
 
+from lesion_exp.taxonomy import IS_UNKNOWN
+
 COLUMNS = (
     "row_id",
     "image_id",
@@ -16,6 +18,7 @@ COLUMNS = (
     "group",
     "split",
     "fold",
+    IS_UNKNOWN,
 )
 
 

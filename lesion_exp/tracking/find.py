@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
+from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.params import allowed_name, given_name
 
@@ -174,13 +175,17 @@ def _is_kept(file: Path) -> bool:
     return file.is_file() and not (file.name.startswith(".") and file.suffix == ".part")
 
 
-def read_predictions(run: Run, part: str) -> pd.DataFrame:
+def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.DataFrame:
     """The predictions table of the run on `part` (`val` or `test`).
+
+    Images of classes that the network does not know are left out unless `with_unknown`: they belong to no figure of
+    a classification.
 
     Raises:
         DataError: the run kept none for that part.
     """
-    return pd.read_parquet(download_artifact(run, f"predictions/{part}.parquet"))
+    table = pd.read_parquet(download_artifact(run, f"predictions/{part}.parquet"))
+    return table if with_unknown else known_rows(table).reset_index(drop=True)
 
 
 def _runs(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> Iterator[MlflowRun]:

@@ -9,6 +9,9 @@ from markupsafe import Markup
 
 from lesion_exp.evaluation.isic import MACRO, mean_name
 from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.predictions import unknown_in_words
+from lesion_exp.evaluation.unknown import AUROC, FPR
+from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.charts import interval_bar
 from lesion_exp.report.facts import Facts
@@ -34,7 +37,8 @@ def results(facts: Facts) -> Section:
     if answer is None:
         return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
     blocks: list[Block] = [Text(answer, lead=True), Text(how_judged(facts))]
-    blocks += [_overall(facts), *_by_class(facts), *_isic(facts), *_elsewhere(facts), *_shortcuts(facts)]
+    blocks += [_overall(facts), *_by_class(facts), *_unknown(facts), *_isic(facts)]
+    blocks += [*_elsewhere(facts), *_shortcuts(facts)]
     return Section("results", "Results", blocks)
 
 
@@ -75,6 +79,26 @@ def _by_class(facts: Facts) -> list[Block]:
         rows.append([title, images, *(stacked(facts.values.get(f"{family}/{name}")) for family in families)])
     columns = ["class", ">images", *(f">{within(metric_name(family))}" for family in families)]
     return [Table("Each class against the rest, with 95% intervals", columns, rows)]
+
+
+def _unknown(facts: Facts) -> list[Block]:
+    """How well the images of classes that the network was not trained on are noticed, where the part has some."""
+    images = facts.study("metrics").get("unknown_images")
+    counts = images.get("classes") if isinstance(images, dict) else None
+    first = f"{UNKNOWN}/{AUROC}/"
+    scores = [name.removeprefix(first) for name in facts.values if name.startswith(first)]
+    if not isinstance(counts, dict) or not scores:
+        return []
+    values = [
+        [as_value(facts.study("metrics").get(f"{UNKNOWN}/{family}/{score}")) for family in (AUROC, FPR)]
+        for score in scores
+    ]
+    rows: list[list[Cell]] = [
+        [score.replace("_", " "), *map(stacked, found)] for score, found in zip(scores, values, strict=True)
+    ]
+    title = "Scores that tell images of unknown classes from the others, with 95% intervals"
+    words = f"{unknown_in_words({str(label): int(count) for label, count in counts.items()})}."
+    return [Text(words), Table(title, ["score", ">AUROC", ">FPR at 95% TPR"], rows)]
 
 
 def _isic(facts: Facts) -> list[Block]:

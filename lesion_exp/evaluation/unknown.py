@@ -1,0 +1,77 @@
+"""How well scores of a network tell images of its classes from images of classes that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.evaluation.conformal import ConformalSets
+from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.predictions import ENERGY, FloatArray, IntArray, is_unknown, probabilities
+from lesion_exp.evaluation.ranking import ranking_metrics
+
+SECTION: Final = "unknown"
+"""What stands before the names of these metrics."""
+AUROC: Final = "auroc"
+FPR: Final = "fpr_at_95_tpr"
+MAX_PROBABILITY: Final = "max_probability"
+SET_SIZE: Final = "set_size"
+_SENSITIVITY: Final = "sensitivity_at_95_specificity"
+
+
+def unknown_scores(table: pd.DataFrame, conformal: Mapping[str, ConformalSets]) -> dict[str, FloatArray]:
+    """Scores that are higher the less an image looks like one of the network's classes, float64 (N,) each.
+
+    - `max_probability`: 1 less the highest probability (Hendrycks and Gimpel 2017, arXiv:1610.02136);
+    - `energy`: -log sum_c exp(logit_c), where the table holds it for every image (Liu et al. 2020, arXiv:2010.03759);
+    - `set_size_<method>`: the number of classes in the conformal set of each of `conformal`. A set of `lac` may be
+      empty, which an image like no class can have as well as a set of many classes.
+
+    Args:
+        table: predictions table.
+        conformal: fitted conformal sets by method; none where nothing could be fitted.
+    """
+    probs = probabilities(table)
+    scores: dict[str, FloatArray] = {MAX_PROBABILITY: 1 - probs.max(axis=1)}
+    if ENERGY in table and table[ENERGY].notna().all():
+        scores[ENERGY] = table[ENERGY].to_numpy(dtype=np.float64)
+    for method, fitted in conformal.items():
+        scores[f"{SET_SIZE}_{method}"] = fitted.sets(probs).sum(axis=1).astype(np.float64)
+    return scores
+
+
+def unknown_metrics(
+    table: pd.DataFrame, conformal: Mapping[str, ConformalSets], group: IntArray, num_groups: int
+) -> Weighted:
+    """`auroc/<score>` and `fpr_at_95_tpr/<score>` of each score, as a function of the weights of groups of images.
+
+    - `auroc`: the probability that an image of an unknown class has the higher score than one of a known class, ties
+      counting half; 0.5 is chance;
+    - `fpr_at_95_tpr`: the share of images of unknown classes that are taken for known ones at the strictest threshold
+      that takes at least 95% of the images of known classes for known; lower is better, 0.95 or so is chance.
+
+    Args:
+        table: predictions table with images of known and of unknown classes.
+        conformal: see `unknown_scores`.
+        group: int (N,), the group of each image, in 0..G-1.
+        num_groups: G.
+    """
+    positive = is_unknown(table)
+    names = (AUROC, _SENSITIVITY)
+    parts = {
+        name: ranking_metrics(score, positive, group, num_groups, names)
+        for name, score in unknown_scores(table, conformal).items()
+    }
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        values: dict[str, FloatArray] = {}
+        for name, part in parts.items():
+            found = part(weights)
+            values[f"{AUROC}/{name}"] = found[AUROC]
+            values[f"{FPR}/{name}"] = 1 - found[_SENSITIVITY]
+        return values
+
+    return at
