@@ -105,13 +105,13 @@ class Study:
         for name, found in self.estimates.items():
             section = _section(name)
             sections.setdefault(section or "metrics", {})[name.removeprefix(f"{section}/")] = found._asdict()
-        head: dict[str, Any] = {
+        head = {
             "images": len(self.table),
             "interval": f"95%, {self.options.draws} bootstrap draws of {self.options.unit}s",
         }
         if self.unknown:
             counts = unknown_counts(self.whole)
-            head["unknown_images"] = {"images": sum(counts.values()), "classes": counts}
+            sections["metrics"]["unknown_images"] = {"images": sum(counts.values()), "classes": counts}
         if self.calibrated is not None:
             sections["calibrated"] = {"calibration": self.options.calibration, **sections["calibrated"]}
         content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
