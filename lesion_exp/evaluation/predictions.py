@@ -90,6 +90,8 @@ def predictions_table(
         axis=1,
     )
     table["label"] = table["label"].astype(str)
+    if not is_unknown(table).any():
+        table = table.drop(columns=IS_UNKNOWN, errors="ignore")
     if energy is not None:
         table[ENERGY] = energy.astype(np.float32)
     check(table)

@@ -114,7 +114,7 @@ def runs(project):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(Written, "log_figure", lambda *_: None)  # drawing takes longer than all else
         ids = [train(freeze(compose([*words, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
-        yield root, open_job_store(compose(words, root=root).config), ids
+    return root, open_job_store(compose(words, root=root).config), ids
 
 
 def said(words, root, capsys):
