@@ -21,8 +21,6 @@ from lesion_exp.errors import DataError
 RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
 """Said wherever a network's predictions leave this project."""
 
-NONE_OF_THESE: Final = "unk"
-"""The diagnosis of a lesion that belongs to none of a data set's classes."""
 IS_UNKNOWN: Final = "is_unknown"
 """Column of split tables and predictions tables: true for images of a class that the training part does not have.
 Tables without such images lack it."""

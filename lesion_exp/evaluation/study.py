@@ -197,6 +197,8 @@ def with_intervals(values: Mapping[str, float], estimates: Mapping[str, Estimate
 
 
 def _is_of_class(name: str) -> bool:
+    if name.startswith(f"{UNKNOWN}/"):  # ends in a score
+        return False
     section = _section(name)
     return section in ("", *_BY_CLASS) and "/" in name.removeprefix(f"{section}/")
 

@@ -105,7 +105,9 @@ def final_metrics(best_epoch: Mapping[str, float], test: Study | None) -> dict[s
 
 
 def part_metrics(prefix: str, evaluated: Study) -> dict[str, float]:
-    """The plain metrics and those of unknown classes below `prefix`, with the intervals of `with_intervals`; the log loss
-    is called `loss`."""
+    """The plain metrics and those of unknown classes below `prefix`, with the intervals of `with_intervals`.
+
+    The log loss is called `loss`.
+    """
     plain = with_intervals({**evaluated.metrics, **evaluated.unknown}, evaluated.estimates)
     return {f"{prefix}/{re.sub('^nll', 'loss', name)}": value for name, value in plain.items()}

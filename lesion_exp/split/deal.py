@@ -19,8 +19,9 @@ MOST_PAIRS: Final = 4_000_000
 
 Deals of more kinds have so many small groups that single moves do."""
 EPSILON: Final = 1e-9
-_ABSENT: Final = 1e3
-"""What a class that a part lacks costs: more than any deviation, which is below a hundred."""
+_ABSENT: Final = 1.0
+"""What a class that a part lacks costs: as much as a deviation of the square root of the share asked for. A part of 15%
+would rather hold half of a class than none of it, but not nearly all."""
 EMPTY: Final = 1e6
 """What an empty part costs, and a class that the largest part, which is trained on, lacks."""
 
@@ -72,11 +73,15 @@ class Deal:
         return not (np.abs(self.held - self.wanted)[:, :-1] >= 1 - EPSILON).any()
 
     def badness(self) -> tuple[float, float, float]:
-        """What makes one deal worse than another: first what parts lack altogether, then the largest deviation of a
-        class from its share, then the cost of all deviations."""
+        """What makes one deal worse than another: first what ends the run (an empty part, a class that is not trained
+        on), then the largest deviation of a class from its share, then the cost."""
         deviation = np.abs(self.held - self.wanted) / self.totals
-        lacking = float(self._price[self.held == 0].sum())
-        return lacking, round(float(deviation[:, :-1].max()), 9), float((deviation**2).sum(axis=1) @ (1 / self.shares))
+        lacks = self.held == 0
+        fatal = float(np.count_nonzero(lacks & (self._price == EMPTY)))
+        lacking = np.where(lacks, np.sqrt(self.shares)[:, None] * np.sqrt(_ABSENT), 0.0)
+        worst = np.maximum(deviation, lacking)[:, :-1].max()
+        cost = (deviation**2).sum(axis=1) @ (1 / self.shares) + _ABSENT * np.count_nonzero(lacks)
+        return fatal, round(float(worst), 9), float(cost)
 
     def refine(self, order: IntArray) -> None:
         """Moves groups, or swaps two, as long as the deal is not met and that makes it cheaper.
