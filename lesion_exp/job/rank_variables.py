@@ -119,7 +119,7 @@ def ignore_leftovers() -> None:
         return
     left = [f"{name}={os.environ.pop(name)}" for name in RANK_VARIABLES if name in os.environ]
     if left and group is None:
-        log.warning("ignored %s: they were left in the environment, no starter began this process", " ".join(left))
+        log.warning("ignored what was left in the environment, since no starter began this process: %s", " ".join(left))
 
 
 def refuse_group(work: str) -> None:
