@@ -127,6 +127,22 @@ def test_a_job_cannot_name_code_outside_the_allowlist(project, tmp_path, capsys,
     assert not (project / "mlruns").exists()
 
 
+@pytest.mark.parametrize("key", ["callbacks", "plugins", "logger", "model_registry", "default_root_dir", "barebones"])
+def test_a_job_cannot_reach_what_the_trainer_makes_of_other_arguments(project, capsys, key):
+    def plant(config):
+        config["trainer"][key] = "my_account/model"
+
+    write_job(project / "job.yaml", project, plant)
+    assert f"expected a key of trainer, got trainer.{key}" in refused(capsys, "train", "job=job.yaml")
+
+
+def test_nothing_in_a_frozen_job_is_looked_up(project, monkeypatch, capsys):
+    monkeypatch.setenv("PLANTED", "looked up")
+    write_job(project / "job.yaml", project, lambda config: config["tags"].update(by="${oc.env:PLANTED}"))
+    assert main(["train", "job=job.yaml", "--cfg", "job"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["tags"] == {"by": "${oc.env:PLANTED}"}
+
+
 @pytest.mark.parametrize("verb", ["predict", "reproduce", "explain"])
 def test_a_bundle_cannot_name_code_either(project, tmp_path, monkeypatch, capsys, verb):
     """A bundle whose job was made by somebody who knows the format."""
