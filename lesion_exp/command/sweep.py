@@ -117,6 +117,8 @@ def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, An
     Raises:
         ConfigError: a key that the launcher does not have, or a value of another type than the one that it replaces.
     """
+    from lesion_exp.job.override_text import is_text
+
     changed = dict(node)
     keys = sorted(set(node) - {TARGET})
     for text in given:
@@ -127,7 +129,7 @@ def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, An
                 f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself stays the "
                 f"one that the sweep was begun with){did_you_mean(key, keys)}"
             )
-        read = yaml.safe_load(value)
+        read = value if is_text(name) and value != "null" else yaml.safe_load(value)
         kinds = _kinds(node[key])
         if not isinstance(read, kinds) or isinstance(read, bool) != isinstance(node[key], bool):
             raise ConfigError(f"expected {text} to have a value like {node[key]!r}, which it replaces")

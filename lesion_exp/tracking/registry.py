@@ -74,5 +74,6 @@ def register(run: Run, model: str, name: str | None, alias: str | None, tags: Ma
 
 def _version_of(run: Run, name: str) -> str | None:
     """The newest version of the model `name` that is `run`'s."""
-    found = run.store.client.search_model_versions(f"name = '{name}' and run_id = '{run.run_id}'")
+    quote = '"' if "'" in name else "'"
+    found = run.store.client.search_model_versions(f"name = {quote}{name}{quote} and run_id = '{run.run_id}'")
     return max((str(version.version) for version in found), key=int, default=None)

@@ -23,6 +23,12 @@ def test_a_sweep_goes_on_with_new_settings_of_its_launcher():
     assert launcher_node(SLURM, []) == SLURM
 
 
+@pytest.mark.parametrize("name", ["007", "no", "1e5", "1.10"])
+def test_the_name_of_a_partition_stays_as_it_was_written(name):
+    for before in (None, "gpu"):
+        assert launcher_node({**SLURM, "partition": before}, [f"launcher.partition={name}"])["partition"] == name
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
