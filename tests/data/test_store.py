@@ -157,3 +157,14 @@ def test_processes_that_start_at_once_share_one_store(table, tmp_path):
     assert len(set(sums)) == 1
     assert len(list((tmp_path / "cache").glob("store_*/meta.json"))) == 1
     assert not list((tmp_path / "cache").glob("building_*"))
+
+
+def test_pictures_of_unknown_depth_are_errors_and_never_black(table, tmp_path):
+    values = np.linspace(0, 1, 40 * 60).reshape(40, 60)
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray((values * 4095).astype(np.uint16)).save(tmp_path / "twelve.png")
+    table.loc[0, "image_path"] = str(tmp_path / "float.tiff")
+    table.loc[1, "image_path"] = str(tmp_path / "twelve.png")
+    store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
+    assert sorted(store.errors) == ["i0", "i1"]
+    assert all("says which value is white" in error for error in store.errors.values())

@@ -122,3 +122,17 @@ def test_metadata_is_asked_for_and_counts(restored_with_metadata, photographs):
     patients = pd.DataFrame({"age": [20.0, 80.0], "sex": ["male", "female"], "site": ["face", "back"]})
     first, second = probabilities(predictor.predict_files(encoded, ["a", "b"], patients))
     assert np.abs(first - second).max() > 1e-4
+
+
+def test_pictures_of_unknown_depth_get_no_prediction(restored):
+    values = np.linspace(0, 1, 40 * 60).reshape(40, 60)
+    pixels = {"float.tiff": values.astype(np.float32), "twelve.png": (values * 4095).astype(np.uint16)}
+    pixels["nan.tiff"] = np.where(values > 0.5, np.nan, values).astype(np.float32)
+    contents = []
+    for name, picture in pixels.items():
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, name.rpartition(".")[2])
+        contents.append(buffer.getvalue())
+    table = Predictor(restored).predict_files(contents, list(pixels))
+    assert table["prediction"].isna().all()
+    assert table["error"].str.contains("which value is white|NaN or infinite").all()
