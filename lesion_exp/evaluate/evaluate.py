@@ -8,7 +8,7 @@ from typing import Any
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluate.judgement import PART_NAMES, Judgement, name_and_title
 from lesion_exp.evaluate.member import Member, make_members
-from lesion_exp.evaluate.predict import other_predictions, own_predictions
+from lesion_exp.evaluate.predict import other_predictions, own_predictions, say_changes
 from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluate.several import judge_several
 from lesion_exp.evaluation.fitted import fit_on_validation
@@ -31,6 +31,9 @@ def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) ->
         DataError: predictions, checkpoints or data that are not there, or not what they were.
     """
     members = make_members(runs, request, paths)
+    for member in members if request.dataset is None else ():
+        if member.config is not None and not member.predicts_anew:  # new predictions refuse other data
+            say_changes(member.run, member.config)
     if len(members) > 1:
         return judge_several(members, request)
     if "ensemble" in request.chosen:

@@ -31,14 +31,12 @@ def own_predictions(member: Member, part: Literal["val", "test"]) -> pd.DataFram
         DataError: the run keeps none of that part, or its data are no longer what they were.
     """
     if not member.predicts_anew:
-        if member.config is not None:
-            _say_changes(member.run, member.config)
         return read_predictions(member.run, part, with_unknown=True)
     split = own_data(member)
     return restored(member).predict(split.table[split.table["split"] == part], split.loaded.store)
 
 
-def _say_changes(run: Run, config: Mapping[str, Any]) -> None:
+def say_changes(run: Run, config: Mapping[str, Any]) -> None:
     """Warns where the data set is no longer what the kept predictions of `run` were made on, as far as it can be read
     at once.
     """

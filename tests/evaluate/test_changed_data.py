@@ -20,7 +20,7 @@ def run_with(tags):
 )
 def test_kept_predictions_on_other_data_are_judged_with_a_warning(monkeypatch, caplog, changes, said):
     monkeypatch.setattr(predict, "present_fingerprint", lambda config: DataFingerprint({**PARTS, **changes}, "b"))
-    predict._say_changes(run_with(DataFingerprint(PARTS, "b").tags()), {})
+    predict.say_changes(run_with(DataFingerprint(PARTS, "b").tags()), {})
     assert len(caplog.records) == (0 if said is None else 1)
     assert (said or "") in caplog.text
 
@@ -31,9 +31,9 @@ def test_data_that_cannot_be_read_or_would_have_to_be_decoded_stop_nothing(monke
 
     with caplog.at_level(logging.INFO):
         monkeypatch.setattr(predict, "present_fingerprint", lambda config: None)
-        predict._say_changes(run_with({}), {})
+        predict.say_changes(run_with({}), {})
         assert not caplog.records
         monkeypatch.setattr(predict, "present_fingerprint", absent)
-        predict._say_changes(run_with({}), {})
+        predict.say_changes(run_with({}), {})
     assert "not compared" in caplog.text
     assert [record.levelname for record in caplog.records] == ["INFO"]
