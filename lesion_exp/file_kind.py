@@ -13,6 +13,10 @@ FORMATS: Final[Mapping[str, str]] = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff",
 }  # fmt: skip
 """The formats that are decoded: Pillow's names and the media types."""
+IMAGE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".heic", ".heif"}
+)
+"""Endings, in lower case, of the files that count as images; those of HEIC need the extra `heic` to be decoded."""
 
 _IMAGES: Final = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -47,6 +51,11 @@ def image_format(encoded: bytes) -> str | None:
     if encoded.startswith(b"RIFF"):
         return "WEBP" if encoded[8:12] == b"WEBP" else None
     return next((name for start, name in _IMAGES if encoded.startswith(start)), None)
+
+
+def is_heif(encoded: bytes) -> bool:
+    """Whether the first bytes are those of a HEIC photograph, as telephones take them."""
+    return encoded[4:8] == b"ftyp" and _BRANDS.get(encoded[8:12]) == "a HEIC file"
 
 
 def kind_of(encoded: bytes) -> str:

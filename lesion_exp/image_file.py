@@ -22,13 +22,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lesion_exp.archive import open_archive, split_locator
-from lesion_exp.errors import DataError
-from lesion_exp.file_kind import FORMATS, image_format, kind_of, listed_formats
+from lesion_exp.errors import DataError, not_installed
+from lesion_exp.file_kind import FORMATS, image_format, is_heif, kind_of, listed_formats
 from lesion_exp.pixel_depth import depth_of, to_eight_bits
 
 UInt8Array = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 HDF5_SUFFIXES: Final = frozenset({".hdf5", ".h5"})
 MAX_PIXELS: Final = 178_956_970
 """Largest accepted image in pixels: Pillow's own limit against decompression bombs."""
@@ -140,7 +139,7 @@ def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the up
 
 def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
     try:
-        with Image.open(io.BytesIO(encoded), formats=tuple(FORMATS)) as image:
+        with Image.open(io.BytesIO(encoded), formats=_formats(encoded, name)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"expected an image of at most {MAX_PIXELS:,} pixels, but {name} has "
@@ -161,6 +160,18 @@ def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
         raise DataError(
             f"expected an image, but {name} cannot be decoded: {str(error) or type(error).__name__}"
         ) from error
+
+
+def _formats(encoded: bytes, name: str) -> tuple[str, ...]:
+    """The formats that may be tried: those of `FORMATS`, or HEIF alone where it is what the first bytes say."""
+    if not is_heif(encoded):
+        return tuple(FORMATS)
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise DataError(f"{name} is a HEIC photograph: {not_installed('pillow-heif', 'HEIC photographs')}") from error
+    register_heif_opener()
+    return ("HEIF",)
 
 
 def _unidentified(encoded: bytes, name: str) -> str:
@@ -184,8 +195,10 @@ def file_facts(locator: str) -> tuple[int, int, int]:
         height, width = _npz_image(container, member, locator).shape[:2]
         return len(encoded), width, height
     try:
-        with Image.open(io.BytesIO(encoded), formats=tuple(FORMATS)) as image:
+        with Image.open(io.BytesIO(encoded), formats=_formats(encoded, locator)) as image:
             return len(encoded), image.width, image.height
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(_unidentified(encoded, locator)) from error
     except Exception as error:  # as in `_decoded`

@@ -2,6 +2,7 @@ import ast
 import io
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -230,3 +231,17 @@ def test_an_npz_of_anything_but_8_bit_pixels_is_refused(tmp_path, array):
 def test_an_npz_of_wider_numbers_that_fit_is_read(tmp_path):
     np.savez(tmp_path / "a.npz", images=picture().astype(np.int64)[None])
     assert np.array_equal(read_image(f"{tmp_path}/a.npz!/images/0"), picture())
+
+
+def test_a_heic_photograph_names_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match="pip install pillow-heif"):
+        decode(b"\x00\x00\x00\x1cftypheic" + bytes(40))
+
+
+def test_a_heic_photograph_is_decoded():
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    written = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(written, "HEIF")
+    assert decode(written.getvalue()).shape == (48, 64, 3)

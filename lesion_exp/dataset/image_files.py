@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -185,13 +185,24 @@ def choose_one(
     unclear = [(name, each) for name, each in zip(given, different, strict=True) if len(each) > 1]
     if unclear:
         cases = [f"{name}: {', '.join(map(files.shorten, each))}" for name, each in unclear]
+        remedy = _how(_usual_first(unclear[0][1], found), files, choice)
         raise DataError(
             f"expected one file for each name of an image of {files.name}, but {len(unclear):,} of {len(given):,} "
-            f"names fit several files that differ:\n{first_cases(cases)}\n{_how(unclear[0][1], files, choice)}"
+            f"names fit several files that differ:\n{first_cases(cases)}\n{remedy}"
         )
     if several:
         finding(f"{len(several):,} files of {files.name} lie there again with the same content; one of each is read")
     return [each[0] if each else None for each in different]
+
+
+def _usual_first(locators: Sequence[str], found: Sequence[list[str]]) -> list[str]:
+    """`locators`, first the one that lies where most of the other images are."""
+    usual = Counter(map(_place, (locator for several in found for locator in several)))
+    return sorted(locators, key=lambda locator: -usual[_place(locator)])
+
+
+def _place(locator: str) -> tuple[str, str]:
+    return locator.rpartition("/")[0], PurePosixPath(locator).suffix.lower()
 
 
 def _how(locators: Sequence[str], files: SourceFiles, choice: Choice) -> str:

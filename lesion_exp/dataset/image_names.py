@@ -15,7 +15,7 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.archive import SEPARATOR, ZIP
-from lesion_exp.image_file import IMAGE_SUFFIXES
+from lesion_exp.file_kind import IMAGE_SUFFIXES
 
 DOWNSAMPLED: Final = "_downsampled"
 """ISIC 2019 has it at the end of 2,074 names; copies leave it out of the files or of one of the tables."""

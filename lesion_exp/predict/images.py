@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
+import itertools
 import logging
 import os
 from collections import Counter
@@ -23,10 +24,12 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.archive import file_of, members_of, split_locator
-from lesion_exp.dataset.source_files import files_below
+from lesion_exp.dataset.image_files import ImageNames
+from lesion_exp.dataset.image_names import asks_for_masks, is_image, split_masks
+from lesion_exp.dataset.source_files import distinct, files_below
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.image_file import IMAGE_SUFFIXES
+from lesion_exp.file_kind import IMAGE_SUFFIXES
 from lesion_exp.text_table import read_csv as read_delimited
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,9 @@ _PICTURES: Final = ("mask_path", "clinical_path")
 _METADATA: Final = ("age", "sex", "site")
 MAPPABLE: Final = (*_IMAGE_COLUMNS, *_PICTURES, *_METADATA)
 _NO_FILE: Final = "expected an image file of this name, found none"
+
+_MOST_LISTED: Final = 4
+"""Files of one name, in a message."""
 
 Row = tuple[str, str | None, str]
 
@@ -63,13 +69,15 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
             f"the image, got {source}; write one row an image"
         )
     if os.path.isdir(path):  # noqa: PTH112
-        rows = _of_folder(path, source)
+        rows = _without_masks(_of_folder(path, source), source)
     elif path.suffix.lower() == ".zip" and is_file:
-        rows = _of_zip(str(path.absolute()), source)
+        rows = _without_masks(_of_zip(str(path.absolute()), source), source)
     elif is_file or _is_member(source):
         rows = [(source, str(path.absolute()), "")]
     elif glob.has_magic(str(path)):
         rows = _of_pattern(str(path))
+        start = _before_pattern(str(path))
+        rows = rows if asks_for_masks(str(path).removeprefix(start)) else _without_masks(rows, start)
     else:
         raise DataError(f"expected a file, folder, pattern, zip or csv of images at input={source}, found nothing")
     if not rows:
@@ -104,7 +112,7 @@ def _listed(path: Path, shown: str) -> tuple[list[Row], Counter[str]]:
         name = os.path.join(shown, file.relative_to(root))  # noqa: PTH118 - keeps what the user wrote, also ./
         if file.suffix.lower() == ".zip":
             rows += _of_zip(str(file), name)
-        elif file.suffix.lower() in IMAGE_SUFFIXES:
+        elif is_image(file.name):
             rows.append((name, str(file), ""))
         else:
             others[file.suffix or "without ending"] += 1
@@ -116,9 +124,9 @@ def _of_zip(path: str, shown: str) -> list[Row]:
         members = list(members_of(path))
     except DataError as error:
         return [(shown, None, str(error))]
-    others = Counter(PurePosixPath(member).suffix or "without ending" for member in members if not _is_image(member))
+    others = Counter(PurePosixPath(member).suffix or "without ending" for member in members if not is_image(member))
     _say_left_out(others, shown)
-    return [(f"{shown}{member.removeprefix(path)}", member, "") for member in members if _is_image(member)]
+    return [(f"{shown}{member.removeprefix(path)}", member, "") for member in members if is_image(member)]
 
 
 def _of_pattern(pattern: str) -> list[Row]:
@@ -150,12 +158,12 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
         )
     find = _finder(path.absolute().parent)
     names = raw[mapped[key]].fillna("").str.strip()
-    paths = [find(name) for name in names]
-    errors = ["" if found else _NO_FILE for found in paths]
+    paths, errors = zip(*(find(name) for name in names), strict=True) if len(names) else ((), ())
     table = pd.DataFrame({"image": names, "image_path": paths, "error": errors}, dtype=object)
+    _say_unfound(table["error"], path)
     for name in _PICTURES:
         if name in mapped:
-            found = [find(value) if isinstance(value, str) else None for value in raw[mapped[name]]]
+            found = [find(value)[0] if isinstance(value, str) else None for value in raw[mapped[name]]]
             table[name] = pd.Series(found, dtype=object)
     known = [name for name in _METADATA if name in mapped]
     if known:
@@ -164,45 +172,86 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
     return table
 
 
-def _finder(folder: Path) -> Callable[[str], str | None]:
-    """Finds what a table names: a path, absolute or from `folder` or from here, or a file's name below `folder`."""
+def _finder(folder: Path) -> Callable[[str], tuple[str | None, str]]:
+    """Finds what a table names: a path, absolute or from `folder` or from here, or a file's name below `folder`.
+
+    The function returns the locator and an empty text, or None and the reason.
+    """
     names_below = functools.cache(lambda: _names_below(folder))  # a folder is only searched where it must be
 
-    def find(name: str) -> str | None:
+    def find(name: str) -> tuple[str | None, str]:
         text = name.replace("\\", "/")
         if not text:
-            return None
+            return None, _NO_FILE
         for start in (str(folder), os.curdir):
             candidate = os.path.abspath(os.path.join(start, text))  # noqa: PTH100, PTH118
             if os.path.isfile(candidate) or _is_member(candidate):  # noqa: PTH113 - a hundred thousand rows
-                return candidate
-        return names_below().get(text.removeprefix("./"))
+                return candidate, ""
+        found = distinct(names_below().find(text))
+        if len(found) > 1:
+            listed = ", ".join(each.removeprefix(f"{folder}/") for each in found[:_MOST_LISTED])
+            more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+            return None, f"expected one file of this name, found {listed}{more}; write its path into the table"
+        return (found[0], "") if found else (None, _NO_FILE)
 
     return find
 
 
-def _names_below(folder: Path) -> dict[str, str]:
-    """The images below `folder`, also in its zips, by their paths there, their names, and these without ending."""
-    found: dict[str, str] = {}
-    for _, locator, error in _listed(folder, str(folder))[0]:
+def _names_below(folder: Path) -> ImageNames:
+    """The images below `folder`, also in its zips, by their names; a table means a mask only by its path."""
+    listed = _listed(folder, str(folder))[0]
+    for _, locator, error in listed:
         if locator is None:
             log.warning("%s", error)
-            continue
-        path = PurePosixPath(split_locator(locator)[1])
-        inner = str(path.relative_to(folder)) if path.is_absolute() else str(path)
-        for name in (inner, path.name, path.stem):
-            found.setdefault(name, locator)
-    return found
+    below = {locator.removeprefix(f"{folder}/"): locator for _, locator, _ in listed if locator is not None}
+    return ImageNames((path, below[path]) for path in split_masks(below)[0])
+
+
+def _without_masks(rows: list[Row], start: str) -> list[Row]:
+    """`rows` without the masks and superpixels below `start`; how many these are is logged.
+
+    Raises:
+        DataError: there is nothing else.
+    """
+    names = {name: name.removeprefix(start).lstrip("!/") for name, locator, _ in rows if locator}
+    masks = set(split_masks(names.values())[1])
+    kept = [row for row in rows if names.get(row[0]) not in masks]
+    if rows and not kept:
+        raise DataError(
+            f"expected images at input={start}, got {len(rows):,} files that count as masks or superpixels by their "
+            f"names or folders; name a file of them, or a pattern such as '*_mask.png'"
+        )
+    if masks:
+        log.warning(
+            "left out in %s, since they are masks or superpixels by their names or folders: %d files, such as %s",
+            start,
+            len(rows) - len(kept),
+            min(masks),
+        )
+    return kept
+
+
+def _before_pattern(pattern: str) -> str:
+    """The folders of a pattern before its first star."""
+    return "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.split("/")))
+
+
+def _say_unfound(errors: pd.Series, path: Path) -> None:
+    missing = errors[errors != ""]
+    if len(missing):
+        log.warning(
+            "%d of the %d images of %s have no file (the column error says why), for example: %s",
+            len(missing),
+            len(errors),
+            path,
+            missing.iloc[0],
+        )
 
 
 def _say_left_out(others: Mapping[str, int], where: str) -> None:
     if others:
         listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         log.info("left out in %s, since their names are not those of images: %s", where, listed)
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_member(locator: str) -> bool:

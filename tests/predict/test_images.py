@@ -116,3 +116,40 @@ def test_a_changed_file_is_another_input(photographs):
     assert contents_digest(images_of(str(photographs))) == before
     (photographs / "good3.png").write_bytes(b"other")
     assert contents_digest(images) != before
+
+
+def test_a_name_that_many_files_have_is_an_error_of_its_row(tmp_path):
+    for number in range(48):
+        (tmp_path / f"case{number}").mkdir()
+        (tmp_path / f"case{number}" / "IMG_0001.jpg").write_bytes(bytes([number]))
+    (tmp_path / "copy").mkdir()
+    for folder in ("copy", "case0"):
+        (tmp_path / folder / "same.jpg").write_bytes(b"the same")
+    (tmp_path / "t.csv").write_text("image\nIMG_0001.jpg\ncase7/IMG_0001.jpg\nsame.jpg\n")
+    images = images_of(str(tmp_path / "t.csv"))
+    assert images["image_path"].tolist() == [
+        None,
+        str(tmp_path / "case7/IMG_0001.jpg"),
+        str(tmp_path / "case0/same.jpg"),
+    ]
+    assert "case0/IMG_0001.jpg" in images["error"][0]
+    assert "and 44 more; write its path into the table" in images["error"][0]
+
+
+def test_masks_are_left_out_unless_they_are_asked_for(photographs, caplog):
+    for name in ("good0_mask.png", "good1_segmentation.png"):
+        (photographs / name).write_bytes((photographs / "good0.png").read_bytes())
+    found = names(images_of(str(photographs)), photographs)
+    assert not [name for name in found if "mask" in name or "segm" in name]
+    assert "masks or superpixels by their names or folders: 2 files" in caplog.text
+    assert names(images_of(f"{photographs}/*_mask.png"), photographs) == ["good0_mask.png"]
+    assert "good0_mask.png" not in names(images_of(f"{photographs}/good*"), photographs)
+    assert len(images_of(str(photographs / "good0_mask.png"))) == 1
+
+
+def test_a_zip_inside_a_zip_is_read_as_it_is(photographs, tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.write(photographs / "good0.png", "x.png")
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.write(tmp_path / "in.zip", "in.zip")
+    assert images_of(str(tmp_path / "out.zip"))["image_path"].tolist() == [f"{tmp_path}/out.zip!/in.zip!/x.png"]
