@@ -14,6 +14,7 @@ import pandas as pd
 from lesion_exp import taxonomy
 from lesion_exp.dataset.findings import Finding, collected, finding
 from lesion_exp.dataset.missing_values import is_missing
+from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError, DataError, first_cases
@@ -170,7 +171,7 @@ def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) ->
             f"{label!r} ({counts[label]} images){'' if taxonomy.code_of(label) else taxonomy.hint(label)}"
             for label in undetermined
         ]
-        conditions = " and ".join(f"label != '{label}'" for label in undetermined)
+        conditions = " and ".join(f'label != "{label}"' for label in undetermined)
         raise DataError(
             f"expected classes that are malignant or benign, but of these the taxonomy does not say which:\n"
             f"{first_cases(cases, 20)}\ngive these images such classes in the table, leave them out "
@@ -244,7 +245,7 @@ def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableO
     wanted = f"({options.filter}) and {others}" if options.filter else others
     raise DataError(
         f"expected usable images of every class, but none is left of these:\n{first_cases(cases)}\n"
-        f'replace the files, or leave the classes out with dataset.filter="{wanted}"'
+        f"replace the files, or leave the classes out with {as_override('dataset.filter', wanted)}"
     )
 
 
