@@ -17,7 +17,7 @@ from lesion_exp.compare.jobs import ComparedJob, jobs_of, taken_apart
 from lesion_exp.compare.report import PART_NAMES, Report
 from lesion_exp.compare.tables import show_report
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
-from lesion_exp.evaluation.comparison import BOOTSTRAP, SIGNIFICANT, Comparison, compared
+from lesion_exp.evaluation.comparison import PERMUTATION, SIGNIFICANT, Comparison, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
@@ -154,16 +154,16 @@ def _notes_on_runs(jobs: Sequence[ComparedJob]) -> list[str]:
 
 
 def _notes_on_draws(found: Comparison, draws: int) -> list[str]:
-    """A warning where the bootstrap's smallest p-value, corrected, could never be significant."""
-    if all(difference.test != BOOTSTRAP for pair in found.pairs for difference in pair.differences.values()):
+    """A warning where the smallest p-value that exchanged answers can give, corrected, could never be significant."""
+    if all(difference.test != PERMUTATION for pair in found.pairs for difference in pair.differences.values()):
         return []
-    smallest, num_tests = 2 / (1 + draws), len(found.pairs)
-    if smallest * num_tests * len(found.class_images) < SIGNIFICANT:
+    smallest, num_pairs = 1 / (1 + draws), len(found.pairs)
+    if smallest * num_pairs < SIGNIFICANT:
         return []
-    needed = math.ceil(4 / SIGNIFICANT * num_tests * len(found.class_images) / 1000) * 1000
+    needed = math.ceil(2 / SIGNIFICANT * num_pairs / 1000) * 1000
     return [
-        f"with {draws:,} draws no p-value of the bootstrap is below {smallest:.4f}, which {num_tests} pairs and "
-        f"{len(found.class_images)} classes make too coarse; take evaluation.bootstrap_draws={needed}"
+        f"with {draws:,} draws no p-value but that of accuracy is below {smallest:.4f}, which {num_pairs} pairs make "
+        f"too coarse; take evaluation.bootstrap_draws={needed}"
     ]
 
 

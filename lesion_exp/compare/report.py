@@ -9,16 +9,20 @@ from typing import Any, Final
 from lesion_exp.compare.jobs import ComparedJob
 from lesion_exp.compare.verdict import verdict
 from lesion_exp.evaluation.comparison import SIGNIFICANT, Comparison, Difference, Group, Pair
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 
 PART_NAMES: Final = {"test": "test part", "val": "validation part"}
 METHODS: Final = {
-    "interval": "95%, paired bootstrap over lesions: all jobs on the same draws; percentiles",
+    "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
+    "differences (Newcombe); of brier, nll and differences of ece a paired bootstrap",
     "McNemar": "McNemar's exact test of right answers; the images of a lesion change sign together",
     "DeLong": "DeLong's test of areas under the ROC curve, with the images of a lesion taken together (Obuchowski)",
-    "bootstrap": "twice the share of paired bootstrap draws beyond 0",
+    "permuted": "the answers of both exchanged at random, lesion by lesion: the share of differences as large",
     "seeds": "t test of means over seeds; its error counts both lesions (bootstrap) and the spread of the seeds",
     "one seed": "these trained models are compared; how much training them again would vary is not in the interval",
-    "p_holm": "Holm's correction: a metric over all pairs, a class's metric over pairs and classes",
+    "too few": f"fewer than {LEAST_LESIONS} lesions: not tested",
+    "p_corrected": "accuracy: Holm's correction for the pairs; all other metrics: for their number (Westfall and "
+    "Young) and the pairs",
 }
 
 
@@ -55,7 +59,7 @@ class Report:
             "bootstrap_draws": self.draws,
             "bootstrap_seed": self.seed,
             "significant_below": SIGNIFICANT,
-            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_holm")},
+            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_corrected")},
         }
 
     def methods(self) -> list[str]:
@@ -111,7 +115,6 @@ def _difference(difference: Difference) -> dict[str, Any]:
         "high": difference.high,
         "test": difference.test,
         "p": difference.p,
-        "p_holm": difference.p_holm,
-        "p_bootstrap": difference.p_bootstrap,
+        "p_corrected": difference.p_corrected,
         "distinguishable": difference.significant,
     }

@@ -11,7 +11,15 @@ from rich.text import Text
 
 from lesion_exp.compare.report import METHODS, PART_NAMES, Report
 from lesion_exp.compare.verdict import p_text
-from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, SIGNIFICANT, Comparison, Difference, Pair
+from lesion_exp.evaluation.comparison import (
+    LOWER_IS_BETTER,
+    OVERALL,
+    SIGNIFICANT,
+    TOO_FEW,
+    Comparison,
+    Difference,
+    Pair,
+)
 
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _WIDE: Final = 100
@@ -106,14 +114,14 @@ def _pairs_table(found: Comparison, name: str) -> Table:
 
 
 def _metrics_table(pair: Pair, width: int) -> Table:
-    further = [">p alone", ">p bootstrap"] if width >= _WIDE else []
+    further = [">p alone"] if width >= _WIDE else []
     header = ("metric", f">{pair.first}", f">{pair.second}", f">{pair.first} - {pair.second}")
     table = _table("", *header, "95% interval", ">p", "test", *further)
     for name in OVERALL:
         if name in pair.differences:
             found = pair.differences[name]
             values = (f"{found.first:.3f}", f"{found.second:.3f}", f"{found.difference:+.3f}", _interval(found))
-            more = (p_text(found.p), p_text(found.p_bootstrap))[: len(further)]
+            more = (p_text(found.p),)[: len(further)]
             table.add_row(name, *values, _p(found), found.test, *more, style=_style(found))
     return table
 
@@ -138,8 +146,8 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> Table:
 def _show_methods(report: Report, console: Console, with_tables: bool) -> None:
     lines = [
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
-        f"p: {METHODS['p_holm']}; * below {SIGNIFICANT}",
-        f"95% interval: {report.draws:,} draws of lesions, the same for all jobs; not corrected for their number",
+        f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
+        f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for their number",
         f"{', '.join(name for name in OVERALL if name in LOWER_IS_BETTER)}: lower is better",
     ]
     if not with_tables:
@@ -158,12 +166,15 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _interval(found: Difference) -> str:
+    """The interval, or why nothing can be said."""
+    if found.test == TOO_FEW:
+        return TOO_FEW
     return f"{found.low:+.3f} to {found.high:+.3f}"
 
 
 def _p(found: Difference) -> str:
-    return f"{p_text(found.p_holm)}{'*' if found.significant else ' '}"
+    return f"{p_text(found.p_corrected)}{'*' if found.significant else ' '}"
 
 
 def _style(found: Difference) -> str:
-    return "bold green" if found.significant else ""
+    return "bold green" if found.significant else "dim" if found.test == TOO_FEW else ""

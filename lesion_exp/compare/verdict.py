@@ -16,7 +16,7 @@ def verdict(pair: Pair, num_lesions: int) -> str:
     """Whether accuracy tells the two apart, and how many lesions carry this; which other metrics do."""
     accuracy = pair.differences["accuracy"]
     ahead = pair.first if accuracy.difference >= 0 else pair.second
-    p_value = p_text(accuracy.p_holm)
+    p_value = p_text(accuracy.p_corrected)
     lead = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
     change = "wrong instead of right" if accuracy.significant else "right instead of wrong"
     if pair.to_change is None:

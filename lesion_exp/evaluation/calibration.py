@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_array
 
-from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.calibration_limits import calibration_error_limits
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
+from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
-CALIBRATION: Final = ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise")
+CALIBRATION: Final = ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise", "ece_of_calibrated")
 NUM_BINS: Final = 15
 """As in Guo et al. 2017."""
 SMALLEST_PROBABILITY: Final = float(np.finfo(np.float32).eps)
@@ -44,7 +45,10 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
     - `ece_equal_mass`: the same over 15 bins with as many images each (Nguyen and O'Connor 2015, arXiv:1508.05154);
       equal confidences share a bin, and the bins are those of the whole table in every draw;
     - `ece_classwise`: the mean over classes of the error of p_c against "is c" in 15 equal bins (Kull et al. 2019,
-      arXiv:1910.12656).
+      arXiv:1910.12656);
+    - `ece_of_calibrated`: the `ece` to be expected of a model with these confidences that is right exactly as often as
+      it says, with as many images: sum over bins of sqrt(2 / pi sum of confidence (1 - confidence)) / N, images being
+      independent. The `ece` means something where it is larger (Broecker and Smith 2007, doi:10.1175/WAF993.1).
 
     Args:
         probs: float64 (N, C).
@@ -66,6 +70,7 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
         num_groups,
     )
     sums = np.stack([np.bincount(group, values, minlength=num_groups) for values in (np.ones(len(true)), brier, nll)])
+    spread = csr_array((confidence * (1 - confidence), (_bin_of(confidence), group)), shape=(NUM_BINS, num_groups))
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         total, brier_sum, nll_sum = sums @ weights
@@ -76,9 +81,15 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
             "ece": width / total,
             "ece_equal_mass": mass / total,
             "ece_classwise": np.mean(classes, axis=0) / total,
+            "ece_of_calibrated": np.sqrt(2 / np.pi * (spread @ weights)).sum(axis=0) / total,
         }
 
-    return at
+    limits: dict[str, LimitsOf] = {
+        "ece": lambda: calibration_error_limits(binned.of(0), sums[0]),
+        "ece_equal_mass": lambda: calibration_error_limits(binned.of(1), sums[0]),
+        "ece_classwise": lambda: calibration_error_limits(binned.of(2, 2 + num_classes), sums[0], num_classes),
+    }
+    return Weighted(at, limits)
 
 
 class _Binned:
@@ -91,6 +102,10 @@ class _Binned:
         places = [place + NUM_BINS * number for number, place in enumerate(bins)]
         cells = (np.concatenate(places), np.tile(group, len(bins)))
         self._sums = csr_array((np.concatenate(values), cells), shape=(NUM_BINS * len(bins), num_groups))
+
+    def of(self, first: int, end: int | None = None) -> csr_array:
+        """The sums of the binnings from `first` to before `end` (that one alone), float64 (bins, G)."""
+        return self._sums[NUM_BINS * first : NUM_BINS * (first + 1 if end is None else end)]
 
     def __call__(self, weights: FloatArray) -> FloatArray:
         """float64 (binnings, D)."""

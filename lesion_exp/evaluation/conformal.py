@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, probabilities, true_classes
-from lesion_exp.evaluation.ranking import BoolArray
+from lesion_exp.evaluation.limits import proportion_limits
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,12 @@ def conformal_metrics(table: pd.DataFrame, fitted: ConformalSets, group: IntArra
             values[f"coverage/{name}"] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
         return values
 
-    return at
+    shares = {"coverage": (1, 0), "singletons": (3, 0)}
+    shares |= {f"coverage/{name}": (5 + 2 * place, 4 + 2 * place) for place, name in enumerate(fitted.classes)}
+    limits: dict[str, LimitsOf] = {
+        name: partial(proportion_limits, sums[part], sums[whole]) for name, (part, whole) in shares.items()
+    }
+    return Weighted(at, limits)
 
 
 def _scores(method: str, probs: FloatArray) -> FloatArray:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from lesion_exp.evaluation.limits import Limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
+from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
-Weighted = Callable[[FloatArray], dict[str, FloatArray]]
-"""From the weights of the groups in each draw, float64 (G, D), to every metric in each draw, float64 (D,), NaN where a
-draw does not determine it."""
+FAMILIES: Final = ("recall", "precision", "specificity", "f1")
+"""What is said of each class."""
 
 
 def confusion_metrics(
@@ -39,7 +42,40 @@ def confusion_metrics(
         counts = (counting @ weights).reshape(num_classes, num_classes, weights.shape[1])
         return _metrics_of_counts(counts, classes)
 
-    return at
+    return Weighted(at, _limits(counting, classes))
+
+
+def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
+    """How the interval of each metric is found from `counting`, float64 (C * C, G), the images of each cell."""
+    cells = np.arange(len(classes) ** 2).reshape(len(classes), len(classes))
+    num_true = np.asarray(counting.sum(axis=1)).reshape(cells.shape).sum(axis=1)
+
+    def images(chosen: IntArray) -> FloatArray:
+        return np.asarray(counting[np.ravel(chosen)].sum(axis=0), dtype=np.float64)
+
+    def of_class(family: str, place: int) -> Limits:
+        hits, true, predicted = images(cells[place, place]), images(cells[place]), images(cells[:, place])
+        if family == "f1":
+            return overlap_limits(hits, true + predicted - hits)
+        if family == "specificity":
+            everything = images(cells)
+            return proportion_limits(everything - true - predicted + hits, everything - true)
+        return (
+            proportion_limits(hits, true) if family == "recall" else proportion_limits(hits, predicted, otherwise=0.0)
+        )
+
+    def mean_over_classes(family: str) -> Limits:
+        return mean_limits([of_class(family, place) for place in np.flatnonzero(num_true).tolist()])
+
+    found: dict[str, LimitsOf] = {
+        "accuracy": lambda: proportion_limits(images(np.diag(cells)), images(cells)),
+        "balanced_accuracy": lambda: mean_over_classes("recall"),
+        "f1_macro": lambda: mean_over_classes("f1"),
+    }
+    for family in FAMILIES:
+        for place, name in enumerate(classes):
+            found[f"{family}/{name}"] = partial(of_class, family, place)
+    return found
 
 
 def _metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, FloatArray]:
@@ -57,8 +93,7 @@ def _metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, 
         "balanced_accuracy": mean_of_determined(recall),
         "f1_macro": mean_of_determined(f1),
     }
-    families = {"recall": recall, "precision": precision, "specificity": specificity, "f1": f1}
-    for family, rows in families.items():
+    for family, rows in zip(FAMILIES, (recall, precision, specificity, f1), strict=True):
         values |= {f"{family}/{name}": row for name, row in zip(classes, rows, strict=True)}
     return values
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
-from lesion_exp.evaluation.predictions import FloatArray, IntArray
+from lesion_exp.evaluation.limits import Limits, combined_limits, proportion_limits
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
 from lesion_exp.evaluation.target import scores_of
+from lesion_exp.evaluation.weighted import Weighted
 
 THRESHOLDS: Final = tuple(percent / 100 for percent in (1, 2, *range(3, 61, 3)))
 
@@ -63,14 +65,20 @@ def net_benefit(table: pd.DataFrame, target: str, group: IntArray, num_groups: i
     Elkin 2006, doi:10.1177/0272989X06295361). A function of the weights of groups of images.
     """
     scores, positive = scores_of(table, target)
-    gains = np.empty((len(THRESHOLDS) + 1, num_groups))
-    for number, pt in enumerate(THRESHOLDS):
-        gain = np.where(scores >= pt, np.where(positive, 1.0, -pt / (1 - pt)), 0.0)
-        gains[number] = np.bincount(group, gain, minlength=num_groups)
-    gains[-1] = np.bincount(group, minlength=num_groups)
+    images = np.bincount(group, minlength=num_groups).astype(np.float64)
+
+    def acted_on(pt: float, kind: BoolArray) -> FloatArray:
+        """The images of a kind in each group that are acted on."""
+        return np.bincount(group[kind & (scores >= pt)], minlength=num_groups).astype(np.float64)
+
+    gains = np.stack([acted_on(pt, positive) - pt / (1 - pt) * acted_on(pt, ~positive) for pt in THRESHOLDS])
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
-        *sums, total = gains @ weights
-        return {f"{pt:g}": values / total for pt, values in zip(THRESHOLDS, sums, strict=True)}
+        total = images @ weights
+        return {f"{pt:g}": values / total for pt, values in zip(THRESHOLDS, gains @ weights, strict=True)}
 
-    return at
+    def limits(pt: float) -> Limits:
+        shares = [proportion_limits(acted_on(pt, kind), images) for kind in (positive, ~positive)]
+        return combined_limits([1.0, -pt / (1 - pt)], shares)
+
+    return Weighted(at, {f"{pt:g}": partial(limits, pt) for pt in THRESHOLDS})

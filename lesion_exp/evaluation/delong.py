@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lesion_exp.evaluation.predictions import FloatArray, IntArray
-from lesion_exp.evaluation.ranking import BoolArray
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,8 @@ class PlacedArea:
     auroc: float
     influence: FloatArray
     """float64 (L,): the variance of a sum of areas is the sum of squares of the sum of their influences."""
+    lesions: tuple[int, int]
+    """The numbers of lesions with positives and with negatives."""
 
 
 def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_lesions: int) -> PlacedArea | None:
@@ -53,7 +54,8 @@ def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_l
         (known / (known - 1)) ** 0.5 / count for known, count in zip(lesions, (num_negative, num_positive), strict=True)
     ]
     per_image = (placement - area) * np.where(positive, share[1], share[0])
-    return PlacedArea(area, np.bincount(lesion, per_image, minlength=num_lesions).astype(np.float64))
+    influence = np.bincount(lesion, per_image, minlength=num_lesions).astype(np.float64)
+    return PlacedArea(area, influence, (lesions[1], lesions[0]))
 
 
 def delong_p(difference: float, influence: FloatArray) -> float | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
 from lesion_exp.evaluation.metrics import weighted_metrics
-from lesion_exp.evaluation.predictions import FloatArray
+from lesion_exp.evaluation.weighted import difference, mean_of, merged
 
 SCORES: Final = ("accuracy", "balanced_accuracy", "auroc_macro")
 
@@ -61,33 +59,22 @@ def flips(
     flipped = changed["prediction"].to_numpy() != before
     by_control = control["prediction"].to_numpy() != before
     group, num_groups = units_of(plain, unit)
-    shares = _means({"flip_rate": flipped, "excess": flipped.astype(float) - by_control}, group, num_groups)
-    score, score_before = (weighted_metrics(table, group, num_groups, SCORES) for table in (changed, plain))
-
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        now, then = score(weights), score_before(weights)
-        return {**shares(weights), **now, **{f"drop/{name}": then[name] - now[name] for name in SCORES}}
-
-    found = bootstrap(at, num_groups, draws, seed)
+    shares = mean_of({"flip_rate": flipped, "control": by_control}, group, num_groups)
+    now, then = (weighted_metrics(table, group, num_groups, SCORES) for table in (changed, plain))
+    parts = {
+        "": shares.only(["flip_rate"]),
+        "excess/": difference(shares.only(["flip_rate"]), shares.renamed({"control": "flip_rate"})),
+        "now/": now,
+        "drop/": difference(then, now),
+    }
+    found = bootstrap(merged(parts.items()), num_groups, draws, seed)
     new = changed["prediction"][flipped].value_counts()
     return Flips(
         images=len(plain),
         flip_rate=found["flip_rate"],
-        excess=found["excess"],
-        scores={name: found[name] for name in SCORES if name in found},
+        excess=found["excess/flip_rate"],
+        scores={name: found[f"now/{name}"] for name in SCORES if f"now/{name}" in found},
         drops={name: found[f"drop/{name}"] for name in SCORES if f"drop/{name}" in found},
         mostly_to=None if new.empty else str(new.index[0]),
         share_to=0.0 if new.empty else float(new.iloc[0] / new.sum()),
     )
-
-
-def _means(columns: dict[str, np.ndarray], group: np.ndarray, num_groups: int) -> Weighted:
-    """The mean of each column as a function of the weights of groups."""
-    sums = {name: np.bincount(group, values.astype(float), num_groups) for name, values in columns.items()}
-    sizes = np.bincount(group, minlength=num_groups).astype(float)
-
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        total = sizes @ weights
-        return {name: values @ weights / total for name, values in sums.items()}
-
-    return at

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.intervals import Estimate, Unit, lesion_draws, percentile_interval, units_of
+from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
+from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.metrics import weighted_metrics
-from lesion_exp.evaluation.predictions import FloatArray
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ def inflation(
     """The metrics `names` of `own` and `clean`, and their differences; without those that a table does not determine.
 
     Lesions are drawn anew with all their images (also with all copies of an image), in each table for itself: the two
-    share no lesion, so their draws are independent. Intervals are percentiles, as in `intervals.bootstrap`. They hold
-    for this training of the network, not for another.
+    share no lesion, so their errors are independent. The interval of a difference is combined from those of its two
+    parts (`limits.combined_limits`). All hold for this training of the network, not for another.
 
     Args:
         own: predictions table of the network's own test part.
@@ -51,29 +49,14 @@ def inflation(
     Raises:
         ConfigError: `draws` is not positive, or patients are asked for where no image has one.
     """
-    if draws < 1:
-        raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
-    value_own, drawn_own = _drawn(own, names, draws, seed, unit)
-    value_clean, drawn_clean = _drawn(clean, names, draws, seed + 1, unit)
     found = {}
-    for name in names:
-        parts = (
-            Estimate(value_own[name], *percentile_interval(drawn_own[name])),
-            Estimate(value_clean[name], *percentile_interval(drawn_clean[name])),
-            Estimate(value_own[name] - value_clean[name], *percentile_interval(drawn_own[name] - drawn_clean[name])),
+    of_own, of_clean = (
+        bootstrap(weighted_metrics(table, *units_of(table, unit), names), units_of(table, unit)[1], draws, seed)
+        for table in (own, clean)
+    )
+    for name in [name for name in names if name in of_own and name in of_clean]:
+        difference = combined_limits((1.0, -1.0), [Limits(*of_own[name]), Limits(*of_clean[name])])
+        found[name] = Inflation(
+            of_own[name], of_clean[name], Estimate(difference.value, difference.low, difference.high)
         )
-        if not np.isnan(np.array(parts)).any():
-            found[name] = Inflation(*parts)
     return found
-
-
-def _drawn(
-    table: pd.DataFrame, names: Sequence[str], draws: int, seed: int, unit: Unit
-) -> tuple[dict[str, float], dict[str, FloatArray]]:
-    """Each metric of the table, and in each draw, float64 (D,)."""
-    group, num_groups = units_of(table, unit)
-    at = weighted_metrics(table, group, num_groups, names)
-    blocks = [at(weights) for weights in lesion_draws(num_groups, draws, seed)]
-    whole = at(np.ones((num_groups, 1)))
-    values = {name: float(whole[name][0]) for name in names}
-    return values, {name: np.concatenate([block[name] for block in blocks]) for name in names}

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, nearest
-from lesion_exp.evaluation.confusion import Weighted
+from lesion_exp.evaluation.limits import bounded_limits
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
+from lesion_exp.evaluation.weighted import Weighted
 
 Unit = Literal["lesion", "patient"]
 _MAX_CELLS: Final = 1_000_000
@@ -58,19 +59,21 @@ def intervals(
     return {name: estimate.interval for name, estimate in found.items()}
 
 
-def bootstrap(at: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -> dict[str, Estimate]:
-    """Each value of `at` with its 95% interval: the 2.5% and 97.5% quantile over bootstrap draws of groups.
+def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -> dict[str, Estimate]:
+    """Each metric with its 95% interval over groups of images, which are lesions or patients.
+
+    The interval of what is counted or ranked follows from the images (`limits`, `calibration_limits`) and holds at 0
+    and 1, too; that of other metrics with a largest value from bootstrap draws, by `bounded_limits`; of the rest it is
+    the 2.5% and the 97.5% quantile of the draws (Efron 1979, doi:10.1214/aos/1176344552).
 
     Each draw takes as many lesions as there are, with replacement, and each with all its images: images of a lesion
-    are not independent, and drawing them one by one gives intervals that are too narrow. Draws that do not determine a
-    metric (a class of two lesions may miss) are left out of its quantiles; what the data themselves, or none of
-    the draws, determine is left out of the result. An interval always holds its value: the calibration error of draws
-    is larger than that of the data, so that its quantiles alone may lie above it.
-    Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method); Field and Welsh 2007,
-    doi:10.1111/j.1467-9868.2007.00593.x (clusters).
+    are not independent, and drawing them one by one gives intervals that are too narrow (Field and Welsh 2007,
+    doi:10.1111/j.1467-9868.2007.00593.x). Draws that do not determine a metric (a class of two lesions may miss) are
+    left out of its quantiles. What the data themselves, or none of the draws, determine is left out of the result. An
+    interval always holds its value.
 
     Args:
-        at: from weights of groups, float64 (G, D), to values, float64 (D,).
+        metrics: from weights of groups, float64 (G, D), to values, float64 (D,).
         num_groups: G.
         draws: number of bootstrap draws.
         seed: the draws are a function of it and of G.
@@ -80,15 +83,25 @@ def bootstrap(at: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -
     """
     if draws < 1:
         raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
-    value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
-    blocks = [at(weights) for weights in lesion_draws(num_groups, draws, seed)]
-    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
-    found = {name: percentile_interval(drawn[name]) for name in value if not np.isnan(value[name])}
-    return {
-        name: Estimate(value[name], min(low, value[name]), max(high, value[name]))
-        for name, (low, high) in found.items()
-        if not np.isnan(low)
-    }
+    values = {name: float(row[0]) for name, row in metrics(np.ones((num_groups, 1))).items()}
+    blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)]
+    found: dict[str, Estimate] = {}
+    for name, value in values.items():
+        low, high = _interval(metrics, name, value, np.concatenate([block[name] for block in blocks]))
+        if not np.isnan([value, low]).any():
+            found[name] = Estimate(value, min(low, value), max(high, value))
+    return found
+
+
+def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray) -> tuple[float, float]:
+    if name in metrics.limits:
+        limits = metrics.limits[name]()
+        return limits.low, limits.high
+    if name in metrics.bounds:
+        bounds = metrics.bounds[name]
+        limits = bounded_limits(value, drawn, bounds.lesions, bounds.highest)
+        return limits.low, limits.high
+    return percentile_interval(drawn)
 
 
 def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]:

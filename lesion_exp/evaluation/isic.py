@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from lesion_exp.evaluation.confusion import Weighted, mean_of_determined
+from lesion_exp.evaluation.confusion import mean_of_determined
+from lesion_exp.evaluation.limits import Limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
-from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of, probabilities, true_classes
-from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, BoolArray, ranking_metrics, ranking_of_classes
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_metrics, ranking_of_classes
+from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted, merged
 
 _AT_HALF: Final = ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
 _RANKED: Final = {"auc": "auroc", "ap": "average_precision", AUC_SENS_80: AUC_SENS_80, PAUC_2024: PAUC_2024}
 _MACRO: Final = (*_AT_HALF, "auc", "ap", AUC_SENS_80)
 MACRO: Final = "macro"
+_MACRO_OF_DRAWS: Final = ("ap", AUC_SENS_80)
+"""Means whose intervals come from the bootstrap's draws; the others' come from the limits of the classes."""
 _THRESHOLD: Final = 0.5
 
 
@@ -50,24 +55,37 @@ def weighted_isic_metrics(
         ranked: `ranking_of_classes` of the table, where somebody else has it too.
     """
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
-    recall = _recall_without_ties(true, probs, group, num_groups)
-    half = [_at_half(probs[:, c], true == c, group, num_groups) for c in range(len(classes))]
     ranked = ranked or ranking_of_classes(probs, true, group, num_groups)
+    of_classes = []
+    for position, (name, of_ranks) in enumerate(zip(classes, ranked, strict=True)):
+        at_half = _at_half(probs[:, position], true == position, group, num_groups)
+        of_classes.append(at_half.renamed({family: f"{family}/{name}" for family in _AT_HALF}))
+        of_classes.append(of_ranks.renamed({family: f"{own}/{name}" for own, family in _RANKED.items()}))
+    rarest = min(len(np.unique(group[true == position])) for position in np.unique(true))
+    parts = [_recall_without_ties(true, probs, group, num_groups), _with_macro(of_classes, classes, rarest)]
     malignant = _malignant(table, classes, group, num_groups)
+    return merged(("", part) for part in (*parts, *([malignant] if malignant else [])))
+
+
+def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: int) -> Weighted:
+    """The metrics of the classes, and of each family in `_MACRO` the mean over those that are determined; the rarest
+    class has so many lesions."""
+    found, mean = merged(("", part) for part in of_classes), mean_name(classes)
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
-        values = {"balanced_accuracy": mean_of_determined(recall(weights))}
-        for name, at_half, at_ranks in zip(classes, half, ranked, strict=True):
-            ranks = at_ranks(weights)
-            values |= {f"{family}/{name}": value for family, value in at_half(weights).items()}
-            values |= {f"{family}/{name}": ranks[own] for family, own in _RANKED.items()}
+        values = found(weights)
         for family in _MACRO:
-            values[f"{family}/{mean_name(classes)}"] = mean_of_determined(
-                np.stack([values[f"{family}/{name}"] for name in classes])
-            )
-        return values | (malignant(weights) if malignant else {})
+            values[f"{family}/{mean}"] = mean_of_determined(np.stack([values[f"{family}/{name}"] for name in classes]))
+        return values
 
-    return at
+    def limits(family: str) -> Limits:
+        parts = [found.limits[f"{family}/{name}"]() for name in classes]
+        return mean_limits([part for part in parts if not np.isnan(part.value)])
+
+    of_images = [family for family in _MACRO if family not in _MACRO_OF_DRAWS]
+    means: dict[str, LimitsOf] = {f"{family}/{mean}": partial(limits, family) for family in of_images}
+    bounds = {f"{family}/{mean}": Bounds(rarest) for family in _MACRO_OF_DRAWS}
+    return Weighted(at, {**found.limits, **means}, {**found.bounds, **bounds})
 
 
 def mean_name(classes: Sequence[str]) -> str:
@@ -81,30 +99,26 @@ def _malignant(table: pd.DataFrame, classes: Sequence[str], group: IntArray, num
         return None
     positive = (view["label"] == MALIGNANT).to_numpy()
     scores = view[f"p_{MALIGNANT}"].to_numpy(dtype=np.float64)
-    at = ranking_metrics(scores, positive, group, num_groups, ("auroc", PAUC_2024))
-
-    def renamed(weights: FloatArray) -> dict[str, FloatArray]:
-        values = at(weights)
-        return {f"auc/{MALIGNANT}": values["auroc"], f"{PAUC_2024}/{MALIGNANT}": values[PAUC_2024]}
-
-    return renamed
+    found = ranking_metrics(scores, positive, group, num_groups, ("auroc", PAUC_2024))
+    return found.renamed({"auroc": f"auc/{MALIGNANT}", PAUC_2024: f"{PAUC_2024}/{MALIGNANT}"})
 
 
-def _recall_without_ties(true: IntArray, probs: FloatArray, group: IntArray, num_groups: int) -> _Shares:
+def _recall_without_ties(true: IntArray, probs: FloatArray, group: IntArray, num_groups: int) -> Weighted:
+    """`balanced_accuracy`."""
     is_highest = probs == probs.max(axis=1, keepdims=True)
     hit = (is_highest.sum(axis=1) == 1) & is_highest[np.arange(len(true)), true]
-    return _Shares(true, hit, group, (probs.shape[1], num_groups))
+    shape = (probs.shape[1], num_groups)
+    hits = csr_array((hit.astype(np.float64), (true, group)), shape=shape)
+    images = csr_array((np.ones(len(true)), (true, group)), shape=shape)
 
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        return {"balanced_accuracy": mean_of_determined(_ratio(hits @ weights, images @ weights, np.nan))}
 
-class _Shares:
-    """The share of hits in each class, float64 (C, D), NaN where a class has no image."""
+    def limits() -> Limits:
+        classes = zip(hits.toarray(), images.toarray(), strict=True)
+        return mean_limits([proportion_limits(part, whole) for part, whole in classes if whole.any()])
 
-    def __init__(self, true: IntArray, hit: BoolArray, group: IntArray, shape: tuple[int, int]) -> None:
-        self._hits = csr_array((hit.astype(np.float64), (true, group)), shape=shape)
-        self._all = csr_array((np.ones(len(true)), (true, group)), shape=shape)
-
-    def __call__(self, weights: FloatArray) -> FloatArray:
-        return _ratio(self._hits @ weights, self._all @ weights, np.nan)
+    return Weighted(at, {"balanced_accuracy": limits})
 
 
 def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:
@@ -123,7 +137,16 @@ def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_group
             "npv": _ratio(tn, tn + fn),
         }
 
-    return at
+    def limits(family: str) -> Limits:
+        tn, fp, fn, tp = counting.toarray()
+        if family == "dice":
+            return overlap_limits(tp, tp + fp + fn, otherwise=1.0)
+        wholes = {"accuracy": tn + fp + fn + tp, "sensitivity": tp + fn, "specificity": tn + fp}
+        wholes |= {"ppv": tp + fp, "npv": tn + fn}
+        parts = {"accuracy": tn + tp, "specificity": tn, "npv": tn}
+        return proportion_limits(parts.get(family, tp), wholes[family], otherwise=1.0)
+
+    return Weighted(at, {family: partial(limits, family) for family in _AT_HALF})
 
 
 def _ratio(part: FloatArray, whole: FloatArray, otherwise: float = 1.0) -> FloatArray:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.calibration import CALIBRATION, calibration_metrics
-from lesion_exp.evaluation.confusion import Weighted, confusion_metrics, mean_of_determined
+from lesion_exp.evaluation.confusion import FAMILIES, confusion_metrics, mean_of_determined
+from lesion_exp.evaluation.limits import Limits, mean_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view
 from lesion_exp.evaluation.predictions import (
     FloatArray,
@@ -20,11 +21,11 @@ from lesion_exp.evaluation.predictions import (
     true_classes,
 )
 from lesion_exp.evaluation.ranking import SENSITIVITY_AT, SPECIFICITY_AT, ranking_metrics
+from lesion_exp.evaluation.weighted import Weighted, merged
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
-_COUNTED: Final = ("recall", "precision", "specificity", "f1")
 OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", *CALIBRATION)
-OF_A_CLASS: Final = (*_COUNTED, *_RANKED)
+OF_A_CLASS: Final = (*FAMILIES, *_RANKED)
 OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
 """What `<metric>/malignant` says of the malignant view of a table over several diagnoses."""
 
@@ -78,14 +79,7 @@ def weighted_metrics(
     of_view = {name for name in wanted if name.endswith(f"/{MALIGNANT}")} if MALIGNANT not in classes else set()
     if of_view:
         parts.append(_of_malignant_view(table, group, num_groups, of_view))
-
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        values: dict[str, FloatArray] = {}
-        for part in parts:
-            values |= part(weights)
-        return {name: values[name] for name in known if name in wanted}
-
-    return at
+    return merged(("", part) for part in parts).only([name for name in known if name in wanted])
 
 
 def _of_classes(
@@ -98,7 +92,7 @@ def _of_classes(
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
     families = {name.split("/", maxsplit=1)[0] for name in wanted}
     parts: list[Weighted] = []
-    if families & {"accuracy", "balanced_accuracy", "f1_macro", *_COUNTED}:
+    if families & {"accuracy", "balanced_accuracy", "f1_macro", *FAMILIES}:
         parts.append(confusion_metrics(true, predicted_classes(table), group, num_groups, classes))
     if families & set(CALIBRATION):
         parts.append(calibration_metrics(probs, true, group, num_groups))
@@ -108,17 +102,24 @@ def _of_classes(
         if own:
             scores, positive = probs[:, position], true == position
             at_class = ranked[position] if ranked else ranking_metrics(scores, positive, group, num_groups, own)
-            parts.append(_renamed(at_class, {family: f"{family}/{name}" for family in own}))
+            parts.append(at_class.renamed({family: f"{family}/{name}" for family in own}))
+    found = merged(("", part) for part in parts)
+    return _with_macro_area(found, classes) if with_macro else found
+
+
+def _with_macro_area(found: Weighted, classes: Sequence[str]) -> Weighted:
+    """`found` with `auroc_macro`, the mean of the areas that are determined."""
+    names = [f"auroc/{name}" for name in classes]
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
-        values: dict[str, FloatArray] = {}
-        for part in parts:
-            values |= part(weights)
-        if with_macro:
-            values["auroc_macro"] = mean_of_determined(np.stack([values[f"auroc/{name}"] for name in classes]))
-        return values
+        values = found(weights)
+        return {**values, "auroc_macro": mean_of_determined(np.stack([values[name] for name in names]))}
 
-    return at
+    def limits() -> Limits:
+        areas = [found.limits[name]() for name in names]
+        return mean_limits([area for area in areas if not np.isnan(area.value)])
+
+    return Weighted(at, {**found.limits, "auroc_macro": limits}, found.bounds)
 
 
 def _of_malignant_view(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:
@@ -128,12 +129,4 @@ def _of_malignant_view(table: pd.DataFrame, group: IntArray, num_groups: int, wa
     names = {
         f"{family}/{MALIGNANT}" if family in OF_A_CLASS else family: f"{family}/{MALIGNANT}" for family in families
     }
-    return _renamed(_of_classes(view, group, num_groups, names), names)
-
-
-def _renamed(at: Weighted, names: dict[str, str]) -> Weighted:
-    def renamed(weights: FloatArray) -> dict[str, FloatArray]:
-        values = at(weights)
-        return {new: values[old] for old, new in names.items()}
-
-    return renamed
+    return _of_classes(view, group, num_groups, names).renamed(names)

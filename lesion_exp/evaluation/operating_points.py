@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from lesion_exp.evaluation.confusion import Weighted
-from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
-from lesion_exp.evaluation.ranking import BoolArray
+from lesion_exp.evaluation.limits import Limits, proportion_limits
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.target import scores_of, targets
+from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
 RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
 FAMILIES: Final = ("sensitivity", "specificity", "ppv", "npv")
@@ -84,7 +85,17 @@ def operating_point_metrics(
                 values[f"{point.name}/{family}"] = known
         return values
 
-    return at
+    def limits(number: int, family: str) -> Limits:
+        tn, fp, fn, tp = counting[4 * number : 4 * number + 4].toarray()
+        whole = {"sensitivity": tp + fn, "specificity": tn + fp, "ppv": tp + fp, "npv": tn + fn}[family]
+        return proportion_limits(tp if family in {"sensitivity", "ppv"} else tn, whole)
+
+    found: dict[str, LimitsOf] = {
+        f"{point.name}/{family}": partial(limits, number, family)
+        for number, point in enumerate(points)
+        for family in FAMILIES
+    }
+    return Weighted(at, found)
 
 
 def _points_of(target: str, scores: FloatArray, positive: BoolArray) -> list[OperatingPoint]:

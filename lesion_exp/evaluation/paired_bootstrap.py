@@ -10,8 +10,10 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, percentile_interval
+from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray
+from lesion_exp.evaluation.weighted import Weighted
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,21 @@ class PairedDraws:
     """float64 (T,), on the images as they are."""
     draws: dict[str, FloatArray]
     """float64 (T, D), on the bootstrap draws; column d is the same draw of lesions for all models."""
+    metrics: Sequence[Weighted] = ()
+    """Those of each table, as functions of the weights of its lesions."""
+
+    def limits(self, name: str, groups: Sequence[int]) -> Limits | None:
+        """The limits of a metric of one table, or of that of the first less that of the second of two; None where they
+        are those of the draws, as for the difference of two areas that varies."""
+        is_area = name.partition("/")[0] in {"auroc", "auroc_macro"}
+        if len(groups) == 2 and is_area and np.ptp(self.draws[name][groups[0]] - self.draws[name][groups[1]]) > 0:
+            return None
+        if any(name not in self.metrics[table].limits for table in groups):
+            return None
+        parts = [self.metrics[table].limits[name]() for table in groups]
+        if len(parts) == 1:
+            return parts[0]
+        return None if any(part.influence is None for part in parts) else combined_limits((1.0, -1.0), parts)
 
 
 def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: int = 2000, seed: int = 0) -> PairedDraws:
@@ -52,6 +69,7 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
             name: np.concatenate([np.stack([values[name] for values in block]) for block in blocks], axis=1)
             for name in names
         },
+        functions,
     )
 
 
@@ -63,25 +81,10 @@ def paired_differences(
     The arguments are those of `paired_draws`; what the tables or all draws leave undetermined is left out.
     """
     found = paired_draws([first, second], names, draws, seed)
-    differences = {
-        name: Estimate(
-            float(found.estimates[name][0] - found.estimates[name][1]),
-            *percentile_interval(found.draws[name][0] - found.draws[name][1]),
-        )
-        for name in names
-    }
+    differences = {}
+    for name in names:
+        limits = found.limits(name, (0, 1))
+        drawn = percentile_interval(found.draws[name][0] - found.draws[name][1])
+        interval = drawn if limits is None else (limits.low, limits.high)
+        differences[name] = Estimate(float(found.estimates[name][0] - found.estimates[name][1]), *interval)
     return {name: estimate for name, estimate in differences.items() if not np.isnan(estimate).any()}
-
-
-def bootstrap_p(differences: FloatArray) -> float:
-    """The two-sided p-value that belongs to the percentile interval: twice the share of draws beyond 0, at most 1.
-
-    (1 + draws on the rarer side of 0) / (1 + draws), doubled; draws at 0 count for both sides. It is never 0: with
-    2000 draws the smallest value is 0.001. NaN where no draw determines the difference.
-    Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.2.
-    """
-    known = differences[~np.isnan(differences)]
-    if not len(known):
-        return float("nan")
-    rarer = min(int(np.count_nonzero(known <= 0)), int(np.count_nonzero(known >= 0)))
-    return min(1.0, 2 * (1 + rarer) / (1 + len(known)))

@@ -13,6 +13,7 @@ from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.mcnemar import mcnemar_p, surplus_of
 from lesion_exp.evaluation.predictions import (
+    BoolArray,
     FloatArray,
     IntArray,
     classes_of,
@@ -20,7 +21,6 @@ from lesion_exp.evaluation.predictions import (
     probabilities,
     true_classes,
 )
-from lesion_exp.evaluation.ranking import BoolArray
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class _OneClass:
     """A class against the rest, for each table."""
 
     positive: BoolArray
+    lesions: tuple[int, int]
+    """The numbers of lesions of the class and of the rest."""
     right: list[IntArray]
     areas: list[PlacedArea | None]
 
@@ -47,6 +49,15 @@ class PairedTests:
             views = [view for view in map(malignant_view, tables) if view is not None]
             if views:
                 self.classes[MALIGNANT] = self._one_class(MALIGNANT, views, [self._right(view) for view in views])
+
+    def lesions_of(self, name: str) -> int:
+        """The number of lesions on which a metric rests: those of its class (of the rarer of both kinds for an area
+        under the ROC curve), or all."""
+        family, _, class_name = name.partition("/")
+        if not class_name:
+            return self.num_lesions
+        own, rest = self.classes[class_name].lesions
+        return min(own, rest) if family == "auroc" else own
 
     def mcnemar(self, one: int, two: int, class_name: str | None) -> float:
         """The p-value over all images, or over those of a class."""
@@ -74,4 +85,6 @@ class PairedTests:
         place = classes_of(tables[0]).index(name)
         positive = true_classes(tables[0]) == place
         scores = [probabilities(table)[:, place] for table in tables]
-        return _OneClass(positive, right, [placed_area(s, positive, self.lesion, self.num_lesions) for s in scores])
+        lesions = len(np.unique(self.lesion[positive])), len(np.unique(self.lesion[~positive]))
+        areas = [placed_area(found, positive, self.lesion, self.num_lesions) for found in scores]
+        return _OneClass(positive, lesions, right, areas)

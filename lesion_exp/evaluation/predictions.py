@@ -32,6 +32,7 @@ from lesion_exp.taxonomy import IS_UNKNOWN
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "patient_id")
 SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from lesion_exp.evaluation.confusion import Weighted
-from lesion_exp.evaluation.predictions import FloatArray, IntArray
-
-BoolArray = npt.NDArray[np.bool_]
+from lesion_exp.evaluation.delong import placed_area
+from lesion_exp.evaluation.limits import Limits, area_limits
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
+from lesion_exp.evaluation.weighted import Bounds, Weighted
 
 SENSITIVITY_AT: Final = {f"sensitivity_at_{share}_specificity": share / 100 for share in (90, 95)}
 SPECIFICITY_AT: Final = {f"specificity_at_{share}_sensitivity": share / 100 for share in (90, 95)}
@@ -64,7 +63,19 @@ def ranking_metrics(
         values |= {name: curve.specificity_at(share) for name, share in SPECIFICITY_AT.items() if name in names}
         return {name: values[name] for name in names}
 
-    return at
+    positives, negatives = (len(np.unique(group[kind])) for kind in (positive, ~positive))
+    lesions = dict.fromkeys(names, min(positives, negatives)) | {"average_precision": positives}
+    highest = {PAUC_2024: 1 - _LEAST_SENSITIVITY}
+    bounds = {name: Bounds(lesions[name], highest.get(name, 1.0)) for name in names if name != "auroc"}
+
+    def area() -> Limits:
+        placed = placed_area(scores, positive, group, num_groups)
+        if placed is not None:
+            return area_limits(placed)
+        alone = at(np.ones((num_groups, 1)))["auroc"]  # fewer than two lesions of a kind say nothing of the spread
+        return Limits(float(alone[0]), 0.0, 1.0, np.zeros(num_groups))
+
+    return Weighted(at, {"auroc": area} if "auroc" in names else {}, bounds)
 
 
 def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> list[Weighted]:
@@ -80,15 +91,15 @@ def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_g
     return [_remembered(ranking_metrics(probs[:, c], true == c, group, num_groups)) for c in classes]
 
 
-def _remembered(at: Weighted) -> Weighted:
+def _remembered(metrics: Weighted) -> Weighted:
     last: list[tuple[FloatArray, dict[str, FloatArray]]] = []
 
     def again(weights: FloatArray) -> dict[str, FloatArray]:
         if not last or last[0][0] is not weights:
-            last[:] = [(weights, at(weights))]
+            last[:] = [(weights, metrics(weights))]
         return last[0][1]
 
-    return again
+    return Weighted(again, metrics.limits, metrics.bounds)
 
 
 @dataclass(frozen=True)

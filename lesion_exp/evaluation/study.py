@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.calibration import CALIBRATION
 from lesion_exp.evaluation.conformal import conformal_metrics
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.decision_curve import DecisionCurve, decision_curve
 from lesion_exp.evaluation.failures import failures
 from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
@@ -24,7 +23,6 @@ from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
 from lesion_exp.evaluation.predictions import (
-    FloatArray,
     classes_of,
     is_unknown,
     known_rows,
@@ -38,6 +36,7 @@ from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.target import targets
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.evaluation.unknown import unknown_metrics
+from lesion_exp.evaluation.weighted import Weighted, merged
 
 SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
 """What stands before the names of metrics that are not plain ones."""
@@ -154,11 +153,7 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
         if options.calibration != "none":
             calibrated = fitted.calibrators[options.calibration].calibrate(table)
             parts["calibrated/"] = weighted_metrics(calibrated, group, num_groups, _OF_CALIBRATED)
-
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        return {f"{prefix}{name}": value for prefix, part in parts.items() for name, value in part(weights).items()}
-
-    estimates = bootstrap(at, num_groups, options.draws, options.seed)
+    estimates = bootstrap(merged(parts.items()), num_groups, options.draws, options.seed)
     unknown = _unknown(whole, fitted, options)
     judged = table if calibrated is None else calibrated
     question = MALIGNANT if MALIGNANT in targets(classes_of(table)) else None

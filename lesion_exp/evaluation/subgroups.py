@@ -9,16 +9,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of, units_of
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import weighted_metrics
-from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
-from lesion_exp.evaluation.ranking import BoolArray
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.target import scores_of, targets
+from lesion_exp.evaluation.weighted import Weighted, merged
 
-LEAST_LESIONS: Final = 20
-"""A figure that rests on fewer lesions is not shown."""
 UNKNOWN: Final = "unknown"
 _AGE_EDGES: Final = (30, 45, 60, 75)
 _OF_ALL: Final = ("accuracy", "balanced_accuracy")
@@ -100,9 +98,7 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     shown = {cell: [name for name in names if _is_enough(table, lesion, mask, name)] for cell, mask in masks.items()}
     parts = {cell: _weighted_cell(table, group, num_groups, masks[cell], shown[cell]) for cell in masks if shown[cell]}
 
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        return {_key(*cell, name): value for cell, part in parts.items() for name, value in part(weights).items()}
-
+    at = merged((_key(*cell, ""), part) for cell, part in parts.items())
     value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
     pairs = _largest(value, shown)
 
@@ -114,7 +110,7 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
         }
         return values | gaps
 
-    found = bootstrap(with_gaps, num_groups, draws, seed) if parts else {}
+    found = bootstrap(Weighted(with_gaps, at.limits, at.bounds), num_groups, draws, seed) if parts else {}
     cells = [
         Cell(*cell, int(mask.sum()), len(np.unique(lesion[mask])), {n: found.get(_key(*cell, n)) for n in names})
         for cell, mask in masks.items()

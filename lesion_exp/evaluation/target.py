@@ -9,8 +9,7 @@ import pandas as pd
 
 from lesion_exp.errors import DataError, did_you_mean
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view
-from lesion_exp.evaluation.predictions import PREFIX, FloatArray, classes_of
-from lesion_exp.evaluation.ranking import BoolArray
+from lesion_exp.evaluation.predictions import PREFIX, BoolArray, FloatArray, classes_of
 
 
 def targets(classes: Sequence[str]) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.conformal import ConformalSets
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.predictions import ENERGY, FloatArray, IntArray, is_unknown, probabilities
 from lesion_exp.evaluation.ranking import ranking_metrics
+from lesion_exp.evaluation.weighted import Weighted
 
 SECTION: Final = "unknown"
 """What stands before the names of these metrics."""
@@ -74,4 +74,5 @@ def unknown_metrics(
             values[f"{FPR}/{name}"] = 1 - found[_SENSITIVITY]
         return values
 
-    return at
+    limits = {f"{AUROC}/{name}": part.limits[AUROC] for name, part in parts.items()}
+    return Weighted(at, limits, {f"{FPR}/{name}": part.bounds[_SENSITIVITY] for name, part in parts.items()})

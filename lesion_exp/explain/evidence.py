@@ -7,9 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.confusion import Weighted
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of
-from lesion_exp.evaluation.predictions import FloatArray, IntArray
+from lesion_exp.evaluation.weighted import mean_of
 from lesion_exp.explanation.localisation import FloatMap, Mask, centre_hit, pointing_hit, share_inside
 
 MEASURES: Final = ("pointing_game", "share_inside", "mask_share", "centre_in_mask")
@@ -39,21 +38,6 @@ def estimates(table: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str,
     for name, rows in groups.items():
         if len(rows):
             lesion, num_lesions = lesion_of(rows)
-            found[name] = bootstrap(_weighted_means(rows, lesion, num_lesions), num_lesions, draws, seed)
+            measured = {measure: rows[measure].to_numpy(dtype=np.float64) for measure in MEASURES}
+            found[name] = bootstrap(mean_of(measured, lesion, num_lesions), num_lesions, draws, seed)
     return {name: means for name, means in found.items() if means}
-
-
-def _weighted_means(rows: pd.DataFrame, lesion: IntArray, num_lesions: int) -> Weighted:
-    values = {name: rows[name].to_numpy(dtype=np.float64) for name in MEASURES}
-
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        means = {}
-        for name, column in values.items():
-            known = ~np.isnan(column)
-            sums = np.bincount(lesion[known], column[known], minlength=num_lesions)
-            counts = np.bincount(lesion[known], minlength=num_lesions).astype(np.float64)
-            below = counts @ weights
-            means[name] = np.divide(sums @ weights, below, out=np.full_like(below, np.nan), where=below > 0)
-        return means
-
-    return at

@@ -47,7 +47,7 @@ def test_the_tables_fit(
     assert ("compare/comparison.txt" in shown.out) == (num_runs == 4)
     assert "loss._target_" in shown.out
     assert "LDAM" in shown.out or num_runs == 2
-    assert ("p bootstrap" in shown.out) == (columns == 120 and num_runs == 2)
+    assert ("p alone" in shown.out) == (columns == 120 and num_runs == 2)
     assert "differences.png" in shown.err
 
 

@@ -9,7 +9,7 @@ from lesion_exp.evaluation.comparison import Difference, Pair
 def pair_of(to_change: int | None = 40, only: int | None = 9, **differences: tuple[float, float]) -> Pair:
     """A pair from metric=(difference, corrected p-value)."""
     found = {
-        name.replace("__", "/"): Difference(0.5, 0.5, value, -1, 1, p, "McNemar", p, p)
+        name.replace("__", "/"): Difference(0.5, 0.5, value, -1, 1, p, "McNemar", p)
         for name, (value, p) in differences.items()
     }
     return Pair("A", "B", found, only, only, to_change)

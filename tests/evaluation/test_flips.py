@@ -37,7 +37,8 @@ def test_changed_predictions_are_counted_beside_those_of_the_control():
 
 def test_what_changes_nothing_flips_nothing():
     found = flips(PLAIN, PLAIN, PLAIN, draws=50)
-    assert found.flip_rate == found.excess == found.drops["accuracy"] == (0, 0, 0)
+    assert found.flip_rate.value == found.excess.value == found.drops["accuracy"].value == 0
+    assert (found.flip_rate.low, found.flip_rate.high) == (0, pytest.approx(0.2775, abs=1e-4))  # Wilson, 0 of 10
     assert (found.mostly_to, found.share_to) == (None, 0)
 
 

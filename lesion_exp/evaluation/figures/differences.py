@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, Comparison, Difference, Pair
+from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, TOO_FEW, Comparison, Difference, Pair
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, shortened, style
 
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
@@ -68,8 +68,11 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
     for number, pair in enumerate(pairs):
         shift = (number - (len(pairs) - 1) / 2) * step
         for place, (name, _) in enumerate(names):
-            if name in pair.differences:
-                _point(axes, pair.differences[name], place + shift, PALETTE[number])
+            found = pair.differences.get(name)
+            if found is not None and found.test == TOO_FEW:
+                axes.text(0, place + shift, TOO_FEW, color=GREY, fontsize=7, ha="center", va="center", zorder=3)
+            elif found is not None:
+                _point(axes, found, place + shift, PALETTE[number])
     axes.set_yticks(range(len(names)), [label for _, label in names])
     _finish(axes, len(names))
 
