@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lesion_exp.evaluation.curve_points import precision_recall_points, roc_points
 from lesion_exp.evaluation.figures.style import GREY, class_colours, class_dashes, shortened, square_axes, style
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.predictions import classes_of, probabilities, true_classes
 
 _NAME_LENGTH = 26
 
@@ -55,18 +55,10 @@ def _curves(table: pd.DataFrame, family: str, labels: tuple[str, str, str]) -> F
     for position in drawn:
         name, positive = classes[position], true == position
         looks: dict[str, Any] = {"color": colours[name], "linestyle": dashes[name], "linewidth": 1.5}
-        if family == "auroc":
-            false_positive, true_positive, _ = roc_curve(positive, probs[:, position])
-            lines += axes.plot(false_positive, true_positive, **looks)
-        else:
-            lines += axes.step(*_recall_and_precision(positive, probs[:, position]), where="post", **looks)
+        points = roc_points if family == "auroc" else precision_recall_points
+        lines += axes.plot(*points(probs[:, position], positive), **looks)
+        if family != "auroc":
             axes.plot([1.015, 1.04], [positive.mean()] * 2, color=colours[name], linewidth=2.2, clip_on=False)
     legend = right.legend(lines, list(texts.values()), title=heading, loc="center left", alignment="left")
     legend.get_title().set_fontweight("bold")
     return figure
-
-
-def _recall_and_precision(positive: FloatArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Both from low recall to high, as a step curve wants them."""
-    precision, recall, _ = precision_recall_curve(positive, scores)
-    return recall[::-1], precision[::-1]

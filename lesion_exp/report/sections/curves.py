@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
-
+from lesion_exp.evaluation.curve_points import precision_recall_points, roc_points
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.report.blocks import Block, Figure, Figures, Legend, Section, not_stored
 from lesion_exp.report.charts import Band, Drawn, Line, plot, round_axis, unit_axis
@@ -33,11 +31,7 @@ def _ranked(facts: Facts, family: str) -> Figure:
         positive = true == place
         if f"{family}/{name}" not in facts.values or not positive.any() or positive.all():
             continue
-        if is_roc:
-            xs, ys, _ = roc_curve(positive, probs[:, place])
-        else:
-            precision, recall, _ = precision_recall_curve(positive, probs[:, place])
-            xs, ys = _stepped(recall[::-1], precision[::-1])
+        xs, ys = (roc_points if is_roc else precision_recall_points)(probs[:, place], positive)
         lines.append(Line(xs.tolist(), ys.tolist(), place, dashed=place >= _SOLID))
         value = with_interval(facts.values[f"{family}/{name}"])
         legend.append(Legend(f"{name} {value}, n = {int(positive.sum()):,}", place, place >= _SOLID))
@@ -46,11 +40,6 @@ def _ranked(facts: Facts, family: str) -> Figure:
     reference = [Line([0, 1], [0, 1], None)] if is_roc else []
     told = f"{title}: {'; '.join(entry.name for entry in legend)}"
     return Figure(plot(told, unit_axis(x), unit_axis(y), [*reference, *lines]), title, legend)
-
-
-def _stepped(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve that keeps each value until the next place."""
-    return np.repeat(xs, 2)[1:], np.repeat(ys, 2)[:-1]
 
 
 def _decision(facts: Facts) -> list[Figure]:

@@ -1,0 +1,83 @@
+"""What is drawn, measured on the figure, is the number that stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from lesion_exp.evaluation.decision_curve import decision_curve
+from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
+from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
+from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
+from lesion_exp.evaluation.figures.reliability import reliability_diagram
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.predictions import classes_of, probabilities
+from lesion_exp.evaluation.report import confusion_counts
+
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def areas(figure: Figure) -> dict[str, float]:
+    """The area under each curve, by the class that the legend names."""
+    legend = figure.axes[1].get_legend()
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    assert all(line.get_drawstyle() == "default" for line in curves)
+    names = [text.get_text().split()[0] for text in legend.get_texts()]
+    assert len(names) == len(curves)
+    return {
+        name: float(np.trapezoid(line.get_ydata(), line.get_xdata())) for name, line in zip(names, curves, strict=True)
+    }
+
+
+@pytest.mark.parametrize("skill", [0.2, 2.0])
+@pytest.mark.parametrize("decimals", [None, 0], ids=["no ties", "ties"])
+def test_the_area_under_each_curve_is_printed_beside_it(
+    make_table: MakeTable, skill: float, decimals: int | None
+) -> None:
+    """Rare classes have few steps: those of a curve that steps the wrong way enclose a third of the area."""
+    table = make_table(300, skill=skill, decimals=decimals)
+    values = metrics(table)
+    for draw, family in ((roc_curves, "auroc"), (precision_recall_curves, "average_precision")):
+        found = areas(draw(table))
+        assert set(found) == set(classes_of(table))
+        for name, area in found.items():
+            assert area == pytest.approx(values[f"{family}/{name}"], abs=1e-6), (family, name)
+
+
+def test_the_gaps_of_the_reliability_diagram_add_up_to_its_error(make_table: MakeTable) -> None:
+    table = make_table(400, skill=1.0)
+    upper, lower = reliability_diagram(table).axes[:2]
+    counts = np.array([bar.get_height() for bar in lower.patches])
+    shares, gaps = upper.containers
+    assert counts.sum() == len(table)
+    heights = np.array([bar.get_height() for bar in gaps])
+    assert (np.abs(heights) * counts).sum() / counts.sum() == pytest.approx(metrics(table)["ece"], abs=1e-6)
+    assert f"{metrics(table)['ece']:.3f}" in upper.get_title(loc="left")
+    right = (table["prediction"] == table["label"]).to_numpy()
+    assert (np.array([bar.get_height() for bar in shares]) * counts).sum() == pytest.approx(right.sum())
+
+
+def test_the_decision_curve_is_the_net_benefit_of_acting(make_table: MakeTable) -> None:
+    table = make_table(300, {"benign": 0.7, "malignant": 0.3}, skill=1.0)
+    axes = decision_curve_figure(decision_curve(table, "malignant", draws=20)).axes[0]
+    model, everyone = axes.lines[:2]
+    positive, scores = (table["label"] == "malignant").to_numpy(), probabilities(table)[:, 1]
+    for line, acts in ((model, lambda pt: scores >= pt), (everyone, lambda pt: np.ones(len(table), bool))):
+        for pt, drawn in zip(line.get_xdata(), line.get_ydata(), strict=True):
+            benefit = (acts(pt) & positive).sum() - (acts(pt) & ~positive).sum() * pt / (1 - pt)
+            assert drawn == pytest.approx(benefit / len(table))
+
+
+def test_the_confusion_matrix_shows_its_counts(make_table: MakeTable) -> None:
+    table = make_table(300, skill=1.0)
+    counts = confusion_counts(table)
+    for axes in confusion_matrix(table).axes[:2]:
+        texts = [text.get_text() for text in axes.texts if text.get_text()]
+        if len(texts) >= counts.size and all(text.replace(",", "").isdigit() for text in texts[: counts.size]):
+            assert [int(text.replace(",", "")) for text in texts[: counts.size]] == counts.ravel().tolist()
+            return
+    pytest.fail("no panel of the confusion matrix shows counts")
