@@ -69,7 +69,9 @@ def test_what_a_mistake_buys_is_its_own_score_less_that_on_the_clean_part(measur
     assert found["resample_then_split"].buys.low > 0.2
     assert found["grouped"].buys.low < 0 < found["grouped"].buys.high
     assert {arm.way: (arm.image_in_train, arm.lesion_in_train) for arm in measured.report.arms} == SHARES
-    assert all(arm.against_grouped["accuracy"] == (0, 0, 0) for arm in measured.report.arms)
+    for arm in measured.report.arms:
+        found = arm.against_grouped["accuracy"]
+        assert (found.value, found.low) == pytest.approx((0, -found.high))
 
 
 def test_it_is_kept_with_the_run_of_the_sweep(measured, trained):
@@ -88,9 +90,7 @@ def test_the_words_say_what_can_be_told_from_chance(measured):
     control, _, _, resampled, on_clean = measured.report.remarks()
     assert "not distinguishable from nothing, as it should be" in control
     assert resampled.startswith("resample_then_split buys +0.35")
-    assert on_clean.endswith(
-        "resample_then_split differs from grouped by +0.000 (+0.000 to +0.000) of balanced accuracy"
-    )
+    assert "resample_then_split differs from grouped by +0.000 (-0.0" in on_clean
     swapped = [replace(arm, way={"grouped": "by_image", "by_image": "grouped"}.get(arm.way, arm.way))
                for arm in measured.report.arms]  # fmt: skip
     lucky = replace(measured.report, arms=tuple(swapped)).remarks()[2]
