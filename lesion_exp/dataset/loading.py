@@ -171,7 +171,7 @@ def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) ->
             f"{label!r} ({counts[label]} images){'' if taxonomy.code_of(label) else taxonomy.hint(label)}"
             for label in undetermined
         ]
-        conditions = " and ".join(f'label != "{label}"' for label in undetermined)
+        conditions = " and ".join(f"label != '{label}'" for label in undetermined)
         raise DataError(
             f"expected classes that are malignant or benign, but of these the taxonomy does not say which:\n"
             f"{first_cases(cases, 20)}\ngive these images such classes in the table, leave them out "
@@ -241,7 +241,7 @@ def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableO
         f"{label}: {len(rows):,} images left out ({rows.value_counts().index[0]})"
         for label, rows in why.groupby(lost["label"])
     ]
-    others = " and ".join(f"label != '{label}'" for label in sorted(lost["label"].unique()))
+    others = " and ".join(f'label != "{label}"' for label in sorted(lost["label"].unique()))
     wanted = f"({options.filter}) and {others}" if options.filter else others
     raise DataError(
         f"expected usable images of every class, but none is left of these:\n{first_cases(cases)}\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pandas as pd
@@ -131,9 +132,9 @@ def test_a_class_that_loses_all_its_images_is_an_error(table: pd.DataFrame) -> N
     lost = table.assign(image_path=table["image_path"].where(table["label"] != "df", None))
     with pytest.raises(DataError, match=r"(?s)none is left of these.*df: 8 images left out \(no image file\)") as error:
         _load(lost, on_bad_image="skip")
-    remedy = re.search(r'dataset\.filter="(.*)"', str(error.value))
+    remedy = re.search(r"'dataset\.filter=(.*)'", str(error.value))
     assert remedy is not None
-    loaded, _ = _load(lost, on_bad_image="skip", filter=remedy[1])
+    loaded, _ = _load(lost, on_bad_image="skip", filter=json.loads(remedy[1]))
     assert set(loaded["label"]) == set(CLASSES) - {"df"}
 
 
