@@ -56,7 +56,7 @@ INTERNAL_NAMES: Final = frozenset(
         *STANDARD_COLUMNS,
         *("raw_label", "source_label", "shared_image_id", "official_split", "clinical_path"),  # of readers
         *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
-        *("group", "split", "fold", "is_unknown"),  # of the split
+        *("group", "split", "fold", taxonomy.IS_UNKNOWN),  # of the split
         *("prediction", "energy", "is_unknown"),  # of predictions tables, with one column `p_<class>` a class
     }
 )

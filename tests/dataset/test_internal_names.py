@@ -26,7 +26,9 @@ from lesion_exp.dataset.milk10k import read_milk10k
 from lesion_exp.dataset.pad_ufes_20 import read_pad_ufes_20
 from lesion_exp.dataset.synthetic import read_synthetic
 from lesion_exp.dataset.table import INTERNAL_NAMES
+from lesion_exp.evaluation.predictions import ENERGY, ID_COLUMNS, SUBGROUP_COLUMNS
 from lesion_exp.split.kfold import KFold
+from lesion_exp.taxonomy import IS_UNKNOWN
 
 Reader = Callable[[str], pd.DataFrame]
 STRANGE = "999"
@@ -217,6 +219,10 @@ def test_a_column_of_the_sets_own_has_the_names_that_are_used_elsewhere(tmp_path
     _write(Replica(read_csv, "", {"t.csv": "label,image_id\na,nv\n"}, ("a.jpg",)), tmp_path)
     table = read_csv(str(tmp_path), "t.csv", columns={"image_id": "label", "label": "image_id"})
     assert (table["image_id"][0], table["label"][0]) == ("a", "nv")
+
+
+def test_no_kept_column_has_a_name_that_predictions_tables_refuse() -> None:
+    assert {"prediction", ENERGY, IS_UNKNOWN, *ID_COLUMNS, *SUBGROUP_COLUMNS} <= INTERNAL_NAMES
 
 
 def test_all_internal_columns_are_listed(tmp_path: Path) -> None:
