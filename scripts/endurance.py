@@ -4,6 +4,7 @@
     python scripts/endurance.py outage --seconds 60
     python scripts/endurance.py runs --runs 20
     python scripts/endurance.py sweep --kills 10
+    python scripts/endurance.py kills --kills 300
 
 `python scripts/endurance.py TRIAL --help` says what a trial does. Exit code 1: something was not as it should be.
 """
@@ -15,7 +16,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-TRIALS = ("writers", "outage", "runs", "sweep")
+TRIALS = ("writers", "outage", "runs", "sweep", "kills")
 """Each lies in `endurance_<trial>.py` beside this file and has a docstring, `add_arguments` and `run`."""
 
 

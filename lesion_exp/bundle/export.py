@@ -73,6 +73,12 @@ def export_runs(runs: Sequence[Run], output: Path) -> Exported:
     Raises:
         ConfigError: a run that has not ended, or `output` is a file of another kind or in no folder.
     """
+    torn = [f"{run.run_id}  {run.name}" for run in runs if layout.INCOMPLETE_TAG in run.tags]
+    if torn:
+        raise ConfigError(
+            f"expected whole runs, but the import of these was interrupted; import their bundle again first (bundle "
+            f"import FILE):\n{first_cases(torn)}"
+        )
     alive = [f"{run.run_id}  {run.status}  {run.name}" for run in runs if run.status not in layout.ENDED]
     if alive:
         raise ConfigError(f"expected runs that have ended; wait for these, or end them:\n{first_cases(alive)}")

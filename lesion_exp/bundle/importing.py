@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -13,9 +14,12 @@ from typing import Any, Final, Literal, TypeVar
 
 from lesion_exp.bundle import layout
 from lesion_exp.bundle.contents import LARGEST_GIB, Bundle, BundledRun, open_bundle
-from lesion_exp.data.lock import file_lock
+from lesion_exp.data.lock import file_lock, hold, release
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.find import ORIGIN_TAG, PARENT_TAG, Run, runs_where
+from lesion_exp.tracking.heartbeat import now_text
+from lesion_exp.tracking.spool import LOCK_FILE
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -77,16 +81,16 @@ def _check_room(store: Store, bundle: Bundle) -> None:
 def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
     name = run.described["name"]
     here = local_run(store, run.origin_id)
-    if here is not None and here.status in layout.ENDED:
+    if here is not None and here.status in layout.ENDED and layout.INCOMPLETE_TAG not in here.tags:
         if here.tags.get(layout.CONTENT_TAG, run.content) != run.content:
             log.warning("run %s is here as %s, from another export; it stays as it is", run.origin_id, here.run_id)
         return Imported(here.run_id, run.origin_id, name, "already here")
     if here is None:
-        _fill(store, bundle, run, run_id := _create(store, run))
+        _fill_alone(store, bundle, run, run_id := _create(store, run))
         return Imported(run_id, run.origin_id, name, "imported")
     if ORIGIN_TAG not in here.tags:
         raise ConfigError(f"expected a run that has ended, but {here.run_id} is {here.status} in this very store")
-    _fill(store, bundle, run, here.run_id)
+    _fill_alone(store, bundle, run, here.run_id)
     return Imported(here.run_id, run.origin_id, name, "completed")
 
 
@@ -100,16 +104,33 @@ def local_run(store: Store, origin_id: str) -> Run | None:
 
 def _create(store: Store, run: BundledRun) -> str:
     described = run.described
-    tags = {ORIGIN_TAG: run.origin_id, layout.CONTENT_TAG: run.content}
+    tags = {
+        ORIGIN_TAG: run.origin_id,
+        layout.CONTENT_TAG: run.content,
+        layout.INCOMPLETE_TAG: "import it again",
+        HEARTBEAT_TAG: now_text(),
+    }
     experiment = store.experiment_id(described["experiment"])
     created = store.client.create_run(experiment, described["start_time"], tags, described["name"])
     return str(created.info.run_id)
 
 
+def _fill_alone(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> None:
+    """Fills the run and holds its lock meanwhile, by which others see whether the process that imports it is alive."""
+    lock = store.live / run_id / LOCK_FILE
+    hold(lock)
+    try:
+        _fill(store, bundle, run, run_id)
+    finally:
+        release(lock)
+        with suppress(OSError):
+            lock.parent.rmdir()
+
+
 def _fill(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> None:
     """Everything but links; whatever is there already is written once more, which changes nothing.
 
-    The run is RUNNING until all is there: that is how an interrupted import is known.
+    The run has a tag that says so until all is there: that is how an interrupted import is known.
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -133,6 +154,8 @@ def _fill(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> None:
             store.put_artifact(run_id, artifact_uri, unpacked, path)
             unpacked.unlink()
     client.set_terminated(run_id, described["status"], described["end_time"])
+    if layout.INCOMPLETE_TAG in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, layout.INCOMPLETE_TAG)
 
 
 def _input(entry: dict[str, Any]) -> Any:

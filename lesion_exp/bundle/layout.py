@@ -24,6 +24,8 @@ JOB_FILE: Final = "config/job.yaml"
 
 CONTENT_TAG: Final = "bundle_content"
 """Tag of an imported run: the digest of its part of the bundle, by which another export of it is told apart."""
+INCOMPLETE_TAG: Final = "bundle_incomplete"
+"""Tag of a run whose import has not come to its end."""
 LINK_TAGS: Final = (PARENT_TAG, "reproduces")
 """Tags that hold the id of another run; a bundle holds its origin id."""
 ENDED: Final = ("FINISHED", "FAILED", "KILLED")

@@ -97,7 +97,7 @@ def sweep(arguments: Arguments) -> int:
 
 def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
     from lesion_exp.job.tracked import open_job_store
-    from lesion_exp.sweep.driver import make_launcher
+    from lesion_exp.sweep.driver import conclude, make_launcher
     from lesion_exp.sweep.summary import summarize
 
     launcher = make_launcher(launcher_node(sweep.facts.launcher, given))
@@ -106,8 +106,8 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
         _show(summarize(sweep))
         hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
         log.info("nothing to go on with%s", hint)
-        _join_folds(summarize(sweep), open_job_store(dict(sweep.facts.store)))
-        return _end(sweep, summarize(sweep))
+        store = open_job_store(dict(sweep.facts.store))
+        return _show_results(sweep, conclude(sweep, store), store)
     return _drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
 
 
@@ -145,7 +145,10 @@ def _kinds(value: object) -> tuple[type, ...]:
 
 
 def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> int:
-    summary = drive_to_end(sweep, launcher, store, again)
+    return _show_results(sweep, drive_to_end(sweep, launcher, store, again), store)
+
+
+def _show_results(sweep: Sweep, summary: Summary, store: Store) -> int:
     _join_folds(summary, store)
     _read_meter(summary, store)
     return _end(sweep, summary)
@@ -207,6 +210,7 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
     from lesion_exp.sweep.driver import is_driven
     from lesion_exp.sweep.summary import as_json, as_table, summarize
 
+    _conclude(sweep)
     if arguments.json:
         print(json.dumps(as_json(summarize(sweep))))
         return 0
@@ -224,7 +228,23 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
             live.update(as_table(summarize(sweep)), refresh=True)
             time.sleep(WATCH_SECONDS)
         live.update(as_table(summarize(sweep)), refresh=True)
+    _conclude(sweep)
     return 0
+
+
+def _conclude(sweep: Sweep) -> None:
+    """Finishes the sweep's run where its driver could not; a store that is away does not keep anybody from looking."""
+    from lesion_exp.errors import UserError
+    from lesion_exp.sweep.driver import conclude, lacks_conclusion
+
+    if not lacks_conclusion(sweep):
+        return
+    from lesion_exp.job.tracked import open_job_store
+
+    try:
+        conclude(sweep, open_job_store(dict(sweep.facts.store)))
+    except UserError as error:
+        log.warning("the run of the sweep cannot be finished now: %s", error)
 
 
 def _cancel(sweep: Sweep) -> int:

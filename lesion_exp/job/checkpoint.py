@@ -165,8 +165,9 @@ class BestCheckpoints(ModelCheckpoint):
         for place in (Path(str(self.dirpath)) / path.name, path):
             if is_whole(place):
                 return place
-        self.has_lost = True
-        log.warning("the checkpoint %s of one of the best epochs is lost or damaged; the next best is taken", path)
+        if path.is_absolute():  # else it is of a run that this one continues, which kept no more than one
+            self.has_lost = True
+            log.warning("the checkpoint %s of one of the best epochs is lost or damaged; the next best is taken", path)
         return None
 
 

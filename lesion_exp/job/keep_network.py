@@ -13,9 +13,10 @@ from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.weights import own_state
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.job.checkpoint import portable, read_checkpoint
-from lesion_exp.job.mlflow_model import WEIGHTS, write_mlflow_model
+from lesion_exp.job.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
 from lesion_exp.job.model_card import Card, completed
 from lesion_exp.job.weights_file import write_weights
+from lesion_exp.tracking.find import Run, artifact_names, fetch_artifact
 from lesion_exp.tracking.written import Written
 
 BEST: Final = "checkpoints/best.ckpt"
@@ -25,6 +26,15 @@ MODEL: Final = "model"
 """The folder of a run's artifacts that `runs:/ID/model` names."""
 
 Content = dict[str, Any]
+
+
+def has_model(run: Run) -> bool:
+    """Whether `run` has an MLflow model with all of its files; a process that kept one may have been killed."""
+    described = fetch_artifact(run.store, run.run_id, run.artifact_uri, f"{MODEL}/{DESCRIPTION}")
+    if described is None:
+        return False
+    wanted = {f"{MODEL}/{name}" for name in parts_of_model(described.read_text(encoding="utf-8"))}
+    return wanted <= artifact_names(run)
 
 
 def keep_checkpoint(
@@ -60,6 +70,6 @@ def keep_model(run: Written, backbone: Backbone, content: Content) -> None:
         described = Path(folder) / MODEL
         write_mlflow_model(described, card)
         run.log_again(path, SAFETENSORS, f"{MODEL}/{WEIGHTS}")
-        for file in sorted(described.rglob("*")):
-            if file.is_file():
-                run.log_file(file, f"{MODEL}/{file.relative_to(described).as_posix()}")
+        files = [file for file in described.rglob("*") if file.is_file()]
+        for file in sorted(files, key=lambda file: (file.name == DESCRIPTION, file)):
+            run.log_file(file, f"{MODEL}/{file.relative_to(described).as_posix()}")

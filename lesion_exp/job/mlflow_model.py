@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
+import yaml
 from PIL import Image
 
 from lesion_exp import __version__
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = "best.safetensors"
 """The file in the folder that holds the network and its card."""
+DESCRIPTION: Final = "MLmodel"
+"""The file by which MLflow knows a model; it names the others, and is written last."""
 LOADER: Final = "lesion_exp.predict.mlflow_loader"
 """Imported by MLflow, which calls its `_load_pyfunc`: the folder holds no code."""
 _PINNED: Final = (
@@ -46,6 +49,15 @@ def write_mlflow_model(folder: Path, card: Card) -> None:
         pip_requirements=_requirements(),
         metadata={key: card[key] for key in ("run_id", "classes", "class_names", "dataset", "use")},
     )
+
+
+def parts_of_model(description: str) -> set[str]:
+    """The files that belong to a model, by its file `MLmodel`."""
+    content = yaml.safe_load(description)
+    flavor = content["flavors"]["python_function"]
+    example = content.get("saved_input_example_info") or {}
+    named = [*(flavor.get("env") or {}).values(), example.get("artifact_path"), example.get("serving_input_path")]
+    return {DESCRIPTION, WEIGHTS, "requirements.txt", *filter(None, named)}
 
 
 def signature(card: Card) -> ModelSignature:

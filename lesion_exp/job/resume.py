@@ -9,11 +9,11 @@ from typing import Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.checkpoint import newest_checkpoint
-from lesion_exp.job.freeze import read_job
+from lesion_exp.job.job_tags import job_of
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.moved import moved
 from lesion_exp.job.run import JobResult, train
-from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.tracking.find import Run
 
 
 def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
@@ -33,7 +33,7 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
         )
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    job = read_job(download_artifact(run, "config/job.yaml"))
+    job = job_of(run)
     places = {} if data_root is None else {"dataset.root": data_root}
     return train(moved(job, run.store.uri, paths, places), link_to(run))
 

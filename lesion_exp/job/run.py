@@ -89,22 +89,30 @@ class JobResult:
 
 
 class BestEpoch(Callback):
-    """Remembers the validation metrics of the epoch with the best watched metric."""
+    """Remembers the metrics of every validation, and which had the best watched metric."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self._by_step: dict[int, dict[str, float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The metrics, for a run that goes on later."""
-        return {"metrics": self.metrics}
+        return {"metrics": self.metrics, "by_step": self._by_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the metrics of a run that stopped."""
         self.metrics = dict(state_dict["metrics"])
+        self._by_step = dict(state_dict.get("by_step", {}))
+
+    def metrics_of(self, step: int) -> dict[str, float]:
+        """The metrics of the last validation up to a training step, whose weights are evaluated."""
+        validated = [known for known in self._by_step if known <= step]
+        return self._by_step[max(validated)] if validated else self.metrics
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks at the metrics of the epoch."""
         current = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        self._by_step[trainer.global_step] = current
         if current.get(WATCHED_METRIC, -1.0) > self.metrics.get(WATCHED_METRIC, -2.0):
             self.metrics = current
 
@@ -166,15 +174,11 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         return JobResult("")
     with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), stops_stay_stops():
         run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
-        if link.continues is None:
-            for key, value in describe_resolved(config["trainer"]).items():
-                run.log_params({"resolved": {key: value}})
+        num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
+        run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
         if INPUTS_TAG not in run.tags_at_start:
             log_inputs(run, config, split, built.datamodule)
             run.set_tags({INPUTS_TAG: "logged"})
-            run.log_params(
-                {"resolved": {"parameters": sum(weights.numel() for weights in built.classifier.backbone.parameters())}}
-            )
         built.classifier.sign(run.run_id)
         fitted = _fit_and_predict(job, built, run, run.live_dir, link)
         return _finish(job, split, run, fitted, built.classifier.backbone)
@@ -205,10 +209,14 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
         log.info("each epoch left out the last %d images of its order: they fill no whole step", dropped)
-    best, last = best_checkpoint(trainer), live_dir / LAST
+    last = live_dir / LAST
+    best = best_checkpoint(trainer, last)
     path = trainer.strategy.broadcast(str(best) if best else "")
+    best_metrics = best_epoch.metrics
     if path:
-        built.classifier.load_state_dict(read_checkpoint(Path(path))["state_dict"])
+        content = read_checkpoint(Path(path))
+        built.classifier.load_state_dict(content["state_dict"])
+        best_metrics = best_epoch.metrics_of(int(content["global_step"]))
     parts: dict[str, Study] = {}
     on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
@@ -220,7 +228,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
         judged: JudgedPart = "test" if config["test"] else "val"
         log_gallery(run, judged, parts[judged].whole, built.datamodule)
     pruned = reports is not None and reports.stopped
-    return _Fitted(best_epoch.metrics, parts, on_validation, best, last, trainer.global_step, pruned)
+    return _Fitted(best_metrics, parts, on_validation, best, last, trainer.global_step, pruned)
 
 
 def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:

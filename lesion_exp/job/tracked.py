@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +11,12 @@ from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.errors import DataError
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import Job
+from lesion_exp.job.job_tags import JOB_FILE, OVERRIDES_FILE, job_tags, names_of_job_tags
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.shell_words import shell_line
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import Run, find_run
-from lesion_exp.tracking.heartbeat import mark_dead_runs
+from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
 from lesion_exp.tracking.note import choice_tags, run_name
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
@@ -26,17 +28,19 @@ REPLACED_TAG: Final = "own_configs"
 
 
 def open_job_store(config: dict[str, Any]) -> Store:
-    """The store that a job's config names; runs whose process died are marked in it."""
+    """The store that a job's config names; what runs left whose process died is put in order."""
     paths = config["paths"]
     store = open_store(config["tracking"]["uri"], Path(paths["root"]), Path(paths["live"]))
     mark_dead_runs(store)
+    clear_finished(store)
     return store
 
 
 def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunLink = NO_LINK) -> TrackedRun:
     """A new run of `job`, or the one that `link` continues, with the tags that say what it was made from.
 
-    Use it as a context manager. The frozen job is logged first, so that the run can be resumed from then on.
+    Use it as a context manager. The run has the frozen job from its first moment, so that it can be resumed from then
+    on; a run that is continued gets whatever was not written before it stopped.
 
     Raises:
         DataError: the run that `link` continues was trained on other data or another split.
@@ -51,34 +55,44 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
     }
     if link.continues is not None:
         check_same_data(find_run(store, link.continues), split)
-        return TrackedRun.resume(store, link.continues, **options)
-    tags = {
-        **choice_tags(choices),
-        **source_state().tags(),
-        **versions(),
-        "split_hash": split.split_hash,
-        **split.loaded.data.tags(),
-        "kind": kind,
-        "job_hash": job.job_hash,
-        "leaky": str(split.leaky).lower(),
-        **{str(key): str(value) for key, value in config["tags"].items()},
-        **link.tags,
-    }
-    name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
-    run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
+        run = TrackedRun.resume(store, link.continues, **options)
+    else:
+        tags = {
+            **choice_tags(choices),
+            **source_state().tags(),
+            **versions(),
+            "split_hash": split.split_hash,
+            **split.loaded.data.tags(),
+            "kind": kind,
+            "job_hash": job.job_hash,
+            "leaky": str(split.leaky).lower(),
+            **{str(key): str(value) for key, value in config["tags"].items()},
+            **link.tags,
+            **job_tags(job),
+        }
+        name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
+        run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
     try:
-        with run.new_file("config/job.yaml") as path:
-            job.write(path)
-        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), "config/overrides.txt")
-        if job.replaced:
-            log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
-            run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
-        run.log_params(config)
-        run.log_params(choice_tags(choices))  # short names, for the page's parallel coordinates
+        _write_job(run, job, choices)
     except BaseException as error:
         run.__exit__(type(error), error, error.__traceback__)
         raise
     return run
+
+
+def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str]) -> None:
+    """Writes the job into `run` as files, tags and parameters, as far as they are not there yet."""
+    if not run.has_file(JOB_FILE):
+        with run.new_file(JOB_FILE) as path:
+            job.write(path)
+    if not run.has_file(OVERRIDES_FILE):
+        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), OVERRIDES_FILE)
+    if job.replaced:
+        log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
+        run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
+    run.log_missing_params(job.config)
+    run.log_missing_params(choice_tags(choices))  # short names, for the page's parallel coordinates
+    run.delete_tags(names_of_job_tags(run.tags_at_start))
 
 
 def check_same_data(run: Run, split: SplitData) -> None:

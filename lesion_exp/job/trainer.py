@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
@@ -16,22 +17,20 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import (
-    Callback,
-    EarlyStopping,
-    ModelCheckpoint,
-)
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers.logger import Logger
 
 from lesion_exp.epoch_metric import WATCHED_METRIC, check_direction, check_metric
 from lesion_exp.errors import ConfigError, not_installed
-from lesion_exp.job.checkpoint import BestCheckpoints, ResumePoints, WholeFiles
+from lesion_exp.job.checkpoint import BestCheckpoints, ResumePoints, WholeFiles, is_whole
 from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.job.memory import keep_freed_memory
 from lesion_exp.job.messages import quiet_libraries
 from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.job.profile import profiler_in
 from lesion_exp.job.weight_average import MovingAverage
+
+log = logging.getLogger(__name__)
 
 OWN_KEYS: Final = frozenset(
     {
@@ -174,10 +173,17 @@ def num_processes(config: Mapping[str, Any]) -> int:
     return num_devices * num_nodes
 
 
-def best_checkpoint(trainer: pl.Trainer) -> Path | None:
-    """The file of the best epoch; None where training did not come so far."""
-    callback = next(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
-    return Path(callback.best_model_path) if callback.best_model_path else None
+def best_checkpoint(trainer: pl.Trainer, last: Path) -> Path | None:
+    """The file of the best epoch; None where training did not come so far.
+
+    Where the files of all best epochs were lost, it is `last`, the file of the last epoch.
+    """
+    callback = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoints))
+    found = callback.best_file()
+    if found is None and callback.has_lost and is_whole(last):
+        log.warning("no checkpoint of a best epoch is left: the weights of the last epoch are evaluated instead")
+        return last
+    return found
 
 
 def resolve_channels_last(value: bool | str, convolutional: bool) -> bool:

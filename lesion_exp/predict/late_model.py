@@ -13,7 +13,7 @@ from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrato
 from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.job.checkpoint import read_checkpoint
 from lesion_exp.job.freeze import read_job
-from lesion_exp.job.keep_network import MODEL, Content, keep_model
+from lesion_exp.job.keep_network import Content, has_model, keep_model
 from lesion_exp.job.model_card import completed
 from lesion_exp.job.moved import moved
 from lesion_exp.job.restore import Restored, restore
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 
 
 def ensure_model(run: Run, paths: Mapping[str, Any]) -> None:
-    """Adds the MLflow model to `run` where it has none; `paths` are those of this machine.
+    """Adds the MLflow model to `run` where it has none, or not all of one; `paths` are those of this machine.
 
     Raises:
         ConfigError: a run that has not finished, or has no network.
         DataError: its checkpoint is gone.
     """
-    if fetch_artifact(run.store, run.run_id, run.artifact_uri, f"{MODEL}/MLmodel") is None:
+    if not has_model(run):
         restored, content = best_network(run, paths)
-        log.info("the run has no model yet: it is added to it")
+        log.info("the run has no whole model yet: it is added to it")
         keep_model(Written(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
 
 

@@ -14,6 +14,8 @@ from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
 
 PLAN_FILE: Final = "plan.json"
+DONE_FILE: Final = "done.json"
+"""The plan, once its output is whole."""
 IMAGES_FILE: Final = "images.json"
 FREE: Final = ("num_workers", "devices")
 """Keys that may differ when a prediction goes on: no result depends on them."""
@@ -58,22 +60,24 @@ class Plan:
         (folder / f"{PLAN_FILE}.part").replace(folder / PLAN_FILE)
 
     @classmethod
-    def read(cls, folder: Path) -> Plan:
-        """The plan that was frozen in `folder`."""
-        return cls(**json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")))
+    def read(cls, folder: Path, name: str = PLAN_FILE) -> Plan:
+        """The plan that was frozen in `folder`, or under the name `DONE_FILE` the one that is done."""
+        return cls(**json.loads((folder / name).read_text(encoding="utf-8")))
+
+    def differences(self, begun: Plan) -> dict[str, tuple[Any, Any]]:
+        """The keys in which the results of this plan would differ from those of `begun`, with both values."""
+        mine, other = (json.loads(json.dumps(asdict(plan))) for plan in (self, begun))
+        return {key: (text, other[key]) for key, text in mine.items() if key not in FREE and text != other[key]}
 
     def check_same(self, begun: Plan) -> None:
-        """Nothing, if going on with `begun` gives what this plan would give.
+        """Checks that going on with `begun` gives what this plan would give.
 
         Raises:
             ConfigError: it would not.
         """
-        mine, other = (json.loads(json.dumps(asdict(plan))) for plan in (self, begun))
-        differing = [name for name, value in mine.items() if name not in FREE and value != other[name]]
-        if differing:
-            name = differing[0]
+        for name, (mine, other) in self.differences(begun).items():
             word = _WORDS.get(name, f"{name}=")
-            shown = f" ({other[name]}, now {mine[name]})" if name not in {"config", "calibrator"} else ""
+            shown = f" ({other}, now {mine})" if name not in {"config", "calibrator"} else ""
             raise ConfigError(
                 f"expected the command that {self.output} was begun with, to go on with it, but {word} "
                 f"differs{shown}; give the same command, another output=, or force=true to start over"

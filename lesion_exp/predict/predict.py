@@ -29,7 +29,7 @@ from lesion_exp.job.trainer import check_devices
 from lesion_exp.predict.images import contents_digest, images_of
 from lesion_exp.predict.loop import predict_plan
 from lesion_exp.predict.output import folder_of
-from lesion_exp.predict.plan import PLAN_FILE, Plan
+from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.predict.results import Results
@@ -99,10 +99,13 @@ def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
         raise ConfigError(f"expected to be alone with {plan.output}, but another process is predicting into it; wait")
     try:
         results, resumed = _begin(plan, images, force=request.force)
-        _fill(results)
-        table = results.join()
-        labels = _write_to_label(table, results, request.count)
-        results.clear()
+        if results.are_whole:
+            table, labels = results.read(), None if plan.rank is None else str(_to_label_file(plan))
+        else:
+            _fill(results)
+            table = results.join()
+            labels = _write_to_label(table, results, request.count)
+        results.finish()
     except BaseException as error:
         error.add_note(f"the same command goes on where {plan.output} was stopped")
         raise
@@ -205,6 +208,13 @@ def _begin(plan: Plan, images: pd.DataFrame, *, force: bool) -> tuple[Results, i
     folder = folder_of(output)
     results = Results(folder, plan, len(images))
     begun = (folder / PLAN_FILE).is_file()
+    if results.are_whole:
+        if not force and output.exists() and not plan.differences(Plan.read(folder, DONE_FILE)):
+            log.info("%s is whole already: the command that wrote it was stopped right afterwards", output)
+            return results, len(images)
+        results.finish()
+    if not begun:
+        results.clear()  # what is there without a plan cannot be gone on with
     if begun and not force:
         plan.check_same(Plan.read(folder))
     elif not force and output.exists() and output.stat().st_size:
@@ -240,10 +250,14 @@ def _write_to_label(table: pd.DataFrame, results: Results, count: int) -> str | 
     if plan.rank is None:
         return None
     chosen = to_label(table, plan.rank, count, results.features() if plan.with_features else None)
-    output = Path(plan.output)
-    path = output.with_name(f"{output.stem}_to_label.csv")
+    path = _to_label_file(plan)
     write_csv(chosen, path)
     return str(path)
+
+
+def _to_label_file(plan: Plan) -> Path:
+    output = Path(plan.output)
+    return output.with_name(f"{output.stem}_to_label.csv")
 
 
 def _say_unknown_values(restored: Restored, images: pd.DataFrame) -> None:

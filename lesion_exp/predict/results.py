@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lesion_exp.predict.plan import PLAN_FILE, Plan
+from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predicted
 from lesion_exp.spreadsheet import write_csv
 
@@ -27,6 +27,11 @@ class Results:
         self.plan = plan
         self.total = num_images
         self.num_batches = -(-num_images // plan.batch_size)
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether the output holds them all, and only this folder is left to be removed."""
+        return (self.folder / DONE_FILE).is_file()
 
     def missing(self) -> list[int]:
         """The batches that have not been predicted."""
@@ -66,10 +71,32 @@ class Results:
         partial.replace(output)
         return table
 
+    def read(self) -> pd.DataFrame:
+        """The table of an output that is whole."""
+        output = Path(self.plan.output)
+        if output.suffix.lower() != ".csv":
+            table: pd.DataFrame = pq.read_table(output).to_pandas()
+            return table
+        return pd.read_csv(output, keep_default_na=False, na_values={"error": [""], "prediction": [""]})
+
     def clear(self) -> None:
         """Removes the folder; the plan goes first, so that half a folder is never gone on with."""
         (self.folder / PLAN_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Removes the folder of a plan whose output is whole.
+
+        The plan goes last, under another name: a command that is killed meanwhile is known as one that was done.
+        """
+        plan, done = self.folder / PLAN_FILE, self.folder / DONE_FILE
+        if plan.exists():
+            plan.replace(done)
+        for path in self.folder.iterdir():
+            if path != done:
+                path.unlink()
+        done.unlink(missing_ok=True)
+        self.folder.rmdir()
 
     def path(self, number: int) -> Path:
         """The file of a batch."""

@@ -16,7 +16,7 @@ from lesion_exp.sweep.adaptive import Adaptive
 from lesion_exp.sweep.cell import STOPPED, Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.ledger import Sweep
-from lesion_exp.sweep.parent_run import ParentRun
+from lesion_exp.sweep.parent_run import ParentRun, is_concluded
 from lesion_exp.sweep.run_cell import CELL_TAG
 from lesion_exp.sweep.same_data import DataToday, begun_otherwise
 from lesion_exp.sweep.summary import Summary, summarize
@@ -71,6 +71,27 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
         parent = stack.enter_context(ParentRun(sweep, store))
         log.info("sweep %s, run %s", sweep.facts.sweep_id, parent.run_id)
         return _Driver(parent, launcher, store, Adaptive.of(parent.sweep)).run()
+
+
+def lacks_conclusion(sweep: Sweep) -> bool:
+    """Whether every cell has come to its end, but the driver ended before the sweep's run said so."""
+    summary = summarize(sweep)
+    return not ({"queued", "running"} & set(summary.counts()) or is_concluded(summary) or is_driven(sweep))
+
+
+def conclude(sweep: Sweep, store: Store) -> Summary:
+    """Finishes the run of a sweep that `lacks_conclusion`; of any other sweep it only gives the summary."""
+    if not lacks_conclusion(sweep) or not hold(sweep.lock):
+        return summarize(sweep)
+    try:
+        with ParentRun(sweep, store) as parent:
+            summary = summarize(parent.sweep)
+            parent.update(summary)
+            parent.finish(summary)
+            log.info("the run %s of the sweep is finished now; its driver had ended before", parent.run_id)
+    finally:
+        release(sweep.lock)
+    return summary
 
 
 def is_driven(sweep: Sweep) -> bool:

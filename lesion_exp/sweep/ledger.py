@@ -89,6 +89,17 @@ class Sweep:
         waiting.folder.rename(cell.folder)
         return cell
 
+    def conclusion(self) -> str | None:
+        """What `note_conclusion` wrote down last; None before that."""
+        path = self.folder / "concluded"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def note_conclusion(self, text: str) -> None:
+        """Writes down of which state of its cells the sweep's run tells."""
+        waiting = self.folder / ".concluded"
+        waiting.write_text(text, encoding="utf-8")
+        waiting.replace(self.folder / "concluded")
+
     def with_parent(self, run_id: str) -> Sweep:
         """The sweep with its MLflow run, written down."""
         facts = replace(self.facts, parent_run_id=run_id)

@@ -11,7 +11,7 @@ from typing import Final, Self
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.same_data import mixed
-from lesion_exp.sweep.summary import Summary, as_frame, as_markdown
+from lesion_exp.sweep.summary import Summary, as_frame, as_markdown, digest
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.find import find_tagged
 from lesion_exp.tracking.readings import READINGS_TAG
@@ -21,6 +21,19 @@ from lesion_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 KIND: Final = {"kind": "sweep"}
+FACTS_FILE: Final = "sweep/sweep.json"
+
+
+def is_concluded(summary: Summary) -> bool:
+    """Whether the sweep's run says how its cells ended, as they stand now."""
+    return summary.sweep.conclusion() == digest(summary)
+
+
+def _start(sweep: Sweep, store: Store) -> TrackedRun:
+    facts = sweep.facts
+    tags = {**KIND, "sweep_id": facts.sweep_id, **source_state().tags()}
+    name = f"sweep of {', '.join(facts.keys)}"
+    return TrackedRun.start(store, facts.store["tracking"]["experiment"], name, tags, system_metrics_seconds=0)
 
 
 class ParentRun:
@@ -28,20 +41,23 @@ class ParentRun:
 
     def __init__(self, sweep: Sweep, store: Store) -> None:
         known = find_tagged(store, {"sweep_id": sweep.facts.sweep_id, **KIND})
-        self._run = self._start(sweep, store) if known is None else TrackedRun.resume(store, known.run_id)
+        # whoever drives the sweep holds its lock
+        self._run = _start(sweep, store) if known is None else TrackedRun.resume(store, known.run_id, is_alone=True)
+        try:
+            self._write_facts(sweep)
+        except BaseException as error:
+            self._run.__exit__(type(error), error, error.__traceback__)
+            raise
         self.sweep = sweep.with_parent(self._run.run_id)
         self.run_id = self._run.run_id
         self._ended = 0
 
-    @staticmethod
-    def _start(sweep: Sweep, store: Store) -> TrackedRun:
+    def _write_facts(self, sweep: Sweep) -> None:
+        """Writes what the sweep was asked for, as far as a driver that was killed has not."""
         facts = sweep.facts
-        tags = {**KIND, "sweep_id": facts.sweep_id, **source_state().tags()}
-        name = f"sweep of {', '.join(facts.keys)}"
-        run = TrackedRun.start(store, facts.store["tracking"]["experiment"], name, tags, system_metrics_seconds=0)
-        run.log_params({"sweep": {"overrides": " ".join(facts.overrides), "search": dict(facts.search)}})
-        run.log_text(json.dumps(asdict(facts), indent=1), "sweep/sweep.json")
-        return run
+        self._run.log_missing_params({"sweep": {"overrides": " ".join(facts.overrides), "search": dict(facts.search)}})
+        if not self._run.has_file(FACTS_FILE):
+            self._run.log_text(json.dumps(asdict(facts), indent=1), FACTS_FILE)
 
     def update(self, summary: Summary) -> None:
         """Logs how many cells came to what, and the best value so far, if that has changed."""
@@ -75,6 +91,7 @@ class ParentRun:
         counts = summary.counts()
         status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"
         self._run.finish(status)
+        self.sweep.note_conclusion(digest(summary))
 
     def __enter__(self) -> Self:
         self._run.__enter__()

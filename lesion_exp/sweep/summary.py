@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import statistics
 import time
@@ -123,6 +125,12 @@ def _row(sweep: Sweep, cell: Cell, metrics: Sequence[str]) -> Row:
     else:
         found = {name: last[name] for name in metrics if name in last} if last else {}
     return Row(cell.number, values, state, (last["epoch"], last["max_epochs"]) if last else None, found)
+
+
+def digest(summary: Summary) -> str:
+    """Sixteen letters over how every cell stands; another attempt at any of them changes it."""
+    stands = [(row.number, row.state.status, row.state.attempts, row.state.run_id) for row in summary.rows]
+    return hashlib.sha256(json.dumps([stands, summary.counts()]).encode()).hexdigest()[:16]
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from lesion_exp.tracking.metric_points import known_steps
+from lesion_exp.tracking.spool import read_header
 from lesion_exp.tracking.written import dataset_input
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
 
     from lesion_exp.tracking.spool import Entry, Spool
     from lesion_exp.tracking.store import Store
@@ -19,12 +22,56 @@ _log = logging.getLogger(__name__)
 
 LARGEST_BATCH: Final[Mapping[str, int]] = {"metrics": 1000, "params": 100, "tags": 100}
 """How many names with a value MLflow accepts in one call."""
+SITTING_TAG: Final = "mlflow.sitting"
+"""Tag of a run that was resumed: a new value each time, wherever that happens."""
+SITTING: Final = "sitting"
+"""The same in the header of the spool of the process that works on the run; empty before it was ever resumed."""
 _REFUSING_STATUS: Final = (400, 413, 415, 422)
 _PEEKED: Final = 1000
 
 
-def deliver(store: Store, run_id: str, artifact_uri: str, spool: Spool) -> Counter[str]:
+def deliver_left(store: Store, run: MlflowRun, spool: Spool) -> Counter[str]:
+    """Sends what a process of `run` that is gone has left, as `deliver` does.
+
+    A point of a metric is left out where the store has a value at its step. Where the run was resumed elsewhere since,
+    its status, tags and files are those of the later process, and the older ones are left out, too.
+    """
+    run_id = run.info.run_id
+    header = read_header(spool.folder) or {}
+    is_overtaken = SITTING in header and header[SITTING] != run.data.tags.get(SITTING_TAG, "")
+    if is_overtaken:
+        _log.warning(
+            "Run %s was resumed elsewhere after %s was written: of what is left there only metrics are sent.",
+            run_id,
+            spool.folder,
+        )
+    steps: dict[str, set[int]] = {}
+
+    def choose(entry: Entry) -> Entry | None:
+        if entry["kind"] != "metrics":
+            return None if is_overtaken else entry
+        for name in entry["values"].keys() - steps.keys():
+            steps[name] = known_steps(store.client, run_id, name)
+        values = {name: value for name, value in entry["values"].items() if entry["step"] not in steps[name]}
+        return {**entry, "values": values} if values else None
+
+    return deliver(store, run_id, run.info.artifact_uri, spool, choose)
+
+
+def _as_it_is(entry: Entry) -> Entry | None:
+    return entry
+
+
+def deliver(
+    store: Store,
+    run_id: str,
+    artifact_uri: str,
+    spool: Spool,
+    choose: Callable[[Entry], Entry | None] = _as_it_is,
+) -> Counter[str]:
     """Sends everything that waits; how many metrics, params, tags, files and inputs the store took.
+
+    `choose` gives what of an entry is to be sent; None leaves it out.
 
     Every entry may be sent again after a cut: MLflow drops metrics that are equal in every respect and data sets that
     the run has, and takes equal parameters; tags, files and the status are written over by the same. An entry that the
@@ -37,7 +84,9 @@ def deliver(store: Store, run_id: str, artifact_uri: str, spool: Spool) -> Count
     alone = 0  # entries whose common call was refused: they go one by one
     while entries := _one_call(spool.peek(1 if alone else _PEEKED)):
         try:
-            _send(store, run_id, artifact_uri, spool, entries)
+            chosen = [kept for entry in entries if (kept := choose(entry)) is not None]
+            if chosen:
+                _send(store, run_id, artifact_uri, spool, chosen)
         except Exception as error:
             if not _refuses(store.client, run_id, error):
                 raise
@@ -48,7 +97,7 @@ def deliver(store: Store, run_id: str, artifact_uri: str, spool: Spool) -> Count
             spool.set_aside(entries[0], str(error))
         else:
             kind = "files" if entries[0]["kind"] == "file" else entries[0]["kind"]
-            taken.update({kind: sum(_size(entry) for entry in entries)})
+            taken.update({kind: sum(_size(entry) for entry in chosen)} if chosen else {})
             spool.take(len(entries))
         alone = max(0, alone - 1)
     return taken
@@ -89,6 +138,8 @@ def _send(store: Store, run_id: str, artifact_uri: str, spool: Spool, entries: S
         case "tags":
             last = {name: text for entry in entries for name, text in entry["values"].items()}
             client.log_batch(run_id, tags=[RunTag(name, text) for name, text in last.items()], synchronous=True)
+        case "untag":
+            _untag(client, run_id, first["name"])
         case "file" if spool.file(first).exists():
             store.put_artifact(run_id, artifact_uri, spool.file(first), first["path"])
         case "file":
@@ -99,6 +150,16 @@ def _send(store: Store, run_id: str, artifact_uri: str, spool: Spool, entries: S
             client.set_terminated(run_id, first["status"], end_time=first["time"])
         case unknown:
             raise AssertionError(f"no such entry: {unknown}")
+
+
+def _untag(client: MlflowClient, run_id: str, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_tag(run_id, name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it was removed before
+            raise
 
 
 def _refuses(client: MlflowClient, run_id: str, error: Exception) -> bool:

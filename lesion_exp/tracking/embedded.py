@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlparse
 
+from lesion_exp.data.lock import file_lock
 from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.database_file import BUSY_SECONDS, explained, prepare_database
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ HEARTBEAT_TAG: Final = "mlflow.heartbeat"
 DEAD_AFTER_SECONDS: Final = 60.0
 """A RUNNING run whose heartbeat is older than this has no process any more."""
 
+LONGEST_WAIT_SECONDS: Final = 600.0
+"""A store whose lock another process holds for so long is called busy; making or migrating one takes seconds."""
 _DEFAULT_EXPERIMENT: Final = "0"
 _PATH_COLUMNS: Final = (
     ("experiments", "artifact_location"),
@@ -34,44 +37,45 @@ Opened = TypeVar("Opened")
 
 @contextmanager
 def store_lock(database: Path) -> Iterator[None]:
-    """Holds the lock of a store, `<database>.lock`; other processes wait, the lock of a dead one is free."""
+    """Holds the lock of a store, `<database>.lock`; other processes wait, the lock of a dead one is free.
+
+    Raises:
+        ConfigError: the folder cannot be written or has no file locks, or another process holds the lock for minutes.
+    """
+    path = database.with_name(database.name + ".lock")
+    lock = file_lock(path, LONGEST_WAIT_SECONDS)
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        handle = database.with_name(database.name + ".lock").open("a")
+        lock.__enter__()
+    except TimeoutError as error:
+        raise ConfigError(
+            f"expected to open the store {database}, but it is busy: another process has held {path.name} for "
+            f"{LONGEST_WAIT_SECONDS / 60:.0f} min. Wait until it ends, or end it if it hangs: fuser {path} shows its "
+            "number."
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"expected a folder for the store of runs that can be written; {database.parent} cannot: {error.strerror}. "
             "Set paths.root or tracking.uri to a place of yours."
         ) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def open_embedded(database: Path, artifacts: Path, connect: Callable[[], Opened]) -> tuple[Opened, Path | None]:
-    """What `connect` gives on a database that exists, has the current schema and knows where its artifacts lie.
+    """What `connect` gives on a database that is whole, has the current schema and knows where its artifacts lie.
 
     The second value is the folder under which the database still looks for its artifacts, or None where that is
-    `artifacts`. Call it under `store_lock`: MLflow's own creation of tables breaks when processes race.
-    `connect` opens the database with MLflow, which makes the tables of an empty one.
+    `artifacts`. Call it under `store_lock`. `connect` opens the database with MLflow.
 
     Raises:
-        ConfigError: the file is no SQLite database, or a newer MLflow wrote it.
+        ConfigError: as `prepare_database`.
     """
-    try:
-        fresh = _prepare_file(database)
-        if not fresh:
-            _migrate(database)
-        connected = connect()
-        with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-            if fresh:
-                _set_default_location(connection, artifacts)
-            return connected, _follow_move(connection, artifacts)
-    except sqlite3.Error as error:
-        raise ConfigError(
-            f"expected an SQLite database with MLflow's tables at {database}; SQLite says: {error}. "
-            "Move that file away, or name another store with tracking.uri=sqlite:////folder/mlflow.db."
-        ) from error
+    prepare_database(database, artifacts)
+    connected = connect()
+    with explained(database), closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as connection, connection:
+        return connected, _follow_move(connection, artifacts)
 
 
 def local_path(uri: str) -> Path | None:
@@ -80,55 +84,6 @@ def local_path(uri: str) -> Path | None:
     if parsed.scheme == "file":
         return Path(unquote(parsed.path))
     return Path(uri) if parsed.scheme == "" else None
-
-
-def _prepare_file(database: Path) -> bool:
-    """Switches to write-ahead logging, so that readers and one writer do not wait for each other; True if empty."""
-    with closing(sqlite3.connect(database, timeout=60)) as connection:
-        mode = connection.execute("PRAGMA journal_mode=wal").fetchone()[0]
-        if mode != "wal":
-            _log.warning(
-                "SQLite cannot write ahead on the file system of %s (mode %s): many runs at once will be slow. "
-                "Put the store on a local disk or use an MLflow server.",
-                database,
-                mode,
-            )
-        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0]
-        return int(tables) == 0
-
-
-def _migrate(database: Path) -> None:
-    """Brings the tables of an older MLflow up to date; the state before is kept as `<database>.<revision>`."""
-    import mlflow.store.db.utils
-
-    utils: Any = mlflow.store.db.utils  # untyped; what `mlflow db upgrade` calls
-    with closing(sqlite3.connect(database)) as source:
-        revision = source.execute("SELECT version_num FROM alembic_version").fetchone()[0]
-        if revision == utils._get_latest_schema_revision():
-            return
-        kept = database.with_name(f"{database.name}.{revision}")
-        with closing(sqlite3.connect(kept)) as copy:
-            source.backup(copy)
-    engine = utils.create_sqlalchemy_engine(f"sqlite:///{database}")
-    try:
-        utils._upgrade_db(engine)
-    except Exception as error:
-        kept.unlink()
-        raise ConfigError(
-            f"expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
-            "cannot read. Install the MLflow that wrote it, or name another store with tracking.uri."
-        ) from error
-    finally:
-        engine.dispose()
-    _log.warning("Migrated %s to this MLflow's schema; the state before is kept as %s.", database, kept.name)
-
-
-def _set_default_location(connection: sqlite3.Connection, artifacts: Path) -> None:
-    """MLflow puts its default experiment under the current folder; here its location marks where all artifacts lie."""
-    connection.execute(
-        "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
-        (str(artifacts / _DEFAULT_EXPERIMENT), _DEFAULT_EXPERIMENT),
-    )
 
 
 def _follow_move(connection: sqlite3.Connection, artifacts: Path) -> Path | None:

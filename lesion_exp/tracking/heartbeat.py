@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.data.lock import is_held
-from lesion_exp.tracking.delivery import deliver
+from lesion_exp.data.lock import hold, is_held, release
+from lesion_exp.tracking.delivery import SITTING, SITTING_TAG, deliver_left
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
-from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
+from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld, read_header
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -21,6 +23,7 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 15.0
 """A living run renews its heartbeat this often."""
 LOG_FILE: Final = "log.txt"
+_RUN_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 def now_text() -> str:
@@ -36,8 +39,13 @@ def is_dead(store: Store, run: MlflowRun) -> bool:
     beat = run.data.tags.get(HEARTBEAT_TAG)
     if run.info.status != "RUNNING" or beat is None:
         return False
-    held = is_held(store.live / run.info.run_id / LOCK_FILE)
-    return time.time() - float(beat) > DEAD_AFTER_SECONDS if held is None else not held
+    folder = store.live / run.info.run_id
+    held = is_held(folder / LOCK_FILE)
+    if held is not None:
+        return not held
+    header = read_header(folder / SPOOL_DIR)  # what the process left that worked on the run last, if that was here
+    was_here = header is not None and header.get(SITTING) == run.data.tags.get(SITTING_TAG, "")
+    return was_here or time.time() - float(beat) > DEAD_AFTER_SECONDS
 
 
 def mark_dead_runs(store: Store) -> list[str]:
@@ -57,6 +65,32 @@ def mark_dead_runs(store: Store) -> list[str]:
         if not token:
             break
     return dead
+
+
+def clear_finished(store: Store) -> list[str]:
+    """Removes the live folders of runs that have finished, but whose process was killed before it could; their ids.
+
+    Their checkpoints lie among their artifacts by then. A folder that a process holds, that waits to be sent, or whose
+    run is of another store, stays; so do the checkpoints of runs that can be gone on with.
+    """
+    cleared = []
+    for folder in sorted(store.live.glob("[0-9a-f]*")):
+        if not _RUN_ID.fullmatch(folder.name) or (folder / SPOOL_DIR).exists() or not _is_finished(store, folder.name):
+            continue
+        if hold(folder / LOCK_FILE):
+            shutil.rmtree(folder, ignore_errors=True)
+            release(folder / LOCK_FILE)
+            cleared.append(folder.name)
+    return cleared
+
+
+def _is_finished(store: Store, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(store.client.get_run(run_id).info.status == "FINISHED")
+    except MlflowException:
+        return False
 
 
 def _mark_killed(store: Store, run: MlflowRun) -> bool:
@@ -80,7 +114,7 @@ def _mark_killed(store: Store, run: MlflowRun) -> bool:
 def _ended_in_order(store: Store, run: MlflowRun, spool: Spool) -> bool:
     """Whether the run had ended by itself, while its store was away; sends what it left, and closes the spool."""
     try:
-        return "status" in deliver(store, run.info.run_id, run.info.artifact_uri, spool)
+        return "status" in deliver_left(store, run, spool)
     except Exception as error:
         _log.warning("What %s had not sent stays in %s (lesion-exp sync): %s", run.info.run_id, spool.folder, error)
         return False

@@ -1,8 +1,9 @@
-"""The points of a run's metrics: names that MLflow takes, and no step twice in a resumed run."""
+"""The points of a run's metrics: names that MLflow takes, and no step twice."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,22 +16,29 @@ _log = logging.getLogger(__name__)
 
 
 class MetricPoints:
-    """Decides what of the metrics of a step becomes a point; `reached` holds what a resumed run has already."""
+    """Decides what of the metrics of a step becomes a point: a metric has one value a step, and steps only grow.
 
-    def __init__(self, reached: Mapping[str, tuple[int, float]] | None = None) -> None:
-        self._reached = reached or {}
+    `reached` holds the last step of each metric that a resumed run has already. Safe for several threads.
+    """
+
+    def __init__(self, reached: Mapping[str, int] | None = None) -> None:
+        self._reached = dict(reached or {})
         self._reported: set[str] = set()
+        self._mutex = threading.Lock()
 
     def new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
-        """The metrics under names that MLflow takes, without those that a resumed run logged before it stopped."""
+        """The metrics under names that MLflow takes, without those that have a value at this step or a later one.
+
+        A resumed run repeats the steps after its last checkpoint; the values of the first time stay.
+        """
         points = {}
         self._report(values)
-        for key, value in values.items():
-            name = allowed_name(key)
-            last_step, last_value = self._reached.get(name, (-1, 0.0))
-            if step < last_step or (step == last_step and float(value) == last_value):
-                continue
-            points[name] = float(value)
+        with self._mutex:
+            for key, value in values.items():
+                name = allowed_name(key)
+                if step > self._reached.get(name, -1):
+                    points[name] = float(value)
+                    self._reached[name] = step
         return points
 
     def _report(self, names: Iterable[str]) -> None:
@@ -43,10 +51,11 @@ class MetricPoints:
             _log.warning("MLflow takes no such characters in the names of metrics, so it shows %s.", written)
 
 
-def last_points(client: MlflowClient, run_id: str) -> dict[str, tuple[int, float]]:
-    """The last step of each metric in the store, and its value there."""
-    reached = {}
-    for key in client.get_run(run_id).data.metrics:
-        last = max(client.get_metric_history(run_id, key), key=lambda metric: (metric.step, metric.timestamp))
-        reached[key] = (last.step, last.value)
-    return reached
+def last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
+    """The last step of each metric in the store."""
+    return {name: max(known_steps(client, run_id, name)) for name in client.get_run(run_id).data.metrics}
+
+
+def known_steps(client: MlflowClient, run_id: str, name: str) -> set[int]:
+    """The steps at which a metric of a run has a value in the store."""
+    return {int(point.step) for point in client.get_metric_history(run_id, name)}

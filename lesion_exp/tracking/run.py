@@ -8,20 +8,24 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from lesion_exp.data.lock import check_locks
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import kept
 from lesion_exp.tracking.courier import Courier
-from lesion_exp.tracking.delivery import LARGEST_BATCH, deliver
+from lesion_exp.tracking.database_watch import DatabaseWatch, StoreLostError
+from lesion_exp.tracking.delivery import LARGEST_BATCH, SITTING, SITTING_TAG, deliver, deliver_left
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
+from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
 from lesion_exp.tracking.machine_load import MachineLoad
-from lesion_exp.tracking.metric_points import MetricPoints, last_points
+from lesion_exp.tracking.metric_points import MetricPoints, last_steps
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
@@ -65,12 +69,15 @@ class TrackedRun(Written):
         self.resumed = spool is not None
         self.unsent = False
         """Whether the store was away when the run ended, so that a part of it waits for `sync`."""
+        self._watch = DatabaseWatch(store.database, run_id) if store.database is not None else None
+        self._lost: StoreLostError | None = None
         self._started = info.start_time / 1000
         self._flush_every = flush_every
         self.params_at_start: dict[str, str] = dict(known.data.params)
-        self._points = MetricPoints(last_points(store.client, run_id) if self.resumed else None)
+        self._points = MetricPoints(last_steps(store.client, run_id) if self.resumed else None)
         self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
-        self._spool.describe({"run_id": run_id, "run_name": info.run_name or "", "store": kept(store.uri)})
+        described = {"run_id": run_id, "run_name": info.run_name or "", "store": kept(store.uri)}
+        self._spool.describe({**described, SITTING: known.data.tags.get(SITTING_TAG, "")})
         self._log = RunLog(self, self.live_dir / LOG_FILE)
         self._finished = False
         self._sending = threading.Lock()
@@ -93,6 +100,7 @@ class TrackedRun(Written):
         """A new run, RUNNING from now on; `params` is a nested config, `options` are those of the constructor."""
         told = kept(dict(tags or {}))
         first = {HEARTBEAT_TAG: now_text(), "mlflow.user": _user(), "mlflow.source.type": "LOCAL", **told}
+        check_locks(store.live)
         created = store.client.create_run(store.experiment_id(experiment), tags=first, run_name=kept(name))
         run = cls(store, created.info.run_id, **options)
         if params:
@@ -100,14 +108,21 @@ class TrackedRun(Written):
         return run
 
     @classmethod
-    def resume(cls, store: Store, run_id: str, **options: Any) -> Self:
+    def resume(cls, store: Store, run_id: str, *, is_alone: bool = False, **options: Any) -> Self:
         """The run `run_id`, RUNNING again; metrics of steps that it logged before are not logged twice.
+
+        `is_alone` says that the caller holds a lock which proves that no other process works on the run.
 
         Raises:
             ConfigError: a process that is alive is still working on it.
         """
         known = store.client.get_run(run_id)
-        if known.info.status == "RUNNING" and HEARTBEAT_TAG in known.data.tags and not is_dead(store, known):
+        if (
+            not is_alone
+            and known.info.status == "RUNNING"
+            and HEARTBEAT_TAG in known.data.tags
+            and not is_dead(store, known)
+        ):
             raise ConfigError(
                 f"expected a run that has stopped; {run_id} is RUNNING: its process lives, or gave a sign of life less "
                 "than 60 s ago on another machine. Wait until it ends, or a minute if it was killed there."
@@ -117,8 +132,9 @@ class TrackedRun(Written):
         except SpoolHeld as error:
             raise ConfigError(f"expected a run that nobody works on, but another process holds {run_id}") from error
         try:
-            deliver(store, run_id, known.info.artifact_uri, spool)
+            deliver_left(store, known, spool)
             store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())
+            store.client.set_tag(run_id, SITTING_TAG, uuid.uuid4().hex)
             store.client.update_run(run_id, status="RUNNING")
             for tag in {"error"} & known.data.tags.keys():
                 store.client.delete_tag(run_id, tag)
@@ -128,7 +144,13 @@ class TrackedRun(Written):
             raise
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Records metrics of a training step; returns at once."""
+        """Records metrics of a training step; returns at once.
+
+        Raises:
+            StoreLostError: the database that the run is recorded in was deleted, replaced or cut meanwhile.
+        """
+        if self._lost is not None:
+            raise self._lost
         points = list(self._points.new(values, step).items())
         now = int(time.time() * 1000)
         for batch in _batches(points, LARGEST_BATCH["metrics"]):
@@ -148,6 +170,15 @@ class TrackedRun(Written):
         for batch in _batches(new, LARGEST_BATCH["params"]):
             self._spool.add("params", values=batch)
 
+    def log_missing_params(self, params: Mapping[str, Any]) -> None:
+        """Records those of a nested config that the run does not have, whatever the values of the others are."""
+        flat = flat_params(params)
+        self.log_params({name: text for name, text in flat.items() if name not in self.params_at_start})
+
+    def has_file(self, artifact_path: str) -> bool:
+        """Whether a run that is resumed kept a file before it stopped."""
+        return self.resumed and fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path) is not None
+
     def write_log(self, text: str) -> None:
         """Appends lines that went to the terminal alone to the run's `log.txt`."""
         self._log.write(f"{text}\n")
@@ -158,6 +189,11 @@ class TrackedRun(Written):
         for batch in _batches(list(texts.items()), LARGEST_BATCH["tags"]):
             self._spool.add("tags", values=batch)
 
+    def delete_tags(self, names: Iterable[str]) -> None:
+        """Removes tags, once all that was logged before has reached the store."""
+        for name in names:
+            self._spool.add("untag", name=name)
+
     def flush(self) -> None:
         """Sends what waits, here and now.
 
@@ -165,7 +201,25 @@ class TrackedRun(Written):
             Exception: the store does not answer.
         """
         with self._sending:
-            deliver(self.store, self.run_id, self.artifact_uri, self._spool)
+            try:
+                if self._watch is not None:
+                    self._watch.check()
+                deliver(self.store, self.run_id, self.artifact_uri, self._spool)
+            except StoreLostError as error:
+                self._lost = error
+                raise
+            except Exception:
+                self._examine()
+                raise
+
+    def _examine(self) -> None:
+        """Finds out whether a delivery failed because the database is lost."""
+        try:
+            if self._watch is not None:
+                self._watch.examine()
+        except StoreLostError as error:
+            self._lost = error
+            raise
 
     def sync(self) -> None:
         """Brings what is not sent yet to the disk; to be called before a checkpoint that comes after it."""
@@ -175,6 +229,9 @@ class TrackedRun(Written):
         """Sends what waits, saves the log and gives the run its final status. A second call does nothing.
 
         Where the store is away, all this waits on disk for the verb `sync`, with a warning; `unsent` says so.
+
+        Raises:
+            StoreLostError: the run's database was deleted, replaced or cut; all that it had not got is kept.
         """
         if self._finished:
             return
@@ -184,9 +241,12 @@ class TrackedRun(Written):
         self._spool.add("status", status=status, time=int(time.time() * 1000))
         self._spool.sync()
         if self._courier.finish(_PATIENCE_SECONDS):
+            self._log.remove_if_alone()
             with suppress(OSError):  # checkpoints of a run that stopped stay
                 self.live_dir.rmdir()
         else:
+            if self._lost is not None:
+                raise self._lost
             self.unsent = True
             _log.warning(
                 "The store of runs has not taken all of run %s: %d entries wait in %s. "
@@ -204,7 +264,7 @@ class TrackedRun(Written):
             if path.is_dir() and path != self._spool.folder:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_file() and path.name != LOCK_FILE:
-                path.unlink()
+                path.unlink(missing_ok=True)  # other commands remove what a finished run left, too
         with suppress(OSError):
             self.live_dir.rmdir()
 
@@ -218,11 +278,13 @@ class TrackedRun(Written):
             self.finish("FINISHED")
             return
         status = status_after(error)
-        self._log.write("".join(traceback.format_exception(error)))
         try:
+            self._log.write("".join(traceback.format_exception(error)))
             if status == "FAILED":
                 self.set_tags({"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]})
             self.finish(status)
+        except StoreLostError:  # which ended the run, or is said in the log by now
+            pass
         except Exception:  # the error that ended the run is the one to be seen
             _log.exception("Run %s could not be closed in the store.", self.run_id)
 
@@ -236,7 +298,8 @@ class TrackedRun(Written):
         self._spool.add("inputs", dataset=dataset, context=context)
 
     def _log_load(self, values: Mapping[str, float]) -> None:
-        self.log_metrics(values, step=int(time.time() - self._started))
+        if self._lost is None:
+            self.log_metrics(values, step=int(time.time() - self._started))
 
     def _renew_heartbeat(self, silent_for: float) -> None:
         self.store.client.set_tag(self.run_id, HEARTBEAT_TAG, now_text())

@@ -55,11 +55,14 @@ class RunLog:
             file.write(kept(text))
 
     def close(self) -> None:
-        """Ends listening, saves the log with the run and removes the file where no checkpoint is kept beside it."""
+        """Ends listening and saves the log with the run."""
         assert self._handler is not None, "the log is not open"
         for logger in self._loggers:
             logger.removeHandler(self._handler)
         self._handler.close()
         self._run.log_file(self._path, self._path.name)
-        if {path.name for path in self._path.parent.iterdir()} <= {self._path.name, SPOOL_DIR, LOCK_FILE}:
-            self._path.unlink()
+
+    def remove_if_alone(self) -> None:
+        """Removes the file, which was saved with the run, where no checkpoint is kept beside it."""
+        if {path.name for path in self._path.parent.glob("*")} <= {self._path.name, SPOOL_DIR, LOCK_FILE}:
+            self._path.unlink(missing_ok=True)

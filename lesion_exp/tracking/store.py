@@ -22,6 +22,9 @@ from lesion_exp.tracking.view import view_tags
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_log = logging.getLogger(__name__)
+
+_SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
 _UNUSABLE_IN_A_URI: Final = "?#%"
 
@@ -133,7 +136,7 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
         return _open_sqlite(root / "mlruns" / "mlflow.db", root, live)
     asked = with_credentials(asked)
     scheme = asked.split(":", 1)[0] if ":" in asked else ""
-    if scheme == "sqlite":
+    if scheme in _SQLITE:
         return _open_sqlite(_sqlite_path(asked, key), root, live)
     if scheme in ("http", "https"):
         return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
@@ -176,12 +179,15 @@ def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
 
 
 def _sqlite_path(uri: str, key: str) -> Path:
-    path = uri.removeprefix("sqlite:///").split("?", 1)[0]
-    if not uri.startswith("sqlite:///") or path in ("", ":memory:"):
+    """The file that an SQLite URI names, as SQLAlchemy reads it; options behind `?` are not needed and left out."""
+    path, _, options = uri.partition(":")[2].removeprefix("///").partition("?")
+    if not uri.partition(":")[2].startswith("///") or path in ("", ":memory:") or path.startswith("file:"):
         raise ConfigError(
             f"expected a file in {key}, such as sqlite:////folder/mlflow.db (four slashes before an absolute path); "
             f"got {uri!r}, which names none."
         )
+    if options:
+        _log.warning("the options %s of %s are left out: the store has its own", options, key)
     return Path(path).expanduser().resolve()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lesion_exp.errors import ConfigError, first_cases
-from lesion_exp.tracking.delivery import deliver
+from lesion_exp.tracking.delivery import deliver_left
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.heartbeat import is_dead
 from lesion_exp.tracking.spool import SPOOL_DIR, Spool, SpoolHeld, read_header
@@ -37,7 +37,10 @@ class Synced:
 
     def line(self) -> str:
         """The outcome as one line for people."""
-        sent = ", ".join(f"{number} {kind}" for kind, number in self.counts.items() if kind != "status") or "nothing"
+        sent = (
+            ", ".join(f"{number} {kind}" for kind, number in self.counts.items() if kind not in ("status", "untag"))
+            or "nothing"
+        )
         return f"{self.run_id}  {self.state:<7}  {sent}{f': {self.reason}' if self.reason else ''}"
 
 
@@ -86,7 +89,7 @@ def _sync_run(store: Store | ConfigError, run_id: str, name: str, folder: Path) 
         ):
             return Synced(run_id, name, "alive", reason="it was resumed elsewhere; try again when it has ended")
         spool.retry_refused()
-        counts = deliver(store, run_id, known.info.artifact_uri, spool)
+        counts = deliver_left(store, known, spool)
     except Exception as error:
         return Synced(run_id, name, "failed", counts, str(error))
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ import pandas as pd
 
 from lesion_exp.privacy import kept
 from lesion_exp.tracking.find import fetch_artifact
+from lesion_exp.tracking.metric_points import known_steps
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.store import Store
 
@@ -111,15 +113,22 @@ class Written:
         self._put_dataset(kept(dataset), context)
 
     def log_late_metrics(self, values: Mapping[str, float]) -> None:
-        """Records metrics of a run that has ended, at the last step of what it has of them, so that they count."""
+        """Records metrics of a run that has ended, at the last step of what it has of them, so that they count.
+
+        A value that the run has already is not recorded again; where it has another one, the new value stands a step
+        later, so that a metric has one value a step.
+        """
         from mlflow.entities import Metric
 
-        known = self.store.client.get_run(self.run_id).data.metrics
-        name = next((name for name in values if name in known), None)
-        history = self.store.client.get_metric_history(self.run_id, name) if name else []
-        step = max((point.step for point in history), default=0)
+        client = self.store.client
+        known = client.get_run(self.run_id).data.metrics
+        named = {allowed_name(key): float(value) for key, value in values.items()}
+        new = {name: value for name, value in named.items() if not _same(value, known.get(name))}
+        like = next((name for name in named if name in known), None)
+        last = 0 if like is None else max(known_steps(client, self.run_id, like))
+        steps = {name: max(known_steps(client, self.run_id, name)) + 1 if name in known else last for name in new}
         now = int(time.time() * 1000)
-        points = [Metric(allowed_name(name), float(value), now, step) for name, value in values.items()]
+        points = [Metric(name, value, now, steps[name]) for name, value in new.items()]
         for begin in range(0, len(points), _METRICS_IN_A_CALL):
             batch = points[begin : begin + _METRICS_IN_A_CALL]
             self.store.client.log_batch(self.run_id, metrics=batch, synchronous=True)
@@ -134,6 +143,10 @@ class Written:
 
     def _put_dataset(self, dataset: dict[str, str], context: str) -> None:
         self.store.client.log_inputs(self.run_id, datasets=[dataset_input(dataset, context)])
+
+
+def _same(value: float, known: float | None) -> bool:
+    return known is not None and (value == known or (math.isnan(value) and math.isnan(known)))
 
 
 def dataset_input(dataset: Mapping[str, str], context: str) -> DatasetInput:

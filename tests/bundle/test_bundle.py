@@ -11,6 +11,7 @@ from lesion_exp.bundle.importing import import_bundle
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
+from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.history import read_history
 
 
@@ -124,7 +125,12 @@ def test_an_interrupted_import_is_completed(stores, tmp_path, monkeypatch, broke
         patched.setattr(owner, broken, stop)
         with pytest.raises(KeyboardInterrupt):
             import_bundle(target, tmp_path / "run.zip")
-    assert find_run(target, run.run_id).status == "RUNNING"
+    stopped = find_run(target, run.run_id)
+    with pytest.raises(ConfigError, match="import of these was interrupted"):
+        export_runs([stopped], tmp_path / "torn.zip")
+    target.client.set_tag(stopped.run_id, "mlflow.heartbeat", "5")  # a minute later
+    mark_dead_runs(target)
+    assert find_run(target, run.run_id).status == "KILLED"
     (made,) = import_bundle(target, tmp_path / "run.zip")
     assert made.state == "completed"
     assert contents(find_run(target, made.run_id)) == contents(run)

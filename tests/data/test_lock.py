@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -6,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lesion_exp.data.lock import hold, is_held, release
+from lesion_exp.data import lock
+from lesion_exp.data.lock import check_locks, file_lock, hold, is_held, release
+from lesion_exp.errors import ConfigError
 
 HOLDER = """
     import sys, time
@@ -96,3 +100,39 @@ def test_two_that_take_turns_never_hold_it_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(program)]
     others = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     assert [other.communicate()[1] for other in others] == ["", "", ""]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(lock.fcntl, "lockf", refuse)
+    said = f"on which files can be locked.*{os.strerror(number)}.*Set paths.root=FOLDER"
+    with pytest.raises(ConfigError, match=said), file_lock(tmp_path / "a.lock"):
+        pass
+    for ask in (lambda: hold(tmp_path / "b.lock"), lambda: check_locks(tmp_path / "live")):
+        with pytest.raises(ConfigError, match=said):
+            ask()
+    (tmp_path / "b.lock").touch()
+    assert is_held(tmp_path / "b.lock") is None
+
+
+def test_an_operating_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    (tmp_path / "a.lock").touch()
+    with pytest.raises(ConfigError, match="such as Linux or macOS"):
+        hold(tmp_path / "a.lock")
+    with pytest.raises(ConfigError, match="such as Linux or macOS"), file_lock(tmp_path / "a.lock"):
+        pass
+    assert is_held(tmp_path / "a.lock") is None
+
+
+def test_who_waits_for_a_lock_says_so_and_may_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lock, "_SAY_AFTER_SECONDS", 0.1)
+    with file_lock(tmp_path / "lock"), pytest.raises(TimeoutError), file_lock(tmp_path / "lock", 0.4):
+        pass
+    assert caplog.text.count("waiting for another process") == 1

@@ -6,14 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.job import run as run_module
+from lesion_exp.job import tracked
 from lesion_exp.job.checkpoint import BEFORE_LAST, LAST, is_whole, newest_checkpoint, weights_hash
 from lesion_exp.job.resume import resume
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.task import LesionClassifier
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 
 EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", "test=false")
@@ -159,6 +162,55 @@ def test_a_run_stopped_before_its_first_step_and_after_its_last_goes_on(tiny_job
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lost", ["_write_job", "log_inputs", "describe_resolved"])
+def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, monkeypatch, lost):
+    job = tiny_job("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
+    whole = find_run(open_job_store(job.config), train(job).run_id)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracked if lost == "_write_job" else run_module, lost, die)
+        with pytest.raises(KeyboardInterrupt):
+            train(job)
+    stopped = find_run(open_job_store(job.config), "latest")
+    assert stopped.status == "KILLED"
+    resumed(job, stopped.run_id)
+    run = find_run(stopped.store, stopped.run_id)
+    assert run.status == "FINISHED"
+    assert {**run.params, "tracking.uri": "null"} == whole.params  # resuming names the store
+    assert artifact_names(run) == artifact_names(whole)
+    assert not [name for name in run.tags if name.startswith("mlflow.job")]
+    assert outcome(job, run.run_id) == outcome(job, whole.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["the best", "all best"])
+def test_a_run_whose_best_checkpoints_are_lost_takes_what_there_is(tiny_job, monkeypatch, caplog, lost):
+    job = tiny_job("trainer.max_epochs=3", "test=false", "tracking.log_images=false")
+    undo = stop_at(monkeypatch, 1, "predict_step")
+    with pytest.raises(StoppedError):
+        train(job)
+    undo()
+    stopped = find_run(open_job_store(job.config), "latest")
+    files = sorted(stopped.live_dir.glob("best-*.ckpt"))
+    assert len(files) == 2
+    values = dict(history(stopped, "val/balanced_accuracy")["val/balanced_accuracy"])
+    steps = {path: torch.load(path, weights_only=True)["global_step"] for path in files}
+    best, second = sorted(files, key=lambda path: values[steps[path]], reverse=True)
+    best.write_bytes(best.read_bytes()[:1000])
+    if lost == "all best":
+        second.unlink()
+    expected = weights_hash(second if lost == "the best" else stopped.live_dir / LAST)
+    resumed(job, stopped.run_id)
+    run = find_run(stopped.store, stopped.run_id)
+    assert run.status == "FINISHED"
+    assert weights_hash(download_artifact(run, "checkpoints/best.ckpt")) == expected
+    assert "is lost or damaged" in caplog.text
+
+
+@pytest.mark.slow
 def test_what_cannot_be_resumed_is_refused(tiny_job, monkeypatch):
     job = tiny_job("trainer.max_epochs=1", "test=false", "tags.why=refused")
     finished = train(job).run_id
@@ -176,8 +228,6 @@ def test_what_cannot_be_resumed_is_refused(tiny_job, monkeypatch):
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path, caplog):
-    import torch
-
     assert newest_checkpoint(tmp_path) is None
     for name in (BEFORE_LAST, LAST):
         torch.save({"state_dict": {"weight": torch.arange(1000.0)}}, tmp_path / name)
@@ -193,8 +243,6 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path, caplog):
 
 
 def test_the_hash_of_weights_is_that_of_their_bits(tmp_path: Path):
-    import torch
-
     def hashed(**state):
         torch.save({"state_dict": state, "epoch": len(state)}, tmp_path / "x.ckpt")
         return weights_hash(tmp_path / "x.ckpt")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.predictions import probabilities
+from lesion_exp.job.keep_network import has_model, keep_model
 from lesion_exp.job.restore import restore, restore_file
 from lesion_exp.job.weights_file import read_weights
 from lesion_exp.predict import mlflow_loader
@@ -21,7 +22,8 @@ from lesion_exp.predict.late_model import best_network, ensure_model
 from lesion_exp.predict.mlflow_loader import _load_pyfunc
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.request import Request
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
+from lesion_exp.tracking.written import Written
 from tests import own_process
 from tests.untrained_run import CLASSES, encoder, untrained_run
 
@@ -84,6 +86,29 @@ def test_the_three_kinds_of_weights_are_the_same(project):
         assert torch.equal(tensor, from_file[name])
         own = name.removeprefix("body.network.").replace("head.", "classifier.")
         assert torch.equal(tensor, plain[own])
+
+
+@pytest.mark.parametrize("lost", ["conda.yaml", "python_env.yaml", "requirements.txt", "best.safetensors", "MLmodel"])
+def test_a_model_that_was_not_wholly_kept_is_completed(project, call, lost):
+    run, _ = project
+    whole = {name for name in artifact_names(run) if name.startswith("model/")}
+    assert f"model/{lost}" in whole
+    download_artifact(run, f"model/{lost}").unlink()
+    assert not has_model(run)
+    call("register", f"run={run.run_id}", "name=completed")
+    assert has_model(run)
+    assert whole <= artifact_names(run)
+
+
+def test_the_file_by_which_mlflow_knows_a_model_is_kept_last(project, monkeypatch):
+    run, config = project
+    kept = []
+    monkeypatch.setattr(Written, "log_file", lambda self, path, name: kept.append(name))
+    monkeypatch.setattr(Written, "log_again", lambda self, path, known, name: kept.append(name))
+    restored, content = best_network(run, config["paths"])
+    keep_model(Written(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
+    assert kept[-1] == "model/MLmodel"
+    assert {"model/conda.yaml", "model/requirements.txt", "model/best.safetensors"} <= set(kept)
 
 
 def test_a_plain_state_dict_fits_the_librarys_own_network(tmp_path):

@@ -2,18 +2,22 @@ import json
 import os
 import time
 
+import pandas as pd
 import pytest
 
+from lesion_exp.cli import main
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.tracked import open_job_store
-from lesion_exp.sweep.driver import cancel_waiting
+from lesion_exp.sweep.driver import cancel_waiting, conclude, lacks_conclusion
 from lesion_exp.sweep.ledger import find_sweep
+from lesion_exp.sweep.parent_run import ParentRun
 from lesion_exp.sweep.plan import plan_sweep
 from lesion_exp.sweep.same_data import DataToday
 from lesion_exp.sweep.summary import as_frame, as_json, summarize
-from lesion_exp.tracking.find import find_run, find_tagged
+from lesion_exp.tracking.find import download_artifact, find_run, find_tagged
 from lesion_exp.tracking.params import flat_params
+from tests import own_process
 from tests.sweep.conftest import TINY, ScriptedLauncher
 
 SCORES = {"seed=1": 0.5, "seed=2": 0.7, "seed=3": 0.6}
@@ -149,6 +153,58 @@ def test_what_was_done_before_is_only_entered(planned, driven):
     forced = ScriptedLauncher(SCORES.get)
     driven(planned("seed=1,2"), forced)
     assert forced.order == ["seed=1", "seed=2"]
+
+
+@pytest.mark.parametrize("verb", ["status", "resume"])
+def test_a_sweep_whose_driver_died_after_the_last_cell_is_finished_by(planned, driven, monkeypatch, tmp_path, verb):
+    sweep = planned("seed=1,2,3")
+    finish = ParentRun.finish
+
+    def die(self, summary):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ParentRun, "finish", die)
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get))
+    monkeypatch.setattr(ParentRun, "finish", finish)
+    assert (parent(sweep).status, "best_cell" in parent(sweep).tags) == ("KILLED", False)
+    monkeypatch.chdir(sweep.facts.store["paths"]["root"])
+    for _ in range(2):  # the second time there is nothing to do
+        with own_process.restored():
+            assert main(["sweep", verb, sweep.facts.sweep_id, f"paths.sweeps={tmp_path}/sweeps"]) == 0
+        run = parent(sweep)
+        assert (run.status, run.tags["best_cell"]) == ("FINISHED", "1")
+        assert len(pd.read_csv(download_artifact(run, "sweep/cells.csv"))) == 3
+        assert run.metrics["best/val/balanced_accuracy"] == 0.7
+        assert not lacks_conclusion(sweep)
+
+
+def test_a_sweep_that_goes_on_is_concluded_anew(planned, driven):
+    sweep = planned("seed=1,2")
+    driven(sweep, ScriptedLauncher({"seed=1": 0.5, "seed=2": RuntimeError("no luck")}.get))
+    assert not lacks_conclusion(sweep)
+    sweep.cells()[1].write(status="finished", attempts=2, run_id="run of seed=2", metrics={})
+    assert lacks_conclusion(sweep)
+    conclude(sweep, open_job_store(dict(sweep.facts.store)))
+    assert parent(sweep).status == "FINISHED"
+
+
+def test_a_sweeps_run_that_was_killed_right_after_it_was_made_gets_what_it_lacks(planned, driven, monkeypatch):
+    sweep = planned("seed=1,2")
+    write = ParentRun._write_facts
+
+    def die(self, sweep):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ParentRun, "_write_facts", die)
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get))
+    monkeypatch.setattr(ParentRun, "_write_facts", write)
+    driven(sweep, ScriptedLauncher(SCORES.get))
+    run = parent(sweep)
+    assert run.status == "FINISHED"
+    assert "seed=1,2" in run.params["sweep.overrides"]
+    assert json.loads(download_artifact(run, "sweep/sweep.json").read_text())["sweep_id"] == sweep.facts.sweep_id
 
 
 def test_cancelled_cells_wait_for_a_retry(planned, driven):

@@ -265,7 +265,7 @@ def test_calls_return_at_once_while_the_server_hangs(
     assert hung.wait(30)
     began = time.monotonic()
     folder = run.live_dir / SPOOL_DIR
-    for step in range(1000):
+    for step in range(1, 1001):
         run.log_metrics({"train/loss": 1.0}, step)
     run.set_tags({"stage": "late"})
     run.log_text("kept", "notes/a.txt")

@@ -1,0 +1,330 @@
+"""The SQLite file of an embedded store: made, and migrated, as a copy that takes its place once it is whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from lesion_exp.errors import ConfigError, first_cases
+
+_log = logging.getLogger(__name__)
+
+BUSY_SECONDS: Final = 30.0
+"""How long SQLite waits for other processes that are writing."""
+_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_NOT_WRITABLE: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def prepare_database(database: Path, artifacts: Path) -> None:
+    """Brings the file `database` to the schema of this MLflow and to write-ahead logging; makes it where it is absent.
+
+    Call it under the lock of the store. A process may be killed at any moment of it: `database` is either as it was
+    before or complete, and what the process left beside it is removed by the next call. Before a migration the
+    file is kept as `<database>.<revision>`; a file of that name which is there already is never written over.
+
+    Raises:
+        ConfigError: the file holds no store, was written by a newer MLflow, is damaged, or is in use by a process that
+            has to end first.
+    """
+    remove_database(_copy_of(database))
+    with explained(database):
+        if not database.exists() or database.stat().st_size == 0:
+            _create(database, artifacts)
+        else:
+            with closing(_connect(database)) as connection:
+                _check_length(database, connection)
+                tables = _tables(connection)
+                revision = _revision(connection, tables)
+            if not tables:
+                _create(database, artifacts)
+            elif revision is None or revision != _newest_revision():
+                _migrate(database, artifacts, revision)
+        _write_ahead(database)
+
+
+def remove_database(database: Path) -> None:
+    """Removes an SQLite file with the files that SQLite keeps beside it; those first, which belong to no other."""
+    for ending in (*_SIDE_FILES, ""):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(database: Path) -> Iterator[None]:
+    """Turns what SQLite raises about `database` into a message that says what is the matter.
+
+    Raises:
+        ConfigError: it is busy, not writable, damaged or none, or the disk is full.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ConfigError(_explain(database, error)) from error
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether SQLite only says that other processes are using the file."""
+    return isinstance(error, sqlite3.Error) and _code(error) in _BUSY
+
+
+def is_cut(database: Path, connection: sqlite3.Connection) -> bool:
+    """Whether the file is shorter than SQLite left it; what waits in the write-ahead log counts."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if database.stat().st_size >= pages * page_size:
+        return False
+    _, in_log, in_file = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return bool(in_log == in_file and database.stat().st_size < pages * page_size)
+
+
+def _check_length(database: Path, connection: sqlite3.Connection) -> None:
+    if is_cut(database, connection):
+        raise ConfigError(
+            f"expected a whole SQLite database at {database}; it was cut: its end is missing. Put a copy of it back, "
+            "or name another store with tracking.uri=sqlite:////folder/mlflow.db."
+        )
+
+
+def _create(database: Path, artifacts: Path) -> None:
+    """Makes the tables and the default experiment, whose location marks where all artifacts lie."""
+    copy = _copy_of(database)
+    _make_tables(copy, artifacts)
+    # what SQLite keeps beside a file that was deleted, or is empty, would be taken for a part of the new one
+    remove_database(database)
+    _put_in_place(copy, database)
+
+
+def _make_tables(database: Path, artifacts: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    uri = f"sqlite:///{database}"
+    SqlAlchemyStore(uri, str(artifacts)).engine.dispose()  # type: ignore[no-untyped-call]
+    SqlAlchemyStore._engine_map.pop(uri, None)  # MLflow keeps it for ever, and the file is about to be renamed
+
+
+def _migrate(database: Path, artifacts: Path, revision: str | None) -> None:
+    """Migrates a copy, keeps the file as `<database>.<revision>`, and puts the copy in its place."""
+    if revision is not None and not _is_known(revision):
+        raise ConfigError(
+            f"expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
+            "cannot read. Install the MLflow that wrote it, or name another store with tracking.uri."
+        )
+    copy = _copy_of(database)
+    with _alone(database) as connection:
+        if revision is not None and _upgrade(connection, copy):
+            kept = _keep(database, revision, connection)
+            _put_in_place(copy, database)
+            _log.warning("Migrated %s to this MLflow's schema; the state before is kept as %s.", database, kept.name)
+            return
+        remove_database(copy)
+        _check_nothing_is_lost(database, connection)
+        _make_tables(copy, artifacts)
+        kept = _keep(database, "unfinished", connection)
+        _put_in_place(copy, database)
+    _log.warning("%s was never finished and holds no run: it was made anew, and is kept as %s.", database, kept.name)
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection while no other process can read or write `database`; all that it holds lies in the one file."""
+    _close_idle_connections(database)
+    with closing(_connect(database)) as connection:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=delete").fetchone()[0]
+            connection.execute("PRAGMA locking_mode=exclusive")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")  # in this mode the lock outlives it, and the file can be copied
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            mode = "wal"
+        if mode == "wal":
+            raise ConfigError(
+                f"expected that no other process uses {database}, which this MLflow has to migrate, but one does. Wait "
+                "for the runs and commands that use it, end lesion-exp ui, and try again."
+            )
+        yield connection
+
+
+def _close_idle_connections(database: Path) -> None:
+    """Closes those that MLflow keeps in this process; it opens new ones when it needs them."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for engines in (SqlAlchemyStore._engine_map, Registry._engine_map):
+        if (engine := engines.get(f"sqlite:///{database}")) is not None:
+            engine.dispose()
+
+
+def _upgrade(connection: sqlite3.Connection, copy: Path) -> bool:
+    """Whether MLflow could migrate what `connection` reads, now in the file `copy`."""
+    import mlflow.store.db.utils
+
+    utils: Any = mlflow.store.db.utils  # untyped; what `mlflow db upgrade` calls
+    with closing(sqlite3.connect(copy)) as target:
+        connection.backup(target)
+    engine = utils.create_sqlalchemy_engine(f"sqlite:///{copy}")
+    try:
+        utils._upgrade_db(engine)
+        complete: bool = utils._all_tables_exist(engine)
+    except Exception as error:
+        _log.debug("the migration of %s failed: %s", copy, error)
+        return False
+    finally:
+        engine.dispose()
+    return complete
+
+
+def _check_nothing_is_lost(database: Path, connection: sqlite3.Connection) -> None:
+    """Checks that a file which cannot be migrated is a store that somebody began to make, without a run.
+
+    Raises:
+        ConfigError: it is a database of something else, or a store with runs.
+    """
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    tables = _tables(connection) - {"alembic_version"}
+    if "experiments" not in tables and not tables <= set(Base.metadata.tables):
+        raise ConfigError(
+            f"expected MLflow's tables in {database}; it holds others: {', '.join(sorted(tables)[:5])}. Name another "
+            "file with tracking.uri=sqlite:////folder/mlflow.db."
+        )
+    if "runs" in tables and connection.execute("SELECT count(*) FROM runs").fetchone()[0]:
+        kept = sorted(path for path in database.parent.glob(f"{database.name}.*") if _is_database(path))
+        listed = first_cases(kept)
+        remedy = f"Put back one of the copies beside it:\n{listed}\nwith: mv {kept[-1]} {database}" if kept else ""
+        raise ConfigError(
+            f"expected a store that MLflow can migrate; the tables of {database} are those of a migration that was cut "
+            f"off. {remedy or 'Name another store with tracking.uri=sqlite:////folder/mlflow.db.'}"
+        )
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\x00"
+
+
+def _keep(database: Path, ending: str, connection: sqlite3.Connection) -> Path:
+    """A second name for the file as it is now; one that a process gave it before it was killed counts."""
+    number = 1
+    while True:
+        kept = database.with_name(f"{database.name}.{ending}{'' if number == 1 else f'.{number}'}")
+        if kept.exists() and kept.samefile(database):
+            return kept
+        if not kept.exists():
+            break
+        number += 1
+    try:
+        os.link(database, kept)
+    except OSError:  # a file system without links
+        partial = database.with_name(f".{kept.name}.part")
+        remove_database(partial)
+        with closing(sqlite3.connect(partial)) as target:
+            connection.backup(target)
+        partial.replace(kept)
+    return kept
+
+
+def _put_in_place(copy: Path, database: Path) -> None:
+    """Gives a whole and closed file its name."""
+    _to_disk(copy)
+    copy.replace(database)
+    _to_disk(database.parent)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_ahead(database: Path) -> None:
+    """Switches to write-ahead logging, so that readers and one writer do not wait for each other."""
+    with closing(_connect(database)) as connection:
+        mode = connection.execute("PRAGMA journal_mode=wal").fetchone()[0]
+    if mode != "wal":
+        _log.warning(
+            "SQLite cannot write ahead on the file system of %s (mode %s): many runs at once will be slow. "
+            "Put the store on a local disk or use an MLflow server.",
+            database,
+            mode,
+        )
+
+
+def _copy_of(database: Path) -> Path:
+    return database.with_name(f".{database.name}.new")
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return {str(row[0]) for row in rows}
+
+
+def _revision(connection: sqlite3.Connection, tables: set[str]) -> str | None:
+    """The schema that the file has; None where MLflow has not said so."""
+    if "alembic_version" not in tables:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _newest_revision() -> str:
+    import mlflow.store.db.utils
+
+    utils: Any = mlflow.store.db.utils
+    return str(utils._get_latest_schema_revision())
+
+
+def _is_known(revision: str) -> bool:
+    """Whether this MLflow knows how to migrate from a schema."""
+    import mlflow.store.db.utils
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    utils: Any = mlflow.store.db.utils
+    try:
+        return ScriptDirectory.from_config(utils._get_alembic_config("")).get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for what Python's module raises by itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _explain(database: Path, error: sqlite3.Error) -> str:
+    code = _code(error)
+    if code in _BUSY:
+        return (
+            f"expected to use the store {database}, but it is busy: another process has kept it locked for "
+            f"{BUSY_SECONDS:.0f} s. Nothing is wrong with it: wait until that process has done, and try again."
+        )
+    if code in _NOT_WRITABLE:
+        return (
+            f"expected a store that can be written at {database}; SQLite says: {error}. Give yourself the right to "
+            "write the file and its folder, or name another store with tracking.uri=sqlite:////folder/mlflow.db."
+        )
+    if code in _NO_ROOM:
+        free = shutil.disk_usage(database.parent).free / 2**20
+        return (
+            f"expected a disk that can be read and written for {database}; SQLite says: {error}; {free:.0f} MiB are "
+            "free. Make room or look after the disk, and try again."
+        )
+    return (
+        f"expected an SQLite database with MLflow's tables at {database}; SQLite says: {error}. "
+        "Move that file away, or name another store with tracking.uri=sqlite:////folder/mlflow.db."
+    )
