@@ -64,13 +64,13 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
     confidence = probs.max(axis=1)
     gaps = confidence - (probs.argmax(axis=1) == true)
     binned = _Binned(
-        [_bin_of(confidence), _equal_mass_bin_of(confidence), *_bin_of(probs).T],
+        [bin_of(confidence), _equal_mass_bin_of(confidence), *bin_of(probs).T],
         [gaps, gaps, *(probs - hits).T],
         group,
         num_groups,
     )
     sums = np.stack([np.bincount(group, values, minlength=num_groups) for values in (np.ones(len(true)), brier, nll)])
-    spread = csr_array((confidence * (1 - confidence), (_bin_of(confidence), group)), shape=(NUM_BINS, num_groups))
+    spread = csr_array((confidence * (1 - confidence), (bin_of(confidence), group)), shape=(NUM_BINS, num_groups))
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         total, brier_sum, nll_sum = sums @ weights
@@ -117,7 +117,7 @@ def reliability_bins(probs: FloatArray, true: IntArray) -> ReliabilityBins:
     """The predictions by their highest probability; `probs` float64 (N, C), `true` int (N,)."""
     confidence = probs.max(axis=1)
     correct = (probs.argmax(axis=1) == true).astype(np.float64)
-    place = _bin_of(confidence)
+    place = bin_of(confidence)
     counts = np.bincount(place, minlength=NUM_BINS)
     sums = [np.bincount(place, values, minlength=NUM_BINS) for values in (confidence, correct)]
     with np.errstate(invalid="ignore"):
@@ -126,7 +126,7 @@ def reliability_bins(probs: FloatArray, true: IntArray) -> ReliabilityBins:
     return ReliabilityBins(np.linspace(0, 1, NUM_BINS + 1), counts, mean_confidence, accuracy, ece)
 
 
-def _bin_of(confidence: FloatArray) -> IntArray:
+def bin_of(confidence: FloatArray) -> IntArray:
     """Bin k holds the confidences in (k, k + 1] / NUM_BINS."""
     places = np.ceil(confidence * NUM_BINS).astype(np.int64) - 1
     return np.clip(places, 0, NUM_BINS - 1)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lesion_exp import taxonomy
 from lesion_exp.evaluation.figures.evidence_gallery import Block, evidence_gallery
-from lesion_exp.evaluation.figures.style import shortened
+from lesion_exp.evaluation.figures.labels import shortened
 from lesion_exp.evaluation.predictions import IntArray, probabilities
 from lesion_exp.explain.part_images import PartImages
 from lesion_exp.explain.selection import KINDS, Kind, Selection

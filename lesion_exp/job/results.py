@@ -18,7 +18,8 @@ from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.image_batch import image_batch
-from lesion_exp.evaluation.predictions import is_unknown, known_rows, predictions_table, probabilities
+from lesion_exp.evaluation.figures.labels import labels
+from lesion_exp.evaluation.predictions import classes_of, is_unknown, known_rows, predictions_table, probabilities
 from lesion_exp.job.data import SplitData, published_differences
 from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.split.characteristics import characteristics
@@ -30,6 +31,8 @@ from lesion_exp.tracking.run import TrackedRun
 
 BATCH_PICTURE = 24
 GALLERY = 16
+_TITLE = 19
+"""Of a line above an image of the gallery, letters."""
 _FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
 """The folders before a file's name in a text."""
 
@@ -98,12 +101,16 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
     Images of unknown classes are neither right nor wrong."""
     probs, known = probabilities(table).max(axis=1), np.flatnonzero(~is_unknown(table))
     closed = known_rows(table)
+    classes = classes_of(table)
+    short = dict(zip(classes, labels(classes, _TITLE, 2), strict=True))
     for name, chosen in (("right", surest_right(closed, GALLERY)), ("wrong", surest_wrong(closed, GALLERY))):
         rows = known[chosen]
         if len(rows):
             shown = table.iloc[rows]
-            words = shown["label"] if name == "right" else shown["label"] + " → " + shown["prediction"]
-            titles = [f"{text} {prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
+            words = shown["label"].map(short)
+            if name == "wrong":
+                words += "\n→ " + shown["prediction"].map(short)
+            titles = [f"{text}\n{prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
             with run.new_file(f"gallery/{name}_{part}.png") as path:
                 gallery(stack_images(datamodule.dataset(part), rows), titles).save(path)
 

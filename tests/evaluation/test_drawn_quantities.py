@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.decision_curve import decision_curve
@@ -14,6 +15,7 @@ from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
+from lesion_exp.evaluation.limits import LEAST_LESIONS, proportion_limits
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import classes_of, probabilities
 from lesion_exp.evaluation.report import confusion_counts
@@ -48,6 +50,21 @@ def test_the_area_under_each_curve_is_printed_beside_it(
             assert area == pytest.approx(values[f"{family}/{name}"], abs=1e-6), (family, name)
 
 
+@pytest.mark.parametrize("number", [13, 25])
+def test_many_classes_have_a_panel_each_with_its_own_area(make_table: MakeTable, number: int) -> None:
+    table = make_table(900, {f"class{place:02d}": 1 / number for place in range(number)}, skill=1.5)
+    values = metrics(table)
+    for draw, family in ((roc_curves, "auroc"), (precision_recall_curves, "average_precision")):
+        panels = [axes for axes in draw(table).axes if axes.lines]
+        assert len(panels) == number
+        for axes in panels:
+            name, printed = axes.get_title(loc="left").split("\n")
+            area = np.trapezoid(axes.lines[0].get_ydata(), axes.lines[0].get_xdata())
+            assert area == pytest.approx(values[f"{family}/{name}"], abs=1e-6)
+            assert printed == f"{values[f'{family}/{name}']:.3f} (n = {(table['label'] == name).sum()})"
+            assert axes.get_aspect() == 1
+
+
 def test_the_gaps_of_the_reliability_diagram_add_up_to_its_error(make_table: MakeTable) -> None:
     table = make_table(400, skill=1.0)
     upper, lower = reliability_diagram(table).axes[:2]
@@ -59,6 +76,32 @@ def test_the_gaps_of_the_reliability_diagram_add_up_to_its_error(make_table: Mak
     assert f"{metrics(table)['ece']:.3f}" in upper.get_title(loc="left")
     right = (table["prediction"] == table["label"]).to_numpy()
     assert (np.array([bar.get_height() for bar in shares]) * counts).sum() == pytest.approx(right.sum())
+
+
+def test_each_bin_of_the_reliability_diagram_shows_how_sure_it_is(make_table: MakeTable) -> None:
+    """Its interval is that of its own lesions, its number of images stands below, and few lesions make it faint."""
+    table = make_table(150, skill=1.0)
+    upper, lower = reliability_diagram(table).axes[:2]
+    shares, _ = upper.containers
+    (intervals,) = [found for found in upper.collections if isinstance(found, LineCollection)]
+    place = np.clip(np.ceil(probabilities(table).max(axis=1) * 15).astype(int) - 1, 0, 14)
+    right = (table["prediction"] == table["label"]).to_numpy()
+    drawn = {round(float(line[0, 0]) * 15 - 0.5): line[:, 1] for line in intervals.get_segments()}
+    assert set(drawn) == set(place)
+    printed = [text.get_text() for text in lower.texts]
+    seen = set()
+    for number in range(15):
+        mine = place == number
+        assert printed[number] == (str(mine.sum()) if mine.any() else "")
+        if mine.any():
+            groups = pd.DataFrame({"lesion": table["lesion_id"], "right": right})[mine].groupby("lesion")["right"]
+            found = proportion_limits(groups.sum().to_numpy(float), groups.count().to_numpy(float))
+            assert drawn[number] == pytest.approx([found.low, found.high])
+            faint = len(groups) < LEAST_LESIONS
+            assert (shares[number].get_alpha() is not None) == faint
+            seen.add(faint)
+    assert seen == {True, False}
+    assert any(f"{metrics(table)['ece_of_calibrated']:.3f}" in text.get_text() for text in upper.texts)
 
 
 def test_the_decision_curve_is_the_net_benefit_of_acting(make_table: MakeTable) -> None:
@@ -81,3 +124,18 @@ def test_the_confusion_matrix_shows_its_counts(make_table: MakeTable) -> None:
             assert [int(text.replace(",", "")) for text in texts[: counts.size]] == counts.ravel().tolist()
             return
     pytest.fail("no panel of the confusion matrix shows counts")
+
+
+def test_the_numbered_confusion_matrix_shows_its_counts_and_its_recall(make_table: MakeTable) -> None:
+    table = make_table(900, {f"class{place:02d}": 1 / 25 for place in range(25)}, skill=1.5)
+    counts = confusion_counts(table)
+    axes = confusion_matrix(table).axes[0]
+    shown, recall = np.zeros_like(counts), {}
+    for text in axes.texts:
+        column, row = text.get_position()
+        if column < 24.5:
+            shown[int(row), int(column)] = int(text.get_text())
+        else:
+            recall[row] = text.get_text()
+    assert np.array_equal(shown, counts)
+    assert [recall[row] for row in range(25)] == [f"{counts[row, row] / counts[row].sum():.0%}" for row in range(25)]

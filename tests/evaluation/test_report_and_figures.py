@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from sklearn.metrics import confusion_matrix as reference
 
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
@@ -28,9 +29,13 @@ def predictions(classes, count=200, absent=()):
 
 
 SETS = [("benign", "malignant"), tuple("abcdefg"), tuple("abcdefghijkl")]
+KINDS = ("Pigmented benign keratosis", "squamous cell carcinoma in situ", "Melanocytic naevus")
+MANY = tuple(
+    f"{kind} of the {place}" for kind in KINDS for place in ("face", "trunk", "upper limb", "lower limb", "back")
+)
 
 
-@pytest.mark.parametrize("classes", SETS, ids=len)
+@pytest.mark.parametrize("classes", [*SETS, MANY], ids=len)
 def test_every_figure_can_be_drawn(classes, tmp_path):
     table = predictions(classes)
     for name, figure in {
@@ -116,3 +121,76 @@ def test_a_gallery_shows_each_image_in_its_place(count):
     assert sheet.shape[0] > -(-count // COLUMNS) * TILE
     for colour in colours:
         assert (sheet == colour).all(axis=2).sum() == TILE**2
+
+
+@pytest.mark.parametrize("classes", [tuple("abcdefg"), MANY], ids=len)
+def test_a_confusion_matrix_fits_a_page_and_names_every_class(classes):
+    figure = confusion_matrix(predictions(classes, 400))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(names)) == len(classes)
+    assert figure.get_tightbbox().width < 13
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    if len(classes) > 12:
+        assert columns[: len(classes)] == [str(number) for number in range(1, len(classes) + 1)]
+        assert all(name.endswith(f"  {number}") for number, name in zip(columns, names, strict=False))
+    key = figure.axes[-1]
+    assert key.get_ylabel() == "share of the true class"
+    assert key.get_yticklabels()[-1].get_text() == "100%"
+
+
+def luminance(colour):
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("count", [30, 300, 3000])
+def test_digits_of_a_confusion_matrix_stand_out_from_their_cells(count):
+    figure = confusion_matrix(predictions(tuple("abcdefg"), count))
+    for axes in figure.axes[:2]:
+        (image,) = axes.images
+        for text in axes.texts:
+            column, row = text.get_position()
+            cell = image.cmap(image.norm(image.get_array()[int(row), int(column)]))
+            light, dark = sorted([luminance(cell[:3]), luminance(text.get_color())], reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, text.get_text()
+
+
+def test_titles_of_a_batch_do_not_overprint():
+    figure = image_batch(np.zeros((15, 8, 8, 3), np.uint8), MANY)
+    figure.draw_without_rendering()
+    titles = [axes.title for axes in figure.axes if axes.images]
+    assert len({title.get_text() for title in titles}) == len(MANY)
+    boxes = [title.get_window_extent() for title in titles]
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[number + 1 :])
+
+
+def test_a_line_above_a_gallery_that_is_too_long_keeps_its_end():
+    images = np.zeros((1, 6, 6, 3), np.uint8)
+    ends = [np.asarray(gallery(images, [f"{'pigmented benign keratosis ' * 4}{end}"])) for end in ("0.97", "0.12")]
+    assert (ends[0] != ends[1]).any()
+    assert gallery(images, ["a\n→ b\n0.9"]).height > gallery(images, ["a 0.9"]).height
+
+
+@pytest.mark.parametrize("num_classes", [3, 25, 60])
+def test_the_class_distribution_shows_its_counts(num_classes):
+    rng = np.random.default_rng(0)
+    names = [f"class {number:02d}" for number in range(num_classes)]
+    table = pd.DataFrame({"label": rng.choice(names, 900), "split": rng.choice(["train", "val", "test"], 900)})
+    counts = pd.crosstab(table["label"], table["split"])[["train", "val", "test"]]
+    figure = class_distribution(table)
+    left, right = figure.axes
+    for number, part in enumerate(counts):
+        if num_classes <= 12:
+            drawn = [bar.get_width() for bar in left.containers[number]]
+            shares = [bar.get_width() for bar in right.containers[number]]
+        else:
+            drawn = left.collections[number].get_offsets()[:, 0]
+            shares = right.collections[number].get_offsets()[:, 0]
+        assert list(drawn) == counts[part][counts[part] > 0].tolist()
+        assert np.allclose(shares, counts[part] / counts[part].sum())
+    if num_classes > 12:
+        texts = [label.get_text() for label in left.get_yticklabels()]
+        assert texts[0] == "class 00   " + " / ".join(map(str, counts.iloc[0]))
+    assert figure.get_figheight() < 17

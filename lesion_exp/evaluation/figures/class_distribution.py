@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from lesion_exp.evaluation.figures.style import PALETTE, shortened, style
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
+from lesion_exp.evaluation.figures.style import PALETTE, style
 
 PARTS = ("train", "val", "test")
 _LEFT_EDGE = 0.8
 """Where the logarithmic axis begins: one image is a visible bar."""
+_BAR: Final = 0.26
+_MARKERS: Final = ("o", "s", "D")
 
 
 def class_distribution(table: pd.DataFrame) -> Figure:
-    """Bars of images a class in each part, on a logarithmic axis, and the share of each class in its part.
+    """The images of each class in each part, on a logarithmic axis, and the share of each class in its part.
+
+    Bars with their numbers; from 13 classes on points, with the three counts beside the name of the class.
 
     Args:
         table: with `label` and `split`.
     """
     counts = pd.crosstab(table["label"], table["split"]).reindex(columns=list(PARTS), fill_value=0).sort_index()
     shares = counts / counts.sum(axis=0).clip(lower=1)
-    height = 0.26
+    many = len(counts) >= NUMBERED_FROM
+    names = [str(name) for name in counts.index]
     with style():
-        figure = Figure(figsize=(9.0, 0.62 * len(counts) + 1.4), layout="constrained")
+        row = 0.24 if many else 0.62
+        figure = Figure(figsize=(9.0, row * len(counts) + 1.4), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        places = np.arange(len(counts))
-        for number, part in enumerate(PARTS):
-            shift = (number - 1) * height
-            label = f"{part} ({counts[part].sum():,})"
-            left.barh(places + shift, counts[part], height=0.92 * height, color=PALETTE[number], label=label)
-            for place, count in zip(places + shift, counts[part], strict=True):  # 0 has no place on a logarithmic axis
-                start = (max(count, _LEFT_EDGE), place)
-                left.annotate(f"{count:,}", start, (3, 0), textcoords="offset points", va="center", fontsize=7.5)
-            bars = right.barh(places + shift, shares[part], height=0.92 * height, color=PALETTE[number])
-            right.bar_label(bars, [f"{value:.1%}" for value in shares[part]], padding=3, fontsize=7.5)
-        left.set_yticks(places, [shortened(str(name), 26) for name in counts.index])
-        left.invert_yaxis()
+        (_points if many else _bars)(left, right, counts, shares)
+        if many:
+            three = [" / ".join(f"{number:,}" for number in row) for row in counts.to_numpy()]
+            marked = [f"{name}   {numbers}" for name, numbers in zip(labels(names, 34), three, strict=True)]
+            left.set_yticks(range(len(names)), marked, fontsize=7.5)
+        else:
+            left.set_yticks(range(len(names)), labels(names, 26, 2))
+        left.set_ylim(len(names) - 0.5, -0.5)
         left.set_xscale("log")
         left.set_xlim(_LEFT_EDGE, counts.to_numpy().max() * 4)
         left.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-        left.set(title="images a class", xlabel="images (logarithmic)")
+        left.set(title="images of each class", xlabel="images (logarithmic)")
         right.set_xlim(0, shares.to_numpy().max() * 1.2)
         right.set_xticks([tick for tick in right.get_xticks() if tick <= 1])
         right.set(title="share of the part", xlabel="share")
-        figure.legend(loc="outside upper right", ncols=len(PARTS))
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=len(PARTS))
     return figure
+
+
+def _bars(left: Axes, right: Axes, counts: pd.DataFrame, shares: pd.DataFrame) -> None:
+    places = np.arange(len(counts))
+    for number, part in enumerate(PARTS):
+        shift = (number - 1) * _BAR
+        looks = {"height": 0.92 * _BAR, "color": PALETTE[number]}
+        left.barh(places + shift, counts[part], label=f"{part} ({counts[part].sum():,})", **looks)
+        for place, count in zip(places + shift, counts[part], strict=True):  # 0 has no place on a logarithmic axis
+            start = (max(count, _LEFT_EDGE), place)
+            left.annotate(f"{count:,}", start, (3, 0), textcoords="offset points", va="center", fontsize=7.5)
+        bars = right.barh(places + shift, shares[part], **looks)
+        right.bar_label(bars, [f"{value:.1%}" for value in shares[part]], padding=3, fontsize=7.5)
+
+
+def _points(left: Axes, right: Axes, counts: pd.DataFrame, shares: pd.DataFrame) -> None:
+    places = np.arange(len(counts))
+    for axes in (left, right):
+        axes.grid(axis="y", color="#ECECEC", linewidth=0.7)
+        axes.set_axisbelow(True)
+    for number, part in enumerate(PARTS):
+        looks = {"color": PALETTE[number], "s": 16, "marker": _MARKERS[number], "clip_on": False, "alpha": 0.85}
+        some = counts[part].to_numpy() > 0  # 0 has no place on a logarithmic axis
+        left.scatter(counts[part][some], places[some], label=f"{part} ({counts[part].sum():,})", **looks)
+        right.scatter(shares[part], places, **looks)

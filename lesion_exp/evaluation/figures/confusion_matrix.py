@@ -1,4 +1,4 @@
-"""The confusion matrix, as counts and as shares of each true class, side by side."""
+"""The confusion matrix: counts, and the share of each true class as the colour of every cell."""
 
 from __future__ import annotations
 
@@ -7,65 +7,117 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from lesion_exp.evaluation.figures.style import shortened, style
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
+from lesion_exp.evaluation.figures.style import readable_on, style
 from lesion_exp.evaluation.predictions import FloatArray, classes_of
 from lesion_exp.evaluation.report import confusion_counts
 
 _WHITE_TO_BLUE = LinearSegmentedColormap.from_list("white_to_blue", ["#FFFFFF", "#9FC9E3", "#2F7EBB", "#08306B"])
+_FAINT = "#5F6871"
+"""Of zeros, which are many; 5.7 to 1 on white."""
 
 
 def confusion_matrix(table: pd.DataFrame, title: str = "") -> Figure:
     """Counts at the left; at the right each row in percent of its sum, so that the diagonal shows the recall.
 
-    Both are shaded by the share of the true class. A dash stands in the rows of classes without images.
+    Both are shaded by the share of the true class. A dash stands in the rows of classes without images. From 13 classes
+    on there is one panel, whose columns have the numbers that stand before the names of the rows: it shows the counts,
+    leaves zeros out, and has the recall at the right of each row.
     """
     classes = classes_of(table)
-    counts = confusion_counts(table).astype(np.float64)
+    counts = confusion_counts(table).astype(np.int64)
     rows = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, rows, out=np.zeros_like(counts), where=rows > 0)
-    names = [shortened(name, 16) for name in classes]
-    side = max(3.4, 0.52 * len(classes) + 1.2)
+    shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
     with style():
-        figure = Figure(figsize=(2 * side + 0.9, side + 0.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
-        left, right = figure.subplots(1, 2)
-        _panel(left, shares, [[f"{int(value):,}" for value in row] for row in counts], names, "images")
-        left.set_yticks(range(len(names)), [f"{name} ({int(n):,})" for name, n in zip(names, rows[:, 0], strict=True)])
-        texts = [[_percent(value) if n else "–" for value in row] for row, n in zip(shares, rows[:, 0], strict=True)]
-        _panel(right, shares, texts, names, "percent of the true class")
-        right.set_ylabel("")
+        draw = _numbered if len(classes) >= NUMBERED_FROM else _side_by_side
+        figure = draw(classes, counts, shares)
         if title:
             figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 
 
-def _panel(axes: Axes, shares: FloatArray, texts: list[list[str]], names: list[str], title: str) -> None:
-    axes.imshow(shares, cmap=_WHITE_TO_BLUE, vmin=0, vmax=1)
-    ticks = range(len(names))
-    turned = max(map(len, names)) > (12 if len(names) <= 3 else 5)
-    axes.set_xticks(ticks, names)
-    if turned:
-        for label in axes.get_xticklabels():
-            label.set(rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, names)
-    axes.set(title=title, xlabel="predicted", ylabel="true")
+def _side_by_side(classes: list[str], counts: np.ndarray, shares: FloatArray) -> Figure:
+    rows = counts.sum(axis=1)
+    names = labels(classes, 16, 2)
+    side = max(3.4, 0.52 * len(classes) + 1.2)
+    figure = Figure(figsize=(2 * side + 1.7, side + 0.6), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    left, right = figure.subplots(1, 2)
+    size = 9 if len(names) <= 8 else 8
+    _panel(left, shares, [[f"{value:,}" for value in row] for row in counts], size)
+    texts = [[_percent(value) if n else "–" for value in row] for row, n in zip(shares, rows, strict=True)]
+    _key(figure, [left, right], _panel(right, shares, texts, size))
+    turned = max(len(line) for name in names for line in name.split("\n")) > (12 if len(names) <= 3 else 5)
+    for axes in (left, right):
+        axes.set_xticks(range(len(names)), names)
+        if turned:
+            for label in axes.get_xticklabels():
+                label.set(rotation=40, ha="right", rotation_mode="anchor")
+    left.set_yticks(range(len(names)), [f"{name} ({n:,})" for name, n in zip(names, rows, strict=True)])
+    right.set_yticks(range(len(names)), names)
+    left.set(title="images", xlabel="predicted", ylabel="true (images)")
+    right.set(title="percent of the true class", xlabel="predicted")
+    return figure
+
+
+def _numbered(classes: list[str], counts: np.ndarray, shares: FloatArray) -> Figure:
+    number = len(classes)
+    cell, size = (0.3, 6.5) if number <= 30 else (0.2, 4.6)
+    side = cell * number
+    figure = Figure(figsize=(side + 4.2, side + 1.5), layout="constrained")
+    axes = figure.subplots()
+    texts = [[str(value) if value else "" for value in row] for row in counts]
+    _key(figure, [axes], _panel(axes, shares, texts, size))
+    rows = counts.sum(axis=1)
+    named = [
+        f"{name} ({n:,})  {place}" for place, (name, n) in enumerate(zip(labels(classes, 36), rows, strict=True), 1)
+    ]
+    axes.set_xticks(range(number), [str(place) for place in range(1, number + 1)], fontsize=size)
+    axes.set_yticks(range(number), named, fontsize=max(size, 6))
+    axes.tick_params(labeltop=True)
+    for place, total in enumerate(rows):
+        recall = f"{shares[place, place]:.0%}" if total else "–"
+        axes.text(number - 0.3, place, recall, fontsize=max(size, 6), va="center")
+    axes.text(number - 0.3, -0.9, "recall", fontsize=7, fontweight="bold", va="center")
+    axes.set(
+        title="images; an empty cell is 0",
+        xlabel="predicted: the number of the class",
+        ylabel="true: class (images) and its number",
+    )
+    return figure
+
+
+def _panel(axes: Axes, shares: FloatArray, texts: list[list[str]], size: float) -> AxesImage:
+    image = axes.imshow(shares, cmap=_WHITE_TO_BLUE, vmin=0, vmax=1)
+    number = len(shares)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(number + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(number + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#E6E6E6", linewidth=0.8)
     axes.tick_params(which="both", length=0)
-    size = 9 if len(names) <= 8 else 8
     for row, column in np.ndindex(shares.shape):
-        text, share = texts[row][column], shares[row, column]
-        colour = "white" if share > 0.5 else "#8A939C" if text in {"0", "–"} else "black"
+        text = texts[row][column]
+        if not text:
+            continue
+        colour = _FAINT if text in {"0", "–"} else readable_on(_WHITE_TO_BLUE(shares[row, column]))
         weight = "bold" if row == column else "normal"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size, fontweight=weight)
-    for place in ticks:
+    for place in range(number):
         axes.add_patch(
             Rectangle((place - 0.5, place - 0.5), 1, 1, fill=False, edgecolor="#08306B", linewidth=1.0, zorder=3)
         )
+    return image
+
+
+def _key(figure: Figure, panels: list[Axes], image: AxesImage) -> None:
+    """What the colours mean, which is the same in all panels."""
+    bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02, ticks=[0, 0.25, 0.5, 0.75, 1])
+    bar.ax.set_yticklabels(["0%", "25%", "50%", "75%", "100%"])
+    bar.set_label("share of the true class", fontsize=8)
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 def _percent(share: float) -> str:

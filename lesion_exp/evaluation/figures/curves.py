@@ -2,63 +2,127 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.curve_points import precision_recall_points, roc_points
-from lesion_exp.evaluation.figures.style import GREY, class_colours, class_dashes, shortened, square_axes, style
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
+from lesion_exp.evaluation.figures.style import (
+    GREY,
+    PALETTE,
+    class_colours,
+    class_dashes,
+    square_axes,
+    style,
+    to_unit_square,
+)
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.predictions import classes_of, probabilities, true_classes
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, classes_of, probabilities, true_classes
 
-_NAME_LENGTH = 26
+_NAME_LENGTH: Final = 26
+"""Of each of the two lines of a name, letters."""
+_COLUMNS: Final = 5
+_PANEL: Final = 2.0
+"""Side of a class's own panel with its title, inches."""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What is drawn of a class."""
+
+    name: str
+    positive: BoolArray
+    points: tuple[FloatArray, FloatArray]
+    area: float
 
 
 def roc_curves(table: pd.DataFrame, title: str = "") -> Figure:
-    """Sensitivity over 1 - specificity, with the area of each class in the legend.
+    """Sensitivity over 1 - specificity, with the area of each class in the legend; from 13 classes on a panel a class.
 
     Classes without positives or without negatives have no curve.
     """
-    with style():
-        figure = _curves(table, "auroc", (title or "ROC curves", "1 - specificity", "sensitivity"))
-        figure.axes[0].plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=":", zorder=0)
-    return figure
+    return _figure(table, "auroc", (title or "ROC curves", "1 - specificity", "sensitivity"))
 
 
 def precision_recall_curves(table: pd.DataFrame, title: str = "") -> Figure:
-    """Precision over recall in steps, with the average precision of each class in the legend.
+    """Precision over recall, with the average precision of each class in the legend; a panel a class from 13 on.
 
-    A tick at the right marks the class's prevalence, which is the precision of guessing: a curve is to be compared
-    with its own tick. Classes without positives have no curve.
+    A tick at the right (in panels a dotted line) marks the class's prevalence, which is the precision of guessing: a
+    curve is to be compared with its own tick. Classes without positives have no curve.
     """
-    with style():
-        return _curves(table, "average_precision", (title or "precision-recall curves", "recall", "precision"))
+    return _figure(table, "average_precision", (title or "precision-recall curves", "recall", "precision"))
 
 
-def _curves(table: pd.DataFrame, family: str, labels: tuple[str, str, str]) -> Figure:
+def _figure(table: pd.DataFrame, family: str, words: tuple[str, str, str]) -> Figure:
     classes, true, probs, values = classes_of(table), true_classes(table), probabilities(table), metrics(table)
-    drawn = [position for position, name in enumerate(classes) if f"{family}/{name}" in values]
-    names = {position: shortened(classes[position], _NAME_LENGTH) for position in drawn}
-    texts = {
-        position: f"{name}  {values[f'{family}/{classes[position]}']:.3f}  (n = {np.count_nonzero(true == position):,})"
-        for position, name in names.items()
-    }
+    points = roc_points if family == "auroc" else precision_recall_points
+    curves = [
+        _Curve(name, true == position, points(probs[:, position], true == position), values[f"{family}/{name}"])
+        for position, name in enumerate(classes)
+        if f"{family}/{name}" in values
+    ]
     heading = "AUROC" if family == "auroc" else "average precision"
     if family == "auroc" and "auroc_macro" in values:
         heading += f", mean {values['auroc_macro']:.3f}"
-    longest = max(map(len, [*texts.values(), heading]))
-    figure, axes, right = square_axes(*labels, legend_width=0.75 + 0.078 * longest)
+    with style():
+        if len(classes) >= NUMBERED_FROM:
+            return _panels(curves, family, words, heading)
+        return _one_frame(curves, classes, family, words, heading)
+
+
+def _one_frame(
+    curves: list[_Curve], classes: list[str], family: str, words: tuple[str, str, str], heading: str
+) -> Figure:
+    names = labels([curve.name for curve in curves], _NAME_LENGTH, 2)
+    texts = [
+        f"{name}  {curve.area:.3f}  (n = {np.count_nonzero(curve.positive):,})"
+        for name, curve in zip(names, curves, strict=True)
+    ]
+    longest = max(len(line) for text in [*texts, heading] for line in text.split("\n"))
+    figure, axes, right = square_axes(*words, legend_width=0.75 + 0.078 * longest)
     colours, dashes = class_colours(classes), class_dashes(classes)
     lines = []
-    for position in drawn:
-        name, positive = classes[position], true == position
-        looks: dict[str, Any] = {"color": colours[name], "linestyle": dashes[name], "linewidth": 1.5}
-        points = roc_points if family == "auroc" else precision_recall_points
-        lines += axes.plot(*points(probs[:, position], positive), **looks)
+    for curve in curves:
+        looks: dict[str, Any] = {"color": colours[curve.name], "linestyle": dashes[curve.name], "linewidth": 1.5}
+        lines += axes.plot(*curve.points, **looks)
         if family != "auroc":
-            axes.plot([1.015, 1.04], [positive.mean()] * 2, color=colours[name], linewidth=2.2, clip_on=False)
-    legend = right.legend(lines, list(texts.values()), title=heading, loc="center left", alignment="left")
+            prevalence = [curve.positive.mean()] * 2
+            axes.plot([1.015, 1.04], prevalence, color=colours[curve.name], linewidth=2.2, clip_on=False)
+    if family == "auroc":
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle=":", zorder=0)
+    legend = right.legend(lines, texts, title=heading, loc="center left", alignment="left")
     legend.get_title().set_fontweight("bold")
     return figure
+
+
+def _panels(curves: list[_Curve], family: str, words: tuple[str, str, str], heading: str) -> Figure:
+    """A panel a class, so that no two curves need to be told apart by their colour."""
+    rows = ceil(len(curves) / _COLUMNS) or 1
+    figure = Figure(figsize=(_PANEL * _COLUMNS, (_PANEL + 0.3) * rows + 1.0), layout="constrained")
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    names = labels([curve.name for curve in curves], _NAME_LENGTH, 2)
+    for axes, name, curve in zip(grid.flat, names, curves, strict=False):
+        _panel(axes, curve, family)
+        text = f"{name}\n{curve.area:.3f} (n = {np.count_nonzero(curve.positive):,})"
+        axes.set_title(text, fontsize=7, fontweight="normal", pad=3)
+    for axes in grid.flat[len(curves) :]:
+        axes.axis("off")
+    title, xlabel, ylabel = words
+    figure.suptitle(f"{title}: {heading}", fontsize=11, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(xlabel, fontsize=9)
+    figure.supylabel(ylabel, fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, curve: _Curve, family: str) -> None:
+    axes.plot(*curve.points, color=PALETTE[0], linewidth=1.4)
+    guessing = [0.0, 1.0] if family == "auroc" else [float(curve.positive.mean())] * 2
+    axes.plot([0, 1], guessing, color=GREY, linewidth=0.9, linestyle=":", zorder=0)
+    to_unit_square(axes, [0, 0.5, 1])
+    axes.tick_params(labelsize=6)

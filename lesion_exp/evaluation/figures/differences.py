@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, TOO_FEW, Comparison, Difference, Pair
-from lesion_exp.evaluation.figures.style import GREY, PALETTE, shortened, style
+from lesion_exp.evaluation.figures.labels import labels, shortened
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _MOST_COLOURS: Final = 4
@@ -43,11 +44,13 @@ def differences_figure(comparison: Comparison, names: Mapping[str, str], title: 
 
 def _by_metric(comparison: Comparison) -> Figure:
     pairs, classes = comparison.pairs, comparison.class_images
+    short = labels(list(classes), 24)
+    named = {name: f"{text} ({n:,})" for (name, n), text in zip(classes.items(), short, strict=True)}
     panels: dict[str, list[tuple[str, str]]] = {
         "higher is better": [(name, name) for name in OVERALL if name not in LOWER_IS_BETTER],
         "lower is better": [(name, name) for name in OVERALL if name in LOWER_IS_BETTER],
-        "recall of a class": [(f"recall/{name}", f"{shortened(name, 16)} ({n:,})") for name, n in classes.items()],
-        "AUROC of a class": [(f"auroc/{name}", f"{shortened(name, 16)} ({n:,})") for name, n in classes.items()],
+        "recall of a class": [(f"recall/{name}", text) for name, text in named.items()],
+        "AUROC of a class": [(f"auroc/{name}", text) for name, text in named.items()],
     }
     rows = max(4, len(classes))
     pitch = 0.24 + 0.11 * len(pairs)

@@ -1,4 +1,4 @@
-"""Images side by side with a line of text above each; drawn without axes, so that it costs a run next to nothing."""
+"""Images side by side with lines of text above each; drawn without axes, so that it costs a run next to nothing."""
 
 from __future__ import annotations
 
@@ -12,31 +12,46 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from lesion_exp.evaluation.figures.labels import shortened
+from lesion_exp.evaluation.figures.style import GREY
+
 COLUMNS: Final = 8
 TILE: Final = 168
 """Side of an image in pixels."""
-_GAP, _TEXT = 8, 22
-_FONT_SIZE: Final = 14
+_GAP, _LINE = 8, 17
+_FONT_SIZE, _SMALL = 14, 11
 
 
-def gallery(images: npt.NDArray[np.uint8], titles: Sequence[str]) -> Image.Image:
-    """`images`, uint8 (N, S, S, 3) RGB, in rows of eight; a title that is too long for its image is cut."""
+def gallery(images: npt.NDArray[np.uint8], titles: Sequence[str], footer: str = "") -> Image.Image:
+    """`images`, uint8 (N, S, S, 3) RGB, in rows of eight.
+
+    A title may have several lines; a line that is too long for its image loses its middle, so that what stands at its
+    end, such as a probability, is always seen. `footer` stands below all images.
+    """
     columns, rows = min(COLUMNS, len(images)), ceil(len(images) / COLUMNS)
-    sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, rows * (TILE + _TEXT + _GAP) + _GAP), "white")
-    pencil, font = ImageDraw.Draw(sheet), _font()
+    lines = max(title.count("\n") + 1 for title in titles)
+    head = lines * _LINE + 5
+    tall = rows * (TILE + head + _GAP) + _GAP
+    sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, tall + (_LINE if footer else 0)), "white")
+    pencil, font = ImageDraw.Draw(sheet), _font(_FONT_SIZE)
     for place, (pixels, title) in enumerate(zip(images, titles, strict=True)):
-        left, top = _GAP + place % COLUMNS * (TILE + _GAP), _GAP + place // COLUMNS * (TILE + _TEXT + _GAP)
-        pencil.text((left, top), _fitting(title, font), fill="black", font=font)
-        sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC), (left, top + _TEXT))
+        left, top = _GAP + place % COLUMNS * (TILE + _GAP), _GAP + place // COLUMNS * (TILE + head + _GAP)
+        for number, line in enumerate(title.split("\n")):
+            pencil.text((left, top + number * _LINE), _fitting(line, font, TILE), fill="black", font=font)
+        sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.BICUBIC), (left, top + head))
+    if footer:
+        small = _font(_SMALL)
+        pencil.text((_GAP, tall - 4), _fitting(footer, small, sheet.width - 2 * _GAP), fill=GREY, font=small)
     return sheet
 
 
-def _fitting(title: str, font: ImageFont.FreeTypeFont) -> str:
-    if font.getlength(title) <= TILE:
-        return title
-    length = next(length for length in range(len(title), -1, -1) if font.getlength(f"{title[:length]}…") <= TILE)
-    return f"{title[:length]}…"
+def _fitting(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """`line`, without its middle where it is wider than `width` pixels."""
+    if font.getlength(line) <= width:
+        return line
+    ways = (shortened(line, length) for length in range(len(line) - 1, 2, -1))
+    return next(way for way in ways if font.getlength(way) <= width)
 
 
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), _FONT_SIZE)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lesion_exp.evaluation.figures.style import GREY, PALETTE, shortened, style
+from lesion_exp.evaluation.figures.labels import labels
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 from lesion_exp.evaluation.subgroups import Cell, Subgroups
 
 TITLES = {
@@ -64,7 +65,8 @@ def _draw(axes: Axes, block: Sequence[Cell], metric: str, colour: str) -> None:
 
 
 def _name_rows(axes: Axes, block: Sequence[Cell]) -> None:
-    names = [f"{shortened(cell.name, 20)}  ({cell.lesions:,})" for cell in block]
+    short = labels([cell.name for cell in block], 24)
+    names = [f"{text}  ({cell.lesions:,})" for cell, text in zip(block, short, strict=True)]
     axes.set_yticks(range(len(block)), names)
     axes.tick_params(axis="y", length=0)
     axes.text(
