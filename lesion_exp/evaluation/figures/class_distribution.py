@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ def _bars(left: Axes, right: Axes, counts: pd.DataFrame, shares: pd.DataFrame) -
     places = np.arange(len(counts))
     for number, part in enumerate(PARTS):
         shift = (number - 1) * _BAR
-        looks = {"height": 0.92 * _BAR, "color": PALETTE[number]}
+        looks: dict[str, Any] = {"height": 0.92 * _BAR, "color": PALETTE[number]}
         left.barh(places + shift, counts[part], label=f"{part} ({counts[part].sum():,})", **looks)
         for place, count in zip(places + shift, counts[part], strict=True):  # 0 has no place on a logarithmic axis
             start = (max(count, _LEFT_EDGE), place)
@@ -74,7 +74,13 @@ def _points(left: Axes, right: Axes, counts: pd.DataFrame, shares: pd.DataFrame)
         axes.grid(axis="y", color="#ECECEC", linewidth=0.7)
         axes.set_axisbelow(True)
     for number, part in enumerate(PARTS):
-        looks = {"color": PALETTE[number], "s": 16, "marker": _MARKERS[number], "clip_on": False, "alpha": 0.85}
+        looks: dict[str, Any] = {
+            "color": PALETTE[number],
+            "s": 16,
+            "marker": _MARKERS[number],
+            "clip_on": False,
+            "alpha": 0.85,
+        }
         some = counts[part].to_numpy() > 0  # 0 has no place on a logarithmic axis
         left.scatter(counts[part][some], places[some], label=f"{part} ({counts[part].sum():,})", **looks)
         right.scatter(shares[part], places, **looks)

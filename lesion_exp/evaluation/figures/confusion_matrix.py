@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
 from lesion_exp.evaluation.figures.style import readable_on, style
-from lesion_exp.evaluation.predictions import FloatArray, classes_of
+from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.report import confusion_counts
 
 _WHITE_TO_BLUE = LinearSegmentedColormap.from_list("white_to_blue", ["#FFFFFF", "#9FC9E3", "#2F7EBB", "#08306B"])
@@ -39,7 +41,7 @@ def confusion_matrix(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def _side_by_side(classes: list[str], counts: np.ndarray, shares: FloatArray) -> Figure:
+def _side_by_side(classes: Sequence[str], counts: IntArray, shares: FloatArray) -> Figure:
     rows = counts.sum(axis=1)
     names = labels(classes, 16, 2)
     side = max(3.4, 0.52 * len(classes) + 1.2)
@@ -63,7 +65,7 @@ def _side_by_side(classes: list[str], counts: np.ndarray, shares: FloatArray) ->
     return figure
 
 
-def _numbered(classes: list[str], counts: np.ndarray, shares: FloatArray) -> Figure:
+def _numbered(classes: Sequence[str], counts: IntArray, shares: FloatArray) -> Figure:
     number = len(classes)
     cell, size = (0.3, 6.5) if number <= 30 else (0.2, 4.6)
     side = cell * number
@@ -102,7 +104,7 @@ def _panel(axes: Axes, shares: FloatArray, texts: list[list[str]], size: float) 
         text = texts[row][column]
         if not text:
             continue
-        colour = _FAINT if text in {"0", "–"} else readable_on(_WHITE_TO_BLUE(shares[row, column]))
+        colour = _FAINT if text in {"0", "–"} else readable_on(_WHITE_TO_BLUE(float(shares[row, column])))
         weight = "bold" if row == column else "normal"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size, fontweight=weight)
     for place in range(number):
@@ -117,7 +119,7 @@ def _key(figure: Figure, panels: list[Axes], image: AxesImage) -> None:
     bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02, ticks=[0, 0.25, 0.5, 0.75, 1])
     bar.ax.set_yticklabels(["0%", "25%", "50%", "75%", "100%"])
     bar.set_label("share of the true class", fontsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _percent(share: float) -> str:

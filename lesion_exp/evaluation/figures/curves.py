@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
@@ -77,7 +78,7 @@ def _figure(table: pd.DataFrame, family: str, words: tuple[str, str, str]) -> Fi
 
 
 def _one_frame(
-    curves: list[_Curve], classes: list[str], family: str, words: tuple[str, str, str], heading: str
+    curves: Sequence[_Curve], classes: Sequence[str], family: str, words: tuple[str, str, str], heading: str
 ) -> Figure:
     names = labels([curve.name for curve in curves], _NAME_LENGTH, 2)
     texts = [
@@ -101,7 +102,7 @@ def _one_frame(
     return figure
 
 
-def _panels(curves: list[_Curve], family: str, words: tuple[str, str, str], heading: str) -> Figure:
+def _panels(curves: Sequence[_Curve], family: str, words: tuple[str, str, str], heading: str) -> Figure:
     """A panel a class, so that no two curves need to be told apart by their colour."""
     rows = ceil(len(curves) / _COLUMNS) or 1
     figure = Figure(figsize=(_PANEL * _COLUMNS, (_PANEL + 0.3) * rows + 1.0), layout="constrained")

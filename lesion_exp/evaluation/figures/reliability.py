@@ -61,7 +61,7 @@ def bin_limits(table: pd.DataFrame) -> tuple[list[Limits | None], IntArray]:
     for number in range(NUM_BINS):
         mine = place == number
         whole = np.bincount(lesion[mine], minlength=num_lesions).astype(np.float64)
-        part = np.bincount(lesion[mine], right[mine], minlength=num_lesions)
+        part = np.bincount(lesion[mine], right[mine], minlength=num_lesions).astype(np.float64)
         lesions[number] = np.count_nonzero(whole)
         limits.append(proportion_limits(part, whole) if mine.any() else None)
     return limits, lesions
