@@ -24,7 +24,7 @@ from lesion_exp.report.swept import Swept
 from lesion_exp.report.wording import NONE, moment
 
 SECTIONS: Final[tuple[Callable[[Swept], Section], ...]] = (
-    question, cells, choices, repeats, failed, config, reproduce,
+    question, repeats, choices, cells, failed, config, reproduce,
 )  # fmt: skip
 """In the order of the page."""
 OF_FOLDS: Final[tuple[Callable[[Facts], Section], ...]] = (

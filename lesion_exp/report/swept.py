@@ -15,6 +15,7 @@ import pandas as pd
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import without_secrets
 from lesion_exp.report.kept import Kept
+from lesion_exp.sweep.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweep.ledger import FOLD, Sweep, find_sweep
 from lesion_exp.sweep.summary import as_json, summarize
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_run, runs_where
@@ -68,29 +69,37 @@ class Swept:
         return list(self.facts.get("keys") or dict.fromkeys(key for cell in self.cells for key in cell.values))
 
     @property
+    def choice_keys(self) -> list[str]:
+        """The keys that are choices: all in which cells differ except seeds and folds."""
+        return [key for key in self.keys if not is_repeat(key)]
+
+    @property
     def are_folds(self) -> bool:
         """Whether the cells are folds of one job."""
         return self.keys == [FOLD]
 
     @cached_property
     def finished(self) -> list[SweptCell]:
-        """The finished cells with a value of the first metric, the best first."""
-        name = self.metrics[0]
-        valued = [cell for cell in self.cells if cell.status == "finished" and name in cell.metrics]
-        return sorted(valued, key=lambda cell: cell.metrics[name], reverse=self.directions[0] == "maximize")
+        """The finished cells with a value of every metric."""
+        return [
+            cell
+            for cell in self.cells
+            if cell.status == "finished" and all(name in cell.metrics for name in self.metrics)
+        ]
+
+    @cached_property
+    def choices(self) -> Choices:
+        """The finished cells, grouped by all that they set except seeds and folds, the best mean first."""
+        return group_cells(self.finished, self.metrics, self.directions, TEST)
 
     @cached_property
     def best(self) -> list[SweptCell]:
-        """The first of those; where there are several metrics, the Pareto front as the sweep's run noted it.
+        """The cells of the best choice; where there are several metrics, of the choices on the Pareto front.
 
-        None where the cells are folds of one job, which are measured on different images.
+        Empty where only seeds or folds differ: none of them is a better choice.
         """
-        if self.are_folds:
-            return []
-        if len(self.metrics) == 1:
-            return self.finished[:1]
-        front = self.parent.tags.get("pareto_cells", "").split(",")
-        return [cell for cell in self.finished if str(cell.number) in front]
+        numbers = {number for choice in self.choices.front for number in choice.cells}
+        return [cell for cell in self.finished if cell.number in numbers]
 
 
 def find_swept(store: Store, folder: Path, spec: str) -> Swept:

@@ -48,11 +48,6 @@ class SweepFacts:
     parent_run_id: str | None = None
     format: int = FORMAT
 
-    @property
-    def are_folds(self) -> bool:
-        """Whether the cells are folds of one job."""
-        return self.keys == (FOLD,)
-
 
 @dataclass(frozen=True)
 class Sweep:

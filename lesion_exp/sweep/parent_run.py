@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import statistics
 from dataclasses import asdict
 from types import TracebackType
 from typing import Final, Self
@@ -80,13 +81,8 @@ class ParentRun:
         tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([as_markdown(summary), *remarks])}
         tags["mixed"] = bool(remarks)
         tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
-        best = summary.best()
-        if best is not None:
-            tags["best_cell"], tags["best_run_id"] = best.number, best.state.run_id or ""
-            kept = {name: value for name, value in best.state.metrics.items() if name.startswith(("best/", "test/"))}
-            self._run.log_metrics(kept, step=self._ended)
-        if len(summary.metrics) > 1:
-            tags["pareto_cells"] = ",".join(str(row.number) for row in summary.pareto())
+        tags |= _best_tags(summary)
+        self._run.log_metrics(_mean_results(summary), step=self._ended)
         self._run.set_tags(tags)
         counts = summary.counts()
         status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"
@@ -101,3 +97,27 @@ class ParentRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run.__exit__(kind, error, trace)
+
+
+def _best_tags(summary: Summary) -> dict[str, object]:
+    """Which choice has the best mean and which cells are its; no seed and no fold is ever the best."""
+    rows, best = summary.best_rows(), summary.best()
+    if len(summary.metrics) > 1:
+        return {"pareto_cells": ",".join(str(row.number) for row in rows)}
+    tags: dict[str, object] = {}
+    if rows:
+        tags["best_choice"] = summary.choices.front[0].text
+        tags["best_cells"] = ",".join(str(row.number) for row in rows)
+    if best is not None:
+        tags["best_cell"], tags["best_run_id"] = best.number, best.state.run_id or ""
+    return tags
+
+
+def _mean_results(summary: Summary) -> dict[str, float]:
+    """The mean over the cells of the best choice, or over all where only seeds or folds differ, of each result."""
+    if len(summary.metrics) > 1 or not summary.choices.ranked:
+        return {}
+    numbers = set(summary.choices.ranked[0].cells)
+    found = [row.state.metrics for row in summary.rows if row.number in numbers]
+    names = [name for name in found[0] if name.startswith(("best/", "test/")) and all(name in one for one in found)]
+    return {name: statistics.fmean(one[name] for one in found) for name in names}

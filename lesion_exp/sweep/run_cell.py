@@ -21,6 +21,7 @@ from lesion_exp.job.run import JobResult, train
 from lesion_exp.job.signals import end_on_sigterm, end_with_parent
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.sweep.cell import PRUNED, STOPPED, Cell
+from lesion_exp.sweep.choices import as_text, chosen
 from lesion_exp.sweep.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
@@ -29,6 +30,8 @@ from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 log = logging.getLogger(__name__)
 
 CELL_TAG: Final = "sweep_cell"
+CHOICE_TAG: Final = "choice"
+"""Tag of a cell's run: what it sets except seeds and folds, for grouping in MLflow."""
 DONE, FAILED, MISTAKE, TERMINATED = 0, 1, 2, 143
 
 
@@ -82,7 +85,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
     """Begins, goes on with or only enters the run of the cell; with the note for the ledger."""
     job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
     link = cell_link(cell, sweep)
-    known = _wait_for_death(find_tagged(open_job_store(job.config), link.tags))
+    known = _wait_for_death(find_tagged(open_job_store(job.config), _identity(cell, sweep)))
     if known is None:
         return _noted(train(job, link))
     cell.write(run_id=known.run_id)
@@ -92,13 +95,20 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
 
 
 def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
-    """The tags by which a cell's run is found, its name in MLflow, and the folder of its reports."""
+    """The tags of a cell's run, its name in MLflow, and the folder of its reports."""
     overrides, _ = cell.facts()
-    tags = {"sweep_id": sweep.facts.sweep_id, CELL_TAG: f"{cell.number:04d}"}
+    tags = _identity(cell, sweep)
     if sweep.facts.parent_run_id is not None:
         tags[PARENT_TAG] = sweep.facts.parent_run_id
+    values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in overrides}
+    tags[CHOICE_TAG] = as_text(chosen(values))
     name = " ".join(text.lstrip("+") for text in overrides)
     return RunLink(tags=tags, name=name or None, reports=str(cell.folder))
+
+
+def _identity(cell: Cell, sweep: Sweep) -> dict[str, str]:
+    """The tags by which a cell's run is found."""
+    return {"sweep_id": sweep.facts.sweep_id, CELL_TAG: f"{cell.number:04d}"}
 
 
 def _noted(result: JobResult) -> tuple[JobResult, str | None]:

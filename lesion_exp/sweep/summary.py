@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -17,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lesion_exp.sweep.cell import PRUNED, STATUSES, Cell, CellState
+from lesion_exp.sweep.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.plan import make_search
-from lesion_exp.sweep.search.search import AdaptiveSearch, better
+from lesion_exp.sweep.search.search import AdaptiveSearch
 
 _COLOURS = {"finished": "green", "running": "cyan", "queued": "dim", "failed": "bold red", "cancelled": "yellow"}
 
@@ -58,41 +58,32 @@ class Summary:
             counted[rest] = counted.get(rest, 0) + self.total - len(self.rows)
         return counted
 
+    @cached_property
+    def choices(self) -> Choices:
+        """The finished cells, grouped by all that they set except seeds and folds."""
+        return group_cells([row for row in self.rows if row.state.status == "finished"], self.metrics, self.directions)
+
     def best(self) -> Row | None:
-        """The finished cell with the best metric; None where there are several metrics: see `pareto`."""
-        front = self.pareto()
-        return front[0] if front and len(self.metrics) == 1 else None
+        """The cell of the choice with the best mean, if it has one cell only: no seed and no fold is ever the best.
 
-    def pareto(self) -> list[Row]:
-        """The finished cells that no other one beats: none is better in one metric and as good in the others.
-
-        None where the cells are folds of one job, which are measured on different images.
+        None also where there are several metrics: see `pareto`.
         """
-        if self.sweep.facts.are_folds:
-            return []
-        valued = [
-            row
-            for row in self.rows
-            if row.state.status == "finished"
-            and not any(math.isnan(row.metrics.get(name, math.nan)) for name in self.metrics)
-        ]
-        return [row for row in valued if not any(self._beats(other, row) for other in valued)]
+        found = self.best_rows()
+        return found[0] if len(found) == 1 and len(self.metrics) == 1 else None
+
+    def best_rows(self) -> list[Row]:
+        """All cells of the choices that no other one beats: of the best one, or of the Pareto front."""
+        numbers = {number for choice in self.choices.front for number in choice.cells}
+        return [row for row in self.rows if row.number in numbers]
 
     def best_values(self) -> dict[str, float]:
-        """The best value of each metric that a finished cell reached."""
-        front = self.pareto()
+        """The best mean of each metric that a choice reached; where only seeds or folds differ, the mean of all."""
+        front = self.choices.front or self.choices.ranked
         return {
-            name: (max if direction == "maximize" else min)(row.metrics[name] for row in front)
+            name: (max if direction == "maximize" else min)(choice.results[name].mean for choice in front)
             for name, direction in zip(self.metrics, self.directions, strict=True)
             if front
         }
-
-    def _beats(self, one: Row, other: Row) -> bool:
-        pairs = [
-            (direction, one.metrics[name], other.metrics[name])
-            for name, direction in zip(self.metrics, self.directions, strict=True)
-        ]
-        return any(better(*pair) for pair in pairs) and not any(better(way, b, a) for way, a, b in pairs)
 
     def seconds_left(self) -> float | None:
         """An estimate from the cells that finished and the epochs of those that run; None before there is one."""
@@ -135,7 +126,7 @@ def digest(summary: Summary) -> str:
 
 def as_json(summary: Summary) -> dict[str, Any]:
     """The object that `sweep status --json` prints."""
-    facts, best = summary.sweep.facts, summary.best()
+    facts, best, choices = summary.sweep.facts, summary.best(), summary.choices
     return {
         "sweep_id": facts.sweep_id,
         "parent_run_id": facts.parent_run_id,
@@ -145,8 +136,11 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "counts": summary.counts(),
         "total": summary.total,
         "seconds_left": summary.seconds_left(),
+        "choices": choices.as_json(),
+        "verdict": choices.verdict() or None,
+        "best_choice": dict(choices.front[0].values) if choices.front and len(summary.metrics) == 1 else None,
         "best_cell": None if best is None else best.number,
-        "pareto": [row.number for row in summary.pareto()] if len(summary.metrics) > 1 else None,
+        "pareto": [row.number for row in summary.best_rows()] if len(summary.metrics) > 1 else None,
         "cells": [
             {
                 "cell": row.number,
@@ -191,30 +185,79 @@ def as_frame(summary: Summary) -> pd.DataFrame:
 
 
 def as_markdown(summary: Summary, most: int = 10) -> str:
-    """The best cells first, for the run's description in MLflow."""
-    keys = summary.sweep.facts.keys
-    sign = -1 if summary.directions[0] == "maximize" else 1
-    front = {row.number for row in summary.pareto()}
-    ranked = sorted(
-        (row for row in summary.rows if summary.metrics[0] in row.metrics and row.state.status == "finished"),
-        key=lambda row: (row.number not in front, sign * row.metrics[summary.metrics[0]]),
-    )
-    header = [*keys, *(f"{name}, best epoch" for name in summary.metrics)]
-    cells = [
-        [*(row.values.get(key, "") for key in keys), *(_number(row.metrics.get(name)) for name in summary.metrics)]
-        for row in ranked[:most]
+    """The choices with the best means first, for the run's description in MLflow."""
+    found = summary.choices
+    front = [choice for choice in found.ranked if choice in found.front]
+    ranked = [*front, *(choice for choice in found.ranked if choice not in found.front)]
+    keys = [key for key in summary.sweep.facts.keys if not is_repeat(key)]
+    header = [*keys, *_columns(summary)]
+    lines = [
+        [*(choice.values.get(key, "") for key in keys), *_results(summary, found.ranked.index(choice))]
+        for choice in ranked[:most]
     ]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *cells])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
     counted = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     more = f"\n\nThe best {most} of {len(ranked)}." if len(ranked) > most else ""
     first = f" The first {len(front)} are its Pareto front." if len(summary.metrics) > 1 and front else ""
-    return f"A sweep of {summary.total} cells: {counted}.{first}\n\n{text}{more}"
+    verdict = f" {found.verdict()}" if found.verdict() else ""
+    return f"A sweep of {summary.total} cells: {counted}.{first}{verdict}\n\n{text}{more}"
+
+
+def _columns(summary: Summary) -> list[str]:
+    """The heads of what `_results` gives."""
+    if not summary.choices.are_repeated:
+        return [f"{name}, best epoch" for name in summary.metrics]
+    of = [f"{name}, " if len(summary.metrics) > 1 else "" for name in summary.metrics]
+    each = [f"{name}{what}" for name in of for what in ("mean", "sd", "95% interval")]
+    return ["runs", *each, *(["against the best"] if _is_ranked(summary) else [])]
+
+
+def _results(summary: Summary, place: int) -> list[str]:
+    """What a choice came to: the value of its only run, or mean, standard deviation and interval of each metric."""
+    choice = summary.choices.ranked[place]
+    results = [choice.results[name] for name in summary.metrics]
+    if not summary.choices.are_repeated:
+        return [_number(one.mean) for one in results]
+    cells = [str(len(choice.cells))]
+    for one in results:
+        ends = f"{_number(one.low)} to {_number(one.high)}" if one.low is not None else ""
+        cells += [_number(one.mean), _number(one.deviation), ends]
+    return [*cells, *([summary.choices.told_apart(choice)] if _is_ranked(summary) else [])]
+
+
+def _is_ranked(summary: Summary) -> bool:
+    return len(summary.metrics) == 1 and len(summary.choices.ranked) > 1
 
 
 def as_table(summary: Summary) -> RenderableType:
-    """The table that `sweep status` and the end of a sweep show."""
+    """The tables that `sweep status` and the end of a sweep show: first the choices, then every cell."""
+    parts: list[RenderableType] = []
+    if summary.choices.are_repeated:
+        over = ", ".join(summary.choices.repeated_by)
+        title = Text(f"{', '.join(summary.metrics)} of the best epoch, over {over}", style="italic")
+        parts = [title, _choices_table(summary), Text()]
+    return Group(*parts, _cells_table(summary), *_remarks(summary))
+
+
+def _choices_table(summary: Summary) -> Table:
+    keys = [key for key in summary.sweep.facts.keys if not is_repeat(key)]
+    table = _table()
+    for key in keys:
+        table.add_column(key, overflow="fold")
+    for name in _columns(summary):
+        table.add_column(name, justify="left" if name == "against the best" else "right", overflow="fold")
+    for place, choice in enumerate(summary.choices.ranked):
+        table.add_row(*(choice.values.get(key, "") for key in keys), *_results(summary, place))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+
+
+def _cells_table(summary: Summary) -> Table:
     facts, marked = summary.sweep.facts, {row.number for row in _marked(summary)}
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = _table()
     table.add_column("cell", justify="right")
     for key in facts.keys:
         table.add_column(key, overflow="fold")
@@ -233,12 +276,12 @@ def as_table(summary: Summary) -> RenderableType:
             _duration(_span(row)),
             (row.state.run_id or "")[:8],
         )  # fmt: skip
-    return Group(table, *_remarks(summary))
+    return table
 
 
 def _marked(summary: Summary) -> list[Row]:
-    """The first of the best cells, or all of the Pareto front where there are several metrics."""
-    return summary.pareto()[: 1 if len(summary.metrics) == 1 else None]
+    """The Pareto front where there are several metrics, or the best cell where every choice has one cell."""
+    return summary.best_rows() if len(summary.metrics) > 1 or not summary.choices.are_repeated else []
 
 
 def _remarks(summary: Summary) -> list[Text]:
@@ -253,26 +296,15 @@ def _remarks(summary: Summary) -> list[Text]:
     left = summary.seconds_left()
     rest = f"; about {_duration(left)} left" if left is not None else ""
     lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
-    if len(summary.metrics) > 1 and summary.pareto():
-        lines.append(Text("* on the Pareto front: no other cell is better in one metric and as good in the others"))
-    lines += _over_folds(summary)
-    for row in _marked(summary):
-        what = f"cell {row.number}" if len(summary.metrics) > 1 else "best"
+    if len(summary.metrics) > 1 and summary.best_rows():
+        what = "the mean of no other choice" if summary.choices.are_repeated else "no other cell"
+        lines.append(Text(f"* on the Pareto front: {what} is better in one metric and as good in the others"))
+    if summary.choices.verdict():
+        lines.append(Text(summary.choices.verdict()))
+    for row in _marked(summary) if len(summary.metrics) > 1 else ():
         values = ", ".join(f"{name} {_number(row.metrics[name])}" for name in summary.metrics)
         text = " ".join(f"{key}={value}" for key, value in row.values.items())
-        lines.append(Text(f"* {what} {values}: {text}"))
-    return lines
-
-
-def _over_folds(summary: Summary) -> list[Text]:
-    if not summary.sweep.facts.are_folds:
-        return []
-    lines = []
-    for name in summary.metrics:
-        values = [row.metrics[name] for row in summary.rows if row.state.status == "finished" and name in row.metrics]
-        if len(values) > 1:
-            text = f"mean of {len(values)} folds: {name} {_number(statistics.mean(values))}"
-            lines.append(Text(f"{text}, standard deviation {_number(statistics.stdev(values))}"))
+        lines.append(Text(f"* cell {row.number} {values}: {text}"))
     return lines
 
 

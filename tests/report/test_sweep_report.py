@@ -43,9 +43,14 @@ def told(store, root, spec, outline):
 def test_a_page_says_what_each_cell_came_to(store, root, swept, outline):
     text, words = told(store, root, "latest", outline)
     assert "4 cells: 3 finished, 1 failed." in words
-    assert "Best was cell 1 (optimizer.lr=0.001 seed=2), validation balanced accuracy 0.7000" in words
+    assert "Which choice of optimizer.lr comes to the best validation balanced accuracy?" in words
+    assert "Not distinguishable from it, as far as repeated runs vary: optimizer.lr=0.01." in words
+    assert "Best was" not in words
     assert "0 0.001 1 finished 0.5000 0.4000 5 s 00000000" in words
-    assert "optimizer.lr=0.001 validation balanced accuracy 2 0.6000 0.1414 0.5000 0.7000" in words
+    assert "optimizer.lr=0.001 validation balanced accuracy 2 0.6000 0.1414 0.000 to 1.000 best mean" in words
+    assert "optimizer.lr=0.01 validation balanced accuracy 1 0.6000 – 0.000 to 1.000 not distinguishable" in words
+    assert "optimizer.lr=0.001 test balanced accuracy 2 0.5000 0.1414" in words
+    assert words.index("Each choice over its repeats (seed)") < words.index("Every cell")
     assert "3 cells of this sweep read the test part (test_readings of the sweep: 3)" in words
     assert f"Cell 3 (optimizer.lr=0.01 seed=2): {ERROR}" in words
     assert "the last words" in words
@@ -97,7 +102,7 @@ def test_a_cross_validation_is_told_as_one(store, root, outline, full_run):
     text, words = told(store, root, "latest", outline)
     assert "never seen in training, balanced accuracy was" in words
     assert "Best was" not in words
-    assert "all validation balanced accuracy 3 0.5000 0.1000 0.4000 0.6000" in words
+    assert "all cells validation balanced accuracy 3 0.5000 0.1000 0.107 to 0.893" in words
     assert "Confusion matrix" in words
     assert len(set(outline(text).ids)) == len(outline(text).ids)
 

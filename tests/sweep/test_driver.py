@@ -1,9 +1,11 @@
 import json
 import os
+import statistics
 import time
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from lesion_exp.cli import main
 from lesion_exp.data.data_fingerprint import DataFingerprint
@@ -13,8 +15,9 @@ from lesion_exp.sweep.driver import cancel_waiting, conclude, lacks_conclusion
 from lesion_exp.sweep.ledger import find_sweep
 from lesion_exp.sweep.parent_run import ParentRun
 from lesion_exp.sweep.plan import plan_sweep
+from lesion_exp.sweep.run_cell import cell_link
 from lesion_exp.sweep.same_data import DataToday
-from lesion_exp.sweep.summary import as_frame, as_json, summarize
+from lesion_exp.sweep.summary import as_frame, as_json, as_table, summarize
 from lesion_exp.tracking.find import download_artifact, find_run, find_tagged
 from lesion_exp.tracking.params import flat_params
 from tests import own_process
@@ -64,16 +67,23 @@ def test_the_same_job_is_one_cell(planned, caplog):
     assert "the same job" in caplog.text
 
 
-def test_a_sweep_ends_with_its_best_cell_in_mlflow(planned, driven):
+def test_a_sweep_over_seeds_ends_with_their_mean_in_mlflow(planned, driven):
+    """No seed is a better choice than another."""
     sweep = planned("seed=1,2,3")
     summary = driven(sweep, ScriptedLauncher(SCORES.get))
     assert summary.counts() == {"finished": 3}
     run = parent(sweep)
     assert run.status == "FINISHED"
-    assert run.tags["best_cell"] == "1"
-    assert run.metrics["best/val/balanced_accuracy"] == 0.7
+    assert not {"best_cell", "best_run_id", "best_choice"} & set(run.tags)
+    mean = statistics.fmean(SCORES.values())
+    assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(mean)
+    assert run.metrics["sweep/best/val/balanced_accuracy"] == pytest.approx(mean)
     assert run.metrics["sweep/finished"] == 3
-    assert "0.7000" in run.tags["mlflow.note.content"]
+    note = run.tags["mlflow.note.content"]
+    assert (
+        f"none of them is a better choice than another: report the mean of 3, val/balanced_accuracy {mean:.4f}" in note
+    )
+    assert "best" not in note
     assert list(as_frame(summary)["seed"]) == ["1", "2", "3"]
     assert run.tags["test_readings"] == "0"
 
@@ -167,15 +177,15 @@ def test_a_sweep_whose_driver_died_after_the_last_cell_is_finished_by(planned, d
     with pytest.raises(KeyboardInterrupt):
         driven(sweep, ScriptedLauncher(SCORES.get))
     monkeypatch.setattr(ParentRun, "finish", finish)
-    assert (parent(sweep).status, "best_cell" in parent(sweep).tags) == ("KILLED", False)
+    assert (parent(sweep).status, "mlflow.note.content" in parent(sweep).tags) == ("KILLED", False)
     monkeypatch.chdir(sweep.facts.store["paths"]["root"])
     for _ in range(2):  # the second time there is nothing to do
         with own_process.restored():
             assert main(["sweep", verb, sweep.facts.sweep_id, f"paths.sweeps={tmp_path}/sweeps"]) == 0
         run = parent(sweep)
-        assert (run.status, run.tags["best_cell"]) == ("FINISHED", "1")
+        assert (run.status, "report the mean of 3" in run.tags["mlflow.note.content"]) == ("FINISHED", True)
         assert len(pd.read_csv(download_artifact(run, "sweep/cells.csv"))) == 3
-        assert run.metrics["best/val/balanced_accuracy"] == 0.7
+        assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(0.6)
         assert not lacks_conclusion(sweep)
 
 
@@ -354,3 +364,47 @@ def test_cells_that_are_to_differ_in_their_data_are_no_mixture(planned, driven):
     finished_run(sweep, 1, fingerprint_of(images="images 2", labels="labels 2").tags())
     driven(sweep, ScriptedLauncher({"dataset.num_lesions=90": 0.5, "dataset.num_lesions=95": 0.6}.get))
     assert parent(sweep).tags["mixed"] == "false"
+
+
+def test_cells_are_grouped_by_all_but_their_seed_and_the_choices_are_compared(planned, driven):
+    scores = {"focal": (0.60, 0.62, 0.64), "soft_f1": (0.61, 0.65, 0.60), "cross_entropy": (0.30, 0.31, 0.33)}
+    script = {f"loss={loss} seed={n + 1}": value for loss, found in scores.items() for n, value in enumerate(found)}
+    sweep = planned("loss=focal,soft_f1,cross_entropy", "seed=1,2,3")
+    summary = driven(sweep, ScriptedLauncher(script.get))
+    body = as_json(summary)
+    assert [choice["overrides"]["loss"] for choice in body["choices"]] == ["focal", "soft_f1", "cross_entropy"]
+    assert [choice["cells"] for choice in body["choices"]] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    first = body["choices"][0]["results"]["val/balanced_accuracy"]
+    assert (first["runs"], first["mean"], first["standard_deviation"]) == (3, pytest.approx(0.62), pytest.approx(0.02))
+    assert first["low"] < 0.62 < first["high"]
+    against = [choice["against_best"] for choice in body["choices"]]
+    assert against == ["best mean", "not distinguishable", "worse (p < 0.001)"]
+    assert (body["best_choice"], body["best_cell"]) == ({"loss": "focal"}, None)
+    run = parent(sweep)
+    assert (run.tags["best_choice"], run.tags["best_cells"]) == ("loss=focal", "0,1,2")
+    assert "best_run_id" not in run.tags
+    assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(0.62)
+    assert "Not distinguishable from it, as far as repeated runs vary: loss=soft_f1." in run.tags["mlflow.note.content"]
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(as_table(summary))
+    shown = capture.get()
+    assert "focal 3 0.6200 0.0200" in " ".join(shown.split())
+    assert shown.index("95% interval") < shown.index("status"), "the choices come before the cells"
+    assert "best=" not in shown
+    assert "*" not in shown
+
+
+def test_choices_that_were_run_once_are_not_told_apart(planned, driven):
+    script = {"loss=focal": 0.9, "loss=soft_f1": 0.1}
+    body = as_json(driven(planned("loss=focal,soft_f1"), ScriptedLauncher(script.get)))
+    assert body["best_cell"] == 0
+    assert "no choice is shown to be better than another: add seed=1,2,3" in body["verdict"]
+
+
+def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
+    sweep = planned("loss=focal,soft_f1", "seed=1,2")
+    assert [cell_link(cell, sweep).tags["choice"] for cell in sweep.cells()] == ["loss=focal"] * 2 + [
+        "loss=soft_f1"
+    ] * 2
+    assert {cell_link(cell, sweep).tags["choice"] for cell in planned("seed=1,2").cells()} == {"all cells"}

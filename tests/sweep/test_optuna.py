@@ -343,7 +343,7 @@ def test_several_metrics_end_in_a_pareto_front(planned, driven):
     names = ("val/balanced_accuracy", "val/loss")
     values = iter([(0.5, 0.5), (0.6, 0.9), (0.4, 0.6), (0.5, 0.4), (0.7, 0.9), (0.5, 0.4), (math.nan, 0.1), (0.2, 0.4)])
     summary = driven(sweep, ScriptedLauncher(lambda _: dict(zip(names, next(values), strict=True))))
-    assert [row.number for row in summary.pareto()] == [3, 4, 5]
+    assert [row.number for row in summary.best_rows()] == [3, 4, 5]
     body = as_json(summary)
     assert (body["pareto"], body["best_cell"]) == ([3, 4, 5], None)
     console = Console(width=200)

@@ -15,7 +15,9 @@ def cells(swept: Swept) -> Section:
     measured = [*swept.metrics, *tested]
     columns = ["cell", *swept.keys, "status", *(f">{staged_metric_name(name)}" for name in measured), ">time", "run"]
     rows = [_row(cell, swept, measured) for cell in swept.cells]
-    table = Table("Every cell, with validation metrics of its best epoch; the best are bold", columns, rows)
+    table = Table(
+        "Every cell, with validation metrics of its best epoch; those of the best choice are bold", columns, rows
+    )
     return Section("cells", "Cells", [table, Text("lesion-exp report run=RUN makes the page of a cell.")])
 
 

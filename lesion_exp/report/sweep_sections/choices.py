@@ -1,4 +1,4 @@
-"""What each choice of a sweep came to: a drawing of all cells, and a table by value."""
+"""What each value of a choice came to: a drawing of all choices, and a table by value."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from lesion_exp.report.parallel import Scale, number_scale, parallel, scale_of
 from lesion_exp.report.swept import Swept
 from lesion_exp.report.wording import NONE, listed, metric_name, number, staged_metric_name
 
-_TITLE: Final = "What each choice came to"
+_TITLE: Final = "What each value came to"
 _MOST_LINES: Final = 400
-"""Cells of a drawing, the best of them."""
+"""Choices of a drawing, the best of them."""
 _MOST_VALUES: Final = 10
 """A key with more values than these, drawn from an interval for example, has no rows in the table."""
 
 
 def choices(swept: Swept) -> Section:
-    """The section on choices."""
-    cells, name = swept.finished, swept.metrics[0]
-    keys = [key for key in swept.keys if len({cell.values.get(key) for cell in cells}) > 1]
+    """The section on the values of each key but seeds and folds."""
+    found, name = swept.choices.ranked, swept.metrics[0]
+    keys = [key for key in swept.choice_keys if len({choice.values.get(key) for choice in found}) > 1]
     if not keys:
-        return Section("choices", _TITLE, [Text("No two finished cells differ in a key.")])
-    measured = [f"{cell.metrics[name]:.6g}" for cell in cells]
-    scales = [scale_of(key, [cell.values.get(key, NONE) for cell in cells]) for key in keys]
+        return Section("choices", _TITLE, [Text("No two finished cells differ in a key other than seed and fold.")])
+    means = [choice.results[name].mean for choice in found]
+    measured = [f"{mean:.6g}" for mean in means]
+    scales = [scale_of(key, [choice.values.get(key, NONE) for choice in found]) for key in keys]
     lines = [
-        ([*(cell.values.get(key, NONE) for key in keys), value], cell in swept.best)
-        for cell, value in zip(cells, measured, strict=True)
+        ([*(choice.values.get(key, NONE) for key in keys), value], choice in swept.choices.front)
+        for choice, value in zip(found, measured, strict=True)
     ]
     what = staged_metric_name(name)
-    told = f"A line for each finished cell from {listed(keys)} to {what}; best: {cells[0].text}"
+    told = f"A line for each choice from {listed(keys)} to the mean {what}; best mean: {found[0].text}"
     drawing = parallel(
         told,
-        [*scales, number_scale(metric_name(name.rpartition("/")[2]), [cell.metrics[name] for cell in cells], measured)],
+        [*scales, number_scale(metric_name(name.rpartition("/")[2]), means, measured)],
         lines[:_MOST_LINES],
     )
-    legend = [Legend("the best", 1), Legend("others", 0)]
-    figure = Figure(drawing, "A line a cell, from what it sets to what it came to", legend)
+    legend = [Legend("the best mean", 1), Legend("others", 0)]
+    figure = Figure(drawing, "A line a choice, from what it sets to the mean that it came to", legend)
     return Section("choices", _TITLE, [Figures([figure]), _by_value(swept, dict(zip(keys, scales, strict=True)))])
 
 

@@ -9,7 +9,7 @@ from lesion_exp.report.facts import Facts
 from lesion_exp.report.kept import Kept
 from lesion_exp.report.sections.question import QUESTION_TAG, RESEARCH_ONLY, headline
 from lesion_exp.report.swept import Swept
-from lesion_exp.report.wording import counted, listed, number, staged_metric_name
+from lesion_exp.report.wording import counted, listed, staged_metric_name
 from lesion_exp.tracking.readings import READINGS_TAG
 
 
@@ -30,35 +30,31 @@ def question(swept: Swept) -> Section:
 def _asked(swept: Swept) -> str:
     if swept.are_folds:
         return "How well does one job do, trained once for each fold of a cross-validation?"
+    if swept.keys and not swept.choice_keys:
+        return f"How well does one job do, trained once for each {listed(swept.keys)}?"
     what = listed([staged_metric_name(name) for name in swept.metrics])
-    choice = f"choice of {listed(swept.keys)}" if swept.keys else "cell"
+    choice = f"choice of {listed(swept.choice_keys)}" if swept.choice_keys else "cell"
     return f"Which {choice} comes to the best {what}?"
 
 
 def _answer(swept: Swept) -> list[Block]:
-    best = swept.finished
-    if not best:
+    if not swept.finished:
         return [Note("No cell has finished: there is no result yet.")]
     if swept.are_folds:
         pooled = headline(Facts(swept.parent, Kept(swept.parent)))
         each = "Every image was judged by the network of the fold that had not seen it."
-        return [
-            Text(f"{pooled} {each}" if pooled else "The folds are not judged as one yet: see Repeats for their mean.")
-        ]
-    if len(swept.metrics) > 1 and not swept.best:
-        return [Note("The sweep has not come to its end: its Pareto front is not noted yet.")]
-    if len(swept.metrics) > 1:
-        front = ", ".join(str(cell.number) for cell in swept.best)
-        what = "where no other cell is better in one metric and as good in the others"
-        return [Text(f"On the Pareto front, {what}, lie the cells {front}.")]
-    name, first = swept.metrics[0], best[0]
-    return [
-        Text(
-            f"Best was cell {first.number} ({first.text}), {staged_metric_name(name)} {number(first.metrics[name], 4)} "
-            f"at its best epoch. It was chosen among {counted(len(best), 'finished cell')} on the very images that "
-            f"this number is of: on others, expect less."
-        )
-    ]
+        return [Text(f"{pooled} {each}" if pooled else "The folds are not judged as one yet: see their mean below.")]
+    if len(swept.metrics) > 1 and swept.best:
+        front = "; ".join(choice.text for choice in swept.choices.front)
+        what = "where the mean of no other choice is better in one metric and as good in the others"
+        return [Text(f"On the Pareto front, {what}, lie: {front}.")]
+    chosen = (
+        " It was chosen on the very images that this number is of: on others, expect less."
+        if len(swept.choices.ranked) > 1
+        else ""
+    )
+    verdict = swept.choices.verdict()
+    return [Text(f"{verdict}{chosen}")] if verdict else []
 
 
 def _readings(swept: Swept) -> Block:

@@ -1,47 +1,42 @@
-"""Cells that repeat each other, and runs that join cells: seeds, folds, ensembles."""
+"""What each choice came to over its seeds and folds, and runs that join cells: pooled folds, ensembles."""
 
 from __future__ import annotations
 
-import statistics
-from typing import Final
-
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text
-from lesion_exp.report.swept import TEST, Swept, SweptCell
-from lesion_exp.report.wording import Value, interval, number, staged_metric_name
-from lesion_exp.sweep.ledger import FOLD
+from lesion_exp.report.swept import TEST, Swept
+from lesion_exp.report.wording import NONE, Value, interval, listed, number, staged_metric_name
 from lesion_exp.tracking.find import runs_where
 
-REPEATED: Final = ("seed", FOLD, "split.seed")
-"""Keys that repeat a cell rather than change it."""
+_HOW = (
+    "Cells that differ in seed or fold alone are repeats of one choice. The standard deviation is that of the repeats "
+    "(of several splits: of their means). The 95% interval of a mean supposes that the repeats of all choices vary "
+    "equally; it tells what other seeds would come to on the same images. Choices are compared by Tukey's test, which "
+    "allows for choosing the best of them."
+)
 
 
 def repeats(swept: Swept) -> Section:
-    """The section on repeats."""
-    blocks = [*_spread(swept), *_joined(swept)]
+    """The section on choices and their repeats."""
+    blocks = [*_by_choice(swept), *_joined(swept)]
     none = Text("No finished cells differ in seed or fold alone, and no run of the store joins cells of this sweep.")
-    return Section("repeats", "Repeats and pooled results", blocks or [none])
+    return Section("repeats", "Results by choice", blocks or [none])
 
 
-def _spread(swept: Swept) -> list[Block]:
+def _by_choice(swept: Swept) -> list[Block]:
+    found = swept.choices
+    if not found.are_repeated:
+        return []
     rows: list[list[Cell]] = []
-    for what, cells in _groups(swept).items():
-        for name in (*swept.metrics, *TEST):
-            found = [cell.metrics[name] for cell in cells if name in cell.metrics]
-            if len(found) > 1:
-                spread = (statistics.mean(found), statistics.stdev(found), min(found), max(found))
-                rows.append([what, staged_metric_name(name), str(len(found)), *(number(value, 4) for value in spread)])
-    columns = ["cells", "metric", ">runs", ">mean", ">sd", ">lowest", ">highest"]
-    caption = "Cells that differ in seed or fold alone; the spread is that of training anew"
-    return [Table(caption, columns, rows)] if rows else []
-
-
-def _groups(swept: Swept) -> dict[str, list[SweptCell]]:
-    groups: dict[str, list[SweptCell]] = {}
-    if any(key in swept.keys for key in REPEATED):
-        for cell in sorted(swept.finished, key=lambda cell: cell.number):
-            what = " ".join(f"{key}={value}" for key, value in cell.values.items() if key not in REPEATED)
-            groups.setdefault(what or "all", []).append(cell)
-    return groups
+    for choice in found.ranked:
+        for name, result in choice.results.items():
+            told = found.told_apart(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
+            rows.append([
+                choice.text, staged_metric_name(name), str(result.runs), number(result.mean, 4),
+                number(result.deviation, 4), interval(Value(result.mean, result.low, result.high)), told or NONE,
+            ])  # fmt: skip
+    columns = ["choice", "metric", ">runs", ">mean", ">sd", ">95% interval of the mean", "against the best mean"]
+    caption = f"Each choice over its repeats ({listed(found.repeated_by)}), the best mean first"
+    return [Table(caption, columns, rows), Text(_HOW)]
 
 
 def _joined(swept: Swept) -> list[Block]:
