@@ -115,6 +115,8 @@ def kill_verb(verb: Any, kills: int, folder: Path, templates: Path, seed: str) -
         if faults:
             print((trial / "output.txt").read_text()[-4000:], file=sys.stderr, flush=True)
         shutil.rmtree(trial)
+        if signals.total() % 10 == 0:
+            print(f"{verb.name}: {signals.total()} of {kills} kills", file=sys.stderr, flush=True)
     row = (signals["SIGKILL"], signals["SIGTERM"], operations, *(found[kind] for kind in KINDS))
     print(ROW.format(verb.name, kills, *row), flush=True)
     sys.exit(int(found.total() > 0))

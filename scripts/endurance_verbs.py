@@ -392,10 +392,15 @@ class SweepCell(Sweep):
 
     def act(self, folder: Path) -> None:
         from lesion_exp.job.signals import end_on_sigterm
+        from lesion_exp.job.tracked import open_job_store
+        from lesion_exp.sweep.parent_run import ParentRun
         from lesion_exp.sweep.run_cell import run_cell
 
         end_on_sigterm()
-        if (code := run_cell(self.make(folder).cells()[0])) != 0:
+        sweep = self.make(folder)
+        with ParentRun(sweep, open_job_store(dict(sweep.facts.store))) as parent:
+            code = run_cell(parent.sweep.cells()[0])
+        if code != 0:
             sys.exit(code)
 
 

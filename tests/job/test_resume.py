@@ -196,9 +196,9 @@ def test_a_run_whose_best_checkpoints_are_lost_takes_what_there_is(tiny_job, mon
     stopped = find_run(open_job_store(job.config), "latest")
     files = sorted(stopped.live_dir.glob("best-*.ckpt"))
     assert len(files) == 2
-    values = dict(history(stopped, "val/balanced_accuracy")["val/balanced_accuracy"])
-    steps = {path: torch.load(path, weights_only=True)["global_step"] for path in files}
-    best, second = sorted(files, key=lambda path: values[steps[path]], reverse=True)
+    values = [value for _, value in sorted(history(stopped, "val/balanced_accuracy")["val/balanced_accuracy"])]
+    epochs = {path: torch.load(path, weights_only=True)["epoch"] for path in files}
+    best, second = sorted(files, key=lambda path: values[epochs[path]], reverse=True)
     best.write_bytes(best.read_bytes()[:1000])
     if lost == "all best":
         second.unlink()
