@@ -2,10 +2,11 @@
 
     python scripts/coverage.py --tests 1000
 
-Draws a population of lesions with one to four images that share most of their difficulty, takes from it one test part
-after another, and counts for each metric how often its interval holds the population's value: once with the bootstrap
-over lesions that this package uses, once over single images, which takes images of a lesion for independent. A truth
-that lies outside 93 to 97% of the former is marked. One core, some minutes.
+Draws test parts whose lesions have one to four images that share most of their difficulty, and counts how often an
+interval holds the value of the population: of single proportions for many sizes and shares, then of each metric in
+three settings (many lesions, few lesions, a network that is nearly always right). Rows outside 93 to 97% are marked; a
+proportion of few lesions near 0 or 1 has so few possible results that no interval can come nearer. One core, some
+minutes.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ import argparse
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 CLASSES = ("bkl", "mel", "nv")
 SHARES = (0.25, 0.15, 0.60)
 METRICS = (
     "accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "recall/mel", "precision/mel", "specificity/mel",
-    "auroc/mel", "brier", "nll",
+    "f1/mel", "auroc/mel", "average_precision/mel", "sensitivity_at_95_specificity/mel", "brier", "nll", "ece",
+    "ece_classwise",
 )  # fmt: skip
+SETTINGS = {"400 lesions": (400, 1.5), "60 lesions": (60, 1.5), "nearly always right": (400, 4.5)}
+"""Lesions, and how far the score of the true class is raised."""
+PROPORTIONS = (0.0, 0.02, 0.1, 0.5, 0.98, 1.0)
+LESIONS = (5, 10, 20, 50, 200, 1000)
 SHARED = 0.8
 """Part of the variance of an image's difficulty that is its lesion's."""
 
 
-def drawn(rng: np.random.Generator, lesions: int) -> pd.DataFrame:
+def drawn(rng: np.random.Generator, lesions: int, skill: float) -> pd.DataFrame:
     """A predictions table of so many lesions."""
     from lesion_exp.evaluation.predictions import predictions_table
 
@@ -34,52 +41,71 @@ def drawn(rng: np.random.Generator, lesions: int) -> pd.DataFrame:
     label = rng.choice(len(CLASSES), lesions, p=SHARES)[lesion]
     noise = np.sqrt(SHARED) * rng.normal(size=(lesions, 3))[lesion]
     noise += np.sqrt(1 - SHARED) * rng.normal(size=(len(lesion), 3))
-    scores = np.exp(1.5 * np.eye(3)[label] + noise)
+    scores = np.exp(skill * np.eye(3)[label] + noise)
     names = np.arange(len(lesion)).astype(str)
-    rows = pd.DataFrame(
-        {
-            "row_id": names,
-            "image_id": names,
-            "lesion_id": lesion.astype(str),
-            "patient_id": None,
-            "label": np.array(CLASSES)[label],
-            "age": np.nan,
-            "sex": "unknown",
-            "site": "unknown",
-            "source": "drawn",
-        }
-    )
-    return predictions_table(rows, scores / scores.sum(axis=1, keepdims=True), CLASSES)
+    rows = pd.DataFrame({"row_id": names, "image_id": names, "lesion_id": lesion.astype(str)})
+    rows = rows.assign(label=np.array(CLASSES)[label], patient_id=None, age=np.nan, sex="unknown", site="unknown")
+    return predictions_table(rows.assign(source="drawn"), scores / scores.sum(axis=1, keepdims=True), CLASSES)
 
 
-def main() -> int:
-    """Prints a row a metric; 1 where one is covered too rarely or too often."""
-    parser = argparse.ArgumentParser(description="coverage of the bootstrap's intervals")
-    parser.add_argument("--tests", type=int, default=1000, help="simulated test parts (1000)")
-    parser.add_argument("--lesions", type=int, default=400, help="in each of them (400)")
-    parser.add_argument("--draws", type=int, default=500, help="of each bootstrap (500)")
-    asked = parser.parse_args()
+def right_images(rng: np.random.Generator, share: float, lesions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The right images and the images of each lesion, where a share of all images is right."""
+    images = rng.integers(1, 5, lesions)
+    noise = np.sqrt(SHARED) * rng.normal(size=(lesions, 1)) + np.sqrt(1 - SHARED) * rng.normal(size=(lesions, 4))
+    right = (noise < stats.norm.ppf(share)) & (np.arange(4) < images[:, None])
+    return right.sum(axis=1).astype(float), images.astype(float)
+
+
+def of_proportions(tests: int) -> list[tuple[float, list[float]]]:
+    """The coverage of each proportion for each number of lesions."""
+    from lesion_exp.evaluation.limits import proportion_limits
+
+    rows = []
+    for share in PROPORTIONS:
+        rng, found = np.random.default_rng(0), []
+        for lesions in LESIONS:
+            limits = [proportion_limits(*right_images(rng, share, lesions)) for _ in range(tests)]
+            found.append(float(np.mean([each.low <= share <= each.high for each in limits])))
+        rows.append((share, found))
+    return rows
+
+
+def of_metrics(lesions: int, skill: float, tests: int, draws: int) -> list[tuple[str, float, float]]:
+    """Each metric with its value in the population and the coverage of its interval."""
     from lesion_exp.evaluation.intervals import intervals
     from lesion_exp.evaluation.metrics import metrics
 
     rng = np.random.default_rng(0)
-    truth = metrics(drawn(rng, 300_000))
-    held = {unit: dict.fromkeys(METRICS, 0) for unit in ("lesions", "images")}
-    for number in range(asked.tests):
-        table = drawn(rng, asked.lesions)
-        for unit, rows in (("lesions", table), ("images", table.assign(lesion_id=None))):
-            found = intervals(rows, METRICS, asked.draws, seed=number)
-            for name in METRICS:
-                held[unit][name] += found[name][0] <= truth[name] <= found[name][1]
-    print(f"{asked.tests} test parts of {asked.lesions} lesions; the interval holds the truth, drawing")
-    print(f"{'metric':<20} {'truth':>7} {'lesions':>9} {'images':>9}")
-    outside = 0
-    for name in METRICS:
-        lesions, images = (held[unit][name] / asked.tests for unit in ("lesions", "images"))
-        mark = "" if 0.93 <= lesions <= 0.97 else "  <- not within 93 to 97%"
-        outside += bool(mark)
-        print(f"{name:<20} {truth[name]:>7.3f} {lesions:>9.1%} {images:>9.1%}{mark}")
-    return int(outside > 0)
+    truth = metrics(drawn(rng, 200_000, skill))
+    held = dict.fromkeys(METRICS, 0)
+    for number in range(tests):
+        found = intervals(drawn(rng, lesions, skill), METRICS, draws, seed=number)
+        for name in METRICS:
+            held[name] += name in found and found[name][0] <= truth[name] <= found[name][1]
+    return [(name, truth[name], held[name] / tests) for name in METRICS]
+
+
+def mark(coverage: float) -> str:
+    return "" if 0.93 <= coverage <= 0.97 else " *"
+
+
+def main() -> int:
+    """Prints both tables; 1 where the interval of a metric holds the truth in fewer than 90% of the tests."""
+    parser = argparse.ArgumentParser(description="coverage of the intervals")
+    parser.add_argument("--tests", type=int, default=1000, help="simulated test parts of each kind (1000)")
+    parser.add_argument("--draws", type=int, default=300, help="of each bootstrap (300)")
+    asked = parser.parse_args()
+    print(f"{asked.tests} test parts of each kind; * outside 93 to 97%")
+    print("| proportion | " + " | ".join(f"{lesions:,} lesions" for lesions in LESIONS) + " |")
+    for share, found in of_proportions(asked.tests):
+        print(f"| {share:g} | " + " | ".join(f"{each:.1%}{mark(each)}" for each in found) + " |")
+    lowest = 1.0
+    for name, (lesions, skill) in SETTINGS.items():
+        print(f"\n{name}\n| metric | truth | holds it |")
+        for metric, truth, coverage in of_metrics(lesions, skill, asked.tests, asked.draws):
+            print(f"| {metric} | {truth:.3f} | {coverage:.1%}{mark(coverage)} |")
+            lowest = min(lowest, coverage)
+    return int(lowest < 0.9)
 
 
 if __name__ == "__main__":

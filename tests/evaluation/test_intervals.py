@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -129,14 +128,3 @@ def test_without_a_patient_a_lesion_stays_together() -> None:
 def test_patients_that_nobody_knows_are_refused(table: pd.DataFrame) -> None:
     with pytest.raises(ConfigError, match="bootstrap_unit=lesion for images without patient_id"):
         intervals(table, ["accuracy"], draws=10, unit="patient")
-
-
-def test_all_metrics_of_ten_thousand_predictions_take_seconds(make_table: MakeTable) -> None:
-    """On one core 1.2 s when written; the bound leaves room for a busy machine."""
-    rng = np.random.default_rng(0)
-    lesions = np.concatenate([np.arange(7470), rng.integers(0, 7470, 2530)])
-    table = make_table(10_000, lesion_ids=[f"les{i}" for i in lesions])
-    start = time.process_time()
-    found = intervals(table)
-    assert time.process_time() - start < 6
-    assert len(found) == len(metric_names(classes_of(table))) > 90
