@@ -26,7 +26,7 @@ def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float
     doi:10.1111/1467-9868.00169). It begins at 0 where the estimate is one that a calibrated model gives. Where the
     estimate itself lies outside, because it is so much too large, the interval is extended to hold it.
 
-    In simulations (`scripts/coverage.py`) 90 to 98% of the intervals hold the true error (bootstrap: 0% for a
+    In simulations (`scripts/coverage.py`) 86 to 98% of the intervals hold the true error (bootstrap: 0% for a
     calibrated model).
 
     Args:
