@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from lesion_exp.evaluate.join import POOLED
 from lesion_exp.evaluate.judgement import Judgement
+from lesion_exp.evaluation.gaps import Gap
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.isic import mean_name
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of, unknown_counts
 from lesion_exp.evaluation.report import classification_report
-from lesion_exp.evaluation.subgroups import Gap
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 
@@ -118,7 +118,11 @@ def _gaps(judged: Judgement) -> Iterator[str]:
     }
     if not gaps:
         return
-    yield "largest gaps of balanced accuracy between subgroups:"
+    pairs = next(iter(gaps.values())).pairs
+    yield (
+        f"largest gaps of balanced accuracy between subgroups, on the classes that both have 20 lesions of; the "
+        f"intervals allow for all {pairs} pairs compared:"
+    )
     for attribute, gap in gaps.items():
         yield f"  {attribute.replace('_', ' '):<10} {gap.highest} - {gap.lowest}: {_interval(gap.difference)}"
 

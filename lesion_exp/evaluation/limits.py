@@ -49,7 +49,9 @@ def wilson(value: float, number: float, quantile: float = _Z) -> tuple[float, fl
     return low, high
 
 
-def proportion_limits(part: FloatArray, whole: FloatArray, otherwise: float = float("nan")) -> Limits:
+def proportion_limits(
+    part: FloatArray, whole: FloatArray, otherwise: float = float("nan"), quantile: float = _Z
+) -> Limits:
     """The limits of sum(part) / sum(whole): Wilson's interval with an effective number of images.
 
     The effective number is the one at which independent images would vary as much as the clustered ones do,
@@ -68,6 +70,7 @@ def proportion_limits(part: FloatArray, whole: FloatArray, otherwise: float = fl
         part: float64 (G,), what counts of each group of images (a lesion or a patient): its right images, say.
         whole: float64 (G,), what could have counted.
         otherwise: the value where nothing could have counted; its limits are 0 and 1.
+        quantile: of the standard normal distribution; a larger one gives an interval that holds for several results.
     """
     total = float(whole.sum())
     if total <= 0:
@@ -80,7 +83,7 @@ def proportion_limits(part: FloatArray, whole: FloatArray, otherwise: float = fl
     number = _effective_number(
         value, scale * float(np.square(residuals).sum()), clusters, value * (1 - value) / kish, kish
     )
-    return Limits(value, *wilson(value, number), residuals * scale**0.5)
+    return Limits(value, *wilson(value, number, quantile), residuals * scale**0.5)
 
 
 def overlap_limits(hits: FloatArray, either: FloatArray, otherwise: float = float("nan")) -> Limits:

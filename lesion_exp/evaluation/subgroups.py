@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.evaluation.gaps import Gap, largest_gaps
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of, units_of
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import weighted_metrics
-from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
+from lesion_exp.evaluation.predictions import BoolArray, IntArray, classes_of
 from lesion_exp.evaluation.target import scores_of, targets
 from lesion_exp.evaluation.weighted import Weighted, merged
 
@@ -32,17 +33,6 @@ class Cell:
     images: int
     lesions: int
     estimates: Mapping[str, Estimate | None]
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The largest difference of a metric between two subgroups of an attribute that are large enough and known."""
-
-    attribute: str
-    metric: str
-    highest: str
-    lowest: str
-    difference: Estimate
 
 
 @dataclass(frozen=True)
@@ -72,6 +62,8 @@ class Subgroups:
                 "highest": gap.highest,
                 "lowest": gap.lowest,
                 **gap.difference._asdict(),
+                "classes": list(gap.classes),
+                "pairs": gap.pairs,
             }
             for gap in self.gaps
         ]
@@ -83,9 +75,9 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     """The metrics of each subgroup with 95% intervals, and the largest gap of each metric in each attribute.
 
     A metric needs 20 lesions of the kind that it rests on: all for accuracies, malignant ones for their recall, benign
-    ones for the specificity, of either kind for the AUROC. All subgroups share the bootstrap's draws, so that the
-    interval of a gap counts what they have in common; it does not count that the gap was chosen for being the largest.
-    Balanced accuracies go over the classes present in a subgroup, which need not be the same in two.
+    ones for the specificity, of either kind for the AUROC. Balanced accuracies go over the classes present in a
+    subgroup, which need not be the same in two; gaps compare two subgroups on the classes that both have
+    (`largest_gaps`).
     """
     group, num_groups = units_of(table, unit)
     lesion, _ = lesion_of(table)
@@ -99,27 +91,13 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     parts = {cell: _weighted_cell(table, group, num_groups, masks[cell], shown[cell]) for cell in masks if shown[cell]}
 
     at = merged((_key(*cell, ""), part) for cell, part in parts.items())
-    value = {name: float(row[0]) for name, row in at(np.ones((num_groups, 1))).items()}
-    pairs = _largest(value, shown)
-
-    def with_gaps(weights: FloatArray) -> dict[str, FloatArray]:
-        values = at(weights)
-        gaps = {
-            _key(attribute, "", metric): values[_key(attribute, high, metric)] - values[_key(attribute, low, metric)]
-            for (attribute, metric), (high, low) in pairs.items()
-        }
-        return values | gaps
-
-    found = bootstrap(Weighted(with_gaps, at.limits, at.bounds), num_groups, draws, seed) if parts else {}
+    found = bootstrap(at, num_groups, draws, seed) if parts else {}
     cells = [
         Cell(*cell, int(mask.sum()), len(np.unique(lesion[mask])), {n: found.get(_key(*cell, n)) for n in names})
         for cell, mask in masks.items()
     ]
-    gaps = [
-        Gap(attribute, metric, high, low, found[_key(attribute, "", metric)])
-        for (attribute, metric), (high, low) in pairs.items()
-        if _key(attribute, "", metric) in found
-    ]
+    known = {cell: mask for cell, mask in masks.items() if cell[1] != UNKNOWN}
+    gaps = largest_gaps(table, group, num_groups, known)
     return Subgroups(cells, gaps, bootstrap(weighted_metrics(table, group, num_groups, names), num_groups, draws, seed))
 
 
@@ -175,21 +153,6 @@ def _weighted_cell(
     table: pd.DataFrame, group: IntArray, num_groups: int, mask: BoolArray, names: list[str]
 ) -> Weighted:
     return weighted_metrics(table[mask].reset_index(drop=True), group[mask], num_groups, names)
-
-
-def _largest(
-    value: Mapping[str, float], shown: Mapping[tuple[str, str], list[str]]
-) -> dict[tuple[str, str], tuple[str, str]]:
-    """The highest and the lowest known subgroup for each attribute and metric that two of them have."""
-    pairs: dict[tuple[str, str], tuple[str, str]] = {}
-    for attribute in dict.fromkeys(attribute for attribute, _ in shown):
-        for metric in dict.fromkeys(name for names in shown.values() for name in names):
-            names = [name for (of, name), has in shown.items() if of == attribute and name != UNKNOWN and metric in has]
-            known = [name for name in names if not np.isnan(value[_key(attribute, name, metric)])]
-            if len(known) > 1:
-                lowest, *_, highest = sorted(known, key=lambda name: value[_key(attribute, name, metric)])
-                pairs[attribute, metric] = (highest, lowest)
-    return pairs
 
 
 def _key(attribute: str, name: str, metric: str) -> str:

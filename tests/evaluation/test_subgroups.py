@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
-from lesion_exp.evaluation.intervals import intervals
+from lesion_exp.evaluation.gaps import largest_gaps
+from lesion_exp.evaluation.intervals import intervals, units_of
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.evaluation.subgroups import age_band, attributes, subgroups
@@ -54,7 +55,8 @@ def planted(rows_of: RowsOf, males: int) -> pd.DataFrame:
 
 def test_a_planted_gap_is_found_with_its_size(rows_of: RowsOf) -> None:
     found = subgroups(planted(rows_of, 100), draws=400)
-    gap = next(gap for gap in found.gaps if gap.metric == "accuracy")
+    gap = next(gap for gap in found.gaps if gap.metric == "balanced_accuracy")
+    assert (gap.classes, gap.pairs) == (("mel", "nv"), 1)
     assert (gap.attribute, gap.highest, gap.lowest) == ("sex", "female", "male")
     assert gap.difference.value == pytest.approx(0.5)
     assert 0.38 < gap.difference.low < 0.43  # binomial: 0.5 +- 1.96 * sqrt(0.25 / 100)
@@ -62,10 +64,61 @@ def test_a_planted_gap_is_found_with_its_size(rows_of: RowsOf) -> None:
 
 
 def test_subgroups_that_are_equal_have_a_gap_of_nothing_between_two_of_them(rows_of: RowsOf) -> None:
-    table = planted(rows_of, 0).assign(sex=["female", "male"] * 100)
-    gap = next(gap for gap in subgroups(table, draws=20).gaps if gap.metric == "accuracy")
-    assert {gap.highest, gap.lowest} == {"female", "male"}
-    assert gap.difference == (0.0, 0.0, 0.0)
+    table = planted(rows_of, 0).assign(sex=["female"] * 100 + ["male"] * 100)
+    for gap in subgroups(table, draws=20).gaps:
+        assert {gap.highest, gap.lowest} == {"female", "male"}
+        assert gap.difference.value == 0
+        assert gap.difference.low < 0 < gap.difference.high
+
+
+def test_subgroups_without_a_class_in_common_are_not_compared(rows_of: RowsOf) -> None:
+    table = planted(rows_of, 100).assign(sex=["female", "male"] * 150)  # all melanomas are women's, all nevi men's
+    assert subgroups(table, draws=20).gaps == []
+
+
+def test_a_class_that_one_of_two_subgroups_hardly_has_makes_no_gap(rows_of: RowsOf) -> None:
+    """Every nevus is right and every melanoma wrong; 10 women and 100 men have a melanoma."""
+    labels = ["nv"] * 200 + ["mel"] * 110
+    rows = rows_of(labels, [f"l{i}" for i in range(310)])
+    sex = ["female", "male"] * 100 + ["female"] * 10 + ["male"] * 100
+    probs = np.tile([0.05, 0.05, 0.9], (310, 1))
+    found = subgroups(predictions_table(rows.assign(sex=sex, age=50.0), probs, ["bkl", "mel", "nv"]), draws=20)
+    by_sex = {cell.name: cell.estimates["accuracy"] for cell in found.cells}
+    assert by_sex["female"] is not None
+    assert by_sex["male"] is not None
+    assert by_sex["female"].low > by_sex["male"].high  # the mix alone
+    gaps = {gap.metric: gap for gap in found.gaps}
+    assert set(gaps) == {"balanced_accuracy", "specificity/malignant"}
+    assert gaps["balanced_accuracy"].classes == ("nv",)
+    assert gaps["balanced_accuracy"].difference.value == 0
+
+
+def test_the_interval_of_a_gap_allows_for_all_pairs_of_subgroups(rows_of: RowsOf) -> None:
+    table = planted(rows_of, 100)
+    one = next(gap for gap in subgroups(table, draws=20).gaps if gap.metric == "balanced_accuracy")
+    sites = [*(f"part {i // 2 % 4}" for i in range(200)), *["back"] * 100]
+    several = [gap for gap in subgroups(table.assign(site=sites), draws=20).gaps if gap.metric == "balanced_accuracy"]
+    assert {gap.attribute: gap.pairs for gap in several} == {"sex": 11, "site": 11}  # 1 of sex, 10 of five sites
+    same = next(gap for gap in several if gap.attribute == "sex")
+    assert same.difference.value == one.difference.value
+    assert same.difference.low < one.difference.low
+
+
+def test_the_largest_of_many_gaps_without_any_difference_seldom_excludes_0(rows_of: RowsOf) -> None:
+    """`scripts/false_gaps.py` counts more of them."""
+    rng, wrong, tests = np.random.default_rng(0), 0, 40
+    for _ in range(tests):
+        labels = np.array(["mel", "nv"])[rng.integers(0, 2, 600)]
+        p_mel = np.where((labels == "mel") == (rng.random(600) < 0.8), 0.9, 0.1)
+        rows = rows_of(list(labels), [f"l{i}" for i in range(600)])
+        rows = rows.assign(age=rng.choice([20.0, 35.0, 50.0, 65.0, 80.0], 600), sex="unknown")
+        table = predictions_table(rows, np.stack([np.zeros(600), p_mel, 1 - p_mel], axis=1), ["bkl", "mel", "nv"])
+        masks = {
+            ("age", name): (attributes(table)["age"] == name).to_numpy() for name in set(table["age"].map(age_band))
+        }
+        gaps = largest_gaps(table, *units_of(table), masks)
+        wrong += any(gap.difference.low > 0 for gap in gaps if gap.metric == "balanced_accuracy")
+    assert wrong / tests < 0.05 + 2 * (0.05 * 0.95 / tests) ** 0.5
 
 
 def test_too_few_lesions_show_no_figure(rows_of: RowsOf) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.results import share_bar
-from lesion_exp.report.wording import as_value, metric_name, stacked, with_interval, within
+from lesion_exp.report.wording import NONE, as_value, listed, metric_name, stacked, with_interval, within
+
+_HOW = (
+    "Two subgroups are compared on the classes of which both have 20 lesions, each class with the same weight, so that "
+    "another mix of classes makes no gap. The interval of a gap allows for all pairs that were compared in its metric: "
+    "a gap is more than chance where the interval excludes 0."
+)
 
 
 def subgroups(facts: Facts) -> Section:
@@ -45,11 +51,15 @@ def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
         [
             f"{gap['attribute'].replace('_', ' ')}, {within(metric_name(gap['metric']))}",
             f"{gap['highest']} against {gap['lowest']}",
+            listed(gap.get("classes", [])) or NONE,
             with_interval(as_value(gap)),
         ]
         for gap in gaps
     ]
-    return [Table("Largest gaps between two subgroups", ["of", "between", ">difference"], rows)] if rows else []
+    if not rows:
+        return [Text("No two subgroups have 20 lesions of one class, so none are compared.")]
+    table = Table("Largest gaps between two subgroups", ["of", "between", "on the classes", ">difference"], rows)
+    return [table, Text(_HOW)] if "pairs" in gaps[0] else [table]
 
 
 def largest_gap(facts: Facts) -> str | None:
