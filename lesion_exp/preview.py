@@ -17,6 +17,7 @@ from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.link import RunLink
 from lesion_exp.job.tracked import open_job_store, start_run
+from lesion_exp.tracking.written import save_figure
 
 ROWS = 6
 DRAWS = 6
@@ -45,7 +46,7 @@ def preview(job: Job) -> Preview:
     ) as run:
         path = Path(config["paths"]["data_cache"]) / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save_figure(figure, path, run.footer("training part"))
         if config["tracking"]["log_images"]:
             run.log_file(path, "dataset/preview.png")
     print(f"preview: {path}", file=sys.stderr)

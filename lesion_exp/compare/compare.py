@@ -81,7 +81,7 @@ def compare(
         run.log_text(_text(report), "compare/comparison.txt")
         title = f"differences on the {PART_NAMES[report.part]}"
         figure = differences_figure(report.comparison, {job.letter: job.title for job in report.jobs}, title)
-        run.log_figure(figure, "compare/differences.png")
+        run.log_figure(figure, "compare/differences.png", PART_NAMES[report.part])
     return Compared(report, run.run_id, download_artifact(find_run(store, run.run_id), "compare/differences.png"))
 
 

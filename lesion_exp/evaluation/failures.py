@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.predictions import IntArray, predicted_classes, probabilities, true_classes
 
 
@@ -25,17 +26,28 @@ def failures(table: pd.DataFrame, count: int = 50) -> list[dict[str, Any]]:
     ]
 
 
-def surest_wrong(table: pd.DataFrame, count: int) -> IntArray:
-    """The positions of the `count` wrong predictions with the highest probability, the surest first."""
+def surest_wrong(table: pd.DataFrame, count: int, once_a_lesion: bool = False) -> IntArray:
+    """The positions of the `count` wrong predictions with the highest probability, the surest first; of each lesion one
+    at most, if so asked."""
     predicted = predicted_classes(table)
     wrong = np.flatnonzero(true_classes(table) != predicted)
-    return wrong[np.argsort(-probabilities(table)[wrong, predicted[wrong]], kind="stable")][:count]
+    order = wrong[np.argsort(-probabilities(table)[wrong, predicted[wrong]], kind="stable")]
+    return (first_of_each_lesion(table, order) if once_a_lesion else order)[:count]
 
 
-def surest_right(table: pd.DataFrame, count: int) -> IntArray:
-    """The positions of right predictions: of each class in turn the surest that is left, until there are `count`."""
+def surest_right(table: pd.DataFrame, count: int, once_a_lesion: bool = False) -> IntArray:
+    """The positions of right predictions: of each class in turn the surest that is left, until there are `count`; of
+    each lesion one at most, if so asked."""
     predicted, true = predicted_classes(table), true_classes(table)
     right = np.flatnonzero(true == predicted)
     order = right[np.argsort(-probabilities(table)[right, predicted[right]], kind="stable")]
+    if once_a_lesion:
+        order = first_of_each_lesion(table, order)
     rank_in_class = pd.Series(true[order]).groupby(true[order]).cumcount().to_numpy()
     return order[np.lexsort((true[order], rank_in_class))][:count]
+
+
+def first_of_each_lesion(table: pd.DataFrame, positions: IntArray) -> IntArray:
+    """Those of `positions` whose lesion none of the earlier ones shows, in their order."""
+    _, first = np.unique(lesion_of(table)[0][positions], return_index=True)
+    return positions[np.sort(first)]

@@ -122,7 +122,9 @@ class Study:
 
     def figures(self, title: str) -> Iterator[tuple[str, Figure]]:
         """The pictures with their file names; `title` says what was judged."""
-        yield "subgroups.png", subgroup_figure(self.subgroups, f"subgroups, {title}")
+        of_subgroups = subgroup_figure(self.subgroups, f"subgroups, {title}")
+        if of_subgroups is not None:
+            yield "subgroups.png", of_subgroups
         if self.calibrated is not None:
             figure = reliability_before_and_after(
                 self.table, self.calibrated, self.options.calibration, f"reliability, {title}"

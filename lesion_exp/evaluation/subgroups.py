@@ -26,7 +26,7 @@ _OF_MALIGNANCY: Final = (f"recall/{MALIGNANT}", f"specificity/{MALIGNANT}", f"au
 
 @dataclass(frozen=True)
 class Cell:
-    """A subgroup; a metric that rests on fewer than 20 lesions is None, which is shown as "too few"."""
+    """A subgroup; a metric that rests on fewer than 20 lesions is None, which files show as "too few"."""
 
     attribute: str
     name: str

@@ -141,7 +141,8 @@ def _draw(
     paths = []
     for label, figure in galleries(selection, subject.table, subject.images, maps, method, request.count):
         paths.append(f"{FOLDER}/{name}/{allowed_name(label)}.png")
-        run.log_figure(figure, paths[-1])
+        part = "validation" if subject.part == "val" else subject.part
+        run.log_figure(figure, paths[-1], f"{part} part")
     return tuple(paths)
 
 

@@ -48,7 +48,13 @@ def _block(
     total = counts["right" if kind == "right" else "wrong"]
     if not len(positions):
         none_left = kind == "wrong" and total
-        return Block(kind, [], [], [], empty="all of them stand above" if none_left else "none")
+        return Block(
+            kind,
+            [],
+            [],
+            [],
+            empty="all of them, or other images of their lesions, stand above" if none_left else "none",
+        )
     batch: Any = images.samples(positions)
     plain = [np.ascontiguousarray(image[:3].permute(1, 2, 0).numpy()) for image in batch["image"]]
     rows = [("image", plain), ("for the\npredicted class", _over(plain, maps(positions, "prediction")))]

@@ -54,10 +54,13 @@ def log_evaluation(run: Written, part: JudgedPart, evaluated: Study) -> None:
     run.log_json(data, f"classification_report/{part}.json")
     run.log_json(confusion_matrix_data(table), f"confusion_matrix/{part}.json")
     name = {"val": "validation", "test": "test"}[part]
-    run.log_figure(confusion_matrix(table, f"{name} part, {len(table):,} images"), f"confusion_matrix/{part}.png")
-    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), f"curves/roc_{part}.png")
-    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), f"curves/pr_{part}.png")
-    run.log_figure(reliability_diagram(table, f"reliability, {name}"), f"curves/reliability_{part}.png")
+    about = f"{name} part"
+    run.log_figure(
+        confusion_matrix(table, f"{name} part, {len(table):,} images"), f"confusion_matrix/{part}.png", about
+    )
+    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), f"curves/roc_{part}.png", about)
+    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), f"curves/pr_{part}.png", about)
+    run.log_figure(reliability_diagram(table, f"reliability, {name}"), f"curves/reliability_{part}.png", about)
     log_study(run, f"evaluation/{part}", evaluated, f"{name} part, {len(table):,} images" if part == "test" else None)
 
 
@@ -71,9 +74,9 @@ def log_judged(run: Written, folder: str, evaluated: Study, title: str) -> None:
     run.log_text(text + _noted(evaluated), f"{folder}/classification_report.txt")
     run.log_json(data, f"{folder}/classification_report.json")
     run.log_json(confusion_matrix_data(table), f"{folder}/confusion_matrix.json")
-    run.log_figure(confusion_matrix(table, title), f"{folder}/confusion_matrix.png")
-    run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png")
-    run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png")
+    run.log_figure(confusion_matrix(table, title), f"{folder}/confusion_matrix.png", title)
+    run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png", title)
+    run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png", title)
     log_study(run, folder, evaluated, title)
 
 
@@ -87,7 +90,7 @@ def log_study(run: Written, folder: str, evaluated: Study, title: str | None) ->
         run.log_json(content, f"{folder}/{name}")
     if title is not None:
         for name, figure in evaluated.figures(title):
-            run.log_figure(figure, f"{folder}/{name}")
+            run.log_figure(figure, f"{folder}/{name}", title)
 
 
 def log_fitted(run: Written, fitted: Fitted) -> None:

@@ -67,13 +67,15 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
     }
     run.log_json(flow, "dataset/flow.json")
     run.log_json(characteristics(split.table), "dataset/characteristics.json")
-    run.log_figure(class_distribution(split.table), "dataset/classes.png")
+    run.log_figure(class_distribution(split.table), "dataset/classes.png", "all parts")
     if config["tracking"]["log_images"]:
         rows = datamodule.parts["train"]
         order = datamodule.sampler.order(rows, np.random.default_rng([config["seed"], 0]))[:BATCH_PICTURE]
         dataset = datamodule.dataset("train", training=True)
         titles = [str(rows.loc[position, "label"]) for position in order]
-        run.log_figure(image_batch(stack_images(dataset, order), titles), "dataset/batch.png")
+        run.log_figure(
+            image_batch(stack_images(dataset, order), titles), "dataset/batch.png", "training part, augmented"
+        )
     contexts = {"train": "training", "val": "validation", "test": "testing"}
     columns = ["image_id", "label", "lesion_id", "age", "sex", "site", "source"]
     for part, context in contexts.items():
@@ -98,12 +100,16 @@ def identity(info: DatasetInfo) -> dict[str, str]:
 def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: LesionDataModule) -> None:
     """Logs the surest right and the surest wrong predictions of `part` as pictures; `table` are all its predictions.
 
-    Images of unknown classes are neither right nor wrong."""
+    Images of unknown classes are neither right nor wrong; a lesion is shown once."""
     probs, known = probabilities(table).max(axis=1), np.flatnonzero(~is_unknown(table))
     closed = known_rows(table)
+    footer = run.footer(f"{'validation' if part == 'val' else part} part")
     classes = classes_of(table)
     short = dict(zip(classes, labels(classes, _TITLE, 2), strict=True))
-    for name, chosen in (("right", surest_right(closed, GALLERY)), ("wrong", surest_wrong(closed, GALLERY))):
+    for name, chosen in (
+        ("right", surest_right(closed, GALLERY, once_a_lesion=True)),
+        ("wrong", surest_wrong(closed, GALLERY, once_a_lesion=True)),
+    ):
         rows = known[chosen]
         if len(rows):
             shown = table.iloc[rows]
@@ -112,7 +118,7 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
                 words += "\n→ " + shown["prediction"].map(short)
             titles = [f"{text}\n{prob:.2f}" for text, prob in zip(words, probs[rows], strict=True)]
             with run.new_file(f"gallery/{name}_{part}.png") as path:
-                gallery(stack_images(datamodule.dataset(part), rows), titles).save(path)
+                gallery(stack_images(datamodule.dataset(part), rows), titles, footer).save(path)
 
 
 def describe_run(

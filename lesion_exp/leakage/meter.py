@@ -178,7 +178,9 @@ def _keep(report: Report, store: Store) -> Path:
     written = Written(store, run.run_id, run.artifact_uri)
     written.log_json(report.to_dict(), "leakage/leakage.json")
     written.log_text(report.as_markdown(), "leakage/leakage.md")
-    written.log_figure(inflation_figure(report.panels(), report.title, report.reference()), FIGURE)
+    written.log_figure(
+        inflation_figure(report.panels(), report.title, report.reference()), FIGURE, "test and clean parts"
+    )
     written.log_late_metrics(report.metrics())
     store.client.set_tag(run.run_id, "mlflow.note.content", report.as_markdown())
     store.client.set_tag(run.run_id, "mlflow.runName", f"leak meter: {report.title}")

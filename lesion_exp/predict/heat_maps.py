@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from PIL import Image
 
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.errors import DataError
+from lesion_exp.evaluation.figures.gallery import gallery
+from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.network import ExplainedNetwork
 from lesion_exp.explanation.overlay import overlay
@@ -26,6 +29,8 @@ COLUMN: Final = "gradcam"
 _SMALLEST: Final = 224
 """Shortest side of a picture in pixels; the squares of small networks are enlarged for it."""
 _LONGEST_NAME: Final = 100
+_TITLE_WIDTH: Final = 26
+"""Of a line above a picture, letters."""
 
 
 class EvidenceMaps:
@@ -52,7 +57,8 @@ class EvidenceMaps:
 
 
 class HeatMaps:
-    """Draws Grad-CAM maps of the predicted classes over the squares that the network sees, into `folder`.
+    """Draws into `folder` what the network sees, and beside it the Grad-CAM map of the class that it predicts, with the
+    class and its probability.
 
     To be used where torch may compute gradients: not in its inference mode.
     """
@@ -60,6 +66,7 @@ class HeatMaps:
     def __init__(self, predictor: Predictor, folder: Path) -> None:
         self.evidence = EvidenceMaps(predictor)
         self.classes = predictor.classes
+        self.labels = dict(zip(self.classes, labels(self.classes, _TITLE_WIDTH, 2), strict=True))
         self.folder = folder
 
     def add(self, table: pd.DataFrame, batch: Batch, first: int) -> pd.DataFrame:
@@ -77,15 +84,24 @@ class HeatMaps:
             for place, row in enumerate(readable):
                 if targets[row] is not None:
                     square = square_of(batch.sample, place)
-                    paths[row] = self._draw(square, maps[place], f"{first + row:06d}_{_stem(batch.names[row])}.png")
+                    file = f"{first + row:06d}_{_stem(batch.names[row])}.png"
+                    paths[row] = self._draw(square, maps[place], file, self._titles(table.iloc[row], batch.names[row]))
         return table.assign(**{COLUMN: pd.Series(paths, dtype=object, index=table.index)})[
             [*(name for name in table if name != "error"), COLUMN, "error"]
         ]
 
-    def _draw(self, square: UInt8Array, evidence: npt.NDArray[np.floating[Any]], name: str) -> str:
+    def _titles(self, row: pd.Series, name: str) -> tuple[str, str]:
+        predicted = row["prediction"]
+        probability = f"probability {row[f'p_{predicted}']:.3f}"
+        return f"{PurePosixPath(name).name}\nas the network sees it", f"{self.labels[predicted]}\n{probability}"
+
+    def _draw(
+        self, square: UInt8Array, evidence: npt.NDArray[np.floating[Any]], name: str, titles: tuple[str, str]
+    ) -> str:
         path = self.folder / name
+        picture = evidence_picture(square, evidence, titles)
         try:
-            path.write_bytes(heat_map_png(square, evidence))
+            picture.save(path)
         except OSError as error:
             raise DataError(f"expected to write a picture to {path}, but: {error}") from error
         return str(path)
@@ -105,6 +121,14 @@ def square_png(square: UInt8Array) -> bytes:
 def heat_map_png(square: UInt8Array, evidence: npt.NDArray[np.floating[Any]]) -> bytes:
     """The map `evidence`, float (h, w), drawn over `square`, uint8 (S, S, 3) RGB, as a PNG file of the same size."""
     return square_png(overlay(_enlarged(square), evidence))
+
+
+def evidence_picture(
+    square: UInt8Array, evidence: npt.NDArray[np.floating[Any]], titles: tuple[str, str]
+) -> Image.Image:
+    """`square`, uint8 (S, S, 3) RGB, and beside it the map `evidence`, float (h, w), over it, below their titles."""
+    seen = _enlarged(square)
+    return gallery(np.stack([seen, overlay(seen, evidence)]), titles, tile=len(seen))
 
 
 def _enlarged(square: UInt8Array) -> UInt8Array:

@@ -160,9 +160,12 @@ def _keep(run: Run, report: Report, changed: _Changed, with_images: bool) -> Pat
     written.log_json(report.to_dict(), f"{folder}/report.json")
     written.log_text(as_text(report) + "\n", f"{folder}/report.txt")
     shown = {CONTROL: report.control, **report.inserted, **({PAINTED: report.painted} if report.painted else {})}
-    written.log_figure(flips_figure(shown, f"{report.run_name}, {report.images:,} images"), f"{folder}/flips.png")
+    about = f"{'validation' if report.part == 'val' else report.part} part"
+    written.log_figure(
+        flips_figure(shown, f"{report.run_name}, {report.images:,} images"), f"{folder}/flips.png", about
+    )
     if with_images:
-        written.log_figure(_examples(changed), f"{folder}/examples.png")
+        written.log_figure(_examples(changed), f"{folder}/examples.png", about)
     written.log_late_metrics({f"{folder}/{name}": value for name, value in report.metrics().items()})
     if report.part == "test":
         run.store.client.set_tag(run.run_id, LEVEL_TAG, report.level)

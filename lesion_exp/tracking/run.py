@@ -64,6 +64,7 @@ class TrackedRun(Written):
         info = known.info
         self.tags_at_start: dict[str, str] = dict(known.data.tags)
         super().__init__(store, run_id, info.artifact_uri)
+        self.name = info.run_name or ""
         self.experiment_id: str = info.experiment_id
         self.live_dir: Path = store.live / run_id
         self.resumed = spool is not None

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _LONGEST_DIGEST: Final = 36
 _METRICS_IN_A_CALL: Final = 1000
 _PICTURE_DPI: Final = 150
+_FOOTER_SIZE: Final = 6.5
+_FOOTER_GAP: Final = 0.05
+"""Between a figure and its footer, inches."""
+_FOOTER_COLOUR: Final = "#5F6871"
 _COLUMN_TYPES: Final = {"b": "boolean", "i": "long", "u": "long", "f": "double", "M": "datetime"}
 
 
@@ -77,10 +82,25 @@ class Written:
         with self.new_file(artifact_path) as path:
             table.to_parquet(path, index=False)
 
-    def log_figure(self, figure: Figure, artifact_path: str) -> None:
-        """Keeps a figure as a picture of 150 dots an inch."""
+    @cached_property
+    def name(self) -> str:
+        """The run's name in MLflow."""
+        return str(self.store.client.get_run(self.run_id).info.run_name or "")
+
+    def footer(self, about: str) -> str:
+        """What a picture says of its origin: the run's name, the beginning of its id, and what the picture is about."""
+        return f"run {self.name} ({self.run_id[:8]}), {about}"
+
+    def log_figure(self, figure: Figure, artifact_path: str, about: str) -> None:
+        """Keeps a figure as a picture of 150 dots an inch, whose footer names the run and what the figure is about.
+
+        Args:
+            figure: any figure.
+            artifact_path: ends with `.png`.
+            about: the part, such as "test part", or what else it shows.
+        """
         with self.new_file(artifact_path) as path:
-            figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches="tight")
+            save_figure(figure, path, self.footer(about))
 
     def log_dataset(
         self,
@@ -147,6 +167,13 @@ class Written:
 
 def _same(value: float, known: float | None) -> bool:
     return known is not None and (value == known or (math.isnan(value) and math.isnan(known)))
+
+
+def save_figure(figure: Figure, path: Path, footer: str) -> None:
+    """Saves a figure as a picture of 150 dots an inch with the line `footer` below it."""
+    below = -_FOOTER_GAP / figure.get_figheight()
+    figure.text(0.005, below, kept(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False)
+    figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches="tight")
 
 
 def dataset_input(dataset: Mapping[str, str], context: str) -> DatasetInput:

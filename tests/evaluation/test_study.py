@@ -122,6 +122,14 @@ def test_right_predictions_are_chosen_from_each_class_in_turn(rows_of: RowsOf) -
     assert surest_wrong(table, 50).tolist() == [5]
 
 
+def test_a_gallery_shows_a_lesion_once(rows_of: RowsOf) -> None:
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6], [0.2, 0.8], [0.05, 0.95]])
+    lesions = ["one", "one", "two", None, "three", "three"]
+    table = predictions_table(rows_of(["a", "a", "a", "b", "a", "a"], lesions), probs, ["a", "b"])
+    assert surest_right(table, 50, once_a_lesion=True).tolist() == [0, 3, 2]
+    assert surest_wrong(table, 50, once_a_lesion=True).tolist() == [5]
+
+
 def test_no_interval_has_the_name_of_the_metric_of_a_class(make_table: MakeTable) -> None:
     table = make_table(300)
     odd = {"akiec": "dys", "bcc": "dys_low", "bkl": "dys_high", "df": "macro", "mel": "malignant_low"}

@@ -49,3 +49,13 @@ def test_images_are_drawn_from_the_whole_part():
     assert (np.diff(drawn) > 0).all()
     assert 400 < drawn.mean() < 600
     assert drawn_positions(5, 100).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [2, 4, 50])
+def test_no_gallery_shows_a_lesion_twice(table, count):
+    table["lesion_id"] = [f"lesion{row // 4}" for row in range(40)]
+    for name, kinds in gallery_positions(table, count).items():
+        lesions = table["lesion_id"].iloc[np.concatenate(list(kinds.values()))].tolist()
+        assert len(set(lesions)) == len(lesions)
+        if count == 50:
+            assert set(lesions) == set(table.loc[table["label"] == name, "lesion_id"]), "every lesion is shown"

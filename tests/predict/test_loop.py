@@ -78,7 +78,13 @@ def test_heat_maps_are_drawn_of_every_image_that_is_predicted(plan_for, photogra
     drawn = table["gradcam"].dropna()
     assert sorted(map(str, (tmp_path / "maps").iterdir())) == sorted(drawn)
     assert any(path.endswith("_a_b.png") for path in drawn)
-    assert {Image.open(path).size for path in drawn} == {(224, 224)}
+    for path in drawn:
+        picture = np.asarray(Image.open(path))
+        assert picture.shape[0] > 224
+        assert picture.shape[1] == 2 * 224 + 3 * 8, "the image and the map side by side"
+        seen, over = picture[-232:-8, 8:232], picture[-232:-8, 240:464]
+        assert (seen != over).any(), "the map is drawn over the second of the two"
+        assert (picture[:-232, 240:] < 128).any(), "class and probability stand above the map"
     assert len({Path(path).read_bytes() for path in drawn}) == len(drawn)
 
 

@@ -154,7 +154,7 @@ class Folder(Written):
         (self.folder / artifact_path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, self.folder / artifact_path)
 
-    def log_figure(self, figure, artifact_path):
+    def log_figure(self, figure, artifact_path, about):
         """Not drawn: the page makes its own."""
 
 

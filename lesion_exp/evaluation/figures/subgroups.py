@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.subgroups import Cell, Subgroups
 
 TITLES = {
@@ -20,19 +22,24 @@ TITLES = {
 _ROW_HEIGHT = 0.24
 
 
-def subgroup_figure(found: Subgroups, title: str = "") -> Figure:
-    """Points with 95% intervals; a dotted line is the whole part; "too few" stands for fewer than 20 lesions."""
-    columns = [name for name in TITLES if name in found.overall]
-    attributes = list(dict.fromkeys(cell.attribute for cell in found.cells))
-    blocks = [[cell for cell in found.cells if cell.attribute == attribute] for attribute in attributes]
-    height = sum(len(block) * _ROW_HEIGHT + 0.42 for block in blocks) + 0.8
+def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
+    """Points with 95% intervals; a dotted line is the whole part; None where no subgroup is large enough.
+
+    What rests on fewer than 20 lesions has no place in the panels: it is counted below them.
+    """
+    shown = [cell for cell in found.cells if any(cell.estimates.values())]
+    if not shown:
+        return None
+    columns = [name for name in TITLES if any(cell.estimates.get(name) for cell in shown)]
+    attributes = list(dict.fromkeys(cell.attribute for cell in shown))
+    blocks = [[cell for cell in shown if cell.attribute == attribute] for attribute in attributes]
+    notes = _notes(found.cells, shown, columns)
+    height = sum(len(block) * _ROW_HEIGHT + 0.42 for block in blocks) + 0.8 + 0.16 * len(notes)
     with style():
-        figure = Figure(figsize=(3.1 + 2.0 * len(columns), max(height, 1.6)), layout="constrained")
+        figure = Figure(figsize=(3.1 + 2.0 * max(len(columns), 2), max(height, 1.6)), layout="constrained")
         if title:
             figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-        if not blocks:
-            figure.text(0.5, 0.4, "no subgroup is known for these images", ha="center", color=GREY)
-            return figure
+        figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5, linespacing=1.4)
         grid = figure.subplots(
             len(blocks), len(columns), squeeze=False, sharex="col", height_ratios=[len(block) + 0.4 for block in blocks]
         )
@@ -50,11 +57,23 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure:
     return figure
 
 
+def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str]) -> list[str]:
+    """What is not in the panels, and why."""
+    left_out = [
+        f"{cell.attribute.replace('_', ' ')} {cell.name} ({cell.lesions:,})" for cell in cells if cell not in shown
+    ]
+    notes = wrap(f"left out, with fewer than {LEAST_LESIONS} lesions: {', '.join(left_out)}", 105) if left_out else []
+    missing = {TITLES[metric]: sum(cell.estimates.get(metric) is None for cell in shown) for metric in columns}
+    words = [f"{name} in {count} of {len(shown)} subgroups" for name, count in missing.items() if count]
+    if words:
+        notes += wrap(f"without a point, for too few lesions that the metric rests on: {'; '.join(words)}", 105)
+    return notes
+
+
 def _draw(axes: Axes, block: Sequence[Cell], metric: str, colour: str) -> None:
     for place, cell in enumerate(block):
         estimate = cell.estimates.get(metric)
         if estimate is None:
-            axes.text(0.02, place, "too few", color=GREY, fontsize=7.5, va="center", style="italic")
             continue
         axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
         axes.plot([estimate.value], [place], "o", color=colour, markersize=4.5)
