@@ -30,8 +30,14 @@ _OTHERS: Final = (
     (b"%!PS", "a PostScript file"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
     (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
+    (b"{\\rtf", "a rich text document"),
+    (b"PK\x03\x04", "an Excel workbook or a zip archive"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word document"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"PAR1", "a parquet file"),
     (b"\x89HDF\r\n", "an HDF5 file"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"II+\x00", "a BigTIFF file"),
@@ -43,6 +49,8 @@ _OTHERS: Final = (
 _BRANDS: Final = {b"avif": "an AVIF file", b"heic": "a HEIC file", b"heix": "a HEIC file", b"mif1": "a HEIC file"}
 _SEEN: Final = 512
 """Bytes at the beginning that are looked at."""
+_HEADER: Final = 16
+"""Bytes at the beginning in which binary formats have a zero."""
 _BLANKS: Final = dict.fromkeys(map(ord, "\t\n\r\f"), " ")
 
 
@@ -62,26 +70,38 @@ def kind_of(encoded: bytes) -> str:
     """What to call a file in a message. No byte of it is repeated: the file may be one that nobody should see."""
     if not encoded:
         return "an empty file"
+    known = known_kind(encoded)
+    if known is not None:
+        return known
+    head = _head(encoded)
+    return "a file of an unknown kind" if b"\x00" in head or not _is_text(head) else "a text file"
+
+
+def known_kind(encoded: bytes) -> str | None:
+    """What to call a file whose first bytes say what it is; None for plain text, and for what is not known."""
     name = image_format(encoded)
-    if name is not None:
+    is_binary = b"\x00" in encoded[:_HEADER]  # the two bytes of BMP begin texts, too
+    if name is not None and (name != "BMP" or is_binary):
         return f"a {name} file"
-    if encoded[4:8] == b"ftyp":
+    if encoded[4:8] == b"ftyp" and is_binary:
         return _BRANDS.get(encoded[8:12], "a film")
     for start, kind in _OTHERS:
         if encoded.startswith(start):
             return kind
-    head = encoded[:_SEEN].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"\x00" in head or not _is_text(head):
-        return "a file of an unknown kind"
+    head = _head(encoded)
     if head.startswith(b"<") and b"<svg" in head:
         return "an SVG drawing"
-    return "a web page" if head.startswith((b"<!doctype html", b"<html")) else "a text file"
+    return "a web page" if head.startswith((b"<!doctype html", b"<html")) else None
 
 
 def listed_formats() -> str:
     """The formats for a message."""
     *first, last = FORMATS
     return f"{', '.join(first)} or {last}"
+
+
+def _head(encoded: bytes) -> bytes:
+    return encoded[:_SEEN].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
 
 
 def _is_text(head: bytes) -> bool:

@@ -157,6 +157,11 @@ def code_of(label: str) -> str | None:
     return label if label in DIAGNOSES else _codes_by_name().get(_sorted_words(label))
 
 
+def same_name(label: str) -> str:
+    """What labels of one diagnosis have in common: the code where there is one, else the name in one spelling."""
+    return code_of(label) or _sorted_words(label) or label
+
+
 def hint(label: str, among: Collection[str] | None = None) -> str:
     """The end of a message: the codes that may have been meant by `label`, each with its name and malignancy.
 
@@ -201,7 +206,7 @@ def is_malignant(label: str) -> bool:
     meant = hint(label) if code is None else ""
     raise DataError(
         f"expected classes that are malignant or benign, but {label!r} {why}{meant}; give its images such a class in "
-        f"the table, leave them out (dataset.filter=\"label != '{label}'\"), or set task.target=diagnosis"
+        f"the table, leave them out with dataset.filter, or set task.target=diagnosis"
     )
 
 

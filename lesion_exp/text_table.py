@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from lesion_exp.errors import ConfigError, DataError, first_cases
+from lesion_exp.file_kind import known_kind
 from lesion_exp.image_file import read_bytes
 from lesion_exp.spreadsheet import unmarked
 
@@ -35,15 +36,6 @@ _MARKS: Final = (
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_OTHER_FILES: Final = (
-    (b"PK\x03\x04", "an Excel workbook or a zip"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"PAR1", "a parquet file"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"\x89PNG", "a PNG image"),
-    (b"%PDF", "a PDF"),
 )
 _WINDOWS: Final = "cp1252"
 _INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff"
@@ -148,12 +140,12 @@ def _numbers(words: pd.Series) -> pd.Series:
 
 
 def _decoded(raw: bytes, where: str, encoding: str) -> str:
-    for beginning, kind in _OTHER_FILES:
-        if raw.startswith(beginning):
-            raise DataError(
-                f"expected delimited text (a csv) at {where}, but it is {kind} by its first bytes; save the table from "
-                f"the program that made it as CSV UTF-8"
-            )
+    kind = known_kind(raw)
+    if kind is not None:
+        raise DataError(
+            f"expected delimited text (a csv) at {where}, but it is {kind} by its first bytes; save the table from "
+            f"the program that made it as CSV UTF-8"
+        )
     if encoding != AUTO:
         return _in_encoding(raw, where, encoding)
     for mark, codec in _MARKS:

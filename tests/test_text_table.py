@@ -70,6 +70,11 @@ def test_one_normal_form(tmp_path: Path) -> None:
         (b"PK\x03\x04\x14\x00", "an Excel workbook or a zip.*save the table.*CSV UTF-8"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
         (b"\x1f\x8b\x08", "a gzip file"),
+        (b"PAR1\x15\x04", "a parquet file"),
+        (b"GIF89a", "a GIF file"),
+        (b"7z\xbc\xaf\x27\x1c\x00", "a 7z archive"),
+        (b"{\\rtf1 a,b}", "a rich text document"),
+        (b"<html><table><tr><td>a,b</td></tr></table></html>", "a web page"),
         (b"a,b\n\x00\x01\x02\x03\x04,b\n", "zero bytes"),
         (b"\xff\xfea\x00,\x00b", "encoding utf-16"),
         (
@@ -92,6 +97,12 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, part: str |
         return
     with pytest.raises(DataError, match=rf"(?s){part}"):
         read_csv(path)
+
+
+@pytest.mark.parametrize("header", ["BMI,age", "age,ftyp,x", "\u00e4BM,PK"])
+def test_a_header_that_looks_like_the_beginning_of_another_file_is_read(tmp_path: Path, header: str) -> None:
+    cells = ",".join("1" for _ in header.split(","))
+    assert list(read_csv(_file(tmp_path, f"{header}\n{cells}\n".encode())).columns) == header.split(",")
 
 
 def test_letters_lost_before_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from lesion_exp import taxonomy
 from lesion_exp.dataset.findings import finding
 from lesion_exp.dataset.image_names import DOWNSAMPLED
 from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.table import STANDARD_COLUMNS, config_texts
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
 
@@ -25,6 +26,10 @@ OnUnmappable = Literal["error", "skip"]
 SharedImages = Literal["keep", "first"]
 ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
 """Ids of images, lesions and patients of the ISIC archive, which people keep in tables and folders of their own."""
+
+_QUOTED: Final = re.compile(r"'dataset\.(?P<key>\w+)=(?P<value>(?:[^'\n]|'\\'')*)'")
+_PLAIN: Final = re.compile(r"\bdataset\.(?P<key>(?!sets\b)\w+)=(?P<value>\{[^}\n]*\}|\[[^\]\n]*\]|[^\s,;)]+)")
+"""An override in a message, as `as_override` writes it and as it stands in a sentence."""
 
 INFO: Final = DatasetInfo(
     name="combined",
@@ -61,7 +66,7 @@ def read_combined(
         raise ConfigError(f"expected dataset.shared_images to be keep or first, got {shared_images!r}; correct it")
     if not isinstance(sets, Mapping) or not sets:
         raise ConfigError(f"expected dataset.sets to map names of data sets to their folders, got {sets!r}")
-    tables = {name: _reader(name, given)() for name, given in sets.items()}
+    tables = {name: _read(name, sets) for name in sets}
     told_apart = {name: _told_apart(name, sets[name], table) for name, table in tables.items()}
     found = {code for table in tables.values() for code in table["label"].dropna()}
     targets = _common_classes(found, told_apart) if classes is None else _checked(classes, found)
@@ -117,6 +122,37 @@ def _reader(name: str, given: str | Mapping[str, Any] | None) -> Callable[[], pd
             f"dataset.sets={{{name}: {{{lacking[0]}: ...}}}}"
         )
     return lambda: read(**arguments)
+
+
+def _read(name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> pd.DataFrame:
+    """The table of the set `name`; in what its reader refuses, its keys are those of `dataset.sets`."""
+    read = _reader(name, sets[name])
+    try:
+        return read()
+    except (ConfigError, DataError) as error:
+        raise type(error)(in_sets(str(error), name, sets)) from error
+
+
+def in_sets(message: str, name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> str:
+    """`message` of the reader of the set `name` with its keys as they are typed for `dataset=combined`.
+
+    `dataset.KEY=VALUE` becomes the whole of `dataset.sets`, since a set that is given by its folder alone has no keys
+    to override; a key alone becomes `dataset.sets.NAME.KEY`.
+    """
+    given = sets[name]
+    arguments = {"root": given} if isinstance(given, str) else dict(given or {})
+
+    def typed(match: re.Match[str]) -> str:
+        key, value = match["key"], match["value"]
+        ours = {**{each: as_value(known) for each, known in arguments.items()}, key: value}
+        parts = {each: as_value(known) for each, known in sets.items()}
+        parts[name] = "{" + ", ".join(f"{each}: {known}" for each, known in ours.items()) + "}"
+        text = "dataset.sets={" + ", ".join(f"{each}: {known}" for each, known in parts.items()) + "}"
+        return f"'{text}'"
+
+    message = _QUOTED.sub(typed, message)
+    message = _PLAIN.sub(typed, message)
+    return re.sub(r"(?<![\w.])dataset\.(?!sets\b)(\w+)(?!=)", rf"dataset.sets.{name}.\1", message)
 
 
 def _told_apart(name: str, given: str | Mapping[str, Any] | None, table: pd.DataFrame) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pandas as pd
@@ -43,6 +44,10 @@ PATHS: Final = {
 REMEDY: Final = (
     "name the column of the images with dataset.columns={image_id: COLUMN}, what follows the id in the files' names "
     "with dataset.image_suffix, or the files with dataset.images"
+)
+PATH_REMEDY: Final = (
+    "correct the paths in the table, or, to have the images found by their ids, leave the column of the paths out with "
+    "'dataset.columns={image_path: null}'"
 )
 
 _NO_LABEL: Final = frozenset(word.lower() for word in MISSING_WORDS)
@@ -155,7 +160,7 @@ def _parts(values: pd.Series, where: str) -> pd.Series:
 def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str | None] | None) -> pd.DataFrame:
     found = [str(name) for name in frame["label"].dropna().unique()]
     if labels is None:
-        known = {name: name.lower() for name in found if name.lower() not in _NO_LABEL}
+        known = {name: " ".join(name.lower().split()) for name in found if name.lower() not in _NO_LABEL}
     else:
         known = _named_labels(labels, found)
     return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known, names=False).drop(
@@ -186,7 +191,7 @@ def _with_files(
     located = {}
     for name, column in named.items():
         ours = pool if name == "image_path" else ()
-        found = locate_files(column, paths.find, ours, files, choice, PATHS[name])
+        found = locate_files(column, paths.find, ours, files, replace(choice, remedy=PATH_REMEDY), PATHS[name])
         located[name] = found.reindex(frame.index).astype(object).where(frame[name].notna(), None)
     if "image_id" not in frame:
         ids = [re.sub(r"\.[^./\\]+$", "", str(path).strip()) for path in frame["image_path"]]

@@ -6,20 +6,24 @@ import glob
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import PurePosixPath
-from typing import Final, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
-from lesion_exp.archive import split_locator
+from lesion_exp import taxonomy
+from lesion_exp.archive import ZIP, file_of, is_clutter, split_locator
+from lesion_exp.dataset.findings import finding
 from lesion_exp.dataset.image_files import Choice, choose_one, images_among
-from lesion_exp.dataset.image_names import is_image
+from lesion_exp.dataset.image_names import is_image, suffix_of
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.path_patterns import as_override, pattern_for
 from lesion_exp.dataset.source_files import SourceFiles, is_document
 from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
+ARRAYS: Final = frozenset({".npy", ".npz", ".mat", ".h5", ".hdf5"})
+"""Endings of documents that may hold pictures: a class folder of nothing else would disappear."""
 NO_FOLDER: Final = "(in no class folder)"
 
 INFO: Final = DatasetInfo(
@@ -55,8 +59,11 @@ def read_folder(
         raise DataError(_nothing(files))
     files.say_left_out()
     _check_classes(found, files)
+    _say_empty_folders(found, files)
     rows = _rows(found, files)
-    frame = map_labels(pd.DataFrame(rows), "folder", {row["folder"]: row["folder"].lower() for row in rows})
+    frame = map_labels(
+        pd.DataFrame(rows), "folder", {row["folder"]: " ".join(row["folder"].lower().split()) for row in rows}
+    )
     frame.loc[frame["folder"] == NO_FOLDER, "label"] = None
     if lesion_pattern is not None:
         frame["lesion_id"] = _lesions(frame["image_id"], lesion_pattern)
@@ -105,7 +112,7 @@ def _nothing(files: SourceFiles) -> str:
 def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:
     """Checks that no folder of files is left without an image, unless they are documents, masks or archives."""
     kept = {_folder(files.shorten(image.locator)) for image in images}
-    others = [each for each in files.locators if not is_image(each) and not is_document(each)]
+    others = [each for each in files.locators if suffix_of(each) in ARRAYS or not (is_image(each) or is_document(each))]
     lost: dict[str, list[str]] = defaultdict(list)
     for path in map(files.shorten, others):
         if not any(
@@ -119,6 +126,29 @@ def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:
             f"expected images in every class folder, but {len(lost)} folders hold only files of other kinds:\n"
             f"{first_cases(cases)}\nconvert these files to JPEG or PNG, or leave the folders out with "
             f"{leave_out}"
+        )
+
+
+def _say_empty_folders(images: Sequence[_Image], files: SourceFiles) -> None:
+    """Warns of folders beside those of the classes that hold no file at all."""
+    beside = {
+        (files.root / _folder(files.shorten(image.locator))).parent
+        for image in images
+        if ZIP not in image.locator.lower()
+    }
+    held = {str(parent) for each in files.locators for parent in Path(file_of(each)).parents}
+    empty = [
+        folder
+        for parent in sorted(beside)
+        if parent == files.root or files.root in parent.parents
+        for folder in sorted(parent.iterdir())
+        if folder.is_dir() and not is_clutter((folder.name,)) and str(folder) not in held
+    ]
+    if empty:
+        finding(
+            f"{len(empty)} folders below {files.root} hold no file that is read, and are no classes",
+            [files.shorten(str(folder)) for folder in empty],
+            level="warning",
         )
 
 
@@ -146,10 +176,11 @@ def _unwrapped(images: list[_Image], archive: str) -> list[_Image]:
 
 
 def _part(folder: str) -> str | None:
-    return OFFICIAL_PARTS.get(folder.lower())
+    words = re.sub(r"[\s_-]+", " ", folder.lower()).strip()
+    return OFFICIAL_PARTS.get(re.sub(r" ?(?:set|data|dataset|split|part|images)$", "", words))
 
 
-def _rows(images: list[_Image], files: SourceFiles) -> list[dict[str, str]]:
+def _rows(images: list[_Image], files: SourceFiles) -> list[dict[str, Any]]:
     in_parts = [_part(path.parts[0]) is not None and len(path.parts) > 1 for _, path in images]
     if any(in_parts) and not all(in_parts):
         outside = [files.shorten(image.locator) for image, inside in zip(images, in_parts, strict=True) if not inside]
@@ -157,15 +188,35 @@ def _rows(images: list[_Image], files: SourceFiles) -> list[dict[str, str]]:
             f"expected all images in train, val or test folders, or none, but {len(outside)} of {len(images)} lie "
             f"elsewhere:\n{first_cases(outside)}\nmove them, or set dataset.root to one of the folders"
         )
+    if not any(in_parts):
+        _check_first_folders(images, files)
     rows = []
     for locator, path in images:
         folders = path.parts[1:-1] if all(in_parts) else path.parts[:-1]
-        row = {"image_id": _image_id(path), "image_path": locator}
+        row: dict[str, Any] = {"image_id": _image_id(path), "image_path": locator}
         row["folder"] = folders[0] if folders else NO_FOLDER
         if all(in_parts):
-            row["official_split"] = OFFICIAL_PARTS[path.parts[0].lower()]
+            row["official_split"] = _part(path.parts[0])
         rows.append(row)
     return rows
+
+
+def _check_first_folders(images: Sequence[_Image], files: SourceFiles) -> None:
+    """Checks that the classes are not the second folders (`clinic_a/mel`, `clinic_b/mel`): known diagnoses tell."""
+    second: dict[str, set[str]] = defaultdict(set)
+    for _, path in images:
+        if len(path.parts) > 2:
+            second[path.parts[0]].add(path.parts[1].lower())
+    if len(second) < 2 or any(taxonomy.code_of(first.lower()) for first in second):
+        return
+    shared = sorted(set.intersection(*second.values()))
+    diagnoses = [name for name in shared if taxonomy.code_of(name)]
+    if len(diagnoses) >= 2:
+        raise DataError(
+            f"expected a folder a class below {files.root}, or train, val and test folders with such, but each of the "
+            f"folders {', '.join(sorted(second))} holds {', '.join(diagnoses)}; rename these folders to train, val or "
+            f"test, or set dataset.root={files.root / sorted(second)[0]} to read one of them"
+        )
 
 
 def _lesions(ids: pd.Series, pattern: str) -> pd.Series:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.findings import finding
-from lesion_exp.dataset.image_names import asks_for_masks, clean_name, image_key, mask_of, without_suffix
+from lesion_exp.dataset.image_names import JPEG_SUFFIXES, asks_for_masks, clean_name, image_key, mask_of, without_suffix
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
 from lesion_exp.dataset.source_files import OTHER_ARCHIVES, SourceFiles, distinct
 from lesion_exp.errors import DataError, first_cases
@@ -165,6 +165,7 @@ def _located(
     unclaimed = [locator for locator in pool if locator not in used]
     if what == IMAGES:
         _check_enough(given, located, pool, unclaimed, files, choice)
+        _say_shared(given, located, files)
     if pool or not optional:
         _say(what, given, located, unclaimed, files)
     return pd.Series(located, index=ids.index, dtype=object)
@@ -196,9 +197,9 @@ def choose_one(
 
 
 def _usual_first(locators: Sequence[str], found: Sequence[list[str]]) -> list[str]:
-    """`locators`, first the one that lies where most of the other images are."""
+    """`locators`, first the one that lies where most of the other images are; of several such, a JPEG file."""
     usual = Counter(map(_place, (locator for several in found for locator in several)))
-    return sorted(locators, key=lambda locator: -usual[_place(locator)])
+    return sorted(locators, key=lambda locator: (-usual[_place(locator)], _place(locator)[1] not in JPEG_SUFFIXES))
 
 
 def _place(locator: str) -> tuple[str, str]:
@@ -242,6 +243,22 @@ def _check_enough(
     )
 
 
+def _say_shared(given: Sequence[str | None], located: Sequence[str | None], files: SourceFiles) -> None:
+    """Warns of names that are spelled differently and mean the same file: one photograph would count twice."""
+    by_file: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, locator in zip(given, located, strict=True):
+        if name is not None and locator is not None:
+            by_file[locator][name] = None
+    cases = [f"{', '.join(names)}: {files.shorten(file)}" for file, names in by_file.items() if len(names) > 1]
+    if cases:
+        finding(
+            f"{len(cases):,} image files of {files.name} are named by several rows, which spell the name differently; "
+            f"each of these rows counts as an image: leave one row of each in the table",
+            cases,
+            level="warning",
+        )
+
+
 def _say(
     what: str,
     given: Sequence[str | None],
@@ -249,7 +266,11 @@ def _say(
     unclaimed: Sequence[str],
     files: SourceFiles,
 ) -> None:
-    missing = [str(name) for name, locator in zip(given, located, strict=True) if locator is None]
+    missing = [
+        "(a row without a name)" if name is None else name
+        for name, locator in zip(given, located, strict=True)
+        if locator is None
+    ]
     text = (
         f"{what} of {files.name}: {len(given) - len(missing):,} of {len(given):,} rows have theirs, {len(unclaimed):,} "
         f"files belong to no row"

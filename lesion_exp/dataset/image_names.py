@@ -21,16 +21,23 @@ DOWNSAMPLED: Final = "_downsampled"
 """ISIC 2019 has it at the end of 2,074 names; copies leave it out of the files or of one of the tables."""
 NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
 """Endings that belong to a file and not to the name of its image."""
-_MASKS: Final = r"(?:binary[_\- ]?)?(?:masks?|segmentations?|superpixels?|ground[_\- ]?truth)"
+_MASKS: Final = (
+    r"(?:binary[_\- ]?)?(?:masks?|masken?|masques?|m[aá]scaras?|mascher[ae]|segmentations?|segmentierung(?:en)?"
+    r"|superpixels?|ground[_\- ]?truth)"
+)
 _MASK_NAME: Final = re.compile(
     rf"(?:^|[_\-. ]){_MASKS}(?:[_\- ]?\d+)?$|[_\-. ]attribute[_\-]\w+$|[_\-. ]r\d+[_\-]label\w*$", re.IGNORECASE
 )
 _MASK_PREFIX: Final = re.compile(rf"^{_MASKS}[_\-. ]", re.IGNORECASE)
-_MASK_BESIDE_IMAGE: Final = re.compile(r"[_\-. ](?:lesion|seg|gt|contours?|labels?)$", re.IGNORECASE)
+_MASK_BESIDE_IMAGE: Final = re.compile(
+    r"(?:[_\-. ](?:lesion|seg|gt|contours?|labels?|binary|bw|annotations?)|[_\-. ]?(?:mask|segmentation|seg))$",
+    re.IGNORECASE,
+)
 """The end of a mask's name where the image of the remaining name is there as well, and the file is no JPEG: a
 `wound_lesion.jpg` is a photograph."""
-_JPEG: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
-_MASK_FOLDER: Final = re.compile(rf"(?:^|[_\-. ])(?:{_MASKS}|gt)(?:$|[_\-. \d])", re.IGNORECASE)
+JPEG_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+"""Endings of photographs: masks are rarely saved with loss."""
+_MASK_FOLDER: Final = re.compile(rf"(?:^|[_\-. ])(?:{_MASKS}|gt|segs?)(?:$|[_\-. \d])", re.IGNORECASE)
 _BOTH: Final = re.compile(
     r"[_\-. ](?:and|with)[_\-. ]|[&+]|^(?:images|imgs|photos|pictures|input)[_\-. ]", re.IGNORECASE
 )
@@ -82,7 +89,7 @@ def mask_of(path: str, stems: Collection[str] = ()) -> str | None:
     if found := _MASK_NAME.search(stem):
         return stem[: found.start()] or (folders[-1] if folders else stem)
     found = _MASK_BESIDE_IMAGE.search(stem)
-    if found and suffix_of(name) not in _JPEG and stem[: found.start()].casefold() in stems:
+    if found and suffix_of(name) not in JPEG_SUFFIXES and stem[: found.start()].casefold() in stems:
         return stem[: found.start()]
     return stem if any(map(_is_mask_folder, folders)) else None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
@@ -95,6 +96,7 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     """
     with collected() as found:
         table = read()
+        _say_same_diagnoses(table)
     flow.findings.extend(found)
     flow.note("read", table)
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
@@ -149,11 +151,13 @@ def leave_out_unreadable(
     return table
 
 
-def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) -> pd.DataFrame:
+def to_target(
+    table: pd.DataFrame, target: Literal["diagnosis", "malignant"], chosen: str | None = None
+) -> pd.DataFrame:
     """`table` with `label` as the task wants it; for `malignant` the diagnosis moves to the column `diagnosis`.
 
     A diagnosis of which only the published test part has images stays as it is where it may be either: nothing is
-    trained on it, and with split=official it counts as unknown.
+    trained on it, and with split=official it counts as unknown. `chosen` is the `dataset.filter` in use, for messages.
 
     Raises:
         DataError: the taxonomy does not say whether another diagnosis is malignant.
@@ -171,11 +175,13 @@ def to_target(table: pd.DataFrame, target: Literal["diagnosis", "malignant"]) ->
             f"{label!r} ({counts[label]} images){'' if taxonomy.code_of(label) else taxonomy.hint(label)}"
             for label in undetermined
         ]
-        conditions = " and ".join(f"label != '{label}'" for label in undetermined)
+        conditions = " and ".join(f"label != {json.dumps(label, ensure_ascii=False)}" for label in undetermined)
+        wanted = f"({chosen}) and {conditions}" if chosen else conditions
         raise DataError(
             f"expected classes that are malignant or benign, but of these the taxonomy does not say which:\n"
-            f"{first_cases(cases, 20)}\ngive these images such classes in the table, leave them out "
-            f"('dataset.filter=\"{conditions}\"'), or set task.target=diagnosis"
+            f"{first_cases(cases, 20)}\ngive these images such classes in the table (with dataset=csv also in "
+            f"dataset.labels={{LABEL: CLASS,...}}), leave them out with {as_override('dataset.filter', wanted)}, "
+            f"or set task.target=diagnosis"
         )
     names = {label: code for label in kinds if (code := taxonomy.code_of(label)) != label}
     for label, code in names.items():
@@ -198,6 +204,26 @@ def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
         share = max(round(limit * len(lesions) / len(first_label)), min(3, len(lesions)))
         kept.extend(rng.permutation(np.asarray(lesions.index, dtype=object))[:share])
     return table[lesion.isin(kept)]
+
+
+def _say_same_diagnoses(table: pd.DataFrame) -> None:
+    """Warns of classes that are one diagnosis in several spellings (`bcc` and `basal cell carcinoma`)."""
+    counts = table["label"].value_counts().sort_index()
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for label in map(str, counts.index):
+        spellings[taxonomy.same_name(label)].append(label)
+    cases = [
+        " and ".join(f"{label!r} ({counts[label]:,} images)" for label in several)
+        for several in spellings.values()
+        if len(several) > 1
+    ]
+    if cases:
+        finding(
+            f"{len(cases)} diagnoses are several classes each, because their labels are spelled differently; give them "
+            f"one label, with dataset=csv in dataset.labels={{LABEL: CLASS,...}}",
+            cases,
+            level="warning",
+        )
 
 
 def _leave_out_doubled(table: pd.DataFrame, options: TableOptions, flow: Flow) -> pd.DataFrame:
@@ -241,7 +267,9 @@ def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableO
         f"{label}: {len(rows):,} images left out ({rows.value_counts().index[0]})"
         for label, rows in why.groupby(lost["label"])
     ]
-    others = " and ".join(f'label != "{label}"' for label in sorted(lost["label"].unique()))
+    others = " and ".join(
+        f"label != {json.dumps(label, ensure_ascii=False)}" for label in sorted(lost["label"].unique())
+    )
     wanted = f"({options.filter}) and {others}" if options.filter else others
     raise DataError(
         f"expected usable images of every class, but none is left of these:\n{first_cases(cases)}\n"
@@ -266,7 +294,7 @@ def _nothing_left(options: TableOptions, flow: Flow) -> str:
 
 
 def _ids(rows: pd.DataFrame) -> tuple[Sequence[str], str]:
-    return list(map(str, rows["image_id"])), ""
+    return [str(name) or "(a row without an image_id)" for name in rows["image_id"]], ""
 
 
 def _labels_of_ids(labels: pd.Series) -> _Describe:
@@ -296,6 +324,9 @@ def _meant(label: str, known: set[str]) -> str:
         return ": no label"
     if is_missing(label):
         return ": a class of this name, or a missing label?"
+    code = taxonomy.code_of(label)
+    if code is not None:
+        return "" if code == label else f": the name of {taxonomy.in_words(code)}"
     meant = taxonomy.hint(label, known) or taxonomy.hint(label)
     return meant.replace("; ", ": ", 1)
 

@@ -20,13 +20,25 @@ MISSING_WORDS: Final = frozenset(
         *("", "-", "--", "---", ".", "?", "??", "nan", "none", "null", "nil", "na", "n/a", "n.a.", "n.a", "#n/a"),
         *("unk", "unkn", "unknown", "not known", "undefined", "unspecified", "not specified", "not given", "no id"),
         *("not available", "not applicable", "not recorded", "not reported", "missing", "no data", "unbekannt"),
-        *("anonymous", "anonymized", "anonymised", "unknown patient", "unknown lesion"),
+        *("anonymous", "anonymized", "anonymised", "unknown patient", "unknown lesion", "nat", "tbd", "n.d.", "k.a."),
+        *("k. a.", "keine angabe", "nicht bekannt", "anonym", "inconnu", "non connu", "desconocido", "sconosciuto"),
     }
 )
 OLDEST: Final = 120.0
 """Years: what is above is no age of a person."""
-SEXES: Final = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
+SEXES: Final = {
+    **dict.fromkeys(("m", "man", "mann", "männlich", "homme", "masculin", "hombre", "masculino", "maschio"), "male"),
+    **dict.fromkeys(("f", "w", "woman", "frau", "weiblich", "femme", "féminin", "mujer", "femenino"), "female"),
+    **dict.fromkeys(("feminino", "femmina", "femminile"), "female"),
+    **dict.fromkeys(("maschile", "♂"), "male"),
+    "♀": "female",
+}
 """What tables write for `male` and `female`."""
+_KNOWN_SEXES: Final = frozenset({"male", "female", "other", "diverse", "divers", "intersex", "non-binary"})
+_YEARS: Final = re.compile(
+    r"^(\d+(?:[.,]\d+)?)\s*(?:y|yr|yrs|yo|y/o|years?(?: old)?|a|jahre?|ans|años|anni|anos)\.?$", re.IGNORECASE
+)
+"""An age with its unit."""
 SIGNS: Final = (-1, -9, -99, -999, -9999, 0, 9, 99, 999, 9999, 99999, 999999)
 """Numbers that programs and people write for "no id"."""
 FORM_SHARE: Final = 0.9
@@ -108,7 +120,8 @@ def placeholder_numbers(ids: pd.Series) -> dict[str, str]:
 def known_ages(values: pd.Series, where: str) -> pd.Series:
     """Ages in years, NaN where there is none; what is no number, or no age of a person, is said in the log."""
     texts = known_texts(values)
-    ages = pd.to_numeric(texts.str.replace(",", ".", regex=False), errors="coerce").astype(float)
+    numbers = texts.str.replace(_YEARS, r"\1", regex=True).str.replace(",", ".", regex=False)
+    ages = pd.to_numeric(numbers, errors="coerce").astype(float)
     unread = texts[ages.isna() & texts.notna()]
     if len(unread):
         listed = _listed(unread.value_counts().items())
@@ -122,15 +135,19 @@ def known_ages(values: pd.Series, where: str) -> pd.Series:
 
 
 def known_sexes(values: pd.Series, where: str, unknown: str) -> pd.Series:
-    """Sexes in lower case, `m` and `f` written out, `unknown` where there is none; numbers are kept, and said."""
+    """Sexes in lower case, `m`, `weiblich` and the like as `male` and `female`, `unknown` where there is none.
+
+    Other words and numbers are kept, and said.
+    """
     texts = known_texts(values)
-    sexes = texts.fillna(unknown).str.lower()
-    coded = texts[texts.notna() & texts.str.fullmatch(r"[\d.+-]+", na=False)]
-    if len(coded):
-        listed = _listed(coded.value_counts().items())
-        text = f"{where}: numbers, which nothing here explains, are kept as they are: {listed}"
+    words = texts.fillna(unknown).str.lower()
+    sexes = words.str.rstrip(".").replace(SEXES)
+    strange = ~sexes.isin({unknown, *_KNOWN_SEXES})
+    if strange.any():
+        listed = _listed(texts[strange].value_counts().items())
+        text = f"{where}: values that nothing here explains are kept as they are: {listed}"
         finding(f"{text}; write male and female in the table to have subgroups of these names", level="warning")
-    return sexes.replace(SEXES)
+    return sexes.where(~strange, words)
 
 
 def _sign(text: str) -> int | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from lesion_exp.archive import SEPARATOR
 
@@ -53,5 +53,14 @@ def ignore_example(paths: Sequence[str]) -> str:
 
 def as_override(key: str, value: str | Sequence[str]) -> str:
     """`key=value` as it is typed in a shell, with the quotes that Hydra's grammar wants."""
-    text = json.dumps(value if isinstance(value, str) else list(value), ensure_ascii=False)
+    text = as_value(value if isinstance(value, str) else list(value))
     return "'" + f"{key}={text}".replace("'", "'\\''") + "'"
+
+
+def as_value(value: Any) -> str:
+    """`value` in Hydra's grammar: texts in double quotes, the keys of mappings bare."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {as_value(each)}" for key, each in value.items()) + "}"
+    if not isinstance(value, str) and isinstance(value, Sequence):
+        return "[" + ", ".join(map(as_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

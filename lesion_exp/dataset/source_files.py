@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -166,9 +166,11 @@ class SourceFiles:
         listed = [self.shorten(each) for each in self.locators]
         packed = [path for path in listed if path.lower().endswith(OTHER_ARCHIVES)]
         stems = {PurePosixPath(pattern).stem.lower() for pattern in patterns}
-        near = [path for path in listed if PurePosixPath(path).stem.lower() in stems]
+        near = [path for path in listed if is_document(path) and _is_near(PurePosixPath(path).stem, stems)]
         if packed:
             remedy = f"unpack {', '.join(packed[:3])} (only zips are read as they are)"
+        elif near and suffix_of(near[0]) in TABLE_ENDINGS:
+            remedy = f"rename {near[0]} to {patterns[0]}"
         elif near:
             remedy = f"save {near[0]} as {patterns[0]}"
         else:
@@ -210,6 +212,12 @@ def files_below(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         yield from (Path(folder, file) for file in files if not is_clutter((file,)) and Path(folder, file).is_file())
+
+
+def _is_near(stem: str, wanted: Collection[str]) -> bool:
+    """Whether a file's name without its ending is one of `wanted` but for what browsers and copying add to it."""
+    bare = re.sub(r"(?:\s*\(\d+\)|[\s_-]+copy|\.csv)+$", "", stem.lower())
+    return bare in wanted
 
 
 def _other_endings(patterns: Sequence[str]) -> list[str]:

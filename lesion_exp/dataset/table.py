@@ -31,7 +31,7 @@ import pandas as pd
 
 from lesion_exp import taxonomy
 from lesion_exp.dataset.findings import finding
-from lesion_exp.dataset.missing_values import known_ages, known_ids, known_sexes, known_texts
+from lesion_exp.dataset.missing_values import is_missing, known_ages, known_ids, known_sexes, known_texts
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.text_table import normal_text, typed
 
@@ -165,7 +165,9 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> 
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         known = list(map(str, frame.columns))
-        hints = [did_you_mean(name, known).removeprefix("; ") for name in missing[:1]]
+        first = missing[0]
+        alike = [name for name in known if name.lower() == first.lower()]
+        hints = [f"rename {alike[0]!r} to {first!r};" if alike else did_you_mean(first, known).removeprefix("; ")]
         raise DataError(
             f"expected the columns {', '.join(missing)} in {where}, got {', '.join(known)}; "
             f"{' '.join([*filter(None, hints), 'is it the file of this data set, unchanged?'])}"
@@ -175,20 +177,32 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> 
 def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, names: bool = True) -> pd.DataFrame:
     """`frame` with `label` (codes of the taxonomy, None where `codes` lacks the name) and `raw_label` (as it came).
 
-    Case and outer blanks are ignored. With `names`, a label that `codes` lacks is taken for the code whose name it is
-    (`Melanoma`: mel), if that is one of those in `codes`; the log says so. Rows without a label are reported, or left
-    out on request, by `loading`.
+    Case, outer blanks and the number of inner ones are ignored; where all labels are whole numbers, 1.0 is 1. With
+    `names`, a label that `codes` lacks is taken for the code whose name it is (`Melanoma`: mel), or for the one that
+    contains that diagnosis (`Actinic keratoses`: akiec), if it is one of those in `codes`; the log says so. Rows
+    without a label are reported, or left out on request, by `loading`.
     """
-    lowered = {normal_text(key).lower(): code for key, code in codes.items()}
+    lowered = {_as_label(key): code for key, code in codes.items()}
     raw = _stripped(frame[column])
-    mapping = {name: lowered.get(name.lower()) for name in raw.unique()}
+    short = _without_decimals(raw)
+    mapping = {name: lowered.get(_as_label(name)) or lowered.get(whole) for name, whole in zip(raw, short, strict=True)}
     for name in [name for name, code in mapping.items() if code is None and names]:
-        code = taxonomy.code_of(name)
-        if code in codes.values():
+        code = taxonomy.map_label(known, set(codes.values())) if (known := taxonomy.code_of(name)) else None
+        if code is not None:
             mapping[name] = code
             finding(f"{(raw == name).sum()} rows with the label {name!r} are taken for {code}")
     labels = [mapping[name] for name in raw]
     return frame.assign(raw_label=raw, label=pd.Series(labels, index=frame.index, dtype=object))
+
+
+def _as_label(name: str) -> str:
+    return " ".join(normal_text(name).lower().split())
+
+
+def _without_decimals(texts: pd.Series) -> pd.Series:
+    """Texts of numbers without `.0`, where all that are not empty are whole numbers, as some programs save them."""
+    known = texts[texts != ""]
+    return texts.str.replace(r"\.0+$", "", regex=True) if known.str.fullmatch(r"-?\d+\.0+").all() else texts
 
 
 def config_texts(values: Iterable[Any], key: str) -> list[str]:
@@ -199,6 +213,8 @@ def config_texts(values: Iterable[Any], key: str) -> list[str]:
     """
     texts = []
     for value in values:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ConfigError(
                 f"expected names (text) in {key}, got {value!r}; YAML reads no, off, yes, on, null and decimal numbers "
@@ -217,16 +233,34 @@ def mark_leaks(frame: pd.DataFrame, *patterns: str) -> pd.DataFrame:
 def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd.Series:
     """The name of the column that holds the 1 of each row.
 
+    `true` is 1, `false` and missing cells are 0. Other numbers count by whether they are above 0.5, which is said.
+
     Raises:
-        DataError: a row has no 1, or several.
+        DataError: a row has no 1, or several, or a cell is no number.
     """
     names = list(columns)
-    hot = frame[names].apply(pd.to_numeric, errors="coerce") > 0.5
-    bad = frame.index[hot.sum(axis=1) != 1]
-    if len(bad):
+    cells = frame[names].astype(object)
+    words = cells.map(lambda cell: "" if pd.isna(cell) else normal_text(str(cell)).lower().replace(",", "."))
+    words = words.replace({"true": "1", "false": "0", "": "0"})
+    words = words.mask(words.map(is_missing), "0")
+    numbers = words.apply(pd.to_numeric, errors="coerce")
+    hot = numbers > 0.5
+    bad = (hot.sum(axis=1) != 1) | numbers.isna().any(axis=1)
+    if bad.any():
+        shown = cells[bad].head(5).fillna("")
+        cases = [
+            f"row {position + 1}: {', '.join(map(str, row))}"
+            for position, row in zip(bad.to_numpy().nonzero()[0], shown.itertuples(index=False), strict=False)
+        ]
         raise DataError(
-            f"expected exactly one 1 a row among {', '.join(names)} in {where}, but {len(bad)} rows differ; the first "
-            f"are rows\n{first_cases(bad)}"
+            f"expected exactly one 1 a row and else 0 among {', '.join(names)} in {where}, but {bad.sum():,} rows "
+            f"differ:\n{first_cases(cases)}\ncorrect these cells of the table"
+        )
+    soft = int((~numbers.isin((0, 1))).to_numpy().sum())
+    if soft:
+        finding(
+            f"{soft:,} cells of {', '.join(names)} in {where} are neither 0 nor 1; what is above 0.5 counts as 1",
+            level="warning",
         )
     named: pd.Series = hot.idxmax(axis=1)
     return named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.dataset.findings import collected, finding
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
+from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.job.instantiate import instantiate, resolve_target
@@ -116,7 +118,7 @@ def _with_contents(config: Mapping[str, Any], table: pd.DataFrame, store: ImageS
         info = replace(info, published_counts=info.counts_for(_reader(node)))
     table = leave_out_unreadable(table, store.errors, options, flow)
     hashes = store.fingerprints(table["image_id"])
-    table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"])
+    table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"], options.filter)
     return LoadedData(table, store, flow, info, DataFingerprint.of(table, store, config["split"].get("path")))
 
 
@@ -154,7 +156,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
             f"{audited.summary()}\nuse split=grouped, or split.allow_leakage=true to train all the same "
             f"(every result is then tagged leaky)"
         )
-    classes = _trained_classes(table, config["task"]["target"], is_dealt=bool(shares))
+    classes = _trained_classes(table, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
 
 
@@ -183,7 +185,7 @@ def _with_unknown(table: pd.DataFrame, *, test_is_dealt: bool) -> pd.DataFrame:
     return table if test_is_dealt or not unknown.any() else table.assign(**{taxonomy.IS_UNKNOWN: unknown})
 
 
-def _trained_classes(table: pd.DataFrame, target: str, *, is_dealt: bool) -> tuple[str, ...]:
+def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is_dealt: bool) -> tuple[str, ...]:
     known = known_rows(table)
     trained = sorted(set(known.loc[known["split"] == "train", "label"]))
     if target == "malignant":
@@ -194,15 +196,17 @@ def _trained_classes(table: pd.DataFrame, target: str, *, is_dealt: bool) -> tup
         counts = absent.groupby(["label", "split"], as_index=False).size()
         cases = [f"{label}: {count:,} images in {part}" for label, part, count in counts.itertuples(index=False)]
         names = sorted(absent["diagnosis" if target == "malignant" else "label"].unique())
+        without = f"label not in {json.dumps(names, ensure_ascii=False)}"
+        leave_out = as_override("dataset.filter", f"({chosen}) and {without}" if chosen else without)
         other = ", or use other split.ratios or another split.seed" if is_dealt else ""
         raise DataError(
             f"expected every class in the training part, but some have no image there:\n{first_cases(cases)}\nleave "
-            f'them out with dataset.filter="label not in {names}"{other}'
+            f"them out with {leave_out}{other}"
         )
     if len(trained) < 2:
         raise DataError(
-            f"expected at least two classes to tell apart in the training part, got {trained}; loosen dataset.filter "
-            f"or use another split"
+            f"expected at least two classes to tell apart in the training part, got {trained}; "
+            f"{f'loosen dataset.filter={chosen!r} or ' if chosen else ''}use another split"
         )
     return tuple(trained)
 

@@ -108,7 +108,7 @@ def require_parts(table: pd.DataFrame) -> pd.DataFrame:
         raise DataError(
             f"expected images in train, val and test, but {' and '.join(empty)} "
             f"{'is' if len(empty) == 1 else 'are'} empty: {len(table)} images in {table['group'].nunique()} groups are "
-            f"too few for this split; use more images or other split.ratios"
+            f"too few for this split{_shared_ids(table)}; use more images or other split.ratios"
         )
     return table
 
@@ -121,3 +121,19 @@ def _neediest(lacking: npt.NDArray[np.float64], column: int, wanted: npt.NDArray
     """
     relative, overall = np.round(lacking[:, column] / wanted, 9), np.round(lacking[:, -1] / wanted, 9)
     return int(np.lexsort((-overall, -wanted, -relative))[0])
+
+
+def _shared_ids(table: pd.DataFrame) -> str:
+    """What to look at where most images are one group, since they have one id."""
+    counts = {column: table[column].value_counts() for column in ("patient_id", "lesion_id") if column in table}
+    large = {column: found for column, found in counts.items() if len(found) and found.iloc[0] > len(table) / 2}
+    if not large:
+        return ""
+    cases = " and ".join(
+        f"{found.iloc[0]} of them have the {column} {found.index[0]!r}" for column, found in large.items()
+    )
+    columns = ", ".join(f"{column}: null" for column in large)
+    return (
+        f" ({cases}; if that is no id, empty these cells of the table, or with dataset=csv leave the column out with "
+        f"'dataset.columns={{{columns}}}')"
+    )

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from lesion_exp.dataset.combined import read_combined, set_names
 from lesion_exp.dataset.milk10k import CLASSES
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.job.overrides import parse_overrides
 
 HAM_HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization\n"
 
@@ -258,3 +263,29 @@ def test_sets_of_one_archive_share_lesions_and_images_and_others_do_not(
 
 def test_one_set_has_nothing_to_share(ham10000: str) -> None:
     assert "shared_image_id" not in read_combined({"ham10000": ham10000}, classes=["akiec", "nv"])
+
+
+def _typed_sets(message: str) -> list[dict[str, Any]]:
+    """The values of `dataset.sets` in the remedies of `message`, as a shell and Hydra read them."""
+    found = re.findall(r"'dataset\.sets=(?:[^'\n]|'\\'')*'", message)
+    parsed = [parse_overrides(shlex.split(text)) for text in found]
+    return [OmegaConf.to_container(OmegaConf.create({"value": each[0].value()}))["value"] for each in parsed]  # type: ignore[call-overload,index]
+
+
+def test_what_a_reader_refuses_names_the_keys_of_the_sets(ham10000: str, isic2019: str) -> None:
+    (Path(ham10000) / "it's").mkdir()
+    (Path(ham10000) / "it's" / "HAM10000_metadata.csv").write_text(HAM_HEADER)
+    sets = {"ham10000": ham10000, "other": {"set": "isic2019", "root": isic2019, "parts": ["train"]}}
+    with pytest.raises(DataError, match="2 with different contents") as caught:
+        read_combined(sets, ["akiec", "nv"])
+    assert "dataset.ignore" not in str(caught.value)
+    (remedy,) = _typed_sets(str(caught.value))
+    assert remedy["other"] == sets["other"]
+    assert set(read_combined(remedy, ["akiec", "nv"], on_unmappable="skip")["source"]) == {"ham10000", "other"}
+
+
+def test_keys_without_a_value_and_placeholders_are_those_of_the_sets(ham10000: str) -> None:
+    sets = {"ham10000": ham10000, "mine": {"set": "csv", "root": "/nowhere", "table": "t.csv"}}
+    with pytest.raises(DataError, match=r"at dataset\.sets\.mine\.root") as caught:
+        read_combined(sets)
+    assert _typed_sets(str(caught.value)) == [{**sets, "mine": {**sets["mine"], "root": "DIR"}}]  # type: ignore[dict-item]

@@ -132,7 +132,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         ("dataset.labels.nv", {"labels": {"nv": True}}),
         ("dataset.columns.image_id", {"columns": {"image_id": False}}),
         ("dataset.one_hot", {"one_hot": ["mel", False]}),
-        ("dataset.labels", {"labels": {1.0: "nv"}}),
+        ("dataset.labels", {"labels": {1.5: "nv"}}),
     ],
 )
 def test_words_that_yaml_reads_as_truth_values_are_refused(
@@ -141,6 +141,12 @@ def test_words_that_yaml_reads_as_truth_values_are_refused(
     (tmp_path / "t.csv").write_text("image_id,label\na,no\n")
     with pytest.raises(ConfigError, match=rf"expected names \(text\) in {key}, got .*put quotes around the name"):
         read_csv(str(tmp_path), "t.csv", **options)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_with_a_decimal_are_the_same_labels(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image_id,label\na,0.0\nb,1.0\nc,\n")
+    for labels in ({0: "nv", 1: "mel"}, {0.0: "nv", 1.0: "mel"}):
+        assert read_csv(str(tmp_path), "t.csv", labels=labels)["label"].tolist() == ["nv", "mel", None]  # type: ignore[arg-type]
 
 
 def test_numbers_are_labels_and_absent_labels_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

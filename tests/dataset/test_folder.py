@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -119,3 +120,39 @@ def test_folders_that_look_the_same_are_one_class(tmp_path: Path) -> None:
     table = read_folder(str(tmp_path))
     assert sorted(table["label"].value_counts().to_dict().items()) == [("mel", 1), ("na", 1), ("n\u00e4vus", 2)]
     assert table["image_path"].map(lambda path: Path(path).is_file()).all()
+
+
+@pytest.mark.parametrize("ending", ["npy", "mat", "gif", "ARW"])
+def test_a_class_of_files_that_are_no_images_is_an_error(tmp_path: Path, ending: str) -> None:
+    _pictures(tmp_path, "mel/1.jpg", "nv/1.jpg")
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / "bcc" / f"a.{ending}").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"1 folders hold only files of other kinds:\s+- bcc: bcc/a"):
+        read_folder(str(tmp_path))
+    assert set(read_folder(str(tmp_path), ignore=["bcc/*"])["label"]) == {"mel", "nv"}
+
+
+def test_an_empty_class_folder_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _pictures(tmp_path, "mel/1.jpg", "nv/deep/1.jpg")
+    read_folder(str(tmp_path))
+    assert not caplog.records
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / ".git").mkdir()
+    read_folder(str(tmp_path))
+    assert re.search(
+        r"1 folders below .* hold no file that is read, and are no classes, for example\s+- bcc$", caplog.text, re.M
+    )
+
+
+def test_classes_below_folders_that_are_no_parts_are_refused(tmp_path: Path) -> None:
+    _pictures(tmp_path, *(f"{clinic}/{name}/{clinic}.jpg" for clinic in ("a", "b") for name in ("mel", "Nevus")))
+    with pytest.raises(DataError, match=r"each of the folders a, b holds mel, nevus; .* dataset\.root=(\S+)") as caught:
+        read_folder(str(tmp_path))
+    root = re.search(r"dataset\.root=(\S+)", str(caught.value))
+    assert root is not None
+    assert set(_labels(Path(root[1])).values()) == {"mel", "nevus"}
+
+
+def test_folders_of_views_below_the_classes_are_no_classes(tmp_path: Path) -> None:
+    _pictures(tmp_path, *(f"{name}/{view}/1.jpg" for name in ("mine", "nv") for view in ("close", "far")))
+    assert set(_labels(tmp_path).values()) == {"mine", "nv"}

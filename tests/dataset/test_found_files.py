@@ -234,3 +234,51 @@ def test_paths_of_a_table_that_fit_two_files(tmp_path: Path) -> None:
         read_csv(str(tmp_path), "t.csv")
     (tmp_path / "x.jpg").unlink()
     assert isinstance(read_csv(str(tmp_path), "t.csv"), pd.DataFrame)
+
+
+def test_rows_that_spell_one_file_differently_are_said(tmp_path: Path) -> None:
+    _picture(tmp_path / "X_downsampled.jpg")
+    _picture(tmp_path / "Y.jpg", 50)
+    (tmp_path / "t.csv").write_text("image_id,label\nX,nv\nX_downsampled,nv\nY,mel\n")
+    with collected() as found:
+        read_csv(str(tmp_path), "t.csv")
+    said = [each.in_a_line() for each in found if each.level == "warning"]
+    assert len(said) == 1
+    assert "1 image files of the table of images are named by several rows" in said[0]
+    assert "X, X_downsampled: X_downsampled.jpg" in said[0]
+
+
+def test_of_two_folders_the_photographs_are_proposed_first(tmp_path: Path) -> None:
+    _table(tmp_path)
+    for name in pd.read_csv(tmp_path / "t.csv")["image_id"]:
+        _picture(tmp_path / "annotated" / f"{name}.png", 99)
+        _picture(tmp_path / "photos" / f"{name}.jpg", 9)
+    with pytest.raises(DataError) as caught:
+        read_csv(str(tmp_path), "t.csv")
+    table = read_csv(str(tmp_path), "t.csv", **_typed(str(caught.value)))
+    assert table["image_path"].str.endswith(".jpg").all()
+
+
+def test_paths_of_another_machine_name_the_key_that_looks_for_the_ids(tmp_path: Path) -> None:
+    _table(tmp_path)
+    table = pd.read_csv(tmp_path / "t.csv")
+    for name in table["image_id"]:
+        _picture(tmp_path / f"{name}.jpg")
+    table.assign(image_path="/elsewhere/" + table["image_id"] + ".jpg").to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=r"'dataset\.columns=\{image_path: null\}'"):
+        read_csv(str(tmp_path), "t.csv")
+    assert read_csv(str(tmp_path), "t.csv", {"image_path": None})["image_path"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("HAM10000_metadata (1).csv", "rename"),
+        ("HAM10000_metadata.csv.csv", "rename"),
+        ("HAM10000_metadata.xlsx", "save"),
+    ],
+)
+def test_a_table_under_another_name_is_found_in_the_message(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=rf"{remedy} {re.escape(name)} (to|as) HAM10000_metadata\.csv"):
+        read_ham10000(str(tmp_path))

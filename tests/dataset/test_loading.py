@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, limit_lesions, load_table, to_target
+from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.table import map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError
 
@@ -55,7 +56,7 @@ def _with(table: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
 
 FAULTS = [
     ("image_path", None, "no image file", "- nv_0_0", ["nv_0_0", "nv_3_1"]),
-    ("label", None, "unknown label", "'nv' (2 rows): did you mean 'nv'", ["nv_0_0", "nv_3_1"]),
+    ("label", None, "unknown label", "'nv' (2 rows)\n", ["nv_0_0", "nv_3_1"]),
     ("image_id", "twin", "doubled image_id", "- twin", ["twin"]),
 ]
 
@@ -244,6 +245,28 @@ def test_malignancy_follows_the_names_of_classes(table: pd.DataFrame, caplog: py
     assert "'actinic keratosis' is taken for ak, which is malignant: True" in caplog.text
 
 
+def test_one_diagnosis_in_several_spellings_is_said(table: pd.DataFrame) -> None:
+    spelled = table.assign(label=table["label"].replace({"df": "basalioma"}))
+    rows = spelled.index[spelled["label"] == "nv"]
+    spelled.loc[rows[:5], "label"] = "Melanocytic naevus".lower()
+    spelled.loc[spelled.index[spelled["label"] == "basalioma"][:2], "label"] = "basali-oma"
+    said = [found.in_a_line() for found in _load(spelled)[1].findings if found.level == "warning"]
+    assert len(said) == 1
+    assert "1 diagnoses are several classes" in said[0]
+    assert "'melanocytic naevus' (5 images) and 'nv'" in said[0]
+    assert "basali" not in said[0]
+    assert not [found for found in _load(table)[1].findings if found.level == "warning"]
+
+
+def test_an_unknown_label_that_names_a_diagnosis_is_called_by_it(table: pd.DataFrame) -> None:
+    broken = _with(table, "label", None).assign(raw_label=table["label"])
+    broken.loc[[0, 7], "raw_label"] = "actinic keratosis"
+    with pytest.raises(
+        DataError, match=r"'actinic keratosis' \(2 rows\): the name of 'ak' \(actinic keratosis, malignant\)"
+    ):
+        _load(broken)
+
+
 def test_all_classes_without_a_malignancy_are_told_at_once_with_their_counts(table: pd.DataFrame) -> None:
     strange = table.assign(label=table["label"].replace({"df": "ringworm", "vasc": "melanom"}))
     with pytest.raises(DataError) as caught:
@@ -251,6 +274,9 @@ def test_all_classes_without_a_malignancy_are_told_at_once_with_their_counts(tab
     message = str(caught.value)
     assert "- 'melanom' (4 images); did you mean 'mel' (melanoma, malignant)?" in message
     assert "- 'ringworm' (8 images)\n" in message
-    remedy = "label != 'melanom' and label != 'ringworm'"
-    assert f'dataset.filter="{remedy}"' in message
+    remedy = 'label != "melanom" and label != "ringworm"'
+    assert as_override("dataset.filter", remedy) in message
+    with pytest.raises(DataError) as caught:
+        to_target(strange, "malignant", "age > 0")
+    assert as_override("dataset.filter", f"(age > 0) and {remedy}") in str(caught.value)
     assert set(to_target(_load(strange, filter=remedy)[0], "malignant")["label"]) == {"benign", "malignant"}

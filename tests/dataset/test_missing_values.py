@@ -81,20 +81,38 @@ def test_whole_numbers_with_decimals_are_the_same_ids() -> None:
 
 
 def test_ages_of_nobody_are_missing_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    texts = pd.Series(["-1", "999", "0", "120", "121", "45,5", "inf", "45 years", "unknown", None])
+    texts = pd.Series(["-1", "999", "0", "120", "121", "45,5", "inf", "45-50", "unknown", None])
     ages = known_ages(texts, "age of mine")
     assert ages.fillna(-9).tolist() == [-9, -9, 0, 120, -9, 45.5, -9, -9, -9, -9]
-    assert "age of mine: 1 are no numbers and count as missing: '45 years' (1 rows)" in caplog.text
+    assert "age of mine: 1 are no numbers and count as missing: '45-50' (1 rows)" in caplog.text
     assert (
         "age of mine: 4 are outside 0 to 120 years and count as missing: '-1' (1 rows), '999' (1 rows)" in caplog.text
     )
 
 
+@pytest.mark.parametrize("text", ["45 years", "45y", "45 Jahre", "45,0", "45.0 yrs.", "45 years old"])
+def test_ages_with_their_unit_are_understood(text: str) -> None:
+    assert known_ages(pd.Series([text]), "age of mine").tolist() == [45.0]
+
+
 def test_sexes_have_one_spelling(caplog: pytest.LogCaptureFixture) -> None:
-    texts = pd.Series(["m", "Male", "F", "female", "w", "n/a", None, "other", "1"])
-    expected = ["male", "male", "female", "female", "female", "unknown", "unknown", "other", "1"]
+    texts = pd.Series(["m", "Male", "F", "female", "w", "n/a", None, "other", "1", "weiblich", "F.", "x."])
+    expected = [
+        "male",
+        "male",
+        "female",
+        "female",
+        "female",
+        "unknown",
+        "unknown",
+        "other",
+        "1",
+        "female",
+        "female",
+        "x.",
+    ]
     assert known_sexes(texts, "sex of mine", "unknown").tolist() == expected
-    assert "sex of mine: numbers, which nothing here explains, are kept as they are: '1' (1 rows)" in caplog.text
+    assert "values that nothing here explains are kept as they are: '1' (1 rows), 'x.' (1 rows)" in caplog.text
 
 
 def test_every_table_goes_through_these_rules() -> None:

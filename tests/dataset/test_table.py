@@ -42,10 +42,10 @@ def test_missing_values_become_none_or_unknown_and_age_zero_stays() -> None:
 
 
 def test_ages_that_are_no_numbers_are_said(caplog: pytest.LogCaptureFixture) -> None:
-    frame = pd.DataFrame({"image_id": ["a", "b", "c"], "label": "nv", "age": ["45 years", "unknown", "30"]})
+    frame = pd.DataFrame({"image_id": ["a", "b", "c"], "label": "nv", "age": ["forty", "unknown", "30"]})
     table = standardize(frame, "mine")
     assert table["age"].fillna(-1).tolist() == [-1, -1, 30]
-    assert "age of mine: 1 are no numbers and count as missing: '45 years' (1 rows)" in caplog.text
+    assert "age of mine: 1 are no numbers and count as missing: 'forty' (1 rows)" in caplog.text
 
 
 def test_an_empty_table_is_refused() -> None:
@@ -64,11 +64,34 @@ def test_one_hot() -> None:
     assert one_hot_label(frame, ["MEL", "NV"], "gt.csv").tolist() == ["MEL", "NV"]
 
 
-@pytest.mark.parametrize("bad", [[0.0, 0.0], [1.0, 1.0], ["x", 0.0]])
+@pytest.mark.parametrize("bad", [[0.0, 0.0], [1.0, 1.0], ["x", 0.0], [1.0, "yes"], ["", None]])
 def test_rows_that_are_not_one_hot_are_refused(bad: list[object]) -> None:
     frame = pd.DataFrame([[1.0, 0.0], bad], columns=["MEL", "NV"])
-    with pytest.raises(DataError, match=r"1 rows differ[\s\S]*- 1"):
+    with pytest.raises(DataError, match=r"1 rows differ:\s+- row 2: .*\ncorrect these cells"):
         one_hot_label(frame, ["MEL", "NV"], "gt.csv")
+
+
+def test_one_hot_cells_are_numbers_truth_values_or_empty(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"MEL": ["1,0", "FALSE", "n/a", "0.4"], "NV": ["0,0", "TRUE", "1", "0.6"]})
+    assert one_hot_label(frame.head(3), ["MEL", "NV"], "gt.csv").tolist() == ["MEL", "NV", "NV"]
+    assert not caplog.records
+    assert one_hot_label(frame, ["MEL", "NV"], "gt.csv").tolist()[-1] == "NV"
+    assert "2 cells of MEL, NV in gt.csv are neither 0 nor 1" in caplog.text
+
+
+def test_labels_that_differ_in_blanks_are_one_class() -> None:
+    frame = map_labels(
+        pd.DataFrame({"dx": ["basal  cell carcinoma", "Basal cell\tcarcinoma "]}), "dx", {"basal cell  carcinoma": "b"}
+    )
+    assert frame["label"].tolist() == ["b", "b"]
+
+
+def test_a_full_name_is_taken_for_the_class_that_contains_it() -> None:
+    codes = {code: code for code in ("akiec", "bkl", "nv")}
+    names = pd.DataFrame({"dx": ["Actinic keratoses", "Seborrheic keratosis", "melanoma", "Melanosis"]})
+    assert map_labels(names, "dx", codes)["label"].tolist() == ["akiec", "bkl", None, None]
+    apart = map_labels(names, "dx", {**codes, "ak": "ak"})
+    assert apart["label"].tolist() == ["ak", "bkl", None, None]
 
 
 def test_leaking_columns_get_the_prefix() -> None:
@@ -80,7 +103,7 @@ def test_missing_columns_are_listed_with_what_is_there() -> None:
     frame = pd.DataFrame(columns=["a", "b", "Label"])
     with pytest.raises(DataError, match=r"expected the columns c, d in t\.csv, got a, b, Label"):
         require_columns(frame, ["a", "c", "d"], "t.csv")
-    with pytest.raises(DataError, match="did you mean 'Label'"):
+    with pytest.raises(DataError, match="rename 'Label' to 'label'"):
         require_columns(frame, ["label"], "t.csv")
 
 

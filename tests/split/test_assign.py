@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lesion_exp.errors import DataError
 from lesion_exp.split import PARTS
-from lesion_exp.split.assign import deal_groups
+from lesion_exp.split.assign import deal_groups, require_parts
 from lesion_exp.split.audit import audit
 from lesion_exp.split.deal import Deal
 from lesion_exp.split.grouped import Grouped
@@ -170,3 +170,14 @@ def test_nothing_is_said_where_the_shares_were_met(lesions_table):
 
 def test_splits_that_take_their_parts_from_elsewhere_ask_for_no_shares(lesions_table):
     assert shares_dealt(object(), lesions_table) == {}
+
+
+@pytest.mark.parametrize("column", ["lesion_id", "patient_id"])
+def test_one_id_for_all_images_is_named_with_the_key_that_leaves_it_out(column):
+    table = pd.DataFrame(
+        {"image_id": list("abcdef"), "label": ["mel", "nv"] * 3, column: "L1", "group": "g", "split": "train"}
+    )
+    with pytest.raises(DataError, match=rf"6 of them have the {column} 'L1'.*'dataset.columns=\{{{column}: null\}}'"):
+        require_parts(table)
+    with pytest.raises(DataError, match=r"too few for this split; use more images"):
+        require_parts(table.assign(**{column: list("uvwxyz")}))
