@@ -10,7 +10,7 @@ from lesion_exp.evaluate.join import POOLED
 from lesion_exp.evaluate.judgement import Judgement
 from lesion_exp.evaluation.gaps import Gap
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.evaluation.isic import mean_name
+from lesion_exp.evaluation.isic import titles
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of, unknown_counts
 from lesion_exp.evaluation.report import classification_report
@@ -70,13 +70,8 @@ def _unknown(judged: Judgement) -> Iterator[str]:
 
 
 def _isic(judged: Judgement) -> Iterator[str]:
-    names = {
-        "isic/balanced_accuracy": "ISIC 2018 score (ties are wrong)",
-        f"isic/auc_sens_80/{mean_name(classes_of(judged.study.table))}": "AUC above sensitivity 0.8, mean",
-        f"isic/pauc_2024/{MALIGNANT}": "ISIC 2024 score (0 to 0.2)",
-    }
-    found = judged.study.estimates
-    yield from (f"{title:<34} {_interval(found[name])}" for name, title in names.items() if name in found)
+    names, found = titles(classes_of(judged.study.table)), judged.study.estimates
+    yield from (f"{title:<54} {_interval(found[name])}" for name, title in names.items() if name in found)
 
 
 def _calibrated(judged: Judgement) -> Iterator[str]:

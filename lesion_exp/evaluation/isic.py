@@ -88,6 +88,15 @@ def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: 
     return Weighted(at, {**found.limits, **means}, {**found.bounds, **bounds})
 
 
+def titles(classes: Sequence[str]) -> dict[str, str]:
+    """The headline scores of the challenges by metric, with what each of them is, as every output calls it."""
+    return {
+        "isic/balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
+        f"isic/{AUC_SENS_80}/{mean_name(classes)}": "ISIC 2019: area right of a sensitivity of 0.8, mean",
+        f"isic/{PAUC_2024}/{MALIGNANT}": "ISIC 2024: area above a sensitivity of 0.8 (0 to 0.2)",
+    }
+
+
 def mean_name(classes: Sequence[str]) -> str:
     """What the mean over `classes` is called: `macro`, unless one of them is."""
     return MACRO if MACRO not in classes else f"{MACRO} mean"

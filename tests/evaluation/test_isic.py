@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.isic import isic_metrics, weighted_isic_metrics
+from lesion_exp.evaluation.isic import isic_metrics, titles, weighted_isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import classes_of, predictions_table, probabilities, true_classes
 
@@ -116,3 +116,13 @@ def test_every_draw_is_the_score_of_the_drawn_lesions(make_table: MakeTable) -> 
         expected = isic_metrics(table.iloc[np.concatenate([np.flatnonzero(lesion == index) for index in row])])
         for name, value in expected.items():
             assert values[name][draw] == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize("names", [{}, {"bkl": "macro"}])
+def test_every_title_is_that_of_a_score(make_table: MakeTable, names: dict[str, str]) -> None:
+    table = make_table(200)
+    table = table.rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
+    table = table.replace({"label": names, "prediction": names})
+    scores = {f"isic/{name}" for name in isic_metrics(table)}
+    needed = {name for name in titles(classes_of(table)) if not (names and name.endswith("/malignant"))}
+    assert needed <= scores  # the taxonomy does not know whether a class called macro is malignant

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from lesion_exp.evaluation.isic import MACRO, mean_name
+from lesion_exp.evaluation.isic import titles
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import unknown_in_words
 from lesion_exp.evaluation.unknown import AUROC, FPR
@@ -21,11 +21,6 @@ from lesion_exp.tracking.readings import READINGS_TAG
 
 OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
 BY_CLASS: Final = ("recall", "specificity", "precision", "f1", "auroc", "average_precision")
-_ISIC: Final = {
-    "balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
-    f"auc_sens_80/{MACRO}": "ISIC 2019: area right of a sensitivity of 0.8, mean",
-    f"pauc_2024/{MALIGNANT}": "ISIC 2024: area above a sensitivity of 0.8 (0 to 0.2)",
-}
 _NOT_A_SHARE: Final = ("brier", "nll")
 _OWN: Final = ("val", "test")
 SHORTCUTS: Final = "shortcuts/report.json"
@@ -102,10 +97,8 @@ def _unknown(facts: Facts) -> list[Block]:
 
 
 def _isic(facts: Facts) -> list[Block]:
-    mean = mean_name(facts.classes)
-    named = {name.removesuffix(f"/{MACRO}") + f"/{mean}" if name.endswith(f"/{MACRO}") else name: words
-             for name, words in _ISIC.items()}  # fmt: skip
-    found = {words: as_value(facts.study("isic").get(name)) for name, words in named.items()}
+    scores = facts.study("isic")
+    found = {words: as_value(scores.get(name.removeprefix("isic/"))) for name, words in titles(facts.classes).items()}
     rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
     return [Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)] if rows else []
 
