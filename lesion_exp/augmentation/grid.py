@@ -52,10 +52,11 @@ def preview_grid(
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        cells[row, 0].set_ylabel(title, fontsize=9, color="#333333")
+        cells[row, 0].set_ylabel(title, fontsize=9, color="#333333", parse_math=False)
     heads = ["original", *[f"draw {number}" for number in range(1, num_draws + 1)]]
     for axes, head in zip(cells[0], heads, strict=True):
         axes.set_title(head, fontsize=8, color="#777777", pad=4)
     if caption:
-        figure.suptitle(caption, x=0.3 / width, y=1 - 0.12 / height, ha="left", va="top", fontsize=11, color="#222222")
+        place = {"x": 0.3 / width, "y": 1 - 0.12 / height, "ha": "left", "va": "top"}
+        figure.suptitle(caption, fontsize=11, color="#222222", parse_math=False, **place)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -48,7 +49,12 @@ LEAST: Final[Mapping[str, float]] = {
     "split.seed": 0,
     "dataset.seed": 0,
 }
-ABOVE_ZERO: Final = ("optimizer.lr", "trainer.gradient_clip_val", "trainer.limit_train_batches")
+ABOVE_ZERO: Final = (
+    "optimizer.lr",
+    "trainer.gradient_clip_val",
+    "trainer.limit_train_batches",
+    "trainer.val_check_interval",
+)
 BETWEEN: Final[Mapping[str, tuple[float, float]]] = {
     "trainer.ema_decay": (0.0, 1.0),
     "evaluation.conformal_alpha": (0.0, 1.0),
@@ -92,6 +98,17 @@ TRAINER_ARGUMENTS: Final = (
     "detect_anomaly", "sync_batchnorm", "reload_dataloaders_every_n_epochs",
 )  # fmt: skip
 """Arguments of Lightning's Trainer that a config may give; the others are this package's own business."""
+INTERNAL_TAGS: Final = frozenset(
+    {
+        "dataset", "backbone", "sampler", "loss", "kind", "job_hash", "split_hash", "dataset_fingerprint", "leaky",
+        "git_commit", "git_dirty", "own_configs", "extends", "reproduces", "reproduction", "sweep_id", "sweep_cell",
+        "weights_hash", "pruned", "test_readings", "error", "shortcuts", "members", "ensemble", "bundle_run_id",
+        "bundle_content", "bundle_incomplete", "choice",
+    }
+)  # fmt: skip
+"""Tags of runs that this package writes, and reads when it looks for runs."""
+INTERNAL_TAG_PREFIXES: Final = ("mlflow.", "data.", "version.")
+"""Beginnings of further such tags."""
 _NAMES: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -127,9 +144,24 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             "their own making; find the size with sampler=shuffle, then give loader.batch_size"
         )
     _check_end(values)
+    check_tags(config.get("tags") or {})
     for key in NEVER_NULL:
         if key in defaults and values.get(key) is None:
             raise ConfigError(f"expected a value for {key}, got null; leave it out of the command for the default")
+
+
+def check_tags(tags: Mapping[str, Any]) -> None:
+    """Checks that no tag of the user's has the name of one that says what a run is made from.
+
+    Raises:
+        ConfigError: one has.
+    """
+    for key, _ in _leaves(tags, ""):
+        if key in INTERNAL_TAGS or key.startswith(INTERNAL_TAG_PREFIXES):
+            raise ConfigError(
+                f"expected a name for a tag that no run has of itself, got tags.{key}, by which runs are found and "
+                f"compared; choose another name, such as tags.my_{key.replace('.', '_')}"
+            )
 
 
 def check_known_keys(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
@@ -204,6 +236,8 @@ def _check_size(key: str, value: Any) -> None:
         if value is not None and (key in LEAST or key in ABOVE_ZERO) and value not in WORDS.get(key, ()):
             raise ConfigError(f"expected {key} to be a number, got {value!r}")
         return
+    if not math.isfinite(value):
+        raise ConfigError(f"expected a finite number for {key}, got {value}")
     if key in ENDLESS_KEYS and value == -1:
         return
     if key in LEAST and value < LEAST[key]:

@@ -25,6 +25,26 @@ QUIET_WARNINGS = (
 )
 """Warnings of libraries about what is meant to be so."""
 
+_WARNINGS = "py.warnings"
+"""The logger that `logging.captureWarnings` uses."""
+
+
+class _OnceEach(logging.Filter):
+    """Lets a warning of a library through once: the same character is missing from the font of every picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be shown."""
+        text = record.getMessage()
+        if record.name != _WARNINGS:
+            return True
+        is_new = text not in self._said
+        self._said.add(text)
+        return is_new
+
 
 class _Formatter(logging.Formatter):
     """Messages as they may be seen; those that are kept in a file (`in_a_file`) as they may be written down."""
@@ -42,6 +62,7 @@ def show_messages(in_a_file: bool = False) -> None:
     """Sends our log messages to standard error, which may be kept `in_a_file`; silences the chatter of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(in_a_file))
+    handler.addFilter(_OnceEach())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -58,6 +58,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
         run = TrackedRun.resume(store, link.continues, **options)
     else:
         tags = {
+            **own_tags(config["tags"]),  # first: a job from elsewhere may hold any
             **choice_tags(choices),
             **source_state().tags(),
             **versions(),
@@ -66,7 +67,6 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
             "kind": kind,
             "job_hash": job.job_hash,
             "leaky": str(split.leaky).lower(),
-            **{str(key): str(value) for key, value in config["tags"].items()},
             **link.tags,
             **job_tags(job),
         }
@@ -93,6 +93,15 @@ def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str]) -> None:
     run.log_missing_params(job.config)
     run.log_missing_params(choice_tags(choices))  # short names, for the page's parallel coordinates
     run.delete_tags(names_of_job_tags(run.tags_at_start))
+
+
+def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The user's tags; one below another, `tags.study.arm=a`, has both names, `study.arm`."""
+    found: dict[str, str] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        found |= own_tags(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
+    return found
 
 
 def check_same_data(run: Run, split: SplitData) -> None:

@@ -79,6 +79,7 @@ class Adaptive:
             repeated += 1
             if repeated == MOST_REPEATED:
                 log.warning("the search proposes only what has failed already: no further cell is tried")
+                self.sweep.exhausted_file.touch()
                 return None
         return None
 

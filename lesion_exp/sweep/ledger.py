@@ -62,6 +62,11 @@ class Sweep:
         return self.folder / "cancel"
 
     @property
+    def exhausted_file(self) -> Path:
+        """Where it exists, the search proposes no cell that is not known to fail: there will be no further one."""
+        return self.folder / "exhausted"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that drives the sweep."""
         return self.folder / "lock"

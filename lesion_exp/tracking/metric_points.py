@@ -43,12 +43,22 @@ class MetricPoints:
 
     def _report(self, names: Iterable[str]) -> None:
         """Says once for each odd name, such as a class's, how it is written in the names of all its metrics."""
-        parts = {key.rpartition("/")[2]: key for key in names if allowed_name(key) != key}
-        new = {part: allowed_name(key).rpartition("/")[2] for part, key in parts.items() if part not in self._reported}
+        odd = {_from_first_odd_part(key) for key in names if allowed_name(key) != key}
+        new = {name: allowed_name(name) for name in sorted(odd - self._reported)}
         if new:
             self._reported |= new.keys()
             written = ", ".join(f"{name!r} as {spelled!r}" for name, spelled in new.items())
             _log.warning("MLflow takes no such characters in the names of metrics, so it shows %s.", written)
+
+
+def _from_first_odd_part(key: str) -> str:
+    """The end of a metric's name, from the first part between slashes that MLflow refuses: all of a class `../x`.
+
+    The whole name where it is only too long.
+    """
+    parts = key.split("/")
+    first = next((place for place, part in enumerate(parts) if allowed_name(part) != part), 0)
+    return "/".join(parts[first:])
 
 
 def last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:

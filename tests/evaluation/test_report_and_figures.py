@@ -1,9 +1,11 @@
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from sklearn.metrics import confusion_matrix as reference
 
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
@@ -194,3 +196,15 @@ def test_the_class_distribution_shows_its_counts(num_classes):
         texts = [label.get_text() for label in left.get_yticklabels()]
         assert texts[0] == "class 00   " + " / ".join(map(str, counts.iloc[0]))
     assert figure.get_figheight() < 17
+
+
+def test_dollar_signs_in_class_names_are_text():
+    names = ("$5 \\bad{ $", "$x_{$")
+    figure = confusion_matrix(predictions(names, 20))
+    figure.savefig(io.BytesIO())
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert all(any(label.startswith(name) for label in labels) for name in names)
+    table = pd.DataFrame({"label": [names[0]] * 3 + [names[1]] * 30, "split": "train"})
+    drawn = class_distribution(table)
+    drawn.savefig(io.BytesIO())
+    assert not any("mathdefault" in text.get_text() for text in drawn.findobj(Text))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.check import CHOICES, NAMES, NEVER_NULL, check_values
+from lesion_exp.job.check import CHOICES, INTERNAL_TAGS, NAMES, NEVER_NULL, check_values
 from lesion_exp.job.compose import compose
 
 
@@ -70,7 +70,6 @@ def test_a_value_of_the_wrong_kind_names_the_key_the_kind_and_the_value(defaults
         ("trainer.ema_decay", 1.0),
         ("trainer.ema_decay", 0),
         ("optimizer.lr", 0),
-        ("optimizer.lr", float("nan")),
         ("optimizer.weight_decay", -0.1),
         ("evaluation.bootstrap_draws", 1),
         ("dataset.limit", 0),
@@ -149,3 +148,24 @@ def test_a_training_without_a_last_epoch_needs_another_end(end):
         compose(["trainer.max_epochs=-1"], root=root)
     with pytest.raises(ConfigError, match=r"expected trainer\.max_steps of at least 1, got 0"):
         compose(["trainer.max_steps=0"], root=root)
+
+
+@pytest.mark.parametrize("key", ["optimizer.lr", "optimizer.weight_decay", "trainer.limit_val_batches"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_are_finite(defaults, key, value):
+    assert refusal(defaults, key, value) == f"expected a finite number for {key}, got {value}"
+
+
+@pytest.mark.parametrize("value", [0, 0.0])
+def test_a_validation_after_no_batch_is_refused(defaults, value):
+    assert refusal(defaults, "trainer.val_check_interval", value) == (
+        f"expected trainer.val_check_interval above 0, got {value}"
+    )
+
+
+@pytest.mark.parametrize("name", [*sorted(INTERNAL_TAGS), "mlflow.user", "data.labels", "version.torch"])
+def test_a_tag_cannot_take_the_place_of_one_that_a_run_has_of_itself(defaults, name):
+    with pytest.raises(ConfigError, match=f"got tags.{name}") as caught:
+        check_values({**defaults, "tags": {name: "mine"}}, defaults)
+    remedy = str(caught.value).rpartition("such as tags.")[2]
+    check_values({**defaults, "tags": {remedy: "mine", "data": "mine", "question": "mine"}}, defaults)

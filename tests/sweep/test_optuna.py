@@ -305,8 +305,10 @@ def test_a_search_that_proposes_only_what_failed_ends(planned, driven, caplog, m
     launcher = ScriptedLauncher(lambda text: RuntimeError("out of memory"))
     summary = driven(sweep, launcher)
     assert sorted(launcher.order) == ["loss=focal", "loss=soft_f1"]
-    assert summary.counts()["failed"] == 2
+    assert summary.counts() == {"failed": 2}
     assert "only what has failed already" in caplog.text
+    resumed = driven(sweep, ScriptedLauncher(scripted))
+    assert resumed.counts() == {"failed": 2}
 
 
 @pytest.mark.parametrize(

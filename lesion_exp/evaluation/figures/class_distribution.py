@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
 from lesion_exp.evaluation.figures.style import PALETTE, style
@@ -47,6 +47,7 @@ def class_distribution(table: pd.DataFrame) -> Figure:
         left.set_xscale("log")
         left.set_xlim(_LEFT_EDGE, counts.to_numpy().max() * 4)
         left.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+        left.xaxis.set_minor_formatter(NullFormatter())
         left.set(title="images of each class", xlabel="images (logarithmic)")
         right.set_xlim(0, shares.to_numpy().max() * 1.2)
         right.set_xticks([tick for tick in right.get_xticks() if tick <= 1])

@@ -32,6 +32,7 @@ _SETTINGS: Final[Any] = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called "$5 to $10": dollar signs are text, not the start of a formula
 }
 
 
