@@ -102,8 +102,9 @@ def summarize(sweep: Sweep) -> Summary:
     """The sweep as its ledger shows it now."""
     search = make_search(dict(sweep.facts.search))
     rows = tuple(_row(sweep, cell, search.metrics) for cell in sweep.cells())
-    is_open = isinstance(search, AdaptiveSearch) and not sweep.exhausted_file.exists()
-    total = max(len(rows), search.most_cells()) if is_open else len(rows)
+    total = len(rows)
+    if isinstance(search, AdaptiveSearch) and not sweep.exhausted_file.exists():
+        total = max(total, search.most_cells())
     return Summary(sweep, rows, tuple(search.metrics), tuple(search.directions), total)
 
 
