@@ -29,6 +29,6 @@ def test_the_name_of_a_class_with_slashes_is_told_whole(caplog: pytest.LogCaptur
 
 
 def test_a_resumed_run_knows_odd_metrics_by_the_names_in_the_store() -> None:
-    points = MetricPoints({"val/recall/bcc _x28_-_x29_": (4, 0.5)})
+    points = MetricPoints({"val/recall/bcc _x28_-_x29_": 4})
     assert points.new({"val/recall/bcc (-)": 0.1}, 3) == {}
     assert points.new({"val/recall/bcc (-)": 0.1}, 5) == {"val/recall/bcc _x28_-_x29_": 0.1}
