@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -11,8 +12,10 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.split import PARTS
-from lesion_exp.split.deal import Deal, IntArray
+from lesion_exp.split.deal import Deal, FloatArray, IntArray
 
+MOST_DEALS: Final = 5000
+"""Ways to deal a few groups up to which all of them are compared; a second of work."""
 LARGE: Final = 0.5
 """Share of the smallest part's images from which on a group of several images is dealt before all others."""
 
@@ -28,6 +31,8 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
     3. Where a part is then an image or more from its share of a class, groups are moved and swapped as long as that
        brings the parts nearer; see `Deal`. If it still is, a second deal begins with all groups by size, and the
        better of the two counts.
+    4. Where a part is still empty, or a class is not trained on, and the groups are few, all ways to deal them are
+       compared.
 
     The result depends on names and seed, not on the order of rows.
 
@@ -55,8 +60,19 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
         _deal_by_size(other, tie, np.arange(len(names)))
         other.refine(np.argsort(tie))
         deal = min(deal, other, key=Deal.badness)
+    if deal.badness()[0] > 0 and len(parts) ** len(names) <= MOST_DEALS:
+        deal = min((_deal_as(matrix, wanted, owners) for owners in product(range(len(parts)), repeat=len(names))),
+                   key=Deal.badness)  # fmt: skip
     named = pd.Series(np.asarray(parts, dtype=object)[deal.owner], index=names)
     return pd.Series(named.loc[group.to_numpy()].to_numpy(), index=table.index, name="split")
+
+
+def _deal_as(matrix: FloatArray, wanted: FloatArray, owners: Sequence[int]) -> Deal:
+    """The deal in which the groups belong to the parts `owners`."""
+    deal = Deal(matrix, wanted)
+    for group, part in enumerate(owners):
+        deal.give(group, part)
+    return deal
 
 
 def _deal_by_class(deal: Deal, tie: IntArray, rarity: Sequence[int]) -> None:

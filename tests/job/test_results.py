@@ -21,7 +21,9 @@ def test_intervals_over_patients_need_patients_in_every_part():
 
 
 def test_the_log_loss_is_logged_as_loss_with_its_interval():
-    evaluated = SimpleNamespace(metrics={"nll": 0.5, "ece": 0.1}, estimates={"nll": Estimate(0.5, 0.4, 0.6)})
+    evaluated = SimpleNamespace(
+        metrics={"nll": 0.5, "ece": 0.1}, unknown={}, estimates={"nll": Estimate(0.5, 0.4, 0.6)}
+    )
     assert part_metrics("test", evaluated) == {
         "test/loss": 0.5, "test/loss_low": 0.4, "test/loss_high": 0.6, "test/ece": 0.1,
     }  # fmt: skip

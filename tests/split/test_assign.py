@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lesion_exp.errors import DataError
@@ -56,6 +56,7 @@ def test_train_has_every_class_and_no_part_is_empty(groups, seed):
 
 
 @given(st.lists(st.lists(labels, min_size=1, max_size=4), min_size=3, max_size=6), st.integers(0, 3))
+@example([["df", "df"], ["df", "mel"], ["mel", "mel"]], 0)
 @settings(deadline=None, max_examples=40)
 def test_few_groups_can_be_trained_on_and_tested_wherever_there_is_a_way(groups, seed):
     """No part is empty and train has every class, unless that is so for all ways to deal the groups."""
