@@ -85,7 +85,7 @@ def warm() -> None:
     from lesion_exp.tracking.written import Written
 
     torch.set_num_threads(1)
-    Written.log_figure = lambda self, figure, path: self.log_text("a picture", path)  # type: ignore[method-assign]
+    Written.log_figure = lambda self, figure, path, about: self.log_text("a picture", path)  # type: ignore[method-assign]
 
 
 def kill_verb(verb: Any, kills: int, folder: Path, templates: Path, seed: str) -> None:
