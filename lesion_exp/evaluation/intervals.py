@@ -87,8 +87,10 @@ def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int =
     blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)]
     found: dict[str, Estimate] = {}
     for name, value in values.items():
+        if np.isnan(value):
+            continue
         low, high = _interval(metrics, name, value, np.concatenate([block[name] for block in blocks]))
-        if not np.isnan([value, low]).any():
+        if not np.isnan(low):
             found[name] = Estimate(value, min(low, value), max(high, value))
     return found
 

@@ -271,7 +271,7 @@ def test_runs_that_do_not_go_together_are_refused(project, folds, judge):
     with pytest.raises(ConfigError, match="same split for ensemble=soup"):
         judge(*folds, ensemble="soup")
     store.client.set_tag(folds[0], "dataset_fingerprint", "0" * 16)
-    with pytest.raises(DataError, match="have changed"):
+    with pytest.raises(DataError, match="they differ in: data"):
         judge(folds[0], tta="multicrop")
 
 

@@ -31,7 +31,7 @@ ARTIFACTS = {
         for name in ("metrics", "isic", "subgroups", "failures")
     ),
     *(f"evaluation/test/{name}.json" for name in ("calibrated", "conformal", "operating", "decision_curve")),
-    *(f"evaluation/test/{name}.png" for name in ("calibration", "subgroups", "decision_curve")),
+    *(f"evaluation/test/{name}.png" for name in ("calibration", "decision_curve")),
     *(f"calibration/{method}.json" for method in ("temperature", "vector", "isotonic")),
     *(f"conformal/{method}.json" for method in ("lac", "aps")),
     "operating_points/points.json",
