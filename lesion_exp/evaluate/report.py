@@ -71,7 +71,7 @@ def _unknown(judged: Judgement) -> Iterator[str]:
 
 def _isic(judged: Judgement) -> Iterator[str]:
     names, found = titles(classes_of(judged.study.table)), judged.study.estimates
-    yield from (f"{title:<54} {_interval(found[name])}" for name, title in names.items() if name in found)
+    yield from (f"{title:<61} {_interval(found[name])}" for name, title in names.items() if name in found)
 
 
 def _calibrated(judged: Judgement) -> Iterator[str]:

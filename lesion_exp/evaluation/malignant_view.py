@@ -13,6 +13,8 @@ from lesion_exp.taxonomy import malignancy
 
 BENIGN: Final = "benign"
 MALIGNANT: Final = "malignant"
+_MOST_NAMES: Final = 8
+"""More malignant classes than these are counted instead of named in a sentence."""
 
 
 def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
@@ -21,6 +23,7 @@ def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
     The probability of malignancy is the sum of those of the malignant classes, and the prediction the more probable of
     the two: an image with mel 0.3, bcc 0.3 and nv 0.4 is predicted malignant, though nv leads. A table of two classes
     is such a view already, and one with a class that may be either (or that the taxonomy does not know) has none.
+    `rule_in_words` says the same to readers.
     """
     kinds = malignant_classes(classes_of(table))
     if kinds is None:
@@ -35,6 +38,23 @@ def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
         label=table["label"].astype(str).map(labels),
         prediction=np.where(malignant > benign, MALIGNANT, BENIGN),
         **{f"{PREFIX}{BENIGN}": benign, f"{PREFIX}{MALIGNANT}": malignant},
+    )
+
+
+def rule_in_words(classes: Sequence[str]) -> str:
+    """The rule of `malignant_view` in a sentence, for every output that shows `<metric>/malignant` of such a table.
+
+    Raises:
+        ValueError: a table with these classes has no such view.
+    """
+    kinds = malignant_classes(classes)
+    if kinds is None:
+        raise ValueError(f"expected classes that are malignant or benign, at least one of each, got {classes}")
+    names = [name for name, is_malignant in zip(classes, kinds, strict=True) if is_malignant]
+    which = ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} of {len(classes)}"
+    return (
+        f"An image is predicted malignant where the probabilities of the malignant classes ({which}) add up to more "
+        f"than 0.5, whichever class has the highest."
     )
 
 

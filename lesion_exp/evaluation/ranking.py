@@ -19,6 +19,12 @@ SENSITIVITY_AT: Final = {f"sensitivity_at_{share}_specificity": share / 100 for 
 SPECIFICITY_AT: Final = {f"specificity_at_{share}_sensitivity": share / 100 for share in (90, 95)}
 AUC_SENS_80: Final = "auc_sens_80"
 PAUC_2024: Final = "pauc_2024"
+IN_WORDS: Final = {
+    AUC_SENS_80: "ROC area from sensitivity 0.8 on, down to 0",
+    PAUC_2024: "ROC area from sensitivity 0.8 on, down to 0.8",
+}
+"""What every output calls the partial areas: both begin where the sensitivity reaches 0.8, and end at different
+sensitivities below the curve."""
 RANKING: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT, AUC_SENS_80, PAUC_2024)
 _LEAST_SENSITIVITY: Final = 0.8
 """Where both partial areas of the ISIC challenges begin."""
@@ -36,9 +42,10 @@ def ranking_metrics(
     - `sensitivity_at_90_specificity` (and 95): the highest sensitivity of a threshold with at least that specificity,
       0 where there is none; `specificity_at_90_sensitivity` the reverse. The threshold is the best one for these very
       images; for one that was fixed beforehand see `operating_points`;
-    - `auc_sens_80`, of ISIC 2018 and 2019: the area under the ROC curve from where the sensitivity reaches 0.8 to the
-      right end, down to the axis, in 0..1 (isic-challenge-scoring, `auc_above_sensitivity`);
-    - `pauc_2024`, the score of ISIC 2024: the area under the curve and above a sensitivity of 0.8, in 0..0.2.
+    - `auc_sens_80`, of ISIC 2018 and 2019: the area under the ROC curve from a sensitivity of 0.8 on, down to 0,
+      in 0..1 (isic-challenge-scoring, `auc_above_sensitivity`);
+    - `pauc_2024`, the score of ISIC 2024: the area under the ROC curve from a sensitivity of 0.8 on, down to
+      0.8, in 0..0.2.
 
     The curve goes straight through ties, as scikit-learn's. Without positives or without negatives all are NaN, but the
     average precision, which needs positives only.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import weighted_metrics
-from lesion_exp.evaluation.predictions import BoolArray, IntArray, classes_of
+from lesion_exp.evaluation.predictions import BoolArray, IntArray, classes_of, true_classes
 from lesion_exp.evaluation.target import scores_of, targets
 from lesion_exp.evaluation.weighted import Weighted, merged
 
@@ -32,6 +32,8 @@ class Cell:
     name: str
     images: int
     lesions: int
+    classes: tuple[str, ...]
+    """The true classes of its images, which its balanced accuracy is a mean over."""
     estimates: Mapping[str, Estimate | None]
 
 
@@ -41,6 +43,8 @@ class Subgroups:
 
     cells: list[Cell]
     gaps: list[Gap]
+    classes: tuple[str, ...]
+    """The true classes of all images, which the balanced accuracy of the whole is a mean over."""
     overall: Mapping[str, Estimate]
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +55,7 @@ class Subgroups:
                 "group": cell.name,
                 "images": cell.images,
                 "lesions": cell.lesions,
+                "classes": list(cell.classes),
                 "metrics": {name: _plain(found) for name, found in cell.estimates.items()},
             }
             for cell in self.cells
@@ -68,16 +73,17 @@ class Subgroups:
             for gap in self.gaps
         ]
         overall = {name: found._asdict() for name, found in self.overall.items()}
-        return {"least_lesions": LEAST_LESIONS, "overall": overall, "cells": cells, "largest_gaps": gaps}
+        head = {"least_lesions": LEAST_LESIONS, "classes": list(self.classes)}
+        return {**head, "overall": overall, "cells": cells, "largest_gaps": gaps}
 
 
 def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit = "lesion") -> Subgroups:
     """The metrics of each subgroup with 95% intervals, and the largest gap of each metric in each attribute.
 
     A metric needs 20 lesions of the kind that it rests on: all for accuracies, malignant ones for their recall, benign
-    ones for the specificity, of either kind for the AUROC. Balanced accuracies go over the classes present in a
-    subgroup, which need not be the same in two; gaps compare two subgroups on the classes that both have
-    (`largest_gaps`).
+    ones for the specificity, of either kind for the AUROC. The balanced accuracy of a subgroup is the mean over the
+    classes that it has images of (`Cell.classes`), which may be fewer than the whole's; gaps compare two subgroups on
+    the classes that both have (`largest_gaps`).
     """
     group, num_groups = units_of(table, unit)
     lesion, _ = lesion_of(table)
@@ -93,12 +99,19 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     at = merged((_key(*cell, ""), part) for cell, part in parts.items())
     found = bootstrap(at, num_groups, draws, seed) if parts else {}
     cells = [
-        Cell(*cell, int(mask.sum()), len(np.unique(lesion[mask])), {n: found.get(_key(*cell, n)) for n in names})
+        Cell(
+            *cell,
+            int(mask.sum()),
+            len(np.unique(lesion[mask])),
+            _present(table[mask]),
+            {name: found.get(_key(*cell, name)) for name in names},
+        )
         for cell, mask in masks.items()
     ]
     known = {cell: mask for cell, mask in masks.items() if cell[1] != UNKNOWN}
     gaps = largest_gaps(table, group, num_groups, known)
-    return Subgroups(cells, gaps, bootstrap(weighted_metrics(table, group, num_groups, names), num_groups, draws, seed))
+    overall = bootstrap(weighted_metrics(table, group, num_groups, names), num_groups, draws, seed)
+    return Subgroups(cells, gaps, _present(table), overall)
 
 
 def attributes(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -126,6 +139,18 @@ def age_band(age: float | None) -> str:
         return f"{last} and over"
     below = max(edge for edge in _AGE_EDGES if edge <= age)
     return f"{below}-{_AGE_EDGES[_AGE_EDGES.index(below) + 1] - 1}"
+
+
+def missing_classes(classes: Sequence[str], of: Sequence[str], most: int = 6) -> str:
+    """The classes of `of` that are not among `classes`, in words: `df, mel`; more than `most` are counted."""
+    names = [name for name in of if name not in classes]
+    return ", ".join(names) if len(names) <= most else f"{len(names)} classes"
+
+
+def _present(table: pd.DataFrame) -> tuple[str, ...]:
+    """The true classes of its images, in class order."""
+    classes = classes_of(table)
+    return tuple(classes[place] for place in np.unique(true_classes(table)))
 
 
 def _in_order(attribute: str, values: pd.Series) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from lesion_exp import __version__, taxonomy
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.kept import Kept
 from lesion_exp.report.sections.question import floor_of, headline, warnings_of
@@ -107,7 +107,7 @@ def _results(facts: Facts) -> Plain | None:
         "lesions": lesion_of(table)[1],
         "headline": headline(facts),
         "floor": floor_of(facts),
-        "intervals": how_judged(facts),
+        "intervals": f"{how_judged(facts)} {_rule(facts)}".rstrip(),
         "metrics": [_metric(name, facts.values[name]) for name in names if name in facts.values],
         "by_class": {
             name: {
@@ -118,6 +118,12 @@ def _results(facts: Facts) -> Plain | None:
             for name in facts.classes
         },
     }  # fmt: skip
+
+
+def _rule(facts: Facts) -> str:
+    """When an image counts as malignant in the metrics of malignancy; empty where there are none."""
+    is_shown = any(f"{family}/{MALIGNANT}" in facts.values for family in _OF_MALIGNANT)
+    return rule_in_words(facts.classes) if is_shown and malignant_classes(facts.classes) else ""
 
 
 def _metric(key: str, value: Value) -> Plain:

@@ -126,3 +126,12 @@ def test_every_title_is_that_of_a_score(make_table: MakeTable, names: dict[str, 
     scores = {f"isic/{name}" for name in isic_metrics(table)}
     needed = {name for name in titles(classes_of(table)) if not (names and name.endswith("/malignant"))}
     assert needed <= scores  # the taxonomy does not know whether a class called macro is malignant
+
+
+def test_the_partial_areas_have_one_wording() -> None:
+    words = [title for name, title in titles(["mel", "nv"]).items() if "auc" in name]
+    assert [text.partition(" area ")[2].removesuffix(", mean") for text in words] == [
+        "from sensitivity 0.8 on, down to 0",
+        "from sensitivity 0.8 on, down to 0.8",
+    ]
+    assert all(len(text) <= 61 for text in words)  # what the intervals beside them leave of 80 columns or so

@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lesion_exp.evaluation.malignant_view import malignant_view
+from lesion_exp.evaluation.malignant_view import malignant_view, rule_in_words
 from lesion_exp.evaluation.metrics import metric_names, metrics
 from lesion_exp.evaluation.predictions import (
     classes_of,
@@ -184,10 +184,16 @@ def test_the_malignant_view_is_the_table_of_two_classes(make_table: MakeTable) -
     assert found["brier/malignant"] == pytest.approx(2 * reference.brier_score_loss(malignant, share), abs=1e-6)
 
 
+def test_the_rule_of_the_malignant_view_names_its_classes() -> None:
+    assert "(akiec, bcc, mel) add up to more than 0.5" in rule_in_words(["akiec", "bcc", "bkl", "mel", "nv"])
+
+
 @pytest.mark.parametrize("classes", [("a", "b", "c"), ("benign", "malignant"), ("bkl", "nv", "vasc"), ("mel", "nv")])
 def test_there_is_no_malignant_view_where_it_says_nothing(make_table: MakeTable, classes: tuple[str, ...]) -> None:
     table = make_table(40, dict.fromkeys(classes, 1.0))
     assert malignant_view(table) is None
+    with pytest.raises(ValueError, match="expected classes that are malignant or benign"):
+        rule_in_words(classes)
     if "malignant" not in classes:
         assert not [name for name in metrics(table) if name.endswith("/malignant")]
 

@@ -187,3 +187,23 @@ def test_a_table_without_subgroups_has_no_figure(rows_of: RowsOf) -> None:
     found = subgroups(table, draws=20)
     assert found.cells == []
     assert subgroup_figure(found) is None
+
+
+def test_a_balanced_accuracy_over_fewer_classes_is_marked_and_says_which(rows_of: RowsOf) -> None:
+    """Men have no melanoma: their balanced accuracy is that of nevi alone, right of the line of both classes."""
+    rng = np.random.default_rng(0)
+    labels = np.array(["mel", "nv"])[np.where(np.arange(200) < 100, np.arange(200) % 2, 1)]
+    right = np.where(labels == "nv", True, rng.random(200) < 0.3)
+    p_mel = np.where((labels == "mel") == right, 0.9, 0.1)
+    rows = rows_of(list(labels), [f"l{i}" for i in range(200)]).assign(sex=["female"] * 100 + ["male"] * 100, age=50.0)
+    found = subgroups(predictions_table(rows, np.stack([p_mel, 1 - p_mel], axis=1), ["mel", "nv"]), draws=20)
+    assert found.classes == ("mel", "nv")
+    assert {cell.name: cell.classes for cell in found.cells} == {"female": ("mel", "nv"), "male": ("nv",)}
+    assert [cell["classes"] for cell in found.to_dict()["cells"]] == [["mel", "nv"], ["nv"]]
+    figure = subgroup_figure(found)
+    assert figure is not None
+    points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [point.get_markerfacecolor() == "white" for point in points] == [False, True]
+    note = figure.get_supxlabel().replace("\n", " ")
+    assert "fewer than the 2 classes of the dotted line" in note
+    assert note.endswith("sex male without mel")

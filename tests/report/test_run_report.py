@@ -76,6 +76,40 @@ def test_a_page_says_what_the_run_came_to(full_run, page_of):
     assert "nv 90 instead of 91" in page.text
 
 
+def test_malignant_or_not_says_its_rule_its_count_and_why_the_matrix_differs(full_run, page_of):
+    run = full_run()
+    _, page = page_of(run)
+    table = read_predictions(run, "test")
+    mel = table["label"] == "mel"
+    found, leading = int((mel & (table["p_mel"] > 0.5)).sum()), int((mel & (table["prediction"] == "mel")).sum())
+    assert found != leading
+    assert f"malignant or not {mel.sum()} {found / mel.sum():.3f}" in page.text
+    assert (
+        "predicted malignant where the probabilities of the malignant classes (mel) add up to more than 0.5"
+        in page.text
+    )
+    assert f"It finds {found} of the {mel.sum()} malignant images" in page.text
+    assert f"which is a malignant one for {leading} of them." in page.text
+
+
+def test_a_balanced_accuracy_over_fewer_classes_is_marked(full_run, page_of, edited):
+    whole = {"value": 0.5, "low": 0.4, "high": 0.6}
+    cell = {"attribute": "age", "images": 50, "lesions": 40, "metrics": {"balanced_accuracy": whole}}
+    cells = [
+        cell | {"group": "30-44", "classes": ["bkl", "nv"]},
+        cell | {"group": "45-59", "classes": ["bkl", "mel", "nv"]},
+    ]
+    content = {"classes": ["bkl", "mel", "nv"], "overall": {"balanced_accuracy": whole}, "cells": cells}
+    text, page = page_of(full_run(edited("evaluation/test/subgroups.json", content)))
+    assert "means over the 3 classes of the whole part" in page.text
+    assert page.text.count("age: 30-44 50 40 * 0.500") == 1
+    assert "age: 45-59 50 40 0.500" in page.text
+    assert "since the two cannot be compared: age: 30-44 without mel." in page.text
+    rows = {row.split("<")[0]: row for row in text.split('<th scope="row" role="rowheader">')}
+    assert 'class="reference"' in rows["age: 45-59"]
+    assert 'class="reference"' not in rows["age: 30-44"]
+
+
 def test_no_place_of_a_machine_stands_on_a_page(full_run, page_of):
     text, page = page_of(full_run())
     assert "/secret/place" not in text

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 from lesion_exp.evaluation.limits import LEAST_LESIONS
-from lesion_exp.evaluation.subgroups import Cell, Subgroups
+from lesion_exp.evaluation.subgroups import Cell, Subgroups, missing_classes
 
 TITLES = {
     "balanced_accuracy": "balanced accuracy",
@@ -25,7 +25,9 @@ _ROW_HEIGHT = 0.24
 def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
     """Points with 95% intervals; a dotted line is the whole part; None where no subgroup is large enough.
 
-    What rests on fewer than 20 lesions has no place in the panels: it is counted below them.
+    What rests on fewer than 20 lesions has no place in the panels: it is counted below them. A balanced accuracy over
+    fewer classes than the whole part's, which the dotted line is no measure for, is an open circle; the classes that
+    are missing stand below.
     """
     shown = [cell for cell in found.cells if any(cell.estimates.values())]
     if not shown:
@@ -33,7 +35,7 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
     columns = [name for name in TITLES if any(cell.estimates.get(name) for cell in shown)]
     attributes = list(dict.fromkeys(cell.attribute for cell in shown))
     blocks = [[cell for cell in shown if cell.attribute == attribute] for attribute in attributes]
-    notes = _notes(found.cells, shown, columns)
+    notes = [*_notes(found.cells, shown, columns), *_fewer_classes(found, shown)]
     height = sum(len(block) * _ROW_HEIGHT + 0.42 for block in blocks) + 0.8 + 0.16 * len(notes)
     with style():
         figure = Figure(figsize=(3.1 + 2.0 * max(len(columns), 2), max(height, 1.6)), layout="constrained")
@@ -46,7 +48,7 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
         for row, block in enumerate(blocks):
             for column, metric in enumerate(columns):
                 axes = grid[row][column]
-                _draw(axes, block, metric, PALETTE[row % len(PALETTE)])
+                _draw(axes, block, metric, PALETTE[row % len(PALETTE)], found.classes)
                 axes.axvline(found.overall[metric].value, color=GREY, linewidth=0.9, linestyle=":", zorder=0)
                 if row == 0:
                     axes.set_title(TITLES[metric])
@@ -70,13 +72,31 @@ def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str])
     return notes
 
 
-def _draw(axes: Axes, block: Sequence[Cell], metric: str, colour: str) -> None:
+def _fewer_classes(found: Subgroups, shown: Sequence[Cell]) -> list[str]:
+    """What an open circle is, and the classes that the subgroups with one lack."""
+    lacking = [
+        f"{cell.attribute.replace('_', ' ')} {cell.name} without {missing_classes(cell.classes, found.classes)}"
+        for cell in shown
+        if len(cell.classes) < len(found.classes)
+    ]
+    if not lacking:
+        return []
+    words = (
+        f"open circle: a balanced accuracy over fewer than the {len(found.classes)} classes of the dotted line, so the "
+        f"two cannot be compared: {'; '.join(lacking)}"
+    )
+    return wrap(words, 105)
+
+
+def _draw(axes: Axes, block: Sequence[Cell], metric: str, colour: str, classes: Sequence[str]) -> None:
     for place, cell in enumerate(block):
         estimate = cell.estimates.get(metric)
         if estimate is None:
             continue
         axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot([estimate.value], [place], "o", color=colour, markersize=4.5)
+        is_open = metric == "balanced_accuracy" and len(cell.classes) < len(classes)
+        inside = "white" if is_open else colour
+        axes.plot([estimate.value], [place], "o", color=colour, markerfacecolor=inside, markersize=4.5)
     axes.set(xlim=(0, 1.02), ylim=(len(block) - 0.4, -0.6))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     axes.grid(axis="x", color="#ECECEC", linewidth=0.7)

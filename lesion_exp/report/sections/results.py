@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pandas as pd
 from markupsafe import Markup
 
 from lesion_exp.evaluation.isic import titles
-from lesion_exp.evaluation.malignant_view import MALIGNANT
-from lesion_exp.evaluation.predictions import unknown_in_words
+from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
+from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.charts import interval_bar
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.question import headline
-from lesion_exp.report.wording import NONE, Value, as_value, interval, metric_name, number, stacked, within
+from lesion_exp.report.wording import Value, as_value, counted, interval, metric_name, number, stacked, within
 from lesion_exp.tracking.readings import READINGS_TAG
 
 OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
@@ -67,13 +68,33 @@ def _by_class(facts: Facts) -> list[Block]:
     counts = facts.predictions["label"].value_counts()
     view = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values and MALIGNANT not in facts.classes else []
     families = [family for family in BY_CLASS if any(f"{family}/{name}" in facts.values for name in facts.classes)]
+    malignant = malignant_view(facts.predictions) if view else None
+    if malignant is not None:
+        counts = pd.concat([counts, malignant["label"].value_counts()])
     rows: list[list[Cell]] = []
     for name in [*facts.classes, *view]:
-        images = NONE if name in view else f"{int(counts.get(name, 0)):,}"
+        images = f"{int(counts.get(name, 0)):,}"
         title = "malignant or not" if name in view else name
         rows.append([title, images, *(stacked(facts.values.get(f"{family}/{name}")) for family in families)])
     columns = ["class", ">images", *(f">{within(metric_name(family))}" for family in families)]
-    return [Table("Each class against the rest, with 95% intervals", columns, rows)]
+    table = Table("Each class against the rest, with 95% intervals", columns, rows)
+    return [table, *([] if malignant is None else [Text(_malignant_in_words(facts.predictions, malignant))])]
+
+
+def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
+    """The rule behind "malignant or not", and why the confusion matrix comes to another sensitivity."""
+    classes = classes_of(table)
+    kinds = malignant_classes(classes) or []
+    names = [name for name, is_malignant in zip(classes, kinds, strict=True) if is_malignant]
+    positive = (view["label"] == MALIGNANT).to_numpy()
+    found = int((positive & (view["prediction"] == MALIGNANT).to_numpy()).sum())
+    leading = int((positive & table["prediction"].isin(names).to_numpy()).sum())
+    return (
+        f"Malignant or not: {within(rule_in_words(classes))} It finds {found:,} of the "
+        f"{counted(positive.sum(), 'malignant image')}; the confusion matrix counts the class with the highest "
+        f"probability alone, which is a malignant one for {leading:,} of them. The two differ where no class has a "
+        f"probability above 0.5."
+    )
 
 
 def _unknown(facts: Facts) -> list[Block]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from lesion_exp.evaluation.subgroups import missing_classes
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.results import share_bar
-from lesion_exp.report.wording import NONE, as_value, listed, metric_name, stacked, with_interval, within
+from lesion_exp.report.wording import NONE, as_value, counted, listed, metric_name, stacked, with_interval, within
 
-_HOW = (
+FEWER: Final = "*"
+"""Marks a balanced accuracy over fewer classes than the whole part's."""
+_HOW: Final = (
     "Two subgroups are compared on the classes of which both have 20 lesions, each class with the same weight, so that "
     "another mix of classes makes no gap. The interval of a gap allows for all pairs that were compared in its metric: "
     "a gap is more than chance where the interval excludes 0."
@@ -26,22 +34,50 @@ def subgroups(facts: Facts) -> Section:
     overall = found.get("overall", {})
     names = [name for name in overall if any(as_value(cell["metrics"].get(name)) for cell in cells)]
     intro = Text(
-        f"Metrics that rest on fewer than {found.get('least_lesions', 20)} lesions are not shown. Balanced accuracies "
-        f"go over the classes present in a subgroup, which may differ between two. The drawing shows the balanced "
-        f"accuracy; its thin line is the whole part's."
+        f"Metrics that rest on fewer than {found.get('least_lesions', 20)} lesions are not shown. The drawing shows "
+        f"the balanced accuracy; its thin line is the whole part's. {_averaged(found)}"
     )
-    return Section("subgroups", title, [intro, _cells(cells, overall, names), *_gaps(found.get("largest_gaps", []))])
+    classes = found.get("classes", [])
+    return Section(
+        "subgroups", title, [intro, _cells(cells, overall, names, classes), *_gaps(found.get("largest_gaps", []))]
+    )
 
 
-def _cells(cells: list[dict], overall: dict, names: list[str]) -> Table:  # type: ignore[type-arg]
+def _averaged(found: Mapping[str, Any]) -> str:
+    """Which classes each balanced accuracy is a mean over, as far as the file says."""
+    classes = found.get("classes")
+    if not classes:
+        return "A balanced accuracy is the mean over the classes present in a subgroup, which may differ between two."
+    fewer = [
+        f"{_name(cell)} without {missing_classes(cell['classes'], classes)}"
+        for cell in found["cells"]
+        if len(cell["classes"]) < len(classes) and as_value(cell["metrics"].get("balanced_accuracy"))
+    ]
+    whole = f"Balanced accuracies are means over the {counted(len(classes), 'class')} of the whole part"
+    if not fewer:
+        return f"{whole}, which every subgroup shown has images of."
+    return (
+        f"{whole}. Where a subgroup has no image of some, the mean is over the others, marked {FEWER} and drawn "
+        f"without the thin line, since the two cannot be compared: {'; '.join(fewer)}."
+    )
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    return f"{cell['attribute'].replace('_', ' ')}: {cell['group']}"
+
+
+def _cells(cells: list[dict], overall: dict, names: list[str], classes: list[str]) -> Table:  # type: ignore[type-arg]
     reference = as_value(overall.get("balanced_accuracy"))
     rows: list[list[Cell]] = []
     for cell in cells:
         values = {name: as_value(cell["metrics"].get(name)) for name in names}
-        bar = share_bar(values.get("balanced_accuracy"), reference.value if reference else None)
-        told = [stacked(value) if value else "too few" for value in values.values()]
-        group = f"{cell['attribute'].replace('_', ' ')}: {cell['group']}"
-        rows.append([group, f"{cell['images']:,}", f"{cell['lesions']:,}", bar, *told])
+        told: dict[str, Cell] = {name: stacked(value) if value else "too few" for name, value in values.items()}
+        bar = values.get("balanced_accuracy")
+        has_fewer = bar is not None and len(cell.get("classes", classes)) < len(classes)
+        if has_fewer:
+            told["balanced_accuracy"] = Markup("{} {}").format(FEWER, told["balanced_accuracy"])
+        drawn = share_bar(bar, reference.value if reference and not has_fewer else None)
+        rows.append([_name(cell), f"{cell['images']:,}", f"{cell['lesions']:,}", drawn, *told.values()])
     columns = ["subgroup", ">images", ">lesions", "0 to 1", *(f">{within(metric_name(name))}" for name in names)]
     return Table("Subgroups, with 95% intervals", columns, rows)
 
