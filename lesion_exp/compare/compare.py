@@ -17,7 +17,7 @@ from lesion_exp.compare.jobs import ComparedJob, jobs_of, taken_apart
 from lesion_exp.compare.report import PART_NAMES, Report
 from lesion_exp.compare.tables import show_report
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
-from lesion_exp.evaluation.comparison import PERMUTATION, SIGNIFICANT, Comparison, compared
+from lesion_exp.evaluation.comparison import FAMILIES, PERMUTATION, SIGNIFICANT, Comparison, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
@@ -158,9 +158,9 @@ def _notes_on_draws(found: Comparison, draws: int) -> list[str]:
     if all(difference.test != PERMUTATION for pair in found.pairs for difference in pair.differences.values()):
         return []
     smallest, num_pairs = 1 / (1 + draws), len(found.pairs)
-    if smallest * num_pairs < SIGNIFICANT:
+    if FAMILIES * smallest * num_pairs < SIGNIFICANT:
         return []
-    needed = math.ceil(2 / SIGNIFICANT * num_pairs / 1000) * 1000
+    needed = math.ceil(2 * FAMILIES / SIGNIFICANT * num_pairs / 1000) * 1000
     return [
         f"with {draws:,} draws no p-value but that of accuracy is below {smallest:.4f}, which {num_pairs} pairs make "
         f"too coarse; take evaluation.bootstrap_draws={needed}"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from lesion_exp.compare.jobs import ComparedJob
 from lesion_exp.compare.verdict import verdict
 from lesion_exp.evaluation.comparison import SIGNIFICANT, Comparison, Difference, Group, Pair
+from lesion_exp.evaluation.lesion_counts import TOO_FEW
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 
 PART_NAMES: Final = {"test": "test part", "val": "validation part"}
@@ -20,9 +21,9 @@ METHODS: Final = {
     "permuted": "the answers of both exchanged at random, lesion by lesion: the share of differences as large",
     "seeds": "t test of means over seeds; its error counts both lesions (bootstrap) and the spread of the seeds",
     "one seed": "these trained models are compared; how much training them again would vary is not in the interval",
-    "too few": f"fewer than {LEAST_LESIONS} lesions: not tested",
+    TOO_FEW: f"the metric rests on fewer than {LEAST_LESIONS} lesions (n of them), so nothing is tested or claimed",
     "p_corrected": "accuracy: Holm's correction for the pairs; all other metrics: for their number (Westfall and "
-    "Young) and the pairs",
+    "Young) and the pairs; both twice, since accuracy and the others share the 5%",
 }
 
 
@@ -114,6 +115,7 @@ def _difference(difference: Difference) -> dict[str, Any]:
         "low": difference.low,
         "high": difference.high,
         "test": difference.test,
+        "lesions": difference.lesions,
         "p": difference.p,
         "p_corrected": difference.p_corrected,
         "distinguishable": difference.significant,

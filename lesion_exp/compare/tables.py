@@ -15,11 +15,11 @@ from lesion_exp.evaluation.comparison import (
     LOWER_IS_BETTER,
     OVERALL,
     SIGNIFICANT,
-    TOO_FEW,
     Comparison,
     Difference,
     Pair,
 )
+from lesion_exp.evaluation.lesion_counts import TOO_FEW
 
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _WIDE: Final = 100
@@ -166,9 +166,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _interval(found: Difference) -> str:
-    """The interval, or why nothing can be said."""
+    """The interval, or why nothing can be said, in as much room."""
     if found.test == TOO_FEW:
-        return TOO_FEW
+        return f"{TOO_FEW} (n={found.lesions})"
     return f"{found.low:+.3f} to {found.high:+.3f}"
 
 

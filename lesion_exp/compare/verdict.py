@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, Difference, Pair
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 
 
 def p_text(p_value: float | None) -> str:
@@ -13,8 +15,11 @@ def p_text(p_value: float | None) -> str:
 
 
 def verdict(pair: Pair, num_lesions: int) -> str:
-    """Whether accuracy tells the two apart, and how many lesions carry this; which other metrics do."""
+    """Whether accuracy tells the two apart, and how many lesions carry this; which other metrics do. Of fewer than
+    `LEAST_LESIONS` lesions it says only that they are too few."""
     accuracy = pair.differences["accuracy"]
+    if accuracy.test == TOO_FEW:
+        return f"{too_few(accuracy.lesions)} to compare: at least {LEAST_LESIONS} are needed."
     ahead = pair.first if accuracy.difference >= 0 else pair.second
     p_value = p_text(accuracy.p_corrected)
     lead = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"

@@ -10,7 +10,8 @@ from lesion_exp.evaluate.join import POOLED
 from lesion_exp.evaluate.judgement import Judgement
 from lesion_exp.evaluation.gaps import Gap
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.evaluation.isic import titles
+from lesion_exp.evaluation.isic import note_on_unk, titles
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of, unknown_counts
 from lesion_exp.evaluation.report import classification_report
@@ -40,9 +41,12 @@ def as_text(judged: Judgement) -> str:
 
 
 def as_json(judged: Judgement) -> dict[str, Any]:
-    """The evaluation as plain values: `metrics` hold all with value, low and high."""
+    """The evaluation as plain values: `metrics` hold all with value, low and high, and `too_few` where that is so."""
     study = judged.study
-    estimates = {name: found._asdict() for name, found in study.estimates.items()}
+    values: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in study.metrics.items()}
+    values |= {name: found._asdict() for name, found in study.estimates.items()}
+    for name, said in study.too_few().items():
+        values[name]["too_few"] = said
     return {
         "run_id": judged.run_id,
         "judged": judged.name,
@@ -52,7 +56,7 @@ def as_json(judged: Judgement) -> dict[str, Any]:
         "evaluation": dict(judged.options),
         "leaky": judged.leaky,
         "classes": list(classes_of(study.table)),
-        "metrics": {name: {"value": value} for name, value in study.metrics.items()} | estimates,
+        "metrics": values,
         "subgroups": study.subgroups.to_dict(),
     }
 
@@ -72,6 +76,7 @@ def _unknown(judged: Judgement) -> Iterator[str]:
 def _isic(judged: Judgement) -> Iterator[str]:
     names, found = titles(classes_of(judged.study.table)), judged.study.estimates
     yield from (f"{title:<61} {_interval(found[name])}" for name, title in names.items() if name in found)
+    yield from textwrap.wrap(note_on_unk(classes_of(judged.study.table)), _COLUMNS)
 
 
 def _calibrated(judged: Judgement) -> Iterator[str]:
@@ -115,8 +120,8 @@ def _gaps(judged: Judgement) -> Iterator[str]:
         return
     pairs = next(iter(gaps.values())).pairs
     yield (
-        f"largest gaps of balanced accuracy between subgroups, on the classes that both have 20 lesions of; the "
-        f"intervals allow for all {pairs} pairs compared:"
+        f"largest gaps of balanced accuracy between subgroups, on the classes that both have {LEAST_LESIONS} lesions "
+        f"of; the intervals allow for all {pairs} pairs compared:"
     )
     for attribute, gap in gaps.items():
         yield f"  {attribute.replace('_', ' '):<10} {gap.highest} - {gap.lowest}: {_interval(gap.difference)}"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.holm import holm
-from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough
 from lesion_exp.evaluation.mcnemar import lesions_to_change
 from lesion_exp.evaluation.paired_bootstrap import PairedDraws, paired_draws
 from lesion_exp.evaluation.paired_randomization import exchanged_differences, family_p, randomization_p
@@ -30,9 +30,10 @@ MCNEMAR: Final = "McNemar"
 DELONG: Final = "DeLong"
 PERMUTATION: Final = "permuted"
 SEEDS: Final = "seeds"
-TOO_FEW: Final = "too few"
 PRIMARY: Final = "accuracy"
 """The metric of the verdict; all others are one family of tests."""
+FAMILIES: Final = 2
+"""Accuracy and all other metrics share the 5% equally, so each p-value is multiplied by 2 (Bonferroni's method)."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class Difference:
     p: float | None
     """Of `test`; None where the metric rests on too few lesions to be tested."""
     test: str
+    lesions: int
+    """On which the metric rests."""
     p_corrected: float | None = None
-    """`p` corrected for the number of pairs, and for all metrics but accuracy for their number, too."""
+    """`p` corrected for the number of pairs and of families, and for all metrics but accuracy for their number, too."""
 
     @property
     def significant(self) -> bool:
@@ -85,7 +88,7 @@ class Pair:
     only_second: int | None
     to_change: int | None
     """Lesions on which the one ahead would have to answer otherwise for the verdict on accuracy to turn; where runs
-    are pooled, in each of its runs. None where no such change turns it."""
+    are pooled, in each of its runs. None where no such change turns it, and where too few lesions were compared."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,10 @@ def compared(
 
     Accuracy is the primary question: its p-values are corrected by Holm's method for the number of pairs. All other
     metrics are one family, whose p-values are corrected for their number (Westfall and Young's method for single runs,
-    Holm's for pooled ones) and, by Bonferroni's method, for the number of pairs. In simulations of equally good models
-    with 5 to 60 lesions of the rarest class (`scripts/false_differences.py`), a difference in accuracy is declared in
-    at most 5% of comparisons, and so is one in any of the others.
+    Holm's for pooled ones) and, by Bonferroni's method, for the number of pairs. Both are multiplied by 2, because
+    accuracy and the family share the 5%. In simulations of equally good models with 5 to 30 lesions of the rarest class
+    (`scripts/false_differences.py`, docs/statistics.md), a difference in any metric at all is declared in at most 5% of
+    comparisons.
 
     Args:
         tables: predictions tables with the same rows in the same order (see `pairing.aligned`).
@@ -138,7 +142,7 @@ def compared(
     runs = [(groups[one], groups[two]) for one, two in pairs]
     found = []
     for both in runs:
-        tested = [name for name in names if tests.lesions_of(name) >= LEAST_LESIONS]
+        tested = [name for name in names if is_enough(tests.counts.of(name))]
         exchanged = _exchanged(tables, both, tested, draws, seed)
         differences = {name: _difference(name, *both, drawn, tests, exchanged) for name in names}
         found.append(_corrected_in_pair(differences, exchanged, len(pairs)))
@@ -147,7 +151,7 @@ def compared(
         len(tables[0]),
         tests.num_lesions,
         {name: int(np.count_nonzero(found.positive)) for name, found in tests.classes.items()},
-        {name: found.lesions[0] for name, found in tests.classes.items()},
+        {name: tests.counts.classes[name][0] for name in tests.classes},
         tuple(_group(letter, group, names, drawn, tests.num_lesions) for letter, group in groups.items()),
         tuple(
             _pair(pairs[number], corrected[number], runs[number], drawn, tests, _verdict_of(number, corrected))
@@ -195,20 +199,24 @@ def _difference(
     estimates = drawn.estimates[name]
     result = _bounded(name, drawn, [first, second], tests.num_lesions)
     means = float(estimates[list(first)].mean()), float(estimates[list(second)].mean())
-    known = *means, result.value, result.low, result.high
-    if tests.lesions_of(name) < LEAST_LESIONS:
-        return Difference(*known, None, TOO_FEW)
+    lesions = tests.counts.of(name)
+
+    def tested(p_value: float | None, test: str) -> Difference:
+        return Difference(*means, result.value, result.low, result.high, p_value, test, lesions)
+
+    if not is_enough(lesions):
+        return tested(None, TOO_FEW)
     if result.error is not None:
-        return Difference(*known, result.p_of(result.value), SEEDS)
+        return tested(result.p_of(result.value), SEEDS)
     one, two = first[0], second[0]
     family, _, class_name = name.partition("/")
     if family in {PRIMARY, "recall"}:
-        return Difference(*known, tests.mcnemar(one, two, class_name or None), MCNEMAR)
-    if family in {"auroc", "auroc_macro"}:
+        return tested(tests.mcnemar(one, two, class_name or None), MCNEMAR)
+    if family in {"auroc", "auroc_macro"} and tests.has_large_classes(class_name or None):
         p = tests.delong(one, two, class_name or None, result.value)
         if p is not None:
-            return Difference(*known, p, DELONG)
-    return Difference(*known, randomization_p(result.value, exchanged[name]), PERMUTATION)
+            return tested(p, DELONG)
+    return tested(randomization_p(result.value, exchanged[name]), PERMUTATION)
 
 
 def _corrected_in_pair(
@@ -217,25 +225,30 @@ def _corrected_in_pair(
     """The differences, with the p-values of all metrics but accuracy corrected for their number and the pairs'."""
     family = {name: found for name, found in differences.items() if name != PRIMARY and found.p is not None}
     if exchanged:
-        corrected = family_p(
-            {name: randomization_p(found.difference, exchanged[name]) for name, found in family.items()}, exchanged
-        )
+        corrected = family_p({name: found.difference for name, found in family.items()}, exchanged)
     else:
         adjusted = holm([found.p for found in family.values()])
         corrected = {name: p_value for name, p_value in zip(family, adjusted, strict=True) if p_value is not None}
     return {
-        name: replace(found, p_corrected=min(1.0, num_pairs * corrected[name])) if name in corrected else found
+        name: replace(found, p_corrected=min(1.0, FAMILIES * num_pairs * corrected[name]))
+        if name in corrected
+        else found
         for name, found in differences.items()
     }
 
 
 def _corrected_over_pairs(found: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
-    """The differences of each pair with the p-values of accuracy corrected for the number of pairs."""
-    p_values = holm([differences[PRIMARY].p for differences in found])
+    """The differences of each pair with the p-values of accuracy corrected for the number of pairs and of families."""
+    p_values = _corrected_accuracy([differences[PRIMARY].p for differences in found])
     return [
         {**differences, PRIMARY: replace(differences[PRIMARY], p_corrected=p_value)}
         for differences, p_value in zip(found, p_values, strict=True)
     ]
+
+
+def _corrected_accuracy(p_values: Sequence[float | None]) -> list[float | None]:
+    """The p-values of accuracy, one a pair, corrected for the number of pairs and of families."""
+    return [None if value is None else min(1.0, FAMILIES * value) for value in holm(p_values)]
 
 
 def _verdict_of(number: int, corrected: Sequence[Mapping[str, Difference]]) -> Callable[[float], bool]:
@@ -243,7 +256,7 @@ def _verdict_of(number: int, corrected: Sequence[Mapping[str, Difference]]) -> C
     p_values = [differences[PRIMARY].p for differences in corrected]
 
     def is_significant(p_value: float) -> bool:
-        adjusted = holm([*p_values[:number], p_value, *p_values[number + 1 :]])[number]
+        adjusted = _corrected_accuracy([*p_values[:number], p_value, *p_values[number + 1 :]])[number]
         return adjusted is not None and adjusted < SIGNIFICANT
 
     return is_significant
@@ -257,11 +270,14 @@ def _pair(
     tests: PairedTests,
     is_significant: Callable[[float], bool],
 ) -> Pair:
+    is_tested = differences[PRIMARY].p is not None
     if max(map(len, runs)) > 1:
+        if not is_tested:
+            return Pair(*letters, differences, None, None, None)
         result = pooled(drawn.estimates["accuracy"], drawn.draws["accuracy"], runs, tests.num_lesions)
         return Pair(*letters, differences, None, None, _mean_to_change(result, tests.num_lesions, is_significant))
     first, second = tests.right[runs[0][0]], tests.right[runs[1][0]]
-    to_change = lesions_to_change(first, second, tests.lesion, tests.num_lesions, is_significant)
+    to_change = lesions_to_change(first, second, tests.lesion, tests.num_lesions, is_significant) if is_tested else None
     only = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
     return Pair(*letters, differences, *only, to_change)
 

@@ -22,8 +22,9 @@ class ConformalSets:
 
     - `lac` (least ambiguous classifier): score 1 - p_c; the smallest sets on average, empty ones too (Sadinle et al.
       2019, doi:10.1080/01621459.2017.1395341);
-    - `aps` (adaptive): score the sum of the probabilities larger than p_c; larger sets for hard images, never empty
-      (Romano et al. 2020, arXiv:2006.02544, with 0 for its random number, so that an image always has the same set).
+    - `aps` (adaptive): score the sum of the probabilities larger than p_c, so that classes of equal probability are in
+      the set together or not at all; larger sets for hard images, never empty (Romano et al. 2020, arXiv:2006.02544,
+      with 0 for its random number, so that an image always has the same set).
 
     The threshold makes the true class of an image of a new lesion belong to its set with a probability of at least
     1 - `alpha`, on average over lesions like those of the validation part, whatever the network: it is the quantile of
@@ -137,6 +138,10 @@ def _scores(method: str, probs: FloatArray) -> FloatArray:
         return 1 - probs
     order = np.argsort(-probs, axis=1, kind="stable")
     falling = np.take_along_axis(probs, order, axis=1)
+    larger = np.cumsum(falling, axis=1) - falling
+    for place in range(1, falling.shape[1]):  # classes of equal probability have the score of the first of them
+        equal = falling[:, place] == falling[:, place - 1]
+        larger[equal, place] = larger[equal, place - 1]
     scores = np.empty_like(falling)
-    np.put_along_axis(scores, order, np.cumsum(falling, axis=1) - falling, axis=1)
+    np.put_along_axis(scores, order, larger, axis=1)
     return scores

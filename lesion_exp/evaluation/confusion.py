@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_array
 
-from lesion_exp.evaluation.limits import Limits, mean_limits, overlap_limits, proportion_limits
+from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
 from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
@@ -25,7 +25,11 @@ def confusion_metrics(
     With t_c true, p_c predicted and h_c hit images of class c: accuracy sum h / N; recall h_c / t_c; precision
     h_c / p_c, 0 where p_c is 0; F1 2 h_c / (t_c + p_c); specificity: the share of images of other classes that are
     not predicted c. `balanced_accuracy` is the mean recall, `f1_macro` the mean F1, over the classes with t_c > 0.
-    These are scikit-learn's definitions with `zero_division=0`.
+
+    Of a class these are scikit-learn's definitions with `zero_division=0`, and `balanced_accuracy` is its
+    `balanced_accuracy_score`. Its `f1_score(average="macro")` also counts, with an F1 of 0, classes without images that
+    are predicted (t_c = 0, p_c > 0), so that it depends on the classes that a part happens to lack: that mean is
+    `f1_macro_sklearn`. The two are equal where every class that is predicted has images.
 
     Args:
         true: int (N,), positions of the true classes.
@@ -67,10 +71,17 @@ def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
     def mean_over_classes(family: str) -> Limits:
         return mean_limits([of_class(family, place) for place in np.flatnonzero(num_true).tolist()])
 
+    def mean_f1_of_predicted() -> Limits:
+        """The classes without images have an F1 of 0 with certainty: they only count in the number of classes."""
+        either = num_true + np.asarray(counting.sum(axis=1)).reshape(cells.shape).sum(axis=0)
+        parts = [of_class("f1", place) for place in np.flatnonzero(num_true).tolist()]
+        return combined_limits([1 / np.count_nonzero(either)] * len(parts), parts)
+
     found: dict[str, LimitsOf] = {
         "accuracy": lambda: proportion_limits(images(np.diag(cells)), images(cells)),
         "balanced_accuracy": lambda: mean_over_classes("recall"),
         "f1_macro": lambda: mean_over_classes("f1"),
+        "f1_macro_sklearn": mean_f1_of_predicted,
     }
     for family in FAMILIES:
         for place, name in enumerate(classes):
@@ -92,6 +103,7 @@ def _metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, 
         "accuracy": _share(hits.sum(axis=0), total),
         "balanced_accuracy": mean_of_determined(recall),
         "f1_macro": mean_of_determined(f1),
+        "f1_macro_sklearn": mean_of_determined(_share(2 * hits, num_true + num_predicted)),
     }
     for family, rows in zip(FAMILIES, (recall, precision, specificity, f1), strict=True):
         values |= {f"{family}/{name}": row for name, row in zip(classes, rows, strict=True)}

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from lesion_exp.evaluation.intervals import Estimate, lesion_of
-from lesion_exp.evaluation.limits import LEAST_LESIONS, Limits, combined_limits, proportion_limits
+from lesion_exp.evaluation.lesion_counts import is_enough
+from lesion_exp.evaluation.limits import Limits, combined_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.predictions import (
     BoolArray,
@@ -67,7 +68,7 @@ def largest_gaps(
     right, true, names = _right(table), true_classes(table), classes_of(table)
     lesion, _ = lesion_of(table)
     enough = {
-        cell: [c for c in range(len(names)) if len(np.unique(lesion[mask & (true == c)])) >= LEAST_LESIONS]
+        cell: [c for c in range(len(names)) if is_enough(len(np.unique(lesion[mask & (true == c)])))]
         for cell, mask in masks.items()
     }
     asked: dict[tuple[str, str, str, str], list[int]] = {}

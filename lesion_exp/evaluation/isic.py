@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from lesion_exp.evaluation.confusion import mean_of_determined
-from lesion_exp.evaluation.limits import Limits, mean_limits, overlap_limits, proportion_limits
+from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
 from lesion_exp.evaluation.ranking import AUC_SENS_80, IN_WORDS, PAUC_2024, ranking_metrics, ranking_of_classes
@@ -24,6 +24,9 @@ MACRO: Final = "macro"
 _MACRO_OF_DRAWS: Final = ("ap", AUC_SENS_80)
 """Means whose intervals come from the bootstrap's draws; the others' come from the limits of the classes."""
 _THRESHOLD: Final = 0.5
+WITH_UNK: Final = "balanced_accuracy_with_unk"
+_UNK: Final = "unk"
+_ISIC_2019: Final = frozenset({"ak", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc"})
 
 
 def isic_metrics(table: pd.DataFrame) -> dict[str, float]:
@@ -37,8 +40,11 @@ def weighted_isic_metrics(
 ) -> Weighted:
     """The organisers' scores of `table` as a function of the weights of groups of its images.
 
-    - `balanced_accuracy`, the score of ISIC 2018 Task 3 and 2019: the mean recall over the classes present, where an
-      image whose highest probability is shared by several classes is undecided, and so counts as wrong;
+    - `balanced_accuracy`, the score of ISIC 2018 Task 3: the mean recall over the classes present, where an image whose
+      highest probability is shared by several classes is undecided, and so counts as wrong;
+    - `balanced_accuracy_with_unk`, the score of ISIC 2019, for its classes alone: the same mean with UNK, which a fifth
+      of its test images are, as one class more. A network without an output for UNK reads none of them rightly,
+      however many there are: of its eight recalls it has the sum over nine;
     - a class, from "probability above 0.5": `accuracy/mel`, `sensitivity/mel`, `specificity/mel`, `dice/mel`,
       `ppv/mel`, `npv/mel`, each 1 where its denominator is 0;
     - a class, from the order: `auc/mel`, `ap/mel`, `auc_sens_80/mel`, and `pauc_2024/mel` (see `ranking`);
@@ -62,7 +68,10 @@ def weighted_isic_metrics(
         of_classes.append(at_half.renamed({family: f"{family}/{name}" for family in _AT_HALF}))
         of_classes.append(of_ranks.renamed({family: f"{own}/{name}" for own, family in _RANKED.items()}))
     rarest = min(len(np.unique(group[true == position])) for position in np.unique(true))
-    parts = [_recall_without_ties(true, probs, group, num_groups), _with_macro(of_classes, classes, rarest)]
+    parts = [
+        _recall_without_ties(true, probs, group, num_groups, is_isic_2019(classes)),
+        _with_macro(of_classes, classes, rarest),
+    ]
     malignant = _malignant(table, classes, group, num_groups)
     return merged(("", part) for part in (*parts, *([malignant] if malignant else [])))
 
@@ -90,11 +99,29 @@ def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: 
 
 def titles(classes: Sequence[str]) -> dict[str, str]:
     """The headline scores of the challenges by metric, with what each of them is, as every output calls it."""
+    of_2019 = {f"isic/{WITH_UNK}": "ISIC 2019: balanced accuracy with UNK, ties are wrong"}
     return {
         "isic/balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
+        **(of_2019 if is_isic_2019(classes) else {}),
         f"isic/{AUC_SENS_80}/{mean_name(classes)}": f"ISIC 2019: {IN_WORDS[AUC_SENS_80]}, mean",
         f"isic/{PAUC_2024}/{MALIGNANT}": f"ISIC 2024: {IN_WORDS[PAUC_2024]}",
     }
+
+
+def is_isic_2019(classes: Sequence[str]) -> bool:
+    """Whether these are the diagnoses of ISIC 2019, with or without UNK."""
+    return set(classes) - {_UNK} == _ISIC_2019
+
+
+def note_on_unk(classes: Sequence[str]) -> str:
+    """What must be known of the two balanced accuracies of ISIC 2019's classes; empty for all others."""
+    if not is_isic_2019(classes) or _UNK in classes:
+        return ""
+    return (
+        "ISIC 2019 averages nine recalls, UNK (none of the others) being the ninth. This network has no output for UNK "
+        "and so a recall of 0 there: its official score is the sum of the eight recalls over nine, 8/9 of the balanced "
+        "accuracy above."
+    )
 
 
 def mean_name(classes: Sequence[str]) -> str:
@@ -112,22 +139,33 @@ def _malignant(table: pd.DataFrame, classes: Sequence[str], group: IntArray, num
     return found.renamed({"auroc": f"auc/{MALIGNANT}", PAUC_2024: f"{PAUC_2024}/{MALIGNANT}"})
 
 
-def _recall_without_ties(true: IntArray, probs: FloatArray, group: IntArray, num_groups: int) -> Weighted:
-    """`balanced_accuracy`."""
+def _recall_without_ties(
+    true: IntArray, probs: FloatArray, group: IntArray, num_groups: int, with_unk: bool
+) -> Weighted:
+    """`balanced_accuracy`, and `balanced_accuracy_with_unk` where that is asked for."""
     is_highest = probs == probs.max(axis=1, keepdims=True)
     hit = (is_highest.sum(axis=1) == 1) & is_highest[np.arange(len(true)), true]
     shape = (probs.shape[1], num_groups)
     hits = csr_array((hit.astype(np.float64), (true, group)), shape=shape)
     images = csr_array((np.ones(len(true)), (true, group)), shape=shape)
 
+    without_output = int(with_unk and probs.shape[1] == len(_ISIC_2019))
+
     def at(weights: FloatArray) -> dict[str, FloatArray]:
-        return {"balanced_accuracy": mean_of_determined(_ratio(hits @ weights, images @ weights, np.nan))}
+        recalls = _ratio(hits @ weights, images @ weights, np.nan)
+        found = {"balanced_accuracy": mean_of_determined(recalls)}
+        if with_unk:
+            unread = np.zeros((without_output, recalls.shape[1]))
+            found[WITH_UNK] = mean_of_determined(np.concatenate([recalls, unread]))
+        return found
 
-    def limits() -> Limits:
+    def limits(further: int) -> Limits:
         classes = zip(hits.toarray(), images.toarray(), strict=True)
-        return mean_limits([proportion_limits(part, whole) for part, whole in classes if whole.any()])
+        parts = [proportion_limits(part, whole) for part, whole in classes if whole.any()]
+        return combined_limits([1 / (len(parts) + further)] * len(parts), parts)
 
-    return Weighted(at, {"balanced_accuracy": limits})
+    found: dict[str, LimitsOf] = {"balanced_accuracy": partial(limits, 0)}
+    return Weighted(at, {**found, **({WITH_UNK: partial(limits, without_output)} if with_unk else {})})
 
 
 def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:

@@ -18,7 +18,8 @@ from lesion_exp.evaluation.delong import PlacedArea
 from lesion_exp.evaluation.predictions import FloatArray
 
 LEAST_LESIONS: Final = 20
-"""What rests on fewer lesions is shown with its number, and neither tested nor compared."""
+"""What rests on fewer lesions is neither tested nor compared, and is called "too few" wherever it is shown. The one
+setting of all: comparisons, subgroups, gaps, pictures, reports and model cards read it (see `lesion_counts`)."""
 _Z: Final = float(stats.norm.ppf(0.975))
 _SMALL: Final = 1e-12
 

@@ -24,7 +24,7 @@ from lesion_exp.evaluation.ranking import SENSITIVITY_AT, SPECIFICITY_AT, rankin
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
-OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", *CALIBRATION)
+OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn", "auroc_macro", *CALIBRATION)
 OF_A_CLASS: Final = (*FAMILIES, *_RANKED)
 OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
 """What `<metric>/malignant` says of the malignant view of a table over several diagnoses."""
@@ -34,9 +34,10 @@ def metrics(table: pd.DataFrame, names: Collection[str] | None = None) -> dict[s
     """Every metric of a predictions table (or those in `names`): `OVERALL`, `<metric>/<class>` for `OF_A_CLASS`, and
     for several diagnoses `<metric>/malignant` of their malignant view.
 
-    Means go over the classes present. What is not determined is left out: everything but the specificity of a class
-    without images, the specificity and AUROC of a class that all images have. So no value is NaN. Definitions and
-    sources: `confusion`, `ranking`, `calibration`, `malignant_view`.
+    Means go over the classes present; `f1_macro_sklearn` also counts those that are only predicted. What is not
+    determined is left out: everything but the specificity of a class without images, the specificity and AUROC of a
+    class that all images have. So no value is NaN. Definitions and sources: `confusion`, `ranking`, `calibration`,
+    `malignant_view`.
 
     Raises:
         DataError: this is no predictions table (see `predictions.check`).
@@ -92,7 +93,7 @@ def _of_classes(
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
     families = {name.split("/", maxsplit=1)[0] for name in wanted}
     parts: list[Weighted] = []
-    if families & {"accuracy", "balanced_accuracy", "f1_macro", *FAMILIES}:
+    if families & {"accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn", *FAMILIES}:
         parts.append(confusion_metrics(true, predicted_classes(table), group, num_groups, classes))
     if families & set(CALIBRATION):
         parts.append(calibration_metrics(probs, true, group, num_groups))

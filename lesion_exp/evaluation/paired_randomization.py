@@ -62,30 +62,29 @@ def randomization_p(difference: float, exchanged: FloatArray) -> float:
     return float(1 + farther) / (1 + len(exchanged))
 
 
-def family_p(p_values: Mapping[str, float], exchanged: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Each p-value corrected for their number: how often chance gives any of the metrics a p-value as small.
+def family_p(differences: Mapping[str, float], exchanged: Mapping[str, FloatArray]) -> dict[str, float]:
+    """The p-value of each difference corrected for their number: how often chance gives any metric one as small.
 
-    The draws are the same for all metrics, so that their dependence counts: metrics that say nearly the same cost
-    nearly nothing. Calling corrected values below 0.05 real is wrong about any of them in at most 5% of comparisons.
+    The differences seen count as one draw more, so that a p-value of a draw and that of what was seen are ranks among
+    the same 1 + D values. The draws are the same for all metrics, so that their dependence counts: metrics that say
+    nearly the same cost nearly nothing. Calling corrected values below 0.05 real is wrong about any of them in at most
+    5% of comparisons, for any number of draws.
     Source: Westfall and Young 1993, Resampling-Based Multiple Testing (single-step minP).
 
     Args:
-        p_values: by metric.
+        differences: those seen, by metric.
         exchanged: the differences of `exchanged_differences`, by metric, of the same draws.
     """
-    if not p_values:
+    if not differences:
         return {}
-    smallest = np.min([_p_of_draws(exchanged[name]) for name in p_values], axis=0)
-    order = np.sort(smallest)
-    return {
-        name: float(1 + np.searchsorted(order, value + _ROUNDING, side="right")) / (1 + len(order))
-        for name, value in p_values.items()
-    }
+    p_values = {name: _p_of_each(np.append(exchanged[name], value)) for name, value in differences.items()}
+    smallest = np.min(list(p_values.values()), axis=0)
+    return {name: float(np.mean(smallest <= found[-1] + _ROUNDING)) for name, found in p_values.items()}
 
 
-def _p_of_draws(exchanged: FloatArray) -> FloatArray:
-    """The p-value that each draw would have among the draws."""
-    size = np.round(np.abs(exchanged), 9)
+def _p_of_each(differences: FloatArray) -> FloatArray:
+    """The share of the differences that are as far from 0 as each of them, or farther."""
+    size = np.round(np.abs(differences), 9)
     farther = len(size) - np.searchsorted(np.sort(size), size, side="left")
     return np.asarray(farther / len(size), dtype=np.float64)
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
 from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.mcnemar import mcnemar_p, surplus_of
 from lesion_exp.evaluation.predictions import (
@@ -28,8 +29,6 @@ class _OneClass:
     """A class against the rest, for each table."""
 
     positive: BoolArray
-    lesions: tuple[int, int]
-    """The numbers of lesions of the class and of the rest."""
     right: list[IntArray]
     areas: list[PlacedArea | None]
 
@@ -42,6 +41,7 @@ class PairedTests:
 
     def __init__(self, tables: Sequence[pd.DataFrame]) -> None:
         self.lesion, self.num_lesions = lesion_of(tables[0])
+        self.counts = lesion_counts(tables[0])
         self.diagnoses = classes_of(tables[0])
         self.right = [self._right(table) for table in tables]
         self.classes = {name: self._one_class(name, tables, self.right) for name in self.diagnoses}
@@ -50,21 +50,21 @@ class PairedTests:
             if views:
                 self.classes[MALIGNANT] = self._one_class(MALIGNANT, views, [self._right(view) for view in views])
 
-    def lesions_of(self, name: str) -> int:
-        """The number of lesions on which a metric rests: those of its class (of the rarer of both kinds for an area
-        under the ROC curve), or all."""
-        family, _, class_name = name.partition("/")
-        if not class_name:
-            return self.num_lesions
-        own, rest = self.classes[class_name].lesions
-        return min(own, rest) if family == "auroc" else own
-
     def mcnemar(self, one: int, two: int, class_name: str | None) -> float:
         """The p-value over all images, or over those of a class."""
         right = self.right if class_name is None else self.classes[class_name].right
         chosen = slice(None) if class_name is None else self.classes[class_name].positive
         surplus = surplus_of(right[one][chosen], right[two][chosen], self.lesion[chosen], self.num_lesions)
         return mcnemar_p(surplus)
+
+    def has_large_classes(self, class_name: str | None) -> bool:
+        """Whether the class, or each of the diagnoses present, and its rest have enough lesions for DeLong's test.
+
+        Its normal approximation finds too many differences in a mean over classes of which one has few lesions.
+        """
+        known = [name for name in self.diagnoses if self.classes[name].positive.any()]
+        names = known if class_name is None else [class_name]
+        return all(is_enough(self.counts.of(f"auroc/{name}")) for name in names)
 
     def delong(self, one: int, two: int, class_name: str | None, difference: float) -> float | None:
         """The p-value of the area of a class, or of the mean over the diagnoses present."""
@@ -85,6 +85,5 @@ class PairedTests:
         place = classes_of(tables[0]).index(name)
         positive = true_classes(tables[0]) == place
         scores = [probabilities(table)[:, place] for table in tables]
-        lesions = len(np.unique(self.lesion[positive])), len(np.unique(self.lesion[~positive]))
         areas = [placed_area(found, positive, self.lesion, self.num_lesions) for found in scores]
-        return _OneClass(positive, lesions, right, areas)
+        return _OneClass(positive, right, areas)

@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_classes, true_classes
 
@@ -38,6 +40,8 @@ def classification_report(
 ) -> tuple[str, dict[str, Any]]:
     """The report as text of at most 80 columns, and as plain values.
 
+    Numbers that rest on fewer than `LEAST_LESIONS` lesions have a star in the text; the values name them in `too_few`.
+
     Args:
         table: predictions table.
         intervals: 95% interval of overall metrics.
@@ -46,9 +50,11 @@ def classification_report(
     """
     values, classes = metrics(table), classes_of(table)
     counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
+    rests = lesion_counts(table)
+    few = {name: [c for c in COLUMNS if f"{c}/{name}" in values and rests.too_few(f"{c}/{name}")] for name in classes}
     intervals = intervals or {}
     by_class = {
-        name: {"images": counts[name]}
+        name: {"images": counts[name], "lesions": rests.classes[name][0], "too_few": few[name]}
         | {column: values[f"{column}/{name}"] for column in COLUMNS if f"{column}/{name}" in values}
         for name in classes
     }
@@ -64,9 +70,12 @@ def classification_report(
     lines = [f"{'class':<{width}} {'images':>7}" + "".join(f"{column:>{_width(column)}}" for column in COLUMNS)]
     for name in classes:
         numbers = {c: f"{by_class[name][c]:.3f}" if c in by_class[name] else "-" for c in COLUMNS}
-        cells = "".join(f"{number:>{_width(column)}}" for column, number in numbers.items())
+        marked = {c: f"{number}{'*' if c in few[name] else ' '}" for c, number in numbers.items()}
+        cells = "".join(f"{number:>{_width(column)}}" for column, number in marked.items())
         title = name if len(name) <= width else name[: width - 1].rstrip() + "…"
-        lines.append(f"{title:<{width}} {counts[name]:>7,}{cells}")
+        lines.append(f"{title:<{width}} {counts[name]:>7,}{cells}".rstrip())
+    if any(few.values()):
+        lines.append(f"* {TOO_FEW} to judge: the number rests on fewer than {LEAST_LESIONS} lesions")
     lines.append("")
     for name, value in overall.items():
         low, high = intervals.get(name, (None, None))

@@ -19,6 +19,7 @@ from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
+from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
@@ -97,13 +98,23 @@ class Study:
         chosen = {name: found for name, found in self.estimates.items() if _section(name) and _is_compared(name)}
         return with_intervals({name: found.value for name, found in chosen.items()}, self.estimates)
 
+    def too_few(self) -> dict[str, str]:
+        """`too few (3 lesions)` by the plain metrics of classes that rest on too few lesions to judge by."""
+        counts = lesion_counts(self.table)
+        return {name: said for name in self.metrics if "/" in name and (said := counts.too_few(name))}
+
     def files(self) -> dict[str, Any]:
-        """The plain content of each JSON file by its name."""
+        """The plain content of each JSON file by its name.
+
+        A metric of a class that rests on too few lesions to judge by says so beside its value, as `too_few`.
+        """
         plain = {**self.metrics, **self.unknown}
         sections: dict[str, dict[str, Any]] = {"metrics": {name: {"value": value} for name, value in plain.items()}}
         for name, found in self.estimates.items():
             section = _section(name)
             sections.setdefault(section or "metrics", {})[name.removeprefix(f"{section}/")] = found._asdict()
+        for name, said in self.too_few().items():
+            sections["metrics"][name]["too_few"] = said
         head = {
             "images": len(self.table),
             "interval": f"95%, {self.options.draws} bootstrap draws of {self.options.unit}s",

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.gaps import Gap, largest_gaps
-from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of, units_of
+from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import BoolArray, IntArray, classes_of, true_classes
-from lesion_exp.evaluation.target import scores_of, targets
+from lesion_exp.evaluation.target import targets
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 UNKNOWN: Final = "unknown"
@@ -86,14 +87,14 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     the classes that both have (`largest_gaps`).
     """
     group, num_groups = units_of(table, unit)
-    lesion, _ = lesion_of(table)
     names = [*_OF_ALL, *(_OF_MALIGNANCY if MALIGNANT in targets(classes_of(table)) else ())]
     masks = {
         (attribute, name): (values == name).to_numpy()
         for attribute, values in attributes(table).items()
         for name in _in_order(attribute, values)
     }
-    shown = {cell: [name for name in names if _is_enough(table, lesion, mask, name)] for cell, mask in masks.items()}
+    counts = {cell: lesion_counts(table[mask]) for cell, mask in masks.items()}
+    shown = {cell: [name for name in names if not counts[cell].too_few(name)] for cell in masks}
     parts = {cell: _weighted_cell(table, group, num_groups, masks[cell], shown[cell]) for cell in masks if shown[cell]}
 
     at = merged((_key(*cell, ""), part) for cell, part in parts.items())
@@ -102,7 +103,7 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
         Cell(
             *cell,
             int(mask.sum()),
-            len(np.unique(lesion[mask])),
+            counts[cell].total,
             _present(table[mask]),
             {name: found.get(_key(*cell, name)) for name in names},
         )
@@ -165,15 +166,6 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _is_enough(table: pd.DataFrame, lesion: IntArray, mask: BoolArray, metric: str) -> bool:
-    family = metric.split("/")[0]
-    if metric in _OF_ALL:
-        return len(np.unique(lesion[mask])) >= LEAST_LESIONS
-    positive = scores_of(table, MALIGNANT)[1]
-    kinds = {"recall": [positive], "specificity": [~positive], "auroc": [positive, ~positive]}[family]
-    return all(len(np.unique(lesion[mask & kind])) >= LEAST_LESIONS for kind in kinds)
-
-
 def _weighted_cell(
     table: pd.DataFrame, group: IntArray, num_groups: int, mask: BoolArray, names: list[str]
 ) -> Weighted:
@@ -185,4 +177,4 @@ def _key(attribute: str, name: str, metric: str) -> str:
 
 
 def _plain(found: Estimate | None) -> dict[str, float] | str:
-    return "too few" if found is None else found._asdict()
+    return TOO_FEW if found is None else found._asdict()

@@ -54,6 +54,8 @@ class Explained:
     """With maps of the network with random weights; NaN where there is no evidence in one of them."""
     galleries: tuple[str, ...]
     """Artifacts of the run."""
+    notes: tuple[str, ...] = ()
+    """What the method says of the exactness of its maps."""
 
     @property
     def folder(self) -> str:
@@ -98,9 +100,12 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Reque
     table = _measured(explainer, subject, positions)
     node = subject.config["evaluation"]
     found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}
-    correlation = _check(explainer, subject, positions[:_CHECKED])
     pictures = _draw(run, method, name, explainer, subject, request) if _shows_images(request, subject) else ()
-    explained = Explained(run.run_id, method, name, subject.part, len(positions), table, found, correlation, pictures)
+    notes = explainer.notes  # before the maps of random weights are made
+    correlation = _check(explainer, subject, positions[:_CHECKED])
+    explained = Explained(
+        run.run_id, method, name, subject.part, len(positions), table, found, correlation, pictures, notes
+    )
     _log(run, explained, explainer, request)
     log.info("%s: %.0f s", method, time.monotonic() - began)
     return explained

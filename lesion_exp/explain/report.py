@@ -41,6 +41,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
             for group, means in explained.estimates.items()
         },
         "random_weights_correlation": None if math.isnan(correlation) else correlation,
+        "notes": list(explained.notes),
         "folder": explained.folder,
         "galleries": list(explained.galleries),
     }
@@ -62,6 +63,8 @@ def _lines(explained: Explained) -> Iterator[str]:
         yield f"  maps without any evidence          {empty:,}, left out above"
     if not math.isnan(explained.correlation):
         yield f"  rank correlation with the maps of random weights: {explained.correlation:.2f} (0: of what was learnt)"
+    for note in explained.notes:
+        yield f"  {note}"
     if explained.galleries:
         yield f"  galleries: {', '.join(explained.galleries)}"
 

@@ -19,6 +19,11 @@ class Explainer(ABC):
     def passes(self) -> int:
         """About how many forward passes an image costs; a backward pass counts for two."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every output must say of the maps made so far, in whole sentences without their full stops."""
+        return ()
+
     @abstractmethod
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
         """Attributions, float32 (N, h, w): positive for the class, negative against it, on a scale of their own."""

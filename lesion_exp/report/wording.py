@@ -13,7 +13,8 @@ NONE: Final = "–"
 METRICS: Final = {
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
-    "f1_macro": "F1, mean of classes",
+    "f1_macro": "F1, mean of classes present",
+    "f1_macro_sklearn": "F1, mean of classes present or predicted (scikit-learn)",
     "auroc_macro": "AUROC, mean of classes",
     "brier": "Brier score",
     "nll": "Log loss",
@@ -65,12 +66,14 @@ def with_interval(found: Value | None) -> str:
     return number(found.value) if found.low is None else f"{number(found.value)} ({interval(found)})"
 
 
-def stacked(found: Value | None) -> Markup | str:
-    """The value, and in small print below it the interval: for tables with many columns."""
+def stacked(found: Value | None, said: str = "") -> Markup | str:
+    """The value, and in small print below it the interval and what else is `said`: for tables with many columns."""
     if found is None:
         return NONE
-    below = Markup("") if found.low is None else Markup("<small>{}</small>").format(interval(found))
-    return Markup("{}{}").format(number(found.value), below)
+    small = [text for text in ("" if found.low is None else interval(found), said) if text]
+    return Markup("{}{}").format(
+        number(found.value), Markup("").join(Markup("<small>{}</small>").format(text) for text in small)
+    )
 
 
 def counted(count: float, thing: str) -> str:

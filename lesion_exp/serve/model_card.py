@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pandas as pd
+
 from lesion_exp import __version__, taxonomy
 from lesion_exp.errors import DataError
-from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.kept import Kept
@@ -21,8 +24,6 @@ from lesion_exp.serve.served_model import ServedModel
 from lesion_exp.tracking.find import Run
 
 Plain = dict[str, Any]
-_FEW_LESIONS: Final = 30
-"""Of a class in the part that was judged: below it, its figures say little."""
 _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
 
 
@@ -100,19 +101,20 @@ def _results(facts: Facts) -> Plain | None:
         return None
     names = [*OVERALL, *(f"{family}/{MALIGNANT}" for family in _OF_MALIGNANT)]
     by_class = [f"{family}/{name}" for name in facts.classes for family in BY_CLASS]
-    counts = table["label"].value_counts()
+    counts, rests = table["label"].value_counts(), lesion_counts(table)
     return {
         "part": PARTS[facts.part or "val"],
         "images": len(table),
-        "lesions": lesion_of(table)[1],
+        "lesions": rests.total,
         "headline": headline(facts),
         "floor": floor_of(facts),
         "intervals": f"{how_judged(facts)} {_rule(facts)}".rstrip(),
-        "metrics": [_metric(name, facts.values[name]) for name in names if name in facts.values],
+        "metrics": [_metric(name, facts.values[name], rests) for name in names if name in facts.values],
         "by_class": {
             name: {
                 "images": int(counts.get(name, 0)),
-                "metrics": [_metric(key, facts.values[key]) for key in by_class if key.endswith(f"/{name}")
+                "lesions": rests.classes[name][0],
+                "metrics": [_metric(key, facts.values[key], rests) for key in by_class if key.endswith(f"/{name}")
                             and key in facts.values],
             }
             for name in facts.classes
@@ -126,8 +128,10 @@ def _rule(facts: Facts) -> str:
     return rule_in_words(facts.classes) if is_shown and malignant_classes(facts.classes) else ""
 
 
-def _metric(key: str, value: Value) -> Plain:
-    return {"key": key, "name": metric_name(key), "value": value.value, "low": value.low, "high": value.high}
+def _metric(key: str, value: Value, rests: LesionCounts | None = None) -> Plain:
+    """`too_few` is a text where the metric rests on too few lesions to judge by, else None."""
+    plain = {"key": key, "name": metric_name(key), "value": value.value, "low": value.low, "high": value.high}
+    return plain if rests is None else {**plain, "too_few": rests.too_few(key) or None}
 
 
 def _probabilities(facts: Facts, model: ServedModel, calibration: str) -> Plain:
@@ -159,6 +163,21 @@ def _share(found: Value) -> str:
     return f"{percent(found.value)} (95% interval {percent(found.low)} to {percent(found.high)})"
 
 
+def _of_few_lesions(facts: Facts, table: pd.DataFrame) -> list[str]:
+    """Which classes are hardly judged at all, and what becomes of melanomas."""
+    rests, said = lesion_counts(table), []
+    few = {name: rests.classes[name][0] for name in facts.classes if rests.too_few(f"recall/{name}")}
+    if few:
+        rare = ", ".join(f"{name} ({lesions})" for name, lesions in few.items())
+        said.append(f"Judged on fewer than {LEAST_LESIONS} lesions, {TOO_FEW} to say how good it is on them: {rare}.")
+    melanoma = facts.values.get("recall/mel")
+    if melanoma is not None and "mel" in few:
+        said.append(f"How many melanomas it misses is not known: {rests.too_few('recall/mel')}.")
+    elif melanoma is not None:
+        said.append(f"It names {_share(melanoma)} of melanomas as such; the others it calls something else.")
+    return said
+
+
 def _limits(facts: Facts, model: ServedModel) -> list[str]:
     """What the network cannot do, in sentences."""
     names = ", ".join(model.classes)
@@ -177,13 +196,7 @@ def _limits(facts: Facts, model: ServedModel) -> list[str]:
     if facts.predictions is None:
         found.append("No result of it on a test part is stored.")
         return found
-    counts = facts.predictions.drop_duplicates("lesion_id")["label"].value_counts()
-    rare = [f"{name} ({counts.get(name, 0)})" for name in facts.classes if counts.get(name, 0) < _FEW_LESIONS]
-    if rare:
-        found.append(f"Judged on fewer than {_FEW_LESIONS} lesions, so hardly judged at all: {', '.join(rare)}.")
-    melanoma = facts.values.get("recall/mel")
-    if melanoma is not None:
-        found.append(f"It names {_share(melanoma)} of melanomas as such; the others it calls something else.")
+    found += _of_few_lesions(facts, facts.predictions)
     gap = largest_gap(facts)
     if gap is not None:
         found.append(f"It may not be equally good for all; {gap}.")

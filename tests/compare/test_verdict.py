@@ -9,7 +9,7 @@ from lesion_exp.evaluation.comparison import Difference, Pair
 def pair_of(to_change: int | None = 40, only: int | None = 9, **differences: tuple[float, float]) -> Pair:
     """A pair from metric=(difference, corrected p-value)."""
     found = {
-        name.replace("__", "/"): Difference(0.5, 0.5, value, -1, 1, p, "McNemar", p)
+        name.replace("__", "/"): Difference(0.5, 0.5, value, -1, 1, p, "McNemar", 700, p)
         for name, (value, p) in differences.items()
     }
     return Pair("A", "B", found, only, only, to_change)
@@ -30,6 +30,12 @@ def test_ahead() -> None:
 
 def test_no_change_turns_it() -> None:
     assert "no number of lesions that A read otherwise" in verdict(pair_of(None, accuracy=(0.1, 0.4)), 3)
+
+
+def test_too_few_lesions_have_no_verdict() -> None:
+    found = {"accuracy": Difference(1.0, 0.0, 1.0, 0.8, 1.0, None, "too few", 19)}
+    pair = Pair("A", "B", found, 38, 0, None)
+    assert verdict(pair, 19) == "too few (19 lesions) to compare: at least 20 are needed."
 
 
 def test_pooled_runs_change_in_the_mean() -> None:

@@ -102,7 +102,7 @@ def test_tests_are_by_lesion(tables) -> None:
 
 
 def test_delong_and_the_bootstrap_agree(tables) -> None:
-    difference = of_pair(tables[0], tables[2], seed=3).differences["auroc_macro"]
+    difference = of_pair(tables[0], tables[2], seed=3).differences["auroc/nv"]
     assert difference.test == "DeLong"
     error = (difference.high - difference.low) / 2 / 1.96
     assert difference.p == pytest.approx(2 * stats.norm.sf(abs(difference.difference) / error), rel=0.35)
@@ -111,7 +111,8 @@ def test_delong_and_the_bootstrap_agree(tables) -> None:
 def test_accuracy_is_corrected_for_the_pairs_and_all_else_for_metrics_and_pairs(tables) -> None:
     pairs = compared(tables, {"A": [0], "B": [1], "C": [2]}, list(combinations("ABC", 2)), draws=100).pairs
     accuracies = [pair.differences["accuracy"] for pair in pairs]
-    assert [found.p_corrected for found in accuracies] == pytest.approx(holm([found.p for found in accuracies]))
+    expected = [min(1.0, 2 * p_value) for p_value in holm([found.p for found in accuracies])]
+    assert [found.p_corrected for found in accuracies] == pytest.approx(expected)
     for pair in pairs:
         (alone,) = compared(
             [tables["ABC".index(letter)] for letter in (pair.first, pair.second)],
@@ -186,7 +187,7 @@ def test_draws_of_the_bootstrap_are_paired(tables) -> None:
 
 
 def test_a_class_without_images_is_left_out(make_table: MakeTable) -> None:
-    table = make_table(300).query("label != 'df'").reset_index(drop=True)
+    table = make_table(300, {"df": 0.2, "mel": 0.4, "nv": 0.4}).query("label != 'df'").reset_index(drop=True)
     pair = of_pair(table, worse(table, 1.0))
     assert "recall/df" not in pair.differences
     assert "recall/mel" in pair.differences
@@ -235,6 +236,27 @@ def test_what_rests_on_few_lesions_is_shown_and_not_tested(make_table: MakeTable
     for family in BY_CLASS:
         difference = pair.differences[f"{family}/df"]
         assert (difference.test, difference.p, difference.significant) == ("too few", None, False), family
+        assert difference.lesions == table.loc[is_rare, "lesion_id"].nunique()
         assert difference.low < difference.high
     assert pair.differences["recall/df"].low > -1
     assert pair.differences["recall/nv"].test == "McNemar"
+    assert pair.differences["auroc/nv"].test == "DeLong"
+    assert pair.differences["auroc_macro"].test == "permuted", (
+        "DeLong's test cannot be trusted with three lesions of df"
+    )
+
+
+def test_fewer_than_twenty_lesions_are_not_compared_at_all(make_table: MakeTable) -> None:
+    """Nineteen lesions, of which one model reads all and the other none; nor are seeds of them."""
+    table = make_table(38, {"mel": 0.5, "nv": 0.5})
+    assert table["lesion_id"].nunique() == 19
+    turned = table.assign(label=table["prediction"].map({"mel": "nv", "nv": "mel"}))
+    first, second = turned.assign(prediction=turned["label"]), turned
+    pairs = [
+        of_pair(first, second),
+        *compared([first, first, second], {"A": [0, 1], "B": [2]}, [("A", "B")], draws=20).pairs,
+    ]
+    for pair in pairs:
+        assert {found.test for found in pair.differences.values()} == {"too few"}
+        assert not any(found.significant for found in pair.differences.values())
+        assert pair.to_change is None

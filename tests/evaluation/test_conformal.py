@@ -61,6 +61,16 @@ def test_adaptive_sets_by_hand(rows_of: RowsOf) -> None:
     assert scores_of_true.threshold == pytest.approx(0.75, abs=1e-6)  # scores 0, 0.9, 0.75; ceil(4 * 0.5) = 2nd
 
 
+def test_adaptive_sets_hold_classes_of_equal_probability_together_or_not_at_all(rows_of: RowsOf) -> None:
+    """Whatever their places: a score is the sum of the probabilities that are larger, for both classes of a tie."""
+    probs = np.array([[0.4, 0.2, 0.2, 0.2], [0.2, 0.4, 0.2, 0.2], [0.25, 0.25, 0.25, 0.25], [0.1, 0.3, 0.3, 0.3]])
+    for threshold, sizes in ((0.3, [1, 1, 4, 3]), (0.4, [4, 4, 4, 3]), (0.9, [4, 4, 4, 4])):
+        sets = ConformalSets("aps", 0.1, threshold, ("a", "b", "c", "d"), 10).sets(probs)
+        assert sets.sum(axis=1).tolist() == sizes, threshold
+    table = predictions_table(rows_of(["b", "c", "d"], ["x", "y", "z"]), probs[[0, 0, 0]], ["a", "b", "c", "d"])
+    assert fit_conformal(table, "aps", 0.5).threshold == pytest.approx(0.4)
+
+
 @pytest.mark.parametrize("method", ConformalSets.METHODS)
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_the_promise_is_kept_on_average_over_validation_parts(make_table: MakeTable, method: str, alpha: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.isic import isic_metrics, titles, weighted_isic_metrics
+from lesion_exp.evaluation.isic import isic_metrics, note_on_unk, titles, weighted_isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import classes_of, predictions_table, probabilities, true_classes
 
@@ -116,6 +116,45 @@ def test_every_draw_is_the_score_of_the_drawn_lesions(make_table: MakeTable) -> 
         expected = isic_metrics(table.iloc[np.concatenate([np.flatnonzero(lesion == index) for index in row])])
         for name, value in expected.items():
             assert values[name][draw] == pytest.approx(value, abs=1e-9), name
+
+
+ISIC_2019 = ["ak", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc"]
+
+
+def organisers_balanced_accuracy(true: np.ndarray, probs: np.ndarray, classes: list[str]) -> float:
+    """The mean over all categories of the truth's file of right images / images; a tie is right for none."""
+    predicted = np.where((probs == probs.max(axis=1, keepdims=True)).sum(axis=1) == 1, probs.argmax(axis=1), -1)
+    return float(np.mean([(predicted[true == place] == place).mean() for place in range(len(classes))]))
+
+
+def test_isic_2019_counts_unk_as_a_ninth_class_whatever_the_network_knows(make_table: MakeTable) -> None:
+    """Eight outputs: 8/9 of the mean recall, as the organisers compute it on a part with UNK. Nine outputs: theirs."""
+    table = make_table(300, dict.fromkeys(ISIC_2019, 1.0), decimals=0)
+    found = isic_metrics(table)
+    assert found["balanced_accuracy_with_unk"] == pytest.approx(8 / 9 * found["balanced_accuracy"])
+    true = np.r_[true_classes(table), np.full(40, 8)]
+    probs = np.c_[probabilities(table), np.zeros(len(table))]
+    probs = np.r_[probs, np.tile(probs[:1], (40, 1))]
+    expected = organisers_balanced_accuracy(true, probs, [*ISIC_2019, "unk"])
+    assert found["balanced_accuracy_with_unk"] == pytest.approx(expected)
+    low, high = intervals_of(table, "balanced_accuracy_with_unk")
+    plain = intervals_of(table, "balanced_accuracy")
+    assert (low, high) == pytest.approx((plain[0] * 8 / 9, plain[1] * 8 / 9))
+    assert note_on_unk(ISIC_2019)
+    assert note_on_unk([*ISIC_2019, "unk"]) == note_on_unk(["mel", "nv"]) == ""
+
+    nine = make_table(300, dict.fromkeys([*ISIC_2019, "unk"], 1.0))
+    found, expected = (
+        isic_metrics(nine),
+        organisers_balanced_accuracy(true_classes(nine), probabilities(nine), sorted([*ISIC_2019, "unk"])),
+    )
+    assert found["balanced_accuracy_with_unk"] == found["balanced_accuracy"] == pytest.approx(expected)
+    assert "balanced_accuracy_with_unk" not in isic_metrics(make_table(50))
+
+
+def intervals_of(table: pd.DataFrame, name: str) -> tuple[float, float]:
+    limits = weighted_isic_metrics(table, *lesion_of(table)).limits[name]()
+    return limits.low, limits.high
 
 
 @pytest.mark.parametrize("names", [{}, {"bkl": "macro"}])

@@ -11,6 +11,7 @@ import torch
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from lesion_exp.evaluation.intervals import intervals
 from lesion_exp.evaluation.malignant_view import malignant_view, rule_in_words
 from lesion_exp.evaluation.metrics import metric_names, metrics
 from lesion_exp.evaluation.predictions import (
@@ -41,6 +42,7 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
             "accuracy": reference.accuracy_score(true, predicted),
             "balanced_accuracy": reference.balanced_accuracy_score(true, predicted),
             "f1_macro": reference.f1_score(true, predicted, labels=present, average="macro", zero_division=0),
+            "f1_macro_sklearn": reference.f1_score(true, predicted, average="macro", zero_division=0),
             "brier": ((probs - targets) ** 2).sum(axis=1).mean(),
             "nll": -np.log(np.clip(probs[np.arange(len(true)), true], np.finfo(np.float32).eps, 1)).mean(),
         }
@@ -61,6 +63,18 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
     if areas:
         found["auroc_macro"] = float(np.mean(areas))
     return {name: float(value) for name, value in found.items()}
+
+
+def test_only_scikit_learns_mean_f1_counts_classes_that_are_predicted_and_absent(rows_of) -> None:
+    """a: F1 2/3, b: F1 1; c has no image and is predicted once."""
+    probs = np.float32([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]])
+    table = predictions_table(rows_of(["a", "a", "b"], ["x", "y", "z"]), probs, ["a", "b", "c"])
+    found = metrics(table)
+    assert found["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["f1_macro_sklearn"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    ends = [intervals(table, ["f1_macro", "f1_macro_sklearn"], 20)[name] for name in ("f1_macro", "f1_macro_sklearn")]
+    widths = [high - low for low, high in ends]
+    assert widths[1] == pytest.approx(2 / 3 * widths[0])
 
 
 def at_limits(positive: np.ndarray, scores: np.ndarray) -> dict[str, float]:

@@ -64,5 +64,5 @@ def test_every_method_says_what_it_does():
 def test_costly_methods_are_asked_about_fewer_images():
     request = Request({})
     counts = [request.num_images(make_explainer(name, SHIPPED)) for name in ("grad_cam", "integrated_gradients")]
-    assert counts[0] > 10 * counts[1] > 500
+    assert counts[0] > 10 * counts[1] >= 200
     assert Request({}, images=7).num_images(GradCam()) == 7

@@ -23,6 +23,7 @@ from lesion_exp.evaluation.figures.style import (
     style,
     to_unit_square,
 )
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, classes_of, probabilities, true_classes
 
@@ -41,6 +42,14 @@ class _Curve:
     positive: BoolArray
     points: tuple[FloatArray, FloatArray]
     area: float
+    is_enough: bool
+    """Whether its lesions are enough to judge by; the legend says where they are too few."""
+
+    @property
+    def number(self) -> str:
+        """How many images of the class there are."""
+        images = f"n = {np.count_nonzero(self.positive):,}"
+        return images if self.is_enough else f"{images}, {TOO_FEW}"
 
 
 def roc_curves(table: pd.DataFrame, title: str = "") -> Figure:
@@ -63,8 +72,15 @@ def precision_recall_curves(table: pd.DataFrame, title: str = "") -> Figure:
 def _figure(table: pd.DataFrame, family: str, words: tuple[str, str, str]) -> Figure:
     classes, true, probs, values = classes_of(table), true_classes(table), probabilities(table), metrics(table)
     points = roc_points if family == "auroc" else precision_recall_points
+    counts = lesion_counts(table)
     curves = [
-        _Curve(name, true == position, points(probs[:, position], true == position), values[f"{family}/{name}"])
+        _Curve(
+            name,
+            true == position,
+            points(probs[:, position], true == position),
+            values[f"{family}/{name}"],
+            not counts.too_few(f"{family}/{name}"),
+        )
         for position, name in enumerate(classes)
         if f"{family}/{name}" in values
     ]
@@ -81,10 +97,7 @@ def _one_frame(
     curves: Sequence[_Curve], classes: Sequence[str], family: str, words: tuple[str, str, str], heading: str
 ) -> Figure:
     names = labels([curve.name for curve in curves], _NAME_LENGTH, 2)
-    texts = [
-        f"{name}  {curve.area:.3f}  (n = {np.count_nonzero(curve.positive):,})"
-        for name, curve in zip(names, curves, strict=True)
-    ]
+    texts = [f"{name}  {curve.area:.3f}  ({curve.number})" for name, curve in zip(names, curves, strict=True)]
     longest = max(len(line) for text in [*texts, heading] for line in text.split("\n"))
     figure, axes, right = square_axes(*words, legend_width=0.75 + 0.078 * longest)
     colours, dashes = class_colours(classes), class_dashes(classes)
@@ -110,7 +123,7 @@ def _panels(curves: Sequence[_Curve], family: str, words: tuple[str, str, str], 
     names = labels([curve.name for curve in curves], _NAME_LENGTH, 2)
     for axes, name, curve in zip(grid.flat, names, curves, strict=False):
         _panel(axes, curve, family)
-        text = f"{name}\n{curve.area:.3f} (n = {np.count_nonzero(curve.positive):,})"
+        text = f"{name}\n{curve.area:.3f} ({curve.number})"
         axes.set_title(text, fontsize=7, fontweight="normal", pad=3)
     for axes in grid.flat[len(curves) :]:
         axes.axis("off")

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, TOO_FEW, Comparison, Difference, Pair
+from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, Comparison, Difference, Pair
 from lesion_exp.evaluation.figures.labels import labels, shortened
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _MOST_COLOURS: Final = 4
@@ -73,7 +74,9 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
         for place, (name, _) in enumerate(names):
             found = pair.differences.get(name)
             if found is not None and found.test == TOO_FEW:
-                axes.text(0, place + shift, TOO_FEW, color=GREY, fontsize=7, ha="center", va="center", zorder=3)
+                axes.text(
+                    0, place + shift, too_few(found.lesions), color=GREY, fontsize=7, ha="center", va="center", zorder=3
+                )
             elif found is not None:
                 _point(axes, found, place + shift, PALETTE[number])
     axes.set_yticks(range(len(names)), [label for _, label in names])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lesion_exp.evaluation.curve_points import precision_recall_points, roc_points
+from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.report.blocks import Block, Figure, Figures, Legend, Section, not_stored
 from lesion_exp.report.charts import Band, Drawn, Line, plot, round_axis, unit_axis
@@ -25,6 +26,7 @@ def curves(facts: Facts) -> Section:
 def _ranked(facts: Facts, family: str) -> Figure:
     assert facts.predictions is not None
     probs, true = probabilities(facts.predictions), true_classes(facts.predictions)
+    rests = lesion_counts(facts.predictions)
     is_roc = family == "auroc"
     lines, legend = [], []
     for place, name in enumerate(facts.classes):
@@ -34,7 +36,8 @@ def _ranked(facts: Facts, family: str) -> Figure:
         xs, ys = (roc_points if is_roc else precision_recall_points)(probs[:, place], positive)
         lines.append(Line(xs.tolist(), ys.tolist(), place, dashed=place >= _SOLID))
         value = with_interval(facts.values[f"{family}/{name}"])
-        legend.append(Legend(f"{name} {value}, n = {int(positive.sum()):,}", place, place >= _SOLID))
+        said = [f"n = {int(positive.sum()):,}", *filter(None, [rests.too_few(f"{family}/{name}")])]
+        legend.append(Legend(f"{name} {value}, {', '.join(said)}", place, place >= _SOLID))
     x, y = ("1 - specificity", "sensitivity") if is_roc else ("recall", "precision")
     title = "ROC curves, with AUROC" if is_roc else "Precision-recall curves, with average precision"
     reference = [Line([0, 1], [0, 1], None)] if is_roc else []

@@ -8,7 +8,9 @@ from typing import Any, Final
 import pandas as pd
 from markupsafe import Markup
 
-from lesion_exp.evaluation.isic import titles
+from lesion_exp.evaluation.isic import note_on_unk, titles
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
 from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
 from lesion_exp.evaluation.unknown import AUROC, FPR
@@ -71,14 +73,25 @@ def _by_class(facts: Facts) -> list[Block]:
     malignant = malignant_view(facts.predictions) if view else None
     if malignant is not None:
         counts = pd.concat([counts, malignant["label"].value_counts()])
+    rests = lesion_counts(facts.predictions)
     rows: list[list[Cell]] = []
+    few = False
     for name in [*facts.classes, *view]:
         images = f"{int(counts.get(name, 0)):,}"
         title = "malignant or not" if name in view else name
-        rows.append([title, images, *(stacked(facts.values.get(f"{family}/{name}")) for family in families)])
+        said = {family: rests.too_few(f"{family}/{name}") for family in families}
+        few |= any(said[family] for family in families if f"{family}/{name}" in facts.values)
+        values = (stacked(facts.values.get(f"{family}/{name}"), said[family]) for family in families)
+        rows.append([title, images, *values])
     columns = ["class", ">images", *(f">{within(metric_name(family))}" for family in families)]
     table = Table("Each class against the rest, with 95% intervals", columns, rows)
-    return [table, *([] if malignant is None else [Text(_malignant_in_words(facts.predictions, malignant))])]
+    words = (
+        [f"Numbers that rest on fewer than {LEAST_LESIONS} lesions are {TOO_FEW} to judge the network by."]
+        if few
+        else []
+    )
+    words += [] if malignant is None else [_malignant_in_words(facts.predictions, malignant)]
+    return [table, *map(Text, words)]
 
 
 def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
@@ -121,7 +134,9 @@ def _isic(facts: Facts) -> list[Block]:
     scores = facts.study("isic")
     found = {words: as_value(scores.get(name.removeprefix("isic/"))) for name, words in titles(facts.classes).items()}
     rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
-    return [Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)] if rows else []
+    note: list[Block] = [Text(words) for words in [note_on_unk(facts.classes)] if words]
+    table = Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)
+    return [table, *note] if rows else []
 
 
 def elsewhere(facts: Facts) -> dict[str, Mapping[str, Any]]:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from lesion_exp.evaluation.lesion_counts import TOO_FEW
+from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.subgroups import missing_classes
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.facts import Facts
@@ -16,9 +18,9 @@ from lesion_exp.report.wording import NONE, as_value, counted, listed, metric_na
 FEWER: Final = "*"
 """Marks a balanced accuracy over fewer classes than the whole part's."""
 _HOW: Final = (
-    "Two subgroups are compared on the classes of which both have 20 lesions, each class with the same weight, so that "
-    "another mix of classes makes no gap. The interval of a gap allows for all pairs that were compared in its metric: "
-    "a gap is more than chance where the interval excludes 0."
+    f"Two subgroups are compared on the classes of which both have {LEAST_LESIONS} lesions, each class with the same "
+    "weight, so that another mix of classes makes no gap. The interval of a gap allows for all pairs that were "
+    "compared in its metric: a gap is more than chance where the interval excludes 0."
 )
 
 
@@ -34,8 +36,8 @@ def subgroups(facts: Facts) -> Section:
     overall = found.get("overall", {})
     names = [name for name in overall if any(as_value(cell["metrics"].get(name)) for cell in cells)]
     intro = Text(
-        f"Metrics that rest on fewer than {found.get('least_lesions', 20)} lesions are not shown. The drawing shows "
-        f"the balanced accuracy; its thin line is the whole part's. {_averaged(found)}"
+        f"Metrics that rest on fewer than {found.get('least_lesions', LEAST_LESIONS)} lesions are not shown. The "
+        f"drawing shows the balanced accuracy; its thin line is the whole part's. {_averaged(found)}"
     )
     classes = found.get("classes", [])
     return Section(
@@ -71,7 +73,7 @@ def _cells(cells: list[dict], overall: dict, names: list[str], classes: list[str
     rows: list[list[Cell]] = []
     for cell in cells:
         values = {name: as_value(cell["metrics"].get(name)) for name in names}
-        told: dict[str, Cell] = {name: stacked(value) if value else "too few" for name, value in values.items()}
+        told: dict[str, Cell] = {name: stacked(value) if value else TOO_FEW for name, value in values.items()}
         bar = values.get("balanced_accuracy")
         has_fewer = bar is not None and len(cell.get("classes", classes)) < len(classes)
         if has_fewer:
@@ -93,7 +95,7 @@ def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
         for gap in gaps
     ]
     if not rows:
-        return [Text("No two subgroups have 20 lesions of one class, so none are compared.")]
+        return [Text(f"No two subgroups have {LEAST_LESIONS} lesions of one class, so none are compared.")]
     table = Table("Largest gaps between two subgroups", ["of", "between", "on the classes", ">difference"], rows)
     return [table, Text(_HOW)] if "pairs" in gaps[0] else [table]
 

@@ -40,7 +40,7 @@ function results(found) {
     String(entry.images),
     ...kinds.map(([kind]) => {
       const metric = entry.metrics.find((candidate) => candidate.key === `${kind}/${code}`);
-      return metric ? make("span", {}, number(metric.value), make("small", {}, interval(metric))) : "–";
+      return metric ? make("span", {}, number(metric.value), make("small", {}, interval(metric)), metric.too_few ? make("small", {}, metric.too_few) : null) : "–";
     }),
   ]);
   return make("div", {}, make("div", { className: "tables" },

@@ -1,0 +1,91 @@
+"""How many lesions a metric rests on, and that every output obeys the one setting of how many are enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lesion_exp
+from lesion_exp.evaluation.figures.curves import roc_curves
+from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts, too_few
+from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.metrics import metric_names
+from lesion_exp.evaluation.predictions import classes_of, predictions_table
+from lesion_exp.evaluation.report import classification_report
+from lesion_exp.evaluation.study import StudyOptions, study
+
+RowsOf = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture
+def table(rows_of: RowsOf) -> pd.DataFrame:
+    """19 lesions of df with two images each, 20 of mel and 60 of nv; a third of the images are read wrongly."""
+    labels = np.repeat(["df", "mel", "nv"], [19, 20, 60]).repeat(2)
+    lesions = [f"les{number}" for number in np.arange(99).repeat(2)]
+    probs = (
+        np.random.default_rng(0).dirichlet(np.ones(3), len(labels))
+        + np.eye(3)[np.unique(labels, return_inverse=True)[1]]
+    )
+    return predictions_table(
+        rows_of(labels.tolist(), lesions), probs / probs.sum(axis=1, keepdims=True), ["df", "mel", "nv"]
+    )
+
+
+def test_a_metric_rests_on_lesions_of_the_kind_that_it_is_about(table: pd.DataFrame) -> None:
+    counts = lesion_counts(table)
+    expected = {
+        "accuracy": 99, "balanced_accuracy": 99, "recall/df": 19, "precision/df": 19, "f1/df": 19,
+        "average_precision/df": 19, "specificity/df": 80, "auroc/df": 19, "sensitivity_at_95_specificity/df": 19,
+        "auroc/nv": 39, "recall/nv": 60, "specificity/nv": 39, "recall/malignant": 20, "specificity/malignant": 79,
+        "auroc/malignant": 20, "accuracy/malignant": 99, "balanced_accuracy/malignant": 99, "ece/malignant": 99,
+    }  # fmt: skip
+    assert {name: counts.of(name) for name in expected} == expected
+    assert all(counts.of(name) > 0 for name in metric_names(classes_of(table)))
+
+
+def test_twenty_are_enough_and_nineteen_are_not(table: pd.DataFrame) -> None:
+    counts = lesion_counts(table)
+    assert LEAST_LESIONS == 20
+    assert (counts.too_few("recall/df"), counts.too_few("recall/mel")) == ("too few (19 lesions)", "")
+    assert (is_enough(19), is_enough(20)) == (False, True)
+    assert too_few(1) == "too few (1 lesion)"
+
+
+def test_files_and_reports_say_what_is_too_few_and_keep_the_number(table: pd.DataFrame) -> None:
+    judged = study(table, options=StudyOptions(draws=20))
+    stored = judged.files()["metrics.json"]
+    assert stored["recall/df"].keys() == {"value", "low", "high", "too_few"}
+    assert stored["recall/df"]["too_few"] == "too few (19 lesions)"
+    marked = {name for name, found in stored.items() if isinstance(found, dict) and "too_few" in found}
+    assert marked == {name for name in judged.metrics if name.endswith("/df") and name != "specificity/df"}
+    text, data = classification_report(table)
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    assert rows["df"].count("*") == 4  # all but the specificity, which rests on the others
+    assert "*" not in rows["mel"] + rows["nv"]
+    assert "* too few to judge: the number rests on fewer than 20 lesions" in text
+    assert data["classes"]["df"]["lesions"] == 19
+    assert data["classes"]["df"]["too_few"] == ["precision", "recall", "f1", "auroc"]
+    assert data["classes"]["mel"]["too_few"] == []
+
+
+def test_curves_of_too_few_lesions_say_so_in_the_legend(table: pd.DataFrame) -> None:
+    texts = [text.get_text() for text in roc_curves(table).axes[1].get_legend().get_texts()]
+    assert ["too few" in text for text in texts] == [True, False, False]
+
+
+def test_the_number_stands_in_one_place() -> None:
+    """No module of the package writes it as a number of its own in code or in what it says."""
+    package = Path(lesion_exp.__file__).parent
+    written = re.compile(
+        rf"(_FEW\w*|LEAST_LESIONS)\b[^=\n]*= {LEAST_LESIONS}\b|[\"'][^\"'\n]*\b{LEAST_LESIONS} lesions"
+    )
+    found = []
+    for path in package.rglob("*.py"):
+        code = re.sub(r'""".*?"""', "", path.read_text("utf-8"), flags=re.DOTALL)
+        found += [str(path.relative_to(package)) for line in code.splitlines() if written.search(line)]
+    assert found == ["evaluation/limits.py"]
