@@ -1,58 +1,105 @@
-"""The steps from a whole classification network to a `Backbone`, the same for every family."""
+"""The steps from a classification network to a `Backbone`, the same for every network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
+import torch
 from torch import Tensor, nn
 
-from lesion_exp.backbone.attention import ATTENTIONS, attention_block
-from lesion_exp.backbone.backbone import Backbone, HeadOptions
-from lesion_exp.backbone.body import Body
-from lesion_exp.backbone.surgery import insert_attention, map_channels, replace, widen_input
-from lesion_exp.backbone.weights import load_into, own_state
+from lesion_exp.backbone.attention import insert_attention
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.feature_extractor import FeatureExtractor
+from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
+from lesion_exp.backbone.surgery import last_convolution, last_linear, map_channels, replace, run_once, widen_input
+from lesion_exp.backbone.weights import load_into, own_state, read_state
 from lesion_exp.errors import ConfigError
 
 
-def assemble(
-    network: nn.Module,
-    make_body: Callable[..., Body],
-    options: HeadOptions,
-    *,
-    head: str,
-    cam_path: str,
-    is_convolutional: bool,
-    attention: str,
-    image_size: int,
-    state: Mapping[str, Tensor] | None,
-    source: str,
-) -> Backbone:
-    """`network` with its weights loaded, its input widened, attention put in, and its layer `head` replaced by ours.
+def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsAndOutputs) -> Backbone:
+    """`network` with its weights loaded, its input widened, attention inserted, and its last layer replaced by a head.
 
     Raises:
-        ConfigError: attention for a network without feature maps, or weights that do not fit.
+        ConfigError: not a network, one that does not end in a linear layer, attention for a network without feature
+            maps, metadata fusion without metadata, or weights that do not fit.
     """
-    if attention not in ATTENTIONS:
-        attention_block(attention, 16)  # raises: the name is unknown
-    if attention != "none" and not is_convolutional:
+    known = network if isinstance(network, Network) else _known_of(network)
+    module = known.module
+    head = last_linear(module) if known.head is None else known.head
+    cam_path = last_convolution(module) if known.cam_path is None else known.cam_path
+    is_convolutional = not _has_attention(module) if known.is_convolutional is None else known.is_convolutional
+    if shared.attention != "none" and not is_convolutional:
         raise ConfigError(
-            f"expected a convolutional network for backbone.attention={attention}; transformers have their "
+            f"expected a convolutional network for backbone.attention={shared.attention}; transformers have their "
             f"own: use backbone.attention=none"
         )
-    linear = network.get_submodule(head)
-    assert isinstance(linear, nn.Linear), "the head is the last linear layer"
+    state = _state(known, shared.weights)
     own = own_state(state) if state is not None else None
     if state is not None and own is None:
-        load_into(network, state, head, source)
-    widen_input(network, options.in_channels)
-    if attention != "none":
-        channels = map_channels(network, cam_path, options.in_channels, image_size)
-        insert_attention(network, attention, cam_path, channels)
-    replace(network, head, nn.Identity())
-    body = make_body(network, linear.in_features, is_convolutional=is_convolutional, cam_path=cam_path)
-    backbone = Backbone(body, options, head)
+        load_into(module, known.renamed(state), head, shared.weights)
+    widen_input(module, shape.in_channels)
+    if shared.attention != "none":
+        channels = map_channels(module, cam_path, shape.in_channels, shape.image_size)
+        insert_attention(module, shared.attention, cam_path, channels)
+    linear = module.get_submodule(head) if head else None
+    if head:
+        replace(module, head, nn.Identity())
+    num_features = _num_features(module, linear, shape, is_checked=known.head is None)
+    extractor = FeatureExtractor(module, num_features, is_convolutional=is_convolutional, cam_path=cam_path)
+    backbone = Backbone(extractor, shared, shape, head)
     if own is not None:
-        load_into(backbone, own, "head", source)
-    elif state is not None and linear.weight.shape == backbone.head.weight.shape:
+        load_into(backbone, own, "head", shared.weights)
+    elif state is not None and linear is not None and _shape_of(linear) == backbone.head.weight.shape:
         backbone.head.load_state_dict(linear.state_dict())  # a file with the same number of classes brings its head
     return backbone
+
+
+def _known_of(module: object) -> Network:
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"expected the backbone's _target_ to return a torch.nn.Module or a lesion_exp.backbone.network.Network, "
+            f"got {type(module).__name__}"
+        )
+    return Network(module)
+
+
+def _state(network: Network, weights: str) -> State | None:
+    if weights == "none":
+        return None
+    if weights != "imagenet":
+        return read_state(weights)
+    if network.imagenet is None:
+        raise ConfigError(
+            f"expected backbone.weights to be none or a file for {type(network.module).__name__}, of which there are "
+            f"no ImageNet weights, got imagenet"
+        )
+    return network.imagenet()
+
+
+def _num_features(module: nn.Module, linear: nn.Module | None, shape: InputsAndOutputs, *, is_checked: bool) -> int:
+    """Features in front of the head; where the head was only guessed, an image is sent through to confirm it."""
+    expected = getattr(linear, "in_features", None)
+    if not is_checked and expected is not None:
+        return int(expected)
+    features: Tensor = run_once(module, shape.in_channels, shape.image_size)
+    if (
+        not isinstance(features, Tensor)
+        or features.ndim < 2
+        or features.flatten(1).shape[1] != (features.shape[1] if expected is None else expected)
+    ):
+        raise ConfigError(
+            f"expected a network that ends in a linear layer, but without its last one, of {expected} inputs, "
+            f"{type(module).__name__} gives {getattr(features, 'shape', type(features).__name__)}; name the layer: "
+            f"return lesion_exp.backbone.network.Network(module, head=...)"
+        )
+    return int(features.flatten(1).shape[1])
+
+
+def _has_attention(module: nn.Module) -> bool:
+    return any(
+        isinstance(layer, nn.MultiheadAttention) or "Attention" in type(layer).__name__ for layer in module.modules()
+    )
+
+
+def _shape_of(linear: nn.Module) -> torch.Size | None:
+    weight = getattr(linear, "weight", None)
+    return weight.shape if isinstance(weight, Tensor) else None

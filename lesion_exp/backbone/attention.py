@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
+from lesion_exp.backbone.surgery import replace
 from lesion_exp.errors import ConfigError, did_you_mean
 
-ATTENTIONS = ("none", "se", "cbam")
 REDUCTION = 16
 
 
@@ -45,17 +47,42 @@ class ConvolutionalBlockAttention(nn.Module):
         return placed
 
 
-def attention_block(kind: str, channels: int) -> nn.Module:
-    """The attention called `kind` for maps of `channels` channels.
+ATTENTIONS: Mapping[str, Callable[[int], nn.Module] | None] = {
+    "none": None,
+    "se": SqueezeExcitation,
+    "cbam": ConvolutionalBlockAttention,
+}
+
+
+def check_attention(kind: str) -> None:
+    """Checks that `kind` is a value of `backbone.attention`.
 
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: it is not.
     """
-    if kind == "se":
-        return SqueezeExcitation(channels)
-    if kind == "cbam":
-        return ConvolutionalBlockAttention(channels)
-    raise ConfigError(
-        f"expected backbone.attention to be one of {', '.join(ATTENTIONS)}, got {kind!r}"
-        f"{did_you_mean(kind, ATTENTIONS)}"
-    )
+    if kind not in ATTENTIONS:
+        raise ConfigError(
+            f"expected backbone.attention to be one of {', '.join(ATTENTIONS)}, got {kind!r}"
+            f"{did_you_mean(kind, ATTENTIONS)}"
+        )
+
+
+def insert_attention(network: nn.Module, kind: str, cam_path: str, channels: int) -> None:
+    """Puts attention after every residual block of a ResNet (as in its papers), else after the last feature map.
+
+    Args:
+        network: changed in place.
+        kind: `se` or `cbam`.
+        cam_path: dotted name of the module that makes the last feature map.
+        channels: of that map.
+    """
+    make = ATTENTIONS[kind]
+    assert make is not None, "no attention is not inserted"
+    if not hasattr(network, "layer4"):
+        replace(network, cam_path, nn.Sequential(network.get_submodule(cam_path), make(channels)))
+        return
+    for stage in ("layer1", "layer2", "layer3", "layer4"):
+        blocks = network.get_submodule(stage)
+        for name, block in list(blocks.named_children()):
+            width = [module.num_features for module in block.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+            blocks.set_submodule(name, nn.Sequential(block, make(width)))

@@ -1,81 +1,51 @@
-"""The network of a run: one or two bodies, metadata, and the head that turns features into logits."""
+"""The network of a run: one or two feature extractors, metadata, and the head that turns features into logits."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.metadata import MetaBlock, MetadataEmbedding
-from lesion_exp.errors import ConfigError, did_you_mean
-
-Metadata = Literal["none", "concat", "metablock"]
-METADATA_MODES = ("none", "concat", "metablock")
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """What comes after the body; the shared keys of `conf/backbone` and what is known after reading the data."""
-
-    num_classes: int
-    in_channels: int
-    metadata_width: int
-    two_views: bool
-    metadata: str
-    dropout: float
-    freeze_epochs: int
-    layer_decay: float
-    share_branches: bool
-
-    def __post_init__(self) -> None:
-        if self.metadata not in METADATA_MODES:
-            raise ConfigError(
-                f"expected backbone.metadata to be one of {', '.join(METADATA_MODES)}, got {self.metadata!r}"
-                f"{did_you_mean(self.metadata, METADATA_MODES)}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}")
-        if self.freeze_epochs < 0:
-            raise ConfigError(f"expected backbone.freeze_epochs of at least 0, got {self.freeze_epochs}")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"expected backbone.layer_decay above 0 up to 1 (none), got {self.layer_decay}")
+from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
+from lesion_exp.errors import ConfigError
 
 
 class Backbone(nn.Module):
     """Images, a second view and metadata in; logits out.
 
     Args:
-        body: the network for the dermoscopic image.
-        options: the head and what is fused before it.
-        head_name: what the library of the body's network calls its last layer, which the head stands for.
+        body: the feature extractor of the dermoscopic image.
+        shared: the keys of `conf/backbone` that do not depend on the network.
+        shape: what data and task ask of the network.
+        head_name: what the library of the network calls its last layer, which the head stands for.
 
     Raises:
         ConfigError: metadata fusion without metadata.
     """
 
-    def __init__(self, body: Body, options: HeadOptions, head_name: str) -> None:
+    def __init__(self, body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs, head_name: str) -> None:
         super().__init__()
-        if options.metadata != "none" and not options.metadata_width:
-            raise ConfigError(f"expected metadata columns for backbone.metadata={options.metadata}, got none")
-        self.options = options
-        self.in_channels = options.in_channels
-        self.freeze_epochs = options.freeze_epochs
-        self.layer_decay = options.layer_decay
+        if shared.metadata != "none" and not shape.metadata_width:
+            raise ConfigError(f"expected metadata columns for backbone.metadata={shared.metadata}, got none")
+        self.shared = shared
+        self.shape = shape
+        self.in_channels = shape.in_channels
+        self.freeze_epochs = shared.freeze_epochs
+        self.layer_decay = shared.layer_decay
         self.is_convolutional = body.is_convolutional
         self.head_name = head_name
         self.body = body
-        self.clinical_body = _second_body(body, options) if options.two_views else None
-        width = body.num_features * (2 if options.two_views else 1)
-        self.gate = MetaBlock(width, options.metadata_width) if options.metadata == "metablock" else None
-        self.embedding = MetadataEmbedding(options.metadata_width) if options.metadata == "concat" else None
+        self.clinical_body = _second_body(body, shared, shape) if shape.two_views else None
+        width = body.num_features * (2 if shape.two_views else 1)
+        self.gate = MetaBlock(width, shape.metadata_width) if shared.metadata == "metablock" else None
+        self.embedding = MetadataEmbedding(shape.metadata_width) if shared.metadata == "concat" else None
         if self.embedding is not None:
             width += self.embedding.num_features
-        self.dropout = nn.Dropout(options.dropout)
-        self.head = nn.Linear(width, options.num_classes)
+        self.dropout = nn.Dropout(shared.dropout)
+        self.head = nn.Linear(width, shape.num_classes)
         self._frozen = False
 
     def forward(self, images: Tensor, clinical: Tensor | None = None, metadata: Tensor | None = None) -> Tensor:
@@ -87,7 +57,7 @@ class Backbone(nn.Module):
             metadata: float32 (N, D); with metadata fusion only.
         """
         features = self.body(images)
-        if self.options.two_views:
+        if self.shape.two_views:
             assert clinical is not None, "a classifier of two views needs the clinical photograph"
             branch = self.body if self.clinical_body is None else self.clinical_body
             features = torch.cat([features, branch(clinical)], dim=1)
@@ -138,7 +108,7 @@ class Backbone(nn.Module):
         """The name of each weight in the network of the library that the body comes from; None where one of them has
         no place there: a second body, or what reads metadata.
         """
-        if self.options.two_views or self.options.metadata != "none":
+        if self.shape.two_views or self.shared.metadata != "none" or not self.head_name:
             return None
         ways = {"body.network.": "", "head.": f"{self.head_name}."}
         names = {}
@@ -151,14 +121,14 @@ class Backbone(nn.Module):
         """The module that makes the last feature map of the dermoscopic image."""
         return self.body.cam_layer()
 
-    def _bodies(self) -> list[Body]:
+    def _bodies(self) -> list[FeatureExtractor]:
         return [self.body] if self.clinical_body is None else [self.body, self.clinical_body]
 
 
-def _second_body(body: Body, options: HeadOptions) -> Body | None:
+def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs) -> FeatureExtractor | None:
     """A copy of `body` for clinical photographs, or None where both views share one."""
-    if options.share_branches:
-        if options.in_channels != 3:
+    if shared.share_branches:
+        if shape.in_channels != 3:
             raise ConfigError(
                 "expected backbone.share_branches=false with dataset.mask=channel: a photograph has no mask"
             )

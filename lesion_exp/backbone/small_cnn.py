@@ -6,35 +6,14 @@ import itertools
 
 from torch import nn
 
-from lesion_exp.backbone.assemble import assemble
-from lesion_exp.backbone.backbone import Backbone, HeadOptions
-from lesion_exp.backbone.body import Body
-from lesion_exp.backbone.weights import read_state
+from lesion_exp.backbone.network import Network
 
 
-def small_cnn(
-    width: int,
-    weights: str,
-    attention: str,
-    metadata: str,
-    dropout: float,
-    freeze_epochs: int,
-    layer_decay: float,
-    share_branches: bool,
-    *,
-    num_classes: int,
-    in_channels: int,
-    metadata_width: int,
-    two_views: bool,
-    image_size: int,
-) -> Backbone:
+def small_cnn(width: int, *, num_classes: int) -> Network:
     """Four blocks of a 3x3 convolution, batch norm, ReLU and pooling, then the mean over the image.
 
-    `width` is the number of filters of the first block; each next block has twice as many. The other arguments are
-    those of `torchvision_backbone`; there are no ImageNet weights.
-
-    Raises:
-        ConfigError: as there.
+    `width` is the number of filters of the first block; each next block has twice as many. There are no ImageNet
+    weights.
     """
     widths = [3, width, 2 * width, 4 * width, 8 * width]
     blocks = [_block(inside, outside) for inside, outside in itertools.pairwise(widths)]
@@ -43,28 +22,7 @@ def small_cnn(
     network.add_module("features", features)
     network.add_module("pool", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     network.add_module("classifier", nn.Linear(widths[-1], num_classes))
-    return assemble(
-        network,
-        Body,
-        HeadOptions(
-            num_classes,
-            in_channels,
-            metadata_width,
-            two_views,
-            metadata,
-            dropout,
-            freeze_epochs,
-            layer_decay,
-            share_branches,
-        ),
-        head="classifier",
-        cam_path="features",
-        is_convolutional=True,
-        attention=attention,
-        image_size=image_size,
-        state=None if weights == "none" else read_state(weights),
-        source=weights,
-    )
+    return Network(network, head="classifier", cam_path="features", is_convolutional=True)
 
 
 def _block(inside: int, outside: int) -> nn.Sequential:

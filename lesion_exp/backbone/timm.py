@@ -5,13 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final
 
-from torch import Tensor, nn
+from torch import nn
 
-from lesion_exp.backbone.assemble import assemble
-from lesion_exp.backbone.backbone import Backbone, HeadOptions
-from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.network import Network, State
 from lesion_exp.backbone.surgery import last_linear
-from lesion_exp.backbone.weights import read_state
 from lesion_exp.errors import ConfigError, nearest, not_installed
 
 PACKAGE: Final = "timm"
@@ -20,26 +17,11 @@ FEATURE_MAPS: Final = ("layer4", "stages", "features", "blocks", "layers")
 """Names under which timm's networks make their last feature map."""
 
 
-def timm_backbone(
-    name: str,
-    weights: str,
-    attention: str,
-    metadata: str,
-    dropout: float,
-    freeze_epochs: int,
-    layer_decay: float,
-    share_branches: bool,
-    *,
-    num_classes: int,
-    in_channels: int,
-    metadata_width: int,
-    two_views: bool,
-    image_size: int,
-) -> Backbone:
-    """timm's network `name` with a head for `num_classes`; the other arguments are those of `torchvision_backbone`.
+def timm_backbone(name: str, *, image_size: int) -> Network:
+    """timm's network `name` for images of `image_size` pixels.
 
     Raises:
-        ConfigError: timm is not installed, an unknown name, a network without a linear head, and as there.
+        ConfigError: timm is not installed, an unknown name, or a network that does not end in a linear layer.
     """
     timm = _timm()
     known = timm.list_models()
@@ -49,31 +31,11 @@ def timm_backbone(
     head = last_linear(network)
     if not any(word in head.partition(".")[0] for word in ("head", "classifier", "fc")):
         raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
-    with_maps = not any(
-        isinstance(module, nn.MultiheadAttention) or "Attention" in type(module).__name__
-        for module in network.modules()
-    )
-    return assemble(
+    return Network(
         network,
-        Body,
-        HeadOptions(
-            num_classes,
-            in_channels,
-            metadata_width,
-            two_views,
-            metadata,
-            dropout,
-            freeze_epochs,
-            layer_decay,
-            share_branches,
-        ),
         head=head,
         cam_path=_feature_map(network),
-        is_convolutional=with_maps,
-        attention=attention,
-        image_size=image_size,
-        state=_state(timm, name, weights, image_size),
-        source=weights,
+        imagenet=lambda: _imagenet(timm, name, image_size),
     )
 
 
@@ -103,11 +65,7 @@ def _feature_map(network: nn.Module) -> str:
     return next((path for path in FEATURE_MAPS if hasattr(network, path)), "")
 
 
-def _state(timm: Any, name: str, weights: str, image_size: int) -> dict[str, Tensor] | None:
-    if weights == "none":
-        return None
-    if weights != "imagenet":
-        return read_state(weights)
+def _imagenet(timm: Any, name: str, image_size: int) -> State:
     try:
         return dict(_network(timm, name, image_size, pretrained=True).state_dict())
     except Exception as error:  # timm's hub client raises whatever the network provokes

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from torch import Tensor, nn
+from torch import nn
 
-from lesion_exp.backbone.assemble import assemble
-from lesion_exp.backbone.backbone import Backbone, HeadOptions
-from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.network import Network, State
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.weights import imagenet_file, read_state
 from lesion_exp.errors import ConfigError, nearest
 
-TRANSFORMERS: Final = ("vit_", "swin_", "maxvit")
 WITH_AUXILIARY: Final = ("inception_v3", "googlenet")
 """Networks with auxiliary outputs, which are left off: they return logits only."""
 WITHOUT_LINEAR: Final = ("squeezenet",)
@@ -23,69 +20,21 @@ FEATURE_MAPS: Final = ("layer4", "features", "trunk_output", "conv5", "layers", 
 """Names under which torchvision's networks make their last feature map."""
 
 
-def torchvision_backbone(
-    name: str,
-    weights: str,
-    attention: str,
-    metadata: str,
-    dropout: float,
-    freeze_epochs: int,
-    layer_decay: float,
-    share_branches: bool,
-    *,
-    num_classes: int,
-    in_channels: int,
-    metadata_width: int,
-    two_views: bool,
-    image_size: int,
-) -> Backbone:
-    """torchvision's network `name` with a head for `num_classes`.
-
-    Args:
-        name: as `torchvision.models.list_models` has it.
-        weights: `none`, `imagenet`, or a file in torchvision's format or of this project.
-        attention: `none`, `se` or `cbam`; convolutional networks only.
-        metadata: `none`, `concat` or `metablock`.
-        dropout: before the head.
-        freeze_epochs: epochs at the start in which only the head is trained.
-        layer_decay: learning rate of a layer over that of the layer above it.
-        share_branches: with two views, one network for both instead of two.
-        num_classes: length of the logits.
-        in_channels: 3, or 4 with a mask.
-        metadata_width: columns of metadata, 0 = none.
-        two_views: whether a clinical photograph comes with each image.
-        image_size: side of the images in pixels.
+def torchvision_backbone(name: str, *, image_size: int) -> Network:
+    """The network of torchvision that `torchvision.models.list_models` calls `name`, for images of `image_size` pixels.
 
     Raises:
-        ConfigError: an unknown name, a size the network cannot take, attention for a transformer, weights that are
-            not there or do not fit.
+        ConfigError: an unknown name, or a size that the network cannot take.
     """
     _check_name(name)
     _check_size(name, image_size)
-    network, head = _network(name, image_size), ""
-    head = last_linear(network)
-    state = _state(name, weights, image_size)
-    return assemble(
-        network,
-        Body,
-        HeadOptions(
-            num_classes,
-            in_channels,
-            metadata_width,
-            two_views,
-            metadata,
-            dropout,
-            freeze_epochs,
-            layer_decay,
-            share_branches,
-        ),
-        head=head,
-        cam_path=_feature_map(network, name),
-        is_convolutional=not name.startswith(TRANSFORMERS),
-        attention=attention,
-        image_size=image_size,
-        state=state,
-        source=weights,
+    module = _network(name, image_size)
+    return Network(
+        module,
+        head=last_linear(module),
+        cam_path=_feature_map(module, name),
+        imagenet=lambda: read_state(_imagenet(name)),
+        renamed=lambda state: _renamed(state, name, image_size),
     )
 
 
@@ -131,10 +80,7 @@ def _network(name: str, image_size: int) -> nn.Module:
     return network
 
 
-def _state(name: str, weights: str, image_size: int) -> dict[str, Tensor] | None:
-    if weights == "none":
-        return None
-    state = read_state(_imagenet(name) if weights == "imagenet" else weights)
+def _renamed(state: State, name: str, image_size: int) -> State:
     state = {key: value for key, value in state.items() if not key.startswith(("AuxLogits.", "aux1.", "aux2."))}
     if name.startswith("vit_") and "encoder.pos_embedding" in state:
         from torchvision.models.vision_transformer import interpolate_embeddings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,21 +15,26 @@ import torch
 from torch.optim import Optimizer
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.backbone.assemble import assemble
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.options import SHARED_KEYS, InputsAndOutputs, SharedOptions
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.lesion_dataset import SampleOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.data import SplitData
-from lesion_exp.job.instantiate import instantiate, resolve_target
+from lesion_exp.job.instantiate import asked_for, instantiate, resolve_target
 from lesion_exp.job.model_card import model_card
 from lesion_exp.job.precision import has_gpu, resolve_precision
+from lesion_exp.job.registered import TARGET
 from lesion_exp.job.trainer import resolve_channels_last
+from lesion_exp.loss.base import Loss, LossFunction
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
 OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
+NUM_LOSS_ARGUMENTS: Final = 2
 _TRIAL_STEPS: Final = 1000
 
 
@@ -94,16 +100,39 @@ def _compile(network: Backbone, mode: bool | str) -> None:
 def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None) -> Backbone:
     """The network that `config` (a whole job's) describes, in its layout in memory."""
     sample = sample_options(config)
-    network: Backbone = instantiate(
-        config["backbone"],
-        "backbone",
-        num_classes=num_classes,
-        in_channels=sample.in_channels,
-        metadata_width=encoder.width if encoder else 0,
-        two_views=sample.clinical,
-        image_size=config["image_size"],
-    )
+    width = encoder.width if encoder else 0
+    shape = InputsAndOutputs(num_classes, config["image_size"], sample.in_channels, width, sample.clinical)
+    network = make_backbone(config["backbone"], shape)
     return network.to(memory_format=torch.channels_last) if _channels_last(config, network) else network
+
+
+def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
+    """The network that `node` (the key `backbone` of a job) describes, for the inputs and outputs in `shape`.
+
+    The option gets its own keys, and of the number of classes and the size and channels of the images what it asks for;
+    the shared keys are applied here to whatever network it returns.
+    """
+    shared = SharedOptions(**{key: value for key, value in node.items() if key in SHARED_KEYS})
+    own = {key: value for key, value in node.items() if key not in SHARED_KEYS}
+    offered = {key: getattr(shape, key) for key in ("num_classes", "image_size", "in_channels")}
+    return assemble(instantiate(own, "backbone", **asked_for(own, "backbone", offered)), shared, shape)
+
+
+def make_loss(node: Mapping[str, Any], class_counts: Sequence[int]) -> Loss:
+    """The loss that `node` (the key `loss` of a job) describes: a `Loss`, or any callable `(logits, labels) -> scalar`.
+
+    A class gets `class_counts` where it asks for them. A function with two parameters that the node does not set, its
+    logits and its labels, is the loss itself.
+    """
+    offered = {"class_counts": list(class_counts)}
+    target, own = resolve_target(node[TARGET], "loss"), {key: node[key] for key in node if key != TARGET}
+    if inspect.isfunction(target):
+        left = [name for name in inspect.signature(target).parameters if name not in {*own, *offered}]
+        if len(left) >= NUM_LOSS_ARGUMENTS:
+            loss = functools.partial(target, **own, **asked_for(node, "loss", offered))
+            return LossFunction(loss, class_counts)
+    made = instantiate(node, "loss", **asked_for(node, "loss", offered))
+    return made if isinstance(made, Loss) else LossFunction(made, class_counts)
 
 
 def make_classifier(
@@ -117,7 +146,7 @@ def make_classifier(
     """`network` with all that a Trainer needs of it; the classes are those of the `card`."""
     return LesionClassifier(
         network,
-        instantiate(config["loss"], "loss", class_counts=list(class_counts)),
+        make_loss(config["loss"], class_counts),
         pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
         TaskOptions(
             classes=tuple(card["classes"]),

@@ -11,13 +11,14 @@ import pytorch_lightning as pl
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.epoch_metric import check_metric
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.job.build import check_optimisation, make_datamodule
+from lesion_exp.job.build import check_optimisation, make_datamodule, make_loss
 from lesion_exp.job.data import SplitData
-from lesion_exp.job.instantiate import instantiate
 from lesion_exp.job.judge import check_evaluation
+from lesion_exp.job.registered import TARGET
 from lesion_exp.job.trainer import check_trainer, num_processes
 from lesion_exp.job.trial_network import Trial
 from lesion_exp.job.tune import FIRST_BATCH
+from lesion_exp.loss.base import check_loss
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 
 
@@ -35,6 +36,8 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     _check_metrics(config, split)
     data = make_datamodule(config, split)
     warnings = []
+    loss = make_loss(config["loss"], data.class_counts())
+    check_loss(loss, f"loss={config['loss'][TARGET]}")
     if config["trainer"]["find_batch_size"]:  # the length of an epoch is not known yet
         check_optimisation(config)
         batch_size = min(FIRST_BATCH, data.images_per_epoch())
@@ -43,7 +46,7 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         length = _length(config, trainer, data, ranks)
         _check_validations(config, trainer, length, data, ranks)
         check_optimisation(config, length)
-        instantiate(config["loss"], "loss", class_counts=data.class_counts()).set_epoch(0, length.num_epochs)
+        loss.set_epoch(0, length.num_epochs)
         batch_size = data.smallest_batch(ranks)
         if batch_size < data.batch_size:
             warnings.append(_small_batch(data, batch_size, ranks))

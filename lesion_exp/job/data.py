@@ -27,6 +27,7 @@ from lesion_exp.job.registered import check_registered
 from lesion_exp.job.store_progress import store_progress
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split.audit import Audit, audit
+from lesion_exp.split.groups import assign_groups
 from lesion_exp.split.manifest import split_hash
 from lesion_exp.split.shortfall import shares_dealt
 
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 TABLE_KEYS: Final = frozenset(option.name for option in fields(TableOptions))
 SAMPLE_KEYS: Final = frozenset({"mask", "mask_margin", "view", "store_size"})
-LEAKY_SPLITS: Final = frozenset({"by_image", "resample_then_split"})
 STORE_HEADROOM: Final = 1.25
 """Stored short side over `image_size`: a crop of the training augmentation then still has enough pixels."""
 
@@ -131,14 +131,15 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
             that the training part does not hold.
     """
     node = config["split"]
-    splitter = instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
+    splitter = make_splitter(node)
     labels = sorted(loaded.table["label"].unique())
     if len(labels) < 2:
         chosen = config["dataset"]["filter"]
         remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
         raise DataError(f"expected at least two classes to tell apart, got {labels}; {remedy}")
-    shares = shares_dealt(splitter, loaded.table)
-    table = _with_unknown(splitter.split(loaded.table), test_is_dealt="test" in shares)
+    grouped = with_groups(node, loaded.table)
+    shares = shares_dealt(splitter, grouped)
+    table = _with_unknown(splitter.split(grouped), test_is_dealt="test" in shares)
     with collected() as found:
         _say_mixed_parts(table)
     loaded.flow.findings.extend(found)
@@ -149,7 +150,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"],
     )
     kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
-    leaky = not LEAKY_SPLITS.isdisjoint({kind, node.get("way")}) or not audited.passed
+    leaky = getattr(splitter, "leaks", False) or not audited.passed
     if leaky and not node["allow_leakage"]:
         raise LeakageError(
             f"expected a split in which nothing of the training part reappears, but split={kind} leaks:\n"
@@ -158,6 +159,16 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         )
     classes = _trained_classes(table, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
+
+
+def make_splitter(node: Mapping[str, Any]) -> Any:
+    """The splitter that `node` (the key `split` of a job) describes."""
+    return instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
+
+
+def with_groups(node: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the column `group` that splitters read; `node` is the key `split` of a job."""
+    return table.assign(group=assign_groups(table, node["near_duplicate_threshold"]))
 
 
 def _say_mixed_parts(table: pd.DataFrame) -> None:

@@ -17,12 +17,11 @@ from typing import Any, Final
 import torch
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.job.build import make_optimizer, make_schedule
+from lesion_exp.job.build import make_loss, make_optimizer, make_schedule
 from lesion_exp.job.check_training import training_length
 from lesion_exp.job.checkpoint import LAST, best_name, newest_checkpoint, read_checkpoint
 from lesion_exp.job.data import SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job, job_hash, read_job
-from lesion_exp.job.instantiate import instantiate
 from lesion_exp.job.link import RunLink
 from lesion_exp.job.moved import moved
 from lesion_exp.job.run import JobResult, train
@@ -170,7 +169,7 @@ def _loss_differs(
 ) -> str | None:
     counts = split.table.loc[split.table["split"] == "train", "label"].value_counts()
     class_counts = [int(counts.get(name, 0)) for name in split.classes]
-    losses = [instantiate(config["loss"], "loss", class_counts=class_counts) for _ in lengths]
+    losses = [make_loss(config["loss"], class_counts) for _ in lengths]
     for epoch in range(num_epochs):
         states = []
         for loss, length in zip(losses, lengths, strict=True):

@@ -49,6 +49,16 @@ def instantiate(node: Mapping[str, Any], place: str, /, **passed: Any) -> Any:
     return _call(node, place, groups, passed)
 
 
+def asked_for(node: Mapping[str, Any], place: str, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the keywords `offered` that the target of `node` has a parameter for, named as they are.
+
+    Raises:
+        ConfigError: the target is not registered for its place, or does not exist.
+    """
+    parameters = inspect.signature(resolve_target(node[TARGET], place)).parameters
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
 def resolve_target(path: str, place: str, group: str | None = None) -> Callable[..., Any]:
     """The class or function `path`, an option of the group that stands at the key `place` of a config.
 

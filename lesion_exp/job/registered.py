@@ -44,6 +44,8 @@ LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "UnsharpMask", "VerticalFlip", "XYMasking", "ZoomBlur",
         ),
     },
+    # Left out are the losses that do not take one class index an image, or take log-probabilities instead of logits.
+    "loss": {"torch.nn": ("CrossEntropyLoss", "MultiMarginLoss")},
     # Left out are those that need a closure, a model, another optimizer, or calls of their own around an evaluation.
     "optimizer": {
         "torch.optim": (

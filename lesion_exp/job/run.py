@@ -18,6 +18,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
@@ -69,6 +70,7 @@ log = logging.getLogger(__name__)
 INPUTS_TAG: Final = "mlflow.inputs"
 """Says that data, split and environment are logged; tags that begin with mlflow. are not shown in its page."""
 UNREAD_KEYS: Final = {
+    "backbone": SHARED_KEYS,
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
     "split": SPLIT_KEYS,
     "optimizer": OPTIMIZER_COMMON_KEYS,

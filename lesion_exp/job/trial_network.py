@@ -12,10 +12,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.options import InputsAndOutputs
 from lesion_exp.errors import ConfigError, UserError
-from lesion_exp.job.build import sample_options
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.build import make_backbone, sample_options
 
 log = logging.getLogger(__name__)
 
@@ -87,17 +86,10 @@ class Trial:
     def _run(self, image_size: int, device: str) -> None:
         sample = sample_options(self.config)
         backbone = {key: "none" if key == "weights" else value for key, value in self.config["backbone"].items()}
+        width = self.metadata_width
+        shape = InputsAndOutputs(self.num_classes, image_size, sample.in_channels, width, sample.clinical)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(device):
-            network: Backbone = instantiate(
-                backbone,
-                "backbone",
-                num_classes=self.num_classes,
-                in_channels=sample.in_channels,
-                metadata_width=self.metadata_width,
-                two_views=sample.clinical,
-                image_size=image_size,
-            )
-            network.train()
+            network = make_backbone(backbone, shape).train()
 
             def images(channels: int) -> Tensor:
                 return torch.zeros(self.batch_size, channels, image_size, image_size)
@@ -105,7 +97,7 @@ class Trial:
             network(
                 images(sample.in_channels),
                 images(3) if sample.clinical else None,
-                torch.zeros(self.batch_size, self.metadata_width) if self.metadata_width else None,
+                torch.zeros(self.batch_size, width) if width else None,
             )
 
 

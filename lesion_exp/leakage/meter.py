@@ -18,11 +18,9 @@ from lesion_exp.evaluation.inflation import inflation
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.paired_bootstrap import paired_differences
 from lesion_exp.evaluation.pairing import aligned
-from lesion_exp.job.data import LoadedData, load_data, split_data
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.data import LoadedData, load_data, make_splitter, split_data, with_groups
 from lesion_exp.job.tracked import check_same_data, job_choices
 from lesion_exp.leakage.report import METRICS, Arm, Report
-from lesion_exp.split import COMMON_KEYS
 from lesion_exp.split.audit import audit
 from lesion_exp.split.held_out import HeldOut
 from lesion_exp.sweep.cell import Cell
@@ -114,10 +112,10 @@ def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> p
 
     split = split_data(config, loaded)
     check_same_data(run, split)
-    splitter = instantiate({key: value for key, value in config["split"].items() if key not in COMMON_KEYS}, "split")
+    splitter = make_splitter(config["split"])
     assert isinstance(splitter, HeldOut), "the meter plans no other split"
-    clean = splitter.clean_rows(loaded.table)
-    _prove_clean(clean, split.table, splitter.near_duplicate_threshold)
+    clean = splitter.clean_rows(with_groups(config["split"], loaded.table))
+    _prove_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
     table = _predicted(restore(config, download_artifact(run, CHECKPOINT)), clean, loaded.store)
     written = Written(run.store, run.run_id, run.artifact_uri)
     written.log_table(table, CLEAN)

@@ -1,14 +1,15 @@
-"""What every loss promises: logits and labels in, a float32 scalar out."""
+"""What every loss promises: logits and labels in, a float32 scalar out; and how any callable becomes one."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.errors import DataError
+from lesion_exp.errors import ConfigError, DataError
 
 
 class Loss(nn.Module, ABC):
@@ -50,3 +51,60 @@ class Loss(nn.Module, ABC):
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
         """Called before each epoch, counted from 0; for losses that change during training."""
         del epoch, max_epochs
+
+
+class LossFunction(Loss):
+    """Any callable `(logits, labels) -> scalar` as a loss; where it has a method `set_epoch`, that is called, too.
+
+    Args:
+        function: logits float32 (N, C) and labels int64 (N,) -> the mean loss of the batch.
+        class_counts: training images of each class, in class order.
+
+    Raises:
+        ConfigError: it cannot be called.
+        DataError: a class has no training image.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Any], class_counts: Sequence[int]) -> None:
+        super().__init__(class_counts)
+        if not callable(function):
+            raise ConfigError(
+                f"expected the loss's _target_ to make something that is called with logits and labels, got "
+                f"{type(function).__name__}"
+            )
+        self.function = function
+
+    def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What the callable gives; `logits` float32 (N, C), `labels` int64 (N,)."""
+        value: Tensor = self.function(logits, labels)
+        return value
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Passed on to a callable that has a method of this name."""
+        told = getattr(self.function, "set_epoch", None)
+        if told is not None:
+            told(epoch, max_epochs)
+
+
+def check_loss(loss: Loss, name: str) -> None:
+    """Checks on one batch of two images a class that a loss can train: it gives a scalar that depends on the logits.
+
+    Args:
+        loss: any loss.
+        name: what the user calls it, for the message.
+
+    Raises:
+        ConfigError: it fails, or gives something else.
+    """
+    labels = torch.arange(loss.num_classes).repeat(2)
+    logits = torch.linspace(-1.0, 1.0, len(labels) * loss.num_classes).reshape(len(labels), -1).requires_grad_()
+    expected = "expected a loss that takes logits (N, C) and labels (N,) and gives a scalar tensor to train on, but"
+    try:
+        value = loss(logits, labels)
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise ConfigError(f"{expected} {name} fails: {error}") from error
+    if not isinstance(value, Tensor) or value.shape != ():
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(f"{expected} {name} gives {found}; return the mean over the batch")
+    if not value.requires_grad:
+        raise ConfigError(f"{expected} what {name} gives does not depend on the logits by torch's operations")

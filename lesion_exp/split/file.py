@@ -9,7 +9,6 @@ import pandas as pd
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.split import PARTS
 from lesion_exp.split.assign import require_parts
-from lesion_exp.split.groups import assign_groups
 from lesion_exp.text_table import read_csv
 
 KEYS = ("row_id", "image_id")
@@ -22,15 +21,13 @@ class File:
 
     Args:
         path: the csv; a manifest saved with a run (csv or parquet) is one.
-        near_duplicate_threshold: for the groups, which the audit reads.
     """
 
-    def __init__(self, path: str, near_duplicate_threshold: float) -> None:
+    def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser()
-        self.near_duplicate_threshold = near_duplicate_threshold
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with `group` and `split`.
+        """`table` with `split`.
 
         Raises:
             DataError: the file is missing or lacks a column, names other parts, or does not name each image once.
@@ -51,8 +48,7 @@ class File:
                 f"expected {self.path} to name each of the {len(table)} images once, but {len(cases)} differ:\n"
                 f"{first_cases(cases)}\ncorrect the file, or leave images out with dataset.filter"
             )
-        group = assign_groups(table, self.near_duplicate_threshold)
-        return require_parts(table.assign(group=group, split=parts.loc[table[key]].to_numpy()))
+        return require_parts(table.assign(split=parts.loc[table[key]].to_numpy()))
 
     def _read(self) -> pd.DataFrame:
         if not self.path.is_file():

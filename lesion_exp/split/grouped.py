@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lesion_exp.split.assign import check_ratios, deal_groups, require_parts
-from lesion_exp.split.groups import assign_groups
 
 
 class Grouped:
@@ -18,25 +17,22 @@ class Grouped:
     Args:
         seed: of the draw; does not follow the run's seed, so that runs are tested on the same images.
         ratios: share of the images in `train`, `val` and `test`.
-        near_duplicate_threshold: least correlation of two thumbnails that counts as the same picture.
 
     Raises:
         ConfigError: ratios that do not add up to 1.
     """
 
-    def __init__(self, seed: int, ratios: Mapping[str, float], near_duplicate_threshold: float) -> None:
+    def __init__(self, seed: int, ratios: Mapping[str, float]) -> None:
         self.seed = seed
         self.ratios = check_ratios(ratios)
-        self.near_duplicate_threshold = near_duplicate_threshold
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with `group` and `split`.
+        """`table`, which has `group`, with `split`.
 
         Raises:
             DataError: a part would be empty.
         """
-        group = assign_groups(table, self.near_duplicate_threshold)
-        return require_parts(table.assign(group=group, split=deal_groups(table, group, self.ratios, self.seed)))
+        return require_parts(table.assign(split=deal_groups(table, table["group"], self.ratios, self.seed)))
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
         """The share of each part of the images; see `shortfall.shares_dealt`."""

@@ -8,7 +8,6 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.split.assign import deal_groups, require_parts
-from lesion_exp.split.groups import assign_groups
 
 
 class KFold:
@@ -19,13 +18,12 @@ class KFold:
         num_folds: number of folds, 2 or more.
         fold: which of them is tested, from 0.
         val_ratio: share of the images that are not tested which become the validation part.
-        near_duplicate_threshold: least correlation of two thumbnails that counts as the same picture.
 
     Raises:
         ConfigError: a number out of range.
     """
 
-    def __init__(self, seed: int, num_folds: int, fold: int, val_ratio: float, near_duplicate_threshold: float) -> None:
+    def __init__(self, seed: int, num_folds: int, fold: int, val_ratio: float) -> None:
         if num_folds < 2:
             raise ConfigError(f"expected split.num_folds of at least 2, got {num_folds}; 5 is usual")
         if not 0 <= fold < num_folds:
@@ -36,22 +34,21 @@ class KFold:
         self.num_folds = num_folds
         self.fold = fold
         self.val_ratio = val_ratio
-        self.near_duplicate_threshold = near_duplicate_threshold
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with `group`, `fold` (of every row, the same whichever fold is tested) and `split`.
+        """`table`, which has `group`, with `fold` (of every row, the same whichever fold is tested) and `split`.
 
         Raises:
             DataError: a part would be empty.
         """
-        group = assign_groups(table, self.near_duplicate_threshold)
+        group = table["group"]
         shares = {str(number): 1 / self.num_folds for number in range(self.num_folds)}
         fold = deal_groups(table, group, shares, self.seed).astype(int)
         rest = fold != self.fold
         part = pd.Series("test", index=table.index, dtype=object)
         slices = {"train": 1 - self.val_ratio, "val": self.val_ratio}
         part[rest] = deal_groups(table[rest], group[rest], slices, self.seed + 1 + self.fold)
-        return require_parts(table.assign(group=group, fold=fold, split=part))
+        return require_parts(table.assign(fold=fold, split=part))
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
         """The share of each part of the images; see `shortfall.shares_dealt`."""

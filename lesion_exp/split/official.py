@@ -9,7 +9,6 @@ import pandas as pd
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.split import PARTS
 from lesion_exp.split.assign import deal_groups, require_parts
-from lesion_exp.split.groups import assign_groups
 
 
 class Official:
@@ -18,21 +17,19 @@ class Official:
     Args:
         seed: of that slice.
         val_ratio: share of the training images in it; not used where the set has a validation part.
-        near_duplicate_threshold: for the groups, which the audit of the published parts reads.
 
     Raises:
         ConfigError: a ratio out of range.
     """
 
-    def __init__(self, seed: int, val_ratio: float, near_duplicate_threshold: float) -> None:
+    def __init__(self, seed: int, val_ratio: float) -> None:
         if not 0 < val_ratio < 1:
             raise ConfigError(f"expected split.val_ratio between 0 and 1, got {val_ratio}")
         self.seed = seed
         self.val_ratio = val_ratio
-        self.near_duplicate_threshold = near_duplicate_threshold
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with `group` and `split`.
+        """`table`, which has `group`, with `split`.
 
         Raises:
             DataError: the set has no official parts, or only some rows have one, or a part is empty.
@@ -46,13 +43,12 @@ class Official:
                 f"{len(table)} images have none and the parts are: {have}; add the official test set if there is one "
                 f"(dataset.parts=[train,test]), or use split=grouped"
             )
-        group = assign_groups(table, self.near_duplicate_threshold)
         part = published.astype(object).copy()
         if "val" not in set(published):
             train = part == "train"
             slices = {"train": 1 - self.val_ratio, "val": self.val_ratio}
-            part[train] = deal_groups(table[train], group[train], slices, self.seed)
-        return require_parts(table.assign(group=group, split=part))
+            part[train] = deal_groups(table[train], table.loc[train, "group"], slices, self.seed)
+        return require_parts(table.assign(split=part))
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
         """The share of train and validation of the published training part, where the set has no validation part."""

@@ -9,7 +9,6 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.split.assign import check_ratios, deal_groups, require_parts
-from lesion_exp.split.groups import assign_groups
 
 
 class ResampleThenSplit:
@@ -21,29 +20,27 @@ class ResampleThenSplit:
         seed: of both draws.
         ratios: share of the rows in `train`, `val` and `test`.
         samples_per_class: rows of each class after resampling; None = the size of the largest class.
-        near_duplicate_threshold: for the groups, which the audit reads.
 
     Raises:
         ConfigError: ratios that do not add up to 1, or fewer than one row a class.
     """
 
-    def __init__(
-        self, seed: int, ratios: Mapping[str, float], samples_per_class: int | None, near_duplicate_threshold: float
-    ) -> None:
+    leaks = True
+
+    def __init__(self, seed: int, ratios: Mapping[str, float], samples_per_class: int | None) -> None:
         if samples_per_class is not None and samples_per_class < 1:
             raise ConfigError(f"expected split.samples_per_class of at least 1, got {samples_per_class}")
         self.seed = seed
         self.ratios = check_ratios(ratios)
         self.samples_per_class = samples_per_class
-        self.near_duplicate_threshold = near_duplicate_threshold
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with rows drawn anew (`row_id` tells copies apart), `group` and `split`.
+        """`table` with rows drawn anew (`row_id` tells copies apart) and `split`.
 
         Raises:
             DataError: a part would be empty.
         """
-        grouped = table.assign(group=assign_groups(table, self.near_duplicate_threshold)).sort_values("image_id")
+        grouped = table.sort_values("image_id")
         count = self.samples_per_class or int(table["label"].value_counts().max())
         rng = np.random.default_rng([self.seed, 0x0E])
         drawn = pd.concat(

@@ -1,5 +1,6 @@
 import inspect
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,17 @@ import torchvision
 from omegaconf import OmegaConf
 
 from lesion_exp.backbone import torchvision as ours
+from lesion_exp.backbone.assemble import assemble
+from lesion_exp.backbone.network import Network
+from lesion_exp.backbone.options import SHARED_KEYS, InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.weights import FOLDER_VARIABLE
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.instantiate import instantiate, resolve_target
+from lesion_exp.job.build import make_backbone
+from lesion_exp.job.instantiate import resolve_target
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 FILES = sorted(file for file in CONF.glob("*.yaml") if file.stem not in {"base", "timm"})
-PASSED = {"num_classes", "in_channels", "metadata_width", "two_views", "image_size"}
+OFFERED = {"num_classes", "in_channels", "image_size"}
 TOKENS = {"vit_b_16", "swin_t", "maxvit_t"}
 
 
@@ -26,15 +31,12 @@ def node(option, **changes):
 
 
 def build(option, image_size=64, num_classes=7, in_channels=3, metadata_width=0, two_views=False, **changes):
-    return instantiate(
-        node(option, **changes),
-        "backbone",
-        num_classes=num_classes,
-        in_channels=in_channels,
-        metadata_width=metadata_width,
-        two_views=two_views,
-        image_size=image_size,
-    )
+    shape = InputsAndOutputs(num_classes, image_size, in_channels, metadata_width, two_views)
+    return make_backbone(node(option, **changes), shape)
+
+
+def test_the_base_has_the_shared_keys_with_their_defaults():
+    assert OmegaConf.to_container(OmegaConf.load(CONF / "base.yaml")) == asdict(SharedOptions())
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
@@ -43,7 +45,7 @@ def test_the_keys_are_the_signature(file):
         return
     config = node(file.stem)
     parameters = inspect.signature(resolve_target(config.pop("_target_"), "backbone")).parameters
-    assert set(config) == set(parameters) - PASSED
+    assert set(config) - SHARED_KEYS == set(parameters) - OFFERED
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -178,6 +180,7 @@ def test_a_pickle_is_not_executed(tmp_path):
         ("vit_b_16", {"attention": "se"}, "convolutional"),
         ("resnet18", {"metadata": "metablok"}, "metablock"),
         ("resnet18", {"weights": "imagnet"}, "no file is there"),
+        ("small_cnn", {"weights": "imagenet"}, "no ImageNet weights"),
         ("resnet18", {"dropout": 1.0}, "dropout"),
         ("resnet18", {"layer_decay": 0.0}, "layer_decay"),
         ("vit_b_16", {"image_size": 100}, "96 or 112"),
@@ -206,3 +209,50 @@ def test_a_network_of_timm_trains():
 def test_every_name_of_torchvision_is_known():
     for name in ("resnet18", "vit_l_32", "regnet_x_16gf", "shufflenet_v2_x0_5"):
         ours._check_name(name)
+
+
+class Plain(torch.nn.Module):
+    """A network as anybody writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU())
+        self.classify = torch.nn.Linear(8, 10)
+
+    def forward(self, images):
+        return self.classify(self.maps(images).mean((2, 3)))
+
+
+class FeaturesOnly(Plain):
+    """A network without a head: its features are what it gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.classify = torch.nn.Identity()
+
+
+class EndsElsewhere(Plain):
+    """A network whose last linear layer is not its end."""
+
+    def forward(self, images):
+        return super().forward(images).softmax(1).cumsum(1)[:, :4].repeat(1, 3)
+
+
+@pytest.mark.parametrize("made", [Plain, FeaturesOnly, lambda: Network(Plain(), head="classify", cam_path="maps")])
+def test_a_plain_module_is_a_backbone(made):
+    shared = SharedOptions(attention="se", metadata="concat", dropout=0.1, freeze_epochs=1)
+    backbone = assemble(made(), shared, InputsAndOutputs(7, 32, 4, 5))
+    logits = backbone(torch.randn(2, 4, 32, 32), None, torch.randn(2, 5))
+    assert logits.shape == (2, 7)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    assert backbone.body.num_features == 8
+    assert backbone.is_convolutional
+    assert backbone.cam_layer()(torch.zeros(1, 8 if made is FeaturesOnly else 4, 32, 32)).ndim == 4
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(ConfigError, match="Module or a"):
+        assemble(7, SharedOptions(), InputsAndOutputs(7, 32))
+    with pytest.raises(ConfigError, match="head="):
+        assemble(EndsElsewhere(), SharedOptions(), InputsAndOutputs(7, 32))

@@ -27,6 +27,7 @@ from lesion_exp.dataset.pad_ufes_20 import read_pad_ufes_20
 from lesion_exp.dataset.synthetic import read_synthetic
 from lesion_exp.dataset.table import INTERNAL_NAMES
 from lesion_exp.evaluation.predictions import ENERGY, ID_COLUMNS, SUBGROUP_COLUMNS
+from lesion_exp.job.data import with_groups
 from lesion_exp.split.kfold import KFold
 from lesion_exp.taxonomy import IS_UNKNOWN
 
@@ -234,5 +235,7 @@ def test_all_internal_columns_are_listed(tmp_path: Path) -> None:
         phash=rng.integers(0, 2**63, len(table), dtype=np.uint64),
         thumbnail=[rng.integers(0, 256, 256, dtype=np.uint8).tobytes() for _ in range(len(table))],
     )
-    split = KFold(seed=0, num_folds=4, fold=0, val_ratio=0.2, near_duplicate_threshold=0.985).split(hashed)
+    split = KFold(seed=0, num_folds=4, fold=0, val_ratio=0.2).split(
+        with_groups({"near_duplicate_threshold": 1}, hashed)
+    )
     assert set(split.columns) - {"skin_tone"} <= INTERNAL_NAMES

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.explanation.network import ExplainedNetwork
 
 
@@ -19,7 +19,7 @@ class Classifier(nn.Module):
         network = nn.Sequential()
         network.add_module("features", features)
         network.add_module("pool", nn.Sequential(nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-        self.body = Body(network, 8, is_convolutional=True, cam_path="features")
+        self.body = FeatureExtractor(network, 8, is_convolutional=True, cam_path="features")
         self.mix = nn.Linear(metadata, 8) if metadata else None
         self.head = nn.Linear(8, 3)
 

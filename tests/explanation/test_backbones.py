@@ -4,11 +4,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from lesion_exp.backbone.options import InputsAndOutputs
 from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
 from lesion_exp.explanation.network import ExplainedNetwork
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.build import make_backbone
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem not in {"base", "timm", "torchvision"})
@@ -32,8 +33,7 @@ def explained(option, image_size, companions=None, **changes):
     base, own = OmegaConf.load(CONF / "base.yaml"), OmegaConf.load(CONF / f"{option}.yaml")
     node = OmegaConf.to_container(OmegaConf.merge(base, own, changes))
     node.pop("defaults")
-    passed = {"num_classes": 3, "in_channels": 3, "metadata_width": 0, "two_views": bool(companions)}
-    backbone = instantiate(node, "backbone", **passed, image_size=image_size)
+    backbone = make_backbone(node, InputsAndOutputs(3, image_size, two_views=bool(companions)))
     return ExplainedNetwork(OfImages(backbone), backbone.body, companions)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lesion_exp.backbone.body import Body
+from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.network import ExplainedNetwork
@@ -27,7 +27,7 @@ class Named(nn.Sequential):
 def normed():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-    body = Body(network, 8, is_convolutional=True, cam_path="2")
+    body = FeatureExtractor(network, 8, is_convolutional=True, cam_path="2")
     classifier = Named(network, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
     return ExplainedNetwork(classifier, body)
 

@@ -12,7 +12,6 @@ KFOLD = {
     "num_folds": 5,
     "fold": 1,
     "val_ratio": 0.15,
-    "near_duplicate_threshold": 0.985,
 }
 
 FOCAL = {"_target_": "lesion_exp.loss.focal.Focal", "gamma": 2.0, "class_counts": [1, 2]}

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from hydra.utils import instantiate
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.job.build import make_loss
+from lesion_exp.job.registered import TRUST_VARIABLE
 from lesion_exp.loss.balanced_softmax import BalancedSoftmax
+from lesion_exp.loss.base import LossFunction, check_loss
 from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
 from lesion_exp.loss.cross_entropy import CrossEntropy
 from lesion_exp.loss.focal import Focal
@@ -36,7 +40,7 @@ def counts_for(name: str) -> list[int]:
 
 def build(name: str) -> nn.Module:
     node = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
-    loss = instantiate(node, _convert_="all", class_counts=counts_for(name))
+    loss = make_loss(node, counts_for(name))
     assert isinstance(loss, nn.Module)
     return loss
 
@@ -89,9 +93,8 @@ def test_a_class_without_training_images_is_refused_with_its_position(name: str)
     node = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
     counts = counts_for(name)
     counts[1] = 0
-    with pytest.raises(Exception, match="position 1 of the class order") as caught:
-        instantiate(node, _convert_="all", class_counts=counts)
-    assert isinstance(caught.value.__cause__, DataError)
+    with pytest.raises(DataError, match="position 1 of the class order"):
+        make_loss(node, counts)
 
 
 def test_plain_cross_entropy_is_torchs() -> None:
@@ -227,3 +230,75 @@ def test_values_out_of_range_are_refused() -> None:
     for build_wrong in wrong:
         with pytest.raises(ConfigError, match="expected "):
             build_wrong()
+
+
+class WithEpochs:
+    """A callable that is no module, and wants to know the epoch."""
+
+    def __init__(self, class_counts: list[int], power: float = 1.0) -> None:
+        self.class_counts, self.power, self.seen = class_counts, power, (-1, -1)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels) ** self.power
+
+    def set_epoch(self, epoch: int, max_epochs: int) -> None:
+        self.seen = (epoch, max_epochs)
+
+
+def of_logits(logits: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
+    """A function that is the loss itself."""
+    return scale * F.cross_entropy(logits, labels)
+
+
+def made_by_a_function(power: float) -> WithEpochs:
+    """A function that makes the loss."""
+    return WithEpochs([], power)
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> str:
+    """This file as a package of a user's own."""
+    monkeypatch.setitem(sys.modules, "losses_of_the_test", sys.modules[__name__])
+    monkeypatch.setenv(TRUST_VARIABLE, f"losses_of_the_test,{__name__.partition('.')[0]}")
+    return "losses_of_the_test"
+
+
+def test_a_loss_of_torch_is_a_loss_and_keeps_its_own_arguments() -> None:
+    logits, labels = batch()
+    loss = make_loss({"_target_": "torch.nn.CrossEntropyLoss", "label_smoothing": 0.1}, COUNTS)
+    close(loss(logits.bfloat16(), labels), F.cross_entropy(logits.bfloat16().float(), labels, label_smoothing=0.1))
+    check_loss(loss, "loss=mine")
+    with pytest.raises(ConfigError, match="mean over the batch"):
+        check_loss(make_loss({"_target_": "torch.nn.CrossEntropyLoss", "reduction": "none"}, COUNTS), "loss=mine")
+
+
+def test_any_callable_of_a_trusted_package_is_a_loss(trusted: str) -> None:
+    logits, labels = batch()
+    expected = F.cross_entropy(logits, labels)
+    close(make_loss({"_target_": f"{trusted}.of_logits", "scale": 3.0}, COUNTS)(logits, labels), 3 * expected)
+    close(make_loss({"_target_": f"{trusted}.made_by_a_function", "power": 2.0}, COUNTS)(logits, labels), expected**2)
+    loss = make_loss({"_target_": f"{trusted}.WithEpochs"}, COUNTS)
+    loss.set_epoch(3, 9)
+    assert isinstance(loss, LossFunction)
+    assert isinstance(loss.function, WithEpochs)
+    assert (loss.function.class_counts, loss.function.seen) == (COUNTS, (3, 9))
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda logits: logits.mean(), "fails"),
+        (lambda logits, labels: logits, "mean over the batch"),
+        (lambda logits, labels: 0.5, "float"),
+        (lambda logits, labels: logits.detach().mean(), "does not depend"),
+        (lambda logits, labels: F.cross_entropy(logits, labels + 100), "fails"),
+    ],
+)
+def test_a_callable_that_cannot_train_is_refused(function: Callable[..., Tensor], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        check_loss(LossFunction(function, [1, 2]), "loss=mine")
+
+
+def test_what_cannot_be_called_is_no_loss() -> None:
+    with pytest.raises(ConfigError, match="called with logits and labels"):
+        LossFunction(7, [1, 2])  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from lesion_exp.fingerprint import fingerprint
+from lesion_exp.split.groups import assign_groups
+from lesion_exp.split.near_duplicates import DEFAULT_THRESHOLD
 
 
 def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
@@ -24,14 +26,14 @@ def table_of(
     patients: list[str | None] | None = None,
     contents: list[int] | None = None,
 ) -> pd.DataFrame:
-    """A data set's table with hashes; images with the same number in `contents` are the same file."""
+    """A data set's table with hashes and groups; images with the same number in `contents` are the same file."""
     count = len(labels)
     contents = list(range(count)) if contents is None else contents
     rng = np.random.default_rng(7)
     thumbnails = rng.integers(0, 256, (max(contents, default=0) + 1, 256), dtype=np.uint8)
     hashes = rng.integers(0, 2**63, max(contents, default=0) + 1, dtype=np.uint64)
     ids = [f"img{number:04d}" for number in range(count)]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "row_id": ids,
             "image_id": ids,
@@ -44,6 +46,7 @@ def table_of(
             "thumbnail": [thumbnails[content].tobytes() for content in contents],
         }
     )
+    return table.assign(group=assign_groups(table, DEFAULT_THRESHOLD))
 
 
 def with_pictures(images: list[np.ndarray]) -> pd.DataFrame:

@@ -86,7 +86,7 @@ def test_chains_of_patients_lesions_and_copies_stay_whole_in_any_order_of_rows(m
     table = make_table(kinds + ["nv"] * own, lesions, patients + [None] * own, contents + [100 + k for k in range(own)])
     order = list(range(len(table)))
     random.shuffle(order)
-    for splitter in (Grouped(seed, RATIOS, THRESHOLD), KFold(seed, 3, 1, 0.2, THRESHOLD)):
+    for splitter in (Grouped(seed, RATIOS), KFold(seed, 3, 1, 0.2)):
         try:
             split = splitter.split(table)
         except DataError:  # nearly everything hangs together
@@ -153,7 +153,7 @@ def test_what_could_not_be_met_is_said_in_the_audit(make_table):
     sizes = [120, *[1] * 60]
     patients = [f"P{number}" for number, size in enumerate(sizes) for _ in range(size)]
     table = make_table([["mel", "nv"][k % 2] for k in range(180)], patients=patients)
-    splitter = Grouped(0, {"train": 0.5, "val": 0.25, "test": 0.25}, THRESHOLD)
+    splitter = Grouped(0, {"train": 0.5, "val": 0.25, "test": 0.25})
     split = splitter.split(table)
     warnings = audit(split, THRESHOLD, shares_dealt(splitter, table)).warnings
     said = [warning for warning in warnings if "could not be met" in warning]
@@ -164,7 +164,7 @@ def test_what_could_not_be_met_is_said_in_the_audit(make_table):
 
 
 def test_nothing_is_said_where_the_shares_were_met(lesions_table):
-    for splitter in (Grouped(0, RATIOS, THRESHOLD), KFold(0, 5, 2, 0.15, THRESHOLD)):
+    for splitter in (Grouped(0, RATIOS), KFold(0, 5, 2, 0.15)):
         split = splitter.split(lesions_table)
         assert shortfalls(split, shares_dealt(splitter, lesions_table)) == []
 

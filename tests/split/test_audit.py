@@ -62,7 +62,7 @@ def test_one_id_of_two_sources_is_one_lesion(make_table):
 
 
 def test_the_make_up_of_the_parts(lesions_table):
-    split = Grouped(0, RATIOS, THRESHOLD).split(lesions_table)
+    split = Grouped(0, RATIOS).split(lesions_table)
     result = audit(split, THRESHOLD)
     for part, facts in result.parts.items():
         rows = split[split["split"] == part]
@@ -75,7 +75,7 @@ def test_the_make_up_of_the_parts(lesions_table):
 
 
 def test_image_by_image_leaks_and_the_audit_says_so_in_words(lesions_table):
-    result = audit(ByImage(0, RATIOS, THRESHOLD).split(lesions_table), THRESHOLD)
+    result = audit(ByImage(0, RATIOS).split(lesions_table), THRESHOLD)
     assert not result.passed
     assert result.test_rows_with_lesion_in_train["all"] > 0.3
     assert "audit FAILED" in result.summary()
@@ -83,7 +83,7 @@ def test_image_by_image_leaks_and_the_audit_says_so_in_words(lesions_table):
 
 
 def test_resampling_before_splitting_leaks_nearly_everything(lesions_table):
-    split = ResampleThenSplit(0, RATIOS, samples_per_class=500, near_duplicate_threshold=THRESHOLD).split(lesions_table)
+    split = ResampleThenSplit(0, RATIOS, samples_per_class=500).split(lesions_table)
     assert split["row_id"].is_unique
     assert split["label"].value_counts().to_dict() == dict.fromkeys(["bkl", "df", "mel", "nv"], 500)
     result = audit(split, THRESHOLD)
@@ -93,12 +93,12 @@ def test_resampling_before_splitting_leaks_nearly_everything(lesions_table):
 
 
 def test_without_a_number_resampling_goes_up_to_the_largest_class(lesions_table):
-    split = ResampleThenSplit(0, RATIOS, None, THRESHOLD).split(lesions_table)
+    split = ResampleThenSplit(0, RATIOS, None).split(lesions_table)
     assert set(split["label"].value_counts()) == {lesions_table["label"].value_counts().max()}
 
 
 def test_the_audit_is_plain_json(lesions_table):
-    result = audit(Grouped(0, RATIOS, THRESHOLD).split(lesions_table), THRESHOLD)
+    result = audit(Grouped(0, RATIOS).split(lesions_table), THRESHOLD)
     said = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert said["passed"] is True
     assert said["crossings"]["lesions"] == {"count": 0, "cases": []}

@@ -13,13 +13,13 @@ RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 @pytest.fixture
 def parts(lesions_table):
-    return Grouped(0, RATIOS, THRESHOLD).split(lesions_table)[["image_id", "split"]]
+    return Grouped(0, RATIOS).split(lesions_table)[["image_id", "split"]]
 
 
 def read(table, frame, tmp_path):
     path = tmp_path / "split.csv"
     frame.to_csv(path, index=False)
-    return File(str(path), THRESHOLD).split(table)
+    return File(str(path)).split(table)
 
 
 def test_the_parts_of_the_file_in_any_order(lesions_table, parts, tmp_path):
@@ -30,13 +30,13 @@ def test_the_parts_of_the_file_in_any_order(lesions_table, parts, tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_saved_manifest_gives_the_split_again(lesions_table, tmp_path, kind):
-    original = ByImage(3, RATIOS, THRESHOLD).split(lesions_table)
+    original = ByImage(3, RATIOS).split(lesions_table)
     saved, path = manifest(original), tmp_path / f"manifest.{kind}"
     if kind == "csv":
         saved.to_csv(path, index=False)
     else:
         saved.to_parquet(path)
-    assert split_hash(File(str(path), THRESHOLD).split(lesions_table)) == split_hash(original)
+    assert split_hash(File(str(path)).split(lesions_table)) == split_hash(original)
 
 
 def test_a_file_of_the_whole_set_serves_a_filtered_one(lesions_table, parts, tmp_path):
@@ -66,9 +66,9 @@ def test_a_file_that_is_no_table_is_refused(lesions_table, tmp_path, content):
     path = tmp_path / "split.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match="expected"):
-        File(str(path), THRESHOLD).split(lesions_table)
+        File(str(path)).split(lesions_table)
 
 
 def test_a_missing_file_is_refused(lesions_table, tmp_path):
     with pytest.raises(DataError, match=r"split\.path"):
-        File(str(tmp_path / "none.csv"), THRESHOLD).split(lesions_table)
+        File(str(tmp_path / "none.csv")).split(lesions_table)

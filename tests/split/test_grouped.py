@@ -17,7 +17,7 @@ rows = st.lists(st.tuples(st.sampled_from(["mel", "nv", "df"]), ids, ids, st.int
 
 
 def grouped(seed=0, ratios=RATIOS):
-    return Grouped(seed=seed, ratios=ratios, near_duplicate_threshold=THRESHOLD)
+    return Grouped(seed=seed, ratios=ratios)
 
 
 def counts_of(table):
@@ -105,7 +105,7 @@ def test_patients_with_several_classes_stay_whole_and_balanced(make_table):
 def test_the_table_keeps_its_rows_and_columns(lesions_table):
     split = grouped().split(lesions_table)
     assert split[lesions_table.columns].equals(lesions_table)
-    assert list(split.columns) == [*lesions_table.columns, "group", "split"]
+    assert list(split.columns) == [*lesions_table.columns, "split"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ THRESHOLD = 0.985
 
 
 def splitter(way="grouped", held_out=0.2, seed=0, samples=None):
-    return HeldOut(seed, held_out, way, RATIOS, samples, THRESHOLD)
+    return HeldOut(seed, held_out, way, RATIOS, samples)
 
 
 @pytest.mark.parametrize("way", WAYS)

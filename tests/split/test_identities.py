@@ -59,7 +59,7 @@ def test_several_implausible_ids_do_not_hide_each_other(make_table):
 def test_the_audit_says_what_contradicts_itself_and_what_was_noticed_before(make_table):
     rng = np.random.default_rng(0)
     labels = [str(label) for label in rng.choice(["mel", "nv"], 60)]
-    split = Grouped(0, RATIOS, 0.985).split(make_table(labels, [f"L{row // 3}" for row in range(60)]))
+    split = Grouped(0, RATIOS).split(make_table(labels, [f"L{row // 3}" for row in range(60)]))
     result = audit(split, 0.985, noticed=["the sky is green"])
     assert result.passed
     assert result.warnings[0] == "the sky is green"

@@ -9,7 +9,7 @@ THRESHOLD = 0.985
 
 
 def fold_split(table, fold, num_folds=5, seed=0):
-    return KFold(seed, num_folds, fold, val_ratio=0.15, near_duplicate_threshold=THRESHOLD).split(table)
+    return KFold(seed, num_folds, fold, val_ratio=0.15).split(table)
 
 
 def test_folds_are_the_same_whichever_is_tested_and_each_image_is_tested_once(lesions_table):
@@ -42,9 +42,7 @@ def test_seeds_give_other_folds_and_rows_may_come_in_any_order(lesions_table):
 @pytest.mark.parametrize("arguments", [{"fold": 5}, {"fold": -1}, {"num_folds": 1, "fold": 0}, {"val_ratio": 1.0}])
 def test_numbers_out_of_range_are_refused(arguments):
     with pytest.raises(ConfigError, match="expected split"):
-        KFold(
-            **{"seed": 0, "num_folds": 5, "fold": 0, "val_ratio": 0.15, "near_duplicate_threshold": 0.985} | arguments
-        )
+        KFold(**{"seed": 0, "num_folds": 5, "fold": 0, "val_ratio": 0.15} | arguments)
 
 
 def test_more_folds_than_groups_leave_one_empty(make_table):

@@ -6,7 +6,7 @@ RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 def test_a_manifest_names_every_row_with_what_identifies_it(lesions_table):
-    saved = manifest(KFold(0, 5, 0, 0.15, 0.985).split(lesions_table.assign(image_path="/somewhere")))
+    saved = manifest(KFold(0, 5, 0, 0.15).split(lesions_table.assign(image_path="/somewhere")))
     assert {
         "row_id",
         "image_id",
@@ -26,7 +26,7 @@ def test_a_manifest_names_every_row_with_what_identifies_it(lesions_table):
 
 
 def test_keys_find_an_image_in_the_split_that_it_is_in_alone(lesions_table):
-    split = Grouped(0, RATIOS, 0.985).split(lesions_table)
+    split = Grouped(0, RATIOS).split(lesions_table)
     saved, salt = manifest(split), split_hash(split)
     stored_again = split.assign(sha256="another file")
     assert set(image_keys(split, salt)["content_key"]) == set(saved["content_key"])
@@ -36,7 +36,7 @@ def test_keys_find_an_image_in_the_split_that_it_is_in_alone(lesions_table):
 
 
 def test_the_hash_depends_on_the_parts_alone(lesions_table):
-    split = Grouped(0, RATIOS, 0.985).split(lesions_table)
+    split = Grouped(0, RATIOS).split(lesions_table)
     same = split.sample(frac=1, random_state=1).assign(image_path="/elsewhere")
     assert split_hash(same) == split_hash(split)
     moved = split.copy()

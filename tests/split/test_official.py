@@ -8,7 +8,7 @@ THRESHOLD = 0.985
 
 
 def official(val_ratio=0.2, seed=0):
-    return Official(seed, val_ratio, THRESHOLD)
+    return Official(seed, val_ratio)
 
 
 @pytest.fixture

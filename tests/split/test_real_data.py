@@ -12,6 +12,7 @@ from lesion_exp.image_file import content_hash, decode, read_bytes
 from lesion_exp.split.audit import audit
 from lesion_exp.split.by_image import ByImage
 from lesion_exp.split.grouped import Grouped
+from lesion_exp.split.groups import assign_groups
 from lesion_exp.split.kfold import KFold
 from lesion_exp.split.near_duplicates import near_duplicate_pairs
 from lesion_exp.split.resample_then_split import ResampleThenSplit
@@ -34,11 +35,12 @@ def ham10000():
         encoded = read_bytes(locator)
         hashes.append(content_hash(encoded))
         prints.append(fingerprint(decode(encoded)))
-    return table.assign(
+    table = table.assign(
         sha256=hashes,
         phash=np.array([number for number, _ in prints], np.uint64),
         thumbnail=[small for _, small in prints],
     )
+    return table.assign(group=assign_groups(table, THRESHOLD))
 
 
 def test_pairs_are_photographs_of_one_lesion_but_for_the_one_known_exception(ham10000):
@@ -52,7 +54,7 @@ def test_pairs_are_photographs_of_one_lesion_but_for_the_one_known_exception(ham
 
 
 def test_nothing_crosses_in_a_grouped_split(ham10000):
-    for splitter in (Grouped(0, RATIOS, THRESHOLD), KFold(0, 5, 3, 0.15, THRESHOLD)):
+    for splitter in (Grouped(0, RATIOS), KFold(0, 5, 3, 0.15)):
         result = audit(splitter.split(ham10000), THRESHOLD)
         assert result.passed
         assert result.warnings == []
@@ -61,8 +63,7 @@ def test_nothing_crosses_in_a_grouped_split(ham10000):
 
 def test_image_by_image_two_fifths_of_the_test_images_have_a_sibling_in_train(ham10000):
     shares = [
-        audit(ByImage(seed, NO_VAL, THRESHOLD).split(ham10000), THRESHOLD).test_rows_with_lesion_in_train
-        for seed in range(3)
+        audit(ByImage(seed, NO_VAL).split(ham10000), THRESHOLD).test_rows_with_lesion_in_train for seed in range(3)
     ]
     for name, known in {"all": 0.40, "mel": 0.72, "df": 0.61, "bcc": 0.60, "nv": 0.31}.items():
         few = 0.15 if name == "df" else 0.05  # 17 images of df
@@ -70,6 +71,6 @@ def test_image_by_image_two_fifths_of_the_test_images_have_a_sibling_in_train(ha
 
 
 def test_resampled_first_most_test_rows_were_trained_on(ham10000):
-    result = audit(ResampleThenSplit(0, RATIOS, 6705, THRESHOLD).split(ham10000), THRESHOLD)
+    result = audit(ResampleThenSplit(0, RATIOS, 6705).split(ham10000), THRESHOLD)
     assert result.test_rows_with_image_in_train["all"] == pytest.approx(0.93, abs=0.01)
     assert result.parts["test"]["counts"]["df"] == pytest.approx(1006, abs=1)

@@ -14,7 +14,7 @@ _STACKS = frozenset({"features", "encoder", "layers", "blocks", "stages", "trunk
 """Names under which networks keep their layers one level down."""
 
 
-class Body(nn.Module):
+class FeatureExtractor(nn.Module):
     """A network whose last linear layer was taken off.
 
     Args:
