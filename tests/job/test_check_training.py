@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from torch import nn
 
 from lesion_exp.errors import ConfigError, DataError
@@ -137,14 +138,14 @@ def test_what_needs_no_data_is_checked_before_they_are_read(tiny_job, monkeypatc
 class Patches(nn.Module):
     """A network of another library: it says only in its own words which images it takes."""
 
-    def forward(self, images, clinical, metadata):
+    def forward(self, images):
         if images.shape[-1] % 14:
             raise ValueError("Input height should be divisible by patch size 14.")
-        return images.mean(dim=(2, 3)).tolist()  # cannot be run on shapes alone
+        return torch.tensor(images.mean(dim=(2, 3)).tolist())  # cannot be run on shapes alone
 
 
 def test_a_network_that_says_it_in_its_own_words_is_answered_with_sizes_that_fit(tiny_job, monkeypatch):
-    monkeypatch.setattr("lesion_exp.job.trial_network.instantiate", lambda *node, **passed: Patches())
+    monkeypatch.setattr("lesion_exp.job.build.instantiate", lambda *node, **passed: Patches())
     Trial(tiny_job("image_size=42").config, 7, 0, 2).check_now()
     says = "got 40, of which it says: Input height .* patch size 14.; set image_size=28 or image_size=42"
     with pytest.raises(ConfigError, match=says):
@@ -155,6 +156,6 @@ def test_a_network_that_takes_no_image_raises_its_own_error(tiny_job, monkeypatc
     def broken(*node, **passed):
         raise RuntimeError("its constructor is wrong")
 
-    monkeypatch.setattr("lesion_exp.job.trial_network.instantiate", broken)
+    monkeypatch.setattr("lesion_exp.job.build.instantiate", broken)
     with pytest.raises(RuntimeError, match="its constructor is wrong"):
         Trial(tiny_job().config, 7, 0, 2).check_now()
