@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from math import ceil
+from typing import ClassVar, Final, Literal
 
 from markupsafe import Markup
 
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
+
+_MOST_UPRIGHT: Final = 9
+"""Columns that an upright sheet has room for."""
+_MOST_TURNED: Final = 30
+"""Numbered columns that a turned sheet has room for."""
+_MOST_UNBROKEN: Final = 14
+_ROW_HEAD, _COLUMN_HEAD = 26, 11
+"""Letters of a class's name beside a row, and of each line above a column."""
 Cell = str | Markup
 """Text is escaped; `Markup` is taken as it is."""
 
@@ -41,15 +51,58 @@ class Table:
     wraps: bool = False
     """Whether cells hold sentences, which may be broken into lines."""
 
+    @property
+    def is_turned(self) -> bool:
+        """Whether a sheet of paper must be turned for its columns."""
+        return len(self.columns) > _MOST_UPRIGHT
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it fits on a sheet with room to spare, so that it need not be broken."""
+        return len(self.rows) <= _MOST_UNBROKEN and not self.wraps
+
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix: counts, shaded by their share of the true class."""
+    """A confusion matrix: counts, shaded by their share of the true class.
+
+    From 13 classes on its columns are numbered as its rows are, and stand in parts that a turned sheet has room for.
+    """
 
     kind: ClassVar = "matrix"
     caption: str
     classes: Sequence[str]
     counts: Sequence[Sequence[int]]
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether columns are numbered instead of named; such a matrix is turned on paper."""
+        return len(self.classes) >= NUMBERED_FROM
+
+    @property
+    def rows(self) -> list[str]:
+        """The heads of the rows."""
+        names = labels(self.classes, _ROW_HEAD)
+        return [f"{place} {name}" for place, name in enumerate(names, 1)] if self.is_numbered else names
+
+    @property
+    def columns(self) -> list[str]:
+        """The heads of the columns, which may have several lines."""
+        if self.is_numbered:
+            return [str(place) for place in range(1, len(self.classes) + 1)]
+        return labels(self.classes, _COLUMN_HEAD, 3)
+
+    @property
+    def parts(self) -> list[range]:
+        """The columns of each part."""
+        size = ceil(len(self.classes) / ceil(len(self.classes) / _MOST_TURNED))
+        return [range(first, min(first + size, len(self.classes))) for first in range(0, len(self.classes), size)]
+
+    def caption_of(self, part: range) -> str:
+        """The caption of a part."""
+        if len(self.parts) == 1:
+            return self.caption
+        return f"{self.caption}; predicted classes {part.start + 1} to {part.stop} of {len(self.classes)}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +121,8 @@ class Figure:
     drawing: Markup
     caption: str
     legend: Sequence[Legend] = ()
+    wide: bool = False
+    """Whether it has a row of its own, and scrolls on a narrow screen."""
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,29 @@ def plot(description: str, x: Axis, y: Axis, marks: Sequence[Drawn]) -> Markup:
     return _svg(WIDTH, HEIGHT, "plot", description, body)
 
 
+def panel(
+    description: str, name: str, told: str, xs: Sequence[float], ys: Sequence[float], guessing: float | None
+) -> Markup:
+    """A small square plot of a curve from 0 to 1, one of many, with its name and what is told of it below.
+
+    Args:
+        description: read to those who cannot see it.
+        name: what the curve is of.
+        told: its number in words.
+        xs: 0..1.
+        ys: 0..1.
+        guessing: height of the dotted line that guessing would come to; None for the rising diagonal.
+    """
+    places = [f"{100 * x:.1f} {100 - 100 * y:.1f}" for x, y in zip(xs, ys, strict=True)]
+    path = "L".join(place for number, place in enumerate(places) if not number or place != places[number - 1])
+    reference = "M0 100L100 0" if guessing is None else f"M0 {100 - 100 * guessing:.1f}H100"
+    return Markup(
+        '<div class="panel"><svg viewBox="-2 -2 104 104" role="img" aria-label="{}"><path class="grid" '
+        'd="M0 0H100V100H0ZM50 0V100M0 50H100"/><path class="reference" d="{}"/><path class="line s0" d="M{}"/></svg>'
+        "<b>{}</b><span>{}</span></div>"
+    ).format(description, reference, path, name, told)
+
+
 def interval_bar(value: float, low: float | None, high: float | None, reference: float | None = None) -> Markup:
     """A value between 0 and 1 with its interval, for a cell of a table; `reference` is a thin line behind it."""
 

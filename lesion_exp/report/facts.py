@@ -144,6 +144,12 @@ class Facts:
         """The ids of the runs that this one joins; none for one that was trained."""
         return [member for member in self.run.tags.get("members", "").split(",") if member]
 
+    @property
+    def class_meanings(self) -> dict[str, str]:
+        """The classes whose name is a code, with the name in words."""
+        names = {name: self.full_name(name) for name in self.classes}
+        return {name: words for name, words in names.items() if words.lower() != name.lower()}
+
     def full_name(self, class_name: str) -> str:
         """A class's name in words."""
         return taxonomy.full_name(class_name)

@@ -17,8 +17,8 @@ _LONGEST: Final = 22
 _APART: Final = 124
 """Pixels between two axes, at least."""
 _TOP, _BOTTOM, _SIDE = 34, 18, 76
-_LARGER: Final = 1.25
-"""How much larger than its own pixels the drawing may be shown."""
+_SMALLER, _LARGER = 0.8, 1.25
+"""How much smaller and larger than its own pixels the drawing may be shown on a screen; then it scrolls."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def parallel(description: str, scales: Sequence[Scale], lines: Sequence[tuple[Se
         parts.append(Markup('<path class="{}" d="M{}"/>').format(looks, "L".join(points)))
     parts += [_axis(x, scale) for x, scale in zip(columns, scales, strict=True)]
     return Markup(
-        '<svg class="plot" style="max-width: {:.0f}px" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-    ).format(_LARGER * width, width, HEIGHT, description, Markup("").join(parts))
+        '<svg class="plot" style="min-width: {:.0f}px; max-width: {:.0f}px" viewBox="0 0 {} {}" role="img" '
+        'aria-label="{}">{}</svg>'
+    ).format(_SMALLER * width, _LARGER * width, width, HEIGHT, description, Markup("").join(parts))
 
 
 def _axis(x: float, scale: Scale) -> Markup:

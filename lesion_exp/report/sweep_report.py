@@ -46,4 +46,4 @@ def sweep_page(swept: Swept) -> Page:
     if facts.predictions is not None:
         place = SECTIONS.index(failed)
         sections[place:place] = [make(facts) for make in OF_FOLDS]
-    return Page(parent.name or "sweep", "Report of a sweep", told, sections)
+    return Page(parent.name or "sweep", "Report of a sweep", told, sections, facts.class_meanings)

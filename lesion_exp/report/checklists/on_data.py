@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.data_flow import CHARACTERISTICS
 from lesion_exp.report.sections.split import split_in_words
@@ -107,11 +108,15 @@ def class_counts(facts: Facts) -> str | None:
         f"{PARTS.get(name, name)}: {', '.join(f'{label} {count:,}' for label, count in part.get('counts', {}).items())}"
         for name, part in facts.parts.items()
     ]
+    if len(facts.classes) >= NUMBERED_FROM and words:
+        return f"The images of each of {len(facts.classes)} classes in each part stand in the table of parts."
     return f"{'; '.join(words)}." if words else None
 
 
 def classes(facts: Facts) -> str | None:
-    """The classes with their full names."""
+    """The classes with their full names; those of many classes fill a table already."""
+    if len(facts.classes) >= NUMBERED_FROM:
+        return f"{len(facts.classes)} classes, named in the table of parts."
     names = [f"{name} ({facts.full_name(name)})" if facts.full_name(name) != name else name for name in facts.classes]
     return f"{len(names)} classes: {listed(names)}." if names else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.confusion import most_frequent_confusions
@@ -21,8 +22,10 @@ def performance(facts: Facts) -> str | None:
 
 
 def diagnostic(facts: Facts) -> str | None:
-    """Sensitivity and specificity for malignancy, else of each class."""
+    """Sensitivity and specificity for malignancy, else of each class; those of many classes fill a table already."""
     of = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values else facts.classes
+    if len(of) >= NUMBERED_FROM and any(f"recall/{name}" in facts.values for name in of):
+        return f"Sensitivity, specificity and AUROC of each of {len(of)} classes stand in the table of classes."
     words = [
         f"{name}: {', '.join(_named(facts, family, name) for family in ('recall', 'specificity', 'auroc'))}"
         for name in of

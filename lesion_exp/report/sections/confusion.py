@@ -16,7 +16,8 @@ def confusion(facts: Facts) -> Section:
     if table is None:
         return Section("confusion", title, [not_stored("predictions of the validation or the test part")])
     counts = confusion_counts(table)
-    caption = f"{PARTS[facts.part or 'val'].capitalize()} part, {counted(len(table), 'image')}: true class by row"
+    part = f"{PARTS[facts.part or 'val'].capitalize()} part, {counted(len(table), 'image')}"
+    caption = f"{part}: true class by row, predicted class by column"
     matrix = Matrix(caption, facts.classes, counts.tolist())
     blocks = [Text(words) for words in [most_frequent_confusions(facts)] if words]
     return Section("confusion", title, [*blocks, matrix])

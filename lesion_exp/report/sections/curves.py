@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from markupsafe import Markup
+
 from lesion_exp.evaluation.curve_points import precision_recall_points, roc_points
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.report.blocks import Block, Figure, Figures, Legend, Section, not_stored
-from lesion_exp.report.charts import Band, Drawn, Line, plot, round_axis, unit_axis
+from lesion_exp.report.charts import Band, Drawn, Line, panel, plot, round_axis, unit_axis
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.wording import as_value, with_interval
 
-_SOLID = 7
+_SOLID: Final = 7
 """Classes whose colours anyone can tell apart; further ones are dashed."""
+_NAME_LENGTH: Final = 34
 
 
 def curves(facts: Facts) -> Section:
@@ -24,11 +30,14 @@ def curves(facts: Facts) -> Section:
 
 
 def _ranked(facts: Facts, family: str) -> Figure:
+    """The curves of all classes in a frame; from 13 classes on a panel a class, since no reader keeps so many apart."""
     assert facts.predictions is not None
+    is_numbered = len(facts.classes) >= NUMBERED_FROM
     probs, true = probabilities(facts.predictions), true_classes(facts.predictions)
     rests = lesion_counts(facts.predictions)
     is_roc = family == "auroc"
-    lines, legend = [], []
+    lines, legend, panels = [], [], []
+    short = dict(zip(facts.classes, labels(facts.classes, _NAME_LENGTH), strict=True))
     for place, name in enumerate(facts.classes):
         positive = true == place
         if f"{family}/{name}" not in facts.values or not positive.any() or positive.all():
@@ -36,10 +45,19 @@ def _ranked(facts: Facts, family: str) -> Figure:
         xs, ys = (roc_points if is_roc else precision_recall_points)(probs[:, place], positive)
         lines.append(Line(xs.tolist(), ys.tolist(), place, dashed=place >= _SOLID))
         value = with_interval(facts.values[f"{family}/{name}"])
-        said = [f"n = {int(positive.sum()):,}", *filter(None, [rests.too_few(f"{family}/{name}")])]
-        legend.append(Legend(f"{name} {value}, {', '.join(said)}", place, place >= _SOLID))
+        told = ", ".join([value, f"n = {int(positive.sum()):,}", *filter(None, [rests.too_few(f"{family}/{name}")])])
+        legend.append(Legend(f"{short[name]} {told}", place, place >= _SOLID))
+        guessing = None if is_roc else float(positive.mean())
+        panels.append((f"{name}: {told}", short[name], told, xs.tolist(), ys.tolist(), guessing))
     x, y = ("1 - specificity", "sensitivity") if is_roc else ("recall", "precision")
     title = "ROC curves, with AUROC" if is_roc else "Precision-recall curves, with average precision"
+    if is_numbered:
+        axes = f"upwards {y}, to the right {x}, each from 0 to 1; dotted is what guessing comes to"
+        return Figure(
+            Markup('<div class="panels">{}</div>').format(Markup("").join(panel(*drawn) for drawn in panels)),
+            f"{title} (95% interval) and the number n of images: a panel a class, {axes}",
+            wide=True,
+        )
     reference = [Line([0, 1], [0, 1], None)] if is_roc else []
     told = f"{title}: {'; '.join(entry.name for entry in legend)}"
     return Figure(plot(told, unit_axis(x), unit_axis(y), [*reference, *lines]), title, legend)

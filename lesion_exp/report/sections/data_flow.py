@@ -78,7 +78,7 @@ def _characteristics(facts: Facts) -> list[Block]:
             rows.append([f"{attribute}: {name}", *cells])
         if len(names) > _MOST_SITES:
             rows.append([f"{attribute}: {counted(len(names) - _MOST_SITES, 'further value')}", *([NONE] * len(parts))])
-    columns = ["", *(f">{PARTS[part]}" for part in parts)]
+    columns = ["characteristic", *(f">{PARTS[part]}" for part in parts)]
     return [Table("Who is in each part", columns, rows)]
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.report.blocks import Block, Note, Section, Text, not_stored
 from lesion_exp.report.facts import Facts
@@ -39,7 +40,8 @@ def question_of(facts: Facts) -> str:
     if QUESTION_TAG in facts.run.tags:
         return facts.run.tags[QUESTION_TAG]
     classes = facts.classes
-    named = f"{len(classes)} diagnoses ({listed(classes)})" if classes else "diagnoses"
+    names = f" ({listed(classes)})" if len(classes) < NUMBERED_FROM else ""
+    named = f"{len(classes)} diagnoses{names}" if classes else "diagnoses"
     apart = "malignant from benign lesions" if facts.key("task.target") == "malignant" else f"{named} apart"
     data = facts.data_name or "a data set that this run does not name"
     if facts.members:

@@ -68,8 +68,8 @@ def _tables(facts: Facts) -> list[Block]:
         if kind in crossings
     ]
     return [
-        Table("Each part by class", ["", *(f">{PARTS[part]}" for part in parts)], sizes),
-        Table("What lies in more than one part", ["", ">how many", "first cases"], rows),
+        Table("Each part by class", ["count of", *(f">{PARTS[part]}" for part in parts)], sizes),
+        Table("What lies in more than one part", ["kind", ">how many", "first cases"], rows),
     ]
 
 

@@ -38,7 +38,7 @@ def choices(swept: Swept) -> Section:
         lines[:_MOST_LINES],
     )
     legend = [Legend("the best mean", 1), Legend("others", 0)]
-    figure = Figure(drawing, "A line a choice, from what it sets to the mean that it came to", legend)
+    figure = Figure(drawing, "A line a choice, from what it sets to the mean that it came to", legend, wide=True)
     return Section("choices", _TITLE, [Figures([figure]), _by_value(swept, dict(zip(keys, scales, strict=True)))])
 
 
