@@ -6,15 +6,19 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from lesion_exp import __version__
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, verb_help
 from lesion_exp.errors import ConfigError, UserError, nearest
 from lesion_exp.privacy import without_secrets
+from lesion_exp.progress import Stage
+from lesion_exp.terminal import say
 
-DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
-GO_ON = "the run is marked KILLED, lesion-exp resume run=latest goes on with it"
+DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+TRAINING: Final = ("train", "resume", "reproduce")
+"""Verbs whose failure is that of a run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,32 +27,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _call(arguments)
     except UserError as error:
-        print(f"lesion-exp: {without_secrets(str(error))}", file=sys.stderr)
+        say(f"lesion-exp: {without_secrets(str(error))}", sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as error:
-        return _interrupted(error)
+        say(f"\nlesion-exp: stopped by Ctrl-C; {_left(error, arguments)}", sys.stderr)
+        return INTERRUPTED
     except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit(1)
         if isinstance(error.__context__, KeyboardInterrupt):
-            return _interrupted(error)
-        for note in getattr(error, "__notes__", []):
-            print(f"lesion-exp: stopped; {note}", file=sys.stderr)
+            say(f"\nlesion-exp: stopped by Ctrl-C; {_left(error, arguments)}", sys.stderr)
+            return INTERRUPTED
+        if error.code == TERMINATED or getattr(error, "__notes__", []):
+            say(f"lesion-exp: stopped; {_left(error, arguments)}", sys.stderr)
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:
         return FAILED
     except Exception as error:
         notes = "; ".join(getattr(error, "__notes__", []))
-        print(f"lesion-exp: the run failed: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr)
-        print(f"  {notes}" if notes else _where(error), file=sys.stderr)
+        what = "the run" if arguments[0] in TRAINING else f"the verb {arguments[0]}"
+        say(f"lesion-exp: {what} failed: {type(error).__name__}: {without_secrets(str(error))}", sys.stderr)
+        say(f"  {notes}" if notes else _where(error), sys.stderr)
         return FAILED
 
 
-def _interrupted(error: BaseException) -> int:
+def _left(error: BaseException, arguments: Sequence[str]) -> str:
+    """What a stopped command leaves behind: what was noted where it was stopped, else what is true of its verb."""
     notes = getattr(error, "__notes__", [])
-    print(f"\nlesion-exp: stopped by Ctrl-C; {notes[-1] if notes else GO_ON}", file=sys.stderr)
-    return INTERRUPTED
+    if notes:
+        return str(notes[-1])
+    verb = VERBS.get(arguments[0]) if arguments else None
+    return "nothing had begun" if verb is None else verb.stopped
 
 
-def _call(arguments: list[str]) -> int:
+def _call(arguments: Sequence[str]) -> int:
+    arguments = list(arguments)
     if "--version" in arguments:
         print(f"lesion-exp {__version__}")
         return DONE
@@ -65,7 +76,8 @@ def _call(arguments: list[str]) -> int:
     taken = _take_apart(arguments, own_flags=verb.flags, takes_names=verb.takes_names)
     taken.own_keys = verb.own_keys
     module, _, function = verb.target.partition(":")
-    code: int = getattr(importlib.import_module(module), function)(taken)
+    with Stage(verb.work, background=True, shown=bool(verb.work)):
+        code: int = getattr(importlib.import_module(module), function)(taken)
     return code
 
 
@@ -85,6 +97,8 @@ def _take_apart(arguments: list[str], *, own_flags: Sequence[str], takes_names: 
             taken.print_config = True
         elif flag == "--no-tree":
             taken.show_tree = False
+        elif flag == "--full-tree":
+            taken.full_tree = True
         elif argument in {"-m", "--multirun"}:
             if "-m" not in own_flags:
                 raise ConfigError("expected -m with train only: it tries several values in a sweep")

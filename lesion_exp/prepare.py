@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lesion_exp import taxonomy
+from lesion_exp.fitted_table import FittedTable
 from lesion_exp.job.data import LoadedData, SplitData, load_data, published_differences, split_data
 from lesion_exp.job.freeze import Job
+from lesion_exp.terminal import console, say
 
 
 def prepare(job: Job) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def prepare(job: Job) -> dict[str, Any]:
     loaded = load_data(job.config)
     split = split_data(job.config, loaded)
     summary = summarize(job.config, loaded, split)
-    _show(summary, Console(file=sys.stderr, highlight=False))
+    _show(summary, console(sys.stderr))
     return summary
 
 
@@ -54,30 +55,27 @@ def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> d
     }
 
 
-def _show(summary: dict[str, Any], console: Console) -> None:
+def _show(summary: dict[str, Any], shown: Console) -> None:
     parts = [part for part in ("train", "val", "test") if any(part in row for row in summary["classes"].values())]
-    table = Table(title=f"{summary['dataset']}: images a class", title_justify="left", header_style="bold")
-    table.add_column("class")
-    table.add_column("name")
-    for part in [*parts, "all"]:
-        table.add_column(part, justify="right")
-    for label, row in summary["classes"].items():
+    heads = ("class", "name", *(f">{part}" for part in [*parts, "all"]))
+    table = FittedTable(*heads, title=f"{summary['dataset']}: images a class")
+    for place, (label, row) in enumerate(summary["classes"].items(), 1):
         numbers = [row.get(part, 0) for part in parts]
-        table.add_row(label, taxonomy.full_name(label), *(f"{number:,}" for number in [*numbers, sum(numbers)]))
+        cells = (f"{number:,}" for number in [*numbers, sum(numbers)])
+        table.add_row(label, taxonomy.full_name(label), *cells, ends_section=place == len(summary["classes"]))
     sums = [sum(row.get(part, 0) for row in summary["classes"].values()) for part in parts]
-    table.add_section()
     table.add_row("all", "", *(f"{number:,}" for number in [*sums, sum(sums)]))
-    console.print(table)
+    shown.print(table)
     for step in summary["flow"]:
-        console.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
+        shown.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
     if summary["left_out"]:
-        console.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
+        shown.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
     for found in summary["findings"]:
         style = "yellow" if found["level"] == "warning" else "none"
-        console.print(found["text"], style=style, markup=False)
+        shown.print(found["text"], style=style, markup=False)
         for case in found["cases"] if found["level"] == "warning" else ():
-            console.print(f"  - {case}", style=style, markup=False)
+            shown.print(f"  - {case}", style=style, markup=False)
     for label, row in summary["differs_from_published"].items():
-        console.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
-    console.print(summary["audit_in_words"], markup=False)
-    console.print(f"image store: {summary['store']}", soft_wrap=True, markup=False)
+        shown.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
+    shown.print(summary["audit_in_words"], markup=False)
+    say(f"image store: {summary['store']}", shown.file)

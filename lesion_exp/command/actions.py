@@ -18,6 +18,7 @@ from lesion_exp.command.arguments import (
 )
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import say
 
 LAST_PORT: Final = 65535
 LENGTHS: Final = ("trainer.max_epochs", "trainer.max_steps")
@@ -81,10 +82,10 @@ def _show_end(run_id: str) -> None:
     """Where to look, and the run's id on standard output; of several processes of a run the first one says it."""
     if not run_id:
         return
-    print(
+    say(
         f"\nlook at it:  {_command()} ui     (then open the address it prints)\n"
         f"artifacts:   predictions, confusion matrices, curves and checkpoints lie with the run",
-        file=sys.stderr,
+        sys.stderr,
     )
     print(run_id)
 

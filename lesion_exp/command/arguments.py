@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,8 @@ class Arguments:
     multirun: bool = False
     """Whether -m was given."""
     show_tree: bool = True
+    full_tree: bool = False
+    """Whether the tree at the start shows also what is as in the defaults."""
     print_config: bool = False
     bases: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """What was composed from files already."""
@@ -123,8 +125,15 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     if arguments.show_tree and job.config["print_config"] and not arguments.json:
         from lesion_exp.command.config_tree import show_config
 
-        show_config(job.config, job.overrides, shown)
+        show_config(job.config, job.overrides, shown, compared_defaults(arguments))
     return job
+
+
+def compared_defaults(arguments: Arguments) -> dict[str, Any] | None:
+    """The config without any override, with which the tree at the start compares; None where it is to show all."""
+    if arguments.full_tree:
+        return None
+    return compose_config(replace(arguments, overrides=[])).config
 
 
 def _at_home(job: Job, file: Path) -> Job:

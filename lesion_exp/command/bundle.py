@@ -11,6 +11,7 @@ from typing import Final
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_runs
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.terminal import say
 
 ACTIONS: Final = ("export", "import")
 
@@ -35,7 +36,7 @@ def _export(arguments: Arguments) -> int:
     from lesion_exp.bundle.export import export_runs, with_children
 
     done = export_runs(with_children(chosen_runs(store, spec)), output)
-    print(f"{len(done.run_ids)} run(s), {done.num_bytes / 1e6:.1f} MB, sha256 {done.sha256}", file=sys.stderr)
+    say(f"{len(done.run_ids)} run(s), {done.num_bytes / 1e6:.1f} MB, sha256 {done.sha256}", sys.stderr)
     if arguments.json:
         print(json.dumps({**asdict(done), "path": str(done.path)}))
     else:
@@ -55,9 +56,9 @@ def _import(arguments: Arguments) -> int:
 
     done = import_bundle(store, path, largest)
     for run in done:
-        print(f"{run.state}: run {run.origin_id} ({run.name}) as {run.run_id}", file=sys.stderr)
+        say(f"{run.state}: run {run.origin_id} ({run.name}) as {run.run_id}", sys.stderr)
     if all(run.state == "already here" for run in done):
-        print("nothing to do: every run of the bundle is in this store", file=sys.stderr)
+        say("nothing to do: every run of the bundle is in this store", sys.stderr)
     if arguments.json:
         print(json.dumps({"runs": [asdict(run) for run in done]}))
     else:

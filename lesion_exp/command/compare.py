@@ -9,6 +9,7 @@ from typing import Final
 from lesion_exp.command.arguments import Arguments, compose_job
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import console, say
 
 _COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
 
@@ -28,8 +29,6 @@ def compare(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from rich.console import Console
-
     from lesion_exp.compare.compare import compare as compare_runs
     from lesion_exp.compare.tables import show_report
     from lesion_exp.job.tracked import open_job_store
@@ -47,6 +46,6 @@ def compare(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(result.report.to_dict() | {"run_id": result.run_id}))
     else:
-        show_report(result.report, Console(highlight=False))
-    print(f"comparison: run {result.run_id}\nfigure:     {result.figure}", file=sys.stderr)
+        show_report(result.report, console(sys.stdout))
+    say(f"comparison: run {result.run_id}\nfigure:     {result.figure}", sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""The config of a run as a tree, for the eyes."""
+"""The config of a run as a tree, for the eyes: all of it, or what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ import sys
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from lesion_exp.terminal import console
+
 HIDDEN: Final = ("paths", "print_config")
+_TARGET: Final = "_target_"
+_LEFT_OUT: Final = object()
+"""Stands for the value of a key of the defaults that the user took out."""
 
 
-def show_config(config: Mapping[str, Any], overrides: Sequence[str], only: Container[str] | None = None) -> None:
-    """Prints `config` on standard error: a line a group (those in `only`), what the user wrote in bold."""
-    console = Console(file=sys.stderr, highlight=False)
+def show_config(
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    only: Container[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints `config` on standard error: a line a group (those in `only`), what the user wrote in bold.
+
+    With `defaults`, the config without any override, only what differs from it is shown.
+    """
     written = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    tree = Tree(Text("config", style="bold"), guide_style="dim")
+    if defaults is None:
+        shown, title = dict(config), "config"
+    else:
+        shown, title = differences(config, defaults), "config, where it differs from the defaults"
+    tree = Tree(Text(title, style="bold"), guide_style="dim")
     single = Text()
-    for key, value in config.items():
+    for key, value in shown.items():
         if not isinstance(value, Mapping):
             if key not in HIDDEN:
                 _append(single, key, value, key in written)
@@ -27,14 +42,35 @@ def show_config(config: Mapping[str, Any], overrides: Sequence[str], only: Conta
             branch = Text(f"{key:<13}", style="bold cyan" if key in written else "cyan")
             _leaves(branch, value, key, written)
             tree.add(branch)
-    tree.children.insert(0, Tree(single))
-    console.print(tree)
+    if single:
+        tree.children.insert(0, Tree(single))
+    if defaults is not None:
+        rest = "all else is as in conf/" if tree.children else "it differs in nothing"
+        tree.add(Text(f"{rest}; --full-tree shows all of it", "dim"))
+    console(sys.stderr).print(tree)
+
+
+def differences(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `config` is not so in `defaults`, and which keys of the same node it lacks; of an option that was chosen
+    instead of another, the values that the two do not share."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        default = defaults.get(key, _LEFT_OUT)
+        if isinstance(value, Mapping):
+            inner = differences(value, default if isinstance(default, Mapping) else {})
+            if inner or not isinstance(default, Mapping):
+                found[key] = inner
+        elif value != default and not (value is None and default is _LEFT_OUT):
+            found[key] = value
+    if config.get(_TARGET) == defaults.get(_TARGET):
+        found |= {key: _LEFT_OUT for key in defaults if key not in config}
+    return found
 
 
 def _leaves(line: Text, node: Mapping[str, Any], prefix: str, written: set[str]) -> None:
     for key, value in node.items():
         path = f"{prefix}.{key}"
-        if key == "_target_":
+        if key == _TARGET:
             line.append(f"{str(value).rpartition('.')[2]} ", style="green")
         elif isinstance(value, Mapping):
             inner = Text()
@@ -50,6 +86,9 @@ def _leaves(line: Text, node: Mapping[str, Any], prefix: str, written: set[str])
 
 
 def _append(line: Text, key: str, value: Any, is_written: bool) -> None:
+    if value is _LEFT_OUT:
+        line.append(f"{key} left out ", style="bold yellow")
+        return
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     line.append(f"{key}=", style="bold" if is_written else "dim")
     line.append(f"{shown} ", style="bold yellow" if is_written else "")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.command.arguments import Arguments, compose_job
 from lesion_exp.command.chosen_run import chosen_runs
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.find import Run
@@ -69,8 +70,11 @@ def evaluate(arguments: Arguments) -> int:
         allow_leakage=config["split"]["allow_leakage"],
     )
     judged = judge(_runs(open_job_store(config), spec), request, config["paths"])
-    print(json.dumps(as_json(judged)) if arguments.json else as_text(judged), end="\n" if arguments.json else "")
-    print(f"evaluation: run {judged.run_id}, folder evaluation/{judged.name}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(as_json(judged)))
+    else:
+        say(as_text(judged), end="")
+    say(f"evaluation: run {judged.run_id}, folder evaluation/{judged.name}", sys.stderr)
     return 0
 
 

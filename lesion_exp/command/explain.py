@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import say
 
 LIST: Final = "list"
 _TRUTH: Final = {"true": True, "false": False}
@@ -51,8 +52,8 @@ def explain(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "methods": {one.method: as_json(one) for one in found}}))
     else:
-        print(as_text(found), end="")
-    print(f"explanations: run {run.run_id}, {', '.join(one.folder for one in found)}", file=sys.stderr)
+        say(as_text(found), end="")
+    say(f"explanations: run {run.run_id}, {', '.join(one.folder for one in found)}", sys.stderr)
     return 0
 
 
@@ -67,7 +68,7 @@ def _list(arguments: Arguments, folders: list[Path]) -> int:
         print(json.dumps({name: {"about": text, "installed": there} for name, (text, there) in found.items()}))
         return 0
     for name, (text, there) in found.items():
-        print(f"{name:<22}{text}" if there else f"{name:<22}{text} [not installed]")
+        say(f"{name:<22}{text}" if there else f"{name:<22}{text} [not installed]")
     return 0
 
 

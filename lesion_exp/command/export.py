@@ -11,6 +11,7 @@ from lesion_exp.command.arguments import Arguments, check_store_keys, open_store
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
+from lesion_exp.terminal import say
 
 
 def export(arguments: Arguments) -> int:
@@ -40,11 +41,14 @@ def export(arguments: Arguments) -> int:
     store, paths = open_store_of(arguments)
     done = write(chosen_run(store, spec), request, paths)
     shown = {"run_id": done.run_id, "path": str(done.path), "check": done.check.to_dict()}
-    print(json.dumps(shown) if arguments.json else as_text(done.check.to_dict()))
-    print(f"written: {done.path}, and what it needs to be used: {facts_path(done.path)}", file=sys.stderr)
-    print(RESEARCH_ONLY, file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(shown))
+    else:
+        say(as_text(done.check.to_dict()))
+    say(f"written: {done.path}, and what it needs to be used: {facts_path(done.path)}", sys.stderr)
+    say(RESEARCH_ONLY, sys.stderr)
     if done.check.failure:
-        print(f"lesion-exp: the file is not what the original is: {done.check.failure}", file=sys.stderr)
+        say(f"lesion-exp: the file is not what the original is: {done.check.failure}", sys.stderr)
         return 1
     return 0
 

@@ -10,6 +10,7 @@ from typing import Final
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.terminal import say
 
 _PARTS: Final = {"val": ("val",), "test": ("test",), "both": ("val", "test")}
 
@@ -44,6 +45,6 @@ def label_errors(arguments: Arguments) -> int:
         for name, count in counts.items():
             others = ", ".join(f"{number:,} {other}" for other, number in count["suggested"].items())
             share = f"{count['suspected']:,} of {count['images']:,} labels suspected"
-            print(f"{name:<12}{share}{f': rather {others}' if others else ''}")
-    print(f"{len(found):,} of {len(table):,} labels to look at again: {output}", file=sys.stderr)
+            say(f"{name:<12}{share}{f': rather {others}' if others else ''}")
+    say(f"{len(found):,} of {len(table):,} labels to look at again: {output}", sys.stderr)
     return 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compose_config, prepare_process
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.shipped_conf import find_root
+from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
     from lesion_exp.sweep.ledger import Sweep
@@ -39,19 +41,18 @@ def leakage(arguments: Arguments) -> int:
 
         summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
     if set(summary.counts()) != {"finished"}:
-        print(f"lesion-exp leakage sweep={sweep.facts.sweep_id} goes on; logs lie in {sweep.folder / 'cells'}",
-              file=sys.stderr)  # fmt: skip
+        say(
+            f"lesion-exp leakage sweep={sweep.facts.sweep_id} goes on; logs lie in {sweep.folder / 'cells'}", sys.stderr
+        )
         return 1
     measured = measure(summary.sweep, store)
     if arguments.json:
         print(json.dumps(measured.report.to_dict()))
     else:
-        from rich.console import Console
-
         from lesion_exp.leakage.table import show_report
 
-        show_report(measured.report, Console(highlight=False))
-    print(f"leak meter: run {measured.report.run_id}\nfigure:     {measured.figure}", file=sys.stderr)
+        show_report(measured.report, console(sys.stdout))
+    say(f"leak meter: run {measured.report.run_id}\nfigure:     {measured.figure}", sys.stderr)
     return 0
 
 
@@ -75,9 +76,9 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     folder, launcher = Path(plan.config.config["paths"]["sweeps"]), dict(plan.facts.launcher)
     known = None if force else same_meter(folder, plan)
     if known is not None:
-        print(f"the leak meter {known.facts.sweep_id} has this config: it goes on", file=sys.stderr)
+        say(f"the leak meter {known.facts.sweep_id} has this config: it goes on", sys.stderr)
         return known, launcher
-    announce(plan, arguments.show_tree and not arguments.json)
+    announce(plan, replace(arguments, show_tree=arguments.show_tree and not arguments.json))
     make_launcher(launcher)
     open_job_store(plan.config.config)
     return create_sweep(folder, plan.facts, plan.cells, config_folders(dirs)), launcher

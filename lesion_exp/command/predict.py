@@ -11,6 +11,7 @@ from lesion_exp.command.arguments import Arguments, check_store_keys, open_store
 from lesion_exp.command.chosen_run import chosen_checkpoint, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
+from lesion_exp.terminal import say
 
 _ACCELERATORS: Final = ("auto", "cpu", "gpu")
 _TRUTH: Final = {"true": True, "false": False}
@@ -52,15 +53,15 @@ def predict(arguments: Arguments) -> int:
     print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
     found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
     images = f"{summary.images:,} image{'s' * (summary.images != 1)}"
-    print(f"{images} in {summary.seconds:.1f} s: {found or 'no predictions'}", file=sys.stderr)
+    say(f"{images} in {summary.seconds:.1f} s: {found or 'no predictions'}", sys.stderr)
     if summary.to_label:
-        print(f"to label next: {summary.to_label}", file=sys.stderr)
-    print(RESEARCH_ONLY, file=sys.stderr)
+        say(f"to label next: {summary.to_label}", sys.stderr)
+    say(RESEARCH_ONLY, sys.stderr)
     if summary.errors == summary.images:
-        print(f"lesion-exp: no image got a prediction; the first, {summary.first_error}", file=sys.stderr)
+        say(f"lesion-exp: no image got a prediction; the first, {summary.first_error}", sys.stderr)
         return 1
     if summary.errors:
-        print(f"without a prediction: {summary.errors:,}; the column error says why", file=sys.stderr)
+        say(f"without a prediction: {summary.errors:,}; the column error says why", sys.stderr)
     return 0
 
 

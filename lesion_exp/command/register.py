@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
@@ -34,10 +35,10 @@ def register(arguments: Arguments) -> int:
         log.warning("the run is leaky: its figures do not hold for new images; the version is tagged so")
     done = register_run(run, MODEL, name, alias, {"leaky": leaky, "dataset": run.tags.get("dataset", "")})
     state = "registered" if done.is_new else "was registered before"
-    print(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", file=sys.stderr)
+    say(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", sys.stderr)
     if done.alias and done.before != done.version:
         moved = f", which was version {done.before}" if done.before else ""
-        print(f"run={_shortest(store, done.name, done.alias)} now means it{moved}", file=sys.stderr)
+        say(f"run={_shortest(store, done.name, done.alias)} now means it{moved}", sys.stderr)
     print(json.dumps({**asdict(done), "uri": done.uri}) if arguments.json else done.uri)
     return 0
 

@@ -10,6 +10,7 @@ from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.rank_variables import refuse_group
+from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
     from lesion_exp.job.freeze import Job
@@ -41,14 +42,14 @@ def reproduce(arguments: Arguments) -> int:
     checked = check(run, job)
     answer = as_json(run.run_id, job.job_hash, checked)
     if not arguments.json:
-        print(f"reproducing run {run.run_id} ({run.name})", *condition_lines(checked), sep="\n", flush=True)
+        say("\n".join([f"reproducing run {run.run_id} ({run.name})", *condition_lines(checked)]))
     code = SAME
     if "--check-only" not in arguments.flags:
         new_id, verdict = train_again(run, job, checked, tolerance)
         answer |= verdict_json(new_id, verdict)
         code = DIVERGED if verdict.kind == "diverged" else SAME
         if not arguments.json:
-            print(*verdict_lines(new_id, verdict), sep="\n")
+            say("\n".join(verdict_lines(new_id, verdict)))
     if arguments.json:
         print(json.dumps(answer))
     return code
@@ -94,7 +95,7 @@ def _train_first(job: Job, arguments: Arguments) -> int:
     answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
     told = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"
     if not arguments.json:
-        print(told, flush=True)
+        say(told)
     if "--check-only" not in arguments.flags:
         answer["new_run"] = train(job).run_id
         if not arguments.json:

@@ -10,6 +10,7 @@ from typing import Final
 from lesion_exp.command.arguments import Arguments, compose_job
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import say
 
 _COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
 _PARTS: Final = ("test", "val")
@@ -48,6 +49,9 @@ def shortcuts(arguments: Arguments) -> int:
     )
     run = chosen_run(open_job_store(job.config), spec)
     checked = check_shortcuts(run, request, job.config["paths"], int(images) if images else None)
-    print(json.dumps(checked.report.to_dict()) if arguments.json else as_text(checked.report))
-    print(f"shortcuts: run {run.run_id}\nfigure:    {checked.figure}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(checked.report.to_dict()))
+    else:
+        say(as_text(checked.report))
+    say(f"shortcuts: run {run.run_id}\nfigure:    {checked.figure}", sys.stderr)
     return 0

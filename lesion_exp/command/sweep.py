@@ -6,16 +6,18 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
+from lesion_exp.command.arguments import Arguments, check_store_keys, compared_defaults, prepare_process
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.job.registered import TARGET
 from lesion_exp.job.shipped_conf import find_root
+from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
     from lesion_exp.sweep.launcher.launcher import Launcher
@@ -50,7 +52,7 @@ def launch(arguments: Arguments) -> int:
         plan.check()
         print_config(plan.config.config)
         return 0
-    announce(plan, arguments.show_tree)
+    announce(plan, arguments)
     from lesion_exp.sweep.driver import make_launcher
 
     launcher = make_launcher(dict(plan.facts.launcher))
@@ -145,7 +147,18 @@ def _kinds(value: object) -> tuple[type, ...]:
 
 
 def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> int:
-    return _show_results(sweep, drive_to_end(sweep, launcher, store, again), store)
+    with _cells_are_kept(sweep):
+        return _show_results(sweep, drive_to_end(sweep, launcher, store, again), store)
+
+
+@contextmanager
+def _cells_are_kept(sweep: Sweep) -> Iterator[None]:
+    """Whatever stops the block says how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        error.add_note(f"every cell is kept, lesion-exp sweep resume {sweep.facts.sweep_id} goes on")
+        raise
 
 
 def _show_results(sweep: Sweep, summary: Summary, store: Store) -> int:
@@ -158,11 +171,8 @@ def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collecti
     """How the sweep stands after its cells were run, which is shown; whatever stops this says how to go on."""
     from lesion_exp.sweep.driver import drive
 
-    try:
+    with _cells_are_kept(sweep):
         summary = drive(sweep, launcher, store, again)
-    except (KeyboardInterrupt, SystemExit) as error:
-        error.add_note(f"every cell is kept, lesion-exp sweep resume {sweep.facts.sweep_id} goes on")
-        raise
     _show(summary)
     return summary
 
@@ -178,7 +188,7 @@ def _join_folds(summary: Summary, store: Store) -> None:
     from lesion_exp.evaluate.report import as_text
 
     for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
-        print(as_text(judged), file=sys.stderr)
+        say(as_text(judged), sys.stderr)
 
 
 def _read_meter(summary: Summary, store: Store) -> None:
@@ -187,12 +197,10 @@ def _read_meter(summary: Summary, store: Store) -> None:
 
     if not is_meter(summary.sweep) or set(summary.counts()) != {"finished"}:
         return
-    from rich.console import Console
-
     from lesion_exp.leakage.meter import measure
     from lesion_exp.leakage.table import show_report
 
-    show_report(measure(summary.sweep, store).report, Console(stderr=True, highlight=False))
+    show_report(measure(summary.sweep, store).report, console(sys.stderr))
 
 
 def _end(sweep: Sweep, summary: Summary) -> int:
@@ -214,16 +222,15 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(as_json(summarize(sweep))))
         return 0
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(highlight=False)
+    shown = console(sys.stdout)
     if "--watch" not in arguments.flags:
-        console.print(as_table(summarize(sweep)))
+        shown.print(as_table(summarize(sweep)))
         if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
             log.info("no process of this machine drives it; lesion-exp sweep resume %s goes on", sweep.facts.sweep_id)
         return 0
-    with Live(as_table(summarize(sweep)), console=console, auto_refresh=False) as live:
+    with Live(as_table(summarize(sweep)), console=shown, auto_refresh=False) as live:
         while {"queued", "running"} & set(summarize(sweep).counts()):
             live.update(as_table(summarize(sweep)), refresh=True)
             time.sleep(WATCH_SECONDS)
@@ -265,24 +272,22 @@ def _cancel(sweep: Sweep) -> int:
     return 0
 
 
-def announce(plan: Plan, show_tree: bool) -> None:
+def announce(plan: Plan, arguments: Arguments) -> None:
     """Says which cells there will be, and shows the config of the first."""
     from lesion_exp.command.config_tree import show_config
 
-    shown = show_tree and plan.config.config["print_config"]
+    shown = arguments.show_tree and plan.config.config["print_config"]
     if shown:
-        show_config(plan.config.config, plan.config.overrides)
+        show_config(plan.config.config, plan.config.overrides, defaults=compared_defaults(arguments))
     number = f"{len(plan.cells)} cells" if plan.cells else "cells chosen one after another"
     above = "; the config above is the first cell's" if shown else ""
     log.info("a sweep over %s: %s%s", ", ".join(plan.facts.keys), number, above)
 
 
 def _show(summary: Summary) -> None:
-    from rich.console import Console
-
     from lesion_exp.sweep.summary import as_table
 
-    Console(stderr=True, highlight=False).print(as_table(summary))
+    console(sys.stderr).print(as_table(summary))
 
 
 def print_config(config: dict[str, object]) -> None:

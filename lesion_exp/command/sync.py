@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.job.shipped_conf import find_root
+from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
@@ -31,7 +32,7 @@ def sync(arguments: Arguments) -> int:
         print(json.dumps({"runs": runs}))
     else:
         for outcome in outcomes:
-            print(outcome.line())
+            say(outcome.line())
         if not outcomes:
             print(f"nothing waits in {live}")
     if left := [outcome for outcome in outcomes if outcome.state in ("failed", "refused")]:

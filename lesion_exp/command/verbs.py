@@ -28,6 +28,10 @@ class Verb:
     """Whether arguments without `=` are names, of runs for example."""
     refused: tuple[str, ...] = ()
     """Keys of its groups that it does not take."""
+    work: str = ""
+    """What it does for a long time; empty for a verb that answers at once or waits for others."""
+    stopped: str = ""
+    """What is true where it is stopped, unless the place where it was stopped knows more."""
 
     @property
     def own_keys(self) -> tuple[str, ...]:
@@ -65,6 +69,8 @@ VERBS: Final = {
             ),
             _DATA_GROUPS,
             flags=("--json",),
+            work="preparing the data set",
+            stopped="the images read so far are kept, and the same command goes on with them",
         ),
         Verb(
             "preview",
@@ -75,6 +81,8 @@ VERBS: Final = {
                 "lesion-exp preview dataset=ph2 dataset.root=DIR dataset.mask=overlay image_size=128",
             ),
             _DATA_GROUPS,
+            work="drawing the preview",
+            stopped="the same command draws the preview anew; no other run is touched",
         ),
         Verb(
             "train",
@@ -91,6 +99,8 @@ VERBS: Final = {
                 ("force=true", "with -m: run cells again that the store holds as finished"),
             ),
             flags=("-m",),
+            work="training",
+            stopped="no run had begun; the images read so far are kept for the next command",
         ),
         Verb(
             "sweep",
@@ -107,6 +117,8 @@ VERBS: Final = {
                 ("SWEEP", "a sweep's id, its run's id, the beginning of one, or latest (the default)"),
             ),
             flags=("--json", "--watch"),
+            work="working on the sweep",
+            stopped="the sweep is as it was; lesion-exp sweep status shows how each cell stands",
         ),
         Verb(
             "resume",
@@ -123,6 +135,8 @@ VERBS: Final = {
                 ("trainer.max_steps=N", "the same by optimizer steps"),
                 ("dataset.root=DIR", "where the data lie now, if they have moved"),
             ),
+            work="training",
+            stopped="the run is as it was, and the same command goes on with it",
         ),
         Verb(
             "compare",
@@ -142,6 +156,8 @@ VERBS: Final = {
             ),
             flags=("--json",),
             takes_names=True,
+            work="comparing",
+            stopped="the compared runs are as they were; the same command compares them anew",
         ),
         Verb(
             "sync",
@@ -154,6 +170,8 @@ VERBS: Final = {
                 ("tracking.uri=URI", "where their store is now; without it, where it was"),
             ),
             flags=("--json",),
+            work="sending runs",
+            stopped="the server keeps what was sent, and the same command sends the rest",
         ),
         Verb(
             "reproduce",
@@ -172,6 +190,8 @@ VERBS: Final = {
                 ("tolerance=0.01", "difference of a metric (by its size, if above 1) that is no divergence yet"),
             ),
             flags=("--json", "--check-only"),
+            work="reproducing",
+            stopped="the run that is reproduced is as it was; the same command begins again",
         ),
         Verb(
             "bundle",
@@ -190,6 +210,8 @@ VERBS: Final = {
             ),
             flags=("--json",),
             takes_names=True,
+            work="moving runs",
+            stopped="the runs in the store are as they were; the same command begins again",
         ),
         Verb(
             "evaluate",
@@ -213,6 +235,8 @@ VERBS: Final = {
             ),
             flags=("--json",),
             refused=("dataset.mask", "evaluation.tta"),
+            work="evaluating",
+            stopped="the judged runs and their states are as they were; the same command judges them anew",
         ),
         Verb(
             "leakage",
@@ -233,6 +257,8 @@ VERBS: Final = {
             ),
             flags=("--json",),
             refused=("test",),
+            work="measuring leakage",
+            stopped="every network that is trained is kept, and the same command goes on",
         ),
         Verb(
             "shortcuts",
@@ -249,6 +275,8 @@ VERBS: Final = {
                 ("evaluation.bootstrap_seed=0", "their seed, and that of what is drawn"),
             ),
             flags=("--json",),
+            work="checking for shortcuts",
+            stopped="the run and its state are as they were; the same command checks it anew",
         ),
         Verb(
             "explain",
@@ -275,6 +303,8 @@ VERBS: Final = {
                 ("tracking.log_images=false", "no galleries: pictures of patients stay out of the store"),
             ),
             flags=("--json",),
+            work="explaining",
+            stopped="the run and its state are as they were; methods that were done are kept",
         ),
         Verb(
             "report",
@@ -291,6 +321,8 @@ VERBS: Final = {
                 ("output=FILE.html", "where to write it; without it, only with the run, as its artifact report.html"),
             ),
             flags=("--json",),
+            work="writing the report",
+            stopped="the run is as it was; the same command writes the page anew",
         ),
         Verb(
             "predict",
@@ -328,6 +360,8 @@ VERBS: Final = {
                 ("tracking.uri=URI", "the store of runs"),
             ),
             flags=("--json",),
+            work="predicting",
+            stopped="nothing was predicted yet; the same command begins anew",
         ),
         Verb(
             "label-errors",
@@ -344,6 +378,8 @@ VERBS: Final = {
                 ("part=val", "the predictions that the run keeps of val, test or both"),
             ),
             flags=("--json",),
+            work="looking for label errors",
+            stopped="the run is as it was; the same command begins again",
         ),
         Verb(
             "export",
@@ -372,6 +408,8 @@ VERBS: Final = {
                 ("force=true", "replace a file that is there"),
             ),
             flags=("--json",),
+            work="exporting",
+            stopped="the run is as it was, and no file was left that was not checked",
         ),
         Verb(
             "register",
@@ -388,6 +426,8 @@ VERBS: Final = {
                 ("name=NAME", "of the registered model; without it, the name of the run's experiment"),
             ),
             flags=("--json",),
+            work="registering",
+            stopped="the run is as it was; lesion-exp ui shows whether the registry has the new version",
         ),
         Verb(
             "serve",
@@ -424,6 +464,7 @@ VERBS: Final = {
                     "further names by which clients call the server, beside localhost and host=; a proxy's own",
                 ),
             ),
+            stopped="the server had not started",
         ),
         Verb(
             "ui",
@@ -432,6 +473,7 @@ VERBS: Final = {
             ("lesion-exp ui", "lesion-exp ui port=5001"),
             ("tracking",),
             (("host=127.0.0.1", "address to listen on"), ("port=5000", "port to listen on")),
+            stopped="the page had not started; the store is as it was",
         ),
     )
 }
@@ -442,6 +484,7 @@ FLAGS: Final = {
     "--trust PACKAGE": "allow _target_s of your own package; may be repeated",
     "--cfg job": "print the resolved config and do nothing",
     "--no-tree": "do not show the config at the start",
+    "--full-tree": "show all of the config at the start, not only where it differs from the defaults",
     "-m": "a sweep: KEY=A,B tries several values; so do 'KEY=range(1,4)' and 'GROUP=glob(*)'",
     "--watch": "show it anew every few seconds until no cell is left",
     "--json": "print one JSON object on standard output",

@@ -21,6 +21,7 @@ from lesion_exp.evaluation.comparison import FAMILIES, PERMUTATION, SIGNIFICANT,
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
+from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact, find_run, read_predictions
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
@@ -75,7 +76,8 @@ def compare(
         runs.append(base)
     if len(runs) < 2:
         raise ConfigError(f"expected at least 2 runs to compare, got {len(runs)}; name one more")
-    report = _report(runs, base, part, draws, seed)
+    with Stage(f"comparing {len(runs)} runs"):
+        report = _report(runs, base, part, draws, seed)
     with _start(store, report) as run:
         run.log_json(report.to_dict() | {"run_id": run.run_id}, "compare/comparison.json")
         run.log_text(_text(report), "compare/comparison.txt")

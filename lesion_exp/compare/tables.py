@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lesion_exp.compare.report import METHODS, PART_NAMES, Report
@@ -20,16 +18,14 @@ from lesion_exp.evaluation.comparison import (
     Pair,
 )
 from lesion_exp.evaluation.lesion_counts import TOO_FEW
+from lesion_exp.fitted_table import FittedTable
 
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _WIDE: Final = 100
 """Columns from which there is room for more."""
 _MOST_PAIRS: Final = 3
 """More pairs than these are shown a line each."""
-_LONGEST_CLASS: Final = 16
 _DIFFERS: Final = "What differs"
-_UNBOUNDED: Final = 10_000
-"""Columns of an imagined terminal in which every table fits."""
 
 
 def show_report(report: Report, console: Console, *, every_pair: bool = False) -> None:
@@ -63,8 +59,8 @@ def show_report(report: Report, console: Console, *, every_pair: bool = False) -
     _show_methods(report, console, with_tables)
 
 
-def _jobs_table(found: Comparison) -> Table:
-    table = _table("Metrics of each job", "metric", "job", *(">mean", ">sd of seeds", "95% interval"))
+def _jobs_table(found: Comparison) -> FittedTable:
+    table = FittedTable("metric", "job", ">mean", ">sd of seeds", "|95% interval", title="Metrics of each job")
     for name in HEADLINE:
         for number, group in enumerate(group for group in found.groups if name in group.values):
             value, deviation = group.values[name], group.deviation(name)
@@ -74,20 +70,18 @@ def _jobs_table(found: Comparison) -> Table:
     return table
 
 
-def _config_table(report: Report, console: Console) -> Table:
+def _config_table(report: Report, console: Console) -> FittedTable:
     """A column a job where there is room, else a line for each value and the jobs that have it."""
     rows = {
         key: {letter: _short(key, value) for letter, value in values.items()}
         for key, values in report.config_differences.items()
     }
-    table = _table(_DIFFERS, "key", *(job.letter for job in report.jobs))
+    table = FittedTable("key", *(job.letter for job in report.jobs), title=_DIFFERS)
     for key, values in rows.items():
         table.add_row(key, *values.values())
-    unbounded = console.options.update(max_width=_UNBOUNDED)
-    if console.measure(table, options=unbounded).maximum <= console.width:
+    if table.width() <= console.width:
         return table
-    table = _table(_DIFFERS, "key", "jobs", "value")
-    table.columns[2].overflow = "fold"
+    table = FittedTable("key", "jobs", "value", title=_DIFFERS)
     for key, values in rows.items():
         for number, value in enumerate(dict.fromkeys(values.values())):
             letters = " ".join(letter for letter, other in values.items() if other == value)
@@ -103,8 +97,8 @@ def _short(key: str, value: str | None) -> str:
     return ", ".join(part[:8] for part in value.split(", ")) if key.startswith("tag ") else value
 
 
-def _pairs_table(found: Comparison, name: str) -> Table:
-    table = _table(name, "pair", ">difference", "95% interval", ">p", "test")
+def _pairs_table(found: Comparison, name: str) -> FittedTable:
+    table = FittedTable("pair", ">difference", "|95% interval", ">p", "test", title=name)
     for pair in found.pairs:
         if name in pair.differences:
             difference = pair.differences[name]
@@ -113,10 +107,10 @@ def _pairs_table(found: Comparison, name: str) -> Table:
     return table
 
 
-def _metrics_table(pair: Pair, width: int) -> Table:
+def _metrics_table(pair: Pair, width: int) -> FittedTable:
     further = [">p alone"] if width >= _WIDE else []
     header = ("metric", f">{pair.first}", f">{pair.second}", f">{pair.first} - {pair.second}")
-    table = _table("", *header, "95% interval", ">p", "test", *further)
+    table = FittedTable(*header, "|95% interval", ">p", "test", *further)
     for name in OVERALL:
         if name in pair.differences:
             found = pair.differences[name]
@@ -126,10 +120,10 @@ def _metrics_table(pair: Pair, width: int) -> Table:
     return table
 
 
-def _classes_table(pair: Pair, images: dict[str, int], width: int) -> Table:
+def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTable:
     families = ("recall", "auroc", "f1") if width >= _WIDE else ("recall", "auroc")
-    header = (text for family in families for text in (f">{family}", "95% interval"))
-    table = _table("", "class", ">images", *header)
+    header = (text for family in families for text in (f">{family}", "|95% interval"))
+    table = FittedTable("class", ">images", *header)
     for class_name, count in images.items():
         cells: list[Text | str] = []
         for family in families:
@@ -138,8 +132,7 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> Table:
             style = _style(found) if found else ""
             cells.append(Text(f"{found.difference:+.3f}{star}" if found else "- ", style))
             cells.append(Text(_interval(found) if found else "", style))
-        table.add_row(Text(class_name, overflow="ellipsis", no_wrap=True), f"{count:,}", *cells)
-    table.columns[0].max_width = _LONGEST_CLASS
+        table.add_row(class_name, f"{count:,}", *cells)
     return table
 
 
@@ -154,15 +147,6 @@ def _show_methods(report: Report, console: Console, with_tables: bool) -> None:
         lines.append("The tables of each pair stand in compare/comparison.txt of the run.")
     for line in lines:
         console.print(Text(line, "dim"))
-
-
-def _table(title: str, *columns: str) -> Table:
-    """A table whose columns are left-aligned, those written `>name` right-aligned."""
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
-    table.box, table.padding, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
-    return table
 
 
 def _interval(found: Difference) -> str:

@@ -15,6 +15,7 @@ from lesion_exp.evaluation.fitted import fit_on_validation
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.study import study
 from lesion_exp.job.judge import log_fitted, log_judged, log_study, part_metrics
+from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.written import Written
 
@@ -51,9 +52,11 @@ def _judge_one(member: Member, request: Request) -> Judgement:
     if not (is_own_part and request.part == "val"):
         fitted = fit_on_validation(own_predictions(member, "val"), options["conformal_alpha"])
     name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
-    found = study(table, fitted, study_options(options))
+    with Stage(f"judging {title}"):
+        found = study(table, fitted, study_options(options))
     judged = Judgement(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
-    _log(Written(run.store, run.run_id, run.artifact_uri), judged)
+    with Stage("keeping results and figures"):
+        _log(Written(run.store, run.run_id, run.artifact_uri), judged)
     return judged
 
 

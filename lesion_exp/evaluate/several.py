@@ -15,6 +15,7 @@ from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
 from lesion_exp.evaluation.study import Study, study
 from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_metrics
+from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_run, runs_where
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.written import Written
@@ -45,7 +46,8 @@ def judge_several(members: Sequence[Member], request: Request) -> Judgement:
         elif request.part == "test":
             log.warning("no image was held out from all runs: nothing is fitted (calibration, conformal sets, "
                         "operating points)")  # fmt: skip
-        studies = _studies(joined, fitted, options)
+        with Stage(f"judging {len(members)} runs as one"):
+            studies = _studies(joined, fitted, options)
         key = "other" if request.dataset is not None else request.part
         name, title = name_and_title(request, len(studies[key].table))
         leaky = joined.has_seen or any(member.leaky for member in members)

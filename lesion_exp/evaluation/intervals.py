@@ -13,6 +13,7 @@ from lesion_exp.evaluation.limits import bounded_limits
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.weighted import Weighted
+from lesion_exp.progress import Stage
 
 Unit = Literal["lesion", "patient"]
 _MAX_CELLS: Final = 1_000_000
@@ -84,7 +85,11 @@ def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int =
     if draws < 1:
         raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
     values = {name: float(row[0]) for name, row in metrics(np.ones((num_groups, 1))).items()}
-    blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)]
+    blocks = []
+    with Stage("drawing lesions for intervals:", draws, "draws", announced=False) as stage:
+        for weights in lesion_draws(num_groups, draws, seed):
+            blocks.append(metrics(weights))
+            stage.advance(weights.shape[1])
     found: dict[str, Estimate] = {}
     for name, value in values.items():
         if np.isnan(value):

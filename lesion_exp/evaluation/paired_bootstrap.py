@@ -14,6 +14,7 @@ from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.evaluation.weighted import Weighted
+from lesion_exp.progress import Stage
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
     lesion, num_lesions = lesion_of(tables[0])
     functions = [weighted_metrics(table, lesion, num_lesions, names) for table in tables]
     whole = [at(np.ones((num_lesions, 1))) for at in functions]
-    blocks = [[at(weights) for at in functions] for weights in lesion_draws(num_lesions, draws, seed)]
+    blocks = []
+    with Stage("drawing lesions for intervals:", draws, "draws", announced=False) as stage:
+        for weights in lesion_draws(num_lesions, draws, seed):
+            blocks.append([at(weights) for at in functions])
+            stage.advance(weights.shape[1])
     return PairedDraws(
         {name: np.array([values[name][0] for values in whole]) for name in names},
         {

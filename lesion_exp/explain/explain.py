@@ -21,6 +21,7 @@ from lesion_exp.explain.selection import drawn_positions, gallery_positions
 from lesion_exp.explain.subject import Subject, open_subject
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.random_weights import random_weights_correlation
+from lesion_exp.progress import Stage
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
@@ -86,7 +87,11 @@ def explain(run: Run, request: Request, paths: Mapping[str, Any]) -> list[Explai
         log.warning("no image of this part has a lesion mask: nothing is said of how much evidence lies inside")
     if not _shows_images(request, subject):
         log.warning("no galleries: tracking.log_images=false keeps pictures of patients out of the store")
-    return [_explain(method, explainer, subject, request) for method, explainer in request.methods.items()]
+    found = []
+    for method, explainer in request.methods.items():
+        with Stage(f"explaining with {method}", announced=False):
+            found.append(_explain(method, explainer, subject, request))
+    return found
 
 
 def _explain(method: str, explainer: Explainer, subject: Subject, request: Request) -> Explained:
@@ -100,9 +105,11 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Reque
     table = _measured(explainer, subject, positions)
     node = subject.config["evaluation"]
     found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}
-    pictures = _draw(run, method, name, explainer, subject, request) if _shows_images(request, subject) else ()
+    with Stage("drawing galleries"):
+        pictures = _draw(run, method, name, explainer, subject, request) if _shows_images(request, subject) else ()
     notes = explainer.notes  # before the maps of random weights are made
-    correlation = _check(explainer, subject, positions[:_CHECKED])
+    with Stage(f"comparing with random weights on {len(positions[:_CHECKED])} images"):
+        correlation = _check(explainer, subject, positions[:_CHECKED])
     explained = Explained(
         run.run_id, method, name, subject.part, len(positions), table, found, correlation, pictures, notes
     )

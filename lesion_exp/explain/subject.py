@@ -20,6 +20,7 @@ from lesion_exp.explanation.localisation import FloatMap
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.moved import moved
+from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
 from lesion_exp.tracking.readings import READINGS_TAG, count_readings
 
@@ -42,11 +43,14 @@ class Subject:
         """The evidence, (S, S), in the images at `positions` for the class in `column`, `prediction` or `label`."""
         classes = self.images.restored.classes
         found: list[FloatMap] = []
-        for begin in range(0, len(positions), _AT_ONCE):
-            some = positions[begin : begin + _AT_ONCE]
-            network, images = self.images.explained(self.images.samples(some), self.device)
-            targets = torch.tensor([classes.index(name) for name in self.table[column].iloc[some]], device=self.device)
-            found += list(explainer(network, images, targets).cpu().numpy())
+        with Stage("explaining", len(positions), "images") as stage:
+            for begin in range(0, len(positions), _AT_ONCE):
+                some = positions[begin : begin + _AT_ONCE]
+                network, images = self.images.explained(self.images.samples(some), self.device)
+                names = self.table[column].iloc[some]
+                targets = torch.tensor([classes.index(name) for name in names], device=self.device)
+                found += list(explainer(network, images, targets).cpu().numpy())
+                stage.advance(len(some))
         return found
 
 

@@ -15,6 +15,7 @@ from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.export.program import Runner
 from lesion_exp.export.real_images import RealImages
 from lesion_exp.export.request import Request
+from lesion_exp.progress import Stage
 
 BATCHES: Final = (1, 32)
 """Images at once for which the speed is measured."""
@@ -65,7 +66,8 @@ def check(
     differences = np.abs(before - after)
     accuracy = float(truth[0].mean()), float(truth[1].mean())
     balanced = _balanced(truth[0], labels), _balanced(truth[1], labels)
-    rates = {str(size): _rates(images, runner, size) for size in sizes}
+    with Stage("measuring the speed"):
+        rates = {str(size): _rates(images, runner, size) for size in sizes}
     largest = float(differences.max()) if np.isfinite(after).all() else float("inf")
     return Check(
         request.kind,
@@ -99,10 +101,12 @@ def _both(images: RealImages, runner: Runner, at_once: int) -> tuple[FloatArray,
     """float64 (N, C) each: the probabilities of the original and of the file."""
     step = 1 if images.inside else at_once  # photographs have sizes of their own
     pairs = []
-    for begin in range(0, len(images), step):
-        positions = range(begin, min(begin + step, len(images)))
-        samples = images.samples(positions)
-        pairs.append((images.original(samples), runner(images.inputs(positions, samples)).astype(np.float64)))
+    with Stage("comparing the file with the original on", len(images), "images") as stage:
+        for begin in range(0, len(images), step):
+            positions = range(begin, min(begin + step, len(images)))
+            samples = images.samples(positions)
+            pairs.append((images.original(samples), runner(images.inputs(positions, samples)).astype(np.float64)))
+            stage.advance(len(positions))
     before, after = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return before, after
 

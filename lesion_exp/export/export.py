@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lesion_exp.evaluate.predict import own_data
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
 from lesion_exp.export.check import Check, check
 from lesion_exp.export.facts import Facts, facts_of, metadata_columns
-from lesion_exp.export.formats import FORMATS
+from lesion_exp.export.formats import FORMATS, Format
 from lesion_exp.export.network import ExportedNetwork, other_inputs
 from lesion_exp.export.photograph import Photograph
 from lesion_exp.export.program import Arrays
@@ -29,6 +30,7 @@ from lesion_exp.job.freeze import read_job
 from lesion_exp.job.moved import moved
 from lesion_exp.job.restore import Restored
 from lesion_exp.predict.late_model import best_network
+from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.tracking.readings import READINGS_TAG
 from lesion_exp.tracking.written import Written
@@ -73,20 +75,38 @@ def export(run: Run, request: Request, paths: Mapping[str, Any]) -> Exported:
     facts = facts_of(card, request, others, form.largest_batch)
     extra = [_ranges(restored, table, request)] if request.kind == "onnx_int8" else []
     request.output.mkdir(parents=True, exist_ok=True)
+    with _gone_if_stopped(path):
+        _write(form, network, _examples(network, card), path, facts, extra)
+        size = _megabytes(sum(t.numel() * t.element_size() for t in restored.classifier.backbone.state_dict().values()))
+        sizes = size, _megabytes(path.stat().st_size)
+        found = check(images, form.open(path), request, part, sizes, form.largest_batch)
+    _keep(run, found)
+    return Exported(run.run_id, path, found)
+
+
+@contextmanager
+def _gone_if_stopped(path: Path) -> Iterator[None]:
+    """A stop inside the block leaves no file that nobody has checked."""
     try:
-        form.write(network, _examples(network, card), path, facts, *extra)
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        path.unlink(missing_ok=True)
+        facts_path(path).unlink(missing_ok=True)
+        raise
+
+
+def _write(form: Format, network: ExportedNetwork, examples: Any, path: Path, facts: Facts, extra: list[Any]) -> None:
+    try:
+        with Stage(f"writing {path.name}"):
+            form.write(network, examples, path, facts, *extra)
     except Exception as error:  # exporters raise whatever a network provokes that they cannot follow
         path.unlink(missing_ok=True)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"expected a network that can be written as {request.kind}, but {type(error).__name__}: {reason}; "
+            f"expected a network that can be written as {path.name}, but {type(error).__name__}: {reason}; "
             f"try another format"
         ) from error
     _write_facts(path, facts)
-    size = _megabytes(sum(t.numel() * t.element_size() for t in restored.classifier.backbone.state_dict().values()))
-    found = check(images, form.open(path), request, part, (size, _megabytes(path.stat().st_size)), form.largest_batch)
-    _keep(run, found)
-    return Exported(run.run_id, path, found)
 
 
 def _member(run: Run, request: Request, paths: Mapping[str, Any]) -> Member:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,7 @@ from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.job.instantiate import instantiate, resolve_target
 from lesion_exp.job.registered import check_registered
-from lesion_exp.job.store_progress import store_progress
+from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split.audit import Audit, audit
 from lesion_exp.split.groups import assign_groups
@@ -77,11 +78,32 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     """
     check_registered(config)
     flow = Flow()
-    table = _read_table(config, flow)
+    with Stage("reading the table of the data set", announced=False):
+        table = _read_table(config, flow)
     request = store_request(config)
-    with store_progress(len(table)) as progress:
+    with _reading() as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
-    return _with_contents(config, table, store, flow)
+    with Stage("looking at what the images hold"):
+        return _with_contents(config, table, store, flow)
+
+
+@contextmanager
+def _reading() -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) for the builder of the store; nothing is shown where the store is there already."""
+    stage: Stage | None = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal stage
+        if stage is None:
+            stage = Stage("reading", total, "images")
+            stage.begin(done - 1)
+        stage.reach(done)
+
+    try:
+        yield progress
+    finally:
+        if stage is not None:
+            stage.end()
 
 
 def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
@@ -137,18 +159,16 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         chosen = config["dataset"]["filter"]
         remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
         raise DataError(f"expected at least two classes to tell apart, got {labels}; {remedy}")
-    grouped = with_groups(node, loaded.table)
-    shares = shares_dealt(splitter, grouped)
-    table = _with_unknown(splitter.split(grouped), test_is_dealt="test" in shares)
+    with Stage("splitting the data"):
+        grouped = with_groups(node, loaded.table)
+        shares = shares_dealt(splitter, grouped)
+        table = _with_unknown(splitter.split(grouped), test_is_dealt="test" in shares)
     with collected() as found:
         _say_mixed_parts(table)
     loaded.flow.findings.extend(found)
-    audited = audit(
-        table,
-        node["near_duplicate_threshold"],
-        shares,
-        [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"],
-    )
+    warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
+    with Stage("auditing the split"):
+        audited = audit(table, node["near_duplicate_threshold"], shares, warnings)
     kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
     leaky = getattr(splitter, "leaks", False) or not audited.passed
     if leaky and not node["allow_leakage"]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
+from typing import IO, Any
 
 from lesion_exp.privacy import kept, without_secrets
+from lesion_exp.terminal import message_stream, width_of, wrapped
 
 QUIET = (
     "pytorch_lightning", "lightning_fabric", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git",
@@ -58,9 +59,28 @@ class _Formatter(logging.Formatter):
         return self._change(super().format(record))
 
 
+class _Handler(logging.StreamHandler[IO[str]]):
+    """Writes to the stream that messages go to at that moment: a progress bar stands in its way and moves aside."""
+
+    @property
+    def stream(self) -> IO[str]:
+        """Standard error, or the output of a notebook's cell."""
+        return message_stream()
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """Ignores what the base class sets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a text that fits the terminal."""
+        return wrapped(super().format(record), width_of(self.stream))
+
+
 def show_messages(in_a_file: bool = False) -> None:
-    """Sends our log messages to standard error, which may be kept `in_a_file`; silences the chatter of libraries."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Shows our log messages on standard error, which may be kept `in_a_file`, or in a notebook below the running cell;
+    silences the chatter of libraries.
+    """
+    handler = _Handler()
     handler.setFormatter(_Formatter(in_a_file))
     handler.addFilter(_OnceEach())
     root = logging.getLogger()

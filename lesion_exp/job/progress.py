@@ -1,38 +1,33 @@
-"""What a person sees and what is measured while a run trains: the bar, a line an epoch, images a second."""
+"""What a person sees and what is measured while a run trains: how far an epoch is, a line an epoch, images a second."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from lesion_exp.epoch_metric import WATCHED_METRIC
+from lesion_exp.progress import Stage, duration
 from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.task import training_length
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 
-
-def progress_console() -> Console:
-    """Standard error as a console; plain and 100 columns wide when it is no terminal."""
-    return Console(file=sys.stderr, stderr=True, width=None if sys.stderr.isatty() else 100, highlight=False)
+log = logging.getLogger(__name__)
 
 
 class TrainingProgress(ProgressBar):
-    """A Rich bar with images a second and remaining time on a terminal; everywhere a line after each epoch.
+    """Shows each epoch as a stage with its loss, images a second and remaining time, and a line after it.
 
     It also measures: `time/images_per_second` over the training steps alone and `time/epoch_seconds` with validation.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.console = progress_console()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._shown = True
+        self._stage: Stage | None = None
         self._images = 0
         self._step_seconds = 0.0
         self._mark = 0.0
@@ -43,32 +38,21 @@ class TrainingProgress(ProgressBar):
         self.rates: list[float] = []
 
     def disable(self) -> None:
-        """Nothing to switch off: Lightning calls this on the ranks that do not print."""
-        self.console.quiet = True
+        """Shows nothing from now on: Lightning calls this on the ranks that do not print, and before a finder."""
+        self._shown = False
 
     def enable(self) -> None:
-        """Prints again; Lightning calls this after a finder, which it runs with the bar disabled."""
-        self.console.quiet = not self.trainer.is_global_zero
+        """Shows again; Lightning calls this after a finder."""
+        self._shown = self.trainer.is_global_zero
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Only the first rank prints."""
+        """Only the first rank shows anything."""
         super().setup(trainer, pl_module, stage)
-        self.console.quiet = not trainer.is_global_zero
+        self._shown = self._shown and trainer.is_global_zero
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Opens the bar."""
+        """Starts the clock of the whole training."""
         self._fit_started = time.perf_counter()
-        if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(compact=True),
-                console=self.console,
-                transient=True,
-            )
-            self._bar.start()
         if trainer.fit_loop.restarted_mid_epoch:  # Lightning then calls no on_train_epoch_start
             self._begin_epoch(trainer)
 
@@ -77,13 +61,13 @@ class TrainingProgress(ProgressBar):
         self._begin_epoch(trainer)
 
     def _begin_epoch(self, trainer: pl.Trainer) -> None:
+        self._close()
         self._images, self._step_seconds = 0, 0.0
         self._epoch_started = self._mark = time.perf_counter()
-        if self._bar is not None:
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            name = f"epoch {_of(trainer.current_epoch + 1, training_length(trainer).num_epochs)}"
-            self._task = self._bar.add_task(name, total=trainer.num_training_batches, note="")
+        name = f"epoch {_of(trainer.current_epoch + 1, training_length(trainer).num_epochs)}:"
+        total = int(trainer.num_training_batches) if trainer.num_training_batches != float("inf") else None
+        self._stage = Stage(name, total, "steps", announced=trainer.current_epoch == 0, shown=self._shown)
+        self._stage.begin(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts the batch's images and the time since the batch before."""
@@ -92,9 +76,9 @@ class TrainingProgress(ProgressBar):
             self._images += len(batch["label"]) * trainer.world_size
             self._step_seconds += now - self._mark
         self._mark = now
-        if self._bar is not None and self._task is not None:
+        if self._stage is not None:
             rate = f"{self._images / self._step_seconds:.0f} images/s" if self._step_seconds else ""
-            self._bar.update(self._task, completed=batch_idx + 1, note=rate)
+            self._stage.reach(batch_idx + 1, rate)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Logs the epoch's times and prints its line."""
@@ -106,7 +90,8 @@ class TrainingProgress(ProgressBar):
         for logger in trainer.loggers:
             logger.log_metrics(measured, step=trainer.global_step)
         line = self._line(trainer, pl_module.mean_loss(), measured)
-        self.console.print(line, soft_wrap=True)
+        if self._shown:
+            log.info("%s", line)
         for logger in trainer.loggers:
             if isinstance(logger, TrackingLogger):
                 logger.write_log(line)
@@ -120,17 +105,17 @@ class TrainingProgress(ProgressBar):
         self._best = state_dict["best"]
 
     def on_train_end(self, *_: Any) -> None:
-        """Closes the bar."""
+        """Closes the last epoch."""
         self._close()
 
     def on_exception(self, *_: Any) -> None:
-        """Closes the bar, so that the message is not drawn over."""
+        """Closes what is open, so that the message is not drawn over."""
         self._close()
 
     def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = self._task = None
+        if self._stage is not None:
+            self._stage.end()
+        self._stage = None
 
     def _line(self, trainer: pl.Trainer, loss: float, measured: dict[str, float]) -> str:
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -148,17 +133,60 @@ class TrainingProgress(ProgressBar):
             words.append(f"{measured['time/images_per_second']:.0f} images/s")
         self._epochs_here += 1
         left = (time.perf_counter() - self._fit_started) / self._epochs_here * max(num_epochs - epoch, 0)
-        return "  ".join(words) + (f"  {_duration(left)} left" if left else "")
+        return "  ".join(words) + (f"  {duration(left)} left" if left else "")
+
+
+class PartProgress(Callback):
+    """Shows how far a validation and the predictions of a part are."""
+
+    def __init__(self) -> None:
+        self._stage: Stage | None = None
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Opens a stage below the epoch's."""
+        counts = trainer.num_val_batches
+        self._begin(trainer, "validating:", sum(counts), "batches", announced=False)
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Counts a batch."""
+        self._advance(1)
+
+    def on_validation_end(self, *_: Any) -> None:
+        """Goes back to the epoch."""
+        self._end()
+
+    def on_predict_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Opens a stage of its own."""
+        loader: Any = trainer.predict_dataloaders
+        self._begin(trainer, "predicting", len(loader.dataset), "images", announced=True)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        """Counts the images of the batch, and those of the other processes."""
+        self._advance(len(outputs[0]) * trainer.world_size)
+
+    def on_predict_end(self, *_: Any) -> None:
+        """Closes the stage."""
+        self._end()
+
+    def on_exception(self, *_: Any) -> None:
+        """Closes what is open, so that the message is not drawn over."""
+        self._end()
+
+    def _begin(self, trainer: pl.Trainer, name: str, total: float, unit: str, *, announced: bool) -> None:
+        known = None if total == float("inf") else int(total)
+        self._stage = Stage(name, known, unit, announced=announced, shown=trainer.is_global_zero)
+        self._stage.begin()
+
+    def _advance(self, count: int) -> None:
+        if self._stage is not None:
+            self._stage.advance(count)
+
+    def _end(self) -> None:
+        if self._stage is not None:
+            self._stage.end()
+        self._stage = None
 
 
 def _of(epoch: int, num_epochs: int) -> str:
     """The number of an epoch, and of how many; a training without a last epoch has no such number."""
     return str(epoch) if num_epochs == ENDLESS else f"{epoch:>{len(str(num_epochs))}}/{num_epochs}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

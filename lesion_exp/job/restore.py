@@ -22,6 +22,7 @@ from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.job.build import make_classifier, make_network, sample_options
 from lesion_exp.job.data import store_request
 from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.progress import PartProgress
 from lesion_exp.job.registered import check_registered
 from lesion_exp.job.results import predict_part
 from lesion_exp.job.trainer import prediction_trainer
@@ -83,7 +84,7 @@ class Restored:
         Raises:
             DataError: as `data`.
         """
-        trainer = prediction_trainer(self.config["trainer"])
+        trainer = prediction_trainer(self.config["trainer"], callbacks=[PartProgress()])
         return predict_part(trainer, self.classifier, self.data(rows.assign(split="test"), store), "test")
 
 

@@ -43,7 +43,7 @@ from lesion_exp.job.judge import (
 from lesion_exp.job.keep_network import keep_checkpoint, keep_model
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.profile import keep_profile
-from lesion_exp.job.progress import TrainingProgress
+from lesion_exp.job.progress import PartProgress, TrainingProgress
 from lesion_exp.job.rank_variables import join_group
 from lesion_exp.job.reports import EpochReports
 from lesion_exp.job.results import describe_run, log_gallery, log_inputs, predict_part
@@ -60,6 +60,7 @@ from lesion_exp.job.trainer import (
     num_processes,
 )
 from lesion_exp.job.tune import tune
+from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.readings import READINGS_TAG, count_readings
@@ -69,6 +70,11 @@ log = logging.getLogger(__name__)
 
 INPUTS_TAG: Final = "mlflow.inputs"
 """Says that data, split and environment are logged; tags that begin with mlflow. are not shown in its page."""
+STOPPED_ELSEWHERE: Final = (
+    "a run that had begun is marked KILLED, lesion-exp resume run=latest goes on with it; none has begun if no message "
+    "above names one"
+)
+PART_NAMES: Final = {"val": "validation part", "test": "test part"}
 UNREAD_KEYS: Final = {
     "backbone": SHARED_KEYS,
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
@@ -169,7 +175,8 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         log.warning("warning: %s", text)
     for line in split.audit.summary().splitlines():
         log.info("%s", line)
-    built = build(config, split)
+    with Stage("preparing the network"):
+        built = build(config, split)
     if store is None:
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
             _fit_and_predict(job, built, None, Path(folder), link)
@@ -179,7 +186,8 @@ def run_job(job: Job, link: RunLink) -> JobResult:
         num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
         if INPUTS_TAG not in run.tags_at_start:
-            log_inputs(run, config, split, built.datamodule)
+            with Stage("logging the split, the environment and examples"):
+                log_inputs(run, config, split, built.datamodule)
             run.set_tags({INPUTS_TAG: "logged"})
         built.classifier.sign(run.run_id)
         fitted = _fit_and_predict(job, built, run, run.live_dir, link)
@@ -200,7 +208,7 @@ class _Fitted:
 def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunLink) -> _Fitted:
     config = job.config
     best_epoch = BestEpoch()
-    callbacks: list[Callback] = [TrainingProgress(), best_epoch]
+    callbacks: list[Callback] = [TrainingProgress(), PartProgress(), best_epoch]
     reports = None if link.reports is None else EpochReports(Path(link.reports))
     callbacks += [reports] if reports else []
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
@@ -224,8 +232,9 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     for part in ("val", "test") if config["test"] else ("val",):
         table = predict_part(trainer, built.classifier, built.datamodule, part)
         if trainer.is_global_zero:
-            parts[part] = evaluate(table, config, on_validation)
-            on_validation = on_validation or fit_evaluation(table, config)
+            with Stage(f"judging the {PART_NAMES[part]}"):
+                parts[part] = evaluate(table, config, on_validation)
+                on_validation = on_validation or fit_evaluation(table, config)
     if run is not None and config["tracking"]["log_images"]:
         judged: JudgedPart = "test" if config["test"] else "val"
         log_gallery(run, judged, parts[judged].whole, built.datamodule)
@@ -248,14 +257,15 @@ def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone)
 
 
 def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, network: Backbone) -> JobResult:
-    for part, evaluated in fitted.parts.items():
-        log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
-    if fitted.evaluation is not None:
-        log_fitted(run, fitted.evaluation)
-    values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
-    run.log_metrics(values, step=fitted.step)
-    _keep_network(job, run, fitted, network)
-    keep_profile(run, run.live_dir)
+    with Stage("keeping results, figures and the network"):
+        for part, evaluated in fitted.parts.items():
+            log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
+        if fitted.evaluation is not None:
+            log_fitted(run, fitted.evaluation)
+        values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
+        run.log_metrics(values, step=fitted.step)
+        _keep_network(job, run, fitted, network)
+        keep_profile(run, run.live_dir)
     if fitted.pruned:
         run.set_tags({"pruned": True})
     if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:
@@ -289,8 +299,11 @@ def _log_hint(run: TrackedRun) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
+        state = "FAILED" if isinstance(error, Exception) else "KILLED"
         error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
-        error.add_note(f"lesion-exp resume run={run.run_id} goes on from its last checkpoint")
+        error.add_note(
+            f"the run is marked {state}; lesion-exp resume run={run.run_id} goes on from its last checkpoint"
+        )
         raise
 
 
@@ -300,7 +313,11 @@ def _train_in_processes(job: Job, link: RunLink) -> JobResult:
         job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))
         job.write(job_path)
         link.write(link_path)
-        code = run_module("lesion_exp.job.process", *map(str, (job_path, link_path, result_path)))
+        try:
+            code = run_module("lesion_exp.job.process", *map(str, (job_path, link_path, result_path)))
+        except (KeyboardInterrupt, SystemExit) as error:
+            error.add_note(STOPPED_ELSEWHERE)
+            raise
         if not result_path.is_file():
             raise RuntimeError(f"a process of the run ended with code {code}; its messages stand above")
         result = json.loads(result_path.read_text(encoding="utf-8"))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from lesion_exp.fitted_table import FittedTable
 from lesion_exp.leakage.report import METRICS, Report, row_of
 
 _WIDEST: Final = 100
@@ -27,12 +26,9 @@ def show_report(report: Report, console: Console) -> None:
         console.print(Text(textwrap.fill(f"- {remark}", width, subsequent_indent="  ")))
 
 
-def _table(report: Report, name: str) -> Table:
-    table = Table(title=name.replace("_", " "), title_justify="left", title_style="bold", header_style="bold")
-    table.box, table.padding, table.show_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
-    table.add_column("split", no_wrap=True)
-    for heading in ("image\nin train", "lesion\nin train", "own\ntest", "clean\ntest", "buys", "95% interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+def _table(report: Report, name: str) -> FittedTable:
+    heads = ("image\nin train", "lesion\nin train", "own\ntest", "clean\ntest", "buys", "95% interval")
+    table = FittedTable("split", *(f">{head}" for head in heads), title=name.replace("_", " "))
     for arm in report.arms:
         if name in arm.scores:
             table.add_row(*row_of(arm, arm.scores[name]))

@@ -23,8 +23,8 @@ from lesion_exp.job.trainer import prediction_trainer
 from lesion_exp.predict.heat_maps import HeatMaps
 from lesion_exp.predict.plan import Plan, read_images
 from lesion_exp.predict.predictor import Batch, Predicted, Predictor, collate
-from lesion_exp.predict.progress import PredictionProgress
 from lesion_exp.predict.results import GrowingCsv, Results
+from lesion_exp.progress import Stage
 
 Numbered = tuple[int, Batch]
 
@@ -86,16 +86,17 @@ class _Writer(Callback):
         self.results = results
         self.is_first = os.environ.get("LOCAL_RANK", "0") == "0"
         self.csv = GrowingCsv(results) if self.is_first else None
-        self.progress = PredictionProgress(results.total, num_done, shown=self.is_first)
+        self.num_done = num_done
+        self.stage = Stage("predicting", results.total, "images", shown=self.is_first)
 
     def on_predict_start(self, *_: Any) -> None:
         """All processes are there now."""
-        self.progress.begin()
+        self.stage.restart()
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         number, predicted = outputs
         self.results.add(number, predicted)
-        self.progress.advance(len(predicted.table) * trainer.world_size)
+        self.stage.advance(len(predicted.table) * trainer.world_size)
         if self.csv is not None:
             self.csv.grow()
 
@@ -111,8 +112,11 @@ def predict_plan(folder: Path) -> None:
     writer = _Writer(results, results.total - results.num_images(missing))
     trainer = prediction_trainer(plan.config["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None)
     loader = _loader(Batches(images, predictor, plan.batch_size), missing, plan, trainer)
-    with writer.progress:
+    writer.stage.begin(writer.num_done)
+    try:
         trainer.predict(_Module(predictor, plan), dataloaders=loader, return_predictions=False)
+    finally:
+        writer.stage.end()
 
 
 def _loader(dataset: Batches, missing: Sequence[int], plan: Plan, trainer: pl.Trainer) -> DataLoader[Numbered]:

@@ -24,6 +24,7 @@ from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of, unit
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.job.data import SplitData
+from lesion_exp.progress import Stage
 from lesion_exp.shortcuts.features import file_features, metadata_features, rim_features
 from lesion_exp.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
 from lesion_exp.shortcuts.report import JUDGED, MAJORITY, NETWORK, Report
@@ -66,8 +67,10 @@ def check_shortcuts(run: Run, request: Request, paths: Mapping[str, Any], most_i
     known = known_rows(split.table)
     rows = _drawn(known[known["split"] == request.part], most_images, int(member.evaluation["bootstrap_seed"]))
     changed = _Changed(network, split.loaded.store, rows)
-    report = _report(member, request.part, split, changed)
-    return Checked(report, _keep(run, report, changed, bool(network.config["tracking"]["log_images"])))
+    with Stage("checking for shortcuts", announced=False):
+        report = _report(member, request.part, split, changed)
+    with Stage("drawing figures and keeping the report"):
+        return Checked(report, _keep(run, report, changed, bool(network.config["tracking"]["log_images"])))
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class _Changed:
         )
 
     def predictions(self, change: str, rows: pd.DataFrame) -> pd.DataFrame:
-        log.info("the network sees %d images: %s", len(rows), change.replace("_", " "))
+        log.info("the network sees %s images: %s", f"{len(rows):,}", change.replace("_", " "))
         return self.network.predict(rows, self.images(change))
 
 
@@ -124,7 +127,6 @@ def _report(member: Member, part: str, split: SplitData, changed: _Changed) -> R
 def _without_lesions(split: SplitData, part: str, seed: int) -> dict[str, pd.DataFrame]:
     """Predictions on a part by whoever never sees a lesion."""
     table = known_rows(split.table[split.table["split"].isin(["train", part])]).reset_index(drop=True)
-    log.info("shallow models on %d images", len(table))
     rim, file = rim_features(table, split.loaded.store), file_features(table)
     known = {
         "metadata": metadata_features(table),
@@ -132,7 +134,11 @@ def _without_lesions(split: SplitData, part: str, seed: int) -> dict[str, pd.Dat
         "rim": rim,
         "file": file,
     }
-    models = {name: shallow_predictions(features, table, part, split.classes, seed) for name, features in known.items()}
+    models = {}
+    with Stage("fitting", len(known), "models that never see a lesion") as stage:
+        for name, features in known.items():
+            models[name] = shallow_predictions(features, table, part, split.classes, seed)
+            stage.advance()
     return {MAJORITY: majority_predictions(table, part, split.classes), **models}
 
 

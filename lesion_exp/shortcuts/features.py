@@ -10,6 +10,7 @@ import pandas as pd
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.image_file import file_facts
+from lesion_exp.progress import Stage
 
 RIM: Final = 0.06
 """Width of the looked-at rim of an image, as a share of its shorter side."""
@@ -34,7 +35,12 @@ def metadata_features(table: pd.DataFrame) -> pd.DataFrame:
 def rim_features(table: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
     """Mean colour and spread of brightness in the four edges and the four corners of each image."""
     images = table["image_id"].drop_duplicates()
-    rows = pd.DataFrame([_rim(store.read(row)) for row in store.rows(images)], index=images.to_numpy())
+    found = []
+    with Stage("looking at the edges of", len(images), "images") as stage:
+        for row in store.rows(images):
+            found.append(_rim(store.read(row)))
+            stage.advance()
+    rows = pd.DataFrame(found, index=images.to_numpy())
     return rows.loc[table["image_id"].to_numpy()].reset_index(drop=True)
 
 

@@ -12,6 +12,7 @@ from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.instantiate import check_installed, instantiate
 from lesion_exp.job.rank_variables import refuse_group
+from lesion_exp.progress import Stage
 from lesion_exp.sweep.adaptive import Adaptive
 from lesion_exp.sweep.cell import STOPPED, Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
@@ -28,6 +29,8 @@ from lesion_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
+_MOST_SHOWN: Final = 4
+"""Running cells in a line."""
 ENDING_SECONDS: Final = 90.0
 """What cells have to close their runs in once they are asked to end."""
 
@@ -131,8 +134,13 @@ class _Driver:
         return summary
 
     def _loop(self) -> None:
+        with Stage("running", summarize(self.sweep).total, "cells", announced=False) as stage:
+            self._run_cells(stage)
+
+    def _run_cells(self, stage: Stage) -> None:
         while not self.ending:
             self._start_cells()
+            self._show(stage)
             if not (self.started or self.foreign):
                 return
             for ended in self.launcher.wait(POLL_SECONDS):
@@ -142,6 +150,16 @@ class _Driver:
             if self.adaptive is not None:
                 self.adaptive.relay_reports([*self.started.values(), *self.foreign.values()])
             self.ending = self.ending or self.sweep.cancel_file.exists()
+
+    def _show(self, stage: Stage) -> None:
+        """Says how many cells are done, and how far those are that run."""
+        done = sum(cell.state().status not in {"queued", "running"} for cell in self.sweep.cells())
+        running = []
+        for number, cell in sorted(self.started.items()):
+            epochs = cell.epochs()
+            last = f"at epoch {epochs[-1]['epoch']} of {epochs[-1]['max_epochs']}" if epochs else "begins"
+            running.append(f"{number} {last}")
+        stage.reach(done, f"cell {', '.join(running[:_MOST_SHOWN])}" if running else "")
 
     def _enter(self, cell: Cell) -> None:
         """Queues a cell, unless the launcher still has it, or the same job was done before."""

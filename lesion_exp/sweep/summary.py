@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import time
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from lesion_exp.fitted_table import FittedTable
+from lesion_exp.progress import duration
 from lesion_exp.sweep.cell import PRUNED, STATUSES, Cell, CellState
 from lesion_exp.sweep.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweep.ledger import Sweep
@@ -84,6 +86,9 @@ class Summary:
             for name, direction in zip(self.metrics, self.directions, strict=True)
             if front
         }
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def seconds_left(self) -> float | None:
         """An estimate from the cells that finished and the epochs of those that run; None before there is one."""
@@ -188,21 +193,38 @@ def as_frame(summary: Summary) -> pd.DataFrame:
 
 def as_markdown(summary: Summary, most: int = 10) -> str:
     """The choices with the best means first, for the run's description in MLflow."""
+    header, lines = _choices(summary)
+    text = "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines[:most]])
+    more = f"\n\nThe best {most} of {len(lines)}." if len(lines) > most else ""
+    return f"{_in_words(summary)}\n\n{text}{more}"
+
+
+def as_html(summary: Summary) -> str:
+    """The choices with the best means first, for a notebook."""
+    header, lines = _choices(summary)
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    return f"<p>{html.escape(_in_words(summary))}</p><table><tr>{heads}</tr>{rows}</table>"
+
+
+def _in_words(summary: Summary) -> str:
+    found, counted = summary.choices, ", ".join(f"{count} {status}" for status, count in summary.counts().items())
+    first = f" The first {len(found.front)} are its Pareto front." if len(summary.metrics) > 1 and found.front else ""
+    verdict = f" {found.verdict()}" if found.verdict() else ""
+    return f"A sweep of {summary.total} cells: {counted}.{first}{verdict}"
+
+
+def _choices(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """The heads and the rows of the choices' table: those on the front first, then by their means."""
     found = summary.choices
     front = [choice for choice in found.ranked if choice in found.front]
     ranked = [*front, *(choice for choice in found.ranked if choice not in found.front)]
     keys = [key for key in summary.sweep.facts.keys if not is_repeat(key)]
-    header = [*keys, *_columns(summary)]
     lines = [
         [*(choice.values.get(key, "") for key in keys), *_results(summary, found.ranked.index(choice))]
-        for choice in ranked[:most]
+        for choice in ranked
     ]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
-    counted = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
-    more = f"\n\nThe best {most} of {len(ranked)}." if len(ranked) > most else ""
-    first = f" The first {len(front)} are its Pareto front." if len(summary.metrics) > 1 and front else ""
-    verdict = f" {found.verdict()}" if found.verdict() else ""
-    return f"A sweep of {summary.total} cells: {counted}.{first}{verdict}\n\n{text}{more}"
+    return [*keys, *_columns(summary)], lines
 
 
 def _columns(summary: Summary) -> list[str]:
@@ -241,33 +263,19 @@ def as_table(summary: Summary) -> RenderableType:
     return Group(*parts, _cells_table(summary), *_remarks(summary))
 
 
-def _choices_table(summary: Summary) -> Table:
+def _choices_table(summary: Summary) -> FittedTable:
     keys = [key for key in summary.sweep.facts.keys if not is_repeat(key)]
-    table = _table()
-    for key in keys:
-        table.add_column(key, overflow="fold")
-    for name in _columns(summary):
-        table.add_column(name, justify="left" if name == "against the best" else "right", overflow="fold")
+    columns = [name if name == "against the best" else f">{name}" for name in _columns(summary)]
+    table = FittedTable(*keys, *columns)
     for place, choice in enumerate(summary.choices.ranked):
         table.add_row(*(choice.values.get(key, "") for key in keys), *_results(summary, place))
     return table
 
 
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-
-
-def _cells_table(summary: Summary) -> Table:
+def _cells_table(summary: Summary) -> FittedTable:
     facts, marked = summary.sweep.facts, {row.number for row in _marked(summary)}
-    table = _table()
-    table.add_column("cell", justify="right")
-    for key in facts.keys:
-        table.add_column(key, overflow="fold")
-    table.add_column("status")
-    for name in summary.metrics:
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("time", justify="right")
-    table.add_column("run")
+    metrics = (f">{name}" for name in summary.metrics)
+    table = FittedTable(">cell", *facts.keys, "status", *metrics, ">time", "run")
     for row in summary.rows:
         table.add_row(
             str(row.number),
@@ -275,7 +283,7 @@ def _cells_table(summary: Summary) -> Table:
             Text(_status(row), style=_COLOURS[row.state.status]),
             *(f"{_number(row.metrics.get(name))}{' *' if row.number in marked else ''}"
               for name in summary.metrics),
-            _duration(_span(row)),
+            "" if (span := _span(row)) is None else duration(span),
             (row.state.run_id or "")[:8],
         )  # fmt: skip
     return table
@@ -296,7 +304,7 @@ def _remarks(summary: Summary) -> list[Text]:
             lines.append(Text(f"cell {row.number}: {row.state.note}", style="dim"))
     counted = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     left = summary.seconds_left()
-    rest = f"; about {_duration(left)} left" if left is not None else ""
+    rest = f"; about {duration(left)} left" if left is not None else ""
     lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
     if len(summary.metrics) > 1 and summary.best_rows():
         what = "the mean of no other choice" if summary.choices.are_repeated else "no other cell"
@@ -324,11 +332,3 @@ def _span(row: Row) -> float | None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

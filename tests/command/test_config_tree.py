@@ -24,3 +24,31 @@ def test_a_verb_that_trains_nothing_shows_its_own_groups(capsys):
     assert "seed=3" in shown
     assert "read_ph2" in shown
     assert "augmentation" not in shown
+
+
+def shown_differences(capsys, change, overrides):
+    changed = {key: dict(value) if isinstance(value, dict) else value for key, value in CONFIG.items()}
+    change(changed)
+    show_config(changed, overrides, defaults=CONFIG)
+    return capsys.readouterr().err
+
+
+def test_only_what_differs_from_the_defaults_is_shown(capsys):
+    def change(config):
+        config["seed"] = 4
+        config["dataset"] = {"_target_": "lesion_exp.dataset.ham10000.read_ham10000", "root": "/data", "limit": 50}
+
+    shown = shown_differences(capsys, change, ["seed=4"])
+    assert "seed=4" in shown
+    assert "read_ham10000 limit=50" in shown
+    assert "augmentation" not in shown
+    assert "root=/data" not in shown
+    assert "--full-tree" in shown
+
+
+def test_what_was_taken_out_is_named_and_nothing_is_said_to_be_nothing(capsys):
+    def change(config):
+        config["augmentation"] = {"preprocess": {}, "transforms": {}, "size": 64}
+
+    assert "flip left out" in shown_differences(capsys, change, ["~augmentation.transforms.flip"])
+    assert "differs in nothing" in shown_differences(capsys, lambda config: None, [])

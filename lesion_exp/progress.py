@@ -1,0 +1,330 @@
+"""How far a command is: a bar on a terminal and in a notebook, else a plain line now and then.
+
+Everything that takes long is a `Stage`. The innermost open one is shown, wherever our messages are shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol
+
+from lesion_exp.notebook import Shown, bar, in_notebook
+from lesion_exp.terminal import console, is_terminal, message_stream
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES: Final = 25.0
+"""Where there is no bar, something is said at least so often."""
+SECONDS_BETWEEN_PICTURES: Final = 0.25
+"""Of the bar of a notebook."""
+_BAR_WIDTH: Final = 20
+
+
+class Stage:
+    """A piece of work, as a context manager, or between `begin` and `end`.
+
+    With `name="reading", total=10015, unit="images"` it is announced as "reading 10,015 images"; later lines say
+    "reading 3,200 of 10,015 images, 110 a second, 62 s left". Without `total` they say for how long it has gone on.
+    A stage that is not `announced` is named only in later lines; one in the `background` is never a bar: it stands for
+    the work of a whole command between its stages. A stage that is not `shown` does nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int | None = None,
+        unit: str = "",
+        *,
+        announced: bool = True,
+        background: bool = False,
+        shown: bool = True,
+    ) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.announced, self.background = announced and not background, background
+        self.shown = shown and _is_first_process()
+        self.done = 0
+        self.note = ""
+        """What else to say, such as a loss; it stands in place of the things a second."""
+        self._began = time.monotonic()
+        self._done_before = 0
+
+    def __enter__(self) -> Stage:
+        self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def begin(self, done: int = 0) -> None:
+        """Opens the stage, of which an earlier process did `done` already."""
+        self.done = self._done_before = done
+        self._began = time.monotonic()
+        if self.shown:
+            _board.open(self)
+
+    def restart(self) -> None:
+        """Starts the clock by which the remaining time is estimated anew."""
+        self._began, self._done_before = time.monotonic(), self.done
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Counts further things that are done."""
+        self.reach(self.done + count, note)
+
+    def reach(self, done: int, note: str = "") -> None:
+        """Says how many things are done."""
+        self.done = done if self.total is None else min(done, self.total)
+        self.note = note or self.note
+        if self.shown:
+            _board.changed(self)
+
+    def end(self) -> None:
+        """Closes the stage; closing it twice does no harm."""
+        if self.shown:
+            _board.close(self)
+
+    def beginning(self) -> str:
+        """The line that announces it."""
+        return self.name if self.total is None else f"{self.name} {self.total:,} {self.unit}"
+
+    def standing(self) -> str:
+        """The line that says how far it is."""
+        if self.total is None:
+            counted = f"{self.name}: {duration(self.seconds())} so far"
+            return f"{counted}, {self.note}" if self.note else counted
+        words = [f"{self.name} {self.done:,} of {self.total:,} {self.unit}", self.rate()]
+        left = self.seconds_left()
+        words.append("" if left is None else f"{duration(left)} left")
+        return ", ".join(filter(None, words))
+
+    def rate(self) -> str:
+        """What is said of the speed: the note, or how many things are done a second."""
+        done, seconds = self.done - self._done_before, self.seconds()
+        if self.note or not done or seconds <= 0:
+            return self.note
+        return f"{done / seconds:,.0f} a second" if done >= seconds else f"{seconds / done:.0f} s each"
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    def seconds_left(self) -> float | None:
+        """An estimate; None before anything is done, and where nobody knows how much there is."""
+        done = self.done - self._done_before
+        if self.total is None or done <= 0:
+            return None
+        return self.seconds() / done * (self.total - self.done)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit in which a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _is_first_process() -> bool:
+    """Of the processes that train together, one shows how far they are."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+class _Display(Protocol):
+    """How open stages are shown, the innermost last."""
+
+    def show(self, stages: list[Stage]) -> None:
+        """A stage was opened or closed."""
+
+    def changed(self, stage: Stage) -> None:
+        """A stage advanced."""
+
+    def wait(self) -> float:
+        """Seconds until `tick` is to be called."""
+
+    def tick(self, stage: Stage) -> None:
+        """That time has passed."""
+
+
+class _Lines:
+    """Plain lines, for files and pipes."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+        self._announced: set[int] = set()
+
+    def show(self, stages: list[Stage]) -> None:
+        if stages and stages[-1].announced and id(stages[-1]) not in self._announced:
+            self._announced.add(id(stages[-1]))
+            self._say(stages[-1].beginning())
+        self._announced &= {id(stage) for stage in stages}
+
+    def changed(self, stage: Stage) -> None:
+        pass
+
+    def wait(self) -> float:
+        return max(self._said + SECONDS_BETWEEN_LINES - time.monotonic(), 0.01)
+
+    def tick(self, stage: Stage) -> None:
+        if time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
+            self._say(stage.standing())
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        log.info("%s", line)
+
+
+class _Bar:
+    """A bar at the bottom of a terminal, gone when the work is done; messages scroll by above it."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._tasks: dict[int, TaskID] = {}
+
+    def show(self, stages: list[Stage]) -> None:
+        stages = [stage for stage in stages if not stage.background]
+        if not stages or not log.isEnabledFor(logging.INFO):
+            self._stop()
+            return
+        if self._bar is None:
+            self._bar = _rich_bar()
+            self._bar.start()
+        for gone in set(self._tasks) - {id(stage) for stage in stages}:
+            self._bar.remove_task(self._tasks.pop(gone))
+        for stage in stages:
+            if id(stage) not in self._tasks:
+                name = stage.beginning() if stage.total is None else stage.name
+                self._tasks[id(stage)] = self._bar.add_task(name, total=stage.total, unit=stage.unit, note="")
+            self._bar.update(self._tasks[id(stage)], visible=stage is stages[-1])
+            self.changed(stage)
+
+    def changed(self, stage: Stage) -> None:
+        if self._bar is not None and id(stage) in self._tasks:
+            self._bar.update(self._tasks[id(stage)], completed=stage.done, note=stage.rate())
+
+    def wait(self) -> float:
+        return 3600.0  # Rich draws it in a thread of its own
+
+    def tick(self, stage: Stage) -> None:
+        pass
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._tasks = None, {}
+
+
+def _rich_bar() -> Progress:
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        """How many of how many, or for how long."""
+
+        def render(self, task: Task) -> Text:
+            if task.total is None:
+                return Text(duration(task.elapsed or 0.0))
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f} {task.fields['unit']}")
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=_BAR_WIDTH, table_column=Column(ratio=1)),
+        Count(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TimeRemainingColumn(compact=True),
+        console=console(message_stream()),
+        transient=True,
+        refresh_per_second=4,
+        redirect_stdout=False,
+    )
+
+
+class _Notebook:
+    """A bar below the running cell."""
+
+    def __init__(self) -> None:
+        self._shown = Shown()
+        self._drawn = 0.0
+        self._began = time.monotonic()
+        self._used = False
+
+    def show(self, stages: list[Stage]) -> None:
+        stages = [stage for stage in stages if not stage.background]
+        if stages and log.isEnabledFor(logging.INFO):
+            self._used = True
+            self._draw(stages[-1])
+        elif self._used:
+            self._shown.show(bar(f"done after {duration(time.monotonic() - self._began)}", 1, 1))
+
+    def changed(self, stage: Stage) -> None:
+        if time.monotonic() - self._drawn >= SECONDS_BETWEEN_PICTURES and not stage.background and self._used:
+            self._draw(stage)
+
+    def wait(self) -> float:
+        return 3600.0  # what is shown from another thread would stand below another cell
+
+    def tick(self, stage: Stage) -> None:
+        pass
+
+    def _draw(self, stage: Stage) -> None:
+        self._drawn = time.monotonic()
+        text = stage.standing() if stage.done else stage.beginning()
+        self._shown.show(bar(text, stage.done, stage.total))
+
+
+class _Board:
+    """The stages that are open, how they are shown, and the clock that says something when nothing else does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._stages: list[Stage] = []
+        self._display: _Display = _Lines()
+        self._stopped = threading.Event()
+
+    def open(self, stage: Stage) -> None:
+        with self._lock:
+            if not self._stages:
+                self._display = _fitting_display()
+                self._stopped = threading.Event()
+                clock = threading.Thread(target=self._tick, args=(self._stopped,), name="progress", daemon=True)
+                clock.start()
+            self._stages.append(stage)
+            self._display.show(list(self._stages))
+
+    def changed(self, stage: Stage) -> None:
+        with self._lock:
+            if self._stages and self._stages[-1] is stage:
+                self._display.changed(stage)
+
+    def close(self, stage: Stage) -> None:
+        with self._lock:
+            if stage in self._stages:
+                self._stages.remove(stage)
+                self._display.show(list(self._stages))
+                if not self._stages:
+                    self._stopped.set()
+
+    def _tick(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._display.wait()):
+            with self._lock:
+                if self._stages and not stopped.is_set():
+                    self._display.tick(self._stages[-1])
+
+
+def _fitting_display() -> _Display:
+    if in_notebook():
+        return _Notebook()
+    return _Bar() if is_terminal(message_stream()) else _Lines()
+
+
+_board: Final = _Board()

@@ -1,0 +1,94 @@
+"""What standard output and standard error can show, and texts that fit their width without a cut word."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from typing import IO, TYPE_CHECKING, Final
+
+from lesion_exp.notebook import in_notebook
+
+if TYPE_CHECKING:  # Rich is imported when something is drawn, not for --help
+    from rich.console import Console
+
+FILE_WIDTH: Final = 100
+"""Columns of what is written to a file or a pipe."""
+
+
+def message_stream() -> IO[str]:
+    """Where messages go: standard error, but the output of the cell in a notebook, which shows errors in red."""
+    return sys.stdout if in_notebook() else sys.stderr
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether `stream` ends at a screen on which lines can be drawn again.
+
+    Variables such as FORCE_COLOR do not make a terminal of a file: a log holds no control characters.
+    """
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width_of(stream: IO[str]) -> int | None:
+    """Columns of the terminal at the end of `stream`; None where there is none, and so no line needs to be wrapped."""
+    if not stream.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return shutil.get_terminal_size((80, 24)).columns
+
+
+def console(stream: IO[str]) -> Console:
+    """A Rich console on `stream`: the one kind that everything drawn goes through."""
+    from rich.console import Console
+
+    there = is_terminal(stream)
+    width = width_of(stream) or FILE_WIDTH
+    return Console(
+        file=stream,
+        width=width,
+        highlight=False,
+        force_terminal=there,
+        force_jupyter=False,
+        no_color=None if there else True,
+    )
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """`text` with every line broken between words where it is longer than `width`; None leaves it as it is.
+
+    The further lines are indented by two. A word longer than a line, such as a path, stays whole.
+    """
+    if width is None:
+        return text
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+
+
+def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
+    """Prints `text` on standard output, or on `stream`, so that no word is cut at the edge of a terminal."""
+    stream = sys.stdout if stream is None else stream
+    print(wrapped(text, width_of(stream)), file=stream, end=end, flush=True)
+
+
+def note(text: str) -> None:
+    """Prints `text` where messages go."""
+    say(text, message_stream())

@@ -1,0 +1,59 @@
+import io
+
+import pytest
+
+from lesion_exp.terminal import FILE_WIDTH, console, is_terminal, say, width_of, wrapped
+from tests.screen import Screen, plain
+
+EPOCH = (
+    "epoch 3/30  train/loss 0.812  val/loss 0.901  val/balanced_accuracy 0.512 (best 0.530, epoch 2)  "
+    "143 images/s  12 min left"
+)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_long_line_is_broken_between_words(width):
+    lines = wrapped(EPOCH, width).split("\n")
+    assert all(len(line) <= width for line in lines)
+    assert " ".join(lines).split() == EPOCH.split()
+    assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_what_fits_and_what_goes_to_a_file_stays_as_it_is():
+    assert wrapped(EPOCH, None) == EPOCH
+    assert wrapped("a\n\n  b  c", 40) == "a\n\n  b  c"
+    path = "/a/very/long/path" * 8
+    assert path in wrapped(f"figure: {path}", 40).split("\n")[1]
+
+
+def test_a_line_of_a_list_hangs_below_its_words():
+    assert wrapped("  - one two three four five", 20) == "  - one two three\n    four five"
+
+
+def test_a_file_is_no_terminal_whatever_variables_say(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    file = io.StringIO()
+    assert not is_terminal(file)
+    assert width_of(file) is None
+    console(file).print("[bold red]words[/] " * 40)
+    assert "\x1b" not in file.getvalue()
+    assert max(map(len, file.getvalue().split("\n"))) <= FILE_WIDTH
+
+
+def test_a_dumb_terminal_has_a_width_but_draws_nothing(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "50")
+    screen = Screen()
+    assert not is_terminal(screen)
+    say(EPOCH, screen)
+    assert max(map(len, screen.getvalue().split("\n"))) <= 50
+
+
+def test_a_terminal_shows_colours(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    screen = Screen()
+    console(screen).print("[red]words[/]")
+    assert "\x1b[31m" in screen.getvalue()
+    assert plain(screen.getvalue())[0] == "words"
