@@ -31,12 +31,14 @@ def is_terminal(stream: IO[str]) -> bool:
 
 
 def width_of(stream: IO[str]) -> int | None:
-    """Columns of the terminal at the end of `stream`; None where there is none, and so no line needs to be wrapped."""
-    if not stream.isatty():
-        return None
+    """Columns of the terminal at the end of `stream`, or those that COLUMNS asks for; None where there are none, and so
+    no line needs to be wrapped.
+    """
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
+    if not stream.isatty():
+        return None
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):

@@ -33,12 +33,21 @@ def test_a_line_of_a_list_hangs_below_its_words():
 def test_a_file_is_no_terminal_whatever_variables_say(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.delenv("COLUMNS", raising=False)
     file = io.StringIO()
     assert not is_terminal(file)
     assert width_of(file) is None
     console(file).print("[bold red]words[/] " * 40)
     assert "\x1b" not in file.getvalue()
     assert max(map(len, file.getvalue().split("\n"))) <= FILE_WIDTH
+
+
+def test_a_file_has_the_width_that_is_asked_for(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    file = io.StringIO()
+    say(EPOCH, file)
+    console(file).print("words " * 40)
+    assert max(map(len, file.getvalue().split("\n"))) <= 60
 
 
 def test_a_dumb_terminal_has_a_width_but_draws_nothing(monkeypatch):

@@ -72,8 +72,8 @@ class _Handler(logging.StreamHandler[IO[str]]):
         """Ignores what the base class sets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a text that fits the terminal."""
-        return wrapped(super().format(record), width_of(self.stream))
+        """The record as a text that fits the terminal; in a file a message stays one line."""
+        return wrapped(super().format(record), width_of(self.stream) if self.stream.isatty() else None)
 
 
 def show_messages(in_a_file: bool = False) -> None:
