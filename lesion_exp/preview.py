@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lesion_exp.augmentation.grid import preview_grid
 from lesion_exp.data.datamodule import LesionDataModule
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.job.build import build
 from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.freeze import Job
@@ -42,7 +43,11 @@ def preview(job: Job) -> Preview:
     datamodule = build(config, split).datamodule
     figure = augmentation_grid(datamodule)
     with start_run(
-        open_job_store(config), job, split, kind="preview", link=RunLink(name=f"preview {config['dataset']['name']}")
+        open_job_store(config),
+        job,
+        split,
+        kind="preview",
+        link=RunLink(name=f"preview {display_name(config['dataset'])}"),
     ) as run:
         path = Path(config["paths"]["data_cache"]) / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

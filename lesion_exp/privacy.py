@@ -34,7 +34,7 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s'\"<>/?#\\]*@")
 _DATABASE_CREDENTIALS: Final = re.compile(r"((?:postgresql|mysql|mssql)(?:\+\w+)?://)[^\s'\"<>]*@")
 """Those of a database, whose password may hold a slash."""
 _QUERY: Final = re.compile(
-    r"(?i)([?&](?:user|username|uid|\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]+"
+    r"(?i)([?&](?!viewStateShareKey=)(?:user|username|uid|\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]+"
 )
 _ANY_HOME: Final = re.compile(r"(?<![\w.-])(?:[A-Za-z]:)?[/\\]{1,2}(?:home|Users)[/\\]{1,2}[^/\\\s'\",:;)\]}<>]+")
 _IN_A_PICTURE: Final = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*)")

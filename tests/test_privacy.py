@@ -82,6 +82,8 @@ def hits(folder, *words):
         (f"Bearer {TOKEN}", "Bearer ***"),
         (f"password={PASSWORD}", "password=***"),
         ("http://127.0.0.1:5000/a?b=c", "http://127.0.0.1:5000/a?b=c"),
+        ("#/runs?a=b&viewStateShareKey=lesion-exp", "#/runs?a=b&viewStateShareKey=lesion-exp"),
+        ("http://host/x?a=b&accessKey=abc", "http://host/x?a=b&accessKey=***"),
         ("someone@example.org wrote a: b @ c", "someone@example.org wrote a: b @ c"),
         ("sqlite:////folder/mlflow.db", "sqlite:////folder/mlflow.db"),
     ],

@@ -12,9 +12,10 @@ from lesion_exp.evaluate.predict import other_predictions, own_predictions, say_
 from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluate.several import judge_several
 from lesion_exp.evaluation.fitted import fit_on_validation
+from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.study import study
-from lesion_exp.job.judge import log_fitted, log_judged, log_study, part_metrics
+from lesion_exp.job.judge import log_fitted, log_judged, log_study, part_results
 from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.written import Written
@@ -23,9 +24,9 @@ from lesion_exp.tracking.written import Written
 def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> Judgement:
     """What a run comes to, or several as one; `paths` are those of this machine.
 
-    Of one run the files are kept below `evaluation/NAME/` and the metrics below `evaluation/NAME/...`; its own test
-    part's are `isic/...`, `calibrated/...` and so on, as after training. Several runs become a run of their own, with
-    predictions and metrics like those of one that was trained.
+    Of one run the files are kept below `evaluation/NAME/`, in place of those that training left where NAME is `val` or
+    `test`; on other data the headline results are metrics `evaluation/NAME/...`, too. Several runs become a run of
+    their own, with predictions and metrics like those of one that was trained.
 
     Raises:
         ConfigError: runs or options that do not go together.
@@ -66,10 +67,7 @@ def _log(run: Written, judged: Judgement) -> None:
         log_study(run, folder, judged.study, judged.title)
     else:
         log_judged(run, folder, judged.study, judged.title)
-    if judged.name == "test":
-        if judged.fitted is not None:
-            log_fitted(run, judged.fitted)
-        run.log_late_metrics(judged.study.logged())
-        return
-    sections = {f"{folder}/{name}": value for name, value in judged.study.logged().items()}
-    run.log_late_metrics(part_metrics(folder, judged.study) | sections)
+    if judged.name == "test" and judged.fitted is not None:
+        log_fitted(run, judged.fitted)
+    if judged.name not in PART_NAMES:
+        run.log_late_metrics(only_metrics(part_results(folder, judged.study)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.evaluate.request import Request
 from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.study import Study
@@ -38,7 +39,7 @@ def name_and_title(request: Request, num_images: int, tta: str | None = None) ->
     """Name and title of what is judged; `tta` where it is another one than the run's own."""
     name, title = str(request.part), PART_NAMES[request.part]
     if request.dataset is not None:
-        name = title = str(request.dataset["name"])
+        name = title = display_name(request.dataset)
     if tta is not None:
         name, title = f"{name}-{tta}", f"{title}, tta {tta}"
     return name, f"{title}, {num_images:,} images"

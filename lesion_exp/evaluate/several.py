@@ -13,10 +13,12 @@ from lesion_exp.evaluate.judgement import Judgement, name_and_title
 from lesion_exp.evaluate.member import JOB_FILE, Member
 from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
+from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.study import Study, study
-from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_metrics
+from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_results
 from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_run, runs_where
+from lesion_exp.tracking.note import score_tags
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.written import Written
 
@@ -54,12 +56,16 @@ def judge_several(members: Sequence[Member], request: Request) -> Judgement:
         whole = _sweep_of(members) if options["ensemble"] == POOLED else None
         if whole is not None:
             run: Written = Written(whole.store, whole.run_id, whole.artifact_uri)
-            run.log_late_metrics(_log(run, members, joined, fitted, studies, (name, title)))
-            for tag, text in {"ensemble": POOLED, **_members_tag(members), "leaky": str(leaky).lower()}.items():
+            values = _log(run, members, joined, fitted, studies, (name, title))
+            run.log_late_metrics(values)
+            tags = {"ensemble": POOLED, **_members_tag(members), "leaky": str(leaky).lower()}
+            for tag, text in {**tags, **score_tags(values, leaky)}.items():
                 run.store.client.set_tag(run.run_id, tag, text)
         else:
             with _start(members, options, leaky, title) as own:
-                own.log_metrics(_log(own, members, joined, fitted, studies, (name, title)), step=0)
+                values = _log(own, members, joined, fitted, studies, (name, title))
+                own.log_metrics(values, step=0)
+                own.set_tags(score_tags(values, leaky))
                 run = own
     ids = tuple(member.run.run_id for member in members)
     applied = None if key == "val" else fitted
@@ -154,14 +160,14 @@ def _log(
             run.log_file(download_artifact(members[0].run, path), path)
     if "val" in studies:
         log_evaluation(run, "val", studies["val"])
-        metrics |= {f"best/val/{name}": value for name, value in studies["val"].metrics.items()}
+        of_an_epoch = only_metrics(part_results("val", studies["val"]))
+        metrics |= {f"best/{name}": value for name, value in of_an_epoch.items()}
     if "test" in studies:
         log_evaluation(run, "test", studies["test"])
-        metrics |= part_metrics("test", studies["test"]) | studies["test"].logged()
+        metrics |= part_results("test", studies["test"]) | studies["test"].of_sections()
     if "other" in studies:
         name, title = judged
         folder = f"evaluation/{name}"
         log_judged(run, folder, studies["other"], title)
-        sections = {f"{folder}/{key}": value for key, value in studies["other"].logged().items()}
-        metrics |= part_metrics(folder, studies["other"]) | sections
-    return metrics
+        metrics |= part_results(folder, studies["other"])
+    return only_metrics(metrics)

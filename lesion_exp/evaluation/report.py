@@ -8,13 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.evaluation.headline import HEADLINE, OF_A_CLASS
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_classes, true_classes
 
-COLUMNS: Final = ("precision", "recall", "specificity", "f1", "auroc")
-HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "ece")
 _MAX_NAME_WIDTH: Final = 26
 """What the numbers leave of 80 columns."""
 Intervals = Mapping[str, tuple[float, float]]
@@ -51,11 +50,13 @@ def classification_report(
     values, classes = metrics(table), classes_of(table)
     counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
     rests = lesion_counts(table)
-    few = {name: [c for c in COLUMNS if f"{c}/{name}" in values and rests.too_few(f"{c}/{name}")] for name in classes}
+    few = {
+        name: [c for c in OF_A_CLASS if f"{c}/{name}" in values and rests.too_few(f"{c}/{name}")] for name in classes
+    }
     intervals = intervals or {}
     by_class = {
         name: {"images": counts[name], "lesions": rests.classes[name][0], "too_few": few[name]}
-        | {column: values[f"{column}/{name}"] for column in COLUMNS if f"{column}/{name}" in values}
+        | {column: values[f"{column}/{name}"] for column in OF_A_CLASS if f"{column}/{name}" in values}
         for name in classes
     }
     overall = {name: values[name] for name in HEADLINE if name in values}
@@ -67,9 +68,9 @@ def classification_report(
         "names": dict(names or {}),
     }
     width = min(max(10, *map(len, classes)), _MAX_NAME_WIDTH)
-    lines = [f"{'class':<{width}} {'images':>7}" + "".join(f"{column:>{_width(column)}}" for column in COLUMNS)]
+    lines = [f"{'class':<{width}} {'images':>7}" + "".join(f"{column:>{_width(column)}}" for column in OF_A_CLASS)]
     for name in classes:
-        numbers = {c: f"{by_class[name][c]:.3f}" if c in by_class[name] else "-" for c in COLUMNS}
+        numbers = {c: f"{by_class[name][c]:.3f}" if c in by_class[name] else "-" for c in OF_A_CLASS}
         marked = {c: f"{number}{'*' if c in few[name] else ' '}" for c, number in numbers.items()}
         cells = "".join(f"{number:>{_width(column)}}" for column, number in marked.items())
         title = name if len(name) <= width else name[: width - 1].rstrip() + "…"

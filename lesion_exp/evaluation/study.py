@@ -17,6 +17,7 @@ from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
 from lesion_exp.evaluation.figures.reliability import reliability_before_and_after
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.fitted import Fitted
+from lesion_exp.evaluation.headline import SECTIONS
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.lesion_counts import lesion_counts
@@ -32,19 +33,16 @@ from lesion_exp.evaluation.predictions import (
     unknown_counts,
     unknown_in_words,
 )
-from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_of_classes
+from lesion_exp.evaluation.ranking import ranking_of_classes
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.target import targets
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.evaluation.unknown import unknown_metrics
 from lesion_exp.evaluation.weighted import Weighted, merged
 
-SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
-"""What stands before the names of metrics that are not plain ones."""
 _BY_CLASS: Final = ("isic",)
 """Those of them whose names end with a class."""
 _OF_CALIBRATED: Final = (*CALIBRATION, "accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
-_MANY_ISIC: Final = ("isic/balanced_accuracy", f"isic/{AUC_SENS_80}", f"isic/{PAUC_2024}", "isic/auc/", "isic/ap/macro")
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,10 @@ class Study:
         counts = unknown_counts(self.whole)
         return unknown_in_words(counts) if counts else ""
 
-    def logged(self) -> dict[str, float]:
-        """The metrics of the sections that are compared between runs, with the intervals of `with_intervals`.
-
-        Of the operating points those of malignancy, of the conformal sets the coverage of all classes together, of the
-        challenges' scores those that have no plain twin; the files hold all.
-        """
-        chosen = {name: found for name, found in self.estimates.items() if _section(name) and _is_compared(name)}
-        return with_intervals({name: found.value for name, found in chosen.items()}, self.estimates)
+    def of_sections(self) -> dict[str, float]:
+        """The results of `SECTIONS`, such as `isic/balanced_accuracy`, with the intervals of `with_intervals`."""
+        values = {name: found.value for name, found in self.estimates.items() if _section(name)}
+        return with_intervals(values, self.estimates)
 
     def too_few(self) -> dict[str, str]:
         """`too few (3 lesions)` by the plain metrics of classes that rest on too few lesions to judge by."""
@@ -214,12 +208,3 @@ def _is_of_class(name: str) -> bool:
 def _section(name: str) -> str:
     first = name.split("/", maxsplit=1)[0]
     return first if first in SECTIONS else ""
-
-
-def _is_compared(name: str) -> bool:
-    section = _section(name)
-    if section == "isic":
-        return name.startswith(_MANY_ISIC)
-    if section == "operating":
-        return name.startswith(f"operating/{MALIGNANT}/")
-    return section == "calibrated" or "/coverage/" not in name

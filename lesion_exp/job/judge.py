@@ -12,6 +12,7 @@ from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
 from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
+from lesion_exp.evaluation.headline import LOSS, TEST
 from lesion_exp.evaluation.intervals import units_of
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
@@ -99,18 +100,18 @@ def log_fitted(run: Written, fitted: Fitted) -> None:
         run.log_json(content, path)
 
 
-def final_metrics(best_epoch: Mapping[str, float], test: Study | None) -> dict[str, float]:
-    """The metrics that sum a run up: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
+def final_results(best_epoch: Mapping[str, float], test: Study | None) -> dict[str, float]:
+    """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
     values = {f"best/{name}": value for name, value in best_epoch.items()}
     if test is not None:
-        values |= part_metrics("test", test) | test.logged()
+        values |= part_results(TEST, test) | test.of_sections()
     return values
 
 
-def part_metrics(prefix: str, evaluated: Study) -> dict[str, float]:
-    """The plain metrics and those of unknown classes below `prefix`, with the intervals of `with_intervals`.
+def part_results(prefix: str, evaluated: Study) -> dict[str, float]:
+    """The plain results and those of unknown classes below `prefix`, with the intervals of `with_intervals`.
 
     The log loss is called `loss`.
     """
     plain = with_intervals({**evaluated.metrics, **evaluated.unknown}, evaluated.estimates)
-    return {f"{prefix}/{re.sub('^nll', 'loss', name)}": value for name, value in plain.items()}
+    return {f"{prefix}/{re.sub('^nll', LOSS, name)}": value for name, value in plain.items()}

@@ -19,6 +19,8 @@ class RunLink:
 
     tags: Mapping[str, str] = field(default_factory=dict)
     """Further tags, such as `mlflow.parentRunId` and `sweep_id`."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Further parameters, where the job has none of the same name: what a cell of a sweep sets."""
     name: str | None = None
     """The run's name; by default it is made from the job's choices."""
     continues: str | None = None

@@ -13,7 +13,7 @@ from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.progress import Stage, duration
 from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.task import training_length
-from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.lightning_logger import TrackingLogger, last_step
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class TrainingProgress(ProgressBar):
             measured["time/images_per_second"] = self._images / self._step_seconds
             self.rates.append(measured["time/images_per_second"])
         for logger in trainer.loggers:
-            logger.log_metrics(measured, step=trainer.global_step)
+            logger.log_metrics(measured, step=last_step(trainer))
         line = self._line(trainer, pl_module.mean_loss(), measured)
         if self._shown:
             log.info("%s", line)

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from lesion_exp.data.datamodule import LesionDataModule, Part, stack_images
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
@@ -26,7 +27,7 @@ from lesion_exp.split.characteristics import characteristics
 from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
 from lesion_exp.tracking.environment import environment, source_state
-from lesion_exp.tracking.note import description
+from lesion_exp.tracking.note import artifact_picture, description
 from lesion_exp.tracking.run import TrackedRun
 
 BATCH_PICTURE = 24
@@ -82,9 +83,9 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         counts = split.audit.parts[part]["counts"]
         run.log_dataset(
             datamodule.parts[part][columns],
-            f"{config['dataset']['name']} {part}",
+            f"{display_name(config['dataset'])} {part}",
             fingerprint=f"{loaded.fingerprint}{split.split_hash}",
-            source=loaded.info.where if loaded.info else config["dataset"]["name"],
+            source=loaded.info.where if loaded.info else display_name(config["dataset"]),
             context=context,  # type: ignore[arg-type]
             profile=counts,
         )
@@ -122,9 +123,14 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
 
 
 def describe_run(
-    config: Mapping[str, Any], split: SplitData, choices: Mapping[str, str], metrics: Mapping[str, float]
+    run_id: str,
+    config: Mapping[str, Any],
+    split: SplitData,
+    choices: Mapping[str, str],
+    metrics: Mapping[str, float],
+    part: Part,
 ) -> dict[str, str]:
-    """The tag with the run's description, shown at its top in MLflow's page."""
+    """The tag with the run's description, shown at its top in MLflow's page, with the confusion matrix of `part`."""
     trainer = config["trainer"]
     title = (
         f"{choices['backbone']} on {choices['dataset']} ({config['task']['target']}), {config['image_size']} px, "
@@ -134,7 +140,9 @@ def describe_run(
         part: {key: int(numbers[key]) for key in ("images", "lesions")} for part, numbers in split.audit.parts.items()
     }
     warnings = ["LEAKY: parts of the training data reappear in validation or test"] if split.leaky else []
-    return description(title, counts, metrics, [*warnings, *split.audit.warnings])
+    name = f"Confusion matrix of the {'validation' if part == 'val' else part} part"
+    picture = artifact_picture(name, run_id, f"confusion_matrix/{part}.png")
+    return description(title, counts, metrics, [*warnings, *split.audit.warnings], [picture])
 
 
 def _end_in_words(trainer: Mapping[str, Any]) -> str:

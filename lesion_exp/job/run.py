@@ -19,9 +19,9 @@ from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.options import SHARED_KEYS
-from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.fitted import Fitted
+from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.study import Study
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build, check_optimisation
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys
@@ -35,7 +35,7 @@ from lesion_exp.job.instantiate import check_installed, check_targets
 from lesion_exp.job.judge import (
     JudgedPart,
     evaluate,
-    final_metrics,
+    final_results,
     fit_evaluation,
     log_evaluation,
     log_fitted,
@@ -63,6 +63,7 @@ from lesion_exp.job.tune import tune
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.note import score_tags
 from lesion_exp.tracking.readings import READINGS_TAG, count_readings
 from lesion_exp.tracking.run import TrackedRun
 
@@ -90,39 +91,35 @@ class JobResult:
 
     run_id: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """`best/val/...`, and `test/...` where the test part was evaluated."""
+    """`best/val/...`; where the test part was evaluated, `test/...` and the sections of `Study.of_sections`, too."""
     live_dir: str = ""
     pruned: bool = False
     """Whether training was asked to end before its last epoch."""
 
 
-class BestEpoch(Callback):
-    """Remembers the metrics of every validation, and which had the best watched metric."""
+class Validations(Callback):
+    """Remembers the metrics of every validation."""
 
     def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
         self._by_step: dict[int, dict[str, float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The metrics, for a run that goes on later."""
-        return {"metrics": self.metrics, "by_step": self._by_step}
+        return {"by_step": self._by_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the metrics of a run that stopped."""
-        self.metrics = dict(state_dict["metrics"])
-        self._by_step = dict(state_dict.get("by_step", {}))
+        self._by_step = dict(state_dict["by_step"])
 
-    def metrics_of(self, step: int) -> dict[str, float]:
-        """The metrics of the last validation up to a training step, whose weights are evaluated."""
-        validated = [known for known in self._by_step if known <= step]
-        return self._by_step[max(validated)] if validated else self.metrics
+    def up_to(self, num_steps: int) -> tuple[dict[str, float], int]:
+        """The metrics of the last validation after at most `num_steps` training steps, and their step in the run."""
+        done = max((known for known in self._by_step if known <= num_steps), default=None)
+        return ({}, 0) if done is None else (self._by_step[done], max(done - 1, 0))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the metrics of the epoch."""
-        current = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        self._by_step[trainer.global_step] = current
-        if current.get(WATCHED_METRIC, -1.0) > self.metrics.get(WATCHED_METRIC, -2.0):
-            self.metrics = current
+        """Notes the metrics of the epoch."""
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        self._by_step[trainer.global_step] = found
 
 
 def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
@@ -197,18 +194,18 @@ def run_job(job: Job, link: RunLink) -> JobResult:
 @dataclass(frozen=True)
 class _Fitted:
     best_epoch: Mapping[str, float]
+    best_step: int
     parts: Mapping[str, Study]
     evaluation: Fitted | None
     best: Path | None
     last: Path
-    step: int
     pruned: bool
 
 
 def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunLink) -> _Fitted:
     config = job.config
-    best_epoch = BestEpoch()
-    callbacks: list[Callback] = [TrainingProgress(), PartProgress(), best_epoch]
+    validations = Validations()
+    callbacks: list[Callback] = [TrainingProgress(), PartProgress(), validations]
     reports = None if link.reports is None else EpochReports(Path(link.reports))
     callbacks += [reports] if reports else []
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
@@ -222,11 +219,12 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     last = live_dir / LAST
     best = best_checkpoint(trainer, last)
     path = trainer.strategy.broadcast(str(best) if best else "")
-    best_metrics = best_epoch.metrics
+    judged_step = trainer.global_step
     if path:
         content = read_checkpoint(Path(path))
         built.classifier.load_state_dict(content["state_dict"])
-        best_metrics = best_epoch.metrics_of(int(content["global_step"]))
+        judged_step = int(content["global_step"])
+    best_metrics, best_step = validations.up_to(judged_step)
     parts: dict[str, Study] = {}
     on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
@@ -239,7 +237,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
         judged: JudgedPart = "test" if config["test"] else "val"
         log_gallery(run, judged, parts[judged].whole, built.datamodule)
     pruned = reports is not None and reports.stopped
-    return _Fitted(best_metrics, parts, on_validation, best, last, trainer.global_step, pruned)
+    return _Fitted(best_metrics, best_step, parts, on_validation, best, last, pruned)
 
 
 def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
@@ -262,8 +260,12 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
             log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
         if fitted.evaluation is not None:
             log_fitted(run, fitted.evaluation)
-        values = final_metrics(fitted.best_epoch, fitted.parts.get("test"))
-        run.log_metrics(values, step=fitted.step)
+        results = final_results(fitted.best_epoch, fitted.parts.get("test"))
+        logged = only_metrics(results)
+        of_best = {name: value for name, value in logged.items() if name.startswith("best/")}
+        run.log_metrics(of_best, fitted.best_step)
+        # MLflow draws a bar for what stands at step 0, and a curve of a single point for what stands at a later one
+        run.log_metrics({name: value for name, value in logged.items() if name not in of_best}, 0)
         _keep_network(job, run, fitted, network)
         keep_profile(run, run.live_dir)
     if fitted.pruned:
@@ -271,7 +273,9 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
     if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:
         readings = count_readings(run.store, split.loaded.data, split.split_hash)
         run.set_tags({READINGS_TAG: readings + 1})
-    run.set_tags(describe_run(job.config, split, job_choices(job.config), values))
+    run.set_tags(score_tags(results, split.leaky))
+    judged: JudgedPart = "test" if "test" in fitted.parts else "val"
+    run.set_tags(describe_run(run.run_id, job.config, split, job_choices(job.config), results, judged))
     for part, evaluated in fitted.parts.items():
         low, high = evaluated.intervals["balanced_accuracy"]
         headline = {name: evaluated.metrics.get(name, float("nan")) for name in ("accuracy", "auroc_macro")}
@@ -288,7 +292,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
             log.info("%s: %s", part, evaluated.note)
     run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
-    return JobResult(run.run_id, values, str(run.live_dir), fitted.pruned)
+    return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import Job
@@ -18,6 +19,7 @@ from lesion_exp.tracking.environment import source_state, version_differences, v
 from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
 from lesion_exp.tracking.note import choice_tags, run_name
+from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
 
@@ -73,14 +75,14 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
         name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
         run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
     try:
-        _write_job(run, job, choices)
+        _write_job(run, job, choices, link.params)
     except BaseException as error:
         run.__exit__(type(error), error, error.__traceback__)
         raise
     return run
 
 
-def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str]) -> None:
+def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: Mapping[str, str]) -> None:
     """Writes the job into `run` as files, tags and parameters, as far as they are not there yet."""
     if not run.has_file(JOB_FILE):
         with run.new_file(JOB_FILE) as path:
@@ -90,8 +92,8 @@ def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str]) -> None:
     if job.replaced:
         log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
         run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
-    run.log_missing_params(job.config)
-    run.log_missing_params(choice_tags(choices))  # short names, for the page's parallel coordinates
+    short = {**further, **choice_tags(choices)}  # short names, for the page's parallel coordinates
+    run.log_missing_params({**short, **flat_params(job.config)})
     run.delete_tags(names_of_job_tags(run.tags_at_start))
 
 
@@ -131,7 +133,7 @@ def job_choices(config: dict[str, Any]) -> dict[str, str]:
     """The option of each config group that a person compares runs by."""
     backbone = config["backbone"]
     return {
-        "dataset": config["dataset"]["name"],
+        "dataset": display_name(config["dataset"]),
         "backbone": str(backbone.get("name") or _option(backbone)),
         "sampler": _option(config["sampler"]),
         "loss": _option(config["loss"]),

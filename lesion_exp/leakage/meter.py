@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.data.store import ImageStore
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.figures.inflation import inflation_figure
 from lesion_exp.evaluation.inflation import inflation
@@ -67,7 +68,7 @@ def measure(sweep: Sweep, store: Store) -> Measured:
         run_id=parent,
         sweep_id=sweep.facts.sweep_id,
         title=_title(config),
-        dataset=str(config["dataset"]["name"]),
+        dataset=display_name(config["dataset"]),
         clean_images=len(trained[0].clean),
         clean_lesions=lesion_of(trained[0].clean)[1],
         epochs=int(config["trainer"]["max_epochs"]),

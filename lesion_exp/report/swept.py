@@ -189,7 +189,7 @@ def _children(parent: Run) -> list[SweptCell]:
             number,
             {},
             run.status.lower(),
-            _plain(run.metrics),
+            _plain(run.results()),
             run.run_id,
             None,
             run.name,

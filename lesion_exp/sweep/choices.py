@@ -108,6 +108,16 @@ class Choices:
         told = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
         return f"worse ({told})" if p_value < LEVEL else "not distinguishable"
 
+    def over_seeds(self, choice: Choice) -> str:
+        """What a choice came to over its seeds and folds, for the table of runs; empty where each was run once."""
+        result = choice.results[self.metrics[0]]
+        if not self.are_repeated:
+            return ""
+        spread = "" if result.deviation is None else f" ± {result.deviation:.3f}"
+        runs = f"{len(choice.cells)} run{'s' if len(choice.cells) > 1 else ''}"
+        told = self.told_apart(choice) if len(self.metrics) == 1 else ""
+        return f"{result.mean:.3f}{spread} ({runs})" + (f", {told}" if told else "")
+
     def verdict(self) -> str:
         """In sentences: which choice has the best mean, and from which others it cannot be told apart."""
         if not self.ranked:

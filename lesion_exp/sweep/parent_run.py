@@ -9,20 +9,26 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Final, Self
 
+from lesion_exp.evaluation.figures.choices import ChoiceRow, choices_figure
+from lesion_exp.evaluation.headline import OF_SEVERAL_RUNS
 from lesion_exp.spreadsheet import write_csv
+from lesion_exp.sweep.choices import is_repeat
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.same_data import mixed
 from lesion_exp.sweep.summary import Summary, as_frame, as_markdown, digest
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.find import find_tagged
+from lesion_exp.tracking.note import OVER_SEEDS_TAG, artifact_picture, score_tags
 from lesion_exp.tracking.readings import READINGS_TAG
 from lesion_exp.tracking.run import Status, TrackedRun
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.view import VIEW_KEY, VIEWS, sweep_view, view_link
 
 log = logging.getLogger(__name__)
 
 KIND: Final = {"kind": "sweep"}
 FACTS_FILE: Final = "sweep/sweep.json"
+PICTURE: Final = "sweep/choices.png"
 
 
 def is_concluded(summary: Summary) -> bool:
@@ -78,16 +84,46 @@ class ParentRun:
         remarks = mixed(self.sweep, self._run.store)
         for remark in remarks:
             log.warning("%s; their results do not compare like with like", remark)
-        tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([as_markdown(summary), *remarks])}
+        means = _mean_results(summary)
+        tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([*self._described(summary), *remarks])}
         tags["mixed"] = bool(remarks)
+        tags |= score_tags(means, leaky=False)
         tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
         tags |= _best_tags(summary)
-        self._run.log_metrics(_mean_results(summary), step=self._ended)
+        self._run.log_metrics(means, step=self._ended)
+        self._tag_cells(summary)
         self._run.set_tags(tags)
         counts = summary.counts()
         status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"
         self._run.finish(status)
         self.sweep.note_conclusion(digest(summary))
+
+    def _described(self, summary: Summary) -> list[str]:
+        """The blocks of the run's description: verdict and table, a picture of the choices, their cells' own view."""
+        blocks = [as_markdown(summary)]
+        rows = _choice_rows(summary)
+        if rows:
+            self._run.log_figure(choices_figure(rows, summary.metrics[0]), PICTURE, f"a sweep of {summary.total} cells")
+            blocks.append(artifact_picture("The choices", self._run.run_id, PICTURE))
+            key = f"{VIEW_KEY}-{summary.sweep.facts.sweep_id}"
+            keys = [name for name in summary.sweep.facts.keys if not is_repeat(name)]
+            view = sweep_view(self._run.name, summary.sweep.facts.sweep_id, keys)
+            self._run.store.client.set_experiment_tag(self._run.experiment_id, f"{VIEWS}{key}", view)
+            blocks.append(
+                f"[Its cells as a table, and in parallel coordinates]({view_link(self._run.experiment_id, key)})"
+            )
+        return blocks
+
+    def _tag_cells(self, summary: Summary) -> None:
+        """Says of each cell what its choice came to over seeds and folds, and of the sweep what the best one did."""
+        found, runs = summary.choices, {row.number: row.state.run_id for row in summary.rows}
+        for choice in found.ranked:
+            text = found.over_seeds(choice)
+            for number in choice.cells if text else ():
+                _tag(self._run.store, runs[number], text)
+        if found.front and len(summary.metrics) == 1:
+            best = found.front[0]
+            self._run.set_tags({OVER_SEEDS_TAG: f"{found.over_seeds(best)}: {best.text}".removeprefix(": ")})
 
     def __enter__(self) -> Self:
         self._run.__enter__()
@@ -97,6 +133,18 @@ class ParentRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run.__exit__(kind, error, trace)
+
+
+def _tag(store: Store, run_id: str | None, text: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if run_id is not None:
+            store.client.set_tag(run_id, OVER_SEEDS_TAG, text)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        log.warning("run %s is gone from the store, so it is not told what its choice came to", run_id)
 
 
 def _best_tags(summary: Summary) -> dict[str, object]:
@@ -113,11 +161,25 @@ def _best_tags(summary: Summary) -> dict[str, object]:
     return tags
 
 
+def _choice_rows(summary: Summary) -> list[ChoiceRow]:
+    """The choices in the picture, the best mean first."""
+    if not summary.choices.ranked:
+        return []
+    metric = summary.metrics[0]
+    values = {row.number: row.metrics[metric] for row in summary.rows if metric in row.metrics}
+    return [
+        ChoiceRow(choice.text, [values[number] for number in choice.cells], result.mean, result.low, result.high,
+                  result.differs)
+        for choice in summary.choices.ranked
+        for result in [choice.results[metric]]
+    ]  # fmt: skip
+
+
 def _mean_results(summary: Summary) -> dict[str, float]:
     """The mean over the cells of the best choice, or over all where only seeds or folds differ, of each result."""
     if len(summary.metrics) > 1 or not summary.choices.ranked:
         return {}
     numbers = set(summary.choices.ranked[0].cells)
     found = [row.state.metrics for row in summary.rows if row.number in numbers]
-    names = [name for name in found[0] if name.startswith(("best/", "test/")) and all(name in one for one in found)]
+    names = [name for name in OF_SEVERAL_RUNS if all(name in one for one in found)]
     return {name: statistics.fmean(one[name] for one in found) for name in names}

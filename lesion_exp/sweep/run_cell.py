@@ -26,12 +26,11 @@ from lesion_exp.sweep.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
+from lesion_exp.tracking.note import CHOICE_TAG
 
 log = logging.getLogger(__name__)
 
 CELL_TAG: Final = "sweep_cell"
-CHOICE_TAG: Final = "choice"
-"""Tag of a cell's run: what it sets except seeds and folds, for grouping in MLflow."""
 DONE, FAILED, MISTAKE, TERMINATED = 0, 1, 2, 143
 
 
@@ -101,9 +100,10 @@ def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
     if sweep.facts.parent_run_id is not None:
         tags[PARENT_TAG] = sweep.facts.parent_run_id
     values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in overrides}
-    tags[CHOICE_TAG] = as_text(chosen(values))
+    choice = chosen(values)
+    tags[CHOICE_TAG] = as_text(choice)
     name = " ".join(text.lstrip("+") for text in overrides)
-    return RunLink(tags=tags, name=name or None, reports=str(cell.folder))
+    return RunLink(tags=tags, params=choice, name=name or None, reports=str(cell.folder))
 
 
 def _identity(cell: Cell, sweep: Sweep) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The charts of an experiment in MLflow's page: what a person asks first, before the chart of each single metric."""
+"""The charts of MLflow's page: what a person asks first, before the chart of each single metric."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 SECTION: Final = "Results"
@@ -11,43 +12,68 @@ BARS: Final = ("best/val/balanced_accuracy", "test/balanced_accuracy", "test/aur
 """One bar a run."""
 PARALLEL_PARAMS: Final = ("backbone", "loss", "optimizer.lr")
 PARALLEL_METRICS: Final = ("best/val/balanced_accuracy",)
-"""Four axes: with more of them their names lie one over the other in a chart of the page's size."""
+CHOICES_SECTION: Final = "Choices"
+"""A section as wide as the page, so that the names of up to seven axes of parallel coordinates stand apart."""
+_OF_A_RUN: Final = (*LINES, ("val/accuracy", "val/f1_macro", "val/auroc_macro"), ("train/lr",))
 
 
-def chart_state() -> dict[str, Any]:
-    """The part of a saved view that holds the charts, as MLflow's page keeps it.
+def chart_state(parallel_params: Sequence[str] = PARALLEL_PARAMS) -> dict[str, Any]:
+    """The part of a view of several runs that holds the charts, as MLflow's page keeps it.
 
-    They stand in a section of their own at the top; below it the page adds a section for each family of metrics.
+    They stand in sections of their own at the top; below them the page adds a section for each family of metrics.
     """
     parallel = {
         "type": "PARALLEL",
-        "selectedParams": list(PARALLEL_PARAMS),
+        "selectedParams": list(parallel_params),
         "selectedMetrics": list(PARALLEL_METRICS),
         "showAllRuns": True,
     }
     cards = [*(_line(metrics) for metrics in LINES), *({"type": "BAR", "metricKey": metric} for metric in BARS)]
-    charts = [{**_placed(number), **card} for number, card in enumerate([*cards, parallel, _line(("train/lr",))])]
-    section = {"uuid": SECTION, "name": SECTION, "display": True, "isReordered": True, "isGenerated": False}
+    charts = [_placed(SECTION, number, card) for number, card in enumerate([*cards, _line(("train/lr",))])]
     return {
-        "compareRunCharts": charts,
-        "compareRunSections": [{**section, "deleted": False}],
+        "compareRunCharts": [*charts, _placed(CHOICES_SECTION, 0, parallel)],
+        "compareRunSections": [_section(SECTION, columns=2), _section(CHOICES_SECTION, columns=1)],
         "isAccordionReordered": True,  # else the page sorts the sections by name
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
     }
 
 
-def _placed(number: int) -> dict[str, Any]:
+def run_chart_state() -> dict[str, Any]:
+    """The charts of a single run: its curves, before the sections of single results that the page adds."""
     return {
-        "uuid": f"{SECTION}-{number}",
-        "metricSectionId": SECTION,
-        "runsCountToCompare": 20,
-        "isGenerated": False,
-        "deleted": False,
+        "compareRunCharts": [_placed(SECTION, number, _line(metrics)) for number, metrics in enumerate(_OF_A_RUN)],
+        "compareRunSections": [_section(SECTION, columns=2)],
+        "isAccordionReordered": True,
+        "autoRefreshEnabled": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
 
 
-def _line(metrics: tuple[str, ...]) -> dict[str, Any]:
+def _section(name: str, columns: int) -> dict[str, Any]:
+    return {
+        "uuid": name,
+        "name": name,
+        "display": True,
+        "isReordered": True,
+        "isGenerated": False,
+        "deleted": False,
+        "columns": columns,
+    }
+
+
+def _placed(section: str, number: int, card: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "uuid": f"{section}-{number}",
+        "metricSectionId": section,
+        "runsCountToCompare": 20,
+        "isGenerated": False,
+        "deleted": False,
+        **card,
+    }
+
+
+def _line(metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "type": "LINE",
         "metricKey": metrics[0],

@@ -6,7 +6,7 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases,
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.params import allowed_name, given_name
+from lesion_exp.tracking.result_files import is_in_files_alone, may_be_in_files, result_in_files, results_of_test_part
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -54,9 +55,28 @@ class Run:
     tags: dict[str, str]
 
     def results(self) -> dict[str, float]:
-        """The metrics that sum the run up, `best/...` and `test/...`, by the names that classes have elsewhere."""
+        """What the run came to, `best/...` and `test/...`, by the names that classes have elsewhere.
+
+        Results that are no metrics are read from the files of its evaluation (see `result_files`).
+        """
         given = {given_name(name): value for name, value in self.metrics.items()}
-        return {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
+        metrics = {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
+        return {**results_of_test_part(self._fetch), **metrics}
+
+    def result(self, name: str) -> float | None:
+        """The value of the metric `name`, or of the result that is in a file alone; None where the run has neither.
+
+        Of what newer runs keep in files alone, a file, which later verbs may have written again, counts before a metric
+        that an older run has.
+        """
+        metric = self.metrics.get(name)
+        if metric is not None and not is_in_files_alone(given_name(name)):
+            return metric
+        found = result_in_files(self._fetch, given_name(name))
+        return metric if found is None else found
+
+    def _fetch(self, path: str) -> Path | None:
+        return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
 
     @property
     def live_dir(self) -> Path:
@@ -86,7 +106,7 @@ def find_run(store: Store, spec: str) -> Run:
             )
         return _run(store, newest)
     if spec.startswith("best:"):
-        return _run(store, _best(store, spec.removeprefix("best:")))
+        return _best(store, spec.removeprefix("best:"))
     prefix = spec.lower()
     if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},32}}", prefix):
         matches = list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
@@ -188,12 +208,12 @@ def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.D
     return table if with_unknown else known_rows(table).reset_index(drop=True)
 
 
-def _runs(store: Store, condition: str = "", order_by: Sequence[str] = ()) -> Iterator[MlflowRun]:
-    """Runs of all experiments, the one that started last first unless ordered otherwise."""
+def _runs(store: Store, condition: str = "") -> Iterator[MlflowRun]:
+    """Runs of all experiments, the one that started last first."""
     experiments = store.experiment_ids()
     token = None
     while experiments:
-        order = [*order_by, "attributes.start_time DESC"]
+        order = ["attributes.start_time DESC"]
         page = store.client.search_runs(experiments, condition, max_results=_RECENT, order_by=order, page_token=token)
         yield from page
         token = page.token
@@ -222,30 +242,46 @@ def _is_trained(run: MlflowRun) -> bool:
     return not is_sweep and run.data.tags.get("kind") not in _NOT_TRAINED
 
 
-def _best(store: Store, metric: str) -> MlflowRun:
+def _best(store: Store, metric: str) -> Run:
     names = [f"best/{metric}", metric] if metric.startswith("val/") else [metric]
     names = list(dict.fromkeys(spelled for name in names for spelled in (name, allowed_name(name))))
-    order = "ASC" if set(metric.split("/")) & set(_LOWER_IS_BETTER) else "DESC"
     for name in names:
-        if '"' in name or "`" in name:
-            continue
-        condition = f"attributes.status = 'FINISHED' AND metrics.`{name}` > {-1e300:f}"
-        leaky = None
-        for run in _runs(store, condition, [f"metrics.`{name}` {order}"]):
-            if not _is_trained(run) or math.isnan(run.data.metrics[name]):
-                continue
-            if run.data.tags.get("leaky") != "true":
-                if leaky:
-                    _log.warning("Left out run %s, which is better in %s but leaky.", leaky.info.run_id, name)
-                return run
-            leaky = leaky or run
-        if leaky:
-            return leaky
-    known = {name for run in _recent(store) for name in run.data.metrics}
+        known_as = given_name(name)
+        found = [] if is_in_files_alone(known_as) else _valued(store, name, metrics_alone=True)
+        if not found and may_be_in_files(known_as):
+            found = _valued(store, name, metrics_alone=False)
+        honest = next((run for run in found if run.tags.get("leaky") != "true"), None)
+        if honest is not None and honest is not found[0]:
+            _log.warning("Left out run %s, which is better in %s but leaky.", found[0].run_id, name)
+        if found:
+            return honest or found[0]
+    recent = _recent(store)
+    known = {name for run in recent for name in run.data.metrics}
+    known |= next((_run(store, run).results().keys() for run in recent if _is_trained(run)), set())
     raise ConfigError(
         f"expected a metric of a FINISHED run after best:, such as best:test/balanced_accuracy; got {metric!r}: "
         f"{nearest(metric, known)}"
     )
+
+
+def _valued(store: Store, name: str, *, metrics_alone: bool) -> list[Run]:
+    """The FINISHED runs that were trained and have a value of `name`, the best first, of equal ones the last.
+
+    Unless `metrics_alone`, the files of all runs are read.
+    """
+    condition = "attributes.status = 'FINISHED'"
+    if metrics_alone:
+        if '"' in name or "`" in name:
+            return []
+        condition += f" AND metrics.`{name}` > {-1e300:f}"
+    found = []
+    for known in _runs(store, condition):
+        run = _run(store, known)
+        value = run.result(name) if _is_trained(known) else None
+        if value is not None and not math.isnan(value):
+            found.append((value, run))
+    sign = 1 if set(name.split("/")) & set(_LOWER_IS_BETTER) else -1
+    return [run for _, run in sorted(found, key=lambda pair: sign * pair[0])]
 
 
 def _by_alias(store: Store, spec: str) -> MlflowRun:

@@ -7,17 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.loggers.logger import Logger
 
 from lesion_exp.tracking.run import TrackedRun
 
 
+def last_step(trainer: pl.Trainer) -> int:
+    """The training step that was done last, from 0: where Lightning logs the metrics of an epoch that ends."""
+    return max(trainer.global_step - 1, 0)
+
+
 class TrackingLogger(Logger):
     """A Lightning logger over a run; on other ranks than the first, `run` is None and nothing is logged.
 
-    Metric names pass unchanged and steps are Lightning's global steps; its own `epoch` metric, which repeats what the
-    step says, is left out. Parameters, artifacts and the run's status are the business of who made the run: `fit` ends
-    before a run does.
+    Metric names pass unchanged and steps are Lightning's global steps. The metric `epoch` has a value for each epoch
+    that ended, counted from 1 (see `log_epoch`); Lightning's own, which comes with every step, is left out. Parameters,
+    artifacts and the run's status are the business of who made the run: `fit` ends before a run does.
     """
 
     def __init__(self, run: TrackedRun | None, save_dir: Path) -> None:
@@ -49,6 +55,11 @@ class TrackingLogger(Logger):
         """Hands metrics to the run."""
         if self._run:
             self._run.log_metrics({name: metrics[name] for name in metrics if name != "epoch"}, step or 0)
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], step: int) -> None:
+        """Hands the number of an epoch that ended, from 1, and its metrics to the run; `step` is `last_step`."""
+        if self._run:
+            self._run.log_metrics({"epoch": float(epoch), **metrics}, step)
 
     def write_log(self, text: str) -> None:
         """Appends a line to the run's `log.txt`."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import urlencode
 
+SCORE_TAGS: Final = {"best/val/balanced_accuracy": "val", "test/balanced_accuracy": "test"}
+"""Tags of a run with the scores of these metrics, rounded to three digits for the table of runs."""
+LEAKS_TAG: Final = "leaks"
+"""Tag of a leaky run alone, so that the table of runs says something only there."""
+OVER_SEEDS_TAG: Final = "over seeds"
+"""Tag of the cells of a sweep: what their choice came to over all seeds and folds."""
+CHOICE_TAG: Final = "choice"
+"""Tag of a sweep's cell: what it sets except seeds and folds, for grouping in MLflow."""
 CHOICES: Final = ("dataset", "backbone", "sampler", "loss")
 """Config groups whose choice is a tag of the run and a column of the list of runs."""
 _HEADLINE: Final = (
@@ -26,14 +35,24 @@ def choice_tags(choices: Mapping[str, str]) -> dict[str, str]:
     return {group: choices[group] for group in CHOICES if group in choices}
 
 
+def score_tags(metrics: Mapping[str, float], leaky: bool) -> dict[str, str]:
+    """The scores among `metrics` for the table of runs, and a remark where the run is leaky."""
+    scores = {tag: f"{metrics[name]:.3f}" for name, tag in SCORE_TAGS.items() if name in metrics}
+    return {**scores, **({LEAKS_TAG: "yes"} if leaky else {})}
+
+
 def description(
-    title: str, counts: Mapping[str, Mapping[str, int]], metrics: Mapping[str, float], warnings: Sequence[str] = ()
+    title: str,
+    counts: Mapping[str, Mapping[str, int]],
+    metrics: Mapping[str, float],
+    warnings: Sequence[str] = (),
+    pictures: Sequence[str] = (),
 ) -> dict[str, str]:
     """The tag with a run's description in markdown: warnings, the result, what was trained on what, on how many images.
 
     `counts` maps a part (`train`, `val`, `test`) to its numbers of `images`, `lesions` and so on; `metrics` are those
-    of the run, of which the test part's are shown, else the best epoch's. The page shows the first five lines or so and
-    hides the rest behind a link, so each block is one line.
+    of the run, of which the test part's are shown, else the best epoch's. `pictures` are those of `artifact_picture`.
+    The page shows the first five lines or so and hides the rest behind a link, so each other block is one line.
     """
     blocks = [f"**{warning}**" for warning in warnings]
     prefix, part = next(
@@ -50,7 +69,17 @@ def description(
             for part, found in counts.items()
         ]
         blocks.append("; ".join(numbers))
+    blocks += pictures
     return {"mlflow.note.content": "\n\n".join(blocks)}
+
+
+def artifact_picture(title: str, run_id: str, path: str) -> str:
+    """A picture among the artifacts of a run, in a description.
+
+    MLflow's page shows no picture from within a text (`data:`), but one that its own server has; the address is
+    relative, so that it holds on every server.
+    """
+    return f"![{title}](get-artifact?{urlencode({'path': path, 'run_uuid': run_id})})"
 
 
 def _value(metrics: Mapping[str, float], name: str) -> str:

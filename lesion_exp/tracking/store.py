@@ -46,7 +46,7 @@ class Store:
     """Folder under which the database still records artifacts that now lie in `artifacts`."""
 
     def experiment_id(self, name: str) -> str:
-        """Id of the experiment `name`, made if absent, with the view of `view.view_tags` where it has none.
+        """Id of the experiment `name`, made if absent, with the views of `view.view_tags`.
 
         Raises:
             ConfigError: an experiment of that name was deleted and still blocks the name.
@@ -67,9 +67,8 @@ class Store:
                 f"expected an experiment that can be written; {name!r} was deleted in this store. "
                 "Restore it with `mlflow experiments restore`, or choose another tracking.experiment."
             )
-        for tag, text in view_tags().items():
-            if tag not in found.tags:
-                self.client.set_experiment_tag(found.experiment_id, tag, text)
+        for tag, text in view_tags(found.tags).items():
+            self.client.set_experiment_tag(found.experiment_id, tag, text)
         return str(found.experiment_id)
 
     def experiment_ids(self) -> list[str]:

@@ -18,22 +18,27 @@ from typing import Final, NoReturn
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import without_secrets
+from lesion_exp.tracking.mlflow_page import STORE_VARIABLE
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.view import view_address
+from lesion_exp.tracking.view import runs_address, view_address
 
 _READY_WITHIN_SECONDS: Final = 180.0
 _STOP_WITHIN_SECONDS: Final = 10.0
 
 
-def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of `mlflow ui` on the store: one worker, without job runner and telemetry.
+def ui_command(
+    store: Store, experiment_id: str, host: str = "127.0.0.1", port: int = 5000
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of MLflow's server on the store: one process, without job runner and telemetry.
 
-    The store's address goes by the environment, since it may hold a password and arguments can be seen by all users.
+    Its page opens the runs of an experiment. The store's address goes by the environment, since it may hold a password
+    and arguments can be seen by all users.
     """
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "lesion_exp.tracking.mlflow_page", "--host", host, "--port", str(port)]
+    command += ["--experiment", experiment_id]
     variables = {
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": store.uri,
+        STORE_VARIABLE: store.uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -46,7 +51,8 @@ def ui_command(store: Store, host: str = "127.0.0.1", port: int = 5000) -> tuple
 def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5000) -> None:
     """Serves the page until Ctrl-C or SIGTERM; prints its address on standard error once it answers.
 
-    The address opens the runs of `experiment`, the columns of `view.COLUMNS` beside them.
+    The address opens the runs of `experiment` as `view.view_state` shows them: in the page that is served here also
+    without a saved view, so that a person's own choices stay (see `first_visit`).
 
     Raises:
         ConfigError: the port is taken, or MLflow's server does not start.
@@ -57,8 +63,8 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
         return
     _check_port(host, port)
     address = f"http://{host}:{port}"
-    page = view_address(address, store.experiment_id(experiment))
-    command, variables = ui_command(store, host, port)
+    experiment_id = store.experiment_id(experiment)
+    command, variables = ui_command(store, experiment_id, host, port)
     log = store.root / "mlruns" / "ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output, _sigterm_as_exit():
@@ -66,7 +72,7 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
         server = subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True)
         try:
             _wait_until_ready(server, address, log)
-            print(f"MLflow: {page}\nCtrl-C ends it.", file=sys.stderr, flush=True)
+            print(f"MLflow: {runs_address(address, experiment_id)}\nCtrl-C ends it.", file=sys.stderr, flush=True)
             server.wait()
             raise ConfigError(f"expected MLflow's page to stay until Ctrl-C; its server ended:\n{_tail(log)}")
         except KeyboardInterrupt:

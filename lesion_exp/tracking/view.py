@@ -1,52 +1,134 @@
-"""The view of an experiment in MLflow's page: which columns stand in its list of runs, and which charts come first."""
+"""The views of an experiment in MLflow's page: which runs its table shows, their order, columns and charts."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.tracking.charts import chart_state
+from lesion_exp.tracking.note import CHOICE_TAG, LEAKS_TAG, OVER_SEEDS_TAG, SCORE_TAGS
 
+VIEWS: Final = "mlflow.sharedViewState."
+"""What the names of an experiment's tags that hold views begin with, before the name in the page's address."""
 VIEW_KEY: Final = "lesion-exp"
-"""Name of the view in the page's address."""
-COLUMNS: Final = (
-    "tags.`leaky`",
-    "metrics.`best/val/balanced_accuracy`",
-    "metrics.`test/balanced_accuracy`",
-    "metrics.`test/auroc_macro`",
-    "metrics.`test/accuracy`",
-    "tags.`dataset`",
-    "tags.`backbone`",
-    "tags.`sampler`",
-    "tags.`loss`",
-)
-"""What a list of runs has to answer: what was trained on what, and how good it is."""
-_FIRST_WIDTHS: Final = {"attributes.`Run Name`": 310, "runDateAndNestInfo": 140}
+"""Name of the view of single runs in the page's address."""
+CHOICES_KEY: Final = "lesion-exp-choices"
+"""Name of the view in which the cells of a sweep that differ in seeds and folds alone are one row."""
+COLUMNS: Final = {
+    "params.`backbone`": 92,
+    "params.`loss`": 108,
+    "params.`optimizer.lr`": 98,
+    "params.`seed`": 54,
+    **{f"tags.`{name}`": 62 for name in SCORE_TAGS.values()},
+    f"tags.`{LEAKS_TAG}`": 62,
+    f"tags.`{OVER_SEEDS_TAG}`": 270,
+    "tags.`dataset`": 120,
+    "params.`sampler`": 100,
+    f"metrics.`best/{WATCHED_METRIC}`": 185,
+    "metrics.`test/balanced_accuracy`": 175,
+}
+"""What a table of runs has to answer, with widths in pixels: the first seven fit a page of 1024 beside the run's name.
+
+Scores are tags, which are rounded and have short names; MLflow shows a metric with all its digits and its whole name.
+"""
+CHOICES_COLUMNS: Final = {
+    f"metrics.`best/{WATCHED_METRIC}`": 220,
+    "metrics.`test/balanced_accuracy`": 220,
+    "metrics.`test/auroc_macro`": 220,
+    f"tags.`{OVER_SEEDS_TAG}`": 270,
+    "params.`seed`": 54,
+}
+RUN_NAME: Final = "attributes.`Run Name`"
+"""What MLflow calls the first column; of the second, the date, the sign for the run's status is enough."""
+_OF_A_CELL: Final = {name: width for name, width in COLUMNS.items() if name == "params.`seed`" or "tags" in name}
+_KEY_WIDTH: Final = 130
+_FIRST_WIDTHS: Final = {RUN_NAME: 160, "runDateAndNestInfo": 44}
 _LAST_WIDTHS: Final = {"duration": 90}
-_METRIC_WIDTH: Final = 175
-_TAG_WIDTH: Final = 100
-"""Pixels in which names are seen whole; the page wants every column's width, in their order."""
+_HIDDEN_KINDS: Final = ("preview", "comparison")
+_BEST_FIRST: Final = {"orderByKey": f"metrics.`best/{WATCHED_METRIC}`", "orderByAsc": False}
 
 
-def view_tags(columns: Sequence[str] = COLUMNS) -> dict[str, str]:
-    """Tags of an experiment: the page is for trained models, and has a saved view with `columns` and charts.
+def table_state() -> dict[str, Any]:
+    """Which runs the table shows and in which order: all but previews and comparisons, the best score first."""
+    return {"searchFilter": " AND ".join(f"tags.kind != '{kind}'" for kind in _HIDDEN_KINDS), **_BEST_FIRST}
 
-    MLflow keeps the columns and charts that a person chooses in the browser, except for a saved view: a tag
-    `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address.
-    """
-    now = int(time.time() * 1000)
-    chosen = {column: _METRIC_WIDTH if column.startswith("metrics.") else _TAG_WIDTH for column in columns}
-    widths = {**_FIRST_WIDTHS, **chosen, **_LAST_WIDTHS}
-    state = {"selectedColumns": list(columns), "columnOrder": list(widths), "columnWidths": widths, **chart_state()}
-    saved = {"name": "Results", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+
+def view_state() -> dict[str, Any]:
+    """The view of single runs, as MLflow's page keeps it."""
+    return {**table_state(), **_columns(COLUMNS), **chart_state()}
+
+
+def choices_state() -> dict[str, Any]:
+    """The view of choices: a row for all that a sweep sets but seeds and folds, with the mean of its cells."""
+    by_choice = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tags", "groupByData": CHOICE_TAG}]}
     return {
-        "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{VIEW_KEY}": json.dumps(saved),
+        "searchFilter": f"tags.{CHOICE_TAG} != '' AND tags.kind = 'train'",
+        **_BEST_FIRST,
+        **_columns(CHOICES_COLUMNS, {RUN_NAME: 420}),
+        **chart_state(),
+        "groupBy": by_choice,
+        "useGroupedValuesInCharts": True,
     }
 
 
-def view_address(server: str, experiment_id: str) -> str:
-    """The address of the view in MLflow's page: the runs of an experiment, in the mode for trained models."""
-    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"
+def sweep_view(name: str, sweep_id: str, keys: Sequence[str]) -> str:
+    """The saved view of the cells of a sweep, which chooses between values of `keys`: as a tag of its experiment."""
+    state = {
+        "searchFilter": f"tags.sweep_id = '{sweep_id}' AND tags.kind = 'train'",
+        **_BEST_FIRST,
+        **_columns({**{f"params.`{key}`": _KEY_WIDTH for key in keys}, **_OF_A_CELL}),
+        **chart_state(keys),
+    }
+    return _saved(f"{name} ({sweep_id})", state)
+
+
+def _columns(columns: Mapping[str, int], other: Mapping[str, int] | None = None) -> dict[str, Any]:
+    widths = {**_FIRST_WIDTHS, **columns, **_LAST_WIDTHS, **(other or {})}  # the page wants them in their order
+    return {"selectedColumns": list(columns), "columnOrder": list(widths), "columnWidths": widths}
+
+
+def view_tags(known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The tags of an experiment that hold its views, as far as `known`, the tags that it has, hold others.
+
+    MLflow keeps the columns and charts that a person chooses in the browser, except for a saved view: a tag
+    `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address. A view that
+    somebody has saved anew in the page stays as it is.
+    """
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    views = {VIEW_KEY: ("Results", view_state()), CHOICES_KEY: ("Results over seeds", choices_state())}
+    for key, (name, state) in views.items():
+        tags[f"{VIEWS}{key}"] = _saved(name, state)
+    known = known or {}
+    return {tag: text for tag, text in tags.items() if tag not in known or _is_outdated(known[tag], text)}
+
+
+def _saved(name: str, state: Mapping[str, Any]) -> str:
+    now = int(time.time() * 1000)
+    return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)})
+
+
+def _is_outdated(known: str, text: str) -> bool:
+    """Whether `known` is a view of an earlier version of the program that nobody has saved anew."""
+    try:
+        before, now = json.loads(known), json.loads(text)
+        return bool(before["createdAt"] == before["updatedAt"] and before["state"] != now["state"])
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def runs_address(server: str, experiment_id: str) -> str:
+    """The address of the runs of an experiment in MLflow's page, in the mode for trained models."""
+    return f"{server}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def view_link(experiment_id: str, key: str) -> str:
+    """The address of a saved view within MLflow's page."""
+    return view_address("", experiment_id, key).removeprefix("/")
+
+
+def view_address(server: str, experiment_id: str, key: str = VIEW_KEY) -> str:
+    """The address of a saved view of the runs of an experiment."""
+    return f"{runs_address(server, experiment_id)}&viewStateShareKey={key}"

@@ -78,16 +78,13 @@ def metrics_of(store, run_id):
 
 def test_a_run_judged_again_has_the_metrics_of_its_training(project, judge):
     store, _, (run_id, _) = project
-    before = metrics_of(store, run_id)
+    before, first = metrics_of(store, run_id), find_run(store, run_id).result("calibrated/ece")
     judged = judge(run_id, calibration="isotonic")
     assert (judged.run_id, judged.name) == (run_id, "test")
     assert {f"test/{name}": judged.study.metrics[name] for name in ("accuracy", "ece")}.items() <= before.items()
-    after = metrics_of(store, run_id)
-    assert after["calibrated/ece"] == judged.study.estimates["calibrated/ece"].value != before["calibrated/ece"]
-    assert {name: after[name] for name in before if not name.startswith("calibrated/")} == {
-        name: value for name, value in before.items() if not name.startswith("calibrated/")
-    }
     run = find_run(store, run_id)
+    assert run.metrics == before
+    assert run.result("calibrated/ece") == judged.study.estimates["calibrated/ece"].value != first
     kept = json.loads(download_artifact(run, "evaluation/test/calibrated.json").read_text())
     assert kept["calibration"] == "isotonic"
     saved = read_calibrator(json.loads(download_artifact(run, "calibration/isotonic.json").read_text()))
@@ -142,7 +139,10 @@ def test_another_data_set_is_judged_by_what_validation_fitted(project, judge):
     assert len(judged.study.table) > 90
     own = json.loads(download_artifact(find_run(store, run_id), "conformal/lac.json").read_text())
     assert judged.fitted.conformal["lac"].to_dict() == own
-    assert "evaluation/others/conformal/lac/coverage" in metrics_of(store, run_id)
+    run = find_run(store, run_id)
+    assert run.metrics["evaluation/others/accuracy"] == judged.study.metrics["accuracy"]
+    coverage = "conformal/lac/coverage"
+    assert run.result(f"evaluation/others/{coverage}") == judged.study.estimates[coverage].value
 
 
 def test_images_that_the_run_was_trained_on_are_noticed(project, judge):
@@ -179,7 +179,9 @@ def test_an_ensemble_is_a_run_with_joined_predictions(project, judge, way):
         expected = ensemble(way, tables[part], tables["val"])
         pd.testing.assert_frame_equal(read_predictions(run, part), expected, check_dtype=False)
     assert run.metrics["test/accuracy"] == judged.study.metrics["accuracy"]
-    assert {"isic/balanced_accuracy", "calibrated/ece", "best/val/balanced_accuracy"} <= set(run.metrics)
+    assert {"test/recall/mel", "best/val/balanced_accuracy", "best/val/loss"} <= set(run.metrics)
+    assert {"isic/balanced_accuracy", "calibrated/ece"} <= set(run.results())
+    assert "best/val/ece" not in run.metrics
 
 
 def test_an_ensemble_is_judged_again_like_any_run_but_predicts_nothing_new(project, judge):

@@ -5,7 +5,7 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.job.judge import check_evaluation, part_metrics
+from lesion_exp.job.judge import check_evaluation, part_results
 
 
 def config(unit):
@@ -24,6 +24,6 @@ def test_the_log_loss_is_logged_as_loss_with_its_interval():
     evaluated = SimpleNamespace(
         metrics={"nll": 0.5, "ece": 0.1}, unknown={}, estimates={"nll": Estimate(0.5, 0.4, 0.6)}
     )
-    assert part_metrics("test", evaluated) == {
+    assert part_results("test", evaluated) == {
         "test/loss": 0.5, "test/loss_low": 0.4, "test/loss_high": 0.6, "test/ece": 0.1,
     }  # fmt: skip

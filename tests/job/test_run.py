@@ -8,6 +8,7 @@ import torch
 
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
+from lesion_exp.evaluation.headline import is_metric
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.restore import restore_file
 from lesion_exp.job.run import train
@@ -81,8 +82,18 @@ def test_a_run_leaves_what_others_rely_on(tiny_job):
     assert {"train/loss", "val/loss", "test/recall/mel", "test/auroc/nv", "time/images_per_second"} <= set(metrics)
     assert metrics["test/balanced_accuracy_low"] <= metrics["test/balanced_accuracy"]
     assert metrics["test/balanced_accuracy"] <= metrics["test/balanced_accuracy_high"]
+    assert all(is_metric(name) for name in metrics if name.split("/")[0] not in ("train", "time", "system", "epoch"))
     for name in ("isic/balanced_accuracy", "calibrated/ece", "conformal/lac/coverage"):
-        assert metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
+        assert run.result(f"{name}_low") <= run.result(name) <= run.result(f"{name}_high")
+        assert result.metrics[name] == run.result(name)
+    points = {name: run.store.client.get_metric_history(run.run_id, name) for name in metrics}
+    steps = {name: [point.step for point in found] for name, found in points.items()}
+    assert [point.value for point in points["epoch"]] == [1, 2]
+    for name in ("val/loss", "train/loss", "train/lr", "time/epoch_seconds", "val/recall/mel"):
+        assert steps[name] == steps["epoch"], name
+    best = max(points["val/balanced_accuracy"], key=lambda point: point.value)
+    assert steps["best/val/balanced_accuracy"] == [best.step]
+    assert metrics["best/val/balanced_accuracy"] == best.value
     assert known.data.params["optimizer.lr"] == "0.003"
     assert {entry.dataset.name for entry in known.inputs.dataset_inputs} == {
         f"synthetic {p}" for p in ("train", "val", "test")

@@ -141,7 +141,7 @@ def test_a_run_keeps_them_apart(runs):
     for score in ("max_probability", "energy", "set_size_lac", "set_size_aps"):
         for family in ("auroc", "fpr_at_95_tpr"):
             value = content[f"unknown/{family}/{score}"]
-            logged = [run.metrics[f"test/unknown/{family}/{score}{end}"] for end in ("_low", "", "_high")]
+            logged = [run.result(f"test/unknown/{family}/{score}{end}") for end in ("_low", "", "_high")]
             assert logged == pytest.approx([value["low"], value["value"], value["high"]])
             assert 0 <= logged[0] <= logged[1] <= logged[2] <= 1
     manifest = pd.read_parquet(download_artifact(run, "split/manifest.parquet"))

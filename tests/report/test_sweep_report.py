@@ -11,6 +11,7 @@ from lesion_exp.sweep.ledger import create_sweep
 from lesion_exp.sweep.parent_run import ParentRun
 from lesion_exp.sweep.plan import plan_sweep
 from lesion_exp.sweep.summary import summarize
+from lesion_exp.tracking.find import download_artifact, find_run
 from tests.tiny import TINY
 
 VALUES = {"optimizer.lr=0.001 seed=1": 0.5, "optimizer.lr=0.001 seed=2": 0.7, "optimizer.lr=0.01 seed=1": 0.6}
@@ -110,3 +111,34 @@ def test_a_cross_validation_is_told_as_one(store, root, outline, full_run):
 def test_unknown_sweeps_are_refused(store, root, swept):
     with pytest.raises(ConfigError, match="expected a sweep's id"):
         find_swept(store, root / "sweeps", "1999")
+
+
+def test_the_sweep_s_run_shows_its_choices_in_mlflow(store, root, swept):
+    run = find_run(store, swept.facts.parent_run_id)
+    text = run.tags["mlflow.note.content"]
+    assert "| optimizer.lr | runs | mean | sd | 95% interval | against the best |" in text
+    assert f"![The choices](get-artifact?path=sweep%2Fchoices.png&run_uuid={run.run_id})" in text
+    assert download_artifact(run, "sweep/choices.png").stat().st_size > 5000
+    key = f"lesion-exp-{swept.facts.sweep_id}"
+    assert f"#/experiments/{run.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}" in text
+    saved = json.loads(store.client.get_experiment(run.experiment_id).tags[f"mlflow.sharedViewState.{key}"])
+    assert "params.`optimizer.lr`" in json.loads(saved["state"])["selectedColumns"]
+    assert run.tags["over seeds"] == "0.600 ± 0.141 (2 runs), best mean: optimizer.lr=0.001"
+    assert (run.tags["val"], run.tags["test"]) == ("0.600", "0.500")
+    assert {name for name in run.metrics if not name.startswith("sweep/")} == {
+        "best/val/balanced_accuracy", "test/balanced_accuracy",
+    }  # fmt: skip
+
+
+def test_cells_are_told_what_their_choice_came_to(store, root):
+    plan = plan_sweep([*TINY, "optimizer.lr=0.001,0.01", "seed=1,2"], root=root)
+    sweep = create_sweep(root / "sweeps", plan.facts, plan.cells, [])
+    experiment = store.experiment_id("tests")
+    for cell, value in zip(sweep.cells(), (0.5, 0.52, 0.8, 0.82), strict=True):
+        run_id = store.client.create_run(experiment).info.run_id
+        cell.write(status="finished", run_id=run_id, metrics={"best/val/balanced_accuracy": value})
+    with ParentRun(sweep, store) as parent:
+        parent.finish(summarize(parent.sweep))
+    told = [find_run(store, cell.state().run_id).tags["over seeds"] for cell in sweep.cells()]
+    assert told[0] == told[1] == "0.510 ± 0.014 (2 runs), worse (p = 0.002)"
+    assert told[2] == told[3] == "0.810 ± 0.014 (2 runs), best mean"

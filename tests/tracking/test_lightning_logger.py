@@ -1,10 +1,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
@@ -27,10 +29,11 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(logger: TrackingLogger, folder: Path) -> None:
+def fit(logger: TrackingLogger, folder: Path, *callbacks: pl.Callback) -> None:
     trainer = pl.Trainer(
         max_epochs=2,
         logger=logger,
+        callbacks=list(callbacks),
         log_every_n_steps=1,
         accelerator="cpu",
         enable_checkpointing=False,
@@ -53,6 +56,18 @@ def test_metrics_of_a_fit_reach_the_run_under_their_names_at_global_steps(store:
     points = store.client.get_metric_history(run.run_id, "train/loss")
     assert [point.step for point in points] == list(range(6))
     assert [point.step for point in store.client.get_metric_history(run.run_id, "val/loss")] == [2, 5]
+
+
+def test_an_epoch_has_its_number_and_all_its_metrics_at_one_step(store: Store, tmp_path: Path) -> None:
+    with TrackedRun.start(store, "tests", "epochs", system_metrics_seconds=0) as run:
+        fit(TrackingLogger(run, tmp_path), tmp_path, LearningRate())
+    found = {
+        name: [(point.step, point.value) for point in store.client.get_metric_history(run.run_id, name)]
+        for name in ("epoch", "train/lr", "val/loss")
+    }
+    assert found["epoch"] == [(2, 1.0), (5, 2.0)]
+    assert found["train/lr"] == [(2, pytest.approx(0.1)), (5, pytest.approx(0.1))]
+    assert [step for step, _ in found["val/loss"]] == [2, 5]
 
 
 def test_other_ranks_log_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-from lesion_exp.tracking.note import choice_tags, description, run_name
+from lesion_exp.tracking.note import artifact_picture, choice_tags, description, run_name, score_tags
 
 CHOICES = {"dataset": "ham10000", "backbone": "resnet18", "loss": "focal", "sampler": "weighted", "trainer": "cpu"}
 
@@ -35,3 +35,15 @@ def test_description_without_a_test_shows_the_best_epoch() -> None:
     text = description("A run", {}, {"best/val/balanced_accuracy": 0.6, "val/balanced_accuracy": 0.1})
     assert text["mlflow.note.content"].startswith("**Validation, best epoch:** balanced accuracy 0.600\n\n")
     assert description("A run", {}, {}) == {"mlflow.note.content": "A run"}
+
+
+def test_scores_are_rounded_and_a_leak_is_said_only_where_there_is_one() -> None:
+    metrics = {"best/val/balanced_accuracy": 0.26785713, "test/balanced_accuracy": 0.5, "test/accuracy": 0.25}
+    assert score_tags(metrics, leaky=False) == {"val": "0.268", "test": "0.500"}
+    assert score_tags({}, leaky=True) == {"leaks": "yes"}
+
+
+def test_pictures_stand_last_and_their_addresses_hold_on_any_server() -> None:
+    picture = artifact_picture("The matrix", "0f0f", "confusion_matrix/test.png")
+    assert picture == "![The matrix](get-artifact?path=confusion_matrix%2Ftest.png&run_uuid=0f0f)"
+    assert description("A run", {}, {}, pictures=[picture]) == {"mlflow.note.content": f"A run\n\n{picture}"}

@@ -14,10 +14,10 @@ from lesion_exp.tracking.store import Store
 
 
 def test_command_serves_this_machine_alone_and_hides_the_store_s_address(store: Store) -> None:
-    command, variables = ui.ui_command(store, port=5123)
+    command, variables = ui.ui_command(store, "7", port=5123)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5123"
-    assert command[command.index("--workers") + 1] == "1"
+    assert command[command.index("--experiment") + 1] == "7"
     assert store.uri not in command
     assert variables["MLFLOW_BACKEND_STORE_URI"] == store.uri
     assert variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
@@ -70,6 +70,8 @@ def test_page_answers_and_ends_when_told(root: Path, free_port: int, number: sig
         assert f"http://127.0.0.1:{port}/#/experiments/" in address
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert b"autoOpenedOnFirstLoad" in answer.read()
         page.send_signal(number)
         assert page.wait(timeout=60) == code
     finally:

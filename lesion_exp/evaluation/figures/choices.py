@@ -1,0 +1,71 @@
+"""The choices of a sweep side by side: the value of each run, the mean and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lesion_exp.evaluation.figures.labels import labels
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+
+MOST_ROWS: Final = 20
+_LABEL_WIDTH: Final = 44
+"""Characters of a line of a choice's name; it has up to two lines."""
+
+
+class ChoiceRow(NamedTuple):
+    """A choice with what its runs came to."""
+
+    name: str
+    values: Sequence[float]
+    """One a run."""
+    mean: float
+    low: float | None
+    """Ends of the 95% interval of the mean; None where no choice was run several times."""
+    high: float | None
+    is_worse: bool
+    """Whether it can be told apart from the first one."""
+
+
+def choices_figure(rows: Sequence[ChoiceRow], metric: str) -> Figure:
+    """The first `MOST_ROWS` choices from above in their order: grey points are runs, the large point is their mean."""
+    shown = rows[:MOST_ROWS]
+    with style():
+        figure = Figure(figsize=(8.4, 0.46 * len(shown) + 1.5), layout="constrained")
+        axes = figure.subplots()
+        for place, row in enumerate(shown):
+            colour = GREY if row.is_worse else PALETTE[0]
+            axes.axhspan(place - 0.5, place + 0.5, color="#F4F6F8" if place % 2 == 0 else "white", zorder=0)
+            axes.plot(row.values, [place] * len(row.values), "o", color=GREY, markersize=4, alpha=0.7, zorder=2)
+            if row.low is not None and row.high is not None:
+                axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.2, zorder=3)
+            face = "white" if row.is_worse else colour
+            axes.plot(row.mean, place, "o", color=colour, markerfacecolor=face, markersize=8, zorder=4)
+        names = labels([row.name for row in shown], _LABEL_WIDTH, 2)
+        axes.set_yticks(range(len(shown)), names)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        more = f", the best {len(shown)} of {len(rows)} choices" if len(rows) > len(shown) else ""
+        axes.set(title=f"{metric}{more}", xlabel=metric)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
+        axes.set_axisbelow(True)
+        figure.legend(handles=_handles(shown), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _handles(rows: Sequence[ChoiceRow]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=GREY, marker="o", linestyle="", markersize=4, label="a run"),
+        Line2D([], [], color=PALETTE[0], marker="o", linestyle="", markersize=8, label="mean"),
+    ]
+    if any(row.low is not None for row in rows):
+        handles.append(Line2D([], [], color=PALETTE[0], linewidth=2.2, label="95% interval of the mean"))
+    if any(row.is_worse for row in rows):
+        hollow = {"markerfacecolor": "white", "markersize": 8}
+        worse = "worse than the first (Tukey's test, p < 0.05)"
+        handles.append(Line2D([], [], color=GREY, marker="o", linestyle="", label=worse, **hollow))  # type: ignore[arg-type]
+    return handles

@@ -1,0 +1,79 @@
+"""MLflow's server with the script of `first_visit` in its page: `python -m lesion_exp.tracking.mlflow_page`.
+
+The environment variable MLFLOW_BACKEND_STORE_URI names the store, as for `mlflow ui`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from lesion_exp.tracking.first_visit import first_visit_script, with_script
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+STORE_VARIABLE: Final = "MLFLOW_BACKEND_STORE_URI"
+_PAGE: Final = "/"
+_OF_A_COPY: Final = (b"if-none-match", b"if-modified-since")
+"""Headers with which a browser asks whether the copy that it has, maybe one without the script, is still right."""
+
+
+class PageWithScript:
+    """An ASGI application that is another one, but for a script in its page."""
+
+    def __init__(self, application: Application, script: str) -> None:
+        self._application = application
+        self._script = script
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope["type"] != "http" or scope["path"] != _PAGE or scope["method"] != "GET":
+            await self._application(scope, receive, send)
+            return
+        asked = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() not in _OF_A_COPY]}
+        start: Message = {}
+        body = bytearray()
+
+        async def gather(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            body.extend(message.get("body", b""))
+            if not message.get("more_body", False):
+                page = with_script(bytes(body), self._script)
+                length = (b"content-length", str(len(page)).encode())
+                start["headers"] = [pair for pair in start["headers"] if pair[0].lower() != length[0]] + [length]
+                await send(start)
+                await send({"type": "http.response.body", "body": page})
+
+        await self._application(asked, receive, gather)
+
+
+def main() -> None:
+    """Serves the page until the process is told to end."""
+    parser = argparse.ArgumentParser(description="Serves MLflow's page.")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--experiment", required=True, help="id of the experiment that opens")
+    parser.add_argument("--default-artifact-root", help="folder of the artifacts of new experiments")
+    options = parser.parse_args()
+
+    import uvicorn
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR
+
+    os.environ[BACKEND_STORE_URI_ENV_VAR] = os.environ[STORE_VARIABLE]
+    os.environ[SERVE_ARTIFACTS_ENV_VAR] = "true"
+    if options.default_artifact_root:
+        os.environ[ARTIFACT_ROOT_ENV_VAR] = options.default_artifact_root
+    from mlflow.server.fastapi_app import app  # which reads the variables
+
+    page = PageWithScript(app, first_visit_script(options.experiment))
+    uvicorn.run(page, host=options.host, port=options.port)
+
+
+if __name__ == "__main__":
+    main()
