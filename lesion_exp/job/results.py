@@ -27,7 +27,7 @@ from lesion_exp.split.characteristics import characteristics
 from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
 from lesion_exp.tracking.environment import environment, source_state
-from lesion_exp.tracking.note import artifact_picture, description
+from lesion_exp.tracking.note import artifact_link, description
 from lesion_exp.tracking.run import TrackedRun
 
 BATCH_PICTURE = 24
@@ -123,14 +123,14 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
 
 
 def describe_run(
-    run_id: str,
+    run: TrackedRun,
     config: Mapping[str, Any],
     split: SplitData,
     choices: Mapping[str, str],
     metrics: Mapping[str, float],
     part: Part,
 ) -> dict[str, str]:
-    """The tag with the run's description, shown at its top in MLflow's page, with the confusion matrix of `part`."""
+    """The tag with the run's description, shown in MLflow's page; it links to the confusion matrix of `part`."""
     trainer = config["trainer"]
     title = (
         f"{choices['backbone']} on {choices['dataset']} ({config['task']['target']}), {config['image_size']} px, "
@@ -141,8 +141,8 @@ def describe_run(
     }
     warnings = ["LEAKY: parts of the training data reappear in validation or test"] if split.leaky else []
     name = f"Confusion matrix of the {'validation' if part == 'val' else part} part"
-    picture = artifact_picture(name, run_id, f"confusion_matrix/{part}.png")
-    return description(title, counts, metrics, [*warnings, *split.audit.warnings], [picture])
+    link = artifact_link(name, run.experiment_id, run.run_id, f"confusion_matrix/{part}.png")
+    return description(title, counts, metrics, [*warnings, *split.audit.warnings], [link])
 
 
 def _end_in_words(trainer: Mapping[str, Any]) -> str:

@@ -108,6 +108,16 @@ class Choices:
         told = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
         return f"worse ({told})" if p_value < LEVEL else "not distinguishable"
 
+    def best_over_seeds(self) -> str:
+        """The choice with the best mean and what it came to, in few words; empty where nothing was chosen between."""
+        if not self.front or len(self.metrics) > 1:
+            return ""
+        best = self.front[0]
+        short = as_text({key.rpartition(".")[2]: value for key, value in best.values.items()})
+        return (
+            f"{short}: {self.over_seeds(best).partition(',')[0] or format(best.results[self.metrics[0]].mean, '.3f')}"
+        )
+
     def over_seeds(self, choice: Choice) -> str:
         """What a choice came to over its seeds and folds, for the table of runs; empty where each was run once."""
         result = choice.results[self.metrics[0]]

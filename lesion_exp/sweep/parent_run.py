@@ -121,9 +121,8 @@ class ParentRun:
             text = found.over_seeds(choice)
             for number in choice.cells if text else ():
                 _tag(self._run.store, runs[number], text)
-        if found.front and len(summary.metrics) == 1:
-            best = found.front[0]
-            self._run.set_tags({OVER_SEEDS_TAG: f"{found.over_seeds(best)}: {best.text}".removeprefix(": ")})
+        if found.best_over_seeds():
+            self._run.set_tags({OVER_SEEDS_TAG: found.best_over_seeds()})
 
     def __enter__(self) -> Self:
         self._run.__enter__()

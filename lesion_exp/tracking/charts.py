@@ -14,7 +14,7 @@ PARALLEL_PARAMS: Final = ("backbone", "loss", "optimizer.lr")
 PARALLEL_METRICS: Final = ("best/val/balanced_accuracy",)
 CHOICES_SECTION: Final = "Choices"
 """A section as wide as the page, so that the names of up to seven axes of parallel coordinates stand apart."""
-_OF_A_RUN: Final = (*LINES, ("val/accuracy", "val/f1_macro", "val/auroc_macro"), ("train/lr",))
+_OF_A_RUN: Final = (*LINES, ("val/accuracy", "val/f1_macro"), ("val/auroc_macro",), ("train/lr",))
 
 
 def chart_state(parallel_params: Sequence[str] = PARALLEL_PARAMS) -> dict[str, Any]:

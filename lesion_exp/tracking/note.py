@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 SCORE_TAGS: Final = {"best/val/balanced_accuracy": "val", "test/balanced_accuracy": "test"}
 """Tags of a run with the scores of these metrics, rounded to three digits for the table of runs."""
@@ -46,13 +46,13 @@ def description(
     counts: Mapping[str, Mapping[str, int]],
     metrics: Mapping[str, float],
     warnings: Sequence[str] = (),
-    pictures: Sequence[str] = (),
+    links: Sequence[str] = (),
 ) -> dict[str, str]:
     """The tag with a run's description in markdown: warnings, the result, what was trained on what, on how many images.
 
     `counts` maps a part (`train`, `val`, `test`) to its numbers of `images`, `lesions` and so on; `metrics` are those
-    of the run, of which the test part's are shown, else the best epoch's. `pictures` are those of `artifact_picture`.
-    The page shows the first five lines or so and hides the rest behind a link, so each other block is one line.
+    of the run, of which the test part's are shown, else the best epoch's. `links` are those of `artifact_link`.
+    The page shows the first five lines or so and hides the rest behind a link, so each block is one line.
     """
     blocks = [f"**{warning}**" for warning in warnings]
     prefix, part = next(
@@ -62,6 +62,7 @@ def description(
     if prefix:
         results = [f"{label} {_value(metrics, prefix + name)}" for name, label in _HEADLINE if prefix + name in metrics]
         blocks.append(f"**{part}:** " + ", ".join(results))
+    blocks += links
     blocks.append(title)
     if counts:
         numbers = [
@@ -69,12 +70,16 @@ def description(
             for part, found in counts.items()
         ]
         blocks.append("; ".join(numbers))
-    blocks += pictures
     return {"mlflow.note.content": "\n\n".join(blocks)}
 
 
+def artifact_link(title: str, experiment_id: str, run_id: str, path: str) -> str:
+    """A link to an artifact of a run in MLflow's page, which shows it as large as there is room."""
+    return f"[{title}](#/experiments/{experiment_id}/runs/{run_id}/artifacts/{quote(path)})"
+
+
 def artifact_picture(title: str, run_id: str, path: str) -> str:
-    """A picture among the artifacts of a run, in a description.
+    """A picture among the artifacts of a run, in a description: as wide as it is, so that 750 pixels are the most.
 
     MLflow's page shows no picture from within a text (`data:`), but one that its own server has; the address is
     relative, so that it holds on every server.

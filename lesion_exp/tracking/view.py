@@ -24,7 +24,7 @@ COLUMNS: Final = {
     "params.`seed`": 54,
     **{f"tags.`{name}`": 62 for name in SCORE_TAGS.values()},
     f"tags.`{LEAKS_TAG}`": 62,
-    f"tags.`{OVER_SEEDS_TAG}`": 270,
+    f"tags.`{OVER_SEEDS_TAG}`": 300,
     "tags.`dataset`": 120,
     "params.`sampler`": 100,
     f"metrics.`best/{WATCHED_METRIC}`": 185,
@@ -63,7 +63,7 @@ def view_state() -> dict[str, Any]:
 
 def choices_state() -> dict[str, Any]:
     """The view of choices: a row for all that a sweep sets but seeds and folds, with the mean of its cells."""
-    by_choice = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tags", "groupByData": CHOICE_TAG}]}
+    by_choice = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": CHOICE_TAG}]}
     return {
         "searchFilter": f"tags.{CHOICE_TAG} != '' AND tags.kind = 'train'",
         **_BEST_FIRST,

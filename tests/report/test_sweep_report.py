@@ -123,7 +123,7 @@ def test_the_sweep_s_run_shows_its_choices_in_mlflow(store, root, swept):
     assert f"#/experiments/{run.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}" in text
     saved = json.loads(store.client.get_experiment(run.experiment_id).tags[f"mlflow.sharedViewState.{key}"])
     assert "params.`optimizer.lr`" in json.loads(saved["state"])["selectedColumns"]
-    assert run.tags["over seeds"] == "0.600 ± 0.141 (2 runs), best mean: optimizer.lr=0.001"
+    assert run.tags["over seeds"] == "lr=0.001: 0.600 ± 0.141 (2 runs)"
     assert (run.tags["val"], run.tags["test"]) == ("0.600", "0.500")
     assert {name for name in run.metrics if not name.startswith("sweep/")} == {
         "best/val/balanced_accuracy", "test/balanced_accuracy",

@@ -1,4 +1,4 @@
-from lesion_exp.tracking.note import artifact_picture, choice_tags, description, run_name, score_tags
+from lesion_exp.tracking.note import artifact_link, artifact_picture, choice_tags, description, run_name, score_tags
 
 CHOICES = {"dataset": "ham10000", "backbone": "resnet18", "loss": "focal", "sampler": "weighted", "trainer": "cpu"}
 
@@ -43,7 +43,9 @@ def test_scores_are_rounded_and_a_leak_is_said_only_where_there_is_one() -> None
     assert score_tags({}, leaky=True) == {"leaks": "yes"}
 
 
-def test_pictures_stand_last_and_their_addresses_hold_on_any_server() -> None:
+def test_links_stand_below_the_result_and_their_addresses_hold_on_any_server() -> None:
     picture = artifact_picture("The matrix", "0f0f", "confusion_matrix/test.png")
     assert picture == "![The matrix](get-artifact?path=confusion_matrix%2Ftest.png&run_uuid=0f0f)"
-    assert description("A run", {}, {}, pictures=[picture]) == {"mlflow.note.content": f"A run\n\n{picture}"}
+    link = artifact_link("The matrix", "7", "0f0f", "confusion_matrix/test.png")
+    assert link == "[The matrix](#/experiments/7/runs/0f0f/artifacts/confusion_matrix/test.png)"
+    assert description("A run", {}, {}, links=[link]) == {"mlflow.note.content": f"{link}\n\nA run"}

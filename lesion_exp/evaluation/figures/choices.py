@@ -7,13 +7,15 @@ from typing import Final, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 
 MOST_ROWS: Final = 20
-_LABEL_WIDTH: Final = 44
-"""Characters of a line of a choice's name; it has up to two lines."""
+_LABEL_WIDTH: Final = 28
+_LABEL_LINES: Final = 3
+"""Of a choice's name: characters of a line, and lines."""
 
 
 class ChoiceRow(NamedTuple):
@@ -31,10 +33,13 @@ class ChoiceRow(NamedTuple):
 
 
 def choices_figure(rows: Sequence[ChoiceRow], metric: str) -> Figure:
-    """The first `MOST_ROWS` choices from above in their order: grey points are runs, the large point is their mean."""
+    """The first `MOST_ROWS` choices from above in their order: grey points are runs, the large point is their mean.
+
+    It is 735 pixels wide, which fit into the description of a run in MLflow's page.
+    """
     shown = rows[:MOST_ROWS]
     with style():
-        figure = Figure(figsize=(8.4, 0.46 * len(shown) + 1.5), layout="constrained")
+        figure = Figure(figsize=(4.9, 0.46 * len(shown) + 1.4), layout="constrained")
         axes = figure.subplots()
         for place, row in enumerate(shown):
             colour = GREY if row.is_worse else PALETTE[0]
@@ -44,16 +49,20 @@ def choices_figure(rows: Sequence[ChoiceRow], metric: str) -> Figure:
                 axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.2, zorder=3)
             face = "white" if row.is_worse else colour
             axes.plot(row.mean, place, "o", color=colour, markerfacecolor=face, markersize=8, zorder=4)
-        names = labels([row.name for row in shown], _LABEL_WIDTH, 2)
-        axes.set_yticks(range(len(shown)), names)
+        names = labels([row.name for row in shown], _LABEL_WIDTH, _LABEL_LINES)
+        axes.set_yticks(range(len(shown)), names, fontsize=7.5)
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        more = f", the best {len(shown)} of {len(rows)} choices" if len(rows) > len(shown) else ""
-        axes.set(title=f"{metric}{more}", xlabel=metric)
+        more = f", the best {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
         axes.set_axisbelow(True)
-        figure.legend(handles=_handles(shown), loc="outside lower center", ncols=4)
+        legend = figure.legend(
+            handles=_handles(shown), loc="outside upper left", ncols=2, fontsize=7.5, title=f"{metric}{more}"
+        )
+        legend.set_alignment("left")
+        legend.get_title().set(fontsize=10, fontweight="bold")
     return figure
 
 
@@ -66,6 +75,6 @@ def _handles(rows: Sequence[ChoiceRow]) -> list[Line2D]:
         handles.append(Line2D([], [], color=PALETTE[0], linewidth=2.2, label="95% interval of the mean"))
     if any(row.is_worse for row in rows):
         hollow = {"markerfacecolor": "white", "markersize": 8}
-        worse = "worse than the first (Tukey's test, p < 0.05)"
+        worse = "worse than the first (p < 0.05)"
         handles.append(Line2D([], [], color=GREY, marker="o", linestyle="", label=worse, **hollow))  # type: ignore[arg-type]
     return handles
