@@ -12,8 +12,8 @@ import yaml
 
 from lesion_exp import taxonomy
 from lesion_exp.errors import DataError
+from lesion_exp.evaluation.headline import OF_A_CLASS
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
-from lesion_exp.evaluation.report import COLUMNS
 from lesion_exp.report.kept import Kept
 from lesion_exp.report.wording import Value, as_value
 from lesion_exp.tracking.find import Run
@@ -125,7 +125,7 @@ class Facts:
         intervals = report.get("intervals_95", {})
         plain = dict(report.get("overall", {}))
         for class_name, metrics in report.get("classes", {}).items():
-            plain |= {f"{family}/{class_name}": value for family, value in metrics.items() if family in COLUMNS}
+            plain |= {f"{family}/{class_name}": value for family, value in metrics.items() if family in OF_A_CLASS}
         return {name: Value(float(value), *intervals.get(name, ())) for name, value in plain.items()}
 
     @property
