@@ -6,11 +6,26 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.metadata import MetaBlock, MetadataEmbedding
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.errors import ConfigError
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, also under autocast: logits in bf16, which has 8 significant bits, are
+    equal where they should not be.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float32 (N, out_features), of features (N, in_features) of any floating type."""
+        device = features.device.type
+        if features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled(device):
+            return super().forward(features)
+        with torch.autocast(device, enabled=False):
+            return functional.linear(features.float(), self.weight.float(), self.bias.float())
 
 
 class Backbone(nn.Module):
@@ -45,11 +60,11 @@ class Backbone(nn.Module):
         if self.embedding is not None:
             width += self.embedding.num_features
         self.dropout = nn.Dropout(shared.dropout)
-        self.head = nn.Linear(width, shape.num_classes)
+        self.head = Float32Linear(width, shape.num_classes)
         self._frozen = False
 
     def forward(self, images: Tensor, clinical: Tensor | None = None, metadata: Tensor | None = None) -> Tensor:
-        """Logits, float (N, num_classes), unnormalised.
+        """Logits, float32 (N, num_classes), unnormalised; the head computes in float32 whatever the body does.
 
         Args:
             images: float32 (N, C, S, S), normalised.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
@@ -24,27 +24,47 @@ def label_errors(arguments: Arguments) -> int:
     part = arguments.take("part") or "val"
     if part not in _PARTS:
         raise ConfigError(f"expected part to be {', '.join(_PARTS)}, got {part!r}{did_you_mean(part, _PARTS)}")
+    least = _share(arguments, "min_balanced_accuracy")
     store, _ = open_store_of(arguments)
     import pandas as pd
 
-    from lesion_exp.evaluation.label_errors import errors_by_class
+    from lesion_exp.evaluation.label_errors import check_strong_enough, errors_by_class
     from lesion_exp.evaluation.label_errors import label_errors as find
     from lesion_exp.spreadsheet import write_csv
     from lesion_exp.tracking.find import read_predictions
 
     run = chosen_run(store, spec)
     table = pd.concat([read_predictions(run, one) for one in _PARTS[part]], ignore_index=True)
+    balanced_accuracy = check_strong_enough(table, least)
     found = find(table)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_csv(found, output)
     counts = errors_by_class(table, found)
     if arguments.json:
-        summary = {"run_id": run.run_id, "part": part, "images": len(table), "suspected": len(found)}
+        summary: dict[str, Any] = {"run_id": run.run_id, "part": part, "images": len(table), "suspected": len(found)}
+        summary |= {"balanced_accuracy": balanced_accuracy}
         print(json.dumps({**summary, "classes": counts, "output": str(output)}))
     else:
         for name, count in counts.items():
             others = ", ".join(f"{number:,} {other}" for other, number in count["suggested"].items())
             share = f"{count['suspected']:,} of {count['images']:,} labels suspected"
             say(f"{name:<12}{share}{f': rather {others}' if others else ''}")
-    say(f"{len(found):,} of {len(table):,} labels to look at again: {output}", sys.stderr)
+    say(
+        f"{len(found):,} of {len(table):,} labels to look at again, by a network with a balanced accuracy of "
+        f"{balanced_accuracy:.3f}: {output}",
+        sys.stderr,
+    )
     return 0
+
+
+def _share(arguments: Arguments, key: str) -> float | None:
+    text = arguments.take(key)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ConfigError(f"expected {key} to be a number from 0 to 1, got {text!r}; for example {key}=0.5")
+    return value

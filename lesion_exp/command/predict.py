@@ -26,7 +26,6 @@ def predict(arguments: Arguments) -> int:
         "source": arguments.need("input", "FOLDER"),
         "output": Path(arguments.need("output", "predictions.csv")).expanduser(),
         "checkpoint": chosen_checkpoint(arguments, spec),
-        "calibration": arguments.take("calibration") or "none",
         "tta": arguments.take("tta"),
         "top": _number(arguments, "top") or 0,
         "rank": arguments.take("rank"),
@@ -37,6 +36,8 @@ def predict(arguments: Arguments) -> int:
         "trainer": _trainer(arguments),
         "force": _TRUTH[arguments.choose("force", tuple(_TRUTH)) or "false"],
     }
+    if calibration := arguments.take("calibration"):
+        options["calibration"] = calibration
     count = _number(arguments, "count")
     if count is not None:
         if options["rank"] is None:
@@ -52,8 +53,16 @@ def predict(arguments: Arguments) -> int:
     summary = predict_images(chosen_run(store, spec), request, paths)
     print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
     found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
-    images = f"{summary.images:,} image{'s' * (summary.images != 1)}"
-    say(f"{images} in {summary.seconds:.1f} s: {found or 'no predictions'}", sys.stderr)
+    predicted = summary.images - summary.errors
+    images = f"{predicted:,} image{'s' * (predicted != 1)} predicted"
+    say(f"{images} in {summary.seconds:.1f} s{f': {found}' if found else ''}", sys.stderr)
+    say(
+        f"calibration: {summary.calibration}, precision: {summary.precision}, test-time augmentation: {summary.tta} "
+        f"({summary.facts})",
+        sys.stderr,
+    )
+    for text in summary.warnings:
+        say(f"warning: {text}", sys.stderr)
     if summary.to_label:
         say(f"to label next: {summary.to_label}", sys.stderr)
     say(RESEARCH_ONLY, sys.stderr)

@@ -28,7 +28,7 @@ def serve(arguments: Arguments) -> int:
     checkpoint = chosen_checkpoint(arguments, spec)
     options = {
         "checkpoint": checkpoint,
-        "calibration": arguments.take("calibration") or ("temperature" if checkpoint == "best" else "none"),
+        "calibration": arguments.take("calibration"),
         "conformal": arguments.choose("conformal", _CONFORMAL) or "aps",
         "layer": arguments.take("grad_cam.layer"),
     }

@@ -55,6 +55,7 @@ def as_json(judged: Judgement) -> dict[str, Any]:
         "members": list(judged.members),
         "evaluation": dict(judged.options),
         "leaky": judged.leaky,
+        "warnings": study.warnings,
         "classes": list(classes_of(study.table)),
         "metrics": values,
         "subgroups": study.subgroups.to_dict(),
@@ -86,6 +87,8 @@ def _calibrated(judged: Judgement) -> Iterator[str]:
     yield f"after {judged.options['calibration']} calibration, fitted on validation (before -> after):"
     for name, title in _OF_CALIBRATION.items():
         yield f"  {title:<18} {found[name].value:.3f} -> {_interval(found[f'calibrated/{name}'])}"
+    for text in judged.study.warnings:
+        yield from textwrap.wrap(f"warning: {text}", _COLUMNS)
 
 
 def _conformal(judged: Judgement) -> Iterator[str]:

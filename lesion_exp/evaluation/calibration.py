@@ -60,7 +60,7 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
     hits = np.eye(num_classes)[true]
     true_probs = probs[np.arange(len(true)), true]
     brier = (probs**2).sum(axis=1) - 2 * true_probs + 1
-    nll = -np.log(np.clip(true_probs, SMALLEST_PROBABILITY, 1.0))
+    nll = log_losses(probs, true)
     confidence = probs.max(axis=1)
     gaps = confidence - (probs.argmax(axis=1) == true)
     binned = _Binned(
@@ -90,6 +90,12 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
         "ece_classwise": lambda: calibration_error_limits(binned.of(2, 2 + num_classes), sums[0], num_classes),
     }
     return Weighted(at, limits)
+
+
+def log_losses(probs: FloatArray, true: IntArray) -> FloatArray:
+    """float64 (N,), in nats: -log p_y of each image, p_y at least `SMALLEST_PROBABILITY`; `probs` float64 (N, C)."""
+    found: FloatArray = -np.log(np.clip(probs[np.arange(len(true)), true], SMALLEST_PROBABILITY, 1.0))
+    return found
 
 
 class _Binned:

@@ -19,6 +19,9 @@ Scaling = TemperatureScaling | VectorScaling | IsotonicScaling
 METHODS: Final[dict[str, type[Scaling]]] = {
     kind.method: kind for kind in (TemperatureScaling, VectorScaling, IsotonicScaling)
 }
+DEFAULT_CALIBRATION: Final = "none"
+"""Of every verb that hands out probabilities (predict, serve, export, the MLflow model): the network's own ones, of
+which the argmax is judged in `test/...`; calibrated ones are given where they are asked for."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,49 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import not_installed
+from lesion_exp.errors import DataError, not_installed
+from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import check, classes_of, predicted_classes, probabilities, true_classes
 
 PACKAGE: Final = "cleanlab"
+LEAST_SKILL: Final = 0.5
+"""Of the way from guessing to always right: the balanced accuracy from which on a network may doubt labels.
+
+What a network disputes are wrong labels and its own mistakes, and a weak network makes many more mistakes than there
+are wrong labels. In a simulation (`scripts/label_error_bar.py`) with 10% of the labels wrong, about 63, 47 and 37% of
+the suspected labels of 2, 3 and 7 classes are wrong at this bar; with 5%, about 35, 30 and 20%. A person who looks at
+the list finds a wrong label among two to five; from a weaker network, mostly the network's own mistakes.
+"""
+
+
+def least_balanced_accuracy(table: pd.DataFrame) -> float:
+    """The balanced accuracy on a predictions table from which on a network is good enough to doubt its labels."""
+    guessing = 1 / max(table["label"].nunique(), 1)
+    return guessing + LEAST_SKILL * (1 - guessing)
+
+
+def check_strong_enough(table: pd.DataFrame, least: float | None = None) -> float:
+    """The balanced accuracy on a predictions table, if it is at least `least` (None: `least_balanced_accuracy`).
+
+    Raises:
+        DataError: it is lower, so the network is too weak to judge labels; or this is no predictions table.
+    """
+    check(table)
+    found = metrics(table, ["balanced_accuracy"])["balanced_accuracy"]
+    bar = least_balanced_accuracy(table) if least is None else least
+    if found >= bar:
+        return found
+    reason = (
+        ""
+        if least is not None
+        else f", halfway between guessing among {table['label'].nunique()} classes and always right"
+    )
+    raise DataError(
+        f"expected a network with a balanced accuracy of at least {bar:.3f}{reason}, got one with {found:.3f} on "
+        f"{len(table):,} images: it is too weak to judge labels, since most that it disputes would be its own "
+        f"mistakes. Name a better run, or say min_balanced_accuracy={np.floor(100 * found) / 100:g} to list them all "
+        f"the same"
+    )
 
 
 def label_errors(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.calibration import CALIBRATION
+from lesion_exp.evaluation.calibration_effect import CalibrationEffect, calibration_effect
 from lesion_exp.evaluation.conformal import conformal_metrics
 from lesion_exp.evaluation.decision_curve import DecisionCurve, decision_curve
 from lesion_exp.evaluation.failures import failures
@@ -74,6 +75,8 @@ class Study:
     decision: DecisionCurve | None
     calibrated: pd.DataFrame | None
     """The table with calibrated probabilities."""
+    effect: CalibrationEffect | None
+    """What that calibration does to the log loss."""
     options: StudyOptions
 
     @property
@@ -86,6 +89,12 @@ class Study:
         """A sentence on the images that no metric counts; empty where there are none."""
         counts = unknown_counts(self.whole)
         return unknown_in_words(counts) if counts else ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know: that the calibration makes probabilities worse, where it does."""
+        warning = None if self.effect is None else self.effect.warning
+        return [] if warning is None else [warning]
 
     def of_sections(self) -> dict[str, float]:
         """The results of `SECTIONS`, such as `isic/balanced_accuracy`, with the intervals of `with_intervals`."""
@@ -117,7 +126,8 @@ class Study:
             counts = unknown_counts(self.whole)
             sections["metrics"]["unknown_images"] = {"images": sum(counts.values()), "classes": counts}
         if self.calibrated is not None:
-            sections["calibrated"] = {"calibration": self.options.calibration, **sections["calibrated"]}
+            told = {"calibration": self.options.calibration} | ({"warning": self.warnings[0]} if self.warnings else {})
+            sections["calibrated"] = {**told, **sections["calibrated"]}
         content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
         content["subgroups.json"] = self.subgroups.to_dict()
         content["failures.json"] = failures(self.table)
@@ -152,13 +162,14 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
         "": weighted_metrics(table, group, num_groups, ranked=ranked),
         "isic/": weighted_isic_metrics(table, group, num_groups, ranked),
     }
-    calibrated = None
+    calibrated = effect = None
     if fitted is not None:
         for method, sets in fitted.conformal.items():
             parts[f"conformal/{method}/"] = conformal_metrics(table, sets, group, num_groups)
         parts["operating/"] = operating_point_metrics(table, fitted.points, group, num_groups)
         if options.calibration != "none":
             calibrated = fitted.calibrators[options.calibration].calibrate(table)
+            effect = calibration_effect(table, options.calibration, fitted.calibrators)
             parts["calibrated/"] = weighted_metrics(calibrated, group, num_groups, _OF_CALIBRATED)
     estimates = bootstrap(merged(parts.items()), num_groups, options.draws, options.seed)
     unknown = _unknown(whole, fitted, options)
@@ -173,6 +184,7 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
         subgroups(table, options.draws, options.seed, options.unit),
         decision_curve(judged, question, options.draws, options.seed, options.unit) if question else None,
         calibrated,
+        effect,
         options,
     )
 

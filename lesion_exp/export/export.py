@@ -30,6 +30,7 @@ from lesion_exp.job.freeze import read_job
 from lesion_exp.job.moved import moved
 from lesion_exp.job.restore import Restored
 from lesion_exp.predict.late_model import best_network
+from lesion_exp.predict.tested import calibration_warning
 from lesion_exp.progress import Stage
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.tracking.readings import READINGS_TAG
@@ -72,7 +73,11 @@ def export(run: Run, request: Request, paths: Mapping[str, Any]) -> Exported:
     part = "test" if READINGS_TAG in run.tags else "val"
     images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
     network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
-    facts = facts_of(card, request, others, form.largest_batch)
+    warning = calibration_warning(run, request.calibration)
+    if warning is not None:
+        log.warning("warning: %s", warning)
+    warnings = [] if warning is None else [warning]
+    facts = {**facts_of(card, request, others, form.largest_batch), "warnings": warnings}
     extra = [_ranges(restored, table, request)] if request.kind == "onnx_int8" else []
     request.output.mkdir(parents=True, exist_ok=True)
     with _gone_if_stopped(path):

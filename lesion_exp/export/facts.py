@@ -8,6 +8,7 @@ from typing import Any
 
 from lesion_exp.export.network import IMAGES, OUTPUT
 from lesion_exp.export.request import Request
+from lesion_exp.job.precision import RECORD
 
 Facts = dict[str, Any]
 
@@ -47,6 +48,8 @@ def facts_of(card: Mapping[str, Any], request: Request, others: tuple[str, ...],
         "preprocessing": {**prepared, "where": request.preprocessing},
         "calibration": request.calibration,
         "tta": request.tta,
+        "precision": "float32",
+        "run_precision": card[RECORD],  # in which the run was evaluated; probabilities differ by its rounding
         "version": card["version"],
     }
 

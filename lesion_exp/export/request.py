@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from lesion_exp.augmentation.fit import AVERAGE_FROM
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.tta import tta_views
 from lesion_exp.export.photograph import FITS
 
@@ -26,7 +27,7 @@ class Request:
     output: Path
     """Folder for the file and what is known of it."""
     preprocessing: str = "inside"
-    calibration: str = "none"
+    calibration: str = DEFAULT_CALIBRATION
     tta: str = "none"
     check_images: int = 200
     """Images of the test part (or validation) on which the file is compared with the original."""

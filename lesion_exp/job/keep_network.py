@@ -38,11 +38,17 @@ def has_model(run: Run) -> bool:
 
 
 def keep_checkpoint(
-    run: Written, checkpoint: Path, config: Mapping[str, Any], calibrators: Mapping[str, Calibrator]
+    run: Written,
+    checkpoint: Path,
+    config: Mapping[str, Any],
+    calibrators: Mapping[str, Calibrator],
+    precision: str | None = None,
 ) -> Content:
-    """Keeps the best checkpoint with its card completed by the run's id and calibration; its content is returned."""
+    """Keeps the best checkpoint with its card completed by the run's id, its calibration and the precision in which the
+    run was evaluated (None: the one that the card names); its content is returned.
+    """
     content = portable(read_checkpoint(checkpoint))
-    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators)
+    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators, precision)
     with run.new_file(BEST) as path:
         torch.save(content, path)
     return content

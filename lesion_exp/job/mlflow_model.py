@@ -12,8 +12,10 @@ import yaml
 from PIL import Image
 
 from lesion_exp import __version__
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.predictions import PREFIX
 from lesion_exp.job.model_card import Card
+from lesion_exp.job.precision import RECORD
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -47,7 +49,11 @@ def write_mlflow_model(folder: Path, card: Card) -> None:
         signature=signature(card),
         input_example=_example(card),
         pip_requirements=_requirements(),
-        metadata={key: card[key] for key in ("run_id", "classes", "class_names", "dataset", "use")},
+        metadata={
+            **{key: card[key] for key in ("run_id", "classes", "class_names", "dataset", "use", "tta", RECORD)},
+            "calibration": DEFAULT_CALIBRATION,
+            "calibrations": sorted(card["calibration"]),
+        },
     )
 
 
@@ -70,7 +76,7 @@ def signature(card: Card) -> ModelSignature:
     outputs: list[Any] = [ColSpec("string", "image"), ColSpec("string", "prediction", required=False)]
     outputs += [ColSpec("float", f"{PREFIX}{name}", required=False) for name in card["classes"]]
     outputs += [ColSpec("string", "error", required=False)]
-    params = [ParamSpec("calibration", "string", "none"), ParamSpec("top", "long", 0)]
+    params = [ParamSpec("calibration", "string", DEFAULT_CALIBRATION), ParamSpec("top", "long", 0)]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
 
 

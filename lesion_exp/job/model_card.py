@@ -10,6 +10,7 @@ from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.job.data import SAMPLE_KEYS, class_names, store_request
+from lesion_exp.job.precision import RECORD, resolve_precision
 from lesion_exp.taxonomy import RESEARCH_ONLY
 
 Card = dict[str, Any]
@@ -36,6 +37,7 @@ def model_card(
         "metadata": encoder.to_dict() if encoder else None,
         "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
         "tta": config["evaluation"]["tta"],
+        RECORD: resolve_precision(config["trainer"]["precision"], config["trainer"]["accelerator"]),
         "calibration": {},
         "use": RESEARCH_ONLY,
         "config": _portable(config),
@@ -61,9 +63,14 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(
-    card: Mapping[str, Any], config: Mapping[str, Any], run_id: str, calibrators: Mapping[str, Calibrator]
+    card: Mapping[str, Any],
+    config: Mapping[str, Any],
+    run_id: str,
+    calibrators: Mapping[str, Calibrator],
+    precision: str | None = None,
 ) -> Card:
-    """The card of a finished run: with its id and what was fitted on its validation part.
+    """The card of a finished run: with its id, what was fitted on its validation part, and the `precision` in which it
+    was evaluated (None leaves the one that the card names).
 
     What a card of an older version lacks is taken from the job `config`.
     """
@@ -72,7 +79,8 @@ def completed(
     fresh = model_card(config, classes, encoder, None)
     kept = {key: value for key, value in card.items() if key in fresh}
     fitted = {method: found.to_dict() for method, found in calibrators.items()}
-    return {**fresh, **kept, "run_id": run_id, "calibration": fitted}
+    known = {} if precision is None else {RECORD: precision}
+    return {**fresh, **kept, **known, "run_id": run_id, "calibration": fitted}
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

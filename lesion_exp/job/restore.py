@@ -22,6 +22,7 @@ from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.job.build import make_classifier, make_network, sample_options
 from lesion_exp.job.data import store_request
 from lesion_exp.job.instantiate import instantiate
+from lesion_exp.job.precision import recorded_precision
 from lesion_exp.job.progress import PartProgress
 from lesion_exp.job.registered import check_registered
 from lesion_exp.job.results import predict_part
@@ -32,7 +33,7 @@ from lesion_exp.task import LesionClassifier
 
 @dataclass(frozen=True)
 class Restored:
-    """A network that predicts; `config` is its job's."""
+    """A network that predicts; `config` is its job's, with the precision in which the run was evaluated."""
 
     classifier: LesionClassifier
     pipeline: AugmentationPipeline
@@ -106,6 +107,8 @@ def restore_file(path: Path) -> Restored:
 
 def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Restored:
     check_registered(config)
+    trainer = config["trainer"]
+    config = {**config, "trainer": {**trainer, "precision": recorded_precision(trainer, card)}}
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
     backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}

@@ -200,6 +200,8 @@ class _Fitted:
     best: Path | None
     last: Path
     pruned: bool
+    precision: str
+    """In which the parts were predicted."""
 
 
 def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunLink) -> _Fitted:
@@ -237,7 +239,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
         judged: JudgedPart = "test" if config["test"] else "val"
         log_gallery(run, judged, parts[judged].whole, built.datamodule)
     pruned = reports is not None and reports.stopped
-    return _Fitted(best_metrics, best_step, parts, on_validation, best, last, pruned)
+    return _Fitted(best_metrics, best_step, parts, on_validation, best, last, pruned, trainer.precision)
 
 
 def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
@@ -248,7 +250,7 @@ def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone)
     if fitted.best is None:
         return
     calibrators = {} if fitted.evaluation is None else fitted.evaluation.calibrators
-    content = keep_checkpoint(run, fitted.best, job.config, calibrators)
+    content = keep_checkpoint(run, fitted.best, job.config, calibrators, fitted.precision)
     run.set_tags({"weights_hash": state_hash(content["state_dict"])})
     if job.config["tracking"]["log_model"]:
         keep_model(run, network, content)
@@ -290,6 +292,8 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
         )
         if evaluated.note:
             log.info("%s: %s", part, evaluated.note)
+        for text in evaluated.warnings:
+            log.warning("warning: %s: %s", part, text)
     run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
     return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)

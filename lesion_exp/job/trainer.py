@@ -26,7 +26,7 @@ from lesion_exp.job.checkpoint import BestCheckpoints, ResumePoints, WholeFiles,
 from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.job.memory import keep_freed_memory
 from lesion_exp.job.messages import quiet_libraries
-from lesion_exp.job.precision import has_gpu, resolve_devices, resolve_precision
+from lesion_exp.job.precision import has_gpu, precision_here, resolve_devices, resolve_precision
 from lesion_exp.job.profile import profiler_in
 from lesion_exp.job.weight_average import MovingAverage
 
@@ -98,7 +98,7 @@ def prediction_trainer(
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
-        precision=resolve_precision(config["precision"], accelerator),  # type: ignore[arg-type]
+        precision=precision_here(config["precision"], accelerator),  # type: ignore[arg-type]
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,

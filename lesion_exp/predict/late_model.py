@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluate.member import CHECKPOINT, JOB_FILE, Member, own_tta
-from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
-from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.job.checkpoint import read_checkpoint
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.keep_network import Content, has_model, keep_model
 from lesion_exp.job.model_card import completed
 from lesion_exp.job.moved import moved
 from lesion_exp.job.restore import Restored, restore
+from lesion_exp.predict.tested import kept_calibrators
 from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
 from lesion_exp.tracking.written import Written
 
@@ -50,7 +48,7 @@ def best_network(run: Run, paths: Mapping[str, Any]) -> tuple[Restored, Content]
     config = _config(run, paths)
     checkpoint = download_artifact(run, CHECKPOINT)
     content = read_checkpoint(checkpoint)
-    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, _calibrators(run))
+    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, kept_calibrators(run))
     return restore(config, checkpoint), content
 
 
@@ -60,14 +58,3 @@ def _config(run: Run, paths: Mapping[str, Any]) -> Mapping[str, Any]:
     job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, {})
     evaluation = {**job.config["evaluation"], "tta": own_tta(run)}
     return Member(run, job.config, evaluation).job_config("a model")
-
-
-def _calibrators(run: Run) -> dict[str, Calibrator]:
-    kept = {
-        method: fetch_artifact(run.store, run.run_id, run.artifact_uri, calibrator_path(method)) for method in METHODS
-    }
-    return {
-        method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))
-        for method, path in kept.items()
-        if path is not None
-    }

@@ -13,7 +13,7 @@ import torch
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError, UserError
-from lesion_exp.evaluation.calibrator import Calibrator, known_method, read_calibrator
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, Calibrator, known_method, read_calibrator
 from lesion_exp.image_file import check_image_file
 from lesion_exp.job.mlflow_model import WEIGHTS
 from lesion_exp.job.restore import Restored, restore_file
@@ -48,7 +48,7 @@ class ServedModel:
             DataError: columns that the network reads are missing.
         """
         given = dict(params or {})
-        predictor = self.predictor(str(given.get("calibration", "none")), int(given.get("top", 0)))
+        predictor = self.predictor(str(given.get("calibration", DEFAULT_CALIBRATION)), int(given.get("top", 0)))
         self._check(predictor, model_input)
         table = model_input.reset_index(drop=True)
         batches = [table.iloc[begin : begin + self.batch_size] for begin in range(0, len(table), self.batch_size)]

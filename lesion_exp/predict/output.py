@@ -15,6 +15,11 @@ def folder_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.part")
 
 
+def facts_path(output: Path) -> Path:
+    """Where it stands how the probabilities in `output` were made: calibration, precision, test-time augmentation."""
+    return output.with_name(f"{output.stem}_facts.json")
+
+
 def check_output(output: Path) -> None:
     """Nothing, if results can be written there.
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
+from lesion_exp.taxonomy import RESEARCH_ONLY
 
 PLAN_FILE: Final = "plan.json"
 DONE_FILE: Final = "done.json"
@@ -50,6 +51,21 @@ class Plan:
     def with_features(self) -> bool:
         """Whether what the last layer sees is kept."""
         return self.rank == "coreset"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a reader of the probabilities must know of them, as plain values."""
+        fitted = None if self.calibrator is None else self.calibrator["fitted_on"]
+        return {
+            "run_id": self.run_id,
+            "weights_hash": self.weights_hash,
+            "calibration": "none" if self.calibrator is None else self.calibrator["method"],
+            "calibration_fitted_on": fitted,
+            "tta": self.config["evaluation"]["tta"],
+            "precision": self.config["trainer"]["precision"],
+            "version": self.version,
+            "use": RESEARCH_ONLY,
+        }
 
     def write(self, folder: Path, images: pd.DataFrame) -> None:
         """Freezes the plan and its images in `folder`; the plan's file comes last, a folder without it is none."""

@@ -22,17 +22,18 @@ from lesion_exp.job.checkpoint import weights_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.freeze import read_job
 from lesion_exp.job.moved import moved
-from lesion_exp.job.precision import resolve_devices
+from lesion_exp.job.precision import precision_here, resolve_devices, resolve_precision
 from lesion_exp.job.restore import Restored, restore
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.trainer import check_devices
 from lesion_exp.predict.images import contents_digest, images_of
 from lesion_exp.predict.loop import predict_plan
-from lesion_exp.predict.output import folder_of
+from lesion_exp.predict.output import facts_path, folder_of
 from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.predict.results import Results
+from lesion_exp.predict.tested import calibration_warning
 from lesion_exp.predict.to_label import to_label
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
@@ -56,6 +57,12 @@ class Summary:
     resumed: int
     """Images that were predicted before, by a command that was stopped."""
     seconds: float
+    facts: str
+    """The file that says how the probabilities were made."""
+    precision: str
+    """In which the network computed; its head always computes in float32."""
+    warnings: tuple[str, ...] = ()
+    """What must be known before the probabilities are used."""
     to_label: str | None = None
     """The file with the images to label next."""
     first_error: str | None = None
@@ -92,7 +99,8 @@ def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
     needed = Predictor(restored, calibrator, top=request.top).needed_columns
     images = images_of(request.source, needed, request.columns)
     _say_unknown_values(restored, images)
-    plan = _plan(run, request, config, checkpoint, calibrator, images)
+    warning = calibration_warning(run, request.calibration)
+    plan = _plan(run, request, restored.config, checkpoint, calibrator, images)
     output = Path(plan.output)
     lock = output.with_name(f".{output.name}.lock")
     if not hold(lock):
@@ -105,6 +113,9 @@ def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
             _fill(results)
             table = results.join()
             labels = _write_to_label(table, results, request.count)
+        facts = facts_path(output)
+        told = {**plan.facts, "images": len(table), "errors": int(table["error"].notna().sum())}
+        _write_json(facts, {**told, "warnings": [] if warning is None else [warning]})
         results.finish()
     except BaseException as error:
         error.add_note(f"the same command goes on where {plan.output} was stopped")
@@ -122,9 +133,18 @@ def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
         config["evaluation"]["tta"],
         resumed,
         round(time.monotonic() - began, 2),
+        str(facts),
+        plan.config["trainer"]["precision"],
+        () if warning is None else (warning,),
         labels,
         _first_error(table),
     )
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _first_error(table: pd.DataFrame) -> str | None:
@@ -161,7 +181,10 @@ def _config(run: Run, request: Request, paths: Mapping[str, Any]) -> dict[str, A
     config = dict(member.job_config("predictions"))
     chosen = {key: value for key, value in request.trainer.items() if key != "devices"}
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"  # GPUs may not be where it is used
-    return {**config, "trainer": {**config["trainer"], "accelerator": accelerator, "devices": 1, **chosen}}
+    trainer = {**config["trainer"], "accelerator": accelerator, "devices": 1, **chosen}
+    if "precision" in chosen:  # auto, where the user says so, is what suits this machine, not what the run had
+        trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
+    return {**config, "trainer": trainer}
 
 
 def _calibrator(run: Run, request: Request) -> Calibrator | None:
@@ -180,6 +203,9 @@ def _plan(
     images: pd.DataFrame,
 ) -> Plan:
     loader = config["loader"]
+    trainer = config["trainer"]
+    precision = precision_here(trainer["precision"], trainer["accelerator"])
+    config = {**config, "trainer": {**trainer, "precision": precision}}
     at_once = request.batch_size or loader["evaluation_batch_size"] or 2 * loader["batch_size"]
     devices = resolve_devices(request.trainer.get("devices", 1), config["trainer"]["accelerator"])
     num_batches = -(-len(images) // at_once)
@@ -226,7 +252,7 @@ def _begin(plan: Plan, images: pd.DataFrame, *, force: bool) -> tuple[Results, i
         Path(plan.heat_maps).mkdir(parents=True, exist_ok=True)
     done = len(images) - results.num_images(results.missing())
     if done:
-        log.info("going on: %s of %s images are predicted already", f"{done:,}", f"{len(images):,}")
+        log.info("going on: %s of %s images are done already", f"{done:,}", f"{len(images):,}")
     return results, done
 
 

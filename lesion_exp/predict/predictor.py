@@ -83,6 +83,11 @@ class Predictor:
         """The columns that a table of images must have beside the image itself."""
         return (*(METADATA_COLUMNS if self.encoder else ()), *self.preparation.companions)
 
+    @property
+    def precision(self) -> str:
+        """Lightning's name of the precision in which the network computes here."""
+        return str(self._trainer.precision)
+
     def predict(self, batch: Batch) -> Predicted:
         """What the network says of `batch`, on this machine's device, in the precision of the run."""
         trainer = self._trainer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.evaluation.calibrator import METHODS
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, METHODS
 from lesion_exp.evaluation.tta import tta_views
 from lesion_exp.predict.output import check_output
 from lesion_exp.predict.to_label import check_ranking
@@ -25,7 +25,7 @@ class Request:
     output: Path
     checkpoint: Literal["best", "last"] | Path = "best"
     """Of the run; a path is a file with other weights of it."""
-    calibration: str = "none"
+    calibration: str = DEFAULT_CALIBRATION
     """Fitted on the run's validation part; none: the network's own probabilities."""
     tta: str | None = None
     top: int = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predicted
 from lesion_exp.spreadsheet import write_csv
 
+METADATA_KEY: Final = "lesion_exp"
+"""The entry in the metadata of a parquet file that holds the plan's facts as JSON."""
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -67,7 +71,9 @@ class Results:
         if output.suffix.lower() == ".csv":
             write_csv(table, partial)
         else:
-            pq.write_table(pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False), partial)
+            written = pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False)
+            known = {METADATA_KEY: json.dumps(self.plan.facts)}
+            pq.write_table(written.replace_schema_metadata({**(written.schema.metadata or {}), **known}), partial)
         partial.replace(output)
         return table
 

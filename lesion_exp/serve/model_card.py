@@ -9,6 +9,7 @@ import pandas as pd
 
 from lesion_exp import __version__, taxonomy
 from lesion_exp.errors import DataError
+from lesion_exp.evaluation.answer_rates import Rate
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
@@ -19,19 +20,17 @@ from lesion_exp.report.sections.results import BY_CLASS, OVERALL, how_judged
 from lesion_exp.report.sections.split import split_in_words
 from lesion_exp.report.sections.subgroups import largest_gap
 from lesion_exp.report.wording import PARTS, Value, as_value, metric_name, moment, percent
-from lesion_exp.serve.answers import RESEARCH_ONLY
+from lesion_exp.serve.answers import RESEARCH_ONLY, measured
 from lesion_exp.serve.served_model import ServedModel
+from lesion_exp.serve.words import NAMES, band_in_words, malignant_sentence
 from lesion_exp.tracking.find import Run
 
 Plain = dict[str, Any]
 _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
 
 
-def model_card(run: Run, model: ServedModel, calibration: str) -> Plain:
-    """The card of a run's network, as plain values for JSON; what the run did not store is None or empty.
-
-    `calibration` is the one that the server uses.
-    """
+def model_card(run: Run, model: ServedModel) -> Plain:
+    """The card of a run's network, as plain values for JSON; what the run did not store is None or empty."""
     facts = Facts(run, Kept(run))
     return {
         "run_id": run.run_id,
@@ -45,14 +44,19 @@ def model_card(run: Run, model: ServedModel, calibration: str) -> Plain:
             "image_size": facts.key("image_size"),
             "frame": model.predictor.restored.pipeline.fit,
             "start": facts.key("backbone.weights") or "none",
+            "precision": model.precision,
             "parameters": sum(values.numel() for values in model.predictor.classifier.parameters()),
         },
         "classes": _classes(model.classes),
         "metadata": _metadata(model),
         "data": _data(facts),
         "results": _results(facts),
-        "probabilities": _probabilities(facts, model, calibration),
-        "warnings": warnings_of(facts),
+        "probabilities": _probabilities(facts, model),
+        "answers": _answers(model),
+        "warnings": [
+            *warnings_of(facts),
+            *([] if model.warning is None else [model.warning]),
+        ],
         "limits": _limits(facts, model),
     }
 
@@ -134,9 +138,29 @@ def _metric(key: str, value: Value, rests: LesionCounts | None = None) -> Plain:
     return plain if rests is None else {**plain, "too_few": rests.too_few(key) or None}
 
 
-def _probabilities(facts: Facts, model: ServedModel, calibration: str) -> Plain:
+def _answers(model: ServedModel) -> Plain:
+    """How often answers were right on the test part: by their confidence, and of malignant lesions."""
+    rates = model.rates
+    right = [None] * len(NAMES) if rates is None else rates.right
+    return {
+        "tested": rates is not None,
+        "by_confidence": [
+            {"level": name, "probability": band_in_words(name), "right": _rate(rate)}
+            for name, rate in zip(NAMES, right, strict=True)
+        ],
+        "malignant_sensitivity": None if rates is None else _rate(rates.malignant_sensitivity),
+        "caution": malignant_sentence(rates),
+    }
+
+
+def _rate(rate: Rate | None) -> Plain | None:
+    found = measured(rate)
+    return None if found is None else found.model_dump()
+
+
+def _probabilities(facts: Facts, model: ServedModel) -> Plain:
     """How far the probabilities and the sets can be taken at their word."""
-    calibrator, sets = model.calibrator, model.conformal
+    calibrator, sets, calibration = model.calibrator, model.conformal, model.calibration
     before, after = facts.values.get("ece"), as_value(facts.study("calibrated").get("ece"))
     fits = facts.study("calibrated").get("calibration") == calibration
     coverage = as_value(facts.study("conformal").get(f"{sets.method}/coverage"))
@@ -186,8 +210,8 @@ def _limits(facts: Facts, model: ServedModel) -> list[str]:
         f"other diseases and to pictures of anything else.",
         f"It was trained and tested on {facts.data_name or 'one data set'} only. Other cameras, lighting, skin tones "
         f"and patients may make it worse in ways that no figure here shows.",
-        "Its probabilities and sets are right on average over images like those of its validation part, with the same "
-        "mix of diagnoses; in a practice with another mix they are not.",
+        "Its sets, and its probabilities where they are calibrated, are right on average over images like those of its "
+        "validation part, with the same mix of diagnoses; in a practice with another mix they are not.",
         "A heat map shows what raised the score of a class, coarsely. It is no outline of a lesion and no proof that "
         "the network looked at the right thing.",
     ]

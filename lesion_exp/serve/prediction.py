@@ -102,12 +102,9 @@ class Prediction:
             raise Refusal(
                 429, "expected fewer or smaller images at once: there was no time for them; try again soon"
             ) from error
-        return Answer(images=images, run_id=self.run_id, calibration=self.calibration)
-
-    @property
-    def calibration(self) -> str:
-        """The name of what makes the probabilities calibrated."""
-        return "none" if self.model.calibrator is None else self.model.calibrator.scaling.method
+        return Answer(
+            images=images, run_id=self.run_id, calibration=self.model.calibration, precision=self.model.precision
+        )
 
     async def _all(self, form: Form, patients: list[Patient], *, with_evidence: bool) -> list[ImageAnswer]:
         """An answer for each image; a lone image, or all, that were refused are a refusal of the request."""
@@ -142,7 +139,7 @@ class Prediction:
         pictures = None
         if verdict.evidence is not None:
             pictures = await self._in_pool(self._pictures, verdict)
-        found = answered(name, self.model.classes, verdict, pictures, calibrated=self.model.calibrator is not None)
+        found = answered(name, self.model, verdict, pictures)
         self.monitoring.images.labels("failed" if found.error else "predicted").inc()
         if found.prediction is not None:
             self.monitoring.predictions.labels(found.prediction).inc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
+from lesion_exp.evaluation.answer_rates import AnswerRates, answer_rates
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, Calibrator, read_calibrator
 from lesion_exp.evaluation.conformal import ConformalSets
 from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.evaluation.predictions import FloatArray, probabilities
@@ -28,7 +30,11 @@ from lesion_exp.predict.heat_maps import EvidenceMaps, square_of
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.predictor import NOT_FINITE, Predictor, collate
 from lesion_exp.predict.request import Request
+from lesion_exp.predict.tested import calibration_warning, tested_predictions
+from lesion_exp.serve.words import EDGES
 from lesion_exp.tracking.find import Run, download_artifact
+
+log = logging.getLogger(__name__)
 
 MOST_THREADS: Final = 8
 """Of torch: more make a small batch no faster."""
@@ -74,6 +80,8 @@ class ServedModel:
         calibrator: None leaves its probabilities as they are.
         conformal: its sets.
         layer: whose maps show the evidence; None: the last.
+        rates: how often its answers were right on the test part; None where these weights were not judged on one.
+        warning: that the calibration makes probabilities worse; None where it is not known to.
 
     Raises:
         ConfigError: the network needs pictures beside the image.
@@ -85,6 +93,8 @@ class ServedModel:
         calibrator: Calibrator | None,
         conformal: ConformalSets,
         layer: str | None = None,
+        rates: AnswerRates | None = None,
+        warning: str | None = None,
     ) -> None:
         if predictor.preparation.companions:
             raise ConfigError(
@@ -97,8 +107,20 @@ class ServedModel:
         self.classes = predictor.classes
         self.calibrator = calibrator
         self.conformal = conformal
+        self.rates = rates
+        self.warning = warning
         self._preparation = predictor.preparation
         self._evidence = EvidenceMaps(predictor, layer)
+
+    @property
+    def calibration(self) -> str:
+        """The name of what makes the probabilities calibrated; none: they are the network's own."""
+        return DEFAULT_CALIBRATION if self.calibrator is None else self.calibrator.scaling.method
+
+    @property
+    def precision(self) -> str:
+        """In which the network computes: that in which its run was evaluated."""
+        return self.predictor.precision
 
     @property
     def encoder(self) -> MetadataEncoder | None:
@@ -148,16 +170,15 @@ def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -
 
     Args:
         run: finished, or named by a checkpoint file.
-        options: `checkpoint`, `calibration`, `conformal` and `layer` as on the command line.
+        options: `checkpoint`, `calibration` (None: as everywhere), `conformal` and `layer` as on the command line.
         paths: of the project.
 
     Raises:
         ConfigError: a run without a network, or one that sees more than an image.
         DataError: something of it is gone.
     """
-    request = Request(
-        "uploads", Path("answers.csv"), checkpoint=options["checkpoint"], calibration=options["calibration"]
-    )
+    calibration = options["calibration"] or DEFAULT_CALIBRATION
+    request = Request("uploads", Path("answers.csv"), checkpoint=options["checkpoint"], calibration=calibration)
     plain = Request("uploads", request.output, checkpoint=request.checkpoint)
     limit_threads()
     predictor = open_predictor(run, plain, paths)
@@ -165,7 +186,14 @@ def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -
     if request.calibration != "none":
         calibrator = read_calibrator(_kept(run, calibrator_path(request.calibration)))
     conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options['conformal']}.json"))
-    return ServedModel(predictor, calibrator, conformal, options["layer"])
+    tested = tested_predictions(run) if options["checkpoint"] == "best" else None  # kept are those of the best weights
+    rates = None
+    if tested is not None:
+        rates = answer_rates(tested if calibrator is None else calibrator.calibrate(tested), EDGES)
+    warning = calibration_warning(run, calibration)
+    if warning is not None:
+        log.warning("warning: %s", warning)
+    return ServedModel(predictor, calibrator, conformal, options["layer"], rates, warning)
 
 
 def limit_threads() -> None:

@@ -56,7 +56,7 @@ def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mappi
         prediction = Prediction(model, run.run_id, settings, monitoring, min(_MOST_DECODERS, os.cpu_count() or 1))
         monitoring.watch("lesion_exp_images_at_once", "Images being answered", lambda: prediction.intake.images)
         monitoring.watch("lesion_exp_upload_bytes", "Bytes of their requests", lambda: prediction.intake.bytes)
-        card = model_card(run, model, prediction.calibration)
+        card = model_card(run, model)
         app = make_application(prediction, card, examples, settings, monitoring)
         _quiet()
         config = uvicorn.Config(

@@ -256,3 +256,23 @@ def test_what_is_no_network_is_refused():
         assemble(7, SharedOptions(), InputsAndOutputs(7, 32))
     with pytest.raises(ConfigError, match="head="):
         assemble(EndsElsewhere(), SharedOptions(), InputsAndOutputs(7, 32))
+
+
+def test_logits_are_float32_under_autocast_and_have_no_ties_of_bf16():
+    backbone = build("small_cnn").eval()
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(20_000, backbone.head.in_features, generator=generator).bfloat16()
+    coarse = torch.nn.functional.linear(features, backbone.head.weight.bfloat16(), backbone.head.bias.bfloat16())
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = backbone.head(features)
+        whole = backbone(torch.randn(2, 3, 64, 64, generator=generator))
+    assert num_ties(coarse) > 20, "else this tests nothing"
+    assert num_ties(logits) == 0
+    assert logits.dtype == whole.dtype == torch.float32
+    torch.testing.assert_close(logits, backbone.head(features.float()), rtol=0, atol=0)
+
+
+def num_ties(logits):
+    """The rows whose two largest values are equal."""
+    top = logits.topk(2, dim=1).values
+    return int((top[:, 0] == top[:, 1]).sum())

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.label_errors import errors_by_class, label_errors
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.label_errors import check_strong_enough, errors_by_class, label_errors
+from lesion_exp.evaluation.metrics import metrics
 
 CLASSES = np.array(["bcc", "df", "mel", "nv"], dtype=object)
 
@@ -53,3 +54,40 @@ def test_without_the_package_the_message_says_what_to_install(table, monkeypatch
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(ConfigError, match="pip install cleanlab"):
         label_errors(table[0])
+
+
+def weakened(table, share):
+    """The table with the predictions of that share of its images dealt anew."""
+    rng = np.random.default_rng(1)
+    rows = rng.permutation(len(table))[: int(share * len(table))]
+    columns = [name for name in table if name.startswith("p_")]
+    probs = table[columns].to_numpy(copy=True)
+    probs[rows] = rng.permutation(probs[rows], axis=1)
+    return table.assign(prediction=CLASSES[probs.argmax(axis=1)], **dict(zip(columns, probs.T, strict=True)))
+
+
+def test_a_weak_network_is_too_weak_to_judge_and_the_remedy_works(table):
+    weak = weakened(table[0], 0.75)
+    accuracy = metrics(weak, ["balanced_accuracy"])["balanced_accuracy"]
+    assert accuracy < 2 / 3, "halfway from guessing among the three classes that have images"
+    with pytest.raises(DataError, match="too weak to judge labels") as refused:
+        check_strong_enough(weak)
+    assert (
+        f"at least 0.667, halfway between guessing among 3 classes and always right, got one with {accuracy:.3f}"
+        in (str(refused.value))
+    )
+    remedy = float(str(refused.value).rpartition("min_balanced_accuracy=")[2].split()[0])
+    assert check_strong_enough(weak, remedy) == accuracy
+    with pytest.raises(DataError, match=r"at least 0.990"):
+        check_strong_enough(table[0], 0.99)
+
+
+def test_a_good_network_may_judge(table):
+    assert check_strong_enough(table[0]) == metrics(table[0], ["balanced_accuracy"])["balanced_accuracy"]
+
+
+def test_two_classes_ask_for_more_than_seven(table):
+    two = pd.DataFrame({"row_id": list("abcd"), "image_id": list("abcd"), "label": ["mel", "mel", "nv", "nv"]})
+    two = two.assign(prediction=["mel", "nv", "nv", "mel"], p_mel=[0.9, 0.2, 0.2, 0.8], p_nv=[0.1, 0.8, 0.8, 0.2])
+    with pytest.raises(DataError, match=r"at least 0.750.*got one with 0.500"):
+        check_strong_enough(two)

@@ -138,7 +138,11 @@ def test_images_in_memory_get_the_same_probabilities(project, command):
 
 def test_suspected_labels_of_the_run(project, command, capsys):
     _, _, kept = project
-    assert main(["label-errors", "run=latest", "part=test", "output=suspected.csv", "--json"]) == 0
+    given = ["label-errors", "run=latest", "part=test", "output=suspected.csv"]
+    assert main(given) == 2
+    assert "too weak to judge" in capsys.readouterr().err
+    assert not Path("suspected.csv").exists()
+    assert main([*given, "min_balanced_accuracy=0", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     found = pd.read_csv("suspected.csv")
     assert (summary["images"], summary["suspected"]) == (len(kept), len(found))

@@ -1,19 +1,22 @@
+import json
 import signal
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predicted
-from lesion_exp.predict.results import Results
+from lesion_exp.predict.results import METADATA_KEY, Results
 from tests.dying import count_operations, die_at
 
 
 def results_in(folder: Path, suffix: str = ".csv") -> Results:
     """Results of three images in two batches, joined into their output."""
     output = folder / f"out{suffix}"
-    plan = Plan("a" * 32, "c", "w", {}, None, "images", "d", str(output), 0, None, 2, 0, 1)
+    config = {"evaluation": {"tta": "none"}, "trainer": {"precision": "32-true"}}
+    plan = Plan("a" * 32, "c", "w", config, None, "images", "d", str(output), 0, None, 2, 0, 1)
     images = pd.DataFrame({"image": ["a", "b", "c"]})
     results = Results(folder / f"{output.name}.part", plan, len(images))
     plan.write(results.folder, images)
@@ -54,3 +57,7 @@ def test_what_is_whole_is_read_back(tmp_path: Path, suffix: str) -> None:
         results.read()[["image", "prediction"]], table[["image", "prediction"]], check_dtype=False
     )
     assert results.read()["error"].isna().all()
+    if suffix == ".parquet":
+        said = json.loads(pq.read_schema(results.plan.output).metadata[METADATA_KEY.encode()])
+        assert said == results.plan.facts
+        assert (said["calibration"], said["precision"], said["tta"]) == ("none", "32-true", "none")

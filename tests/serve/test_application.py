@@ -1,17 +1,21 @@
 import base64
 import io
+import itertools
 import json
 import logging
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lesion_exp.evaluation.answer_rates import AnswerRates, Rate, answer_rates
 from lesion_exp.evaluation.predictions import probabilities
-from lesion_exp.serve.answers import malignant_share
-from lesion_exp.serve.words import confidence_level, confidence_sentence
-from tests.report.conftest import CLASSES
+from lesion_exp.serve.answers import answered, malignant_share
+from lesion_exp.serve.served_model import ServedModel, Verdict
+from lesion_exp.serve.words import EDGES, NAMES, confidence_level, confidence_sentence, malignant_sentence
+from tests.report.conftest import CLASSES, predicted
 from tests.serve.conftest import files, picture, serving
 
 MULTIPART = {"content-type": "multipart/form-data; boundary=y"}
@@ -319,9 +323,41 @@ def test_hostile_uploads_are_all_refused_and_never_a_failure(client):
 
 def test_confidence_in_words_follows_the_probability():
     assert [confidence_level(p) for p in (0.95, 0.9, 0.8, 0.6, 0.49)] == ["high", "high", "moderate", "low", "very low"]
-    assert "about 8 in 10" in confidence_sentence(0.81, calibrated=True)
-    assert "not calibrated" in confidence_sentence(0.81, calibrated=False)
-    assert "in 10" not in confidence_sentence(0.81, calibrated=False)
+
+
+def test_confidence_says_the_measured_rate_of_its_band_and_what_was_not_measured():
+    rates = AnswerRates((None, Rate(11 / 35, 0.18, 0.48, 35, 30), Rate(0.5, 0.1, 0.9, 4, 4), None), None)
+    said = confidence_sentence(0.52, rates)
+    assert said == (
+        "Low confidence (probability of 50% to 70%). Of 35 test images (30 lesions) with such a probability, the "
+        "prediction was right in 31% (95% interval 18% to 48%)."
+    )
+    assert "too few to rely on" in confidence_sentence(0.81, rates)
+    assert "No test image had such a probability" in confidence_sentence(0.95, rates)
+    assert "was not measured" in confidence_sentence(0.95, None)
+    assert "was not measured" in malignant_sentence(None)
+    assert "was not measured" in malignant_sentence(rates)
+    found = malignant_sentence(AnswerRates(rates.right, Rate(0.75, 0.6, 0.86, 44, 40)))
+    assert "of 44 test images (40 lesions) of malignant lesions" in found
+    assert "75% (95% interval 60% to 86%)" in found
+
+
+def test_answers_carry_what_the_test_part_says_of_them(model, examples):
+    rates = answer_rates(predicted(2), EDGES)
+    tested = ServedModel(model.predictor, None, model.conformal, rates=rates)
+    for place, top in itertools.product(range(3), (0.45, 0.6, 0.8, 0.95)):
+        probs = np.full(3, (1 - top) / 2)
+        probs[place] = top
+        image = answered("a.png", tested, Verdict(probs, np.ones(3, dtype=bool)), None).model_dump()
+        rate = rates.right[NAMES.index(image["confidence"]["level"])]
+        assert image["confidence"]["measured"] == asdict(rate)
+        assert image["confidence"]["sentence"] == confidence_sentence(top, rates)
+        is_benign = CLASSES[place] != "mel"
+        assert image["malignant_sensitivity"] == (asdict(rates.malignant_sensitivity) if is_benign else None)
+        assert image["caution"] == (malignant_sentence(rates) if is_benign else None)
+    with serving(tested, examples) as client:
+        answer = client.post("/predict", files=files(picture())).json()
+    assert (answer["calibration"], answer["precision"]) == ("none", "32-true")
 
 
 def test_malignant_classes_are_added_up_where_that_says_something():

@@ -85,12 +85,14 @@ def test_a_person_gets_a_prediction_with_its_evidence(server, browser, tmp_path)
     page.locator("#strength").press("Home")
     assert page.locator(".heat").evaluate("image => image.style.opacity") == "0"
     page.set_input_files("#files", [str(path) for path in sorted(tmp_path.iterdir())])
-    page.locator("#status", has_text="1 of them without a prediction").wait_for()
+    page.locator("#status", has_text="1 of 2 images predicted, 1 without a prediction.").wait_for()
     assert page.locator("#rows tr").count() == 3
     with page.expect_download() as download:
         page.locator("#csv").click()
     rows = Path(download.value.path()).read_text().splitlines()
-    assert rows[0] == "image,prediction,p_bkl,p_mel,p_nv,confidence,malignant_probability,conformal_set,error"
+    assert (
+        rows[0] == "image,prediction,p_bkl,p_mel,p_nv,calibration,confidence,malignant_probability,conformal_set,error"
+    )
     assert rows[2].startswith("'=1+1.png,")
     page.locator("#clear").click()
     for deliver in (

@@ -13,7 +13,7 @@ from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import probabilities, true_classes
-from lesion_exp.report.blocks import Block, Cell, Figure, Figures, Legend, Section, Table, Text, not_stored
+from lesion_exp.report.blocks import Block, Cell, Figure, Figures, Legend, Note, Section, Table, Text, not_stored
 from lesion_exp.report.charts import Dots, Drawn, Line, plot, unit_axis
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.wording import as_value, metric_name, number, stacked, with_interval
@@ -42,7 +42,9 @@ def calibration(facts: Facts) -> Section:
         "A dot gathers the images of one range of confidence, its area their number. On the dotted line, predictions "
         "made with a confidence of 0.8 are right in 80% of all cases; below it the network is too sure of itself."
     )
-    blocks: list[Block] = [intro, Figures(figures), *_table(facts), *_conformal(facts), *_points(facts)]
+    warning = facts.study("calibrated").get("warning")
+    warned: list[Block] = [Note(str(warning))] if warning else []
+    blocks: list[Block] = [intro, *warned, Figures(figures), *_table(facts), *_conformal(facts), *_points(facts)]
     return Section("calibration", title, blocks)
 
 

@@ -112,7 +112,7 @@ async function loadExamples() {
 
 async function add(files) {
   if (!card) {
-    say(byId("key-box").hidden ? "The model card could not be loaded, so no image can be judged." : "The server's key is needed first.");
+    say(byId("key-box").hidden ? "The model card could not be loaded, so no image can be sent." : "The server's key is needed first.");
     return;
   }
   const about = patient();
@@ -191,7 +191,8 @@ function summary(entry) {
 
 function summaryOf(added) {
   const failed = added.filter((entry) => entry.error || entry.answer.error).length;
-  return `${added.length} images judged${failed ? `, ${failed} of them without a prediction` : ""}.`;
+  const predicted = added.length - failed;
+  return `${predicted} of ${added.length} images predicted${failed ? `, ${failed} without a prediction` : ""}.`;
 }
 
 function say(text) {
@@ -199,7 +200,7 @@ function say(text) {
 }
 
 function download() {
-  const blob = new Blob([csvOf(entries, card.classes)], { type: "text/csv" });
+  const blob = new Blob([csvOf(entries, card.classes, card.probabilities.calibration)], { type: "text/csv" });
   const link = make("a", { href: URL.createObjectURL(blob), download: "predictions.csv" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

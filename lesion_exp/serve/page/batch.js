@@ -42,13 +42,13 @@ function cells(answer, classes) {
   ];
 }
 
-export function csvOf(entries, classes) {
+export function csvOf(entries, classes, calibration) {
   const codes = classes.map((entry) => entry.code);
-  const head = ["image", "prediction", ...codes.map((code) => `p_${code}`), "confidence", "malignant_probability", "conformal_set", "error"];
+  const head = ["image", "prediction", ...codes.map((code) => `p_${code}`), "calibration", "confidence", "malignant_probability", "conformal_set", "error"];
   const lines = entries.map((entry) => {
     const answer = entry.answer || {};
     const shares = codes.map((code) => (answer.probabilities ? answer.probabilities[code] : ""));
-    return [entry.name, answer.prediction, ...shares, answer.confidence && answer.confidence.level, answer.malignant_probability, (answer.conformal_set || []).join(" "), entry.error || answer.error];
+    return [entry.name, answer.prediction, ...shares, answer.probabilities && calibration, answer.confidence && answer.confidence.level, answer.malignant_probability, (answer.conformal_set || []).join(" "), entry.error || answer.error];
   });
   return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
 }

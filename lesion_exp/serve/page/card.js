@@ -8,6 +8,7 @@ export function showCard(body, card) {
     ...(card.results ? [make("p", { className: "lead" }, card.results.headline), make("p", {}, card.results.floor)] : [make("p", { className: "lead" }, "No result of this network is stored.")]),
     block("Limits", true, make("ul", { className: "limits" }, card.limits.map((text) => make("li", {}, text)))),
     ...(card.results ? [block("Results", false, results(card.results))] : []),
+    block("How often answers were right", false, answers(card.answers)),
     block("Classes", false, classes(card)),
     block("Data and split", false, data(card.data)),
     block("Probabilities and sets", false, probabilities(card.probabilities)),
@@ -49,6 +50,20 @@ function results(found) {
     make("p", { className: "hint" }, found.intervals));
 }
 
+function answers(found) {
+  if (!found.tested) return make("p", {}, "Not measured: these weights were not judged on a test part.");
+  const rows = found.by_confidence.map(({ level, probability, right }) => [
+    `${capitalised(level)} (${probability})`,
+    right ? right.images.toLocaleString("en") : "0",
+    right ? right.lesions.toLocaleString("en") : "0",
+    right ? percent(right.value) : "not measured",
+    right ? `${percent(right.low)} to ${percent(right.high)}` : "–",
+  ]);
+  return make("div", {},
+    table("Predictions on the test part, by their probability", ["confidence", ">images", ">lesions", ">right", ">95% interval"], rows),
+    make("p", { className: "hint" }, found.caution));
+}
+
 function classes(card) {
   const rows = card.classes.map((entry) => [entry.code, capitalised(entry.name), entry.malignant === null ? "either" : entry.malignant ? "malignant" : "benign"]);
   return table("What the network can say", ["code", "name", "kind"], rows);
@@ -67,7 +82,7 @@ function probabilities(found) {
   const sets = found.conformal;
   const metric = (entry) => (entry ? `${number(entry.value)} (${interval(entry)})` : null);
   return pairs([
-    ["calibration", found.calibration === "none" ? "none: as the network says them" : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
+    ["calibration", found.calibration === "none" ? "none: the network's own probabilities (calibration=temperature at the start of the server calibrates them)" : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
     ["calibration error before", metric(found.error_before)],
     ["calibration error after", metric(found.error_after)],
     ["conformal sets", `${sets.method.toUpperCase()}, promised to hold the true class of ${percent(sets.promise)} of lesions; fitted on ${sets.fitted_on}`],
@@ -88,6 +103,7 @@ function network(card) {
     ["sees", found.image_size ? `${found.image_size} x ${found.image_size} pixels (${found.frame})` : null],
     ["weights at the start", found.start === "none" ? "random" : found.start],
     ["reads beside the image", card.metadata ? Object.keys(card.metadata).join(", ") : "nothing"],
+    ["computes in", `${found.precision}, its head in float32`],
     ["software", card.software],
   ]);
 }

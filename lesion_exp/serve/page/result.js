@@ -54,6 +54,7 @@ function verdict(answer, card) {
     make("p", { className: "name" }, capitalised(answer.name), codeOf(answer.name, answer.prediction)),
     make("p", { className: "facts" }, make("strong", {}, percent(answer.probability)), make("span", { className: `level ${answer.confidence.level.replace(" ", "-")}` }, `${answer.confidence.level} confidence`), kind(top)),
     make("p", {}, answer.confidence.sentence),
+    answer.caution ? make("p", { className: "message caution" }, answer.caution) : null,
     answer.malignant_probability === null || card.classes.filter((entry) => entry.malignant).length < 2 ? null
       : make("p", {}, "All malignant classes together: ", make("strong", {}, percent(answer.malignant_probability)), "."),
     make("h3", {}, card.probabilities.calibration === "none" ? "Probabilities (not calibrated)" : "Calibrated probabilities"),

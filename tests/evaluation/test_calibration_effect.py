@@ -1,0 +1,43 @@
+import pytest
+
+from lesion_exp.evaluation.calibration_effect import CalibrationEffect, calibration_effect
+from lesion_exp.evaluation.fitted import fit_on_validation
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.study import StudyOptions, study
+
+
+def test_isotonic_calibration_on_few_images_is_warned_of_with_numbers_and_the_remedy(make_table):
+    fitted, table = fit_on_validation(make_table(60, seed=1)), make_table(200)
+    found = study(table, fitted, StudyOptions(draws=20, calibration="isotonic"))
+    before, after = found.estimates["nll"].value, found.estimates["calibrated/nll"].value
+    assert after > before + 0.05, "else this tests nothing"
+    (text,) = found.warnings
+    assert f"log loss of 200 images that it was not fitted on from {before:.3f} to {after:.3f}" in text
+    assert "calibration=none" in text
+    assert found.files()["calibrated.json"]["warning"] == text
+    for method, loss in found.effect.others.items():
+        assert loss == pytest.approx(metrics(fitted.calibrators[method].calibrate(table))["nll"])
+
+
+def test_a_calibration_that_helps_is_not_warned_of(make_table):
+    table = make_table(600)
+    sharp = table.assign(**{name: table[name] ** 3 for name in table if name.startswith("p_")})
+    total = sharp.filter(like="p_").sum(axis=1)
+    sharp = sharp.assign(**{name: sharp[name] / total for name in sharp if name.startswith("p_")})
+    halves = sharp.iloc[::2].reset_index(drop=True), sharp.iloc[1::2].reset_index(drop=True)
+    found = study(halves[1], fit_on_validation(halves[0]), StudyOptions(draws=20, calibration="temperature"))
+    assert found.effect.after < found.effect.before
+    assert found.warnings == []
+    assert "warning" not in found.files()["calibrated.json"]
+
+
+def test_the_remedy_is_the_first_calibration_that_does_no_harm():
+    effect = CalibrationEffect("isotonic", 145, 0.976, 1.657, {"temperature": 0.98, "vector": 0.951})
+    assert "from 0.976 to 1.657" in effect.warning
+    assert "Use calibration=vector (0.951) or calibration=none." in effect.warning
+    assert CalibrationEffect("isotonic", 145, 0.976, 1.657, {}).warning.endswith("Use calibration=none.")
+    assert CalibrationEffect("vector", 145, 0.9761, 0.9764, {}).warning is None, "shown as equal"
+
+
+def test_without_the_calibration_there_is_nothing_to_say(make_table):
+    assert calibration_effect(make_table(20), "vector", {}) is None
