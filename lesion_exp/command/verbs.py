@@ -377,8 +377,8 @@ VERBS: Final = {
                 ("output=FILE.csv", "row_id, image_id, label, suggested and score, the surest errors first"),
                 ("part=val", "the predictions that the run keeps of val, test or both"),
                 (
-                    "min_balanced_accuracy=0.6",
-                    "below it the network is too weak to judge labels; without it, halfway from guessing to 1",
+                    "min_balanced_accuracy=0.7",
+                    "below it the network is too weak to judge; without it, two thirds of the way from guessing to 1",
                 ),
             ),
             flags=("--json",),

@@ -12,13 +12,13 @@ from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import check, classes_of, predicted_classes, probabilities, true_classes
 
 PACKAGE: Final = "cleanlab"
-LEAST_SKILL: Final = 0.5
+LEAST_SKILL: Final = 2 / 3
 """Of the way from guessing to always right: the balanced accuracy from which on a network may doubt labels.
 
 What a network disputes are wrong labels and its own mistakes, and a weak network makes many more mistakes than there
-are wrong labels. In a simulation (`scripts/label_error_bar.py`) with 10% of the labels wrong, about 63, 47 and 37% of
-the suspected labels of 2, 3 and 7 classes are wrong at this bar; with 5%, about 35, 30 and 20%. A person who looks at
-the list finds a wrong label among two to five; from a weaker network, mostly the network's own mistakes.
+are wrong labels. In a simulation (`scripts/label_error_bar.py`) with 10% of the labels wrong, about 80, 70 and 60% of
+the suspected labels of 2, 3 and 7 classes are wrong at this bar, but half as far from guessing 48, 30 and 26%. With 5%
+of them wrong it is 68, 46 and 36% at the bar. From a weaker network the list would mostly be its own mistakes.
 """
 
 
@@ -42,7 +42,7 @@ def check_strong_enough(table: pd.DataFrame, least: float | None = None) -> floa
     reason = (
         ""
         if least is not None
-        else f", halfway between guessing among {table['label'].nunique()} classes and always right"
+        else f", two thirds of the way from guessing among {table['label'].nunique()} classes to always right"
     )
     raise DataError(
         f"expected a network with a balanced accuracy of at least {bar:.3f}{reason}, got one with {found:.3f} on "
