@@ -70,6 +70,23 @@ def predicted(skill: float, seed: int = 0, size: int = 120, first: int = 0) -> p
 @pytest.fixture
 def plant(store: Store, root: Path, bases: Bases) -> Plant:
     """Writes a run with predictions into the store, without training; its id."""
+    return planter(store, root, bases)
+
+
+@pytest.fixture(scope="module")
+def planted(empty_root: Path, bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A project with four runs for tests that only read them, and their ids."""
+    root = Path(shutil.copytree(empty_root, tmp_path_factory.mktemp("planted") / "project"))
+    losses = ("focal", "cross_entropy", "soft_f1", "ldam")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        plant = planter(open_store(None, root), root, bases)
+        ids = [plant(f"loss={loss}", test=predicted(4.0 - place, place)) for place, loss in enumerate(losses)]
+    return root, ids
+
+
+def planter(store: Store, root: Path, bases: Bases) -> Plant:
+    """What writes runs with predictions into the store, without training, and gives their ids."""
 
     def make(
         *overrides: str,

@@ -16,9 +16,14 @@ pytestmark = pytest.mark.usefixtures("own_process")
 
 
 @pytest.fixture
-def ids(plant: Plant, predicted: Predicted) -> list[str]:
-    losses = ("focal", "cross_entropy", "soft_f1", "ldam")
-    return [plant(f"loss={loss}", test=predicted(4.0 - place, place)) for place, loss in enumerate(losses)]
+def project(planted: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return planted[0]
+
+
+@pytest.fixture
+def ids(planted: tuple[Path, list[str]]) -> list[str]:
+    return planted[1]
 
 
 def options(root: Path) -> list[str]:
@@ -30,13 +35,13 @@ def options(root: Path) -> list[str]:
 def test_the_tables_fit(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    root: Path,
+    project: Path,
     ids: list[str],
     columns: int,
     num_runs: int,
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert main(["compare", *ids[:num_runs], *options(root)]) == 0
+    assert main(["compare", *ids[:num_runs], *options(project)]) == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert max(map(len, lines)) <= columns
@@ -51,8 +56,10 @@ def test_the_tables_fit(
     assert "differences.png" in shown.err
 
 
-def test_json_is_one_object_on_standard_output(capsys: pytest.CaptureFixture[str], root: Path, ids: list[str]) -> None:
-    assert main(["compare", ids[0][:10], "latest", "--json", *options(root)]) == 0
+def test_json_is_one_object_on_standard_output(
+    capsys: pytest.CaptureFixture[str], project: Path, ids: list[str]
+) -> None:
+    assert main(["compare", ids[0][:10], "latest", "--json", *options(project)]) == 0
     body = json.loads(capsys.readouterr().out)
     assert [job["runs"] for job in body["jobs"]] == [[ids[0]], [ids[3]]]
     assert body["bootstrap_draws"] == 100
@@ -70,9 +77,9 @@ def test_json_is_one_object_on_standard_output(capsys: pytest.CaptureFixture[str
     ],
 )
 def test_mistakes_are_one_message_and_2(
-    capsys: pytest.CaptureFixture[str], root: Path, ids: list[str], arguments: list[str], said: str
+    capsys: pytest.CaptureFixture[str], project: Path, ids: list[str], arguments: list[str], said: str
 ) -> None:
-    assert main(["compare", *arguments, f"paths.root={root}"]) == 2
+    assert main(["compare", *arguments, f"paths.root={project}"]) == 2
     shown = capsys.readouterr()
     assert said in shown.err
     assert shown.out == ""
