@@ -1,0 +1,71 @@
+"""Every picture that a document shows is made by scripts/readme/make_pictures.py, and is small."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+REPOSITORY = Path(__file__).parents[1]
+SCRIPT = REPOSITORY / "scripts" / "readme" / "make_pictures.py"
+DOCUMENTS = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "scripts").rglob("*.md")]
+LARGEST = 200_000
+
+spec = importlib.util.spec_from_file_location("make_pictures", SCRIPT)
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+
+def shown():
+    """The pictures that documents show, by their path in the repository."""
+    found = set()
+    for document in DOCUMENTS:
+        for target in re.findall(
+            r"!\[[^\]]*\]\(([^)\s]+)\)|<img[^>]+src=\"([^\"]+)\"", document.read_text(encoding="utf-8")
+        ):
+            path = (document.parent / "".join(target)).resolve()
+            found.add(path.relative_to(REPOSITORY).as_posix())
+    return found
+
+
+def test_every_picture_that_a_document_shows_is_made_by_the_script():
+    assert len(shown()) > 5
+    assert shown() == set(script.PICTURES)
+
+
+def test_the_pictures_are_there_and_small():
+    sizes = {name: (REPOSITORY / name).stat().st_size for name in script.PICTURES}
+    assert {name: size for name, size in sizes.items() if not 1000 < size < LARGEST} == {}
+    assert sum(sizes.values()) < 800_000
+
+
+def picture(seed, footer="run demo (0db9dc85), test part"):
+    """Something drawn, and below it the line that names a run."""
+    image = Image.new("RGB", (600, 400), "white")
+    noise = np.random.default_rng(seed).integers(0, 200, (300, 500, 3), dtype=np.uint8)
+    image.paste(Image.fromarray(noise), (50, 30))
+    ImageDraw.Draw(image).text((10, 380), footer, fill="grey")
+    return image
+
+
+def test_what_is_made_of_a_run_does_not_tell_which_run_it_was(tmp_path):
+    """Two runs of one job have other ids: their pictures are the same, byte for byte."""
+    for run in ("0db9dc85", "3f2a91c0"):
+        names = {*script.FIGURES.values(), "dataset/batch.png"}
+        for seed, name in enumerate(sorted(names)):
+            path = tmp_path / run / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(seed, f"run demo ({run}), test part").save(path)
+        script.write(script.pictures_of(tmp_path / run), tmp_path / f"of {run}")
+    made = [sorted((tmp_path / f"of {run}").rglob("*.png")) for run in ("0db9dc85", "3f2a91c0")]
+    assert len(made[0]) == len(script.FIGURES) + 1
+    for first, second in zip(*made, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_only_the_footer_is_cut_away():
+    cut = script.without_footer(picture(0))
+    assert cut.size[0] == 600
+    assert 330 <= cut.size[1] < 380
+    assert np.array_equal(np.asarray(cut)[:330], np.asarray(picture(0))[:330])
