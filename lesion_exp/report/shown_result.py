@@ -28,9 +28,10 @@ _CURVES: Final = {"loss": ("train/loss", "val/loss"), "balanced accuracy": ("val
 _STYLE: Final = Markup(
     "<style>.lesion-exp{display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start}"
     ".lesion-exp td,.lesion-exp th{text-align:left;padding:.1em .8em .1em 0}"
-    ".lesion-exp svg.plot{width:22em;font:12px sans-serif}.lesion-exp img{max-width:24em;background:#fff}"
+    ".lesion-exp svg.plot{width:22em;font:12px sans-serif}.lesion-exp img{max-width:46em;background:#fff}"
     ".lesion-exp svg text{fill:currentColor}.lesion-exp .grid{stroke:currentColor;opacity:.15}"
     ".lesion-exp .line{fill:none;stroke:#0072b2;stroke-width:2}.lesion-exp .s1{stroke:#b34700}"
+    ".lesion-exp .dashed{stroke-dasharray:6 4}"
     ".lesion-exp .f0{fill:#0072b2}.lesion-exp .f1{fill:#b34700}</style>"
 )
 
@@ -78,10 +79,12 @@ def _curves(history: History) -> list[Markup]:
         epochs = round_axis("epoch", [1.0, float(max(map(len, curves.values())))], least=1.0, whole=True)
         values = round_axis(" and ".join(curves), [value for curve in curves.values() for value in curve])
         lines = [
-            Line([float(number) for number in range(1, len(curve) + 1)], curve, colour=place)
+            Line([float(number) for number in range(1, len(curve) + 1)], curve, colour=place, dashed=place > 0)
             for place, curve in enumerate(curves.values())
         ]
-        found.append(Markup("<div>{}</div>").format(plot(f"{title} of each epoch", epochs, values, lines)))
+        key = ", ".join(f"{name} {look}" for name, look in zip(curves, ("solid", "dashed"), strict=False))
+        drawn = plot(f"{title} of each epoch", epochs, values, lines)
+        found.append(Markup("<div>{}<br><small>{}</small></div>").format(drawn, key if len(curves) > 1 else ""))
     return found
 
 

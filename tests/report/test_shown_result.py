@@ -19,7 +19,7 @@ def test_a_notebook_shows_numbers_curves_and_confusion_matrix(full_run, root, ow
     assert "<td>balanced accuracy</td><td>0.700</td><td>0.600 to 0.800</td>" in page
     assert "<td>0.650</td><td></td>" in page, "without an interval none is claimed"
     assert page.count("<svg") == 2
-    assert "val/loss" in page
+    assert "train/loss solid, val/loss dashed" in page
     assert "data:image/png;base64," in page
     assert run.run_id in page
 
