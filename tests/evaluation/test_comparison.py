@@ -207,6 +207,15 @@ def test_the_figure_shows_every_pair(tables, num_jobs: int) -> None:
     heading = figure.get_suptitle()
     assert names <= texts or (num_jobs == 2 and heading.startswith("A - B"))
     points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    metric = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro") if num_jobs < 4 else ("accuracy",)
+    differences = [pair.differences[name] for pair in found.pairs for name in metric]
+    assert [line.get_xdata()[0] for line in points] == pytest.approx([each.difference for each in differences])
+    ends = [
+        tuple(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() != "o" and line.get_zorder() == 2
+    ]
+    assert np.ravel(ends) == pytest.approx([end for each in differences for end in (each.low, each.high)])
+    filled = [line.get_markerfacecolor() != "white" for line in points]
+    assert filled == [each.significant for each in differences]
     per_panel = 4 * len(pairs) if num_jobs < 4 else len(pairs)
     assert len(points) == per_panel
     for axes in figure.axes:

@@ -106,13 +106,19 @@ def test_each_bin_of_the_reliability_diagram_shows_how_sure_it_is(make_table: Ma
 
 def test_the_decision_curve_is_the_net_benefit_of_acting(make_table: MakeTable) -> None:
     table = make_table(300, {"benign": 0.7, "malignant": 0.3}, skill=1.0)
-    axes = decision_curve_figure(decision_curve(table, "malignant", draws=20)).axes[0]
+    curve = decision_curve(table, "malignant", draws=20)
+    axes = decision_curve_figure(curve).axes[0]
     model, everyone = axes.lines[:2]
     positive, scores = (table["label"] == "malignant").to_numpy(), probabilities(table)[:, 1]
     for line, acts in ((model, lambda pt: scores >= pt), (everyone, lambda pt: np.ones(len(table), bool))):
         for pt, drawn in zip(line.get_xdata(), line.get_ydata(), strict=True):
             benefit = (acts(pt) & positive).sum() - (acts(pt) & ~positive).sum() * pt / (1 - pt)
             assert drawn == pytest.approx(benefit / len(table))
+    (band,) = axes.collections
+    ends = band.get_paths()[0].vertices
+    for x, estimate in zip(curve.thresholds, curve.model, strict=True):
+        drawn = ends[np.isclose(ends[:, 0], x), 1]
+        assert (drawn.min(), drawn.max()) == pytest.approx((estimate.low, estimate.high))
 
 
 def test_the_confusion_matrix_shows_its_counts(make_table: MakeTable) -> None:

@@ -63,3 +63,14 @@ def test_the_figure_has_a_row_a_change_and_the_control_first():
     left, middle, right = flips_figure(changes, "a run").axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["mirrored", "dark corner"]
     assert [axes.get_title(loc="left") for axes in (middle, right)] == ["accuracy", "balanced accuracy"]
+    control = changes["mirrored"]
+    expected = {left: "flip_rate", middle: "accuracy", right: "balanced_accuracy"}
+    for axes, name in expected.items():
+        found = [one.flip_rate if name == "flip_rate" else one.scores[name] for one in changes.values()]
+        drawn = {tuple(line.get_xdata()) for line in axes.lines if line.get_zorder() > 1}
+        assert drawn == {(one.value,) for one in found} | {(one.low, one.high) for one in found}, name
+        (line,) = (line.get_xdata()[0] for line in axes.lines if line.get_zorder() == 1)
+        reference = (
+            control.flip_rate.value if name == "flip_rate" else (control.scores[name].value + control.drops[name].value)
+        )
+        assert line == pytest.approx(reference), name

@@ -81,3 +81,8 @@ def test_the_figure_has_a_panel_a_metric_with_what_each_way_buys():
     assert any(text.startswith(f"buys {found['accuracy'].buys.value:+.3f}") for text in shown)
     assert any("reported 92%" in text for text in shown)
     assert not any("reported" in text.get_text() for text in axes[1].texts)
+    for panel, name in zip(axes, NAMES, strict=True):
+        drawn = {tuple(line.get_xdata()) for line in panel.lines if line.get_zorder() > 1}
+        both = (found[name].own, found[name].clean)
+        assert drawn == {(one.value,) for one in both} | {(one.low, one.high) for one in both}, name
+    assert axes[0].lines[-1].get_xdata()[0] == 0.92

@@ -180,6 +180,11 @@ def test_every_point_of_the_figure_is_an_estimate_of_its_subgroup(make_table: Ma
     shown = ["balanced_accuracy", "recall/malignant", "specificity/malignant", "auroc/malignant"]
     expected = [cell.estimates[name].value for cell in found.cells for name in shown if cell.estimates.get(name)]
     assert sorted(line.get_xdata()[0] for line in points) == pytest.approx(sorted(expected))
+    intervals = [
+        tuple(line.get_xdata()) for axes in figure.axes for line in axes.lines if line.get_solid_capstyle() == "butt"
+    ]
+    ends = [e for cell in found.cells for name in shown if (e := cell.estimates.get(name))]
+    assert np.ravel(sorted(intervals)) == pytest.approx(np.ravel(sorted((e.low, e.high) for e in ends)))
 
 
 def test_a_table_without_subgroups_has_no_figure(rows_of: RowsOf) -> None:
