@@ -92,16 +92,18 @@ def mark(coverage: float) -> str:
 def main() -> int:
     """Prints both tables; 1 where the interval of a metric holds the truth in fewer than 90% of the tests."""
     parser = argparse.ArgumentParser(description="coverage of the intervals")
-    parser.add_argument("--tests", type=int, default=1000, help="simulated test parts of each kind (1000)")
+    parser.add_argument("--tests", type=int, default=1000, help="simulated test parts of each setting (1000)")
+    parser.add_argument("--proportions", type=int, default=4000, help="simulated test parts of each proportion (4000)")
     parser.add_argument("--draws", type=int, default=300, help="of each bootstrap (300)")
     asked = parser.parse_args()
-    print(f"{asked.tests} test parts of each kind; * outside 93 to 97%")
+    print(f"{asked.proportions} test parts of each proportion, {asked.tests} of each setting; * outside 93 to 97%")
     print("| proportion | " + " | ".join(f"{lesions:,} lesions" for lesions in LESIONS) + " |")
-    for share, found in of_proportions(asked.tests):
+    print("|---" * (1 + len(LESIONS)) + "|")
+    for share, found in of_proportions(asked.proportions):
         print(f"| {share:g} | " + " | ".join(f"{each:.1%}{mark(each)}" for each in found) + " |")
     lowest = 1.0
     for name, (lesions, skill) in SETTINGS.items():
-        print(f"\n{name}\n| metric | truth | holds it |")
+        print(f"\n{name}\n\n| metric | truth | holds it |\n|---|---|---|")
         for metric, truth, coverage in of_metrics(lesions, skill, asked.tests, asked.draws):
             print(f"| {metric} | {truth:.3f} | {coverage:.1%}{mark(coverage)} |")
             lowest = min(lowest, coverage)

@@ -14,7 +14,7 @@ from lesion_exp.evaluation.decision_curve import decision_curve
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
-from lesion_exp.evaluation.figures.reliability import reliability_diagram
+from lesion_exp.evaluation.figures.reliability import reliability_before_and_after, reliability_diagram
 from lesion_exp.evaluation.limits import LEAST_LESIONS, proportion_limits
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import classes_of, probabilities
@@ -76,6 +76,18 @@ def test_the_gaps_of_the_reliability_diagram_add_up_to_its_error(make_table: Mak
     assert f"{metrics(table)['ece']:.3f}" in upper.get_title(loc="left")
     right = (table["prediction"] == table["label"]).to_numpy()
     assert (np.array([bar.get_height() for bar in shares]) * counts).sum() == pytest.approx(right.sum())
+
+
+def test_both_reliability_diagrams_show_their_own_error(make_table: MakeTable) -> None:
+    before, after = make_table(400, skill=1.0), make_table(400, skill=2.5, seed=1)
+    figure = reliability_before_and_after(before, after, "temperature")
+    for column, table in enumerate((before, after)):
+        upper, lower = figure.axes[column], figure.axes[2 + column]
+        counts = np.array([bar.get_height() for bar in lower.patches])
+        heights = np.array([bar.get_height() for bar in upper.containers[1]])
+        error = metrics(table)["ece"]
+        assert (np.abs(heights) * counts).sum() / counts.sum() == pytest.approx(error, abs=1e-6)
+        assert f"ECE {error:.3f}" in upper.get_title(loc="left")
 
 
 def test_each_bin_of_the_reliability_diagram_shows_how_sure_it_is(make_table: MakeTable) -> None:
