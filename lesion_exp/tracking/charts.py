@@ -17,22 +17,24 @@ CHOICES_SECTION: Final = "Choices"
 _OF_A_RUN: Final = (*LINES, ("val/accuracy", "val/f1_macro"), ("val/auroc_macro",), ("train/lr",))
 
 
-def chart_state(parallel_params: Sequence[str] = PARALLEL_PARAMS) -> dict[str, Any]:
+def chart_state(choices: Sequence[str] = ()) -> dict[str, Any]:
     """The part of a view of several runs that holds the charts, as MLflow's page keeps it.
 
-    They stand in sections of their own at the top; below them the page adds a section for each family of metrics.
+    Parallel coordinates stand first where `choices`, parameters between whose values was chosen, are their axes. All
+    stand in sections of their own at the top; below them the page adds a section for each family of metrics.
     """
     parallel = {
         "type": "PARALLEL",
-        "selectedParams": list(parallel_params),
+        "selectedParams": list(choices or PARALLEL_PARAMS),
         "selectedMetrics": list(PARALLEL_METRICS),
         "showAllRuns": True,
     }
     cards = [*(_line(metrics) for metrics in LINES), *({"type": "BAR", "metricKey": metric} for metric in BARS)]
     charts = [_placed(SECTION, number, card) for number, card in enumerate([*cards, _line(("train/lr",))])]
+    sections = [_section(SECTION, columns=2), _section(CHOICES_SECTION, columns=1)]
     return {
         "compareRunCharts": [*charts, _placed(CHOICES_SECTION, 0, parallel)],
-        "compareRunSections": [_section(SECTION, columns=2), _section(CHOICES_SECTION, columns=1)],
+        "compareRunSections": sections[::-1] if choices else sections,
         "isAccordionReordered": True,  # else the page sorts the sections by name
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,

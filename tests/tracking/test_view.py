@@ -72,6 +72,7 @@ def test_parallel_coordinates_of_a_sweep_have_an_axis_for_each_choice_and_the_wh
     assert chart["selectedParams"] == keys
     (section,) = [one for one in state["compareRunSections"] if one["uuid"] == chart["metricSectionId"]]
     assert section["columns"] == 1
+    assert state["compareRunSections"][0] == section
     assert state["selectedColumns"][:count] == [f"params.`{key}`" for key in keys]
 
 
