@@ -45,6 +45,8 @@ def scale_of(label: str, values: Sequence[str]) -> Scale:
 def number_scale(label: str, numbers: Sequence[float], names: Sequence[str]) -> Scale:
     """Numbers, each known by its name, between round ones; logarithmic over more than a factor of 50."""
     low, high = min(numbers), max(numbers)
+    if low == high:  # any other mark would be a number that the quantity may not have
+        return Scale(label, dict.fromkeys(names, 0.5), {tick_text(low): 0.5})
     if low > 0 and high / low > 50:
         span = math.log(high / low)
         places = {name: math.log(number / low) / span for name, number in zip(names, numbers, strict=True)}

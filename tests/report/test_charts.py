@@ -4,7 +4,7 @@ import re
 import pytest
 
 from lesion_exp.report.charts import HEIGHT, WIDTH, Dots, Line, Mark, interval_bar, plot, round_axis, unit_axis
-from lesion_exp.report.parallel import parallel, scale_of
+from lesion_exp.report.parallel import number_scale, parallel, scale_of
 
 
 def numbers(text, attribute):
@@ -65,3 +65,10 @@ def test_the_best_is_drawn_last():
     scale = scale_of("seed", ["1", "2"])
     text = parallel("cells", [scale, scale], [(["1", "1"], True), (["2", "2"], False)])
     assert text.index("s0 faint") < text.index("s1 best")
+
+
+def test_a_scale_of_one_number_shows_that_number_alone():
+    """Two choices of balanced accuracy 0.6 had an axis up to 1.2."""
+    scale = number_scale("balanced accuracy", [0.6, 0.6], ["0.6", "0.60"])
+    assert scale.texts == {"0.6": 0.5}
+    assert scale.places == {"0.6": 0.5, "0.60": 0.5}
