@@ -30,8 +30,9 @@ def project(tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(Written, "log_figure", lambda *_: None)  # drawing takes longer than all else
         patch.chdir(root)
-        config = compose([*TINY, "trainer.max_epochs=1"], root=root).config
-        run_id = train(freeze(compose([*TINY, "trainer.max_epochs=1"], root=root))).run_id
+        composed = compose([*TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed"], root=root)
+        config = composed.config
+        run_id = train(freeze(composed)).run_id
         store = open_job_store(config)
         run = find_run(store, run_id)
         kept = read_predictions(run, "test")
@@ -70,6 +71,21 @@ def test_predictions_are_those_that_the_run_keeps_of_the_same_images(project, co
     assert list(table) == ["image", "prediction", *(name for name in kept if name.startswith("p_")), "error"]
     assert (summary["images"], summary["errors"], summary["resumed"]) == (len(kept), 0, 0)
     assert not list(Path().glob("*a.csv.*")), "nothing is left beside the output"
+
+
+def test_the_same_batches_give_the_very_probabilities_that_were_evaluated_and_a_file_says_how(project, command, capsys):
+    kept = project[2]
+    paths = [str(Path("images") / f"{image_id}.jpg") for image_id in kept["image_id"]]
+    pd.DataFrame({"image_path": paths}).to_csv("in_order.csv", index=False)
+    assert main(["predict", "run=latest", "input=in_order.csv", "output=exact.parquet"]) == 0
+    np.testing.assert_array_equal(probabilities(pd.read_parquet("exact.parquet")), probabilities(kept))
+    capsys.readouterr()
+    said = json.loads(Path("exact_facts.json").read_text())
+    assert (said["calibration"], said["precision"], said["images"]) == ("none", "bf16-mixed", len(kept))
+    _, summary = command("isotonic.csv", "calibration=isotonic")
+    said = json.loads(Path(summary["facts"]).read_text())
+    assert said["calibration"] == summary["calibration"] == "isotonic"
+    assert said["warnings"] == summary["warnings"]
 
 
 def test_calibrated_ranked_and_with_the_likeliest_classes(project, command):

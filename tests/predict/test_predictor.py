@@ -14,6 +14,7 @@ from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.evaluation.temperature_scaling import TemperatureScaling
+from lesion_exp.job.restore import restore
 from lesion_exp.predict.predictor import NOT_FINITE, Predictor, collate
 from tests.predict.conftest import BROKEN, CLASSES
 
@@ -136,3 +137,22 @@ def test_pictures_of_unknown_depth_get_no_prediction(restored):
     table = Predictor(restored).predict_files(contents, list(pixels))
     assert table["prediction"].isna().all()
     assert table["error"].str.contains("which value is white|NaN or infinite").all()
+
+
+def test_the_precision_is_the_one_that_the_run_was_evaluated_in_whatever_suits_this_machine(
+    untrained, photographs, monkeypatch
+):
+    config, checkpoint = untrained("trainer.precision=auto")
+    content = torch.load(checkpoint, weights_only=True)
+    found = {}
+    for suits in (True, False):
+        monkeypatch.setattr("lesion_exp.job.precision.cpu_has_bf16", lambda suits=suits: suits)
+        for recorded in ("bf16-mixed", "32-true"):
+            torch.save({**content, "lesion_exp": {**content["lesion_exp"], "precision": recorded}}, checkpoint)
+            predictor = Predictor(restore(config, checkpoint))
+            assert predictor.precision == recorded
+            table = predictor.predict_files([(photographs / "good0.png").read_bytes()], ["good0.png"])
+            found[suits, recorded] = probabilities(table)
+    for recorded in ("bf16-mixed", "32-true"):
+        np.testing.assert_array_equal(found[True, recorded], found[False, recorded])
+    assert np.abs(found[True, "bf16-mixed"] - found[True, "32-true"]).max() > 0, "else this tests nothing"
