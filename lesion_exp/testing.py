@@ -1,0 +1,211 @@
+"""What every option of a config group must fulfil, shipped or of a package of one's own; for use in tests.
+
+    from lesion_exp.testing import check_option
+
+    def test_my_loss():
+        check_option("loss", "my_loss", config_dirs=["conf"])
+
+A package of one's own must be trusted as on the command line: `LESION_EXP_TRUST=my_package`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.job.build import build
+from lesion_exp.job.check_training import check_training
+from lesion_exp.job.compose import Bases, Composed, compose, config_folders
+from lesion_exp.job.data import load_data, split_data
+from lesion_exp.job.freeze import freeze, read_job
+from lesion_exp.job.instantiate import check_targets, instantiate, resolve_target
+from lesion_exp.job.registered import LIBRARY_OPTIONS, TARGET
+from lesion_exp.job.run import UNREAD_KEYS
+from lesion_exp.job.shipped_conf import default_options
+
+SMALL_RUN: Final = (
+    "dataset=synthetic",
+    "dataset.num_lesions=60",
+    "dataset.image_height=40",
+    "dataset.image_width=48",
+    "dataset.class_shares={nv:2,mel:1}",
+    "image_size=32",
+    "augmentation=light",
+    "backbone=small_cnn",
+    "backbone.width=4",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=1",
+    "loader.num_workers=0",
+    "loader.batch_size=8",
+    "evaluation.bootstrap_draws=100",
+)
+"""Overrides of a run on generated lesions that takes about a second; those of the option and the caller come after."""
+OFFERED: Final[Mapping[str, frozenset[str]]] = {
+    "backbone": frozenset({"num_classes", "image_size", "in_channels"}),
+    "loss": frozenset({"class_counts"}),
+    "optimizer": frozenset({"params"}),
+    "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
+}
+"""Parameters of a group's targets that a job gives, which therefore stand in no YAML."""
+TRAINED: Final = ("dataset", "split", "augmentation", "sampler", "backbone", "loss", "optimizer", "scheduler")
+"""Groups whose options take part in training."""
+NUM_STEPS: Final = 2
+_KEY: Final = re.compile(r"^(?P<key>\w+):(?P<rest>.*\S.*)$")
+"""A key of the top level with its value; keys of what is inside another are described by their own targets."""
+_NOT_DESCRIBED: Final = frozenset({"defaults", "name", TARGET})
+
+
+def check_option(
+    group: str,
+    option: str,
+    *overrides: str,
+    config_dirs: Sequence[str | Path] = (),
+    root: Path | None = None,
+    train: bool = True,
+) -> None:
+    """Checks an option: its YAML fits the signature it names, it builds, refuses, survives a job file, and trains.
+
+    1. The keys of the YAML are the parameters of its target, with their defaults and a comment each. A class of a
+       library may have more parameters.
+    2. It is built with its defaults; an unknown key and a value of the wrong kind are refused.
+    3. A job with it, written to a file and read again, is the same job.
+    4. Two steps of training with it change the weights, and the loss is finite.
+
+    Args:
+        group: a config group, such as `loss`.
+        option: the name of its YAML.
+        overrides: further overrides, for keys without a default and for what the option needs of others.
+        config_dirs: folders with YAMLs of one's own, as `--config-dir`.
+        root: a folder to keep generated images in from call to call; None is a temporary one.
+        train: whether to take the fourth step, which a data set without files cannot.
+
+    Raises:
+        AssertionError: one of these does not hold; the message says which and how.
+        ConfigError: the option cannot be composed or built at all.
+    """
+    folders = config_folders([Path(folder) for folder in config_dirs])
+    bases: Bases = {}
+    with tempfile.TemporaryDirectory(prefix="lesion_exp_option_") as temporary:
+        small = [text for text in SMALL_RUN if re.split(r"[.=]", text)[0] != group]
+        given = (f"{group}={option}", *small, *overrides)
+        place = root or Path(temporary)
+        file = next(path for folder in reversed(folders) if (path := folder / group / f"{option}.yaml").is_file())
+        is_in_jobs = group in default_options(folders[0])
+        composed = compose(given if is_in_jobs else small, config_dirs=folders[1:], root=place, bases=bases)
+        node = composed.config.get(group) or yaml.safe_load(file.read_text(encoding="utf-8"))
+        problems = [*_signature(group, node, file), *_comments(file)]
+        assert not problems, f"{group}={option} ({file.name}): " + "; ".join(problems)
+        _check_unknown_key(group, node)
+        if group not in TRAINED:
+            instantiate(node, group)
+        if is_in_jobs:
+            written = yaml.safe_load(file.read_text(encoding="utf-8"))
+            fixed = {key: node[key] for key, value in written.items() if key in node and not _follows(value)}
+            _check_kinds(group, fixed, given, folders, place, bases)
+            _check_round_trip(composed, Path(temporary) / "job.yaml")
+        if group in TRAINED and train:
+            _check_training(composed)
+
+
+def _signature(group: str, node: Mapping[str, Any], file: Path) -> Iterator[str]:
+    target = resolve_target(node[TARGET], group)
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD and name not in OFFERED.get(group, ())
+    }
+    own = set(node) - {TARGET} - set(UNREAD_KEYS.get(group, ()))
+    if extra := sorted(own - set(parameters)):
+        yield f"the keys {', '.join(extra)} are no parameters of {node[TARGET]}"
+    is_librarys = any(str(node[TARGET]).startswith(f"{name}.") for name in LIBRARY_OPTIONS.get(group, ()))
+    required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    arguments = set(list(parameters)[:2]) if group == "loss" and inspect.isfunction(target) else set()
+    if lacking := sorted((required if is_librarys else set(parameters)) - own - arguments):
+        yield f"the parameters {', '.join(lacking)} of {node[TARGET]} stand in no YAML"
+    written = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    for name in sorted(own & set(written) & set(parameters)):
+        default, value = parameters[name].default, written[name]
+        has_default = default is not inspect.Parameter.empty and not is_librarys
+        if has_default and not _follows(value) and _plain(default) != value:
+            yield f"{name} is {value!r} in the YAML and {default!r} in the signature"
+
+
+def _follows(value: object) -> bool:
+    """Whether the value follows another key, or has to be given."""
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _comments(file: Path) -> Iterator[str]:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        match = _KEY.match(line)
+        if match is not None and match["key"] not in _NOT_DESCRIBED and " # " not in f" {match['rest']}":
+            yield f"the key {match['key']} has no comment with its meaning and unit"
+
+
+def _check_unknown_key(group: str, node: Mapping[str, Any]) -> None:
+    try:
+        check_targets({group: {**node, "no_such_key": 1}}, UNREAD_KEYS)
+    except ConfigError:
+        return
+    raise AssertionError(f"an unknown key in {group} is not refused; its target takes **kwargs")
+
+
+def _check_kinds(
+    group: str, node: Mapping[str, Any], given: Sequence[str], folders: Sequence[Path], root: Path, bases: Bases
+) -> None:
+    for key, value in node.items():
+        if key in {TARGET, "name"} or value is None or isinstance(value, (Mapping, list)):
+            continue
+        try:
+            compose([*given, f"{group}.{key}={{wrong:1}}"], config_dirs=folders[1:], root=root, bases=bases)
+        except ConfigError:
+            continue
+        raise AssertionError(f"expected {group}.{key} (default {value!r}) to refuse a mapping")
+
+
+def _check_round_trip(composed: Composed, path: Path) -> None:
+    job = freeze(composed)
+    job.write(path)
+    again = read_job(path)
+    assert again.config == job.config, "a job file does not hold what was frozen"
+    assert again.job_hash == job.job_hash, "a job that was read has another hash"
+
+
+def _check_training(composed: Composed) -> None:
+    job = freeze(composed)
+    split = split_data(job.config, load_data(job.config))
+    check_training(job.config, split)
+    built = build(job.config, split)
+    before = [weights.detach().clone() for weights in built.classifier.parameters()]
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=NUM_STEPS,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(built.classifier, built.datamodule)
+    assert trainer.global_step >= 1, "no step was taken"
+    loss = trainer.callback_metrics.get("train/loss_step", trainer.callback_metrics.get("val/loss"))
+    assert loss is None or bool(torch.isfinite(loss)), f"the loss is {loss}"
+    pairs = zip(before, built.classifier.parameters(), strict=True)
+    assert any(not torch.equal(old, new) for old, new in pairs), "no weight changed"
+    assert all(bool(torch.isfinite(new).all()) for new in built.classifier.parameters()), "a weight is no number"
