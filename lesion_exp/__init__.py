@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lesion_exp.report.shown_result import ShownResult
+    import pandas as pd
+
+    from lesion_exp.report.shown_result import ShownResult, ShownRun
+    from lesion_exp.tracking.store import Store
 
 __version__ = "0.1.0"
 
@@ -35,3 +38,58 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
     with Stage("training", background=True):
         result = train(job)
     return ShownResult(**vars(result), config=job.config)
+
+
+def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root: str | Path | None = None) -> ShownRun:
+    """A run that exists, with its job, data, network and all that it keeps.
+
+    `open_run("best:test/balanced_accuracy").predictions("test")` is its predictions table, `.network().predict(rows,
+    store)` predicts anew, `.metrics` is what it came to, `.artifact("split/audit.json")` a file.
+
+    Args:
+        run: what `run=` takes: an id, a unique prefix of one, `latest`, `best:METRIC`, a registered alias, or the file of
+            a bundle or a checkpoint.
+        tracking_uri: the MLflow store; None is the one of this folder, or what `MLFLOW_TRACKING_URI` names.
+        data_root: where the run's data set lies now; None: where it did.
+
+    Raises:
+        ValueError: no run, or several, are named so, or the run cannot be read; the message says what to do.
+    """
+    from lesion_exp.command.chosen_run import chosen_run
+    from lesion_exp.report.shown_result import ShownRun
+    from lesion_exp.trained_runs.trained_run import trained_run
+
+    store, paths = _store(tracking_uri)
+    opened = trained_run(chosen_run(store, run), paths, None if data_root is None else Path(data_root))
+    return ShownRun(opened.run, opened.job, opened.evaluation)
+
+
+def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The runs of a store, the one that started last first: a row each.
+
+    Columns: `run_id, name, status, started` (UTC), `parent` (id of the sweep's run, or None), then `params.NAME`,
+    `metrics.NAME` (the last value) and `tags.NAME`, as `mlflow.search_runs` has them.
+
+    Args:
+        condition: a filter in MLflow's language, such as `tags.loss = 'focal' and metrics.val/accuracy > 0.8`.
+        tracking_uri: as `open_run`.
+
+    Raises:
+        ValueError: a store that cannot be opened.
+        mlflow.exceptions.MlflowException: a condition that is none.
+    """
+    from lesion_exp.trained_runs.listing import listing
+
+    return listing(_store(tracking_uri)[0], condition)
+
+
+def _store(uri: str | None) -> tuple[Store, Mapping[str, Any]]:
+    """The MLflow store, and the folders of this machine."""
+    from lesion_exp.dataset.path_patterns import as_override
+    from lesion_exp.job.compose import compose
+    from lesion_exp.job.shipped_conf import find_root
+    from lesion_exp.job.tracked import open_job_store
+
+    chosen = [] if uri is None else [as_override("tracking.uri", uri)]
+    config = compose(chosen, root=find_root(Path.cwd())).config
+    return open_job_store(config), config["paths"]

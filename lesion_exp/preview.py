@@ -18,6 +18,7 @@ from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.link import RunLink
 from lesion_exp.job.tracked import open_job_store, start_run
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.written import save_figure
 
 ROWS = 6
@@ -53,7 +54,7 @@ def preview(job: Job) -> Preview:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path, run.footer("training part"))
         if config["tracking"]["log_images"]:
-            run.log_file(path, "dataset/preview.png")
+            run.log_file(path, artifacts.PREVIEW_FIGURE)
     print(f"preview: {path}", file=sys.stderr)
     return Preview(path, run.run_id)
 

@@ -12,6 +12,7 @@ import math
 import re
 from typing import Any, Final
 
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import PARENT_TAG
 
 FORMAT: Final = 1
@@ -19,7 +20,7 @@ MANIFEST: Final = "bundle.json"
 RUN_FILE: Final = "run.json"
 METRICS_FILE: Final = "metrics.jsonl"
 ARTIFACTS: Final = "artifacts"
-JOB_FILE: Final = "config/job.yaml"
+JOB_FILE: Final = artifacts.JOB
 """Of a run's artifacts."""
 
 CONTENT_TAG: Final = "bundle_content"

@@ -11,6 +11,7 @@ from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.rank_variables import refuse_group
 from lesion_exp.terminal import say
+from lesion_exp.tracking import artifacts
 
 if TYPE_CHECKING:
     from lesion_exp.job.freeze import Job
@@ -84,7 +85,7 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
     run = chosen_run(store, spec)
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    return run, _read(str(download_artifact(run, "config/job.yaml")))
+    return run, _read(str(download_artifact(run, artifacts.JOB)))
 
 
 def _train_first(job: Job, arguments: Arguments) -> int:

@@ -22,7 +22,8 @@ from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
-from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact, find_run, read_predictions
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
 
@@ -79,12 +80,12 @@ def compare(
     with Stage(f"comparing {len(runs)} runs"):
         report = _report(runs, base, part, draws, seed)
     with _start(store, report) as run:
-        run.log_json(report.to_dict() | {"run_id": run.run_id}, "compare/comparison.json")
-        run.log_text(_text(report), "compare/comparison.txt")
+        run.log_json(report.to_dict() | {"run_id": run.run_id}, f"{artifacts.COMPARISON}.json")
+        run.log_text(_text(report), f"{artifacts.COMPARISON}.txt")
         title = f"differences on the {PART_NAMES[report.part]}"
         figure = differences_figure(report.comparison, {job.letter: job.title for job in report.jobs}, title)
-        run.log_figure(figure, "compare/differences.png", PART_NAMES[report.part])
-    return Compared(report, run.run_id, download_artifact(find_run(store, run.run_id), "compare/differences.png"))
+        run.log_figure(figure, artifacts.COMPARISON_FIGURE, PART_NAMES[report.part])
+    return Compared(report, run.run_id, download_artifact(find_run(store, run.run_id), artifacts.COMPARISON_FIGURE))
 
 
 def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int, seed: int) -> Report:
@@ -136,7 +137,7 @@ def _notes_on_unknown(run: Run, part: str) -> list[str]:
 
 
 def _predictions(run: Run, part: str) -> Path | None:
-    return fetch_artifact(run.store, run.run_id, run.artifact_uri, f"predictions/{part}.parquet")
+    return run.fetch(artifacts.predictions(part))
 
 
 def _notes_on_runs(jobs: Sequence[ComparedJob]) -> list[str]:

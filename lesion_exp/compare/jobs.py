@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.freeze import job_hash, read_job
-from lesion_exp.tracking.find import Run, fetch_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.note import CHOICES
 
 DATA_TAGS: Final = ("dataset_fingerprint", "split_hash")
@@ -87,7 +88,7 @@ def taken_apart(job: ComparedJob) -> tuple[ComparedJob, ...]:
 
 def _made_from(run: Run) -> tuple[str, Mapping[str, Any], tuple[object, ...]]:
     """The seed of a run, its config, and what the runs of its job have in common."""
-    path = fetch_artifact(run.store, run.run_id, run.artifact_uri, "config/job.yaml")
+    path = run.fetch(artifacts.JOB)
     if path is None:
         return run.params.get("seed", ""), run.params, (run.run_id,)
     job = read_job(path)

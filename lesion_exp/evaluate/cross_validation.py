@@ -8,11 +8,12 @@ from typing import Any
 
 from lesion_exp.evaluate.evaluate import evaluate
 from lesion_exp.evaluate.judgement import Judgement
-from lesion_exp.evaluate.member import JOB_FILE, without_fold
+from lesion_exp.evaluate.member import without_fold
 from lesion_exp.evaluate.request import Request
 from lesion_exp.evaluate.several import MEMBERS_TAG
-from lesion_exp.job.freeze import Job, read_job
-from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, runs_where
+from lesion_exp.job.freeze import Job
+from lesion_exp.job.job_tags import job_of
+from lesion_exp.tracking.find import PARENT_TAG, Run, runs_where
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[Jud
     found: dict[str, dict[int, tuple[Run, Job]]] = {}
     condition = f"attributes.status = 'FINISHED' and tags.`{PARENT_TAG}` = '{parent}' and tags.kind = 'train'"
     for run in runs_where(store, condition):
-        job = read_job(download_artifact(run, JOB_FILE))
+        job = job_of(run)
         if job.config["test"] and {"fold", "num_folds"} <= set(job.config["split"]):
             folds = found.setdefault(without_fold(job.config, job.files), {})
             folds.setdefault(int(job.config["split"]["fold"]), (run, job))

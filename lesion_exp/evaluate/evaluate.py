@@ -7,8 +7,8 @@ from typing import Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluate.judgement import PART_NAMES, Judgement, name_and_title
-from lesion_exp.evaluate.member import Member, make_members
-from lesion_exp.evaluate.predict import other_predictions, own_predictions, say_changes
+from lesion_exp.evaluate.member import make_members
+from lesion_exp.evaluate.predict import other_predictions, say_changes
 from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluate.several import judge_several
 from lesion_exp.evaluation.fitted import fit_on_validation
@@ -17,8 +17,10 @@ from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.study import study
 from lesion_exp.job.judge import log_fitted, log_judged, log_study, part_results
 from lesion_exp.progress import Stage
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.written import Written
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 
 def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> Judgement:
@@ -43,15 +45,13 @@ def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) ->
     return _judge_one(members[0], request)
 
 
-def _judge_one(member: Member, request: Request) -> Judgement:
+def _judge_one(member: TrainedRun, request: Request) -> Judgement:
     run, options = member.run, member.evaluation
     is_own_part = request.dataset is None
-    table, has_seen = (
-        (own_predictions(member, request.part), False) if is_own_part else other_predictions(member, request)
-    )
+    table, has_seen = (member.predictions(request.part), False) if is_own_part else other_predictions(member, request)
     fitted = None
     if not (is_own_part and request.part == "val"):
-        fitted = fit_on_validation(own_predictions(member, "val"), options["conformal_alpha"])
+        fitted = fit_on_validation(member.predictions("val"), options["conformal_alpha"])
     name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
     with Stage(f"judging {title}"):
         found = study(table, fitted, study_options(options))
@@ -62,7 +62,7 @@ def _judge_one(member: Member, request: Request) -> Judgement:
 
 
 def _log(run: Written, judged: Judgement) -> None:
-    folder = f"evaluation/{judged.name}"
+    folder = artifacts.evaluation(judged.name)
     if judged.name in PART_NAMES:  # report and curves of these predictions were logged when the run ended
         log_study(run, folder, judged.study, judged.title)
     else:

@@ -11,12 +11,12 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.evaluate.member import CHECKPOINT, Member
-from lesion_exp.evaluate.predict import other_predictions, own_data, own_predictions
+from lesion_exp.evaluate.predict import other_predictions
 from lesion_exp.evaluate.request import Request
 from lesion_exp.evaluation.ensemble import METHODS, Stacking, aligned, ensemble
 from lesion_exp.evaluation.predictions import classes_of
-from lesion_exp.tracking.find import download_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Joined:
     """The averaged network."""
 
 
-def join(members: Sequence[Member], way: str, request: Request, folder: Path) -> Joined:
+def join(members: Sequence[TrainedRun], way: str, request: Request, folder: Path) -> Joined:
     """The runs as one by `way`: mean, rank, stacked, soup or pooled; files that it needs are written to `folder`.
 
     Raises:
@@ -57,7 +57,7 @@ def join(members: Sequence[Member], way: str, request: Request, folder: Path) ->
         return _soup(members, request, folder)
     if are_folds(members):
         return _folds_elsewhere(members, way, request)
-    validation = None if _splits(members) > 1 else [own_predictions(member, "val") for member in members]
+    validation = None if _splits(members) > 1 else [member.predictions("val") for member in members]
     if validation is None and way == "stacked":
         raise ConfigError(
             "expected runs with the same split for ensemble=stacked, got different ones: it is fitted on a validation "
@@ -66,7 +66,7 @@ def join(members: Sequence[Member], way: str, request: Request, folder: Path) ->
     files = {}
     if way == "stacked" and validation is not None:
         files["ensemble/stacking.json"] = Stacking.fit(aligned(validation)).to_dict()
-    test = [own_predictions(member, "test") for member in members] if request.part == "test" else None
+    test = [member.predictions("test") for member in members] if request.part == "test" else None
     other, has_seen = (None, False) if request.dataset is None else _elsewhere(members, request)
     on_validation, on_test, on_other = (
         None if tables is None else ensemble(way, tables, validation) for tables in (validation, test, other)
@@ -74,7 +74,7 @@ def join(members: Sequence[Member], way: str, request: Request, folder: Path) ->
     return Joined(on_validation, on_test, on_other, has_seen, files)
 
 
-def _pooled(members: Sequence[Member], request: Request) -> Joined:
+def _pooled(members: Sequence[TrainedRun], request: Request) -> Joined:
     """Each image as the one fold predicts it that has not seen it."""
     if request.dataset is not None:
         raise ConfigError(
@@ -83,7 +83,7 @@ def _pooled(members: Sequence[Member], request: Request) -> Joined:
     if not are_folds(members):
         raise ConfigError("expected the folds of a cross-validation for ensemble=pooled, got runs with the same test "
                           "part; use ensemble=mean")  # fmt: skip
-    tables = [own_predictions(member, "test") for member in members]
+    tables = [member.predictions("test") for member in members]
     if len({classes_of(table) for table in tables}) > 1:
         raise DataError("expected folds with the same classes, got different ones; name folds of one data set")
     pooled = pd.concat(tables, ignore_index=True)
@@ -96,7 +96,7 @@ def _pooled(members: Sequence[Member], request: Request) -> Joined:
     return Joined(None, pooled)
 
 
-def _folds_elsewhere(members: Sequence[Member], way: str, request: Request) -> Joined:
+def _folds_elsewhere(members: Sequence[TrainedRun], way: str, request: Request) -> Joined:
     """All folds on the images of another data set, which none of them knows."""
     if request.dataset is None:
         raise ConfigError(
@@ -113,7 +113,7 @@ def _folds_elsewhere(members: Sequence[Member], way: str, request: Request) -> J
     return Joined(None, None, ensemble(way, tables), has_seen)
 
 
-def _soup(members: Sequence[Member], request: Request, folder: Path) -> Joined:
+def _soup(members: Sequence[TrainedRun], request: Request, folder: Path) -> Joined:
     if request.dataset is not None:
         raise ConfigError(
             "expected ensemble=soup without dataset=: it makes a run with a network of its own; then evaluate run=THAT "
@@ -131,10 +131,10 @@ def _soup(members: Sequence[Member], request: Request, folder: Path) -> Joined:
 
     first = members[0]
     path = folder / "best.ckpt"
-    content = mean_checkpoint([download_artifact(member.run, CHECKPOINT) for member in members])
+    content = mean_checkpoint([member.artifact(artifacts.checkpoint()) for member in members])
     torch.save(content, path)
     network = restore(first.job_config("ensemble=soup"), path)
-    split = own_data(first)
+    split = first.data()
     layers = renew_batch_norm(network.classifier, network.data(split.table, split.loaded.store))
     if layers:
         log.info("statistics of %d batch-norm layers measured anew on the training part", layers)
@@ -145,17 +145,17 @@ def _soup(members: Sequence[Member], request: Request, folder: Path) -> Joined:
     return Joined(found["val"], found.get("test"), checkpoint=path)
 
 
-def _elsewhere(members: Sequence[Member], request: Request) -> tuple[list[pd.DataFrame], bool]:
+def _elsewhere(members: Sequence[TrainedRun], request: Request) -> tuple[list[pd.DataFrame], bool]:
     found = [other_predictions(member, request) for member in members]
     return [table for table, _ in found], any(seen for _, seen in found)
 
 
-def are_folds(members: Sequence[Member]) -> bool:
+def are_folds(members: Sequence[TrainedRun]) -> bool:
     """Whether one run was trained on what another is tested on."""
     folds = [member.config is not None and "fold" in member.config["split"] for member in members]
     return any(folds) and _splits(members) > 1
 
 
-def _splits(members: Sequence[Member]) -> int:
+def _splits(members: Sequence[TrainedRun]) -> int:
     """How many different splits the runs have."""
     return len({member.run.tags.get("split_hash") for member in members})

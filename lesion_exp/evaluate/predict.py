@@ -1,39 +1,22 @@
-"""The predictions tables of a run: those it keeps, or new ones from its checkpoint."""
+"""The predictions of a run on other data, and whether its own data are still what they were."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
-from lesion_exp.evaluate.member import CHECKPOINT, Member
+from lesion_exp.errors import LeakageError, UserError, first_cases
 from lesion_exp.evaluate.request import SHARED_KEYS, Request
-from lesion_exp.job.data import LoadedData, SplitData, load_data, present_fingerprint, split_data
-from lesion_exp.job.tracked import check_same_data
+from lesion_exp.job.data import load_data, present_fingerprint
 from lesion_exp.split.manifest import image_keys
-from lesion_exp.tracking.find import Run, download_artifact, read_predictions
-
-if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
-    from lesion_exp.job.restore import Restored
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 log = logging.getLogger(__name__)
-
-
-def own_predictions(member: Member, part: Literal["val", "test"]) -> pd.DataFrame:
-    """The predictions on a part of the data that the run was made with.
-
-    Without another test-time augmentation these are the ones it keeps: neither images nor network are touched.
-
-    Raises:
-        DataError: the run keeps none of that part, or its data are no longer what they were.
-    """
-    if not member.predicts_anew:
-        return read_predictions(member.run, part, with_unknown=True)
-    split = own_data(member)
-    return restored(member).predict(split.table[split.table["split"] == part], split.loaded.store)
 
 
 def say_changes(run: Run, config: Mapping[str, Any]) -> None:
@@ -56,7 +39,7 @@ def say_changes(run: Run, config: Mapping[str, Any]) -> None:
         )
 
 
-def other_predictions(member: Member, request: Request) -> tuple[pd.DataFrame, bool]:
+def other_predictions(member: TrainedRun, request: Request) -> tuple[pd.DataFrame, bool]:
     """The predictions on the whole of another data set, and whether it holds images that the run was made with.
 
     Raises:
@@ -75,13 +58,13 @@ def other_predictions(member: Member, request: Request) -> tuple[pd.DataFrame, b
             f"leave them out with dataset.filter, or judge all the same with split.allow_leakage=true (the result is "
             f"then marked leaky)"
         )
-    return restored(member).predict(loaded.table, loaded.store), bool(seen)
+    return member.network().predict(loaded.table, loaded.store), bool(seen)
 
 
 def seen_images(run: Run, table: pd.DataFrame) -> list[str]:
     """The ids of the images of `table` that the run trained on or was chosen by: those with the same content, and
     those with the same id and perceptual hash, which were stored once more."""
-    manifest = pd.read_parquet(download_artifact(run, "split/manifest.parquet"))
+    manifest = pd.read_parquet(download_artifact(run, artifacts.MANIFEST))
     known = manifest[manifest["split"] != "test"]
     if "content_key" in known:
         keys = image_keys(table, run.tags["split_hash"])
@@ -91,34 +74,3 @@ def seen_images(run: Run, table: pd.DataFrame) -> list[str]:
         same_picture = pd.MultiIndex.from_frame(table[["image_id", "phash"]].astype(str)).isin(known_pairs)
         again = table["sha256"].isin(known["sha256"]) | same_picture
     return table.loc[again, "image_id"].astype(str).tolist()
-
-
-def own_data(member: Member) -> SplitData:
-    """The data set of a run with its split, proven to be the one it was made with.
-
-    Raises:
-        DataError: something has changed since.
-    """
-    config = member.job_config("new predictions on its own data")
-    loaded: LoadedData = load_data(config)
-    split = split_data(config, loaded)
-    check_same_data(member.run, split)
-    return split
-
-
-def restored(member: Member, checkpoint: str = CHECKPOINT) -> Restored:
-    """The network of a run with its best weights, or those of another of its checkpoints.
-
-    Raises:
-        ConfigError: the run has none.
-        DataError: its checkpoint is gone.
-    """
-    from lesion_exp.job.restore import restore
-
-    config: Mapping[str, Any] = member.job_config("a network")
-    if member.run.status != "FINISHED":
-        raise ConfigError(
-            f"expected a run that has finished, got {member.run.run_id} ({member.run.status}); lesion-exp resume "
-            f"run={member.run.run_id} goes on with one that stopped"
-        )
-    return restore(config, download_artifact(member.run, checkpoint))

@@ -10,17 +10,18 @@ from typing import Any, Final
 
 from lesion_exp.evaluate.join import POOLED, SOUP, Joined, are_folds, join
 from lesion_exp.evaluate.judgement import Judgement, name_and_title
-from lesion_exp.evaluate.member import JOB_FILE, Member
 from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
 from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.study import Study, study
 from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_results
 from lesion_exp.progress import Stage
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_run, runs_where
 from lesion_exp.tracking.note import score_tags
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.written import Written
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _SHARED_TAGS: Final = ("dataset", "backbone", "sampler", "loss", "split_hash", "
 _LONGEST_NAME: Final = 200
 
 
-def judge_several(members: Sequence[Member], request: Request) -> Judgement:
+def judge_several(members: Sequence[TrainedRun], request: Request) -> Judgement:
     """The runs as one: the folds of a sweep that has no other cells on the sweep's own run, all else on a new one.
 
     Raises:
@@ -73,14 +74,14 @@ def judge_several(members: Sequence[Member], request: Request) -> Judgement:
     return Judgement(run.run_id, run_name, name, title, ids, options, leaky, studies[key], applied)
 
 
-def _way(members: Sequence[Member], request: Request) -> str:
+def _way(members: Sequence[TrainedRun], request: Request) -> str:
     """How the runs are joined: as the user says, else the folds of a cross-validation by pooling."""
     if are_folds(members) and request.dataset is None and "ensemble" not in request.chosen:
         return POOLED
     return str(members[0].evaluation["ensemble"])
 
 
-def _sweep_of(members: Sequence[Member]) -> Run | None:
+def _sweep_of(members: Sequence[TrainedRun]) -> Run | None:
     """The run of the sweep whose cells are the members and no others."""
     parents = {member.run.tags.get(PARENT_TAG) for member in members}
     parent = parents.pop() if len(parents) == 1 else None
@@ -98,7 +99,7 @@ def _studies(joined: Joined, fitted: Fitted | None, options: Mapping[str, Any]) 
     return {key: study(table, applied, how) for key, (table, applied) in tables.items() if table is not None}
 
 
-def _start(members: Sequence[Member], options: Mapping[str, Any], leaky: bool, title: str) -> TrackedRun:
+def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: bool, title: str) -> TrackedRun:
     runs, way = [member.run for member in members], options["ensemble"]
     store = runs[0].store
     experiment = store.client.get_experiment(runs[0].experiment_id).name
@@ -116,17 +117,17 @@ def _start(members: Sequence[Member], options: Mapping[str, Any], leaky: bool, t
     return TrackedRun.start(store, experiment, _name(members, way), tags, params, system_metrics_seconds=0)
 
 
-def _members_tag(members: Sequence[Member]) -> dict[str, str]:
+def _members_tag(members: Sequence[TrainedRun]) -> dict[str, str]:
     return {MEMBERS_TAG: ",".join(member.run.run_id for member in members)}
 
 
-def _nesting(members: Sequence[Member]) -> dict[str, str]:
+def _nesting(members: Sequence[TrainedRun]) -> dict[str, str]:
     """The tag that shows the run below the sweep that all members belong to."""
     parents = {member.run.tags.get(PARENT_TAG, "") for member in members}
     return {PARENT_TAG: parent} if len(parents) == 1 and (parent := parents.pop()) else {}
 
 
-def _name(members: Sequence[Member], way: str) -> str:
+def _name(members: Sequence[TrainedRun], way: str) -> str:
     names = list(dict.fromkeys(member.run.name for member in members))
     if way == POOLED:  # without the fold, which tells the members apart: what they have in common
         shared = [word for word in names[0].split() if all(word in name.split() for name in names)]
@@ -136,7 +137,7 @@ def _name(members: Sequence[Member], way: str) -> str:
 
 def _log(
     run: Written,
-    members: Sequence[Member],
+    members: Sequence[TrainedRun],
     joined: Joined,
     fitted: Fitted | None,
     studies: Mapping[str, Study],
@@ -156,7 +157,7 @@ def _log(
 
         config = members[0].job_config("a soup")
         keep_checkpoint(run, joined.checkpoint, config, {} if fitted is None else fitted.calibrators)
-        for path in (JOB_FILE, "split/manifest.parquet", "split/audit.json"):
+        for path in (artifacts.JOB, artifacts.MANIFEST, artifacts.AUDIT):
             run.log_file(download_artifact(members[0].run, path), path)
     if "val" in studies:
         log_evaluation(run, "val", studies["val"])
@@ -167,7 +168,7 @@ def _log(
         metrics |= part_results("test", studies["test"]) | studies["test"].of_sections()
     if "other" in studies:
         name, title = judged
-        folder = f"evaluation/{name}"
+        folder = artifacts.evaluation(name)
         log_judged(run, folder, studies["other"], title)
         metrics |= part_results(folder, studies["other"])
     return only_metrics(metrics)

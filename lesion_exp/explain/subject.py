@@ -10,19 +10,17 @@ import pandas as pd
 import torch
 
 from lesion_exp.errors import DataError
-from lesion_exp.evaluate.member import JOB_FILE, Member
-from lesion_exp.evaluate.predict import own_data, restored
 from lesion_exp.evaluation.predictions import IntArray, known_rows
 from lesion_exp.explain.part_images import PartImages
 from lesion_exp.explain.request import Request
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.localisation import FloatMap
 from lesion_exp.job.data import SplitData
-from lesion_exp.job.freeze import read_job
-from lesion_exp.job.moved import moved
 from lesion_exp.progress import Stage
-from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.readings import READINGS_TAG, count_readings
+from lesion_exp.trained_runs.trained_run import trained_run
 
 _AT_ONCE: Final = 16
 
@@ -61,15 +59,15 @@ def open_subject(run: Run, request: Request, paths: Mapping[str, Any]) -> Subjec
         ConfigError: a run that trained nothing or has not finished.
         DataError: checkpoints or data that are not there, or not what they were.
     """
-    member = _member(run, request, paths)
+    member = trained_run(run, paths, request.data_root)
     config = member.job_config("an explanation")
     part = request.part or ("test" if READINGS_TAG in run.tags else "val")
-    network = restored(member, f"checkpoints/{request.checkpoint}.ckpt")
-    split = own_data(member)
+    network = member.network(request.checkpoint)
+    split = member.data()
     rows = known_rows(split.table[split.table["split"] == part]).reset_index(drop=True)
     kept = None
     if request.checkpoint == "best":
-        kept = fetch_artifact(run.store, run.run_id, run.artifact_uri, f"predictions/{part}.parquet")
+        kept = run.fetch(artifacts.predictions(part))
     table = network.predict(rows, split.loaded.store) if kept is None else known_rows(pd.read_parquet(kept))
     if set(table["row_id"]) != set(rows["row_id"]):
         raise DataError(
@@ -82,14 +80,6 @@ def open_subject(run: Run, request: Request, paths: Mapping[str, Any]) -> Subjec
     on_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
     return Subject(run, config, part, PartImages(network, rows, split.loaded.store), table, device)
-
-
-def _member(run: Run, request: Request, paths: Mapping[str, Any]) -> Member:
-    if fetch_artifact(run.store, run.run_id, run.artifact_uri, JOB_FILE) is None:
-        return Member(run, None, {})
-    places = {} if request.data_root is None else {"dataset.root": request.data_root}
-    job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, places)
-    return Member(run, job.config, job.config["evaluation"])
 
 
 def _count_reading(run: Run, split: SplitData) -> None:

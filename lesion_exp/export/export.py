@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.evaluate.member import JOB_FILE, Member
-from lesion_exp.evaluate.predict import own_data
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
 from lesion_exp.export.check import Check, check
 from lesion_exp.export.facts import Facts, facts_of, metadata_columns
@@ -26,19 +24,19 @@ from lesion_exp.export.program import Arrays
 from lesion_exp.export.real_images import RealImages, drawn
 from lesion_exp.export.report import as_markdown
 from lesion_exp.export.request import Request
-from lesion_exp.job.freeze import read_job
-from lesion_exp.job.moved import moved
 from lesion_exp.job.restore import Restored
 from lesion_exp.predict.late_model import best_network
-from lesion_exp.predict.tested import calibration_warning
 from lesion_exp.progress import Stage
-from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.readings import READINGS_TAG
 from lesion_exp.tracking.written import Written
+from lesion_exp.trained_runs.tested import calibration_warning
+from lesion_exp.trained_runs.trained_run import trained_run
 
 log = logging.getLogger(__name__)
 
-CHECK_FILE = "export/check.json"
+CHECK_FILE = f"{artifacts.EXPORT_CHECK}.json"
 _AT_ONCE = 32
 
 
@@ -69,7 +67,7 @@ def export(run: Run, request: Request, paths: Mapping[str, Any]) -> Exported:
     request.check_preparation(card["preprocessing"], others)
     restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
     calibrator = _calibrator(card, request.calibration)
-    table = own_data(_member(run, request, paths)).table
+    table = trained_run(run, paths, request.data_root).data().table
     part = "test" if READINGS_TAG in run.tags else "val"
     images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
     network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
@@ -112,12 +110,6 @@ def _write(form: Format, network: ExportedNetwork, examples: Any, path: Path, fa
             f"try another format"
         ) from error
     _write_facts(path, facts)
-
-
-def _member(run: Run, request: Request, paths: Mapping[str, Any]) -> Member:
-    places = {} if request.data_root is None else {"dataset.root": request.data_root}
-    job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, places)
-    return Member(run, job.config, job.config["evaluation"])
 
 
 def _calibrator(card: Mapping[str, Any], method: str) -> Calibrator | None:
@@ -170,7 +162,7 @@ def _keep(run: Run, found: Check) -> None:
     kept: dict[str, Any] = json.loads(written.read_text(CHECK_FILE) or "{}")
     kept[f"{found.kind}, {found.preprocessing}"] = found.to_dict()
     written.log_json(kept, CHECK_FILE)
-    written.log_text(as_markdown(run.run_id, kept.values()), "export/check.md")
+    written.log_text(as_markdown(run.run_id, kept.values()), f"{artifacts.EXPORT_CHECK}.md")
 
 
 def _megabytes(num_bytes: int) -> float:

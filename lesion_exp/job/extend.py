@@ -27,6 +27,7 @@ from lesion_exp.job.moved import moved
 from lesion_exp.job.run import JobResult, train
 from lesion_exp.job.tracked import check_same_data
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
 
 EXTENDS_TAG: Final = "extends"
@@ -63,9 +64,7 @@ def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
     places = {} if data_root is None else {"dataset.root": data_root}
-    old = with_found_values(
-        moved(read_job(download_artifact(run, "config/job.yaml")), run.store.uri, paths, places), run
-    )
+    old = with_found_values(moved(read_job(download_artifact(run, artifacts.JOB)), run.store.uri, paths, places), run)
     new = with_length(old, changes)
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))
@@ -186,7 +185,7 @@ def _loss_differs(
 def _trained(run: Run) -> Trained:
     live = newest_checkpoint(run.live_dir)
     try:
-        checkpoint = live or Path(download_artifact(run, f"checkpoints/{LAST}"))
+        checkpoint = live or Path(download_artifact(run, artifacts.checkpoint("last")))
     except (DataError, ConfigError, OSError) as error:
         raise DataError(
             f"expected the last checkpoint of run {run.run_id} (checkpoints/{LAST}), but neither its live folder nor "
@@ -225,7 +224,7 @@ def _best(run: Run, content: Mapping[str, Any], live: Path | None) -> Path | Non
         return None
     if live is not None and (live.parent / name).is_file():
         return live.parent / name
-    return Path(download_artifact(run, "checkpoints/best.ckpt"))
+    return Path(download_artifact(run, artifacts.checkpoint()))
 
 
 def _end(length: TrainingLength) -> str:

@@ -11,11 +11,9 @@ from typing import Final
 
 from lesion_exp.errors import DataError
 from lesion_exp.job.freeze import Job, read_job
-from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
-from lesion_exp.tracking.params import WHOLE_CONFIG
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact
 
-JOB_FILE: Final = WHOLE_CONFIG
-OVERRIDES_FILE: Final = "config/overrides.txt"
 _TAG: Final = "mlflow.job."
 """Tags that begin with mlflow. are not shown in its page."""
 _LONGEST_TAG: Final = 4000
@@ -47,8 +45,8 @@ def job_of(run: Run) -> Job:
         ConfigError: it is damaged, or was made by another version.
     """
     names = names_of_job_tags(run.tags)
-    if fetch_artifact(run.store, run.run_id, run.artifact_uri, JOB_FILE) is not None or not names:
-        return read_job(download_artifact(run, JOB_FILE))
+    if run.fetch(artifacts.JOB) is not None or not names:
+        return read_job(download_artifact(run, artifacts.JOB))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.yaml"
         path.write_bytes(_unpacked(run, "".join(run.tags[name] for name in names)))

@@ -18,6 +18,7 @@ from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
 from lesion_exp.evaluation.study import Study, StudyOptions, study, with_intervals
 from lesion_exp.job.data import SplitData, class_names
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.written import Written
 
 JudgedPart = Literal["val", "test"]
@@ -48,21 +49,23 @@ def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: Fitted | No
 def log_evaluation(run: Written, part: JudgedPart, evaluated: Study) -> None:
     """Logs a part's predictions, report, confusion matrix, curves and study."""
     table = evaluated.table
-    run.log_table(evaluated.whole, f"predictions/{part}.parquet")
+    run.log_table(evaluated.whole, artifacts.predictions(part))
     names, unit = class_names(classes_of(table)), evaluated.options.unit
     text, data = classification_report(table, evaluated.intervals, names, unit)
-    run.log_text(text + _noted(evaluated), f"classification_report/{part}.txt")
-    run.log_json(data, f"classification_report/{part}.json")
-    run.log_json(confusion_matrix_data(table), f"confusion_matrix/{part}.json")
+    run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
+    run.log_json(data, artifacts.classification_report(part, ".json"))
+    run.log_json(confusion_matrix_data(table), artifacts.confusion_matrix(part, ".json"))
     name = {"val": "validation", "test": "test"}[part]
     about = f"{name} part"
     run.log_figure(
-        confusion_matrix(table, f"{name} part, {len(table):,} images"), f"confusion_matrix/{part}.png", about
+        confusion_matrix(table, f"{name} part, {len(table):,} images"), artifacts.confusion_matrix(part, ".png"), about
     )
-    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), f"curves/roc_{part}.png", about)
-    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), f"curves/pr_{part}.png", about)
-    run.log_figure(reliability_diagram(table, f"reliability, {name}"), f"curves/reliability_{part}.png", about)
-    log_study(run, f"evaluation/{part}", evaluated, f"{name} part, {len(table):,} images" if part == "test" else None)
+    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), artifacts.curve("roc", part), about)
+    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), artifacts.curve("pr", part), about)
+    run.log_figure(reliability_diagram(table, f"reliability, {name}"), artifacts.curve("reliability", part), about)
+    log_study(
+        run, artifacts.evaluation(part), evaluated, f"{name} part, {len(table):,} images" if part == "test" else None
+    )
 
 
 def log_judged(run: Written, folder: str, evaluated: Study, title: str) -> None:

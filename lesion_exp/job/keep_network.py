@@ -16,12 +16,13 @@ from lesion_exp.job.checkpoint import portable, read_checkpoint
 from lesion_exp.job.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
 from lesion_exp.job.model_card import Card, completed
 from lesion_exp.job.weights_file import write_weights
-from lesion_exp.tracking.find import Run, artifact_names, fetch_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, artifact_names
 from lesion_exp.tracking.written import Written
 
-BEST: Final = "checkpoints/best.ckpt"
+BEST: Final = artifacts.checkpoint()
 SAFETENSORS: Final = f"checkpoints/{WEIGHTS}"
-STATE_DICT: Final = "checkpoints/best.state_dict.pt"
+STATE_DICT: Final = artifacts.checkpoint("best", ".state_dict.pt")
 MODEL: Final = "model"
 """The folder of a run's artifacts that `runs:/ID/model` names."""
 
@@ -30,7 +31,7 @@ Content = dict[str, Any]
 
 def has_model(run: Run) -> bool:
     """Whether `run` has an MLflow model with all of its files; a process that kept one may have been killed."""
-    described = fetch_artifact(run.store, run.run_id, run.artifact_uri, f"{MODEL}/{DESCRIPTION}")
+    described = run.fetch(f"{MODEL}/{DESCRIPTION}")
     if described is None:
         return False
     wanted = {f"{MODEL}/{name}" for name in parts_of_model(described.read_text(encoding="utf-8"))}

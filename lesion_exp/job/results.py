@@ -26,6 +26,7 @@ from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.split.characteristics import characteristics
 from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.note import artifact_link, description
 from lesion_exp.tracking.run import TrackedRun
@@ -54,8 +55,8 @@ def predict_part(
 def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, datamodule: LesionDataModule) -> None:
     """Logs what the run is made from: split, audit, data flow, class counts, environment, a batch of images."""
     loaded = split.loaded
-    run.log_table(manifest(split.table), "split/manifest.parquet")
-    run.log_json(split.audit.to_dict(), "split/audit.json")
+    run.log_table(manifest(split.table), artifacts.MANIFEST)
+    run.log_json(split.audit.to_dict(), artifacts.AUDIT)
     flow = {
         "identity": None if loaded.info is None else identity(loaded.info),
         "steps": [asdict(step) for step in loaded.flow.steps],
@@ -66,16 +67,16 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         "findings": [asdict(each) for each in loaded.flow.findings],
         "differs_from_published": published_differences(loaded),
     }
-    run.log_json(flow, "dataset/flow.json")
-    run.log_json(characteristics(split.table), "dataset/characteristics.json")
-    run.log_figure(class_distribution(split.table), "dataset/classes.png", "all parts")
+    run.log_json(flow, artifacts.FLOW)
+    run.log_json(characteristics(split.table), artifacts.CHARACTERISTICS)
+    run.log_figure(class_distribution(split.table), artifacts.CLASSES_FIGURE, "all parts")
     if config["tracking"]["log_images"]:
         rows = datamodule.parts["train"]
         order = datamodule.sampler.order(rows, np.random.default_rng([config["seed"], 0]))[:BATCH_PICTURE]
         dataset = datamodule.dataset("train", training=True)
         titles = [str(rows.loc[position, "label"]) for position in order]
         run.log_figure(
-            image_batch(stack_images(dataset, order), titles), "dataset/batch.png", "training part, augmented"
+            image_batch(stack_images(dataset, order), titles), artifacts.BATCH_FIGURE, "training part, augmented"
         )
     contexts = {"train": "training", "val": "validation", "test": "testing"}
     columns = ["image_id", "label", "lesion_id", "age", "sex", "site", "source"]
@@ -90,7 +91,7 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
             profile=counts,
         )
     for name, text in environment(source_state(), torch.get_num_threads()).items():
-        run.log_text(text, f"environment/{name}")
+        run.log_text(text, artifacts.environment(name))
 
 
 def identity(info: DatasetInfo) -> dict[str, str]:
@@ -141,7 +142,7 @@ def describe_run(
     }
     warnings = ["LEAKY: parts of the training data reappear in validation or test"] if split.leaky else []
     name = f"Confusion matrix of the {'validation' if part == 'val' else part} part"
-    link = artifact_link(name, run.experiment_id, run.run_id, f"confusion_matrix/{part}.png")
+    link = artifact_link(name, run.experiment_id, run.run_id, artifacts.confusion_matrix(part, ".png"))
     return description(title, counts, metrics, [*warnings, *split.audit.warnings], [link])
 
 

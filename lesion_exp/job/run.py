@@ -62,6 +62,7 @@ from lesion_exp.job.trainer import (
 from lesion_exp.job.tune import tune
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.note import score_tags
 from lesion_exp.tracking.readings import READINGS_TAG, count_readings
@@ -245,7 +246,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
 def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
     """Keeps the best and the last checkpoint with the run, and the model where it is wanted."""
     if fitted.last.is_file():
-        with run.new_file(f"checkpoints/{LAST}") as path:
+        with run.new_file(artifacts.checkpoint("last")) as path:
             torch.save(portable(read_checkpoint(fitted.last)), path)
     if fitted.best is None:
         return

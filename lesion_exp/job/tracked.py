@@ -12,9 +12,10 @@ from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import Job
-from lesion_exp.job.job_tags import JOB_FILE, OVERRIDES_FILE, job_tags, names_of_job_tags
+from lesion_exp.job.job_tags import job_tags, names_of_job_tags
 from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.shell_words import shell_line
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
@@ -84,11 +85,11 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunL
 
 def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: Mapping[str, str]) -> None:
     """Writes the job into `run` as files, tags and parameters, as far as they are not there yet."""
-    if not run.has_file(JOB_FILE):
-        with run.new_file(JOB_FILE) as path:
+    if not run.has_file(artifacts.JOB):
+        with run.new_file(artifacts.JOB) as path:
             job.write(path)
-    if not run.has_file(OVERRIDES_FILE):
-        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), OVERRIDES_FILE)
+    if not run.has_file(artifacts.OVERRIDES):
+        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), artifacts.OVERRIDES)
     if job.replaced:
         log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
         run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})

@@ -26,16 +26,17 @@ from lesion_exp.split.audit import audit
 from lesion_exp.split.held_out import HeldOut
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.ledger import Sweep
-from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact, find_run, read_predictions
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.written import Written
 
 log = logging.getLogger(__name__)
 
-CLEAN: Final = "evaluation/clean/predictions.parquet"
+CLEAN: Final = artifacts.CLEAN_PREDICTIONS
 """Where a run keeps its predictions on the clean part."""
-CHECKPOINT: Final = "checkpoints/best.ckpt"
-FIGURE: Final = "leakage/leakage.png"
+CHECKPOINT: Final = artifacts.checkpoint()
+FIGURE: Final = f"{artifacts.LEAKAGE}.png"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _on_clean_part(cells: Sequence[Cell], store: Store) -> list[_Trained]:
         assert run_id is not None, "a cell that finished has a run"
         run = find_run(store, run_id)
         way = str(config["split"]["way"])
-        kept = fetch_artifact(run.store, run.run_id, run.artifact_uri, CLEAN)
+        kept = run.fetch(CLEAN)
         if kept is None:
             loaded = loaded or load_data(config)
             log.info("%s: the network of run %s on the clean part", way, run.run_id)
@@ -157,7 +158,7 @@ def _arm(trained: _Trained, control: pd.DataFrame) -> Arm:
 
 
 def _audit(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(download_artifact(run, "split/audit.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(download_artifact(run, artifacts.AUDIT).read_text(encoding="utf-8"))
     return found
 
 
@@ -175,8 +176,8 @@ def _keep(report: Report, store: Store) -> Path:
     """Keeps table, figure, text and metrics with the sweep's run; the path of the figure."""
     run = find_run(store, report.run_id)
     written = Written(store, run.run_id, run.artifact_uri)
-    written.log_json(report.to_dict(), "leakage/leakage.json")
-    written.log_text(report.as_markdown(), "leakage/leakage.md")
+    written.log_json(report.to_dict(), f"{artifacts.LEAKAGE}.json")
+    written.log_text(report.as_markdown(), f"{artifacts.LEAKAGE}.md")
     written.log_figure(
         inflation_figure(report.panels(), report.title, report.reference()), FIGURE, "test and clean parts"
     )

@@ -6,17 +6,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from lesion_exp.errors import ConfigError
-from lesion_exp.evaluate.member import CHECKPOINT, JOB_FILE, Member, own_tta
 from lesion_exp.job.checkpoint import read_checkpoint
-from lesion_exp.job.freeze import read_job
 from lesion_exp.job.keep_network import Content, has_model, keep_model
 from lesion_exp.job.model_card import completed
-from lesion_exp.job.moved import moved
 from lesion_exp.job.restore import Restored, restore
-from lesion_exp.predict.tested import kept_calibrators
-from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.tracking.written import Written
+from lesion_exp.trained_runs.trained_run import check_finished, kept_calibrators, trained_run
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +37,9 @@ def best_network(run: Run, paths: Mapping[str, Any]) -> tuple[Restored, Content]
     Raises:
         ConfigError, DataError: as `ensure_model`.
     """
-    if run.status != "FINISHED":
-        raise ConfigError(
-            f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
-            f"goes on with one that stopped"
-        )
-    config = _config(run, paths)
-    checkpoint = download_artifact(run, CHECKPOINT)
+    check_finished(run)
+    config = trained_run(run, paths).job_config("a model")
+    checkpoint = download_artifact(run, artifacts.checkpoint())
     content = read_checkpoint(checkpoint)
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, kept_calibrators(run))
     return restore(config, checkpoint), content
-
-
-def _config(run: Run, paths: Mapping[str, Any]) -> Mapping[str, Any]:
-    if fetch_artifact(run.store, run.run_id, run.artifact_uri, JOB_FILE) is None:
-        return Member(run, None, {}).job_config("a model")
-    job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, {})
-    evaluation = {**job.config["evaluation"], "tta": own_tta(run)}
-    return Member(run, job.config, evaluation).job_config("a model")

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,10 @@ import pandas as pd
 from lesion_exp.data.lock import hold, release
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluate.member import CHECKPOINT, JOB_FILE, Member, own_tta
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
 from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.job.checkpoint import weights_hash
 from lesion_exp.job.child import run_module
-from lesion_exp.job.freeze import read_job
-from lesion_exp.job.moved import moved
 from lesion_exp.job.precision import precision_here, resolve_devices, resolve_precision
 from lesion_exp.job.restore import Restored, restore
 from lesion_exp.job.signals import stops_stay_stops
@@ -33,10 +30,12 @@ from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.predict.results import Results
-from lesion_exp.predict.tested import calibration_warning
 from lesion_exp.predict.to_label import to_label
 from lesion_exp.spreadsheet import write_csv
-from lesion_exp.tracking.find import Run, download_artifact, fetch_artifact
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.trained_runs.tested import calibration_warning
+from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 
 log = logging.getLogger(__name__)
 
@@ -162,23 +161,18 @@ def _weights(run: Run, request: Request, paths: Mapping[str, Any]) -> tuple[dict
             f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
             f"goes on with one that stopped, and run=FILE.ckpt takes the weights that it has"
         )
-    name = CHECKPOINT if request.checkpoint == "best" else f"checkpoints/{request.checkpoint}.ckpt"
-    return config, download_artifact(run, name)
+    return config, download_artifact(run, artifacts.checkpoint(request.checkpoint))
 
 
 def _config(run: Run, request: Request, paths: Mapping[str, Any]) -> dict[str, Any]:
-    if fetch_artifact(run.store, run.run_id, run.artifact_uri, JOB_FILE) is None:
-        member = Member(run, None, {})
-    else:
-        job = moved(read_job(download_artifact(run, JOB_FILE)), run.store.uri, paths, {})
-        tta = request.tta or own_tta(run)
-        member = Member(run, job.config, {**job.config["evaluation"], "tta": tta})
-        if request.calibration != "none" and tta != own_tta(run):
-            log.warning(
-                "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",
-                request.calibration, own_tta(run), tta,
-            )  # fmt: skip
-    config = dict(member.job_config("predictions"))
+    opened = trained_run(run, paths)
+    tta = request.tta or own_tta(run)
+    if request.calibration != "none" and tta != own_tta(run):
+        log.warning(
+            "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",
+            request.calibration, own_tta(run), tta,
+        )  # fmt: skip
+    config = dict(replace(opened, evaluation={**opened.evaluation, "tta": tta}).job_config("predictions"))
     chosen = {key: value for key, value in request.trainer.items() if key != "devices"}
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"  # GPUs may not be where it is used
     trainer = {**config["trainer"], "accelerator": accelerator, "devices": 1, **chosen}

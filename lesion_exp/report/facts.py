@@ -16,12 +16,13 @@ from lesion_exp.evaluation.headline import OF_A_CLASS
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
 from lesion_exp.report.kept import Kept
 from lesion_exp.report.wording import Value, as_value
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
 
 JudgedPart = Literal["test", "val"]
-JOB: Final = "config/job.yaml"
-AUDIT: Final = "split/audit.json"
-FLOW: Final = "dataset/flow.json"
+JOB: Final = artifacts.JOB
+AUDIT: Final = artifacts.AUDIT
+FLOW: Final = artifacts.FLOW
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Facts:
         return None if self.part is None else self._predictions(self.part)
 
     def _predictions(self, part: str) -> pd.DataFrame | None:
-        name = f"predictions/{part}.parquet"
+        name = artifacts.predictions(part)
         table = self.kept.table(name)
         try:
             if table is not None:
@@ -117,11 +118,11 @@ class Facts:
 
     def study(self, name: str) -> Mapping[str, Any]:
         """A file of the part's evaluation, such as `subgroups`."""
-        return self.kept.mapping(f"evaluation/{self.part}/{name}.json")
+        return self.kept.mapping(artifacts.evaluation(f"{self.part}/{name}.json"))
 
     def _reported(self) -> Mapping[str, Value]:
         """The metrics of the classification report, which older runs have alone."""
-        report = self.kept.mapping(f"classification_report/{self.part}.json")
+        report = self.kept.mapping(artifacts.classification_report(str(self.part), ".json"))
         intervals = report.get("intervals_95", {})
         plain = dict(report.get("overall", {}))
         for class_name, metrics in report.get("classes", {}).items():

@@ -1,10 +1,10 @@
-"""The result of a run as a notebook shows it: headline numbers with intervals, curves and confusion matrix."""
+"""A run, just made or opened again, as a notebook shows it: numbers with intervals, curves and confusion matrix."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,8 +14,10 @@ from lesion_exp.errors import UserError
 from lesion_exp.job.run import JobResult
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.report.charts import Line, plot, round_axis
-from lesion_exp.tracking.find import Run, fetch_artifact, find_run
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.history import History, read_history
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 HEADLINE: Final = {
     "balanced_accuracy": "balanced accuracy",
@@ -46,14 +48,24 @@ class ShownResult(JobResult):
     def _repr_html_(self) -> str:
         try:
             run = find_run(open_job_store(dict(self.config)), self.run_id)
-            shown = [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)]
-            title = run.name
+            return _page(run.name, self.run_id, [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)])
         except (UserError, OSError):  # the numbers are here, whatever became of the store
-            shown, title = [_numbers(self.metrics)], "run"
-        head = Markup("<p><b>{}</b> <code>{}</code></p>").format(title, self.run_id)
-        return str(
-            Markup('{}<div>{}<div class="lesion-exp">{}</div></div>').format(_STYLE, head, Markup("").join(shown))
-        )
+            return _page("run", self.run_id, [_numbers(self.metrics)])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownRun(TrainedRun):
+    """A run as `lesion_exp.open_run` gives it; the last line of a notebook's cell shows it as a page of its own."""
+
+    def _repr_html_(self) -> str:
+        run = self.run
+        parts = [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)]
+        return _page(run.name, run.run_id, parts)
+
+
+def _page(title: str, run_id: str, parts: Sequence[Markup]) -> str:
+    head = Markup("<p><b>{}</b> <code>{}</code></p>").format(title, run_id)
+    return str(Markup('{}<div>{}<div class="lesion-exp">{}</div></div>').format(_STYLE, head, Markup("").join(parts)))
 
 
 def _numbers(metrics: Mapping[str, float]) -> Markup:
@@ -90,7 +102,7 @@ def _curves(history: History) -> list[Markup]:
 
 def _confusion(run: Run) -> Markup:
     for part, title in (("test", "test part"), ("val", "validation part")):
-        path = fetch_artifact(run.store, run.run_id, run.artifact_uri, f"confusion_matrix/{part}.png")
+        path = run.fetch(artifacts.confusion_matrix(part, ".png"))
         if path is not None:
             picture = base64.b64encode(path.read_bytes()).decode()
             return Markup('<img alt="confusion matrix, {}" src="data:image/png;base64,{}">').format(title, picture)

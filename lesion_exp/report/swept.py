@@ -18,11 +18,12 @@ from lesion_exp.report.kept import Kept
 from lesion_exp.sweep.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweep.ledger import FOLD, Sweep, find_sweep
 from lesion_exp.sweep.summary import as_json, summarize
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_run, runs_where
 from lesion_exp.tracking.store import Store
 
-FACTS: Final = "sweep/sweep.json"
-CELLS: Final = "sweep/cells.csv"
+FACTS: Final = artifacts.SWEEP_FACTS
+CELLS: Final = artifacts.SWEEP_CELLS
 LATEST: Final = "latest"
 TEST: Final = ("test/balanced_accuracy", "test/auroc_macro", "test/accuracy")
 """Metrics of the test part that the page shows where a cell read it."""

@@ -22,8 +22,9 @@ from lesion_exp.job.trainer import describe_resolved
 from lesion_exp.reproduce import conditions as condition
 from lesion_exp.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
 from lesion_exp.reproduce.verdict import TOLERANCE, Verdict, judge
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
-from lesion_exp.tracking.find import Run, fetch_artifact, find_run, runs_where
+from lesion_exp.tracking.find import Run, find_run, runs_where
 from lesion_exp.tracking.history import read_history
 from lesion_exp.tracking.store import Store
 
@@ -34,7 +35,7 @@ LINK_TAG: Final = "reproduces"
 VERDICT_TAG: Final = "reproduction"
 THREADS_A_CORE: Final = 4
 """Recorded numbers of threads up to this many a core are set again; more would only stand in each other's way."""
-_BEST: Final = "checkpoints/best.ckpt"
+_BEST: Final = artifacts.checkpoint()
 _THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
 
 
@@ -68,7 +69,7 @@ def recorded_conditions(run: Run, job: Job) -> Conditions:
     """The conditions that `run` of `job` was trained under, as far as it recorded them."""
     texts = {}
     for name in condition.FILES:
-        path = fetch_artifact(run.store, run.run_id, run.artifact_uri, f"environment/{name}")
+        path = run.fetch(artifacts.environment(name))
         if path is not None:
             texts[name] = path.read_bytes().decode("utf-8")
     resolved = {key: run.params[f"resolved.{key}"] for key in condition.RESOLVED if f"resolved.{key}" in run.params}
@@ -141,7 +142,7 @@ def _weights(run: Run) -> str | None:
     """The hash of the best weights; runs of before it was a tag have the checkpoint."""
     if "weights_hash" in run.tags:
         return run.tags["weights_hash"]
-    path = fetch_artifact(run.store, run.run_id, run.artifact_uri, _BEST)
+    path = run.fetch(_BEST)
     return None if path is None else weights_hash(path)
 
 

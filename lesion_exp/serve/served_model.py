@@ -30,9 +30,9 @@ from lesion_exp.predict.heat_maps import EvidenceMaps, square_of
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.predictor import NOT_FINITE, Predictor, collate
 from lesion_exp.predict.request import Request
-from lesion_exp.predict.tested import calibration_warning, tested_predictions
 from lesion_exp.serve.words import EDGES
 from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.trained_runs.tested import calibration_warning, tested_predictions
 
 log = logging.getLogger(__name__)
 

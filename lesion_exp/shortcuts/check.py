@@ -14,8 +14,7 @@ import pandas as pd
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluate.member import Member, make_members
-from lesion_exp.evaluate.predict import own_data, restored
+from lesion_exp.evaluate.member import make_members
 from lesion_exp.evaluate.request import Request
 from lesion_exp.evaluation.figures.flips import flips_figure
 from lesion_exp.evaluation.figures.image_batch import image_batch
@@ -32,6 +31,7 @@ from lesion_exp.shortcuts.shallow import majority_predictions, shallow_predictio
 from lesion_exp.shortcuts.text import as_text
 from lesion_exp.tracking.find import Run, download_artifact, find_run
 from lesion_exp.tracking.written import Written
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 if TYPE_CHECKING:
     from lesion_exp.job.restore import Restored
@@ -62,8 +62,8 @@ def check_shortcuts(run: Run, request: Request, paths: Mapping[str, Any], most_i
         DataError: its data or its checkpoint are no longer there, or not what they were.
     """
     member = make_members([run], request, paths)[0]
-    split = own_data(member)
-    network = restored(member)
+    split = member.data()
+    network = member.network()
     known = known_rows(split.table)
     rows = _drawn(known[known["split"] == request.part], most_images, int(member.evaluation["bootstrap_seed"]))
     changed = _Changed(network, split.loaded.store, rows)
@@ -97,7 +97,7 @@ class _Changed:
         return self.network.predict(rows, self.images(change))
 
 
-def _report(member: Member, part: str, split: SplitData, changed: _Changed) -> Report:
+def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) -> Report:
     node = member.evaluation
     plain, control = (changed.predictions(change, changed.rows) for change in (PLAIN, CONTROL))
 

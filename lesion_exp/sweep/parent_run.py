@@ -16,6 +16,7 @@ from lesion_exp.sweep.choices import is_repeat
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.sweep.same_data import mixed
 from lesion_exp.sweep.summary import Summary, as_frame, as_markdown, digest
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.find import find_tagged
 from lesion_exp.tracking.note import OVER_SEEDS_TAG, artifact_picture, score_tags
@@ -27,8 +28,8 @@ from lesion_exp.tracking.view import VIEW_KEY, VIEWS, sweep_view, view_link
 log = logging.getLogger(__name__)
 
 KIND: Final = {"kind": "sweep"}
-FACTS_FILE: Final = "sweep/sweep.json"
-PICTURE: Final = "sweep/choices.png"
+FACTS_FILE: Final = artifacts.SWEEP_FACTS
+PICTURE: Final = artifacts.SWEEP_FIGURE
 
 
 def is_concluded(summary: Summary) -> bool:
@@ -79,7 +80,7 @@ class ParentRun:
 
     def finish(self, summary: Summary) -> None:
         """Logs the table of cells and the best one, and says how the sweep ended."""
-        with self._run.new_file("sweep/cells.csv") as path:
+        with self._run.new_file(artifacts.SWEEP_CELLS) as path:
             write_csv(as_frame(summary), path)
         remarks = mixed(self.sweep, self._run.store)
         for remark in remarks:

@@ -16,6 +16,7 @@ import pandas as pd
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.privacy import without_secrets
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.params import allowed_name, given_name
 from lesion_exp.tracking.result_files import is_in_files_alone, may_be_in_files, result_in_files, results_of_test_part
 
@@ -61,7 +62,7 @@ class Run:
         """
         given = {given_name(name): value for name, value in self.metrics.items()}
         metrics = {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
-        return {**results_of_test_part(self._fetch), **metrics}
+        return {**results_of_test_part(self.fetch), **metrics}
 
     def result(self, name: str) -> float | None:
         """The value of the metric `name`, or of the result that is in a file alone; None where the run has neither.
@@ -72,10 +73,11 @@ class Run:
         metric = self.metrics.get(name)
         if metric is not None and not is_in_files_alone(given_name(name)):
             return metric
-        found = result_in_files(self._fetch, given_name(name))
+        found = result_in_files(self.fetch, given_name(name))
         return metric if found is None else found
 
-    def _fetch(self, path: str) -> Path | None:
+    def fetch(self, path: str) -> Path | None:
+        """The file or folder `path` of the run on this machine; None where the run has no such artifact."""
         return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
 
     @property
@@ -204,7 +206,7 @@ def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.D
     Raises:
         DataError: the run kept none for that part.
     """
-    table = pd.read_parquet(download_artifact(run, f"predictions/{part}.parquet"))
+    table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
     return table if with_unknown else known_rows(table).reset_index(drop=True)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lesion_exp.privacy import kept
+from lesion_exp.tracking import artifacts
 
 _log = logging.getLogger(__name__)
 
 LONGEST_VALUE: Final = 6000
 """Characters of a parameter that MLflow keeps."""
-WHOLE_CONFIG: Final = "config/job.yaml"
+WHOLE_CONFIG: Final = artifacts.JOB
 LONGEST_NAME: Final = 250
 """Characters of a metric's name that MLflow keeps."""
 _ESCAPED: Final = re.compile(

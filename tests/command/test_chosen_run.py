@@ -5,9 +5,9 @@ import torch
 
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluate.member import Member
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.trained_runs.trained_run import TrainedRun
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_a_sweep_that_is_taken_for_a_run_says_where_its_cells_are(store: Store) 
     tags = {"kind": "sweep", "sweep_id": "20260101-120000-ab12"}
     made = store.client.create_run(store.experiment_id("tests"), tags=tags).info.run_id
     with pytest.raises(ConfigError, match="one of its cells, which lesion-exp sweep status 20260101-120000-ab12 lists"):
-        Member(find_run(store, made), None, {}).job_config("predictions")
+        TrainedRun(find_run(store, made), None, {}).job_config("predictions")
 
 
 def test_safetensors_are_told_what_they_are_for_and_where_the_checkpoint_lies(store: Store, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluate.cross_validation import judge_folds
 from lesion_exp.evaluate.evaluate import evaluate
 from lesion_exp.evaluate.member import fold_runs, make_members
-from lesion_exp.evaluate.predict import own_data, restored
 from lesion_exp.evaluate.report import as_json, as_text
 from lesion_exp.evaluate.request import Request
 from lesion_exp.evaluation.calibrator import read_calibrator
@@ -104,8 +103,8 @@ def test_the_report_says_what_the_plain_values_say(project, judge):
 def test_a_checkpoint_gives_the_very_predictions_that_were_kept(project):
     store, config, (run_id, _) = project
     member = member_of(store, run_id, config)
-    split = own_data(member)
-    found = restored(member).predict(split.table[split.table["split"] == "test"], split.loaded.store)
+    split = member.data()
+    found = member.network().predict(split.table[split.table["split"] == "test"], split.loaded.store)
     pd.testing.assert_frame_equal(found, read_predictions(member.run, "test"), check_dtype=False)
 
 
@@ -163,7 +162,7 @@ def test_labels_that_the_network_does_not_know_are_listed(project, judge):
     member = member_of(store, run_id, config)
     rows = pd.DataFrame({"label": ["mel", "scc", "scc"], "split": "test"})
     with pytest.raises(DataError, match=r"scc: 2 images(?s:.)*dataset\.filter"):
-        restored(member).data(rows, None)
+        member.network().data(rows, None)
 
 
 @pytest.mark.parametrize("way", ["mean", "stacked"])
@@ -200,8 +199,8 @@ def test_a_soup_is_a_run_with_a_network(project, judge):
     card = read_checkpoint(download_artifact(member.run, "checkpoints/best.ckpt"))["lesion_exp"]
     assert card["run_id"] == judged.run_id, "not that of a run it was made of"
     assert card["calibration"]["temperature"] == judged.fitted.calibrators["temperature"].to_dict()
-    split = own_data(member)
-    found = restored(member).predict(split.table[split.table["split"] == "test"], split.loaded.store)
+    split = member.data()
+    found = member.network().predict(split.table[split.table["split"] == "test"], split.loaded.store)
     pd.testing.assert_frame_equal(found, judged.study.table, check_dtype=False)
 
 

@@ -6,11 +6,11 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import answer_rates
 from lesion_exp.evaluation.calibration_effect import calibration_effect
 from lesion_exp.job.compose import compose
-from lesion_exp.predict.tested import kept_calibrators
 from lesion_exp.serve.model_card import model_card
 from lesion_exp.serve.served_model import Asked, Patient, ServedModel, open_model
 from lesion_exp.serve.words import EDGES
 from lesion_exp.tracking.find import read_predictions
+from lesion_exp.trained_runs.trained_run import kept_calibrators
 from tests.report.conftest import CLASSES
 from tests.serve.conftest import picture, served
 

@@ -6,6 +6,7 @@ from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.config import augmentation_in_words
 from lesion_exp.report.sections.environment import hardware, software
 from lesion_exp.report.wording import counted, listed
+from lesion_exp.tracking import artifacts
 
 _PARAMETERS = "resolved.parameters"
 
@@ -126,7 +127,7 @@ def computed(facts: Facts) -> str | None:
 
 def weights_kept(facts: Facts) -> str | None:
     """Whether the trained weights lie with the run."""
-    if "checkpoints/best.ckpt" not in facts.kept.names:
+    if artifacts.checkpoint() not in facts.kept.names:
         return None
     digest = facts.run.tags.get("weights_hash")
     return f"Weights and job file lie with the run{f', weights {digest}' if digest else ''}."

@@ -9,8 +9,9 @@ from typing import Any, Final
 from lesion_exp.report.blocks import Block, Cell, Note, Pairs, Section, Table, Text, not_stored
 from lesion_exp.report.facts import FLOW, Facts
 from lesion_exp.report.wording import NONE, PARTS, counted, listed, percent
+from lesion_exp.tracking import artifacts
 
-CHARACTERISTICS: Final = "dataset/characteristics.json"
+CHARACTERISTICS: Final = artifacts.CHARACTERISTICS
 _MOST_CASES: Final = 10
 _MOST_SITES: Final = 16
 

@@ -7,21 +7,24 @@ from typing import Final
 from lesion_exp.report.blocks import Block, Cell, Code, Pairs, Section, not_stored
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.wording import duration, listed
+from lesion_exp.tracking import artifacts
 
-_PACKAGES: Final = "environment/packages.txt"
+_PYTHON: Final = artifacts.environment("python.json")
+_PACKAGES: Final = artifacts.environment("packages.txt")
 _KEY_PACKAGES: Final = ("torch", "torchvision", "pytorch-lightning", "scikit-learn", "numpy", "mlflow")
 
 
 def environment(facts: Facts) -> Section:
     """The section on the environment."""
+    python = facts.kept.mapping(_PYTHON)
     pairs: dict[str, Cell] = {
         words: text
         for words, text in (
             ("software", software(facts)),
             ("hardware", hardware(facts)),
-            ("platform", str(facts.kept.mapping("environment/python.json").get("platform", ""))),
+            ("platform", str(python.get("platform", ""))),
             ("what auto became", _resolved(facts)),
-            ("threads of PyTorch", str(facts.kept.mapping("environment/python.json").get("torch_num_threads", ""))),
+            ("threads of PyTorch", str(python.get("torch_num_threads", ""))),
             ("training speed", _speed(facts)),
         )
         if text
@@ -34,7 +37,7 @@ def environment(facts: Facts) -> Section:
 
 def software(facts: Facts) -> str | None:
     """Python and the packages that matter most, with their versions; None where they are not stored."""
-    python = facts.kept.mapping("environment/python.json").get("python")
+    python = facts.kept.mapping(_PYTHON).get("python")
     lines = (facts.kept.text(_PACKAGES) or "").splitlines()
     versions = dict(line.partition("==")[::2] for line in lines)
     known = [f"{name} {versions[name]}" for name in _KEY_PACKAGES if name in versions]
@@ -46,7 +49,7 @@ def software(facts: Facts) -> str | None:
 
 def hardware(facts: Facts) -> str | None:
     """Processor, memory and GPUs; None where they are not stored."""
-    found = facts.kept.mapping("environment/hardware.json")
+    found = facts.kept.mapping(artifacts.environment("hardware.json"))
     if not found:
         return None
     gpus = [f"{gpu['name']} ({gpu['memory_mib']} MiB)" for gpu in found.get("gpus", [])]

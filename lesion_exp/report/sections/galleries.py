@@ -9,8 +9,9 @@ from lesion_exp.report.blocks import Block, Cell, Picture, Section, Table, Text,
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.picture import picture_address
 from lesion_exp.report.wording import Value, counted, interval, number
+from lesion_exp.tracking import artifacts
 
-BATCH: Final = "dataset/batch.png"
+BATCH: Final = artifacts.BATCH_FIGURE
 RIGHT: Final = "gallery/right_{part}.png"
 WRONG: Final = "gallery/wrong_{part}.png"
 _EXPLANATIONS: Final = "explanations"

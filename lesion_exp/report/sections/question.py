@@ -11,11 +11,12 @@ from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.report.blocks import Block, Note, Section, Text, not_stored
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.wording import counted, listed, number, percent, with_interval
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.readings import READINGS_TAG
 
 QUESTION_TAG: Final = "question"
 """A tag of the run (`tags.question=...`) in which its author puts the question in words of their own."""
-PATCH: Final = "environment/changes.patch"
+PATCH: Final = artifacts.environment("changes.patch")
 RESEARCH_ONLY: Final = (
     "Research use only. This page describes an experiment: nothing in it is a medical device, a diagnosis or advice "
     "about any lesion."

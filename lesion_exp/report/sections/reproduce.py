@@ -8,6 +8,7 @@ from typing import Final
 from lesion_exp.report.blocks import Block, Cell, Code, Note, Pairs, Section, Text, not_stored
 from lesion_exp.report.facts import JOB, Facts
 from lesion_exp.report.wording import counted, listed
+from lesion_exp.tracking import artifacts
 
 _HASHES: Final = {
     "job": "job_hash",
@@ -15,7 +16,7 @@ _HASHES: Final = {
     "split": "split_hash",
     "weights of the best epoch": "weights_hash",
 }
-_CHECKPOINT: Final = "checkpoints/best.ckpt"
+_CHECKPOINT: Final = artifacts.checkpoint()
 PLACES: Final = ("dataset.root", "paths", "tracking.uri")
 """Keys whose values say where things lie on a machine."""
 

@@ -20,6 +20,7 @@ from lesion_exp.report.charts import interval_bar
 from lesion_exp.report.facts import Facts
 from lesion_exp.report.sections.question import headline
 from lesion_exp.report.wording import Value, as_value, counted, interval, metric_name, number, stacked, within
+from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.readings import READINGS_TAG
 
 OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
@@ -143,7 +144,7 @@ def elsewhere(facts: Facts) -> dict[str, Mapping[str, Any]]:
     """The metrics of every other evaluation that the run keeps, by its name: other data sets, other augmentation."""
     ending = "/metrics.json"
     names = [path.removeprefix("evaluation/").removesuffix(ending) for path in facts.kept.below("evaluation", ending)]
-    return {name: facts.kept.mapping(f"evaluation/{name}{ending}") for name in names if name not in _OWN}
+    return {name: facts.kept.mapping(artifacts.evaluation(f"{name}{ending}")) for name in names if name not in _OWN}
 
 
 def _elsewhere(facts: Facts) -> list[Block]:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
 from lesion_exp.evaluation.calibration_effect import calibration_effect
-from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
-from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.evaluation.predictions import classes_of, known_rows
-from lesion_exp.tracking.find import Run, fetch_artifact
-
-_TEST = "predictions/test.parquet"
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
+from lesion_exp.trained_runs.trained_run import kept_calibrators
 
 
 def tested_predictions(run: Run) -> pd.DataFrame | None:
     """The uncalibrated predictions of `run` on its test part; None where that was not predicted, or has no label."""
-    path = fetch_artifact(run.store, run.run_id, run.artifact_uri, _TEST)
+    path = run.fetch(artifacts.predictions("test"))
     table = None if path is None else known_rows(pd.read_parquet(path)).reset_index(drop=True)
     return None if table is None or table.empty else table
-
-
-def kept_calibrators(run: Run) -> dict[str, Calibrator]:
-    """The calibrations that `run` keeps, by their methods."""
-    kept = {
-        method: fetch_artifact(run.store, run.run_id, run.artifact_uri, calibrator_path(method)) for method in METHODS
-    }
-    return {
-        method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))
-        for method, path in kept.items()
-        if path is not None
-    }
 
 
 def calibration_warning(run: Run, method: str) -> str | None:

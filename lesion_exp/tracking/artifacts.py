@@ -1,0 +1,59 @@
+"""Where a run keeps what: the paths of its artifacts, spelled here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+JOB: Final = "config/job.yaml"
+OVERRIDES: Final = "config/overrides.txt"
+MANIFEST: Final = "split/manifest.parquet"
+AUDIT: Final = "split/audit.json"
+FLOW: Final = "dataset/flow.json"
+CHARACTERISTICS: Final = "dataset/characteristics.json"
+CLASSES_FIGURE: Final = "dataset/classes.png"
+BATCH_FIGURE: Final = "dataset/batch.png"
+PREVIEW_FIGURE: Final = "dataset/preview.png"
+SWEEP_FACTS: Final = "sweep/sweep.json"
+SWEEP_CELLS: Final = "sweep/cells.csv"
+SWEEP_FIGURE: Final = "sweep/choices.png"
+COMPARISON: Final = "compare/comparison"
+COMPARISON_FIGURE: Final = "compare/differences.png"
+EXPORT_CHECK: Final = "export/check"
+LEAKAGE: Final = "leakage/leakage"
+CLEAN_PREDICTIONS: Final = "evaluation/clean/predictions.parquet"
+"""Those of the leak meter, on the part that no network knows."""
+
+
+def checkpoint(which: str = "best", ending: str = ".ckpt") -> str:
+    """A file of weights: `best` or `last`."""
+    return f"checkpoints/{which}{ending}"
+
+
+def predictions(part: str) -> str:
+    """The predictions table of `val` or `test`."""
+    return f"predictions/{part}.parquet"
+
+
+def confusion_matrix(part: str, ending: str) -> str:
+    """The confusion matrix of a part, `.png` or `.json`."""
+    return f"confusion_matrix/{part}{ending}"
+
+
+def classification_report(part: str, ending: str) -> str:
+    """The classification report of a part, `.txt` or `.json`."""
+    return f"classification_report/{part}{ending}"
+
+
+def curve(kind: str, part: str) -> str:
+    """A curve of a part: `roc`, `pr` or `reliability`."""
+    return f"curves/{kind}_{part}.png"
+
+
+def evaluation(name: str) -> str:
+    """The folder of an evaluation: of `val` or `test`, or of other data or options by their name."""
+    return f"evaluation/{name}"
+
+
+def environment(name: str) -> str:
+    """What is known of the machine and the code."""
+    return f"environment/{name}"

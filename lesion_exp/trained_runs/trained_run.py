@@ -1,0 +1,214 @@
+"""A run that exists: its job on this machine, its data, its network, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import pandas as pd
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
+from lesion_exp.evaluation.fitted import calibrator_path
+from lesion_exp.job.complete import check_complete
+from lesion_exp.job.data import SplitData, load_data, split_data
+from lesion_exp.job.freeze import Job
+from lesion_exp.job.job_tags import job_of, names_of_job_tags
+from lesion_exp.job.moved import moved
+from lesion_exp.job.tracked import check_same_data
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact, read_predictions
+
+if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
+    from lesion_exp.job.restore import Restored
+
+SHOWN_METRICS: Final = ("balanced_accuracy", "accuracy", "auroc_macro", "f1_macro")
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedRun:
+    """A run with its job on this machine."""
+
+    run: Run
+    job: Job | None
+    """None for a run that trained nothing itself, such as an ensemble."""
+    evaluation: Mapping[str, Any]
+    """How it is evaluated: the node `evaluation` of its job, or another in its place."""
+
+    def __repr__(self) -> str:
+        """Id, name and status, and what it came to."""
+        lines = [f"run {self.run.run_id} ({self.run.name}), {self.run.status}"]
+        found = self.metrics
+        for name in (f"{prefix}{metric}" for prefix in ("test/", "best/val/") for metric in SHOWN_METRICS):
+            low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
+            interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+            if name in found:
+                lines.append(f"  {name} {found[name]:.3f}{interval}")
+        return "\n".join(lines)
+
+    @property
+    def run_id(self) -> str:
+        """Its id in MLflow."""
+        return self.run.run_id
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What its checkpoint says of its network: classes, normalisation, metadata, the run it comes from.
+
+        Raises:
+            DataError: the run keeps no checkpoint.
+        """
+        from lesion_exp.job.checkpoint import read_checkpoint
+
+        return dict(read_checkpoint(self.artifact(artifacts.checkpoint()))["lesion_exp"])
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """The job's config; None where there is no job."""
+        return None if self.job is None else self.job.config
+
+    @property
+    def predicts_anew(self) -> bool:
+        """Whether another test-time augmentation is asked for than that of the predictions that the run keeps."""
+        return bool(self.evaluation["tta"] != own_tta(self.run))
+
+    @property
+    def leaky(self) -> bool:
+        """Whether the run is marked as leaky."""
+        return self.run.tags.get("leaky") == "true"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the run came to: `best/val/...`, `test/...`."""
+        return self.run.results()
+
+    def job_config(self, wanted_for: str) -> Mapping[str, Any]:
+        """The job's config, with the places of this machine and the evaluation asked for.
+
+        Raises:
+            ConfigError: the run trained nothing, or its job was frozen by another version.
+        """
+        if self.job is None:
+            remedy = "keeps predictions only; name the runs that it was made of, run=[A,B]"
+            if sweep := self.run.tags.get("sweep_id"):
+                remedy = f"trained nothing itself; name one of its cells, which lesion-exp sweep status {sweep} lists"
+            raise ConfigError(
+                f"expected a run that was trained, for {wanted_for}, got {self.run.run_id} ({self.run.name}), which "
+                f"{remedy}"
+            )
+        config = {**self.job.config, "evaluation": dict(self.evaluation)}
+        check_complete(config)
+        return config
+
+    def artifact(self, path: str) -> Path:
+        """The file or folder `path` of the run on this machine.
+
+        Raises:
+            DataError: the run has none of that name.
+        """
+        return download_artifact(self.run, path)
+
+    def predictions(self, part: Literal["val", "test"] = "test") -> pd.DataFrame:
+        """The predictions table on a part of the data that the run was made with, images of unknown classes included.
+
+        Without another test-time augmentation it is the one that the run keeps: neither images nor network are read.
+
+        Raises:
+            ConfigError: the run trained nothing, or has not finished.
+            DataError: the run keeps none of that part, or its data are no longer what they were.
+        """
+        if not self.predicts_anew:
+            return read_predictions(self.run, part, with_unknown=True)
+        split = self.data()
+        return self.network().predict(split.table[split.table["split"] == part], split.loaded.store)
+
+    def data(self) -> SplitData:
+        """The data set of the run with its split, proven to be the one it was made with.
+
+        Raises:
+            ConfigError: the run trained nothing.
+            DataError: something has changed since.
+        """
+        config = self.job_config("new predictions on its own data")
+        split = split_data(config, load_data(config))
+        check_same_data(self.run, split)
+        return split
+
+    def network(self, checkpoint: str = "best") -> Restored:
+        """The network with its best weights, or those of another of its checkpoints.
+
+        Raises:
+            ConfigError: the run has none.
+            DataError: its checkpoint is gone.
+        """
+        from lesion_exp.job.restore import restore
+
+        config = self.job_config("a network")
+        check_finished(self.run)
+        return restore(config, self.artifact(artifacts.checkpoint(checkpoint)))
+
+    def calibrator(self, method: str) -> Calibrator | None:
+        """The calibration `method` that was fitted on the run's validation part; None is that of `none`.
+
+        Raises:
+            DataError: the run keeps no such calibration.
+        """
+        if method == "none":
+            return None
+        kept = kept_calibrators(self.run)
+        if method not in kept:
+            raise DataError(
+                f"expected a calibration that run {self.run.run_id} keeps, got {method}; it has "
+                f"{', '.join(['none', *kept])}"
+            )
+        return kept[method]
+
+
+def trained_run(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> TrainedRun:
+    """`run` with its job moved to this machine, to be evaluated as its own predictions were made.
+
+    Args:
+        run: as `find_run` gives it.
+        paths: the folders of this machine, the node `paths` of a config.
+        data_root: where its data set lies now; None: where it did.
+
+    Raises:
+        ConfigError, DataError: its job is damaged, or was frozen by another version.
+    """
+    tta = {"tta": own_tta(run)}
+    if run.fetch(artifacts.JOB) is None and not names_of_job_tags(run.tags):
+        return TrainedRun(run, None, tta)
+    places = {} if data_root is None else {"dataset.root": data_root}
+    job = moved(job_of(run), run.store.uri, paths, places)
+    return TrainedRun(run, job, {**job.config["evaluation"], **tta})
+
+
+def own_tta(run: Run) -> str:
+    """The test-time augmentation of the predictions that the run keeps."""
+    return run.params.get("evaluation.tta", "none")
+
+
+def check_finished(run: Run) -> None:
+    """Checks that the training of `run` has come to its end.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if run.status != "FINISHED":
+        raise ConfigError(
+            f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
+            f"goes on with one that stopped"
+        )
+
+
+def kept_calibrators(run: Run) -> dict[str, Calibrator]:
+    """The calibrations that `run` keeps, by their methods."""
+    kept = {method: run.fetch(calibrator_path(method)) for method in METHODS}
+    return {
+        method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))
+        for method, path in kept.items()
+        if path is not None
+    }
