@@ -47,8 +47,8 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
     store)` predicts anew, `.metrics` is what it came to, `.artifact("split/audit.json")` a file.
 
     Args:
-        run: what `run=` takes: an id, a unique prefix of one, `latest`, `best:METRIC`, a registered alias, or the file of
-            a bundle or a checkpoint.
+        run: what `run=` takes: an id, a unique prefix of one, `latest`, `best:METRIC`, a registered alias, or the file
+            of a bundle or a checkpoint.
         tracking_uri: the MLflow store; None is the one of this folder, or what `MLFLOW_TRACKING_URI` names.
         data_root: where the run's data set lies now; None: where it did.
 

@@ -97,7 +97,7 @@ def test_a_whole_run_with_odd_class_names(tmp_path, capsys, monkeypatch, call):
     assert again.metrics == run.metrics
     check_results(again)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "data", "deep", "p.csv", "p.parquet", "page.html", "run.zip", "other"
+        "data", "deep", "p.csv", "p.parquet", "p_facts.json", "page.html", "run.zip", "other"
     }  # fmt: skip
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["project"]
 
