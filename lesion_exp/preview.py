@@ -16,10 +16,10 @@ from lesion_exp.dataset.display_name import display_name
 from lesion_exp.job.build import build
 from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.freeze import Job
-from lesion_exp.job.link import RunLink
+from lesion_exp.job.run_context import RunContext
 from lesion_exp.job.tracked import open_job_store, start_run
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.written import save_figure
+from lesion_exp.tracking.run_writer import save_figure
 
 ROWS = 6
 DRAWS = 6
@@ -48,7 +48,7 @@ def preview(job: Job) -> Preview:
         job,
         split,
         kind="preview",
-        link=RunLink(name=f"preview {display_name(config['dataset'])}"),
+        link=RunContext(name=f"preview {display_name(config['dataset'])}"),
     ) as run:
         path = Path(config["paths"]["data_cache"]) / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

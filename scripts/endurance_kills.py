@@ -77,15 +77,15 @@ def warm() -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     quiet_mlflow()
     more = ("lesion_exp.cli", "lesion_exp.command.actions", "lesion_exp.bundle.importing", "lesion_exp.predict.predict",
-            "lesion_exp.predict.late_model", "lesion_exp.evaluate.evaluate", "mlflow.pyfunc")  # fmt: skip
+            "lesion_exp.predict.backfill", "lesion_exp.evaluate.evaluate", "mlflow.pyfunc")  # fmt: skip
     for name in (*WARM_MODULES, *more):
         importlib.import_module(name)
     import torch
 
-    from lesion_exp.tracking.written import Written
+    from lesion_exp.tracking.run_writer import RunWriter
 
     torch.set_num_threads(1)
-    Written.log_figure = lambda self, figure, path, about: self.log_text("a picture", path)  # type: ignore[method-assign]
+    RunWriter.log_figure = lambda self, figure, path, about: self.log_text("a picture", path)  # type: ignore[method-assign]
 
 
 def kill_verb(verb: Any, kills: int, folder: Path, templates: Path, seed: str) -> None:

@@ -423,7 +423,7 @@ class Register(Verb):
         need(*REGISTER)
 
     def go_on_and_judge(self, folder: Path, templates: Path) -> list[str]:
-        from lesion_exp.job.keep_network import has_model
+        from lesion_exp.job.save_model import has_model
         from lesion_exp.tracking.find import find_run
 
         need(*REGISTER)

@@ -16,7 +16,7 @@ import yaml
 from lesion_exp.bundle.export import export_runs
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import freeze, read_job
-from lesion_exp.job.moved import moved
+from lesion_exp.job.relocate import relocated
 from lesion_exp.privacy import kept, published, without_secrets
 from lesion_exp.sweep.cell import write_json
 from lesion_exp.sweep.plan import plan_sweep
@@ -138,7 +138,7 @@ def test_a_job_holds_no_credential_and_this_process_still_knows_it(planted, tmp_
     assert again.job_hash == job.job_hash
     assert again.config["paths"] == job.config["paths"]
     assert again.config["dataset"]["root"] == f"{planted}/data"
-    assert moved(again, SERVER, job.config["paths"], {}).config["tracking"]["uri"] == without_secrets(SERVER)
+    assert relocated(again, SERVER, job.config["paths"], {}).config["tracking"]["uri"] == without_secrets(SERVER)
 
 
 def test_another_command_finds_the_credential_in_the_environment(monkeypatch):

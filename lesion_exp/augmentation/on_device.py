@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from lesion_exp.augmentation.colour import ColourRun
 from lesion_exp.augmentation.fit import AVERAGE_FROM
+from lesion_exp.augmentation.fused import Step
 from lesion_exp.augmentation.geometry import Border, GeometryRun, after, in_box
-from lesion_exp.augmentation.joined import Step
 from lesion_exp.augmentation.library import describe
 from lesion_exp.augmentation.randomness import generators
 from lesion_exp.errors import ConfigError

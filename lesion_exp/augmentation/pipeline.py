@@ -10,9 +10,9 @@ import numpy as np
 
 from lesion_exp.augmentation.colour import ColourRun
 from lesion_exp.augmentation.fit import Fit, check_fit, fill_colour, fit_to_square
+from lesion_exp.augmentation.fused import Step
+from lesion_exp.augmentation.fused import join as join_steps
 from lesion_exp.augmentation.geometry import GeometryRun
-from lesion_exp.augmentation.joined import Step
-from lesion_exp.augmentation.joined import join as join_steps
 from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, walk
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import DeviceSteps, Plan

@@ -145,7 +145,7 @@ def _at_home(job: Job, file: Path) -> Job:
     import logging
 
     from lesion_exp.job.compose import compose
-    from lesion_exp.job.moved import moved
+    from lesion_exp.job.relocate import relocated
 
     paths = {name: Path(path).resolve() for name, path in job.config["paths"].items()}
     root, here = paths["root"], find_root(Path.cwd())
@@ -153,7 +153,7 @@ def _at_home(job: Job, file: Path) -> Job:
     if (root == here or among_its_own) and all(path.is_relative_to(root) for path in paths.values()):
         return job
     logging.getLogger(__name__).warning("the job was frozen for %s: its run is kept in %s instead", root, here)
-    return moved(job, None, compose([], root=here).config["paths"], {})
+    return relocated(job, None, compose([], root=here).config["paths"], {})
 
 
 def compose_config(arguments: Arguments) -> Composed:
@@ -205,8 +205,8 @@ def _key(text: str) -> str:
 
 def prepare_process(arguments: Arguments) -> None:
     """What every verb does first: messages, signals, rank variables that were left behind, trusted packages."""
+    from lesion_exp.job.distributed_environment import ignore_leftovers
     from lesion_exp.job.messages import show_messages
-    from lesion_exp.job.rank_variables import ignore_leftovers
     from lesion_exp.job.registered import TRUST_VARIABLE
     from lesion_exp.job.signals import end_on_sigterm
 

@@ -24,8 +24,8 @@ def register(arguments: Arguments) -> int:
     spec = arguments.need("run", "latest")
     name, alias = arguments.take("name"), arguments.take("alias")
     store, paths = open_store_of(arguments)
-    from lesion_exp.job.keep_network import MODEL
-    from lesion_exp.predict.late_model import ensure_model
+    from lesion_exp.job.save_model import MODEL
+    from lesion_exp.predict.backfill import ensure_model
     from lesion_exp.tracking.registry import register as register_run
 
     run = chosen_run(store, spec)

@@ -62,12 +62,12 @@ def _write(page: Page, run: Run, output: Path | None) -> Path:
     from lesion_exp.privacy import published
     from lesion_exp.report.page import render
     from lesion_exp.tracking.find import download_artifact
-    from lesion_exp.tracking.written import Written
+    from lesion_exp.tracking.run_writer import RunWriter
 
     with tempfile.TemporaryDirectory(prefix="lesion_exp_report_") as folder:
         path = Path(folder) / ARTIFACT
         path.write_text(published(render(page), {run.tags.get("mlflow.user", "")}), encoding="utf-8")
-        Written(run.store, run.run_id, run.artifact_uri).log_file(path, ARTIFACT)
+        RunWriter(run.store, run.run_id, run.artifact_uri).log_file(path, ARTIFACT)
         if output is not None:
             output.write_bytes(path.read_bytes())
     return output or download_artifact(run, ARTIFACT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.rank_variables import refuse_group
+from lesion_exp.job.distributed_environment import refuse_group
 from lesion_exp.terminal import say
 from lesion_exp.tracking import artifacts
 
@@ -32,12 +32,12 @@ def reproduce(arguments: Arguments) -> int:
     places = {key: Path(value) for key in _place_keys(arguments) if (value := arguments.take(key))}
     frozen = _read(spec) if is_job else None
     store, paths = open_store_of(arguments)
-    from lesion_exp.job.moved import moved
+    from lesion_exp.job.relocate import relocated
     from lesion_exp.reproduce.report import as_json, condition_lines, verdict_json, verdict_lines
     from lesion_exp.reproduce.reproduce import check, train_again
 
     run, frozen = _restore(store, spec, frozen)
-    job = moved(frozen, store.uri, paths, places)
+    job = relocated(frozen, store.uri, paths, places)
     if run is None:
         return _train_first(job, arguments)
     checked = check(run, job)

@@ -11,7 +11,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.job.freeze import job_hash, read_job
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.note import CHOICES
+from lesion_exp.tracking.run_description import CHOICES
 
 DATA_TAGS: Final = ("dataset_fingerprint", "split_hash")
 CODE_TAGS: Final = ("git_commit",)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesion_exp.evaluate.evaluate import evaluate
-from lesion_exp.evaluate.judgement import Judgement
 from lesion_exp.evaluate.member import without_fold
 from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.evaluate.several import MEMBERS_TAG
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.job_tags import job_of
@@ -19,7 +19,7 @@ from lesion_exp.tracking.store import Store
 log = logging.getLogger(__name__)
 
 
-def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[Judgement]:
+def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[RunEvaluation]:
     """Each cross-validation below the run `parent` whose folds have all been tested, and that was not judged before.
 
     Raises:

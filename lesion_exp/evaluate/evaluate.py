@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluate.judgement import PART_NAMES, Judgement, name_and_title
 from lesion_exp.evaluate.member import make_members
 from lesion_exp.evaluate.predict import other_predictions, say_changes
 from lesion_exp.evaluate.request import Request, study_options
+from lesion_exp.evaluate.run_evaluation import PART_NAMES, RunEvaluation, name_and_title
 from lesion_exp.evaluate.several import judge_several
-from lesion_exp.evaluation.fitted import fit_on_validation
+from lesion_exp.evaluation.evaluation_result import study
 from lesion_exp.evaluation.headline import only_metrics
+from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import known_rows
-from lesion_exp.evaluation.study import study
-from lesion_exp.job.judge import log_fitted, log_judged, log_study, part_results
+from lesion_exp.job.part_evaluation import log_fitted, log_judged, log_study, part_results
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
 
-def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> Judgement:
+def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> RunEvaluation:
     """What a run comes to, or several as one; `paths` are those of this machine.
 
     Of one run the files are kept below `evaluation/NAME/`, in place of those that training left where NAME is `val` or
@@ -45,7 +45,7 @@ def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) ->
     return _judge_one(members[0], request)
 
 
-def _judge_one(member: TrainedRun, request: Request) -> Judgement:
+def _judge_one(member: TrainedRun, request: Request) -> RunEvaluation:
     run, options = member.run, member.evaluation
     is_own_part = request.dataset is None
     table, has_seen = (member.predictions(request.part), False) if is_own_part else other_predictions(member, request)
@@ -55,13 +55,13 @@ def _judge_one(member: TrainedRun, request: Request) -> Judgement:
     name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
     with Stage(f"judging {title}"):
         found = study(table, fitted, study_options(options))
-    judged = Judgement(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
+    judged = RunEvaluation(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
     with Stage("keeping results and figures"):
-        _log(Written(run.store, run.run_id, run.artifact_uri), judged)
+        _log(RunWriter(run.store, run.run_id, run.artifact_uri), judged)
     return judged
 
 
-def _log(run: Written, judged: Judgement) -> None:
+def _log(run: RunWriter, judged: RunEvaluation) -> None:
     folder = artifacts.evaluation(judged.name)
     if judged.name in PART_NAMES:  # report and curves of these predictions were logged when the run ended
         log_study(run, folder, judged.study, judged.title)

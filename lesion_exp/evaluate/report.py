@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lesion_exp.evaluate.join import POOLED
-from lesion_exp.evaluate.judgement import Judgement
+from lesion_exp.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.evaluation.gaps import Gap
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.isic import note_on_unk, titles
@@ -22,7 +22,7 @@ _COLUMNS: Final = 80
 _OF_CALIBRATION = {"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
 
 
-def as_text(judged: Judgement) -> str:
+def as_text(judged: RunEvaluation) -> str:
     """The evaluation as text of at most 80 columns or so."""
     study = judged.study
     table, unit = study.table, study.options.unit
@@ -40,7 +40,7 @@ def as_text(judged: Judgement) -> str:
     return "\n".join(lines) + report
 
 
-def as_json(judged: Judgement) -> dict[str, Any]:
+def as_json(judged: RunEvaluation) -> dict[str, Any]:
     """The evaluation as plain values: `metrics` hold all with value, low and high, and `too_few` where that is so."""
     study = judged.study
     values: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in study.metrics.items()}
@@ -62,7 +62,7 @@ def as_json(judged: Judgement) -> dict[str, Any]:
     }
 
 
-def _unknown(judged: Judgement) -> Iterator[str]:
+def _unknown(judged: RunEvaluation) -> Iterator[str]:
     if not judged.study.unknown:
         return
     yield from textwrap.wrap(f"{judged.study.note}.", _COLUMNS)
@@ -74,13 +74,13 @@ def _unknown(judged: Judgement) -> Iterator[str]:
             yield f"  {score.replace('_', ' '):<16} AUROC {_interval(auroc)}, FPR at 95% TPR {_interval(fpr)}"
 
 
-def _isic(judged: Judgement) -> Iterator[str]:
+def _isic(judged: RunEvaluation) -> Iterator[str]:
     names, found = titles(classes_of(judged.study.table)), judged.study.estimates
     yield from (f"{title:<61} {_interval(found[name])}" for name, title in names.items() if name in found)
     yield from textwrap.wrap(note_on_unk(classes_of(judged.study.table)), _COLUMNS)
 
 
-def _calibrated(judged: Judgement) -> Iterator[str]:
+def _calibrated(judged: RunEvaluation) -> Iterator[str]:
     if judged.study.calibrated is None:
         return
     found = judged.study.estimates
@@ -91,7 +91,7 @@ def _calibrated(judged: Judgement) -> Iterator[str]:
         yield from textwrap.wrap(f"warning: {text}", _COLUMNS)
 
 
-def _conformal(judged: Judgement) -> Iterator[str]:
+def _conformal(judged: RunEvaluation) -> Iterator[str]:
     if judged.fitted is None:
         return
     yield "conformal prediction sets, fitted on validation:"
@@ -102,7 +102,7 @@ def _conformal(judged: Judgement) -> Iterator[str]:
         )
 
 
-def _operating(judged: Judgement) -> Iterator[str]:
+def _operating(judged: RunEvaluation) -> Iterator[str]:
     points = [] if judged.fitted is None else [point for point in judged.fitted.points if point.target == MALIGNANT]
     if not points:
         return
@@ -115,7 +115,7 @@ def _operating(judged: Judgement) -> Iterator[str]:
         yield f"  {point.rule:<15} p >= {point.threshold:.3f}: sensitivity {texts[0]}, specificity {texts[1]}"
 
 
-def _gaps(judged: Judgement) -> Iterator[str]:
+def _gaps(judged: RunEvaluation) -> Iterator[str]:
     gaps: Mapping[str, Gap] = {
         gap.attribute: gap for gap in judged.study.subgroups.gaps if gap.metric == "balanced_accuracy"
     }

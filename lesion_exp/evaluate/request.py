@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.study import StudyOptions
-from lesion_exp.job.judge import JudgedPart
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions
+from lesion_exp.job.part_evaluation import JudgedPart
 
 SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
 """Keys of `dataset` that say what a network sees of an image, and so stay as it was trained."""
@@ -50,9 +50,9 @@ class Request:
         return {**self.evaluation, **own, **{key: self.evaluation[key] for key in self.chosen}}
 
 
-def study_options(options: Mapping[str, Any]) -> StudyOptions:
+def study_options(options: Mapping[str, Any]) -> EvaluationOptions:
     """How a table is judged, from the node `evaluation`."""
-    return StudyOptions(
+    return EvaluationOptions(
         draws=int(options["bootstrap_draws"]),
         seed=int(options["bootstrap_seed"]),
         unit=options["bootstrap_unit"],

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.evaluate.join import POOLED, SOUP, Joined, are_folds, join
-from lesion_exp.evaluate.judgement import Judgement, name_and_title
 from lesion_exp.evaluate.request import Request, study_options
-from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
+from lesion_exp.evaluate.run_evaluation import RunEvaluation, name_and_title
+from lesion_exp.evaluation.evaluation_result import EvaluationResult, study
 from lesion_exp.evaluation.headline import only_metrics
-from lesion_exp.evaluation.study import Study, study
-from lesion_exp.job.judge import log_evaluation, log_fitted, log_judged, part_results
+from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
+from lesion_exp.job.part_evaluation import log_evaluation, log_fitted, log_judged, part_results
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_run, runs_where
-from lesion_exp.tracking.note import score_tags
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_description import score_tags
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _SHARED_TAGS: Final = ("dataset", "backbone", "sampler", "loss", "split_hash", "
 _LONGEST_NAME: Final = 200
 
 
-def judge_several(members: Sequence[TrainedRun], request: Request) -> Judgement:
+def judge_several(members: Sequence[TrainedRun], request: Request) -> RunEvaluation:
     """The runs as one: the folds of a sweep that has no other cells on the sweep's own run, all else on a new one.
 
     Raises:
@@ -56,7 +56,7 @@ def judge_several(members: Sequence[TrainedRun], request: Request) -> Judgement:
         leaky = joined.has_seen or any(member.leaky for member in members)
         whole = _sweep_of(members) if options["ensemble"] == POOLED else None
         if whole is not None:
-            run: Written = Written(whole.store, whole.run_id, whole.artifact_uri)
+            run: RunWriter = RunWriter(whole.store, whole.run_id, whole.artifact_uri)
             values = _log(run, members, joined, fitted, studies, (name, title))
             run.log_late_metrics(values)
             tags = {"ensemble": POOLED, **_members_tag(members), "leaky": str(leaky).lower()}
@@ -71,7 +71,7 @@ def judge_several(members: Sequence[TrainedRun], request: Request) -> Judgement:
     ids = tuple(member.run.run_id for member in members)
     applied = None if key == "val" else fitted
     run_name = _name(members, options["ensemble"])
-    return Judgement(run.run_id, run_name, name, title, ids, options, leaky, studies[key], applied)
+    return RunEvaluation(run.run_id, run_name, name, title, ids, options, leaky, studies[key], applied)
 
 
 def _way(members: Sequence[TrainedRun], request: Request) -> str:
@@ -93,7 +93,7 @@ def _sweep_of(members: Sequence[TrainedRun]) -> Run | None:
     return find_run(store, parent)
 
 
-def _studies(joined: Joined, fitted: Fitted | None, options: Mapping[str, Any]) -> dict[str, Study]:
+def _studies(joined: Joined, fitted: PosthocModels | None, options: Mapping[str, Any]) -> dict[str, EvaluationResult]:
     tables = {"val": (joined.validation, None), "test": (joined.test, fitted), "other": (joined.other, fitted)}
     how = study_options(options)
     return {key: study(table, applied, how) for key, (table, applied) in tables.items() if table is not None}
@@ -136,11 +136,11 @@ def _name(members: Sequence[TrainedRun], way: str) -> str:
 
 
 def _log(
-    run: Written,
+    run: RunWriter,
     members: Sequence[TrainedRun],
     joined: Joined,
-    fitted: Fitted | None,
-    studies: Mapping[str, Study],
+    fitted: PosthocModels | None,
+    studies: Mapping[str, EvaluationResult],
     judged: tuple[str, str],
 ) -> dict[str, float]:
     """Logs what makes the run usable like one that was trained: predictions, what was fitted, a soup's network.
@@ -153,7 +153,7 @@ def _log(
     if fitted is not None:
         log_fitted(run, fitted)
     if joined.checkpoint is not None:
-        from lesion_exp.job.keep_network import keep_checkpoint
+        from lesion_exp.job.save_model import keep_checkpoint
 
         config = members[0].job_config("a soup")
         keep_checkpoint(run, joined.checkpoint, config, {} if fitted is None else fitted.calibrators)

@@ -25,7 +25,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Reque
     log.info("%s: %s of %s images, about %s forward passes an image", method, of, in_all, f"{explainer.passes:,}")
     differs = {"val": subject.part == "val", "last": request.checkpoint == "last"}
     name = "-".join([method, *(word for word, is_so in differs.items() if is_so)])
-    run = Written(subject.run.store, subject.run.run_id, subject.run.artifact_uri)
+    run = RunWriter(subject.run.store, subject.run.run_id, subject.run.artifact_uri)
     table = _measured(explainer, subject, positions)
     node = subject.config["evaluation"]
     found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}
@@ -144,7 +144,7 @@ def _check(explainer: Explainer, subject: Subject, positions: IntArray) -> float
 
 
 def _draw(
-    run: Written, method: str, name: str, explainer: Explainer, subject: Subject, request: Request
+    run: RunWriter, method: str, name: str, explainer: Explainer, subject: Subject, request: Request
 ) -> tuple[str, ...]:
     def maps(positions: IntArray, column: str) -> Any:
         return subject.maps(explainer, positions, column)
@@ -162,7 +162,7 @@ def _options(explainer: Explainer) -> dict[str, Any]:
     return {key: value for key, value in vars(explainer).items() if not key.startswith("_")}
 
 
-def _log(run: Written, explained: Explained, explainer: Explainer, request: Request) -> None:
+def _log(run: RunWriter, explained: Explained, explainer: Explainer, request: Request) -> None:
     from lesion_exp.explain.report import as_json
 
     if len(explained.table):

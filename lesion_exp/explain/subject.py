@@ -19,7 +19,7 @@ from lesion_exp.job.data import SplitData
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.readings import READINGS_TAG, count_readings
+from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
 from lesion_exp.trained_runs.trained_run import trained_run
 
 _AT_ONCE: Final = 16

@@ -25,12 +25,12 @@ from lesion_exp.export.real_images import RealImages, drawn
 from lesion_exp.export.report import as_markdown
 from lesion_exp.export.request import Request
 from lesion_exp.job.restore import Restored
-from lesion_exp.predict.late_model import best_network
+from lesion_exp.predict.backfill import best_network
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.readings import READINGS_TAG
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
 from lesion_exp.trained_runs.tested import calibration_warning
 from lesion_exp.trained_runs.trained_run import trained_run
 
@@ -158,7 +158,7 @@ def _write_facts(path: Path, facts: Facts) -> None:
 
 def _keep(run: Run, found: Check) -> None:
     """Adds the check to those that the run keeps."""
-    written = Written(run.store, run.run_id, run.artifact_uri)
+    written = RunWriter(run.store, run.run_id, run.artifact_uri)
     kept: dict[str, Any] = json.loads(written.read_text(CHECK_FILE) or "{}")
     kept[f"{found.kind}, {found.preprocessing}"] = found.to_dict()
     written.log_json(kept, CHECK_FILE)

@@ -13,7 +13,7 @@ from lesion_exp.epoch_metric import check_metric
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.job.build import check_optimisation, make_datamodule, make_loss
 from lesion_exp.job.data import SplitData
-from lesion_exp.job.judge import check_evaluation
+from lesion_exp.job.part_evaluation import check_evaluation
 from lesion_exp.job.registered import TARGET
 from lesion_exp.job.trainer import check_trainer, num_processes
 from lesion_exp.job.trial_network import Trial

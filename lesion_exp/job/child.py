@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from lesion_exp.job.rank_variables import environment_without_rank
+from lesion_exp.job.distributed_environment import environment_without_rank
 
 
 def run_module(module: str, *arguments: str) -> int:

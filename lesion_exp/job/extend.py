@@ -22,9 +22,9 @@ from lesion_exp.job.check_training import training_length
 from lesion_exp.job.checkpoint import LAST, best_name, newest_checkpoint, read_checkpoint
 from lesion_exp.job.data import SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job, job_hash, read_job
-from lesion_exp.job.link import RunLink
-from lesion_exp.job.moved import moved
+from lesion_exp.job.relocate import relocated
 from lesion_exp.job.run import JobResult, train
+from lesion_exp.job.run_context import RunContext
 from lesion_exp.job.tracked import check_same_data
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
@@ -64,7 +64,9 @@ def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
     places = {} if data_root is None else {"dataset.root": data_root}
-    old = with_found_values(moved(read_job(download_artifact(run, artifacts.JOB)), run.store.uri, paths, places), run)
+    old = with_found_values(
+        relocated(read_job(download_artifact(run, artifacts.JOB)), run.store.uri, paths, places), run
+    )
     new = with_length(old, changes)
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))
@@ -76,7 +78,7 @@ def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_
             f"expected a run that goes on as if {_text(changes)} had been asked for from the start, but {reason}; from "
             f"the start: lesion-exp train {shlex.join(new.overrides)}"
         )
-    link = RunLink(
+    link = RunContext(
         tags={EXTENDS_TAG: run.run_id},
         name=f"{run.name} to {_text(changes)}",
         checkpoint=str(trained.checkpoint),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from lesion_exp.errors import UserError
 from lesion_exp.job.freeze import read_job
-from lesion_exp.job.link import RunLink
 from lesion_exp.job.messages import show_messages
 from lesion_exp.job.run import run_job, write_result
+from lesion_exp.job.run_context import RunContext
 from lesion_exp.job.signals import end_on_sigterm, end_with_parent
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     end_on_sigterm()
     end_with_parent(os.getppid())
     try:
-        result = run_job(read_job(job_path), RunLink.read(link_path))
+        result = run_job(read_job(job_path), RunContext.read(link_path))
     except UserError as error:
         result_path.write_text(json.dumps({"user_error": str(error)}), encoding="utf-8")
         return 2

@@ -28,8 +28,8 @@ from lesion_exp.split.manifest import manifest
 from lesion_exp.task import LesionClassifier, gather_rows
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
-from lesion_exp.tracking.note import artifact_link, description
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_description import artifact_link, description
 
 BATCH_PICTURE = 24
 GALLERY = 16

@@ -10,9 +10,9 @@ from typing import Any
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.checkpoint import newest_checkpoint
 from lesion_exp.job.job_tags import job_of
-from lesion_exp.job.link import NO_LINK, RunLink
-from lesion_exp.job.moved import moved
+from lesion_exp.job.relocate import relocated
 from lesion_exp.job.run import JobResult, train
+from lesion_exp.job.run_context import NO_CONTEXT, RunContext
 from lesion_exp.tracking.find import Run
 
 
@@ -35,10 +35,10 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     job = job_of(run)
     places = {} if data_root is None else {"dataset.root": data_root}
-    return train(moved(job, run.store.uri, paths, places), link_to(run))
+    return train(relocated(job, run.store.uri, paths, places), link_to(run))
 
 
-def link_to(run: Run, link: RunLink = NO_LINK) -> RunLink:
+def link_to(run: Run, link: RunContext = NO_CONTEXT) -> RunContext:
     """`link` with `run` as the one to be gone on with, from its newest whole checkpoint."""
     checkpoint = newest_checkpoint(run.live_dir)
     return replace(link, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))

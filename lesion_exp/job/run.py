@@ -20,19 +20,20 @@ from pytorch_lightning.callbacks import Callback
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.errors import UserError
-from lesion_exp.evaluation.fitted import Fitted
+from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.headline import only_metrics
-from lesion_exp.evaluation.study import Study
+from lesion_exp.evaluation.posthoc import PosthocModels
 from lesion_exp.job.build import OPTIMIZER_COMMON_KEYS, Built, build, check_optimisation
 from lesion_exp.job.check import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.job.check_training import check_training
 from lesion_exp.job.checkpoint import LAST, place_best, portable, read_checkpoint, state_hash
 from lesion_exp.job.child import run_module
-from lesion_exp.job.complete import check_complete
+from lesion_exp.job.compatibility import check_complete
 from lesion_exp.job.data import SAMPLE_KEYS, TABLE_KEYS, SplitData, load_data, split_data
+from lesion_exp.job.distributed_environment import join_group
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.instantiate import check_installed, check_targets
-from lesion_exp.job.judge import (
+from lesion_exp.job.part_evaluation import (
     JudgedPart,
     evaluate,
     final_results,
@@ -40,13 +41,12 @@ from lesion_exp.job.judge import (
     log_evaluation,
     log_fitted,
 )
-from lesion_exp.job.keep_network import keep_checkpoint, keep_model
-from lesion_exp.job.link import NO_LINK, RunLink
 from lesion_exp.job.profile import keep_profile
 from lesion_exp.job.progress import PartProgress, TrainingProgress
-from lesion_exp.job.rank_variables import join_group
-from lesion_exp.job.reports import EpochReports
+from lesion_exp.job.pruning import PruningCallback
 from lesion_exp.job.results import describe_run, log_gallery, log_inputs, predict_part
+from lesion_exp.job.run_context import NO_CONTEXT, RunContext
+from lesion_exp.job.save_model import keep_checkpoint, keep_model
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.tracked import job_choices, open_job_store, start_run
 from lesion_exp.job.trainer import (
@@ -64,9 +64,9 @@ from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
-from lesion_exp.tracking.note import score_tags
-from lesion_exp.tracking.readings import READINGS_TAG, count_readings
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_description import score_tags
+from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class JobResult:
 
     run_id: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """`best/val/...`; where the test part was evaluated, `test/...` and the sections of `Study.of_sections`, too."""
+    """`best/val/...`; where the test part was evaluated, `test/...`, too, with `EvaluationResult.of_sections`."""
     live_dir: str = ""
     pruned: bool = False
     """Whether training was asked to end before its last epoch."""
@@ -123,7 +123,7 @@ class Validations(Callback):
         self._by_step[trainer.global_step] = found
 
 
-def train(job: Job, link: RunLink = NO_LINK) -> JobResult:
+def train(job: Job, link: RunContext = NO_CONTEXT) -> JobResult:
     """Runs `job` to its end in this process, or in processes of their own where it needs several.
 
     Where `torchrun` or `srun` started this process as one of those, it is that rank; only the first rank's result names
@@ -162,7 +162,7 @@ def check_job(job: Job, here: bool = True) -> None:
     job.check_files()
 
 
-def run_job(job: Job, link: RunLink) -> JobResult:
+def run_job(job: Job, link: RunContext) -> JobResult:
     """Runs `job` in this process, which is one rank where there are several."""
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
@@ -196,8 +196,8 @@ def run_job(job: Job, link: RunLink) -> JobResult:
 class _Fitted:
     best_epoch: Mapping[str, float]
     best_step: int
-    parts: Mapping[str, Study]
-    evaluation: Fitted | None
+    parts: Mapping[str, EvaluationResult]
+    evaluation: PosthocModels | None
     best: Path | None
     last: Path
     pruned: bool
@@ -205,11 +205,11 @@ class _Fitted:
     """In which the parts were predicted."""
 
 
-def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunLink) -> _Fitted:
+def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunContext) -> _Fitted:
     config = job.config
     validations = Validations()
     callbacks: list[Callback] = [TrainingProgress(), PartProgress(), validations]
-    reports = None if link.reports is None else EpochReports(Path(link.reports))
+    reports = None if link.reports is None else PruningCallback(Path(link.reports))
     callbacks += [reports] if reports else []
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
     if run is not None and link.best is not None and link.checkpoint is not None:
@@ -228,7 +228,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
         built.classifier.load_state_dict(content["state_dict"])
         judged_step = int(content["global_step"])
     best_metrics, best_step = validations.up_to(judged_step)
-    parts: dict[str, Study] = {}
+    parts: dict[str, EvaluationResult] = {}
     on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
         table = predict_part(trainer, built.classifier, built.datamodule, part)
@@ -316,7 +316,7 @@ def _log_hint(run: TrackedRun) -> Iterator[None]:
         raise
 
 
-def _train_in_processes(job: Job, link: RunLink) -> JobResult:
+def _train_in_processes(job: Job, link: RunContext) -> JobResult:
     """A fresh process that knows only the job file; Lightning starts the other ranks from its command."""
     with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
         job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))

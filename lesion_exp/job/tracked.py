@@ -13,15 +13,15 @@ from lesion_exp.errors import DataError
 from lesion_exp.job.data import SplitData
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.job_tags import job_tags, names_of_job_tags
-from lesion_exp.job.link import NO_LINK, RunLink
+from lesion_exp.job.run_context import NO_CONTEXT, RunContext
 from lesion_exp.job.shell_words import shell_line
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
-from lesion_exp.tracking.note import choice_tags, run_name
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_description import choice_tags, run_name
 from lesion_exp.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def open_job_store(config: dict[str, Any]) -> Store:
     return store
 
 
-def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunLink = NO_LINK) -> TrackedRun:
+def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunContext = NO_CONTEXT) -> TrackedRun:
     """A new run of `job`, or the one that `link` continues, with the tags that say what it was made from.
 
     Use it as a context manager. The run has the frozen job from its first moment, so that it can be resumed from then

@@ -67,7 +67,10 @@ def build_trainer(
             logger=logger,
             callbacks=callbacks,
             default_root_dir=str(live_dir),
-            plugins=[WholeFiles(), LightningEnvironment()],  # job/rank_variables.py decides which process this is
+            plugins=[
+                WholeFiles(),
+                LightningEnvironment(),
+            ],  # distributed_environment decides the process
             use_distributed_sampler=False,  # the batch samplers shard the order themselves
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),

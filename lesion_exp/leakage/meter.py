@@ -28,8 +28,8 @@ from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.ledger import Sweep
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.written import Written
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> p
     clean = splitter.clean_rows(with_groups(config["split"], loaded.table))
     _prove_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
     table = _predicted(restore(config, download_artifact(run, CHECKPOINT)), clean, loaded.store)
-    written = Written(run.store, run.run_id, run.artifact_uri)
+    written = RunWriter(run.store, run.run_id, run.artifact_uri)
     written.log_table(table, CLEAN)
     return table
 
@@ -175,7 +175,7 @@ def _title(config: Mapping[str, Any]) -> str:
 def _keep(report: Report, store: Store) -> Path:
     """Keeps table, figure, text and metrics with the sweep's run; the path of the figure."""
     run = find_run(store, report.run_id)
-    written = Written(store, run.run_id, run.artifact_uri)
+    written = RunWriter(store, run.run_id, run.artifact_uri)
     written.log_json(report.to_dict(), f"{artifacts.LEAKAGE}.json")
     written.log_text(report.as_markdown(), f"{artifacts.LEAKAGE}.md")
     written.log_figure(

@@ -16,13 +16,14 @@ from lesion_exp.data.lock import hold, release
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
-from lesion_exp.evaluation.fitted import calibrator_path
+from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.job.checkpoint import weights_hash
 from lesion_exp.job.child import run_module
 from lesion_exp.job.precision import precision_here, resolve_devices, resolve_precision
 from lesion_exp.job.restore import Restored, restore
 from lesion_exp.job.signals import stops_stay_stops
 from lesion_exp.job.trainer import check_devices
+from lesion_exp.predict.active_learning import to_label
 from lesion_exp.predict.images import contents_digest, images_of
 from lesion_exp.predict.loop import predict_plan
 from lesion_exp.predict.output import facts_path, folder_of
@@ -30,7 +31,6 @@ from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.predict.results import Results
-from lesion_exp.predict.to_label import to_label
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, METHODS
 from lesion_exp.evaluation.tta import tta_views
+from lesion_exp.predict.active_learning import check_ranking
 from lesion_exp.predict.output import check_output
-from lesion_exp.predict.to_label import check_ranking
 
 CALIBRATIONS: Final = ("none", *METHODS)
 PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")

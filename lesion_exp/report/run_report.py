@@ -7,9 +7,9 @@ from typing import Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.report.blocks import Section
-from lesion_exp.report.facts import Facts
-from lesion_exp.report.kept import Kept
 from lesion_exp.report.page import Page
+from lesion_exp.report.run_artifacts import RunArtifacts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.calibration import calibration
 from lesion_exp.report.sections.checklists import checklists
 from lesion_exp.report.sections.config import config
@@ -28,7 +28,7 @@ from lesion_exp.report.sections.training import training
 from lesion_exp.report.wording import moment
 from lesion_exp.tracking.find import Run
 
-SECTIONS: Final[tuple[Callable[[Facts], Section], ...]] = (
+SECTIONS: Final[tuple[Callable[[RunSummary], Section], ...]] = (
     question, data_flow, split, training, results, confusion, curves, calibration, subgroups, galleries, failures,
     config, environment, reproduce,
 )  # fmt: skip
@@ -49,7 +49,7 @@ def run_page(run: Run) -> Page:
         )
     if kind in _WITHOUT_RESULTS:
         raise ConfigError(f"expected a run that was trained or judged, got {run.run_id} of kind {kind}")
-    facts = Facts(run, Kept(run))
+    facts = RunSummary(run, RunArtifacts(run))
     sections = [make(facts) for make in SECTIONS]
     sections.append(checklists(facts, {section.key: section.title for section in sections}))
     told = {"run": run.run_id, "status": run.status.lower(), "started": moment(run.started)}

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from lesion_exp.report.blocks import Section
-from lesion_exp.report.facts import Facts
-from lesion_exp.report.kept import Kept
 from lesion_exp.report.page import Page
+from lesion_exp.report.run_artifacts import RunArtifacts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.calibration import calibration
 from lesion_exp.report.sections.confusion import confusion
 from lesion_exp.report.sections.curves import curves
@@ -27,7 +27,7 @@ SECTIONS: Final[tuple[Callable[[Swept], Section], ...]] = (
     question, repeats, choices, cells, failed, config, reproduce,
 )  # fmt: skip
 """In the order of the page."""
-OF_FOLDS: Final[tuple[Callable[[Facts], Section], ...]] = (
+OF_FOLDS: Final[tuple[Callable[[RunSummary], Section], ...]] = (
     results, confusion, curves, calibration, subgroups, failures,
 )  # fmt: skip
 """Sections of a run that the page of a cross-validation has as well, once its folds are judged as one."""
@@ -42,7 +42,7 @@ def sweep_page(swept: Swept) -> Page:
         "status": parent.status.lower(),
         "started": moment(parent.started),
     }
-    sections, facts = [make(swept) for make in SECTIONS], Facts(parent, Kept(parent))
+    sections, facts = [make(swept) for make in SECTIONS], RunSummary(parent, RunArtifacts(parent))
     if facts.predictions is not None:
         place = SECTIONS.index(failed)
         sections[place:place] = [make(facts) for make in OF_FOLDS]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import without_secrets
-from lesion_exp.report.kept import Kept
+from lesion_exp.report.run_artifacts import RunArtifacts
 from lesion_exp.sweep.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweep.ledger import FOLD, Sweep, find_sweep
 from lesion_exp.sweep.summary import as_json, summarize
@@ -157,7 +157,7 @@ def _from_ledger(parent: Run, sweep: Sweep) -> Swept:
 
 
 def _from_store(parent: Run) -> Swept:
-    kept = Kept(parent)
+    kept = RunArtifacts(parent)
     facts = kept.mapping(FACTS)
     search = facts.get("search", {})
     metrics, directions = (_listed(search.get(key)) for key in ("metric", "direction"))

@@ -16,8 +16,8 @@ from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.job.checkpoint import weights_hash
 from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.freeze import Job, file_digests
-from lesion_exp.job.link import RunLink
 from lesion_exp.job.run import train
+from lesion_exp.job.run_context import RunContext
 from lesion_exp.job.trainer import describe_resolved
 from lesion_exp.reproduce import conditions as condition
 from lesion_exp.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
@@ -130,7 +130,7 @@ def train_again(run: Run, job: Job, checked: Checked, tolerance: float = TOLERAN
             f"run={run.run_id} goes on with it, --check-only compares its conditions"
         )
     with using_threads(checked.num_threads):
-        result = train(job, RunLink(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))
+        result = train(job, RunContext(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))
     again = find_run(run.store, result.run_id)
     weights = (_weights(run), _weights(again))
     verdict = judge(read_history(run), read_history(again), weights, tolerance)

@@ -13,8 +13,8 @@ from lesion_exp.evaluation.answer_rates import Rate
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
-from lesion_exp.report.facts import Facts
-from lesion_exp.report.kept import Kept
+from lesion_exp.report.run_artifacts import RunArtifacts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.question import floor_of, headline, warnings_of
 from lesion_exp.report.sections.results import BY_CLASS, OVERALL, how_judged
 from lesion_exp.report.sections.split import split_in_words
@@ -31,7 +31,7 @@ _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
 
 def model_card(run: Run, model: ServedModel) -> Plain:
     """The card of a run's network, as plain values for JSON; what the run did not store is None or empty."""
-    facts = Facts(run, Kept(run))
+    facts = RunSummary(run, RunArtifacts(run))
     return {
         "run_id": run.run_id,
         "name": run.name or run.run_id,
@@ -80,7 +80,7 @@ def _metadata(model: ServedModel) -> Plain | None:
     return {"age": "years", "sex": list(model.encoder.sexes), "site": list(model.encoder.sites)}
 
 
-def _data(facts: Facts) -> Plain:
+def _data(facts: RunSummary) -> Plain:
     known = facts.flow.get("identity")
     identity = known if isinstance(known, Mapping) else {}
     parts = {
@@ -98,7 +98,7 @@ def _data(facts: Facts) -> Plain:
     }
 
 
-def _results(facts: Facts) -> Plain | None:
+def _results(facts: RunSummary) -> Plain | None:
     """The metrics of the test part, else of validation, with 95% intervals; None where none are stored."""
     table = facts.predictions
     if table is None:
@@ -126,7 +126,7 @@ def _results(facts: Facts) -> Plain | None:
     }  # fmt: skip
 
 
-def _rule(facts: Facts) -> str:
+def _rule(facts: RunSummary) -> str:
     """When an image counts as malignant in the metrics of malignancy; empty where there are none."""
     is_shown = any(f"{family}/{MALIGNANT}" in facts.values for family in _OF_MALIGNANT)
     return rule_in_words(facts.classes) if is_shown and malignant_classes(facts.classes) else ""
@@ -158,7 +158,7 @@ def _rate(rate: Rate | None) -> Plain | None:
     return None if found is None else found.model_dump()
 
 
-def _probabilities(facts: Facts, model: ServedModel) -> Plain:
+def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
     """How far the probabilities and the sets can be taken at their word."""
     calibrator, sets, calibration = model.calibrator, model.conformal, model.calibration
     before, after = facts.values.get("ece"), as_value(facts.study("calibrated").get("ece"))
@@ -187,7 +187,7 @@ def _share(found: Value) -> str:
     return f"{percent(found.value)} (95% interval {percent(found.low)} to {percent(found.high)})"
 
 
-def _of_few_lesions(facts: Facts, table: pd.DataFrame) -> list[str]:
+def _of_few_lesions(facts: RunSummary, table: pd.DataFrame) -> list[str]:
     """Which classes are hardly judged at all, and what becomes of melanomas."""
     rests, said = lesion_counts(table), []
     few = {name: rests.classes[name][0] for name in facts.classes if rests.too_few(f"recall/{name}")}
@@ -202,7 +202,7 @@ def _of_few_lesions(facts: Facts, table: pd.DataFrame) -> list[str]:
     return said
 
 
-def _limits(facts: Facts, model: ServedModel) -> list[str]:
+def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
     """What the network cannot do, in sentences."""
     names = ", ".join(model.classes)
     found = [

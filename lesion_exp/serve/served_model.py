@@ -23,7 +23,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import AnswerRates, answer_rates
 from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, Calibrator, read_calibrator
 from lesion_exp.evaluation.conformal import ConformalSets
-from lesion_exp.evaluation.fitted import calibrator_path
+from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.predictions import FloatArray, probabilities
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.predict.heat_maps import EvidenceMaps, square_of

@@ -30,7 +30,7 @@ from lesion_exp.shortcuts.report import JUDGED, MAJORITY, NETWORK, Report
 from lesion_exp.shortcuts.shallow import majority_predictions, shallow_predictions
 from lesion_exp.shortcuts.text import as_text
 from lesion_exp.tracking.find import Run, download_artifact, find_run
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _drawn(rows: pd.DataFrame, most_images: int | None, seed: int) -> pd.DataFra
 
 def _keep(run: Run, report: Report, changed: _Changed, with_images: bool) -> Path:
     folder = "shortcuts" if report.part == "test" else f"shortcuts/{report.part}"
-    written = Written(run.store, run.run_id, run.artifact_uri)
+    written = RunWriter(run.store, run.run_id, run.artifact_uri)
     written.log_json(report.to_dict(), f"{folder}/report.json")
     written.log_text(as_text(report) + "\n", f"{folder}/report.txt")
     shown = {CONTROL: report.control, **report.inserted, **({PAINTED: report.painted} if report.painted else {})}

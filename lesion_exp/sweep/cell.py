@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from lesion_exp.data.lock import is_held
 from lesion_exp.job.freeze import Job, read_job
-from lesion_exp.job.link import REPORTS_FILE, STOP_FILE
+from lesion_exp.job.run_context import REPORTS_FILE, STOP_FILE
 from lesion_exp.privacy import kept
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
+from lesion_exp.job.distributed_environment import refuse_group
 from lesion_exp.job.instantiate import check_installed, instantiate
-from lesion_exp.job.rank_variables import refuse_group
 from lesion_exp.progress import Stage
 from lesion_exp.sweep.adaptive import Adaptive
 from lesion_exp.sweep.cell import STOPPED, Cell

@@ -14,10 +14,10 @@ from typing import Final
 
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
-from lesion_exp.job.link import RunLink
 from lesion_exp.job.messages import show_messages
 from lesion_exp.job.resume import link_to
 from lesion_exp.job.run import JobResult, train
+from lesion_exp.job.run_context import RunContext
 from lesion_exp.job.signals import end_on_sigterm, end_with_parent
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.sweep.cell import PRUNED, STOPPED, Cell
@@ -26,7 +26,7 @@ from lesion_exp.sweep.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
-from lesion_exp.tracking.note import CHOICE_TAG
+from lesion_exp.tracking.run_description import CHOICE_TAG
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
     return _noted(train(job, link_to(known, link)))
 
 
-def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
+def cell_link(cell: Cell, sweep: Sweep) -> RunContext:
     """The tags of a cell's run, its name in MLflow, and the folder of its reports."""
     overrides, _ = cell.facts()
     tags = _identity(cell, sweep)
@@ -103,7 +103,7 @@ def cell_link(cell: Cell, sweep: Sweep) -> RunLink:
     choice = chosen(values)
     tags[CHOICE_TAG] = as_text(choice)
     name = " ".join(text.lstrip("+") for text in overrides)
-    return RunLink(tags=tags, params=choice, name=name or None, reports=str(cell.folder))
+    return RunContext(tags=tags, params=choice, name=name or None, reports=str(cell.folder))
 
 
 def _identity(cell: Cell, sweep: Sweep) -> dict[str, str]:

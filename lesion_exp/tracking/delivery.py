@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.tracking.metric_points import known_steps
+from lesion_exp.tracking.run_writer import dataset_input
 from lesion_exp.tracking.spool import read_header
-from lesion_exp.tracking.written import dataset_input
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, Self
 from lesion_exp.data.lock import check_locks
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import kept
-from lesion_exp.tracking.courier import Courier
 from lesion_exp.tracking.database_watch import DatabaseWatch, StoreLostError
 from lesion_exp.tracking.delivery import LARGEST_BATCH, SITTING, SITTING_TAG, deliver, deliver_left
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
@@ -28,9 +27,10 @@ from lesion_exp.tracking.machine_load import MachineLoad
 from lesion_exp.tracking.metric_points import MetricPoints, last_steps
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.uploader import Uploader
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _PATIENCE_SECONDS: Final = 30.0
 """How long a run that ends waits for its store to take anything."""
 
 
-class TrackedRun(Written):
+class TrackedRun(RunWriter):
     """A run that is being recorded. Use it as a context manager: leaving the block says how the run ended.
 
     Whatever is logged is written to a spool in the run's live folder and returns at once; a thread sends it every
@@ -83,7 +83,7 @@ class TrackedRun(Written):
         self._finished = False
         self._sending = threading.Lock()
         self._log.open()
-        self._courier = Courier(
+        self._uploader = Uploader(
             run_id, self._spool, self.flush, self._renew_heartbeat, pause=flush_seconds, beat_seconds=HEARTBEAT_SECONDS
         )
         self._load = MachineLoad(self._log_load, system_metrics_seconds)
@@ -157,7 +157,7 @@ class TrackedRun(Written):
         for batch in _batches(points, LARGEST_BATCH["metrics"]):
             self._spool.add("metrics", time=now, step=step, values=batch)
         if self._spool.waiting >= self._flush_every:
-            self._courier.wake()
+            self._uploader.wake()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Records a nested config as parameters `group.key`; in a resumed run only those it does not have.
@@ -241,7 +241,7 @@ class TrackedRun(Written):
         self._log.close()
         self._spool.add("status", status=status, time=int(time.time() * 1000))
         self._spool.sync()
-        if self._courier.finish(_PATIENCE_SECONDS):
+        if self._uploader.finish(_PATIENCE_SECONDS):
             self._log.remove_if_alone()
             with suppress(OSError):  # checkpoints of a run that stopped stay
                 self.live_dir.rmdir()

@@ -10,7 +10,7 @@ from lesion_exp.privacy import kept
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR
 
 if TYPE_CHECKING:
-    from lesion_exp.tracking.written import Written
+    from lesion_exp.tracking.run_writer import RunWriter
 
 _OWN_HANDLERS: Final = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "mlflow")
 """Loggers that may pass nothing on to the root logger."""
@@ -30,7 +30,7 @@ class RunLog:
     A resumed run continues its log, also on a machine that does not have the file.
     """
 
-    def __init__(self, run: Written, path: Path) -> None:
+    def __init__(self, run: RunWriter, path: Path) -> None:
         self._run = run
         self._path = path
         self._handler: logging.Handler | None = None

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lesion_exp.epoch_metric import WATCHED_METRIC
 from lesion_exp.tracking.charts import chart_state
-from lesion_exp.tracking.note import CHOICE_TAG, LEAKS_TAG, OVER_SEEDS_TAG, SCORE_TAGS
+from lesion_exp.tracking.run_description import CHOICE_TAG, LEAKS_TAG, OVER_SEEDS_TAG, SCORE_TAGS
 
 VIEWS: Final = "mlflow.sharedViewState."
 """What the names of an experiment's tags that hold views begin with, before the name in the page's address."""

@@ -12,12 +12,12 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
-from lesion_exp.evaluation.fitted import calibrator_path
-from lesion_exp.job.complete import check_complete
+from lesion_exp.evaluation.posthoc import calibrator_path
+from lesion_exp.job.compatibility import check_complete
 from lesion_exp.job.data import SplitData, load_data, split_data
 from lesion_exp.job.freeze import Job
 from lesion_exp.job.job_tags import job_of, names_of_job_tags
-from lesion_exp.job.moved import moved
+from lesion_exp.job.relocate import relocated
 from lesion_exp.job.tracked import check_same_data
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, read_predictions
@@ -182,7 +182,7 @@ def trained_run(run: Run, paths: Mapping[str, Any], data_root: Path | None = Non
     if run.fetch(artifacts.JOB) is None and not names_of_job_tags(run.tags):
         return TrainedRun(run, None, tta)
     places = {} if data_root is None else {"dataset.root": data_root}
-    job = moved(job_of(run), run.store.uri, paths, places)
+    job = relocated(job_of(run), run.store.uri, paths, places)
     return TrainedRun(run, job, {**job.config["evaluation"], **tta})
 
 

@@ -20,7 +20,7 @@ from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 
 pytestmark = pytest.mark.slow
 TINY = (
@@ -37,7 +37,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(Written, "log_figure", lambda *_: None)  # drawing takes longer than all else
+        patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
         ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
         yield open_job_store(config), config, ids

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 import lesion_exp
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
 from lesion_exp.evaluation.figures.curves import roc_curves
 from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metric_names
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
 from lesion_exp.evaluation.report import classification_report
-from lesion_exp.evaluation.study import StudyOptions, study
 
 RowsOf = Callable[..., pd.DataFrame]
 
@@ -57,7 +57,7 @@ def test_twenty_are_enough_and_nineteen_are_not(table: pd.DataFrame) -> None:
 
 
 def test_files_and_reports_say_what_is_too_few_and_keep_the_number(table: pd.DataFrame) -> None:
-    judged = study(table, options=StudyOptions(draws=20))
+    judged = study(table, options=EvaluationOptions(draws=20))
     stored = judged.files()["metrics.json"]
     assert stored["recall/df"].keys() == {"value", "low", "high", "too_few"}
     assert stored["recall/df"]["too_few"] == "too few (19 lesions)"

@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.ensemble import ensemble
-from lesion_exp.evaluation.fitted import fit_on_validation
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
 from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import (
     check,
     classes_of,
@@ -20,11 +21,10 @@ from lesion_exp.evaluation.predictions import (
     unknown_counts,
     unknown_rows,
 )
-from lesion_exp.evaluation.study import StudyOptions, study
 from lesion_exp.evaluation.unknown import unknown_metrics, unknown_scores
 
 CLASSES = ("bkl", "mel", "nv")
-OPTIONS = StudyOptions(draws=50)
+OPTIONS = EvaluationOptions(draws=50)
 
 
 def opened(rows_of, seed=0, known=200, unknown=60, lesion_ids=None):

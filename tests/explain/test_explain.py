@@ -16,8 +16,8 @@ from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run, read_predictions
-from lesion_exp.tracking.readings import READINGS_TAG
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(Written, "log_figure", lambda *_: None)  # those of the training
+        patch.setattr(RunWriter, "log_figure", lambda *_: None)  # those of the training
         config = compose([*TINY, FEW, "dataset.num_lesions=60"], root=root).config
         run_id = train(freeze(compose([*TINY, FEW, "dataset.num_lesions=60"], root=root))).run_id
     return open_job_store(config), config, run_id

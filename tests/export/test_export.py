@@ -22,7 +22,7 @@ from lesion_exp.export.real_images import RealImages, drawn
 from lesion_exp.export.report import as_text
 from lesion_exp.export.request import Request
 from lesion_exp.image_file import read_image
-from lesion_exp.predict.late_model import best_network
+from lesion_exp.predict.backfill import best_network
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.request import Request as PredictRequest
 from lesion_exp.tracking.find import download_artifact, find_run

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.complete import check_complete
+from lesion_exp.job.compatibility import check_complete
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import FORMAT, NOT_HASHED, SHARE_OR_COUNT, freeze, job_hash, read_job
 from lesion_exp.job.instantiate import resolve_target

@@ -5,7 +5,7 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.job.judge import check_evaluation, part_results
+from lesion_exp.job.part_evaluation import check_evaluation, part_results
 
 
 def config(unit):

@@ -16,7 +16,7 @@ from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from tests.tiny import TINY
 
 UNKNOWN = "vasc"
@@ -113,7 +113,7 @@ def runs(project):
     words = given("tested", only_tested)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(Written, "log_figure", lambda *_: None)  # drawing takes longer than all else
+        patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         ids = [train(freeze(compose([*words, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
     return root, open_job_store(compose(words, root=root).config), ids
 

@@ -16,7 +16,7 @@ from lesion_exp.leakage.table import show_report
 from lesion_exp.split.held_out import WAYS
 from lesion_exp.sweep.ledger import create_sweep
 from lesion_exp.tracking.find import artifact_names, find_run, find_tagged
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from tests.leakage.conftest import FEW
 
 RIGHT = {"grouped": 60, "by_image": 75, "resample_then_split": 95}
@@ -44,7 +44,7 @@ def trained(plan, project, tmp_path_factory):
 
     for cell, way in zip(sweep.cells(), WAYS, strict=True):
         info = new_run(way)
-        run = Written(store, info.run_id, info.artifact_uri)
+        run = RunWriter(store, info.run_id, info.artifact_uri)
         run.log_table(predicted(RIGHT[way], way), "predictions/test.parquet")
         run.log_table(predicted(60, "clean"), CLEAN)
         image, lesion = SHARES[way]

@@ -16,7 +16,7 @@ from lesion_exp.job.tracked import open_job_store
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr(Written, "log_figure", lambda *_: None)  # drawing takes longer than all else
+        patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         patch.chdir(root)
         composed = compose([*TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed"], root=root)
         config = composed.config

@@ -10,15 +10,15 @@ import pytest
 from mlflow.entities import Metric
 from PIL import Image
 
-from lesion_exp.evaluation.fitted import fit_on_validation
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
+from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.evaluation.study import StudyOptions, study
 from lesion_exp.job.compose import compose
 from lesion_exp.job.freeze import freeze
-from lesion_exp.job.judge import log_evaluation, log_fitted
+from lesion_exp.job.part_evaluation import log_evaluation, log_fitted
 from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
-from lesion_exp.tracking.written import Written
 from tests.own_process import restored
 
 CLASSES = ("bkl", "mel", "nv")
@@ -144,7 +144,7 @@ def kept_files(tmp_path_factory):
     return folder
 
 
-class Folder(Written):
+class Folder(RunWriter):
     """Keeps what is logged below a folder."""
 
     def __init__(self, folder):
@@ -161,7 +161,7 @@ class Folder(Written):
 def put_evaluation(folder):
     val, test = predicted(1), predicted(2)
     fitted = fit_on_validation(val)
-    options = StudyOptions(DRAWS, calibration="temperature")
+    options = EvaluationOptions(DRAWS, calibration="temperature")
     log_evaluation(Folder(folder), "val", study(val, None, options))
     log_evaluation(Folder(folder), "test", study(test, fitted, options))
     log_fitted(Folder(folder), fitted)

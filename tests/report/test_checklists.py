@@ -1,9 +1,9 @@
 import pytest
 
 from lesion_exp.report.checklists.checklist import ANSWERS, NAMES, fill, read_checklist
-from lesion_exp.report.facts import Facts
-from lesion_exp.report.kept import Kept
+from lesion_exp.report.run_artifacts import RunArtifacts
 from lesion_exp.report.run_report import SECTIONS
+from lesion_exp.report.run_summary import RunSummary
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_a_list_has_every_item_once(name, count):
 @pytest.mark.parametrize("name", NAMES)
 def test_items_point_at_answers_and_sections_that_exist(name, bare_run):
     run = bare_run()
-    keys = {make(Facts(run, Kept(run))).key for make in SECTIONS}
+    keys = {make(RunSummary(run, RunArtifacts(run))).key for make in SECTIONS}
     for item in read_checklist(name).items:
         assert item.answer or item.author
         assert item.answer is None or item.answer in ANSWERS
@@ -35,7 +35,7 @@ def test_no_answer_is_never_asked_for():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_item_is_filled_or_marked(name, bare_run, full_run):
     for run, answered in ((bare_run(), False), (full_run(), True)):
-        filled = fill(read_checklist(name), Facts(run, Kept(run)))
+        filled = fill(read_checklist(name), RunSummary(run, RunArtifacts(run)))
         assert all(entry.answer or entry.left for entry in filled)
         assert all(entry.left for entry in filled if entry.item.author)
         assert (sum(bool(entry.answer) for entry in filled) > len(filled) / 2) == answered
@@ -43,7 +43,7 @@ def test_every_item_is_filled_or_marked(name, bare_run, full_run):
 
 def test_answers_say_what_the_run_stored(full_run):
     run = full_run()
-    facts = Facts(run, Kept(run))
+    facts = RunSummary(run, RunArtifacts(run))
     assert ANSWERS["sizes"](facts).startswith("training: 180 images of 90 lesions")
     assert ANSWERS["characteristics"](facts) == (
         "Median age: training 50, validation 50, test 50 years. Sex: female 55.6%, male 44.4% of 540 images."

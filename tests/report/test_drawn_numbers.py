@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.report.facts import Facts
-from lesion_exp.report.kept import Kept
+from lesion_exp.report.run_artifacts import RunArtifacts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.calibration import calibration
 from lesion_exp.report.sections.confusion import confusion
 from lesion_exp.report.sections.curves import curves
@@ -28,7 +28,7 @@ def store(shared_store, monkeypatch):
 @pytest.fixture
 def facts(full_run):
     run = full_run()
-    return Facts(run, Kept(run))
+    return RunSummary(run, RunArtifacts(run))
 
 
 def figures(section):

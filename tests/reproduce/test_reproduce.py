@@ -8,7 +8,7 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.freeze import job_hash, read_job
-from lesion_exp.job.moved import moved
+from lesion_exp.job.relocate import relocated
 from lesion_exp.reproduce.reproduce import (
     THREADS_A_CORE,
     check,
@@ -165,12 +165,12 @@ def test_a_job_runs_with_the_folders_of_this_machine(first, tmp_path):
     run, job = first
     frozen = read_job(download_artifact(run, "config/job.yaml"))
     paths = {"root": str(tmp_path), "data_cache": str(tmp_path / "cache")}
-    here = moved(frozen, "sqlite:////here.db", paths, {})
+    here = relocated(frozen, "sqlite:////here.db", paths, {})
     assert (here.config["paths"], here.config["tracking"]["uri"]) == (paths, "sqlite:////here.db")
     assert here.config["dataset"]["root"] == str(tmp_path / "cache" / "synthetic")
     assert job_hash(here.config, here.files) == job.job_hash
-    data = moved(frozen, "sqlite:////here.db", paths, {"dataset.root": tmp_path / "data"})
+    data = relocated(frozen, "sqlite:////here.db", paths, {"dataset.root": tmp_path / "data"})
     assert data.config["dataset"]["root"] == str(tmp_path / "data")
     for key in ("dataset.rot", "backbone.weights", "dataset.sets.ham", "seed"):
         with pytest.raises(ConfigError, match=key):
-            moved(frozen, "sqlite:////here.db", paths, {key: tmp_path})
+            relocated(frozen, "sqlite:////here.db", paths, {key: tmp_path})

@@ -7,10 +7,10 @@ from lesion_exp.tracking.delivery import SITTING, SITTING_TAG
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import clear_finished, now_text
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.sync import sync_runs
-from lesion_exp.tracking.written import Written
 
 
 def points(store: Store, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -38,7 +38,7 @@ def test_a_repeated_epoch_keeps_the_value_of_the_first_time(store: Store) -> Non
 def test_an_evaluation_that_is_repeated_adds_only_what_differs(store: Store) -> None:
     with start(store) as run:
         run.log_metrics({"test/accuracy": 0.5}, 8)
-    written = Written(store, run.run_id, run.artifact_uri)
+    written = RunWriter(store, run.run_id, run.artifact_uri)
     values = {"test/accuracy": 0.5, "isic/score": 0.25, "isic/none": float("nan")}
     for _ in range(3):
         written.log_late_metrics(values)

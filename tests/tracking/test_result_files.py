@@ -6,8 +6,8 @@ import pytest
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.result_files import result_in_files, results_of_test_part
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.written import Written
 
 
 def entry(value: float, spread: float = 0.1) -> dict[str, float]:
@@ -57,7 +57,7 @@ def make_run(store: Store, isic: float, metrics: dict[str, float], **tags: str) 
     """A finished run with a score of ISIC in its file."""
     experiment = store.experiment_id("tests")
     info = store.client.create_run(experiment, tags=tags).info
-    written = Written(store, info.run_id, info.artifact_uri)
+    written = RunWriter(store, info.run_id, info.artifact_uri)
     written.log_json({"images": 9, "balanced_accuracy": entry(isic), "auc/a(b)": entry(isic)}, FILE)
     for name, value in metrics.items():
         store.client.log_metric(info.run_id, name, value)

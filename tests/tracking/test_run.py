@@ -13,8 +13,8 @@ from lesion_exp.tracking import run as run_module
 from lesion_exp.tracking.find import Run, download_artifact, find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.written import Written
 
 
 def start(store: Store, **options: Any) -> TrackedRun:
@@ -210,7 +210,7 @@ def test_files_of_a_run(store: Store, tmp_path: Path) -> None:
         run.log_file(tmp_path / "job.yaml", "config/frozen.yaml")
     (footer,) = figure.texts
     assert footer.get_text() == f"run {run.name} ({run.run_id[:8]}), test part"
-    assert store.client.get_run(run.run_id).info.run_name == run.name == Written(store, run.run_id, "").name
+    assert store.client.get_run(run.run_id).info.run_name == run.name == RunWriter(store, run.run_id, "").name
     found = stored(store, run)
     assert download_artifact(found, "split/audit.json").read_text() == '{\n  "lesions": 3,\n  "ü": [\n    1\n  ]\n}\n'
     pd.testing.assert_frame_equal(pd.read_parquet(download_artifact(found, "predictions/test.parquet")), table)

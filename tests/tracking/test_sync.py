@@ -18,7 +18,7 @@ import pytest
 from lesion_exp import cli
 from lesion_exp.data.lock import is_held
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking import courier
+from lesion_exp.tracking import uploader
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
@@ -68,9 +68,9 @@ class RemoteStore(Store):
 
 @pytest.fixture
 def server(store: Store, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr(courier, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(courier, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(courier.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(uploader, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(uploader, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(uploader.time, "sleep", lambda seconds: None)
     return Server(store.client)
 
 
@@ -285,7 +285,7 @@ def test_a_run_that_ends_waits_for_a_large_file_on_its_way(
     store: Store, remote: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lesion_exp.tracking.run._PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(courier, "SLOWEST_BYTES_A_SECOND", 10)
+    monkeypatch.setattr(uploader, "SLOWEST_BYTES_A_SECOND", 10)
     under_way = threading.Event()
     real = RemoteStore.put_artifact
 

@@ -11,11 +11,11 @@ from typing import Final
 import yaml
 
 from lesion_exp.report.checklists import on_data, on_model, on_results
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.question import floor_of, headline, question_of
 
 NAMES: Final = ("clear_derm", "tripod_ai", "claim")
-Answer = Callable[[Facts], str | None]
+Answer = Callable[[RunSummary], str | None]
 ANSWERS: Final[Mapping[str, Answer]] = {
     **{
         answer.__name__: answer
@@ -81,7 +81,7 @@ def read_checklist(name: str) -> Checklist:
     return Checklist(name, body["title"], body["source"], tuple(Item(**item) for item in body["items"]))
 
 
-def fill(checklist: Checklist, facts: Facts) -> list[Filled]:
+def fill(checklist: Checklist, facts: RunSummary) -> list[Filled]:
     """Every item; what the run did not store is the author's, too."""
     return [_filled(item, None if item.answer is None else ANSWERS[item.answer](facts)) for item in checklist.items]
 

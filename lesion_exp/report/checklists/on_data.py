@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.data_flow import CHARACTERISTICS
 from lesion_exp.report.sections.split import split_in_words
 from lesion_exp.report.wording import PARTS, counted, listed, percent
@@ -11,20 +11,20 @@ from lesion_exp.report.wording import PARTS, counted, listed, percent
 GENERATED = "synthetic"
 
 
-def images(facts: Facts) -> str | None:
+def images(facts: RunSummary) -> str | None:
     """What kind of images they are."""
     view = facts.key("dataset.view")
     title = _identity(facts).get("title")
     return "; ".join([*([title] if title else []), *([f"view: {view}"] if view else [])]) or None
 
 
-def source(facts: Facts) -> str | None:
+def source(facts: RunSummary) -> str | None:
     """Citation, licence and place of the data set."""
     known = _identity(facts)
     return f"{known['citation']}; licence {known['licence']}; {known['where']}" if known else None
 
 
-def generated(facts: Facts) -> str | None:
+def generated(facts: RunSummary) -> str | None:
     """Whether images were generated."""
     name = facts.option("dataset")
     if name is None or name == "combined":
@@ -32,7 +32,7 @@ def generated(facts: Facts) -> str | None:
     return f"All images are generated ({name})." if name == GENERATED else "No image was generated."
 
 
-def artefacts(facts: Facts) -> str | None:
+def artefacts(facts: RunSummary) -> str | None:
     """Whether artefacts were drawn into the training images."""
     transforms = facts.key("augmentation.transforms")
     if not isinstance(transforms, dict):
@@ -42,7 +42,7 @@ def artefacts(facts: Facts) -> str | None:
     return f"Artefacts: {words.replace('_', ' ')}."
 
 
-def characteristics(facts: Facts) -> str | None:
+def characteristics(facts: RunSummary) -> str | None:
     """Who is in the parts, in a sentence."""
     found = facts.kept.mapping(CHARACTERISTICS)
     total = sum(part["images"] for part in found.values())
@@ -58,7 +58,7 @@ def characteristics(facts: Facts) -> str | None:
     return f"{median}Sex: {', '.join(words)} of {counted(total, 'image')}."
 
 
-def unknown_attributes(facts: Facts) -> str | None:
+def unknown_attributes(facts: RunSummary) -> str | None:
     """How often an attribute is unknown."""
     found = facts.kept.mapping(CHARACTERISTICS)
     total = sum(part["images"] for part in found.values())
@@ -70,20 +70,20 @@ def unknown_attributes(facts: Facts) -> str | None:
     return f"Unknown: {', '.join(words)} of {counted(total, 'image')}."
 
 
-def skin_tone(facts: Facts) -> str | None:
+def skin_tone(facts: RunSummary) -> str | None:
     """Images by skin tone, where the data set notes it."""
     cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "skin_tone"]
     words = [f"{cell['group']}: {cell['images']:,}" for cell in cells]
     return f"Images by skin tone: {', '.join(words)}." if words else None
 
 
-def partitions(facts: Facts) -> str | None:
+def partitions(facts: RunSummary) -> str | None:
     """How the parts were made, and the audit's verdict."""
     words, level = split_in_words(facts), disjoint(facts)
     return " ".join(text for text in (words, level) if text) or None
 
 
-def disjoint(facts: Facts) -> str | None:
+def disjoint(facts: RunSummary) -> str | None:
     """What never lies in two parts."""
     if "passed" not in facts.audit:
         return None
@@ -92,7 +92,7 @@ def disjoint(facts: Facts) -> str | None:
     return "No patient (where known), lesion, byte-identical or near-duplicate image lies in two parts: audited."
 
 
-def sizes(facts: Facts) -> str | None:
+def sizes(facts: RunSummary) -> str | None:
     """Images and lesions of each part."""
     words = []
     for name, part in facts.parts.items():
@@ -102,7 +102,7 @@ def sizes(facts: Facts) -> str | None:
     return f"{'; '.join(words)}." if words else None
 
 
-def class_counts(facts: Facts) -> str | None:
+def class_counts(facts: RunSummary) -> str | None:
     """Images of each class in each part."""
     words = [
         f"{PARTS.get(name, name)}: {', '.join(f'{label} {count:,}' for label, count in part.get('counts', {}).items())}"
@@ -113,7 +113,7 @@ def class_counts(facts: Facts) -> str | None:
     return f"{'; '.join(words)}." if words else None
 
 
-def classes(facts: Facts) -> str | None:
+def classes(facts: RunSummary) -> str | None:
     """The classes with their full names; those of many classes fill a table already."""
     if len(facts.classes) >= NUMBERED_FROM:
         return f"{len(facts.classes)} classes, named in the table of parts."
@@ -121,13 +121,13 @@ def classes(facts: Facts) -> str | None:
     return f"{len(names)} classes: {listed(names)}." if names else None
 
 
-def flow(facts: Facts) -> str | None:
+def flow(facts: RunSummary) -> str | None:
     """The images after each step."""
     steps = [f"{step['step']}: {step['images']:,}" for step in facts.flow.get("steps", [])]
     return f"Images after each step: {'; '.join(steps)}." if steps else None
 
 
-def exclusions(facts: Facts) -> str | None:
+def exclusions(facts: RunSummary) -> str | None:
     """Which images were filtered or left out by the config."""
     if not facts.flow:
         return None
@@ -137,7 +137,7 @@ def exclusions(facts: Facts) -> str | None:
     return f"{words}; {counted(left_out, 'image')} left out as unusable."
 
 
-def missing(facts: Facts) -> str | None:
+def missing(facts: RunSummary) -> str | None:
     """What became of missing values."""
     if not facts.config:
         return None
@@ -152,7 +152,7 @@ def missing(facts: Facts) -> str | None:
     return f"{kept.capitalize()}; {use}; subgroups call them unknown."
 
 
-def shift(facts: Facts) -> str | None:
+def shift(facts: RunSummary) -> str | None:
     """The largest difference of a class's share between the test part and the data set."""
     shares = facts.audit.get("prevalence_shift", {}).get("test", {})
     if not shares:
@@ -164,6 +164,6 @@ def shift(facts: Facts) -> str | None:
     )
 
 
-def _identity(facts: Facts) -> dict[str, str]:
+def _identity(facts: RunSummary) -> dict[str, str]:
     known = facts.flow.get("identity")
     return known if isinstance(known, dict) else {}

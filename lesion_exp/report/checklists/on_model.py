@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.config import augmentation_in_words
 from lesion_exp.report.sections.environment import hardware, software
 from lesion_exp.report.wording import counted, listed
@@ -11,13 +11,13 @@ from lesion_exp.tracking import artifacts
 _PARAMETERS = "resolved.parameters"
 
 
-def title(facts: Facts) -> str | None:
+def title(facts: RunSummary) -> str | None:
     """What was developed and evaluated."""
     network, data = facts.option("backbone"), facts.data_name
     return f"Development and evaluation of a deep network ({network}) on {data}." if network and data else None
 
 
-def preprocessing(facts: Facts) -> str | None:
+def preprocessing(facts: RunSummary) -> str | None:
     """From the file to the tensor."""
     size = facts.key("image_size")
     if size is None:
@@ -29,7 +29,7 @@ def preprocessing(facts: Facts) -> str | None:
     return f"Resized, cut to {size} x {size} pixels, normalised by mean and deviation of each colour{named}{lesion}."
 
 
-def inputs(facts: Facts) -> str | None:
+def inputs(facts: RunSummary) -> str | None:
     """What the network reads."""
     metadata = facts.key("backbone.metadata")
     if metadata is None:
@@ -37,7 +37,7 @@ def inputs(facts: Facts) -> str | None:
     return "The image alone." if metadata == "none" else f"The image, and age, sex and site ({metadata})."
 
 
-def architecture(facts: Facts) -> str | None:
+def architecture(facts: RunSummary) -> str | None:
     """The network, what goes in and what comes out."""
     name, size = facts.option("backbone"), facts.key("image_size")
     if name is None or size is None:
@@ -48,7 +48,7 @@ def architecture(facts: Facts) -> str | None:
     return f"{name}{parameters}: RGB images of {size} x {size} pixels in, {out} out (softmax)."
 
 
-def initialisation(facts: Facts) -> str | None:
+def initialisation(facts: RunSummary) -> str | None:
     """The weights at the start."""
     weights = facts.key("backbone.weights")
     if weights is None:
@@ -56,7 +56,7 @@ def initialisation(facts: Facts) -> str | None:
     return f"Random, seed {facts.key('seed')}." if weights == "none" else f"From weights: {weights}."
 
 
-def training(facts: Facts) -> str | None:
+def training(facts: RunSummary) -> str | None:
     """Optimiser, schedule, loss, sampling, augmentation."""
     if not facts.config:
         return None
@@ -77,26 +77,26 @@ def _longest(max_epochs: int) -> str:
     return f"at most {counted(max_epochs, 'epoch')}" if max_epochs > 0 else "no largest number of epochs"
 
 
-def model(facts: Facts) -> str | None:
+def model(facts: RunSummary) -> str | None:
     """All of it."""
     return " ".join(text for text in (architecture(facts), initialisation(facts), training(facts)) if text) or None
 
 
-def selection(facts: Facts) -> str | None:
+def selection(facts: RunSummary) -> str | None:
     """How the weights that are judged were chosen."""
     if facts.members or not facts.config:
         return None
     return "The epoch with the highest balanced accuracy on the validation part; the test part had no say."
 
 
-def ensemble(facts: Facts) -> str | None:
+def ensemble(facts: RunSummary) -> str | None:
     """Whether several models were joined."""
     if facts.members:
         return f"{len(facts.members)} models joined: {facts.run.tags.get('ensemble', 'unknown way')}."
     return "None: a single model."
 
 
-def imbalance(facts: Facts) -> str | None:
+def imbalance(facts: RunSummary) -> str | None:
     """How unequal class sizes were treated."""
     sampler, weights = facts.option("sampler"), facts.key("loss.class_weights")
     if sampler is None:
@@ -107,7 +107,7 @@ def imbalance(facts: Facts) -> str | None:
     )
 
 
-def output(facts: Facts) -> str | None:
+def output(facts: RunSummary) -> str | None:
     """What comes out, and where thresholds come from."""
     if facts.predictions is None:
         return None
@@ -117,7 +117,7 @@ def output(facts: Facts) -> str | None:
     )
 
 
-def computed(facts: Facts) -> str | None:
+def computed(facts: RunSummary) -> str | None:
     """How the evaluated predictions came about."""
     tta = facts.key("evaluation.tta")
     if tta is None:
@@ -125,7 +125,7 @@ def computed(facts: Facts) -> str | None:
     return f"By the software itself from the kept weights, test-time augmentation {tta}; every image once."
 
 
-def weights_kept(facts: Facts) -> str | None:
+def weights_kept(facts: RunSummary) -> str | None:
     """Whether the trained weights lie with the run."""
     if artifacts.checkpoint() not in facts.kept.names:
         return None
@@ -133,7 +133,7 @@ def weights_kept(facts: Facts) -> str | None:
     return f"Weights and job file lie with the run{f', weights {digest}' if digest else ''}."
 
 
-def code(facts: Facts) -> str | None:
+def code(facts: RunSummary) -> str | None:
     """The commit, and whether it was clean."""
     commit = facts.run.tags.get("git_commit")
     if commit is None:
@@ -141,12 +141,12 @@ def code(facts: Facts) -> str | None:
     return f"Commit {commit[:12]}{' with uncommitted changes' if facts.run.tags.get('git_dirty') == 'true' else ''}."
 
 
-def job(facts: Facts) -> str | None:
+def job(facts: RunSummary) -> str | None:
     """The frozen job."""
     digest = facts.run.tags.get("job_hash")
     return f"Every setting stands in the frozen job {digest}, kept with the run." if digest else None
 
 
-def software_and_machine(facts: Facts) -> str | None:
+def software_and_machine(facts: RunSummary) -> str | None:
     """Packages and hardware."""
     return "; ".join(text for text in (software(facts), hardware(facts)) if text) or None

@@ -6,7 +6,7 @@ from collections import Counter
 
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
 from lesion_exp.evaluation.malignant_view import MALIGNANT
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.confusion import most_frequent_confusions
 from lesion_exp.report.sections.question import warnings_of
 from lesion_exp.report.sections.results import OVERALL, elsewhere, shortcut_verdicts
@@ -14,14 +14,14 @@ from lesion_exp.report.sections.subgroups import largest_gap
 from lesion_exp.report.wording import PARTS, Value, as_value, listed, metric_name, number, with_interval, within
 
 
-def performance(facts: Facts) -> str | None:
+def performance(facts: RunSummary) -> str | None:
     """The overall metrics."""
     names = [name for name in OVERALL if name in facts.values]
     words = [f"{within(metric_name(name))} {with_interval(facts.values[name])}" for name in names]
     return f"{PARTS[facts.part or 'val'].capitalize()} part: {'; '.join(words)}." if words else None
 
 
-def diagnostic(facts: Facts) -> str | None:
+def diagnostic(facts: RunSummary) -> str | None:
     """Sensitivity and specificity for malignancy, else of each class; those of many classes fill a table already."""
     of = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values else facts.classes
     if len(of) >= NUMBERED_FROM and any(f"recall/{name}" in facts.values for name in of):
@@ -34,7 +34,7 @@ def diagnostic(facts: Facts) -> str | None:
     return f"{'; '.join(words)}." if words else None
 
 
-def measures(facts: Facts) -> str | None:
+def measures(facts: RunSummary) -> str | None:
     """Which measures are reported."""
     if not facts.values:
         return None
@@ -45,7 +45,7 @@ def measures(facts: Facts) -> str | None:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-def uncertainty(facts: Facts) -> str | None:
+def uncertainty(facts: RunSummary) -> str | None:
     """How intervals were made."""
     how = facts.study("metrics").get("interval")
     words = f"Percentile intervals: {how}. " if how else ""
@@ -53,13 +53,13 @@ def uncertainty(facts: Facts) -> str | None:
     return f"{words}Images of a lesion are drawn together; no hypothesis is tested on this page." if has_any else None
 
 
-def subgroups(facts: Facts) -> str | None:
+def subgroups(facts: RunSummary) -> str | None:
     """The largest gap between subgroups."""
     gap = largest_gap(facts)
     return f"{gap[0].upper()}{gap[1:]}." if gap else None
 
 
-def clusters(facts: Facts) -> str | None:
+def clusters(facts: RunSummary) -> str | None:
     """Whether sources differ."""
     cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "source"]
     found = [(cell["group"], as_value(cell["metrics"].get("balanced_accuracy"))) for cell in cells]
@@ -67,7 +67,7 @@ def clusters(facts: Facts) -> str | None:
     return f"Balanced accuracy by source: {'; '.join(words)}." if words else None
 
 
-def recalibration(facts: Facts) -> str | None:
+def recalibration(facts: RunSummary) -> str | None:
     """The calibration error before and after."""
     calibrated = facts.study("calibrated")
     after, before = as_value(calibrated.get("ece")), facts.values.get("ece")
@@ -79,7 +79,7 @@ def recalibration(facts: Facts) -> str | None:
     )
 
 
-def external(facts: Facts) -> str | None:
+def external(facts: RunSummary) -> str | None:
     """Evaluations on other data."""
     found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
     words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
@@ -87,7 +87,7 @@ def external(facts: Facts) -> str | None:
     return f"{'; '.join(words)}." if words else None
 
 
-def robustness(facts: Facts) -> str | None:
+def robustness(facts: RunSummary) -> str | None:
     """Evaluations of the same images under change."""
     found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
     words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
@@ -98,22 +98,22 @@ def robustness(facts: Facts) -> str | None:
     return f"{'; '.join(words)}." if words else None
 
 
-def explanations(facts: Facts) -> str | None:
+def explanations(facts: RunSummary) -> str | None:
     """The methods by which decisions were explained."""
     methods = sorted({name.split("/")[1] for name in facts.kept.below("explanations") if name.count("/") > 1})
     return f"Maps of evidence: {listed([method.replace('_', ' ') for method in methods])}." if methods else None
 
 
-def failures(facts: Facts) -> str | None:
+def failures(facts: RunSummary) -> str | None:
     """How many images were misread."""
     return most_frequent_confusions(facts)
 
 
-def limits(facts: Facts) -> str | None:
+def limits(facts: RunSummary) -> str | None:
     """What the page itself warns of."""
     return " ".join(warnings_of(facts)) or None
 
 
-def _named(facts: Facts, family: str, name: str) -> str:
+def _named(facts: RunSummary, family: str, name: str) -> str:
     value: Value | None = facts.values.get(f"{family}/{name}")
     return f"{within(metric_name(family))} {with_interval(value)}"

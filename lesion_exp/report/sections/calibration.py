@@ -10,12 +10,12 @@ import pandas as pd
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.calibration import reliability_bins
 from lesion_exp.evaluation.calibrator import read_calibrator
-from lesion_exp.evaluation.fitted import calibrator_path
 from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.report.blocks import Block, Cell, Figure, Figures, Legend, Note, Section, Table, Text, not_stored
 from lesion_exp.report.charts import Dots, Drawn, Line, plot, unit_axis
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import as_value, metric_name, number, stacked, with_interval
 
 _METRICS: Final = ("ece", "ece_classwise", "brier", "nll")
@@ -29,7 +29,7 @@ _RULES: Final = {
 _LARGEST_DOT: Final = 14.0
 
 
-def calibration(facts: Facts) -> Section:
+def calibration(facts: RunSummary) -> Section:
     """The section on calibration."""
     table, title = facts.predictions, "Calibration"
     if table is None:
@@ -48,7 +48,7 @@ def calibration(facts: Facts) -> Section:
     return Section("calibration", title, blocks)
 
 
-def _calibrated(facts: Facts, table: pd.DataFrame, method: Any) -> pd.DataFrame | None:
+def _calibrated(facts: RunSummary, table: pd.DataFrame, method: Any) -> pd.DataFrame | None:
     content = facts.kept.mapping(calibrator_path(method)) if isinstance(method, str) else {}
     try:
         return read_calibrator(dict(content)).calibrate(table) if content else None
@@ -68,7 +68,7 @@ def _reliability(table: pd.DataFrame, caption: str) -> Figure:
     return Figure(plot(told, unit_axis("confidence"), unit_axis("share of right predictions"), marks), caption, legend)
 
 
-def _table(facts: Facts) -> list[Block]:
+def _table(facts: RunSummary) -> list[Block]:
     calibrated = facts.study("calibrated")
     names = [name for name in _METRICS if name in facts.values]
     after = {name: as_value(calibrated.get(name)) for name in names}
@@ -83,7 +83,7 @@ def _table(facts: Facts) -> list[Block]:
     return [Table("Calibration, with 95% intervals", columns, rows), *missing] if rows else missing
 
 
-def _conformal(facts: Facts) -> list[Block]:
+def _conformal(facts: RunSummary) -> list[Block]:
     found = facts.study("conformal")
     rows: list[list[Cell]] = []
     for method, words in (("lac", "smallest sets (LAC)"), ("aps", "adaptive sets (APS)")):
@@ -96,7 +96,7 @@ def _conformal(facts: Facts) -> list[Block]:
     return [Table(caption, ["sets", ">hold the true class", ">classes a set"], rows)] if rows else []
 
 
-def _points(facts: Facts) -> list[Block]:
+def _points(facts: RunSummary) -> list[Block]:
     target = MALIGNANT if any(name.startswith(f"{MALIGNANT}/") for name in facts.study("operating")) else None
     points = [p for p in facts.kept.entries("operating_points/points.json") if p.get("target") == target]
     rows: list[list[Cell]] = []

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from lesion_exp.report.blocks import Block, Section, Table, Text
 from lesion_exp.report.checklists.checklist import NAMES, Checklist, Filled, fill, read_checklist
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 
 
-def checklists(facts: Facts, titles: Mapping[str, str]) -> Section:
+def checklists(facts: RunSummary, titles: Mapping[str, str]) -> Section:
     """The section with all checklists; `titles` are those of the page's sections, which the items point at."""
     blocks: list[Block] = [
         Text(
@@ -24,7 +24,7 @@ def checklists(facts: Facts, titles: Mapping[str, str]) -> Section:
     return Section("checklists", "Reporting checklists", blocks)
 
 
-def _blocks(checklist: Checklist, facts: Facts, titles: Mapping[str, str]) -> list[Block]:
+def _blocks(checklist: Checklist, facts: RunSummary, titles: Mapping[str, str]) -> list[Block]:
     filled = fill(checklist, facts)
     whole = sum(entry.left is None for entry in filled)
     partly = sum(bool(entry.answer and entry.left) for entry in filled)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from lesion_exp.report.blocks import Block, Cell, Code, Pairs, Section, not_stored
-from lesion_exp.report.facts import JOB, Facts
+from lesion_exp.report.run_summary import JOB, RunSummary
 
 _LEFT_OUT: Final = ("paths", "tracking", "launcher", "print_config")
 """Nodes that say where things lie on a machine and cannot change a result."""
@@ -37,7 +37,7 @@ _KEYS: Final = {
 }
 
 
-def config(facts: Facts) -> Section:
+def config(facts: RunSummary) -> Section:
     """The section with the config."""
     if not facts.config:
         return Section("config", "Config", [not_stored(JOB)])
@@ -58,7 +58,7 @@ def shown(node: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def augmentation_in_words(facts: Facts) -> str:
+def augmentation_in_words(facts: RunSummary) -> str:
     """The names of the transforms of the training images, in their order."""
     transforms = facts.key("augmentation.transforms")
     names = list(transforms) if isinstance(transforms, dict) else []

@@ -6,11 +6,11 @@ import numpy as np
 
 from lesion_exp.evaluation.report import confusion_counts
 from lesion_exp.report.blocks import Matrix, Section, Text, not_stored
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import PARTS, counted, percent
 
 
-def confusion(facts: Facts) -> Section:
+def confusion(facts: RunSummary) -> Section:
     """The section with the confusion matrix."""
     table, title = facts.predictions, "Confusion matrix"
     if table is None:
@@ -23,7 +23,7 @@ def confusion(facts: Facts) -> Section:
     return Section("confusion", title, [*blocks, matrix])
 
 
-def most_frequent_confusions(facts: Facts, most: int = 3) -> str | None:
+def most_frequent_confusions(facts: RunSummary, most: int = 3) -> str | None:
     """The pairs of classes that account for most mistakes, in words; None where there is no mistake."""
     if facts.predictions is None:
         return None

@@ -12,7 +12,7 @@ from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.report.blocks import Block, Figure, Figures, Legend, Section, not_stored
 from lesion_exp.report.charts import Band, Drawn, Line, panel, plot, round_axis, unit_axis
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import as_value, with_interval
 
 _SOLID: Final = 7
@@ -20,7 +20,7 @@ _SOLID: Final = 7
 _NAME_LENGTH: Final = 34
 
 
-def curves(facts: Facts) -> Section:
+def curves(facts: RunSummary) -> Section:
     """The section with the curves."""
     if facts.predictions is None:
         return Section("curves", "Curves", [not_stored("predictions of the validation or the test part")])
@@ -29,7 +29,7 @@ def curves(facts: Facts) -> Section:
     return Section("curves", "Curves", [Figures(figures), *missing])
 
 
-def _ranked(facts: Facts, family: str) -> Figure:
+def _ranked(facts: RunSummary, family: str) -> Figure:
     """The curves of all classes in a frame; from 13 classes on a panel a class, since no reader keeps so many apart."""
     assert facts.predictions is not None
     is_numbered = len(facts.classes) >= NUMBERED_FROM
@@ -63,7 +63,7 @@ def _ranked(facts: Facts, family: str) -> Figure:
     return Figure(plot(told, unit_axis(x), unit_axis(y), [*reference, *lines]), title, legend)
 
 
-def _decision(facts: Facts) -> list[Figure]:
+def _decision(facts: RunSummary) -> list[Figure]:
     found = facts.study("decision_curve")
     values = [value for entry in found.get("model", []) if (value := as_value(entry)) and value.low is not None]
     xs, everyone = found.get("thresholds", []), found.get("everyone", [])

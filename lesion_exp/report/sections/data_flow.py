@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.report.blocks import Block, Cell, Note, Pairs, Section, Table, Text, not_stored
-from lesion_exp.report.facts import FLOW, Facts
+from lesion_exp.report.run_summary import FLOW, RunSummary
 from lesion_exp.report.wording import NONE, PARTS, counted, listed, percent
 from lesion_exp.tracking import artifacts
 
@@ -16,12 +16,12 @@ _MOST_CASES: Final = 10
 _MOST_SITES: Final = 16
 
 
-def data_flow(facts: Facts) -> Section:
+def data_flow(facts: RunSummary) -> Section:
     """The section on data."""
     return Section("data", "Data", [*_identity(facts), *_flow(facts), *_characteristics(facts)])
 
 
-def _identity(facts: Facts) -> list[Block]:
+def _identity(facts: RunSummary) -> list[Block]:
     known = facts.flow.get("identity")
     if not isinstance(known, dict):
         return [not_stored("citation and licence of the data set")]
@@ -29,7 +29,7 @@ def _identity(facts: Facts) -> list[Block]:
     return [Pairs({words: str(known.get(name, NONE)) for words, name in names.items()}, wide=True)]
 
 
-def _flow(facts: Facts) -> list[Block]:
+def _flow(facts: RunSummary) -> list[Block]:
     steps = facts.flow.get("steps", [])
     if not steps:
         return [not_stored(FLOW)]
@@ -61,7 +61,7 @@ def _left_out(cases: Sequence[Mapping[str, str]]) -> str:
     return f"{counted(len(cases), 'image')} left out as unusable ({why}): {names}{more}."
 
 
-def _characteristics(facts: Facts) -> list[Block]:
+def _characteristics(facts: RunSummary) -> list[Block]:
     found = facts.kept.mapping(CHARACTERISTICS)
     parts = [part for part in PARTS if part in found]
     if not parts:

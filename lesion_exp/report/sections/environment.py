@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lesion_exp.report.blocks import Block, Cell, Code, Pairs, Section, not_stored
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import duration, listed
 from lesion_exp.tracking import artifacts
 
@@ -14,7 +14,7 @@ _PACKAGES: Final = artifacts.environment("packages.txt")
 _KEY_PACKAGES: Final = ("torch", "torchvision", "pytorch-lightning", "scikit-learn", "numpy", "mlflow")
 
 
-def environment(facts: Facts) -> Section:
+def environment(facts: RunSummary) -> Section:
     """The section on the environment."""
     python = facts.kept.mapping(_PYTHON)
     pairs: dict[str, Cell] = {
@@ -35,7 +35,7 @@ def environment(facts: Facts) -> Section:
     return Section("environment", "Environment", blocks)
 
 
-def software(facts: Facts) -> str | None:
+def software(facts: RunSummary) -> str | None:
     """Python and the packages that matter most, with their versions; None where they are not stored."""
     python = facts.kept.mapping(_PYTHON).get("python")
     lines = (facts.kept.text(_PACKAGES) or "").splitlines()
@@ -47,7 +47,7 @@ def software(facts: Facts) -> str | None:
     return listed(found) or None
 
 
-def hardware(facts: Facts) -> str | None:
+def hardware(facts: RunSummary) -> str | None:
     """Processor, memory and GPUs; None where they are not stored."""
     found = facts.kept.mapping(artifacts.environment("hardware.json"))
     if not found:
@@ -59,12 +59,12 @@ def hardware(facts: Facts) -> str | None:
     )
 
 
-def _resolved(facts: Facts) -> str:
+def _resolved(facts: RunSummary) -> str:
     prefix = "resolved.trainer."
     found = {name.removeprefix(prefix): text for name, text in facts.run.params.items() if name.startswith(prefix)}
     return ", ".join(f"{name} {text}" for name, text in sorted(found.items()))
 
 
-def _speed(facts: Facts) -> str:
+def _speed(facts: RunSummary) -> str:
     rate, span = facts.run.metrics.get("time/images_per_second"), facts.run.metrics.get("time/epoch_seconds")
     return "" if rate is None else f"{rate:,.0f} images a second; {duration(span)} an epoch with validation"

@@ -6,14 +6,14 @@ from typing import Final
 
 from lesion_exp.evaluation.failures import failures as worst
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.galleries import WRONG, picture
 from lesion_exp.report.wording import counted, number
 
 _SHOWN: Final = 20
 
 
-def failures(facts: Facts) -> Section:
+def failures(facts: RunSummary) -> Section:
     """The section with failure cases."""
     title = "Failure cases"
     if facts.predictions is None:

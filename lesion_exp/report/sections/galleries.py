@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from lesion_exp.report.blocks import Block, Cell, Picture, Section, Table, Text, not_stored
-from lesion_exp.report.facts import Facts
 from lesion_exp.report.picture import picture_address
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import Value, counted, interval, number
 from lesion_exp.tracking import artifacts
 
@@ -19,7 +19,7 @@ _MOST: Final = 8
 """Pictures of explanations that travel inside the page; all stay with the run."""
 
 
-def galleries(facts: Facts) -> Section:
+def galleries(facts: RunSummary) -> Section:
     """The section with pictures."""
     chosen = {
         BATCH: "Images of the training part as the network sees them, augmented, with their classes",
@@ -32,18 +32,18 @@ def galleries(facts: Facts) -> Section:
     return Section("galleries", "Galleries", [*blocks, *_explanations(facts)])
 
 
-def picture(facts: Facts, name: str, caption: str) -> list[Block]:
+def picture(facts: RunSummary, name: str, caption: str) -> list[Block]:
     """The picture that the run keeps as `name`, if it does."""
     path = facts.kept.path(name)
     address = None if path is None else picture_address(path)
     return [Picture(address, caption, caption)] if address else []
 
 
-def _none_wanted(facts: Facts) -> bool:
+def _none_wanted(facts: RunSummary) -> bool:
     return facts.key("tracking.log_images") is False
 
 
-def _explanations(facts: Facts) -> list[Block]:
+def _explanations(facts: RunSummary) -> list[Block]:
     names = facts.kept.below(_EXPLANATIONS, ".png")
     blocks: list[Block] = [*_evidence(facts)]
     for name in names[:_MOST]:
@@ -54,7 +54,7 @@ def _explanations(facts: Facts) -> list[Block]:
     return blocks
 
 
-def _evidence(facts: Facts) -> list[Block]:
+def _evidence(facts: RunSummary) -> list[Block]:
     """How much of the evidence lies inside the lesion, by method, as lesion-exp explain measured it."""
     rows: list[list[Cell]] = []
     for name, value in sorted(facts.run.metrics.items()):

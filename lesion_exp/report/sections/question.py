@@ -9,10 +9,10 @@ import numpy as np
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.report.blocks import Block, Note, Section, Text, not_stored
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import counted, listed, number, percent, with_interval
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.readings import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
 
 QUESTION_TAG: Final = "question"
 """A tag of the run (`tags.question=...`) in which its author puts the question in words of their own."""
@@ -23,7 +23,7 @@ RESEARCH_ONLY: Final = (
 )
 
 
-def question(facts: Facts) -> Section:
+def question(facts: RunSummary) -> Section:
     """The first section: question, answer, and what must be known before believing it."""
     blocks: list[Block] = [Text(question_of(facts), lead=True)]
     answer = headline(facts)
@@ -36,7 +36,7 @@ def question(facts: Facts) -> Section:
     return Section("question", "The question", blocks)
 
 
-def question_of(facts: Facts) -> str:
+def question_of(facts: RunSummary) -> str:
     """The author's own words where a tag holds them, else the question that the config asks."""
     if QUESTION_TAG in facts.run.tags:
         return facts.run.tags[QUESTION_TAG]
@@ -51,7 +51,7 @@ def question_of(facts: Facts) -> str:
     return f"Can {network}, {_start(facts)}, tell {apart} on images of {data} that it has not seen?"
 
 
-def headline(facts: Facts) -> str | None:
+def headline(facts: RunSummary) -> str | None:
     """The result in one sentence; None without predictions."""
     table, value = facts.predictions, facts.values.get("balanced_accuracy")
     if table is None or value is None:
@@ -73,7 +73,7 @@ def headline(facts: Facts) -> str | None:
     return f"{size} {seen}, balanced accuracy was {number(value.value)}{interval}{rest}."
 
 
-def floor_of(facts: Facts) -> str | None:
+def floor_of(facts: RunSummary) -> str | None:
     """What answering the most frequent class alone would come to on the same images."""
     if facts.predictions is None:
         return None
@@ -85,7 +85,7 @@ def floor_of(facts: Facts) -> str | None:
     )
 
 
-def warnings_of(facts: Facts) -> list[str]:
+def warnings_of(facts: RunSummary) -> list[str]:
     """What a reader must know first: leaks, an end that was none, code that nobody can get, readings of the test."""
     run = facts.run
     found = []
@@ -107,11 +107,11 @@ def warnings_of(facts: Facts) -> list[str]:
     return found
 
 
-def _members(facts: Facts) -> str:
+def _members(facts: RunSummary) -> str:
     names = listed([member[:8] for member in facts.members])
     return f"This run joins the runs {names}; their own pages tell of their data, training and config."
 
 
-def _start(facts: Facts) -> str:
+def _start(facts: RunSummary) -> str:
     weights = facts.key("backbone.weights")
     return "trained from random weights" if weights in (None, "none") else f"starting from the weights {weights}"

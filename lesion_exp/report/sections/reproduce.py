@@ -6,7 +6,7 @@ import shlex
 from typing import Final
 
 from lesion_exp.report.blocks import Block, Cell, Code, Note, Pairs, Section, Text, not_stored
-from lesion_exp.report.facts import JOB, Facts
+from lesion_exp.report.run_summary import JOB, RunSummary
 from lesion_exp.report.wording import counted, listed
 from lesion_exp.tracking import artifacts
 
@@ -21,7 +21,7 @@ PLACES: Final = ("dataset.root", "paths", "tracking.uri")
 """Keys whose values say where things lie on a machine."""
 
 
-def reproduce(facts: Facts) -> Section:
+def reproduce(facts: RunSummary) -> Section:
     """The section on reproduction."""
     run_id = facts.run.run_id
     if facts.members:
@@ -38,7 +38,7 @@ def reproduce(facts: Facts) -> Section:
     return Section("reproduce", "How to reproduce", [*blocks, _fingerprints(facts), *_kept(facts)])
 
 
-def made_by(facts: Facts) -> str | None:
+def made_by(facts: RunSummary) -> str | None:
     """The command that made the run, without places on its machine; None where it is not stored."""
     overrides = facts.job.get("overrides")
     if not isinstance(overrides, list):
@@ -52,7 +52,7 @@ def without_place(override: str) -> str:
     return f"{key}=DIR" if key.startswith(PLACES) else override
 
 
-def _fingerprints(facts: Facts) -> Pairs:
+def _fingerprints(facts: RunSummary) -> Pairs:
     tags = facts.run.tags
     pairs: dict[str, Cell] = {words: tags[tag] for words, tag in _HASHES.items() if tag in tags}
     if "git_commit" in tags:
@@ -66,7 +66,7 @@ def _fingerprints(facts: Facts) -> Pairs:
     return Pairs(pairs | ({"seeds": listed(seeds)} if seeds else {}))
 
 
-def _kept(facts: Facts) -> list[Block]:
+def _kept(facts: RunSummary) -> list[Block]:
     names = sorted(facts.kept.names - {"report.html"})
     broken = [Note(f"{name} cannot be read: {why}", "missing") for name, why in sorted(facts.kept.broken.items())]
     weights = "" if _CHECKPOINT in facts.kept.names else " The weights are not among them."

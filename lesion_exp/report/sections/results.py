@@ -17,11 +17,11 @@ from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.report.charts import interval_bar
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.question import headline
 from lesion_exp.report.wording import Value, as_value, counted, interval, metric_name, number, stacked, within
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.readings import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
 
 OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
 BY_CLASS: Final = ("recall", "specificity", "precision", "f1", "auroc", "average_precision")
@@ -30,7 +30,7 @@ _OWN: Final = ("val", "test")
 SHORTCUTS: Final = "shortcuts/report.json"
 
 
-def results(facts: Facts) -> Section:
+def results(facts: RunSummary) -> Section:
     """The section on results."""
     answer = headline(facts)
     if answer is None:
@@ -41,7 +41,7 @@ def results(facts: Facts) -> Section:
     return Section("results", "Results", blocks)
 
 
-def how_judged(facts: Facts) -> str:
+def how_judged(facts: RunSummary) -> str:
     """What the intervals are, and how often the test part had been read."""
     how = facts.study("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
     basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
@@ -55,7 +55,7 @@ def how_judged(facts: Facts) -> str:
     return words
 
 
-def _overall(facts: Facts) -> Table:
+def _overall(facts: RunSummary) -> Table:
     names = [name for name in OVERALL if name in facts.values]
     rows = [_row(metric_name(name), facts.values[name], with_bar=name not in _NOT_A_SHARE) for name in names]
     return Table("All classes together", ["metric", ">value", ">95% interval", "0 to 1"], rows)
@@ -66,7 +66,7 @@ def _row(name: str, value: Value, *, with_bar: bool = True) -> list[Cell]:
     return [name, number(value.value), interval(value), bar]
 
 
-def _by_class(facts: Facts) -> list[Block]:
+def _by_class(facts: RunSummary) -> list[Block]:
     assert facts.predictions is not None
     counts = facts.predictions["label"].value_counts()
     view = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values and MALIGNANT not in facts.classes else []
@@ -111,7 +111,7 @@ def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
     )
 
 
-def _unknown(facts: Facts) -> list[Block]:
+def _unknown(facts: RunSummary) -> list[Block]:
     """How well the images of classes that the network was not trained on are noticed, where the part has some."""
     images = facts.study("metrics").get("unknown_images")
     counts = images.get("classes") if isinstance(images, dict) else None
@@ -131,7 +131,7 @@ def _unknown(facts: Facts) -> list[Block]:
     return [Text(words), Table(title, ["score", ">AUROC", ">FPR at 95% TPR"], rows)]
 
 
-def _isic(facts: Facts) -> list[Block]:
+def _isic(facts: RunSummary) -> list[Block]:
     scores = facts.study("isic")
     found = {words: as_value(scores.get(name.removeprefix("isic/"))) for name, words in titles(facts.classes).items()}
     rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
@@ -140,14 +140,14 @@ def _isic(facts: Facts) -> list[Block]:
     return [table, *note] if rows else []
 
 
-def elsewhere(facts: Facts) -> dict[str, Mapping[str, Any]]:
+def elsewhere(facts: RunSummary) -> dict[str, Mapping[str, Any]]:
     """The metrics of every other evaluation that the run keeps, by its name: other data sets, other augmentation."""
     ending = "/metrics.json"
     names = [path.removeprefix("evaluation/").removesuffix(ending) for path in facts.kept.below("evaluation", ending)]
     return {name: facts.kept.mapping(artifacts.evaluation(f"{name}{ending}")) for name in names if name not in _OWN}
 
 
-def _elsewhere(facts: Facts) -> list[Block]:
+def _elsewhere(facts: RunSummary) -> list[Block]:
     rows: list[list[Cell]] = []
     for name, found in elsewhere(facts).items():
         values = [stacked(as_value(found.get(metric))) for metric in OVERALL[:4]]
@@ -156,13 +156,13 @@ def _elsewhere(facts: Facts) -> list[Block]:
     return [Table("Judged further: other data sets, other test-time augmentation", columns, rows)] if rows else []
 
 
-def shortcut_verdicts(facts: Facts) -> list[tuple[str, str, str]]:
+def shortcut_verdicts(facts: RunSummary) -> list[tuple[str, str, str]]:
     """Check, level and words of each verdict of lesion-exp shortcuts on the judged part; empty where none is kept."""
     found = facts.kept.mapping(SHORTCUTS if facts.part == "test" else SHORTCUTS.replace("/", f"/{facts.part}/"))
     return [(str(v["check"]), str(v["level"]), str(v["words"])) for v in found.get("verdicts", [])]
 
 
-def _shortcuts(facts: Facts) -> list[Block]:
+def _shortcuts(facts: RunSummary) -> list[Block]:
     rows = [[check.replace("_", " "), level, words] for check, level, words in shortcut_verdicts(facts)]
     return [Table("Checks for shortcuts", ["check", "verdict", "in words"], rows, wraps=True)] if rows else []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lesion_exp.report.blocks import Block, Cell, Note, Section, Table, Text, not_stored
-from lesion_exp.report.facts import AUDIT, Facts
+from lesion_exp.report.run_summary import AUDIT, RunSummary
 from lesion_exp.report.wording import PARTS, counted, listed, percent
 
 _CROSSINGS = {
@@ -15,7 +15,7 @@ _CROSSINGS = {
 }
 
 
-def split(facts: Facts) -> Section:
+def split(facts: RunSummary) -> Section:
     """The section on the split."""
     blocks: list[Block] = [Text(words) for words in [split_in_words(facts)] if words]
     if not facts.parts:
@@ -23,7 +23,7 @@ def split(facts: Facts) -> Section:
     return Section("split", "Split and audit", [*blocks, _verdict(facts), *_tables(facts), *_notes(facts)])
 
 
-def split_in_words(facts: Facts) -> str | None:
+def split_in_words(facts: RunSummary) -> str | None:
     """The kind of split with its ratios and seeds; None where the config does not say."""
     kind = facts.option("split")
     if kind is None:
@@ -37,7 +37,7 @@ def split_in_words(facts: Facts) -> str | None:
     return f"Split: {kind.replace('_', ' ')}{shares}{folds}{seeded}."
 
 
-def _verdict(facts: Facts) -> Note:
+def _verdict(facts: RunSummary) -> Note:
     unnamed = facts.audit.get("unnamed_images", 0)
     if facts.audit.get("passed"):
         named = f" ({counted(unnamed, 'image')} without any id count as a lesion each)" if unnamed else ""
@@ -48,7 +48,7 @@ def _verdict(facts: Facts) -> Note:
                 f"{percent(image)} their very image.")  # fmt: skip
 
 
-def _tables(facts: Facts) -> list[Block]:
+def _tables(facts: RunSummary) -> list[Block]:
     parts = [part for part in PARTS if part in facts.parts]
     sizes: list[list[Cell]] = [
         [unit, *(f"{facts.parts[part].get(unit, 0):,}" for part in parts)]
@@ -73,5 +73,5 @@ def _tables(facts: Facts) -> list[Block]:
     ]
 
 
-def _notes(facts: Facts) -> list[Block]:
+def _notes(facts: RunSummary) -> list[Block]:
     return [Note(f"{str(text)[:1].upper()}{str(text)[1:]}.") for text in facts.audit.get("warnings", [])]

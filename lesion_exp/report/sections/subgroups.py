@@ -11,7 +11,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.subgroups import missing_classes
 from lesion_exp.report.blocks import Block, Cell, Section, Table, Text, not_stored
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.results import share_bar
 from lesion_exp.report.wording import NONE, as_value, counted, listed, metric_name, stacked, with_interval, within
 
@@ -24,7 +24,7 @@ _HOW: Final = (
 )
 
 
-def subgroups(facts: Facts) -> Section:
+def subgroups(facts: RunSummary) -> Section:
     """The section on subgroups."""
     found, title = facts.study("subgroups"), "Subgroups"
     if not found:
@@ -100,7 +100,7 @@ def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
     return [table, Text(_HOW)] if "pairs" in gaps[0] else [table]
 
 
-def largest_gap(facts: Facts) -> str | None:
+def largest_gap(facts: RunSummary) -> str | None:
     """The largest gap of balanced accuracy in words; None where none is stored."""
     gaps = [gap for gap in facts.study("subgroups").get("largest_gaps", []) if gap["metric"] == "balanced_accuracy"]
     gaps = [gap for gap in gaps if as_value(gap)]

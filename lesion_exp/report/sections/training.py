@@ -9,7 +9,7 @@ import numpy as np
 
 from lesion_exp.report.blocks import Block, Figure, Figures, Legend, Section, Text, not_stored
 from lesion_exp.report.charts import Axis, Line, Mark, plot, round_axis, unit_axis
-from lesion_exp.report.facts import Facts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.wording import counted, metric_name, number
 from lesion_exp.tracking.history import History, Point, read_history
 
@@ -19,7 +19,7 @@ RATE: Final = "train/lr"
 WATCHED: Final = "val/balanced_accuracy"
 
 
-def training(facts: Facts) -> Section:
+def training(facts: RunSummary) -> Section:
     """The section on training."""
     if facts.members:
         return Section("training", "Training", [Text("This run joins others and trained nothing itself.")])

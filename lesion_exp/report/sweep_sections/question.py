@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from lesion_exp.report.blocks import Block, Note, Section, Text
-from lesion_exp.report.facts import Facts
-from lesion_exp.report.kept import Kept
+from lesion_exp.report.run_artifacts import RunArtifacts
+from lesion_exp.report.run_summary import RunSummary
 from lesion_exp.report.sections.question import QUESTION_TAG, RESEARCH_ONLY, headline
 from lesion_exp.report.swept import Swept
 from lesion_exp.report.wording import counted, listed, staged_metric_name
-from lesion_exp.tracking.readings import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
 
 
 def question(swept: Swept) -> Section:
@@ -41,7 +41,7 @@ def _answer(swept: Swept) -> list[Block]:
     if not swept.finished:
         return [Note("No cell has finished: there is no result yet.")]
     if swept.are_folds:
-        pooled = headline(Facts(swept.parent, Kept(swept.parent)))
+        pooled = headline(RunSummary(swept.parent, RunArtifacts(swept.parent)))
         each = "Every image was judged by the network of the fold that had not seen it."
         return [Text(f"{pooled} {each}" if pooled else "The folds are not judged as one yet: see their mean below.")]
     if len(swept.metrics) > 1 and swept.best:

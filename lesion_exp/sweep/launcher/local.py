@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.rank_variables import environment_without_rank
+from lesion_exp.job.distributed_environment import environment_without_rank
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.launcher.warm import GRACE_SECONDS

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.rank_variables import RANK_VARIABLES
+from lesion_exp.job.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.launcher.cell_process import run_attended
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.rank_variables import RANK_VARIABLES
+from lesion_exp.job.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweep.cell import Cell
 from lesion_exp.sweep.launcher.launcher import Ended, Launcher
 from lesion_exp.sweep.launcher.local import VISIBLE_GPUS

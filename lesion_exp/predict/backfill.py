@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lesion_exp.job.checkpoint import read_checkpoint
-from lesion_exp.job.keep_network import Content, has_model, keep_model
 from lesion_exp.job.model_card import completed
 from lesion_exp.job.restore import Restored, restore
+from lesion_exp.job.save_model import Content, has_model, keep_model
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import check_finished, kept_calibrators, trained_run
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def ensure_model(run: Run, paths: Mapping[str, Any]) -> None:
     if not has_model(run):
         restored, content = best_network(run, paths)
         log.info("the run has no whole model yet: it is added to it")
-        keep_model(Written(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
+        keep_model(RunWriter(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
 
 
 def best_network(run: Run, paths: Mapping[str, Any]) -> tuple[Restored, Content]:

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.predictions import probabilities
-from lesion_exp.job.keep_network import has_model, keep_model
 from lesion_exp.job.restore import restore, restore_file
+from lesion_exp.job.save_model import has_model, keep_model
 from lesion_exp.job.weights_file import read_weights
 from lesion_exp.predict import mlflow_loader
-from lesion_exp.predict.late_model import best_network, ensure_model
+from lesion_exp.predict.backfill import best_network, ensure_model
 from lesion_exp.predict.mlflow_loader import _load_pyfunc
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.request import Request
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 from tests import own_process
 from tests.untrained_run import CLASSES, encoder, untrained_run
 
@@ -103,10 +103,10 @@ def test_a_model_that_was_not_wholly_kept_is_completed(project, call, lost):
 def test_the_file_by_which_mlflow_knows_a_model_is_kept_last(project, monkeypatch):
     run, config = project
     kept = []
-    monkeypatch.setattr(Written, "log_file", lambda self, path, name: kept.append(name))
-    monkeypatch.setattr(Written, "log_again", lambda self, path, known, name: kept.append(name))
+    monkeypatch.setattr(RunWriter, "log_file", lambda self, path, name: kept.append(name))
+    monkeypatch.setattr(RunWriter, "log_again", lambda self, path, known, name: kept.append(name))
     restored, content = best_network(run, config["paths"])
-    keep_model(Written(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
+    keep_model(RunWriter(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
     assert kept[-1] == "model/MLmodel"
     assert {"model/conda.yaml", "model/requirements.txt", "model/best.safetensors"} <= set(kept)
 

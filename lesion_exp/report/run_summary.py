@@ -14,7 +14,7 @@ from lesion_exp import taxonomy
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.headline import OF_A_CLASS
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
-from lesion_exp.report.kept import Kept
+from lesion_exp.report.run_artifacts import RunArtifacts
 from lesion_exp.report.wording import Value, as_value
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
@@ -26,11 +26,11 @@ FLOW: Final = artifacts.FLOW
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunSummary:
     """A run for its page. Whatever it did not store is None or empty."""
 
     run: Run
-    kept: Kept
+    kept: RunArtifacts
 
     @cached_property
     def job(self) -> Mapping[str, Any]:

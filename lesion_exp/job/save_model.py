@@ -18,7 +18,7 @@ from lesion_exp.job.model_card import Card, completed
 from lesion_exp.job.weights_file import write_weights
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, artifact_names
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 
 BEST: Final = artifacts.checkpoint()
 SAFETENSORS: Final = f"checkpoints/{WEIGHTS}"
@@ -39,7 +39,7 @@ def has_model(run: Run) -> bool:
 
 
 def keep_checkpoint(
-    run: Written,
+    run: RunWriter,
     checkpoint: Path,
     config: Mapping[str, Any],
     calibrators: Mapping[str, Calibrator],
@@ -55,7 +55,7 @@ def keep_checkpoint(
     return content
 
 
-def keep_model(run: Written, backbone: Backbone, content: Content) -> None:
+def keep_model(run: RunWriter, backbone: Backbone, content: Content) -> None:
     """Keeps safetensors, a plain state_dict and the MLflow model of the checkpoint `content`, a network as `backbone`.
 
     The names in the state_dict are those of the library that the network comes from, wherever nothing was added to it.

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.predict.to_label import entropy, margin, to_label
+from lesion_exp.predict.active_learning import entropy, margin, to_label
 
 PROBS = np.array([[0.98, 0.01, 0.01], [0.5, 0.49, 0.01], [0.34, 0.33, 0.33], [np.nan] * 3, [1.0, 0.0, 0.0]])
 

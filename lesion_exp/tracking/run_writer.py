@@ -34,7 +34,7 @@ _FOOTER_COLOUR: Final = "#5F6871"
 _COLUMN_TYPES: Final = {"b": "boolean", "i": "long", "u": "long", "f": "double", "M": "datetime"}
 
 
-class Written:
+class RunWriter:
     """The artifacts and data set inputs of a run; paths are relative, with `/`, such as `curves/roc_test.png`."""
 
     def __init__(self, store: Store, run_id: str, artifact_uri: str) -> None:

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from lesion_exp.evaluation.calibrator import fit_calibrator
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study
 from lesion_exp.evaluation.failures import failures, surest_right, surest_wrong
-from lesion_exp.evaluation.fitted import calibrator_path, fit_on_validation
 from lesion_exp.evaluation.intervals import intervals
 from lesion_exp.evaluation.isic import isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.operating_points import fit_operating_points
+from lesion_exp.evaluation.posthoc import calibrator_path, fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.evaluation.study import Study, StudyOptions, study
-from lesion_exp.job.judge import part_results
+from lesion_exp.job.part_evaluation import part_results
 
 MakeTable = Callable[..., pd.DataFrame]
 RowsOf = Callable[..., pd.DataFrame]
@@ -28,11 +28,11 @@ def validation(make_table: MakeTable) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def judged(make_table: MakeTable, validation: pd.DataFrame) -> Study:
-    return study(make_table(600), fit_on_validation(validation), StudyOptions(draws=50, calibration="temperature"))
+def judged(make_table: MakeTable, validation: pd.DataFrame) -> EvaluationResult:
+    return study(make_table(600), fit_on_validation(validation), EvaluationOptions(draws=50, calibration="temperature"))
 
 
-def test_every_part_is_what_its_own_function_says(judged: Study, validation: pd.DataFrame) -> None:
+def test_every_part_is_what_its_own_function_says(judged: EvaluationResult, validation: pd.DataFrame) -> None:
     table = judged.table
     assert judged.metrics == metrics(table)
     assert judged.intervals == intervals(table, draws=50)
@@ -43,7 +43,7 @@ def test_every_part_is_what_its_own_function_says(judged: Study, validation: pd.
         assert judged.estimates[f"calibrated/{name}"].value == pytest.approx(calibrated[name], abs=1e-12), name
 
 
-def test_operating_points_are_those_of_validation(judged: Study, validation: pd.DataFrame) -> None:
+def test_operating_points_are_those_of_validation(judged: EvaluationResult, validation: pd.DataFrame) -> None:
     (point,) = [p for p in fit_operating_points(validation) if p.name == "malignant/sensitivity_90"]
     score = judged.table[["p_akiec", "p_bcc", "p_mel"]].astype(float).sum(axis=1)
     positive = judged.table["label"].isin(["akiec", "bcc", "mel"])
@@ -52,13 +52,13 @@ def test_operating_points_are_those_of_validation(judged: Study, validation: pd.
 
 
 def test_the_validation_part_is_judged_without_what_is_fitted_on_it(validation: pd.DataFrame) -> None:
-    found = study(validation, None, StudyOptions(draws=20, calibration="temperature"))
+    found = study(validation, None, EvaluationOptions(draws=20, calibration="temperature"))
     assert {name.split("/")[0] for name in found.of_sections()} == {"isic"}
     assert found.calibrated is None
     assert not {"calibrated.json", "conformal.json", "operating.json"} & set(found.files())
 
 
-def test_results_of_sections_have_intervals(judged: Study) -> None:
+def test_results_of_sections_have_intervals(judged: EvaluationResult) -> None:
     logged = judged.of_sections()
     values = {name for name in logged if not name.endswith(("_low", "_high"))}
     assert {"isic/balanced_accuracy", "isic/pauc_2024/malignant", "isic/auc_sens_80/mel", "calibrated/ece"} <= values
@@ -71,7 +71,7 @@ def test_results_of_sections_have_intervals(judged: Study) -> None:
     assert {"conformal/lac/coverage/mel", "operating/mel/youden/sensitivity"} <= values
 
 
-def test_files_are_plain_and_hold_all_sections(judged: Study) -> None:
+def test_files_are_plain_and_hold_all_sections(judged: EvaluationResult) -> None:
     content = json.loads(json.dumps(judged.files(), allow_nan=False))
     assert content["metrics.json"]["interval"] == "95%, 50 bootstrap draws of lesions"
     assert content["metrics.json"]["balanced_accuracy"]["value"] == judged.metrics["balanced_accuracy"]
@@ -82,12 +82,12 @@ def test_files_are_plain_and_hold_all_sections(judged: Study) -> None:
 
 
 def test_a_calibration_of_none_leaves_that_section_out(make_table: MakeTable, validation: pd.DataFrame) -> None:
-    found = study(make_table(100), fit_on_validation(validation), StudyOptions(draws=20))
+    found = study(make_table(100), fit_on_validation(validation), EvaluationOptions(draws=20))
     assert "calibrated.json" not in found.files()
     assert [name for name, _ in found.figures("x")] == ["subgroups.png", "decision_curve.png"]
 
 
-def test_pictures_are_drawn(judged: Study) -> None:
+def test_pictures_are_drawn(judged: EvaluationResult) -> None:
     drawn = dict(judged.figures("test part"))
     assert set(drawn) == {"subgroups.png", "calibration.png", "decision_curve.png"}
     titles = [axes.get_title(loc="left") for axes in drawn["calibration.png"].axes]
@@ -136,7 +136,7 @@ def test_no_interval_has_the_name_of_the_metric_of_a_class(make_table: MakeTable
     rows = table.drop(columns=[*table.filter(regex="^p_"), "prediction"])
     classes = list(probs)
     renamed = predictions_table(rows.assign(label=rows["label"].replace(odd)), probs.to_numpy(), classes)
-    found = study(renamed, None, StudyOptions(draws=50))
+    found = study(renamed, None, EvaluationOptions(draws=50))
     logged = part_results("test", found) | found.of_sections()
     plain = metrics(renamed)
     for name in classes:

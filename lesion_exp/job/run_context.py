@@ -10,11 +10,11 @@ from typing import Final
 
 REPORTS_FILE: Final = "reports.jsonl"
 STOP_FILE: Final = "stop"
-"""In the folder of `RunLink.reports`."""
+"""In the folder of `RunContext.reports`."""
 
 
 @dataclass(frozen=True)
-class RunLink:
+class RunContext:
     """What whoever starts a job adds to its run; nothing of it changes a result, so no job holds it."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -37,10 +37,10 @@ class RunLink:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> RunLink:
+    def read(cls, path: Path) -> RunContext:
         """The link that `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-NO_LINK: Final = RunLink()
+NO_CONTEXT: Final = RunContext()
 """A run that stands alone."""

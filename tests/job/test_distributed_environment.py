@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.rank_variables import (
+from lesion_exp.job.distributed_environment import (
     RANK_VARIABLES,
     TASK_VARIABLES,
     environment_without_rank,

@@ -21,7 +21,7 @@ _FIRST_PAUSE_SECONDS: Final = 1.0
 _LAST_ATTEMPTS: Final = 3
 
 
-class Courier:
+class Uploader:
     """Calls `send` every `pause` seconds and `beat` (with the seconds since its last success) every `beat_seconds`.
 
     While the store is away, which either says by raising, the pause grows to half a minute; whoever logs never waits.

@@ -14,7 +14,7 @@ from lesion_exp.evaluation.operating_points import OperatingPoint, fit_operating
 
 
 @dataclass(frozen=True)
-class Fitted:
+class PosthocModels:
     """Calibrations, conformal sets and operating points of one model, by their names."""
 
     calibrators: Mapping[str, Calibrator]
@@ -30,9 +30,9 @@ class Fitted:
         }
 
 
-def fit_on_validation(table: pd.DataFrame, alpha: float = 0.1) -> Fitted:
+def fit_on_validation(table: pd.DataFrame, alpha: float = 0.1) -> PosthocModels:
     """What the predictions of a validation part say about others; `alpha` is the conformal sets' share of misses."""
-    return Fitted(
+    return PosthocModels(
         {method: fit_calibrator(method, table) for method in METHODS},
         {method: fit_conformal(table, method, alpha) for method in ConformalSets.METHODS},
         fit_operating_points(table),

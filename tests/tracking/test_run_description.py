@@ -1,4 +1,11 @@
-from lesion_exp.tracking.note import artifact_link, artifact_picture, choice_tags, description, run_name, score_tags
+from lesion_exp.tracking.run_description import (
+    artifact_link,
+    artifact_picture,
+    choice_tags,
+    description,
+    run_name,
+    score_tags,
+)
 
 CHOICES = {"dataset": "ham10000", "backbone": "resnet18", "loss": "focal", "sampler": "weighted", "trainer": "cpu"}
 

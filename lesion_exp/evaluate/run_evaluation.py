@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.evaluate.request import Request
-from lesion_exp.evaluation.fitted import Fitted
-from lesion_exp.evaluation.study import Study
+from lesion_exp.evaluation.evaluation_result import EvaluationResult
+from lesion_exp.evaluation.posthoc import PosthocModels
 
 PART_NAMES: Final[Mapping[str, str]] = {"val": "validation part", "test": "test part"}
 
 
 @dataclass(frozen=True)
-class Judgement:
+class RunEvaluation:
     """The evaluation of a run, or of several as one."""
 
     run_id: str
@@ -30,8 +30,8 @@ class Judgement:
     options: Mapping[str, Any]
     """The node `evaluation` that counted."""
     leaky: bool
-    study: Study
-    fitted: Fitted | None
+    study: EvaluationResult
+    fitted: PosthocModels | None
     """What was fitted on validation; None where nothing could be."""
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from lesion_exp.tracking.find import Run, artifact_names, download_artifact
 
 
-class Kept:
+class RunArtifacts:
     """The artifacts of a run; `broken` says which of those that were asked for are there and cannot be read."""
 
     def __init__(self, run: Run) -> None:

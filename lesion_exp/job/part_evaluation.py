@@ -8,23 +8,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study, with_intervals
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
-from lesion_exp.evaluation.fitted import Fitted, fit_on_validation
 from lesion_exp.evaluation.headline import LOSS, TEST
 from lesion_exp.evaluation.intervals import units_of
+from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
-from lesion_exp.evaluation.study import Study, StudyOptions, study, with_intervals
 from lesion_exp.job.data import SplitData, class_names
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.written import Written
+from lesion_exp.tracking.run_writer import RunWriter
 
 JudgedPart = Literal["val", "test"]
 
 
-def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> Fitted:
+def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> PosthocModels:
     """What is fitted on the predictions of the validation part."""
     return fit_on_validation(table, config["evaluation"]["conformal_alpha"])
 
@@ -39,14 +39,16 @@ def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
         units_of(rows, config["evaluation"]["bootstrap_unit"])
 
 
-def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: Fitted | None) -> Study:
+def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocModels | None) -> EvaluationResult:
     """All that is reported of a predictions table; of the validation part, without what is fitted on it."""
     node = config["evaluation"]
-    options = StudyOptions(node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"], node["calibration"])
+    options = EvaluationOptions(
+        node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"], node["calibration"]
+    )
     return study(table, fitted, options)
 
 
-def log_evaluation(run: Written, part: JudgedPart, evaluated: Study) -> None:
+def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult) -> None:
     """Logs a part's predictions, report, confusion matrix, curves and study."""
     table = evaluated.table
     run.log_table(evaluated.whole, artifacts.predictions(part))
@@ -68,7 +70,7 @@ def log_evaluation(run: Written, part: JudgedPart, evaluated: Study) -> None:
     )
 
 
-def log_judged(run: Written, folder: str, evaluated: Study, title: str) -> None:
+def log_judged(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str) -> None:
     """Logs predictions, report, confusion matrix, curves and study of anything but an own part, all below `folder`."""
     table = evaluated.table
     run.log_table(evaluated.whole, f"{folder}/predictions.parquet")
@@ -84,11 +86,11 @@ def log_judged(run: Written, folder: str, evaluated: Study, title: str) -> None:
     log_study(run, folder, evaluated, title)
 
 
-def _noted(evaluated: Study) -> str:
+def _noted(evaluated: EvaluationResult) -> str:
     return f"\n{evaluated.note}\n" if evaluated.note else ""
 
 
-def log_study(run: Written, folder: str, evaluated: Study, title: str | None) -> None:
+def log_study(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str | None) -> None:
     """Logs the files of a study below `folder`, and with a title its pictures."""
     for name, content in evaluated.files().items():
         run.log_json(content, f"{folder}/{name}")
@@ -97,13 +99,13 @@ def log_study(run: Written, folder: str, evaluated: Study, title: str | None) ->
             run.log_figure(figure, f"{folder}/{name}", title)
 
 
-def log_fitted(run: Written, fitted: Fitted) -> None:
+def log_fitted(run: RunWriter, fitted: PosthocModels) -> None:
     """Keeps what was fitted on validation, for `evaluate`, `predict` and whoever else uses the model."""
     for path, content in fitted.files().items():
         run.log_json(content, path)
 
 
-def final_results(best_epoch: Mapping[str, float], test: Study | None) -> dict[str, float]:
+def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None) -> dict[str, float]:
     """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
     values = {f"best/{name}": value for name, value in best_epoch.items()}
     if test is not None:
@@ -111,7 +113,7 @@ def final_results(best_epoch: Mapping[str, float], test: Study | None) -> dict[s
     return values
 
 
-def part_results(prefix: str, evaluated: Study) -> dict[str, float]:
+def part_results(prefix: str, evaluated: EvaluationResult) -> dict[str, float]:
     """The plain results and those of unknown classes below `prefix`, with the intervals of `with_intervals`.
 
     The log loss is called `loss`.

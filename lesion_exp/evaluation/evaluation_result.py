@@ -17,7 +17,6 @@ from lesion_exp.evaluation.failures import failures
 from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
 from lesion_exp.evaluation.figures.reliability import reliability_before_and_after
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
-from lesion_exp.evaluation.fitted import Fitted
 from lesion_exp.evaluation.headline import SECTIONS
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
@@ -25,6 +24,7 @@ from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
+from lesion_exp.evaluation.posthoc import PosthocModels
 from lesion_exp.evaluation.predictions import (
     classes_of,
     is_unknown,
@@ -47,18 +47,18 @@ _OF_CALIBRATED: Final = (*CALIBRATION, "accuracy", "balanced_accuracy", "f1_macr
 
 
 @dataclass(frozen=True)
-class StudyOptions:
+class EvaluationOptions:
     """How a table is judged."""
 
     draws: int = 2000
     seed: int = 0
     unit: Unit = "lesion"
     calibration: str = "none"
-    """The calibration whose metrics are reported beside the others: a key of `Fitted.calibrators`, or none."""
+    """The calibration whose metrics are reported beside the others: a key of `PosthocModels.calibrators`, or none."""
 
 
 @dataclass(frozen=True)
-class Study:
+class EvaluationResult:
     """A judged table."""
 
     whole: pd.DataFrame
@@ -77,7 +77,7 @@ class Study:
     """The table with calibrated probabilities."""
     effect: CalibrationEffect | None
     """What that calibration does to the log loss."""
-    options: StudyOptions
+    options: EvaluationOptions
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -149,12 +149,14 @@ class Study:
             yield "decision_curve.png", decision_curve_figure(self.decision, f"decision curve, {title}")
 
 
-def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptions | None = None) -> Study:
+def study(
+    table: pd.DataFrame, fitted: PosthocModels | None = None, options: EvaluationOptions | None = None
+) -> EvaluationResult:
     """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted.
 
     Images of unknown classes are left out of everything but the metrics of `unknown`.
     """
-    options = options or StudyOptions()
+    options = options or EvaluationOptions()
     whole, table = table, known_rows(table).reset_index(drop=True)
     group, num_groups = units_of(table, options.unit)
     ranked = ranking_of_classes(probabilities(table), true_classes(table), group, num_groups)
@@ -175,7 +177,7 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
     unknown = _unknown(whole, fitted, options)
     judged = table if calibrated is None else calibrated
     question = MALIGNANT if MALIGNANT in targets(classes_of(table)) else None
-    return Study(
+    return EvaluationResult(
         whole,
         table,
         metrics(table),
@@ -189,7 +191,7 @@ def study(table: pd.DataFrame, fitted: Fitted | None = None, options: StudyOptio
     )
 
 
-def _unknown(whole: pd.DataFrame, fitted: Fitted | None, options: StudyOptions) -> dict[str, Estimate]:
+def _unknown(whole: pd.DataFrame, fitted: PosthocModels | None, options: EvaluationOptions) -> dict[str, Estimate]:
     if not is_unknown(whole).any():
         return {}
     group, num_groups = units_of(whole, options.unit)

@@ -13,7 +13,7 @@ from lesion_exp.job.freeze import Job
 from lesion_exp.tracking.credentials import address
 
 
-def moved(job: Job, store_uri: str | None, paths: Mapping[str, Any], places: Mapping[str, Path]) -> Job:
+def relocated(job: Job, store_uri: str | None, paths: Mapping[str, Any], places: Mapping[str, Path]) -> Job:
     """`job` with the folders `paths` and the store of this machine; `places` says where files of keys lie now.
 
     `store_uri` None is the store of the project, or the one that MLFLOW_TRACKING_URI names.

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from lesion_exp.job.link import REPORTS_FILE, STOP_FILE
+from lesion_exp.job.run_context import REPORTS_FILE, STOP_FILE
 from lesion_exp.task import training_length
 
 
-class EpochReports(Callback):
+class PruningCallback(Callback):
     """Appends a line to `folder`/reports.jsonl after each validation; once `folder`/stop exists, training ends.
 
     Files are what processes of every kind share: a fork, a node of a cluster, a worker of Ray.
