@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesion_exp.version import __version__
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from lesion_exp.report.shown_result import ShownResult, ShownRun
     from lesion_exp.tracking.store import Store
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "open_run", "run", "runs"]
 
 
 def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lesion_exp import __version__
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, verb_help
 from lesion_exp.errors import ConfigError, UserError, nearest
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
 from lesion_exp.terminal import say
+from lesion_exp.version import __version__
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 TRAINING: Final = ("train", "resume", "reproduce")

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from lesion_exp.backbone.attention import check_attention
+from lesion_exp.choices import METADATA_MODES
 from lesion_exp.errors import ConfigError, did_you_mean
-
-METADATA_MODES: Final = ("none", "concat", "metablock")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from lesion_exp import __version__
 from lesion_exp.bundle import layout
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.job.freeze import read_job, with_places
@@ -29,6 +28,7 @@ from lesion_exp.tracking.find import (
     runs_where,
 )
 from lesion_exp.tracking.history import read_history
+from lesion_exp.version import __version__
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

@@ -6,23 +6,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
+from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluate.predict import other_predictions
 from lesion_exp.evaluate.request import Request
-from lesion_exp.evaluation.ensemble import METHODS, Stacking, aligned, ensemble
+from lesion_exp.evaluation.ensemble import Stacking, aligned, ensemble
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
 log = logging.getLogger(__name__)
-
-SOUP: Final = "soup"
-POOLED: Final = "pooled"
-WAYS: Final = (*METHODS, SOUP, POOLED)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lesion_exp.evaluate.join import POOLED
+from lesion_exp.choices import POOLED
 from lesion_exp.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.evaluation.gaps import Gap
 from lesion_exp.evaluation.intervals import Estimate

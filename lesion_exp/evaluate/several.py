@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.evaluate.join import POOLED, SOUP, Joined, are_folds, join
+from lesion_exp.choices import POOLED, SOUP
+from lesion_exp.evaluate.join import Joined, are_folds, join
 from lesion_exp.evaluate.request import Request, study_options
 from lesion_exp.evaluate.run_evaluation import RunEvaluation, name_and_title
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, study

@@ -12,12 +12,12 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
+from lesion_exp.choices import ENSEMBLES
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.calibrator import with_probabilities
 from lesion_exp.evaluation.predictions import ENERGY, FloatArray, classes_of, is_unknown, probabilities, true_classes
 from lesion_exp.evaluation.temperature_scaling import log_probs
 
-METHODS: Final = ("mean", "rank", "stacked")
 _SMALLEST_STACKED: Final = 1e-6
 """Probabilities below this count as this in a stacked ensemble: the logarithm of 1e-30 would drown all others."""
 
@@ -120,9 +120,9 @@ def check_method(method: str) -> None:
     Raises:
         ConfigError: they cannot.
     """
-    if method not in METHODS:
+    if method not in ENSEMBLES:
         raise ConfigError(
-            f"expected ensemble to be one of {', '.join(METHODS)}, got {method!r}{did_you_mean(method, METHODS)}"
+            f"expected ensemble to be one of {', '.join(ENSEMBLES)}, got {method!r}{did_you_mean(method, ENSEMBLES)}"
         )
 
 

@@ -6,27 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from lesion_exp.choices import CHOICES
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
 
-CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "task.target": ("diagnosis", "malignant"),
-    "dataset.mask": ("none", "overlay", "crop", "channel", "background"),
-    "dataset.on_bad_image": ("error", "skip"),
-    "dataset.view": ("dermoscopic", "clinical", "both"),
-    "augmentation.fit": ("squash", "crop", "pad"),
-    "augmentation.device": ("cpu", "gpu"),
-    "backbone.attention": ("none", "se", "cbam"),
-    "backbone.metadata": ("none", "concat", "metablock"),
-    "evaluation.tta": ("none", "flips8", "multicrop"),
-    "evaluation.calibration": ("none", "temperature", "vector", "isotonic"),
-    "evaluation.ensemble": ("mean", "rank", "stacked", "soup", "pooled"),
-    "evaluation.bootstrap_unit": ("lesion", "patient"),
-    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.early_stopping.mode": ("max", "min"),
-    "trainer.compile": ("none", "default", "reduce-overhead", "max-autotune"),
-    "split.part": ("train", "val", "test"),
-    "split.way": ("grouped", "by_image", "resample_then_split"),
-}
 LEAST: Final[Mapping[str, float]] = {
     "image_size": 16,
     "loader.batch_size": 1,

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import yaml
 
-from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.compose import Composed
 from lesion_exp.job.shell_words import shell_words
 from lesion_exp.privacy import kept, without_secrets
 from lesion_exp.tracking.credentials import address
+from lesion_exp.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from lesion_exp import __version__
 from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.predictions import PREFIX
 from lesion_exp.job.model_card import Card
 from lesion_exp.job.precision import RECORD
+from lesion_exp.version import __version__
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

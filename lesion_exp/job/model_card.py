@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lesion_exp import __version__
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.job.data import SAMPLE_KEYS, class_names, store_request
 from lesion_exp.job.precision import RECORD, resolve_precision
 from lesion_exp.taxonomy import RESEARCH_ONLY
+from lesion_exp.version import __version__
 
 Card = dict[str, Any]
 """Plain values only, so that torch reads it with `weights_only` and JSON holds it."""

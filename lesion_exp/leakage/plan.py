@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.choices import WAYS_TO_SPLIT
 from lesion_exp.data.batches import TrainingBatches
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.compose import compose
@@ -14,7 +15,6 @@ from lesion_exp.job.freeze import freeze
 from lesion_exp.job.instantiate import instantiate
 from lesion_exp.job.trainer import num_processes
 from lesion_exp.leakage.find import BUDGET, KEY
-from lesion_exp.split.held_out import WAYS
 from lesion_exp.sweep.plan import Plan, check_cell, plan_sweep
 
 _CHOSEN_HERE: Final = (
@@ -59,7 +59,7 @@ def plan_meter(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), ro
     check_cell(freeze(composed), (), composed.launcher)  # mistakes that need no data to be seen
     batches = _batches_of_all(config)
     plan = plan_sweep(
-        [*fixed, f"{BUDGET}={batches}", f"{KEY}={','.join(WAYS)}"],
+        [*fixed, f"{BUDGET}={batches}", f"{KEY}={','.join(WAYS_TO_SPLIT)}"],
         config_dirs=config_dirs,
         root=root,
         force=force,
@@ -88,7 +88,7 @@ def _batches_of_all(config: Mapping[str, Any]) -> int:
     loaded = load_data(config)
     sampler, num_ranks = instantiate(config["sampler"], "sampler"), num_processes(config["trainer"])
     found = []
-    for way in WAYS:
+    for way in WAYS_TO_SPLIT:
         split = split_data({**config, "split": {**config["split"], "way": way}}, loaded).table
         rows = split[split["split"] == "train"].reset_index(drop=True)
         size, seed = int(config["loader"]["batch_size"]), int(config["seed"])

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from lesion_exp import __version__
 from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
+from lesion_exp.version import __version__
 
 PLAN_FILE: Final = "plan.json"
 DONE_FILE: Final = "done.json"

@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lesion_exp import __version__
 from lesion_exp.file_kind import FORMATS
 from lesion_exp.serve.answers import RESEARCH_ONLY, Answer, Example, Health, Problem
 from lesion_exp.serve.examples import DrawnExample
@@ -26,6 +25,7 @@ from lesion_exp.serve.prediction import Prediction
 from lesion_exp.serve.refusal import Refusal
 from lesion_exp.serve.schema import FORM_TYPE, form_schema
 from lesion_exp.serve.settings import Settings
+from lesion_exp.version import __version__
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from lesion_exp import __version__, taxonomy
+from lesion_exp import taxonomy
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.answer_rates import Rate
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
@@ -24,6 +24,7 @@ from lesion_exp.serve.answers import RESEARCH_ONLY, measured
 from lesion_exp.serve.served_model import ServedModel
 from lesion_exp.serve.words import NAMES, band_in_words, malignant_sentence
 from lesion_exp.tracking.find import Run
+from lesion_exp.version import __version__
 
 Plain = dict[str, Any]
 _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 import pandas as pd
 
+from lesion_exp.choices import WAYS_TO_SPLIT
 from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.split.assign import deal_groups
 from lesion_exp.split.by_image import ByImage
 from lesion_exp.split.grouped import Grouped
 from lesion_exp.split.resample_then_split import ResampleThenSplit
-
-WAYS: Final = ("grouped", "by_image", "resample_then_split")
 
 
 class _Splitter(Protocol):
@@ -31,7 +30,7 @@ class HeldOut:
     Args:
         seed: of all draws.
         held_out: share of the images in the clean part.
-        way: how the rest is split, one of `WAYS`.
+        way: how the rest is split, one of `choices.WAYS_TO_SPLIT`.
         ratios: share of the rest in `train`, `val` and `test`.
         samples_per_class: with `resample_then_split`, see there.
 
@@ -96,4 +95,6 @@ def _splitter(way: str, seed: int, ratios: Mapping[str, float], samples_per_clas
         return ByImage(seed, ratios)
     if way == "resample_then_split":
         return ResampleThenSplit(seed, ratios, samples_per_class)
-    raise ConfigError(f"expected split.way to be one of {', '.join(WAYS)}, got {way!r}{did_you_mean(way, WAYS)}")
+    raise ConfigError(
+        f"expected split.way to be one of {', '.join(WAYS_TO_SPLIT)}, got {way!r}{did_you_mean(way, WAYS_TO_SPLIT)}"
+    )

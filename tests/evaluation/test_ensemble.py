@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from lesion_exp.choices import ENSEMBLES as METHODS
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import with_probabilities
-from lesion_exp.evaluation.ensemble import METHODS, Stacking, ensemble
+from lesion_exp.evaluation.ensemble import Stacking, ensemble
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import check, probabilities, true_classes
 from lesion_exp.evaluation.temperature_scaling import log_probs

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.choices import CHOICES
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.check import CHOICES, INTERNAL_TAGS, NAMES, NEVER_NULL, check_values
+from lesion_exp.job.check import INTERNAL_TAGS, NAMES, NEVER_NULL, check_values
 from lesion_exp.job.compose import compose
 
 

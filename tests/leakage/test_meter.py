@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from lesion_exp.choices import WAYS_TO_SPLIT as WAYS
 from lesion_exp.cli import main
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.leakage.meter import CLEAN, measure
 from lesion_exp.leakage.table import show_report
-from lesion_exp.split.held_out import WAYS
 from lesion_exp.sweep.ledger import create_sweep
 from lesion_exp.tracking.find import artifact_names, find_run, find_tagged
 from lesion_exp.tracking.run_writer import RunWriter

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from lesion_exp.choices import WAYS_TO_SPLIT as WAYS
 from lesion_exp.data.batches import TrainingBatches
 from lesion_exp.errors import ConfigError
 from lesion_exp.job.data import load_data, split_data
 from lesion_exp.job.instantiate import instantiate
 from lesion_exp.leakage.find import find_meter, same_meter
 from lesion_exp.leakage.plan import plan_meter
-from lesion_exp.split.held_out import WAYS
 from lesion_exp.sweep.ledger import create_sweep
 from lesion_exp.sweep.plan import plan_sweep
 from tests.leakage.conftest import FEW

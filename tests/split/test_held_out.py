@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
 
+from lesion_exp.choices import WAYS_TO_SPLIT as WAYS
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.check import CHOICES
 from lesion_exp.split.audit import audit
-from lesion_exp.split.held_out import WAYS, HeldOut
+from lesion_exp.split.held_out import HeldOut
 
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 THRESHOLD = 0.985
@@ -48,4 +48,3 @@ def test_shares_and_ways_that_cannot_be_are_refused():
         splitter(held_out=1)
     with pytest.raises(ConfigError, match="did you mean 'by_image'"):
         splitter("by_imag")
-    assert CHOICES["split.way"] == WAYS
