@@ -31,9 +31,7 @@ def is_terminal(stream: IO[str]) -> bool:
 
 
 def width_of(stream: IO[str]) -> int | None:
-    """Columns of the terminal at the end of `stream`, or those that COLUMNS asks for; None where there are none, and so
-    no line needs to be wrapped.
-    """
+    """Columns of the terminal at the end of `stream`, or those that COLUMNS asks for; None where there are none."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
@@ -59,6 +57,14 @@ def console(stream: IO[str]) -> Console:
         force_jupyter=False,
         no_color=None if there else True,
     )
+
+
+def fitted(text: str, stream: IO[str]) -> str:
+    """`text` with lines that fit the terminal at the end of `stream`; in a file every message stays as it is.
+
+    COLUMNS does not count for files: readline, and so every program that imports it, sets it for its children.
+    """
+    return wrapped(text, width_of(stream) if stream.isatty() else None)
 
 
 def wrapped(text: str, width: int | None) -> str:
@@ -88,7 +94,7 @@ def _broken(line: str, width: int) -> str:
 def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
     """Prints `text` on standard output, or on `stream`, so that no word is cut at the edge of a terminal."""
     stream = sys.stdout if stream is None else stream
-    print(wrapped(text, width_of(stream)), file=stream, end=end, flush=True)
+    print(fitted(text, stream), file=stream, end=end, flush=True)
 
 
 def note(text: str) -> None:

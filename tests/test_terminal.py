@@ -42,12 +42,13 @@ def test_a_file_is_no_terminal_whatever_variables_say(monkeypatch):
     assert max(map(len, file.getvalue().split("\n"))) <= FILE_WIDTH
 
 
-def test_a_file_has_the_width_that_is_asked_for(monkeypatch):
+def test_tables_in_a_file_have_the_width_that_is_asked_for_and_messages_stay_one_line(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    file = io.StringIO()
-    say(EPOCH, file)
+    file, messages = io.StringIO(), io.StringIO()
     console(file).print("words " * 40)
     assert max(map(len, file.getvalue().split("\n"))) <= 60
+    say(EPOCH, messages)
+    assert messages.getvalue() == f"{EPOCH}\n"
 
 
 def test_a_dumb_terminal_has_a_width_but_draws_nothing(monkeypatch):

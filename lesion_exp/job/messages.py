@@ -8,7 +8,7 @@ import warnings
 from typing import IO, Any
 
 from lesion_exp.privacy import kept, without_secrets
-from lesion_exp.terminal import message_stream, width_of, wrapped
+from lesion_exp.terminal import fitted, message_stream
 
 QUIET = (
     "pytorch_lightning", "lightning_fabric", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git",
@@ -73,7 +73,7 @@ class _Handler(logging.StreamHandler[IO[str]]):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a text that fits the terminal; in a file a message stays one line."""
-        return wrapped(super().format(record), width_of(self.stream) if self.stream.isatty() else None)
+        return fitted(super().format(record), self.stream)
 
 
 def show_messages(in_a_file: bool = False) -> None:

@@ -17,7 +17,7 @@ from lesion_exp.tracking.ui import ui_command
 @pytest.fixture
 def server(store: Store, tmp_path: Path, free_port: int) -> Iterator[str]:
     """The address of an MLflow server that keeps artifacts itself."""
-    command, variables = ui_command(store, port=free_port)
+    command, variables = ui_command(store, "0", port=free_port)
     at = command.index("--default-artifact-root")
     command[at : at + 2] = ["--artifacts-destination", str(tmp_path / "kept by the server")]
     process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
