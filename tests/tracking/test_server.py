@@ -1,4 +1,5 @@
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ from lesion_exp.tracking.ui import ui_command
 @pytest.fixture
 def server(store: Store, tmp_path: Path, free_port: int) -> Iterator[str]:
     """The address of an MLflow server that keeps artifacts itself."""
-    command, variables = ui_command(store, "0", port=free_port)
-    at = command.index("--default-artifact-root")
-    command[at : at + 2] = ["--artifacts-destination", str(tmp_path / "kept by the server")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(free_port)]
+    command += ["--workers", "1", "--artifacts-destination", str(tmp_path / "kept by the server")]
+    _, variables = ui_command(store, "0")
     process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{free_port}"
     deadline = time.monotonic() + 180
