@@ -21,7 +21,7 @@ Colour = tuple[int, int, int]
 
 
 def check_fit(fit: str) -> None:
-    """Nothing, if `fit` is one of `FITS`.
+    """Checks that `fit` is one of `FITS`.
 
     Raises:
         ConfigError: it is not.

@@ -57,7 +57,7 @@ def walk(transform: Transform, path: str) -> Iterator[tuple[str, Transform]]:
 
 
 def check_arguments(transform: object, path: str) -> None:
-    """Nothing, if `transform` can be used in a pipeline.
+    """Checks that `transform` can be used in a pipeline.
 
     Raises:
         ConfigError: it is no transform, or it was built with an argument that it does not have or a `p` that is no

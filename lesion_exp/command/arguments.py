@@ -184,7 +184,7 @@ def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
 
 
 def check_store_keys(arguments: Arguments) -> None:
-    """Nothing, if the overrides that are left say where the store is, for a verb that reads nothing else.
+    """Checks that the overrides that are left only say where the store is, for a verb that reads nothing else.
 
     Raises:
         ConfigError: another override.

@@ -92,7 +92,7 @@ def read_calibrator(content: dict[str, Any]) -> Calibrator:
 
 
 def known_method(method: str) -> None:
-    """Nothing, if there is a calibration of that name.
+    """Checks that there is a calibration of that name.
 
     Raises:
         ConfigError: there is none.

@@ -115,7 +115,7 @@ def _ranks(members: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
 
 
 def check_method(method: str) -> None:
-    """Nothing, if tables can be joined by `method`.
+    """Checks that `method` is an ensemble of predictions tables.
 
     Raises:
         ConfigError: they cannot.

@@ -37,7 +37,7 @@ class Format:
         return _function(self.open_target)
 
     def check_installed(self) -> None:
-        """Nothing, if the packages are there.
+        """Checks that the packages are installed.
 
         Raises:
             ConfigError: one is not.

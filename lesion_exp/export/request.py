@@ -65,7 +65,7 @@ class Request:
         return self.preprocessing == "inside"
 
     def check_preparation(self, prepared: dict[str, Any], others: tuple[str, ...]) -> None:
-        """Nothing, if the preprocessing of a network (of its card) can be in the file where it shall be.
+        """Checks that the preprocessing of a network, which its card describes, can be part of the file if it is to be.
 
         Raises:
             ConfigError: it cannot.

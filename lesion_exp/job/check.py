@@ -104,7 +104,7 @@ _ANY: Final = frozenset({"trainer.devices", "trainer.strategy", "trainer.precisi
 
 
 def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
-    """Nothing, if every value of `config` has the kind of the shipped default in `reference` and a sensible size.
+    """Checks that every value of `config` has the kind of the shipped default in `reference` and a sensible size.
 
     A default of null or a reference (`${...}`) takes anything here; the part that reads it checks more.
 
@@ -147,7 +147,7 @@ def check_tags(tags: Mapping[str, Any]) -> None:
 
 
 def check_known_keys(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
-    """Nothing, if every key of `config` is one that something reads; a preset of the user's own may hold others.
+    """Checks that every key of `config` is one that something reads; a preset of the user's own may hold others.
 
     `shipped` maps each key of the top level to what is shipped there; only mappings are looked into. Nodes with a
     `_target_` are compared with its signature later.

@@ -17,7 +17,7 @@ _READ_BY_TARGETS: Final = frozenset({"backbone"})
 
 
 def check_complete(config: Mapping[str, Any]) -> None:
-    """Nothing, if `config` has every key of the top level, and those that a job reads in the nodes of its groups.
+    """Checks that `config` has every key of the top level, and those that a job reads in the nodes of its groups.
 
     Raises:
         ConfigError: keys are missing; the job was frozen by a version that did not know them.

@@ -74,7 +74,7 @@ class Job:
     """Shipped config files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
 
     def check_files(self) -> None:
-        """Nothing, if every file that the job names still has the content it was frozen with.
+        """Checks that every file that the job names still has the content it was frozen with.
 
         Raises:
             ConfigError: a file is gone, or holds something else.

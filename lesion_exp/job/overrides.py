@@ -62,7 +62,7 @@ def _unreadable(overrides: Sequence[str]) -> str:
 
 
 def refuse_sweeps(parsed: Sequence[Override]) -> None:
-    """Nothing, if every override has one value.
+    """Checks that every override has one value.
 
     Raises:
         ConfigError: one has several.
@@ -86,7 +86,7 @@ def warn_doubled(parsed: Sequence[Override]) -> None:
 
 
 def check_names(override: Override, folders: Sequence[Path]) -> None:
-    """Nothing, if `folders` hold the group and the option of `GROUP=OPTION`, or the key's first part.
+    """Checks that `folders` hold the group and the option of `GROUP=OPTION`, or the first part of the key.
 
     Raises:
         ConfigError: they do not; the message names the nearest.
@@ -120,7 +120,7 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
 
 
 def check_added(override: Override, base: DictConfig) -> None:
-    """Nothing, unless `+key=value` adds a key to `base` where nothing reads it.
+    """Checks that something reads the key that `+key=value` adds to `base`.
 
     Raises:
         ConfigError: it does.

@@ -30,7 +30,7 @@ def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> PosthocMod
 
 
 def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
-    """Nothing, if what `config` asks of the evaluation can be had on this data set: to be known before training.
+    """Checks before training that the evaluation that `config` asks for is possible on this data set.
 
     Raises:
         ConfigError: intervals over patients, whom nobody noted.

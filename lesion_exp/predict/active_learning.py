@@ -53,7 +53,7 @@ def to_label(
 
 
 def check_ranking(ranking: str) -> None:
-    """Nothing, if images can be ranked so.
+    """Checks that images can be ranked in this way.
 
     Raises:
         ConfigError: they cannot.

@@ -21,7 +21,7 @@ def facts_path(output: Path) -> Path:
 
 
 def check_output(output: Path) -> None:
-    """Nothing, if results can be written there.
+    """Checks that results can be written there.
 
     Raises:
         ConfigError: another suffix, or a folder.

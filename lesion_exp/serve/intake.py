@@ -56,7 +56,7 @@ class Upload:
         self._intake.bytes += count
 
     def check_room(self, count: int) -> None:
-        """Nothing, if there is room for `count` bytes more.
+        """Checks that there is room for `count` bytes more.
 
         Raises:
             Refusal: 413, more than a request may have; 429, more than all may have at once.

@@ -87,7 +87,7 @@ class CellMaker:
 
 
 def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) -> None:
-    """Nothing, if the cell can start; what it needs to know that takes seconds to import.
+    """Checks that the cell can start. What this needs takes seconds to import.
 
     Raises:
         ConfigError: a target, key, package, file or device that is not there; the message names the cell.

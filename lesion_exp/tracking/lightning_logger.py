@@ -67,7 +67,7 @@ class TrackingLogger(Logger):
             self._run.write_log(text)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the whole config is recorded when the run starts."""
+        """Does nothing: the whole config is recorded when the run starts."""
 
     def save(self) -> None:
         """Brings what the run has not sent yet to the disk."""
@@ -75,4 +75,4 @@ class TrackingLogger(Logger):
             self._run.sync()
 
     def finalize(self, status: str) -> None:
-        """Nothing: the run goes on, and its own thread sends what waits."""
+        """Does nothing: the run goes on, and its own thread sends what waits."""

@@ -34,7 +34,7 @@ class Launcher(ABC):
         """How many cells may be started and not yet over at a time."""
 
     def check(self) -> None:  # noqa: B027 (most engines need nothing)
-        """Nothing, if cells can be started from this machine; asked before anything is written.
+        """Checks, before anything is written, that cells can be started from this machine.
 
         Raises:
             ConfigError: the engine is not there.
