@@ -48,7 +48,7 @@ def evaluate(arguments: Arguments) -> int:
         return 0
     from lesion_exp.evaluate.evaluate import evaluate as judge
     from lesion_exp.evaluate.report import as_json, as_text
-    from lesion_exp.evaluate.request import SHARED_KEYS, Request
+    from lesion_exp.evaluate.request import SHARED_KEYS, EvaluationRequest
     from lesion_exp.job.tracked import open_job_store
 
     config = job.config
@@ -61,7 +61,7 @@ def evaluate(arguments: Arguments) -> int:
     if part not in _PARTS:
         raise ConfigError(f"expected split.part to be val or test, got {part}; a network knows its training part")
     other = "dataset" in given
-    request = Request(
+    request = EvaluationRequest(
         part=part,
         evaluation=config["evaluation"],
         chosen=_chosen(given, config["evaluation"]),

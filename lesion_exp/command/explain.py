@@ -38,7 +38,7 @@ def explain(arguments: Arguments) -> int:
     from lesion_exp.explain.explain import explain as explain_run
     from lesion_exp.explain.methods import DEFAULT_METHODS, make_explainer
     from lesion_exp.explain.report import as_json, as_text
-    from lesion_exp.explain.request import Request
+    from lesion_exp.explain.request import ExplanationRequest
 
     names = DEFAULT_METHODS if wanted is None else _names(wanted)
     idle = sorted(set(settings) - set(names))
@@ -46,7 +46,7 @@ def explain(arguments: Arguments) -> int:
         raise ConfigError(f"expected keys of the methods asked for, got {idle[0]}.{next(iter(settings[idle[0]]))}=; "
                           f"add {idle[0]} to method= or leave it out")  # fmt: skip
     methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
-    request = Request(methods, data_root=Path(root) if root else None, **options)
+    request = ExplanationRequest(methods, data_root=Path(root) if root else None, **options)
     run = chosen_run(store, spec)
     found = explain_run(run, request, paths)
     if arguments.json:

@@ -35,9 +35,9 @@ def export(arguments: Arguments) -> int:
     from lesion_exp.export.export import export as write
     from lesion_exp.export.export import facts_path
     from lesion_exp.export.report import as_text
-    from lesion_exp.export.request import Request
+    from lesion_exp.export.request import ExportRequest
 
-    request = Request(**options, data_root=Path(root) if root else None, force=force == "true")
+    request = ExportRequest(**options, data_root=Path(root) if root else None, force=force == "true")
     store, paths = open_store_of(arguments)
     done = write(chosen_run(store, spec), request, paths)
     shown = {"run_id": done.run_id, "path": str(done.path), "check": done.check.to_dict()}

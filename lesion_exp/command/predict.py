@@ -44,9 +44,9 @@ def predict(arguments: Arguments) -> int:
             raise ConfigError(f"expected rank= beside count={count}, got none; for example rank=entropy")
         options["count"] = count
     check_store_keys(arguments)
-    from lesion_exp.predict.request import Request
+    from lesion_exp.predict.request import PredictionRequest
 
-    request = Request(**options)
+    request = PredictionRequest(**options)
     store, paths = open_store_of(arguments)
     from lesion_exp.predict.predict import predict as predict_images
 

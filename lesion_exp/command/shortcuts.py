@@ -36,12 +36,12 @@ def shortcuts(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.evaluate.request import Request
+    from lesion_exp.evaluate.request import EvaluationRequest
     from lesion_exp.job.tracked import open_job_store
     from lesion_exp.shortcuts.check import check_shortcuts
     from lesion_exp.shortcuts.text import as_text
 
-    request = Request(
+    request = EvaluationRequest(
         part="test" if part == "test" else "val",
         evaluation=job.config["evaluation"],
         chosen=frozenset(chosen),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lesion_exp.compare.config_differences import config_differences
 from lesion_exp.compare.jobs import ComparedJob, jobs_of, taken_apart
-from lesion_exp.compare.report import PART_NAMES, Report
+from lesion_exp.compare.report import PART_NAMES, ComparisonReport
 from lesion_exp.compare.tables import show_report
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.comparison import FAMILIES, PERMUTATION, SIGNIFICANT, Comparison, compared
@@ -43,7 +43,7 @@ _LONGEST_NOTE: Final = 7500
 class Compared:
     """A comparison and the run that keeps it."""
 
-    report: Report
+    report: ComparisonReport
     run_id: str
     figure: Path
 
@@ -88,7 +88,7 @@ def compare(
     return Compared(report, run.run_id, download_artifact(find_run(store, run.run_id), artifacts.COMPARISON_FIGURE))
 
 
-def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int, seed: int) -> Report:
+def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int, seed: int) -> ComparisonReport:
     chosen, notes = _choose_part(runs, part)
     jobs = jobs_of(runs)
     is_one_job = len(jobs) == 1
@@ -106,7 +106,7 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
         groups[ALL] = list(range(len(tables)))
     found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed)
     notes += [*_notes_on_unknown(jobs[0].runs[0], chosen), *_notes_on_runs(jobs), *_notes_on_draws(found, draws)]
-    return Report(chosen, jobs, found, config_differences(jobs), tuple(notes), draws, seed)
+    return ComparisonReport(chosen, jobs, found, config_differences(jobs), tuple(notes), draws, seed)
 
 
 def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
@@ -170,7 +170,7 @@ def _notes_on_draws(found: Comparison, draws: int) -> list[str]:
     ]
 
 
-def _start(store: Store, report: Report) -> TrackedRun:
+def _start(store: Store, report: ComparisonReport) -> TrackedRun:
     runs = [run for job in report.jobs for run in job.runs]
     experiment = store.client.get_experiment(runs[0].experiment_id).name
     tags = {
@@ -184,7 +184,7 @@ def _start(store: Store, report: Report) -> TrackedRun:
     return TrackedRun.start(store, experiment, name, tags, params, system_metrics_seconds=0)
 
 
-def _note(report: Report) -> str:
+def _note(report: ComparisonReport) -> str:
     """The description of the comparison's run: the verdicts, and what was compared, with links."""
     found = report.comparison
     lines = [f"{found.num_images:,} images of {found.num_lesions:,} lesions, {PART_NAMES[report.part]}."]
@@ -199,7 +199,7 @@ def _note(report: Report) -> str:
     return "\n\n".join([*lines, "\n".join(jobs)])
 
 
-def _text(report: Report) -> str:
+def _text(report: ComparisonReport) -> str:
     console = Console(file=io.StringIO(), width=_TEXT_WIDTH, highlight=False, color_system=None)
     show_report(report, console, every_pair=True)
     assert isinstance(console.file, io.StringIO), "it was made so"

@@ -28,7 +28,7 @@ METHODS: Final = {
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """What `compare` found."""
 
     part: str

@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from lesion_exp.compare.report import METHODS, PART_NAMES, Report
+from lesion_exp.compare.report import METHODS, PART_NAMES, ComparisonReport
 from lesion_exp.compare.verdict import p_text
 from lesion_exp.evaluation.comparison import (
     LOWER_IS_BETTER,
@@ -28,7 +28,7 @@ _MOST_PAIRS: Final = 3
 _DIFFERS: Final = "What differs"
 
 
-def show_report(report: Report, console: Console, *, every_pair: bool = False) -> None:
+def show_report(report: ComparisonReport, console: Console, *, every_pair: bool = False) -> None:
     """Prints the comparison; all tables of more than three pairs only with `every_pair`."""
     found = report.comparison
     console.print(
@@ -70,7 +70,7 @@ def _jobs_table(found: Comparison) -> FittedTable:
     return table
 
 
-def _config_table(report: Report, console: Console) -> FittedTable:
+def _config_table(report: ComparisonReport, console: Console) -> FittedTable:
     """A column a job where there is room, else a line for each value and the jobs that have it."""
     rows = {
         key: {letter: _short(key, value) for letter, value in values.items()}
@@ -136,7 +136,7 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTabl
     return table
 
 
-def _show_methods(report: Report, console: Console, with_tables: bool) -> None:
+def _show_methods(report: ComparisonReport, console: Console, with_tables: bool) -> None:
     lines = [
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",

@@ -8,7 +8,7 @@ from typing import Any
 
 from lesion_exp.evaluate.evaluate import evaluate
 from lesion_exp.evaluate.member import without_fold
-from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.request import EvaluationRequest
 from lesion_exp.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.evaluate.several import MEMBERS_TAG
 from lesion_exp.job.freeze import Job
@@ -39,7 +39,7 @@ def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[Run
         if missing:
             log.warning("not judged as one: no finished run of fold %s", ", ".join(map(str, sorted(missing))))
         elif not _is_judged(store, parent, runs):
-            judged.append(evaluate(runs, Request(part="test", evaluation=job.config["evaluation"]), paths))
+            judged.append(evaluate(runs, EvaluationRequest(part="test", evaluation=job.config["evaluation"]), paths))
     return judged
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluate.member import make_members
 from lesion_exp.evaluate.predict import other_predictions, say_changes
-from lesion_exp.evaluate.request import Request, study_options
+from lesion_exp.evaluate.request import EvaluationRequest, study_options
 from lesion_exp.evaluate.run_evaluation import PART_NAMES, RunEvaluation, name_and_title
 from lesion_exp.evaluate.several import judge_several
 from lesion_exp.evaluation.evaluation_result import study
@@ -23,7 +23,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 
 
-def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> RunEvaluation:
+def evaluate(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str, Any]) -> RunEvaluation:
     """What a run comes to, or several as one; `paths` are those of this machine.
 
     Of one run the files are kept below `evaluation/NAME/`, in place of those that training left where NAME is `val` or
@@ -45,7 +45,7 @@ def evaluate(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) ->
     return _judge_one(members[0], request)
 
 
-def _judge_one(member: TrainedRun, request: Request) -> RunEvaluation:
+def _judge_one(member: TrainedRun, request: EvaluationRequest) -> RunEvaluation:
     run, options = member.run, member.evaluation
     is_own_part = request.dataset is None
     table, has_seen = (member.predictions(request.part), False) if is_own_part else other_predictions(member, request)

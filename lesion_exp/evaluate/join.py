@@ -13,7 +13,7 @@ import pandas as pd
 from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluate.predict import other_predictions
-from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.request import EvaluationRequest
 from lesion_exp.evaluation.ensemble import Stacking, aligned, ensemble
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.tracking import artifacts
@@ -39,7 +39,7 @@ class Joined:
     """The averaged network."""
 
 
-def join(members: Sequence[TrainedRun], way: str, request: Request, folder: Path) -> Joined:
+def join(members: Sequence[TrainedRun], way: str, request: EvaluationRequest, folder: Path) -> Joined:
     """The runs as one by `way`: mean, rank, stacked, soup or pooled; files that it needs are written to `folder`.
 
     Raises:
@@ -71,7 +71,7 @@ def join(members: Sequence[TrainedRun], way: str, request: Request, folder: Path
     return Joined(on_validation, on_test, on_other, has_seen, files)
 
 
-def _pooled(members: Sequence[TrainedRun], request: Request) -> Joined:
+def _pooled(members: Sequence[TrainedRun], request: EvaluationRequest) -> Joined:
     """Each image as the one fold predicts it that has not seen it."""
     if request.dataset is not None:
         raise ConfigError(
@@ -93,7 +93,7 @@ def _pooled(members: Sequence[TrainedRun], request: Request) -> Joined:
     return Joined(None, pooled)
 
 
-def _folds_elsewhere(members: Sequence[TrainedRun], way: str, request: Request) -> Joined:
+def _folds_elsewhere(members: Sequence[TrainedRun], way: str, request: EvaluationRequest) -> Joined:
     """All folds on the images of another data set, which none of them knows."""
     if request.dataset is None:
         raise ConfigError(
@@ -110,7 +110,7 @@ def _folds_elsewhere(members: Sequence[TrainedRun], way: str, request: Request) 
     return Joined(None, None, ensemble(way, tables), has_seen)
 
 
-def _soup(members: Sequence[TrainedRun], request: Request, folder: Path) -> Joined:
+def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path) -> Joined:
     if request.dataset is not None:
         raise ConfigError(
             "expected ensemble=soup without dataset=: it makes a run with a network of its own; then evaluate run=THAT "
@@ -142,7 +142,7 @@ def _soup(members: Sequence[TrainedRun], request: Request, folder: Path) -> Join
     return Joined(found["val"], found.get("test"), checkpoint=path)
 
 
-def _elsewhere(members: Sequence[TrainedRun], request: Request) -> tuple[list[pd.DataFrame], bool]:
+def _elsewhere(members: Sequence[TrainedRun], request: EvaluationRequest) -> tuple[list[pd.DataFrame], bool]:
     found = [other_predictions(member, request) for member in members]
     return [table for table, _ in found], any(seen for _, seen in found)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.request import EvaluationRequest
 from lesion_exp.job.freeze import job_hash
 from lesion_exp.job.job_tags import job_of
 from lesion_exp.tracking import artifacts
@@ -16,7 +16,7 @@ from lesion_exp.tracking.find import Run, runs_where
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 
 
-def make_members(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]) -> list[TrainedRun]:
+def make_members(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str, Any]) -> list[TrainedRun]:
     """The runs with their jobs, each once; `paths` are those of this machine.
 
     Raises:
@@ -28,7 +28,7 @@ def make_members(runs: Sequence[Run], request: Request, paths: Mapping[str, Any]
     return [_member(run, request, paths) for run in runs]
 
 
-def _member(run: Run, request: Request, paths: Mapping[str, Any]) -> TrainedRun:
+def _member(run: Run, request: EvaluationRequest, paths: Mapping[str, Any]) -> TrainedRun:
     member = trained_run(run, paths, request.data_root)
     return replace(member, evaluation=request.options_of(member.evaluation))
 

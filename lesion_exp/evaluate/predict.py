@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lesion_exp.errors import LeakageError, UserError, first_cases
-from lesion_exp.evaluate.request import SHARED_KEYS, Request
+from lesion_exp.evaluate.request import SHARED_KEYS, EvaluationRequest
 from lesion_exp.job.data import load_data, present_fingerprint
 from lesion_exp.split.manifest import image_keys
 from lesion_exp.tracking import artifacts
@@ -39,7 +39,7 @@ def say_changes(run: Run, config: Mapping[str, Any]) -> None:
         )
 
 
-def other_predictions(member: TrainedRun, request: Request) -> tuple[pd.DataFrame, bool]:
+def other_predictions(member: TrainedRun, request: EvaluationRequest) -> tuple[pd.DataFrame, bool]:
     """The predictions on the whole of another data set, and whether it holds images that the run was made with.
 
     Raises:

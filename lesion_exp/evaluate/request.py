@@ -16,7 +16,7 @@ SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What `evaluate` is asked for."""
 
     part: JudgedPart

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lesion_exp.dataset.display_name import display_name
-from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.request import EvaluationRequest
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.posthoc import PosthocModels
 
@@ -35,7 +35,7 @@ class RunEvaluation:
     """What was fitted on validation; None where nothing could be."""
 
 
-def name_and_title(request: Request, num_images: int, tta: str | None = None) -> tuple[str, str]:
+def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None = None) -> tuple[str, str]:
     """Name and title of what is judged; `tta` where it is another one than the run's own."""
     name, title = str(request.part), PART_NAMES[request.part]
     if request.dataset is not None:

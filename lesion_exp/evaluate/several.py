@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.evaluate.join import Joined, are_folds, join
-from lesion_exp.evaluate.request import Request, study_options
+from lesion_exp.evaluate.request import EvaluationRequest, study_options
 from lesion_exp.evaluate.run_evaluation import RunEvaluation, name_and_title
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, study
 from lesion_exp.evaluation.headline import only_metrics
@@ -34,7 +34,7 @@ _SHARED_TAGS: Final = ("dataset", "backbone", "sampler", "loss", "split_hash", "
 _LONGEST_NAME: Final = 200
 
 
-def judge_several(members: Sequence[TrainedRun], request: Request) -> RunEvaluation:
+def judge_several(members: Sequence[TrainedRun], request: EvaluationRequest) -> RunEvaluation:
     """The runs as one: the folds of a sweep that has no other cells on the sweep's own run, all else on a new one.
 
     Raises:
@@ -75,7 +75,7 @@ def judge_several(members: Sequence[TrainedRun], request: Request) -> RunEvaluat
     return RunEvaluation(run.run_id, run_name, name, title, ids, options, leaky, studies[key], applied)
 
 
-def _way(members: Sequence[TrainedRun], request: Request) -> str:
+def _way(members: Sequence[TrainedRun], request: EvaluationRequest) -> str:
     """How the runs are joined: as the user says, else the folds of a cross-validation by pooling."""
     if are_folds(members) and request.dataset is None and "ensemble" not in request.chosen:
         return POOLED

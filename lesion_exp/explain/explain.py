@@ -16,7 +16,7 @@ from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.predictions import IntArray
 from lesion_exp.explain.evidence import ALL, MEASURES, estimates, measures
 from lesion_exp.explain.gallery import galleries
-from lesion_exp.explain.request import Request
+from lesion_exp.explain.request import ExplanationRequest
 from lesion_exp.explain.selection import drawn_positions, gallery_positions
 from lesion_exp.explain.subject import Subject, open_subject
 from lesion_exp.explanation.explainer import Explainer
@@ -71,7 +71,7 @@ class Explained:
         return {f"explanation/{self.name}/{measure}": value for measure, value in found.items()}
 
 
-def explain(run: Run, request: Request, paths: Mapping[str, Any]) -> list[Explained]:
+def explain(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]) -> list[Explained]:
     """What each method finds in the run's predictions; `paths` are those of this machine.
 
     Galleries, the measures of each image and their means are kept below `explanations/METHOD/`, the means also as
@@ -94,7 +94,7 @@ def explain(run: Run, request: Request, paths: Mapping[str, Any]) -> list[Explai
     return found
 
 
-def _explain(method: str, explainer: Explainer, subject: Subject, request: Request) -> Explained:
+def _explain(method: str, explainer: Explainer, subject: Subject, request: ExplanationRequest) -> Explained:
     began = time.monotonic()
     positions = drawn_positions(len(subject.table), request.num_images(explainer))
     of, in_all = f"{len(positions):,}", f"{len(subject.table):,}"
@@ -118,7 +118,7 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Reque
     return explained
 
 
-def _shows_images(request: Request, subject: Subject) -> bool:
+def _shows_images(request: ExplanationRequest, subject: Subject) -> bool:
     return request.log_images and bool(subject.config["tracking"]["log_images"])
 
 
@@ -144,7 +144,7 @@ def _check(explainer: Explainer, subject: Subject, positions: IntArray) -> float
 
 
 def _draw(
-    run: RunWriter, method: str, name: str, explainer: Explainer, subject: Subject, request: Request
+    run: RunWriter, method: str, name: str, explainer: Explainer, subject: Subject, request: ExplanationRequest
 ) -> tuple[str, ...]:
     def maps(positions: IntArray, column: str) -> Any:
         return subject.maps(explainer, positions, column)
@@ -162,7 +162,7 @@ def _options(explainer: Explainer) -> dict[str, Any]:
     return {key: value for key, value in vars(explainer).items() if not key.startswith("_")}
 
 
-def _log(run: RunWriter, explained: Explained, explainer: Explainer, request: Request) -> None:
+def _log(run: RunWriter, explained: Explained, explainer: Explainer, request: ExplanationRequest) -> None:
     from lesion_exp.explain.report import as_json
 
     if len(explained.table):

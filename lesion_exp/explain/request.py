@@ -17,7 +17,7 @@ FEWEST: Final = 20
 
 
 @dataclass(frozen=True)
-class Request:
+class ExplanationRequest:
     """What `explain` is asked for."""
 
     methods: Mapping[str, Explainer]

@@ -12,7 +12,7 @@ import torch
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import IntArray, known_rows
 from lesion_exp.explain.part_images import PartImages
-from lesion_exp.explain.request import Request
+from lesion_exp.explain.request import ExplanationRequest
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.localisation import FloatMap
 from lesion_exp.job.data import SplitData
@@ -52,7 +52,7 @@ class Subject:
         return found
 
 
-def open_subject(run: Run, request: Request, paths: Mapping[str, Any]) -> Subject:
+def open_subject(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]) -> Subject:
     """What `request` asks for of `run`; a first look at its test part is counted.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.export.program import Runner
 from lesion_exp.export.real_images import RealImages
-from lesion_exp.export.request import Request
+from lesion_exp.export.request import ExportRequest
 from lesion_exp.progress import Stage
 
 BATCHES: Final = (1, 32)
@@ -55,7 +55,12 @@ class Check:
 
 
 def check(
-    images: RealImages, runner: Runner, request: Request, part: str, megabytes: tuple[float, float], largest_batch: int
+    images: RealImages,
+    runner: Runner,
+    request: ExportRequest,
+    part: str,
+    megabytes: tuple[float, float],
+    largest_batch: int,
 ) -> Check:
     """The file that `runner` runs beside the original, on all of `images`."""
     sizes = [min(size, largest_batch) for size in BATCHES]
@@ -86,7 +91,7 @@ def check(
     )
 
 
-def _failure(request: Request, largest: float, accuracy: tuple[float, float]) -> str | None:
+def _failure(request: ExportRequest, largest: float, accuracy: tuple[float, float]) -> str | None:
     if request.kind == "onnx_int8":
         lost = accuracy[0] - accuracy[1]
         if lost <= request.max_accuracy_lost and np.isfinite(largest):

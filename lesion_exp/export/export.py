@@ -23,7 +23,7 @@ from lesion_exp.export.photograph import Photograph
 from lesion_exp.export.program import Arrays
 from lesion_exp.export.real_images import RealImages, drawn
 from lesion_exp.export.report import as_markdown
-from lesion_exp.export.request import Request
+from lesion_exp.export.request import ExportRequest
 from lesion_exp.job.restore import Restored
 from lesion_exp.predict.backfill import best_network
 from lesion_exp.progress import Stage
@@ -49,7 +49,7 @@ class Exported:
     check: Check
 
 
-def export(run: Run, request: Request, paths: Mapping[str, Any]) -> Exported:
+def export(run: Run, request: ExportRequest, paths: Mapping[str, Any]) -> Exported:
     """Writes the best network of `run` as `request` says, checks it on real images and keeps the check with the run.
 
     Raises:
@@ -139,7 +139,7 @@ def _examples(network: ExportedNetwork, card: Mapping[str, Any]) -> tuple[Tensor
     return (images, *(given[name] for name in network.others))
 
 
-def _ranges(restored: Restored, table: Any, request: Request) -> list[Arrays]:
+def _ranges(restored: Restored, table: Any, request: ExportRequest) -> list[Arrays]:
     """Squares of the training part, from which int8 takes its ranges: never of a part on which anything is judged."""
     images = RealImages(restored, None, drawn(table, "train", request.calibration_images), inside=False)
     places = range(len(images))

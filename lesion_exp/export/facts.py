@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from lesion_exp.export.network import IMAGES, OUTPUT
-from lesion_exp.export.request import Request
+from lesion_exp.export.request import ExportRequest
 from lesion_exp.job.precision import RECORD
 
 Facts = dict[str, Any]
 
 
-def facts_of(card: Mapping[str, Any], request: Request, others: tuple[str, ...], largest_batch: int) -> Facts:
+def facts_of(card: Mapping[str, Any], request: ExportRequest, others: tuple[str, ...], largest_batch: int) -> Facts:
     """Which output is which class, what goes in, and under which licence and for what it may be used."""
     prepared = card["preprocessing"]
     side = prepared["image_size"]

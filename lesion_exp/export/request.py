@@ -19,7 +19,7 @@ CALIBRATIONS: Final = ("none", "temperature", "vector")
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """What `export` is asked for."""
 
     kind: str

@@ -21,7 +21,7 @@ from lesion_exp.evaluation.paired_bootstrap import paired_differences
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.job.data import LoadedData, load_data, make_splitter, split_data, with_groups
 from lesion_exp.job.tracked import check_same_data, job_choices
-from lesion_exp.leakage.report import METRICS, Arm, Report
+from lesion_exp.leakage.report import METRICS, Arm, LeakageReport
 from lesion_exp.split.audit import audit
 from lesion_exp.split.held_out import HeldOut
 from lesion_exp.sweep.cell import Cell
@@ -43,7 +43,7 @@ FIGURE: Final = f"{artifacts.LEAKAGE}.png"
 class Measured:
     """What the meter shows, and where it is kept."""
 
-    report: Report
+    report: LeakageReport
     figure: Path
 
 
@@ -65,7 +65,7 @@ def measure(sweep: Sweep, store: Store) -> Measured:
     parent = sweep.facts.parent_run_id
     assert parent is not None, "a sweep whose cells have finished has a run"
     config = trained[0].config
-    report = Report(
+    report = LeakageReport(
         run_id=parent,
         sweep_id=sweep.facts.sweep_id,
         title=_title(config),
@@ -172,7 +172,7 @@ def _title(config: Mapping[str, Any]) -> str:
     return f"{choices['backbone']} on {choices['dataset']}, {config['image_size']} px"
 
 
-def _keep(report: Report, store: Store) -> Path:
+def _keep(report: LeakageReport, store: Store) -> Path:
     """Keeps table, figure, text and metrics with the sweep's run; the path of the figure."""
     run = find_run(store, report.run_id)
     written = RunWriter(store, run.run_id, run.artifact_uri)

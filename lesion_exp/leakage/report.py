@@ -39,7 +39,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Report:
+class LeakageReport:
     """The leak meter's reading."""
 
     run_id: str

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from lesion_exp.fitted_table import FittedTable
-from lesion_exp.leakage.report import METRICS, Report, row_of
+from lesion_exp.leakage.report import METRICS, LeakageReport, row_of
 
 _WIDEST: Final = 100
 
 
-def show_report(report: Report, console: Console) -> None:
+def show_report(report: LeakageReport, console: Console) -> None:
     """Prints a table for each metric, and what they say."""
     width = min(console.width, _WIDEST)
     console.print(Text(textwrap.fill(report.heading(), width)))
@@ -26,7 +26,7 @@ def show_report(report: Report, console: Console) -> None:
         console.print(Text(textwrap.fill(f"- {remark}", width, subsequent_indent="  ")))
 
 
-def _table(report: Report, name: str) -> FittedTable:
+def _table(report: LeakageReport, name: str) -> FittedTable:
     heads = ("image\nin train", "lesion\nin train", "own\ntest", "clean\ntest", "buys", "95% interval")
     table = FittedTable("split", *(f">{head}" for head in heads), title=name.replace("_", " "))
     for arm in report.arms:

@@ -29,7 +29,7 @@ from lesion_exp.predict.loop import predict_plan
 from lesion_exp.predict.output import facts_path, folder_of
 from lesion_exp.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.predict.predictor import Predictor
-from lesion_exp.predict.request import Request
+from lesion_exp.predict.request import PredictionRequest
 from lesion_exp.predict.results import Results
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking import artifacts
@@ -72,7 +72,7 @@ class Summary:
         return asdict(self)
 
 
-def open_predictor(run: Run, request: Request, paths: Mapping[str, Any]) -> Predictor:
+def open_predictor(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> Predictor:
     """The predictor of a run, for whoever has images in memory; of `request` weights, calibration and tta count.
 
     Raises:
@@ -83,7 +83,7 @@ def open_predictor(run: Run, request: Request, paths: Mapping[str, Any]) -> Pred
     return Predictor(restore(config, checkpoint), _calibrator(run, request), top=request.top)
 
 
-def predict(run: Run, request: Request, paths: Mapping[str, Any]) -> Summary:
+def predict(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> Summary:
     """Predicts all images of `request` into its output, or goes on where the same request was stopped.
 
     Raises:
@@ -151,7 +151,7 @@ def _first_error(table: pd.DataFrame) -> str | None:
     return None if failed.empty else f"{failed['image'].iloc[0]}: {failed['error'].iloc[0]}"
 
 
-def _weights(run: Run, request: Request, paths: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+def _weights(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     """The config and the checkpoint that count."""
     config = _config(run, request, paths)
     if isinstance(request.checkpoint, Path):
@@ -164,7 +164,7 @@ def _weights(run: Run, request: Request, paths: Mapping[str, Any]) -> tuple[dict
     return config, download_artifact(run, artifacts.checkpoint(request.checkpoint))
 
 
-def _config(run: Run, request: Request, paths: Mapping[str, Any]) -> dict[str, Any]:
+def _config(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> dict[str, Any]:
     opened = trained_run(run, paths)
     tta = request.tta or own_tta(run)
     if request.calibration != "none" and tta != own_tta(run):
@@ -181,7 +181,7 @@ def _config(run: Run, request: Request, paths: Mapping[str, Any]) -> dict[str, A
     return {**config, "trainer": trainer}
 
 
-def _calibrator(run: Run, request: Request) -> Calibrator | None:
+def _calibrator(run: Run, request: PredictionRequest) -> Calibrator | None:
     if request.calibration == "none":
         return None
     path = download_artifact(run, calibrator_path(request.calibration))
@@ -190,7 +190,7 @@ def _calibrator(run: Run, request: Request) -> Calibrator | None:
 
 def _plan(
     run: Run,
-    request: Request,
+    request: PredictionRequest,
     config: Mapping[str, Any],
     checkpoint: Path,
     calibrator: Calibrator | None,

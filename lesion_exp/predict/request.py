@@ -18,7 +18,7 @@ PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
-class Request:
+class PredictionRequest:
     """What `predict` is asked for; None means: as the run was trained."""
 
     source: str

@@ -21,7 +21,7 @@ from lesion_exp.job.run_context import RunContext
 from lesion_exp.job.trainer import describe_resolved
 from lesion_exp.reproduce import conditions as condition
 from lesion_exp.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
-from lesion_exp.reproduce.verdict import TOLERANCE, Verdict, judge
+from lesion_exp.reproduce.verdict import TOLERANCE, ReproductionVerdict, judge
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.find import Run, find_run, runs_where
@@ -117,7 +117,7 @@ def _with_note(difference: Difference) -> Difference:
     return replace(difference, note=notes.get(difference.name, ""))
 
 
-def train_again(run: Run, job: Job, checked: Checked, tolerance: float = TOLERANCE) -> tuple[str, Verdict]:
+def train_again(run: Run, job: Job, checked: Checked, tolerance: float = TOLERANCE) -> tuple[str, ReproductionVerdict]:
     """The id of a new run of `job`, and how it compares with `run`, which has finished; both are linked by tags.
 
     Raises:

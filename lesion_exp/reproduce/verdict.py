@@ -40,7 +40,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReproductionVerdict:
     """What the comparison of two runs came to."""
 
     kind: Kind
@@ -54,7 +54,9 @@ class Verdict:
     """The point that differs most."""
 
 
-def judge(then: History, now: History, weights: tuple[str | None, str | None], tolerance: float = TOLERANCE) -> Verdict:
+def judge(
+    then: History, now: History, weights: tuple[str | None, str | None], tolerance: float = TOLERANCE
+) -> ReproductionVerdict:
     """`identical` if the weights and all points are equal, bit for bit; `within tolerance` if no gap is larger than
     `tolerance`; else `diverged`. Times of points, `time/...`, `system/...` and `evaluation/...` do not count.
     """
@@ -66,7 +68,7 @@ def judge(then: History, now: History, weights: tuple[str | None, str | None], t
     beyond = [gap for gap in gaps if gap.size > tolerance]
     same_weights = weights[0] == weights[1]
     kind: Kind = "diverged" if beyond else "identical" if same_weights and not gaps else "within tolerance"
-    return Verdict(
+    return ReproductionVerdict(
         kind=kind,
         weights=weights,
         num_metrics=len(names),

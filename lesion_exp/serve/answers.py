@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from lesion_exp import taxonomy
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.answer_rates import Rate
-from lesion_exp.serve.served_model import ServedModel, Verdict, failure_of
+from lesion_exp.serve.served_model import ServedModel, ServedPrediction, failure_of
 from lesion_exp.serve.words import NAMES, confidence_level, confidence_sentence, malignant_sentence
 
 RESEARCH_ONLY = "Research use only. This is no medical device, and no answer of it is a diagnosis or advice."
@@ -113,7 +113,7 @@ def failed(image: str, error: str) -> ImageAnswer:
     )  # fmt: skip
 
 
-def answered(image: str, model: ServedModel, verdict: Verdict, pictures: Pictures | None) -> ImageAnswer:
+def answered(image: str, model: ServedModel, verdict: ServedPrediction, pictures: Pictures | None) -> ImageAnswer:
     """The answer for an image that went through the network."""
     classes, rates = model.classes, model.rates
     failure = failure_of(verdict)

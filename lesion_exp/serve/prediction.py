@@ -24,7 +24,7 @@ from lesion_exp.serve.monitoring import Monitoring
 from lesion_exp.serve.picture import check_picture
 from lesion_exp.serve.pixel_budget import PixelBudget
 from lesion_exp.serve.refusal import Refusal
-from lesion_exp.serve.served_model import Asked, Patient, ServedModel, Verdict
+from lesion_exp.serve.served_model import Asked, Patient, ServedModel, ServedPrediction
 from lesion_exp.serve.settings import Settings
 
 PATIENT_FIELDS: Final = ("age", "sex", "site")
@@ -62,7 +62,7 @@ class Prediction:
         self.monitoring = monitoring
         self.intake = Intake(settings)
         self.fields = () if model.encoder is None else PATIENT_FIELDS
-        self.batcher: Batcher[Asked, Verdict] = Batcher(
+        self.batcher: Batcher[Asked, ServedPrediction] = Batcher(
             self._compute, settings.max_batch, settings.max_wait_ms / 1000, monitoring.batch_size.observe
         )
         self._pixels = PixelBudget(settings.max_pixels)
@@ -156,11 +156,11 @@ class Prediction:
         except DataError as error:
             raise Refusal(422, str(error)) from error
 
-    def _compute(self, asked: Sequence[Asked]) -> list[Verdict]:
+    def _compute(self, asked: Sequence[Asked]) -> list[ServedPrediction]:
         with self.monitoring.network_seconds.time():
             return self.model.answer(asked)
 
-    def _pictures(self, verdict: Verdict) -> Pictures:
+    def _pictures(self, verdict: ServedPrediction) -> Pictures:
         assert verdict.square is not None
         assert verdict.evidence is not None
         return Pictures(

@@ -29,7 +29,7 @@ from lesion_exp.image_file import UInt8Array
 from lesion_exp.predict.heat_maps import EvidenceMaps, square_of
 from lesion_exp.predict.predict import open_predictor
 from lesion_exp.predict.predictor import NOT_FINITE, Predictor, collate
-from lesion_exp.predict.request import Request
+from lesion_exp.predict.request import PredictionRequest
 from lesion_exp.serve.words import EDGES
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.trained_runs.tested import calibration_warning, tested_predictions
@@ -59,7 +59,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ServedPrediction:
     """What the network says of an image."""
 
     probs: FloatArray
@@ -139,7 +139,7 @@ class ServedModel:
             sample["metadata"] = torch.from_numpy(self.encoder.encode(row)[0])
         return sample
 
-    def answer(self, asked: Sequence[Asked]) -> list[Verdict]:
+    def answer(self, asked: Sequence[Asked]) -> list[ServedPrediction]:
         """What the network says of a batch; to be called by one thread only."""
         table = self.predictor.predict(collate([""] * len(asked), [entry.sample for entry in asked])).table
         raw = probabilities(table)
@@ -149,11 +149,11 @@ class ServedModel:
         if finite.any():
             probs[finite] = raw[finite] if self.calibrator is None else self.calibrator.apply(raw[finite])
             members[finite] = self.conformal.sets(raw[finite])
-        verdicts = [Verdict(probs[row], members[row]) for row in range(len(asked))]
+        verdicts = [ServedPrediction(probs[row], members[row]) for row in range(len(asked))]
         self._add_evidence(verdicts, asked)
         return verdicts
 
-    def _add_evidence(self, verdicts: list[Verdict], asked: Sequence[Asked]) -> None:
+    def _add_evidence(self, verdicts: list[ServedPrediction], asked: Sequence[Asked]) -> None:
         rows = [row for row, entry in enumerate(asked) if entry.with_evidence and failure_of(verdicts[row]) is None]
         if not rows:
             return
@@ -162,7 +162,7 @@ class ServedModel:
         maps = self._evidence.maps(sample, [int(verdicts[row].probs.argmax()) for row in rows])
         for place, row in enumerate(rows):
             found = verdicts[row]
-            verdicts[row] = Verdict(found.probs, found.members, square_of(sample, place), maps[place])
+            verdicts[row] = ServedPrediction(found.probs, found.members, square_of(sample, place), maps[place])
 
 
 def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -> ServedModel:
@@ -178,8 +178,10 @@ def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -
         DataError: something of it is gone.
     """
     calibration = options["calibration"] or DEFAULT_CALIBRATION
-    request = Request("uploads", Path("answers.csv"), checkpoint=options["checkpoint"], calibration=calibration)
-    plain = Request("uploads", request.output, checkpoint=request.checkpoint)
+    request = PredictionRequest(
+        "uploads", Path("answers.csv"), checkpoint=options["checkpoint"], calibration=calibration
+    )
+    plain = PredictionRequest("uploads", request.output, checkpoint=request.checkpoint)
     limit_threads()
     predictor = open_predictor(run, plain, paths)
     calibrator = None
@@ -201,7 +203,7 @@ def limit_threads() -> None:
     torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
 
 
-def failure_of(verdict: Verdict) -> str | None:
+def failure_of(verdict: ServedPrediction) -> str | None:
     """Why an image has no prediction though it could be decoded; None where it has one."""
     return None if np.isfinite(verdict.probs).all() else NOT_FINITE
 

@@ -15,7 +15,7 @@ from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluate.member import make_members
-from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.request import EvaluationRequest
 from lesion_exp.evaluation.figures.flips import flips_figure
 from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.flips import SCORES, Flips, flips
@@ -26,7 +26,7 @@ from lesion_exp.job.data import SplitData
 from lesion_exp.progress import Stage
 from lesion_exp.shortcuts.features import file_features, metadata_features, rim_features
 from lesion_exp.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
-from lesion_exp.shortcuts.report import JUDGED, MAJORITY, NETWORK, Report
+from lesion_exp.shortcuts.report import JUDGED, MAJORITY, NETWORK, ShortcutReport
 from lesion_exp.shortcuts.shallow import majority_predictions, shallow_predictions
 from lesion_exp.shortcuts.text import as_text
 from lesion_exp.tracking.find import Run, download_artifact, find_run
@@ -47,11 +47,13 @@ _EXAMPLES: Final = 4
 class Checked:
     """The checks of a run, and where their figure is kept."""
 
-    report: Report
+    report: ShortcutReport
     figure: Path
 
 
-def check_shortcuts(run: Run, request: Request, paths: Mapping[str, Any], most_images: int | None = None) -> Checked:
+def check_shortcuts(
+    run: Run, request: EvaluationRequest, paths: Mapping[str, Any], most_images: int | None = None
+) -> Checked:
     """The shortcut checks of a run on its part `request.part`, with the network and the split that it was made with.
 
     Shallow models are fitted on the training part and judged on all images of the part; the network sees these as they
@@ -97,7 +99,7 @@ class _Changed:
         return self.network.predict(rows, self.images(change))
 
 
-def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) -> Report:
+def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) -> ShortcutReport:
     node = member.evaluation
     plain, control = (changed.predictions(change, changed.rows) for change in (PLAIN, CONTROL))
 
@@ -110,7 +112,7 @@ def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) 
     masked = changed.with_masks()
     painted = None if masked.empty else changed.predictions(PAINTED, masked)
     painted_plain = plain[plain["row_id"].isin(masked["row_id"])]
-    return Report(
+    return ShortcutReport(
         run_id=member.run.run_id,
         run_name=member.run.name,
         part=part,
@@ -160,7 +162,7 @@ def _drawn(rows: pd.DataFrame, most_images: int | None, seed: int) -> pd.DataFra
     return rows[place < max(1, int(np.searchsorted(sizes, most_images, "right")))]
 
 
-def _keep(run: Run, report: Report, changed: _Changed, with_images: bool) -> Path:
+def _keep(run: Run, report: ShortcutReport, changed: _Changed, with_images: bool) -> Path:
     folder = "shortcuts" if report.part == "test" else f"shortcuts/{report.part}"
     written = RunWriter(run.store, run.run_id, run.artifact_uri)
     written.log_json(report.to_dict(), f"{folder}/report.json")

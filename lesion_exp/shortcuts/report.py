@@ -9,7 +9,7 @@ from typing import Any, Final
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
-from lesion_exp.shortcuts.verdict import Level, Verdict, judge_flips, judge_without_lesion, worst
+from lesion_exp.shortcuts.verdict import Level, ShortcutVerdict, judge_flips, judge_without_lesion, worst
 
 SHALLOW: Final[Mapping[str, str]] = {
     "metadata": "a shallow model on age, sex, site, source and what of these is missing",
@@ -25,7 +25,7 @@ Scores = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
-class Report:
+class ShortcutReport:
     """All checks of a run on one part."""
 
     run_id: str
@@ -43,7 +43,7 @@ class Report:
     painted_own: Estimate | None
     """The network's macro AUROC on the images with masks, as they are."""
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[ShortcutVerdict]:
         """One a check."""
         own = self.scores[NETWORK][JUDGED].value
         found = [judge_without_lesion(name, what, self.scores[name][JUDGED], own) for name, what in SHALLOW.items()]

@@ -7,7 +7,7 @@ from typing import Final
 
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.shortcuts.perturbations import PAINTED
-from lesion_exp.shortcuts.report import MAJORITY, NETWORK, Report, Scores
+from lesion_exp.shortcuts.report import MAJORITY, NETWORK, Scores, ShortcutReport
 
 _WIDTH: Final = 80
 _TITLES: Final = {
@@ -21,7 +21,7 @@ _TITLES: Final = {
 _PARTS: Final = {"test": "test part", "val": "validation part"}
 
 
-def as_text(report: Report) -> str:
+def as_text(report: ShortcutReport) -> str:
     """Verdicts, then the numbers behind them, in lines of at most 80 columns."""
     heading = (
         f"Shortcuts of {report.run_name} ({report.run_id[:8]}): {_PARTS[report.part]}, {report.images:,} images of "

@@ -26,7 +26,7 @@ WARNING_FLIPS: Final = 0.15
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ShortcutVerdict:
     """What one check says."""
 
     check: str
@@ -35,12 +35,12 @@ class Verdict:
     words: str
 
 
-def worst(verdicts: list[Verdict]) -> Level:
+def worst(verdicts: list[ShortcutVerdict]) -> Level:
     """The most serious level."""
     return max((verdict.level for verdict in verdicts), key=LEVELS.index)
 
 
-def judge_without_lesion(check: str, what: str, score: Estimate, own: float) -> Verdict:
+def judge_without_lesion(check: str, what: str, score: Estimate, own: float) -> ShortcutVerdict:
     """The verdict on what reaches the macro AUROC `score` without seeing a lesion.
 
     AUROC does not depend on how often a model says which class, so that models with classes weighed and not can be held
@@ -55,19 +55,19 @@ def judge_without_lesion(check: str, what: str, score: Estimate, own: float) -> 
     reached = f"{what}: AUROC {score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
     if own <= CHANCE:
         if score.low <= CHANCE:
-            return Verdict(check, "ok", f"{reached}; not above chance, nor is the network ({own:.3f})")
-        return Verdict(check, "look", f"{reached}; above chance, which the network itself ({own:.3f}) is not")
+            return ShortcutVerdict(check, "ok", f"{reached}; not above chance, nor is the network ({own:.3f})")
+        return ShortcutVerdict(check, "look", f"{reached}; above chance, which the network itself ({own:.3f}) is not")
     share, most = (score.value - CHANCE) / (own - CHANCE), (score.high - CHANCE) / (own - CHANCE)
     network = f"of what the network ({own:.3f}) is above chance"
     if score.low <= CHANCE:
         if most < WARNING_SHARE:
-            return Verdict(check, "ok", f"{reached}; not above chance")
-        return Verdict(check, "look", f"{reached}; too few images to rule out {most:.0%} {network}")
+            return ShortcutVerdict(check, "ok", f"{reached}; not above chance")
+        return ShortcutVerdict(check, "look", f"{reached}; too few images to rule out {most:.0%} {network}")
     level: Level = "warning" if share >= WARNING_SHARE else "look" if share >= LOOK_SHARE else "ok"
-    return Verdict(check, level, f"{reached}; {share:.0%} {network}")
+    return ShortcutVerdict(check, level, f"{reached}; {share:.0%} {network}")
 
 
-def judge_flips(check: str, what: str, found: Flips) -> Verdict:
+def judge_flips(check: str, what: str, found: Flips) -> ShortcutVerdict:
     """The verdict on what a drawn artefact does to predictions."""
     rate, excess = found.flip_rate, found.excess
     words = f"with {what}, {rate.value:.1%} of the predictions change ({rate.low:.1%} to {rate.high:.1%})"
@@ -75,10 +75,10 @@ def judge_flips(check: str, what: str, found: Flips) -> Verdict:
         words += f", {found.share_to:.0%} of them to {found.mostly_to}"
     if excess.low <= 0:
         if excess.high < WARNING_FLIPS:
-            return Verdict(check, "ok", f"{words}; not more than when the image is mirrored")
+            return ShortcutVerdict(check, "ok", f"{words}; not more than when the image is mirrored")
         rest = f"too few images to rule out {100 * excess.high:.0f} points more than when the image is mirrored"
-        return Verdict(check, "look", f"{words}; {rest}")
+        return ShortcutVerdict(check, "look", f"{words}; {rest}")
     span = f"{100 * excess.low:.1f} to {100 * excess.high:.1f}"
     more = f"{100 * excess.value:.1f} points more than when the image is mirrored ({span})"
     level: Level = "warning" if excess.value >= WARNING_FLIPS else "look" if excess.value >= LOOK_FLIPS else "ok"
-    return Verdict(check, level, f"{words}; {more}")
+    return ShortcutVerdict(check, level, f"{words}; {more}")

@@ -10,7 +10,7 @@ from lesion_exp.evaluate.cross_validation import judge_folds
 from lesion_exp.evaluate.evaluate import evaluate
 from lesion_exp.evaluate.member import fold_runs, make_members
 from lesion_exp.evaluate.report import as_json, as_text
-from lesion_exp.evaluate.request import Request
+from lesion_exp.evaluate.request import EvaluationRequest
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.predictions import probabilities
@@ -57,14 +57,14 @@ def judge(project):
 
     def run(*runs, part="test", dataset=None, allow_leakage=False, **chosen):
         options = {**config["evaluation"], **chosen}
-        request = Request(part, options, frozenset(chosen), dataset, None, allow_leakage)
+        request = EvaluationRequest(part, options, frozenset(chosen), dataset, None, allow_leakage)
         return evaluate([find_run(store, run) for run in runs], request, config["paths"])
 
     return run
 
 
 def member_of(store, run_id, config):
-    return make_members([find_run(store, run_id)], Request("test", config["evaluation"]), config["paths"])[0]
+    return make_members([find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), config["paths"])[0]
 
 
 def other_set(config, drawing_seed):

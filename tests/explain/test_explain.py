@@ -8,7 +8,7 @@ from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError
 from lesion_exp.explain.explain import explain
 from lesion_exp.explain.report import as_json, as_text
-from lesion_exp.explain.request import Request
+from lesion_exp.explain.request import ExplanationRequest
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.job.compose import compose
@@ -50,7 +50,7 @@ def explained(project):
     store, config, run_id = project
 
     def run(method, explainer, **options):
-        (found,) = explain(find_run(store, run_id), Request({method: explainer}, **options), config["paths"])
+        (found,) = explain(find_run(store, run_id), ExplanationRequest({method: explainer}, **options), config["paths"])
         return found, find_run(store, run_id)
 
     return run
@@ -132,4 +132,4 @@ def test_a_run_that_trained_nothing_is_refused(project, tmp_path):
     run = find_run(store, run_id)
     without_job = type(run)(**{**vars(run), "artifact_uri": str(tmp_path)})
     with pytest.raises(ConfigError, match="trained"):
-        explain(without_job, Request({"dark": Dark()}), config["paths"])
+        explain(without_job, ExplanationRequest({"dark": Dark()}), config["paths"])

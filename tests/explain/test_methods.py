@@ -4,7 +4,7 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.explain.methods import DEFAULT_METHODS, about, is_installed, make_explainer, method_names
-from lesion_exp.explain.request import Request
+from lesion_exp.explain.request import ExplanationRequest
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.occlusion import Occlusion
 from lesion_exp.job.shipped_conf import conf_dir
@@ -62,7 +62,7 @@ def test_every_method_says_what_it_does():
 
 
 def test_costly_methods_are_asked_about_fewer_images():
-    request = Request({})
+    request = ExplanationRequest({})
     counts = [request.num_images(make_explainer(name, SHIPPED)) for name in ("grad_cam", "integrated_gradients")]
     assert counts[0] > 10 * counts[1] >= 200
-    assert Request({}, images=7).num_images(GradCam()) == 7
+    assert ExplanationRequest({}, images=7).num_images(GradCam()) == 7

@@ -20,11 +20,11 @@ from lesion_exp.export.export import export
 from lesion_exp.export.formats import FORMATS
 from lesion_exp.export.real_images import RealImages, drawn
 from lesion_exp.export.report import as_text
-from lesion_exp.export.request import Request
+from lesion_exp.export.request import ExportRequest
 from lesion_exp.image_file import read_image
 from lesion_exp.predict.backfill import best_network
 from lesion_exp.predict.predict import open_predictor
-from lesion_exp.predict.request import Request as PredictRequest
+from lesion_exp.predict.request import PredictionRequest as PredictRequest
 from lesion_exp.tracking.find import download_artifact, find_run
 from tests import own_process
 from tests.untrained_run import CLASSES
@@ -47,7 +47,9 @@ def fresh(run):
 
 def written(project, folder, kind, **options):
     run, config, *_ = project
-    return export(fresh(run), Request(kind, folder, check_images=6, calibration_images=8, **options), config["paths"])
+    return export(
+        fresh(run), ExportRequest(kind, folder, check_images=6, calibration_images=8, **options), config["paths"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,7 @@ def test_calibration_and_tta_are_in_the_file(project, tmp_path):
 
 def test_metadata_are_an_input_of_their_own(project, tmp_path):
     _, config, split, run = project
-    request = Request("onnx", tmp_path, check_images=6)
+    request = ExportRequest("onnx", tmp_path, check_images=6)
     done = export(fresh(run), request, config["paths"])
     assert done.check.failure is None
     facts = json.loads(Path(f"{done.path}.json").read_text())
@@ -219,7 +221,7 @@ def test_what_is_compared_is_what_is_said(project):
     def runner(arrays):
         return next(answers, changed[: len(arrays["images"])]).astype(np.float32)
 
-    request = Request("onnx", Path("x"), "outside")
+    request = ExportRequest("onnx", Path("x"), "outside")
     found = check(images, runner, request, "val", (2.0, 1.0), 1024)
     assert found.largest_difference == pytest.approx(np.abs(changed - original).max(), abs=1e-6)
     assert found.same_class == pytest.approx((changed.argmax(1) == original.argmax(1)).mean())
@@ -242,7 +244,7 @@ def test_what_is_compared_is_what_is_said(project):
 )
 def test_a_value_that_is_none_is_refused(tmp_path, options, said):
     with pytest.raises(ConfigError, match=said):
-        Request(output=tmp_path, **options)
+        ExportRequest(output=tmp_path, **options)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +260,8 @@ def test_a_value_that_is_none_is_refused(tmp_path, options, said):
 def test_what_no_graph_can_do_is_refused_inside_and_taken_outside(tmp_path, changed, others, said):
     prepared = {"fit": "crop", "steps": [], "mask": "none", "short_side": 40, "image_size": 32, **changed}
     with pytest.raises(ConfigError, match=said):
-        Request("onnx", tmp_path).check_preparation(prepared, others)
-    Request("onnx", tmp_path, "outside").check_preparation(prepared, others)
+        ExportRequest("onnx", tmp_path).check_preparation(prepared, others)
+    ExportRequest("onnx", tmp_path, "outside").check_preparation(prepared, others)
 
 
 def test_a_missing_package_is_one_message(project, tmp_path, monkeypatch):

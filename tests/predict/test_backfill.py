@@ -21,7 +21,7 @@ from lesion_exp.predict import mlflow_loader
 from lesion_exp.predict.backfill import best_network, ensure_model
 from lesion_exp.predict.mlflow_loader import _load_pyfunc
 from lesion_exp.predict.predict import open_predictor
-from lesion_exp.predict.request import Request
+from lesion_exp.predict.request import PredictionRequest
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from tests import own_process
@@ -132,7 +132,7 @@ def test_the_model_gives_the_table_of_predict(project, tmp_path):
         path.write_bytes(content)
     names = [str(path) for path in paths]
     for method in ("none", "temperature", "isotonic"):
-        request = Request("x", tmp_path / "x.csv", calibration=method, top=2)
+        request = PredictionRequest("x", tmp_path / "x.csv", calibration=method, top=2)
         expected = open_predictor(run, request, config["paths"]).predict_files(contents, names)
         params = {"calibration": method, "top": 2}
         by_path = model.predict(pd.DataFrame({"image": names}), params)

@@ -14,7 +14,7 @@ from lesion_exp.job.freeze import freeze
 from lesion_exp.job.run import train
 from lesion_exp.job.tracked import open_job_store
 from lesion_exp.predict.predict import open_predictor
-from lesion_exp.predict.request import Request
+from lesion_exp.predict.request import PredictionRequest
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
 from tests.tiny import TINY
@@ -146,7 +146,7 @@ def test_other_weights_of_a_run(project, command, monkeypatch):
 def test_images_in_memory_get_the_same_probabilities(project, command):
     run, config, _ = project
     table, _ = command("f.csv", "calibration=vector")
-    predictor = open_predictor(run, Request("", Path("x.csv"), calibration="vector"), config["paths"])
+    predictor = open_predictor(run, PredictionRequest("", Path("x.csv"), calibration="vector"), config["paths"])
     names = table["image"].tolist()
     found = predictor.predict_files([Path(name).read_bytes() for name in names], names)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)

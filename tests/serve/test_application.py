@@ -13,7 +13,7 @@ from PIL import Image
 from lesion_exp.evaluation.answer_rates import AnswerRates, Rate, answer_rates
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.serve.answers import answered, malignant_share
-from lesion_exp.serve.served_model import ServedModel, Verdict
+from lesion_exp.serve.served_model import ServedModel, ServedPrediction
 from lesion_exp.serve.words import EDGES, NAMES, confidence_level, confidence_sentence, malignant_sentence
 from tests.report.conftest import CLASSES, predicted
 from tests.serve.conftest import files, picture, serving
@@ -348,7 +348,7 @@ def test_answers_carry_what_the_test_part_says_of_them(model, examples):
     for place, top in itertools.product(range(3), (0.45, 0.6, 0.8, 0.95)):
         probs = np.full(3, (1 - top) / 2)
         probs[place] = top
-        image = answered("a.png", tested, Verdict(probs, np.ones(3, dtype=bool)), None).model_dump()
+        image = answered("a.png", tested, ServedPrediction(probs, np.ones(3, dtype=bool)), None).model_dump()
         rate = rates.right[NAMES.index(image["confidence"]["level"])]
         assert image["confidence"]["measured"] == asdict(rate)
         assert image["confidence"]["sentence"] == confidence_sentence(top, rates)

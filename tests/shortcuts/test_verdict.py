@@ -5,7 +5,7 @@ import pytest
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.shortcuts.perturbations import INSERTIONS
-from lesion_exp.shortcuts.report import MAJORITY, NETWORK, SHALLOW, Report
+from lesion_exp.shortcuts.report import MAJORITY, NETWORK, SHALLOW, ShortcutReport
 from lesion_exp.shortcuts.text import as_text
 from lesion_exp.shortcuts.verdict import judge_flips, judge_without_lesion, worst
 
@@ -58,7 +58,7 @@ def report(**changes):
     scores = dict.fromkeys((NETWORK, MAJORITY, *SHALLOW), score)
     scores[NETWORK] = {"accuracy": estimate(0.8), "balanced_accuracy": estimate(0.7), "auroc_macro": estimate(0.9)}
     inserted = {name: flipped(0.02, 0.0) for name in INSERTIONS}
-    made = Report("0" * 32, "a run", "test", 500, 400, scores, flipped(0.02, 0.0), inserted, None, None)
+    made = ShortcutReport("0" * 32, "a run", "test", 500, 400, scores, flipped(0.02, 0.0), inserted, None, None)
     return replace(made, **changes)
 
 
