@@ -108,7 +108,7 @@ class Stage:
     def rate(self) -> str:
         """What is said of the speed: the note, or how many things are done a second."""
         done, seconds = self.done - self._done_before, self.seconds()
-        if self.note or not done or seconds <= 0:
+        if self.note or done <= 0 or seconds <= 0:
             return self.note
         return f"{done / seconds:,.0f} a second" if done >= seconds else f"{seconds / done:.0f} s each"
 

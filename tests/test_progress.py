@@ -173,3 +173,11 @@ def test_a_terminal_with_ipython_is_no_notebook(monkeypatch):
     assert not in_notebook()
     monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
     assert not in_notebook()
+
+
+def test_a_count_that_starts_anew_has_no_speed_yet():
+    stage = Stage("epoch", 12, "steps", shown=False)
+    stage.begin(12)
+    stage.reach(1)
+    assert stage.rate() == ""
+    assert stage.seconds_left() is None
