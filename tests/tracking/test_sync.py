@@ -222,7 +222,7 @@ def test_a_sync_that_is_killed_doubles_nothing(store: Store, root: Path) -> None
     (run,) = store.client.search_runs([store.experiment_id("tests")])
     run_id = run.info.run_id
     sent = store.client.get_metric_history(run_id, "train/loss")
-    assert 1000 <= len(sent) < 1500  # a batch of 1,000 and, on a slow machine, what was sent while the run was written
+    assert 1000 <= len(sent) <= 1500  # a batch of 1,000 and, on a slow machine, what was sent meanwhile
     (outcome,) = sync_runs(store.live, same_store(store))
     assert outcome.state == "sent"
     points = store.client.get_metric_history(run_id, "train/loss")
