@@ -44,6 +44,19 @@ def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else ""
 
 
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Checks that `value`, which the user gave for what is called `name`, is one of the `known` values.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    options = list(known)
+    if value not in options:
+        raise ConfigError(
+            f"expected {name} to be one of {', '.join(options)}, got {value!r}{did_you_mean(str(value), options)}"
+        )
+
+
 LONGEST_CASE = 1000
 """Characters of a case that a message shows: a cell of a table may have a million."""
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

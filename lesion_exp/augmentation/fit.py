@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import cv2
 import numpy as np
 
-from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.image_file import UInt8Array
 
 Fit = Literal["squash", "crop", "pad"]
-FITS: Final[tuple[str, ...]] = get_args(Fit)
 
 AVERAGE_FROM: Final = 1.5
 """Factor of shrinking from which on pixels are averaged."""
 
 Colour = tuple[int, int, int]
-
-
-def check_fit(fit: str) -> None:
-    """Checks that `fit` is one of `FITS`.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if fit not in FITS:
-        raise ConfigError(
-            f"expected augmentation.fit to be one of {', '.join(FITS)}, got {fit!r}{did_you_mean(fit, FITS)}"
-        )
 
 
 def fill_colour(mean: Sequence[float]) -> Colour:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lesion_exp.augmentation.colour import ColourRun
-from lesion_exp.augmentation.fit import Fit, check_fit, fill_colour, fit_to_square
+from lesion_exp.augmentation.fit import Fit, fill_colour, fit_to_square
 from lesion_exp.augmentation.fused import Step
 from lesion_exp.augmentation.fused import join as join_steps
 from lesion_exp.augmentation.geometry import GeometryRun
@@ -17,7 +17,8 @@ from lesion_exp.augmentation.library import Transform, changes_size, check_argum
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import DeviceSteps, Plan
 from lesion_exp.augmentation.randomness import generators
-from lesion_exp.errors import ConfigError
+from lesion_exp.choices import FITS
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.image_file import UInt8Array
 
 Augmented = tuple[UInt8Array, UInt8Array | None]
@@ -66,7 +67,7 @@ class AugmentationPipeline:
     ) -> None:
         if image_size < 8:
             raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}")
-        check_fit(fit)
+        check_choice("augmentation.fit", fit, FITS)
         if len(mean) != 3 or not all(0 <= value <= 1 for value in mean):
             raise ConfigError(f"expected augmentation.mean as three values from 0 to 1 (RGB), got {list(mean)}")
         if len(std) != 3 or not all(value > 0 for value in std):

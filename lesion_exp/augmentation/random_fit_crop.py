@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lesion_exp.augmentation.fit import Fit, check_fit, cut, fill_colour, frame_size, resize, resize_mask
+from lesion_exp.augmentation.fit import Fit, cut, fill_colour, frame_size, resize, resize_mask
 from lesion_exp.augmentation.library import GeometricTransform
-from lesion_exp.errors import ConfigError
+from lesion_exp.choices import FITS
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.image_file import UInt8Array
 
 
@@ -40,7 +41,7 @@ class RandomFitCrop(GeometricTransform):
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
-        check_fit(fit)
+        check_choice("augmentation.fit", fit, FITS)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"expected scale as two rising shares of an area within (0, 1], got {list(scale)}")
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:

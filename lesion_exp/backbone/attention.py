@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from lesion_exp.backbone.surgery import replace
-from lesion_exp.errors import ConfigError, did_you_mean
 
 REDUCTION = 16
 
@@ -52,19 +51,6 @@ ATTENTIONS: Mapping[str, Callable[[int], nn.Module] | None] = {
     "se": SqueezeExcitation,
     "cbam": ConvolutionalBlockAttention,
 }
-
-
-def check_attention(kind: str) -> None:
-    """Checks that `kind` is a value of `backbone.attention`.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if kind not in ATTENTIONS:
-        raise ConfigError(
-            f"expected backbone.attention to be one of {', '.join(ATTENTIONS)}, got {kind!r}"
-            f"{did_you_mean(kind, ATTENTIONS)}"
-        )
 
 
 def insert_attention(network: nn.Module, kind: str, cam_path: str, channels: int) -> None:

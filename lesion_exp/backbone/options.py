@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Final
 
-from lesion_exp.backbone.attention import check_attention
-from lesion_exp.choices import METADATA_MODES
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.choices import ATTENTIONS, METADATA_MODES
+from lesion_exp.errors import ConfigError, check_choice
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,8 @@ class SharedOptions:
     share_branches: bool = False
 
     def __post_init__(self) -> None:
-        check_attention(self.attention)
-        if self.metadata not in METADATA_MODES:
-            raise ConfigError(
-                f"expected backbone.metadata to be one of {', '.join(METADATA_MODES)}, got {self.metadata!r}"
-                f"{did_you_mean(self.metadata, METADATA_MODES)}"
-            )
+        check_choice("backbone.attention", self.attention, ATTENTIONS)
+        check_choice("backbone.metadata", self.metadata, METADATA_MODES)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}")
         if self.freeze_epochs < 0:

@@ -16,7 +16,7 @@ from lesion_exp.compare.config_differences import config_differences
 from lesion_exp.compare.jobs import ComparedJob, jobs_of, taken_apart
 from lesion_exp.compare.report import PART_NAMES, ComparisonReport
 from lesion_exp.compare.tables import show_report
-from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
 from lesion_exp.evaluation.comparison import FAMILIES, PERMUTATION, SIGNIFICANT, Comparison, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
@@ -111,8 +111,8 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
 
 def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
     """The part that is compared, and what is to be said of it."""
-    if asked is not None and asked not in PART_NAMES:
-        raise ConfigError(f"expected split.part to be test or val, got {asked}{did_you_mean(asked, PART_NAMES)}")
+    if asked is not None:
+        check_choice("split.part", asked, PART_NAMES)
     without = {
         part: [_label(run) for run in runs if _predictions(run, part) is None]
         for part in (PART_NAMES if asked is None else [asked])

@@ -20,7 +20,7 @@ from lesion_exp.dataset.image_names import DOWNSAMPLED
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.table import STANDARD_COLUMNS, config_texts
-from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
+from lesion_exp.errors import ConfigError, DataError, check_choice, did_you_mean, first_cases, nearest
 
 OnUnmappable = Literal["error", "skip"]
 SharedImages = Literal["keep", "first"]
@@ -60,10 +60,8 @@ def read_combined(
         ConfigError: unknown set or argument, classes that overlap, or an unknown class.
         DataError: labels that belong to no class; whatever the readers raise.
     """
-    if on_unmappable not in get_args(OnUnmappable):
-        raise ConfigError(f"expected dataset.on_unmappable to be error or skip, got {on_unmappable!r}; correct it")
-    if shared_images not in get_args(SharedImages):
-        raise ConfigError(f"expected dataset.shared_images to be keep or first, got {shared_images!r}; correct it")
+    check_choice("dataset.on_unmappable", on_unmappable, get_args(OnUnmappable))
+    check_choice("dataset.shared_images", shared_images, get_args(SharedImages))
     if not isinstance(sets, Mapping) or not sets:
         raise ConfigError(f"expected dataset.sets to map names of data sets to their folders, got {sets!r}")
     tables = {name: _read(name, sets) for name in sets}

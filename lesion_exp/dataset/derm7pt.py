@@ -11,7 +11,7 @@ from lesion_exp.dataset.image_files import locate_beside, locate_images
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
-from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.errors import DataError, check_choice, first_cases
 from lesion_exp.text_table import read_csv
 
 Grouping = Literal["five", "fine"]
@@ -90,11 +90,7 @@ def read_derm7pt(root: str, grouping: Grouping = "five", ignore: Sequence[str] =
         DataError: a file is missing or is not in the published format.
         ConfigError: another grouping.
     """
-    if grouping not in get_args(Grouping):
-        raise ConfigError(
-            f"expected dataset.grouping to be five or fine, got {grouping!r}"
-            f"{did_you_mean(str(grouping), get_args(Grouping))}"
-        )
+    check_choice("dataset.grouping", grouping, get_args(Grouping))
     files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("meta/meta.csv", "meta.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"notes": "leaks_notes"})

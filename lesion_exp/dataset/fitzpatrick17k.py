@@ -12,7 +12,7 @@ from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, named_columns, standardize
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import check_choice
 from lesion_exp.text_table import read_csv
 
 Partition = Literal["three", "nine"]
@@ -77,11 +77,7 @@ def read_fitzpatrick17k(root: str, partition: Partition = "three", ignore: Seque
         DataError: the table is missing or is not in the published format.
         ConfigError: another partition.
     """
-    if partition not in get_args(Partition):
-        raise ConfigError(
-            f"expected dataset.partition to be three or nine, got {partition!r}"
-            f"{did_you_mean(str(partition), get_args(Partition))}"
-        )
+    check_choice("dataset.partition", partition, get_args(Partition))
     files = SourceFiles(root, INFO.title, ignore)
     locator = files.require("fitzpatrick17k.csv")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)

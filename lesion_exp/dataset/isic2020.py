@@ -14,7 +14,7 @@ from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.joins import Partners
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
-from lesion_exp.errors import ConfigError, DataError, did_you_mean
+from lesion_exp.errors import DataError, check_choice
 from lesion_exp.text_table import read_csv, typed
 
 GROUND_TRUTH: Final = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
@@ -91,10 +91,7 @@ def read_isic2020(
         ConfigError: `label` is neither `target` nor `diagnosis`.
     """
     codes = {"target": TARGET_CODES, "diagnosis": DIAGNOSIS_CODES}
-    if label not in codes:
-        raise ConfigError(
-            f"expected dataset.label to be target or diagnosis, got {label!r}{did_you_mean(label, codes)}"
-        )
+    check_choice("dataset.label", label, codes)
     files = SourceFiles(root, INFO.title, ignore)
     locator = files.require(*GROUND_TRUTH)
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS, {"lesion_id": "lesion_id"})

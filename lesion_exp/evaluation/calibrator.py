@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, DataError, did_you_mean
+from lesion_exp.errors import DataError, check_choice
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.isotonic_scaling import IsotonicScaling
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray, classes_of, probabilities, true_classes
@@ -67,7 +67,7 @@ def fit_calibrator(method: str, table: pd.DataFrame) -> Calibrator:
     Raises:
         ConfigError: the method is unknown.
     """
-    known_method(method)
+    check_choice("calibration", method, METHODS)
     scaling = METHODS[method].fit(probabilities(table), true_classes(table))
     return Calibrator(scaling, classes_of(table), len(table), lesion_of(table)[1])
 
@@ -82,24 +82,13 @@ def read_calibrator(content: dict[str, Any]) -> Calibrator:
     try:
         method = content["method"]
         fitted_on = content["fitted_on"]
-        known_method(method)
+        check_choice("calibration", method, METHODS)
         scaling = METHODS[method].from_dict(content)
         return Calibrator(scaling, tuple(content["classes"]), int(fitted_on["images"]), int(fitted_on["lesions"]))
     except (KeyError, TypeError) as error:
         raise DataError(
             f"expected a calibration as a run saves it (calibration/temperature.json), but {error} is missing"
         ) from error
-
-
-def known_method(method: str) -> None:
-    """Checks that there is a calibration of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if method not in METHODS:
-        raise ConfigError(f"expected calibration to be one of {', '.join(METHODS)}, got {method!r}"
-                          f"{did_you_mean(str(method), METHODS)}")  # fmt: skip
 
 
 def with_probabilities(table: pd.DataFrame, probs: FloatArray) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.limits import proportion_limits
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
@@ -82,11 +82,7 @@ def fit_conformal(table: pd.DataFrame, method: str = "lac", alpha: float = 0.1) 
     Raises:
         ConfigError: unknown method, or alpha out of range.
     """
-    if method not in ConformalSets.METHODS:
-        known = ConformalSets.METHODS
-        raise ConfigError(
-            f"expected conformal sets by {' or '.join(known)}, got {method!r}{did_you_mean(method, known)}"
-        )
+    check_choice("the method of conformal sets", method, ConformalSets.METHODS)
     if not 0 < alpha < 1:
         raise ConfigError(f"expected evaluation.conformal_alpha between 0 and 1, got {alpha}; 0.1 is usual")
     scores = _scores(method, probabilities(table))[np.arange(len(table)), true_classes(table)]

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.choices import ENSEMBLES
-from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
 from lesion_exp.evaluation.calibrator import with_probabilities
 from lesion_exp.evaluation.predictions import ENERGY, FloatArray, classes_of, is_unknown, probabilities, true_classes
 from lesion_exp.evaluation.temperature_scaling import log_probs
@@ -84,7 +84,7 @@ def ensemble(
         ConfigError: unknown method, or fewer than two tables.
         DataError: the tables are of other images, classes or labels; see `aligned`.
     """
-    check_method(method)
+    check_choice("ensemble", method, ENSEMBLES)
     if len(tables) < 2:
         raise ConfigError(f"expected at least two runs for an ensemble, got {len(tables)}; name them run=[A,B]")
     tables = aligned(tables)
@@ -112,18 +112,6 @@ def _ranks(members: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
         first, behind = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
         ranks[member, :, place] = first + behind + 1
     return ranks / 2 / np.count_nonzero(known)
-
-
-def check_method(method: str) -> None:
-    """Checks that `method` is an ensemble of predictions tables.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    if method not in ENSEMBLES:
-        raise ConfigError(
-            f"expected ensemble to be one of {', '.join(ENSEMBLES)}, got {method!r}{did_you_mean(method, ENSEMBLES)}"
-        )
 
 
 def aligned(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

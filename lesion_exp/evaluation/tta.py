@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import check_choice
 
 CROP_SHARE: Final = 0.8
 """Of the image's side, in `multicrop`."""
@@ -24,8 +24,7 @@ def tta_views(name: str) -> Views:
         ConfigError: the name is unknown.
     """
     views = {"none": _as_they_are, "flips8": flips8, "multicrop": multicrop}
-    if name not in views:
-        raise ConfigError(f"expected tta to be one of {', '.join(views)}, got {name!r}{did_you_mean(name, views)}")
+    check_choice("tta", name, views)
     return views[name]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.job.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.job.shipped_conf import option_names
@@ -59,8 +59,6 @@ def is_installed(name: str, folders: Sequence[Path]) -> bool:
 def _node(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     files = [folder / GROUP / f"{name}.yaml" for folder in folders]
     found = [file for file in files if file.is_file()]
-    if not found or name not in method_names(folders):
-        names = method_names(folders)
-        raise ConfigError(f"expected method to be among {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+    check_choice("method", name, method_names(folders))
     node: dict[str, Any] = yaml.safe_load(found[-1].read_text("utf-8"))
     return node

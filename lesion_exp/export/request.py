@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.augmentation.fit import AVERAGE_FROM
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.tta import tta_views
 from lesion_exp.export.photograph import FITS
@@ -47,9 +47,9 @@ class ExportRequest:
         Raises:
             ConfigError: one of the keys.
         """
-        _one_of("format", self.kind, FORMATS)
-        _one_of("preprocessing", self.preprocessing, PREPROCESSING)
-        _one_of("calibration", self.calibration, CALIBRATIONS)
+        check_choice("format", self.kind, FORMATS)
+        check_choice("preprocessing", self.preprocessing, PREPROCESSING)
+        check_choice("calibration", self.calibration, CALIBRATIONS)
         tta_views(self.tta)
         if self.output.is_file():
             raise ConfigError(f"expected a folder as output, got the file {self.output}; name a folder")
@@ -86,10 +86,3 @@ class ExportRequest:
                 f"expected preprocessing=outside for this network, got inside: it has {' and '.join(reasons)}, which "
                 f"the file cannot do; its json says what it must be given"
             )
-
-
-def _one_of(key: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ConfigError(
-            f"expected {key} to be one of {', '.join(options)}, got {value!r}{did_you_mean(value, options)}"
-        )

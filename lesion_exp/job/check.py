@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lesion_exp.choices import CHOICES
-from lesion_exp.errors import ConfigError, did_you_mean, nearest
+from lesion_exp.errors import ConfigError, check_choice, nearest
 
 LEAST: Final[Mapping[str, float]] = {
     "image_size": 16,
@@ -116,7 +116,8 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
     for key, value in values.items():
         if key in defaults and not key.startswith(_FREE):
             _check_kind(key, value, defaults[key])
-        _check_choice(key, value)
+        if key in CHOICES:
+            check_choice(key, value, CHOICES[key])
         _check_size(key, value)
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")
@@ -203,14 +204,6 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
 
 def _takes_fraction(key: str) -> bool:
     return key.rpartition(".")[2] in {"limit_train_batches", "limit_val_batches"}
-
-
-def _check_choice(key: str, value: Any) -> None:
-    if key in CHOICES and value not in CHOICES[key]:
-        options = CHOICES[key]
-        raise ConfigError(
-            f"expected {key} to be one of {', '.join(options)}, got {value!r}{did_you_mean(str(value), options)}"
-        )
 
 
 def _check_size(key: str, value: Any) -> None:

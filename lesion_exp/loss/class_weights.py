@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import ConfigError, check_choice
 
 SCHEMES: Final = ("none", "balanced", "inverse", "effective_number")
 
@@ -36,11 +36,7 @@ def class_weights(
     Raises:
         ConfigError: the scheme is unknown, a value is out of range, or `power` or `beta` would have no effect.
     """
-    if scheme not in SCHEMES:
-        raise ConfigError(
-            f"expected loss.class_weights to be one of {', '.join(SCHEMES)}, got {scheme!r}"
-            f"{did_you_mean(scheme, SCHEMES)}"
-        )
+    check_choice("loss.class_weights", scheme, SCHEMES)
     _require_effect("power", power, "inverse", scheme)
     _require_effect("beta", beta, "effective_number", scheme)
     counts = torch.tensor([float(count) for count in class_counts], dtype=torch.float64)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import check_choice
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, probabilities
 
 RANKINGS: Final = ("entropy", "margin", "coreset")
@@ -38,7 +38,7 @@ def to_label(
     Raises:
         ConfigError: an unknown ranking.
     """
-    check_ranking(ranking)
+    check_choice("rank", ranking, RANKINGS)
     known = table["prediction"].notna().to_numpy()
     rows, probs = table[known], probabilities(table[known])
     if ranking == "coreset":
@@ -50,18 +50,6 @@ def to_label(
         scores = scores[order]
     chosen = rows.iloc[order][["image", "prediction"]].reset_index(drop=True)
     return chosen.assign(score=scores, label="")
-
-
-def check_ranking(ranking: str) -> None:
-    """Checks that images can be ranked in this way.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    if ranking not in RANKINGS:
-        raise ConfigError(
-            f"expected rank to be one of {', '.join(RANKINGS)}, got {ranking!r}{did_you_mean(ranking, RANKINGS)}"
-        )
 
 
 def entropy(probs: FloatArray) -> FloatArray:

@@ -12,8 +12,8 @@ import torch
 
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.dataset.table import standardize
-from lesion_exp.errors import ConfigError, DataError, UserError
-from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, Calibrator, known_method, read_calibrator
+from lesion_exp.errors import ConfigError, DataError, UserError, check_choice
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, METHODS, Calibrator, read_calibrator
 from lesion_exp.image_file import check_image_file
 from lesion_exp.job.mlflow_model import WEIGHTS
 from lesion_exp.job.restore import Restored, restore_file
@@ -62,7 +62,7 @@ class ServedModel:
     def _calibrator(self, method: str) -> Calibrator | None:
         if method == "none":
             return None
-        known_method(method)
+        check_choice("calibration", method, METHODS)
         kept = self.restored.card["calibration"]
         if method not in kept:
             raise ConfigError(f"expected calibration=none, got {method}: none was kept with this network")

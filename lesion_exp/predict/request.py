@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, METHODS
+from lesion_exp.choices import CHOICES
+from lesion_exp.errors import ConfigError, check_choice
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.tta import tta_views
-from lesion_exp.predict.active_learning import check_ranking
+from lesion_exp.predict.active_learning import RANKINGS
 from lesion_exp.predict.output import check_output
 
-CALIBRATIONS: Final = ("none", *METHODS)
 PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -50,11 +50,7 @@ class PredictionRequest:
             ConfigError: one of the keys.
         """
         check_output(self.output)
-        if self.calibration not in CALIBRATIONS:
-            raise ConfigError(
-                f"expected calibration to be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}"
-                f"{did_you_mean(self.calibration, CALIBRATIONS)}"
-            )
+        check_choice("calibration", self.calibration, CHOICES["evaluation.calibration"])
         if self.calibration != "none" and self.checkpoint != "best":
             raise ConfigError(
                 f"expected calibration=none with other weights than the run's best, got {self.calibration}: it was "
@@ -68,7 +64,7 @@ class PredictionRequest:
         if self.tta is not None:
             tta_views(self.tta)
         if self.rank is not None:
-            check_ranking(self.rank)
+            check_choice("rank", self.rank, RANKINGS)
 
 
 def _lies_below(folder: Path, source: str) -> bool:

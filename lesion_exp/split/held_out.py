@@ -8,7 +8,7 @@ from typing import Protocol
 import pandas as pd
 
 from lesion_exp.choices import WAYS_TO_SPLIT
-from lesion_exp.errors import ConfigError, DataError, did_you_mean
+from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.split.assign import deal_groups
 from lesion_exp.split.by_image import ByImage
 from lesion_exp.split.grouped import Grouped
@@ -89,12 +89,9 @@ class HeldOut:
 
 
 def _splitter(way: str, seed: int, ratios: Mapping[str, float], samples_per_class: int | None) -> _Splitter:
+    check_choice("split.way", way, WAYS_TO_SPLIT)
     if way == "grouped":
         return Grouped(seed, ratios)
     if way == "by_image":
         return ByImage(seed, ratios)
-    if way == "resample_then_split":
-        return ResampleThenSplit(seed, ratios, samples_per_class)
-    raise ConfigError(
-        f"expected split.way to be one of {', '.join(WAYS_TO_SPLIT)}, got {way!r}{did_you_mean(way, WAYS_TO_SPLIT)}"
-    )
+    return ResampleThenSplit(seed, ratios, samples_per_class)

@@ -137,7 +137,7 @@ def test_wrong_classes(ham10000: str, classes: list[str], part: str) -> None:
 
 
 def test_a_wrong_policy(ham10000: str) -> None:
-    with pytest.raises(ConfigError, match="error or skip"):
+    with pytest.raises(ConfigError, match="one of error, skip"):
         read_combined({"ham10000": ham10000}, on_unmappable="ignore")  # type: ignore[arg-type]
 
 
@@ -257,7 +257,7 @@ def test_sets_of_one_archive_share_lesions_and_images_and_others_do_not(
         *("ham10000/ISIC_0000001", "ham10000/ISIC_0000002", "ham10000/ISIC_0000004"),
         *("isic2019/ISIC_0000003", "mine/x", "mine/y"),
     ]
-    with pytest.raises(ConfigError, match="keep or first, got 'last'"):
+    with pytest.raises(ConfigError, match="one of keep, first, got 'last'"):
         read_combined(sets, shared_images="last")  # type: ignore[arg-type]
 
 

@@ -57,7 +57,7 @@ def test_both_photographs_labels_and_parts(replica: Path) -> None:
 
 def test_fine_diagnoses(replica: Path) -> None:
     assert read_derm7pt(str(replica), "fine")["label"].tolist() == ["bcc", "clark_nevus", "mel_in_situ", "df", "sk"]
-    with pytest.raises(ConfigError, match="five or fine, got 'seven'"):
+    with pytest.raises(ConfigError, match="one of five, fine, got 'seven'"):
         read_derm7pt(str(replica), "seven")  # type: ignore[arg-type]
 
 

@@ -42,7 +42,7 @@ def test_labels_skin_tones_and_images(replica: Path) -> None:
 def test_nine_partitions(replica: Path) -> None:
     table = read_fitzpatrick17k(str(replica), "nine")
     assert table["label"].tolist() == ["inflammatory", "malignant_melanoma", "benign_dermal"]
-    with pytest.raises(ConfigError, match="three or nine, got 'ten'"):
+    with pytest.raises(ConfigError, match="one of three, nine, got 'ten'"):
         read_fitzpatrick17k(str(replica), "ten")  # type: ignore[arg-type]
 
 

@@ -105,7 +105,7 @@ def test_coverage_of_classes_adds_up(table: pd.DataFrame) -> None:
 
 
 def test_mistakes_are_named(table: pd.DataFrame) -> None:
-    with pytest.raises(ConfigError, match=r"by lac or aps, got 'asp'"):
+    with pytest.raises(ConfigError, match=r"one of lac, aps, got 'asp'"):
         fit_conformal(table, "asp")
     with pytest.raises(ConfigError, match=r"conformal_alpha between 0 and 1, got 10"):
         fit_conformal(table, "lac", 10)

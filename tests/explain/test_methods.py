@@ -37,7 +37,7 @@ def test_a_method_of_the_users_own(tmp_path):
     ("name", "settings", "said"),
     [
         ("grad-cam", {}, "'grad_cam'"),
-        ("base", {}, "to be among grad_cam, .*got 'base'$"),
+        ("base", {}, "to be one of grad_cam, .*got 'base'$"),
         ("occlusion", {"windw": 1}, "'window'"),
         ("occlusion", {"window": 2}, "share of the side"),
     ],

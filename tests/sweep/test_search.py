@@ -130,5 +130,5 @@ def test_only_validation_may_choose(metric):
 def test_every_metric_has_a_direction():
     with pytest.raises(ConfigError, match="a direction for each"):
         GridSearch(metric=["val/loss", "val/accuracy"], direction="minimize")
-    with pytest.raises(ConfigError, match="maximize or minimize"):
+    with pytest.raises(ConfigError, match="one of maximize, minimize"):
         GridSearch(metric="val/loss", direction="smaller")

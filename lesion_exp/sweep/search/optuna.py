@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hydra.core.utils import JobReturn
 
-from lesion_exp.errors import ConfigError, not_installed
+from lesion_exp.errors import ConfigError, check_choice, not_installed
 from lesion_exp.sweep.search.dimension import Dimension
 from lesion_exp.sweep.search.search import AdaptiveSearch, Suggestion
 
@@ -68,9 +68,8 @@ class OptunaSearch(AdaptiveSearch):
         for (name, bound), number in zip(least.items(), given, strict=True):
             if number < bound:
                 raise ConfigError(f"expected search.{name} of at least {bound}, got {number}")
-        for name, word, known in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS)):
-            if word not in known:
-                raise ConfigError(f"expected search.{name} to be one of {', '.join(known)}, got {word!r}")
+        check_choice("search.sampler", sampler, SAMPLERS)
+        check_choice("search.pruner", pruner, PRUNERS)
         if len(self.metrics) > 1 and pruner != "none":
             raise ConfigError(
                 f"expected search.pruner=none with {len(self.metrics)} metrics, got {pruner}: a cell that is behind in "

@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.sweep.search.dimension import Dimension, split_overrides
 
 DIRECTIONS: Final = ("maximize", "minimize")
@@ -44,8 +44,7 @@ class Search(Sweeper):
                     f"what is chosen by the test part cannot be tested on it"
                 )
         for word in self.directions:
-            if word not in DIRECTIONS:
-                raise ConfigError(f"expected search.direction to be maximize or minimize, got {word!r}")
+            check_choice("search.direction", word, DIRECTIONS)
         if len(self.metrics) != len(self.directions):
             raise ConfigError(
                 f"expected a direction for each metric, got {len(self.metrics)} metrics and {len(self.directions)} "
