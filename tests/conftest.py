@@ -1,15 +1,54 @@
 """What holds for every test."""
 
 import logging
+import os
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from lesion_exp.tracking.store import Store, open_store
+from tests.own_process import restored
 
 
 def pytest_configure() -> None:
     """Whoever starts the tests in the background may have them ignore Ctrl-C; those of Ctrl-C need it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Fixtures and tests write to their own stores: to none that the shell names, and none that a test before named."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="session")
+def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose store has its tables; they take seconds to make, so tests copy it."""
+    root = tmp_path_factory.mktemp("empty")
+    open_store(None, root)
+    return root
+
+
+@pytest.fixture
+def root(empty_root: Path, tmp_path: Path) -> Path:
+    """A project of a test's own with an empty store."""
+    return Path(shutil.copytree(empty_root, tmp_path / "project"))
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    """The store of that project."""
+    return open_store(None, root)
+
+
+@pytest.fixture
+def own_process() -> Iterator[None]:
+    """Undoes what a command sets for its process: logging, warnings, SIGTERM."""
+    with restored():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -29,8 +29,7 @@ def test_pictures_are_refused_or_read(hostile, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["tables", "bundles"])
-def test_tables_and_bundles_are_refused_or_read(hostile, tmp_path, monkeypatch, family):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_tables_and_bundles_are_refused_or_read(hostile, tmp_path, family):
     with own_process.restored():
         found = getattr(hostile, family)(tmp_path, 30, seed=3)
     assert found["faults"] == []

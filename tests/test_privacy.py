@@ -40,7 +40,7 @@ def planted(tmp_path, monkeypatch):
     """A home folder and a user, with a token and a password in the environment; the project lies in the home."""
     home = tmp_path / "home" / PERSON
     (home / "project").mkdir(parents=True)
-    for name in ("MLFLOW_TRACKING_URI", KNOWN_VARIABLE, "LESION_EXP_TRUST"):
+    for name in (KNOWN_VARIABLE, "LESION_EXP_TRUST"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         "HOME": str(home), "USER": PERSON, "LOGNAME": PERSON, "HOSTNAME": MACHINE, "PLANTED_TOKEN": TOKEN,

@@ -69,7 +69,6 @@ PLACES = ("loss", "sampler", "augmentation.transforms", "optimizer", "trainer.ca
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project folder, in which commands run; a `canary` appears beside it when forbidden code runs."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("LESION_EXP_TRUST", raising=False)
     monkeypatch.setattr("lesion_exp.job.messages.show_messages", lambda: None)
     monkeypatch.setattr("lesion_exp.job.signals.end_on_sigterm", lambda: None)

@@ -16,23 +16,10 @@ POINTS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_uri_from_outside(monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A root whose store has its tables; they take seconds to make, so tests copy it."""
-    root = tmp_path_factory.mktemp("empty")
-    open_store(None, root)
-    return root
-
-
 @pytest.fixture
-def stores(empty_store, tmp_path):
+def stores(empty_root, tmp_path):
     """Two empty stores."""
-    return [open_store(None, shutil.copytree(empty_store, tmp_path / name)) for name in ("a", "b")]
+    return [open_store(None, shutil.copytree(empty_root, tmp_path / name)) for name in ("a", "b")]
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +47,9 @@ def make_run():
 
 
 @pytest.fixture(scope="session")
-def whole_bundle(empty_store, make_run, tmp_path_factory):
+def whole_bundle(empty_root, make_run, tmp_path_factory):
     """The bytes of a bundle of one run, and the run's id."""
     folder = tmp_path_factory.mktemp("bundle")
-    run = make_run(open_store(None, shutil.copytree(empty_store, folder / "store")))
+    run = make_run(open_store(None, shutil.copytree(empty_root, folder / "store")))
     export_runs([run], folder / "run.zip")
     return (folder / "run.zip").read_bytes(), run.run_id

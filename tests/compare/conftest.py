@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.job.compose import Bases, compose
 from lesion_exp.job.freeze import freeze
 from lesion_exp.tracking.store import Store, open_store
-from tests.own_process import restored
 
 CLASSES = ("bkl", "mel", "nv")
 Plant = Callable[..., str]
@@ -22,25 +21,6 @@ Plant = Callable[..., str]
 @pytest.fixture(scope="session")
 def bases() -> Bases:
     return {}
-
-
-@pytest.fixture(scope="session")
-def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose store has its tables; they take seconds to make, so tests copy it."""
-    root = tmp_path_factory.mktemp("empty")
-    open_store(f"sqlite:///{root}/mlruns/mlflow.db", root)
-    return root
-
-
-@pytest.fixture
-def root(empty_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Path(shutil.copytree(empty_root, tmp_path / "project"))
-
-
-@pytest.fixture
-def store(root: Path) -> Store:
-    return open_store(None, root)
 
 
 def predicted(skill: float, seed: int = 0, size: int = 120, first: int = 0) -> pd.DataFrame:
@@ -78,10 +58,8 @@ def planted(empty_root: Path, bases: Bases, tmp_path_factory: pytest.TempPathFac
     """A project with four runs for tests that only read them, and their ids."""
     root = Path(shutil.copytree(empty_root, tmp_path_factory.mktemp("planted") / "project"))
     losses = ("focal", "cross_entropy", "soft_f1", "ldam")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        plant = planter(open_store(None, root), root, bases)
-        ids = [plant(f"loss={loss}", test=predicted(4.0 - place, place)) for place, loss in enumerate(losses)]
+    plant = planter(open_store(None, root), root, bases)
+    ids = [plant(f"loss={loss}", test=predicted(4.0 - place, place)) for place, loss in enumerate(losses)]
     return root, ids
 
 
@@ -117,12 +95,10 @@ def planter(store: Store, root: Path, bases: Bases) -> Plant:
 
 
 @pytest.fixture
-def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs outside the checkout and undoes what a command sets for its process: logging, warnings, SIGTERM."""
+def own_process(own_process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs commands outside the checkout, too, on a screen of 80 columns."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    with restored():
-        yield
 
 
 @pytest.fixture(name="predicted")

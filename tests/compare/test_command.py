@@ -16,8 +16,7 @@ pytestmark = pytest.mark.usefixtures("own_process")
 
 
 @pytest.fixture
-def project(planted: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def project(planted: tuple[Path, list[str]]) -> Path:
     return planted[0]
 
 

@@ -147,5 +147,5 @@ def test_fewer_than_two_runs_are_refused(store: Store, plant: Plant, predicted: 
 
 def test_an_unknown_part_is_refused(store: Store, plant: Plant, predicted: Predicted) -> None:
     ids = [plant("loss=focal", test=predicted(1.0)), plant(test=predicted(1.0))]
-    with pytest.raises(ConfigError, match=r"split\.part to be test or val, got train"):
+    with pytest.raises(ConfigError, match=r"split\.part to be one of test, val, got 'train'"):
         compare(store, ids, part="train")

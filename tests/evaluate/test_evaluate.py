@@ -36,7 +36,6 @@ def project(tmp_path_factory):
     """A folder with two runs that differ in their seed."""
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
         ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]

@@ -26,7 +26,6 @@ from tests.refusal import assert_refused
 )
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert_refused(capsys, ["explain", *arguments], said)
 
 

@@ -38,7 +38,6 @@ class Dark(Explainer):
 def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # those of the training
         config = compose([*TINY, FEW, "dataset.num_lesions=60"], root=root).config
         run_id = train(freeze(compose([*TINY, FEW, "dataset.num_lesions=60"], root=root))).run_id
@@ -118,7 +117,6 @@ def test_the_report_says_what_the_plain_values_say(explained):
 def test_the_command_prints_one_object(project, monkeypatch, capsys):
     _, config, run_id = project
     monkeypatch.chdir(config["paths"]["root"])
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     method = ["method=grad_cam,occlusion", "occlusion.window=0.5", "occlusion.stride=1", "images=4"]
     assert main(["explain", f"run={run_id}", *method, "tracking.log_images=false", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -9,15 +9,13 @@ def project(tmp_path_factory):
     from lesion_exp.job.data import load_data, split_data
 
     root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        run, config = untrained_run(root)
-        loaded = load_data(config)
-        split = split_data(config, loaded)
-        tags = {"split_hash": split.split_hash, "dataset_fingerprint": loaded.fingerprint}
-        for name, text in tags.items():
-            run.store.client.set_tag(run.run_id, name, text)
-        with_metadata, _ = untrained_run(root, "backbone.metadata=concat", encoder=encoder(), name="with metadata")
-        for name, text in tags.items():
-            run.store.client.set_tag(with_metadata.run_id, name, text)
-        yield run, config, split, with_metadata
+    run, config = untrained_run(root)
+    loaded = load_data(config)
+    split = split_data(config, loaded)
+    tags = {"split_hash": split.split_hash, "dataset_fingerprint": loaded.fingerprint}
+    for name, text in tags.items():
+        run.store.client.set_tag(run.run_id, name, text)
+    with_metadata, _ = untrained_run(root, "backbone.metadata=concat", encoder=encoder(), name="with metadata")
+    for name, text in tags.items():
+        run.store.client.set_tag(with_metadata.run_id, name, text)
+    return run, config, split, with_metadata

@@ -12,9 +12,8 @@ def shared_root(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_job(shared_root, monkeypatch):
+def tiny_job(shared_root):
     """Makes a job of a run that trains in seconds."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def make(*overrides, root=shared_root):
         return freeze(compose([*TINY, *overrides], root=root))

@@ -62,8 +62,7 @@ def call():
     return call
 
 
-def test_a_whole_run_with_odd_class_names(tmp_path, capsys, monkeypatch, call):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_a_whole_run_with_odd_class_names(tmp_path, capsys, call):
     data, root = tmp_path / "data", tmp_path / "deep" / "project"
     draw_images(data)
     run_id, said = call(capsys, root, "train", *TRAINED, f"dataset.root={data}")

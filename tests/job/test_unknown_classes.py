@@ -112,7 +112,6 @@ def runs(project):
     root, given = project
     words = given("tested", only_tested)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         ids = [train(freeze(compose([*words, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
     return root, open_job_store(compose(words, root=root).config), ids
@@ -181,7 +180,7 @@ def test_ensembles_keep_them_apart(runs, way, capsys):
 
 
 @pytest.mark.slow
-def test_compare_report_label_errors_and_explain_leave_them_out(runs, capsys, tmp_path, monkeypatch):
+def test_compare_report_label_errors_and_explain_leave_them_out(runs, capsys, tmp_path):
     root, store, ids = runs
     images = len(read_predictions(find_run(store, ids[0]), "test"))
     compared = json.loads(said(["compare", *ids, "--json", "evaluation.bootstrap_draws=100"], root, capsys))

@@ -2,7 +2,6 @@ import pytest
 
 from lesion_exp.leakage.plan import plan_meter
 from lesion_exp.tracking.store import open_store
-from tests.own_process import restored
 from tests.tiny import TINY
 
 FEW = (*(text for text in TINY if not text.startswith("dataset.num_lesions")), "dataset.num_lesions=60")
@@ -19,11 +18,3 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plan(project):
     return plan_meter([*FEW, "trainer.max_epochs=1", "loader.batch_size=8"], root=project)
-
-
-@pytest.fixture
-def own_process(monkeypatch):
-    """Undoes what a command sets for its process: logging, warnings, SIGTERM."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with restored():
-        yield

@@ -32,17 +32,14 @@ from tests.untrained_run import CLASSES, encoder, untrained_run
 def project(tmp_path_factory):
     """A project with a run that is given its model late; returns run and config."""
     root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        run, config = untrained_run(root)
-        ensure_model(run, config["paths"])
-        yield run, config
+    run, config = untrained_run(root)
+    ensure_model(run, config["paths"])
+    return run, config
 
 
 @pytest.fixture
 def call(project, capsys, monkeypatch):
     """Calls the command in the project's folder; returns what it prints."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(project[1]["paths"]["root"])
 
     def command(*arguments, code=0):

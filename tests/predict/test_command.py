@@ -31,5 +31,4 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
 )
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert_refused(capsys, ["predict", *arguments], said)

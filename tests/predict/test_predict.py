@@ -27,7 +27,6 @@ def project(tmp_path_factory):
     """A folder with a trained run, and one with the images of its test part."""
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         patch.chdir(root)
         composed = compose([*TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed"], root=root)
@@ -46,7 +45,6 @@ def project(tmp_path_factory):
 @pytest.fixture
 def command(project, capsys, monkeypatch):
     """Calls `predict` in the project's folder; returns its table and the summary."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(project[1]["paths"]["root"])
 
     def call(output, *arguments, code=0):

@@ -19,7 +19,6 @@ from lesion_exp.job.part_evaluation import log_evaluation, log_fitted
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
-from tests.own_process import restored
 
 CLASSES = ("bkl", "mel", "nv")
 DRAWS = 30
@@ -85,28 +84,9 @@ def outline():
 
 
 @pytest.fixture(scope="session")
-def empty_root(tmp_path_factory):
-    """A project whose store has its tables; they take seconds to make, so tests copy it."""
-    root = tmp_path_factory.mktemp("empty")
-    open_store(f"sqlite:///{root}/mlruns/mlflow.db", root)
-    return root
-
-
-@pytest.fixture(scope="session")
 def shared_store(empty_root, tmp_path_factory):
     """A store for tests that look at nothing but runs of their own."""
     return open_store(None, shutil.copytree(empty_root, tmp_path_factory.mktemp("shared") / "project"))
-
-
-@pytest.fixture
-def root(empty_root, tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return shutil.copytree(empty_root, tmp_path / "project")
-
-
-@pytest.fixture
-def store(root):
-    return open_store(None, root)
 
 
 @pytest.fixture
@@ -217,11 +197,9 @@ def full_run(bare_run, kept_files):
 
 
 @pytest.fixture
-def own_process(root, monkeypatch):
-    """Runs commands in the project and undoes what they set for the process: logging, warnings, SIGTERM."""
+def own_process(own_process, root, monkeypatch):
+    """Runs commands in the project, too."""
     monkeypatch.chdir(root)
-    with restored():
-        yield
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from lesion_exp.report.run_summary import RunSummary
 
 
 @pytest.fixture
-def store(shared_store, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def store(shared_store):
     return shared_store
 
 

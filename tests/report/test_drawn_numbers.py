@@ -20,8 +20,7 @@ PIXEL = 1 / 200
 
 
 @pytest.fixture
-def store(shared_store, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def store(shared_store):
     return shared_store
 
 

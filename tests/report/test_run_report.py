@@ -16,8 +16,7 @@ LARGEST = 5_000_000
 
 
 @pytest.fixture
-def store(shared_store, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def store(shared_store):
     return shared_store
 
 

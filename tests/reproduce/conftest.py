@@ -8,11 +8,6 @@ from lesion_exp.tracking.find import find_run
 from tests.tiny import TINY
 
 
-@pytest.fixture(autouse=True)
-def no_uri_from_outside(monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """A project folder with one finished run, the job it was made of, and its id."""

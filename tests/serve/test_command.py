@@ -18,14 +18,12 @@ from tests.refusal import assert_refused
 )
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert_refused(capsys, ["serve", *arguments], said)
 
 
 def test_a_calibration_that_is_none_is_named(project, monkeypatch, capsys, free_port):
     root, run = project
     monkeypatch.chdir(root)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert_refused(capsys, ["serve", f"run={run.run_id}", f"port={free_port}", "calibration=platt"], "calibration")
 
 
@@ -34,7 +32,6 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(project, monk
 
     root, run = project
     monkeypatch.chdir(root)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import re
 import signal
 import socket
@@ -29,10 +28,7 @@ def server(project):
     """A server in a process of its own; its address and the process."""
     root, run = project
     words = [sys.executable, "-m", "lesion_exp", "serve", f"run={run.run_id}", "port=0"]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    process = subprocess.Popen(
-        words, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         said = []
         for line in process.stderr:

@@ -39,7 +39,6 @@ def command(monkeypatch, finished):
     """Calls the verb in the project, and undoes what a command sets for its process."""
     root, _, run_id, _ = finished
     monkeypatch.chdir(root)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     top, own = logging.getLogger(), logging.getLogger("lesion_exp")
     handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():

@@ -82,9 +82,8 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture
-def planned(project, tmp_path, monkeypatch):
+def planned(project, tmp_path):
     """Plans a sweep and writes it down."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def make(*overrides, force=True):  # the tests share a store, in which cells of the same job may be finished
         plan = plan_sweep([*TINY, *overrides], root=project, force=force)

@@ -20,11 +20,10 @@ FAILS = "optimizer.lr=1e-3,1e30"
 
 
 def command(folder, *arguments, wait=True):
-    environment = {name: text for name, text in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     process = subprocess.Popen(
         [sys.executable, "-m", "lesion_exp", *arguments],
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -27,11 +27,11 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 @pytest.fixture
-def quick_tables(empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_tables(empty_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow takes seconds to make its tables; these are copied."""
 
     def copy(database: Path, artifacts: Path) -> None:
-        copy_database(empty_store / "mlruns/mlflow.db", database)
+        copy_database(empty_root / "mlruns/mlflow.db", database)
 
     monkeypatch.setattr(database_file, "_make_tables", copy)
 
@@ -51,14 +51,14 @@ def quick_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def old_store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def old_store(empty_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A database with a run and the schema of an MLflow before this one, and its revision."""
     from alembic import command
     from mlflow import MlflowClient
     from mlflow.store.db import utils
 
     database = tmp_path_factory.mktemp("old") / "mlflow.db"
-    copy_database(empty_store / "mlruns/mlflow.db", database)
+    copy_database(empty_root / "mlruns/mlflow.db", database)
     client = MlflowClient(f"sqlite:///{database}")
     run_id = client.create_run("0").info.run_id
     client.log_metric(run_id, "val/loss", 0.5)
@@ -236,7 +236,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_side_file_without_its_database_is_not_taken_for_a_part_of_the_new_one(
-    root: Path, empty_store: Path, quick_tables: None
+    root: Path, empty_root: Path, quick_tables: None
 ) -> None:
     database = root / "mlruns/mlflow.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:

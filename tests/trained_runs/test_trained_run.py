@@ -12,7 +12,6 @@ def trained(tmp_path_factory):
     """A project with a run; its folder and the run's id."""
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(root)
         made = lesion_exp.run(*TINY, "trainer.max_epochs=1", "evaluation.calibration=temperature", "tags.study=here")
         yield root, made.run_id
@@ -20,7 +19,6 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def in_the_project(trained, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(trained[0])
 
 
