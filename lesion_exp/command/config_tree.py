@@ -36,12 +36,13 @@ def show_config(
     single = Text()
     for key, value in shown.items():
         if not isinstance(value, Mapping):
-            if key not in HIDDEN:
+            if key not in HIDDEN and value is not _LEFT_OUT:
                 _append(single, key, value, key in written)
         elif key not in HIDDEN and value and (only is None or key in only):
             branch = Text(f"{key:<13}", style="bold cyan" if key in written else "cyan")
             _leaves(branch, value, key, written)
             tree.add(branch)
+    _append_missing(single, shown)
     if single:
         tree.children.insert(0, Tree(single))
     if defaults is not None:
@@ -70,6 +71,8 @@ def differences(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
 def _leaves(line: Text, node: Mapping[str, Any], prefix: str, written: set[str]) -> None:
     for key, value in node.items():
         path = f"{prefix}.{key}"
+        if value is _LEFT_OUT:
+            continue
         if key == _TARGET:
             line.append(f"{str(value).rpartition('.')[2]} ", style="green")
         elif isinstance(value, Mapping):
@@ -83,12 +86,16 @@ def _leaves(line: Text, node: Mapping[str, Any], prefix: str, written: set[str])
             line.append(") ", style="dim")
         elif value is not None or path in written:
             _append(line, key, value, path in written)
+    _append_missing(line, node)
+
+
+def _append_missing(line: Text, node: Mapping[str, Any]) -> None:
+    missing = [key for key, value in node.items() if value is _LEFT_OUT]
+    if missing:
+        line.append(f"without {', '.join(missing)} ", style="bold yellow")
 
 
 def _append(line: Text, key: str, value: Any, is_written: bool) -> None:
-    if value is _LEFT_OUT:
-        line.append(f"{key} left out ", style="bold yellow")
-        return
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     line.append(f"{key}=", style="bold" if is_written else "dim")
     line.append(f"{shown} ", style="bold yellow" if is_written else "")

@@ -33,8 +33,8 @@ from lesion_exp.tracking.run_description import artifact_link, description
 
 BATCH_PICTURE = 24
 GALLERY = 16
-_TITLE = 19
-"""Of a line above an image of the gallery, letters."""
+_TITLE = 17
+"""Of a line above an image of the gallery, letters; an arrow and a space may stand before it."""
 _FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
 """The folders before a file's name in a text."""
 

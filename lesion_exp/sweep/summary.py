@@ -266,7 +266,7 @@ def as_table(summary: Summary) -> RenderableType:
 def _choices_table(summary: Summary) -> FittedTable:
     keys = [key for key in summary.sweep.facts.keys if not is_repeat(key)]
     columns = [name if name == "against the best" else f">{name}" for name in _columns(summary)]
-    table = FittedTable(*keys, *columns)
+    table = FittedTable(*keys, *columns, keys=len(keys))
     for place, choice in enumerate(summary.choices.ranked):
         table.add_row(*(choice.values.get(key, "") for key in keys), *_results(summary, place))
     return table

@@ -170,8 +170,12 @@ def _same(value: float, known: float | None) -> bool:
 
 
 def save_figure(figure: Figure, path: Path, footer: str) -> None:
-    """Saves a figure as a picture of 150 dots an inch with the line `footer` below it."""
-    below = -_FOOTER_GAP / figure.get_figheight()
+    """Saves a figure as a picture of 150 dots an inch with the line `footer` below all that it shows."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout is made: what follows moves nothing
+    for legend in figure.legends:  # would otherwise follow the edge of the picture, down to the footer
+        legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    below = (min(figure.get_tightbbox().y0, 0.0) - _FOOTER_GAP) / figure.get_figheight()
     figure.text(0.005, below, kept(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False)
     figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches="tight")
 

@@ -50,5 +50,13 @@ def test_what_was_taken_out_is_named_and_nothing_is_said_to_be_nothing(capsys):
     def change(config):
         config["augmentation"] = {"preprocess": {}, "transforms": {}, "size": 64}
 
-    assert "flip left out" in shown_differences(capsys, change, ["~augmentation.transforms.flip"])
+    assert "transforms(without flip)" in shown_differences(capsys, change, ["~augmentation.transforms.flip"])
     assert "differs in nothing" in shown_differences(capsys, lambda config: None, [])
+
+
+def test_all_that_was_taken_out_is_named_at_the_end(capsys):
+    transforms = {"flip": {"p": 1.0}, "rotate": {"p": 0.5}, "hue": {"p": 0.2}}
+    show_config({"a": {"hue": {"p": 0.1}}}, [], defaults={"a": transforms, "seed": 1})
+    shown = capsys.readouterr().err
+    assert "hue(p=0.1) without flip, rotate" in shown
+    assert "without seed" in shown

@@ -41,3 +41,29 @@ def test_what_fits_stays_as_it_is_with_its_capitals() -> None:
 def test_a_name_alone_loses_its_middle() -> None:
     assert shortened("pigmented benign keratosis", 12) == "pigment…osis"
     assert labels(["pigmented benign keratosis"], 12) == ["pigment…osis"]
+
+
+SENTENCES = [
+    "Benign melanocytic lesion without atypia",
+    "Malignant or possibly malignant melanocytic lesion",
+    *(f"{kind} {place}" for kind, place in itertools.product(KINDS, ("of the face", "of the back", "of the trunk"))),
+]
+
+
+@pytest.mark.parametrize(("width", "lines"), [(24, 1), (17, 2), (16, 3), (18, 4)])
+def test_no_line_of_a_label_begins_within_a_word(width: int, lines: int) -> None:
+    """ "thout atypia" and "f the face" are no words."""
+    for name, text in zip(SENTENCES, labels(SENTENCES, width, lines), strict=True):
+        for part in text.replace("…", "\n").split("\n"):
+            assert part == "" or f" {part}" in f" {name}", text
+
+
+def test_words_are_not_broken_at_the_end_of_a_line() -> None:
+    assert labels(["Dermatofibroma"], 12, 2) == ["Dermato…\nbroma"]
+    assert labels(["squamous_cell_carcinoma"], 14, 2) == ["squamous_cell_\ncarcinoma"]
+
+
+def test_each_name_has_all_the_place_that_it_can_use() -> None:
+    """One name that fits in no way takes nothing from the others."""
+    assert labels(["Melanocytic naevus of the trunk", "x" * 90], 16, 2)[0] == "Melanocytic\nnaevus…the trunk"
+    assert labels(["Dermatofibroma of the face", "x" * 90], 16, 2)[0] == "Dermatofibroma\nof the face"

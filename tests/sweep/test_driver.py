@@ -395,6 +395,24 @@ def test_cells_are_grouped_by_all_but_their_seed_and_the_choices_are_compared(pl
     assert "*" not in shown
 
 
+def test_on_a_narrow_terminal_every_part_of_the_table_names_the_whole_choice(planned, driven):
+    """Two choices may have the same loss: what was found of one must not be read as that of the other."""
+    rates = {"optimizer.lr=0.001": 0.6, "optimizer.lr=0.0001": 0.3}
+
+    def scripted(cell):
+        return next(value for rate, value in rates.items() if rate in cell.split()) + int(cell[-1]) / 50
+
+    sweep = planned("loss=balanced_softmax,cross_entropy", "optimizer.lr=0.001,0.0001", "seed=1,2,3")
+    summary = driven(sweep, ScriptedLauncher(scripted))
+    console = Console(width=70)
+    with console.capture() as capture:
+        console.print(as_table(summary))
+    choices = capture.get().split("cell")[0]
+    rows = [line.split()[:2] for line in choices.splitlines() if line.startswith(("balanced_softmax", "cross_entropy"))]
+    assert len(rows) > 4, "the table goes on below"
+    assert {rate for _, rate in rows} == {"0.001", "0.0001"}
+
+
 def test_choices_that_were_run_once_are_not_told_apart(planned, driven):
     script = {"loss=focal": 0.9, "loss=soft_f1": 0.1}
     body = as_json(driven(planned("loss=focal,soft_f1"), ScriptedLauncher(script.get)))

@@ -4,16 +4,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import run as run_module
 from lesion_exp.tracking.find import Run, download_artifact, find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.run_writer import RunWriter, save_figure
 from lesion_exp.tracking.store import Store
 
 
@@ -218,6 +220,25 @@ def test_files_of_a_run(store: Store, tmp_path: Path) -> None:
     assert download_artifact(found, "config/frozen.yaml").read_text() == "seed: 1\n"
     listed = {entry.path for entry in store.client.list_artifacts(run.run_id)}
     assert listed == {"split", "predictions", "curves", "config", "log.txt"}
+
+
+@pytest.mark.parametrize("loc", ["outside lower center", "outside right upper"])
+def test_the_footer_stands_below_all_of_the_figure(tmp_path: Path, loc: str) -> None:
+    """Also below a legend of the figure, and below a title that hangs out of it."""
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    (line,) = figure.subplots().plot([1, 2], color="#FF0000", linewidth=6, label="a line")
+    figure.text(0.5, -0.2, "hangs", color="#0000FF")
+    figure.legend(handles=[line], loc=loc)
+    figure.draw_without_rendering()
+    planned_at = figure.legends[0].get_window_extent().bounds
+    save_figure(figure, tmp_path / "a.png", "run demo, test part")
+    assert figure.legends[0].get_window_extent().bounds == pytest.approx(planned_at)
+    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    strong = (pixels.max(axis=2) - pixels.min(axis=2)) > 150  # the line, the legend, the title
+    last = int(np.flatnonzero(strong.any(axis=1))[-1])
+    below = np.flatnonzero((pixels[last + 1 :] < 200).all(axis=2).any(axis=1))
+    assert len(below) > 5, "the footer"
+    assert below[0] > 1, "with a gap above it"
 
 
 def test_dataset_is_an_input_with_the_fingerprint_as_digest(store: Store) -> None:

@@ -41,6 +41,10 @@ def class_distribution(table: pd.DataFrame) -> Figure:
             three = [" / ".join(f"{number:,}" for number in row) for row in counts.to_numpy()]
             marked = [f"{name}   {numbers}" for name, numbers in zip(labels(names, 34), three, strict=True)]
             left.set_yticks(range(len(names)), marked, fontsize=7.5)
+            left.text(
+                -0.03, 1.0, " / ".join(PARTS), transform=left.transAxes, ha="right", va="bottom", fontsize=7.5,
+                fontweight="bold",
+            )  # fmt: skip
         else:
             left.set_yticks(range(len(names)), labels(names, 26, 2))
         left.set_ylim(len(names) - 0.5, -0.5)
@@ -49,8 +53,10 @@ def class_distribution(table: pd.DataFrame) -> Figure:
         left.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
         left.xaxis.set_minor_formatter(NullFormatter())
         left.set(title="images of each class", xlabel="images (logarithmic)")
-        right.set_xlim(0, shares.to_numpy().max() * 1.2)
-        right.set_xticks([tick for tick in right.get_xticks() if tick <= 1])
+        widest = shares.to_numpy().max() * 1.2
+        right.set_xlim(0, widest)
+        right.set_xticks([tick for tick in right.get_xticks() if tick <= min(widest, 1)])
+        right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.1%}".replace(".0%", "%")))
         right.set(title="share of the part", xlabel="share")
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=len(PARTS))
     return figure

@@ -18,6 +18,8 @@ from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.report import confusion_counts
 
 _WHITE_TO_BLUE = LinearSegmentedColormap.from_list("white_to_blue", ["#FFFFFF", "#9FC9E3", "#2F7EBB", "#08306B"])
+_MOST_LEVEL = 3
+"""More classes than these have turned names below their columns, if the names are long."""
 _FAINT = "#5F6871"
 """Of zeros, which are many; 5.7 to 1 on white."""
 
@@ -43,40 +45,53 @@ def confusion_matrix(table: pd.DataFrame, title: str = "") -> Figure:
 
 def _side_by_side(classes: Sequence[str], counts: IntArray, shares: FloatArray) -> Figure:
     rows = counts.sum(axis=1)
-    names = labels(classes, 16, 2)
+    rows_named, columns_named = labels(classes, 16, _name_lines(len(classes))), _column_names(classes)
     side = max(3.4, 0.52 * len(classes) + 1.2)
+    if len(classes) <= _MOST_LEVEL and any("\n" in name for name in columns_named):
+        side = 5.0
     figure = Figure(figsize=(2 * side + 1.7, side + 0.6), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     left, right = figure.subplots(1, 2)
-    size = 9 if len(names) <= 8 else 8
+    size = 9 if len(classes) <= 8 else 8
     _panel(left, shares, [[f"{value:,}" for value in row] for row in counts], size)
     texts = [[_percent(value) if n else "–" for value in row] for row, n in zip(shares, rows, strict=True)]
     _key(figure, [left, right], _panel(right, shares, texts, size))
-    turned = max(len(line) for name in names for line in name.split("\n")) > (12 if len(names) <= 3 else 5)
+    turned = len(classes) > _MOST_LEVEL and max(len(row) for name in columns_named for row in name.split("\n")) > 5
     for axes in (left, right):
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(classes)), columns_named)
         if turned:
             for label in axes.get_xticklabels():
                 label.set(rotation=40, ha="right", rotation_mode="anchor")
-    left.set_yticks(range(len(names)), [f"{name} ({n:,})" for name, n in zip(names, rows, strict=True)])
-    right.set_yticks(range(len(names)), names)
+    left.set_yticks(range(len(classes)), [f"{name} ({n:,})" for name, n in zip(rows_named, rows, strict=True)])
+    right.set_yticks(range(len(classes)), rows_named)
     left.set(title="images", xlabel="predicted", ylabel="true (images)")
     right.set(title="percent of the true class", xlabel="predicted")
     return figure
+
+
+def _name_lines(num_classes: int) -> int:
+    """The lines that a row of cells has place for."""
+    return 4 if num_classes <= _MOST_LEVEL else 3 if num_classes <= 7 else 2
+
+
+def _column_names(classes: Sequence[str]) -> list[str]:
+    """Names below the columns: level and as wide as a column of few classes, else in two lines, which are turned."""
+    if len(classes) <= _MOST_LEVEL:
+        return labels(classes, 36 // max(len(classes), 2), 4)
+    return labels(classes, 16, 2)
 
 
 def _numbered(classes: Sequence[str], counts: IntArray, shares: FloatArray) -> Figure:
     number = len(classes)
     cell, size = (0.3, 6.5) if number <= 30 else (0.2, 4.6)
     side = cell * number
-    figure = Figure(figsize=(side + 4.2, side + 1.5), layout="constrained")
+    names = labels(classes, 36)
+    figure = Figure(figsize=(side + 2.4 + 0.075 * max(map(len, names)), side + 1.5), layout="constrained")
     axes = figure.subplots()
     texts = [[str(value) if value else "" for value in row] for row in counts]
     _key(figure, [axes], _panel(axes, shares, texts, size))
     rows = counts.sum(axis=1)
-    named = [
-        f"{name} ({n:,})  {place}" for place, (name, n) in enumerate(zip(labels(classes, 36), rows, strict=True), 1)
-    ]
+    named = [f"{name} ({n:,})  {place}" for place, (name, n) in enumerate(zip(names, rows, strict=True), 1)]
     axes.set_xticks(range(number), [str(place) for place in range(1, number + 1)], fontsize=size)
     axes.set_yticks(range(number), named, fontsize=max(size, 6))
     axes.tick_params(labeltop=True)

@@ -99,7 +99,10 @@ def _one_frame(
     names = labels([curve.name for curve in curves], _NAME_LENGTH, 2)
     texts = [f"{name}  {curve.area:.3f}  ({curve.number})" for name, curve in zip(names, curves, strict=True)]
     longest = max(len(line) for text in [*texts, heading] for line in text.split("\n"))
-    figure, axes, right = square_axes(*words, legend_width=0.75 + 0.078 * longest)
+    title, xlabel, ylabel = words
+    if family != "auroc":
+        xlabel += "\ntick at the right: prevalence, the precision of guessing"
+    figure, axes, right = square_axes(title, xlabel, ylabel, legend_width=0.75 + 0.078 * longest)
     colours, dashes = class_colours(classes), class_dashes(classes)
     lines = []
     for curve in curves:
@@ -128,9 +131,11 @@ def _panels(curves: Sequence[_Curve], family: str, words: tuple[str, str, str], 
     for axes in grid.flat[len(curves) :]:
         axes.axis("off")
     title, xlabel, ylabel = words
+    for axes in grid[:, 0]:
+        axes.set_ylabel(ylabel, fontsize=7)
     figure.suptitle(f"{title}: {heading}", fontsize=11, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(xlabel, fontsize=9)
-    figure.supylabel(ylabel, fontsize=9)
+    guessing = "guessing" if family == "auroc" else "prevalence, the precision of guessing"
+    figure.supxlabel(f"{xlabel}; dotted: {guessing}", fontsize=9)
     return figure
 
 

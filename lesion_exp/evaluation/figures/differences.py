@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _MOST_COLOURS: Final = 4
 """More pairs than these have a row each instead of a colour each."""
+_WORDS: Final = "#57606A"
+"""Of words in a row; 5.9 to 1 on its background."""
 
 
 def differences_figure(comparison: Comparison, names: Mapping[str, str], title: str = "") -> Figure:
@@ -68,17 +70,19 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
     """A row a metric, in it a point a pair."""
     step = 0.7 / len(pairs)
     for place in range(len(names)):
-        axes.axhspan(place - 0.5, place + 0.5, color="#F4F6F8" if place % 2 == 0 else "white", zorder=0)
+        axes.axhspan(place - 0.5, place + 0.5, color=_face(place), zorder=0)
     for number, pair in enumerate(pairs):
         shift = (number - (len(pairs) - 1) / 2) * step
         for place, (name, _) in enumerate(names):
             found = pair.differences.get(name)
-            if found is not None and found.test == TOO_FEW:
-                axes.text(
-                    0, place + shift, too_few(found.lesions), color=GREY, fontsize=7, ha="center", va="center", zorder=3
-                )
-            elif found is not None:
+            if found is None:
+                continue
+            if found.test != TOO_FEW:
                 _point(axes, found, place + shift, PALETTE[number])
+            elif number == 0:  # the same lesions in all pairs
+                face = {"facecolor": _face(place), "edgecolor": "none", "pad": 1.5}
+                looks: Any = {"color": _WORDS, "fontsize": 7, "ha": "center", "va": "center", "zorder": 3, "bbox": face}
+                axes.text(0, place, too_few(found.lesions), **looks)
     axes.set_yticks(range(len(names)), [label for _, label in names])
     _finish(axes, len(names))
 
@@ -90,12 +94,17 @@ def _by_pair(comparison: Comparison) -> Figure:
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for place, pair in enumerate(pairs):
-            axes.axhspan(place - 0.5, place + 0.5, color="#F4F6F8" if place % 2 == 0 else "white", zorder=0)
+            axes.axhspan(place - 0.5, place + 0.5, color=_face(place), zorder=0)
             _point(axes, pair.differences[name], place, PALETTE[0])
         axes.set(title=name, xlabel="difference")
         _finish(axes, len(pairs))
     panels[0].set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}" for pair in pairs])
     return figure
+
+
+def _face(place: int) -> str:
+    """The background of a row."""
+    return "#F4F6F8" if place % 2 == 0 else "white"
 
 
 def _point(axes: Axes, found: Difference, place: float, colour: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import count, takewhile
-from textwrap import wrap
 from typing import Final
 
 NUMBERED_FROM: Final = 13
@@ -12,23 +12,35 @@ NUMBERED_FROM: Final = 13
 _HEADS: Final = (0.6, 0.45, 0.3, 0.15)
 """Share of a shortened name that is its beginning; the first that tells all names apart is taken."""
 _DOTS: Final = "…"
+_MARKS: Final = " _-/"
+"""Where one word ends and another begins."""
+_LEAST_LETTERS: Final = 3
+"""Of a word whose end is lost; fewer say nothing."""
+_PIECE: Final = re.compile(r" *[^ _/…-]*[_/…-]*")
+"""A word with what stands before and after it: a line may end after each."""
 
 
 def labels(names: Sequence[str], width: int, lines: int = 1) -> list[str]:
     """Each name in up to `lines` lines of up to `width` characters; different names have different labels.
 
-    A name that is too long loses its middle. Names that would look the same then lose another part; names that differ
-    in nothing but what is lost end with a number. Capitals stay as they are.
+    Lines break between words. A name that is too long loses its middle; names that would look the same then lose
+    another part, and names that differ in nothing but what is lost end with a number. Capitals stay as they are.
     """
+    found: dict[str, str] = {}
     for length in range(width * lines, width - 1, -1):
-        rows = [_wrapped(text, width) for text in _distinct(names, length)]
-        if all(len(found) <= lines for found in rows):
-            return ["\n".join(found) for found in rows]
+        for name, text in zip(names, _distinct(names, length), strict=True):
+            rows = _wrapped(text, width)
+            if name not in found and len(rows) <= lines and max(map(len, rows)) <= width:
+                found[name] = "\n".join(rows)
+    if len(set(found.values())) == len(set(names)):
+        return [found[name] for name in names]
     return _distinct(names, width)
 
 
 def shortened(name: str, length: int, head: float = _HEADS[0]) -> str:
     """`name` in at most `length` characters, with an ellipsis where its middle is missing.
+
+    What follows the ellipsis begins with a whole word, if a word begins there at all.
 
     Args:
         name: any text.
@@ -37,9 +49,24 @@ def shortened(name: str, length: int, head: float = _HEADS[0]) -> str:
     """
     if len(name) <= length:
         return name
-    begin = max(1, round(head * (length - 1)))
-    end = length - 1 - begin
-    return name[:begin].rstrip() + _DOTS + (name[-end:].lstrip() if end else "")
+    end = length - 1 - max(1, round(head * (length - 1)))
+    return _joined(name, _whole_words(name, len(name) - end), length)
+
+
+def _whole_words(name: str, start: int) -> str:
+    """`name` from the first word on that begins at `start` or later; from `start` on where none does."""
+    begins = (place for place in range(start, len(name)) if name[place - 1] in _MARKS and name[place] not in _MARKS)
+    return name[next(begins, start) :]
+
+
+def _joined(name: str, end: str, length: int) -> str:
+    """As much of the beginning of `name` as fits before an ellipsis and `end`, without a letter or two of a word."""
+    begin = name[: length - 1 - len(end)]
+    last = max(begin.rfind(mark) for mark in _MARKS) + 1
+    is_cut = name[len(begin)] not in _MARKS
+    if is_cut and last > 0 and len(begin) - last < _LEAST_LETTERS:
+        begin = begin[:last]
+    return begin.rstrip() + _DOTS + end
 
 
 def _distinct(names: Sequence[str], length: int) -> list[str]:
@@ -84,7 +111,7 @@ def _told_apart(group: Sequence[str], length: int, taken: set[str]) -> dict[str,
 def _start_of_difference(group: Sequence[str]) -> int:
     """The first letter of the word in which the names of `group` begin to differ."""
     start = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*group, strict=False)))
-    return max(group[0].rfind(mark, 0, start) for mark in " _-/") + 1
+    return max(group[0].rfind(mark, 0, start) for mark in _MARKS) + 1
 
 
 def _from(name: str, start: int, length: int) -> str:
@@ -92,11 +119,15 @@ def _from(name: str, start: int, length: int) -> str:
     begin = _begin(length)
     if start <= begin or len(name) <= length:
         return shortened(name, length)
-    rest = shortened(name[start:], length - begin - 1)
-    return name[: length - 1 - len(rest)].rstrip() + _DOTS + rest
+    return _joined(name, shortened(name[start:], length - begin - 1), length)
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines, which break between words or after an ellipsis where that is possible."""
-    rows = wrap(text.replace(_DOTS, f"{_DOTS} "), width)
-    return [row.replace(f"{_DOTS} ", _DOTS) for row in rows] or [text]
+    """`text` in lines of up to `width` characters, which break after words, marks and ellipses, never in a word."""
+    rows = [""]
+    for piece in _PIECE.findall(re.sub(r"\s", " ", text)):
+        if len((rows[-1] + piece).strip()) <= width:
+            rows[-1] += piece
+        else:
+            rows.append(piece)
+    return [row.strip() for row in rows if row.strip()] or [text]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from lesion_exp.evaluation.calibration import NUM_BINS, ReliabilityBins, bin_of, reliability_bins
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
@@ -18,6 +22,7 @@ from lesion_exp.evaluation.predictions import IntArray, predicted_classes, proba
 
 _FAINT: Final = 0.35
 """Opacity of the bars that rest on few lesions."""
+_GAP_LOOKS: Final[Any] = {"facecolor": "none", "edgecolor": PALETTE[1], "hatch": "////", "linewidth": 0.8}
 
 
 def reliability_diagram(table: pd.DataFrame, title: str = "") -> Figure:
@@ -31,7 +36,7 @@ def reliability_diagram(table: pd.DataFrame, title: str = "") -> Figure:
         upper, lower = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
         _draw(upper, lower, table, title or "reliability")
         upper.set_ylabel("accuracy")
-        figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper")
+        figure.legend(handles=_handles([upper]), loc="outside right upper")
         lower.set_ylabel("images")
     return figure
 
@@ -46,7 +51,7 @@ def reliability_before_and_after(before: pd.DataFrame, after: pd.DataFrame, meth
         _draw(grid[0][0], grid[1][0], before, "as predicted")
         _draw(grid[0][1], grid[1][1], after, f"after {method} scaling" if method != "isotonic" else "after isotonic")
         grid[0][0].set_ylabel("accuracy")
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper")
+        figure.legend(handles=_handles(grid[0]), loc="outside right upper")
         grid[1][0].set_ylabel("images")
     return figure
 
@@ -75,9 +80,9 @@ def _draw(upper: Axes, lower: Axes, table: pd.DataFrame, name: str) -> None:
     known = [(middle, found) for middle, found in zip(middles, limits, strict=True) if found is not None]
     upper.vlines(
         [middle for middle, _ in known], [found.low for _, found in known], [found.high for _, found in known],
-        color="black", linewidth=1.1, label="95% interval of the share", zorder=4,
+        color="black", linewidth=1.1, zorder=4,
     )  # fmt: skip
-    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=":", label="perfect calibration")
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=":")
     upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.set_title(f"{name}: ECE {bins.ece:.3f}", pad=17)
     by_chance = f"a perfectly calibrated model would show {metrics(table)['ece_of_calibrated']:.3f} on these images"
@@ -90,14 +95,22 @@ def _draw(upper: Axes, lower: Axes, table: pd.DataFrame, name: str) -> None:
 def _bars(axes: Axes, bins: ReliabilityBins, middles: np.ndarray, width: float, lesions: IntArray) -> None:
     accuracy = np.nan_to_num(bins.accuracy)
     gap = np.nan_to_num(bins.confidence - bins.accuracy)
-    shares = axes.bar(middles, accuracy, width=width, color=PALETTE[5], label="share of right predictions")
-    gaps = axes.bar(
-        middles, gap, bottom=accuracy, width=width, facecolor="none", edgecolor=PALETTE[1], hatch="////", linewidth=0.8,
-        label="gap to the confidence",
-    )  # fmt: skip
-    few = [number for number, count in enumerate(lesions) if 0 < count < LEAST_LESIONS]
-    for number in few:
-        shares[number].set_alpha(_FAINT)
-        gaps[number].set_alpha(_FAINT)
-    if few:
-        axes.fill_between([], [], color=PALETTE[5], alpha=_FAINT, label=f"faint: fewer than {LEAST_LESIONS} lesions")
+    shares = axes.bar(middles, accuracy, width=width, color=PALETTE[5])
+    gaps = axes.bar(middles, gap, bottom=accuracy, width=width, **_GAP_LOOKS)
+    for number, count in enumerate(lesions):
+        if 0 < count < LEAST_LESIONS:
+            shares[number].set_alpha(_FAINT)
+            gaps[number].set_alpha(_FAINT)
+
+
+def _handles(panels: Iterable[Axes]) -> list[Artist]:
+    """What the bars and lines mean; faint bars are named where a panel has one."""
+    handles: list[Artist] = [
+        Patch(color=PALETTE[5], label="share of right predictions"),
+        Patch(label="gap to the confidence", **_GAP_LOOKS),
+        Line2D([], [], color="black", linewidth=1.1, label="95% interval of the share"),
+        Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="perfect calibration"),
+    ]
+    if any(bar.get_alpha() is not None for axes in panels for bar in axes.patches):
+        handles.append(Patch(color=PALETTE[5], alpha=_FAINT, label=f"faint: fewer than {LEAST_LESIONS} lesions"))
+    return handles

@@ -75,7 +75,8 @@ def square_axes(title: str, xlabel: str, ylabel: str, legend_width: float) -> tu
 
     The legend has its own place, so that long names widen the picture and never shrink the plot.
     """
-    figure = Figure(figsize=(4.9 + legend_width, 5.2), layout="constrained")
+    height = 5.2 + 0.2 * xlabel.count("\n")
+    figure = Figure(figsize=(4.9 + legend_width, height), layout="constrained")
     axes, right = figure.subplots(1, 2, width_ratios=(4.9, legend_width))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     to_unit_square(axes, [0, 0.2, 0.4, 0.6, 0.8, 1])

@@ -20,6 +20,10 @@ TITLES = {
     "auroc/malignant": "AUROC, malignant",
 }
 _ROW_HEIGHT = 0.24
+_LETTERS_AN_INCH = 15
+"""Of the lines below the panels."""
+_ABOVE_ATTRIBUTE = 18
+"""From the panels to their titles, points: the name of the first attribute stands between them."""
 
 
 def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
@@ -35,10 +39,12 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
     columns = [name for name in TITLES if any(cell.estimates.get(name) for cell in shown)]
     attributes = list(dict.fromkeys(cell.attribute for cell in shown))
     blocks = [[cell for cell in shown if cell.attribute == attribute] for attribute in attributes]
-    notes = [*_notes(found.cells, shown, columns), *_fewer_classes(found, shown)]
-    height = sum(len(block) * _ROW_HEIGHT + 0.42 for block in blocks) + 0.8 + 0.16 * len(notes)
+    width = 3.1 + 2.0 * max(len(columns), 2)
+    paragraphs = [*_notes(found.cells, shown, columns), *_fewer_classes(found, shown)]
+    notes = [line for text in paragraphs for line in wrap(text, int(_LETTERS_AN_INCH * width))]
+    height = sum(len(block) * _ROW_HEIGHT + 0.42 for block in blocks) + 0.95 + 0.16 * len(notes)
     with style():
-        figure = Figure(figsize=(3.1 + 2.0 * max(len(columns), 2), max(height, 1.6)), layout="constrained")
+        figure = Figure(figsize=(width, max(height, 1.6)), layout="constrained")
         if title:
             figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
         figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5, linespacing=1.4)
@@ -51,7 +57,7 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
                 _draw(axes, block, metric, PALETTE[row % len(PALETTE)], found.classes)
                 axes.axvline(found.overall[metric].value, color=GREY, linewidth=0.9, linestyle=":", zorder=0)
                 if row == 0:
-                    axes.set_title(TITLES[metric])
+                    axes.set_title(TITLES[metric], pad=_ABOVE_ATTRIBUTE)
                 if column == 0:
                     _name_rows(axes, block)
                 else:
@@ -64,11 +70,11 @@ def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str])
     left_out = [
         f"{cell.attribute.replace('_', ' ')} {cell.name} ({cell.lesions:,})" for cell in cells if cell not in shown
     ]
-    notes = wrap(f"left out, with fewer than {LEAST_LESIONS} lesions: {', '.join(left_out)}", 105) if left_out else []
+    notes = [f"left out, with fewer than {LEAST_LESIONS} lesions: {', '.join(left_out)}"] if left_out else []
     missing = {TITLES[metric]: sum(cell.estimates.get(metric) is None for cell in shown) for metric in columns}
     words = [f"{name} in {count} of {len(shown)} subgroups" for name, count in missing.items() if count]
     if words:
-        notes += wrap(f"without a point, for too few lesions that the metric rests on: {'; '.join(words)}", 105)
+        notes.append(f"without a point, for too few lesions that the metric rests on: {'; '.join(words)}")
     return notes
 
 
@@ -81,11 +87,10 @@ def _fewer_classes(found: Subgroups, shown: Sequence[Cell]) -> list[str]:
     ]
     if not lacking:
         return []
-    words = (
+    return [
         f"open circle: a balanced accuracy over fewer than the {len(found.classes)} classes of the dotted line, so the "
         f"two cannot be compared: {'; '.join(lacking)}"
-    )
-    return wrap(words, 105)
+    ]
 
 
 def _draw(axes: Axes, block: Sequence[Cell], metric: str, colour: str, classes: Sequence[str]) -> None:
