@@ -10,10 +10,10 @@ from typing import Final
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from lesion_exp.job.shipped_conf import conf_dir
-from lesion_exp.sweep.search.grid import GridSearch
-from lesion_exp.sweep.search.optuna import OptunaSearch
-from lesion_exp.sweep.search.random import RandomSearch
+from lesion_exp.config.shipped_conf import conf_dir
+from lesion_exp.sweeps.search.grid import GridSearch
+from lesion_exp.sweeps.search.optuna import OptunaSearch
+from lesion_exp.sweeps.search.random import RandomSearch
 
 
 class GridSweeper(GridSearch):

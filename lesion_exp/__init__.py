@@ -11,8 +11,8 @@ from lesion_exp.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lesion_exp.report.shown_result import ShownResult, ShownRun
     from lesion_exp.tracking.store import Store
+    from lesion_exp.verbs.report.shown_result import ShownResult, ShownRun
 
 __all__ = ["__version__", "open_run", "run", "runs"]
 
@@ -26,13 +26,13 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
     Raises:
         ValueError: an override, data set or file that cannot be used; the message says what to write instead.
     """
-    from lesion_exp.job.compose import compose
-    from lesion_exp.job.freeze import freeze
-    from lesion_exp.job.messages import show_messages
-    from lesion_exp.job.run import train
-    from lesion_exp.job.shipped_conf import find_root
+    from lesion_exp.config.compose import compose
+    from lesion_exp.config.freeze import freeze
+    from lesion_exp.config.shipped_conf import find_root
+    from lesion_exp.process.messages import show_messages
     from lesion_exp.progress import Stage
-    from lesion_exp.report.shown_result import ShownResult
+    from lesion_exp.training.run import train
+    from lesion_exp.verbs.report.shown_result import ShownResult
 
     show_messages()
     folders = [Path(folder) for folder in config_dirs]
@@ -58,8 +58,8 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
         ValueError: no run, or several, are named so, or the run cannot be read; the message says what to do.
     """
     from lesion_exp.command.chosen_run import chosen_run
-    from lesion_exp.report.shown_result import ShownRun
     from lesion_exp.trained_runs.trained_run import trained_run
+    from lesion_exp.verbs.report.shown_result import ShownRun
 
     store, paths = _store(tracking_uri)
     opened = trained_run(chosen_run(store, run), paths, None if data_root is None else Path(data_root))
@@ -87,10 +87,10 @@ def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFram
 
 def _store(uri: str | None) -> tuple[Store, Mapping[str, Any]]:
     """The MLflow store, and the folders of this machine."""
+    from lesion_exp.config.compose import compose
+    from lesion_exp.config.shipped_conf import find_root
     from lesion_exp.dataset.path_patterns import as_override
-    from lesion_exp.job.compose import compose
-    from lesion_exp.job.shipped_conf import find_root
-    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.training.tracked import open_job_store
 
     chosen = [] if uri is None else [as_override("tracking.uri", uri)]
     config = compose(chosen, root=find_root(Path.cwd())).config

@@ -152,6 +152,11 @@ def full_name(code: str) -> str:
 
 
 @cache
+def full_names(codes: Iterable[str]) -> dict[str, str]:
+    """The full name of each class, by its code."""
+    return {code: full_name(code) for code in codes}
+
+
 def code_of(label: str) -> str | None:
     """The code that `label` is, or whose name it is in some spelling (`Actinic keratoses`: ak); None for others."""
     return label if label in DIAGNOSES else _codes_by_name().get(_sorted_words(label))

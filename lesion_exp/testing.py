@@ -21,16 +21,16 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
+from lesion_exp.config.compose import Bases, Composed, compose, config_folders
+from lesion_exp.config.freeze import freeze, read_job
+from lesion_exp.config.instantiate import check_targets, instantiate, resolve_target
+from lesion_exp.config.registered import LIBRARY_OPTIONS, TARGET
+from lesion_exp.config.shipped_conf import default_options
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.build import build
-from lesion_exp.job.check_training import check_training
-from lesion_exp.job.compose import Bases, Composed, compose, config_folders
-from lesion_exp.job.data import load_data, split_data
-from lesion_exp.job.freeze import freeze, read_job
-from lesion_exp.job.instantiate import check_targets, instantiate, resolve_target
-from lesion_exp.job.registered import LIBRARY_OPTIONS, TARGET
-from lesion_exp.job.run import UNREAD_KEYS
-from lesion_exp.job.shipped_conf import default_options
+from lesion_exp.training.build import build
+from lesion_exp.training.check_training import check_training
+from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.run import UNREAD_KEYS
 
 SMALL_RUN: Final = (
     "dataset=synthetic",

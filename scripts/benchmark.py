@@ -23,7 +23,7 @@ VERBS = ("input", "train", "start", "sweep", "evaluate", "scale")
 
 
 def main() -> int:
-    from lesion_exp.job.messages import show_messages
+    from lesion_exp.process.messages import show_messages
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

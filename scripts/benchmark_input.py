@@ -34,11 +34,11 @@ from benchmark_train import FileDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from lesion_exp.config.compose import compose
 from lesion_exp.data.lesion_dataset import batch_of
-from lesion_exp.job.build import Built, build
-from lesion_exp.job.compose import compose
-from lesion_exp.job.data import load_data, split_data
-from lesion_exp.job.memory import keep_freed_memory
+from lesion_exp.process.memory import keep_freed_memory
+from lesion_exp.training.build import Built, build
+from lesion_exp.training.data import load_data, split_data
 
 SIDE = 224
 BATCH = 32

@@ -56,9 +56,9 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
 
 def jobs_alone(folder: Path, count: int) -> list[float]:
     """Seconds of each job, one after another in this process."""
-    from lesion_exp.job.compose import compose
-    from lesion_exp.job.freeze import freeze
-    from lesion_exp.job.run import train
+    from lesion_exp.config.compose import compose
+    from lesion_exp.config.freeze import freeze
+    from lesion_exp.training.run import train
 
     folder.mkdir()
     seconds = []
@@ -71,7 +71,7 @@ def jobs_alone(folder: Path, count: int) -> list[float]:
 
 def in_a_sweep(folder: Path, count: int) -> tuple[float, float]:
     """Seconds before the first cell starts, and seconds a cell after it."""
-    from lesion_exp.sweep.ledger import find_sweep
+    from lesion_exp.sweeps.ledger import find_sweep
 
     folder.mkdir()
     variables = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}

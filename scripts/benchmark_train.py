@@ -33,15 +33,15 @@ from rich.table import Table
 from torch.nn import functional as F
 from torchvision import transforms
 
-from lesion_exp.job.build import build
-from lesion_exp.job.compose import compose
-from lesion_exp.job.data import SplitData, load_data, split_data
-from lesion_exp.job.memory import keep_freed_memory
-from lesion_exp.job.precision import has_gpu, resolve_precision
-from lesion_exp.job.trainer import build_trainer
+from lesion_exp.config.compose import compose
+from lesion_exp.model.precision import has_gpu, resolve_precision
+from lesion_exp.process.memory import keep_freed_memory
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import open_store
+from lesion_exp.training.build import build
+from lesion_exp.training.data import SplitData, load_data, split_data
+from lesion_exp.training.trainer import build_trainer
 
 NUM_CLASSES = 7
 WARM_UP_STEPS = 3

@@ -71,13 +71,16 @@ def run(asked: argparse.Namespace) -> int:
 
 def warm() -> None:
     """Imports what the verbs import; opens no store and starts no thread, so that this process can be forked."""
-    from lesion_exp.sweep.launcher.warm import WARM_MODULES
+    from lesion_exp.sweeps.launcher.warm import WARM_MODULES
     from lesion_exp.tracking.store import quiet_mlflow
 
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     quiet_mlflow()
-    more = ("lesion_exp.cli", "lesion_exp.command.actions", "lesion_exp.bundle.importing", "lesion_exp.predict.predict",
-            "lesion_exp.predict.backfill", "lesion_exp.evaluate.evaluate", "mlflow.pyfunc")  # fmt: skip
+    more = (
+        "lesion_exp.cli", "lesion_exp.command.actions", "lesion_exp.verbs.bundle.importing",
+        "lesion_exp.verbs.predict.predict", "lesion_exp.trained_runs.backfill", "lesion_exp.verbs.evaluate.evaluate",
+        "mlflow.pyfunc",
+    )  # fmt: skip
     for name in (*WARM_MODULES, *more):
         importlib.import_module(name)
     import torch

@@ -112,7 +112,7 @@ def kept_steps(folder: Path) -> int | str:
     """Steps in the newest checkpoint of the run; `all` once it has put its checkpoints away."""
     import torch
 
-    from lesion_exp.job.checkpoint import newest_checkpoint
+    from lesion_exp.training.checkpoint import newest_checkpoint
 
     found = [path for live in folder.glob("mlruns/live/*/") if (path := newest_checkpoint(live)) is not None]
     if not found:

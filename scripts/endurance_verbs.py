@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lesion_exp.cli import main
-from lesion_exp.sweep.launcher.launcher import Ended, Launcher
+from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 
 JOB = (
     "experiment=demo", "image_size=32", "dataset.num_lesions=90", "dataset.image_height=48", "dataset.image_width=64",
@@ -302,8 +302,8 @@ class ForkLauncher(Launcher):
 
 
 def become_cell(cell: Any, parent: int) -> None:
-    from lesion_exp.job.signals import end_on_sigterm, end_with_parent
-    from lesion_exp.sweep.run_cell import run_cell
+    from lesion_exp.process.signals import end_on_sigterm, end_with_parent
+    from lesion_exp.sweeps.run_cell import run_cell
 
     code = 1
     try:
@@ -322,29 +322,29 @@ class Sweep(Verb):
     name, template, share = "sweep", "empty", 2
 
     def act(self, folder: Path) -> None:
-        from lesion_exp.job.signals import end_on_sigterm
+        from lesion_exp.process.signals import end_on_sigterm
 
         end_on_sigterm()
         self.drive(folder, self.make(folder))
 
     def make(self, folder: Path) -> Any:
-        from lesion_exp.sweep.ledger import create_sweep
-        from lesion_exp.sweep.plan import plan_sweep
+        from lesion_exp.sweeps.ledger import create_sweep
+        from lesion_exp.sweeps.plan import plan_sweep
 
         plan = plan_sweep([*job(self.templates), "trainer.max_epochs=1", "seed=1,2"], root=folder)
         plan.check()
         return create_sweep(folder / "sweeps", plan.facts, plan.cells, [])
 
     def drive(self, folder: Path, sweep: Any) -> None:
-        from lesion_exp.job.tracked import open_job_store
-        from lesion_exp.sweep.driver import drive
+        from lesion_exp.sweeps.driver import drive
+        from lesion_exp.training.tracked import open_job_store
 
         drive(sweep, ForkLauncher(), open_job_store(dict(sweep.facts.store)))
 
     def go_on_and_judge(self, folder: Path, templates: Path) -> list[str]:
-        from lesion_exp.job.tracked import open_job_store
-        from lesion_exp.sweep.driver import conclude
-        from lesion_exp.sweep.ledger import find_sweep, sweeps_in
+        from lesion_exp.sweeps.driver import conclude
+        from lesion_exp.sweeps.ledger import find_sweep, sweeps_in
+        from lesion_exp.training.tracked import open_job_store
 
         wait_for_cells(folder)
         a_minute_passes(folder)
@@ -391,10 +391,10 @@ class SweepCell(Sweep):
     name = "cell"
 
     def act(self, folder: Path) -> None:
-        from lesion_exp.job.signals import end_on_sigterm
-        from lesion_exp.job.tracked import open_job_store
-        from lesion_exp.sweep.parent_run import ParentRun
-        from lesion_exp.sweep.run_cell import run_cell
+        from lesion_exp.process.signals import end_on_sigterm
+        from lesion_exp.sweeps.parent_run import ParentRun
+        from lesion_exp.sweeps.run_cell import run_cell
+        from lesion_exp.training.tracked import open_job_store
 
         end_on_sigterm()
         sweep = self.make(folder)
@@ -423,7 +423,7 @@ class Register(Verb):
         need(*REGISTER)
 
     def go_on_and_judge(self, folder: Path, templates: Path) -> list[str]:
-        from lesion_exp.job.save_model import has_model
+        from lesion_exp.model.save_model import has_model
         from lesion_exp.tracking.find import find_run
 
         need(*REGISTER)

@@ -25,13 +25,13 @@ import numpy as np
 from hostile_file_kinds import BUNDLES, NUM_IMAGES, SECRET, TABLES, Hostile
 from hostile_kinds import DEEP_PICTURES, PICTURES, image, name_of
 
-from lesion_exp.bundle.export import export_runs
-from lesion_exp.bundle.importing import import_bundle
 from lesion_exp.cli import main as lesion_exp
 from lesion_exp.errors import UserError
 from lesion_exp.image_file import read_image
 from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.store import open_store
+from lesion_exp.verbs.bundle.export import export_runs
+from lesion_exp.verbs.bundle.importing import import_bundle
 
 MUST_BE_REFUSED = ("no numbers", "wide values", "other type", "bomb by header")
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn")

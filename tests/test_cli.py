@@ -10,8 +10,8 @@ import yaml
 from lesion_exp import __version__
 from lesion_exp.cli import main
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
+from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.job.shipped_conf import conf_dir, option_names
 from tests.own_process import restored
 from tests.screen import Screen, plain, whole_words
 

@@ -9,8 +9,8 @@ from importlib import resources
 import pytest
 
 SHEETS = {
-    "report": ("lesion_exp.report", ["templates/style.css"]),
-    "serve": ("lesion_exp.serve", ["page/style.css", "page/docs.css"]),
+    "report": ("lesion_exp.verbs.report", ["templates/style.css"]),
+    "serve": ("lesion_exp.verbs.serve", ["page/style.css", "page/docs.css"]),
 }
 SURFACES = ("paper", "sheet", "shade")
 """What text of no background of its own may stand on."""

@@ -13,18 +13,18 @@ import pandas as pd
 import pytest
 import yaml
 
-from lesion_exp.bundle.export import export_runs
-from lesion_exp.job.compose import compose
-from lesion_exp.job.freeze import freeze, read_job
-from lesion_exp.job.relocate import relocated
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze, read_job
+from lesion_exp.config.relocate import relocated
 from lesion_exp.privacy import kept, published, without_secrets
-from lesion_exp.sweep.cell import write_json
-from lesion_exp.sweep.plan import plan_sweep
+from lesion_exp.sweeps.cell import write_json
+from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.credentials import KNOWN_VARIABLE, with_credentials
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_log import KeptFormatter
 from lesion_exp.tracking.store import open_store
+from lesion_exp.verbs.bundle.export import export_runs
 from tests.tiny import TINY
 from tests.untrained_run import untrained_run
 

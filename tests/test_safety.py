@@ -11,15 +11,16 @@ import torch
 import yaml
 
 from lesion_exp.backbone.weights import read_state
-from lesion_exp.bundle.export import export_runs
 from lesion_exp.cli import main
 from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze, job_hash
 from lesion_exp.errors import DataError, UserError
-from lesion_exp.job.checkpoint import newest_checkpoint, read_checkpoint, run_of_checkpoint, weights_hash
-from lesion_exp.job.compose import compose
-from lesion_exp.job.freeze import freeze, job_hash
-from lesion_exp.sweep.launcher import cell_process
+from lesion_exp.model.checkpoint_file import read_checkpoint, run_of_checkpoint, weights_hash
+from lesion_exp.sweeps.launcher import cell_process
 from lesion_exp.tracking.find import find_run
+from lesion_exp.training.checkpoint import newest_checkpoint
+from lesion_exp.verbs.bundle.export import export_runs
 from tests.untrained_run import untrained_run
 
 FORBIDDEN = (
@@ -48,15 +49,15 @@ FORBIDDEN = (
     "mlflow.pyfunc.load_model",
     "hydra.utils.instantiate",
     "importlib.import_module",
-    "lesion_exp.job.run.subprocess.Popen",
+    "lesion_exp.training.run.subprocess.Popen",
     "lesion_exp.dataset.loading.pd.read_pickle",
     "lesion_exp.split.file.pd.read_pickle",
     "lesion_exp.backbone.weights.os.system",
     "lesion_exp.backbone.weights.torch.load",
     "lesion_exp.loss.focal.Focal.__init__",
-    "lesion_exp.job.checkpoint.read_checkpoint",
-    "lesion_exp.sweep.launcher.cell_process.run_attended",
-    "lesion_exp.sweep.launcher.slurm_task.CellTask",
+    "lesion_exp.training.checkpoint.read_checkpoint",
+    "lesion_exp.sweeps.launcher.cell_process.run_attended",
+    "lesion_exp.sweeps.launcher.slurm_task.CellTask",
     "lesion_exp.dataset.folder.os.system",
     "albumentations.Lambda",
     "albumentations.FDA",
@@ -70,8 +71,8 @@ PLACES = ("loss", "sampler", "augmentation.transforms", "optimizer", "trainer.ca
 def project(tmp_path, monkeypatch):
     """A project folder, in which commands run; a `canary` appears beside it when forbidden code runs."""
     monkeypatch.delenv("LESION_EXP_TRUST", raising=False)
-    monkeypatch.setattr("lesion_exp.job.messages.show_messages", lambda: None)
-    monkeypatch.setattr("lesion_exp.job.signals.end_on_sigterm", lambda: None)
+    monkeypatch.setattr("lesion_exp.process.messages.show_messages", lambda: None)
+    monkeypatch.setattr("lesion_exp.process.signals.end_on_sigterm", lambda: None)
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
@@ -146,7 +147,7 @@ def test_nothing_in_a_frozen_job_is_looked_up(project, monkeypatch, capsys):
 def test_a_bundle_cannot_name_code_either(project, tmp_path, monkeypatch, capsys, verb):
     """A bundle whose job was made by somebody who knows the format."""
     run, _ = untrained_run(project)
-    attack = {"_target_": "lesion_exp.sweep.launcher.cell_process.run_attended", "folder": str(tmp_path)}
+    attack = {"_target_": "lesion_exp.sweeps.launcher.cell_process.run_attended", "folder": str(tmp_path)}
 
     def plant(config):
         config["augmentation"]["transforms"] = {"step": attack}

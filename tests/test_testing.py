@@ -6,9 +6,9 @@ from types import ModuleType
 import pytest
 from torch import nn
 
+from lesion_exp.config.registered import TRUST_VARIABLE
+from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.registered import TRUST_VARIABLE
-from lesion_exp.job.shipped_conf import conf_dir, option_names
 from lesion_exp.testing import check_option
 
 GROUPS = ("backbone", "loss", "optimizer", "scheduler", "sampler", "split", "augmentation", "explanation", "dataset")

@@ -4,17 +4,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.job.build import make_classifier, make_network
-from lesion_exp.job.compose import compose
-from lesion_exp.job.freeze import freeze
-from lesion_exp.job.instantiate import instantiate
-from lesion_exp.job.part_evaluation import log_fitted
-from lesion_exp.job.tracked import open_job_store
+from lesion_exp.model.classifier import make_classifier
+from lesion_exp.model.network import make_network
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.training.part_evaluation import log_fitted
+from lesion_exp.training.tracked import open_job_store
 from tests.tiny import TINY
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")

@@ -37,7 +37,7 @@ def train(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.job.run import train as run_train
+    from lesion_exp.training.run import train as run_train
 
     result = run_train(job)
     _show_end(result.run_id)
@@ -61,11 +61,11 @@ def resume(arguments: Arguments) -> int:
     store, paths = open_store_of(arguments)
     run, data_root = chosen_run(store, spec), Path(root) if root else None
     if changes:
-        from lesion_exp.job.extend import extend
+        from lesion_exp.training.extend import extend
 
         result = extend(run, changes, paths, data_root)
     else:
-        from lesion_exp.job.resume import resume as resume_run
+        from lesion_exp.training.resume import resume as resume_run
 
         result = resume_run(run, paths, data_root)
     _show_end(result.run_id)
@@ -95,7 +95,7 @@ def prepare(arguments: Arguments) -> int:
     job = compose_job(arguments, shown=("dataset", "split", "task"))
     if job is None:
         return 0
-    from lesion_exp.prepare import prepare as run_prepare
+    from lesion_exp.verbs.prepare import prepare as run_prepare
 
     summary = run_prepare(job)
     if arguments.json:
@@ -108,7 +108,7 @@ def preview(arguments: Arguments) -> int:
     job = compose_job(arguments, shown=("dataset", "split", "augmentation", "task"))
     if job is None:
         return 0
-    from lesion_exp.preview import preview as run_preview
+    from lesion_exp.verbs.preview import preview as run_preview
 
     print(run_preview(job).path)
     return 0
@@ -125,8 +125,8 @@ def ui(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.job.tracked import open_job_store
     from lesion_exp.tracking.ui import run_ui
+    from lesion_exp.training.tracked import open_job_store
 
     run_ui(open_job_store(job.config), job.config["tracking"]["experiment"], host, int(port))
     return 0

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.job.shipped_conf import find_root
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
-    from lesion_exp.job.compose import Composed
-    from lesion_exp.job.freeze import Job
+    from lesion_exp.config.compose import Composed
+    from lesion_exp.config.freeze import Job
     from lesion_exp.tracking.store import Store
 
 _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
@@ -105,7 +105,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
 
     The user sees the groups in `shown`, by default all.
     """
-    from lesion_exp.job.freeze import freeze, read_job
+    from lesion_exp.config.freeze import freeze, read_job
 
     prepare_process(arguments)
     file = arguments.take("job")
@@ -144,8 +144,8 @@ def _at_home(job: Job, file: Path) -> Job:
     """
     import logging
 
-    from lesion_exp.job.compose import compose
-    from lesion_exp.job.relocate import relocated
+    from lesion_exp.config.compose import compose
+    from lesion_exp.config.relocate import relocated
 
     paths = {name: Path(path).resolve() for name, path in job.config["paths"].items()}
     root, here = paths["root"], find_root(Path.cwd())
@@ -158,7 +158,7 @@ def _at_home(job: Job, file: Path) -> Job:
 
 def compose_config(arguments: Arguments) -> Composed:
     """The resolved config that the arguments name."""
-    from lesion_exp.job.compose import compose
+    from lesion_exp.config.compose import compose
 
     root = find_root(Path.cwd())
     return compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root, bases=arguments.bases)
@@ -172,7 +172,7 @@ def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
     Raises:
         ConfigError: overrides that such a verb does not read, or a store that cannot be used.
     """
-    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.training.tracked import open_job_store
 
     prepare_process(arguments)
     check_store_keys(arguments)
@@ -205,10 +205,10 @@ def _key(text: str) -> str:
 
 def prepare_process(arguments: Arguments) -> None:
     """What every verb does first: messages, signals, rank variables that were left behind, trusted packages."""
-    from lesion_exp.job.distributed_environment import ignore_leftovers
-    from lesion_exp.job.messages import show_messages
-    from lesion_exp.job.registered import TRUST_VARIABLE
-    from lesion_exp.job.signals import end_on_sigterm
+    from lesion_exp.config.registered import TRUST_VARIABLE
+    from lesion_exp.process.distributed_environment import ignore_leftovers
+    from lesion_exp.process.messages import show_messages
+    from lesion_exp.process.signals import end_on_sigterm
 
     show_messages()
     end_on_sigterm()

@@ -33,7 +33,7 @@ def _export(arguments: Arguments) -> int:
     spec = arguments.need("run", "latest")
     output = Path(arguments.need("output", "run.zip")).expanduser().resolve()
     store, _ = open_store_of(arguments)
-    from lesion_exp.bundle.export import export_runs, with_children
+    from lesion_exp.verbs.bundle.export import export_runs, with_children
 
     done = export_runs(with_children(chosen_runs(store, spec)), output)
     say(f"{len(done.run_ids)} run(s), {done.num_bytes / 1e6:.1f} MB, sha256 {done.sha256}", sys.stderr)
@@ -52,7 +52,7 @@ def _import(arguments: Arguments) -> int:
     path = Path(files[0]).expanduser().resolve()
     largest = _gib(arguments.take("max_gib"))
     store, _ = open_store_of(arguments)
-    from lesion_exp.bundle.importing import import_bundle
+    from lesion_exp.verbs.bundle.importing import import_bundle
 
     done = import_bundle(store, path, largest)
     for run in done:
@@ -67,7 +67,7 @@ def _import(arguments: Arguments) -> int:
 
 
 def _gib(text: str | None) -> float:
-    from lesion_exp.bundle.contents import LARGEST_GIB
+    from lesion_exp.verbs.bundle.contents import LARGEST_GIB
 
     if text is None:
         return LARGEST_GIB

@@ -62,7 +62,7 @@ def chosen_runs(store: Store, spec: str) -> list[Run]:
 
 
 def _run_of_checkpoint(store: Store, path: Path) -> Run:
-    from lesion_exp.job.checkpoint import run_of_checkpoint
+    from lesion_exp.model.checkpoint_file import run_of_checkpoint
     from lesion_exp.tracking.find import find_run
 
     run_id = run_of_checkpoint(path)
@@ -86,8 +86,8 @@ def _checkpoint_of(weights: Path) -> str:
 def _run_of_bundle(store: Store, path: Path) -> Run:
     import logging
 
-    from lesion_exp.bundle.importing import import_bundle
     from lesion_exp.tracking.find import find_run
+    from lesion_exp.verbs.bundle.importing import import_bundle
 
     done = import_bundle(store, path.absolute())
     for made in done:

@@ -29,9 +29,9 @@ def compare(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.compare.compare import compare as compare_runs
-    from lesion_exp.compare.tables import show_report
-    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.verbs.compare.compare import compare as compare_runs
+    from lesion_exp.verbs.compare.tables import show_report
 
     evaluation = job.config["evaluation"]
     store = open_job_store(job.config)

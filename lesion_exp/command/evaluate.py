@@ -46,10 +46,10 @@ def evaluate(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.evaluate.evaluate import evaluate as judge
-    from lesion_exp.evaluate.report import as_json, as_text
-    from lesion_exp.evaluate.request import SHARED_KEYS, EvaluationRequest
-    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.verbs.evaluate.evaluate import evaluate as judge
+    from lesion_exp.verbs.evaluate.report import as_json, as_text
+    from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
     config = job.config
     refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS})
@@ -81,8 +81,8 @@ def evaluate(arguments: Arguments) -> int:
 def _runs(store: Store, spec: str) -> list[Run]:
     """The runs that `spec` names: as `chosen_runs`, a sweep's cells for its run, or by `folds:RUN` all folds of a
     cross-validation."""
-    from lesion_exp.evaluate.member import fold_runs
     from lesion_exp.tracking.find import PARENT_TAG, runs_where
+    from lesion_exp.verbs.evaluate.member import fold_runs
 
     runs = chosen_runs(store, spec.removeprefix(FOLDS))
     cells = [run for run in runs if "sweep_id" not in run.tags or PARENT_TAG in run.tags]

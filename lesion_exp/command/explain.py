@@ -18,7 +18,7 @@ _TRUTH: Final = {"true": True, "false": False}
 
 def explain(arguments: Arguments) -> int:
     """Shows on standard output how much of the evidence lies inside the lesions: a report, or one JSON object."""
-    from lesion_exp.job.compose import config_folders
+    from lesion_exp.config.compose import config_folders
 
     folders = config_folders(arguments.config_dirs)
     wanted = arguments.take("method")
@@ -35,10 +35,10 @@ def explain(arguments: Arguments) -> int:
     root = arguments.take("dataset.root")
     settings = _settings(arguments, folders)
     store, paths = open_store_of(arguments)
-    from lesion_exp.explain.explain import explain as explain_run
-    from lesion_exp.explain.methods import DEFAULT_METHODS, make_explainer
-    from lesion_exp.explain.report import as_json, as_text
-    from lesion_exp.explain.request import ExplanationRequest
+    from lesion_exp.verbs.explain.explain import explain as explain_run
+    from lesion_exp.verbs.explain.methods import DEFAULT_METHODS, make_explainer
+    from lesion_exp.verbs.explain.report import as_json, as_text
+    from lesion_exp.verbs.explain.request import ExplanationRequest
 
     names = DEFAULT_METHODS if wanted is None else _names(wanted)
     idle = sorted(set(settings) - set(names))
@@ -59,7 +59,7 @@ def explain(arguments: Arguments) -> int:
 
 def _list(arguments: Arguments, folders: list[Path]) -> int:
     """Shows the methods with what they do, and which lack a package."""
-    from lesion_exp.explain.methods import about, is_installed, method_names
+    from lesion_exp.verbs.explain.methods import about, is_installed, method_names
 
     if arguments.overrides:
         raise ConfigError(f"expected method=list alone, got {arguments.overrides[0]}; name the methods to use them")
@@ -85,7 +85,7 @@ def _settings(arguments: Arguments, folders: list[Path]) -> dict[str, dict[str, 
     """The values of `METHOD.KEY=VALUE`, which then no longer stand among the overrides."""
     import yaml
 
-    from lesion_exp.explain.methods import method_names
+    from lesion_exp.verbs.explain.methods import method_names
 
     known = method_names(folders)
     found: dict[str, dict[str, Any]] = {}

@@ -32,10 +32,10 @@ def export(arguments: Arguments) -> int:
     if force not in ("true", "false"):
         raise ConfigError(f"expected force to be true or false, got {force!r}")
     check_store_keys(arguments)
-    from lesion_exp.export.export import export as write
-    from lesion_exp.export.export import facts_path
-    from lesion_exp.export.report import as_text
-    from lesion_exp.export.request import ExportRequest
+    from lesion_exp.verbs.export.export import export as write
+    from lesion_exp.verbs.export.export import facts_path
+    from lesion_exp.verbs.export.report import as_text
+    from lesion_exp.verbs.export.request import ExportRequest
 
     request = ExportRequest(**options, data_root=Path(root) if root else None, force=force == "true")
     store, paths = open_store_of(arguments)

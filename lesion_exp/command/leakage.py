@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compose_config, prepare_process
+from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.shipped_conf import find_root
 from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
-    from lesion_exp.sweep.ledger import Sweep
+    from lesion_exp.sweeps.ledger import Sweep
 
 _UNFINISHED = ("failed", "cancelled")
 
@@ -29,15 +29,15 @@ def leakage(arguments: Arguments) -> int:
     if found is None:
         return 0
     sweep, launcher = found
-    from lesion_exp.job.tracked import open_job_store
-    from lesion_exp.leakage.meter import measure
-    from lesion_exp.sweep.summary import summarize
+    from lesion_exp.sweeps.summary import summarize
+    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.verbs.leakage.meter import measure
 
     store = open_job_store(dict(sweep.facts.store))
     summary = summarize(sweep)
     if set(summary.counts()) != {"finished"}:
         from lesion_exp.command.sweep import drive_to_end
-        from lesion_exp.sweep.driver import make_launcher
+        from lesion_exp.sweeps.driver import make_launcher
 
         summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
     if set(summary.counts()) != {"finished"}:
@@ -49,7 +49,7 @@ def leakage(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(measured.report.to_dict()))
     else:
-        from lesion_exp.leakage.table import show_report
+        from lesion_exp.verbs.leakage.table import show_report
 
         show_report(measured.report, console(sys.stdout))
     say(f"leak meter: run {measured.report.run_id}\nfigure:     {measured.figure}", sys.stderr)
@@ -60,12 +60,12 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     """The leak meter of this very config that was begun before, else a new one, and its launcher; None after `--cfg
     job`."""
     from lesion_exp.command.sweep import announce, print_config
-    from lesion_exp.job.compose import config_folders
-    from lesion_exp.job.tracked import open_job_store
-    from lesion_exp.leakage.find import same_meter
-    from lesion_exp.leakage.plan import plan_meter
-    from lesion_exp.sweep.driver import make_launcher
-    from lesion_exp.sweep.ledger import create_sweep
+    from lesion_exp.config.compose import config_folders
+    from lesion_exp.sweeps.driver import make_launcher
+    from lesion_exp.sweeps.ledger import create_sweep
+    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.verbs.leakage.find import same_meter
+    from lesion_exp.verbs.leakage.plan import plan_meter
 
     dirs, root = arguments.config_dirs, find_root(Path.cwd())
     plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
@@ -87,7 +87,7 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
 def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
     """The leak meter that `sweep=` names, and its launcher with the settings of the command."""
     from lesion_exp.command.sweep import LAUNCHER, launcher_node
-    from lesion_exp.leakage.find import find_meter
+    from lesion_exp.verbs.leakage.find import find_meter
 
     given = [text for text in arguments.overrides if text.startswith(LAUNCHER)]
     arguments.overrides = [text for text in arguments.overrides if text not in given]

@@ -44,11 +44,11 @@ def predict(arguments: Arguments) -> int:
             raise ConfigError(f"expected rank= beside count={count}, got none; for example rank=entropy")
         options["count"] = count
     check_store_keys(arguments)
-    from lesion_exp.predict.request import PredictionRequest
+    from lesion_exp.verbs.predict.request import PredictionRequest
 
     request = PredictionRequest(**options)
     store, paths = open_store_of(arguments)
-    from lesion_exp.predict.predict import predict as predict_images
+    from lesion_exp.verbs.predict.predict import predict as predict_images
 
     summary = predict_images(chosen_run(store, spec), request, paths)
     print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
@@ -97,7 +97,7 @@ def _trainer(arguments: Arguments) -> dict[str, Any]:
         found["accelerator"] = accelerator
     precision = arguments.take("trainer.precision")
     if precision is not None:
-        from lesion_exp.predict.request import PRECISIONS
+        from lesion_exp.verbs.predict.request import PRECISIONS
 
         if precision not in PRECISIONS:
             raise ConfigError(f"expected trainer.precision to be one of {', '.join(PRECISIONS)}, got {precision!r}")

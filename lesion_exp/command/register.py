@@ -24,9 +24,9 @@ def register(arguments: Arguments) -> int:
     spec = arguments.need("run", "latest")
     name, alias = arguments.take("name"), arguments.take("alias")
     store, paths = open_store_of(arguments)
-    from lesion_exp.job.save_model import MODEL
-    from lesion_exp.predict.backfill import ensure_model
+    from lesion_exp.model.save_model import MODEL
     from lesion_exp.tracking.registry import register as register_run
+    from lesion_exp.trained_runs.backfill import ensure_model
 
     run = chosen_run(store, spec)
     ensure_model(run, paths)

@@ -12,8 +12,8 @@ from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lesion_exp.report.page import Page
     from lesion_exp.tracking.find import Run
+    from lesion_exp.verbs.report.page import Page
 
 ARTIFACT: Final = "report.html"
 _ENDINGS: Final = (".html", ".htm")
@@ -28,13 +28,13 @@ def report(arguments: Arguments) -> int:
     output = _output(arguments.take("output"))
     store, paths = open_store_of(arguments)
     if "run" in given:
-        from lesion_exp.report.run_report import run_page
+        from lesion_exp.verbs.report.run_report import run_page
 
         run = chosen_run(store, given["run"])
         page = run_page(run)
     else:
-        from lesion_exp.report.sweep_report import sweep_page
-        from lesion_exp.report.swept import find_swept
+        from lesion_exp.verbs.report.sweep_report import sweep_page
+        from lesion_exp.verbs.report.swept import find_swept
 
         swept = find_swept(store, Path(paths["sweeps"]), given["sweep"])
         run, page = swept.parent, sweep_page(swept)
@@ -60,9 +60,9 @@ def _output(text: str | None) -> Path | None:
 def _write(page: Page, run: Run, output: Path | None) -> Path:
     """Keeps the page with the run and writes it to `output`; where it can be opened. It names nobody and no machine."""
     from lesion_exp.privacy import published
-    from lesion_exp.report.page import render
     from lesion_exp.tracking.find import download_artifact
     from lesion_exp.tracking.run_writer import RunWriter
+    from lesion_exp.verbs.report.page import render
 
     with tempfile.TemporaryDirectory(prefix="lesion_exp_report_") as folder:
         path = Path(folder) / ARTIFACT

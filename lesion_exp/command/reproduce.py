@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.command.arguments import Arguments, open_store_of
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.distributed_environment import refuse_group
+from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.terminal import say
 from lesion_exp.tracking import artifacts
 
 if TYPE_CHECKING:
-    from lesion_exp.job.freeze import Job
+    from lesion_exp.config.freeze import Job
     from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
 
@@ -32,9 +32,9 @@ def reproduce(arguments: Arguments) -> int:
     places = {key: Path(value) for key in _place_keys(arguments) if (value := arguments.take(key))}
     frozen = _read(spec) if is_job else None
     store, paths = open_store_of(arguments)
-    from lesion_exp.job.relocate import relocated
-    from lesion_exp.reproduce.report import as_json, condition_lines, verdict_json, verdict_lines
-    from lesion_exp.reproduce.reproduce import check, train_again
+    from lesion_exp.config.relocate import relocated
+    from lesion_exp.verbs.reproduce.report import as_json, condition_lines, verdict_json, verdict_lines
+    from lesion_exp.verbs.reproduce.reproduce import check, train_again
 
     run, frozen = _restore(store, spec, frozen)
     job = relocated(frozen, store.uri, paths, places)
@@ -70,15 +70,15 @@ def _source(arguments: Arguments) -> tuple[str, bool]:
 
 
 def _read(file: str) -> Job:
-    from lesion_exp.job.freeze import read_job
+    from lesion_exp.config.freeze import read_job
 
     return read_job(Path(file).expanduser())
 
 
 def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
     """The run to compare with, and its job; None where a job file is given that no run in `store` was made of."""
-    from lesion_exp.reproduce.reproduce import first_run
     from lesion_exp.tracking.find import download_artifact
+    from lesion_exp.verbs.reproduce.reproduce import first_run
 
     if frozen is not None:
         return first_run(store, frozen), frozen
@@ -90,8 +90,8 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
 
 def _train_first(job: Job, arguments: Arguments) -> int:
     """A job that no run in the store was made of: there is nothing to compare with, and the answer says so."""
-    from lesion_exp.job.run import train
-    from lesion_exp.reproduce.report import as_json
+    from lesion_exp.training.run import train
+    from lesion_exp.verbs.reproduce.report import as_json
 
     answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
     told = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"
@@ -112,7 +112,7 @@ def _place_keys(arguments: Arguments) -> list[str]:
 
 
 def _tolerance(text: str | None) -> float:
-    from lesion_exp.reproduce.verdict import TOLERANCE
+    from lesion_exp.verbs.reproduce.verdict import TOLERANCE
 
     if text is None:
         return TOLERANCE

@@ -34,11 +34,11 @@ def serve(arguments: Arguments) -> int:
     }
     check_store_keys(arguments)
     _check_installed()
-    from lesion_exp.serve.settings import settings_from
+    from lesion_exp.verbs.serve.settings import settings_from
 
     settings = settings_from(given)
     store, paths = open_store_of(arguments)
-    from lesion_exp.serve.server import serve as serve_run
+    from lesion_exp.verbs.serve.server import serve as serve_run
 
     serve_run(chosen_run(store, spec), options, settings, paths)
     return 0

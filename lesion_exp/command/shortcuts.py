@@ -36,10 +36,11 @@ def shortcuts(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.evaluate.request import EvaluationRequest
-    from lesion_exp.job.tracked import open_job_store
-    from lesion_exp.shortcuts.check import check_shortcuts
-    from lesion_exp.shortcuts.text import as_text
+    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.verbs.evaluate.member import make_members
+    from lesion_exp.verbs.evaluate.request import EvaluationRequest
+    from lesion_exp.verbs.shortcuts.check import check_shortcuts
+    from lesion_exp.verbs.shortcuts.text import as_text
 
     request = EvaluationRequest(
         part="test" if part == "test" else "val",
@@ -48,7 +49,8 @@ def shortcuts(arguments: Arguments) -> int:
         data_root=Path(root).expanduser().resolve() if root else None,
     )
     run = chosen_run(open_job_store(job.config), spec)
-    checked = check_shortcuts(run, request, job.config["paths"], int(images) if images else None)
+    member = make_members([run], request, job.config["paths"])[0]
+    checked = check_shortcuts(member, request.part, int(images) if images else None)
     if arguments.json:
         print(json.dumps(checked.report.to_dict()))
     else:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compared_defaults, prepare_process
+from lesion_exp.config.registered import TARGET
+from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.job.registered import TARGET
-from lesion_exp.job.shipped_conf import find_root
 from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
-    from lesion_exp.sweep.launcher.launcher import Launcher
-    from lesion_exp.sweep.ledger import Sweep
-    from lesion_exp.sweep.plan import Plan
-    from lesion_exp.sweep.summary import Summary
+    from lesion_exp.sweeps.launcher.launcher import Launcher
+    from lesion_exp.sweeps.ledger import Sweep
+    from lesion_exp.sweeps.plan import Plan
+    from lesion_exp.sweeps.summary import Summary
     from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ def launch(arguments: Arguments) -> int:
     force = arguments.take("force") or "false"
     if force not in {"true", "false"}:
         raise ConfigError(f"expected force=true or force=false, got force={force}")
-    from lesion_exp.job.compose import config_folders
-    from lesion_exp.sweep.ledger import create_sweep
-    from lesion_exp.sweep.plan import plan_sweep
+    from lesion_exp.config.compose import config_folders
+    from lesion_exp.sweeps.ledger import create_sweep
+    from lesion_exp.sweeps.plan import plan_sweep
 
     root = find_root(Path.cwd())
     plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force == "true")
@@ -53,13 +53,13 @@ def launch(arguments: Arguments) -> int:
         print_config(plan.config.config)
         return 0
     announce(plan, arguments)
-    from lesion_exp.sweep.driver import make_launcher
+    from lesion_exp.sweeps.driver import make_launcher
 
     launcher = make_launcher(dict(plan.facts.launcher))
     launcher.warm_up()
     try:
         plan.check()
-        from lesion_exp.job.tracked import open_job_store
+        from lesion_exp.training.tracked import open_job_store
 
         store = open_job_store(plan.config.config)
         folder = Path(plan.config.config["paths"]["sweeps"])
@@ -84,8 +84,8 @@ def sweep(arguments: Arguments) -> int:
         arguments.overrides.remove(text)
     check_store_keys(arguments)
     prepare_process(arguments)
-    from lesion_exp.job.compose import compose
-    from lesion_exp.sweep.ledger import find_sweep
+    from lesion_exp.config.compose import compose
+    from lesion_exp.sweeps.ledger import find_sweep
 
     composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
     found = find_sweep(Path(composed.config["paths"]["sweeps"]), spec)
@@ -98,9 +98,9 @@ def sweep(arguments: Arguments) -> int:
 
 
 def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
-    from lesion_exp.job.tracked import open_job_store
-    from lesion_exp.sweep.driver import conclude, make_launcher
-    from lesion_exp.sweep.summary import summarize
+    from lesion_exp.sweeps.driver import conclude, make_launcher
+    from lesion_exp.sweeps.summary import summarize
+    from lesion_exp.training.tracked import open_job_store
 
     launcher = make_launcher(launcher_node(sweep.facts.launcher, given))
     counts = summarize(sweep).counts()
@@ -119,7 +119,7 @@ def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, An
     Raises:
         ConfigError: a key that the launcher does not have, or a value of another type than the one that it replaces.
     """
-    from lesion_exp.job.override_text import is_text
+    from lesion_exp.config.override_text import is_text
 
     changed = dict(node)
     keys = sorted(set(node) - {TARGET})
@@ -169,7 +169,7 @@ def _show_results(sweep: Sweep, summary: Summary, store: Store) -> int:
 
 def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
     """How the sweep stands after its cells were run, which is shown; whatever stops this says how to go on."""
-    from lesion_exp.sweep.driver import drive
+    from lesion_exp.sweeps.driver import drive
 
     with _cells_are_kept(sweep):
         summary = drive(sweep, launcher, store, again)
@@ -179,13 +179,13 @@ def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collecti
 
 def _join_folds(summary: Summary, store: Store) -> None:
     """Shows each cross-validation of a sweep that is done as one result."""
-    from lesion_exp.sweep.ledger import FOLD
+    from lesion_exp.sweeps.ledger import FOLD
 
     facts = summary.sweep.facts
     if FOLD not in facts.keys or facts.parent_run_id is None or set(summary.counts()) != {"finished"}:
         return
-    from lesion_exp.evaluate.cross_validation import judge_folds
-    from lesion_exp.evaluate.report import as_text
+    from lesion_exp.verbs.evaluate.cross_validation import judge_folds
+    from lesion_exp.verbs.evaluate.report import as_text
 
     for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
         say(as_text(judged), sys.stderr)
@@ -193,12 +193,12 @@ def _join_folds(summary: Summary, store: Store) -> None:
 
 def _read_meter(summary: Summary, store: Store) -> None:
     """Shows what a leak meter that is done has measured."""
-    from lesion_exp.leakage.find import is_meter
+    from lesion_exp.verbs.leakage.find import is_meter
 
     if not is_meter(summary.sweep) or set(summary.counts()) != {"finished"}:
         return
-    from lesion_exp.leakage.meter import measure
-    from lesion_exp.leakage.table import show_report
+    from lesion_exp.verbs.leakage.meter import measure
+    from lesion_exp.verbs.leakage.table import show_report
 
     show_report(measure(summary.sweep, store).report, console(sys.stderr))
 
@@ -215,8 +215,8 @@ def _end(sweep: Sweep, summary: Summary) -> int:
 
 
 def _status(sweep: Sweep, arguments: Arguments) -> int:
-    from lesion_exp.sweep.driver import is_driven
-    from lesion_exp.sweep.summary import as_json, as_table, summarize
+    from lesion_exp.sweeps.driver import is_driven
+    from lesion_exp.sweeps.summary import as_json, as_table, summarize
 
     _conclude(sweep)
     if arguments.json:
@@ -242,11 +242,11 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
 def _conclude(sweep: Sweep) -> None:
     """Finishes the sweep's run where its driver could not; a store that is away does not keep anybody from looking."""
     from lesion_exp.errors import UserError
-    from lesion_exp.sweep.driver import conclude, lacks_conclusion
+    from lesion_exp.sweeps.driver import conclude, lacks_conclusion
 
     if not lacks_conclusion(sweep):
         return
-    from lesion_exp.job.tracked import open_job_store
+    from lesion_exp.training.tracked import open_job_store
 
     try:
         conclude(sweep, open_job_store(dict(sweep.facts.store)))
@@ -255,7 +255,7 @@ def _conclude(sweep: Sweep) -> None:
 
 
 def _cancel(sweep: Sweep) -> int:
-    from lesion_exp.sweep.driver import cancel_waiting, is_driven, make_launcher
+    from lesion_exp.sweeps.driver import cancel_waiting, is_driven, make_launcher
 
     if is_driven(sweep):
         sweep.cancel_file.touch()
@@ -266,7 +266,7 @@ def _cancel(sweep: Sweep) -> int:
     else:
         sweep.cancel_file.touch()
         cancel_waiting(sweep, none_runs=make_launcher(dict(sweep.facts.launcher)).cancel(sweep))
-    from lesion_exp.sweep.summary import summarize
+    from lesion_exp.sweeps.summary import summarize
 
     _show(summarize(sweep))
     return 0
@@ -285,7 +285,7 @@ def announce(plan: Plan, arguments: Arguments) -> None:
 
 
 def _show(summary: Summary) -> None:
-    from lesion_exp.sweep.summary import as_table
+    from lesion_exp.sweeps.summary import as_table
 
     console(sys.stderr).print(as_table(summary))
 

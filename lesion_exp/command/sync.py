@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
+from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, first_cases
-from lesion_exp.job.shipped_conf import find_root
 from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def sync(arguments: Arguments) -> int:
     spec = arguments.take("run")
     check_store_keys(arguments)
     prepare_process(arguments)
-    from lesion_exp.job.compose import compose
+    from lesion_exp.config.compose import compose
     from lesion_exp.tracking.sync import sync_runs
 
     config = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd())).config

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lesion_exp.job.shipped_conf import conf_dir, default_options, documented_keys, option_names
+from lesion_exp.config.shipped_conf import conf_dir, default_options, documented_keys, option_names
 
 
 @dataclass(frozen=True)

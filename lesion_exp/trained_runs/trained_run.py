@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
+from lesion_exp.config.compatibility import check_complete
+from lesion_exp.config.freeze import Job
+from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
 from lesion_exp.evaluation.posthoc import calibrator_path
-from lesion_exp.job.compatibility import check_complete
-from lesion_exp.job.data import SplitData, load_data, split_data
-from lesion_exp.job.freeze import Job
-from lesion_exp.job.job_tags import job_of, names_of_job_tags
-from lesion_exp.job.relocate import relocated
-from lesion_exp.job.tracked import check_same_data
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, read_predictions
+from lesion_exp.training.data import SplitData, load_data, split_data
+from lesion_exp.training.job_tags import job_of, names_of_job_tags
+from lesion_exp.training.tracked import check_same_data
 
 if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
-    from lesion_exp.job.restore import Restored
+    from lesion_exp.model.restore import Restored
 
 SHOWN_METRICS: Final = ("balanced_accuracy", "accuracy", "auroc_macro", "f1_macro")
 
@@ -61,7 +61,7 @@ class TrainedRun:
         Raises:
             DataError: the run keeps no checkpoint.
         """
-        from lesion_exp.job.checkpoint import read_checkpoint
+        from lesion_exp.model.checkpoint_file import read_checkpoint
 
         return dict(read_checkpoint(self.artifact(artifacts.checkpoint()))["lesion_exp"])
 
@@ -144,7 +144,7 @@ class TrainedRun:
             ConfigError: the run has none.
             DataError: its checkpoint is gone.
         """
-        from lesion_exp.job.restore import restore
+        from lesion_exp.model.restore import restore
 
         config = self.job_config("a network")
         check_finished(self.run)

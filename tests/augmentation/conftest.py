@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lesion_exp.job.instantiate import instantiate
+from lesion_exp.config.instantiate import instantiate
 
 CONF_DIR = Path(__file__).parents[2] / "conf"
 

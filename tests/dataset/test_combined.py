@@ -11,10 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from lesion_exp.config.overrides import parse_overrides
 from lesion_exp.dataset.combined import read_combined, set_names
 from lesion_exp.dataset.milk10k import CLASSES
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.job.overrides import parse_overrides
 
 HAM_HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization\n"
 

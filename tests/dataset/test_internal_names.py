@@ -27,9 +27,9 @@ from lesion_exp.dataset.pad_ufes_20 import read_pad_ufes_20
 from lesion_exp.dataset.synthetic import read_synthetic
 from lesion_exp.dataset.table import INTERNAL_NAMES
 from lesion_exp.evaluation.predictions import ENERGY, ID_COLUMNS, SUBGROUP_COLUMNS
-from lesion_exp.job.data import with_groups
 from lesion_exp.split.kfold import KFold
 from lesion_exp.taxonomy import IS_UNKNOWN
+from lesion_exp.training.data import with_groups
 
 Reader = Callable[[str], pd.DataFrame]
 STRANGE = "999"

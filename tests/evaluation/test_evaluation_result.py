@@ -16,7 +16,7 @@ from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.operating_points import fit_operating_points
 from lesion_exp.evaluation.posthoc import calibrator_path, fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.job.part_evaluation import part_results
+from lesion_exp.training.part_evaluation import part_results
 
 MakeTable = Callable[..., pd.DataFrame]
 RowsOf = Callable[..., pd.DataFrame]

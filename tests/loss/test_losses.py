@@ -11,9 +11,8 @@ import yaml
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.job.build import make_loss
-from lesion_exp.job.registered import TRUST_VARIABLE
 from lesion_exp.loss.balanced_softmax import BalancedSoftmax
 from lesion_exp.loss.base import LossFunction, check_loss
 from lesion_exp.loss.binary_cross_entropy import BinaryCrossEntropy
@@ -22,6 +21,7 @@ from lesion_exp.loss.focal import Focal
 from lesion_exp.loss.ldam import LDAM
 from lesion_exp.loss.logit_adjusted import LogitAdjusted
 from lesion_exp.loss.soft_f1 import SoftF1
+from lesion_exp.model.classifier import make_loss
 
 CONF_DIR = Path(__file__).parents[2] / "conf" / "loss"
 NAMES = sorted(path.stem for path in CONF_DIR.glob("*.yaml"))

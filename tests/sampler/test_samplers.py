@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from lesion_exp.config.instantiate import instantiate
 from lesion_exp.errors import ConfigError
-from lesion_exp.job.instantiate import instantiate
 from lesion_exp.sampler.by_source import BySource
 from lesion_exp.sampler.class_balanced_batches import ClassBalancedBatches
 from lesion_exp.sampler.oversample import Oversample

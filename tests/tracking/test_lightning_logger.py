@@ -6,10 +6,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lesion_exp.job.learning_rate import LearningRate
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
+from lesion_exp.training.callbacks import LearningRate
 
 
 class Line(pl.LightningModule):

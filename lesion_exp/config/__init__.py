@@ -1,0 +1,1 @@
+"""Configs: composed from `conf/` and overrides once, checked, frozen as a job, and moved to another machine."""

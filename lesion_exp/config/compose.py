@@ -1,0 +1,308 @@
+"""From overrides to a resolved config, and from Hydra's complaints to messages that say what to write instead."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from hydra import compose as hydra_compose
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lesion_exp.config.override_text import TextParser, literal, quoted
+from lesion_exp.config.overrides import (
+    check_added,
+    check_names,
+    config_keys,
+    is_open,
+    parse_overrides,
+    refuse_sweeps,
+    warn_doubled,
+)
+from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys, check_values
+from lesion_exp.config.shipped_conf import conf_dir, default_options, group_names
+from lesion_exp.errors import ConfigError, nearest
+
+log = logging.getLogger(__name__)
+
+PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
+"""Keys that may name a file or folder; relative ones are taken from the folder of the command."""
+
+
+Bases = dict[tuple[str, ...], tuple[DictConfig, tuple[str, ...]]]
+"""Composed configs by their choice of groups, each with the files of the user's own in place of shipped ones."""
+_NO_PATH: Final = frozenset({"none", "imagenet"})
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A resolved config and what the user wrote to get it."""
+
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+    launcher: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    """The nodes that say how a sweep goes; no job holds them."""
+    replaced: tuple[str, ...] = ()
+    """Shipped files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
+
+
+def compose(
+    overrides: Sequence[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    root: Path,
+    bases: Bases | None = None,
+    in_sweep: bool = False,
+    conf: Path | None = None,
+) -> Composed:
+    """The config that `overrides` (Hydra's grammar) make of `conf/` and the user's own `config_dirs`.
+
+    `bases` is a dictionary to keep between calls, so that configs of the same groups are composed from files once;
+    `in_sweep` says that the config is for a cell of a sweep; `conf` is a copy of the shipped folder to be used instead.
+
+    Raises:
+        ConfigError: an override that is no override, a name that does not exist, a value of the wrong kind, or a key
+            that still needs a value.
+    """
+    folders = config_folders(config_dirs, conf)
+    parsed = parse_overrides(overrides)
+    refuse_sweeps(parsed)
+    warn_doubled(parsed)
+    for override in parsed:
+        check_names(override, folders)
+    base, replaced = _base(parsed, folders, root, {} if bases is None else bases)
+    for override in parsed:
+        check_added(override, base)
+    resolved = _resolve(_changed(base, parsed, folders), in_sweep)
+    launcher, search = resolved.pop("launcher"), resolved.pop("search")
+    reference = OmegaConf.to_container(base, resolve=False)
+    assert isinstance(reference, dict), "the config is a mapping"
+    check_known_keys(resolved, _shipped_nodes(folders[0]))
+    check_values(resolved, {str(key): value for key, value in reference.items()})
+    _absolute_paths(resolved)
+    return Composed(resolved, tuple(overrides), launcher, search, replaced)
+
+
+def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:
+    """The folders that a config is made of: the shipped one, or `conf` instead of it, then the user's own.
+
+    A file of the user's own counts in place of a shipped one of the same name, and in place of one in a later folder.
+
+    Raises:
+        ConfigError: one of `config_dirs` is no folder.
+    """
+    return [conf or conf_dir(), *(_config_dir(folder) for folder in config_dirs)]
+
+
+def _config_dir(folder: Path) -> Path:
+    if not folder.expanduser().is_dir():
+        raise ConfigError(f"expected a folder of configs after --config-dir, but none is at {folder}")
+    return folder.expanduser().resolve()
+
+
+def _base(
+    parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases
+) -> tuple[DictConfig, tuple[str, ...]]:
+    """The config of the chosen groups, with no key changed, and the shipped files that the user's own replaced."""
+    groups = set(group_names(folders))
+    texts = [text.input_line for text in parsed if str(text.key_or_group) in groups and text.input_line]
+    key = (*texts, "", *map(str, folders), str(root))
+    if key in bases:
+        return bases[key]
+    composed = [f"paths.root={quoted(literal(str(root)))}", *texts]
+    logging.getLogger("hydra").setLevel(logging.ERROR)
+    try:
+        with _hydra(folders) as hydra:
+            base = hydra_compose("config", composed)
+            used = hydra.config_loader.compute_defaults_list("config", composed, RunMode.RUN).defaults
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(
+            f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}"
+        ) from error
+    missing = [name for name, option in default_options(folders[0]).items() if option is not None and name not in base]
+    missing += [name for name in _load(folders[0] / "config.yaml") if name != "defaults" and name not in base]
+    if missing:
+        raise ConfigError(
+            f"expected every group and key of the shipped config.yaml in your own, but {', '.join(missing)} are "
+            f"missing; begin with a copy of the shipped one ({folders[0] / 'config.yaml'})"
+        )
+    files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used if found.config_path))
+    _restore_tags(base, files, folders)
+    bases[key] = base, _replaced(files, folders)
+    return bases[key]
+
+
+@contextmanager
+def _hydra(folders: Sequence[Path]) -> Iterator[Hydra]:
+    """Hydra with the user's own folders before the shipped one.
+
+    Its own functions take them after it, or as overrides, which many a folder's name is not.
+    """
+    GlobalHydra.instance().clear()
+    before = get_gh_backup()
+    version.setbase("1.3")
+    search = create_config_search_path(str(folders[0]))
+    for folder in folders[1:]:
+        search.prepend("own", f"file://{folder}", "main")
+    try:
+        yield Hydra.create_main_hydra2(task_name="lesion_exp", config_search_path=search)
+    finally:
+        restore_gh_from_backup(before)
+
+
+def _restore_tags(base: DictConfig, files: Sequence[str], folders: Sequence[Path]) -> None:
+    """Sets the tags that YAML files hold to the text in the files, where YAML makes a number of it."""
+    import yaml
+
+    for path in (next((folder / name for folder in _by_rank(folders) if (folder / name).is_file()), None)
+                 for name in files):  # fmt: skip
+        text = "" if path is None else path.read_text("utf-8")
+        written = yaml.load(text, Loader=yaml.BaseLoader).get("tags") if "\ntags:" in f"\n{text}" else None
+        for name, word in written.items() if isinstance(written, dict) else ():
+            if isinstance(word, str) and isinstance(base["tags"].get(name), int | float):
+                base["tags"][name] = word
+
+
+def _by_rank(folders: Sequence[Path]) -> list[Path]:
+    """The folders in the order in which files are looked for."""
+    return [*folders[1:], folders[0]]
+
+
+def _replaced(files: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
+    """Those of `files` that are shipped, but were read from a folder of the user's own."""
+    found = {}
+    for name in files:
+        holders = [folder for folder in _by_rank(folders) if (folder / name).is_file()]
+        if holders[1:] and holders[-1] == folders[0]:
+            found[name] = holders[0]
+    for name, folder in found.items():
+        _say_replaced(name, folder)
+    return tuple(sorted(found))
+
+
+@functools.cache
+def _say_replaced(name: str, folder: Path) -> None:
+    """Once in a process: the cells of a sweep are composed one after another."""
+    log.info("%s of %s is used instead of the shipped one", name, folder)
+
+
+def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
+    """A copy of `base` with the keys of `parsed` changed, as Hydra itself changes them after composing the groups."""
+    groups = set(group_names(folders))
+    texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
+    opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text) else text for text in texts])
+    config = copy.deepcopy(base)
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config(opened, config)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _translated(error, base) from error
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def _translated(error: Exception, base: DictConfig) -> ConfigError:
+    """Hydra's error as a message in the house's grammar, with the nearest right name."""
+    text = " ".join(str(cause) for cause in _causes(error))
+    missing = re.search(r"Could not override '([\w./@-]+)'", text)
+    if missing:
+        return ConfigError(f"expected a key of the config, got {missing[1]}; {_nearest_key(missing[1], base)}")
+    merged = re.search(r"Error merging override ([\w.]+)=", text)
+    default = OmegaConf.select(base, merged[1]) if merged else None
+    if merged and isinstance(default, DictConfig):
+        inner = ", ".join(f"{merged[1]}.{name!s}={value}" for name, value in default.items())
+        return ConfigError(f"expected keys below {merged[1]}, got one value; for example {inner}")
+    return ConfigError(f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}")
+
+
+def _nearest_key(key: str, base: DictConfig) -> str:
+    keys = config_keys(base)
+    parent, _, leaf = key.rpartition(".")
+    inside = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == parent}
+    hint = nearest(leaf, inside) if inside else nearest(key, keys)
+    return re.sub(r"'(\w+)'", rf"'{parent}.\1'", hint) if inside and hint.startswith("did") and parent else hint
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    return [] if error is None else [error, *_causes(error.__cause__ or error.__context__)]
+
+
+def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
+    missing = _missing(OmegaConf.to_container(config, resolve=False), "")
+    if missing:
+        examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
+        wanted = ", ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
+        raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command")
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"expected a config whose references can be resolved: {first}") from error
+    assert isinstance(resolved, dict), "the config is a mapping"
+    resolved.pop("experiment", None)
+    resolved.pop("debug", None)
+    for node, key in ((resolved, "test"), (resolved["tracking"], "log_model")):
+        if node.get(key) == "auto":
+            node[key] = not in_sweep
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _missing(node: Any, prefix: str) -> list[str]:
+    """Keys that hold `???`; references to them are left alone, unlike in OmegaConf's own list."""
+    if not isinstance(node, dict):
+        return [prefix] if node == "???" else []
+    return sorted(key for name, value in node.items() for key in _missing(value, f"{prefix}.{name}".lstrip(".")))
+
+
+def _absolute_paths(config: dict[str, Any]) -> None:
+    for key in PATH_KEYS:
+        *parents, leaf = key.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node.get(parent, {})
+        value = node.get(leaf)
+        if value == "":  # a variable of the shell that is not set would else be the current folder
+            raise ConfigError(f"expected a path after {key}=, got none; is the variable that you wrote there set?")
+        if isinstance(value, str) and value not in _NO_PATH:
+            node[leaf] = str(Path(value).expanduser().absolute())
+    sets = config["dataset"].get("sets")
+    if isinstance(sets, dict):
+        for name, value in sets.items():
+            if isinstance(value, str):
+                sets[name] = str(Path(value).expanduser().absolute())
+            elif isinstance(value, dict) and "root" in value:
+                value["root"] = str(Path(value["root"]).expanduser().absolute())
+
+
+@functools.cache
+def _shipped_nodes(conf: Path) -> dict[str, Any]:
+    """The nodes that no option of the user's own replaces, as they are shipped, and the names of all groups."""
+    nodes = _load(conf / "config.yaml")
+    nodes.pop("defaults")
+    for name in ("paths", "tracking", "evaluation"):
+        nodes[name] = _load(conf / name / "default.yaml")
+    nodes["trainer"] = {**_load(conf / "trainer" / "base.yaml"), **dict.fromkeys(TRAINER_ARGUMENTS)}
+    return {**dict.fromkeys(default_options(conf)), **nodes}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return loaded

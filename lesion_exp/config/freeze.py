@@ -1,0 +1,272 @@
+"""A job: one frozen, fully resolved config with a hash, in memory or as a file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lesion_exp.config.compose import Composed
+from lesion_exp.config.shell_words import shell_words
+from lesion_exp.errors import ConfigError
+from lesion_exp.privacy import kept, without_secrets
+from lesion_exp.tracking.credentials import address
+from lesion_exp.version import __version__
+
+log = logging.getLogger(__name__)
+
+FORMAT: Final = 2
+FORMAT_WITHOUT_KINDS: Final = 1
+"""Of jobs whose hash did not tell a share of batches (1.0) from their number (1); such files are still read."""
+NOT_HASHED: Final = (
+    "paths",
+    "tracking",
+    "launcher",
+    "tags",
+    "print_config",
+    "loader.num_workers",
+    "loader.evaluation_batch_size",
+    "dataset.root",
+    "evaluation.ensemble",
+    "trainer.log_every_n_steps",
+)
+"""Keys that cannot change a result: where things lie, how they are recorded, how many processes load them."""
+SHARE_OR_COUNT: Final = frozenset(
+    {
+        "limit_train_batches",
+        "limit_val_batches",
+        "limit_test_batches",
+        "limit_predict_batches",
+        "overfit_batches",
+        "val_check_interval",
+        "hole_height_range",
+        "hole_width_range",
+    }
+)
+"""Parameters of Lightning's Trainer and of albumentations to which 1.0 is the whole and 1 is one batch or pixel."""
+ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
+"""Beginnings of targets whose other parameters read 1 and 1.0 alike; those of other packages are not known."""
+MOST_VALUES: Final = 100_000
+"""Values that a job file may hold."""
+FILES: Final = ("backbone.weights", "split.path")
+"""Keys that may name a file; its content counts in the hash, not its name."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is made from; nothing after it reads `conf/` or the command line."""
+
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+    job_hash: str
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 (16 digits) of the file that each key of `FILES` names, where it names one."""
+    replaced: tuple[str, ...] = ()
+    """Shipped config files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
+
+    def check_files(self) -> None:
+        """Checks that every file that the job names still has the content it was frozen with.
+
+        Raises:
+            ConfigError: a file is gone, or holds something else.
+        """
+        for key, digest in self.files.items():
+            path = Path(str(_get(self.config, key)))
+            found = _digest(path) if path.is_file() else None
+            if found != digest:
+                state = "is not there" if found is None else f"has another content ({found})"
+                raise ConfigError(
+                    f"expected the file of {key} as the job was frozen with (content {digest}), but {path} {state}; "
+                    f"put it back, or make a new job"
+                )
+
+    def write(self, path: Path) -> None:
+        """Writes the job as YAML, whole or not at all."""
+        overrides = kept(list(self.overrides))
+        head = f"# A frozen job of lesion_exp {__version__}; run it again with: lesion-exp train job={path.name}\n"
+        body = {
+            "format": FORMAT,
+            "job_hash": self.job_hash,
+            "version": __version__,
+            "overrides": overrides,
+            "files": self.files,
+            "replaced": list(self.replaced),
+            "config": with_places(self.config, self.files, kept),
+        }
+        made = f"# It was made by: lesion-exp train {shell_words(overrides)}\n"
+        text = f"{head}{made}{yaml.safe_dump(body, sort_keys=False, width=120)}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+
+
+def freeze(composed: Composed) -> Job:
+    """The job of a composed config; whatever is secret in it is left out, with a warning.
+
+    Of the store's address, user and password stay with this process and those that it starts.
+    """
+    files = file_digests(composed.config)
+    named = copy.deepcopy(composed.config)
+    if isinstance(named["tracking"]["uri"], str):
+        named["tracking"]["uri"] = address(named["tracking"]["uri"])
+    config = without_secrets(named)
+    for key in _changed_keys(named, config, ""):
+        log.warning("%s holds the value of a variable that is named like a secret; *** is kept instead", key)
+    overrides = tuple(without_secrets(list(composed.overrides)))
+    return Job(config, overrides, job_hash(config, files), files, composed.replaced)
+
+
+def with_places(config: Mapping[str, Any], files: Mapping[str, str], change: Callable[[str], str]) -> dict[str, Any]:
+    """A copy of a job's `config` in which what says where something lies is changed; none of it counts in the hash.
+
+    These are the keys below `paths`, the store's address, the folders of the data set and the files that the job knows
+    by their content (`files`).
+    """
+    copied = copy.deepcopy(dict(config))
+    places = [(copied["paths"], name) for name in copied["paths"]]
+    places += [(copied["tracking"], "uri"), (copied["dataset"], "root")]
+    sets = copied["dataset"].get("sets")
+    if isinstance(sets, dict):
+        places += [(value, "root") if isinstance(value, dict) else (sets, name) for name, value in sets.items()]
+    for key in files:
+        *parents, leaf = key.split(".")
+        places.append((_get(copied, ".".join(parents)), leaf))
+    for node, leaf in places:
+        if isinstance(node, dict) and isinstance(node.get(leaf), str):
+            node[leaf] = change(node[leaf])
+    return copied
+
+
+def _expanded(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~/") or path == "~" else path
+
+
+def _changed_keys(before: Any, after: Any, prefix: str) -> list[str]:
+    if isinstance(before, dict):
+        pairs = zip(before.items(), after.values(), strict=True)
+        return [key for (name, old), new in pairs for key in _changed_keys(old, new, f"{prefix}.{name}".lstrip("."))]
+    return [prefix] if before != after else []
+
+
+def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 (16 digits) of the file that each key of `FILES` names in `config`, where it names one that is there."""
+    named = {key: Path(str(_get(config, key))) for key in FILES if _get(config, key) is not None}
+    return {key: _digest(path) for key, path in named.items() if path.is_absolute() and path.is_file()}
+
+
+def read_job(path: Path) -> Job:
+    """The job in a file that `Job.write` made.
+
+    Raises:
+        ConfigError: no such file, not a job, or a config that was changed by hand and no longer has its hash.
+    """
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"expected a job file at job={path}, but it cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"expected a job file in YAML at job={path}, but it cannot be parsed: {error}") from error
+    keys = {"format", "job_hash", "config", "overrides", "files"}
+    if (
+        _is_endless(body)
+        or not isinstance(body, dict)
+        or not keys <= set(body)
+        or not all(isinstance(body[key], dict) for key in ("config", "files"))
+        or not isinstance(body["overrides"], list)
+        or not all(isinstance(body["config"].get(node), dict) for node in ("paths", "tracking", "dataset", "trainer"))
+        or not all(isinstance(body["config"]["paths"].get(name), str) for name in ("root", "data_cache", "live"))
+    ):
+        raise ConfigError(f"expected a job (with {', '.join(sorted(keys))}) at job={path}, got another file")
+    if body["format"] not in (FORMAT_WITHOUT_KINDS, FORMAT):
+        raise ConfigError(
+            f"expected a job of format {FORMAT}, got {body['format']} in {path}; use the version that made it"
+        )
+    body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
+    files = {str(key): str(digest) for key, digest in body["files"].items()}
+    body["config"] = with_places(body["config"], files, _expanded)
+    found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)
+    if found != body["job_hash"]:
+        raise ConfigError(
+            f"expected the job in {path} as it was frozen, but its config was changed: hash {found}, recorded "
+            f"{body['job_hash']}; make a new job with lesion-exp train and the overrides in the file"
+        )
+    replaced = body.get("replaced")
+    texts = [tuple(map(str, found)) if isinstance(found, list) else () for found in (body["overrides"], replaced)]
+    return Job(body["config"], texts[0], job_hash(body["config"], files), files, texts[1])
+
+
+def _is_endless(body: Any) -> bool:
+    """Whether YAML's references make more of the file than any config is: they may multiply, or run in a circle."""
+    waiting, count = [body], 0
+    while waiting and count <= MOST_VALUES:
+        value = waiting.pop()
+        count += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return count > MOST_VALUES
+
+
+def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True) -> str:
+    """16 hexadecimal digits over everything in `config` that can change a result; `files` are the digests of a job.
+
+    The order of keys counts in `augmentation` only, where it is the order of the transforms. 1 and 1.0 are the same
+    except where they differ in meaning: below the keys `SHARE_OR_COUNT`, and in the parameters of packages that are not
+    known here. `kinds=False` makes them the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
+    """
+    kept = copy.deepcopy(config)
+    for key, digest in files.items():
+        *parents, leaf = key.split(".")
+        _get(kept, ".".join(parents))[leaf] = digest
+    for key in NOT_HASHED:
+        *parents, leaf = key.split(".")
+        node: Any = kept
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(leaf, None)
+    sets = kept.get("dataset", {}).get("sets")
+    if isinstance(sets, dict):  # the folders of a combined set are paths, too
+        kept["dataset"]["sets"] = {
+            name: {key: part for key, part in value.items() if key != "root"} if isinstance(value, dict) else None
+            for name, value in sets.items()
+        }
+    ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
+    rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
+    return hashlib.sha256(f"{rest}{ordered}".encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any, *, kinds: bool, keeps: bool = False) -> Any:
+    """`value` with one spelling for each meaning; with `keeps`, a whole number and a float are two meanings."""
+    if isinstance(value, dict):
+        target = value.get("_target_")
+        keeps = keeps or (kinds and isinstance(target, str) and not target.startswith(ONE_MEANING))
+        return {
+            str(key): _canonical(inner, kinds=kinds, keeps=keeps or (kinds and key in SHARE_OR_COUNT))
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_canonical(inner, kinds=kinds, keeps=keeps) for inner in value]
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole and (value == 0 or not keeps) else value  # nothing of a share is nothing
+
+
+def _get(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

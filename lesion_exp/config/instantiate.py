@@ -1,0 +1,209 @@
+"""The one place where a config becomes objects; what it may name is said in `lesion_exp/config/registered.py`.
+
+Hydra's own `instantiate` is not used: it looks the name up a second time, copies what it is given into config
+containers (tensors too), and would have to be imported by every process that trains.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Collection, Mapping
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+from lesion_exp.config.registered import (
+    TARGET,
+    check_registered,
+    check_target,
+    group_at,
+    is_registered,
+    is_trusted,
+    is_within,
+    nodes_with_targets,
+    trusted_packages,
+)
+from lesion_exp.errors import ConfigError, UserError, nearest, not_installed
+
+_HYDRA_KEYS: Final = ("_args_", "_partial_", "_recursive_", "_convert_")
+
+
+def instantiate(node: Mapping[str, Any], place: str, /, **passed: Any) -> Any:
+    """The object that `node` describes: its `_target_` called with its other keys and `passed`.
+
+    `place` is the node's key in a config (`loss`, `augmentation`); it says which options may stand there. Nodes inside
+    it that have a `_target_` are made first; other containers arrive as plain copies.
+
+    Raises:
+        ConfigError: a target that is not registered for its place, a key that is not its parameter, a parameter that
+            is missing, or a value that a library's class refuses. No target is imported before all were looked at.
+    """
+    if not isinstance(node, Mapping) or TARGET not in node:
+        raise ConfigError(f"expected a config node with a _target_, got {node!r}; choose an option of its group")
+    groups = {}
+    for where, found, group in nodes_with_targets(node, place):
+        check_target(found[TARGET], where, group)
+        groups[where] = group
+    return _call(node, place, groups, passed)
+
+
+def asked_for(node: Mapping[str, Any], place: str, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the keywords `offered` that the target of `node` has a parameter for, named as they are.
+
+    Raises:
+        ConfigError: the target is not registered for its place, or does not exist.
+    """
+    parameters = inspect.signature(resolve_target(node[TARGET], place)).parameters
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+def resolve_target(path: str, place: str, group: str | None = None) -> Callable[..., Any]:
+    """The class or function `path`, an option of the group that stands at the key `place` of a config.
+
+    Raises:
+        ConfigError: it is not registered there, or does not exist.
+    """
+    group = group or group_at(place)
+    check_target(path, place, group)
+    where = f"{place}.{TARGET}"
+    module_name, _, name = path.rpartition(".")
+    module = _import(module_name, where)
+    found = getattr(module, name, None)
+    if found is None:
+        raise ConfigError(
+            f"expected a class or function of {module_name}, got {path} in {where}; "
+            f"{nearest(name, _targets_in(module))}"
+        )
+    if not is_registered(path, group) and not _is_target(found):
+        raise ConfigError(
+            f"expected a class or function that is defined in a package that you trust, got {path} in {where}, which "
+            f"is {found!r}; name what the package defines itself"
+        )
+    target: Callable[..., Any] = found
+    return target
+
+
+def check_targets(config: Mapping[str, Any], extra: Mapping[str, Collection[str]] | None = None) -> None:
+    """Checks that every `_target_` in `config` is registered and every key beside it is one of its parameters.
+
+    It calls none of them, and imports none before all are known to be registered, so a job can do this before it reads
+    any data. `extra` names keys of a node that its target does not get (`{"dataset": {"filter", "limit"}}`).
+
+    Raises:
+        ConfigError: as `instantiate`.
+    """
+    check_registered(config)
+    for where, node, group in nodes_with_targets(config):
+        target = resolve_target(node[TARGET], where, group)
+        own_keys = set(node) - {TARGET} - set((extra or {}).get(where, ()))
+        _check_keywords(target, own_keys, set(), where)
+        _check_nulls(target, {key: node[key] for key in own_keys}, where)
+
+
+def check_installed(config: Mapping[str, Any]) -> None:
+    """Checks that the optional package that a target's module names as its `PACKAGE` is there, for every target.
+
+    Raises:
+        ConfigError: one is not; the message says how to install it.
+    """
+    for where, node, group in nodes_with_targets(config):
+        target = resolve_target(node[TARGET], where, group)
+        package = getattr(sys.modules[target.__module__], "PACKAGE", None)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise not_installed(package, f"the {where} {target.__name__}")
+
+
+def _call(node: Mapping[str, Any], where: str, groups: Mapping[str, str | None], passed: Mapping[str, Any]) -> Any:
+    for key in _HYDRA_KEYS:
+        if key in node:
+            raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; take it out")
+    target = resolve_target(node[TARGET], where, groups[where])
+    if inspect.isabstract(target):
+        left = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
+        raise ConfigError(f"expected {node[TARGET]} in {where} to define {left}, which its base class leaves to it")
+    arguments = {key: _build(value, f"{where}.{key}", groups) for key, value in node.items() if key != TARGET}
+    _check_keywords(target, set(arguments), set(passed), where)
+    arguments.update(passed)
+    try:
+        inspect.signature(target).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"expected every parameter of {node[TARGET]} in {where}, but it is {error}") from error
+    try:
+        return target(**arguments)
+    except UserError:
+        raise
+    except (TypeError, ValueError, Warning) as error:
+        if _is_own_code(target) or is_trusted(node[TARGET]):
+            raise  # its traceback says more than a message could
+        raise ConfigError(f"expected values that {node[TARGET]} accepts in {where}, it says: {error}") from error
+
+
+def _build(value: Any, where: str, groups: Mapping[str, str | None]) -> Any:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return _call(value, where, groups, {})
+        return {key: _build(inner, f"{where}.{key}", groups) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_build(inner, f"{where}.{position}", groups) for position, inner in enumerate(value)]
+    return value
+
+
+def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str], where: str) -> None:
+    parameters = inspect.signature(target).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    named = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    name = f"{target.__module__}.{target.__qualname__}"
+    for key in sorted(own - named):
+        if key in _HYDRA_KEYS:
+            raise ConfigError(f"expected only _target_ and its parameters in {where}, got {key}; take it out")
+        raise ConfigError(f"expected a parameter of {name}, got {where}.{key}; {nearest(key, named - passed)}")
+    if passed - named:
+        raise ConfigError(
+            f"expected {name} to take {', '.join(sorted(passed - named))}, which a job passes to {where}; add it to "
+            f"its signature"
+        )
+    if own & passed:
+        raise ConfigError(
+            f"expected {where} without {', '.join(sorted(own & passed))}, which follows from the data; take it out"
+        )
+
+
+def _check_nulls(target: Callable[..., Any], own: Mapping[str, Any], where: str) -> None:
+    """Refuses null for a parameter of our own whose annotation says that it is never None."""
+    if not _is_own_code(target):
+        return
+    for name, parameter in inspect.signature(target).parameters.items():
+        kind = str(parameter.annotation)
+        if name in own and own[name] is None and not any(word in kind for word in ("None", "Any", "object")):
+            raise ConfigError(f"expected a value for {where}.{name}, got null; leave it out for the default")
+
+
+def _is_own_code(target: Callable[..., Any]) -> bool:
+    return is_within(target.__module__, ["lesion_exp"])
+
+
+def _import(module_name: str, where: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise ConfigError(
+                f"expected a module, got {module_name} in {where}, which does not exist; look at its spelling, install "
+                f"{missing.partition('.')[0]}, or name the folder it lies in with PYTHONPATH=DIR"
+            ) from error
+        raise ConfigError(
+            f"expected what {where} needs to be installed, but there is no package {missing}; pip install {missing}"
+        ) from error
+
+
+def _is_target(found: object) -> bool:
+    """Whether `found` may be called: where it is defined counts, not the module through which it was reached."""
+    return isinstance(found, (type, FunctionType)) and is_within(found.__module__, trusted_packages())
+
+
+def _targets_in(module: ModuleType) -> list[str]:
+    return [name for name, found in vars(module).items() if not name.startswith("_") and _is_target(found)]

@@ -1,0 +1,168 @@
+"""The overrides of a command: Hydra's grammar, and whether what they name exists."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from lesion_exp.config.override_text import TextParser
+from lesion_exp.config.schema import TRAINER_ARGUMENTS
+from lesion_exp.config.shipped_conf import default_options, group_names, option_names
+from lesion_exp.errors import ConfigError, did_you_mean, nearest
+
+log = logging.getLogger(__name__)
+
+OPEN_NODES: Final = ("tags", "trainer", "search.space")
+"""Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
+
+
+class OptionNames(Protocol):
+    """What Hydra's grammar asks for the options of a group."""
+
+    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
+        """The names of the options."""
+
+
+def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None) -> list[Override]:
+    """Overrides in Hydra's grammar; `options` answers `GROUP=glob(..)` in a sweep.
+
+    Raises:
+        ConfigError: a text that is none, with how to quote it.
+    """
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
+    try:
+        parsed: list[Override] = TextParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
+    except HydraException as error:
+        raise ConfigError(
+            f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
+            f"commas, brackets, parentheses, colons or backslashes, and once more for the shell: "
+            f"'dataset.filter=\"age > 0\"'"
+        ) from error
+    return parsed
+
+
+def _unreadable(overrides: Sequence[str]) -> str:
+    """The first override that cannot be parsed by itself."""
+    parser = TextParser.create()
+    for text in overrides:
+        try:
+            parser.parse_overrides([text])
+        except HydraException:
+            return text
+    return " ".join(overrides)
+
+
+def refuse_sweeps(parsed: Sequence[Override]) -> None:
+    """Checks that every override has one value.
+
+    Raises:
+        ConfigError: one has several.
+    """
+    for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"expected one value for {override.key_or_group}, got several ({override.input_line}); add -m to try "
+                f"them all in a sweep, or write a list as {override.key_or_group}=[a,b]"
+            )
+
+
+def warn_doubled(parsed: Sequence[Override]) -> None:
+    """As everywhere in Hydra the last override of a key counts; scripts that append their own rely on it."""
+    last: dict[str, Override] = {}
+    for override in parsed:
+        key = f"{override.key_or_group}@{override.package}"
+        if key in last:
+            log.warning("%s does not count: %s comes after it", last[key].input_line, override.input_line)
+        last[key] = override
+
+
+def check_names(override: Override, folders: Sequence[Path]) -> None:
+    """Checks that `folders` hold the group and the option of `GROUP=OPTION`, or the first part of the key.
+
+    Raises:
+        ConfigError: they do not; the message names the nearest.
+    """
+    groups = group_names(folders)
+    key, value = str(override.key_or_group), override.value()
+    top = [*default_options(folders[0]), *_top_level(folders[0])]
+    if key in groups:
+        options = option_names(key, folders)
+        if override.is_add() and key in top:
+            raise ConfigError(f"expected {key}={value} without a plus: the config has the group {key} already")
+        if (override.is_delete() or value is None) and key in top:
+            raise ConfigError(
+                f"expected one of the options of {key}, got {override.input_line}; leave it out for the default\n"
+                f"options: {', '.join(options)}"
+            )
+        if isinstance(value, list):
+            raise ConfigError(
+                f"expected one option of {key}, got {override.input_line}; several data sets together are "
+                f"dataset=combined dataset.sets={{NAME: DIR, NAME: DIR}}"
+            )
+        if isinstance(value, str) and value not in options:
+            raise ConfigError(
+                f"expected one of the options of {key}, got {key}={value}{did_you_mean(value, options)}\n"
+                f"options: {', '.join(options)}"
+            )
+        return
+    first = key.split(".")[0].split("/")[0]
+    if first not in {*groups, *top}:
+        raise ConfigError(f"expected a config group or key, got {key}; {nearest(first, {*groups, *top})}")
+
+
+def check_added(override: Override, base: DictConfig) -> None:
+    """Checks that something reads the key that `+key=value` adds to `base`.
+
+    Raises:
+        ConfigError: it does.
+    """
+    key = str(override.key_or_group)
+    if not override.is_add() or "/" in key or override.package is not None:
+        return
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(base, parent) if parent else None
+    allowed = key.startswith(OPEN_NODES) or (isinstance(node, DictConfig) and "_target_" in node)
+    if not allowed and parent:
+        allowed = any(
+            isinstance(above, DictConfig) and "_target_" in above
+            for above in (OmegaConf.select(base, parent.rsplit(".", n)[0]) for n in range(1, parent.count(".") + 1))
+        )
+    if not allowed:
+        raise ConfigError(
+            f"expected a key that something reads, got +{key}; {nearest(key, config_keys(base))}; keys can be added "
+            f"below a node with a _target_, below trainer and below tags"
+        )
+
+
+def is_open(text: str) -> bool:
+    """Whether an override sets a key that need not be in the YAML: a tag, an argument of Lightning's Trainer."""
+    key = text.partition("=")[0]
+    parent, _, name = key.partition(".")
+    return parent == "tags" or key.startswith("search.space.") or (parent == "trainer" and name in TRAINER_ARGUMENTS)
+
+
+def config_keys(config: DictConfig) -> list[str]:
+    """Every key of a config, nodes and leaves, with dots between the levels."""
+    plain = OmegaConf.to_container(config, resolve=False)
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        here = [f"{prefix}{key}" for key in node if key != "_target_"]
+        return here + [found for key, value in node.items() for found in walk(value, f"{prefix}{key}.")]
+
+    return walk(plain, "")
+
+
+def _top_level(conf: Path) -> list[str]:
+    text = (conf / "config.yaml").read_text("utf-8")
+    return [match[1] for match in re.finditer(r"^(\w+):", text, re.MULTILINE) if match[1] != "defaults"]

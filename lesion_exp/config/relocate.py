@@ -1,0 +1,44 @@
+"""A job that runs at another place than the one it was frozen for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lesion_exp.config.freeze import Job
+from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.credentials import address
+
+
+def relocated(job: Job, store_uri: str | None, paths: Mapping[str, Any], places: Mapping[str, Path]) -> Job:
+    """`job` with the folders `paths` and the store of this machine; `places` says where files of keys lie now.
+
+    `store_uri` None is the store of the project, or the one that MLFLOW_TRACKING_URI names.
+
+    Such keys are `dataset.root`, `dataset.sets.NAME`, and those whose file the job knows by its content (`split.path`,
+    `backbone.weights`). None of them counts in the job's hash.
+
+    Raises:
+        ConfigError: the job has no file or folder of that key.
+    """
+    config = copy.deepcopy(job.config)
+    root, cache = config["dataset"].get("root"), config["paths"]["data_cache"]
+    if root is not None and Path(root).is_relative_to(cache):  # generated images: made anew where they are missing
+        config["dataset"]["root"] = str(Path(paths["data_cache"]) / Path(root).relative_to(cache))
+    config["paths"] = dict(paths)
+    config["tracking"]["uri"] = None if store_uri is None else address(store_uri)
+    for key, place in places.items():
+        *parents, leaf = key.split(".")
+        node: Any = config
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        is_place = key in job.files or key == "dataset.root" or parents == ["dataset", "sets"]
+        if not is_place or not isinstance(node, dict) or leaf not in node:
+            raise ConfigError(f"expected a key whose file or folder this job reads, got {key}={place}; leave it out")
+        if isinstance(node[leaf], dict):
+            node, leaf = node[leaf], "root"
+        node[leaf] = str(place.expanduser().absolute())
+    return replace(job, config=config)

@@ -1,1 +1,0 @@
-"""Jobs: composed once, frozen, and run from their file alone."""

@@ -1,0 +1,1 @@
+"""Trained networks: with what they need of an image, their calibration and their files; the one predictor."""

@@ -1,0 +1,83 @@
+"""The file of a checkpoint: whether it is whole, what it holds, and which weights those are."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lesion_exp.errors import DataError
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every part of a checkpoint file has the checksum it was written with."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of this project holds, tensors and plain values; anything else in it is refused, not run.
+
+    Raises:
+        DataError: another file, a damaged one, or one that holds objects which only its own code could make.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever a broken or foreign file provokes
+        reason = str(error).strip().splitlines()
+        named = next((line.strip() for line in reason if "GLOBAL" in line or "Unsupported" in line), "")
+        raise DataError(
+            f"expected a checkpoint of tensors and plain values at {path}, but it cannot be read without running code "
+            f"from it: {named or (reason or [type(error).__name__])[0]}; take one that lesion-exp train saved"
+        ) from error
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("state_dict"), dict):
+        raise DataError(f"expected a checkpoint of lesion-exp train at {path}, got a file without its state_dict")
+    return loaded
+
+
+def portable(content: dict[str, Any]) -> dict[str, Any]:
+    """The `content` of a checkpoint in which callbacks name files without the folders of this machine."""
+    return {**content, "callbacks": _without_folders(content.get("callbacks", {}))}
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, str):
+        return Path(value).name if Path(value).is_absolute() else value
+    if isinstance(value, dict):
+        return {_without_folders(key): _without_folders(inner) for key, inner in value.items()}
+    return value
+
+
+def run_of_checkpoint(path: Path) -> str:
+    """The id of the run that saved a checkpoint.
+
+    Raises:
+        DataError: as `read_checkpoint`, or the checkpoint names no run.
+    """
+    card = read_checkpoint(path).get("lesion_exp")
+    run_id = card.get("run_id") if isinstance(card, dict) else None
+    if not isinstance(run_id, str):
+        raise DataError(f"expected a checkpoint that names its run, but {path} does not; name the run by its id")
+    return run_id
+
+
+def weights_hash(path: Path) -> str:
+    """The `state_hash` of the weights and buffers in a checkpoint."""
+    return state_hash(read_checkpoint(path)["state_dict"])
+
+
+def state_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (16 digits) over weights and buffers: names, types, shapes and bits, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,38 @@
+"""What a network is given: how a stored image becomes a sample, and what a store has to hold for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lesion_exp.data.lesion_dataset import SampleOptions
+from lesion_exp.data.store_builder import StoreRequest
+from lesion_exp.errors import ConfigError
+
+SAMPLE_KEYS: Final = frozenset({"mask", "mask_margin", "view", "store_size"})
+STORE_HEADROOM: Final = 1.25
+"""Stored short side over `image_size`: a crop of the training augmentation then still has enough pixels."""
+
+
+def sample_options(config: Mapping[str, Any]) -> SampleOptions:
+    """How a stored image becomes a sample.
+
+    Raises:
+        ConfigError: masks of photographs that have none.
+    """
+    node = config["dataset"]
+    clinical = node["view"] == "both"
+    if node["view"] != "dermoscopic" and node["mask"] != "none":
+        raise ConfigError(
+            f"expected dataset.mask=none with dataset.view={node['view']}, got {node['mask']}: "
+            f"lesion masks are drawn on dermoscopic images"
+        )
+    return SampleOptions(node["mask"], node["mask_margin"], clinical, config["seed"])
+
+
+def store_request(config: Mapping[str, Any]) -> StoreRequest:
+    """What a store has to hold of each image for `config` (a whole job's)."""
+    node = config["dataset"]
+    size = node["store_size"]
+    short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)
+    return StoreRequest(short_side, masks=node["mask"] != "none", clinical=node["view"] == "both")

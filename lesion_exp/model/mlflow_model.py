@@ -1,0 +1,103 @@
+"""A network as an MLflow model: a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+import yaml
+from PIL import Image
+
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
+from lesion_exp.evaluation.predictions import PREFIX
+from lesion_exp.model.model_card import Card
+from lesion_exp.model.precision import RECORD
+from lesion_exp.version import __version__
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+WEIGHTS: Final = "best.safetensors"
+"""The file in the folder that holds the network and its card."""
+DESCRIPTION: Final = "MLmodel"
+"""The file by which MLflow knows a model; it names the others, and is written last."""
+LOADER: Final = "lesion_exp.model.mlflow_loader"
+"""Imported by MLflow, which calls its `_load_pyfunc`: the folder holds no code."""
+_PINNED: Final = (
+    "torch", "torchvision", "pytorch-lightning", "albumentations", "opencv-python-headless", "pillow", "numpy",
+    "pandas", "safetensors",
+)  # fmt: skip
+"""Packages on whose versions probabilities may depend."""
+_EXAMPLE_COLOUR: Final = (200, 160, 140)
+
+
+def write_mlflow_model(folder: Path, card: Card) -> None:
+    """Writes what is in the folder beside the weights: signature, input example, requirements.
+
+    Nothing is loaded, imported or started for it, and the example is a generated square: no patient's image.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    mlflow.pyfunc.save_model(
+        path=str(folder),
+        loader_module=LOADER,
+        mlflow_model=Model(artifact_path="model", run_id=card["run_id"]),
+        signature=signature(card),
+        input_example=_example(card),
+        pip_requirements=_requirements(),
+        metadata={
+            **{key: card[key] for key in ("run_id", "classes", "class_names", "dataset", "use", "tta", RECORD)},
+            "calibration": DEFAULT_CALIBRATION,
+            "calibrations": sorted(card["calibration"]),
+        },
+    )
+
+
+def parts_of_model(description: str) -> set[str]:
+    """The files that belong to a model, by its file `MLmodel`."""
+    content = yaml.safe_load(description)
+    flavor = content["flavors"]["python_function"]
+    example = content.get("saved_input_example_info") or {}
+    named = [*(flavor.get("env") or {}).values(), example.get("artifact_path"), example.get("serving_input_path")]
+    return {DESCRIPTION, WEIGHTS, "requirements.txt", *filter(None, named)}
+
+
+def signature(card: Card) -> ModelSignature:
+    """Columns in: `image` (a path) or `content` (an encoded file), and what else the network reads; a table out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    inputs: list[Any] = [ColSpec("string", "image", required=False), ColSpec("binary", "content", required=False)]
+    inputs += [ColSpec(kind, name, required=True) for name, kind in _companions(card).items()]
+    outputs: list[Any] = [ColSpec("string", "image"), ColSpec("string", "prediction", required=False)]
+    outputs += [ColSpec("float", f"{PREFIX}{name}", required=False) for name in card["classes"]]
+    outputs += [ColSpec("string", "error", required=False)]
+    params = [ParamSpec("calibration", "string", DEFAULT_CALIBRATION), ParamSpec("top", "long", 0)]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
+
+
+def _companions(card: Card) -> dict[str, str]:
+    """The columns that the network reads beside the image, with MLflow's type of each."""
+    prepared = card["preprocessing"]
+    columns = {"age": "double", "sex": "string", "site": "string"} if card["metadata"] else {}
+    columns |= {"mask_path": "string"} if prepared["mask"] != "none" else {}
+    return columns | ({"clinical_path": "string"} if prepared["view"] == "both" else {})
+
+
+def _example(card: Card) -> pd.DataFrame:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), _EXAMPLE_COLOUR).save(buffer, "png")
+    pictures = {"mask_path", "clinical_path"} & _companions(card).keys()
+    row: dict[str, Any] = dict.fromkeys(sorted(pictures), "example.png")
+    row |= {"image": "example.png"} if pictures else {"content": buffer.getvalue()}
+    if card["metadata"]:
+        row |= {"age": 50.0, "sex": "unknown", "site": "unknown"}
+    return pd.DataFrame([row])
+
+
+def _requirements() -> list[str]:
+    return [f"lesion-exp=={__version__}", *(f"{name}=={importlib.metadata.version(name)}" for name in _PINNED)]

@@ -1,0 +1,90 @@
+"""What a network's file carries so that it can be used alone: which output is which label, how images come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
+from lesion_exp.model.precision import RECORD, resolve_precision
+from lesion_exp.taxonomy import RESEARCH_ONLY, full_names
+from lesion_exp.version import __version__
+
+Card = dict[str, Any]
+"""Plain values only, so that torch reads it with `weights_only` and JSON holds it."""
+
+_NODES: Final = (
+    "seed", "image_size", "task", "backbone", "augmentation", "sampler", "loss", "optimizer", "scheduler", "trainer",
+    "evaluation", "loader",
+)  # fmt: skip
+"""Keys of a job from which its network is built again; no folder of anybody's machine is among them."""
+
+
+def model_card(
+    config: Mapping[str, Any], classes: tuple[str, ...], encoder: MetadataEncoder | None, info: DatasetInfo | None
+) -> Card:
+    """The card of a network that is trained by the job `config`; its run and calibration are known later."""
+    return {
+        "version": __version__,
+        "run_id": None,
+        "classes": list(classes),
+        "class_names": full_names(classes),
+        "image_size": int(config["image_size"]),
+        "preprocessing": preprocessing(config),
+        "metadata": encoder.to_dict() if encoder else None,
+        "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
+        "tta": config["evaluation"]["tta"],
+        RECORD: resolve_precision(config["trainer"]["precision"], config["trainer"]["accelerator"]),
+        "calibration": {},
+        "use": RESEARCH_ONLY,
+        "config": _portable(config),
+    }
+
+
+def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """From a decoded image to what the network is given, in this order and in words that need no code of ours."""
+    node, augmentation = config["dataset"], config["augmentation"]
+    steps = augmentation.get("preprocess") or {}
+    return {
+        "input": "uint8 RGB, upright by its EXIF orientation",
+        "short_side": store_request(config).short_side,  # pixels; a larger image is first averaged down to it
+        "steps": [name for name, step in steps.items() if step is not None],
+        "fit": augmentation["fit"],
+        "image_size": int(config["image_size"]),
+        "mean": [float(value) for value in augmentation["mean"]],  # of each channel, shares of 255
+        "std": [float(value) for value in augmentation["std"]],
+        "mask": node["mask"],
+        "mask_margin": float(node["mask_margin"]),
+        "view": node["view"],
+    }
+
+
+def completed(
+    card: Mapping[str, Any],
+    config: Mapping[str, Any],
+    run_id: str,
+    calibrators: Mapping[str, Calibrator],
+    precision: str | None = None,
+) -> Card:
+    """The card of a finished run: with its id, what was fitted on its validation part, and the `precision` in which it
+    was evaluated (None leaves the one that the card names).
+
+    What a card of an older version lacks is taken from the job `config`.
+    """
+    classes = tuple(card["classes"])
+    encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
+    fresh = model_card(config, classes, encoder, None)
+    kept = {key: value for key, value in card.items() if key in fresh}
+    fitted = {method: found.to_dict() for method, found in calibrators.items()}
+    known = {} if precision is None else {RECORD: precision}
+    return {**fresh, **kept, **known, "run_id": run_id, "calibration": fitted}
+
+
+def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    nodes = {key: config[key] for key in _NODES}
+    nodes["backbone"] = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
+    nodes["dataset"] = {key: config["dataset"][key] for key in sorted({"name", *SAMPLE_KEYS})}
+    return nodes

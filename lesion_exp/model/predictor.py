@@ -1,0 +1,179 @@
+"""A run's network, ready for images: a batch in, a table of calibrated probabilities out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities import move_data_to_device
+from torch import Tensor, nn
+
+from lesion_exp.data.lesion_dataset import Sample, batch_of
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.evaluation.predictions import PREFIX, FloatArray
+from lesion_exp.model.prediction import prediction_trainer
+from lesion_exp.model.restore import Restored
+
+METADATA_COLUMNS: Final = ("age", "sex", "site")
+NOT_FINITE: Final = "the network gives no finite probabilities for it"
+
+
+class Batch(NamedTuple):
+    """Images on their way into the network."""
+
+    names: list[str]
+    errors: list[str]
+    """Why an image has no sample; empty where it has one."""
+    sample: Sample | None
+    """The samples of those that have one, stacked; None where none has."""
+
+
+class Predicted(NamedTuple):
+    """What a network says of a batch."""
+
+    table: pd.DataFrame
+    """`image`, `prediction`, `p_<class>`, `top1`... and `error`, a row for each of the batch's names."""
+    features: npt.NDArray[np.float32] | None
+    """float32 (N, F), what the last layer sees; NaN where there is an error. Only where asked for."""
+
+
+class Predictor:
+    """Predicts what a run's network says of images, with its calibration.
+
+    Args:
+        restored: the network.
+        calibrator: turns its probabilities into calibrated ones; None leaves them.
+        top: how many of the likeliest classes get a column of their own.
+        with_features: whether to keep what the last layer sees.
+
+    Raises:
+        ConfigError: more likeliest classes than there are classes.
+    """
+
+    def __init__(
+        self,
+        restored: Restored,
+        calibrator: Calibrator | None = None,
+        *,
+        top: int = 0,
+        with_features: bool = False,
+    ) -> None:
+        if top > len(restored.classes):
+            raise ConfigError(f"expected top of at most {len(restored.classes)}, the number of classes, got {top}")
+        self.restored = restored
+        self.classifier = restored.classifier.eval()
+        self.classes = restored.classes
+        self.preparation = restored.preparation
+        self.encoder = restored.encoder
+        self.calibrator = calibrator
+        self.top = top
+        self._seen: list[Tensor] | None = [] if with_features else None
+        if with_features:
+            self.classifier.backbone.head.register_forward_pre_hook(self._keep_features)
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """The columns that a table of images must have beside the image itself."""
+        return (*(METADATA_COLUMNS if self.encoder else ()), *self.preparation.companions)
+
+    @property
+    def precision(self) -> str:
+        """Lightning's name of the precision in which the network computes here."""
+        return str(self._trainer.precision)
+
+    def predict(self, batch: Batch) -> Predicted:
+        """What the network says of `batch`, on this machine's device, in the precision of the run."""
+        trainer = self._trainer
+        device, precision = trainer.strategy.root_device, trainer.precision_plugin
+        precision.convert_module(self.classifier.to(device))
+        moved: Batch = move_data_to_device(batch, device)
+        with torch.inference_mode(), precision.predict_step_context():
+            return self.compute(moved)
+
+    def predict_files(
+        self, encoded: Sequence[bytes], names: Sequence[str], metadata: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """The table of images that are encoded files in memory; one that is broken has its row with the reason.
+
+        Args:
+            encoded: the files.
+            names: what to call them, also in messages.
+            metadata: `age, sex, site` of each, where the network reads them.
+
+        Raises:
+            DataError: the network sees more than an image, and it is not given.
+        """
+        lacking = [name for name in self.needed_columns if metadata is None or name not in metadata]
+        if lacking:
+            raise DataError(f"expected {', '.join(lacking)} of each image, which this network reads, too, got none")
+        samples: list[Sample | str] = []
+        for number, content in enumerate(encoded):
+            try:
+                sample = self.preparation.from_bytes(content, names[number])
+            except DataError as error:
+                samples.append(str(error))
+                continue
+            if self.encoder is not None and metadata is not None:
+                sample["metadata"] = torch.from_numpy(self.encoder.encode(metadata.iloc[[number]])[0])
+            samples.append(sample)
+        return self.predict(collate(names, samples)).table
+
+    @functools.cached_property
+    def _trainer(self) -> pl.Trainer:
+        """It trains nothing: it knows the device and the precision."""
+        return prediction_trainer(self.restored.config["trainer"])
+
+    def compute(self, batch: Batch) -> Predicted:
+        """As `predict`, but device and precision are the caller's matter."""
+        readable = np.array([not error for error in batch.errors], dtype=bool)
+        probs = np.full((len(batch.names), len(self.classes)), np.nan)
+        features = None
+        if self._seen is not None:
+            width = self.classifier.backbone.head.in_features
+            features = np.full((len(batch.names), width), np.nan, dtype=np.float32)
+        if batch.sample is not None:
+            probs[readable] = self._probabilities(batch.sample)
+            if self._seen is not None and features is not None:
+                features[readable] = torch.stack(self._seen).float().mean(dim=0).cpu().numpy()  # over the views of tta
+        return Predicted(self._table(batch, probs), features)
+
+    def _probabilities(self, sample: Sample) -> FloatArray:
+        if self._seen is not None:
+            self._seen.clear()
+        numbered = Sample(**{**sample, "index": torch.arange(len(sample["image"]))})
+        _, probs, _ = self.classifier.predict_step(numbered, 0)
+        found: FloatArray = probs.float().cpu().numpy().astype(np.float64)
+        return found if self.calibrator is None else self.calibrator.apply(found)
+
+    def _table(self, batch: Batch, probs: FloatArray) -> pd.DataFrame:
+        finite = np.asarray(np.isfinite(probs).all(axis=1), dtype=np.bool_)
+        errors = [error or ("" if fine else NOT_FINITE) for error, fine in zip(batch.errors, finite, strict=True)]
+        probs = np.where(finite[:, None], probs, np.nan)
+        names = np.array([*self.classes, None], dtype=object)
+        order = np.where(finite[:, None], np.argsort(-probs, axis=1, kind="stable"), len(self.classes))
+        columns = {f"{PREFIX}{name}": probs[:, position] for position, name in enumerate(self.classes)}
+        likeliest = {f"top{rank + 1}": names[order[:, rank]] for rank in range(self.top)}
+        return pd.DataFrame(
+            {"image": batch.names, "prediction": names[order[:, 0]]}
+            | {name: values.astype(np.float32) for name, values in columns.items()}
+            | likeliest
+            | {"error": [error or None for error in errors]}
+        )
+
+    def _keep_features(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert self._seen is not None
+        self._seen.append(inputs[0])
+
+
+def collate(names: Sequence[str], samples: Sequence[Sample | str]) -> Batch:
+    """The batch of `samples`; where one could not be made, the reason stands in its place."""
+    made = [sample for sample in samples if not isinstance(sample, str)]
+    errors = [" ".join(sample.split()) if isinstance(sample, str) else "" for sample in samples]
+    return Batch(list(names), errors, batch_of(made) if made else None)

@@ -1,0 +1,119 @@
+"""A trained network, from its job and its checkpoint alone: the data it was trained on need not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.backbone.weights import own_state
+from lesion_exp.config.instantiate import instantiate
+from lesion_exp.config.registered import check_registered
+from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.preparation import Preparation
+from lesion_exp.data.store import ImageStore
+from lesion_exp.errors import DataError, first_cases
+from lesion_exp.evaluation.predictions import is_unknown
+from lesion_exp.model.classifier import make_classifier
+from lesion_exp.model.inputs import sample_options, store_request
+from lesion_exp.model.network import make_network
+from lesion_exp.model.precision import recorded_precision
+from lesion_exp.model.prediction import PartProgress, predict_part, prediction_trainer
+from lesion_exp.model.weights_file import read_weights
+from lesion_exp.task import LesionClassifier
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A network that predicts; `config` is its job's, with the precision in which the run was evaluated."""
+
+    classifier: LesionClassifier
+    pipeline: AugmentationPipeline
+    encoder: MetadataEncoder | None
+    config: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class order of its probabilities."""
+        return self.classifier.options.classes
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """What its file says of it."""
+        return self.classifier.options.card
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a file becomes what the network sees; the same as by way of a store."""
+        return Preparation(self.pipeline, sample_options(self.config), store_request(self.config).short_side)
+
+    def data(self, table: pd.DataFrame, store: ImageStore) -> LesionDataModule:
+        """Loaders of the parts of a split table, whose images are in `store`.
+
+        Raises:
+            DataError: a label that is none of the network's classes, of an image that `is_unknown` does not name.
+        """
+        others = table.loc[~table["label"].isin(self.classes) & ~is_unknown(table), "label"].value_counts()
+        if len(others):
+            cases = [f"{label}: {count:,} images" for label, count in others.items()]
+            raise DataError(
+                f"expected labels among the network's classes {', '.join(self.classes)}, got others:\n"
+                f'{first_cases(cases)}\nleave them out with dataset.filter="label in {list(self.classes)}"'
+            )
+        return LesionDataModule(
+            table,
+            store,
+            self.pipeline,
+            instantiate(self.config["sampler"], "sampler"),
+            self.classes,
+            sample_options(self.config),
+            LoaderOptions(**self.config["loader"]),
+            self.encoder,
+        )
+
+    def predict(self, rows: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
+        """The predictions table of `rows` (of a data set's table), whose images are in `store`.
+
+        Raises:
+            DataError: as `data`.
+        """
+        trainer = prediction_trainer(self.config["trainer"], callbacks=[PartProgress()])
+        return predict_part(trainer, self.classifier, self.data(rows.assign(split="test"), store), "test")
+
+
+def restore(config: Mapping[str, Any], checkpoint: Path) -> Restored:
+    """The network of the job `config` with the weights in `checkpoint`; it averages over the views of the job's tta."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return _restored(config, content["lesion_exp"], content["state_dict"])
+
+
+def restore_file(path: Path) -> Restored:
+    """The network in a file that `write_weights` wrote: no run, job or store is needed for it.
+
+    Raises:
+        DataError: another file.
+    """
+    weights, card = read_weights(path)
+    return _restored(card["config"], card, weights)
+
+
+def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Restored:
+    check_registered(config)
+    trainer = config["trainer"]
+    config = {**config, "trainer": {**trainer, "precision": recorded_precision(trainer, card)}}
+    encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
+    pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
+    backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
+    network = make_network({**config, "backbone": backbone}, len(card["classes"]), encoder)
+    network.load_state_dict(own_state(state) or {})
+    no_rows = pd.DataFrame({"label": pd.Series([], dtype=object)})
+    # the loss is never computed: any counts will do
+    classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]), no_rows)
+    return Restored(classifier, pipeline, encoder, config)

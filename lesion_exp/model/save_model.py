@@ -1,0 +1,82 @@
+"""What a finished run keeps of its best network: the checkpoint, plain weights, and a model that MLflow serves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.weights import own_state
+from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.model.checkpoint_file import portable, read_checkpoint
+from lesion_exp.model.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
+from lesion_exp.model.model_card import Card, completed
+from lesion_exp.model.weights_file import write_weights
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, artifact_names
+from lesion_exp.tracking.run_writer import RunWriter
+
+BEST: Final = artifacts.checkpoint()
+SAFETENSORS: Final = f"checkpoints/{WEIGHTS}"
+STATE_DICT: Final = artifacts.checkpoint("best", ".state_dict.pt")
+MODEL: Final = "model"
+"""The folder of a run's artifacts that `runs:/ID/model` names."""
+
+Content = dict[str, Any]
+
+
+def has_model(run: Run) -> bool:
+    """Whether `run` has an MLflow model with all of its files; a process that kept one may have been killed."""
+    described = run.fetch(f"{MODEL}/{DESCRIPTION}")
+    if described is None:
+        return False
+    wanted = {f"{MODEL}/{name}" for name in parts_of_model(described.read_text(encoding="utf-8"))}
+    return wanted <= artifact_names(run)
+
+
+def keep_checkpoint(
+    run: RunWriter,
+    checkpoint: Path,
+    config: Mapping[str, Any],
+    calibrators: Mapping[str, Calibrator],
+    precision: str | None = None,
+) -> Content:
+    """Keeps the best checkpoint with its card completed by the run's id, its calibration and the precision in which the
+    run was evaluated (None: the one that the card names); its content is returned.
+    """
+    content = portable(read_checkpoint(checkpoint))
+    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators, precision)
+    with run.new_file(BEST) as path:
+        torch.save(content, path)
+    return content
+
+
+def keep_model(run: RunWriter, backbone: Backbone, content: Content) -> None:
+    """Keeps safetensors, a plain state_dict and the MLflow model of the checkpoint `content`, a network as `backbone`.
+
+    The names in the state_dict are those of the library that the network comes from, wherever nothing was added to it.
+    """
+    card: Card = content["lesion_exp"]
+    weights = own_state(content["state_dict"])
+    assert weights is not None, "a checkpoint holds a backbone"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        write_weights(path, {f"backbone.{name}": tensor for name, tensor in weights.items()}, card)
+        run.log_file(path, SAFETENSORS)
+        names = backbone.library_names()
+        plain = {
+            f"backbone.{name}" if names is None else names[name]: tensor.detach().cpu().contiguous()
+            for name, tensor in weights.items()
+        }
+        torch.save(plain, Path(folder) / "plain.pt")
+        run.log_file(Path(folder) / "plain.pt", STATE_DICT)
+        described = Path(folder) / MODEL
+        write_mlflow_model(described, card)
+        run.log_again(path, SAFETENSORS, f"{MODEL}/{WEIGHTS}")
+        files = [file for file in described.rglob("*") if file.is_file()]
+        for file in sorted(files, key=lambda file: (file.name == DESCRIPTION, file)):
+            run.log_file(file, f"{MODEL}/{file.relative_to(described).as_posix()}")

@@ -1,0 +1,155 @@
+"""A search that chooses the next cell from the results of those before: the seam between it and the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.config.freeze import Job
+from lesion_exp.sweeps.cell import PRUNED, Cell, will_repeat
+from lesion_exp.sweeps.ledger import Sweep
+from lesion_exp.sweeps.plan import CellMaker, check_cell, make_search
+from lesion_exp.sweeps.search.dimension import Dimension
+from lesion_exp.sweeps.search.search import AdaptiveSearch, Suggestion
+
+log = logging.getLogger(__name__)
+
+MOST_REFUSED: Final = 10
+MOST_REPEATED: Final = 100
+"""Proposals, one after another, that would only repeat a failure, after which a search is taken to be exhausted."""
+
+
+@dataclass
+class Adaptive:
+    """Asks the search for cells, freezes each before it starts, and tells the search what it came to."""
+
+    sweep: Sweep
+    search: AdaptiveSearch
+    maker: CellMaker
+    heard: dict[int, int] = field(default_factory=dict)
+    """Epochs that the search has heard of, by cell."""
+    unusable: set[Suggestion] = field(default_factory=set)
+    """Combinations that cannot be used, or have failed, and were proposed."""
+
+    @classmethod
+    def of(cls, sweep: Sweep) -> Self | None:
+        """That of a sweep whose search asks for cells one after another; None for other sweeps."""
+        search = make_search(dict(sweep.facts.search))
+        if not isinstance(search, AdaptiveSearch):
+            return None
+        folders, root = sweep.conf_folders(), Path(sweep.facts.store["paths"]["root"])
+        maker = CellMaker(sweep.facts.fixed, folders[1:], root, folders[0])
+        dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
+        cells = sweep.cells()
+        search.begin(dimensions, sweep.folder, {number for cell in cells if (number := cell.trial()) is not None})
+        adaptive = cls(sweep, search, maker)
+        for cell in cells:
+            adaptive.tell(cell)
+        return adaptive
+
+    def next_cell(self) -> Cell | None:
+        """A further cell, frozen; None when the search has enough, or proposes only what has failed already.
+
+        Every value was tried when the sweep was planned; a combination that cannot be used is left out. So is one whose
+        job has failed in an earlier cell, for it would fail again.
+
+        Raises:
+            ConfigError: there are too many unusable ones, one after another.
+        """
+        refused = repeated = 0
+        while (asked := self.search.ask()) is not None:
+            trial, suggestion = asked
+            try:
+                job = self._new_job(suggestion)
+            except ConfigError as error:
+                self.unusable.add(suggestion)
+                refused += 1
+                if refused == MOST_REFUSED:
+                    self.search.drop(trial)
+                    raise
+                log.warning("left out a cell: %s", error)
+                job = None
+            if job is not None:
+                return self.sweep.add(job, suggestion, trial)
+            self.search.drop(trial)
+            repeated += 1
+            if repeated == MOST_REPEATED:
+                log.warning("the search proposes only what has failed already: no further cell is tried")
+                self.sweep.exhausted_file.touch()
+                return None
+        return None
+
+    def _new_job(self, suggestion: Suggestion) -> Job | None:
+        """The job of a combination; None where it is known to fail.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if suggestion in self.unusable:
+            return None
+        job = self.maker.freeze(suggestion)
+        failed = self._failed_twin(job.job_hash)
+        if failed is None:
+            check_cell(job, suggestion, self.sweep.facts.launcher)
+            return job
+        self.unusable.add(suggestion)
+        log.info("not tried again: %s, which failed as cell %d", " ".join(suggestion), failed)
+        return None
+
+    def _failed_twin(self, job_hash: str) -> int | None:
+        """The number of a cell of the same job that failed, and would fail again; None where there is none."""
+        for cell in self.sweep.cells():
+            if cell.facts()[1] == job_hash and will_repeat(cell.state()):
+                return cell.number
+        return None
+
+    def tell(self, cell: Cell) -> None:
+        """Tells the search what a cell that is over came to."""
+        state, trial = cell.state(), cell.trial()
+        if trial is None:
+            return
+        self._relay(cell, trial)
+        if state.status in {"queued", "running"}:
+            return
+        found = [state.metrics.get(f"best/{name}") for name in self.search.metrics]
+        values = (
+            None if None in found or state.status != "finished" else [value for value in found if value is not None]
+        )
+        self.search.tell(trial, values, pruned=state.note == PRUNED)
+
+    def enter_twin(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
+        """Whether an earlier cell of the sweep is the same job and finished; then `cell` is finished like it.
+
+        `fits` says whether the earlier cell's run was made from the data of today.
+        """
+        _, job_hash = cell.facts()
+        for earlier in self.sweep.cells()[: cell.number]:
+            is_same = earlier.facts()[1] == job_hash and (state := earlier.state()).status == "finished"
+            if is_same and fits(earlier):
+                note = PRUNED if state.note == PRUNED else f"the same job as cell {earlier.number}"
+                cell.write(status="finished", run_id=state.run_id, metrics=dict(state.metrics), note=note)
+                log.info("cell %d is the same job as cell %d", cell.number, earlier.number)
+                self.tell(cell)
+                return True
+        return False
+
+    def relay_reports(self, cells: Sequence[Cell]) -> None:
+        """Passes on what running cells reported, and asks those to stop that are not worth their time."""
+        for cell in cells:
+            trial = cell.trial()
+            if trial is not None and self._relay(cell, trial):
+                cell.stop_file.touch()
+
+    def _relay(self, cell: Cell, trial: int) -> bool:
+        """Whether the search, once it heard all that the cell has reported, would stop it."""
+        should_stop = False
+        for report in cell.epochs()[self.heard.get(cell.number, 0) :]:
+            self.heard[cell.number] = self.heard.get(cell.number, 0) + 1
+            value = report.get(self.search.metrics[0])
+            if value is not None:
+                should_stop |= self.search.should_stop(trial, report["epoch"], value)
+        return should_stop

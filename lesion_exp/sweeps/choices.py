@@ -1,0 +1,217 @@
+"""What a sweep chooses between: its cells, grouped by all that they set except seeds and folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Protocol, cast
+
+from lesion_exp.evaluation.repeated_runs import LEVEL, Direction, Repeated, as_fields, repeated
+from lesion_exp.sweeps.search.search import better
+
+_REPEATING: Final = frozenset({"seed", "fold"})
+_OF_TRAINING: Final = "seed"
+"""The key that changes training alone; the other seeds and folds change the images, too."""
+
+
+class MeasuredCell(Protocol):
+    """A cell with its results."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """What it sets, by the keys in which cells differ."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Its results."""
+
+
+def is_repeat(key: str) -> bool:
+    """Whether cells that differ in this key repeat each other: `seed`, `split.fold`, `split.seed`, `dataset.seed`."""
+    return key.rpartition(".")[2] in _REPEATING
+
+
+def chosen(values: Mapping[str, str]) -> dict[str, str]:
+    """The values of a cell without its seeds and folds."""
+    return {key: value for key, value in values.items() if not is_repeat(key)}
+
+
+def as_text(values: Mapping[str, str]) -> str:
+    """A choice in a line, such as `loss=focal optimizer.lr=0.001`."""
+    return " ".join(f"{key}={value}" for key, value in values.items()) or "all cells"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice with the results of its cells."""
+
+    values: Mapping[str, str]
+    cells: tuple[int, ...]
+    """The numbers of its cells."""
+    results: Mapping[str, Repeated]
+    """By metric."""
+
+    @property
+    def text(self) -> str:
+        """It in a line."""
+        return as_text(self.values)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of a sweep, the best mean of the first metric first."""
+
+    ranked: tuple[Choice, ...]
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    repeated_by: tuple[str, ...]
+    """The keys in which cells of one choice differ, such as `seed`."""
+
+    @property
+    def are_repeated(self) -> bool:
+        """Whether any choice was run several times."""
+        return any(len(choice.cells) > 1 for choice in self.ranked)
+
+    @cached_property
+    def front(self) -> tuple[Choice, ...]:
+        """The choices whose means no other one beats: the best one, or of several metrics the Pareto front.
+
+        Empty where there are fewer than two choices and only seeds or folds differ: nothing was chosen between.
+        """
+        if len(self.ranked) == 1 and not self.ranked[0].values:
+            return ()
+        kept = tuple(choice for choice in self.ranked if not any(self._beats(other, choice) for other in self.ranked))
+        return kept[:1] if len(self.metrics) == 1 else kept
+
+    def _beats(self, one: Choice, other: Choice) -> bool:
+        pairs = [
+            (direction, one.results[name].mean, other.results[name].mean)
+            for name, direction in zip(self.metrics, self.directions, strict=True)
+        ]
+        return any(better(*pair) for pair in pairs) and not any(better(way, b, a) for way, a, b in pairs)
+
+    def told_apart(self, choice: Choice) -> str:
+        """How a choice compares with the best mean of the first metric, for a column of a table."""
+        if len(self.ranked) < 2:
+            return ""
+        if choice is self.ranked[0]:
+            return "best mean"
+        p_value = choice.results[self.metrics[0]].p_against_best
+        if p_value is None:
+            return "not known"
+        told = f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+        return f"worse ({told})" if p_value < LEVEL else "not distinguishable"
+
+    def best_over_seeds(self) -> str:
+        """The choice with the best mean and what it came to, in few words; empty where nothing was chosen between."""
+        if not self.front or len(self.metrics) > 1:
+            return ""
+        best = self.front[0]
+        short = as_text({key.rpartition(".")[2]: value for key, value in best.values.items()})
+        return (
+            f"{short}: {self.over_seeds(best).partition(',')[0] or format(best.results[self.metrics[0]].mean, '.3f')}"
+        )
+
+    def over_seeds(self, choice: Choice) -> str:
+        """What a choice came to over its seeds and folds, for the table of runs; empty where each was run once."""
+        result = choice.results[self.metrics[0]]
+        if not self.are_repeated:
+            return ""
+        spread = "" if result.deviation is None else f" ± {result.deviation:.3f}"
+        runs = f"{len(choice.cells)} run{'s' if len(choice.cells) > 1 else ''}"
+        told = self.told_apart(choice) if len(self.metrics) == 1 else ""
+        return f"{result.mean:.3f}{spread} ({runs})" + (f", {told}" if told else "")
+
+    def verdict(self) -> str:
+        """In sentences: which choice has the best mean, and from which others it cannot be told apart."""
+        if not self.ranked:
+            return ""
+        first, name = self.ranked[0], self.metrics[0]
+        result = first.results[name]
+        if not self.front:
+            repeat = " and ".join(self.repeated_by) or "seed"
+            return (
+                f"The cells differ in {repeat} alone, so none of them is a better choice than another: report the mean "
+                f"of {result.runs}, {name} {result.mean:.4f}{_spread(result)}."
+            )
+        if len(self.metrics) > 1 or len(self.ranked) < 2:
+            return ""
+        start = f"{first.text} has the best mean of {name}: {result.mean:.4f}{_spread(result)}."
+        others = self.ranked[1:]
+        if any(choice.results[name].p_against_best is None for choice in others):
+            return (
+                f"{start} How much a repeated run varies is not known, so no choice is shown to be better than "
+                f"another: add seed=1,2,3 to the sweep."
+            )
+        equal = [choice.text for choice in others if not choice.results[name].differs]
+        if not equal:
+            return f"{start} Every other choice is worse by more than repeated runs vary (Tukey's test, p < {LEVEL})."
+        shown = "; ".join(equal[:5]) + (f"; and {len(equal) - 5} more" if len(equal) > 5 else "")
+        return f"{start} Not distinguishable from it, as far as repeated runs vary: {shown}."
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Plain values, the best mean first."""
+        return [
+            {
+                "overrides": dict(choice.values),
+                "cells": list(choice.cells),
+                "results": as_fields(choice.results),
+                "against_best": self.told_apart(choice) or None,
+            }
+            for choice in self.ranked
+        ]
+
+
+def group_cells(
+    cells: Sequence[MeasuredCell], metrics: Sequence[str], directions: Sequence[str], also: Sequence[str] = ()
+) -> Choices:
+    """The choices of those cells that have a value of every metric.
+
+    Args:
+        cells: finished cells.
+        metrics: what the search looks at.
+        directions: `maximize` or `minimize` for each of them.
+        also: further metrics to be summed up, where every one of these cells has them.
+    """
+    valued = [cell for cell in cells if all(_is_known(cell, name) for name in metrics)]
+    groups: dict[tuple[tuple[str, str], ...], list[MeasuredCell]] = {}
+    for cell in sorted(valued, key=lambda cell: cell.number):
+        groups.setdefault(tuple(sorted(chosen(cell.values).items())), []).append(cell)
+    summed: dict[str, list[Repeated]] = {}
+    ways = dict(zip(metrics, directions, strict=True))
+    for name in (*metrics, *(name for name in also if all(_is_known(cell, name) for cell in valued))):
+        runs = [[(_split(cell), cell.metrics[name]) for cell in group] for group in groups.values()]
+        summed[name] = repeated(runs, cast(Direction, ways.get(name, "maximize")), name)
+    choices = [
+        Choice(
+            chosen(group[0].values),
+            tuple(cell.number for cell in group),
+            {name: results[place] for name, results in summed.items()},
+        )
+        for place, group in enumerate(groups.values())
+    ]
+    sign = -1 if directions[0] == "maximize" else 1
+    choices.sort(key=lambda choice: sign * choice.results[metrics[0]].mean)
+    differing = dict.fromkeys(key for cell in valued for key in cell.values if is_repeat(key))
+    return Choices(tuple(choices), tuple(metrics), tuple(directions), tuple(differing))
+
+
+def _is_known(cell: MeasuredCell, name: str) -> bool:
+    return not math.isnan(cell.metrics.get(name, math.nan))
+
+
+def _split(cell: MeasuredCell) -> tuple[tuple[str, str], ...]:
+    """What decides on which images the cell is trained and judged, as far as cells of one choice differ in it."""
+    return tuple((key, value) for key, value in sorted(cell.values.items()) if is_repeat(key) and key != _OF_TRAINING)
+
+
+def _spread(result: Repeated) -> str:
+    if result.deviation is None or result.low is None:
+        return ""
+    return f" (standard deviation {result.deviation:.4f}, 95% interval {result.low:.4f} to {result.high:.4f})"

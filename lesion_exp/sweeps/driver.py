@@ -1,0 +1,275 @@
+"""Drives a sweep: gives cells to the launcher, watches the ledger, keeps the sweep's own run in MLflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from contextlib import ExitStack
+from typing import Any, Final
+
+from lesion_exp.data.lock import hold, is_held, release
+from lesion_exp.errors import ConfigError
+from lesion_exp.process.distributed_environment import refuse_group
+from lesion_exp.config.instantiate import check_installed, instantiate
+from lesion_exp.progress import Stage
+from lesion_exp.sweeps.adaptive import Adaptive
+from lesion_exp.sweeps.cell import STOPPED, Cell
+from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
+from lesion_exp.sweeps.ledger import Sweep
+from lesion_exp.sweeps.parent_run import ParentRun, is_concluded
+from lesion_exp.sweeps.run_cell import CELL_TAG
+from lesion_exp.sweeps.same_data import DataToday, begun_otherwise
+from lesion_exp.sweeps.summary import Summary, summarize
+from lesion_exp.tracking.environment import version_differences
+from lesion_exp.tracking.find import find_finished, find_tagged
+from lesion_exp.tracking.params import flat_params
+from lesion_exp.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.5
+_MOST_SHOWN: Final = 4
+"""Running cells in a line."""
+ENDING_SECONDS: Final = 90.0
+"""What cells have to close their runs in once they are asked to end."""
+
+
+def make_launcher(node: dict[str, Any]) -> Launcher:
+    """The launcher that a node `launcher` describes; nothing is started or written yet.
+
+    Raises:
+        ConfigError: a target that is no launcher, values that it refuses, a package or an engine that is not there, or
+            this process is one of several that were started together.
+    """
+    refuse_group("a sweep")
+    check_installed({"launcher": node})
+    launcher = instantiate(node, "launcher")
+    if not isinstance(launcher, Launcher):
+        raise ConfigError(f"expected a class derived from Launcher in launcher._target_, got {node['_target_']}")
+    launcher.check()
+    return launcher
+
+
+def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
+    """Runs every cell of `sweep` that is queued, and once more those whose status is in `again`.
+
+    Whatever ends this, the cells are asked to end, too, and the ledger holds how each stands; a later call goes on.
+
+    Raises:
+        ConfigError: another process drives the sweep; a device or engine that is not there.
+    """
+    check_installed({"search": dict(sweep.facts.search)})
+    if not hold(sweep.lock):
+        raise ConfigError(f"expected a sweep that nobody drives, but another process drives {sweep.facts.sweep_id}")
+    with ExitStack() as stack:
+        stack.callback(release, sweep.lock)
+        stack.callback(launcher.close)
+        sweep.cancel_file.unlink(missing_ok=True)
+        for cell in sweep.cells():
+            if cell.state().status in again:
+                cell.write(status="queued", note=None)
+                cell.give_ticket(None)
+        launcher.open(sweep)
+        parent = stack.enter_context(ParentRun(sweep, store))
+        log.info("sweep %s, run %s", sweep.facts.sweep_id, parent.run_id)
+        return _Driver(parent, launcher, store, Adaptive.of(parent.sweep)).run()
+
+
+def lacks_conclusion(sweep: Sweep) -> bool:
+    """Whether every cell has come to its end, but the driver ended before the sweep's run said so."""
+    summary = summarize(sweep)
+    return not ({"queued", "running"} & set(summary.counts()) or is_concluded(summary) or is_driven(sweep))
+
+
+def conclude(sweep: Sweep, store: Store) -> Summary:
+    """Finishes the run of a sweep that `lacks_conclusion`; of any other sweep it only gives the summary."""
+    if not lacks_conclusion(sweep) or not hold(sweep.lock):
+        return summarize(sweep)
+    try:
+        with ParentRun(sweep, store) as parent:
+            summary = summarize(parent.sweep)
+            parent.update(summary)
+            parent.finish(summary)
+            log.info("the run %s of the sweep is finished now; its driver had ended before", parent.run_id)
+    finally:
+        release(sweep.lock)
+    return summary
+
+
+def is_driven(sweep: Sweep) -> bool:
+    """Whether a living process of this machine drives the sweep."""
+    return bool(is_held(sweep.lock))
+
+
+class _Driver:
+    def __init__(self, parent: ParentRun, launcher: Launcher, store: Store, adaptive: Adaptive | None) -> None:
+        self.parent, self.sweep, self.launcher, self.store = parent, parent.sweep, launcher, store
+        self.adaptive = adaptive
+        self.queued: list[Cell] = []
+        self.started: dict[int, Cell] = {}
+        self.foreign: dict[int, Cell] = {}
+        """Cells that processes of an earlier driver are still running."""
+        self.today = DataToday(here=launcher.here)
+        self.ending = False
+
+    def run(self) -> Summary:
+        if any(cell.recorded().attempts for cell in self.sweep.cells()):
+            for sentence in begun_otherwise(self.sweep, self.store, self.today):
+                log.warning("%s; the same command with train -m begins a sweep anew, and takes what fits", sentence)
+        for cell in self.sweep.cells():
+            status = cell.state().status
+            if status == "running" and not self._adopt(cell):
+                self.foreign[cell.number] = cell
+            elif status == "queued":
+                self._enter(cell)
+        try:
+            self._loop()
+        finally:
+            self._end_cells()
+        if self.sweep.cancel_file.exists():
+            cancel_waiting(self.sweep)
+        summary = summarize(self.sweep)
+        self.parent.finish(summary)
+        return summary
+
+    def _loop(self) -> None:
+        with Stage("running", summarize(self.sweep).total, "cells", announced=False) as stage:
+            self._run_cells(stage)
+
+    def _run_cells(self, stage: Stage) -> None:
+        while not self.ending:
+            self._start_cells()
+            self._show(stage)
+            if not (self.started or self.foreign):
+                return
+            for ended in self.launcher.wait(POLL_SECONDS):
+                del self.started[ended.cell.number]
+                self._note(ended)
+            self._look_at_foreign()
+            if self.adaptive is not None:
+                self.adaptive.relay_reports([*self.started.values(), *self.foreign.values()])
+            self.ending = self.ending or self.sweep.cancel_file.exists()
+
+    def _show(self, stage: Stage) -> None:
+        """Says how many cells are done, and how far those are that run."""
+        done = sum(cell.state().status not in {"queued", "running"} for cell in self.sweep.cells())
+        running = []
+        for number, cell in sorted(self.started.items()):
+            epochs = cell.epochs()
+            last = f"at epoch {epochs[-1]['epoch']} of {epochs[-1]['max_epochs']}" if epochs else "begins"
+            running.append(f"{number} {last}")
+        stage.reach(done, f"cell {', '.join(running[:_MOST_SHOWN])}" if running else "")
+
+    def _enter(self, cell: Cell) -> None:
+        """Queues a cell, unless the launcher still has it, or the same job was done before."""
+        if not self._adopt(cell) and not self._done_before(cell):
+            self.queued.append(cell)
+
+    def _adopt(self, cell: Cell) -> bool:
+        adopted = self.launcher.adopt(cell)
+        if adopted:
+            self.started[cell.number] = cell
+        return adopted
+
+    def _done_before(self, cell: Cell) -> bool:
+        _, job_hash = cell.facts()
+        if cell.recorded().attempts:
+            return False
+        if self.adaptive is not None and self.adaptive.enter_twin(cell, self._fits):
+            return True
+        if self.sweep.facts.force:
+            return False
+        config = cell.job().config
+        wanted = {key: text for key, text in flat_params(config).items() if key.startswith("dataset.")}
+        for run in find_finished(self.store, job_hash):
+            if run.tags.get("pruned") != "true" and wanted.items() <= run.params.items():
+                if changed := self.today.differences(config, run.tags):
+                    log.info(
+                        "cell %d was done before as run %s, but on other data, in: %s; it is trained anew",
+                        cell.number,
+                        run.run_id,
+                        "; ".join(changed),
+                    )
+                    continue
+                others = [f"made with another {words}" for words in version_differences(run.tags)]
+                note = "; ".join(["done before; force=true repeats it", *others])
+                cell.write(status="finished", run_id=run.run_id, metrics=run.results(), note=note)
+                log.info("cell %d was done before, as run %s: %s", cell.number, run.run_id, note)
+                if self.adaptive is not None:
+                    self.adaptive.tell(cell)
+                return True
+        return False
+
+    def _fits(self, earlier: Cell) -> bool:
+        """Whether the run of an earlier cell was made from the data of today."""
+        tags = {"sweep_id": self.sweep.facts.sweep_id, CELL_TAG: f"{earlier.number:04d}"}
+        run = find_tagged(self.store, tags)
+        return run is None or not self.today.differences(earlier.job().config, run.tags)
+
+    def _start_cells(self) -> None:
+        batch: list[Cell] = []
+        free = self.launcher.capacity - len(self.started)
+        while len(batch) < free:
+            if not self.queued:
+                cell = self.adaptive.next_cell() if self.adaptive is not None else None
+                if cell is None:
+                    break
+                self._enter(cell)
+                continue
+            batch.append(self.queued.pop(0))
+        if batch:
+            for cell in batch:
+                log.info("cell %d starts: %s", cell.number, " ".join(cell.facts()[0]))
+            self.launcher.start(batch)
+            self.started.update({cell.number: cell for cell in batch})
+
+    def _note(self, ended: Ended) -> None:
+        """Enters how a cell ended, of which its own process may have said nothing."""
+        cell, state = ended.cell, ended.cell.state()
+        if state.status in {"queued", "running"}:
+            reason = f"{STOPPED}: {ended.reason}" if ended.reason else STOPPED
+            state = cell.write(status="queued", note=reason, ended=time.time())
+        if self.adaptive is not None:
+            self.adaptive.tell(cell)
+        summary = summarize(self.sweep)
+        self.parent.update(summary)
+        row = next(row for row in summary.rows if row.number == cell.number)
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.metrics.items())
+        reason = " ".join((state.error or state.note or "").split())
+        left = summary.seconds_left()
+        rest = f"  {left / 60:.0f} min left" if left is not None and left > 90 else ""
+        log.info("cell %d %s  %s%s", cell.number, state.status, values if state.status == "finished" else reason, rest)
+        if self.launcher.fail_fast and state.status != "finished":
+            log.warning("launcher.fail_fast: no further cell starts, and those that run are stopped")
+            self.ending = True
+
+    def _look_at_foreign(self) -> None:
+        for number, cell in list(self.foreign.items()):
+            status = cell.state().status
+            if status != "running":
+                del self.foreign[number]
+                self.queued += [cell] if status == "queued" else []
+                if self.adaptive is not None and status != "queued":
+                    self.adaptive.tell(cell)
+
+    def _end_cells(self) -> None:
+        self.launcher.stop()
+        deadline = time.monotonic() + ENDING_SECONDS
+        while self.started and time.monotonic() < deadline:
+            for ended in self.launcher.wait(POLL_SECONDS):
+                del self.started[ended.cell.number]
+                if ended.cell.state().status == "queued":
+                    ended.cell.write(status="queued", note=STOPPED)
+
+
+def cancel_waiting(sweep: Sweep, none_runs: bool = False) -> int:
+    """Marks every cell that waits as cancelled; how many those are.
+
+    `none_runs` says that no process of a cell is left, whatever the ledger says.
+    """
+    unfinished = {"queued", "running"} if none_runs else {"queued"}
+    waiting = [cell for cell in sweep.cells() if cell.state().status in unfinished]
+    for cell in waiting:
+        cell.write(status="cancelled", note=None)
+    return len(waiting)

@@ -1,0 +1,174 @@
+"""`python -m lesion_exp.sweeps.launcher.warm`: a process with all imports done that forks a child for each cell.
+
+Importing torch, Lightning, MLflow and albumentations takes seconds, training a small cell hardly more. So one process
+imports them once, touches no device, opens no store and starts no thread of its own, and forks. It reads a line of JSON
+for each cell from standard input (`{"folder": .., "environment": {..}, "threads": ..}`) or `{"stop": folder}`, and
+answers on standard output: `{"ready": true}` once, `{"ended": folder, "code": ..}` for each cell; the code is minus the
+signal's number where a signal ended it. When its input ends, because whoever started it is gone, so do the cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import selectors
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+WARM_MODULES: Final = (
+    "lesion_exp.sweeps.run_cell",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.artifact.local_artifact_repo",
+    "torchvision.models",
+    "albumentations",
+    "sklearn.model_selection",
+    "sklearn.metrics",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "pyarrow.parquet",
+    "cv2",
+)
+"""What a cell imports sooner or later."""
+GRACE_SECONDS: Final = 60
+"""What a cell has to close its run in after SIGTERM."""
+
+
+class WarmProcess:
+    """Forks cells and says how they ended."""
+
+    def __init__(self) -> None:
+        self.cells: dict[int, str] = {}
+        """Folder of the cell of each living child."""
+        self._events, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+
+    def serve(self) -> None:
+        """Until the input ends; then every cell is asked to end."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; who drives the sweep decides
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake)
+        self._answer({"ready": True})
+        commands = sys.stdin.buffer
+        os.set_blocking(commands.fileno(), False)
+        rest = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(commands.fileno(), selectors.EVENT_READ)
+            selector.register(self._events, selectors.EVENT_READ)
+            try:
+                while True:
+                    ready = {key.fd for key, _ in selector.select()}
+                    if self._events in ready:
+                        os.read(self._events, 4096)
+                        self._reap()
+                    if commands.fileno() in ready:
+                        read = os.read(commands.fileno(), 65536)
+                        if not read:
+                            return
+                        *lines, rest = (rest + read).split(b"\n")
+                        for line in lines:
+                            self._obey(json.loads(line))
+            finally:
+                self._end_cells()
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        if "stop" in command:
+            for pid, folder in self.cells.items():
+                if folder == command["stop"]:
+                    os.kill(pid, signal.SIGTERM)
+            return
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_cell(parent, command)
+        self.cells[pid] = command["folder"]
+
+    def _become_cell(self, parent: int, command: dict[str, Any]) -> NoReturn:
+        """In the child: own session, own log, own environment; never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.setsid()
+            from lesion_exp.process.signals import end_on_sigterm, end_with_parent
+
+            end_on_sigterm()
+            end_with_parent(parent)
+            _redirect(Path(command["folder"]) / "log.txt")
+            os.environ.update(command["environment"])
+            if command["threads"]:
+                import torch
+
+                torch.set_num_threads(command["threads"])
+            from lesion_exp.process.messages import show_messages
+            from lesion_exp.sweeps.cell import Cell
+            from lesion_exp.sweeps.run_cell import run_cell
+
+            show_messages(in_a_file=True)
+            code = run_cell(Cell(Path(command["folder"])))
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self.cells:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            folder = self.cells.pop(pid, None)
+            if folder is not None:
+                self._answer({"ended": folder, "code": os.waitstatus_to_exitcode(status)})
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(body), file=self._answers, flush=True)
+
+    def _end_cells(self) -> None:
+        for pid in self.cells:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        signal.signal(signal.SIGALRM, lambda *_: self._kill_cells())
+        signal.alarm(GRACE_SECONDS)
+        while self.cells:
+            pid, _ = os.waitpid(-1, 0)
+            self.cells.pop(pid, None)
+        signal.alarm(0)
+
+    def _kill_cells(self) -> None:
+        for pid in self.cells:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _redirect(log: Path) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+
+
+def main() -> int:
+    """Imports, then serves."""
+    for name in WARM_MODULES:
+        importlib.import_module(name)
+    WarmProcess().serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The sweep's own run in MLflow, with those of its cells nested below it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from dataclasses import asdict
+from types import TracebackType
+from typing import Final, Self
+
+from lesion_exp.evaluation.figures.choices import ChoiceRow, choices_figure
+from lesion_exp.evaluation.headline import OF_SEVERAL_RUNS
+from lesion_exp.spreadsheet import write_csv
+from lesion_exp.sweeps.choices import is_repeat
+from lesion_exp.sweeps.ledger import Sweep
+from lesion_exp.sweeps.same_data import mixed
+from lesion_exp.sweeps.summary import Summary, as_frame, as_markdown, digest
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.environment import source_state
+from lesion_exp.tracking.find import find_tagged
+from lesion_exp.tracking.run import Status, TrackedRun
+from lesion_exp.tracking.run_description import OVER_SEEDS_TAG, artifact_picture, score_tags
+from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.tracking.view import VIEW_KEY, VIEWS, sweep_view, view_link
+
+log = logging.getLogger(__name__)
+
+KIND: Final = {"kind": "sweep"}
+FACTS_FILE: Final = artifacts.SWEEP_FACTS
+PICTURE: Final = artifacts.SWEEP_FIGURE
+
+
+def is_concluded(summary: Summary) -> bool:
+    """Whether the sweep's run says how its cells ended, as they stand now."""
+    return summary.sweep.conclusion() == digest(summary)
+
+
+def _start(sweep: Sweep, store: Store) -> TrackedRun:
+    facts = sweep.facts
+    tags = {**KIND, "sweep_id": facts.sweep_id, **source_state().tags()}
+    name = f"sweep of {', '.join(facts.keys)}"
+    return TrackedRun.start(store, facts.store["tracking"]["experiment"], name, tags, system_metrics_seconds=0)
+
+
+class ParentRun:
+    """Opens the sweep's run, or opens it again, and keeps it true while the sweep is driven. A context manager."""
+
+    def __init__(self, sweep: Sweep, store: Store) -> None:
+        known = find_tagged(store, {"sweep_id": sweep.facts.sweep_id, **KIND})
+        # whoever drives the sweep holds its lock
+        self._run = _start(sweep, store) if known is None else TrackedRun.resume(store, known.run_id, is_alone=True)
+        try:
+            self._write_facts(sweep)
+        except BaseException as error:
+            self._run.__exit__(type(error), error, error.__traceback__)
+            raise
+        self.sweep = sweep.with_parent(self._run.run_id)
+        self.run_id = self._run.run_id
+        self._ended = 0
+
+    def _write_facts(self, sweep: Sweep) -> None:
+        """Writes what the sweep was asked for, as far as a driver that was killed has not."""
+        facts = sweep.facts
+        self._run.log_missing_params({"sweep": {"overrides": " ".join(facts.overrides), "search": dict(facts.search)}})
+        if not self._run.has_file(FACTS_FILE):
+            self._run.log_text(json.dumps(asdict(facts), indent=1), FACTS_FILE)
+
+    def update(self, summary: Summary) -> None:
+        """Logs how many cells came to what, and the best value so far, if that has changed."""
+        counts = summary.counts()
+        ended = sum(count for status, count in counts.items() if status not in {"queued", "running"})
+        if ended == self._ended:
+            return
+        self._ended = ended
+        values = {f"sweep/{status}": float(counts.get(status, 0)) for status in ("finished", "failed")}
+        values |= {f"sweep/best/{name}": value for name, value in summary.best_values().items()}
+        self._run.log_metrics(values, step=ended)
+
+    def finish(self, summary: Summary) -> None:
+        """Logs the table of cells and the best one, and says how the sweep ended."""
+        with self._run.new_file(artifacts.SWEEP_CELLS) as path:
+            write_csv(as_frame(summary), path)
+        remarks = mixed(self.sweep, self._run.store)
+        for remark in remarks:
+            log.warning("%s; their results do not compare like with like", remark)
+        means = _mean_results(summary)
+        tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([*self._described(summary), *remarks])}
+        tags["mixed"] = bool(remarks)
+        tags |= score_tags(means, leaky=False)
+        tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
+        tags |= _best_tags(summary)
+        self._run.log_metrics(means, step=self._ended)
+        self._tag_cells(summary)
+        self._run.set_tags(tags)
+        counts = summary.counts()
+        status: Status = "FINISHED" if set(counts) <= {"finished"} else "FAILED" if "failed" in counts else "KILLED"
+        self._run.finish(status)
+        self.sweep.note_conclusion(digest(summary))
+
+    def _described(self, summary: Summary) -> list[str]:
+        """The blocks of the run's description: verdict and table, a picture of the choices, their cells' own view."""
+        blocks = [as_markdown(summary)]
+        rows = _choice_rows(summary)
+        if rows:
+            self._run.log_figure(choices_figure(rows, summary.metrics[0]), PICTURE, f"a sweep of {summary.total} cells")
+            blocks.append(artifact_picture("The choices", self._run.run_id, PICTURE))
+            key = f"{VIEW_KEY}-{summary.sweep.facts.sweep_id}"
+            keys = [name for name in summary.sweep.facts.keys if not is_repeat(name)]
+            view = sweep_view(self._run.name, summary.sweep.facts.sweep_id, keys)
+            self._run.store.client.set_experiment_tag(self._run.experiment_id, f"{VIEWS}{key}", view)
+            blocks.append(
+                f"[Its cells as a table, and in parallel coordinates]({view_link(self._run.experiment_id, key)})"
+            )
+        return blocks
+
+    def _tag_cells(self, summary: Summary) -> None:
+        """Says of each cell what its choice came to over seeds and folds, and of the sweep what the best one did."""
+        found, runs = summary.choices, {row.number: row.state.run_id for row in summary.rows}
+        for choice in found.ranked:
+            text = found.over_seeds(choice)
+            for number in choice.cells if text else ():
+                _tag(self._run.store, runs[number], text)
+        if found.best_over_seeds():
+            self._run.set_tags({OVER_SEEDS_TAG: found.best_over_seeds()})
+
+    def __enter__(self) -> Self:
+        self._run.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run.__exit__(kind, error, trace)
+
+
+def _tag(store: Store, run_id: str | None, text: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if run_id is not None:
+            store.client.set_tag(run_id, OVER_SEEDS_TAG, text)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        log.warning("run %s is gone from the store, so it is not told what its choice came to", run_id)
+
+
+def _best_tags(summary: Summary) -> dict[str, object]:
+    """Which choice has the best mean and which cells are its; no seed and no fold is ever the best."""
+    rows, best = summary.best_rows(), summary.best()
+    if len(summary.metrics) > 1:
+        return {"pareto_cells": ",".join(str(row.number) for row in rows)}
+    tags: dict[str, object] = {}
+    if rows:
+        tags["best_choice"] = summary.choices.front[0].text
+        tags["best_cells"] = ",".join(str(row.number) for row in rows)
+    if best is not None:
+        tags["best_cell"], tags["best_run_id"] = best.number, best.state.run_id or ""
+    return tags
+
+
+def _choice_rows(summary: Summary) -> list[ChoiceRow]:
+    """The choices in the picture, the best mean first."""
+    if not summary.choices.ranked:
+        return []
+    metric = summary.metrics[0]
+    values = {row.number: row.metrics[metric] for row in summary.rows if metric in row.metrics}
+    return [
+        ChoiceRow(choice.text, [values[number] for number in choice.cells], result.mean, result.low, result.high,
+                  result.differs)
+        for choice in summary.choices.ranked
+        for result in [choice.results[metric]]
+    ]  # fmt: skip
+
+
+def _mean_results(summary: Summary) -> dict[str, float]:
+    """The mean over the cells of the best choice, or over all where only seeds or folds differ, of each result."""
+    if len(summary.metrics) > 1 or not summary.choices.ranked:
+        return {}
+    numbers = set(summary.choices.ranked[0].cells)
+    found = [row.state.metrics for row in summary.rows if row.number in numbers]
+    names = [name for name in OF_SEVERAL_RUNS if all(name in one for one in found)]
+    return {name: statistics.fmean(one[name] for one in found) for name in names}

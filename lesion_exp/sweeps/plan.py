@@ -1,0 +1,201 @@
+"""From a command with several values to frozen jobs: every cell is composed and checked before any of them starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lesion_exp.epoch_metric import check_direction, check_metric
+from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.config.compose import Bases, Composed, compose, config_folders
+from lesion_exp.config.freeze import Job, freeze
+from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
+from lesion_exp.config.registered import TARGET
+from lesion_exp.privacy import without_secrets
+from lesion_exp.sweeps.check_on_data import check_on_data
+from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
+from lesion_exp.sweeps.search.dimension import Dimension, GroupOptions, split_overrides
+from lesion_exp.sweeps.search.search import Search, Suggestion
+
+log = logging.getLogger(__name__)
+
+SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
+"""Groups and nodes that are the same for all cells of a sweep."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it is written down."""
+
+    facts: SweepFacts
+    cells: tuple[tuple[Job, Suggestion], ...]
+    """Empty where the search asks for cells one after another."""
+    tried: tuple[tuple[Job, Suggestion], ...]
+    """What `check` looks at: all cells, or cells in which every value occurs once."""
+    config: Composed
+    """The config of the first cell, or of a cell with the first value of every key."""
+
+    def check(self) -> None:
+        """Checks that every cell can start, and on this machine that it can train; the imports for it last seconds.
+
+        Raises:
+            UserError: a target, key, package, file or device that is not there, or data that do not fit; the message
+                names the cell.
+        """
+        for job, suggestion in self.tried:
+            check_cell(job, suggestion, self.facts.launcher)
+        if runs_here(self.facts.launcher):
+            check_on_data(self.tried)
+
+
+class CellMaker:
+    """Freezes the jobs of cells that share most of their overrides."""
+
+    def __init__(self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, conf: Path | None = None) -> None:
+        self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
+        self._bases: Bases = {}
+
+    def compose(self, suggestion: Suggestion) -> Composed:
+        """The config of a cell.
+
+        Raises:
+            ConfigError: something in it that cannot be used; the message names the cell.
+        """
+        try:
+            return compose(
+                [*self.fixed, *suggestion],
+                config_dirs=self.config_dirs,
+                root=self.root,
+                bases=self._bases,
+                in_sweep=True,
+                conf=self.conf,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+    def freeze(self, suggestion: Suggestion) -> Job:
+        """The frozen job of a cell.
+
+        Raises:
+            ConfigError: as `compose`.
+        """
+        return freeze(self.compose(suggestion))
+
+
+def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) -> None:
+    """Checks that the cell can start. What this needs takes seconds to import.
+
+    Raises:
+        ConfigError: a target, key, package, file or device that is not there; the message names the cell.
+    """
+    from lesion_exp.training.run import check_job
+
+    try:
+        check_job(job, here=runs_here(launcher))
+    except UserError as error:
+        raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+
+def runs_here(launcher: Mapping[str, Any]) -> bool:
+    """Whether the cells of the node `launcher` run on this machine, so that what they need can be looked for here."""
+    return bool(getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
+
+
+def plan_sweep(
+    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
+) -> Plan | None:
+    """The sweep that `overrides` and the config's own `search.space` describe; None where nothing has several values.
+
+    Its `check` comes next, before anything is written.
+
+    Raises:
+        ConfigError: a name or value that cannot be used, in any cell.
+    """
+    options = GroupOptions(config_folders(config_dirs))
+    fixed, dimensions = split_overrides(overrides, options, {})
+    _refuse_shared(dimensions)
+    base = CellMaker(fixed, config_dirs, root).compose(_first_values(dimensions))
+    fixed, dimensions = split_overrides(overrides, options, base.search["space"])
+    if not dimensions:
+        return None
+    _refuse_shared(dimensions)
+    check_installed({"search": base.search})
+    search = make_search(base.search)
+    for metric, direction in zip(search.metrics, search.directions, strict=True):
+        check_metric("search.metric", metric, only_validation=True)
+        check_direction("search.direction", direction, metric, lower="minimize", higher="maximize")
+    maker = CellMaker(fixed, config_dirs, root)
+    suggestions = search.all_cells(dimensions)
+    tried = _each_value_once(dimensions) if suggestions is None else suggestions
+    frozen = tuple((maker.freeze(suggestion), suggestion) for suggestion in tried)
+    config = maker.compose(tried[0])
+    facts = SweepFacts(
+        sweep_id=new_sweep_id(),
+        created=time.time(),
+        overrides=tuple(without_secrets(list(overrides))),
+        fixed=tuple(without_secrets(list(fixed))),
+        keys=tuple(dimension.key.lstrip("+") for dimension in dimensions),
+        launcher=base.launcher,
+        search=base.search,
+        store={node: frozen[0][0].config[node] for node in ("tracking", "paths")},
+        space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
+        force=force,
+    )
+    return Plan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
+
+
+def make_search(node: dict[str, object]) -> Search:
+    """The search that a node `search` describes.
+
+    Raises:
+        ConfigError: a target that is no search, or values that it refuses.
+    """
+    search = instantiate(node, "search")
+    if not isinstance(search, Search):
+        raise ConfigError(f"expected a class derived from Search in search._target_, got {node['_target_']}")
+    return search
+
+
+def _first_values(dimensions: Sequence[Dimension]) -> Suggestion:
+    return tuple(
+        dimension.override(dimension.values[0] if dimension.values else dimension.low) for dimension in dimensions
+    )
+
+
+def _each_value_once(dimensions: Sequence[Dimension]) -> list[Suggestion]:
+    """Cells in which every value, and both ends of every interval, occurs: what a search may ask for later."""
+    first = _first_values(dimensions)
+    found = [first]
+    for place, dimension in enumerate(dimensions):
+        others = dimension.values[1:] or ((dimension.high,) if dimension.is_interval else ())
+        found += [(*first[:place], dimension.override(value), *first[place + 1 :]) for value in others]
+    return found
+
+
+def _refuse_shared(dimensions: Sequence[Dimension]) -> None:
+    for key in (dimension.key.lstrip("+") for dimension in dimensions):
+        if key.split(".")[0] in SHARED:
+            raise ConfigError(f"expected one value for {key}: it is the same for all cells of a sweep")
+
+
+def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Suggestion]]:
+    """Each job once."""
+    first: dict[str, tuple[Job, Suggestion]] = {}
+    for job, suggestion in cells:
+        if job.job_hash in first:
+            log.warning("left out %s: it is the same job as %s", _text(suggestion), _text(first[job.job_hash][1]))
+        else:
+            first[job.job_hash] = (job, suggestion)
+    return list(first.values())
+
+
+def _of_cell(suggestion: Suggestion) -> str:
+    return f"\n(in the cell {_text(suggestion)})" if suggestion else ""
+
+
+def _text(suggestion: Suggestion) -> str:
+    return " ".join(suggestion)

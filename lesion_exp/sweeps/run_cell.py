@@ -1,0 +1,156 @@
+"""Runs one cell, whoever starts it: `python -m lesion_exp.sweeps.run_cell FOLDER`, or a fork of a warm process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from lesion_exp.data.lock import hold, release
+from lesion_exp.errors import UserError
+from lesion_exp.process.messages import show_messages
+from lesion_exp.training.resume import link_to
+from lesion_exp.training.run import JobResult, train
+from lesion_exp.training.run_context import RunContext
+from lesion_exp.process.signals import end_on_sigterm, end_with_parent
+from lesion_exp.training.tracked import open_job_store
+from lesion_exp.sweeps.cell import PRUNED, STOPPED, Cell
+from lesion_exp.sweeps.choices import as_text, chosen
+from lesion_exp.sweeps.ledger import Sweep, read_sweep
+from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
+from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
+from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
+from lesion_exp.tracking.run_description import CHOICE_TAG
+
+log = logging.getLogger(__name__)
+
+CELL_TAG: Final = "sweep_cell"
+DONE, FAILED, MISTAKE, TERMINATED = 0, 1, 2, 143
+
+
+def run_cell(cell: Cell) -> int:
+    """Runs `cell` unless it is done or another process has it; the exit code. The ledger says how it went.
+
+    A run that an earlier attempt began is gone on with, also if that attempt died before it could write down its id.
+    """
+    if not hold(cell.lock):
+        log.warning("cell %d is being run by another process", cell.number)
+        return DONE
+    try:
+        before = cell.recorded()
+        if before.status in {"finished", "cancelled"}:
+            return DONE
+        cell.write(
+            status="running",
+            attempts=before.attempts + 1,
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            started=time.time(),
+            ended=None,
+            error=None,
+            note=None,
+        )
+        with _signs_of_life(cell):
+            return _attempt(cell)
+    finally:
+        release(cell.lock)
+
+
+def _attempt(cell: Cell) -> int:
+    try:
+        result, note = _train(cell)
+    except UserError as error:
+        log.error("lesion-exp: %s", error)
+        cell.write(status="failed", ended=time.time(), error=str(error))
+        return MISTAKE
+    except (KeyboardInterrupt, SystemExit):
+        cell.write(status="queued", ended=time.time(), note=STOPPED)
+        return TERMINATED
+    except Exception as error:
+        log.exception("cell %d failed", cell.number)
+        cell.write(status="failed", ended=time.time(), error=f"{type(error).__name__}: {error}")
+        return FAILED
+    cell.write(status="finished", ended=time.time(), run_id=result.run_id, metrics=result.metrics, note=note)
+    return DONE
+
+
+def _train(cell: Cell) -> tuple[JobResult, str | None]:
+    """Begins, goes on with or only enters the run of the cell; with the note for the ledger."""
+    job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
+    link = cell_link(cell, sweep)
+    known = _wait_for_death(find_tagged(open_job_store(job.config), _identity(cell, sweep)))
+    if known is None:
+        return _noted(train(job, link))
+    cell.write(run_id=known.run_id)
+    if known.status == "FINISHED":
+        return _noted(JobResult(known.run_id, known.results(), pruned=known.tags.get("pruned") == "true"))
+    return _noted(train(job, link_to(known, link)))
+
+
+def cell_link(cell: Cell, sweep: Sweep) -> RunContext:
+    """The tags of a cell's run, its name in MLflow, and the folder of its reports."""
+    overrides, _ = cell.facts()
+    tags = _identity(cell, sweep)
+    if sweep.facts.parent_run_id is not None:
+        tags[PARENT_TAG] = sweep.facts.parent_run_id
+    values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in overrides}
+    choice = chosen(values)
+    tags[CHOICE_TAG] = as_text(choice)
+    name = " ".join(text.lstrip("+") for text in overrides)
+    return RunContext(tags=tags, params=choice, name=name or None, reports=str(cell.folder))
+
+
+def _identity(cell: Cell, sweep: Sweep) -> dict[str, str]:
+    """The tags by which a cell's run is found."""
+    return {"sweep_id": sweep.facts.sweep_id, CELL_TAG: f"{cell.number:04d}"}
+
+
+def _noted(result: JobResult) -> tuple[JobResult, str | None]:
+    return result, PRUNED if result.pruned else None
+
+
+def _wait_for_death(run: Run | None) -> Run | None:
+    """`run`, once it no longer counts as alive: this process holds the cell, so whoever trained it is gone."""
+    deadline = time.monotonic() + DEAD_AFTER_SECONDS + HEARTBEAT_SECONDS
+    while run is not None and run.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(1.0)
+        mark_dead_runs(run.store)
+        run = find_tagged(run.store, {name: run.tags[name] for name in ("sweep_id", CELL_TAG)})
+    return run
+
+
+@contextmanager
+def _signs_of_life(cell: Cell) -> Iterator[None]:
+    """Touches the cell's state now and then, for machines that cannot see this process."""
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            cell.touch()
+
+    thread = threading.Thread(target=touch, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def main() -> int:
+    """Runs the cell in the folder that the command names; a process named after it takes the cell with it."""
+    show_messages(in_a_file=True)
+    end_on_sigterm()
+    if len(sys.argv) > 2:
+        end_with_parent(int(sys.argv[2]))
+    return run_cell(Cell(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

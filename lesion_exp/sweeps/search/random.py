@@ -1,0 +1,59 @@
+"""Values drawn at random."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps.search.dimension import Dimension
+from lesion_exp.sweeps.search.search import Search, Suggestion
+
+_FRUITLESS_DRAWS: Final = 1000
+"""Draws in a row that give nothing new before the search gives up."""
+
+
+class RandomSearch(Search):
+    """`num_cells` different cells, each key drawn by itself; the same `seed` draws the same cells.
+
+    Raises:
+        ConfigError: fewer than one cell.
+    """
+
+    def __init__(
+        self,
+        metric: str | Sequence[str],
+        direction: str | Sequence[str],
+        num_cells: int,
+        seed: int,
+        space: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(metric, direction, space)
+        if num_cells < 1:
+            raise ConfigError(f"expected search.num_cells of at least 1, got {num_cells}")
+        self.num_cells, self.seed = num_cells, seed
+
+    def all_cells(self, dimensions: Sequence[Dimension]) -> list[Suggestion]:
+        """See the class."""
+        draws = random.Random(self.seed)
+        cells: dict[Suggestion, None] = {}
+        fruitless = 0
+        while len(cells) < self.num_cells and fruitless < _FRUITLESS_DRAWS:
+            before = len(cells)
+            cells[tuple(_draw(dimension, draws) for dimension in dimensions)] = None
+            fruitless = 0 if len(cells) > before else fruitless + 1
+        return list(cells)
+
+
+def _draw(dimension: Dimension, draws: random.Random) -> str:
+    if dimension.values:
+        return dimension.override(draws.choice(dimension.values))
+    low, high = dimension.low, dimension.high
+    if dimension.is_integer and not dimension.is_log:
+        return dimension.override(draws.randint(int(low), int(high)))
+    if dimension.is_log:
+        value = math.exp(draws.uniform(math.log(low), math.log(high)))
+        return dimension.override(min(round(value), int(high)) if dimension.is_integer else float(f"{value:.6g}"))
+    return dimension.override(float(f"{draws.uniform(low, high):.6g}"))

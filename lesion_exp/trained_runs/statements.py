@@ -1,0 +1,114 @@
+"""What can be said of a run in a sentence, for its page and its model card: result, warnings, split, largest gap."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
+
+OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
+BY_CLASS: Final = ("recall", "specificity", "precision", "f1", "auroc", "average_precision")
+PATCH: Final = artifacts.environment("changes.patch")
+
+
+def headline(facts: RunSummary) -> str | None:
+    """The result in one sentence; None without predictions."""
+    table, value = facts.predictions, facts.values.get("balanced_accuracy")
+    if table is None or value is None:
+        return None
+    size = f"On {counted(len(table), 'image')} of {counted(lesion_of(table)[1], 'lesion')}"
+    seen = {
+        (True, "test"): "some of which, or their copies, were trained on as well",
+        (True, "val"): "some of which, or their copies, were trained on as well",
+        (False, "test"): "never seen in training",
+        (False, "val"): "of the validation part, on which the best epoch was chosen",
+    }[facts.is_leaky, facts.part or "val"]
+    interval = "" if value.low is None else f" (95% interval {number(value.low)} to {number(value.high)})"
+    further = [
+        f"{words} {with_interval(facts.values[name])}"
+        for name, words in (("auroc_macro", "mean AUROC"), ("accuracy", "accuracy"))
+        if name in facts.values
+    ]
+    rest = f"; {' and '.join(further)}" if further else ""
+    return f"{size} {seen}, balanced accuracy was {number(value.value)}{interval}{rest}."
+
+
+def floor_of(facts: RunSummary) -> str | None:
+    """What answering the most frequent class alone would come to on the same images."""
+    if facts.predictions is None:
+        return None
+    shares = facts.predictions["label"].value_counts(normalize=True)
+    name = str(shares.index[0])
+    return (
+        f"For comparison, always answering {name} has an accuracy of {number(float(shares.iloc[0]))} and a balanced "
+        f"accuracy of {number(1 / int(np.count_nonzero(shares)))} on these images."
+    )
+
+
+def warnings_of(facts: RunSummary) -> list[str]:
+    """What a reader must know first: leaks, an end that was none, code that nobody can get, readings of the test."""
+    run = facts.run
+    found = []
+    if facts.is_leaky:
+        shared = facts.audit.get("test_rows_with_lesion_in_train", {}).get("all")
+        how_many = "" if not shared else f": {percent(shared)} of the test images show a lesion that was trained on"
+        found.append(f"LEAKY: parts of the training data reappear in validation or test{how_many}. No result of "
+                     f"this run says how well the network does on new lesions.")  # fmt: skip
+    if run.status != "FINISHED":
+        error = f": {run.tags['error']}" if run.tags.get("error") else ""
+        found.append(f"This run has not finished ({run.status}){error}. What is made at its end is missing here.")
+    readings = run.tags.get(READINGS_TAG, "")
+    if readings.isdecimal() and int(readings) > 1:
+        found.append(f"This was reading {readings} of this test part by runs of the store: the more often it is read "
+                     f"to choose between runs, the more its results flatter.")  # fmt: skip
+    if run.tags.get("git_dirty") == "true":
+        kept = "are kept with the run" if PATCH in facts.kept.names else "are not kept"
+        found.append(f"The code had changes that no commit holds; those of tracked files {kept}.")
+    return found
+
+
+def how_judged(facts: RunSummary) -> str:
+    """What the intervals are, and how often the test part had been read."""
+    how = facts.study("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
+    basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
+    words = f"Intervals: {basis}; what stands without one was stored without."
+    readings = facts.run.tags.get(READINGS_TAG)
+    if facts.part == "test":
+        words += f" This was reading {readings} of this test part by runs of its store." if readings else (
+            " How often this test part had been read before is not stored.")  # fmt: skip
+    else:
+        words += " The test part was not read by this run."
+    return words
+
+
+def split_in_words(facts: RunSummary) -> str | None:
+    """The kind of split with its ratios and seeds; None where the config does not say."""
+    kind = facts.option("split")
+    if kind is None:
+        return None
+    ratios = facts.key("split.ratios")
+    shares = f", {listed([f'{part} {share:g}' for part, share in ratios.items()])}" if isinstance(ratios, dict) else ""
+    fold = facts.key("split.fold")
+    folds = f", fold {fold} of {facts.key('split.num_folds')}" if fold is not None else ""
+    seed = facts.key("split.seed")
+    seeded = f", seed {seed}" if seed is not None else ""
+    return f"Split: {kind.replace('_', ' ')}{shares}{folds}{seeded}."
+
+
+def largest_gap(facts: RunSummary) -> str | None:
+    """The largest gap of balanced accuracy in words; None where none is stored."""
+    gaps = [gap for gap in facts.study("subgroups").get("largest_gaps", []) if gap["metric"] == "balanced_accuracy"]
+    gaps = [gap for gap in gaps if as_value(gap)]
+    if not gaps:
+        return None
+    gap = max(gaps, key=lambda found: found["value"])
+    return (
+        f"largest gap of balanced accuracy: {gap['attribute'].replace('_', ' ')}, {gap['highest']} against "
+        f"{gap['lowest']}, {with_interval(as_value(gap))}"
+    )

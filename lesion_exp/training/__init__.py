@@ -1,0 +1,1 @@
+"""Runs of jobs: from a frozen job to a run in MLflow."""

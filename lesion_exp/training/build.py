@@ -1,0 +1,115 @@
+"""From a job's config and its data to the classifier and the data module that a Trainer wants."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.config.instantiate import instantiate
+from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.errors import ConfigError
+from lesion_exp.model.classifier import make_classifier, make_optimizer, make_schedule
+from lesion_exp.model.inputs import sample_options
+from lesion_exp.model.model_card import model_card
+from lesion_exp.model.network import make_network
+from lesion_exp.model.precision import has_gpu
+from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.task import LesionClassifier
+from lesion_exp.training.data import SplitData
+
+_TRIAL_STEPS: Final = 1000
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a Trainer fits."""
+
+    classifier: LesionClassifier
+    datamodule: LesionDataModule
+
+
+def build(config: Mapping[str, Any], split: SplitData) -> Built:
+    """The classifier with seeded weights, and its data module.
+
+    Raises:
+        ConfigError: options that do not go together, or that a part does not know.
+    """
+    pl.seed_everything(config["seed"], verbose=False)
+    datamodule = make_datamodule(config, split)
+    pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
+    network = make_network(config, len(split.classes), encoder)
+    card = model_card(config, split.classes, encoder, split.loaded.info)
+    counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
+    classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
+    if trainer["compile"] not in (False, "none"):
+        _compile(classifier.backbone, trainer["compile"])
+    return Built(classifier, datamodule)
+
+
+def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataModule:
+    """The loaders of a run's parts.
+
+    Raises:
+        ConfigError: options that do not go together, or that a part does not know.
+    """
+    pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
+    encoder = _metadata_encoder(config, split.table)
+    sample = sample_options(config)
+    if pipeline.trains_on_device and not has_gpu(config["trainer"]["accelerator"]):
+        raise ConfigError("expected a GPU for augmentation.device=gpu, got a trainer without; use device=cpu")
+    if pipeline.trains_on_device and (sample.mask != "none" or sample.clinical):
+        raise ConfigError(
+            "expected dataset.mask=none and one view with augmentation.device=gpu, got masks or two views; use "
+            "augmentation.device=cpu"
+        )
+    return LesionDataModule(
+        split.table,
+        split.loaded.store,
+        pipeline,
+        instantiate(config["sampler"], "sampler"),
+        split.classes,
+        sample,
+        LoaderOptions(**config["loader"]),
+        encoder,
+    )
+
+
+def _compile(network: Backbone, mode: bool | str) -> None:
+    """Compiles at the first step; torch keeps what it compiled for later runs (in TORCHINDUCTOR_CACHE_DIR)."""
+    network.compile(mode="default" if mode is True else str(mode))
+
+
+def check_optimisation(config: Mapping[str, Any], length: TrainingLength | None = None) -> None:
+    """Checks that optimizer and schedule take their values; to be asked before a run is opened for them.
+
+    Without a `length`, which the data decide, the training is taken to be of some length if the config gives it an end.
+
+    Raises:
+        ConfigError: one of them does not.
+    """
+    with warnings.catch_warnings():  # what they say of the length of the training belongs to the real one
+        warnings.simplefilter("ignore")
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
+        optimizer = make_optimizer(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))
+        length = length or _some_length(config["trainer"])
+        make_schedule(config["scheduler"])(optimizer, length.total_steps, length.steps_per_epoch)
+
+
+def _some_length(trainer: Mapping[str, Any]) -> TrainingLength:
+    max_steps = trainer.get("max_steps")
+    return TrainingLength(_TRIAL_STEPS, 1, trainer["max_epochs"], ENDLESS if max_steps is None else max_steps)
+
+
+def _metadata_encoder(config: Mapping[str, Any], table: pd.DataFrame) -> MetadataEncoder | None:
+    if config["backbone"].get("metadata", "none") == "none":
+        return None
+    return MetadataEncoder.fit(table[table["split"] == "train"])

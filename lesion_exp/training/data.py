@@ -1,0 +1,262 @@
+"""From a job's config to checked data: table, image store, split and audit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.config.instantiate import instantiate, resolve_target
+from lesion_exp.config.registered import check_registered
+from lesion_exp.data.data_fingerprint import DataFingerprint
+from lesion_exp.data.store import ImageStore, is_built, open_or_build
+from lesion_exp.dataset.findings import collected, finding
+from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
+from lesion_exp.dataset.path_patterns import as_override
+from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
+from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
+from lesion_exp.progress import Stage
+from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
+from lesion_exp.split.audit import Audit, audit
+from lesion_exp.split.groups import assign_groups
+from lesion_exp.split.manifest import split_hash
+from lesion_exp.split.shortfall import shares_dealt
+
+log = logging.getLogger(__name__)
+
+TABLE_KEYS: Final = frozenset(option.name for option in fields(TableOptions))
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A checked data set: its table with content hashes, its store, and what became of the images."""
+
+    table: pd.DataFrame
+    store: ImageStore
+    flow: Flow
+    info: DatasetInfo | None
+    data: DataFingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """One fingerprint of all that training reads."""
+        return self.data.total
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """A data set with its split and the audit of it."""
+
+    loaded: LoadedData
+    table: pd.DataFrame
+    audit: Audit
+    split_hash: str
+    leaky: bool
+    classes: tuple[str, ...]
+    """Those of the training part. Other images of the test part have `is_unknown` in the table."""
+
+
+def load_data(config: Mapping[str, Any]) -> LoadedData:
+    """The data set that `config` (a whole job's) names, every image decoded once.
+
+    Raises:
+        DataError: see `load_table` and `leave_out_unreadable`.
+        ConfigError: options that do not go together, or a target that is not registered anywhere in `config`.
+    """
+    check_registered(config)
+    flow = Flow()
+    with Stage("reading the table of the data set", announced=False):
+        table = _read_table(config, flow)
+    request = store_request(config)
+    with _reading() as progress:
+        store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
+    with Stage("looking at what the images hold"):
+        return _with_contents(config, table, store, flow)
+
+
+@contextmanager
+def _reading() -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) for the builder of the store; nothing is shown where the store is there already."""
+    stage: Stage | None = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal stage
+        if stage is None:
+            stage = Stage("reading", total, "images")
+            stage.begin(done - 1)
+        stage.reach(done)
+
+    try:
+        yield progress
+    finally:
+        if stage is not None:
+            stage.end()
+
+
+def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
+    """The fingerprint of the data that `config` (a whole job's) names, None where it would take decoding every image.
+
+    Raises:
+        UserError: as `load_data`.
+    """
+    check_registered(config)
+    flow = Flow()
+    table = _read_table(config, flow)
+    request, cache = store_request(config), Path(config["paths"]["data_cache"])
+    if not is_built(table, request, cache):
+        return None
+    return _with_contents(config, table, open_or_build(table, request, cache), flow).data
+
+
+def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
+
+
+def _read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
+    node = config["dataset"]
+    reader = _reader(node)
+    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
+    return load_table(lambda: _with_view(instantiate(reader, "dataset"), node["view"]), options, flow)
+
+
+def _with_contents(config: Mapping[str, Any], table: pd.DataFrame, store: ImageStore, flow: Flow) -> LoadedData:
+    node = config["dataset"]
+    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
+    info = getattr(sys.modules[resolve_target(node["_target_"], "dataset").__module__], "INFO", None)
+    if isinstance(info, DatasetInfo):
+        info = replace(info, published_counts=info.counts_for(_reader(node)))
+    table = leave_out_unreadable(table, store.errors, options, flow)
+    hashes = store.fingerprints(table["image_id"])
+    table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"], options.filter)
+    return LoadedData(table, store, flow, info, DataFingerprint.of(table, store, config["split"].get("path")))
+
+
+def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
+    """`loaded` with the split that `config` names.
+
+    Raises:
+        LeakageError: the audit fails, or the split leaks by its nature, and `split.allow_leakage` is not true.
+        DataError: fewer than two classes to train on, or a class that validates, or was dealt to the test part, and
+            that the training part does not hold.
+    """
+    node = config["split"]
+    splitter = make_splitter(node)
+    labels = sorted(loaded.table["label"].unique())
+    if len(labels) < 2:
+        chosen = config["dataset"]["filter"]
+        remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
+        raise DataError(f"expected at least two classes to tell apart, got {labels}; {remedy}")
+    with Stage("splitting the data"):
+        grouped = with_groups(node, loaded.table)
+        shares = shares_dealt(splitter, grouped)
+        table = _with_unknown(splitter.split(grouped), test_is_dealt="test" in shares)
+    with collected() as found:
+        _say_mixed_parts(table)
+    loaded.flow.findings.extend(found)
+    warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
+    with Stage("auditing the split"):
+        audited = audit(table, node["near_duplicate_threshold"], shares, warnings)
+    kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
+    leaky = getattr(splitter, "leaks", False) or not audited.passed
+    if leaky and not node["allow_leakage"]:
+        raise LeakageError(
+            f"expected a split in which nothing of the training part reappears, but split={kind} leaks:\n"
+            f"{audited.summary()}\nuse split=grouped, or split.allow_leakage=true to train all the same "
+            f"(every result is then tagged leaky)"
+        )
+    classes = _trained_classes(table, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
+    return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
+
+
+def make_splitter(node: Mapping[str, Any]) -> Any:
+    """The splitter that `node` (the key `split` of a job) describes."""
+    return instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
+
+
+def with_groups(node: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the column `group` that splitters read; `node` is the key `split` of a job."""
+    return table.assign(group=assign_groups(table, node["near_duplicate_threshold"]))
+
+
+def _say_mixed_parts(table: pd.DataFrame) -> None:
+    """Warns if images of the set's own test or validation part are trained on."""
+    if "official_split" not in table:
+        return
+    for part in ("test", "val"):
+        mixed = (table["official_split"] == part) & (table["split"] == "train")
+        if mixed.any():
+            finding(
+                f"{mixed.sum():,} images of the data set's own {part} part are in the training part of this split, so "
+                f"that its results do not compare with those on that {part} part; set split=official to keep the parts "
+                f"of the data set",
+                level="warning",
+            )
+
+
+def _with_unknown(table: pd.DataFrame, *, test_is_dealt: bool) -> pd.DataFrame:
+    """`table` with `is_unknown`, where its test part was published or given with classes that train and val lack.
+
+    Where the test part was dealt from the same images, such a class has too few groups: a fault, not an unknown class.
+    """
+    elsewhere = set(table.loc[table["split"] != "test", "label"])
+    unknown = ~table["label"].isin(elsewhere)
+    return table if test_is_dealt or not unknown.any() else table.assign(**{taxonomy.IS_UNKNOWN: unknown})
+
+
+def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is_dealt: bool) -> tuple[str, ...]:
+    known = known_rows(table)
+    trained = sorted(set(known.loc[known["split"] == "train", "label"]))
+    if target == "malignant":
+        for label in set(trained) - {"malignant", "benign"}:
+            taxonomy.is_malignant(label)  # an error that says so: what is undetermined may be tested, not trained on
+    absent = known[~known["label"].isin(trained)]
+    if len(absent):
+        counts = absent.groupby(["label", "split"], as_index=False).size()
+        cases = [f"{label}: {count:,} images in {part}" for label, part, count in counts.itertuples(index=False)]
+        names = sorted(absent["diagnosis" if target == "malignant" else "label"].unique())
+        without = f"label not in {json.dumps(names, ensure_ascii=False)}"
+        leave_out = as_override("dataset.filter", f"({chosen}) and {without}" if chosen else without)
+        other = ", or use other split.ratios or another split.seed" if is_dealt else ""
+        raise DataError(
+            f"expected every class in the training part, but some have no image there:\n{first_cases(cases)}\nleave "
+            f"them out with {leave_out}{other}"
+        )
+    if len(trained) < 2:
+        raise DataError(
+            f"expected at least two classes to tell apart in the training part, got {trained}; "
+            f"{f'loosen dataset.filter={chosen!r} or ' if chosen else ''}use another split"
+        )
+    return tuple(trained)
+
+
+def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:
+    """Classes whose count differs from the published one: code -> (found, published); empty where none is published."""
+    published = {} if loaded.info is None else dict(loaded.info.published_counts)
+    found = loaded.flow.read_counts
+    codes = sorted(set(published) | set(found)) if published else []
+    return {
+        code: (found.get(code, 0), published.get(code, 0)) for code in codes if found.get(code) != published.get(code)
+    }
+
+
+def _with_view(table: pd.DataFrame, view: str) -> pd.DataFrame:
+    if view == "dermoscopic":
+        return table
+    if "clinical_path" not in table or table["clinical_path"].isna().all():
+        raise ConfigError(
+            f"expected a data set with clinical photographs for dataset.view={view}, but this one has none; "
+            f"use dataset.view=dermoscopic"
+        )
+    if view == "clinical":
+        return table.assign(image_path=table["clinical_path"], mask_path=None)
+    return table.assign(image_path=table["image_path"].where(table["clinical_path"].notna(), None))

@@ -1,0 +1,242 @@
+"""Trains a run longer than was asked for: a new run that goes on from the last checkpoint of the old one.
+
+The new run is the one that the longer training would have been from the start. Where that cannot be, because schedule
+or loss have already followed the shorter training, it is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import shlex
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from lesion_exp.config.freeze import Job, job_hash, read_job
+from lesion_exp.config.relocate import relocated
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.model.checkpoint_file import read_checkpoint
+from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule
+from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.training.check_training import training_length
+from lesion_exp.training.checkpoint import LAST, best_name, newest_checkpoint
+from lesion_exp.training.data import SplitData, load_data, split_data
+from lesion_exp.training.run import JobResult, train
+from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.tracked import check_same_data
+
+EXTENDS_TAG: Final = "extends"
+"""The id of the run from whose last checkpoint a run went on."""
+LENGTH_KEYS: Final = ("trainer.max_epochs", "trainer.max_steps")
+"""Keys that make a training longer."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a run has come."""
+
+    checkpoint: Path
+    best: Path | None
+    steps: int
+    epochs: int
+    """Epochs that are over."""
+    has_ended: bool
+    """Whether its training came to its end, rather than being stopped."""
+
+
+def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
+    """Trains `run` on to the epochs or steps in `changes`, as a new run with the tag `extends`.
+
+    On a CPU its final weights are, bit for bit, those of a run that was asked for that length from the start.
+
+    Raises:
+        ConfigError: the run is alive or has no checkpoint, the change makes its training no longer, or the longer
+            training would have begun otherwise; the message says why.
+        DataError: its data are no longer what they were, or a checkpoint is lost.
+    """
+    if run.tags.get("kind") != "train":
+        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    if run.status == "RUNNING":
+        raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
+    places = {} if data_root is None else {"dataset.root": data_root}
+    old = with_found_values(
+        relocated(read_job(download_artifact(run, artifacts.JOB)), run.store.uri, paths, places), run
+    )
+    new = with_length(old, changes)
+    trained = _trained(run)
+    split = split_data(new.config, load_data(new.config))
+    check_same_data(run, split)
+    lengths = (training_length(old.config, split), training_length(new.config, split))
+    reason = reason_against(old, new, split, lengths, trained, pruned=run.tags.get("pruned") == "true")
+    if reason is not None:
+        raise ConfigError(
+            f"expected a run that goes on as if {_text(changes)} had been asked for from the start, but {reason}; from "
+            f"the start: lesion-exp train {shlex.join(new.overrides)}"
+        )
+    link = RunContext(
+        tags={EXTENDS_TAG: run.run_id},
+        name=f"{run.name} to {_text(changes)}",
+        checkpoint=str(trained.checkpoint),
+        best=None if trained.best is None else str(trained.best),
+    )
+    return train(new, link)
+
+
+def with_length(job: Job, changes: Mapping[str, int]) -> Job:
+    """`job` with the keys of its length changed, and its hash."""
+    config = copy.deepcopy(job.config)
+    for key, value in changes.items():
+        config["trainer"][key.removeprefix("trainer.")] = value
+    overrides = (*job.overrides, *(f"{key}={value}" for key, value in changes.items()))
+    return replace(job, config=config, overrides=overrides, job_hash=job_hash(config, job.files))
+
+
+def with_found_values(job: Job, run: Run) -> Job:
+    """`job` with the values that Lightning's finders found in `run`, so that nothing is searched for again."""
+    config = copy.deepcopy(job.config)
+    overrides = job.overrides
+    for finder, node, name in (("find_batch_size", "loader", "batch_size"), ("find_lr", "optimizer", "lr")):
+        found = run.params.get(f"found.{name}")
+        if config["trainer"][finder] and found is not None:
+            config["trainer"][finder] = False
+            config[node][name] = int(float(found)) if name == "batch_size" else float(found)
+            overrides = (*overrides, f"trainer.{finder}=false", f"{node}.{name}={config[node][name]}")
+    return replace(job, config=config, overrides=overrides)
+
+
+def reason_against(
+    old: Job,
+    new: Job,
+    split: SplitData,
+    lengths: tuple[TrainingLength, TrainingLength],
+    trained: Trained,
+    *,
+    pruned: bool,
+) -> str | None:
+    """Why the first steps of the longer training would have been others; None if they would not."""
+    before, after = lengths
+    config = old.config
+    if after.total_steps <= before.total_steps:
+        return (
+            f"its training is no longer then: {_end(before)} now, {_end(after)} with it (the smaller of "
+            f"trainer.max_epochs={before.max_epochs} and trainer.max_steps={before.max_steps} ends it)"
+        )
+    if config["trainer"].get("max_time") is not None:
+        return f"it ends by trainer.max_time={config['trainer']['max_time']}, and the clock cannot be set back"
+    ended_early = trained.has_ended and trained.steps < before.total_steps and not pruned
+    if ended_early and config["trainer"]["early_stopping"]["patience"] is not None:
+        return (
+            f"early stopping ended it after epoch {trained.epochs}, and would have ended the longer training there, too"
+        )
+    return _schedule_differs(old, new, lengths, trained.steps) or _loss_differs(config, split, lengths, trained.epochs)
+
+
+def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:
+    with warnings.catch_warnings():  # torch wants optimizer steps in between, and a warm-up speaks of its length
+        warnings.simplefilter("ignore")
+        runs = [_rates(job.config, length, num_steps) for job, length in zip((old, new), lengths, strict=True)]
+    if runs[0] == runs[1]:
+        return None
+    return (
+        f"scheduler={_option(old.config['scheduler'])} spreads over the whole training, so that its {num_steps:,} "
+        f"steps had other learning rates than those of a training of {_end(lengths[1])} (scheduler=constant, step and "
+        f"plateau can go on)"
+    )
+
+
+def _rates(config: Mapping[str, Any], length: TrainingLength, num_steps: int) -> list[tuple[float, ...]]:
+    """Learning rate and momentum of the first `num_steps` steps, as far as no metric decides."""
+    weights = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
+    optimizer = make_optimizer(config["optimizer"], fuse=False)(weights, float(config["optimizer"]["lr"]))
+    optimizer.param_groups[0]["initial_lr"] = optimizer.param_groups[0]["lr"]
+    schedule = make_schedule(config["scheduler"])(optimizer, length.total_steps, length.steps_per_epoch)
+    found: list[tuple[float, ...]] = []
+    for _ in range(num_steps):
+        group = optimizer.param_groups[0]
+        momentum = group.get("momentum", (group.get("betas") or (0.0,))[0])
+        found.append((float(group["lr"]), float(momentum)))
+        if schedule.interval == "step" and len(found) < num_steps:
+            schedule.scheduler.step()  # type: ignore[call-arg]
+    return found
+
+
+def _loss_differs(
+    config: Mapping[str, Any], split: SplitData, lengths: tuple[TrainingLength, TrainingLength], num_epochs: int
+) -> str | None:
+    counts = split.table.loc[split.table["split"] == "train", "label"].value_counts()
+    class_counts = [int(counts.get(name, 0)) for name in split.classes]
+    losses = [make_loss(config["loss"], class_counts) for _ in lengths]
+    for epoch in range(num_epochs):
+        states = []
+        for loss, length in zip(losses, lengths, strict=True):
+            loss.set_epoch(epoch, length.num_epochs)
+            states.append({name: kept for name, kept in vars(loss).items() if isinstance(kept, bool | int | float)})
+        if states[0] != states[1]:
+            return (
+                f"loss={_option(config['loss'])} changes after a share of the epochs, and did so in epoch {epoch + 1} "
+                f"of {lengths[0].num_epochs}, which a training of {lengths[1].num_epochs} would not have done"
+            )
+    return None
+
+
+def _trained(run: Run) -> Trained:
+    live = newest_checkpoint(run.live_dir)
+    try:
+        checkpoint = live or Path(download_artifact(run, artifacts.checkpoint("last")))
+    except (DataError, ConfigError, OSError) as error:
+        raise DataError(
+            f"expected the last checkpoint of run {run.run_id} (checkpoints/{LAST}), but neither its live folder nor "
+            f"its artifacts have it; train anew"
+        ) from error
+    content = read_checkpoint(checkpoint)
+    epochs = content["loops"]["fit_loop"]["epoch_progress"]["total"]
+    batches = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    is_between = epochs["completed"] == epochs["ready"]
+    if is_between and batches["current"]["ready"] and not batches["is_last_batch"]:
+        raise ConfigError(
+            f"expected a run whose training ended with an epoch, but that of {run.run_id} ended inside epoch "
+            f"{epochs['ready']} (by trainer.max_steps or trainer.max_time): the rest of it cannot be made up for; "
+            f"train anew"
+        )
+    _check_average(run, content)
+    has_ended = is_between and bool(batches["is_last_batch"])
+    return Trained(checkpoint, _best(run, content, live), content["global_step"], epochs["completed"], has_ended)
+
+
+def _check_average(run: Run, content: Mapping[str, Any]) -> None:
+    trained = content.get("current_model_state")
+    if trained is None or "averaging_state" not in content:
+        return
+    if all(torch.equal(trained[name], average) for name, average in content["state_dict"].items()):
+        raise ConfigError(
+            f"expected the last weights of run {run.run_id} beside their average (trainer.ema_decay), but an earlier "
+            f"version kept the average alone; train anew"
+        )
+
+
+def _best(run: Run, content: Mapping[str, Any], live: Path | None) -> Path | None:
+    """The checkpoint of the best epoch so far; None where none was validated."""
+    name = best_name(content)
+    if name is None:
+        return None
+    if live is not None and (live.parent / name).is_file():
+        return live.parent / name
+    return Path(download_artifact(run, artifacts.checkpoint()))
+
+
+def _end(length: TrainingLength) -> str:
+    return f"{length.num_epochs} epochs" if length.num_epochs != ENDLESS else "endless"
+
+
+def _option(node: Mapping[str, Any]) -> str:
+    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]
+
+
+def _text(changes: Mapping[str, int]) -> str:
+    return " ".join(f"{key}={value}" for key, value in changes.items())

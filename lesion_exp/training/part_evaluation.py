@@ -1,0 +1,123 @@
+"""A run's predictions judged, and what is kept of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pandas as pd
+
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study, with_intervals
+from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
+from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
+from lesion_exp.evaluation.figures.reliability import reliability_diagram
+from lesion_exp.evaluation.headline import LOSS, TEST
+from lesion_exp.evaluation.intervals import units_of
+from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
+from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
+from lesion_exp.taxonomy import full_names
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.training.data import SplitData
+
+JudgedPart = Literal["val", "test"]
+
+
+def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> PosthocModels:
+    """What is fitted on the predictions of the validation part."""
+    return fit_on_validation(table, config["evaluation"]["conformal_alpha"])
+
+
+def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
+    """Checks before training that the evaluation that `config` asks for is possible on this data set.
+
+    Raises:
+        ConfigError: intervals over patients, whom nobody noted.
+    """
+    for _, rows in split.table.groupby("split"):
+        units_of(rows, config["evaluation"]["bootstrap_unit"])
+
+
+def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocModels | None) -> EvaluationResult:
+    """All that is reported of a predictions table; of the validation part, without what is fitted on it."""
+    node = config["evaluation"]
+    options = EvaluationOptions(
+        node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"], node["calibration"]
+    )
+    return study(table, fitted, options)
+
+
+def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult) -> None:
+    """Logs a part's predictions, report, confusion matrix, curves and study."""
+    table = evaluated.table
+    run.log_table(evaluated.whole, artifacts.predictions(part))
+    names, unit = full_names(classes_of(table)), evaluated.options.unit
+    text, data = classification_report(table, evaluated.intervals, names, unit)
+    run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
+    run.log_json(data, artifacts.classification_report(part, ".json"))
+    run.log_json(confusion_matrix_data(table), artifacts.confusion_matrix(part, ".json"))
+    name = {"val": "validation", "test": "test"}[part]
+    about = f"{name} part"
+    run.log_figure(
+        confusion_matrix(table, f"{name} part, {len(table):,} images"), artifacts.confusion_matrix(part, ".png"), about
+    )
+    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), artifacts.curve("roc", part), about)
+    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), artifacts.curve("pr", part), about)
+    run.log_figure(reliability_diagram(table, f"reliability, {name}"), artifacts.curve("reliability", part), about)
+    log_study(
+        run, artifacts.evaluation(part), evaluated, f"{name} part, {len(table):,} images" if part == "test" else None
+    )
+
+
+def log_judged(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str) -> None:
+    """Logs predictions, report, confusion matrix, curves and study of anything but an own part, all below `folder`."""
+    table = evaluated.table
+    run.log_table(evaluated.whole, f"{folder}/predictions.parquet")
+    text, data = classification_report(
+        table, evaluated.intervals, full_names(classes_of(table)), evaluated.options.unit
+    )
+    run.log_text(text + _noted(evaluated), f"{folder}/classification_report.txt")
+    run.log_json(data, f"{folder}/classification_report.json")
+    run.log_json(confusion_matrix_data(table), f"{folder}/confusion_matrix.json")
+    run.log_figure(confusion_matrix(table, title), f"{folder}/confusion_matrix.png", title)
+    run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png", title)
+    run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png", title)
+    log_study(run, folder, evaluated, title)
+
+
+def _noted(evaluated: EvaluationResult) -> str:
+    return f"\n{evaluated.note}\n" if evaluated.note else ""
+
+
+def log_study(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str | None) -> None:
+    """Logs the files of a study below `folder`, and with a title its pictures."""
+    for name, content in evaluated.files().items():
+        run.log_json(content, f"{folder}/{name}")
+    if title is not None:
+        for name, figure in evaluated.figures(title):
+            run.log_figure(figure, f"{folder}/{name}", title)
+
+
+def log_fitted(run: RunWriter, fitted: PosthocModels) -> None:
+    """Keeps what was fitted on validation, for `evaluate`, `predict` and whoever else uses the model."""
+    for path, content in fitted.files().items():
+        run.log_json(content, path)
+
+
+def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None) -> dict[str, float]:
+    """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
+    values = {f"best/{name}": value for name, value in best_epoch.items()}
+    if test is not None:
+        values |= part_results(TEST, test) | test.of_sections()
+    return values
+
+
+def part_results(prefix: str, evaluated: EvaluationResult) -> dict[str, float]:
+    """The plain results and those of unknown classes below `prefix`, with the intervals of `with_intervals`.
+
+    The log loss is called `loss`.
+    """
+    plain = with_intervals({**evaluated.metrics, **evaluated.unknown}, evaluated.estimates)
+    return {f"{prefix}/{re.sub('^nll', LOSS, name)}": value for name, value in plain.items()}

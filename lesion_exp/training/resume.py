@@ -1,0 +1,44 @@
+"""Goes on with a run that stopped before its end, as the same run in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lesion_exp.config.relocate import relocated
+from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.find import Run
+from lesion_exp.training.checkpoint import newest_checkpoint
+from lesion_exp.training.job_tags import job_of
+from lesion_exp.training.run import JobResult, train
+from lesion_exp.training.run_context import NO_CONTEXT, RunContext
+
+
+def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
+    """Trains the rest of `run` and evaluates it; `paths` are those of this machine, `data_root` where the data lie now.
+
+    Without a checkpoint, training begins at its first step. On a CPU the final weights are, bit for bit, those of a run
+    that was never stopped.
+
+    Raises:
+        ConfigError: the run has finished, is alive, or is none that was trained here.
+        DataError: its data are no longer what they were.
+    """
+    if run.status == "FINISHED":
+        raise ConfigError(
+            f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
+            f"it once more, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it longer"
+        )
+    if run.tags.get("kind") != "train":
+        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    job = job_of(run)
+    places = {} if data_root is None else {"dataset.root": data_root}
+    return train(relocated(job, run.store.uri, paths, places), link_to(run))
+
+
+def link_to(run: Run, link: RunContext = NO_CONTEXT) -> RunContext:
+    """`link` with `run` as the one to be gone on with, from its newest whole checkpoint."""
+    checkpoint = newest_checkpoint(run.live_dir)
+    return replace(link, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))

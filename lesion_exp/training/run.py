@@ -1,0 +1,320 @@
+"""Runs a job: data, split, network, fit, predictions, evaluation, everything logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.callbacks import Callback
+
+from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.options import SHARED_KEYS
+from lesion_exp.config.compatibility import check_complete
+from lesion_exp.config.freeze import Job
+from lesion_exp.config.instantiate import check_installed, check_targets
+from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys
+from lesion_exp.errors import UserError
+from lesion_exp.evaluation.evaluation_result import EvaluationResult
+from lesion_exp.evaluation.headline import only_metrics
+from lesion_exp.evaluation.posthoc import PosthocModels
+from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
+from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS
+from lesion_exp.model.inputs import SAMPLE_KEYS
+from lesion_exp.model.prediction import PartProgress, predict_part
+from lesion_exp.model.save_model import keep_checkpoint, keep_model
+from lesion_exp.process.child import run_module
+from lesion_exp.process.distributed_environment import join_group
+from lesion_exp.process.signals import stops_stay_stops
+from lesion_exp.progress import Stage
+from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_description import score_tags
+from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
+from lesion_exp.training.build import Built, build, check_optimisation
+from lesion_exp.training.callbacks import PruningCallback, Validations
+from lesion_exp.training.check_training import check_training
+from lesion_exp.training.checkpoint import LAST, place_best
+from lesion_exp.training.data import TABLE_KEYS, SplitData, load_data, split_data
+from lesion_exp.training.part_evaluation import (
+    JudgedPart,
+    evaluate,
+    final_results,
+    fit_evaluation,
+    log_evaluation,
+    log_fitted,
+)
+from lesion_exp.training.profile import keep_profile
+from lesion_exp.training.progress import TrainingProgress
+from lesion_exp.training.results import describe_run, log_gallery, log_inputs
+from lesion_exp.training.run_context import NO_CONTEXT, RunContext
+from lesion_exp.training.tracked import job_choices, open_job_store, start_run
+from lesion_exp.training.trainer import (
+    OWN_KEYS,
+    best_checkpoint,
+    build_trainer,
+    check_devices,
+    check_trainer,
+    describe_resolved,
+    num_devices_and_nodes,
+    num_processes,
+)
+from lesion_exp.training.tune import tune
+
+log = logging.getLogger(__name__)
+
+INPUTS_TAG: Final = "mlflow.inputs"
+"""Says that data, split and environment are logged; tags that begin with mlflow. are not shown in its page."""
+STOPPED_ELSEWHERE: Final = (
+    "a run that had begun is marked KILLED, lesion-exp resume run=latest goes on with it; none has begun if no message "
+    "above names one"
+)
+PART_NAMES: Final = {"val": "validation part", "test": "test part"}
+UNREAD_KEYS: Final = {
+    "backbone": SHARED_KEYS,
+    "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
+    "split": SPLIT_KEYS,
+    "optimizer": OPTIMIZER_COMMON_KEYS,
+}
+"""Keys of a node that its target does not get: the job reads them itself."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a finished run came to."""
+
+    run_id: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    """`best/val/...`; where the test part was evaluated, `test/...`, too, with `EvaluationResult.of_sections`."""
+    live_dir: str = ""
+    pruned: bool = False
+    """Whether training was asked to end before its last epoch."""
+
+
+def train(job: Job, link: RunContext = NO_CONTEXT) -> JobResult:
+    """Runs `job` to its end in this process, or in processes of their own where it needs several.
+
+    Where `torchrun` or `srun` started this process as one of those, it is that rank; only the first rank's result names
+    the run.
+
+    Raises:
+        UserError: config or data that cannot be used; nothing was trained.
+        Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
+    """
+    check_job(job)
+    group = join_group(*num_devices_and_nodes(job.config["trainer"]))
+    if group is None and num_processes(job.config["trainer"]) > 1:
+        return _train_in_processes(job, link)
+    # Lightning looked at the environment when it was imported
+    rank_zero_only.rank = 0 if group is None else group.rank  # type: ignore[attr-defined]
+    return run_job(job, link)
+
+
+def check_job(job: Job, here: bool = True) -> None:
+    """Checks that all that `job` names is there and allowed, as far as can be told without its data.
+
+    Devices are only looked for where it is to run `here`, on this machine.
+
+    Raises:
+        ConfigError: a target that is not registered, a key that it, or the trainer, does not take, or a value;
+            a package, device or file that is absent.
+    """
+    check_targets(job.config, UNREAD_KEYS)
+    check_known_keys({"trainer": job.config["trainer"]}, {"trainer": dict.fromkeys((*OWN_KEYS, *TRAINER_ARGUMENTS))})
+    check_complete(job.config)
+    check_installed(job.config)
+    if here:
+        check_devices(job.config["trainer"])
+        check_trainer(job.config["trainer"])
+    check_optimisation(job.config)
+    job.check_files()
+
+
+def run_job(job: Job, link: RunContext) -> JobResult:
+    """Runs `job` in this process, which is one rank where there are several."""
+    config = job.config
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    store = open_job_store(config) if is_first else None  # a mistake in its address is noticed before data are read
+    split = split_data(config, load_data(config))
+    warnings = check_training(config, split)
+    for text in warnings:
+        log.warning("warning: %s", text)
+    for line in split.audit.summary().splitlines():
+        log.info("%s", line)
+    with Stage("preparing the network"):
+        built = build(config, split)
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
+            _fit_and_predict(job, built, None, Path(folder), link)
+        return JobResult("")
+    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), stops_stay_stops():
+        run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
+        num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
+        run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
+        if INPUTS_TAG not in run.tags_at_start:
+            with Stage("logging the split, the environment and examples"):
+                log_inputs(run, config, split, built.datamodule)
+            run.set_tags({INPUTS_TAG: "logged"})
+        built.classifier.sign(run.run_id)
+        fitted = _fit_and_predict(job, built, run, run.live_dir, link)
+        return _finish(job, split, run, fitted, built.classifier.backbone)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    best_epoch: Mapping[str, float]
+    best_step: int
+    parts: Mapping[str, EvaluationResult]
+    evaluation: PosthocModels | None
+    best: Path | None
+    last: Path
+    pruned: bool
+    precision: str
+    """In which the parts were predicted."""
+
+
+def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunContext) -> _Fitted:
+    config = job.config
+    validations = Validations()
+    callbacks: list[Callback] = [TrainingProgress(), PartProgress(), validations]
+    reports = None if link.reports is None else PruningCallback(Path(link.reports))
+    callbacks += [reports] if reports else []
+    trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
+    if run is not None and link.best is not None and link.checkpoint is not None:
+        place_best(Path(link.best), Path(link.checkpoint), live_dir)
+    tune(config["trainer"], trainer, built, run)
+    trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=link.checkpoint, weights_only=True)
+    dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
+    if dropped and trainer.is_global_zero:
+        log.info("each epoch left out the last %d images of its order: they fill no whole step", dropped)
+    last = live_dir / LAST
+    best = best_checkpoint(trainer, last)
+    path = trainer.strategy.broadcast(str(best) if best else "")
+    judged_step = trainer.global_step
+    if path:
+        content = read_checkpoint(Path(path))
+        built.classifier.load_state_dict(content["state_dict"])
+        judged_step = int(content["global_step"])
+    best_metrics, best_step = validations.up_to(judged_step)
+    parts: dict[str, EvaluationResult] = {}
+    on_validation = None
+    for part in ("val", "test") if config["test"] else ("val",):
+        table = predict_part(trainer, built.classifier, built.datamodule, part)
+        if trainer.is_global_zero:
+            with Stage(f"judging the {PART_NAMES[part]}"):
+                parts[part] = evaluate(table, config, on_validation)
+                on_validation = on_validation or fit_evaluation(table, config)
+    if run is not None and config["tracking"]["log_images"]:
+        judged: JudgedPart = "test" if config["test"] else "val"
+        log_gallery(run, judged, parts[judged].whole, built.datamodule)
+    pruned = reports is not None and reports.stopped
+    return _Fitted(best_metrics, best_step, parts, on_validation, best, last, pruned, trainer.precision)
+
+
+def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
+    """Keeps the best and the last checkpoint with the run, and the model where it is wanted."""
+    if fitted.last.is_file():
+        with run.new_file(artifacts.checkpoint("last")) as path:
+            torch.save(portable(read_checkpoint(fitted.last)), path)
+    if fitted.best is None:
+        return
+    calibrators = {} if fitted.evaluation is None else fitted.evaluation.calibrators
+    content = keep_checkpoint(run, fitted.best, job.config, calibrators, fitted.precision)
+    run.set_tags({"weights_hash": state_hash(content["state_dict"])})
+    if job.config["tracking"]["log_model"]:
+        keep_model(run, network, content)
+
+
+def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, network: Backbone) -> JobResult:
+    with Stage("keeping results, figures and the network"):
+        for part, evaluated in fitted.parts.items():
+            log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
+        if fitted.evaluation is not None:
+            log_fitted(run, fitted.evaluation)
+        results = final_results(fitted.best_epoch, fitted.parts.get("test"))
+        logged = only_metrics(results)
+        of_best = {name: value for name, value in logged.items() if name.startswith("best/")}
+        run.log_metrics(of_best, fitted.best_step)
+        # MLflow draws a bar for what stands at step 0, and a curve of a single point for what stands at a later one
+        run.log_metrics({name: value for name, value in logged.items() if name not in of_best}, 0)
+        _keep_network(job, run, fitted, network)
+        keep_profile(run, run.live_dir)
+    if fitted.pruned:
+        run.set_tags({"pruned": True})
+    if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:
+        readings = count_readings(run.store, split.loaded.data, split.split_hash)
+        run.set_tags({READINGS_TAG: readings + 1})
+    run.set_tags(score_tags(results, split.leaky))
+    judged: JudgedPart = "test" if "test" in fitted.parts else "val"
+    run.set_tags(describe_run(run, job.config, split, job_choices(job.config), results, judged))
+    for part, evaluated in fitted.parts.items():
+        low, high = evaluated.intervals["balanced_accuracy"]
+        headline = {name: evaluated.metrics.get(name, float("nan")) for name in ("accuracy", "auroc_macro")}
+        log.info(
+            "%s: balanced accuracy %.3f (95%% interval %.3f to %.3f), accuracy %.3f, AUROC %.3f",
+            part,
+            evaluated.metrics["balanced_accuracy"],
+            low,
+            high,
+            headline["accuracy"],
+            headline["auroc_macro"],
+        )
+        if evaluated.note:
+            log.info("%s: %s", part, evaluated.note)
+        for text in evaluated.warnings:
+            log.warning("warning: %s: %s", part, text)
+    run.finish("FINISHED")
+    run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
+    return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)
+
+
+@contextmanager
+def _log_hint(run: TrackedRun) -> Iterator[None]:
+    log.info("run %s", run.run_id)
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        state = "FAILED" if isinstance(error, Exception) else "KILLED"
+        error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
+        error.add_note(
+            f"the run is marked {state}; lesion-exp resume run={run.run_id} goes on from its last checkpoint"
+        )
+        raise
+
+
+def _train_in_processes(job: Job, link: RunContext) -> JobResult:
+    """A fresh process that knows only the job file; Lightning starts the other ranks from its command."""
+    with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
+        job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))
+        job.write(job_path)
+        link.write(link_path)
+        try:
+            code = run_module("lesion_exp.training.rank", *map(str, (job_path, link_path, result_path)))
+        except (KeyboardInterrupt, SystemExit) as error:
+            error.add_note(STOPPED_ELSEWHERE)
+            raise
+        if not result_path.is_file():
+            raise RuntimeError(f"a process of the run ended with code {code}; its messages stand above")
+        result = json.loads(result_path.read_text(encoding="utf-8"))
+    if "user_error" in result:
+        raise UserError(result["user_error"])
+    if "error" in result:
+        raise RuntimeError(result["error"])
+    return JobResult(**result)
+
+
+def write_result(path: Path, result: JobResult) -> None:
+    """Writes `result` for the process that waits for it."""
+    path.write_text(json.dumps(asdict(result)), encoding="utf-8")

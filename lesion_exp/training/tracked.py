@@ -1,0 +1,147 @@
+"""A job's run in MLflow: opened with its name, tags and config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lesion_exp.config.freeze import Job
+from lesion_exp.config.shell_words import shell_line
+from lesion_exp.data.data_fingerprint import TOTAL_TAG
+from lesion_exp.dataset.display_name import display_name
+from lesion_exp.errors import DataError
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.environment import source_state, version_differences, versions
+from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
+from lesion_exp.tracking.params import flat_params
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_description import choice_tags, run_name
+from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.training.data import SplitData
+from lesion_exp.training.job_tags import job_tags, names_of_job_tags
+from lesion_exp.training.run_context import NO_CONTEXT, RunContext
+
+log = logging.getLogger(__name__)
+
+REPLACED_TAG: Final = "own_configs"
+"""Of a run whose config was made of files of the user's own in place of shipped ones: their names."""
+
+
+def open_job_store(config: dict[str, Any]) -> Store:
+    """The store that a job's config names; what runs left whose process died is put in order."""
+    paths = config["paths"]
+    store = open_store(config["tracking"]["uri"], Path(paths["root"]), Path(paths["live"]))
+    mark_dead_runs(store)
+    clear_finished(store)
+    return store
+
+
+def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunContext = NO_CONTEXT) -> TrackedRun:
+    """A new run of `job`, or the one that `link` continues, with the tags that say what it was made from.
+
+    Use it as a context manager. The run has the frozen job from its first moment, so that it can be resumed from then
+    on; a run that is continued gets whatever was not written before it stopped.
+
+    Raises:
+        DataError: the run that `link` continues was trained on other data or another split.
+    """
+    config = job.config
+    tracking = config["tracking"]
+    choices = job_choices(config)
+    options: dict[str, Any] = {
+        "flush_seconds": float(tracking["flush_seconds"]),
+        "flush_every": int(tracking["flush_every"]),
+        "system_metrics_seconds": float(tracking["system_metrics_seconds"]),
+    }
+    if link.continues is not None:
+        check_same_data(find_run(store, link.continues), split)
+        run = TrackedRun.resume(store, link.continues, **options)
+    else:
+        tags = {
+            **own_tags(config["tags"]),  # first: a job from elsewhere may hold any
+            **choice_tags(choices),
+            **source_state().tags(),
+            **versions(),
+            "split_hash": split.split_hash,
+            **split.loaded.data.tags(),
+            "kind": kind,
+            "job_hash": job.job_hash,
+            "leaky": str(split.leaky).lower(),
+            **link.tags,
+            **job_tags(job),
+        }
+        name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
+        run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
+    try:
+        _write_job(run, job, choices, link.params)
+    except BaseException as error:
+        run.__exit__(type(error), error, error.__traceback__)
+        raise
+    return run
+
+
+def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: Mapping[str, str]) -> None:
+    """Writes the job into `run` as files, tags and parameters, as far as they are not there yet."""
+    if not run.has_file(artifacts.JOB):
+        with run.new_file(artifacts.JOB) as path:
+            job.write(path)
+    if not run.has_file(artifacts.OVERRIDES):
+        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), artifacts.OVERRIDES)
+    if job.replaced:
+        log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
+        run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
+    short = {**further, **choice_tags(choices)}  # short names, for the page's parallel coordinates
+    run.log_missing_params({**short, **flat_params(job.config)})
+    run.delete_tags(names_of_job_tags(run.tags_at_start))
+
+
+def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The user's tags; one below another, `tags.study.arm=a`, has both names, `study.arm`."""
+    found: dict[str, str] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        found |= own_tags(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
+    return found
+
+
+def check_same_data(run: Run, split: SplitData) -> None:
+    """Checks that `split` is of the data that `run` was made from, and dealt as they were; says other versions.
+
+    Raises:
+        DataError: something differs; the message says which parts of the data.
+    """
+    for line in version_differences(run.tags):
+        log.warning("run %s was made with another %s", run.run_id, line)
+    data, tags = split.loaded.data, run.tags
+    changed = data.differences(tags)
+    if changed:
+        raise DataError(
+            f"expected the data that run {run.run_id} was started on, but they differ in: {'; '.join(changed)} "
+            f"({TOTAL_TAG} {tags.get(TOTAL_TAG)}, got {data.known_as(tags)}); put them back as they were, or train anew"
+        )
+    if tags.get("split_hash") != split.split_hash:
+        raise DataError(
+            f"expected the split that run {run.run_id} was started on, but the same data are dealt otherwise "
+            f"(split_hash {tags.get('split_hash')}, got {split.split_hash}); use the version of lesion_exp that "
+            f"started it, or train anew"
+        )
+
+
+def job_choices(config: dict[str, Any]) -> dict[str, str]:
+    """The option of each config group that a person compares runs by."""
+    backbone = config["backbone"]
+    return {
+        "dataset": display_name(config["dataset"]),
+        "backbone": str(backbone.get("name") or _option(backbone)),
+        "sampler": _option(config["sampler"]),
+        "loss": _option(config["loss"]),
+        "split": _option(config["split"]),
+    }
+
+
+def _option(node: dict[str, Any]) -> str:
+    """The file that a node's target lies in has the name of its option."""
+    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]

@@ -1,0 +1,189 @@
+"""From `conf/trainer` to Lightning's Trainer with its callbacks."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.loggers.logger import Logger
+
+from lesion_exp.epoch_metric import WATCHED_METRIC, check_direction, check_metric
+from lesion_exp.errors import ConfigError, not_installed
+from lesion_exp.model.checkpoint_file import is_whole
+from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
+from lesion_exp.process.memory import keep_freed_memory
+from lesion_exp.process.messages import quiet_libraries
+from lesion_exp.training.callbacks import LearningRate, MovingAverage
+from lesion_exp.training.checkpoint import BestCheckpoints, ResumePoints, WholeFiles
+from lesion_exp.training.profile import profiler_in
+
+log = logging.getLogger(__name__)
+
+OWN_KEYS: Final = frozenset(
+    {
+        "early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size",
+        "checkpoint_every_steps", "checkpoint_every_minutes",
+    }
+)  # fmt: skip
+"""Keys of `conf/trainer` that are not arguments of Lightning's Trainer."""
+
+
+def build_trainer(
+    config: Mapping[str, Any], logger: Logger | bool, live_dir: Path, callbacks: list[Callback]
+) -> pl.Trainer:
+    """The Trainer that `config` (the node `trainer`) describes; checkpoints go to `live_dir`.
+
+    Raises:
+        ConfigError: a value that Lightning's Trainer refuses, or a GPU that is not there.
+    """
+    quiet_libraries()
+    arguments = {key: value for key, value in config.items() if key not in OWN_KEYS}
+    accelerator = arguments["accelerator"]
+    arguments["precision"] = resolve_precision(arguments["precision"], accelerator)
+    arguments["devices"] = resolve_devices(arguments["devices"], accelerator)
+    if not has_gpu(accelerator):
+        keep_freed_memory()
+    # a deterministic torch fills all new memory, lest a result depend on what nobody wrote: a twentieth of the time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if "profiler" in arguments:
+        arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
+    callbacks = [*_callbacks(config, live_dir, logging=bool(logger)), *callbacks]
+    try:
+        return pl.Trainer(
+            **arguments,
+            logger=logger,
+            callbacks=callbacks,
+            default_root_dir=str(live_dir),
+            plugins=[
+                WholeFiles(),
+                LightningEnvironment(),
+            ],  # distributed_environment decides the process
+            use_distributed_sampler=False,  # the batch samplers shard the order themselves
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+            num_sanity_val_steps=0,  # it would log metrics of an untrained network
+        )
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
+        hint = "; trainer=cpu trains without a GPU" if accelerator in {"gpu", "cuda"} else ""
+        raise ConfigError(
+            f"expected a trainer that can be built on this machine, Lightning says: {error}{hint}"
+        ) from error
+
+
+def check_devices(config: Mapping[str, Any]) -> None:
+    """Checks that what `config` (the node `trainer`) asks for is on this machine: accelerator, devices, a compiler.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none, or not so many; nothing can compile for `trainer.compile`.
+    """
+    accelerator = config["accelerator"]
+    _check_compiler(config)
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("expected an Apple GPU for trainer.accelerator=mps, but there is none; use trainer=cpu")
+    if accelerator not in {"gpu", "cuda"}:
+        return
+    found = torch.cuda.device_count()
+    devices = resolve_devices(config["devices"], accelerator)
+    wanted = max(devices, default=-1) + 1 if isinstance(devices, list) else devices
+    if found == 0 or wanted > found:
+        raise ConfigError(
+            f"expected {max(wanted, 1)} GPU(s) for trainer.accelerator={accelerator}, but this machine has "
+            f"{found} that torch can use; trainer=cpu trains without"
+        )
+
+
+def _check_compiler(config: Mapping[str, Any]) -> None:
+    if config["compile"] in (False, "none"):
+        return
+    if has_gpu(config["accelerator"]):
+        if importlib.util.find_spec("triton") is None:
+            raise not_installed("triton", f"trainer.compile={config['compile']} on a GPU")
+        return
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"expected a C++ compiler for trainer.compile={config['compile']}, but there is no {compiler}; install "
+            f"one, name one in the environment variable CXX, or set trainer.compile=none"
+        )
+
+
+def check_trainer(config: Mapping[str, Any]) -> pl.Trainer:
+    """The Trainer of `config` (the node `trainer`) without logging; to be asked for before a run is opened.
+
+    Raises:
+        ConfigError: as `build_trainer`.
+    """
+    return _trial_trainer(json.dumps(config, sort_keys=True, default=str))
+
+
+@functools.lru_cache(maxsize=8)
+def _trial_trainer(config: str) -> pl.Trainer:
+    return build_trainer(json.loads(config), False, Path(), [])
+
+
+def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:
+    """The devices of each machine that this trainer uses, each with a process of its own, and the machines."""
+    devices = resolve_devices(config["devices"], config["accelerator"])
+    return len(devices) if isinstance(devices, list) else devices, int(config["num_nodes"])
+
+
+def num_processes(config: Mapping[str, Any]) -> int:
+    """The processes that this trainer runs in, on all machines."""
+    num_devices, num_nodes = num_devices_and_nodes(config)
+    return num_devices * num_nodes
+
+
+def best_checkpoint(trainer: pl.Trainer, last: Path) -> Path | None:
+    """The file of the best epoch; None where training did not come so far.
+
+    Where the files of all best epochs were lost, it is `last`, the file of the last epoch.
+    """
+    callback = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoints))
+    found = callback.best_file()
+    if found is None and callback.has_lost and is_whole(last):
+        log.warning("no checkpoint of a best epoch is left: the weights of the last epoch are evaluated instead")
+        return last
+    return found
+
+
+def describe_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the `auto` values became here, for the log."""
+    accelerator = config["accelerator"]
+    return {
+        "trainer.accelerator": "gpu" if has_gpu(accelerator) else "cpu",
+        "trainer.devices": resolve_devices(config["devices"], accelerator),
+        "trainer.precision": resolve_precision(config["precision"], accelerator),
+    }
+
+
+def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> list[Callback]:
+    best = BestCheckpoints(live_dir, WATCHED_METRIC)
+    points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
+    callbacks: list[Callback] = [best, points]
+    if config["ema_decay"] is not None:
+        callbacks.append(MovingAverage(float(config["ema_decay"])))
+    stopping = config["early_stopping"]
+    if stopping["patience"] is not None:
+        monitor, mode = stopping["monitor"], stopping["mode"]
+        check_metric("trainer.early_stopping.monitor", monitor)
+        check_direction("trainer.early_stopping.mode", mode, monitor, lower="min", higher="max")
+        after_epoch = True if monitor.startswith("train/") else None  # it has no value yet when a validation ends
+        callbacks.append(
+            EarlyStopping(monitor, mode=mode, patience=int(stopping["patience"]), check_on_train_epoch_end=after_epoch)
+        )
+    if logging:
+        callbacks.append(LearningRate())
+    return callbacks

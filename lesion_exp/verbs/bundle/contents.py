@@ -1,0 +1,271 @@
+"""A bundle that was checked: every member is listed, has its digest, and can only be written where it belongs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final
+
+from lesion_exp.errors import DataError, first_cases
+from lesion_exp.verbs.bundle import layout
+from lesion_exp.verbs.bundle.store_limits import check_key, check_run
+
+LARGEST_GIB: Final = 50.0
+"""Size of an unpacked bundle that is taken by default."""
+MOST_MEMBERS: Final = 200_000
+LARGEST_JSON: Final = 64 << 20
+"""Bytes of a JSON member; it is read as a whole."""
+_LONGEST_LINE: Final = 10_000
+_LARGEST_NUMBER: Final = 2**53
+_BLOCK: Final = 1 << 20
+_LONGEST_PART: Final = 255
+"""Bytes of the name of a file or a folder on most disks."""
+_BROKEN: Final = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError, LookupError,
+    OverflowError, MemoryError,
+)  # fmt: skip
+"""What Python's readers of zips raise where a byte is wrong."""
+_RUN_KEYS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "run_id": str,
+    "name": str,
+    "status": str,
+    "experiment": str,
+    "start_time": int,
+    "end_time": (int, type(None)),
+    "links": dict,
+    "params": dict,
+    "tags": dict,
+    "inputs": list,
+}
+_INPUT_KEYS: Final = {"name", "digest", "source_type", "source"}
+
+
+@dataclass(frozen=True)
+class BundledRun:
+    """A run in a bundle."""
+
+    origin_id: str
+    described: dict[str, Any]
+    """The content of its `run.json`."""
+    content: str
+    """Digest (16 digits) of all that the bundle holds of it."""
+    artifacts: tuple[str, ...]
+    """Paths below the run, sorted."""
+
+
+class Bundle:
+    """An open bundle; made by `open_bundle`."""
+
+    def __init__(self, archive: zipfile.ZipFile, runs: list[BundledRun], num_bytes: int) -> None:
+        self._archive = archive
+        self.runs = runs
+        self.num_bytes = num_bytes
+        """Unpacked size."""
+
+    def metrics(self, run: BundledRun) -> Iterator[tuple[str, int, int, float]]:
+        """Metric, step, timestamp and value of every point.
+
+        Raises:
+            DataError: a line of another form.
+        """
+        with self._archive.open(layout.member(run.origin_id, layout.METRICS_FILE)) as file:
+            while line := file.readline(_LONGEST_LINE):
+                yield _point(line)
+
+    def artifact(self, run: BundledRun, path: str) -> IO[bytes]:
+        """An artifact, open for reading."""
+        return self._archive.open(layout.member(run.origin_id, layout.ARTIFACTS, path))
+
+
+@contextmanager
+def open_bundle(path: Path, largest_gib: float = LARGEST_GIB) -> Iterator[Bundle]:
+    """The bundle at `path`, every byte of it checked before anything is done with it.
+
+    Raises:
+        DataError: no bundle, one of a newer format, or one that is damaged, was tampered with, is too large, or has a
+            member that would be written elsewhere.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"expected a bundle at {path}, got a folder, a pipe or a device; name the file itself")
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            bundle = _checked(archive, path, largest_gib)
+        except DataError:
+            raise
+        except OSError as error:
+            if error.errno is not None:
+                raise DataError(f"expected a bundle at {path}, but it cannot be read: {error.strerror}") from error
+            raise _damaged(path, error) from error  # bz2 says so of its data
+        except _BROKEN as error:
+            raise _damaged(path, error) from error
+        try:
+            yield bundle
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # it was changed after it had been checked
+            raise _damaged(path, error) from error
+
+
+def _checked(archive: zipfile.ZipFile, path: Path, largest_gib: float) -> Bundle:
+    manifest = _manifest(archive, path)
+    members = manifest["members"]
+    num_bytes = _check_members(archive, members, path, largest_gib)
+    for name, recorded in members.items():
+        if _digest(archive, name) != recorded["sha256"]:
+            raise DataError(
+                f"expected {name} in {path} as it was exported, but its content has another digest: the file is "
+                f"damaged or was changed; export or fetch it once more"
+            )
+    bundle = Bundle(archive, [_run(archive, run_id, members, path) for run_id in manifest["runs"]], num_bytes)
+    for run in bundle.runs:
+        for _ in bundle.metrics(run):  # a line of another form ends it here
+            pass
+    return bundle
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"expected a whole bundle of lesion-exp bundle export at {path}, but it is damaged, or none: "
+        f"{error or type(error).__name__}; export or fetch it once more"
+    )
+
+
+def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    if len(archive.infolist()) > MOST_MEMBERS:
+        raise DataError(f"expected at most {MOST_MEMBERS:,} members in {path}, got {len(archive.infolist()):,}")
+    if layout.MANIFEST not in archive.namelist():
+        raise DataError(f"expected a bundle of lesion-exp bundle export at {path}, got a zip without {layout.MANIFEST}")
+    if not _is_plain(archive.getinfo(layout.MANIFEST)):
+        raise DataError(
+            f"expected {layout.MANIFEST} in {path} as bundle export writes it, got a link or an encrypted one"
+        )
+    manifest = _json(archive, layout.MANIFEST, path)
+    if manifest.get("format") != layout.FORMAT:
+        raise DataError(
+            f"expected a bundle of format {layout.FORMAT}, got {manifest.get('format')!r} in {path}; it was made by "
+            f"{manifest.get('made_by')!r}, import it with that version"
+        )
+    runs, members = manifest.get("runs"), manifest.get("members")
+    if (
+        not isinstance(runs, list)
+        or not all(map(layout.is_run_id, runs))
+        or len(set(runs)) != len(runs)
+        or not isinstance(members, dict)
+        or not all(isinstance(entry, dict) and {"bytes", "sha256"} <= set(entry) for entry in members.values())
+        or not all(
+            {layout.member(run, f) for f in (layout.RUN_FILE, layout.METRICS_FILE)} <= set(members) for run in runs
+        )
+    ):
+        raise DataError(f"expected {layout.MANIFEST} in {path} to list runs and members, but it does not")
+    return manifest
+
+
+def _check_members(archive: zipfile.ZipFile, members: Mapping[str, Any], path: Path, largest_gib: float) -> int:
+    """The unpacked size; every member is listed once, is a plain file with a safe name and has its size."""
+    infos = [info for info in archive.infolist() if info.filename != layout.MANIFEST]
+    folders = {parent.as_posix() for info in infos for parent in PurePosixPath(info.filename).parents}
+    unsafe = [
+        repr(info.filename)
+        for info in infos
+        if not layout.is_safe_name(info.filename)
+        or not _is_plain(info)
+        or info.filename in folders
+        or any(len(part.encode()) > _LONGEST_PART for part in info.filename.split("/"))
+    ]
+    if unsafe:
+        raise DataError(
+            f"expected plain files that lie below their run, got members of {path} that do not; nothing was "
+            f"imported:\n{first_cases(unsafe)}"
+        )
+    sizes = {info.filename: info.file_size for info in infos}
+    listed = {name: entry["bytes"] for name, entry in members.items()}
+    if len(sizes) != len(infos) or sizes != listed:
+        odd = sorted(name for name in {*sizes, *listed} if sizes.get(name) != listed.get(name))
+        raise DataError(
+            f"expected the members of {path} as {layout.MANIFEST} lists them, but these are missing, added or have "
+            f"another size; nothing was imported:\n{first_cases(odd or ['a name that stands twice'])}"
+        )
+    num_bytes = sum(sizes.values())
+    if num_bytes > largest_gib * 2**30:
+        raise DataError(
+            f"expected a bundle of at most {largest_gib:g} GiB, but {path} unpacks to {num_bytes / 2**30:.3g} GiB; if "
+            f"you trust where it comes from: max_gib={num_bytes // 2**30 + 1}"
+        )
+    return num_bytes
+
+
+def _is_plain(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is a file (no link, folder or device) that is stored as `bundle export` stores them."""
+    is_file = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+    return is_file and info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
+
+
+def _point(line: bytes) -> tuple[str, int, int, float]:
+    try:
+        name, step, timestamp, value = json.loads(line)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or _whole(timestamp) < 0:
+            raise ValueError("expected a number and a time")
+        point = str(name), _whole(step), _whole(timestamp), float(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        shown = line[:80].decode(errors="replace").strip()
+        raise DataError(
+            f"expected [metric, step, timestamp, value] in the bundle's {layout.METRICS_FILE}, got {shown}; export the "
+            f"run once more"
+        ) from error
+    check_key(name, f"metrics of {layout.METRICS_FILE}")
+    return point
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST_NUMBER:
+        raise ValueError(f"expected a whole number, got {value!r}")
+    return value
+
+
+def _run(archive: zipfile.ZipFile, run_id: str, members: Mapping[str, Any], path: Path) -> BundledRun:
+    name = layout.member(run_id, layout.RUN_FILE)
+    described = _json(archive, name, path)
+    odd = [key for key, kind in _RUN_KEYS.items() if not isinstance(described.get(key), kind)]
+    if odd or described["run_id"] != run_id or described["status"] not in layout.ENDED:
+        raise DataError(f"expected {name} in {path} to describe a run that ended; look at {', '.join(odd) or 'status'}")
+    texts = [value for key in ("links", "params", "tags") for value in described[key].values()]
+    for entry in described["inputs"]:
+        texts += [entry.get(key) for key in _INPUT_KEYS] if isinstance(entry, dict) else [None]
+    times = [described["start_time"], described["end_time"] or 0]
+    times += [-1 for time in times if isinstance(time, bool)]
+    if not all(isinstance(text, str) for text in texts) or not all(0 <= time < _LARGEST_NUMBER for time in times):
+        raise DataError(f"expected texts and times in {name} of {path} as an export writes them, got something else")
+    check_run(described, f"{name} of {path}")
+    own = {name: entry["sha256"] for name, entry in members.items() if name.startswith(layout.member(run_id, ""))}
+    prefix = layout.member(run_id, layout.ARTIFACTS, "")
+    content = hashlib.sha256(layout.to_json(own)).hexdigest()[:16]
+    artifacts = tuple(sorted(name.removeprefix(prefix) for name in own if name.startswith(prefix)))
+    return BundledRun(run_id, described, content, artifacts)
+
+
+def _json(archive: zipfile.ZipFile, name: str, path: Path) -> dict[str, Any]:
+    if archive.getinfo(name).file_size > LARGEST_JSON:
+        raise DataError(f"expected {name} in {path} of at most {LARGEST_JSON >> 20} MiB, got a larger one")
+    try:
+        content = json.loads(archive.read(name))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"expected JSON in {name} of {path}, but it cannot be parsed: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"expected an object in {name} of {path}, got {type(content).__name__}")
+    return content
+
+
+def _digest(archive: zipfile.ZipFile, name: str) -> str:
+    digest = hashlib.sha256()
+    with archive.open(name) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,227 @@
+"""Writes runs into a bundle; the same runs give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from lesion_exp.config.freeze import read_job, with_places
+from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.privacy import published
+from lesion_exp.tracking.embedded import HEARTBEAT_TAG
+from lesion_exp.tracking.find import (
+    ORIGIN_TAG,
+    PARENT_TAG,
+    Run,
+    artifact_names,
+    download_artifact,
+    find_run,
+    runs_where,
+)
+from lesion_exp.tracking.history import read_history
+from lesion_exp.verbs.bundle import layout
+from lesion_exp.version import __version__
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+log = logging.getLogger(__name__)
+
+_COMPRESSED: Final = (".json", ".jsonl", ".txt", ".yaml", ".csv", ".patch", ".html")
+"""Endings of members that become smaller; pictures, tables and checkpoints are compressed already or do not."""
+_TEXTS: Final = (*_COMPRESSED, ".md", ".yml", ".html", "MLmodel")
+_OF_METRICS: Final = ("evaluation/", "classification_report/", "confusion_matrix/", "split/", "predictions/")
+"""Folders whose texts hold figures and the names of classes alone."""
+_USER_TAG: Final = "mlflow.user"
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written."""
+
+    path: Path
+    run_ids: list[str]
+    """Origin ids, in the order of the bundle."""
+    num_bytes: int
+    sha256: str
+
+
+def with_children(runs: Sequence[Run]) -> list[Run]:
+    """`runs`, each followed by the runs nested in it (the cells of a sweep), every run once."""
+    found: dict[str, Run] = {}
+    waiting = list(reversed(runs))
+    while waiting:
+        run = waiting.pop()
+        if run.run_id not in found:
+            found[run.run_id] = run
+            waiting += runs_where(run.store, f"tags.`{PARENT_TAG}` = '{run.run_id}'")
+    return list(found.values())
+
+
+def export_runs(runs: Sequence[Run], output: Path) -> Exported:
+    """Writes `runs` to `output`, whole or not at all; an earlier bundle of that name is replaced.
+
+    Raises:
+        ConfigError: a run that has not ended, or `output` is a file of another kind or in no folder.
+    """
+    torn = [f"{run.run_id}  {run.name}" for run in runs if layout.INCOMPLETE_TAG in run.tags]
+    if torn:
+        raise ConfigError(
+            f"expected whole runs, but the import of these was interrupted; import their bundle again first (bundle "
+            f"import FILE):\n{first_cases(torn)}"
+        )
+    alive = [f"{run.run_id}  {run.status}  {run.name}" for run in runs if run.status not in layout.ENDED]
+    if alive:
+        raise ConfigError(f"expected runs that have ended; wait for these, or end them:\n{first_cases(alive)}")
+    if not output.parent.is_dir():
+        raise ConfigError(f"expected a file in a folder that exists, got output={output}; make {output.parent} first")
+    if output.exists() and not _is_bundle(output):
+        raise ConfigError(f"expected a new file or an earlier bundle, got output={output}; choose another name")
+    partial = output.with_name(f".{output.name}.part")
+    origins = {run.run_id: origin_of(run) for run in runs}
+    members: dict[str, dict[str, Any]] = {}
+    try:
+        with zipfile.ZipFile(partial, "w", allowZip64=True) as archive:
+            for run in runs:
+                for name, source in _members(run, origins):
+                    with source:
+                        members[name] = _write(archive, name, source)
+            manifest = {
+                "format": layout.FORMAT,
+                "made_by": f"lesion_exp {__version__}",
+                "runs": list(origins.values()),
+                "members": members,
+            }
+            _write(archive, layout.MANIFEST, io.BytesIO(layout.to_json(manifest)))
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    with output.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Exported(output, list(origins.values()), output.stat().st_size, digest)
+
+
+def origin_of(run: Run) -> str:
+    """The id of `run` in the store where it was trained."""
+    return run.tags.get(ORIGIN_TAG, run.run_id)
+
+
+def _members(run: Run, origins: dict[str, str]) -> Iterator[tuple[str, IO[bytes]]]:
+    origin = origins[run.run_id]
+    known = run.store.client.get_run(run.run_id)
+    yield layout.member(origin, layout.RUN_FILE), io.BytesIO(layout.to_json(_described(run, known, origins)))
+    lines = [
+        json.dumps([name, point.step, point.timestamp, layout.number(point.value)]) + "\n"
+        for name, points in read_history(run).items()
+        for point in points
+    ]
+    yield layout.member(origin, layout.METRICS_FILE), io.BytesIO("".join(lines).encode())
+    for name in sorted(artifact_names(run)):
+        full_name = layout.member(origin, layout.ARTIFACTS, name)
+        if not layout.is_safe_name(full_name):
+            log.warning("the artifact %r of run %s is left out: no bundle can hold such a name", name, run.run_id)
+            continue
+        yield full_name, _published_artifact(run, name)
+
+
+def _published_artifact(run: Run, name: str) -> IO[bytes]:
+    """An artifact as it may be given away: of what people read, names, machines and home folders are taken out."""
+    path = download_artifact(run, name)
+    if not name.endswith(_TEXTS) or name.startswith(_OF_METRICS):
+        return path.open("rb")
+    people = _people(run)
+    if name == layout.JOB_FILE:
+        try:
+            job = read_job(path)
+        except ConfigError:  # of another version; it is a text like others
+            return _published_text(path, people)
+        config = with_places(job.config, job.files, lambda place: published(place, people))
+        config |= {key: published(config[key], people) for key in ("tags", "tracking")}
+        with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
+            copy = Path(folder) / path.name
+            replace(job, config=config, overrides=tuple(published(list(job.overrides), people))).write(copy)
+            return io.BytesIO(copy.read_bytes())
+    return _published_text(path, people)
+
+
+def _published_text(path: Path, people: Collection[str]) -> IO[bytes]:
+    try:
+        return io.BytesIO(published(path.read_bytes().decode("utf-8"), people).encode())
+    except UnicodeDecodeError:
+        return path.open("rb")
+
+
+def _people(run: Run) -> set[str]:
+    return {run.tags[_USER_TAG]} if _USER_TAG in run.tags else set()
+
+
+def _described(run: Run, known: MlflowRun, origins: dict[str, str]) -> dict[str, Any]:
+    inputs = known.inputs.dataset_inputs if known.inputs else []
+    people = _people(run)
+    own_tags = {HEARTBEAT_TAG, ORIGIN_TAG, _USER_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
+    return {
+        "run_id": origins[run.run_id],
+        "name": published(run.name, people),
+        "status": run.status,
+        "experiment": run.store.client.get_experiment(run.experiment_id).name,
+        "start_time": known.info.start_time,
+        "end_time": known.info.end_time,
+        "links": {tag: _origin_of_id(run, run.tags[tag], origins) for tag in layout.LINK_TAGS if tag in run.tags},
+        "params": published(run.params, people),
+        "tags": published({name: text for name, text in run.tags.items() if name not in own_tags}, people),
+        "inputs": sorted(
+            (published(_input(entry), people) for entry in inputs), key=lambda entry: (entry["name"], entry["digest"])
+        ),
+    }
+
+
+def _origin_of_id(run: Run, run_id: str, origins: dict[str, str]) -> str:
+    if run_id in origins:
+        return origins[run_id]
+    try:
+        return origin_of(find_run(run.store, run_id))
+    except ConfigError:  # it was deleted, or never was in this store
+        return run_id
+
+
+def _input(entry: Any) -> dict[str, Any]:
+    data = entry.dataset
+    return {
+        "name": data.name,
+        "digest": data.digest,
+        "source_type": data.source_type,
+        "source": data.source,
+        "schema": data.schema,
+        "profile": data.profile,
+        "tags": {tag.key: tag.value for tag in entry.tags},
+    }
+
+
+def _write(archive: zipfile.ZipFile, name: str, source: IO[bytes]) -> dict[str, Any]:
+    """Adds a member without time, owner or anything else that is not its content; its size and digest."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o644 << 16
+    info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(_COMPRESSED) else zipfile.ZIP_STORED
+    digest, size = hashlib.sha256(), 0
+    with archive.open(info, "w", force_zip64=True) as target:
+        while block := source.read(_BLOCK):
+            target.write(block)
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _is_bundle(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return layout.MANIFEST in archive.namelist()

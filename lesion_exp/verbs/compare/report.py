@@ -1,0 +1,122 @@
+"""A comparison with the runs it was made from, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lesion_exp.evaluation.comparison import SIGNIFICANT, Comparison, Difference, Group, Pair
+from lesion_exp.evaluation.lesion_counts import TOO_FEW
+from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.verbs.compare.jobs import ComparedJob
+from lesion_exp.verbs.compare.verdict import verdict
+
+PART_NAMES: Final = {"test": "test part", "val": "validation part"}
+METHODS: Final = {
+    "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
+    "differences (Newcombe); of brier, nll and differences of ece a paired bootstrap",
+    "McNemar": "McNemar's exact test of right answers; the images of a lesion change sign together",
+    "DeLong": "DeLong's test of areas under the ROC curve, with the images of a lesion taken together (Obuchowski)",
+    "permuted": "the answers of both exchanged at random, lesion by lesion: the share of differences as large",
+    "seeds": "t test of means over seeds; its error counts both lesions (bootstrap) and the spread of the seeds",
+    "one seed": "these trained models are compared; how much training them again would vary is not in the interval",
+    TOO_FEW: f"the metric rests on fewer than {LEAST_LESIONS} lesions (n of them), so nothing is tested or claimed",
+    "p_corrected": "accuracy: Holm's correction for the pairs; all other metrics: for their number (Westfall and "
+    "Young) and the pairs; both twice, since accuracy and the others share the 5%",
+}
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """What `compare` found."""
+
+    part: str
+    jobs: tuple[ComparedJob, ...]
+    comparison: Comparison
+    config_differences: dict[str, dict[str, str | None]]
+    notes: tuple[str, ...]
+    """What a reader must know before believing the numbers."""
+    draws: int
+    seed: int
+
+    def verdict(self, pair: Pair) -> str:
+        """The outcome for a pair in words."""
+        return verdict(pair, self.comparison.num_lesions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for `--json` and the artifact."""
+        found = self.comparison
+        return {
+            "part": self.part,
+            "images": found.num_images,
+            "lesions": found.num_lesions,
+            "classes": found.class_images,
+            "jobs": [self._job(job) for job in self.jobs],
+            "pooled": [_values(group) for group in found.groups if group.letter not in self._letters()],
+            "pairs": [self._pair(pair) for pair in found.pairs],
+            "config_differences": self.config_differences,
+            "notes": list(self.notes),
+            "bootstrap_draws": self.draws,
+            "bootstrap_seed": self.seed,
+            "significant_below": SIGNIFICANT,
+            "methods": {name: METHODS[name] for name in ("interval", *self.methods(), "p_corrected")},
+        }
+
+    def methods(self) -> list[str]:
+        """The names in `METHODS` of the tests that were used, and `one seed` where pairs of single runs were."""
+        pairs = self.comparison.pairs
+        tests = dict.fromkeys(difference.test for pair in pairs for difference in pair.differences.values())
+        return [*tests, *(["one seed"] if any(pair.only_first is not None for pair in pairs) else [])]
+
+    def _letters(self) -> set[str]:
+        return {job.letter for job in self.jobs}
+
+    def _job(self, job: ComparedJob) -> dict[str, Any]:
+        group = next(group for group in self.comparison.groups if group.letter == job.letter)
+        return {
+            **_values(group),
+            "name": job.name,
+            "runs": [run.run_id for run in job.runs],
+            "seeds": list(job.seeds),
+        }
+
+    def _pair(self, pair: Pair) -> dict[str, Any]:
+        return {
+            "first": pair.first,
+            "second": pair.second,
+            "verdict": self.verdict(pair),
+            "lesions_to_change": pair.to_change,
+            "only_first_right": pair.only_first,
+            "only_second_right": pair.only_second,
+            "differences": {name: _difference(difference) for name, difference in pair.differences.items()},
+        }
+
+
+def _values(group: Group) -> dict[str, Any]:
+    metrics: Mapping[str, Any] = {
+        name: {
+            "mean": value.value,
+            "sd": group.deviation(name),
+            "low": value.low,
+            "high": value.high,
+            "by_run": group.by_run[name],
+        }
+        for name, value in group.values.items()
+    }
+    return {"letter": group.letter, "metrics": metrics}
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "difference": difference.difference,
+        "low": difference.low,
+        "high": difference.high,
+        "test": difference.test,
+        "lesions": difference.lesions,
+        "p": difference.p,
+        "p_corrected": difference.p_corrected,
+        "distinguishable": difference.significant,
+    }

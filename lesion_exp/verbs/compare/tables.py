@@ -1,0 +1,164 @@
+"""A comparison as tables for the terminal, readable from 80 columns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from lesion_exp.evaluation.comparison import (
+    LOWER_IS_BETTER,
+    OVERALL,
+    SIGNIFICANT,
+    Comparison,
+    Difference,
+    Pair,
+)
+from lesion_exp.evaluation.lesion_counts import TOO_FEW
+from lesion_exp.fitted_table import FittedTable
+from lesion_exp.verbs.compare.report import METHODS, PART_NAMES, ComparisonReport
+from lesion_exp.verbs.compare.verdict import p_text
+
+HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+_WIDE: Final = 100
+"""Columns from which there is room for more."""
+_MOST_PAIRS: Final = 3
+"""More pairs than these are shown a line each."""
+_DIFFERS: Final = "What differs"
+
+
+def show_report(report: ComparisonReport, console: Console, *, every_pair: bool = False) -> None:
+    """Prints the comparison; all tables of more than three pairs only with `every_pair`."""
+    found = report.comparison
+    console.print(
+        f"[bold]Comparison on the {PART_NAMES[report.part]}[/]: "
+        f"{found.num_images:,} images of {found.num_lesions:,} lesions"
+    )
+    for job in report.jobs:
+        ids = ", ".join(run.run_id[:8] for run in job.runs)
+        console.print(Text.assemble((f"  {job.letter}  ", "bold cyan"), job.title, (f"  ({ids})", "dim")))
+    for note in report.notes:
+        console.print(Text.assemble(("  ! ", "bold yellow"), (note, "yellow")))
+    with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
+    tables = [_jobs_table(found), *([_config_table(report, console)] if report.config_differences else [])]
+    tables += [] if with_tables else [_pairs_table(found, name) for name in HEADLINE]
+    for table in tables:
+        console.print()
+        console.print(table)
+    for number, pair in enumerate(found.pairs):
+        words = Text.assemble((f"{pair.first} - {pair.second}: ", "bold"), report.verdict(pair))
+        if with_tables or not number:
+            console.print()
+        console.print(words)
+        if with_tables:
+            for table in (_metrics_table(pair, console.width), _classes_table(pair, found.class_images, console.width)):
+                console.print()
+                console.print(table)
+    console.print()
+    _show_methods(report, console, with_tables)
+
+
+def _jobs_table(found: Comparison) -> FittedTable:
+    table = FittedTable("metric", "job", ">mean", ">sd of seeds", "|95% interval", title="Metrics of each job")
+    for name in HEADLINE:
+        for number, group in enumerate(group for group in found.groups if name in group.values):
+            value, deviation = group.values[name], group.deviation(name)
+            spread = "" if deviation is None else f"{deviation:.3f}"
+            interval = f"{value.low:.3f} to {value.high:.3f}"
+            table.add_row("" if number else name, group.letter, f"{value.value:.3f}", spread, interval)
+    return table
+
+
+def _config_table(report: ComparisonReport, console: Console) -> FittedTable:
+    """A column a job where there is room, else a line for each value and the jobs that have it."""
+    rows = {
+        key: {letter: _short(key, value) for letter, value in values.items()}
+        for key, values in report.config_differences.items()
+    }
+    table = FittedTable("key", *(job.letter for job in report.jobs), title=_DIFFERS)
+    for key, values in rows.items():
+        table.add_row(key, *values.values())
+    if table.width() <= console.width:
+        return table
+    table = FittedTable("key", "jobs", "value", title=_DIFFERS)
+    for key, values in rows.items():
+        for number, value in enumerate(dict.fromkeys(values.values())):
+            letters = " ".join(letter for letter, other in values.items() if other == value)
+            table.add_row("" if number else key, letters, value)
+    return table
+
+
+def _short(key: str, value: str | None) -> str:
+    if value is None:
+        return "-"
+    if key.endswith("_target_"):
+        return value.rpartition(".")[2]
+    return ", ".join(part[:8] for part in value.split(", ")) if key.startswith("tag ") else value
+
+
+def _pairs_table(found: Comparison, name: str) -> FittedTable:
+    table = FittedTable("pair", ">difference", "|95% interval", ">p", "test", title=name)
+    for pair in found.pairs:
+        if name in pair.differences:
+            difference = pair.differences[name]
+            cells = (f"{pair.first} - {pair.second}", f"{difference.difference:+.3f}", _interval(difference))
+            table.add_row(*cells, _p(difference), difference.test, style=_style(difference))
+    return table
+
+
+def _metrics_table(pair: Pair, width: int) -> FittedTable:
+    further = [">p alone"] if width >= _WIDE else []
+    header = ("metric", f">{pair.first}", f">{pair.second}", f">{pair.first} - {pair.second}")
+    table = FittedTable(*header, "|95% interval", ">p", "test", *further)
+    for name in OVERALL:
+        if name in pair.differences:
+            found = pair.differences[name]
+            values = (f"{found.first:.3f}", f"{found.second:.3f}", f"{found.difference:+.3f}", _interval(found))
+            more = (p_text(found.p),)[: len(further)]
+            table.add_row(name, *values, _p(found), found.test, *more, style=_style(found))
+    return table
+
+
+def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTable:
+    families = ("recall", "auroc", "f1") if width >= _WIDE else ("recall", "auroc")
+    header = (text for family in families for text in (f">{family}", "|95% interval"))
+    table = FittedTable("class", ">images", *header)
+    for class_name, count in images.items():
+        cells: list[Text | str] = []
+        for family in families:
+            found = pair.differences.get(f"{family}/{class_name}")
+            star = "*" if found and found.significant else " "
+            style = _style(found) if found else ""
+            cells.append(Text(f"{found.difference:+.3f}{star}" if found else "- ", style))
+            cells.append(Text(_interval(found) if found else "", style))
+        table.add_row(class_name, f"{count:,}", *cells)
+    return table
+
+
+def _show_methods(report: ComparisonReport, console: Console, with_tables: bool) -> None:
+    lines = [
+        *(f"{name}: {METHODS[name]}" for name in report.methods()),
+        f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
+        f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for their number",
+        f"{', '.join(name for name in OVERALL if name in LOWER_IS_BETTER)}: lower is better",
+    ]
+    if not with_tables:
+        lines.append("The tables of each pair stand in compare/comparison.txt of the run.")
+    for line in lines:
+        console.print(Text(line, "dim"))
+
+
+def _interval(found: Difference) -> str:
+    """The interval, or why nothing can be said, in as much room."""
+    if found.test == TOO_FEW:
+        return f"{TOO_FEW} (n={found.lesions})"
+    return f"{found.low:+.3f} to {found.high:+.3f}"
+
+
+def _p(found: Difference) -> str:
+    return f"{p_text(found.p_corrected)}{'*' if found.significant else ' '}"
+
+
+def _style(found: Difference) -> str:
+    return "bold green" if found.significant else "dim" if found.test == TOO_FEW else ""

@@ -1,0 +1,73 @@
+"""Judges runs and keeps what it finds: of one run with itself, of several as one with a new run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.evaluation_result import study
+from lesion_exp.evaluation.headline import only_metrics
+from lesion_exp.evaluation.posthoc import fit_on_validation
+from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.progress import Stage
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.training.part_evaluation import log_fitted, log_judged, log_study, part_results
+from lesion_exp.verbs.evaluate.member import make_members
+from lesion_exp.verbs.evaluate.predict import other_predictions, say_changes
+from lesion_exp.verbs.evaluate.request import EvaluationRequest, study_options
+from lesion_exp.verbs.evaluate.run_evaluation import PART_NAMES, RunEvaluation, name_and_title
+from lesion_exp.verbs.evaluate.several import judge_several
+
+
+def evaluate(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str, Any]) -> RunEvaluation:
+    """What a run comes to, or several as one; `paths` are those of this machine.
+
+    Of one run the files are kept below `evaluation/NAME/`, in place of those that training left where NAME is `val` or
+    `test`; on other data the headline results are metrics `evaluation/NAME/...`, too. Several runs become a run of
+    their own, with predictions and metrics like those of one that was trained.
+
+    Raises:
+        ConfigError: runs or options that do not go together.
+        DataError: predictions, checkpoints or data that are not there, or not what they were.
+    """
+    members = make_members(runs, request, paths)
+    for member in members if request.dataset is None else ():
+        if member.config is not None and not member.predicts_anew:  # new predictions refuse other data
+            say_changes(member.run, member.config)
+    if len(members) > 1:
+        return judge_several(members, request)
+    if "ensemble" in request.chosen:
+        raise ConfigError("expected at least two runs for an ensemble, got one; name them run=[A,B], or run=folds:RUN")
+    return _judge_one(members[0], request)
+
+
+def _judge_one(member: TrainedRun, request: EvaluationRequest) -> RunEvaluation:
+    run, options = member.run, member.evaluation
+    is_own_part = request.dataset is None
+    table, has_seen = (member.predictions(request.part), False) if is_own_part else other_predictions(member, request)
+    fitted = None
+    if not (is_own_part and request.part == "val"):
+        fitted = fit_on_validation(member.predictions("val"), options["conformal_alpha"])
+    name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
+    with Stage(f"judging {title}"):
+        found = study(table, fitted, study_options(options))
+    judged = RunEvaluation(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
+    with Stage("keeping results and figures"):
+        _log(RunWriter(run.store, run.run_id, run.artifact_uri), judged)
+    return judged
+
+
+def _log(run: RunWriter, judged: RunEvaluation) -> None:
+    folder = artifacts.evaluation(judged.name)
+    if judged.name in PART_NAMES:  # report and curves of these predictions were logged when the run ended
+        log_study(run, folder, judged.study, judged.title)
+    else:
+        log_judged(run, folder, judged.study, judged.title)
+    if judged.name == "test" and judged.fitted is not None:
+        log_fitted(run, judged.fitted)
+    if judged.name not in PART_NAMES:
+        run.log_late_metrics(only_metrics(part_results(folder, judged.study)))

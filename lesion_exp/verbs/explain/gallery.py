@@ -1,0 +1,74 @@
+"""The galleries of a method: of each class the images that were right, and wrong, with the evidence drawn over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lesion_exp import taxonomy
+from lesion_exp.evaluation.figures.evidence_gallery import Block, evidence_gallery
+from lesion_exp.evaluation.figures.labels import shortened
+from lesion_exp.evaluation.predictions import IntArray, probabilities
+from lesion_exp.explanation.localisation import FloatMap
+from lesion_exp.explanation.overlay import overlay
+from lesion_exp.verbs.explain.part_images import PartImages
+from lesion_exp.verbs.explain.selection import KINDS, Kind, Selection
+
+_TITLE_LENGTH: Final = 72
+Maps = Callable[[IntArray, str], list[FloatMap]]
+"""From positions and a column of the predictions table (`prediction`, `label`: the class explained) to maps."""
+
+
+def galleries(
+    selection: Selection, table: pd.DataFrame, images: PartImages, maps: Maps, method: str, columns: int
+) -> Iterator[tuple[str, Figure]]:
+    """Class and gallery of each class in `selection`."""
+    for name, kinds in selection.items():
+        mine = table["label"] == name
+        counts = {"right": int((mine & (table["prediction"] == name)).sum())}
+        counts["wrong"] = int(mine.sum()) - counts["right"]
+        blocks = [_block(kind, kinds[kind], counts, name, table, images, maps) for kind in KINDS]
+        title = shortened(f"{method}: {name}, {taxonomy.full_name(name)}", _TITLE_LENGTH)
+        yield name, evidence_gallery(blocks, title, columns)
+
+
+def _block(
+    kind: Kind,
+    positions: IntArray,
+    counts: dict[str, int],
+    name: str,
+    table: pd.DataFrame,
+    images: PartImages,
+    maps: Maps,
+) -> Block:
+    total = counts["right" if kind == "right" else "wrong"]
+    if not len(positions):
+        none_left = kind == "wrong" and total
+        return Block(
+            kind,
+            [],
+            [],
+            [],
+            empty="all of them, or other images of their lesions, stand above" if none_left else "none",
+        )
+    batch: Any = images.samples(positions)
+    plain = [np.ascontiguousarray(image[:3].permute(1, 2, 0).numpy()) for image in batch["image"]]
+    rows = [("image", plain), ("for the\npredicted class", _over(plain, maps(positions, "prediction")))]
+    if kind != "right":
+        rows.append(("for the\ntrue class", _over(plain, maps(positions, "label"))))
+    masks = [images.mask(int(position)) for position in positions]
+    shown = f"{len(positions)} of {total:,}" if kind != "wrong" else f"{len(positions)} others of {total:,}"
+    return Block(f"{kind} ({shown})", [_caption(table, int(position)) for position in positions], rows, masks)
+
+
+def _caption(table: pd.DataFrame, position: int) -> str:
+    row = table.iloc[position]
+    return f"{row['image_id']}\n{row['label']} → {row['prediction']} {probabilities(table)[position].max():.2f}"
+
+
+def _over(images: list[np.ndarray], maps: list[FloatMap]) -> list[np.ndarray]:
+    return [overlay(image, evidence) for image, evidence in zip(images, maps, strict=True)]

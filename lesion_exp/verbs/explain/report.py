@@ -1,0 +1,73 @@
+"""What the methods found, in words and as plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lesion_exp.evaluation.intervals import Estimate, lesion_of
+from lesion_exp.verbs.explain.evidence import ALL, RIGHT, WRONG
+
+if TYPE_CHECKING:
+    from lesion_exp.verbs.explain.explain import Explained
+
+_MEANINGS: Final = {
+    "pointing_game": "highest point inside the lesion",
+    "centre_in_mask": "  the image's centre would be",
+    "share_inside": "share of the evidence inside it",
+    "mask_share": "  share of the image it covers",
+}
+
+
+def as_text(found: Sequence[Explained]) -> str:
+    """The figures of each method as text of at most 100 columns or so."""
+    return "\n".join("\n".join([*_lines(one), ""]) for one in found)
+
+
+def as_json(explained: Explained) -> dict[str, Any]:
+    """The figures of a method as plain values; `groups` has them of all images, the right, the wrong and each class."""
+    table = explained.table
+    correlation = explained.correlation
+    return {
+        "method": explained.method,
+        "part": explained.part,
+        "images": explained.num_images,
+        "images_with_mask": len(table),
+        "lesions_with_mask": lesion_of(table)[1],
+        "images_without_evidence": int(table["share_inside"].isna().sum()),
+        "groups": {
+            group: {measure: estimate._asdict() for measure, estimate in means.items()}
+            for group, means in explained.estimates.items()
+        },
+        "random_weights_correlation": None if math.isnan(correlation) else correlation,
+        "notes": list(explained.notes),
+        "folder": explained.folder,
+        "galleries": list(explained.galleries),
+    }
+
+
+def _lines(explained: Explained) -> Iterator[str]:
+    plain = as_json(explained)
+    part = {"val": "validation", "test": "test"}[explained.part]
+    counts = f"{plain['images_with_mask']:,} images with a mask, {plain['lesions_with_mask']:,} lesions"
+    yield f"{explained.method}, {part} part: {counts if explained.estimates else 'no image has a mask'}"
+    for measure, meaning in _MEANINGS.items():
+        means = {group: explained.estimates.get(group, {}).get(measure) for group in (ALL, RIGHT, WRONG)}
+        whole = means[ALL]
+        if whole is not None:
+            further = [f"{group} {mean.value:.3f}" for group, mean in means.items() if mean and group != ALL]
+            yield f"  {meaning:<34} {_interval(whole)}   {', '.join(further)}"
+    empty = plain["images_without_evidence"]
+    if empty:
+        yield f"  maps without any evidence          {empty:,}, left out above"
+    if not math.isnan(explained.correlation):
+        yield f"  rank correlation with the maps of random weights: {explained.correlation:.2f} (0: of what was learnt)"
+    for note in explained.notes:
+        yield f"  {note}"
+    if explained.galleries:
+        yield f"  galleries: {', '.join(explained.galleries)}"
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"

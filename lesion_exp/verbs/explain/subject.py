@@ -1,0 +1,87 @@
+"""What is explained: the network of a run, the images of a part, and what was predicted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import torch
+
+from lesion_exp.errors import DataError
+from lesion_exp.evaluation.predictions import IntArray, known_rows
+from lesion_exp.explanation.explainer import Explainer
+from lesion_exp.explanation.localisation import FloatMap
+from lesion_exp.progress import Stage
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
+from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.training.data import SplitData
+from lesion_exp.verbs.explain.part_images import PartImages
+from lesion_exp.verbs.explain.request import ExplanationRequest
+
+_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run's network with the images of a part."""
+
+    run: Run
+    config: Mapping[str, Any]
+    part: str
+    images: PartImages
+    table: pd.DataFrame
+    """Predictions, a row an image, in the images' order."""
+    device: torch.device
+
+    def maps(self, explainer: Explainer, positions: IntArray, column: str = "prediction") -> list[FloatMap]:
+        """The evidence, (S, S), in the images at `positions` for the class in `column`, `prediction` or `label`."""
+        classes = self.images.restored.classes
+        found: list[FloatMap] = []
+        with Stage("explaining", len(positions), "images") as stage:
+            for begin in range(0, len(positions), _AT_ONCE):
+                some = positions[begin : begin + _AT_ONCE]
+                network, images = self.images.explained(self.images.samples(some), self.device)
+                names = self.table[column].iloc[some]
+                targets = torch.tensor([classes.index(name) for name in names], device=self.device)
+                found += list(explainer(network, images, targets).cpu().numpy())
+                stage.advance(len(some))
+        return found
+
+
+def open_subject(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]) -> Subject:
+    """What `request` asks for of `run`; a first look at its test part is counted.
+
+    Raises:
+        ConfigError: a run that trained nothing or has not finished.
+        DataError: checkpoints or data that are not there, or not what they were.
+    """
+    member = trained_run(run, paths, request.data_root)
+    config = member.job_config("an explanation")
+    part = request.part or ("test" if READINGS_TAG in run.tags else "val")
+    network = member.network(request.checkpoint)
+    split = member.data()
+    rows = known_rows(split.table[split.table["split"] == part]).reset_index(drop=True)
+    kept = None
+    if request.checkpoint == "best":
+        kept = run.fetch(artifacts.predictions(part))
+    table = network.predict(rows, split.loaded.store) if kept is None else known_rows(pd.read_parquet(kept))
+    if set(table["row_id"]) != set(rows["row_id"]):
+        raise DataError(
+            f"expected predictions of the {part} part of run {run.run_id}, but those it keeps are of other images; "
+            f"explain one whose predictions are its own"
+        )
+    table = table.set_index("row_id", drop=False).loc[rows["row_id"]].reset_index(drop=True)
+    if part == "test" and READINGS_TAG not in run.tags:
+        _count_reading(run, split)
+    on_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
+    device = torch.device("cuda" if on_gpu else "cpu")
+    return Subject(run, config, part, PartImages(network, rows, split.loaded.store), table, device)
+
+
+def _count_reading(run: Run, split: SplitData) -> None:
+    readings = count_readings(run.store, split.loaded.data, split.split_hash)
+    run.store.client.set_tag(run.run_id, READINGS_TAG, readings + 1)

@@ -1,0 +1,169 @@
+"""Writes a run's network in another format and compares it with the original."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
+from lesion_exp.model.restore import Restored
+from lesion_exp.progress import Stage
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.trained_runs.backfill import best_network
+from lesion_exp.trained_runs.tested import calibration_warning
+from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.verbs.export.check import Check, check
+from lesion_exp.verbs.export.facts import Facts, facts_of, metadata_columns
+from lesion_exp.verbs.export.formats import FORMATS, Format
+from lesion_exp.verbs.export.network import ExportedNetwork, other_inputs
+from lesion_exp.verbs.export.photograph import Photograph
+from lesion_exp.verbs.export.program import Arrays
+from lesion_exp.verbs.export.real_images import RealImages, drawn
+from lesion_exp.verbs.export.report import as_markdown
+from lesion_exp.verbs.export.request import ExportRequest
+
+log = logging.getLogger(__name__)
+
+CHECK_FILE = f"{artifacts.EXPORT_CHECK}.json"
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    run_id: str
+    path: Path
+    check: Check
+
+
+def export(run: Run, request: ExportRequest, paths: Mapping[str, Any]) -> Exported:
+    """Writes the best network of `run` as `request` says, checks it on real images and keeps the check with the run.
+
+    Raises:
+        ConfigError: a network or a format that does not go with the request.
+        DataError: the run's data are not there, or not what they were.
+    """
+    form = FORMATS[request.kind]
+    form.check_installed()
+    path = request.output / form.file
+    if path.exists() and not request.force:
+        raise ConfigError(f"expected a new file, but {path} is there; name another output=, or say force=true")
+    restored, content = best_network(run, paths)
+    card = content["lesion_exp"]
+    others = other_inputs(restored)
+    request.check_preparation(card["preprocessing"], others)
+    restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
+    calibrator = _calibrator(card, request.calibration)
+    table = trained_run(run, paths, request.data_root).data().table
+    part = "test" if READINGS_TAG in run.tags else "val"
+    images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
+    network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
+    warning = calibration_warning(run, request.calibration)
+    if warning is not None:
+        log.warning("warning: %s", warning)
+    warnings = [] if warning is None else [warning]
+    facts = {**facts_of(card, request, others, form.largest_batch), "warnings": warnings}
+    extra = [_ranges(restored, table, request)] if request.kind == "onnx_int8" else []
+    request.output.mkdir(parents=True, exist_ok=True)
+    with _gone_if_stopped(path):
+        _write(form, network, _examples(network, card), path, facts, extra)
+        size = _megabytes(sum(t.numel() * t.element_size() for t in restored.classifier.backbone.state_dict().values()))
+        sizes = size, _megabytes(path.stat().st_size)
+        found = check(images, form.open(path), request, part, sizes, form.largest_batch)
+    _keep(run, found)
+    return Exported(run.run_id, path, found)
+
+
+@contextmanager
+def _gone_if_stopped(path: Path) -> Iterator[None]:
+    """A stop inside the block leaves no file that nobody has checked."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        path.unlink(missing_ok=True)
+        facts_path(path).unlink(missing_ok=True)
+        raise
+
+
+def _write(form: Format, network: ExportedNetwork, examples: Any, path: Path, facts: Facts, extra: list[Any]) -> None:
+    try:
+        with Stage(f"writing {path.name}"):
+            form.write(network, examples, path, facts, *extra)
+    except Exception as error:  # exporters raise whatever a network provokes that they cannot follow
+        path.unlink(missing_ok=True)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"expected a network that can be written as {path.name}, but {type(error).__name__}: {reason}; "
+            f"try another format"
+        ) from error
+    _write_facts(path, facts)
+
+
+def _calibrator(card: Mapping[str, Any], method: str) -> Calibrator | None:
+    if method == "none":
+        return None
+    if method not in card["calibration"]:
+        raise DataError(f"expected a calibration of the run for calibration={method}, got none; use calibration=none")
+    return read_calibrator(card["calibration"][method])
+
+
+def _photograph(card: Mapping[str, Any]) -> Photograph:
+    prepared = card["preprocessing"]
+    return Photograph(prepared["short_side"], prepared["image_size"], prepared["fit"])
+
+
+def _examples(network: ExportedNetwork, card: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Inputs of the right kinds, two images; their sizes are no limits."""
+    side = card["preprocessing"]["image_size"]
+    channels = network.backbone.in_channels
+    if network.photograph is None:
+        images = torch.zeros(2, channels, side, side)
+    else:
+        images = torch.zeros(2, 3 * side // 2, 2 * side, 3, dtype=torch.uint8)
+    given = {"clinical": torch.zeros(2, 3, side, side)}
+    if "metadata" in network.others:
+        given["metadata"] = torch.zeros(2, len(metadata_columns(card)))
+    return (images, *(given[name] for name in network.others))
+
+
+def _ranges(restored: Restored, table: Any, request: ExportRequest) -> list[Arrays]:
+    """Squares of the training part, from which int8 takes its ranges: never of a part on which anything is judged."""
+    images = RealImages(restored, None, drawn(table, "train", request.calibration_images), inside=False)
+    places = range(len(images))
+    return [images.inputs(places[begin : begin + _AT_ONCE]) for begin in range(0, len(images), _AT_ONCE)]
+
+
+def facts_path(path: Path) -> Path:
+    """Where the facts of an exported file lie."""
+    return path.with_name(f"{path.name}.json")
+
+
+def _write_facts(path: Path, facts: Facts) -> None:
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    facts_path(path).write_text(text, encoding="utf-8")
+
+
+def _keep(run: Run, found: Check) -> None:
+    """Adds the check to those that the run keeps."""
+    written = RunWriter(run.store, run.run_id, run.artifact_uri)
+    kept: dict[str, Any] = json.loads(written.read_text(CHECK_FILE) or "{}")
+    kept[f"{found.kind}, {found.preprocessing}"] = found.to_dict()
+    written.log_json(kept, CHECK_FILE)
+    written.log_text(as_markdown(run.run_id, kept.values()), f"{artifacts.EXPORT_CHECK}.md")
+
+
+def _megabytes(num_bytes: int) -> float:
+    return num_bytes / 1e6

@@ -1,0 +1,187 @@
+"""Reads the leak meter: every trained network on its own test part and on the clean part, kept with the sweep's run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp.data.store import ImageStore
+from lesion_exp.dataset.display_name import display_name
+from lesion_exp.errors import DataError
+from lesion_exp.evaluation.figures.inflation import inflation_figure
+from lesion_exp.evaluation.inflation import inflation
+from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.paired_bootstrap import paired_differences
+from lesion_exp.evaluation.pairing import aligned
+from lesion_exp.split.audit import audit
+from lesion_exp.split.held_out import HeldOut
+from lesion_exp.sweeps.cell import Cell
+from lesion_exp.sweeps.ledger import Sweep
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.store import Store
+from lesion_exp.training.data import LoadedData, load_data, make_splitter, split_data, with_groups
+from lesion_exp.training.tracked import check_same_data, job_choices
+from lesion_exp.verbs.leakage.report import METRICS, Arm, LeakageReport
+
+log = logging.getLogger(__name__)
+
+CLEAN: Final = artifacts.CLEAN_PREDICTIONS
+"""Where a run keeps its predictions on the clean part."""
+CHECKPOINT: Final = artifacts.checkpoint()
+FIGURE: Final = f"{artifacts.LEAKAGE}.png"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the meter shows, and where it is kept."""
+
+    report: LeakageReport
+    figure: Path
+
+
+@dataclass(frozen=True)
+class _Trained:
+    way: str
+    run: Run
+    config: Mapping[str, Any]
+    clean: pd.DataFrame
+
+
+def measure(sweep: Sweep, store: Store) -> Measured:
+    """The report of a leak meter whose cells have all finished; networks predict the clean part once.
+
+    Raises:
+        DataError: data, checkpoints or predictions are no longer what they were.
+    """
+    trained = _on_clean_part(sweep.cells(), store)
+    parent = sweep.facts.parent_run_id
+    assert parent is not None, "a sweep whose cells have finished has a run"
+    config = trained[0].config
+    report = LeakageReport(
+        run_id=parent,
+        sweep_id=sweep.facts.sweep_id,
+        title=_title(config),
+        dataset=display_name(config["dataset"]),
+        clean_images=len(trained[0].clean),
+        clean_lesions=lesion_of(trained[0].clean)[1],
+        epochs=int(config["trainer"]["max_epochs"]),
+        batches=int(config["trainer"]["limit_train_batches"]),
+        batch_size=int(config["loader"]["batch_size"]),
+        draws=int(config["evaluation"]["bootstrap_draws"]),
+        unnamed=_unnamed(trained[0].run),
+        arms=tuple(_arm(one, trained[0].clean) for one in trained),
+    )
+    return Measured(report, _keep(report, store))
+
+
+def _on_clean_part(cells: Sequence[Cell], store: Store) -> list[_Trained]:
+    """The trained networks with their predictions on the clean part, the same rows in the same order."""
+    loaded: LoadedData | None = None
+    found: list[tuple[str, Run, Mapping[str, Any]]] = []
+    tables: dict[str, pd.DataFrame] = {}
+    for cell in cells:
+        config, run_id = cell.job().config, cell.state().run_id
+        assert run_id is not None, "a cell that finished has a run"
+        run = find_run(store, run_id)
+        way = str(config["split"]["way"])
+        kept = run.fetch(CLEAN)
+        if kept is None:
+            loaded = loaded or load_data(config)
+            log.info("%s: the network of run %s on the clean part", way, run.run_id)
+            tables[way] = _predict_clean(run, config, loaded)
+        else:
+            tables[way] = pd.read_parquet(kept)
+        found.append((way, run, config))
+    same = aligned(tables)
+    return [_Trained(way, run, config, same[way]) for way, run, config in found]
+
+
+def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> pd.DataFrame:
+    """The predictions of a network on the clean part, which is proven to be clean for it; they are kept with its run.
+
+    Raises:
+        DataError: the data are not those that it was trained on, or the part is not clean.
+    """
+    from lesion_exp.model.restore import restore
+
+    split = split_data(config, loaded)
+    check_same_data(run, split)
+    splitter = make_splitter(config["split"])
+    assert isinstance(splitter, HeldOut), "the meter plans no other split"
+    clean = splitter.clean_rows(with_groups(config["split"], loaded.table))
+    _prove_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
+    table = _predicted(restore(config, download_artifact(run, CHECKPOINT)), clean, loaded.store)
+    written = RunWriter(run.store, run.run_id, run.artifact_uri)
+    written.log_table(table, CLEAN)
+    return table
+
+
+def _predicted(network: Any, rows: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
+    table: pd.DataFrame = network.predict(rows, store)
+    return table
+
+
+def _prove_clean(clean: pd.DataFrame, rest: pd.DataFrame, threshold: float) -> None:
+    once = rest.drop_duplicates("image_id").assign(split="train")
+    found = audit(pd.concat([once, clean.assign(split="test")], ignore_index=True), threshold)
+    if not found.passed:
+        raise DataError(
+            f"expected a clean part that shares nothing with what the networks have seen, got one that does:\n"
+            f"{found.summary()}"
+        )
+
+
+def _arm(trained: _Trained, control: pd.DataFrame) -> Arm:
+    run, node = trained.run, trained.config["evaluation"]
+    own = read_predictions(run, "test")
+    audited = _audit(run)
+    draws, seed = int(node["bootstrap_draws"]), int(node["bootstrap_seed"])
+    return Arm(
+        way=trained.way,
+        run_id=run.run_id,
+        train_rows=int(audited["parts"]["train"]["images"]),
+        test_rows=len(own),
+        test_lesions=lesion_of(own)[1],
+        image_in_train=float(audited["test_rows_with_image_in_train"]["all"]),
+        lesion_in_train=float(audited["test_rows_with_lesion_in_train"]["all"]),
+        scores=inflation(own, trained.clean, METRICS, draws, seed, node["bootstrap_unit"]),
+        against_grouped=paired_differences(trained.clean, control, METRICS, draws, seed),
+    )
+
+
+def _audit(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(download_artifact(run, artifacts.AUDIT).read_text(encoding="utf-8"))
+    return found
+
+
+def _unnamed(run: Run) -> float:
+    audited = _audit(run)
+    return float(audited["unnamed_images"] / audited["num_images"])
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    choices = job_choices(dict(config))
+    return f"{choices['backbone']} on {choices['dataset']}, {config['image_size']} px"
+
+
+def _keep(report: LeakageReport, store: Store) -> Path:
+    """Keeps table, figure, text and metrics with the sweep's run; the path of the figure."""
+    run = find_run(store, report.run_id)
+    written = RunWriter(store, run.run_id, run.artifact_uri)
+    written.log_json(report.to_dict(), f"{artifacts.LEAKAGE}.json")
+    written.log_text(report.as_markdown(), f"{artifacts.LEAKAGE}.md")
+    written.log_figure(
+        inflation_figure(report.panels(), report.title, report.reference()), FIGURE, "test and clean parts"
+    )
+    written.log_late_metrics(report.metrics())
+    store.client.set_tag(run.run_id, "mlflow.note.content", report.as_markdown())
+    store.client.set_tag(run.run_id, "mlflow.runName", f"leak meter: {report.title}")
+    return download_artifact(run, FIGURE)

@@ -1,0 +1,250 @@
+"""Predicts what a run's network says of images, into a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesion_exp.data.lock import hold, release
+from lesion_exp.dataset.table import UNKNOWN
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.model.checkpoint_file import weights_hash
+from lesion_exp.model.precision import precision_here, resolve_devices
+from lesion_exp.model.predictor import Predictor
+from lesion_exp.model.restore import Restored, restore
+from lesion_exp.process.child import run_module
+from lesion_exp.process.signals import stops_stay_stops
+from lesion_exp.spreadsheet import write_csv
+from lesion_exp.tracking.find import Run
+from lesion_exp.trained_runs.tested import calibration_warning
+from lesion_exp.trained_runs.trained_run import own_tta, trained_run
+from lesion_exp.trained_runs.weights import weights_of
+from lesion_exp.training.trainer import check_devices
+from lesion_exp.verbs.predict.active_learning import to_label
+from lesion_exp.verbs.predict.images import contents_digest, images_of
+from lesion_exp.verbs.predict.loop import predict_plan
+from lesion_exp.verbs.predict.output import facts_path, folder_of
+from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, Plan
+from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.results import Results
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a prediction came to."""
+
+    run_id: str
+    output: str
+    images: int
+    errors: int
+    """Images without a prediction."""
+    predictions: Mapping[str, int]
+    """Images a predicted class."""
+    calibration: str
+    tta: str
+    resumed: int
+    """Images that were predicted before, by a command that was stopped."""
+    seconds: float
+    facts: str
+    """The file that says how the probabilities were made."""
+    precision: str
+    """In which the network computed; its head always computes in float32."""
+    warnings: tuple[str, ...] = ()
+    """What must be known before the probabilities are used."""
+    to_label: str | None = None
+    """The file with the images to label next."""
+    first_error: str | None = None
+    """The first image without a prediction, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def predict(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> Summary:
+    """Predicts all images of `request` into its output, or goes on where the same request was stopped.
+
+    Raises:
+        ConfigError: a run without a network, keys that do not go together, or an output that is there already.
+        DataError: no images, or columns that the network needs are missing.
+    """
+    began = time.monotonic()
+    opened = trained_run(run, paths)
+    if request.calibration != "none" and request.tta not in (None, own_tta(run)):
+        log.warning(
+            "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",
+            request.calibration, own_tta(run), request.tta,
+        )  # fmt: skip
+    config, checkpoint = weights_of(opened, request.checkpoint, request.tta, request.trainer)
+    check_devices({**config["trainer"], **request.trainer})
+    restored = restore(config, checkpoint)
+    calibrator = opened.calibrator(request.calibration)
+    needed = Predictor(restored, calibrator, top=request.top).needed_columns
+    images = images_of(request.source, needed, request.columns)
+    _say_unknown_values(restored, images)
+    warning = calibration_warning(run, request.calibration)
+    plan = _plan(run, request, restored.config, checkpoint, calibrator, images)
+    output = Path(plan.output)
+    lock = output.with_name(f".{output.name}.lock")
+    if not hold(lock):
+        raise ConfigError(f"expected to be alone with {plan.output}, but another process is predicting into it; wait")
+    try:
+        results, resumed = _begin(plan, images, force=request.force)
+        if results.are_whole:
+            table, labels = results.read(), None if plan.rank is None else str(_to_label_file(plan))
+        else:
+            _fill(results)
+            table = results.join()
+            labels = _write_to_label(table, results, request.count)
+        facts = facts_path(output)
+        told = {**plan.facts, "images": len(table), "errors": int(table["error"].notna().sum())}
+        _write_json(facts, {**told, "warnings": [] if warning is None else [warning]})
+        results.finish()
+    except BaseException as error:
+        error.add_note(f"the same command goes on where {plan.output} was stopped")
+        raise
+    finally:
+        release(lock)
+    counts = {str(name): int(count) for name, count in table["prediction"].value_counts().items()}
+    return Summary(
+        run.run_id,
+        request.output.as_posix(),
+        len(table),
+        int(table["error"].notna().sum()),
+        {name: counts.get(name, 0) for name in restored.classes},
+        request.calibration,
+        config["evaluation"]["tta"],
+        resumed,
+        round(time.monotonic() - began, 2),
+        str(facts),
+        plan.config["trainer"]["precision"],
+        () if warning is None else (warning,),
+        labels,
+        _first_error(table),
+    )
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _first_error(table: pd.DataFrame) -> str | None:
+    failed = table[table["error"].notna()]
+    return None if failed.empty else f"{failed['image'].iloc[0]}: {failed['error'].iloc[0]}"
+
+
+def _plan(
+    run: Run,
+    request: PredictionRequest,
+    config: Mapping[str, Any],
+    checkpoint: Path,
+    calibrator: Calibrator | None,
+    images: pd.DataFrame,
+) -> Plan:
+    loader = config["loader"]
+    trainer = config["trainer"]
+    precision = precision_here(trainer["precision"], trainer["accelerator"])
+    config = {**config, "trainer": {**trainer, "precision": precision}}
+    at_once = request.batch_size or loader["evaluation_batch_size"] or 2 * loader["batch_size"]
+    devices = resolve_devices(request.trainer.get("devices", 1), config["trainer"]["accelerator"])
+    num_batches = -(-len(images) // at_once)
+    limit = devices[:num_batches] if isinstance(devices, list) else min(devices, num_batches)
+    return Plan(
+        run_id=run.run_id,
+        checkpoint=str(checkpoint),
+        weights_hash=weights_hash(checkpoint),
+        config=config,
+        calibrator=None if calibrator is None else calibrator.to_dict(),
+        source=request.source,
+        digest=contents_digest(images),
+        output=str(request.output.expanduser().absolute()),
+        top=request.top,
+        rank=request.rank,
+        batch_size=int(at_once),
+        num_workers=request.num_workers,
+        devices=limit,
+        heat_maps=None if request.heat_maps is None else str(request.heat_maps.expanduser().absolute()),
+    )
+
+
+def _begin(plan: Plan, images: pd.DataFrame, *, force: bool) -> tuple[Results, int]:
+    """The results so far, and of how many images."""
+    output = Path(plan.output)
+    folder = folder_of(output)
+    results = Results(folder, plan, len(images))
+    begun = (folder / PLAN_FILE).is_file()
+    if results.are_whole:
+        if not force and output.exists() and not plan.differences(Plan.read(folder, DONE_FILE)):
+            log.info("%s is whole already: the command that wrote it was stopped right afterwards", output)
+            return results, len(images)
+        results.finish()
+    if not begun:
+        results.clear()  # what is there without a plan cannot be gone on with
+    if begun and not force:
+        plan.check_same(Plan.read(folder))
+    elif not force and output.exists() and output.stat().st_size:
+        raise ConfigError(f"expected a new file as output, but {output} is there; name another, or say force=true")
+    else:
+        results.clear()
+    plan.write(folder, images)
+    if plan.heat_maps is not None:
+        Path(plan.heat_maps).mkdir(parents=True, exist_ok=True)
+    done = len(images) - results.num_images(results.missing())
+    if done:
+        log.info("going on: %s of %s images are done already", f"{done:,}", f"{len(images):,}")
+    return results, done
+
+
+def _fill(results: Results) -> None:
+    """Predicts what is missing, in this process or, on several devices, in one for each."""
+    if not results.missing():
+        return
+    devices = results.plan.devices
+    if (len(devices) if isinstance(devices, list) else devices) == 1:
+        with stops_stay_stops():
+            predict_plan(results.folder)
+        return
+    code = run_module("lesion_exp.verbs.predict.process", str(results.folder))
+    if code or results.missing():
+        raise RuntimeError(f"a process of the prediction ended with code {code}; its messages stand above")
+
+
+def _write_to_label(table: pd.DataFrame, results: Results, count: int) -> str | None:
+    """The file with the images to label next, where they are asked for."""
+    plan = results.plan
+    if plan.rank is None:
+        return None
+    chosen = to_label(table, plan.rank, count, results.features() if plan.with_features else None)
+    path = _to_label_file(plan)
+    write_csv(chosen, path)
+    return str(path)
+
+
+def _to_label_file(plan: Plan) -> Path:
+    output = Path(plan.output)
+    return output.with_name(f"{output.stem}_to_label.csv")
+
+
+def _say_unknown_values(restored: Restored, images: pd.DataFrame) -> None:
+    """Names the values of metadata that the network was not trained on."""
+    if restored.encoder is None:
+        return
+    for column, known in (("sex", restored.encoder.sexes), ("site", restored.encoder.sites)):
+        strange = sorted(set(images[column]) - {*known, UNKNOWN})
+        if strange:
+            log.warning(
+                "%s of %s was not in the training part and counts as missing; known are %s",
+                column, ", ".join(map(repr, strange[:5])), ", ".join(known),
+            )  # fmt: skip

@@ -1,0 +1,137 @@
+"""The results as they come: a small file a batch, a csv that grows, and at the end one whole file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lesion_exp.model.predictor import Predicted
+from lesion_exp.spreadsheet import write_csv
+from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, Plan
+
+METADATA_KEY: Final = "lesion_exp"
+"""The entry in the metadata of a parquet file that holds the plan's facts as JSON."""
+FloatArray = npt.NDArray[np.float32]
+
+
+class Results:
+    """The batches of a plan in its folder. A batch's file appears whole, so that a process may die at any moment."""
+
+    def __init__(self, folder: Path, plan: Plan, num_images: int) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.total = num_images
+        self.num_batches = -(-num_images // plan.batch_size)
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether the output holds them all, and only this folder is left to be removed."""
+        return (self.folder / DONE_FILE).is_file()
+
+    def missing(self) -> list[int]:
+        """The batches that have not been predicted."""
+        return [number for number in range(self.num_batches) if not self.path(number).exists()]
+
+    def num_images(self, numbers: Sequence[int]) -> int:
+        """How many images are in these batches."""
+        size = self.plan.batch_size
+        return sum(min(size, self.total - number * size) for number in numbers)
+
+    def add(self, number: int, predicted: Predicted) -> None:
+        """Keeps a batch."""
+        if predicted.features is not None:
+            np.save(self._features_path(number), predicted.features, allow_pickle=False)
+        table = pa.Table.from_pandas(predicted.table, schema=_schema(predicted.table), preserve_index=False)
+        partial = self.path(number).with_suffix(".part")
+        pq.write_table(table, partial)
+        partial.replace(self.path(number))
+
+    def tables(self) -> Iterator[pd.DataFrame]:
+        """The batches in their order, one after the other."""
+        return (pq.read_table(self.path(number)).to_pandas() for number in range(self.num_batches))
+
+    def features(self) -> FloatArray:
+        """float32 (N, F), what the last layer sees of each image; NaN where it has no prediction."""
+        return np.concatenate([np.load(self._features_path(n), allow_pickle=False) for n in range(self.num_batches)])
+
+    def join(self) -> pd.DataFrame:
+        """Writes the whole output at once and returns its table."""
+        table = pd.concat(list(self.tables()), ignore_index=True)
+        output = Path(self.plan.output)
+        partial = output.with_name(f".{output.name}.part")
+        if output.suffix.lower() == ".csv":
+            write_csv(table, partial)
+        else:
+            written = pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False)
+            known = {METADATA_KEY: json.dumps(self.plan.facts)}
+            pq.write_table(written.replace_schema_metadata({**(written.schema.metadata or {}), **known}), partial)
+        partial.replace(output)
+        return table
+
+    def read(self) -> pd.DataFrame:
+        """The table of an output that is whole."""
+        output = Path(self.plan.output)
+        if output.suffix.lower() != ".csv":
+            table: pd.DataFrame = pq.read_table(output).to_pandas()
+            return table
+        return pd.read_csv(output, keep_default_na=False, na_values={"error": [""], "prediction": [""]})
+
+    def clear(self) -> None:
+        """Removes the folder; the plan goes first, so that half a folder is never gone on with."""
+        (self.folder / PLAN_FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Removes the folder of a plan whose output is whole.
+
+        The plan goes last, under another name: a command that is killed meanwhile is known as one that was done.
+        """
+        plan, done = self.folder / PLAN_FILE, self.folder / DONE_FILE
+        if plan.exists():
+            plan.replace(done)
+        for path in self.folder.iterdir():
+            if path != done:
+                path.unlink()
+        done.unlink(missing_ok=True)
+        self.folder.rmdir()
+
+    def path(self, number: int) -> Path:
+        """The file of a batch."""
+        return self.folder / f"{number:08d}.parquet"
+
+    def _features_path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.npy"
+
+
+class GrowingCsv:
+    """Shows the results in the output while they come: the rows from the first on as far as none is missing."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.path = Path(results.plan.output)
+        self.is_csv = self.path.suffix.lower() == ".csv"
+        self._next = 0
+        if self.is_csv:
+            self.path.write_text("", encoding="utf-8")
+
+    def grow(self) -> None:
+        """Adds the batches that are there now, whichever process predicted them."""
+        while self.is_csv and self._next < self.results.num_batches and self.results.path(self._next).exists():
+            table = pq.read_table(self.results.path(self._next)).to_pandas()
+            write_csv(table, self.path, mode="a", header=self._next == 0)
+            self._next += 1
+
+
+def _schema(table: pd.DataFrame) -> pa.Schema:
+    """The same for every batch, also where no image, or every image, has a prediction."""
+    kinds = {"f": pa.float32()}
+    return pa.schema([(str(name), kinds.get(values.dtype.kind, pa.string())) for name, values in table.items()])

@@ -1,0 +1,81 @@
+"""The verb `prepare`: checks a data set, builds its image store and says what is in it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from lesion_exp import taxonomy
+from lesion_exp.config.freeze import Job
+from lesion_exp.fitted_table import FittedTable
+from lesion_exp.terminal import console, say
+from lesion_exp.training.data import LoadedData, SplitData, load_data, published_differences, split_data
+
+
+def prepare(job: Job) -> dict[str, Any]:
+    """What the data set of `job` holds: counts a class and a part, faults, differences from the published counts.
+
+    Raises:
+        UserError: whatever would stop a training run on this data set and split.
+    """
+    loaded = load_data(job.config)
+    split = split_data(job.config, loaded)
+    summary = summarize(job.config, loaded, split)
+    _show(summary, console(sys.stderr))
+    return summary
+
+
+def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> dict[str, Any]:
+    """The counts as plain values, for `--json`."""
+    table = split.table
+    counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
+    return {
+        "dataset": config["dataset"]["name"],
+        "fingerprint": loaded.fingerprint,
+        "fingerprint_of_parts": dict(loaded.data.parts),
+        "store": str(loaded.store.folder),
+        "images": len(table),
+        "classes": {
+            str(label): {str(part): int(row[part]) for part in counts.columns} for label, row in counts.iterrows()
+        },
+        "flow": [{"step": step.step, "images": step.images, "lesions": step.lesions} for step in loaded.flow.steps],
+        "left_out": [{"image_id": image_id, "reason": reason} for image_id, reason in loaded.flow.left_out],
+        "findings": [asdict(each) for each in loaded.flow.findings],
+        "differs_from_published": {
+            label: {"found": found, "published": published}
+            for label, (found, published) in published_differences(loaded).items()
+        },
+        "split_hash": split.split_hash,
+        "leaky": split.leaky,
+        "audit": split.audit.to_dict(),
+        "audit_in_words": split.audit.summary(),
+    }
+
+
+def _show(summary: dict[str, Any], shown: Console) -> None:
+    parts = [part for part in ("train", "val", "test") if any(part in row for row in summary["classes"].values())]
+    heads = ("class", "name", *(f">{part}" for part in [*parts, "all"]))
+    table = FittedTable(*heads, title=f"{summary['dataset']}: images a class")
+    for place, (label, row) in enumerate(summary["classes"].items(), 1):
+        numbers = [row.get(part, 0) for part in parts]
+        cells = (f"{number:,}" for number in [*numbers, sum(numbers)])
+        table.add_row(label, taxonomy.full_name(label), *cells, ends_section=place == len(summary["classes"]))
+    sums = [sum(row.get(part, 0) for row in summary["classes"].values()) for part in parts]
+    table.add_row("all", "", *(f"{number:,}" for number in [*sums, sum(sums)]))
+    shown.print(table)
+    for step in summary["flow"]:
+        shown.print(f"{step['images']:>9,} images of {step['lesions']:,} lesions: {step['step']}")
+    if summary["left_out"]:
+        shown.print(f"left out: {len(summary['left_out']):,} (listed in --json and in the run's dataset/flow.json)")
+    for found in summary["findings"]:
+        style = "yellow" if found["level"] == "warning" else "none"
+        shown.print(found["text"], style=style, markup=False)
+        for case in found["cases"] if found["level"] == "warning" else ():
+            shown.print(f"  - {case}", style=style, markup=False)
+    for label, row in summary["differs_from_published"].items():
+        shown.print(f"[yellow]{label}: {row['found']:,} images, published {row['published']:,}[/]")
+    shown.print(summary["audit_in_words"], markup=False)
+    say(f"image store: {summary['store']}", shown.file)

@@ -1,0 +1,169 @@
+"""What a run answers on its data."""
+
+from __future__ import annotations
+
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.statements import split_in_words
+from lesion_exp.trained_runs.wording import PARTS, counted, listed, percent
+from lesion_exp.verbs.report.sections.data_flow import CHARACTERISTICS
+
+GENERATED = "synthetic"
+
+
+def images(facts: RunSummary) -> str | None:
+    """What kind of images they are."""
+    view = facts.key("dataset.view")
+    title = _identity(facts).get("title")
+    return "; ".join([*([title] if title else []), *([f"view: {view}"] if view else [])]) or None
+
+
+def source(facts: RunSummary) -> str | None:
+    """Citation, licence and place of the data set."""
+    known = _identity(facts)
+    return f"{known['citation']}; licence {known['licence']}; {known['where']}" if known else None
+
+
+def generated(facts: RunSummary) -> str | None:
+    """Whether images were generated."""
+    name = facts.option("dataset")
+    if name is None or name == "combined":
+        return None
+    return f"All images are generated ({name})." if name == GENERATED else "No image was generated."
+
+
+def artefacts(facts: RunSummary) -> str | None:
+    """Whether artefacts were drawn into the training images."""
+    transforms = facts.key("augmentation.transforms")
+    if not isinstance(transforms, dict):
+        return None
+    drawn = [name for name, node in transforms.items() if "synthetic_" in str(node)]
+    words = f"drawn into training images: {listed(drawn)}" if drawn else "none drawn into training images"
+    return f"Artefacts: {words.replace('_', ' ')}."
+
+
+def characteristics(facts: RunSummary) -> str | None:
+    """Who is in the parts, in a sentence."""
+    found = facts.kept.mapping(CHARACTERISTICS)
+    total = sum(part["images"] for part in found.values())
+    if not total:
+        return None
+    ages = [
+        f"{PARTS[name]} {part['age']['median']:g}" for name, part in found.items() if part["age"]["median"] is not None
+    ]
+    sexes = sorted({sex for part in found.values() for sex in part["sex"]})
+    counts = {sex: sum(part["sex"].get(sex, 0) for part in found.values()) for sex in sexes}
+    words = [f"{sex} {percent(count / total)}" for sex, count in counts.items()]
+    median = f"Median age: {', '.join(ages)} years. " if ages else ""
+    return f"{median}Sex: {', '.join(words)} of {counted(total, 'image')}."
+
+
+def unknown_attributes(facts: RunSummary) -> str | None:
+    """How often an attribute is unknown."""
+    found = facts.kept.mapping(CHARACTERISTICS)
+    total = sum(part["images"] for part in found.values())
+    if not total:
+        return None
+    age = sum(part["age"]["unknown"] for part in found.values())
+    others = {key: sum(part[key].get("unknown", 0) for part in found.values()) for key in ("sex", "site")}
+    words = [f"{key} {percent(count / total)}" for key, count in {"age": age, **others}.items()]
+    return f"Unknown: {', '.join(words)} of {counted(total, 'image')}."
+
+
+def skin_tone(facts: RunSummary) -> str | None:
+    """Images by skin tone, where the data set notes it."""
+    cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "skin_tone"]
+    words = [f"{cell['group']}: {cell['images']:,}" for cell in cells]
+    return f"Images by skin tone: {', '.join(words)}." if words else None
+
+
+def partitions(facts: RunSummary) -> str | None:
+    """How the parts were made, and the audit's verdict."""
+    words, level = split_in_words(facts), disjoint(facts)
+    return " ".join(text for text in (words, level) if text) or None
+
+
+def disjoint(facts: RunSummary) -> str | None:
+    """What never lies in two parts."""
+    if "passed" not in facts.audit:
+        return None
+    if not facts.audit["passed"]:
+        return "The audit failed: parts share lesions or images."
+    return "No patient (where known), lesion, byte-identical or near-duplicate image lies in two parts: audited."
+
+
+def sizes(facts: RunSummary) -> str | None:
+    """Images and lesions of each part."""
+    words = []
+    for name, part in facts.parts.items():
+        patients = f", {counted(part['patients'], 'patient')}" if part.get("patients") else ""
+        lesions = f"of {counted(part['lesions'], 'lesion')}"
+        words.append(f"{PARTS.get(name, name)}: {counted(part['images'], 'image')} {lesions}{patients}")
+    return f"{'; '.join(words)}." if words else None
+
+
+def class_counts(facts: RunSummary) -> str | None:
+    """Images of each class in each part."""
+    words = [
+        f"{PARTS.get(name, name)}: {', '.join(f'{label} {count:,}' for label, count in part.get('counts', {}).items())}"
+        for name, part in facts.parts.items()
+    ]
+    if len(facts.classes) >= NUMBERED_FROM and words:
+        return f"The images of each of {len(facts.classes)} classes in each part stand in the table of parts."
+    return f"{'; '.join(words)}." if words else None
+
+
+def classes(facts: RunSummary) -> str | None:
+    """The classes with their full names; those of many classes fill a table already."""
+    if len(facts.classes) >= NUMBERED_FROM:
+        return f"{len(facts.classes)} classes, named in the table of parts."
+    names = [f"{name} ({facts.full_name(name)})" if facts.full_name(name) != name else name for name in facts.classes]
+    return f"{len(names)} classes: {listed(names)}." if names else None
+
+
+def flow(facts: RunSummary) -> str | None:
+    """The images after each step."""
+    steps = [f"{step['step']}: {step['images']:,}" for step in facts.flow.get("steps", [])]
+    return f"Images after each step: {'; '.join(steps)}." if steps else None
+
+
+def exclusions(facts: RunSummary) -> str | None:
+    """Which images were filtered or left out by the config."""
+    if not facts.flow:
+        return None
+    filters = [step["step"] for step in facts.flow.get("steps", [])[2:]]
+    left_out = len(facts.flow.get("left_out", []))
+    words = f"Filtered: {'; '.join(filters)}" if filters else "No filter"
+    return f"{words}; {counted(left_out, 'image')} left out as unusable."
+
+
+def missing(facts: RunSummary) -> str | None:
+    """What became of missing values."""
+    if not facts.config:
+        return None
+    dropped = facts.key("dataset.drop_unknown") is True
+    metadata = facts.key("backbone.metadata") not in (None, "none")
+    use = (
+        "an indicator stands for each missing value that the network reads"
+        if metadata
+        else "the network reads no metadata"
+    )
+    kept = "images with unknown age, sex or site were dropped" if dropped else "images with unknown metadata were kept"
+    return f"{kept.capitalize()}; {use}; subgroups call them unknown."
+
+
+def shift(facts: RunSummary) -> str | None:
+    """The largest difference of a class's share between the test part and the data set."""
+    shares = facts.audit.get("prevalence_shift", {}).get("test", {})
+    if not shares:
+        return None
+    name = max(shares, key=lambda label: abs(shares[label]))
+    return (
+        f"The parts are one split of the same data; the class share that differs most between test part and data "
+        f"set is that of {name}, by {100 * shares[name]:+.1f} percentage points."
+    )
+
+
+def _identity(facts: RunSummary) -> dict[str, str]:
+    known = facts.flow.get("identity")
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,118 @@
+"""What a run answers on its results."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.statements import OVERALL, largest_gap, warnings_of
+from lesion_exp.trained_runs.wording import PARTS, Value, as_value, listed, metric_name, number, with_interval, within
+from lesion_exp.verbs.report.sections.confusion import most_frequent_confusions
+from lesion_exp.verbs.report.sections.results import elsewhere, shortcut_verdicts
+
+
+def performance(facts: RunSummary) -> str | None:
+    """The overall metrics."""
+    names = [name for name in OVERALL if name in facts.values]
+    words = [f"{within(metric_name(name))} {with_interval(facts.values[name])}" for name in names]
+    return f"{PARTS[facts.part or 'val'].capitalize()} part: {'; '.join(words)}." if words else None
+
+
+def diagnostic(facts: RunSummary) -> str | None:
+    """Sensitivity and specificity for malignancy, else of each class; those of many classes fill a table already."""
+    of = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values else facts.classes
+    if len(of) >= NUMBERED_FROM and any(f"recall/{name}" in facts.values for name in of):
+        return f"Sensitivity, specificity and AUROC of each of {len(of)} classes stand in the table of classes."
+    words = [
+        f"{name}: {', '.join(_named(facts, family, name) for family in ('recall', 'specificity', 'auroc'))}"
+        for name in of
+        if f"recall/{name}" in facts.values
+    ]
+    return f"{'; '.join(words)}." if words else None
+
+
+def measures(facts: RunSummary) -> str | None:
+    """Which measures are reported."""
+    if not facts.values:
+        return None
+    further = [words for name, words in (("decision_curve", "a decision curve"), ("operating", "operating points"),
+                                         ("conformal", "conformal sets")) if facts.study(name)]  # fmt: skip
+    named = [within(metric_name(name)) for name in OVERALL if name in facts.values]
+    words = listed([*named, "metrics of each class", "a reliability diagram", *further])
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def uncertainty(facts: RunSummary) -> str | None:
+    """How intervals were made."""
+    how = facts.study("metrics").get("interval")
+    words = f"Percentile intervals: {how}. " if how else ""
+    has_any = any(value.low is not None for value in facts.values.values())
+    return f"{words}Images of a lesion are drawn together; no hypothesis is tested on this page." if has_any else None
+
+
+def subgroups(facts: RunSummary) -> str | None:
+    """The largest gap between subgroups."""
+    gap = largest_gap(facts)
+    return f"{gap[0].upper()}{gap[1:]}." if gap else None
+
+
+def clusters(facts: RunSummary) -> str | None:
+    """Whether sources differ."""
+    cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "source"]
+    found = [(cell["group"], as_value(cell["metrics"].get("balanced_accuracy"))) for cell in cells]
+    words = [f"{name} {with_interval(value)}" for name, value in found if value]
+    return f"Balanced accuracy by source: {'; '.join(words)}." if words else None
+
+
+def recalibration(facts: RunSummary) -> str | None:
+    """The calibration error before and after."""
+    calibrated = facts.study("calibrated")
+    after, before = as_value(calibrated.get("ece")), facts.values.get("ece")
+    if after is None or before is None:
+        return None
+    return (
+        f"{str(calibrated['calibration']).capitalize()} scaling, fitted on validation: expected calibration error "
+        f"{number(before.value)} before, {with_interval(after)} after."
+    )
+
+
+def external(facts: RunSummary) -> str | None:
+    """Evaluations on other data."""
+    found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
+    words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
+             if value and not name.startswith(("test-", "val-"))]  # fmt: skip
+    return f"{'; '.join(words)}." if words else None
+
+
+def robustness(facts: RunSummary) -> str | None:
+    """Evaluations of the same images under change."""
+    found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
+    words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
+             if value and name.startswith(("test-", "val-"))]  # fmt: skip
+    levels = Counter(level for _, level, _ in shortcut_verdicts(facts))
+    if levels:
+        words.append(f"checks for shortcuts: {', '.join(f'{count} {level}' for level, count in levels.items())}")
+    return f"{'; '.join(words)}." if words else None
+
+
+def explanations(facts: RunSummary) -> str | None:
+    """The methods by which decisions were explained."""
+    methods = sorted({name.split("/")[1] for name in facts.kept.below("explanations") if name.count("/") > 1})
+    return f"Maps of evidence: {listed([method.replace('_', ' ') for method in methods])}." if methods else None
+
+
+def failures(facts: RunSummary) -> str | None:
+    """How many images were misread."""
+    return most_frequent_confusions(facts)
+
+
+def limits(facts: RunSummary) -> str | None:
+    """What the page itself warns of."""
+    return " ".join(warnings_of(facts)) or None
+
+
+def _named(facts: RunSummary, family: str, name: str) -> str:
+    value: Value | None = facts.values.get(f"{family}/{name}")
+    return f"{within(metric_name(family))} {with_interval(value)}"

@@ -1,0 +1,56 @@
+"""The page of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.find import Run
+from lesion_exp.trained_runs.run_artifacts import RunArtifacts
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.wording import moment
+from lesion_exp.verbs.report.blocks import Section
+from lesion_exp.verbs.report.page import Page
+from lesion_exp.verbs.report.sections.calibration import calibration
+from lesion_exp.verbs.report.sections.checklists import checklists
+from lesion_exp.verbs.report.sections.config import config
+from lesion_exp.verbs.report.sections.confusion import confusion
+from lesion_exp.verbs.report.sections.curves import curves
+from lesion_exp.verbs.report.sections.data_flow import data_flow
+from lesion_exp.verbs.report.sections.environment import environment
+from lesion_exp.verbs.report.sections.failures import failures
+from lesion_exp.verbs.report.sections.galleries import galleries
+from lesion_exp.verbs.report.sections.question import question
+from lesion_exp.verbs.report.sections.reproduce import reproduce
+from lesion_exp.verbs.report.sections.results import results
+from lesion_exp.verbs.report.sections.split import split
+from lesion_exp.verbs.report.sections.subgroups import subgroups
+from lesion_exp.verbs.report.sections.training import training
+
+SECTIONS: Final[tuple[Callable[[RunSummary], Section], ...]] = (
+    question, data_flow, split, training, results, confusion, curves, calibration, subgroups, galleries, failures,
+    config, environment, reproduce,
+)  # fmt: skip
+"""In the order of the page; the checklists, which point at them, come last."""
+_WITHOUT_RESULTS: Final = ("preview", "comparison")
+
+
+def run_page(run: Run) -> Page:
+    """The page of `run`, from what it keeps; what it did not store is said.
+
+    Raises:
+        ConfigError: a preview, a comparison or a sweep.
+    """
+    kind = run.tags.get("kind", "train")
+    if kind == "sweep":
+        raise ConfigError(
+            f"expected a run that was trained or judged, got the sweep {run.run_id}; use sweep={run.run_id}"
+        )
+    if kind in _WITHOUT_RESULTS:
+        raise ConfigError(f"expected a run that was trained or judged, got {run.run_id} of kind {kind}")
+    facts = RunSummary(run, RunArtifacts(run))
+    sections = [make(facts) for make in SECTIONS]
+    sections.append(checklists(facts, {section.key: section.title for section in sections}))
+    told = {"run": run.run_id, "status": run.status.lower(), "started": moment(run.started)}
+    return Page(run.name or run.run_id, "Report of a run", told, sections, facts.class_meanings)

@@ -1,0 +1,113 @@
+"""How far the probabilities can be taken at their word, and thresholds fixed on validation."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.errors import UserError
+from lesion_exp.evaluation.calibration import reliability_bins
+from lesion_exp.evaluation.calibrator import read_calibrator
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.posthoc import calibrator_path
+from lesion_exp.evaluation.predictions import probabilities, true_classes
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.wording import as_value, metric_name, number, stacked, with_interval
+from lesion_exp.verbs.report.blocks import Block, Cell, Figure, Figures, Legend, Note, Section, Table, Text, not_stored
+from lesion_exp.verbs.report.charts import Dots, Drawn, Line, plot, unit_axis
+
+_METRICS: Final = ("ece", "ece_classwise", "brier", "nll")
+_RULES: Final = {
+    "sensitivity_90": "sensitivity of 90%",
+    "sensitivity_95": "sensitivity of 95%",
+    "specificity_90": "specificity of 90%",
+    "specificity_95": "specificity of 95%",
+    "youden": "largest sum of both (Youden)",
+}
+_LARGEST_DOT: Final = 14.0
+
+
+def calibration(facts: RunSummary) -> Section:
+    """The section on calibration."""
+    table, title = facts.predictions, "Calibration"
+    if table is None:
+        return Section("calibration", title, [not_stored("predictions of the validation or the test part")])
+    method = facts.study("calibrated").get("calibration")
+    after = _calibrated(facts, table, method)
+    figures = [_reliability(table, "As predicted")]
+    figures += [_reliability(after, f"After {method} scaling, fitted on validation")] if after is not None else []
+    intro = Text(
+        "A dot gathers the images of one range of confidence, its area their number. On the dotted line, predictions "
+        "made with a confidence of 0.8 are right in 80% of all cases; below it the network is too sure of itself."
+    )
+    warning = facts.study("calibrated").get("warning")
+    warned: list[Block] = [Note(str(warning))] if warning else []
+    blocks: list[Block] = [intro, *warned, Figures(figures), *_table(facts), *_conformal(facts), *_points(facts)]
+    return Section("calibration", title, blocks)
+
+
+def _calibrated(facts: RunSummary, table: pd.DataFrame, method: Any) -> pd.DataFrame | None:
+    content = facts.kept.mapping(calibrator_path(method)) if isinstance(method, str) else {}
+    try:
+        return read_calibrator(dict(content)).calibrate(table) if content else None
+    except UserError as error:
+        facts.kept.broken[calibrator_path(method)] = str(error)
+        return None
+
+
+def _reliability(table: pd.DataFrame, caption: str) -> Figure:
+    bins = reliability_bins(probabilities(table), true_classes(table))
+    filled = np.flatnonzero(bins.counts)
+    radii = np.maximum(2.0, _LARGEST_DOT * np.sqrt(bins.counts[filled] / bins.counts.max()))
+    xs, ys = bins.confidence[filled].tolist(), bins.accuracy[filled].tolist()
+    marks: list[Drawn] = [Line([0, 1], [0, 1], None), Line(xs, ys, 0), Dots(xs, ys, radii.tolist(), 0)]
+    told = f"{caption}: expected calibration error {number(bins.ece)}"
+    legend = [Legend(f"expected calibration error {number(bins.ece)}", 0)]
+    return Figure(plot(told, unit_axis("confidence"), unit_axis("share of right predictions"), marks), caption, legend)
+
+
+def _table(facts: RunSummary) -> list[Block]:
+    calibrated = facts.study("calibrated")
+    names = [name for name in _METRICS if name in facts.values]
+    after = {name: as_value(calibrated.get(name)) for name in names}
+    has_after = any(after.values())
+    rows: list[list[Cell]] = [
+        [metric_name(name), with_interval(facts.values[name]), *([with_interval(after[name])] if has_after else [])]
+        for name in names
+    ]
+    columns = ["metric (lower is better)", ">as predicted"]
+    columns += [f">after {calibrated['calibration']} scaling"] if has_after else []
+    missing: list[Block] = [] if has_after or facts.part == "val" else [not_stored("calibration fitted on validation")]
+    return [Table("Calibration, with 95% intervals", columns, rows), *missing] if rows else missing
+
+
+def _conformal(facts: RunSummary) -> list[Block]:
+    found = facts.study("conformal")
+    rows: list[list[Cell]] = []
+    for method, words in (("lac", "smallest sets (LAC)"), ("aps", "adaptive sets (APS)")):
+        coverage, size = as_value(found.get(f"{method}/coverage")), as_value(found.get(f"{method}/set_size"))
+        if coverage and size:
+            rows.append([words, with_interval(coverage), with_interval(size)])
+    alpha = facts.kept.mapping("conformal/lac.json").get("alpha")
+    promised = f", promised coverage {1 - alpha:.0%}" if isinstance(alpha, float) else ""
+    caption = f"Conformal prediction sets, fitted on validation{promised}"
+    return [Table(caption, ["sets", ">hold the true class", ">classes a set"], rows)] if rows else []
+
+
+def _points(facts: RunSummary) -> list[Block]:
+    target = MALIGNANT if any(name.startswith(f"{MALIGNANT}/") for name in facts.study("operating")) else None
+    points = [p for p in facts.kept.entries("operating_points/points.json") if p.get("target") == target]
+    rows: list[list[Cell]] = []
+    for point in points:
+        at = f"{target}/{point['rule']}"
+        measured = [
+            as_value(facts.study("operating").get(f"{at}/{family}")) for family in ("sensitivity", "specificity")
+        ]
+        more = [as_value(facts.study("operating").get(f"{at}/{family}")) for family in ("ppv", "npv")]
+        words = _RULES.get(str(point["rule"]), str(point["rule"]))
+        rows.append([words, number(point["threshold"]), *(stacked(value) for value in (*measured, *more))])
+    columns = ["threshold chosen for", ">probability", ">sensitivity", ">specificity", ">PPV", ">NPV"]
+    caption = "Operating points for malignancy: thresholds fixed on validation, measured here"
+    return [Table(caption, columns, rows)] if rows else []

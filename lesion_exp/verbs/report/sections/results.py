@@ -1,0 +1,155 @@
+"""The results with their intervals: overall, by class, by the challenges' rules, and on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+from markupsafe import Markup
+
+from lesion_exp.evaluation.isic import note_on_unk, titles
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
+from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
+from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
+from lesion_exp.evaluation.unknown import AUROC, FPR
+from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
+from lesion_exp.tracking import artifacts
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.statements import BY_CLASS, OVERALL, headline, how_judged
+from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, metric_name, number, stacked, within
+from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, not_stored
+from lesion_exp.verbs.report.charts import interval_bar
+
+_NOT_A_SHARE: Final = ("brier", "nll")
+_OWN: Final = ("val", "test")
+SHORTCUTS: Final = "shortcuts/report.json"
+
+
+def results(facts: RunSummary) -> Section:
+    """The section on results."""
+    answer = headline(facts)
+    if answer is None:
+        return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
+    blocks: list[Block] = [Text(answer, lead=True), Text(how_judged(facts))]
+    blocks += [_overall(facts), *_by_class(facts), *_unknown(facts), *_isic(facts)]
+    blocks += [*_elsewhere(facts), *_shortcuts(facts)]
+    return Section("results", "Results", blocks)
+
+
+def _overall(facts: RunSummary) -> Table:
+    names = [name for name in OVERALL if name in facts.values]
+    rows = [_row(metric_name(name), facts.values[name], with_bar=name not in _NOT_A_SHARE) for name in names]
+    return Table("All classes together", ["metric", ">value", ">95% interval", "0 to 1"], rows)
+
+
+def _row(name: str, value: Value, *, with_bar: bool = True) -> list[Cell]:
+    bar: Cell = interval_bar(*value) if with_bar else ""
+    return [name, number(value.value), interval(value), bar]
+
+
+def _by_class(facts: RunSummary) -> list[Block]:
+    assert facts.predictions is not None
+    counts = facts.predictions["label"].value_counts()
+    view = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values and MALIGNANT not in facts.classes else []
+    families = [family for family in BY_CLASS if any(f"{family}/{name}" in facts.values for name in facts.classes)]
+    malignant = malignant_view(facts.predictions) if view else None
+    if malignant is not None:
+        counts = pd.concat([counts, malignant["label"].value_counts()])
+    rests = lesion_counts(facts.predictions)
+    rows: list[list[Cell]] = []
+    few = False
+    for name in [*facts.classes, *view]:
+        images = f"{int(counts.get(name, 0)):,}"
+        title = "malignant or not" if name in view else name
+        said = {family: rests.too_few(f"{family}/{name}") for family in families}
+        few |= any(said[family] for family in families if f"{family}/{name}" in facts.values)
+        values = (stacked(facts.values.get(f"{family}/{name}"), said[family]) for family in families)
+        rows.append([title, images, *values])
+    columns = ["class", ">images", *(f">{within(metric_name(family))}" for family in families)]
+    table = Table("Each class against the rest, with 95% intervals", columns, rows)
+    words = (
+        [f"Numbers that rest on fewer than {LEAST_LESIONS} lesions are {TOO_FEW} to judge the network by."]
+        if few
+        else []
+    )
+    words += [] if malignant is None else [_malignant_in_words(facts.predictions, malignant)]
+    return [table, *map(Text, words)]
+
+
+def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
+    """The rule behind "malignant or not", and why the confusion matrix comes to another sensitivity."""
+    classes = classes_of(table)
+    kinds = malignant_classes(classes) or []
+    names = [name for name, is_malignant in zip(classes, kinds, strict=True) if is_malignant]
+    positive = (view["label"] == MALIGNANT).to_numpy()
+    found = int((positive & (view["prediction"] == MALIGNANT).to_numpy()).sum())
+    leading = int((positive & table["prediction"].isin(names).to_numpy()).sum())
+    return (
+        f"Malignant or not: {within(rule_in_words(classes))} It finds {found:,} of the "
+        f"{counted(positive.sum(), 'malignant image')}; the confusion matrix counts the class with the highest "
+        f"probability alone, which is a malignant one for {leading:,} of them. The two differ where no class has a "
+        f"probability above 0.5."
+    )
+
+
+def _unknown(facts: RunSummary) -> list[Block]:
+    """How well the images of classes that the network was not trained on are noticed, where the part has some."""
+    images = facts.study("metrics").get("unknown_images")
+    counts = images.get("classes") if isinstance(images, dict) else None
+    first = f"{UNKNOWN}/{AUROC}/"
+    scores = [name.removeprefix(first) for name in facts.values if name.startswith(first)]
+    if not isinstance(counts, dict) or not scores:
+        return []
+    values = [
+        [as_value(facts.study("metrics").get(f"{UNKNOWN}/{family}/{score}")) for family in (AUROC, FPR)]
+        for score in scores
+    ]
+    rows: list[list[Cell]] = [
+        [score.replace("_", " "), *map(stacked, found)] for score, found in zip(scores, values, strict=True)
+    ]
+    title = "Scores that tell images of unknown classes from the others, with 95% intervals"
+    words = f"{unknown_in_words({str(label): int(count) for label, count in counts.items()})}."
+    return [Text(words), Table(title, ["score", ">AUROC", ">FPR at 95% TPR"], rows)]
+
+
+def _isic(facts: RunSummary) -> list[Block]:
+    scores = facts.study("isic")
+    found = {words: as_value(scores.get(name.removeprefix("isic/"))) for name, words in titles(facts.classes).items()}
+    rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
+    note: list[Block] = [Text(words) for words in [note_on_unk(facts.classes)] if words]
+    table = Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)
+    return [table, *note] if rows else []
+
+
+def elsewhere(facts: RunSummary) -> dict[str, Mapping[str, Any]]:
+    """The metrics of every other evaluation that the run keeps, by its name: other data sets, other augmentation."""
+    ending = "/metrics.json"
+    names = [path.removeprefix("evaluation/").removesuffix(ending) for path in facts.kept.below("evaluation", ending)]
+    return {name: facts.kept.mapping(artifacts.evaluation(f"{name}{ending}")) for name in names if name not in _OWN}
+
+
+def _elsewhere(facts: RunSummary) -> list[Block]:
+    rows: list[list[Cell]] = []
+    for name, found in elsewhere(facts).items():
+        values = [stacked(as_value(found.get(metric))) for metric in OVERALL[:4]]
+        rows.append([name, f"{found.get('images', 0):,}", *values])
+    columns = ["evaluation", ">images", *(f">{within(metric_name(metric))}" for metric in OVERALL[:4])]
+    return [Table("Judged further: other data sets, other test-time augmentation", columns, rows)] if rows else []
+
+
+def shortcut_verdicts(facts: RunSummary) -> list[tuple[str, str, str]]:
+    """Check, level and words of each verdict of lesion-exp shortcuts on the judged part; empty where none is kept."""
+    found = facts.kept.mapping(SHORTCUTS if facts.part == "test" else SHORTCUTS.replace("/", f"/{facts.part}/"))
+    return [(str(v["check"]), str(v["level"]), str(v["words"])) for v in found.get("verdicts", [])]
+
+
+def _shortcuts(facts: RunSummary) -> list[Block]:
+    rows = [[check.replace("_", " "), level, words] for check, level, words in shortcut_verdicts(facts)]
+    return [Table("Checks for shortcuts", ["check", "verdict", "in words"], rows, wraps=True)] if rows else []
+
+
+def share_bar(value: Value | None, reference: float | None = None) -> Markup:
+    """An interval bar, or nothing without a value."""
+    return Markup("") if value is None else interval_bar(*value, reference)

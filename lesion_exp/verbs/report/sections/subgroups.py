@@ -1,0 +1,100 @@
+"""For whom the network is how good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from lesion_exp.evaluation.lesion_counts import TOO_FEW
+from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.subgroups import missing_classes
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.wording import NONE, as_value, counted, listed, metric_name, stacked, with_interval, within
+from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, not_stored
+from lesion_exp.verbs.report.sections.results import share_bar
+
+FEWER: Final = "*"
+"""Marks a balanced accuracy over fewer classes than the whole part's."""
+_HOW: Final = (
+    f"Two subgroups are compared on the classes of which both have {LEAST_LESIONS} lesions, each class with the same "
+    "weight, so that another mix of classes makes no gap. The interval of a gap allows for all pairs that were "
+    "compared in its metric: a gap is more than chance where the interval excludes 0."
+)
+
+
+def subgroups(facts: RunSummary) -> Section:
+    """The section on subgroups."""
+    found, title = facts.study("subgroups"), "Subgroups"
+    if not found:
+        remedy = f"lesion-exp evaluate run={facts.run.run_id[:8]} adds them." if facts.predictions is not None else ""
+        return Section("subgroups", title, [not_stored("metrics of subgroups", remedy)])
+    cells = found.get("cells", [])
+    if not cells:
+        return Section("subgroups", title, [Text("Neither age, sex, site, source nor skin tone is known.")])
+    overall = found.get("overall", {})
+    names = [name for name in overall if any(as_value(cell["metrics"].get(name)) for cell in cells)]
+    intro = Text(
+        f"Metrics that rest on fewer than {found.get('least_lesions', LEAST_LESIONS)} lesions are not shown. The "
+        f"drawing shows the balanced accuracy; its thin line is the whole part's. {_averaged(found)}"
+    )
+    classes = found.get("classes", [])
+    return Section(
+        "subgroups", title, [intro, _cells(cells, overall, names, classes), *_gaps(found.get("largest_gaps", []))]
+    )
+
+
+def _averaged(found: Mapping[str, Any]) -> str:
+    """Which classes each balanced accuracy is a mean over, as far as the file says."""
+    classes = found.get("classes")
+    if not classes:
+        return "A balanced accuracy is the mean over the classes present in a subgroup, which may differ between two."
+    fewer = [
+        f"{_name(cell)} without {missing_classes(cell['classes'], classes)}"
+        for cell in found["cells"]
+        if len(cell["classes"]) < len(classes) and as_value(cell["metrics"].get("balanced_accuracy"))
+    ]
+    whole = f"Balanced accuracies are means over the {counted(len(classes), 'class')} of the whole part"
+    if not fewer:
+        return f"{whole}, which every subgroup shown has images of."
+    return (
+        f"{whole}. Where a subgroup has no image of some, the mean is over the others, marked {FEWER} and drawn "
+        f"without the thin line, since the two cannot be compared: {'; '.join(fewer)}."
+    )
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    return f"{cell['attribute'].replace('_', ' ')}: {cell['group']}"
+
+
+def _cells(cells: list[dict], overall: dict, names: list[str], classes: list[str]) -> Table:  # type: ignore[type-arg]
+    reference = as_value(overall.get("balanced_accuracy"))
+    rows: list[list[Cell]] = []
+    for cell in cells:
+        values = {name: as_value(cell["metrics"].get(name)) for name in names}
+        told: dict[str, Cell] = {name: stacked(value) if value else TOO_FEW for name, value in values.items()}
+        bar = values.get("balanced_accuracy")
+        has_fewer = bar is not None and len(cell.get("classes", classes)) < len(classes)
+        if has_fewer:
+            told["balanced_accuracy"] = Markup("{} {}").format(FEWER, told["balanced_accuracy"])
+        drawn = share_bar(bar, reference.value if reference and not has_fewer else None)
+        rows.append([_name(cell), f"{cell['images']:,}", f"{cell['lesions']:,}", drawn, *told.values()])
+    columns = ["subgroup", ">images", ">lesions", "0 to 1", *(f">{within(metric_name(name))}" for name in names)]
+    return Table("Subgroups, with 95% intervals", columns, rows)
+
+
+def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
+    rows: list[list[Cell]] = [
+        [
+            f"{gap['attribute'].replace('_', ' ')}, {within(metric_name(gap['metric']))}",
+            f"{gap['highest']} against {gap['lowest']}",
+            listed(gap.get("classes", [])) or NONE,
+            with_interval(as_value(gap)),
+        ]
+        for gap in gaps
+    ]
+    if not rows:
+        return [Text(f"No two subgroups have {LEAST_LESIONS} lesions of one class, so none are compared.")]
+    table = Table("Largest gaps between two subgroups", ["of", "between", "on the classes", ">difference"], rows)
+    return [table, Text(_HOW)] if "pairs" in gaps[0] else [table]

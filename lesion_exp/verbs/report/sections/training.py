@@ -1,0 +1,105 @@
+"""How training went, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from lesion_exp.tracking.history import History, Point, read_history
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.wording import counted, metric_name, number
+from lesion_exp.verbs.report.blocks import Block, Figure, Figures, Legend, Section, Text, not_stored
+from lesion_exp.verbs.report.charts import Axis, Line, Mark, plot, round_axis, unit_axis
+
+LOSSES: Final = ("train/loss", "val/loss")
+SCORES: Final = ("val/balanced_accuracy", "val/auroc_macro", "val/f1_macro", "val/accuracy")
+RATE: Final = "train/lr"
+WATCHED: Final = "val/balanced_accuracy"
+
+
+def training(facts: RunSummary) -> Section:
+    """The section on training."""
+    if facts.members:
+        return Section("training", "Training", [Text("This run joins others and trained nothing itself.")])
+    history = read_history(facts.run, (*LOSSES, *SCORES, RATE))
+    steps = [point.step for point in history.get("train/loss") or history.get("val/loss") or []]
+    if not steps:
+        return Section("training", "Training", [not_stored("metrics of epochs")])
+    best = _best(history, steps)
+    blocks: list[Block] = [Text(_in_words(history, steps, best))]
+    marks = [] if best is None else [Mark(best[0], f"best epoch, {best[0]:.0f}")]
+    figures = [_losses(history, steps, marks), _scores(history, steps, marks), _rate(history, steps)]
+    return Section("training", "Training", [*blocks, Figures([figure for figure in figures if figure])])
+
+
+def _best(history: History, steps: Sequence[int]) -> tuple[float, float] | None:
+    """Epoch and value of the watched metric at its best; None where it was never measured."""
+    points = [point for point in history.get(WATCHED, []) if np.isfinite(point.value)]
+    if not points:
+        return None
+    top = max(points, key=lambda point: (point.value, -point.step))
+    return round(_epochs([top], steps)[0]), top.value
+
+
+def _epochs(points: Sequence[Point], steps: Sequence[int]) -> list[float]:
+    """The epoch, from 1, that each point lies in or ends; `steps` are those of the epochs' ends."""
+    ends = [step + 1 for step in steps]
+    return [float(np.interp(point.step + 1, [0, *ends], range(len(ends) + 1))) for point in points]
+
+
+def _in_words(history: History, steps: Sequence[int], best: tuple[float, float] | None) -> str:
+    ran = f"Trained for {counted(len(steps), 'epoch')}, {counted(steps[-1] + 1, 'step')}"
+    if best is None:
+        return f"{ran}."
+    return (
+        f"{ran}. The validation part's balanced accuracy was best in epoch {best[0]:.0f}, {number(best[1])}; the "
+        f"weights of that epoch are what is judged below."
+    )
+
+
+def _losses(history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Figure | None:
+    found = {name: history[name] for name in LOSSES if history.get(name)}
+    if not found:
+        return None
+    values = [point.value for points in found.values() for point in points]
+    axis = round_axis("loss", values, least=0.0 if min(values, default=0) >= 0 else None)
+    names = {"train/loss": "training", "val/loss": "validation"}
+    return _figure("Loss by epoch", found, names, axis, steps, marks)
+
+
+def _scores(history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Figure | None:
+    found = {name: history[name] for name in SCORES if history.get(name)}
+    names = {name: metric_name(name.removeprefix("val/")) for name in SCORES}
+    return _figure("Validation metrics by epoch", found, names, unit_axis("value"), steps, marks) if found else None
+
+
+def _rate(history: History, steps: Sequence[int]) -> Figure | None:
+    points = history.get(RATE, [])
+    if not points:
+        return None
+    axis = round_axis("learning rate", [point.value for point in points], least=0.0)
+    return _figure(
+        "Learning rate as each epoch begins", {RATE: points}, {RATE: "largest of all groups"}, axis, steps, []
+    )
+
+
+def _figure(
+    caption: str,
+    found: History,
+    names: dict[str, str],
+    axis: Axis,
+    steps: Sequence[int],
+    marks: Sequence[Mark],
+) -> Figure:
+    x = round_axis("epoch", [0.0, float(len(steps))], least=0.0, whole=True)
+    lines = [
+        Line(_epochs(points, steps), [point.value for point in points], number, markers=len(points) < 15)
+        for number, points in enumerate(found.values())
+    ]
+    ends = "; ".join(
+        f"{names[name]} from {points[0].value:.3g} to {points[-1].value:.3g}" for name, points in found.items()
+    )
+    drawing = plot(f"{caption}: {ends}", x, axis, [*marks, *lines])
+    return Figure(drawing, caption, [Legend(names[name], number) for number, name in enumerate(found)])

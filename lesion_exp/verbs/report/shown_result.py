@@ -1,0 +1,109 @@
+"""A run, just made or opened again, as a notebook shows it: numbers with intervals, curves and confusion matrix."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from lesion_exp.errors import UserError
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.history import History, read_history
+from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.training.run import JobResult
+from lesion_exp.training.tracked import open_job_store
+from lesion_exp.verbs.report.charts import Line, plot, round_axis
+
+HEADLINE: Final = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "auroc_macro": "AUROC, macro",
+    "f1_macro": "F1, macro",
+}
+_PARTS: Final = {"test/": "test part", "best/val/": "validation part, best epoch"}
+_CURVES: Final = {"loss": ("train/loss", "val/loss"), "balanced accuracy": ("val/balanced_accuracy",)}
+_STYLE: Final = Markup(
+    "<style>.lesion-exp{display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start}"
+    ".lesion-exp td,.lesion-exp th{text-align:left;padding:.1em .8em .1em 0}"
+    ".lesion-exp svg.plot{width:22em;font:12px sans-serif}.lesion-exp img{max-width:46em;background:#fff}"
+    ".lesion-exp svg text{fill:currentColor}.lesion-exp .grid{stroke:currentColor;opacity:.15}"
+    ".lesion-exp .line{fill:none;stroke:#0072b2;stroke-width:2}.lesion-exp .s1{stroke:#b34700}"
+    ".lesion-exp .dashed{stroke-dasharray:6 4}"
+    ".lesion-exp .f0{fill:#0072b2}.lesion-exp .f1{fill:#b34700}</style>"
+)
+
+
+@dataclass(frozen=True)
+class ShownResult(JobResult):
+    """What a finished run came to; the last line of a notebook's cell shows it as a page of its own."""
+
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The run's config, which says where its store is."""
+
+    def _repr_html_(self) -> str:
+        try:
+            run = find_run(open_job_store(dict(self.config)), self.run_id)
+            return _page(run.name, self.run_id, [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)])
+        except (UserError, OSError):  # the numbers are here, whatever became of the store
+            return _page("run", self.run_id, [_numbers(self.metrics)])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownRun(TrainedRun):
+    """A run as `lesion_exp.open_run` gives it; the last line of a notebook's cell shows it as a page of its own."""
+
+    def _repr_html_(self) -> str:
+        run = self.run
+        parts = [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)]
+        return _page(run.name, run.run_id, parts)
+
+
+def _page(title: str, run_id: str, parts: Sequence[Markup]) -> str:
+    head = Markup("<p><b>{}</b> <code>{}</code></p>").format(title, run_id)
+    return str(Markup('{}<div>{}<div class="lesion-exp">{}</div></div>').format(_STYLE, head, Markup("").join(parts)))
+
+
+def _numbers(metrics: Mapping[str, float]) -> Markup:
+    rows = Markup("")
+    for prefix, part in _PARTS.items():
+        for name, title in HEADLINE.items():
+            value = metrics.get(f"{prefix}{name}", math.nan)
+            if not math.isnan(value):
+                ends = [metrics.get(f"{prefix}{name}_{end}") for end in ("low", "high")]
+                interval = "" if None in ends else f"{ends[0]:.3f} to {ends[1]:.3f}"
+                cells = (part, title, f"{value:.3f}", interval)
+                rows += Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(*cells)
+    heads = Markup("<tr><th>part</th><th>metric</th><th>value</th><th>95% interval</th></tr>")
+    return Markup("<table>{}{}</table>").format(heads, rows)
+
+
+def _curves(history: History) -> list[Markup]:
+    found = []
+    for title, names in _CURVES.items():
+        curves = {name: [point.value for point in history[name]] for name in names if len(history.get(name, ())) > 1}
+        if not curves:
+            continue
+        epochs = round_axis("epoch", [1.0, float(max(map(len, curves.values())))], least=1.0, whole=True)
+        values = round_axis(" and ".join(curves), [value for curve in curves.values() for value in curve])
+        lines = [
+            Line([float(number) for number in range(1, len(curve) + 1)], curve, colour=place, dashed=place > 0)
+            for place, curve in enumerate(curves.values())
+        ]
+        key = ", ".join(f"{name} {look}" for name, look in zip(curves, ("solid", "dashed"), strict=False))
+        drawn = plot(f"{title} of each epoch", epochs, values, lines)
+        found.append(Markup("<div>{}<br><small>{}</small></div>").format(drawn, key if len(curves) > 1 else ""))
+    return found
+
+
+def _confusion(run: Run) -> Markup:
+    for part, title in (("test", "test part"), ("val", "validation part")):
+        path = run.fetch(artifacts.confusion_matrix(part, ".png"))
+        if path is not None:
+            picture = base64.b64encode(path.read_bytes()).decode()
+            return Markup('<img alt="confusion matrix, {}" src="data:image/png;base64,{}">').format(title, picture)
+    return Markup("")

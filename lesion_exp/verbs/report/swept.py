@@ -1,0 +1,212 @@
+"""A sweep for its page: from its ledger where that lies on this machine, else from what its run keeps."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.privacy import without_secrets
+from lesion_exp.sweeps.choices import Choices, group_cells, is_repeat
+from lesion_exp.sweeps.ledger import FOLD, Sweep, find_sweep
+from lesion_exp.sweeps.summary import as_json, summarize
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import PARENT_TAG, Run, find_run, runs_where
+from lesion_exp.tracking.store import Store
+from lesion_exp.trained_runs.run_artifacts import RunArtifacts
+
+FACTS: Final = artifacts.SWEEP_FACTS
+CELLS: Final = artifacts.SWEEP_CELLS
+LATEST: Final = "latest"
+TEST: Final = ("test/balanced_accuracy", "test/auroc_macro", "test/accuracy")
+"""Metrics of the test part that the page shows where a cell read it."""
+_KIND: Final = "tags.kind = 'sweep'"
+
+
+@dataclass(frozen=True)
+class SweptCell:
+    """A cell."""
+
+    number: int
+    values: Mapping[str, str]
+    """What it sets, by the keys in which cells differ."""
+    status: str
+    metrics: Mapping[str, float]
+    """Those of the search at the best epoch by their plain names, and `test/...` where the test part was read."""
+    run_id: str | None
+    seconds: float | None
+    note: str
+    error: str
+    end_of_log: str
+
+    @property
+    def text(self) -> str:
+        """What it sets, in a line."""
+        return " ".join(f"{key}={value}" for key, value in self.values.items()) or "as composed"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep with its cells."""
+
+    parent: Run
+    facts: Mapping[str, Any]
+    """What `sweep.json` holds; empty where nobody kept it."""
+    cells: Sequence[SweptCell]
+    metrics: Sequence[str]
+    """What the search looked at, such as `val/balanced_accuracy`."""
+    directions: Sequence[str]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys in which cells differ."""
+        return list(self.facts.get("keys") or dict.fromkeys(key for cell in self.cells for key in cell.values))
+
+    @property
+    def choice_keys(self) -> list[str]:
+        """The keys that are choices: all in which cells differ except seeds and folds."""
+        return [key for key in self.keys if not is_repeat(key)]
+
+    @property
+    def are_folds(self) -> bool:
+        """Whether the cells are folds of one job."""
+        return self.keys == [FOLD]
+
+    @cached_property
+    def finished(self) -> list[SweptCell]:
+        """The finished cells with a value of every metric."""
+        return [
+            cell
+            for cell in self.cells
+            if cell.status == "finished" and all(name in cell.metrics for name in self.metrics)
+        ]
+
+    @cached_property
+    def choices(self) -> Choices:
+        """The finished cells, grouped by all that they set except seeds and folds, the best mean first."""
+        return group_cells(self.finished, self.metrics, self.directions, TEST)
+
+    @cached_property
+    def best(self) -> list[SweptCell]:
+        """The cells of the best choice; where there are several metrics, of the choices on the Pareto front.
+
+        Empty where only seeds or folds differ: none of them is a better choice.
+        """
+        numbers = {number for choice in self.choices.front for number in choice.cells}
+        return [cell for cell in self.finished if cell.number in numbers]
+
+
+def find_swept(store: Store, folder: Path, spec: str) -> Swept:
+    """The sweep that `spec` names: its id, its run's id, the beginning of one, or `latest`.
+
+    `folder` is that of the project's ledgers.
+
+    Raises:
+        ConfigError: none, or several, are named so.
+    """
+    try:
+        sweep = find_sweep(folder, spec)
+        if sweep.facts.parent_run_id is not None:
+            return _from_ledger(find_run(store, sweep.facts.parent_run_id), sweep)
+    except ConfigError:
+        if spec == LATEST and not any(True for _ in runs_where(store, _KIND)):
+            raise
+    return _from_store(_parent(store, spec))
+
+
+def _parent(store: Store, spec: str) -> Run:
+    runs = list(runs_where(store, _KIND))
+    if spec == LATEST and runs:
+        return runs[0]
+    matches = [run for run in runs if run.tags.get("sweep_id", "").startswith(spec) or run.run_id.startswith(spec)]
+    if len(matches) != 1:
+        listed = "\n".join(f"  {run.tags.get('sweep_id')}  {run.run_id}  {run.name}" for run in (matches or runs)[:5])
+        raise ConfigError(
+            f"expected a sweep's id, its run's id, the beginning of one, or latest; {spec!r} names {len(matches)} in "
+            f"{without_secrets(store.uri)}:\n{listed or '  it has no sweep'}"
+        )
+    return matches[0]
+
+
+def _from_ledger(parent: Run, sweep: Sweep) -> Swept:
+    summary = summarize(sweep)
+    body = as_json(summary)
+    cells = [
+        SweptCell(
+            cell["cell"],
+            cell["overrides"],
+            cell["status"],
+            _plain(cell["metrics"]),
+            cell["run_id"],
+            cell["ended"] - cell["started"] if cell["ended"] and cell["started"] else None,
+            cell["note"] or "",
+            cell["error"] or "",
+            cell["end_of_log"] or "",
+        )
+        for cell in body["cells"]
+    ]
+    facts = json.loads((sweep.folder / "sweep.json").read_text(encoding="utf-8"))
+    return Swept(parent, facts, cells, summary.metrics, summary.directions)
+
+
+def _from_store(parent: Run) -> Swept:
+    kept = RunArtifacts(parent)
+    facts = kept.mapping(FACTS)
+    search = facts.get("search", {})
+    metrics, directions = (_listed(search.get(key)) for key in ("metric", "direction"))
+    table, text = None, kept.text(CELLS)
+    if text is not None:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    cells = _children(parent) if table is None else [_of_row(row, facts) for _, row in table.iterrows()]
+    return Swept(parent, facts, cells, metrics or ["val/balanced_accuracy"], directions or ["maximize"])
+
+
+def _of_row(row: pd.Series, facts: Mapping[str, Any]) -> SweptCell:
+    return SweptCell(
+        int(row["cell"]),
+        {key: row[key] for key in facts.get("keys", []) if row.get(key)},
+        row["status"],
+        {str(name): float(row[name]) for name in row.index if str(name).startswith(("val/", "test/")) and row[name]},
+        row["run_id"] or None,
+        float(row["seconds"]) if row["seconds"] else None,
+        row["note"],
+        row["error"],
+        "",
+    )
+
+
+def _children(parent: Run) -> list[SweptCell]:
+    """The cells' own runs, where the sweep's run holds no table of them: it never came to its end."""
+    found = list(runs_where(parent.store, f"tags.`{PARENT_TAG}` = '{parent.run_id}' AND tags.kind = 'train'"))[::-1]
+    return [
+        SweptCell(
+            number,
+            {},
+            run.status.lower(),
+            _plain(run.results()),
+            run.run_id,
+            None,
+            run.name,
+            run.tags.get("error", ""),
+            "",
+        )
+        for number, run in enumerate(found)
+    ]
+
+
+def _plain(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Values of the best epoch by their plain names, where there are any, and those of the test part."""
+    best = {name.removeprefix("best/"): value for name, value in metrics.items() if name.startswith("best/")}
+    test = {name: value for name, value in metrics.items() if name.startswith("test/")}
+    return best | test if best else dict(metrics)
+
+
+def _listed(value: Any) -> list[str]:
+    return [] if value is None else [str(part) for part in value] if isinstance(value, list) else [str(value)]

@@ -1,0 +1,165 @@
+"""Runs a job once more, as a new run that is linked to the first, and says what is equal and what is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+
+from lesion_exp.config.freeze import Job, file_digests
+from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
+from lesion_exp.errors import ConfigError, UserError
+from lesion_exp.model.checkpoint_file import weights_hash
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.environment import environment, source_state
+from lesion_exp.tracking.find import Run, find_run, runs_where
+from lesion_exp.tracking.history import read_history
+from lesion_exp.tracking.store import Store
+from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.run import train
+from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.trainer import describe_resolved
+from lesion_exp.verbs.reproduce import conditions as condition
+from lesion_exp.verbs.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
+from lesion_exp.verbs.reproduce.verdict import TOLERANCE, ReproductionVerdict, judge
+
+log = logging.getLogger(__name__)
+
+LINK_TAG: Final = "reproduces"
+"""Tag of a run that repeats another: the id of the first."""
+VERDICT_TAG: Final = "reproduction"
+THREADS_A_CORE: Final = 4
+"""Recorded numbers of threads up to this many a core are set again; more would only stand in each other's way."""
+_BEST: Final = artifacts.checkpoint()
+_THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The conditions of a run, compared with those here and now."""
+
+    num_conditions: int
+    differences: list[Difference]
+    num_threads: int | None
+    """The number of threads to train with: the recorded one; None leaves it as it is."""
+
+
+def first_run(store: Store, job: Job) -> Run | None:
+    """The first run of `job` that finished in `store`, None where there is none."""
+    finished = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job.job_hash}'"
+    runs = [run for run in runs_where(store, finished) if run.tags.get("kind") == "train"]
+    return next((run for run in reversed(runs) if LINK_TAG not in run.tags), None)
+
+
+def check(run: Run, job: Job) -> Checked:
+    """Compares what `run` recorded of data, split, code, packages and machine with what `job` would run on now."""
+    then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
+    noted = [_with_note(difference) for difference in differences(then, now)]
+    recorded = int(then.get(condition.THREADS, 0))
+    most = THREADS_A_CORE * (os.cpu_count() or 1)
+    return Checked(len({*then, *now}), noted, recorded if 1 <= recorded <= most else None)
+
+
+def recorded_conditions(run: Run, job: Job) -> Conditions:
+    """The conditions that `run` of `job` was trained under, as far as it recorded them."""
+    texts = {}
+    for name in condition.FILES:
+        path = run.fetch(artifacts.environment(name))
+        if path is not None:
+            texts[name] = path.read_bytes().decode("utf-8")
+    resolved = {key: run.params[f"resolved.{key}"] for key in condition.RESOLVED if f"resolved.{key}" in run.params}
+    files = {f"file of {key}": digest for key, digest in job.files.items()}
+    return {
+        **conditions(texts, run.tags.get(TOTAL_TAG), run.tags.get("split_hash"), resolved),
+        **data_conditions(parts_of(run.tags)),
+        **files,
+    }
+
+
+def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
+    """The conditions that `job` would be trained under here; reads its data. What cannot be read is left out.
+
+    `recorded` are the tags of the run to compare with: they say how it recorded its data.
+    """
+    fingerprint = split_hash = None
+    parts: Mapping[str, str] = {}
+    try:
+        split = split_data(job.config, load_data(job.config))
+        data, split_hash = split.loaded.data, split.split_hash
+        fingerprint, parts = data.known_as(recorded), data.parts if parts_of(recorded) else {}
+    except UserError as error:
+        log.warning("the data cannot be compared: %s", error)
+    digests = file_digests(job.config)
+    return {
+        **conditions(
+            environment(source_state(), torch.get_num_threads()),
+            fingerprint,
+            split_hash,
+            describe_resolved(job.config["trainer"]),
+        ),
+        **data_conditions(parts),
+        **{f"file of {key}": digests[key] for key in job.files if key in digests},
+    }
+
+
+def _with_note(difference: Difference) -> Difference:
+    notes = {condition.CODE: f"git checkout {difference.then} brings it back" if difference.then else ""}
+    if difference.name == condition.THREADS and difference.then is not None:
+        fits = int(difference.then) <= THREADS_A_CORE * (os.cpu_count() or 1)
+        notes[condition.THREADS] = (
+            f"training uses {difference.then} again" if fits else "too many for this machine: not set"
+        )
+    return replace(difference, note=notes.get(difference.name, ""))
+
+
+def train_again(run: Run, job: Job, checked: Checked, tolerance: float = TOLERANCE) -> tuple[str, ReproductionVerdict]:
+    """The id of a new run of `job`, and how it compares with `run`, which has finished; both are linked by tags.
+
+    Raises:
+        ConfigError: `run` has not finished.
+        UserError: as `train`.
+    """
+    if run.status != "FINISHED":
+        raise ConfigError(
+            f"expected a run that finished, to compare with; {run.run_id} is {run.status}; lesion-exp resume "
+            f"run={run.run_id} goes on with it, --check-only compares its conditions"
+        )
+    with using_threads(checked.num_threads):
+        result = train(job, RunContext(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))
+    again = find_run(run.store, result.run_id)
+    weights = (_weights(run), _weights(again))
+    verdict = judge(read_history(run), read_history(again), weights, tolerance)
+    run.store.client.set_tag(again.run_id, VERDICT_TAG, verdict.kind)
+    return again.run_id, verdict
+
+
+def _weights(run: Run) -> str | None:
+    """The hash of the best weights; runs of before it was a tag have the checkpoint."""
+    if "weights_hash" in run.tags:
+        return run.tags["weights_hash"]
+    path = run.fetch(_BEST)
+    return None if path is None else weights_hash(path)
+
+
+@contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """Lets PyTorch compute with `count` threads, in this process and in those that it starts; None changes nothing."""
+    if count is None:
+        yield
+        return
+    before, variable = torch.get_num_threads(), os.environ.get(_THREADS_VARIABLE)
+    torch.set_num_threads(count)
+    os.environ[_THREADS_VARIABLE] = str(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if variable is None:
+            del os.environ[_THREADS_VARIABLE]
+        else:
+            os.environ[_THREADS_VARIABLE] = variable

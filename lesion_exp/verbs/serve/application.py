@@ -1,0 +1,189 @@
+"""The web application: its routes, and what becomes of errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from lesion_exp.file_kind import FORMATS
+from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, Answer, Example, Health, Problem
+from lesion_exp.verbs.serve.examples import DrawnExample
+from lesion_exp.verbs.serve.guard import KEY_HEADER, Guard
+from lesion_exp.verbs.serve.monitoring import Monitoring
+from lesion_exp.verbs.serve.page_files import PageFile, page_files
+from lesion_exp.verbs.serve.prediction import Prediction
+from lesion_exp.verbs.serve.refusal import Refusal
+from lesion_exp.verbs.serve.schema import FORM_TYPE, form_schema
+from lesion_exp.verbs.serve.settings import Settings
+from lesion_exp.version import __version__
+
+log = logging.getLogger(__name__)
+
+_CLOSED: Final = ("/predict", "/model", "/metrics")
+_PAGES: Final = {"/": "index.html", "/docs": "docs.html", "/favicon.svg": "favicon.svg"}
+_PREDICT_OPTIONS: Final = ("gradcam",)
+_GRADCAM: Final = "whether to draw where the evidence lies; that takes longer"
+_TOLD_LIMITS: Final = ("max_upload_mb", "max_pixels", "max_images")
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Problem, "description": meaning}
+    for status, meaning in {
+        400: "a body that cannot be taken apart",
+        403: "a request from another site's page, or to a name that is not this server's",
+        408: "a request that came too slowly",
+        413: "too many bytes or pixels",
+        415: "no multipart form, or no image of a known format",
+        422: "an image, field or value that cannot be used; too many images",
+        429: "more than the server takes at once; Retry-After says when to try again",
+    }.items()
+}
+_NO_KEY: Final[dict[int | str, dict[str, Any]]] = {401: {"model": Problem, "description": "the server's key is needed"}}
+
+
+def make_application(
+    prediction: Prediction,
+    card: Mapping[str, Any],
+    examples: Mapping[str, DrawnExample],
+    settings: Settings,
+    monitoring: Monitoring,
+) -> Guard:
+    """The application within its guard; it answers from when it is started until it is stopped.
+
+    Args:
+        prediction: answers `/predict`.
+        card: what `/model` says.
+        examples: generated images, by their names.
+        settings: of these, the key and the names of the server.
+        monitoring: what `/metrics` says.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        prediction.start()
+        yield
+        await run_in_threadpool(prediction.stop)
+
+    keyed = _NO_KEY if settings.api_key is not None else {}
+    app = FastAPI(
+        title="lesion_exp", version=__version__, summary="A network's view of images of skin lesions",
+        description=RESEARCH_ONLY, docs_url=None, redoc_url=None, lifespan=lifespan,
+    )  # fmt: skip
+    files = page_files()
+    _add_answers(app, prediction, keyed)
+    takes = {"formats": list(FORMATS), **{name: getattr(settings, name) for name in _TOLD_LIMITS}}
+    _add_facts(app, prediction, {**card, "takes": takes}, monitoring, keyed)
+    _add_examples(app, examples)
+    for path, name in {**_PAGES, **{f"/page/{name}": name for name in files}}.items():
+        app.router.routes.append(_file_route(path, files[name]))
+    _add_error_handlers(app)
+    _describe(app, prediction, with_key=settings.api_key is not None)
+    shown = ["/health", "/openapi.json", "/examples", *_PAGES, *(f"/page/{name}" for name in files)]
+    shown += [f"/examples/{name}" for name in examples]
+    return Guard(app, monitoring, open_paths=shown, closed_paths=_CLOSED, settings=settings)
+
+
+def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, dict[str, Any]]) -> None:
+    @app.post(
+        "/predict", response_model=Answer, responses={**_REFUSALS, **keyed}, tags=["predictions"],
+        summary="What the network says of one image or several",
+        openapi_extra={"requestBody": {"required": True, "content": {FORM_TYPE: form_schema(prediction)}}},
+    )  # fmt: skip
+    async def predict(request: Request, gradcam: Annotated[bool, Query(description=_GRADCAM)] = False) -> Answer:
+        """Send images as a multipart form, in the repeatable field `file`. With `gradcam=true` each answer holds two
+        pictures: what the network sees, and where in it the evidence for its prediction lies. Of several images, one
+        that cannot be used has its reason in `error`; where none can, the request is refused: with 415 where none is
+        of a known format, else as the first that is would be alone."""
+        for name in request.query_params:
+            if name not in _PREDICT_OPTIONS:
+                raise Refusal(422, f"expected no option but {', '.join(_PREDICT_OPTIONS)}=, got {name[:60]!r}")
+        return await prediction.answer(request, with_evidence=gradcam)
+
+
+def _add_facts(
+    app: FastAPI,
+    prediction: Prediction,
+    card: Mapping[str, Any],
+    monitoring: Monitoring,
+    keyed: dict[int | str, dict[str, Any]],
+) -> None:
+    @app.get("/health", response_model=Health, tags=["server"], summary="Whether the server can answer",
+             responses={503: {"model": Problem, "description": "the network's thread has ended"}})  # fmt: skip
+    async def health() -> Health | JSONResponse:
+        if not prediction.batcher.is_alive:
+            return JSONResponse({"error": "the network's thread has ended; start the server anew"}, 503)
+        return Health(
+            status="ok", run_id=prediction.run_id, version=__version__, images_waiting=prediction.intake.images
+        )
+
+    @app.get("/model", tags=["predictions"], responses=keyed, summary="The model card: classes, data, results, limits")
+    async def model() -> dict[str, Any]:
+        return dict(card)
+
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", tags=["server"], responses={**text, **keyed}, response_class=Response,
+             summary="What the server counts of itself, for Prometheus")  # fmt: skip
+    async def metrics() -> Response:
+        return Response(monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_examples(app: FastAPI, examples: Mapping[str, DrawnExample]) -> None:
+    @app.get("/examples", tags=["predictions"], summary="Generated images to try the server with")
+    async def listed() -> list[Example]:
+        return [
+            Example(name=name, address=f"examples/{name}", drawn_as=example.drawn_as, title=example.title)
+            for name, example in examples.items()
+        ]
+
+    for name, example in examples.items():
+        app.router.routes.append(_file_route(f"/examples/{name}", PageFile(example.encoded, "image/jpeg")))
+
+
+def _file_route(path: str, file: PageFile) -> Route:
+    async def send(request: Request) -> Response:
+        return Response(file.content, media_type=file.media_type, headers={"Cache-Control": "no-cache"})
+
+    return Route(path, send, methods=["GET"], include_in_schema=False)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refuse(_: Request, error: Refusal) -> JSONResponse:
+        return JSONResponse({"error": error.message}, error.status, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_value(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"expected another value of {first['loc'][-1]}: {first['msg']}"}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_route(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def forget(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return JSONResponse({"error": "expected a whole request, but its client went away"}, 400)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "the server failed on this request; its log says why"}, 500)
+
+
+def _describe(app: FastAPI, prediction: Prediction, *, with_key: bool) -> None:
+    """Adds the key to the schema, where there is one."""
+    if not with_key:
+        return
+    schema = app.openapi()
+    schema["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": KEY_HEADER}}
+    for path in _CLOSED:
+        for operation in schema["paths"][path].values():
+            operation["security"] = [{"key": []}]

@@ -1,0 +1,236 @@
+"""What a person must know of a network before looking at what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.errors import DataError
+from lesion_exp.evaluation.answer_rates import Rate
+from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
+from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
+from lesion_exp.tracking.find import Run
+from lesion_exp.trained_runs.run_artifacts import RunArtifacts
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.statements import (
+    BY_CLASS,
+    OVERALL,
+    floor_of,
+    headline,
+    how_judged,
+    largest_gap,
+    split_in_words,
+    warnings_of,
+)
+from lesion_exp.trained_runs.wording import PARTS, Value, as_value, metric_name, moment, percent
+from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, measured
+from lesion_exp.verbs.serve.served_model import ServedModel
+from lesion_exp.verbs.serve.words import NAMES, band_in_words, malignant_sentence
+from lesion_exp.version import __version__
+
+Plain = dict[str, Any]
+_OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
+
+
+def model_card(run: Run, model: ServedModel) -> Plain:
+    """The card of a run's network, as plain values for JSON; what the run did not store is None or empty."""
+    facts = RunSummary(run, RunArtifacts(run))
+    return {
+        "run_id": run.run_id,
+        "name": run.name or run.run_id,
+        "trained": moment(run.started),
+        "job_hash": run.tags.get("job_hash"),
+        "software": f"lesion_exp {__version__}",
+        "notice": RESEARCH_ONLY,
+        "network": {
+            "backbone": facts.option("backbone"),
+            "image_size": facts.key("image_size"),
+            "frame": model.predictor.restored.pipeline.fit,
+            "start": facts.key("backbone.weights") or "none",
+            "precision": model.precision,
+            "parameters": sum(values.numel() for values in model.predictor.classifier.parameters()),
+        },
+        "classes": _classes(model.classes),
+        "metadata": _metadata(model),
+        "data": _data(facts),
+        "results": _results(facts),
+        "probabilities": _probabilities(facts, model),
+        "answers": _answers(model),
+        "warnings": [
+            *warnings_of(facts),
+            *([] if model.warning is None else [model.warning]),
+        ],
+        "limits": _limits(facts, model),
+    }
+
+
+def _classes(classes: tuple[str, ...]) -> list[Plain]:
+    return [{"code": code, "name": taxonomy.full_name(code), "malignant": _is_malignant(code)} for code in classes]
+
+
+def _is_malignant(code: str) -> bool | None:
+    """None where the class does not determine it."""
+    try:
+        return taxonomy.is_malignant(code)
+    except DataError:
+        return None
+
+
+def _metadata(model: ServedModel) -> Plain | None:
+    """What the network reads beside the image; None for the image alone."""
+    if model.encoder is None:
+        return None
+    return {"age": "years", "sex": list(model.encoder.sexes), "site": list(model.encoder.sites)}
+
+
+def _data(facts: RunSummary) -> Plain:
+    known = facts.flow.get("identity")
+    identity = known if isinstance(known, Mapping) else {}
+    parts = {
+        words: {unit: facts.parts[part].get(unit) for unit in ("images", "lesions", "patients", "counts")}
+        for part, words in PARTS.items()
+        if part in facts.parts
+    }
+    return {
+        "name": facts.data_name,
+        **{key: identity.get(key) for key in ("citation", "licence", "where")},
+        "parts": parts,
+        "split": split_in_words(facts),
+        "audit_passed": facts.audit.get("passed"),
+        "audit_warnings": [str(text) for text in facts.audit.get("warnings", [])],
+    }
+
+
+def _results(facts: RunSummary) -> Plain | None:
+    """The metrics of the test part, else of validation, with 95% intervals; None where none are stored."""
+    table = facts.predictions
+    if table is None:
+        return None
+    names = [*OVERALL, *(f"{family}/{MALIGNANT}" for family in _OF_MALIGNANT)]
+    by_class = [f"{family}/{name}" for name in facts.classes for family in BY_CLASS]
+    counts, rests = table["label"].value_counts(), lesion_counts(table)
+    return {
+        "part": PARTS[facts.part or "val"],
+        "images": len(table),
+        "lesions": rests.total,
+        "headline": headline(facts),
+        "floor": floor_of(facts),
+        "intervals": f"{how_judged(facts)} {_rule(facts)}".rstrip(),
+        "metrics": [_metric(name, facts.values[name], rests) for name in names if name in facts.values],
+        "by_class": {
+            name: {
+                "images": int(counts.get(name, 0)),
+                "lesions": rests.classes[name][0],
+                "metrics": [_metric(key, facts.values[key], rests) for key in by_class if key.endswith(f"/{name}")
+                            and key in facts.values],
+            }
+            for name in facts.classes
+        },
+    }  # fmt: skip
+
+
+def _rule(facts: RunSummary) -> str:
+    """When an image counts as malignant in the metrics of malignancy; empty where there are none."""
+    is_shown = any(f"{family}/{MALIGNANT}" in facts.values for family in _OF_MALIGNANT)
+    return rule_in_words(facts.classes) if is_shown and malignant_classes(facts.classes) else ""
+
+
+def _metric(key: str, value: Value, rests: LesionCounts | None = None) -> Plain:
+    """`too_few` is a text where the metric rests on too few lesions to judge by, else None."""
+    plain = {"key": key, "name": metric_name(key), "value": value.value, "low": value.low, "high": value.high}
+    return plain if rests is None else {**plain, "too_few": rests.too_few(key) or None}
+
+
+def _answers(model: ServedModel) -> Plain:
+    """How often answers were right on the test part: by their confidence, and of malignant lesions."""
+    rates = model.rates
+    right = [None] * len(NAMES) if rates is None else rates.right
+    return {
+        "tested": rates is not None,
+        "by_confidence": [
+            {"level": name, "probability": band_in_words(name), "right": _rate(rate)}
+            for name, rate in zip(NAMES, right, strict=True)
+        ],
+        "malignant_sensitivity": None if rates is None else _rate(rates.malignant_sensitivity),
+        "caution": malignant_sentence(rates),
+    }
+
+
+def _rate(rate: Rate | None) -> Plain | None:
+    found = measured(rate)
+    return None if found is None else found.model_dump()
+
+
+def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
+    """How far the probabilities and the sets can be taken at their word."""
+    calibrator, sets, calibration = model.calibrator, model.conformal, model.calibration
+    before, after = facts.values.get("ece"), as_value(facts.study("calibrated").get("ece"))
+    fits = facts.study("calibrated").get("calibration") == calibration
+    coverage = as_value(facts.study("conformal").get(f"{sets.method}/coverage"))
+    size = as_value(facts.study("conformal").get(f"{sets.method}/set_size"))
+    return {
+        "calibration": calibration,
+        "fitted_on": None if calibrator is None else f"{calibrator.images:,} images of the validation part",
+        "error_before": None if before is None else _metric("ece", before),
+        "error_after": _metric("ece", after) if after is not None and fits else None,
+        "conformal": {
+            "method": sets.method,
+            "promise": 1 - sets.alpha,
+            "fitted_on": f"{sets.lesions:,} lesions of the validation part",
+            "coverage": None if coverage is None else _metric("coverage", coverage),
+            "mean_size": None if size is None else _metric("set_size", size),
+        },
+    }
+
+
+def _share(found: Value) -> str:
+    """`56.4% (39.5% to 73.6%)`."""
+    if found.low is None or found.high is None:
+        return percent(found.value)
+    return f"{percent(found.value)} (95% interval {percent(found.low)} to {percent(found.high)})"
+
+
+def _of_few_lesions(facts: RunSummary, table: pd.DataFrame) -> list[str]:
+    """Which classes are hardly judged at all, and what becomes of melanomas."""
+    rests, said = lesion_counts(table), []
+    few = {name: rests.classes[name][0] for name in facts.classes if rests.too_few(f"recall/{name}")}
+    if few:
+        rare = ", ".join(f"{name} ({lesions})" for name, lesions in few.items())
+        said.append(f"Judged on fewer than {LEAST_LESIONS} lesions, {TOO_FEW} to say how good it is on them: {rare}.")
+    melanoma = facts.values.get("recall/mel")
+    if melanoma is not None and "mel" in few:
+        said.append(f"How many melanomas it misses is not known: {rests.too_few('recall/mel')}.")
+    elif melanoma is not None:
+        said.append(f"It names {_share(melanoma)} of melanomas as such; the others it calls something else.")
+    return said
+
+
+def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
+    """What the network cannot do, in sentences."""
+    names = ", ".join(model.classes)
+    found = [
+        f"It knows {len(model.classes)} classes ({names}) and gives one of them to any image, also to healthy skin, to "
+        f"other diseases and to pictures of anything else.",
+        f"It was trained and tested on {facts.data_name or 'one data set'} only. Other cameras, lighting, skin tones "
+        f"and patients may make it worse in ways that no figure here shows.",
+        "Its sets, and its probabilities where they are calibrated, are right on average over images like those of its "
+        "validation part, with the same mix of diagnoses; in a practice with another mix they are not.",
+        "A heat map shows what raised the score of a class, coarsely. It is no outline of a lesion and no proof that "
+        "the network looked at the right thing.",
+    ]
+    if facts.key("dataset._target_") == "lesion_exp.dataset.synthetic.read_synthetic":
+        found.insert(0, "It was trained on generated drawings: what it says of a photograph of skin means nothing.")
+    if facts.predictions is None:
+        found.append("No result of it on a test part is stored.")
+        return found
+    found += _of_few_lesions(facts, facts.predictions)
+    gap = largest_gap(facts)
+    if gap is not None:
+        found.append(f"It may not be equally good for all; {gap}.")
+    if "skin_tone" not in facts.predictions:
+        found.append("How good it is on each skin tone is not known: its test images do not say.")
+    return found

@@ -1,0 +1,222 @@
+"""From a form with images to the answer: limits, decoding, the network, pictures of the evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+
+from lesion_exp.data.lesion_dataset import Sample
+from lesion_exp.dataset.table import UNKNOWN
+from lesion_exp.errors import DataError, first_cases, nearest
+from lesion_exp.model.heat_maps import heat_map_png, square_png
+from lesion_exp.verbs.serve.answers import Answer, ImageAnswer, Pictures, answered, failed
+from lesion_exp.verbs.serve.batcher import Batcher
+from lesion_exp.verbs.serve.form import Form, read_form
+from lesion_exp.verbs.serve.intake import Intake
+from lesion_exp.verbs.serve.monitoring import Monitoring
+from lesion_exp.verbs.serve.picture import check_picture
+from lesion_exp.verbs.serve.pixel_budget import PixelBudget
+from lesion_exp.verbs.serve.refusal import Refusal
+from lesion_exp.verbs.serve.served_model import Asked, Patient, ServedModel, ServedPrediction
+from lesion_exp.verbs.serve.settings import Settings
+
+PATIENT_FIELDS: Final = ("age", "sex", "site")
+OLDEST: Final = 130
+"""Years."""
+NOT_KNOWN: Final = ("", UNKNOWN)
+"""Values of these fields that say so."""
+UNKNOWN_FORMAT: Final = 415
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+Made = TypeVar("Made")
+
+
+class Prediction:
+    """Answers requests for predictions.
+
+    Args:
+        model: the network.
+        run_id: whose it is.
+        settings: the limits.
+        monitoring: counts.
+        num_decoders: threads that decode images.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        run_id: str,
+        settings: Settings,
+        monitoring: Monitoring,
+        num_decoders: int,
+    ) -> None:
+        self.model = model
+        self.run_id = run_id
+        self.settings = settings
+        self.monitoring = monitoring
+        self.intake = Intake(settings)
+        self.fields = () if model.encoder is None else PATIENT_FIELDS
+        self.batcher: Batcher[Asked, ServedPrediction] = Batcher(
+            self._compute, settings.max_batch, settings.max_wait_ms / 1000, monitoring.batch_size.observe
+        )
+        self._pixels = PixelBudget(settings.max_pixels)
+        self._pool = ThreadPoolExecutor(num_decoders, thread_name_prefix="decoder")
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self.batcher.start()
+
+    def stop(self) -> None:
+        """Ends once what was begun is done."""
+        self._pool.shutdown(cancel_futures=True)
+        self.batcher.stop()
+
+    async def answer(self, request: Request, *, with_evidence: bool) -> Answer:
+        """The answer to a request whose body is not read yet.
+
+        Raises:
+            Refusal: whatever was wrong with it; for several images only where none of them has a prediction.
+        """
+        is_read = False
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                with self.intake.request() as upload:
+                    form = await read_form(request, upload, self.fields, self.settings.max_images)
+                    is_read = True
+                    if not form.files:
+                        raise Refusal(422, "expected at least one image in the field 'file', got none")
+                    upload.add_images(len(form.files))
+                    patients = self._patients(form)
+                    images = await self._all(form, patients, with_evidence=with_evidence)
+        except TimeoutError as error:
+            if not is_read:
+                raise Refusal(
+                    408, f"expected the whole request within {self.settings.timeout_s:g} s, it came too slowly"
+                ) from error
+            raise Refusal(
+                429, "expected fewer or smaller images at once: there was no time for them; try again soon"
+            ) from error
+        return Answer(
+            images=images, run_id=self.run_id, calibration=self.model.calibration, precision=self.model.precision
+        )
+
+    async def _all(self, form: Form, patients: list[Patient], *, with_evidence: bool) -> list[ImageAnswer]:
+        """An answer for each image; a lone image, or all, that were refused are a refusal of the request."""
+        found = await asyncio.gather(
+            *(
+                self._one(name, content, patient, with_evidence=with_evidence)
+                for (name, content), patient in zip(form.files, patients, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        for error in found:
+            if isinstance(error, BaseException) and not isinstance(error, Refusal):
+                raise error
+        refusals = [entry for entry in found if isinstance(entry, Refusal)]
+        self.monitoring.images.labels("refused").inc(len(refusals))
+        if len(refusals) == len(found):
+            raise _joined(refusals)
+        return [
+            failed(name, entry.message) if isinstance(entry, Refusal) else entry
+            for (name, _), entry in zip(form.files, found, strict=True)
+            if not isinstance(entry, BaseException) or isinstance(entry, Refusal)
+        ]
+
+    async def _one(self, name: str, content: bytes, patient: Patient, *, with_evidence: bool) -> ImageAnswer:
+        self.batcher.expect(1)
+        try:
+            sample = await self._in_pool(self._prepared, content, name, patient)
+            future = self.batcher.submit(Asked(sample, with_evidence))
+        finally:
+            self.batcher.expect(-1)
+        verdict = await asyncio.wrap_future(future)
+        pictures = None
+        if verdict.evidence is not None:
+            pictures = await self._in_pool(self._pictures, verdict)
+        found = answered(name, self.model, verdict, pictures)
+        self.monitoring.images.labels("failed" if found.error else "predicted").inc()
+        if found.prediction is not None:
+            self.monitoring.predictions.labels(found.prediction).inc()
+        return found
+
+    async def _in_pool(self, function: Callable[..., Made], *arguments: object) -> Made:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def _prepared(self, content: bytes, name: str, patient: Patient) -> Sample:
+        num_pixels = check_picture(content, name, self.settings.max_pixels)
+        try:
+            with self._pixels.hold(num_pixels):
+                return self.model.prepare(content, name, patient)
+        except DataError as error:
+            raise Refusal(422, str(error)) from error
+
+    def _compute(self, asked: Sequence[Asked]) -> list[ServedPrediction]:
+        with self.monitoring.network_seconds.time():
+            return self.model.answer(asked)
+
+    def _pictures(self, verdict: ServedPrediction) -> Pictures:
+        assert verdict.square is not None
+        assert verdict.evidence is not None
+        return Pictures(
+            seen=base64.b64encode(square_png(verdict.square)).decode(),
+            heat_map=base64.b64encode(heat_map_png(verdict.square, verdict.evidence)).decode(),
+            of=self.model.classes[int(verdict.probs.argmax())],
+        )
+
+    def _patients(self, form: Form) -> list[Patient]:
+        """Age, sex and site of each image: given once for all of them, or once for each.
+
+        Raises:
+            Refusal: 422, a value that the network does not know, or another number of values.
+        """
+        count = len(form.files)
+        columns = {}
+        for name in self.fields:
+            values = form.values.get(name, [""])
+            if len(values) not in {1, count}:
+                raise Refusal(
+                    422, f"expected {name} once, or once for each of {count} images, got it {len(values)} times"
+                )
+            columns[name] = values * count if len(values) == 1 else values
+        if not columns:
+            return [Patient()] * count
+        encoder = self.model.encoder
+        assert encoder is not None, "else there are no such fields"
+        return [
+            Patient(_age(age), _known("sex", sex, encoder.sexes), _known("site", site, encoder.sites))
+            for age, sex, site in zip(columns["age"], columns["sex"], columns["site"], strict=True)
+        ]
+
+
+def _joined(refusals: Sequence[Refusal]) -> Refusal:
+    """The refusal of a request none of whose images can be used: 415 only where all are of formats not taken."""
+    if len(refusals) == 1:
+        return refusals[0]
+    status = next((refusal.status for refusal in refusals if refusal.status != UNKNOWN_FORMAT), UNKNOWN_FORMAT)
+    reasons = first_cases(refusal.message for refusal in refusals)
+    return Refusal(status, f"expected an image that can be used, got {len(refusals)} that cannot:\n{reasons}")
+
+
+def _age(text: str) -> float:
+    if text in NOT_KNOWN:
+        return math.nan
+    age = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 <= age <= OLDEST:
+        raise Refusal(422, f"expected age in years, from 0 to {OLDEST}, or {UNKNOWN}, got {text!r}")
+    return age
+
+
+def _known(name: str, text: str, known: Sequence[str]) -> str:
+    if text in NOT_KNOWN:
+        return UNKNOWN
+    if text not in known:
+        raise Refusal(
+            422, f"expected {name} to be {UNKNOWN} or one that the network knows, got {text!r}; {nearest(text, known)}"
+        )
+    return text

@@ -1,0 +1,208 @@
+"""A run's network as the server asks it: calibrated probabilities, conformal sets and evidence of prepared images."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from lightning_fabric.utilities import move_data_to_device
+from torch.utils.data import default_collate
+
+from lesion_exp.data.lesion_dataset import Sample
+from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.dataset.table import UNKNOWN
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.answer_rates import AnswerRates, answer_rates
+from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, Calibrator
+from lesion_exp.evaluation.conformal import ConformalSets
+from lesion_exp.evaluation.predictions import FloatArray, probabilities
+from lesion_exp.image_file import UInt8Array
+from lesion_exp.model.heat_maps import EvidenceMaps, square_of
+from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
+from lesion_exp.model.restore import restore
+from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.trained_runs.tested import calibration_warning, tested_predictions
+from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.trained_runs.weights import check_calibration, weights_of
+from lesion_exp.verbs.serve.words import EDGES
+
+log = logging.getLogger(__name__)
+
+MOST_THREADS: Final = 8
+"""Of torch: more make a small batch no faster."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What a network may read beside the image; NaN and `unknown` where it is not known."""
+
+    age: float = float("nan")
+    """Years."""
+    sex: str = UNKNOWN
+    site: str = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image on its way into the network."""
+
+    sample: Sample
+    with_evidence: bool
+
+
+@dataclass(frozen=True)
+class ServedPrediction:
+    """What the network says of an image."""
+
+    probs: FloatArray
+    """float64 (C,), calibrated; NaN where the network gives no finite ones."""
+    members: npt.NDArray[np.bool_]
+    """bool (C,), whether each class belongs to the conformal set."""
+    square: UInt8Array | None = None
+    """uint8 (S, S, 3) RGB, what the network sees; only with evidence."""
+    evidence: npt.NDArray[np.float32] | None = None
+    """float32 (S, S), for the likeliest class; only where asked for."""
+
+
+class ServedModel:
+    """Predictor, calibration and conformal sets of one run.
+
+    Args:
+        predictor: without calibration, since conformal sets are fitted on what the network says itself.
+        calibrator: None leaves its probabilities as they are.
+        conformal: its sets.
+        layer: whose maps show the evidence; None: the last.
+        rates: how often its answers were right on the test part; None where these weights were not judged on one.
+        warning: that the calibration makes probabilities worse; None where it is not known to.
+
+    Raises:
+        ConfigError: the network needs pictures beside the image.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        calibrator: Calibrator | None,
+        conformal: ConformalSets,
+        layer: str | None = None,
+        rates: AnswerRates | None = None,
+        warning: str | None = None,
+    ) -> None:
+        if predictor.preparation.companions:
+            raise ConfigError(
+                f"expected a run whose network sees the image alone, or with age, sex and site; this one needs "
+                f"{', '.join(predictor.preparation.companions)} of each image, which the server does not take; "
+                f"lesion-exp predict does, from a csv"
+            )
+        assert predictor.calibrator is None, "conformal sets are about uncalibrated probabilities"
+        self.predictor = predictor
+        self.classes = predictor.classes
+        self.calibrator = calibrator
+        self.conformal = conformal
+        self.rates = rates
+        self.warning = warning
+        self._preparation = predictor.preparation
+        self._evidence = EvidenceMaps(predictor, layer)
+
+    @property
+    def calibration(self) -> str:
+        """The name of what makes the probabilities calibrated; none: they are the network's own."""
+        return DEFAULT_CALIBRATION if self.calibrator is None else self.calibrator.scaling.method
+
+    @property
+    def precision(self) -> str:
+        """In which the network computes: that in which its run was evaluated."""
+        return self.predictor.precision
+
+    @property
+    def encoder(self) -> MetadataEncoder | None:
+        """How age, sex and site become numbers; None for a network that sees the image alone."""
+        return self.predictor.encoder
+
+    def prepare(self, encoded: bytes, name: str, patient: Patient) -> Sample:
+        """What the network sees of an image file; may be called by several threads at once.
+
+        Raises:
+            DataError: it cannot be decoded; `name` says which it is.
+        """
+        sample = self._preparation.from_bytes(encoded, name)
+        if self.encoder is not None:
+            row = pd.DataFrame([{"age": patient.age, "sex": patient.sex, "site": patient.site}])
+            sample["metadata"] = torch.from_numpy(self.encoder.encode(row)[0])
+        return sample
+
+    def answer(self, asked: Sequence[Asked]) -> list[ServedPrediction]:
+        """What the network says of a batch; to be called by one thread only."""
+        table = self.predictor.predict(collate([""] * len(asked), [entry.sample for entry in asked])).table
+        raw = probabilities(table)
+        finite = np.isfinite(raw).all(axis=1)
+        probs = np.full_like(raw, np.nan)
+        members = np.zeros(raw.shape, dtype=np.bool_)
+        if finite.any():
+            probs[finite] = raw[finite] if self.calibrator is None else self.calibrator.apply(raw[finite])
+            members[finite] = self.conformal.sets(raw[finite])
+        verdicts = [ServedPrediction(probs[row], members[row]) for row in range(len(asked))]
+        self._add_evidence(verdicts, asked)
+        return verdicts
+
+    def _add_evidence(self, verdicts: list[ServedPrediction], asked: Sequence[Asked]) -> None:
+        rows = [row for row, entry in enumerate(asked) if entry.with_evidence and failure_of(verdicts[row]) is None]
+        if not rows:
+            return
+        sample: Sample = default_collate([asked[row].sample for row in rows])
+        sample = move_data_to_device(sample, next(self.predictor.classifier.parameters()).device)
+        maps = self._evidence.maps(sample, [int(verdicts[row].probs.argmax()) for row in rows])
+        for place, row in enumerate(rows):
+            found = verdicts[row]
+            verdicts[row] = ServedPrediction(found.probs, found.members, square_of(sample, place), maps[place])
+
+
+def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -> ServedModel:
+    """The network of a run with its calibration.
+
+    Args:
+        run: finished, or named by a checkpoint file.
+        options: `checkpoint`, `calibration` (None: as everywhere), `conformal` and `layer` as on the command line.
+        paths: of the project.
+
+    Raises:
+        ConfigError: a run without a network, or one that sees more than an image.
+        DataError: something of it is gone.
+    """
+    calibration = options["calibration"] or DEFAULT_CALIBRATION
+    check_calibration(calibration, options["checkpoint"])
+    limit_threads()
+    opened = trained_run(run, paths)
+    predictor = Predictor(restore(*weights_of(opened, options["checkpoint"])))
+    calibrator = opened.calibrator(calibration)
+    conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options['conformal']}.json"))
+    tested = tested_predictions(run) if options["checkpoint"] == "best" else None  # kept are those of the best weights
+    rates = None
+    if tested is not None:
+        rates = answer_rates(tested if calibrator is None else calibrator.calibrate(tested), EDGES)
+    warning = calibration_warning(run, calibration)
+    if warning is not None:
+        log.warning("warning: %s", warning)
+    return ServedModel(predictor, calibrator, conformal, options["layer"], rates, warning)
+
+
+def limit_threads() -> None:
+    """Lets torch use the cores that it would, but no more than help a small batch."""
+    torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
+
+
+def failure_of(verdict: ServedPrediction) -> str | None:
+    """Why an image has no prediction though it could be decoded; None where it has one."""
+    return None if np.isfinite(verdict.probs).all() else NOT_FINITE
+
+
+def _kept(run: Run, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(download_artifact(run, name).read_text(encoding="utf-8"))
+    return content

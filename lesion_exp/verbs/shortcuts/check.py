@@ -1,0 +1,191 @@
+"""Checks a run for shortcuts and keeps what it finds with the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.data.store import ImageStore
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.figures.flips import flips_figure
+from lesion_exp.evaluation.figures.image_batch import image_batch
+from lesion_exp.evaluation.flips import SCORES, Flips, flips
+from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of, units_of
+from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.progress import Stage
+from lesion_exp.tracking.find import Run, download_artifact, find_run
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.training.data import SplitData
+from lesion_exp.training.part_evaluation import JudgedPart
+from lesion_exp.verbs.shortcuts.features import file_features, metadata_features, rim_features
+from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
+from lesion_exp.verbs.shortcuts.report import JUDGED, MAJORITY, NETWORK, ShortcutReport
+from lesion_exp.verbs.shortcuts.shallow import majority_predictions, shallow_predictions
+from lesion_exp.verbs.shortcuts.text import as_text
+
+if TYPE_CHECKING:
+    from lesion_exp.model.restore import Restored
+
+log = logging.getLogger(__name__)
+
+LEVEL_TAG: Final = "shortcuts"
+"""Tag of a checked run: the level of its most serious verdict on its test part."""
+_EXAMPLES: Final = 4
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The checks of a run, and where their figure is kept."""
+
+    report: ShortcutReport
+    figure: Path
+
+
+def check_shortcuts(member: TrainedRun, part: JudgedPart, most_images: int | None = None) -> Checked:
+    """The shortcut checks of a run on a part of its data, with the network and the split that it was made with.
+
+    Shallow models are fitted on the training part and judged on all images of the part; the network sees these as they
+    are and changed, or lesions drawn from them up to `most_images` images.
+
+    Raises:
+        ConfigError: a run that trained nothing or did not finish.
+        DataError: its data or its checkpoint are no longer there, or not what they were.
+    """
+    split = member.data()
+    network = member.network()
+    known = known_rows(split.table)
+    rows = _drawn(known[known["split"] == part], most_images, int(member.evaluation["bootstrap_seed"]))
+    changed = _Changed(network, split.loaded.store, rows)
+    with Stage("checking for shortcuts", announced=False):
+        report = _report(member, part, split, changed)
+    with Stage("drawing figures and keeping the report"):
+        return Checked(report, _keep(member.run, report, changed, bool(network.config["tracking"]["log_images"])))
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """A network with the rows that it sees changed."""
+
+    network: Restored
+    store: ImageStore
+    rows: pd.DataFrame
+
+    def with_masks(self) -> pd.DataFrame:
+        return self.rows[self.rows["mask_path"].notna()]
+
+    def images(self, change: str) -> ChangedStore:
+        masked = self.with_masks()
+        masks = dict(zip(masked["image_id"].astype(str), masked["mask_path"], strict=True))
+        pipeline: AugmentationPipeline = self.network.pipeline
+        return ChangedStore(
+            self.store, change, pipeline.fit, masks, int(self.network.config["evaluation"]["bootstrap_seed"])
+        )
+
+    def predictions(self, change: str, rows: pd.DataFrame) -> pd.DataFrame:
+        log.info("the network sees %s images: %s", f"{len(rows):,}", change.replace("_", " "))
+        return self.network.predict(rows, self.images(change))
+
+
+def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) -> ShortcutReport:
+    node = member.evaluation
+    plain, control = (changed.predictions(change, changed.rows) for change in (PLAIN, CONTROL))
+
+    def against_plain(table: pd.DataFrame) -> Flips:
+        same = plain["row_id"].isin(table["row_id"])
+        before, mirrored = (found[same].reset_index(drop=True) for found in (plain, control))
+        return flips(before, table, mirrored, node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"])
+
+    tables = {NETWORK: plain, **_without_lesions(split, part, int(node["bootstrap_seed"]))}
+    masked = changed.with_masks()
+    painted = None if masked.empty else changed.predictions(PAINTED, masked)
+    painted_plain = plain[plain["row_id"].isin(masked["row_id"])]
+    return ShortcutReport(
+        run_id=member.run.run_id,
+        run_name=member.run.name,
+        part=part,
+        images=len(plain),
+        lesions=lesion_of(plain)[1],
+        scores={who: _scores(table, node) for who, table in tables.items()},
+        control=against_plain(control),
+        inserted={name: against_plain(changed.predictions(name, changed.rows)) for name in INSERTIONS},
+        painted=None if painted is None else against_plain(painted),
+        painted_own=None if painted is None else _scores(painted_plain, node)[JUDGED],
+    )
+
+
+def _without_lesions(split: SplitData, part: str, seed: int) -> dict[str, pd.DataFrame]:
+    """Predictions on a part by whoever never sees a lesion."""
+    table = known_rows(split.table[split.table["split"].isin(["train", part])]).reset_index(drop=True)
+    rim, file = rim_features(table, split.loaded.store), file_features(table)
+    known = {
+        "metadata": metadata_features(table),
+        "rim_and_file": pd.concat([rim, file], axis=1),
+        "rim": rim,
+        "file": file,
+    }
+    models = {}
+    with Stage("fitting", len(known), "models that never see a lesion") as stage:
+        for name, features in known.items():
+            models[name] = shallow_predictions(features, table, part, split.classes, seed)
+            stage.advance()
+    return {MAJORITY: majority_predictions(table, part, split.classes), **models}
+
+
+def _scores(table: pd.DataFrame, node: Mapping[str, Any]) -> dict[str, Estimate]:
+    group, num_groups = units_of(table, node["bootstrap_unit"])
+    at = weighted_metrics(table, group, num_groups, SCORES)
+    return bootstrap(at, num_groups, node["bootstrap_draws"], node["bootstrap_seed"])
+
+
+def _drawn(rows: pd.DataFrame, most_images: int | None, seed: int) -> pd.DataFrame:
+    """Whole lesions of `rows`, drawn until they have `most_images` images; all where that is None."""
+    if most_images is None or most_images >= len(rows):
+        return rows
+    if most_images < 1:
+        raise ConfigError(f"expected images of at least 1, got {most_images}; leave it out for all")
+    lesion, num_lesions = lesion_of(rows)
+    place = np.random.default_rng([seed, 0x5C]).permutation(num_lesions)[lesion]
+    sizes = np.bincount(place, minlength=num_lesions).cumsum()
+    return rows[place < max(1, int(np.searchsorted(sizes, most_images, "right")))]
+
+
+def _keep(run: Run, report: ShortcutReport, changed: _Changed, with_images: bool) -> Path:
+    folder = "shortcuts" if report.part == "test" else f"shortcuts/{report.part}"
+    written = RunWriter(run.store, run.run_id, run.artifact_uri)
+    written.log_json(report.to_dict(), f"{folder}/report.json")
+    written.log_text(as_text(report) + "\n", f"{folder}/report.txt")
+    shown = {CONTROL: report.control, **report.inserted, **({PAINTED: report.painted} if report.painted else {})}
+    about = f"{'validation' if report.part == 'val' else report.part} part"
+    written.log_figure(
+        flips_figure(shown, f"{report.run_name}, {report.images:,} images"), f"{folder}/flips.png", about
+    )
+    if with_images:
+        written.log_figure(_examples(changed), f"{folder}/examples.png", about)
+    written.log_late_metrics({f"{folder}/{name}": value for name, value in report.metrics().items()})
+    if report.part == "test":
+        run.store.client.set_tag(run.run_id, LEVEL_TAG, report.level)
+    return download_artifact(find_run(run.store, run.run_id), f"{folder}/flips.png")
+
+
+def _examples(changed: _Changed) -> Any:
+    """A few images as they are and with each change, a column a change."""
+    masked = changed.with_masks()
+    rows = (changed.rows if masked.empty else masked).drop_duplicates("group").head(_EXAMPLES)
+    changes = [PLAIN, CONTROL, *INSERTIONS, *([] if masked.empty else [PAINTED])]
+    stores = [changed.images(change) for change in changes]
+    pictures, titles = [], []
+    for image_id in rows["image_id"]:
+        for change, store in zip(changes, stores, strict=True):
+            image = store.read(int(store.rows(pd.Series([image_id]))[0]))
+            pictures.append(changed.network.pipeline.evaluate(image, None)[0])
+            titles.append(change.replace("_", " "))
+    return image_batch(np.stack(pictures), titles, columns=len(changes))

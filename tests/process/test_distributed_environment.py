@@ -1,0 +1,191 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.process.distributed_environment import (
+    RANK_VARIABLES,
+    TASK_VARIABLES,
+    environment_without_rank,
+    ignore_leftovers,
+    inherited_group,
+    join_group,
+    refuse_group,
+)
+from lesion_exp.tracking.find import read_predictions, runs_where
+from lesion_exp.training.run import train
+from lesion_exp.training.tracked import open_job_store
+
+TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}
+SRUN = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "gpu[03-05,9]", "SLURM_NNODES": "1",
+    "ENVIRONMENT": "BATCH",
+}  # fmt: skip
+"""The second of two tasks that srun started within a batch script on one machine."""
+BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "ENVIRONMENT": "BATCH"}
+"""A batch script itself, which is no task."""
+MPIRUN = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets variables for a test; what the code changes is undone as well."""
+    for name in (*RANK_VARIABLES, *TASK_VARIABLES):
+        monkeypatch.setenv(name, "")  # so that each is restored
+        monkeypatch.delenv(name)
+
+    def change(variables):
+        for name, text in variables.items():
+            monkeypatch.setenv(name, text)
+
+    return change
+
+
+@pytest.mark.parametrize("variables", [TORCHRUN, SRUN, {**SRUN, "SLURM_STEP_NUM_TASKS": "", "ENVIRONMENT": ""}])
+def test_a_rank_joins_the_group_that_fits_the_job(environment, variables):
+    environment(variables)
+    group = join_group(2, 1)
+    assert (group.world_size, group.rank, group.local_rank) == (2, 1, 1)
+    assert (os.environ["LOCAL_RANK"], os.environ["NODE_RANK"], os.environ["RANK"]) == ("1", "0", "1")
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+    assert 1024 < int(os.environ["MASTER_PORT"]) < 65536
+
+
+def test_a_rank_of_the_second_machine_knows_its_place(environment):
+    environment({**TORCHRUN, "WORLD_SIZE": "4", "RANK": "3"})
+    join_group(2, 2)
+    assert (os.environ["LOCAL_RANK"], os.environ["NODE_RANK"]) == ("1", "1")
+    environment({**SRUN, "SLURM_NNODES": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"})
+    assert inherited_group({**SRUN, "SLURM_NNODES": "2"}).address == "gpu03"
+    assert inherited_group({**SRUN, "SLURM_NNODES": "2", "SLURM_NODELIST": "a01,a02"}).address == "a01"
+
+
+@pytest.mark.parametrize(
+    ("variables", "num_devices", "says"),
+    [
+        (TORCHRUN, 1, "one of the 1 process .trainer.devices=1.*WORLD_SIZE=2 RANK=1"),
+        (TORCHRUN, 3, "Start 3, or set trainer=ddp"),
+        ({**TORCHRUN, "RANK": "2"}, 2, "RANK=2"),
+        ({**TORCHRUN, "LOCAL_RANK": "0"}, 2, "unset WORLD_SIZE RANK LOCAL_RANK"),
+        (SRUN, 1, "SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1"),
+        (SRUN, 4, "unset SLURM_STEP_NUM_TASKS SLURM_PROCID"),
+        (MPIRUN, 1, "OMPI_COMM_WORLD_SIZE=2"),
+        (MPIRUN, 2, "expected torchrun or srun as the starter"),
+    ],
+)
+def test_a_group_that_contradicts_the_job_is_refused(environment, variables, num_devices, says):
+    environment(variables)
+    with pytest.raises(ConfigError, match=says):
+        join_group(num_devices, 1)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LOCAL_RANK": "0"},
+        {"LOCAL_RANK": "1"},
+        {"WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"},
+        {"RANK": "none", "WORLD_SIZE": "2"},
+        {**TORCHRUN, "MASTER_PORT": ""},
+    ],
+)
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_what_was_left_behind_is_ignored_with_a_word(environment, caplog, variables, num_devices):
+    environment(variables)
+    assert join_group(num_devices, 1) is None
+    assert "ignored what was left in the environment" in caplog.text
+    assert all(f"{name}={text}" in caplog.text for name, text in variables.items())
+    assert not set(RANK_VARIABLES) & set(os.environ)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_NTASKS": "1"},
+        BATCH,
+        {**SRUN, "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+        {**SRUN, "SLURM_STEP_ID": "4294967290"},
+    ],
+)
+def test_slurms_number_of_tasks_starts_and_hides_no_process(environment, caplog, variables):
+    environment(variables)
+    assert join_group(1, 1) is None
+    assert caplog.text == ""
+    assert join_group(2, 1) is None
+    assert "this process starts the job's 2 itself" in caplog.text
+
+
+def test_nothing_is_said_where_nothing_was_inherited(environment, caplog):
+    assert join_group(2, 1) is None
+    environment({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"})  # torchrun with one process
+    assert join_group(1, 1) is None
+    assert caplog.text == ""
+    assert "LOCAL_RANK" not in os.environ
+
+
+def test_several_machines_need_a_starter(environment):
+    with pytest.raises(ConfigError, match="torchrun --nnodes=2 --nproc-per-node=4"):
+        join_group(4, 2)
+
+
+def test_what_one_process_does_is_refused_to_several(environment):
+    refuse_group("a sweep")
+    environment({"LOCAL_RANK": "1"})
+    refuse_group("a sweep")
+    environment(TORCHRUN)
+    with pytest.raises(ConfigError, match=r"one process for a sweep, but it was started 2 times \(WORLD_SIZE=2"):
+        refuse_group("a sweep")
+    ignore_leftovers()  # nothing was left behind
+    assert os.environ["RANK"] == "1"
+
+
+def test_a_child_knows_nothing_of_ranks(environment):
+    environment({**TORCHRUN, **SRUN, **MPIRUN})
+    assert not {*RANK_VARIABLES, *TASK_VARIABLES} & set(environment_without_rank())
+    assert environment_without_rank()["SLURM_JOB_ID"] == "7"
+
+
+@pytest.mark.slow
+def test_a_rank_that_was_left_behind_hides_no_run(tiny_job, environment, tmp_path):
+    job = tiny_job("trainer.max_epochs=1", "test=false", root=tmp_path)
+    environment({"LOCAL_RANK": "1"})
+    result = train(job)
+    assert result.run_id
+    assert "best/val/balanced_accuracy" in result.metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("starter", ["torchrun", "srun"])
+def test_two_processes_that_a_starter_began_make_one_run(tiny_job, tmp_path, starter):
+    job = tiny_job("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "test=false", root=tmp_path)
+    job.write(tmp_path / "job.yaml")
+    port = 20000 + os.getpid() % 20000
+    processes = []
+    for rank in ("0", "1"):
+        if starter == "torchrun":
+            variables = {**TORCHRUN, "RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": str(port)}
+        else:
+            variables = {**SRUN, "SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_JOB_ID": str(port)}
+        command = [sys.executable, "-m", "lesion_exp", "train", "job=job.yaml"]
+        processes.append(
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env={**environment_without_rank(), **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    store = open_job_store(job.config)
+    (run,) = runs_where(store, "")
+    assert run.status == "FINISHED"
+    assert [text.strip() for text, _ in outputs] == [run.run_id, ""]
+    assert read_predictions(run, "val")["image_id"].is_unique
+    assert not Path(tmp_path / "mlruns" / "live" / run.run_id).exists()

@@ -1,0 +1,29 @@
+import pytest
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.sweeps.plan import plan_sweep
+from tests.tiny import TINY
+
+
+def check(project, *overrides):
+    plan_sweep([*TINY, *overrides], root=project).check()
+
+
+def test_what_concerns_several_cells_is_said_once_with_their_number(project, caplog):
+    check(project, "loader.batch_size=16,500", "seed=1,2")
+    (text,) = [record.getMessage() for record in caplog.records if "fewer than one step" in record.getMessage()]
+    assert text.endswith("(in 2 of 4 cells: loader.batch_size=500 seed=1 and 1 more)")
+
+
+def test_a_cell_that_cannot_be_trained_is_noticed_before_the_first_begins(project):
+    with pytest.raises(ConfigError, match=r"validated at least once.*\n.in 1 of 2 cells: trainer.max_steps=1"):
+        check(project, "trainer.max_steps=1,50", "backbone=small_cnn")
+    with pytest.raises(DataError, match=r"no image file[\s\S]*in all 2 cells"):
+        check(project, "dataset.num_missing=2", "seed=1,2")
+
+
+def test_a_sweep_compares_by_a_metric_that_every_epoch_has(project):
+    with pytest.raises(ConfigError, match=r"search\.metric to be a metric of an epoch .*did you mean 'val/accuracy'"):
+        check(project, "seed=1,2", "search.metric=val/acc")
+    with pytest.raises(ConfigError, match=r"set search\.direction=minimize"):
+        check(project, "seed=1,2", "search.metric=val/loss")

@@ -1,0 +1,428 @@
+import json
+import os
+import statistics
+import time
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from lesion_exp.cli import main
+from lesion_exp.data.data_fingerprint import DataFingerprint
+from lesion_exp.errors import ConfigError
+from lesion_exp.training.tracked import open_job_store
+from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
+from lesion_exp.sweeps.ledger import find_sweep
+from lesion_exp.sweeps.parent_run import ParentRun
+from lesion_exp.sweeps.plan import plan_sweep
+from lesion_exp.sweeps.run_cell import cell_link
+from lesion_exp.sweeps.same_data import DataToday
+from lesion_exp.sweeps.summary import as_frame, as_json, as_table, summarize
+from lesion_exp.tracking.find import download_artifact, find_run, find_tagged
+from lesion_exp.tracking.params import flat_params
+from tests import own_process
+from tests.sweeps.conftest import TINY, ScriptedLauncher
+
+SCORES = {"seed=1": 0.5, "seed=2": 0.7, "seed=3": 0.6}
+
+
+def statuses(sweep):
+    return [cell.state().status for cell in sweep.cells()]
+
+
+def parent(sweep):
+    return find_tagged(open_job_store(dict(sweep.facts.store)), {"sweep_id": sweep.facts.sweep_id, "kind": "sweep"})
+
+
+def test_every_cell_is_frozen_before_anything_starts(planned):
+    sweep = planned("loss=focal,soft_f1", "seed=1,2")
+    jobs = [cell.job() for cell in sweep.cells()]
+    assert [cell.facts()[1] for cell in sweep.cells()] == [job.job_hash for job in jobs]
+    assert len({job.job_hash for job in jobs}) == 4
+    assert statuses(sweep) == ["queued"] * 4
+    assert not any(job.config["test"] for job in jobs), "the test part is not read in a sweep"
+
+
+def test_the_test_part_is_read_in_a_sweep_if_it_is_said(planned):
+    assert all(cell.job().config["test"] for cell in planned("seed=1,2", "test=true").cells())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("loss=focal,focl", "did you mean 'focal'"),
+        ("trainer.max_epochs=2,none", "max_epochs"),
+        ("loss.gama=1,2", "gama"),
+        ("+loss.nothing=1,2", "nothing"),
+        ("launcher=local,slurm", "the same for all cells"),
+    ],
+)
+def test_a_mistake_in_any_cell_is_noticed_before_the_first_begins(project, override, words):
+    with pytest.raises(ConfigError, match=words):
+        plan_sweep([*TINY, "seed=1,2", override], root=project).check()
+
+
+def test_the_same_job_is_one_cell(planned, caplog):
+    assert len(planned("seed=1,2,1").cells()) == 2
+    assert "the same job" in caplog.text
+
+
+def test_a_sweep_over_seeds_ends_with_their_mean_in_mlflow(planned, driven):
+    """No seed is a better choice than another."""
+    sweep = planned("seed=1,2,3")
+    summary = driven(sweep, ScriptedLauncher(SCORES.get))
+    assert summary.counts() == {"finished": 3}
+    run = parent(sweep)
+    assert run.status == "FINISHED"
+    assert not {"best_cell", "best_run_id", "best_choice"} & set(run.tags)
+    mean = statistics.fmean(SCORES.values())
+    assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(mean)
+    assert run.metrics["sweep/best/val/balanced_accuracy"] == pytest.approx(mean)
+    assert run.metrics["sweep/finished"] == 3
+    note = run.tags["mlflow.note.content"]
+    assert (
+        f"none of them is a better choice than another: report the mean of 3, val/balanced_accuracy {mean:.4f}" in note
+    )
+    assert "best" not in note
+    assert list(as_frame(summary)["seed"]) == ["1", "2", "3"]
+    assert run.tags["test_readings"] == "0"
+
+
+def test_a_failed_cell_does_not_stop_its_siblings(planned, driven):
+    sweep = planned("seed=1,2,3")
+    script = {**SCORES, "seed=2": RuntimeError("no luck")}
+    summary = driven(sweep, ScriptedLauncher(script.get))
+    assert statuses(sweep) == ["finished", "failed", "finished"]
+    assert sweep.cells()[1].state().error == "no luck"
+    assert parent(sweep).status == "FAILED"
+    assert as_json(summary)["counts"] == {"finished": 2, "failed": 1}
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == [], "resume leaves alone what failed"
+    driven(sweep, again, ("failed",))
+    assert again.order == ["seed=2"]
+    assert statuses(sweep) == ["finished"] * 3
+    assert sweep.cells()[1].state().attempts == 2
+    assert parent(sweep).status == "FINISHED"
+
+
+def test_fail_fast_ends_the_sweep(planned, driven):
+    sweep = planned("seed=1,2,3")
+    launcher = ScriptedLauncher({**SCORES, "seed=2": RuntimeError("no luck")}.get, fail_fast=True)
+    driven(sweep, launcher)
+    assert launcher.order == ["seed=1", "seed=2"]
+    assert statuses(sweep) == ["finished", "failed", "queued"]
+
+
+def test_a_killed_process_leaves_its_cell_to_be_gone_on_with(planned, driven):
+    sweep = planned("seed=1,2,3")
+    driven(sweep, ScriptedLauncher({**SCORES, "seed=1": None}.get))
+    assert statuses(sweep) == ["queued", "finished", "finished"]
+    assert "SIGKILL" in sweep.cells()[0].state().note
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == ["seed=1"]
+
+
+def test_an_interrupted_sweep_goes_on_in_the_same_run(planned, driven):
+    sweep = planned("seed=1,2,3")
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get, stop_after=1))
+    assert statuses(sweep) == ["finished", "queued", "queued"]
+    stopped = parent(sweep)
+    assert stopped.status == "KILLED"
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == ["seed=2", "seed=3"]
+    assert parent(sweep).run_id == stopped.run_id
+    assert parent(sweep).status == "FINISHED"
+
+
+def test_what_was_done_before_is_only_entered(planned, driven):
+    sweep = planned("seed=1,2", force=False)
+    store = open_job_store(dict(sweep.facts.store))
+    job = sweep.cells()[0].job()
+    experiment = store.experiment_id("elsewhere")
+    for run_name, root, tags in (
+        ("other data", "elsewhere", {}),
+        ("pruned", None, {"pruned": "true"}),
+        ("same", None, {}),
+    ):
+        run = store.client.create_run(experiment, tags={"job_hash": job.job_hash, **tags}, run_name=run_name)
+        for name, value in flat_params(job.config).items():
+            value = f"{root}" if name == "dataset.root" and root else value
+            store.client.log_param(run.info.run_id, name, value)
+        store.client.log_metric(run.info.run_id, "best/val/balanced_accuracy", 0.9)
+        store.client.set_terminated(run.info.run_id, "FINISHED")
+    launcher = ScriptedLauncher(SCORES.get)
+    driven(sweep, launcher)
+    assert launcher.order == ["seed=2"]
+    state = sweep.cells()[0].state()
+    assert find_run(store, state.run_id).name == "same"
+    assert state.metrics["best/val/balanced_accuracy"] == 0.9
+    forced = ScriptedLauncher(SCORES.get)
+    driven(planned("seed=1,2"), forced)
+    assert forced.order == ["seed=1", "seed=2"]
+
+
+@pytest.mark.parametrize("verb", ["status", "resume"])
+def test_a_sweep_whose_driver_died_after_the_last_cell_is_finished_by(planned, driven, monkeypatch, tmp_path, verb):
+    sweep = planned("seed=1,2,3")
+    finish = ParentRun.finish
+
+    def die(self, summary):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ParentRun, "finish", die)
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get))
+    monkeypatch.setattr(ParentRun, "finish", finish)
+    assert (parent(sweep).status, "mlflow.note.content" in parent(sweep).tags) == ("KILLED", False)
+    monkeypatch.chdir(sweep.facts.store["paths"]["root"])
+    for _ in range(2):  # the second time there is nothing to do
+        with own_process.restored():
+            assert main(["sweep", verb, sweep.facts.sweep_id, f"paths.sweeps={tmp_path}/sweeps"]) == 0
+        run = parent(sweep)
+        assert (run.status, "report the mean of 3" in run.tags["mlflow.note.content"]) == ("FINISHED", True)
+        assert len(pd.read_csv(download_artifact(run, "sweep/cells.csv"))) == 3
+        assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(0.6)
+        assert not lacks_conclusion(sweep)
+
+
+def test_a_sweep_that_goes_on_is_concluded_anew(planned, driven):
+    sweep = planned("seed=1,2")
+    driven(sweep, ScriptedLauncher({"seed=1": 0.5, "seed=2": RuntimeError("no luck")}.get))
+    assert not lacks_conclusion(sweep)
+    sweep.cells()[1].write(status="finished", attempts=2, run_id="run of seed=2", metrics={})
+    assert lacks_conclusion(sweep)
+    conclude(sweep, open_job_store(dict(sweep.facts.store)))
+    assert parent(sweep).status == "FINISHED"
+
+
+def test_a_sweeps_run_that_was_killed_right_after_it_was_made_gets_what_it_lacks(planned, driven, monkeypatch):
+    sweep = planned("seed=1,2")
+    write = ParentRun._write_facts
+
+    def die(self, sweep):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ParentRun, "_write_facts", die)
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get))
+    monkeypatch.setattr(ParentRun, "_write_facts", write)
+    driven(sweep, ScriptedLauncher(SCORES.get))
+    run = parent(sweep)
+    assert run.status == "FINISHED"
+    assert "seed=1,2" in run.params["sweep.overrides"]
+    assert json.loads(download_artifact(run, "sweep/sweep.json").read_text())["sweep_id"] == sweep.facts.sweep_id
+
+
+def test_cancelled_cells_wait_for_a_retry(planned, driven):
+    sweep = planned("seed=1,2,3")
+    with pytest.raises(KeyboardInterrupt):
+        driven(sweep, ScriptedLauncher(SCORES.get, stop_after=1))
+    assert cancel_waiting(sweep) == 2
+    again = ScriptedLauncher(SCORES.get)
+    driven(sweep, again)
+    assert again.order == []
+    assert parent(sweep).status == "KILLED"
+    driven(sweep, again, ("cancelled",))
+    assert again.order == ["seed=2", "seed=3"]
+
+
+def test_several_cells_run_at_once(planned, driven):
+    sweep = planned("seed=1,2,3")
+    most = []
+    launcher = ScriptedLauncher(lambda text: most.append(len(launcher.waiting)) or SCORES[text], capacity=2)
+    driven(sweep, launcher)
+    assert max(most) == 1, "one waits beside the one that is answered"
+    assert statuses(sweep) == ["finished"] * 3
+
+
+def test_a_sweep_is_found_by_its_names(planned, driven, tmp_path):
+    first = planned("seed=1,2")
+    time.sleep(1.1)  # ids begin with the second
+    second = planned("seed=1,3")
+    driven(second, ScriptedLauncher({"seed=1": 0.1, "seed=3": 0.2}.get))
+    folder = tmp_path / "sweeps"
+    assert find_sweep(folder, "latest").folder == second.folder
+    assert find_sweep(folder, first.facts.sweep_id).folder == first.folder
+    assert find_sweep(folder, parent(second).run_id[:6]).folder == second.folder
+    with pytest.raises(ConfigError, match="begins 2"):
+        find_sweep(folder, first.facts.sweep_id[:6])
+    with pytest.raises(ConfigError, match="the sweeps in"):
+        find_sweep(folder, "nothing")
+    with pytest.raises(ConfigError, match="there is none"):
+        find_sweep(tmp_path / "empty", "latest")
+
+
+def test_a_running_cell_whose_process_is_gone_is_queued_again(planned):
+    cell = planned("seed=1,2").cells()[0]
+    cell.write(status="running", host="another-machine", attempts=1)
+    assert cell.state().status == "running", "a machine that cannot be seen is trusted for a while"
+    cell.write(host=os.uname().nodename)
+    assert cell.state().status == "queued"
+    assert cell.state().note == "stopped"
+
+
+def test_epochs_of_a_cell_that_went_on_count_once(planned):
+    cell = planned("seed=1,2").cells()[0]
+    lines = [
+        json.dumps({"epoch": epoch, "max_epochs": 4, "val/loss": loss}) for epoch, loss in ((1, 9), (2, 8), (2, 7))
+    ]
+    cell.reports.write_text("\n".join([*lines, '{"epoch": 3, "torn']))
+    assert [(report["epoch"], report["val/loss"]) for report in cell.epochs()] == [(1, 9), (2, 7)]
+
+
+def test_a_summary_of_a_sweep_that_has_not_begun(planned):
+    summary = summarize(planned("seed=1,2"))
+    assert summary.counts() == {"queued": 2}
+    assert summary.best() is None
+    assert summary.seconds_left() is None
+
+
+def fingerprint_of(**changes):
+    parts = {part: f"{part} 1" for part in ("images", "labels", "ids", "metadata")}
+    return DataFingerprint({**parts, **changes}, "before")
+
+
+@pytest.fixture
+def today(monkeypatch):
+    """Lets the data of every cell be those of the fingerprint that it is called with; None: they cannot be read."""
+    return lambda found: monkeypatch.setattr(DataToday, "_read", lambda self, config: found)
+
+
+def finished_run(sweep, number, tags, status="FINISHED"):
+    """A run of a cell of `sweep` as its process would leave it, or of the same job elsewhere (`number` None)."""
+    store = open_job_store(dict(sweep.facts.store))
+    job = sweep.cells()[number or 0].job()
+    own = {} if number is None else {"sweep_id": sweep.facts.sweep_id, "sweep_cell": f"{number:04d}"}
+    run = store.client.create_run(store.experiment_id("x"), tags={"job_hash": job.job_hash, **own, **tags})
+    for name, value in flat_params(job.config).items():
+        store.client.log_param(run.info.run_id, name, value)
+    store.client.log_metric(run.info.run_id, "best/val/balanced_accuracy", 0.9)
+    store.client.set_terminated(run.info.run_id, status)
+    return run.info.run_id
+
+
+@pytest.mark.parametrize("now", [fingerprint_of(labels="labels 2"), None])
+def test_a_run_on_other_data_is_not_taken_for_a_cell(planned, driven, today, caplog, now):
+    sweep = planned("seed=11,12", "optimizer.lr=1.1e-3" if now else "optimizer.lr=1.2e-3", force=False)
+    run_id = finished_run(sweep, None, fingerprint_of().tags())
+    today(now)
+    launcher = ScriptedLauncher({"seed=11": 0.5, "seed=12": 0.7}.get)
+    with caplog.at_level("INFO"):
+        driven(sweep, launcher)
+    assert launcher.order == ["seed=11", "seed=12"]
+    (said,) = [text for text in caplog.messages if run_id in text]
+    assert ("in: labels;" if now else "cannot be read here") in said
+
+
+def test_a_run_on_the_same_data_is_taken_and_other_versions_are_said(planned, driven, today):
+    sweep = planned("seed=21,22", force=False)
+    run_id = finished_run(sweep, None, {**fingerprint_of().tags(), "version.torch": "2.0.0"})
+    today(fingerprint_of())
+    launcher = ScriptedLauncher({"seed=22": 0.7}.get)
+    driven(sweep, launcher)
+    assert launcher.order == ["seed=22"]
+    state = sweep.cells()[0].state()
+    assert state.run_id == run_id
+    assert "done before" in state.note
+    assert "torch: 2.0.0 then" in state.note
+
+
+def test_a_sweep_says_which_cells_were_begun_before_the_data_were_edited(planned, driven, today, caplog):
+    sweep = planned("seed=31,32,33")
+    driven(sweep, ScriptedLauncher({"seed=31": 0.5, "seed=32": 0.6, "seed=33": None}.get))
+    for number in (0, 1, 2):
+        status = "KILLED" if number == 2 else "FINISHED"
+        finished_run(sweep, number, {**fingerprint_of().tags(), "version.torch": "2.0.0"}, status)
+    today(fingerprint_of(labels="labels 2", metadata="metadata 2"))
+    driven(sweep, ScriptedLauncher({"seed=33": 0.5}.get))
+    assert "cells 0, 1, 2 were begun on other data than those of today, in: labels" in caplog.text
+    assert "cells 0, 1, 2 were begun on other data than those of today, in: age, sex, site" in caplog.text
+    assert "cells 0, 1, 2 were begun with another: torch: 2.0.0 then" in caplog.text
+
+
+def test_a_sweep_of_cells_on_different_data_says_so_in_its_run(planned, driven, caplog):
+    sweep = planned("seed=41,42,43")
+    finished_run(sweep, 0, {**fingerprint_of().tags(), "version.torch": "2.0.0"})
+    for number in (1, 2):
+        finished_run(sweep, number, {**fingerprint_of(labels="labels 2").tags(), "version.torch": "2.1.0"})
+    driven(sweep, ScriptedLauncher({"seed=41": 0.5, "seed=42": 0.6, "seed=43": 0.7}.get))
+    said = "cell 0 was trained on other data than the last of their kind, in: labels"
+    assert said in caplog.text
+    run = parent(sweep)
+    assert said in run.tags["mlflow.note.content"]
+    assert "torch: 2.0.0 then, 2.1.0 later" in run.tags["mlflow.note.content"]
+    assert run.tags["mixed"] == "true"
+
+
+def test_cells_that_are_to_differ_in_their_data_are_no_mixture(planned, driven):
+    sweep = planned("dataset.num_lesions=90,95")
+    finished_run(sweep, 0, fingerprint_of().tags())
+    finished_run(sweep, 1, fingerprint_of(images="images 2", labels="labels 2").tags())
+    driven(sweep, ScriptedLauncher({"dataset.num_lesions=90": 0.5, "dataset.num_lesions=95": 0.6}.get))
+    assert parent(sweep).tags["mixed"] == "false"
+
+
+def test_cells_are_grouped_by_all_but_their_seed_and_the_choices_are_compared(planned, driven):
+    scores = {"focal": (0.60, 0.62, 0.64), "soft_f1": (0.61, 0.65, 0.60), "cross_entropy": (0.30, 0.31, 0.33)}
+    script = {f"loss={loss} seed={n + 1}": value for loss, found in scores.items() for n, value in enumerate(found)}
+    sweep = planned("loss=focal,soft_f1,cross_entropy", "seed=1,2,3")
+    summary = driven(sweep, ScriptedLauncher(script.get))
+    body = as_json(summary)
+    assert [choice["overrides"]["loss"] for choice in body["choices"]] == ["focal", "soft_f1", "cross_entropy"]
+    assert [choice["cells"] for choice in body["choices"]] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    first = body["choices"][0]["results"]["val/balanced_accuracy"]
+    assert (first["runs"], first["mean"], first["standard_deviation"]) == (3, pytest.approx(0.62), pytest.approx(0.02))
+    assert first["low"] < 0.62 < first["high"]
+    against = [choice["against_best"] for choice in body["choices"]]
+    assert against == ["best mean", "not distinguishable", "worse (p < 0.001)"]
+    assert (body["best_choice"], body["best_cell"]) == ({"loss": "focal"}, None)
+    run = parent(sweep)
+    assert (run.tags["best_choice"], run.tags["best_cells"]) == ("loss=focal", "0,1,2")
+    assert "best_run_id" not in run.tags
+    assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(0.62)
+    assert "Not distinguishable from it, as far as repeated runs vary: loss=soft_f1." in run.tags["mlflow.note.content"]
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(as_table(summary))
+    shown = capture.get()
+    assert "focal 3 0.6200 0.0200" in " ".join(shown.split())
+    assert shown.index("95% interval") < shown.index("status"), "the choices come before the cells"
+    assert "best=" not in shown
+    assert "*" not in shown
+
+
+def test_on_a_narrow_terminal_every_part_of_the_table_names_the_whole_choice(planned, driven):
+    """Two choices may have the same loss: what was found of one must not be read as that of the other."""
+    rates = {"optimizer.lr=0.001": 0.6, "optimizer.lr=0.0001": 0.3}
+
+    def scripted(cell):
+        return next(value for rate, value in rates.items() if rate in cell.split()) + int(cell[-1]) / 50
+
+    sweep = planned("loss=balanced_softmax,cross_entropy", "optimizer.lr=0.001,0.0001", "seed=1,2,3")
+    summary = driven(sweep, ScriptedLauncher(scripted))
+    console = Console(width=70)
+    with console.capture() as capture:
+        console.print(as_table(summary))
+    choices = capture.get().split("cell")[0]
+    rows = [line.split()[:2] for line in choices.splitlines() if line.startswith(("balanced_softmax", "cross_entropy"))]
+    assert len(rows) > 4, "the table goes on below"
+    assert {rate for _, rate in rows} == {"0.001", "0.0001"}
+
+
+def test_choices_that_were_run_once_are_not_told_apart(planned, driven):
+    script = {"loss=focal": 0.9, "loss=soft_f1": 0.1}
+    body = as_json(driven(planned("loss=focal,soft_f1"), ScriptedLauncher(script.get)))
+    assert body["best_cell"] == 0
+    assert "no choice is shown to be better than another: add seed=1,2,3" in body["verdict"]
+
+
+def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
+    sweep = planned("loss=focal,soft_f1", "seed=1,2")
+    assert [cell_link(cell, sweep).tags["choice"] for cell in sweep.cells()] == ["loss=focal"] * 2 + [
+        "loss=soft_f1"
+    ] * 2
+    assert {cell_link(cell, sweep).tags["choice"] for cell in planned("seed=1,2").cells()} == {"all cells"}

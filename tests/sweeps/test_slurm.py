@@ -1,0 +1,185 @@
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.sweeps.driver import make_launcher
+from lesion_exp.sweeps.launcher.slurm import job_name
+from lesion_exp.sweeps.ledger import find_sweep
+from tests.sweeps.conftest import TINY
+from tests.sweeps.test_whole_sweep import FAILS, command, runs_by_cell, wait_for
+
+NODE = {
+    "_target_": "lesion_exp.sweeps.launcher.slurm.SlurmLauncher",
+    "partition": "long",
+    "minutes": 90,
+    "parallel": 4,
+    "gpus_per_job": 2,
+    "cpus_per_job": 6,
+    "memory_gb": 1.5,
+    "requeues": 1,
+    "grace_seconds": 45,
+    "poll_seconds": 0.0,
+    "setup": ["module load cuda"],
+    "sbatch": {"account": "lab", "mail_user": "me", "exclusive": True},
+    "fail_fast": False,
+}
+COMMANDS = {
+    "sbatch": 'cat "$1" >> {folder}/submitted; echo "Submitted batch job 7"',
+    "squeue": "cat {folder}/living",
+    "scancel": 'echo "$@" >> {folder}/cancelled; : > {folder}/living',
+    "scontrol": 'echo "JobId=7 JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125"',
+    "srun": "exit 1",
+}
+
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    """SLURM's commands as scripts, which keep what they were given; submitit is the real one."""
+    pytest.importorskip("submitit")
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    (folder / "living").touch()
+    for name, text in COMMANDS.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text.format(folder=folder)}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def test_every_key_reaches_sbatch(pretended, planned):
+    sweep = planned("seed=1,2,3,4,5,6")
+    launcher = make_launcher(NODE)
+    launcher.open(sweep)
+    launcher.start(sweep.cells())
+    lines = (pretended / "submitted").read_text().splitlines()
+    given = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    assert given >= {
+        "partition=long",
+        "time=90",
+        "array=0-5%4",
+        "gpus-per-node=2",
+        "cpus-per-task=6",
+        "mem=1536M",
+        "signal=USR2@45",
+        "account=lab",
+        "mail-user=me",
+        "exclusive",
+        "requeue",
+        f"job-name={job_name(sweep)}",
+    }
+    assert "module load cuda" in lines
+    assert any("srun" in line and "--cpus-per-task=6" in line for line in lines), "srun does not take it from sbatch"
+    assert [cell.ticket() for cell in sweep.cells()] == [f"7_{place}" for place in range(6)]
+
+
+def test_jobs_that_slurm_still_has_are_adopted_and_unknown_ones_cancelled(pretended, planned):
+    first, second, third = planned("seed=1,2,3").cells()
+    first.give_ticket("7_0")
+    second.give_ticket("7_1")
+    (pretended / "living").write_text("7_1\n8\n")
+    launcher = make_launcher(NODE)
+    launcher.open(find_sweep(first.folder.parents[2], "latest"))
+    assert [launcher.adopt(cell) for cell in (first, second, third)] == [False, True, False]
+    assert (pretended / "cancelled").read_text() == "8\n"
+    assert launcher.parameters(find_sweep(first.folder.parents[2], "latest"), busy=1)["array_parallelism"] == 3
+
+
+def test_a_job_that_slurm_ended_without_a_word_has_its_reason(pretended, planned):
+    cell = planned("seed=1,2").cells()[0]
+    cell.give_ticket("7")
+    (pretended / "living").write_text("7\n")
+    launcher = make_launcher(NODE)
+    launcher.open(find_sweep(cell.folder.parents[2], "latest"))
+    assert launcher.adopt(cell)
+    cell.write(status="running", host="node-1", attempts=1)
+    assert launcher.wait(0.0) == []
+    (pretended / "living").write_text("")
+    (ended,) = launcher.wait(0.0)
+    assert ended.cell == cell
+    assert "OUT_OF_MEMORY (OutOfMemory)" in ended.reason
+
+
+def test_a_sweep_without_a_driver_is_cancelled_by_its_name(pretended, planned):
+    sweep = planned("seed=1,2")
+    (pretended / "living").write_text("7_0\n7_1\n")
+    assert make_launcher(NODE).cancel(sweep)
+    assert f"--name={job_name(sweep)}" in (pretended / "cancelled").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"minutes": 0}, "launcher.minutes of at least 1"),
+        ({"sbatch": {"time": 5}}, "expected launcher.minutes"),
+        ({"sbatch": {"requeue": False}}, "launcher.sbatch.requeue"),
+        ({"workers": 2}, "launcher.workers"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(pretended, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        make_launcher({**NODE, **changes})
+
+
+def test_a_machine_without_slurm_is_no_place_to_start_from(pretended, monkeypatch):
+    monkeypatch.setenv("PATH", str(pretended.parent))
+    with pytest.raises(ConfigError, match="login node"):
+        make_launcher(NODE)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 0, reason="this machine has a GPU")
+def test_a_gpu_is_not_looked_for_on_the_login_node(planned):
+    with pytest.raises(ConfigError, match="this machine has 0"):
+        planned("seed=1,2", "trainer.accelerator=gpu")
+    assert len(planned("seed=1,2", "trainer.accelerator=gpu", "launcher=slurm").cells()) == 2
+
+
+def slurm_answers():
+    found = shutil.which("sinfo")
+    return found is not None and subprocess.run([found], capture_output=True, check=False, timeout=20).returncode == 0
+
+
+real = pytest.mark.skipif(not slurm_answers(), reason="there is no SLURM on this machine")
+ON_SLURM = ("launcher=slurm", "launcher.gpus_per_job=0", "launcher.cpus_per_job=1", "launcher.poll_seconds=1")
+
+
+@real
+@pytest.mark.slow
+def test_a_sweep_on_slurm_survives_its_driver_and_a_requeue(tmp_path):
+    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=20", FAILS, "seed=1,2", *ON_SLURM, wait=False)
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
+    cells = sweep.cells()
+    wait_for(lambda: cells[0].epochs())
+    subprocess.run(["scontrol", "requeue", cells[0].ticket()], check=True)
+    wait_for(lambda: cells[0].state().note == "stopped")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    tickets = [cell.ticket() for cell in cells]
+    code, _, err = command(tmp_path, "sweep", "resume")
+    assert code == 1, err
+    assert [cell.state().status for cell in cells] == ["finished", "finished", "failed", "failed"], err
+    assert [cell.state().attempts for cell in cells] == [2, 1, 1, 1]
+    assert [cell.ticket() for cell in cells] == tickets, "nothing was given to SLURM twice"
+    assert runs_by_cell(tmp_path, sweep)[:2] == [("0000", "FINISHED"), ("0001", "FINISHED")]
+
+
+@real
+@pytest.mark.slow
+def test_cancel_reaches_slurm_without_a_driver(tmp_path):
+    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", *ON_SLURM, wait=False)
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
+    wait_for(lambda: sweep.cells()[0].epochs())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    began = time.monotonic()
+    code, _, err = command(tmp_path, "sweep", "cancel")
+    assert code == 0, err
+    assert time.monotonic() - began < 90
+    assert [cell.state().status for cell in sweep.cells()] == ["cancelled", "cancelled"]
+    assert subprocess.check_output(["squeue", "-h", f"--name={job_name(sweep)}"]) == b""
+    assert Path(tmp_path / "mlruns").is_dir()

@@ -1,0 +1,159 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.sweeps.ledger import find_sweep
+from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.store import open_store
+from tests.sweeps.conftest import TINY
+from tests.sweeps.test_optuna import trials
+
+pytestmark = pytest.mark.slow
+FAILS = "optimizer.lr=1e-3,1e30"
+"""With the second rate the loss is no number after a step, and training says so."""
+
+
+def command(folder, *arguments, wait=True):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lesion_exp", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if not wait:
+        return process
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def store_of(folder):
+    return open_store(None, folder, folder / "mlruns" / "live")
+
+
+def runs_by_cell(folder, sweep):
+    store = store_of(folder)
+    found = store.client.search_runs(store.experiment_ids(), f"tags.sweep_id = '{sweep.facts.sweep_id}'")
+    return sorted((run.data.tags["sweep_cell"], run.info.status) for run in found if "sweep_cell" in run.data.tags)
+
+
+def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path):
+    sweep_command = ("train", "-m", *TINY, "trainer.max_epochs=1", FAILS, "seed=1,2", "launcher.workers=2")
+    code, out, err = command(tmp_path, *sweep_command)
+    sweep = find_sweep(tmp_path / "sweeps", "latest")
+    states = [cell.state() for cell in sweep.cells()]
+    assert code == 1, err
+    assert [state.status for state in states] == ["finished", "finished", "failed", "failed"], err
+    assert out.splitlines()[-1] == sweep.facts.parent_run_id
+    assert "cell 2 failed" in err
+    assert states[2].error
+    run = find_run(store_of(tmp_path), states[0].run_id)
+    assert run.tags["mlflow.parentRunId"] == sweep.facts.parent_run_id
+    assert run.name == "optimizer.lr=0.001 seed=1"
+    assert "test/balanced_accuracy" not in run.metrics
+    assert download_artifact(run, "config/job.yaml").read_text() == (sweep.folder / "cells/0000/job.yaml").read_text()
+    code, out, _ = command(tmp_path, "sweep", "status", "--json")
+    assert (code, json.loads(out)["counts"]) == (0, {"finished": 2, "failed": 2})
+    code, _, err = command(tmp_path, *sweep_command)
+    second = find_sweep(tmp_path / "sweeps", "latest")
+    assert second.facts.sweep_id != sweep.facts.sweep_id
+    assert "cell 0 was done before" in err
+    assert [cell.state().attempts for cell in second.cells()] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_is_stopped_goes_on_and_no_run_is_lost_or_doubled(tmp_path, how):
+    mine = tmp_path / "mine"
+    (mine / "loss").mkdir(parents=True)
+    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
+    process = command(tmp_path, "train", "-m", "--config-dir", str(mine), *TINY, "trainer.max_epochs=15", "loss=own",
+                      "seed=1,2,3", wait=False)  # fmt: skip
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
+    cells = sweep.cells()
+    wait_for(lambda: cells[0].state().status == "finished" and len(cells[1].epochs()) >= 2, process)
+    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 99.0\n")
+    process.send_signal(how)
+    _, err = process.communicate()
+    assert process.returncode == (130 if how == signal.SIGINT else -9), err
+    wait_for(lambda: cells[1].state().status == "queued")
+    assert how == signal.SIGKILL or "sweep resume" in err
+    code, out, err = command(tmp_path, "sweep", "resume")
+    assert code == 0, err
+    assert [cell.state().status for cell in cells] == ["finished"] * 3
+    assert [cell.state().attempts for cell in cells] == [1, 2, 1]
+    assert runs_by_cell(tmp_path, sweep) == [("0000", "FINISHED"), ("0001", "FINISHED"), ("0002", "FINISHED")]
+    assert {cell.job().config["loss"]["gamma"] for cell in cells} == {1.5}, "later edits change nothing"
+    assert out.splitlines()[-1] == find_sweep(tmp_path / "sweeps", "latest").facts.parent_run_id
+
+
+def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tmp_path):
+    process = command(
+        tmp_path, "train", "-m", *TINY, "trainer.max_epochs=6", "search=optuna", "search.num_cells=4",
+        "search.startup_cells=2", "search.pruner=median", "search.pruner_startup_cells=1", "launcher.workers=2",
+        "optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=focal,cross_entropy", wait=False,
+    )  # fmt: skip
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
+    wait_for(lambda: any(cell.state().status == "finished" for cell in sweep.cells()), process)
+    wait_for(lambda: half_trained(sweep), process)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: all(cell.state().status != "running" for cell in sweep.cells()))
+    before = [cell.facts() for cell in sweep.cells()]
+    attempts = [cell.state().attempts + (cell.state().status == "queued") for cell in sweep.cells()]
+    assert 2 in attempts, "a cell was interrupted"
+    code, _, err = command(tmp_path, "sweep", "resume")
+    assert code == 0, err
+    cells = sweep.cells()
+    assert [cell.facts() for cell in cells[: len(before)]] == before
+    assert [cell.state().attempts for cell in cells[: len(before)]] == attempts
+    assert [cell.state().status for cell in cells] == ["finished"] * 4
+    assert runs_by_cell(tmp_path, sweep) == [(f"{number:04d}", "FINISHED") for number in range(4)]
+    asked = {trial.number: trial for trial in trials(sweep)}
+    told = [asked.pop(cell.trial()) for cell in cells]
+    assert all(trial.state.name == "FAIL" for trial in asked.values()), "what became no cell"
+    for cell, trial in zip(cells, told, strict=True):
+        state = cell.state()
+        assert trial.state.name == ("PRUNED" if state.note == "pruned" else "COMPLETE")
+        assert trial.value == pytest.approx(
+            cell.epochs()[-1]["val/balanced_accuracy"]
+            if state.note == "pruned"
+            else state.metrics["best/val/balanced_accuracy"]
+        )
+        assert len(trial.intermediate_values) == len(cell.epochs()), "heard of every epoch once"
+        assert len(cell.epochs()) == 6 or state.note == "pruned"
+
+
+def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path):
+    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", wait=False)
+    sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
+    wait_for(lambda: sweep.cells()[0].epochs(), process)
+    code, _, err = command(tmp_path, "sweep", "cancel", sweep.facts.sweep_id)
+    process.communicate()
+    assert (code, process.returncode) == (0, 1), err
+    assert [cell.state().status for cell in sweep.cells()] == ["cancelled", "cancelled"]
+    assert runs_by_cell(tmp_path, sweep) == [("0000", "KILLED")]
+
+
+def half_trained(sweep):
+    return any(cell.state().status == "running" and 1 <= len(cell.epochs()) <= 4 for cell in sweep.cells())
+
+
+def wait_for(look, process=None, seconds=240):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            raise AssertionError(process.communicate()[1])
+        try:
+            if found := look():
+                return found
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.05)
+    raise TimeoutError

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lesion_exp.config.compose import compose
+from lesion_exp.data.datamodule import stack_images
+from lesion_exp.data.lesion_dataset import batch_of
+from lesion_exp.errors import ConfigError
+from lesion_exp.training.build import build
+from lesion_exp.training.data import load_data, split_data
+from tests.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Builds what a Trainer fits from overrides; the data are drawn once."""
+    root = tmp_path_factory.mktemp("build")
+    plain = compose(TINY, root=root).config
+    split = split_data(plain, load_data(plain))
+    return lambda *overrides: build(compose([*TINY, *overrides], root=root).config, split)
+
+
+def optimizer_of(built, *overrides):
+    classifier = built(*overrides).classifier
+    return classifier.make_optimizer([{"params": list(classifier.parameters())}], 0.01)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_an_optimizer_that_can_does_its_step_in_one_kernel(built, name):
+    assert optimizer_of(built, f"optimizer={name}").param_groups[0]["fused"] is True
+
+
+def test_a_user_can_choose_the_step_by_step_form_and_fp16_always_has_it(built):
+    assert optimizer_of(built, "optimizer=adamw", "+optimizer.fused=false").param_groups[0]["fused"] is False
+    halved = optimizer_of(built, "optimizer=adamw", "trainer.precision=16-mixed", "trainer.accelerator=gpu")
+    assert not halved.param_groups[0]["fused"]
+
+
+def test_one_kernel_and_step_by_step_move_the_weights_alike(built):
+    moved = []
+    for choice in ("true", "false"):
+        classifier = built("optimizer=adamw", f"+optimizer.fused={choice}").classifier
+        optimizer = classifier.make_optimizer([{"params": list(classifier.parameters())}], 0.01)
+        for weights in classifier.parameters():
+            weights.grad = torch.full_like(weights, 0.5)
+        optimizer.step()
+        moved.append(torch.cat([weights.detach().ravel() for weights in classifier.parameters()]))
+    assert torch.allclose(*moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("algorithm", [None, "norm", "value"])
+def test_gradients_are_clipped_in_front_of_a_step_in_one_kernel(built, tmp_path, precision, algorithm):
+    made = built("optimizer=adamw")
+    settings = {"gradient_clip_val": 1e-4, "gradient_clip_algorithm": algorithm, "precision": precision}
+    one_step = {"max_steps": 1, "limit_val_batches": 0, "logger": False, "enable_checkpointing": False}
+    pl.Trainer(accelerator="cpu", default_root_dir=tmp_path, use_distributed_sampler=False, **settings, **one_step).fit(
+        made.classifier, datamodule=made.datamodule
+    )
+    gradients = torch.cat([weights.grad.ravel() for weights in made.classifier.parameters()])
+    size = gradients.abs().max() if algorithm == "value" else gradients.norm()
+    assert 0.9e-4 < size < 1.001e-4
+
+
+def test_a_way_of_compiling_that_torch_does_not_know_is_refused(built):
+    with pytest.raises(ConfigError, match="did you mean 'reduce-overhead'"):
+        built("trainer.compile=reduce-overhed")
+
+
+def test_compiling_waits_for_the_first_step(built):
+    assert built("trainer.compile=default").classifier.backbone._compiled_call_impl is not None
+    assert built().classifier.backbone._compiled_call_impl is None
+
+
+def test_augmenting_on_a_gpu_needs_one_and_trains_what_it_shows(built, monkeypatch):
+    with pytest.raises(ConfigError, match="expected a GPU"):
+        built("augmentation=standard", "augmentation.device=gpu")
+    monkeypatch.setattr("lesion_exp.training.build.has_gpu", lambda accelerator: True)
+    made = built("augmentation=standard", "augmentation.device=gpu")
+    dataset = made.datamodule.dataset("train", training=True)
+    batch = batch_of([dataset[(0, position)] for position in range(6)])
+    assert batch["image"].shape[2:] == dataset.canvas
+    classifier = made.classifier
+    monkeypatch.setattr(classifier, "log", lambda *args, **kwargs: None)
+    seen = []
+    monkeypatch.setattr(classifier, "normalize", lambda images: seen.append(images) or images.float())
+    assert classifier.training_step(batch, 0).isfinite()
+    assert np.array_equal(seen[0].permute(0, 2, 3, 1).numpy(), stack_images(dataset, range(6)))
+    one_by_one = built("augmentation=standard").datamodule.dataset("train", training=True)
+    difference = seen[0].int() - batch_of([one_by_one[(0, position)] for position in range(6)])["image"].int()
+    assert difference.abs().float().mean() < 3

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lesion_exp.config.compose import compose
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.training.build import build
+from lesion_exp.training.check_training import check_training
+from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.run import check_job
+from lesion_exp.training.trial_network import Trial
+from tests.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """Checks the training that overrides make, on data that are drawn once; returns the warnings."""
+    root = tmp_path_factory.mktemp("check")
+    plain = compose(TINY, root=root).config
+    whole = split_data(plain, load_data(plain))
+
+    def check(*overrides, parts=None, first=None):
+        table = whole.table
+        if parts is not None:
+            table = table[table["split"].isin(parts)]
+        if first is not None:
+            chosen = table[table["split"] == "train"].groupby("label").head(1).index[:first]
+            table = table[(table["split"] != "train") | table.index.isin(chosen)]
+        split = replace(whole, table=table.reset_index(drop=True))
+        config = compose([*TINY, *overrides], root=root).config
+        found = check_training(config, split)
+        return (found, build(config, split)) if first is not None else found
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("trainer.check_val_every_n_epoch=5",), "ends after 4 batches .2 an epoch. and its .* after 10"),
+        (("trainer.max_steps=1",), r"trainer\.check_val_every_n_epoch=1 trainer\.val_check_interval=1"),
+        (("trainer.limit_val_batches=0",), r"set trainer\.limit_val_batches=1"),
+        (("trainer.limit_val_batches=0.01",), r"at least one of 1 batches, got the share 0\.01"),
+        (("trainer.limit_train_batches=0.1",), r"set trainer\.limit_train_batches=1 for one batch"),
+        (("trainer.val_check_interval=9",), r"at most 2, the batches of an epoch.*check_val_every_n_epoch=5"),
+        (
+            (
+                "trainer.val_check_interval=5",
+                "trainer.check_val_every_n_epoch=null",
+                "scheduler=plateau",
+                "trainer.max_epochs=9",
+            ),
+            "a validation in each epoch of 2 batches",
+        ),
+        (("scheduler=plateau", "scheduler.monitor=val/recall/melanoma", "scheduler.mode=max"), "val/recall/mel"),
+        (
+            ("trainer.early_stopping.patience=3", "trainer.early_stopping.monitor=val/recall/naevus"),
+            r"trainer\.early_stopping\.monitor to be a metric",
+        ),
+        (("trainer.max_epochs=-1", "trainer.max_time=00:00:01:00"), "training of known length for scheduler=cosine"),
+        (
+            ("trainer.max_epochs=-1", "trainer.max_time=00:00:01:00", "loss=ldam", "scheduler=constant"),
+            r"loss\.defer_epoch",
+        ),
+        (("loader.batch_size=1", "backbone=resnet18"), "batch normalisation of backbone resnet18 at image_size=32"),
+        (("backbone=vit_b_16", "image_size=100"), "use 96 or 112"),
+        (("backbone=vit_b_16", "image_size=40", "loader.batch_size=1"), "use 32 or 48"),
+        (("backbone=densenet121", "image_size=16"), "image_size of at least 32 pixels for densenet121"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_a_run_is_opened(checked, overrides, says):
+    with pytest.raises(ConfigError, match=says):
+        checked(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("trainer.max_steps=1", "trainer.check_val_every_n_epoch=1", "trainer.val_check_interval=1"),
+        ("trainer.check_val_every_n_epoch=2",),
+        ("trainer.check_val_every_n_epoch=2", "scheduler=plateau"),
+        ("trainer.max_epochs=-1", "trainer.max_steps=5"),
+        ("trainer.max_epochs=-1", "trainer.max_time=00:00:01:00", "scheduler=constant"),
+        ("trainer.val_check_interval=4", "trainer.check_val_every_n_epoch=null"),
+        ("backbone=vit_b_16", "image_size=96"),
+        ("backbone=resnet18", "loader.batch_size=1", "image_size=64"),
+        ("backbone.metadata=metablock", "dataset.mask=channel"),
+        ("trainer.find_batch_size=true", "trainer.max_steps=1"),
+        ("debug=overfit",),
+    ],
+)
+def test_what_can_be_trained_passes_without_a_word(checked, overrides):
+    assert checked(*overrides) == []
+
+
+def test_fewer_images_than_a_batch_are_one_step_with_a_warning(checked):
+    (warning,) = checked("loader.batch_size=500")
+    assert "images an epoch, fewer than one step of loader.batch_size=500" in warning
+    found, made = checked("loader.batch_size=64", "sampler=shuffle", first=7)
+    assert "draws 7 images an epoch" in found[0]
+    assert [len(batch) for batch in made.datamodule.train_dataloader().batch_sampler.batches(0)] == [7]
+
+
+def test_several_processes_share_the_images_that_there_are(checked):
+    (warning,) = checked("loader.batch_size=64", "trainer=ddp_cpu")
+    assert "loader.batch_size=64 on 2 processes: each epoch is one step of" in warning
+
+
+def test_a_part_that_is_needed_must_have_images(checked):
+    with pytest.raises(DataError, match=r"images in the val part, got none .train"):
+        checked(parts=("train", "test"))
+    with pytest.raises(DataError, match="or set test=false"):
+        checked(parts=("train", "val"))
+    assert checked("test=false", parts=("train", "val")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("trainer.accelerator=mps", "an Apple GPU"),
+        ("trainer.strategy=deepspeed", "Lightning says"),
+        ("trainer.max_time=soon", "Lightning says"),
+        ("trainer.compile=default", "a C\\+\\+ compiler for trainer.compile=default, but there is no no-compiler"),
+        ("scheduler=one_cycle scheduler.warmup_fraction=2", "scheduler.warmup_fraction"),
+    ],
+)
+def test_what_needs_no_data_is_checked_before_they_are_read(tiny_job, monkeypatch, change, says):
+    monkeypatch.setenv("CXX", "no-compiler")
+    with pytest.raises(ConfigError, match=says):
+        check_job(tiny_job(*change.split()))
+
+
+class Patches(nn.Module):
+    """A network of another library: it says only in its own words which images it takes."""
+
+    def forward(self, images):
+        if images.shape[-1] % 14:
+            raise ValueError("Input height should be divisible by patch size 14.")
+        return torch.tensor(images.mean(dim=(2, 3)).tolist())  # cannot be run on shapes alone
+
+
+def test_a_network_that_says_it_in_its_own_words_is_answered_with_sizes_that_fit(tiny_job, monkeypatch):
+    monkeypatch.setattr("lesion_exp.training.build.instantiate", lambda *node, **passed: Patches())
+    Trial(tiny_job("image_size=42").config, 7, 0, 2).check_now()
+    says = "got 40, of which it says: Input height .* patch size 14.; set image_size=28 or image_size=42"
+    with pytest.raises(ConfigError, match=says):
+        Trial(tiny_job("image_size=40").config, 7, 0, 2).check_now()
+
+
+def test_a_network_that_takes_no_image_raises_its_own_error(tiny_job, monkeypatch):
+    def broken(*node, **passed):
+        raise RuntimeError("its constructor is wrong")
+
+    monkeypatch.setattr("lesion_exp.training.build.instantiate", broken)
+    with pytest.raises(RuntimeError, match="its constructor is wrong"):
+        Trial(tiny_job().config, 7, 0, 2).check_now()

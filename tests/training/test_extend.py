@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lesion_exp.config.compose import compose
+from lesion_exp.errors import ConfigError
+from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weights_hash
+from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.training.build import build
+from lesion_exp.training.check_training import training_length
+from lesion_exp.training.checkpoint import LAST, best_name, place_best
+from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.extend import EXTENDS_TAG, Trained, extend, reason_against, with_found_values, with_length
+from lesion_exp.training.resume import resume
+from lesion_exp.training.run import train
+from lesion_exp.training.tracked import open_job_store
+from lesion_exp.training.trainer import build_trainer
+from tests.tiny import TINY
+
+SHORT = ("trainer.max_epochs=2", "loader.batch_size=16", "test=false")
+
+
+@pytest.fixture
+def reason(tiny_job):
+    """Why a run that overrides make cannot go on to a length as if that had been asked for from the start."""
+
+    def find(*overrides, pruned=False, steps=10, epochs=2, ended=True, **changes):
+        old = tiny_job(*SHORT, *overrides)
+        new = with_length(old, {f"trainer.{key}": value for key, value in changes.items()})
+        split = split_data(old.config, load_data(old.config))
+        lengths = training_length(old.config, split), training_length(new.config, split)
+        trained = Trained("last.ckpt", None, steps, epochs, ended)
+        return reason_against(old, new, split, lengths, trained, pruned=pruned)
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "says"),
+    [
+        (("scheduler=constant", "scheduler.warmup_epochs=1"), {"max_epochs": 6}, None),
+        (("scheduler=step", "scheduler.drop_epochs=1"), {"max_epochs": 6}, None),
+        (("scheduler=plateau",), {"max_epochs": 6}, None),
+        (("scheduler=cosine",), {"max_epochs": 6}, "scheduler=cosine spreads over the whole training, so that its 10 "),
+        (("scheduler=one_cycle",), {"max_epochs": 6}, "scheduler=one_cycle spreads"),
+        (("scheduler=cosine",), {"max_epochs": 6, "steps": 4, "epochs": 0, "ended": False}, None),  # in its warm-up
+        (("scheduler=constant",), {"max_epochs": 2}, "no longer then"),
+        (("scheduler=constant",), {"max_epochs": 1}, "no longer then"),
+        (("scheduler=constant", "trainer.max_steps=10"), {"max_epochs": 6}, "trainer.max_steps=10 ends it"),
+        (("scheduler=constant", "trainer.max_steps=10"), {"max_epochs": 6, "max_steps": 20}, None),
+        (("scheduler=constant", "trainer.max_time=00:01:00:00"), {"max_epochs": 6}, "the clock cannot be set back"),
+        (("scheduler=constant", "loss=ldam"), {"max_epochs": 6}, None),  # the first two epochs of both are alike
+        (
+            ("scheduler=constant", "loss=ldam", "trainer.max_epochs=5"),
+            {"max_epochs": 10, "steps": 25, "epochs": 5},
+            "loss=ldam changes after a share of the epochs",
+        ),
+        (("scheduler=constant", "loss=ldam", "loss.defer_epoch=1"), {"max_epochs": 6}, None),
+        (
+            ("scheduler=constant", "trainer.early_stopping.patience=1", "trainer.max_epochs=5"),
+            {"max_epochs": 6},
+            "early stopping ended it after epoch 2",
+        ),
+        (
+            ("scheduler=constant", "trainer.early_stopping.patience=1", "trainer.max_epochs=5"),
+            {"max_epochs": 6, "pruned": True},
+            None,
+        ),
+    ],
+)
+def test_a_training_goes_on_where_the_longer_one_would_have_begun_so(reason, overrides, settings, says):
+    found = reason(*overrides, **settings)
+    assert found is None if says is None else says in found
+
+
+def test_what_finders_found_is_trained_with(tiny_job):
+    job = tiny_job("trainer.find_lr=true", "trainer.find_batch_size=true")
+
+    class Found:
+        params = {"found.lr": "0.0123", "found.batch_size": "64.0"}  # noqa: RUF012
+
+    found = with_found_values(job, Found())
+    assert (found.config["optimizer"]["lr"], found.config["loader"]["batch_size"]) == (0.0123, 64)
+    assert not found.config["trainer"]["find_lr"]
+    assert found.overrides[-2:] == ("trainer.find_lr=false", "optimizer.lr=0.0123")
+    longer = with_length(found, {"trainer.max_epochs": 9})
+    assert longer.job_hash != with_length(found, {"trainer.max_epochs": 8}).job_hash
+    assert job.config["optimizer"]["lr"] != 0.0123
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Trains what overrides describe, without a run; returns the folder of its checkpoints."""
+    root = tmp_path_factory.mktemp("extended")
+    plain = compose(TINY, root=root).config
+    split = split_data(plain, load_data(plain))
+
+    def fit(name, *overrides, checkpoint=None):
+        config = compose([*TINY, *SHORT, *overrides], root=root).config
+        made = build(config, split)
+        trainer = build_trainer(config["trainer"], False, root / name, [])
+        trainer.fit(made.classifier, datamodule=made.datamodule, ckpt_path=checkpoint, weights_only=True)
+        return root / name
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("scheduler=step", "scheduler.drop_epochs=1", "scheduler.gamma=0.5", "trainer.ema_decay=0.9"),
+        ("scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "trainer.accumulate_grad_batches=2"),
+        ("scheduler=constant", "augmentation=standard", "backbone.dropout=0.2", "trainer.check_val_every_n_epoch=2"),
+    ],
+)
+def test_a_training_that_goes_on_after_its_end_has_the_weights_of_the_longer_one(fitted, options):
+    kind = options[0]
+    half = fitted(f"{kind} half", *options)
+    best = half / str(best_name(read_checkpoint(half / LAST)))
+    place_best(best, half / LAST, half.with_name(f"{kind} longer"))
+    longer = fitted(f"{kind} longer", *options, "trainer.max_epochs=4", checkpoint=half / LAST)
+    whole = fitted(f"{kind} whole", *options, "trainer.max_epochs=4")
+    assert weights_hash(longer / LAST) == weights_hash(whole / LAST) != weights_hash(half / LAST)
+    ends = [read_checkpoint(folder / LAST) for folder in (longer, whole)]
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+    assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
+    assert best_name(ends[0]) == best_name(ends[1])
+    assert weights_hash(longer / str(best_name(ends[0]))) == weights_hash(whole / str(best_name(ends[1])))
+    if "current_model_state" in ends[0]:
+        assert len({state_hash(end["current_model_state"]) for end in ends}) == 1
+        assert state_hash(ends[0]["current_model_state"]) != weights_hash(longer / LAST)
+
+
+def hashes(job, run_id):
+    run = find_run(open_job_store(job.config), run_id)
+    return [weights_hash(download_artifact(run, f"checkpoints/{name}.ckpt")) for name in ("best", "last")], {
+        name: value for name, value in run.metrics.items() if name.startswith("best/")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("scheduler=step", "scheduler.drop_epochs=1", "scheduler.gamma=0.5", "trainer.ema_decay=0.9"),
+        ("scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "trainer.accumulate_grad_batches=2"),
+    ],
+)
+def test_a_finished_run_that_is_trained_longer_ends_like_one_that_was_asked_for_it(tiny_job, options):
+    job = tiny_job(*SHORT, *options)
+    first = find_run(open_job_store(job.config), train(job).run_id)
+    longer = extend(first, {"trainer.max_epochs": 4}, job.config["paths"]).run_id
+    run = find_run(first.store, longer)
+    assert longer != first.run_id
+    assert run.status == "FINISHED"
+    assert run.tags[EXTENDS_TAG] == first.run_id
+    assert find_run(first.store, first.run_id).status == "FINISHED"
+    whole = tiny_job(*SHORT, *options, "trainer.max_epochs=4")
+    assert run.tags["job_hash"] == whole.job_hash
+    assert hashes(job, longer) == hashes(whole, train(whole).run_id)
+
+
+@pytest.mark.slow
+def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
+    job = tiny_job(*SHORT, "scheduler=cosine")
+    run = find_run(open_job_store(job.config), train(job).run_id)
+    with pytest.raises(ConfigError, match=r"scheduler=cosine spreads.*lesion-exp train .*trainer\.max_epochs=6$"):
+        extend(run, {"trainer.max_epochs": 6}, job.config["paths"])
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=N trains it longer"):
+        resume(run, job.config["paths"])
+    with pytest.raises(ConfigError, match="RUNNING"):
+        extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.config["paths"])

@@ -1,0 +1,254 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.model.checkpoint_file import is_whole, weights_hash
+from lesion_exp.task import LesionClassifier
+from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
+from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.training import run as run_module
+from lesion_exp.training import tracked
+from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
+from lesion_exp.training.resume import resume
+from lesion_exp.training.run import train
+from lesion_exp.training.tracked import open_job_store
+
+EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", "test=false")
+STEPS_AN_EPOCH = 5
+"""82 training images in whole batches of 16."""
+VARIANTS = {
+    "average, mixing, dropout and one cycle": (
+        "augmentation=standard",
+        "augmentation.mix.mixup_alpha=0.4",
+        "trainer.ema_decay=0.9",
+        "backbone.dropout=0.2",
+        "scheduler=one_cycle",
+        "loader.num_workers=2",
+    ),
+    "plateau, accumulation and a loss that changes with the epoch": (
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "trainer.accumulate_grad_batches=2",
+        "loss=ldam",
+        "optimizer=sgd",
+    ),
+    "steps and frozen layers": (
+        "scheduler=step",
+        "scheduler.drop_epochs=1",
+        "backbone=resnet18",
+        "backbone.freeze_epochs=1",
+    ),
+}
+
+
+class StoppedError(RuntimeError):
+    pass
+
+
+def stop_at(monkeypatch, step, hook):
+    """Lets training fail once, in `hook`, when it has come to its `step`-th call."""
+    original = getattr(LesionClassifier, hook)
+    calls = []
+
+    def stopping(self, *arguments):
+        calls.append(1)
+        if len(calls) == step:
+            raise StoppedError
+        return original(self, *arguments)
+
+    monkeypatch.setattr(LesionClassifier, hook, stopping)
+    return lambda: monkeypatch.setattr(LesionClassifier, hook, original)
+
+
+def history(run, *names):
+    """Every point of the metrics, times left out."""
+    return {name: [(m.step, m.value) for m in run.store.client.get_metric_history(run.run_id, name)] for name in names}
+
+
+def outcome(job, run_id):
+    run = find_run(open_job_store(job.config), run_id)
+    hashes = [weights_hash(download_artifact(run, f"checkpoints/{name}.ckpt")) for name in ("best", "last")]
+    return hashes, history(run, "train/loss", "val/loss", "val/balanced_accuracy", "best/val/balanced_accuracy")
+
+
+def resumed(job, run_id):
+    return resume(find_run(open_job_store(job.config), run_id), job.config["paths"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_a_run_that_stopped_anywhere_ends_like_one_that_never_did(tiny_job, monkeypatch, variant):
+    job = tiny_job(*EVERY_STEP, *VARIANTS[variant])
+    whole = outcome(job, train(job).run_id)
+    # steps an epoch: 4; the middle of the first epoch, the first and the last step of another, and a validation
+    for step, hook in (
+        (3, "training_step"),
+        (5, "training_step"),
+        (8, "training_step"),
+        (2, "on_validation_epoch_end"),
+    ):
+        undo = stop_at(monkeypatch, step, hook)
+        with pytest.raises(StoppedError):
+            train(job)
+        undo()
+        stopped = find_run(open_job_store(job.config), "latest")
+        assert stopped.status == "FAILED"
+        assert resumed(job, stopped.run_id).run_id == stopped.run_id
+        assert outcome(job, stopped.run_id) == whole, (step, hook)
+        assert find_run(stopped.store, stopped.run_id).status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_resumed_run_trains_with_what_its_finders_found(tiny_job, monkeypatch):
+    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", "test=false")
+    whole = outcome(job, train(job).run_id)
+    original = LesionClassifier.training_step
+
+    def stopping(self, *arguments):
+        if self.current_epoch == 20 and isinstance(self.trainer.logger, TrackingLogger):  # not a finder's own training
+            raise StoppedError
+        return original(self, *arguments)
+
+    monkeypatch.setattr(LesionClassifier, "training_step", stopping)
+    with pytest.raises(StoppedError):
+        train(job)
+    monkeypatch.setattr(LesionClassifier, "training_step", original)
+    monkeypatch.setattr("lesion_exp.training.tune.Tuner", None)  # nothing is to be found a second time
+    stopped = find_run(open_job_store(job.config), "latest")
+    resumed(job, stopped.run_id)
+    assert outcome(job, stopped.run_id) == whole
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_run_that_goes_on(tiny_job, tmp_path):
+    job = tiny_job(*EVERY_STEP, "trainer.max_epochs=15", root=tmp_path)
+    job.write(tmp_path / "job.yaml")
+    command = [sys.executable, "-m", "lesion_exp", "train", "job=job.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        live = tmp_path / "mlruns" / "live"
+        while not list(live.glob(f"*/{LAST}")):
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.05)
+        time.sleep(0.5)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    run = find_run(open_job_store(job.config), "latest")
+    assert run.status == "KILLED"
+    result = resumed(job, run.run_id)
+    reference = train(job)
+    assert outcome(job, result.run_id) == outcome(job, reference.run_id)
+
+
+@pytest.mark.slow
+def test_a_run_stopped_before_its_first_step_and_after_its_last_goes_on(tiny_job, monkeypatch):
+    job = tiny_job("trainer.max_epochs=1", "test=true")
+    whole = outcome(job, train(job).run_id)
+    for hook in ("on_train_start", "predict_step"):
+        undo = stop_at(monkeypatch, 1, hook)
+        with pytest.raises(StoppedError):
+            train(job)
+        undo()
+        run_id = find_run(open_job_store(job.config), "latest").run_id
+        resumed(job, run_id)
+        assert outcome(job, run_id) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["_write_job", "log_inputs", "describe_resolved"])
+def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, monkeypatch, lost):
+    job = tiny_job("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
+    whole = find_run(open_job_store(job.config), train(job).run_id)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracked if lost == "_write_job" else run_module, lost, die)
+        with pytest.raises(KeyboardInterrupt):
+            train(job)
+    stopped = find_run(open_job_store(job.config), "latest")
+    assert stopped.status == "KILLED"
+    resumed(job, stopped.run_id)
+    run = find_run(stopped.store, stopped.run_id)
+    assert run.status == "FINISHED"
+    assert {**run.params, "tracking.uri": "null"} == whole.params  # resuming names the store
+    assert artifact_names(run) == artifact_names(whole)
+    assert not [name for name in run.tags if name.startswith("mlflow.job")]
+    assert outcome(job, run.run_id) == outcome(job, whole.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["the best", "all best"])
+def test_a_run_whose_best_checkpoints_are_lost_takes_what_there_is(tiny_job, monkeypatch, caplog, lost):
+    job = tiny_job("trainer.max_epochs=3", "test=false", "tracking.log_images=false")
+    undo = stop_at(monkeypatch, 1, "predict_step")
+    with pytest.raises(StoppedError):
+        train(job)
+    undo()
+    stopped = find_run(open_job_store(job.config), "latest")
+    files = sorted(stopped.live_dir.glob("best-*.ckpt"))
+    assert len(files) == 2
+    values = [value for _, value in sorted(history(stopped, "val/balanced_accuracy")["val/balanced_accuracy"])]
+    epochs = {path: torch.load(path, weights_only=True)["epoch"] for path in files}
+    best, second = sorted(files, key=lambda path: values[epochs[path]], reverse=True)
+    best.write_bytes(best.read_bytes()[:1000])
+    if lost == "all best":
+        second.unlink()
+    expected = weights_hash(second if lost == "the best" else stopped.live_dir / LAST)
+    resumed(job, stopped.run_id)
+    run = find_run(stopped.store, stopped.run_id)
+    assert run.status == "FINISHED"
+    assert weights_hash(download_artifact(run, "checkpoints/best.ckpt")) == expected
+    assert "is lost or damaged" in caplog.text
+
+
+@pytest.mark.slow
+def test_what_cannot_be_resumed_is_refused(tiny_job, monkeypatch):
+    job = tiny_job("trainer.max_epochs=1", "test=false", "tags.why=refused")
+    finished = train(job).run_id
+    with pytest.raises(ConfigError, match="has finished"):
+        resumed(job, finished)
+    undo = stop_at(monkeypatch, 2, "training_step")
+    with pytest.raises(StoppedError):
+        train(job)
+    undo()
+    run = find_run(open_job_store(job.config), "latest")
+    run.store.client.set_tag(run.run_id, "dataset_fingerprint", "another")
+    with pytest.raises(DataError, match=r"differ in: data \(dataset_fingerprint another"):
+        resumed(job, run.run_id)
+    assert find_run(run.store, run.run_id).status == "FAILED"
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path, caplog):
+    assert newest_checkpoint(tmp_path) is None
+    for name in (BEFORE_LAST, LAST):
+        torch.save({"state_dict": {"weight": torch.arange(1000.0)}}, tmp_path / name)
+    assert newest_checkpoint(tmp_path) == tmp_path / LAST
+    content = (tmp_path / LAST).read_bytes()
+    (tmp_path / LAST).write_bytes(content[: len(content) // 2])
+    assert newest_checkpoint(tmp_path) == tmp_path / BEFORE_LAST
+    assert "is damaged" in caplog.text
+    turned = bytearray(content)
+    turned[len(content) // 2] ^= 1
+    (tmp_path / LAST).write_bytes(turned)
+    assert not is_whole(tmp_path / LAST)
+
+
+def test_the_hash_of_weights_is_that_of_their_bits(tmp_path: Path):
+    def hashed(**state):
+        torch.save({"state_dict": state, "epoch": len(state)}, tmp_path / "x.ckpt")
+        return weights_hash(tmp_path / "x.ckpt")
+
+    one, zero = torch.ones(2), torch.zeros(())
+    assert hashed(a=one, b=zero) == hashed(b=zero, a=one)
+    assert hashed(a=one) != hashed(a=one.double()) != hashed(b=one)
+    assert hashed(a=torch.tensor([0.0])) != hashed(a=torch.tensor([-0.0]))

@@ -1,0 +1,58 @@
+"""What is said, and refused, of the parts that a data set was published with."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_exp.config.compose import compose
+from lesion_exp.errors import DataError
+from lesion_exp.training.data import load_data, split_data
+
+
+def pictures(root, *folders, count=6):
+    """Pictures of noise, each different, in `folders` below `root`."""
+    rng = np.random.default_rng(0)
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((48, 48), Image.Resampling.NEAREST).save(root / folder / f"{number}.png")
+
+
+def split_of(root, data, *overrides):
+    words = ["dataset=folder", f"dataset.root={data}", "image_size=32", *overrides]
+    config = compose(words, root=root).config
+    return split_data(config, load_data(config))
+
+
+@pytest.mark.parametrize(("test", "val"), [("test", "val"), ("Test Set", "validation_data")])
+def test_training_on_the_published_parts_is_said_with_the_remedy(tmp_path, test, val):
+    data = tmp_path / "data"
+    pictures(data, *(f"{part}/{name}" for part in ("train", test, val) for name in ("mel", "nv")))
+    mixed = split_of(tmp_path, data)
+    assert mixed.classes == ("mel", "nv")
+    for part in ("test", "val"):
+        trained = mixed.table[(mixed.table["official_split"] == part) & (mixed.table["split"] == "train")]
+        said = [text for text in mixed.audit.warnings if f"the data set's own {part} part" in text]
+        assert len(said) == 1
+        assert said[0].startswith(f"{len(trained)} images")
+        assert "split=official" in said[0]
+    kept = split_of(tmp_path, data, "split=official")
+    assert not any("own" in text for text in kept.audit.warnings)
+    assert (kept.table["official_split"] == kept.table["split"]).all()
+
+
+@pytest.mark.parametrize("chosen", [None, "label != 'x'"])
+def test_a_class_that_is_never_trained_on_is_left_out_as_the_message_says(tmp_path, chosen):
+    data = tmp_path / "data"
+    folders = [f"{part}/{name}" for part in ("train", "val", "test") for name in ("mel", "nv")]
+    pictures(data, *folders, "val/it's b", count=3)
+    filters = [f'dataset.filter="{chosen}"'] if chosen else []
+    with pytest.raises(DataError, match="it's b: 3 images in val") as caught:
+        split_of(tmp_path, data, "split=official", *filters)
+    (typed,) = shlex.split(re.search(r"leave them out with (.*)", str(caught.value))[1])
+    assert typed.startswith("dataset.filter=")
+    assert split_of(tmp_path, data, "split=official", typed).classes == ("mel", "nv")

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.store import Store
+from lesion_exp.verbs.compare.compare import compare
+
+Plant = Callable[..., str]
+Predicted = Callable[..., pd.DataFrame]
+
+
+def test_two_runs_and_what_is_kept_of_them(store: Store, plant: Plant, predicted: Predicted) -> None:
+    good, bad = predicted(3.0), predicted(0.5, seed=1)
+    ids = [plant("loss=focal", test=good), plant(test=bad)]
+    result = compare(store, ids, draws=200)
+    body = result.report.to_dict()
+    assert (body["part"], body["images"], body["lesions"]) == ("test", 120, 60)
+    assert [job["runs"] for job in body["jobs"]] == [[run_id] for run_id in ids]
+    accuracy = body["pairs"][0]["differences"]["accuracy"]
+    assert accuracy["first"] - accuracy["second"] == pytest.approx(metrics(good)["accuracy"] - metrics(bad)["accuracy"])
+    assert accuracy["distinguishable"]
+    assert set(body["methods"]) == {"interval", "McNemar", "DeLong", "permuted", "one seed", "p_corrected"}
+    assert 0 < accuracy["low"] < accuracy["difference"] < accuracy["high"]
+    run = find_run(store, result.run_id)
+    assert (run.status, run.tags["kind"], run.tags["compared_runs"]) == ("FINISHED", "comparison", ",".join(ids))
+    assert store.client.get_experiment(run.experiment_id).name == "study"
+    assert "A is ahead in accuracy" in run.tags["mlflow.note.content"]
+    kept = json.loads(download_artifact(run, "compare/comparison.json").read_text("utf-8"))
+    assert kept == json.loads(json.dumps(body | {"run_id": run.run_id}))
+    text = download_artifact(run, "compare/comparison.txt").read_text("utf-8")
+    assert max(map(len, text.splitlines())) <= 120
+    assert result.figure.read_bytes().startswith(b"\x89PNG")
+    assert find_run(store, "latest").run_id == ids[1]  # not the comparison, which has no model
+
+
+def test_what_differs_in_the_configs(store: Store, plant: Plant, predicted: Predicted) -> None:
+    table = predicted(1.0)
+    unimportant = ["loader.num_workers=1", "evaluation.bootstrap_seed=1", "test=false"]
+    ids = [plant("loss=focal", *unimportant, test=table), plant("optimizer.lr=0.5", test=table)]
+    differences = compare(store, ids, draws=20).report.config_differences
+    assert set(differences) == {"loss._target_", "loss.gamma", "loss.label_smoothing", "optimizer.lr"}
+    assert differences["loss.gamma"] == {"A": "2.0", "B": None}
+    assert differences["optimizer.lr"]["B"] == "0.5"
+
+
+def test_seeds_of_a_job_are_one(store: Store, plant: Plant, predicted: Predicted) -> None:
+    tables = [predicted(2.0, seed) for seed in range(4)]
+    choices = [("focal", 1), ("cross_entropy", 1), ("focal", 2), ("cross_entropy", 2)]
+    ids = [plant(f"loss={choices[k][0]}", f"seed={choices[k][1]}", test=tables[k]) for k in range(4)]
+    body = compare(store, ids, draws=100).report.to_dict()
+    assert [job["runs"] for job in body["jobs"]] == [[ids[0], ids[2]], [ids[1], ids[3]]]
+    assert [job["seeds"] for job in body["jobs"]] == [["1", "2"], ["1", "2"]]
+    values = [metrics(tables[place])["balanced_accuracy"] for place in (0, 2)]
+    found = body["jobs"][0]["metrics"]["balanced_accuracy"]
+    assert found["by_run"] == pytest.approx(values)
+    assert (found["mean"], found["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert "seed" not in body["config_differences"]
+    (pair,) = body["pairs"]
+    assert pair["differences"]["balanced_accuracy"]["test"] == "seeds"
+    assert set(body["methods"]) == {"interval", "seeds", "p_corrected"}
+
+
+def test_seeds_of_the_only_job_are_compared_one_by_one(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant(f"seed={seed}", test=predicted(2.0, seed)) for seed in (1, 2, 3)]
+    body = compare(store, ids, draws=50).report.to_dict()
+    assert [(pair["first"], pair["second"]) for pair in body["pairs"]] == [("A", "B"), ("A", "C"), ("B", "C")]
+    assert body["config_differences"] == {"seed": {"A": "1", "B": "2", "C": "3"}}
+    (pooled,) = body["pooled"]
+    assert pooled["metrics"]["accuracy"]["by_run"] == [job["metrics"]["accuracy"]["mean"] for job in body["jobs"]]
+
+
+def test_a_repetition_with_the_same_seed_is_no_seed(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant(f"seed={seed}", test=predicted(2.0)) for seed in (1, 2, 1)]
+    jobs = compare(store, ids, draws=20).report.jobs
+    assert [[run.run_id for run in job.runs] for job in jobs] == [ids[:2], ids[2:]]
+
+
+def test_one_config_on_other_data_is_another_job(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant(f"seed={seed}", test=predicted(2.0), split_hash=f"s{seed}") for seed in (1, 2)]
+    report = compare(store, ids, draws=20).report
+    assert len(report.jobs) == 2
+    assert set(report.config_differences) == {"seed", "tag split_hash"}
+    assert any("split differently" in note for note in report.notes)
+
+
+def test_against_one(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant(f"loss.label_smoothing=0.{k}", test=predicted(1 + k, k)) for k in range(4)]
+    body = compare(store, ids[1:], against=ids[0], draws=50).report.to_dict()
+    assert [(pair["first"], pair["second"]) for pair in body["pairs"]] == [("A", "D"), ("B", "D"), ("C", "D")]
+    assert body["jobs"][3]["runs"] == [ids[0]]
+    assert all(pair["differences"]["accuracy"]["difference"] > 0 for pair in body["pairs"])
+
+
+def test_validation_where_a_run_has_no_test_part(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [
+        plant("loss=focal", test=predicted(1.0), val=predicted(2.0, first=200)),
+        plant(val=predicted(1.0, 1, first=200)),
+    ]
+    report = compare(store, ids, draws=20).report
+    assert report.part == "val"
+    assert any(ids[1][:8] in note and "test part" in note for note in report.notes)
+    with pytest.raises(DataError, match=rf"without predictions/test.parquet: {ids[1][:8]}"):
+        compare(store, ids, part="test", draws=20)
+
+
+def test_runs_without_a_part_in_common_are_refused(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant("loss=focal", test=predicted(1.0)), plant(val=predicted(1.0))]
+    with pytest.raises(DataError, match="all keep their predictions of one part"):
+        compare(store, ids)
+
+
+def test_runs_on_other_images_are_refused_and_nothing_is_kept(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant("loss=focal", test=predicted(1.0)), plant(test=predicted(1.0, first=60))]
+    with pytest.raises(DataError, match="share 60") as caught:
+        compare(store, ids)
+    assert all(run_id[:8] in str(caught.value) for run_id in ids)
+    assert len(store.client.search_runs(store.experiment_ids())) == 2
+
+
+def test_what_spoils_a_comparison_is_said(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant("loss=focal", test=predicted(1.0), leaky="true"), plant(test=predicted(1.0), status="KILLED")]
+    notes = compare(store, ids, draws=10).report.notes
+    assert any(note.startswith("leaky") and ids[0][:8] in note for note in notes)
+    assert any(f"{ids[1][:8]} (run s0) is KILLED" in note for note in notes)
+    assert any("with 10 draws no p-value but that of accuracy" in note for note in notes)
+
+
+def test_a_run_without_a_job_file_stands_for_itself(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant(test=predicted(1.0, seed), with_job=False) for seed in range(2)]
+    assert len(compare(store, ids, draws=20).report.jobs) == 2
+
+
+@pytest.mark.parametrize("specs", [["latest"], ["latest", "latest"]])
+def test_fewer_than_two_runs_are_refused(store: Store, plant: Plant, predicted: Predicted, specs: list[str]) -> None:
+    plant(test=predicted(1.0))
+    with pytest.raises(ConfigError, match=r"expected (at least 2|different) runs"):
+        compare(store, specs)
+
+
+def test_an_unknown_part_is_refused(store: Store, plant: Plant, predicted: Predicted) -> None:
+    ids = [plant("loss=focal", test=predicted(1.0)), plant(test=predicted(1.0))]
+    with pytest.raises(ConfigError, match=r"split\.part to be one of test, val, got 'train'"):
+        compare(store, ids, part="train")

@@ -1,0 +1,288 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.cli import main
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.evaluation.calibrator import read_calibrator
+from lesion_exp.evaluation.ensemble import ensemble
+from lesion_exp.evaluation.predictions import probabilities
+from lesion_exp.model.checkpoint_file import read_checkpoint
+from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.training.run import train
+from lesion_exp.training.tracked import open_job_store
+from lesion_exp.verbs.evaluate.cross_validation import judge_folds
+from lesion_exp.verbs.evaluate.evaluate import evaluate
+from lesion_exp.verbs.evaluate.member import fold_runs, make_members
+from lesion_exp.verbs.evaluate.report import as_json, as_text
+from lesion_exp.verbs.evaluate.request import EvaluationRequest
+
+pytestmark = pytest.mark.slow
+TINY = (
+    "experiment=demo", "image_size=32", "dataset.num_lesions=90", "dataset.image_height=48", "dataset.image_width=64",
+    "trainer=cpu", "trainer.max_epochs=1", "trainer.precision=32-true", "loader.num_workers=0",
+    "evaluation.bootstrap_draws=100", "print_config=false",
+)  # fmt: skip
+FOLDS = ("split=kfold", "split.num_folds=2", "dataset.filter=\"label in ['bkl', 'mel', 'nv']\"")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with two runs that differ in their seed."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
+        config = compose(TINY, root=root).config
+        ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
+        yield open_job_store(config), config, ids
+
+
+@pytest.fixture(scope="module")
+def folds(project):
+    _, config, _ = project
+    root = config["paths"]["root"]
+    return [train(freeze(compose([*TINY, *FOLDS, f"split.fold={fold}"], root=root))).run_id for fold in (0, 1)]
+
+
+@pytest.fixture
+def judge(project):
+    """Judges runs by overrides of the node `evaluation`."""
+    store, config, _ = project
+
+    def run(*runs, part="test", dataset=None, allow_leakage=False, **chosen):
+        options = {**config["evaluation"], **chosen}
+        request = EvaluationRequest(part, options, frozenset(chosen), dataset, None, allow_leakage)
+        return evaluate([find_run(store, run) for run in runs], request, config["paths"])
+
+    return run
+
+
+def member_of(store, run_id, config):
+    return make_members([find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), config["paths"])[0]
+
+
+def other_set(config, drawing_seed):
+    return {**config["dataset"], "drawing_seed": drawing_seed, "name": "others"}
+
+
+def metrics_of(store, run_id):
+    return store.client.get_run(run_id).data.metrics
+
+
+def test_a_run_judged_again_has_the_metrics_of_its_training(project, judge):
+    store, _, (run_id, _) = project
+    before, first = metrics_of(store, run_id), find_run(store, run_id).result("calibrated/ece")
+    judged = judge(run_id, calibration="isotonic")
+    assert (judged.run_id, judged.name) == (run_id, "test")
+    assert {f"test/{name}": judged.study.metrics[name] for name in ("accuracy", "ece")}.items() <= before.items()
+    run = find_run(store, run_id)
+    assert run.metrics == before
+    assert run.result("calibrated/ece") == judged.study.estimates["calibrated/ece"].value != first
+    kept = json.loads(download_artifact(run, "evaluation/test/calibrated.json").read_text())
+    assert kept["calibration"] == "isotonic"
+    saved = read_calibrator(json.loads(download_artifact(run, "calibration/isotonic.json").read_text()))
+    pd.testing.assert_frame_equal(saved.calibrate(read_predictions(run, "test")), judged.study.calibrated)
+
+
+def test_the_report_says_what_the_plain_values_say(project, judge):
+    judged = judge(project[2][0])
+    plain = json.loads(json.dumps(as_json(judged), allow_nan=False))
+    text = as_text(judged)
+    for name in ("isic/balanced_accuracy", "conformal/lac/coverage", "calibrated/ece"):
+        found = plain["metrics"][name]
+        assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_checkpoint_gives_the_very_predictions_that_were_kept(project):
+    store, config, (run_id, _) = project
+    member = member_of(store, run_id, config)
+    split = member.data()
+    found = member.network().predict(split.table[split.table["split"] == "test"], split.loaded.store)
+    pd.testing.assert_frame_equal(found, read_predictions(member.run, "test"), check_dtype=False)
+
+
+def test_another_augmentation_predicts_anew_and_stands_apart(project, judge):
+    store, _, (run_id, _) = project
+    before = metrics_of(store, run_id)
+    judged = judge(run_id, tta="flips8")
+    assert judged.name == "test-flips8"
+    run = find_run(store, run_id)
+    table = pd.read_parquet(download_artifact(run, "evaluation/test-flips8/predictions.parquet"))
+    kept = read_predictions(run, "test")
+    assert list(table["row_id"]) == list(kept["row_id"])
+    assert 0 < np.abs(probabilities(table) - probabilities(kept)).max() < 0.9
+    after = metrics_of(store, run_id)
+    assert after["evaluation/test-flips8/accuracy"] == judged.study.metrics["accuracy"]
+    assert before.items() <= after.items()
+
+
+def test_the_validation_part_is_judged_without_what_is_fitted_on_it(project, judge):
+    judged = judge(project[2][0], part="val")
+    assert judged.fitted is None
+    assert "fitted on validation" not in as_text(judged)
+    with pytest.raises(ConfigError, match="prove nothing there"):
+        judge(project[2][0], part="val", calibration="temperature")
+
+
+def test_another_data_set_is_judged_by_what_validation_fitted(project, judge):
+    store, config, (run_id, _) = project
+    judged = judge(run_id, dataset=other_set(config, 9))
+    assert (judged.name, judged.leaky) == ("others", False)
+    assert len(judged.study.table) > 90
+    own = json.loads(download_artifact(find_run(store, run_id), "conformal/lac.json").read_text())
+    assert judged.fitted.conformal["lac"].to_dict() == own
+    run = find_run(store, run_id)
+    assert run.metrics["evaluation/others/accuracy"] == judged.study.metrics["accuracy"]
+    coverage = "conformal/lac/coverage"
+    assert run.result(f"evaluation/others/{coverage}") == judged.study.estimates[coverage].value
+
+
+def test_images_that_the_run_was_trained_on_are_noticed(project, judge):
+    _, config, (run_id, _) = project
+    same = other_set(config, config["dataset"]["drawing_seed"])
+    with pytest.raises(LeakageError, match=r"split\.allow_leakage=true"):
+        judge(run_id, dataset=same)
+    judged = judge(run_id, dataset=same, allow_leakage=True)
+    assert judged.leaky
+    assert as_text(judged).startswith("LEAKY")
+
+
+def test_labels_that_the_network_does_not_know_are_listed(project, judge):
+    _, config, (run_id, _) = project
+    store = project[0]
+    small = {**other_set(config, 9), "filter": "label in ['mel', 'nv']"}
+    assert set(judge(run_id, dataset=small).study.table["label"]) == {"mel", "nv"}
+    member = member_of(store, run_id, config)
+    rows = pd.DataFrame({"label": ["mel", "scc", "scc"], "split": "test"})
+    with pytest.raises(DataError, match=r"scc: 2 images(?s:.)*dataset\.filter"):
+        member.network().data(rows, None)
+
+
+@pytest.mark.parametrize("way", ["mean", "stacked"])
+def test_an_ensemble_is_a_run_with_joined_predictions(project, judge, way):
+    store, _, ids = project
+    judged = judge(*ids, ensemble=way)
+    run = find_run(store, judged.run_id)
+    assert (run.status, run.tags["kind"], run.tags["ensemble"]) == ("FINISHED", "ensemble", way)
+    assert run.tags["members"] == ",".join(ids)
+    assert run.tags["split_hash"] == find_run(store, ids[0]).tags["split_hash"]
+    tables = {part: [read_predictions(find_run(store, run_id), part) for run_id in ids] for part in ("val", "test")}
+    for part in ("val", "test"):
+        expected = ensemble(way, tables[part], tables["val"])
+        pd.testing.assert_frame_equal(read_predictions(run, part), expected, check_dtype=False)
+    assert run.metrics["test/accuracy"] == judged.study.metrics["accuracy"]
+    assert {"test/recall/mel", "best/val/balanced_accuracy", "best/val/loss"} <= set(run.metrics)
+    assert {"isic/balanced_accuracy", "calibrated/ece"} <= set(run.results())
+    assert "best/val/ece" not in run.metrics
+
+
+def test_an_ensemble_is_judged_again_like_any_run_but_predicts_nothing_new(project, judge):
+    joined = judge(*project[2], ensemble="mean")
+    again = judge(joined.run_id, calibration="vector")
+    assert again.study.metrics == joined.study.metrics
+    with pytest.raises(ConfigError, match=r"run=\[A,B\]"):
+        judge(joined.run_id, tta="flips8")
+
+
+def test_a_soup_is_a_run_with_a_network(project, judge):
+    store, config, ids = project
+    judged = judge(*ids, ensemble="soup")
+    member = member_of(store, judged.run_id, config)
+    assert (member.run.tags["kind"], member.config["seed"]) == ("soup", 0)
+    card = read_checkpoint(download_artifact(member.run, "checkpoints/best.ckpt"))["lesion_exp"]
+    assert card["run_id"] == judged.run_id, "not that of a run it was made of"
+    assert card["calibration"]["temperature"] == judged.fitted.calibrators["temperature"].to_dict()
+    split = member.data()
+    found = member.network().predict(split.table[split.table["split"] == "test"], split.loaded.store)
+    pd.testing.assert_frame_equal(found, judged.study.table, check_dtype=False)
+
+
+def test_folds_are_pooled_each_image_once(project, folds, judge):
+    store, _, _ = project
+    found = fold_runs(find_run(store, folds[1]))
+    assert [run.run_id for run in found] == folds
+    judged = judge(*folds)
+    assert judged.members == tuple(folds)
+    assert judged.options["ensemble"] == "pooled"
+    manifest = pd.read_parquet(download_artifact(find_run(store, folds[0]), "split/manifest.parquet"))
+    assert sorted(judged.study.table["row_id"]) == sorted(manifest["row_id"])
+    assert judged.fitted is None
+    with pytest.raises(ConfigError, match=r"dataset=NAME"):
+        judge(*folds, ensemble="mean")
+
+
+def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, judge, caplog):
+    store, config, _ = project
+    experiment = find_run(store, folds[0]).experiment_id
+    parent = store.client.create_run(experiment, tags={"kind": "sweep", "sweep_id": "s"}).info.run_id
+    store.client.set_tag(folds[0], PARENT_TAG, parent)
+    assert judge_folds(store, parent, config["paths"]) == []
+    assert "no finished run of fold 1" in caplog.text
+    store.client.set_tag(folds[1], PARENT_TAG, parent)
+    (judged,) = judge_folds(store, parent, config["paths"])
+    assert (judged.run_id, judged.members) == (parent, tuple(folds))
+    run = find_run(store, parent)
+    assert run.metrics["test/balanced_accuracy"] == pytest.approx(judged.study.metrics["balanced_accuracy"])
+    assert len(read_predictions(run, "test")) == sum(
+        len(read_predictions(find_run(store, fold), "test")) for fold in folds
+    )
+    assert judge_folds(store, parent, config["paths"]) == [], "it was judged before"
+    other = store.client.create_run(experiment, tags={"kind": "train", PARENT_TAG: parent}).info.run_id
+    store.client.delete_tag(parent, "members")
+    below = judge(*folds)
+    assert below.run_id not in {parent, other}, "the sweep has other cells, too"
+    assert judge_folds(store, parent, config["paths"]) == [], "it was judged before, on a run below"
+    store.client.set_terminated(below.run_id, "KILLED")
+    (anew,) = judge_folds(store, parent, config["paths"])
+    assert anew.run_id not in {below.run_id, parent}, "what ended half-way counts for nothing"
+    store.client.delete_run(anew.run_id)
+    assert find_run(store, below.run_id).tags[PARENT_TAG] == parent
+    for fold in folds:
+        store.client.delete_tag(fold, PARENT_TAG)
+    store.client.delete_run(other)
+
+
+def test_folds_together_judge_another_data_set(project, folds, judge):
+    others = {**other_set(project[1], 9), "filter": "label in ['bkl', 'mel', 'nv']"}
+    judged = judge(*folds, ensemble="mean", dataset=others)
+    assert (judged.name, judged.fitted) == ("others", None)
+    alone = [judge(fold, dataset=others).study.table for fold in folds]
+    np.testing.assert_allclose(
+        probabilities(judged.study.table), np.mean([probabilities(table) for table in alone], axis=0), atol=1e-6
+    )
+
+
+def test_runs_that_do_not_go_together_are_refused(project, folds, judge):
+    store, _, ids = project
+    with pytest.raises(ConfigError, match="twice"):
+        judge(ids[0], ids[0])
+    with pytest.raises(ConfigError, match="at least two runs"):
+        judge(ids[0], ensemble="mean")
+    with pytest.raises(ConfigError, match="cross-validation"):
+        judge(*ids, ensemble="pooled")
+    with pytest.raises(ConfigError, match="run of a cross-validation"):
+        fold_runs(find_run(store, ids[0]))
+    with pytest.raises(ConfigError, match="same split for ensemble=soup"):
+        judge(*folds, ensemble="soup")
+    store.client.set_tag(folds[0], "dataset_fingerprint", "0" * 16)
+    with pytest.raises(DataError, match="they differ in: data"):
+        judge(folds[0], tta="multicrop")
+
+
+def test_the_command_prints_one_json_object(project, capsys, monkeypatch):
+    _, config, ids = project
+    monkeypatch.chdir(config["paths"]["root"])
+    assert (
+        main(["evaluate", f"run=[{ids[0][:8]},{ids[1]}]", "ensemble=rank", "--json", "evaluation.bootstrap_draws=100"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["members"] == ids
+    assert found["evaluation"]["ensemble"] == "rank"
+    assert found["metrics"]["balanced_accuracy"]["low"] <= found["metrics"]["balanced_accuracy"]["high"]

@@ -1,0 +1,61 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, renew_batch_norm
+
+
+def state(seed):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    network(torch.rand(8, 3, 6, 6))
+    return network.state_dict()
+
+
+def test_the_mean_of_a_network_and_itself_is_the_network():
+    one = state(0)
+    mean = mean_state([one, one, one])
+    assert all(torch.equal(mean[name], one[name]) and mean[name].dtype == one[name].dtype for name in one)
+
+
+def test_weights_are_averaged_and_counters_kept():
+    first, second = state(0), state(1)
+    mean = mean_state([first, second])
+    torch.testing.assert_close(mean["0.weight"], (first["0.weight"] + second["0.weight"]) / 2)
+    assert mean["1.num_batches_tracked"] == 1
+
+
+def test_networks_of_other_layers_or_classes_are_refused(tmp_path):
+    paths = [tmp_path / f"{number}.ckpt" for number in range(3)]
+    card = {"classes": ["a", "b"]}
+    torch.save({"state_dict": {"w": torch.ones(2)}, "lesion_exp": card}, paths[0])
+    torch.save({"state_dict": {"w": torch.ones(3)}, "lesion_exp": card}, paths[1])
+    torch.save({"state_dict": {"w": torch.zeros(2)}, "lesion_exp": {"classes": ["a", "c"]}}, paths[2])
+    with pytest.raises(ConfigError, match=r"w: \(2,\) and \(3,\)"):
+        mean_checkpoint(paths[:2])
+    with pytest.raises(ConfigError, match="same classes"):
+        mean_checkpoint([paths[0], paths[2]])
+
+
+def test_batch_norm_has_the_statistics_of_the_training_images():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3, momentum=0.1)
+
+        def forward(self, batch):
+            return self.norm(batch["image"])
+
+    images = torch.rand(24, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 7
+    batches = [{"image": part, "index": torch.arange(8)} for part in images.split(8)]
+    network = Network()
+    assert renew_batch_norm(network, SimpleNamespace(evaluation_dataloader=lambda part: batches)) == 1
+    torch.testing.assert_close(network.norm.running_mean, images.mean(dim=(0, 2, 3)))
+    expected = torch.stack([part.var(dim=(0, 2, 3)) for part in images.split(8)]).mean(dim=0)
+    torch.testing.assert_close(network.norm.running_var, expected)
+    assert not network.training
+    assert network.norm.momentum == 0.1
+    assert renew_batch_norm(nn.Linear(2, 2), None) == 0

@@ -1,0 +1,23 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lesion_exp.augmentation.fit import fit_to_square
+from lesion_exp.image_file import fit
+from lesion_exp.verbs.export.photograph import Photograph
+
+
+@pytest.mark.parametrize(
+    "size", [(450, 600), (600, 450), (90, 100), (40, 300), (80, 120), (160, 161), (32, 32), (24, 30)]
+)
+@pytest.mark.parametrize("way", ["crop", "squash"])
+def test_it_is_what_opencv_makes_of_it(size, way):
+    rough = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(rough, (5, 5), 1.5)
+    expected, _ = fit_to_square(fit(image, 40), None, 32, way, (0, 0, 0))
+    made = Photograph(40, 32, way)(torch.from_numpy(np.stack([image, image[::-1].copy()])))
+    assert made.shape == (2, 3, 32, 32)
+    difference = np.abs(made[0].permute(1, 2, 0).numpy() - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.02, "but for the rounding of a few"

@@ -1,0 +1,53 @@
+import pytest
+
+from lesion_exp.trained_runs.run_artifacts import RunArtifacts
+from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.verbs.report.checklists.checklist import ANSWERS, NAMES, fill, read_checklist
+from lesion_exp.verbs.report.run_report import SECTIONS
+
+
+@pytest.fixture
+def store(shared_store):
+    return shared_store
+
+
+@pytest.mark.parametrize(("name", "count"), [("clear_derm", 25), ("tripod_ai", 52), ("claim", 44)])
+def test_a_list_has_every_item_once(name, count):
+    items = read_checklist(name).items
+    assert len({item.item for item in items}) == len(items) == count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_items_point_at_answers_and_sections_that_exist(name, bare_run):
+    run = bare_run()
+    keys = {make(RunSummary(run, RunArtifacts(run))).key for make in SECTIONS}
+    for item in read_checklist(name).items:
+        assert item.answer or item.author
+        assert item.answer is None or item.answer in ANSWERS
+        assert (item.section in keys) == (item.answer is not None)
+
+
+def test_no_answer_is_never_asked_for():
+    assert {item.answer for name in NAMES for item in read_checklist(name).items} - {None} == set(ANSWERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_item_is_filled_or_marked(name, bare_run, full_run):
+    for run, answered in ((bare_run(), False), (full_run(), True)):
+        filled = fill(read_checklist(name), RunSummary(run, RunArtifacts(run)))
+        assert all(entry.answer or entry.left for entry in filled)
+        assert all(entry.left for entry in filled if entry.item.author)
+        assert (sum(bool(entry.answer) for entry in filled) > len(filled) / 2) == answered
+
+
+def test_answers_say_what_the_run_stored(full_run):
+    run = full_run()
+    facts = RunSummary(run, RunArtifacts(run))
+    assert ANSWERS["sizes"](facts).startswith("training: 180 images of 90 lesions")
+    assert ANSWERS["characteristics"](facts) == (
+        "Median age: training 50, validation 50, test 50 years. Sex: female 55.6%, male 44.4% of 540 images."
+    )
+    assert ANSWERS["exclusions"](facts) == "No filter; 1 image left out as unusable."
+    assert "Nobody 2020; licence MIT" in ANSWERS["source"](facts)
+    assert ANSWERS["generated"](facts) == "All images are generated (synthetic)."
+    assert ANSWERS["external"](facts) is None

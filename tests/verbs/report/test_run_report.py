@@ -1,0 +1,233 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.tracking.find import read_predictions
+from lesion_exp.verbs.report.page import render
+from lesion_exp.verbs.report.run_report import SECTIONS, run_page
+
+LARGEST = 5_000_000
+
+
+@pytest.fixture
+def store(shared_store):
+    return shared_store
+
+
+@pytest.fixture
+def page_of(outline):
+    def make(run):
+        text = render(run_page(run))
+        return text, outline(text)
+
+    return make
+
+
+def test_a_page_needs_nothing_but_itself(full_run, page_of):
+    text, page = page_of(full_run())
+    assert page.outside == []
+    assert all(source.startswith("data:image/") and alt for source, alt in page.images)
+    assert len(page.images) == 1
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)|url\(|@import", text)
+    assert "default-src 'none'" in text
+    assert len(text.encode()) < LARGEST
+
+
+def test_a_page_can_be_found_ones_way_about_in(full_run, page_of):
+    _, page = page_of(full_run())
+    assert page.headings[0] == "h1"
+    assert set(page.headings[1:]) == {"h2"}
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert set(page.heads) == {"col", "row"}
+    keys = [place for place in page.ids if f"{place}-title" in page.ids]
+    assert " ".join(keys) == (
+        "question data split training results confusion curves calibration subgroups galleries failures config "
+        "environment reproduce checklists"
+    )
+    assert len(keys) == len(SECTIONS) + 1
+
+
+def test_a_page_says_what_the_run_came_to(full_run, page_of):
+    run = full_run()
+    _, page = page_of(run)
+    table = read_predictions(run, "test")
+    found = metrics(table)
+    lesions = table["lesion_id"].nunique()
+    assert f"On {len(table)} images of {lesions} lesions never seen in training, balanced accuracy was " \
+           f"{found['balanced_accuracy']:.3f} (95% interval " in page.text  # fmt: skip
+    shares = table["label"].value_counts(normalize=True)
+    assert f"always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}" in page.text
+    wrong = int((table["label"] != table["prediction"]).sum())
+    assert f"{wrong} images ({100 * wrong / len(table):.1f}%) were read wrongly" in page.text
+    worst = table[table["label"] != table["prediction"]]
+    worst = worst.iloc[np.argmax(worst[["p_bkl", "p_mel", "p_nv"]].max(axis=1))]
+    assert worst["image_id"] in page.text
+    assert "This was reading 3 of this test part by runs of its store." in page.text
+    assert "best in epoch 4, 0.700" in page.text
+    assert "filter: age > 20 540 -60 270" in page.text
+    assert "nv 90 instead of 91" in page.text
+
+
+def test_malignant_or_not_says_its_rule_its_count_and_why_the_matrix_differs(full_run, page_of):
+    run = full_run()
+    _, page = page_of(run)
+    table = read_predictions(run, "test")
+    mel = table["label"] == "mel"
+    found, leading = int((mel & (table["p_mel"] > 0.5)).sum()), int((mel & (table["prediction"] == "mel")).sum())
+    assert found != leading
+    assert f"malignant or not {mel.sum()} {found / mel.sum():.3f}" in page.text
+    assert (
+        "predicted malignant where the probabilities of the malignant classes (mel) add up to more than 0.5"
+        in page.text
+    )
+    assert f"It finds {found} of the {mel.sum()} malignant images" in page.text
+    assert f"which is a malignant one for {leading} of them." in page.text
+
+
+def test_a_balanced_accuracy_over_fewer_classes_is_marked(full_run, page_of, edited):
+    whole = {"value": 0.5, "low": 0.4, "high": 0.6}
+    cell = {"attribute": "age", "images": 50, "lesions": 40, "metrics": {"balanced_accuracy": whole}}
+    cells = [
+        cell | {"group": "30-44", "classes": ["bkl", "nv"]},
+        cell | {"group": "45-59", "classes": ["bkl", "mel", "nv"]},
+    ]
+    content = {"classes": ["bkl", "mel", "nv"], "overall": {"balanced_accuracy": whole}, "cells": cells}
+    text, page = page_of(full_run(edited("evaluation/test/subgroups.json", content)))
+    assert "means over the 3 classes of the whole part" in page.text
+    assert page.text.count("age: 30-44 50 40 * 0.500") == 1
+    assert "age: 45-59 50 40 0.500" in page.text
+    assert "since the two cannot be compared: age: 30-44 without mel." in page.text
+    rows = {row.split("<")[0]: row for row in text.split('<th scope="row" role="rowheader">')}
+    assert 'class="reference"' in rows["age: 45-59"]
+    assert 'class="reference"' not in rows["age: 30-44"]
+
+
+def test_no_place_of_a_machine_stands_on_a_page(full_run, page_of):
+    text, page = page_of(full_run())
+    assert "/secret/place" not in text
+    assert "dataset.root=DIR" in page.text
+    assert "1 image left out as unusable (1 cannot be decoded): img7." in page.text
+
+
+def test_whatever_is_missing_is_said(bare_run, page_of):
+    _, page = page_of(bare_run())
+    assert page.text.count("Not stored by this run:") >= 14
+    assert "0.0" not in page.text
+
+
+BREAKABLE = ("split/audit.json", "dataset/flow.json", "evaluation/test/metrics.json", "evaluation/test/subgroups.json",
+             "operating_points/points.json", "config/job.yaml")  # fmt: skip
+
+
+def test_what_cannot_be_read_is_named_and_spoils_nothing_else(full_run, page_of):
+    def change(folder):
+        for name in BREAKABLE:
+            (folder / name).write_text("{")
+
+    _, page = page_of(full_run(change))
+    assert [name for name in BREAKABLE if f"{name} cannot be read" not in page.text] == []
+    assert "never seen in training, balanced accuracy was" in page.text
+
+
+def test_what_is_of_another_kind_counts_as_absent(full_run, page_of):
+    def change(folder):
+        for name in (*BREAKABLE, "predictions/test.parquet"):
+            (folder / name).write_text("[3]")
+
+    _, page = page_of(full_run(change))
+    assert "Not stored by this run: split/audit.json." in page.text
+    assert "predictions/test.parquet cannot be read" in page.text
+    assert "of the validation part, on which the best epoch was chosen, balanced accuracy was" in page.text
+
+
+def test_a_run_that_read_no_test_part_is_told_by_its_validation(full_run, page_of):
+    def without_test(folder):
+        for path in [*folder.rglob("*test*")]:
+            if path.is_file():
+                path.unlink()
+
+    _, page = page_of(full_run(without_test))
+    assert "of the validation part, on which the best epoch was chosen" in page.text
+    assert "The test part was not read by this run." in page.text
+    assert "never seen in training" not in page.text
+
+
+def test_a_leak_is_said_first(full_run, page_of):
+    _, page = page_of(full_run(leaky="true"))
+    assert "LEAKY: parts of the training data reappear" in page.text
+    assert "never seen in training" not in page.text
+
+
+def test_a_run_that_failed_says_so(bare_run, page_of):
+    _, page = page_of(bare_run(status="FAILED", error="ValueError: no more room"))
+    assert "This run has not finished (FAILED): ValueError: no more room." in page.text
+
+
+def test_names_are_text_and_never_html(full_run, page_of, edited):
+    evil = "<script>alert(1)</script>"
+    flow = {"steps": [{"step": evil, "images": 1, "lesions": 1}], "left_out": [{"image_id": evil, "reason": evil}]}
+
+    def change(folder):
+        edited("dataset/flow.json", flow)(folder)
+        path = folder / "predictions" / "test.parquet"
+        pd.read_parquet(path).assign(image_id=evil).to_parquet(path)
+
+    text, page = page_of(full_run(change, name=evil, question=evil))
+    assert "<script" not in text
+    assert page.text.count(evil) >= 5
+
+
+def test_the_author_can_ask_in_words_of_their_own(full_run, page_of):
+    assert "Does it work?" in page_of(full_run(question="Does it work?"))[1].text
+
+
+def test_evaluations_on_other_data_are_shown(full_run, page_of):
+    def add(folder):
+        (folder / "evaluation" / "ph2").mkdir()
+        (folder / "evaluation" / "ph2" / "metrics.json").write_text(
+            '{"images": 200, "balanced_accuracy": {"value": 0.4567, "low": 0.4, "high": 0.5}}'
+        )
+
+    _, page = page_of(full_run(add))
+    assert "ph2 200 0.457 0.400 to 0.500" in page.text
+    assert "ph2: balanced accuracy 0.457 (0.400 to 0.500)." in page.text
+
+
+def test_what_other_verbs_kept_is_shown(full_run, page_of):
+    def add(folder):
+        verdicts = [{"check": "rim_and_file", "level": "warning", "words": "The rim says too much."}]
+        for name, content in (
+            ("shortcuts/report.json", json.dumps({"verdicts": verdicts})),
+            ("explanations/grad_cam/mel.png", ""),
+        ):
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).write_text(content)
+        Image.new("RGB", (8, 8)).save(folder / "explanations" / "grad_cam" / "mel.png")
+
+    measured = [("explanation/grad_cam/pointing_game", 0.75, 1), ("explanation/grad_cam/pointing_game_low", 0.5, 1)]
+    measured.append(("explanation/grad_cam/pointing_game_high", 0.875, 1))
+    _, page = page_of(full_run(add, metrics=measured))
+    assert "rim and file warning The rim says too much." in page.text
+    assert "checks for shortcuts: 1 warning." in page.text
+    assert "grad cam pointing game 0.750 0.500 to 0.875" in page.text
+    assert "Maps of evidence: grad cam, mel" in {alt for _, alt in page.images}
+    assert "Maps of evidence: grad cam." in page.text
+
+
+def test_joined_runs_name_their_members(bare_run, page_of):
+    _, page = page_of(bare_run(kind="ensemble", members="a" * 32 + "," + "b" * 32, ensemble="rank"))
+    assert "joins the runs aaaaaaaa and bbbbbbbb" in page.text
+    assert "run=[aaaaaaaa,bbbbbbbb]' ensemble=rank" in page.text
+
+
+@pytest.mark.parametrize(("kind", "message"), [("sweep", "use sweep="), ("comparison", "of kind comparison")])
+def test_runs_without_results_of_their_own_are_refused(bare_run, kind, message):
+    with pytest.raises(ConfigError, match=message):
+        run_page(bare_run(kind=kind))

@@ -1,0 +1,23 @@
+import pytest
+
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.tracking.find import find_run
+from lesion_exp.training.run import train
+from lesion_exp.training.tracked import open_job_store
+from tests.tiny import TINY
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A project folder with one finished run, the job it was made of, and its id."""
+    root = tmp_path_factory.mktemp("project")
+    job = freeze(compose(TINY, root=root))
+    return root, job, train(job).run_id
+
+
+@pytest.fixture
+def first(project):
+    """The finished run, as the store has it, and its job."""
+    _, job, run_id = project
+    return find_run(open_job_store(job.config), run_id), job

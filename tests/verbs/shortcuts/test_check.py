@@ -1,0 +1,98 @@
+import json
+import logging
+import signal
+import warnings
+
+import pytest
+import torch
+
+from lesion_exp.cli import main
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.errors import ConfigError
+from lesion_exp.tracking.find import artifact_names, find_run
+from lesion_exp.training.build import build
+from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.tracked import open_job_store, start_run
+from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
+from lesion_exp.verbs.shortcuts.report import MAJORITY, NETWORK, SHALLOW
+from tests.tiny import TINY
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project with a run whose network was never trained: what is checked does not depend on its skill."""
+    root = tmp_path_factory.mktemp("checked")
+    job = freeze(compose(TINY, root=root))
+    store = open_job_store(job.config)
+    split = split_data(job.config, load_data(job.config))
+    network = build(job.config, split).classifier
+    with start_run(store, job, split, kind="train") as run:
+        with run.new_file("checkpoints/best.ckpt") as path:
+            torch.save({"state_dict": network.state_dict(), "lesion_exp": dict(network.options.card)}, path)
+        run.finish("FINISHED")
+    return root, store, run.run_id, int((split.table["split"] == "test").sum())
+
+
+@pytest.fixture
+def command(monkeypatch, finished):
+    """Calls the verb in the project, and undoes what a command sets for its process."""
+    root, _, run_id, _ = finished
+    monkeypatch.chdir(root)
+    top, own = logging.getLogger(), logging.getLogger("lesion_exp")
+    handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
+    with warnings.catch_warnings():
+        yield lambda *words: main(
+            ["shortcuts", f"run={run_id}", f"paths.root={root}", "evaluation.bootstrap_draws=100", *words]
+        )
+    logging.captureWarnings(False)
+    top.handlers = handlers
+    top.setLevel(levels[0])
+    own.setLevel(levels[1])
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_run_is_checked_and_keeps_what_was_found(command, finished, capsys):
+    _, store, run_id, size = finished
+    assert command("--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["images"] == size
+    assert set(body["scores"]) == {NETWORK, MAJORITY, *SHALLOW}
+    assert list(body["changes"]) == [CONTROL, *INSERTIONS, PAINTED]
+    assert [verdict["check"] for verdict in body["verdicts"]] == [*SHALLOW, PAINTED, *INSERTIONS]
+    run = find_run(store, run_id)
+    names = {f"shortcuts/{name}" for name in ("report.json", "report.txt", "flips.png", "examples.png")}
+    assert names <= artifact_names(run)
+    assert run.metrics["shortcuts/ruler/flip_rate"] == pytest.approx(body["changes"]["ruler"]["flip_rate"]["value"])
+    assert run.tags["shortcuts"] == body["level"]
+    assert run.status == "FINISHED"
+
+
+def test_fewer_images_of_the_validation_part_can_be_checked(command, finished, capsys):
+    _, store, run_id, _ = finished
+    assert command("split.part=val", "images=6") == 0
+    shown = capsys.readouterr().out
+    assert "validation part" in shown
+    body = json.loads((open_artifact(store, run_id, "shortcuts/val/report.json")).read_text())
+    assert 1 <= body["images"] <= 6
+
+
+def open_artifact(store, run_id, path):
+    run = find_run(store, run_id)
+    return store.artifact_dir(run.artifact_uri) / path
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["images=0"], "whole number above 0"),
+        (["split.part=train"], "test or val"),
+        (["seed=1"], "trained with"),
+    ],
+)
+def test_a_mistake_is_one_message_and_2(command, capsys, words, said):
+    assert command(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+    assert ConfigError.__name__ not in shown.err
