@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
+from lesion_exp.choices import CHOICES
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.relocate import relocated
-from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
 from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.tracking import artifacts
@@ -23,8 +25,11 @@ from lesion_exp.training.job_tags import job_of, names_of_job_tags
 from lesion_exp.training.tracked import check_same_data
 
 if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
+    from lesion_exp.model.predictor import Predictor
     from lesion_exp.model.restore import Restored
 
+WhichWeights = Literal["best", "last"] | Path
+"""A checkpoint of the run, or a file with other weights of it."""
 SHOWN_METRICS: Final = ("balanced_accuracy", "accuracy", "auroc_macro", "f1_macro")
 
 
@@ -150,6 +155,64 @@ class TrainedRun:
         check_finished(self.run)
         return restore(config, self.artifact(artifacts.checkpoint(checkpoint)))
 
+    def predictor(
+        self, calibration: str = "none", tta: str | None = None, checkpoint: WhichWeights = "best", top: int = 0
+    ) -> Predictor:
+        """What predicts images in memory, with the run's weights, on this machine.
+
+        Args:
+            calibration: the name of one that was fitted on the run's validation part; none: the network's own
+                probabilities.
+            tta: another test-time augmentation than that of the run.
+            checkpoint: which of the run's weights, or a file with other weights of it.
+            top: how many of the likeliest classes get a column of their own.
+
+        Raises:
+            ConfigError: a run without a network, or a calibration of other weights.
+            DataError: its checkpoint or calibration is gone.
+        """
+        from lesion_exp.model.predictor import Predictor
+        from lesion_exp.model.restore import restore
+
+        check_calibration(calibration, checkpoint)
+        return Predictor(restore(*self.weights(checkpoint, tta)), self.calibrator(calibration), top=top)
+
+    def weights(
+        self,
+        checkpoint: WhichWeights = "best",
+        tta: str | None = None,
+        trainer: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[dict[str, Any], Path]:
+        """The config with which the run predicts on this machine, and the file of its weights.
+
+        Args:
+            checkpoint: which weights.
+            tta: another test-time augmentation than that of the run.
+            trainer: `accelerator` and `precision`, where they are chosen; the precision is else the run's.
+
+        Raises:
+            ConfigError: a run without a network, or one that has not finished.
+            DataError: its checkpoint is gone.
+        """
+        from lesion_exp.model.precision import resolve_precision
+
+        views = {} if tta is None else {"tta": tta}
+        config = replace(self, evaluation={**self.evaluation, **views}).job_config("predictions")
+        chosen = {key: value for key, value in trainer.items() if key != "devices"}
+        accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"  # it may have no GPU here
+        node = {**config["trainer"], "accelerator": accelerator, "devices": 1, **chosen}
+        if "precision" in chosen:  # auto, where the user says so, is what suits this machine, not what the run had
+            node["precision"] = resolve_precision(node["precision"], node["accelerator"])
+        config = {**config, "trainer": node}
+        if isinstance(checkpoint, Path):
+            return config, checkpoint.absolute()
+        if self.run.status != "FINISHED":
+            raise ConfigError(
+                f"expected a run that has finished, got {self.run_id} ({self.run.status}); lesion-exp resume "
+                f"run={self.run_id} goes on with one that stopped, and run=FILE.ckpt takes the weights that it has"
+            )
+        return config, self.artifact(artifacts.checkpoint(checkpoint))
+
     def calibrator(self, method: str) -> Calibrator | None:
         """The calibration `method` that was fitted on the run's validation part; None is that of `none`.
 
@@ -165,6 +228,20 @@ class TrainedRun:
                 f"{', '.join(['none', *kept])}"
             )
         return kept[method]
+
+
+def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
+    """Checks that `calibration` is one, and that it belongs to the weights of `checkpoint`.
+
+    Raises:
+        ConfigError: it is or does not.
+    """
+    check_choice("calibration", calibration, CHOICES["evaluation.calibration"])
+    if calibration != "none" and checkpoint != "best":
+        raise ConfigError(
+            f"expected calibration=none with other weights than the run's best, got {calibration}: it was "
+            f"fitted on what the best ones say; leave calibration= or the checkpoint out"
+        )
 
 
 def trained_run(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> TrainedRun:

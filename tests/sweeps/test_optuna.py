@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweepss import adaptive
+from lesion_exp.sweeps import adaptive
 from lesion_exp.sweeps.adaptive import Adaptive
 from lesion_exp.sweeps.cell import CellState, will_repeat
 from lesion_exp.sweeps.driver import cancel_waiting

@@ -22,8 +22,7 @@ from lesion_exp.model.weights_file import read_weights
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.backfill import best_network, ensure_model
-from lesion_exp.verbs.predict.predict import open_predictor
-from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.trained_runs.trained_run import trained_run
 from tests import own_process
 from tests.untrained_run import CLASSES, encoder, untrained_run
 
@@ -129,8 +128,7 @@ def test_the_model_gives_the_table_of_predict(project, tmp_path):
         path.write_bytes(content)
     names = [str(path) for path in paths]
     for method in ("none", "temperature", "isotonic"):
-        request = PredictionRequest("x", tmp_path / "x.csv", calibration=method, top=2)
-        expected = open_predictor(run, request, config["paths"]).predict_files(contents, names)
+        expected = trained_run(run, config["paths"]).predictor(method, top=2).predict_files(contents, names)
         params = {"calibration": method, "top": 2}
         by_path = model.predict(pd.DataFrame({"image": names}), params)
         by_content = model.predict(pd.DataFrame({"image": names, "content": contents}), params)

@@ -26,7 +26,6 @@ from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.trained_runs.tested import calibration_warning
 from lesion_exp.trained_runs.trained_run import own_tta, trained_run
-from lesion_exp.trained_runs.weights import weights_of
 from lesion_exp.training.trainer import check_devices
 from lesion_exp.verbs.predict.active_learning import to_label
 from lesion_exp.verbs.predict.images import contents_digest, images_of
@@ -85,7 +84,7 @@ def predict(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> S
             "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",
             request.calibration, own_tta(run), request.tta,
         )  # fmt: skip
-    config, checkpoint = weights_of(opened, request.checkpoint, request.tta, request.trainer)
+    config, checkpoint = opened.weights(request.checkpoint, request.tta, request.trainer)
     check_devices({**config["trainer"], **request.trainer})
     restored = restore(config, checkpoint)
     calibrator = opened.calibrator(request.calibration)

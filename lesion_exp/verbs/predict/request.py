@@ -10,7 +10,7 @@ from typing import Any, Final
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.tta import tta_views
-from lesion_exp.trained_runs.weights import WhichWeights, check_calibration
+from lesion_exp.trained_runs.trained_run import WhichWeights, check_calibration
 from lesion_exp.verbs.predict.active_learning import RANKINGS
 from lesion_exp.verbs.predict.output import check_output
 

@@ -26,11 +26,9 @@ from lesion_exp.evaluation.predictions import FloatArray, probabilities
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.heat_maps import EvidenceMaps, square_of
 from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
-from lesion_exp.model.restore import restore
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.trained_runs.tested import calibration_warning, tested_predictions
-from lesion_exp.trained_runs.trained_run import trained_run
-from lesion_exp.trained_runs.weights import check_calibration, weights_of
+from lesion_exp.trained_runs.trained_run import check_calibration, trained_run
 from lesion_exp.verbs.serve.words import EDGES
 
 log = logging.getLogger(__name__)
@@ -180,7 +178,7 @@ def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -
     check_calibration(calibration, options["checkpoint"])
     limit_threads()
     opened = trained_run(run, paths)
-    predictor = Predictor(restore(*weights_of(opened, options["checkpoint"])))
+    predictor = opened.predictor(checkpoint=options["checkpoint"])
     calibrator = opened.calibrator(calibration)
     conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options['conformal']}.json"))
     tested = tested_predictions(run) if options["checkpoint"] == "best" else None  # kept are those of the best weights

@@ -17,6 +17,7 @@ from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.image_file import read_image
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.trained_runs.backfill import best_network
+from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export import export as room
 from lesion_exp.verbs.export.check import Check, check
 from lesion_exp.verbs.export.export import export
@@ -24,8 +25,6 @@ from lesion_exp.verbs.export.formats import FORMATS
 from lesion_exp.verbs.export.real_images import RealImages, drawn
 from lesion_exp.verbs.export.report import as_text
 from lesion_exp.verbs.export.request import ExportRequest
-from lesion_exp.verbs.predict.predict import open_predictor
-from lesion_exp.verbs.predict.request import PredictionRequest as PredictRequest
 from tests import own_process
 from tests.untrained_run import CLASSES
 
@@ -66,10 +65,13 @@ def kept(project, tmp_path_factory):
     return make
 
 
-def expected(run, config, images, folder, **options):
+def expected(run, config, images, **options):
     """What `predict` says of images, a row each."""
-    request = PredictRequest("x", folder / "x.csv", **options)
-    return open_predictor(run, request, config["paths"]).predict_files([path.read_bytes() for path in images], images)
+    return (
+        trained_run(run, config["paths"])
+        .predictor(**options)
+        .predict_files([path.read_bytes() for path in images], images)
+    )
 
 
 @pytest.mark.parametrize("preprocessing", ["inside", "outside"])
@@ -116,7 +118,7 @@ def test_calibration_and_tta_are_in_the_file(project, tmp_path):
     run, config, split, _ = project
     done = written(project, tmp_path, "onnx", calibration="vector", tta="flips8")
     paths = [Path(path) for path in drawn(split.table, "val", 3)["image_path"]]
-    table = expected(fresh(run), config, paths, tmp_path, calibration="vector", tta="flips8")
+    table = expected(fresh(run), config, paths, calibration="vector", tta="flips8")
     runner = FORMATS["onnx"].open(done.path)
     found = [runner({"images": read_image(str(path))[None]})[0] for path in paths]
     np.testing.assert_allclose(np.stack(found), probabilities(table), atol=1e-5)
@@ -147,7 +149,7 @@ def test_the_edge_needs_no_torch(project, kept, tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "research use only" in ended.stderr
     found = pd.DataFrame([json.loads(line) for line in ended.stdout.splitlines()])
-    table = expected(fresh(run), config, paths, tmp_path)
+    table = expected(fresh(run), config, paths)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)
     assert found["prediction"].tolist() == table["prediction"].tolist()
     broken = tmp_path / "broken.jpg"

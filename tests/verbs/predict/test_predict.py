@@ -13,10 +13,9 @@ from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.run import train
 from lesion_exp.training.tracked import open_job_store
-from lesion_exp.verbs.predict.predict import open_predictor
-from lesion_exp.verbs.predict.request import PredictionRequest
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -144,7 +143,7 @@ def test_other_weights_of_a_run(project, command, monkeypatch):
 def test_images_in_memory_get_the_same_probabilities(project, command):
     run, config, _ = project
     table, _ = command("f.csv", "calibration=vector")
-    predictor = open_predictor(run, PredictionRequest("", Path("x.csv"), calibration="vector"), config["paths"])
+    predictor = trained_run(run, config["paths"]).predictor("vector")
     names = table["image"].tolist()
     found = predictor.predict_files([Path(name).read_bytes() for name in names], names)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)
