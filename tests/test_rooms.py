@@ -1,0 +1,41 @@
+"""The table of rooms in CONTRIBUTING.md says what the import rules enforce."""
+
+import re
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+TABLE = re.findall(r"^\| [\w ]+ \| (`[^|]*) \| ([^|]*) \|$", (PROJECT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+
+
+def contracts():
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+def names(layer):
+    return [name.strip().removeprefix("lesion_exp.") for name in layer.split("|")]
+
+
+def present(folder):
+    entries = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    return entries - {"__init__", "__main__"}
+
+
+def test_every_room_stands_in_the_table_and_in_the_import_rules():
+    in_table = [room for rooms, _ in TABLE for room in re.findall(r"`(\w+)`", rooms)]
+    in_rules = [room for layer in contracts()[0]["layers"] for room in names(layer)]
+    assert sorted(in_table) == sorted(in_rules) == sorted(present(PROJECT / "lesion_exp"))
+
+
+def test_the_floors_of_the_table_are_in_the_order_of_the_import_rules():
+    level = {room: number for number, layer in enumerate(contracts()[0]["layers"]) for room in names(layer)}
+    floors = [[level[room] for room in re.findall(r"`(\w+)`", rooms)] for rooms, _ in TABLE]
+    assert all(max(upper) < min(lower) for upper, lower in pairwise(floors))
+
+
+def test_every_verb_has_its_room_in_the_table():
+    told = next(words for rooms, words in TABLE if rooms == "`verbs`")
+    rooms = re.search(r"`([a-z ]+)`", told)[1].split()
+    assert sorted(rooms) == sorted(present(PROJECT / "lesion_exp" / "verbs"))
+    assert sorted(rooms) == sorted(name for layer in contracts()[1]["layers"] for name in names(layer))
