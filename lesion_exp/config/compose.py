@@ -6,11 +6,11 @@ import copy
 import functools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra import version
@@ -35,6 +35,7 @@ from lesion_exp.config.overrides import (
     refuse_sweeps,
     warn_doubled,
 )
+from lesion_exp.config.registered import TARGET
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys, check_values
 from lesion_exp.config.shipped_conf import conf_dir, default_options, group_names
 from lesion_exp.errors import ConfigError, nearest
@@ -45,8 +46,18 @@ PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.roo
 """Keys that may name a file or folder; relative ones are taken from the folder of the command."""
 
 
-Bases = dict[tuple[str, ...], tuple[DictConfig, tuple[str, ...]]]
-"""Composed configs by their choice of groups, each with the files of the user's own in place of shipped ones."""
+class Base(NamedTuple):
+    """The config of the chosen groups, before any key is changed."""
+
+    config: DictConfig
+    replaced: tuple[str, ...]
+    """Shipped files in whose place files of the user's own were used."""
+    options: dict[str, str]
+    """The option of each group."""
+
+
+Bases = dict[tuple[str, ...], Base]
+"""Composed configs by their choice of groups."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
 
 
@@ -61,6 +72,8 @@ class Composed:
     """The nodes that say how a sweep goes; no job holds them."""
     replaced: tuple[str, ...] = ()
     """Shipped files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """The option of each group, such as `loss: focal`; where its `_target_` was changed, the name of that target."""
 
 
 def compose(
@@ -87,7 +100,7 @@ def compose(
     warn_doubled(parsed)
     for override in parsed:
         check_names(override, folders)
-    base, replaced = _base(parsed, folders, root, {} if bases is None else bases)
+    base, replaced, options = _base(parsed, folders, root, {} if bases is None else bases)
     for override in parsed:
         check_added(override, base)
     resolved = _resolve(_changed(base, parsed, folders), in_sweep)
@@ -97,7 +110,7 @@ def compose(
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
-    return Composed(resolved, tuple(overrides), launcher, search, replaced)
+    return Composed(resolved, tuple(overrides), launcher, search, replaced, _named(options, base, resolved))
 
 
 def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:
@@ -117,10 +130,19 @@ def _config_dir(folder: Path) -> Path:
     return folder.expanduser().resolve()
 
 
-def _base(
-    parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases
-) -> tuple[DictConfig, tuple[str, ...]]:
-    """The config of the chosen groups, with no key changed, and the shipped files that the user's own replaced."""
+def _named(options: Mapping[str, str], base: DictConfig, resolved: Mapping[str, Any]) -> dict[str, str]:
+    """`options` of the groups that a job has, each with another name where its `_target_` was changed."""
+    named = {}
+    for group, option in options.items():
+        node, before = resolved.get(group), base.get(group)
+        if isinstance(node, dict):
+            target = node.get(TARGET)
+            is_changed = isinstance(before, DictConfig) and target != before.get(TARGET)
+            named[group] = str(target).rpartition(".")[2] if is_changed else option
+    return named
+
+
+def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases: Bases) -> Base:
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) in groups and text.input_line]
     key = (*texts, "", *map(str, folders), str(root))
@@ -131,7 +153,7 @@ def _base(
     try:
         with _hydra(folders) as hydra:
             base = hydra_compose("config", composed)
-            used = hydra.config_loader.compute_defaults_list("config", composed, RunMode.RUN).defaults
+            used = hydra.config_loader.compute_defaults_list("config", composed, RunMode.RUN)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(
             f"expected a config that can be composed, Hydra says: {str(error).strip().splitlines()[0]}"
@@ -143,9 +165,10 @@ def _base(
             f"expected every group and key of the shipped config.yaml in your own, but {', '.join(missing)} are "
             f"missing; begin with a copy of the shipped one ({folders[0] / 'config.yaml'})"
         )
-    files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used if found.config_path))
+    files = list(dict.fromkeys(f"{found.config_path}.yaml" for found in used.defaults if found.config_path))
     _restore_tags(base, files, folders)
-    bases[key] = base, _replaced(files, folders)
+    chosen = {group: option for group, option in used.overrides.known_choices.items() if isinstance(option, str)}
+    bases[key] = Base(base, _replaced(files, folders), chosen)
     return bases[key]
 
 

@@ -72,6 +72,8 @@ class Job:
     """SHA-256 (16 digits) of the file that each key of `FILES` names, where it names one."""
     replaced: tuple[str, ...] = ()
     """Shipped config files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """The option of each config group, such as `loss: focal`. It counts in no hash: the config says what it came to."""
 
     def check_files(self) -> None:
         """Checks that every file that the job names still has the content it was frozen with.
@@ -100,6 +102,7 @@ class Job:
             "overrides": overrides,
             "files": self.files,
             "replaced": list(self.replaced),
+            "options": dict(self.options),
             "config": with_places(self.config, self.files, kept),
         }
         made = f"# It was made by: lesion-exp train {shell_words(overrides)}\n"
@@ -125,7 +128,7 @@ def freeze(composed: Composed) -> Job:
     for key in _changed_keys(named, config, ""):
         log.warning("%s holds the value of a variable that is named like a secret; *** is kept instead", key)
     overrides = tuple(without_secrets(list(composed.overrides)))
-    return Job(config, overrides, job_hash(config, files), files, composed.replaced)
+    return Job(config, overrides, job_hash(config, files), files, composed.replaced, composed.options)
 
 
 def with_places(config: Mapping[str, Any], files: Mapping[str, str], change: Callable[[str], str]) -> dict[str, Any]:
@@ -204,7 +207,23 @@ def read_job(path: Path) -> Job:
         )
     replaced = body.get("replaced")
     texts = [tuple(map(str, found)) if isinstance(found, list) else () for found in (body["overrides"], replaced)]
-    return Job(body["config"], texts[0], job_hash(body["config"], files), files, texts[1])
+    digest = job_hash(body["config"], files)
+    return Job(body["config"], texts[0], digest, files, texts[1], chosen_options(body))
+
+
+def chosen_options(body: Mapping[str, Any]) -> dict[str, str]:
+    """The option of each config group in the `body` of a job file.
+
+    Jobs of earlier versions do not name them: the name is then that of the module in which a shipped option lies, or
+    the last one of another target.
+    """
+    options, config = body.get("options"), body.get("config")
+    if isinstance(options, dict):
+        return {str(group): str(option) for group, option in options.items()}
+    targets = {str(group): node.get("_target_") for group, node in config.items() if isinstance(node, dict)} if (
+        isinstance(config, dict)) else {}  # fmt: skip
+    parts = {group: ["", *str(target).split(".")] for group, target in targets.items() if isinstance(target, str)}
+    return {group: names[-2] if names[1] == "lesion_exp" else names[-1] for group, names in parts.items()}
 
 
 def _is_endless(body: Any) -> bool:

@@ -7,6 +7,7 @@ renamed, there is no database: the folder may lie on the file system that a clus
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import time
@@ -154,7 +155,14 @@ def read_sweep(folder: Path) -> Sweep:
         raise ConfigError(f"expected a ledger of format {FORMAT}, got {body.get('format')} in {folder}")
     lists = {key: tuple(body[key]) for key in ("overrides", "fixed", "keys", "space")}
     paths = {name: str(Path(path).expanduser()) for name, path in body["store"]["paths"].items()}
-    return Sweep(folder, SweepFacts(**{**body, **lists, "store": {**body["store"], "paths": paths}}))
+    nodes = {key: _at_its_place(body[key]) for key in ("launcher", "search")}
+    return Sweep(folder, SweepFacts(**{**body, **lists, **nodes, "store": {**body["store"], "paths": paths}}))
+
+
+def _at_its_place(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of a launcher or a search, whose target lay in another package in earlier versions."""
+    return {key: re.sub(r"^lesion_exp\.sweep\.", "lesion_exp.sweeps.", value) if key == "_target_" else value
+            for key, value in node.items()}  # fmt: skip
 
 
 def sweeps_in(folder: Path) -> list[Sweep]:

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from lesion_exp import taxonomy
+from lesion_exp.config.freeze import chosen_options
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.headline import OF_A_CLASS
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
@@ -57,13 +58,10 @@ class RunSummary:
         return node
 
     def option(self, group: str) -> str | None:
-        """The option of a config group: by its tag, else by the file that its target lies in."""
+        """The option of a config group: by its tag, else as the job names it."""
         if group in self.run.tags:
             return self.run.tags[group]
-        node = self.config.get(group)
-        target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-        *_, module, name = ["", *target.split(".")]
-        return None if not target else module if target.startswith("lesion_exp.") else name
+        return chosen_options(self.job).get(group)
 
     @cached_property
     def audit(self) -> Mapping[str, Any]:

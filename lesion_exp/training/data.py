@@ -166,11 +166,10 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
     with Stage("auditing the split"):
         audited = audit(table, node["near_duplicate_threshold"], shares, warnings)
-    kind = node["_target_"].rpartition(".")[0].rpartition(".")[2]
     leaky = getattr(splitter, "leaks", False) or not audited.passed
     if leaky and not node["allow_leakage"]:
         raise LeakageError(
-            f"expected a split in which nothing of the training part reappears, but split={kind} leaks:\n"
+            f"expected a split in which nothing of the training part reappears, but this one leaks:\n"
             f"{audited.summary()}\nuse split=grouped, or split.allow_leakage=true to train all the same "
             f"(every result is then tagged leaky)"
         )

@@ -134,7 +134,7 @@ def reason_against(
         return (
             f"early stopping ended it after epoch {trained.epochs}, and would have ended the longer training there, too"
         )
-    return _schedule_differs(old, new, lengths, trained.steps) or _loss_differs(config, split, lengths, trained.epochs)
+    return _schedule_differs(old, new, lengths, trained.steps) or _loss_differs(old, split, lengths, trained.epochs)
 
 
 def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:
@@ -144,7 +144,7 @@ def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, Trainin
     if runs[0] == runs[1]:
         return None
     return (
-        f"scheduler={_option(old.config['scheduler'])} spreads over the whole training, so that its {num_steps:,} "
+        f"scheduler={old.options['scheduler']} spreads over the whole training, so that its {num_steps:,} "
         f"steps had other learning rates than those of a training of {_end(lengths[1])} (scheduler=constant, step and "
         f"plateau can go on)"
     )
@@ -167,11 +167,11 @@ def _rates(config: Mapping[str, Any], length: TrainingLength, num_steps: int) ->
 
 
 def _loss_differs(
-    config: Mapping[str, Any], split: SplitData, lengths: tuple[TrainingLength, TrainingLength], num_epochs: int
+    job: Job, split: SplitData, lengths: tuple[TrainingLength, TrainingLength], num_epochs: int
 ) -> str | None:
     counts = split.table.loc[split.table["split"] == "train", "label"].value_counts()
     class_counts = [int(counts.get(name, 0)) for name in split.classes]
-    losses = [make_loss(config["loss"], class_counts) for _ in lengths]
+    losses = [make_loss(job.config["loss"], class_counts) for _ in lengths]
     for epoch in range(num_epochs):
         states = []
         for loss, length in zip(losses, lengths, strict=True):
@@ -179,7 +179,7 @@ def _loss_differs(
             states.append({name: kept for name, kept in vars(loss).items() if isinstance(kept, bool | int | float)})
         if states[0] != states[1]:
             return (
-                f"loss={_option(config['loss'])} changes after a share of the epochs, and did so in epoch {epoch + 1} "
+                f"loss={job.options['loss']} changes after a share of the epochs, and did so in epoch {epoch + 1} "
                 f"of {lengths[0].num_epochs}, which a training of {lengths[1].num_epochs} would not have done"
             )
     return None
@@ -232,10 +232,6 @@ def _best(run: Run, content: Mapping[str, Any], live: Path | None) -> Path | Non
 
 def _end(length: TrainingLength) -> str:
     return f"{length.num_epochs} epochs" if length.num_epochs != ENDLESS else "endless"
-
-
-def _option(node: Mapping[str, Any]) -> str:
-    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]
 
 
 def _text(changes: Mapping[str, int]) -> str:

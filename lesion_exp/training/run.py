@@ -256,7 +256,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
         run.set_tags({READINGS_TAG: readings + 1})
     run.set_tags(score_tags(results, split.leaky))
     judged: JudgedPart = "test" if "test" in fitted.parts else "val"
-    run.set_tags(describe_run(run, job.config, split, job_choices(job.config), results, judged))
+    run.set_tags(describe_run(run, job.config, split, job_choices(job), results, judged))
     for part, evaluated in fitted.parts.items():
         low, high = evaluated.intervals["balanced_accuracy"]
         headline = {name: evaluated.metrics.get(name, float("nan")) for name in ("accuracy", "auroc_macro")}

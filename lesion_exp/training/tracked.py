@@ -50,7 +50,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunC
     """
     config = job.config
     tracking = config["tracking"]
-    choices = job_choices(config)
+    choices = job_choices(job)
     options: dict[str, Any] = {
         "flush_seconds": float(tracking["flush_seconds"]),
         "flush_every": int(tracking["flush_every"]),
@@ -130,18 +130,10 @@ def check_same_data(run: Run, split: SplitData) -> None:
         )
 
 
-def job_choices(config: dict[str, Any]) -> dict[str, str]:
+def job_choices(job: Job) -> dict[str, str]:
     """The option of each config group that a person compares runs by."""
-    backbone = config["backbone"]
     return {
-        "dataset": display_name(config["dataset"]),
-        "backbone": str(backbone.get("name") or _option(backbone)),
-        "sampler": _option(config["sampler"]),
-        "loss": _option(config["loss"]),
-        "split": _option(config["split"]),
+        "dataset": display_name(job.config["dataset"]),
+        "backbone": str(job.config["backbone"].get("name") or job.options["backbone"]),
+        **{group: job.options[group] for group in ("sampler", "loss", "split")},
     }
-
-
-def _option(node: dict[str, Any]) -> str:
-    """The file that a node's target lies in has the name of its option."""
-    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]

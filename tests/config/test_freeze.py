@@ -1,5 +1,6 @@
 import inspect
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,35 @@ def test_a_job_from_before_there_were_models_is_read_and_makes_none(tmp_path):
     config = read_job(tmp_path / "job.yaml").config
     assert config["tracking"]["log_model"] is False
     check_complete(config)
+
+
+def test_a_job_names_the_option_of_each_group(tmp_path):
+    (tmp_path / "loss").mkdir()
+    shutil.copy(conf_dir() / "loss" / "focal.yaml", tmp_path / "loss" / "mine.yaml")
+    composed = compose(["loss=mine", "sampler=weighted"], config_dirs=[tmp_path], root=Path("/project"))
+    made = freeze(composed)
+    assert (made.options["loss"], made.options["sampler"], made.options["split"]) == ("mine", "weighted", "grouped")
+    assert not {"launcher", "search", "experiment"} & set(made.options), "a job has none of them"
+    assert made.job_hash == job("loss=focal", "sampler=weighted").job_hash, "what counts is the config"
+    changed = job(
+        "loss=focal",
+        "~loss.gamma",
+        "~loss.class_weights",
+        "~loss.power",
+        "~loss.beta",
+        "loss._target_=torch.nn.CrossEntropyLoss",
+    )
+    assert changed.options["loss"] == "Mine"
+
+
+def test_a_job_of_an_earlier_version_has_options_named_by_their_targets(tmp_path):
+    path = tmp_path / "job.yaml"
+    job("loss=focal", "optimizer=adamw").write(path)
+    body = yaml.safe_load(path.read_text())
+    del body["options"]
+    path.write_text(yaml.safe_dump(body, sort_keys=False))
+    read = read_job(path)
+    assert (read.options["loss"], read.options["optimizer"], read.options["split"]) == ("focal", "AdamW", "grouped")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.training.tracked import open_job_store
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
-from lesion_exp.sweeps.ledger import find_sweep
+from lesion_exp.sweeps.ledger import find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.run_cell import cell_link
@@ -32,6 +32,14 @@ def statuses(sweep):
 
 def parent(sweep):
     return find_tagged(open_job_store(dict(sweep.facts.store)), {"sweep_id": sweep.facts.sweep_id, "kind": "sweep"})
+
+
+def test_a_ledger_of_an_earlier_version_finds_its_launcher(planned):
+    sweep = planned("seed=1,2")
+    path = sweep.folder / "sweep.json"
+    path.write_text(path.read_text().replace("lesion_exp.sweeps.", "lesion_exp.sweep."))
+    assert "lesion_exp.sweep.launcher.local" in path.read_text()
+    assert read_sweep(sweep.folder).facts == sweep.facts
 
 
 def test_every_cell_is_frozen_before_anything_starts(planned):

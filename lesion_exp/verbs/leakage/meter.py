@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from lesion_exp.config.freeze import Job
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError
@@ -51,7 +52,7 @@ class Measured:
 class _Trained:
     way: str
     run: Run
-    config: Mapping[str, Any]
+    job: Job
     clean: pd.DataFrame
 
 
@@ -64,11 +65,11 @@ def measure(sweep: Sweep, store: Store) -> Measured:
     trained = _on_clean_part(sweep.cells(), store)
     parent = sweep.facts.parent_run_id
     assert parent is not None, "a sweep whose cells have finished has a run"
-    config = trained[0].config
+    config = trained[0].job.config
     report = LeakageReport(
         run_id=parent,
         sweep_id=sweep.facts.sweep_id,
-        title=_title(config),
+        title=_title(trained[0].job),
         dataset=display_name(config["dataset"]),
         clean_images=len(trained[0].clean),
         clean_lesions=lesion_of(trained[0].clean)[1],
@@ -85,23 +86,23 @@ def measure(sweep: Sweep, store: Store) -> Measured:
 def _on_clean_part(cells: Sequence[Cell], store: Store) -> list[_Trained]:
     """The trained networks with their predictions on the clean part, the same rows in the same order."""
     loaded: LoadedData | None = None
-    found: list[tuple[str, Run, Mapping[str, Any]]] = []
+    found: list[tuple[str, Run, Job]] = []
     tables: dict[str, pd.DataFrame] = {}
     for cell in cells:
-        config, run_id = cell.job().config, cell.state().run_id
+        job, run_id = cell.job(), cell.state().run_id
         assert run_id is not None, "a cell that finished has a run"
         run = find_run(store, run_id)
-        way = str(config["split"]["way"])
+        way = str(job.config["split"]["way"])
         kept = run.fetch(CLEAN)
         if kept is None:
-            loaded = loaded or load_data(config)
+            loaded = loaded or load_data(job.config)
             log.info("%s: the network of run %s on the clean part", way, run.run_id)
-            tables[way] = _predict_clean(run, config, loaded)
+            tables[way] = _predict_clean(run, job.config, loaded)
         else:
             tables[way] = pd.read_parquet(kept)
-        found.append((way, run, config))
+        found.append((way, run, job))
     same = aligned(tables)
-    return [_Trained(way, run, config, same[way]) for way, run, config in found]
+    return [_Trained(way, run, job, same[way]) for way, run, job in found]
 
 
 def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> pd.DataFrame:
@@ -140,7 +141,7 @@ def _prove_clean(clean: pd.DataFrame, rest: pd.DataFrame, threshold: float) -> N
 
 
 def _arm(trained: _Trained, control: pd.DataFrame) -> Arm:
-    run, node = trained.run, trained.config["evaluation"]
+    run, node = trained.run, trained.job.config["evaluation"]
     own = read_predictions(run, "test")
     audited = _audit(run)
     draws, seed = int(node["bootstrap_draws"]), int(node["bootstrap_seed"])
@@ -167,9 +168,9 @@ def _unnamed(run: Run) -> float:
     return float(audited["unnamed_images"] / audited["num_images"])
 
 
-def _title(config: Mapping[str, Any]) -> str:
-    choices = job_choices(dict(config))
-    return f"{choices['backbone']} on {choices['dataset']}, {config['image_size']} px"
+def _title(job: Job) -> str:
+    choices = job_choices(job)
+    return f"{choices['backbone']} on {choices['dataset']}, {job.config['image_size']} px"
 
 
 def _keep(report: LeakageReport, store: Store) -> Path:
