@@ -28,7 +28,7 @@ from lesion_exp.verbs.export.request import ExportRequest
 from tests import own_process
 from tests.untrained_run import CLASSES
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "edge_predict.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "edge_predict.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
