@@ -18,7 +18,7 @@ from lesion_exp.command.arguments import (
 )
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
-from lesion_exp.terminal import say
+from lesion_exp.terminal import console, say
 
 LAST_PORT: Final = 65535
 LENGTHS: Final = ("trainer.max_epochs", "trainer.max_steps")
@@ -96,8 +96,10 @@ def prepare(arguments: Arguments) -> int:
     if job is None:
         return 0
     from lesion_exp.verbs.prepare import prepare as run_prepare
+    from lesion_exp.verbs.prepare import show
 
-    summary = run_prepare(job)
+    summary = run_prepare(job).summary
+    show(summary, console(sys.stderr))
     if arguments.json:
         print(json.dumps(summary))
     return 0

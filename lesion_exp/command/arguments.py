@@ -44,6 +44,8 @@ class Arguments:
     print_config: bool = False
     bases: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """What was composed from files already."""
+    from_python: bool = False
+    """Whether Python code asks, and no command line: signals stay as they are, and no config is shown."""
 
     @property
     def json(self) -> bool:
@@ -122,7 +124,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
 
         print(yaml.safe_dump(job.config, sort_keys=False), end="")
         return None
-    if arguments.show_tree and job.config["print_config"] and not arguments.json:
+    if arguments.show_tree and job.config["print_config"] and not arguments.json and not arguments.from_python:
         from lesion_exp.command.config_tree import show_config
 
         show_config(job.config, job.overrides, shown, compared_defaults(arguments))
@@ -204,14 +206,17 @@ def _key(text: str) -> str:
 
 
 def prepare_process(arguments: Arguments) -> None:
-    """What every verb does first: messages, signals, rank variables that were left behind, trusted packages."""
+    """What every verb does first: messages, trusted packages, and where it is a command of its own, signals and rank
+    variables that were left behind.
+    """
     from lesion_exp.config.registered import TRUST_VARIABLE
     from lesion_exp.process.distributed_environment import ignore_leftovers
     from lesion_exp.process.messages import show_messages
     from lesion_exp.process.signals import end_on_sigterm
 
     show_messages()
-    end_on_sigterm()
-    ignore_leftovers()
+    if not arguments.from_python:
+        end_on_sigterm()
+        ignore_leftovers()
     if arguments.trusted:
         os.environ[TRUST_VARIABLE] = ",".join([*filter(None, [os.environ.get(TRUST_VARIABLE)]), *arguments.trusted])

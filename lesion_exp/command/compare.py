@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, compose_job
 from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.terminal import console, say
 
+if TYPE_CHECKING:
+    from lesion_exp.verbs.compare.compare import Compared
+
 _COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
 
 
 def compare(arguments: Arguments) -> int:
     """Shows the comparison on standard output: tables and verdicts, or one JSON object."""
+    result = compared(arguments)
+    if result is None:
+        return 0
+    from lesion_exp.verbs.compare.tables import show_report
+
+    if arguments.json:
+        print(json.dumps(result.report.to_dict() | {"run_id": result.run_id}))
+    else:
+        show_report(result.report, console(sys.stdout))
+    say(f"comparison: run {result.run_id}\nfigure:     {result.figure}", sys.stderr)
+    return 0
+
+
+def compared(arguments: Arguments) -> Compared | None:
+    """The comparison that the arguments ask for; None after `--cfg job`."""
     if not arguments.names:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
     against, part = arguments.take("against"), arguments.take("split.part")
@@ -28,14 +46,13 @@ def compare(arguments: Arguments) -> int:
     arguments.show_tree = False
     job = compose_job(arguments)
     if job is None:
-        return 0
+        return None
     from lesion_exp.training.tracked import open_job_store
     from lesion_exp.verbs.compare.compare import compare as compare_runs
-    from lesion_exp.verbs.compare.tables import show_report
 
     evaluation = job.config["evaluation"]
     store = open_job_store(job.config)
-    result = compare_runs(
+    return compare_runs(
         store,
         [chosen_run(store, name).run_id for name in arguments.names],
         against=chosen_run(store, against).run_id if against else None,
@@ -43,9 +60,3 @@ def compare(arguments: Arguments) -> int:
         draws=int(evaluation["bootstrap_draws"]),
         seed=int(evaluation["bootstrap_seed"]),
     )
-    if arguments.json:
-        print(json.dumps(result.report.to_dict() | {"run_id": result.run_id}))
-    else:
-        show_report(result.report, console(sys.stdout))
-    say(f"comparison: run {result.run_id}\nfigure:     {result.figure}", sys.stderr)
-    return 0

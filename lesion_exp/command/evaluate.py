@@ -15,6 +15,7 @@ from lesion_exp.terminal import say
 if TYPE_CHECKING:
     from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
+    from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 FOLDS: Final = "folds:"
 SHORT_KEYS: Final = ("tta", "calibration", "ensemble")
@@ -25,6 +26,21 @@ _PARTS: Final = ("val", "test")
 
 def evaluate(arguments: Arguments) -> int:
     """Shows the evaluation on standard output: a report, or one JSON object."""
+    judged = evaluated(arguments)
+    if judged is None:
+        return 0
+    from lesion_exp.verbs.evaluate.report import as_json, as_text
+
+    if arguments.json:
+        print(json.dumps(as_json(judged)))
+    else:
+        say(as_text(judged), end="")
+    say(f"evaluation: run {judged.run_id}, folder evaluation/{judged.name}", sys.stderr)
+    return 0
+
+
+def evaluated(arguments: Arguments) -> RunEvaluation | None:
+    """The evaluation that the arguments ask for; None after `--cfg job`."""
     spec = arguments.need("run", "latest")
     for key in SHORT_KEYS:
         value = arguments.take(key)
@@ -45,10 +61,9 @@ def evaluate(arguments: Arguments) -> int:
     arguments.show_tree = False
     job = compose_job(arguments)
     if job is None:
-        return 0
+        return None
     from lesion_exp.training.tracked import open_job_store
     from lesion_exp.verbs.evaluate.evaluate import evaluate as judge
-    from lesion_exp.verbs.evaluate.report import as_json, as_text
     from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
     config = job.config
@@ -69,13 +84,7 @@ def evaluate(arguments: Arguments) -> int:
         data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
         allow_leakage=config["split"]["allow_leakage"],
     )
-    judged = judge(_runs(open_job_store(config), spec), request, config["paths"])
-    if arguments.json:
-        print(json.dumps(as_json(judged)))
-    else:
-        say(as_text(judged), end="")
-    say(f"evaluation: run {judged.run_id}, folder evaluation/{judged.name}", sys.stderr)
-    return 0
+    return judge(_runs(open_job_store(config), spec), request, config["paths"])
 
 
 def _runs(store: Store, spec: str) -> list[Run]:

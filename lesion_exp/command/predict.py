@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
 from lesion_exp.command.chosen_run import chosen_checkpoint, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
+
+if TYPE_CHECKING:
+    from lesion_exp.verbs.predict.predict import Summary
 
 _ACCELERATORS: Final = ("auto", "cpu", "gpu")
 _TRUTH: Final = {"true": True, "false": False}
@@ -20,6 +23,32 @@ _TRUTH: Final = {"true": True, "false": False}
 def predict(arguments: Arguments) -> int:
     """Writes the predictions to a file and its path to standard output, or one JSON object that sums them up; 1 where
     no image got one."""
+    summary = predicted(arguments)
+    print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
+    found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
+    done = summary.images - summary.errors
+    images = f"{done:,} image{'s' * (done != 1)} predicted"
+    say(f"{images} in {summary.seconds:.1f} s{f': {found}' if found else ''}", sys.stderr)
+    say(
+        f"calibration: {summary.calibration}, precision: {summary.precision}, test-time augmentation: {summary.tta} "
+        f"({summary.facts})",
+        sys.stderr,
+    )
+    for text in summary.warnings:
+        say(f"warning: {text}", sys.stderr)
+    if summary.to_label:
+        say(f"to label next: {summary.to_label}", sys.stderr)
+    say(RESEARCH_ONLY, sys.stderr)
+    if summary.errors == summary.images:
+        say(f"lesion-exp: no image got a prediction; the first, {summary.first_error}", sys.stderr)
+        return 1
+    if summary.errors:
+        say(f"without a prediction: {summary.errors:,}; the column error says why", sys.stderr)
+    return 0
+
+
+def predicted(arguments: Arguments) -> Summary:
+    """What the predictions that the arguments ask for came to; they are in the file that it names."""
     spec = arguments.need("run", "latest")
     heat_maps = arguments.take("gradcam")
     options: dict[str, Any] = {
@@ -50,28 +79,7 @@ def predict(arguments: Arguments) -> int:
     store, paths = open_store_of(arguments)
     from lesion_exp.verbs.predict.predict import predict as predict_images
 
-    summary = predict_images(chosen_run(store, spec), request, paths)
-    print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
-    found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
-    predicted = summary.images - summary.errors
-    images = f"{predicted:,} image{'s' * (predicted != 1)} predicted"
-    say(f"{images} in {summary.seconds:.1f} s{f': {found}' if found else ''}", sys.stderr)
-    say(
-        f"calibration: {summary.calibration}, precision: {summary.precision}, test-time augmentation: {summary.tta} "
-        f"({summary.facts})",
-        sys.stderr,
-    )
-    for text in summary.warnings:
-        say(f"warning: {text}", sys.stderr)
-    if summary.to_label:
-        say(f"to label next: {summary.to_label}", sys.stderr)
-    say(RESEARCH_ONLY, sys.stderr)
-    if summary.errors == summary.images:
-        say(f"lesion-exp: no image got a prediction; the first, {summary.first_error}", sys.stderr)
-        return 1
-    if summary.errors:
-        say(f"without a prediction: {summary.errors:,}; the column error says why", sys.stderr)
-    return 0
+    return predict_images(chosen_run(store, spec), request, paths)
 
 
 def _columns(arguments: Arguments) -> dict[str, str]:

@@ -36,6 +36,19 @@ CANCEL_SECONDS: Final = 100.0
 
 def launch(arguments: Arguments) -> int:
     """Makes and runs the sweep that the command describes."""
+    made = launched(arguments)
+    if made is None:
+        return 0
+    summary, store = made
+    with _cells_are_kept(summary.sweep):
+        return _show_results(summary.sweep, summary, store)
+
+
+def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
+    """How the sweep that the arguments describe stands after its cells were run, and its store.
+
+    After `--cfg job` it is None.
+    """
     prepare_process(arguments)
     force = arguments.take("force") or "false"
     if force not in {"true", "false"}:
@@ -51,7 +64,7 @@ def launch(arguments: Arguments) -> int:
     if arguments.print_config:
         plan.check()
         print_config(plan.config.config)
-        return 0
+        return None
     announce(plan, arguments)
     from lesion_exp.sweeps.driver import make_launcher
 
@@ -67,7 +80,7 @@ def launch(arguments: Arguments) -> int:
     except BaseException:
         launcher.close()
         raise
-    return _drive(sweep, launcher, store)
+    return drive_to_end(sweep, launcher, store), store
 
 
 def sweep(arguments: Arguments) -> int:

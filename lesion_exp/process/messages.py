@@ -23,6 +23,7 @@ QUIET_WARNINGS = (
     ".*Checkpoint directory.*",
     ".*your dataloader is not resumable.*",
     ".*`srun` command is available.*",
+    ".*using a custom batch sampler.*",
 )
 """Warnings of libraries about what is meant to be so."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -11,21 +10,28 @@ from rich.console import Console
 from lesion_exp import taxonomy
 from lesion_exp.config.freeze import Job
 from lesion_exp.fitted_table import FittedTable
-from lesion_exp.terminal import console, say
+from lesion_exp.terminal import say
 from lesion_exp.training.data import LoadedData, SplitData, load_data, published_differences, split_data
 
 
-def prepare(job: Job) -> dict[str, Any]:
-    """What the data set of `job` holds: counts a class and a part, faults, differences from the published counts.
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set that was read and split, and what is to be said of it."""
+
+    split: SplitData
+    summary: dict[str, Any]
+    """Counts a class and a part, faults, differences from the published counts, as plain values."""
+
+
+def prepare(job: Job) -> PreparedData:
+    """The data set of `job`, read, with its image store built, split and audited.
 
     Raises:
         UserError: whatever would stop a training run on this data set and split.
     """
     loaded = load_data(job.config)
     split = split_data(job.config, loaded)
-    summary = summarize(job.config, loaded, split)
-    _show(summary, console(sys.stderr))
-    return summary
+    return PreparedData(split, summarize(job.config, loaded, split))
 
 
 def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> dict[str, Any]:
@@ -55,7 +61,8 @@ def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> d
     }
 
 
-def _show(summary: dict[str, Any], shown: Console) -> None:
+def show(summary: dict[str, Any], shown: Console) -> None:
+    """Shows the summary of a data set."""
     parts = [part for part in ("train", "val", "test") if any(part in row for row in summary["classes"].values())]
     heads = ("class", "name", *(f">{part}" for part in [*parts, "all"]))
     table = FittedTable(*heads, title=f"{summary['dataset']}: images a class")

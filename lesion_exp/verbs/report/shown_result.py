@@ -48,9 +48,11 @@ class ShownResult(JobResult):
     def _repr_html_(self) -> str:
         try:
             run = find_run(open_job_store(dict(self.config)), self.run_id)
-            return _page(run.name, self.run_id, [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)])
+            return page(
+                run.name, self.run_id, [number_table(self.metrics), *_curves(read_history(run)), _confusion(run)]
+            )
         except (UserError, OSError):  # the numbers are here, whatever became of the store
-            return _page("run", self.run_id, [_numbers(self.metrics)])
+            return page("run", self.run_id, [number_table(self.metrics)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,18 +61,20 @@ class ShownRun(TrainedRun):
 
     def _repr_html_(self) -> str:
         run = self.run
-        parts = [_numbers(self.metrics), *_curves(read_history(run)), _confusion(run)]
-        return _page(run.name, run.run_id, parts)
+        parts = [number_table(self.metrics), *_curves(read_history(run)), _confusion(run)]
+        return page(run.name, run.run_id, parts)
 
 
-def _page(title: str, run_id: str, parts: Sequence[Markup]) -> str:
+def page(title: str, run_id: str, parts: Sequence[Markup]) -> str:
+    """A result as HTML for a cell of a notebook: its title, the id of its run, and `parts` side by side."""
     head = Markup("<p><b>{}</b> <code>{}</code></p>").format(title, run_id)
     return str(Markup('{}<div>{}<div class="lesion-exp">{}</div></div>').format(_STYLE, head, Markup("").join(parts)))
 
 
-def _numbers(metrics: Mapping[str, float]) -> Markup:
+def number_table(metrics: Mapping[str, float], parts: Mapping[str, str] = _PARTS) -> Markup:
+    """The headline metrics with their intervals; `parts` are the beginnings of their names, with what each is of."""
     rows = Markup("")
-    for prefix, part in _PARTS.items():
+    for prefix, part in parts.items():
         for name, title in HEADLINE.items():
             value = metrics.get(f"{prefix}{name}", math.nan)
             if not math.isnan(value):

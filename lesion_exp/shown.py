@@ -1,0 +1,206 @@
+"""What the functions of the Python interface return: the results, with a text and a page for notebooks."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from markupsafe import Markup
+from rich.console import Console
+
+from lesion_exp.data.store import ImageStore
+from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
+from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.split.audit import Audit
+from lesion_exp.sweeps.summary import Summary as SweepSummary
+from lesion_exp.sweeps.summary import as_frame, as_html, as_table
+from lesion_exp.verbs.compare.compare import Compared
+from lesion_exp.verbs.compare.report import ComparisonReport
+from lesion_exp.verbs.compare.tables import show_report
+from lesion_exp.verbs.evaluate.report import as_text
+from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
+from lesion_exp.verbs.predict.predict import Summary as PredictionSummary
+from lesion_exp.verbs.prepare import PreparedData, show
+from lesion_exp.verbs.report.shown_result import number_table, page
+
+if TYPE_CHECKING:
+    pass
+
+_WIDTH = 100
+"""Of a text, characters."""
+
+
+@dataclass(frozen=True, repr=False)
+class ShownData:
+    """A data set that was read, split and audited: what `lesion_exp.prepare` returns."""
+
+    prepared: PreparedData
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row an image, with its `split`."""
+        return self.prepared.split.table
+
+    @property
+    def audit(self) -> Audit:
+        """Whether anything lies in two parts."""
+        return self.prepared.split.audit
+
+    @property
+    def store(self) -> ImageStore:
+        """The decoded images."""
+        return self.prepared.split.loaded.store
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Counts a class and a part, faults, differences from the published counts: what `prepare --json` prints."""
+        return self.prepared.summary
+
+    def __repr__(self) -> str:
+        """What `lesion-exp prepare` shows."""
+        console = _console()
+        show(self.prepared.summary, console)
+        return _text(console)
+
+    def _repr_html_(self) -> str:
+        counts = pd.DataFrame(self.summary["classes"]).T.rename_axis("class")
+        audit = Markup("<pre>{}</pre>").format(self.summary["audit_in_words"])
+        return page(str(self.summary["dataset"]), self.summary["fingerprint"], [Markup(counts.to_html()), audit])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownEvaluation:
+    """An evaluation of a run, or of several as one: what `lesion_exp.evaluate` returns."""
+
+    evaluation: RunEvaluation
+
+    @property
+    def run_id(self) -> str:
+        """The run that keeps the results."""
+        return self.evaluation.run_id
+
+    @property
+    def metrics(self) -> Mapping[str, Estimate]:
+        """Every metric by its name, with value and 95% interval over lesions."""
+        return self.evaluation.study.estimates
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The predictions table."""
+        return self.evaluation.study.whole
+
+    def __repr__(self) -> str:
+        """What `lesion-exp evaluate` shows."""
+        return as_text(self.evaluation)
+
+    def _repr_html_(self) -> str:
+        found = self.evaluation
+        values = {name: estimate.value for name, estimate in self.metrics.items()}
+        for name, estimate in self.metrics.items():
+            values[f"{name}_low"], values[f"{name}_high"] = estimate.interval
+        figure = confusion_matrix(found.study.table, found.title)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png")
+        picture = base64.b64encode(drawn.getvalue()).decode()
+        image = Markup('<img alt="confusion matrix" src="data:image/png;base64,{}">').format(picture)
+        return page(f"{found.run_name}: {found.title}", found.run_id, [number_table(values, {"": found.name}), image])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownPredictions:
+    """The predictions of images without labels: what `lesion_exp.predict` returns."""
+
+    summary: PredictionSummary
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row an image: `image`, `prediction`, a column `p_<class>` for each class, `error`."""
+        path = Path(self.summary.output)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+    def __repr__(self) -> str:
+        """How many images got a prediction, and where the table is."""
+        found = self.summary
+        done = found.images - found.errors
+        lines = [f"{done:,} images predicted by run {found.run_id}, {found.errors:,} without a prediction"]
+        lines += [f"  {name}: {count:,}" for name, count in found.predictions.items() if count]
+        lines += [f"calibration: {found.calibration}, test-time augmentation: {found.tta}", f"table: {found.output}"]
+        return "\n".join([*lines, *(f"warning: {text}" for text in found.warnings)])
+
+    def _repr_html_(self) -> str:
+        text = Markup("<pre>{}</pre>").format(repr(self))
+        return page("predictions", self.summary.run_id, [text, Markup(self.table.head(10).to_html(index=False))])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownComparison:
+    """Runs compared on the same images: what `lesion_exp.compare` returns."""
+
+    compared: Compared
+
+    @property
+    def run_id(self) -> str:
+        """The run that keeps the comparison."""
+        return self.compared.run_id
+
+    @property
+    def report(self) -> ComparisonReport:
+        """The pairs with their differences, intervals and p-values; `to_dict()` gives plain values."""
+        return self.compared.report
+
+    def __repr__(self) -> str:
+        """What `lesion-exp compare` shows."""
+        console = _console()
+        show_report(self.report, console)
+        return _text(console)
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.compared.figure.read_bytes()).decode()
+        image = Markup('<img alt="differences with intervals" src="data:image/png;base64,{}">').format(picture)
+        return page("comparison", self.run_id, [Markup("<pre>{}</pre>").format(repr(self)), image])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownSweep:
+    """A sweep whose cells were run: what `lesion_exp.sweep` returns."""
+
+    summary: SweepSummary
+
+    @property
+    def sweep_id(self) -> str:
+        """Its id, as `lesion-exp sweep status` takes it."""
+        return self.summary.sweep.facts.sweep_id
+
+    @property
+    def run_id(self) -> str | None:
+        """The run in MLflow under which its cells lie."""
+        return self.summary.sweep.facts.parent_run_id
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a cell: what it sets, status, metrics, id of its run."""
+        return as_frame(self.summary)
+
+    def __repr__(self) -> str:
+        """What `lesion-exp sweep status` shows."""
+        console = _console()
+        console.print(as_table(self.summary))
+        return _text(console)
+
+    def _repr_html_(self) -> str:
+        return page(f"sweep {self.sweep_id}", str(self.run_id), [Markup(as_html(self.summary))])
+
+
+def _console() -> Console:
+    return Console(file=io.StringIO(), width=_WIDTH, highlight=False, color_system=None)
+
+
+def _text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO), "it was made so"
+    return console.file.getvalue().rstrip("\n")
