@@ -18,7 +18,7 @@ from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
 from lesion_exp.evaluation.figures.reliability import reliability_before_and_after
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.headline import SECTIONS
-from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
+from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, intervals_in_words, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
@@ -102,9 +102,10 @@ class EvaluationResult:
         return with_intervals(values, self.estimates)
 
     def too_few(self) -> dict[str, str]:
-        """`too few (3 lesions)` by the plain metrics of classes that rest on too few lesions to judge by."""
+        """`too few (3 lesions)` by the results of classes that rest on too few lesions to judge by."""
         counts = lesion_counts(self.table)
-        return {name: said for name in self.metrics if "/" in name and (said := counts.too_few(name))}
+        names = [*self.metrics, *(name for name in self.estimates if _section(name))]
+        return {name: said for name in names if counts.is_of_class(name) and (said := counts.too_few(name))}
 
     def files(self) -> dict[str, Any]:
         """The plain content of each JSON file by its name.
@@ -117,10 +118,11 @@ class EvaluationResult:
             section = _section(name)
             sections.setdefault(section or "metrics", {})[name.removeprefix(f"{section}/")] = found._asdict()
         for name, said in self.too_few().items():
-            sections["metrics"][name]["too_few"] = said
+            section = _section(name)
+            sections[section or "metrics"][name.removeprefix(f"{section}/")]["too_few"] = said
         head = {
             "images": len(self.table),
-            "interval": f"95%, {self.options.draws} bootstrap draws of {self.options.unit}s",
+            "interval": intervals_in_words(self.options.draws, self.options.unit),
         }
         if self.unknown:
             counts = unknown_counts(self.whole)

@@ -1,4 +1,4 @@
-"""95% intervals of metrics, from a bootstrap over lesions or patients."""
+"""95% intervals of metrics over lesions or patients."""
 
 from __future__ import annotations
 
@@ -109,6 +109,15 @@ def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray) -> 
         limits = bounded_limits(value, drawn, bounds.lesions, bounds.highest)
         return limits.low, limits.high
     return percentile_interval(drawn)
+
+
+def intervals_in_words(draws: int, unit: Unit) -> str:
+    """How the intervals of `bootstrap` are made, for a reader of the results; docs/statistics.md names each."""
+    return (
+        f"95%, over {unit}s, the images of one taken together: Wilson's for proportions, F1 and AUROC, combined from "
+        f"these for means of classes, an inverted test for calibration errors, and {draws:,} bootstrap draws for the "
+        f"rest"
+    )
 
 
 def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]:

@@ -45,7 +45,7 @@ def classification_report(
         table: predictions table.
         intervals: 95% interval of overall metrics.
         names: full name of each class.
-        unit: what the bootstrap behind the intervals drew.
+        unit: what the intervals are over, lesion or patient.
     """
     values, classes = metrics(table), classes_of(table)
     counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
@@ -83,7 +83,7 @@ def classification_report(
         interval = f"   95% interval {low:.3f} to {high:.3f}" if low is not None and high is not None else ""
         lines.append(f"{name.replace('_', ' '):<20} {value:.3f}{interval}")
     if intervals:
-        lines.append(f"(intervals: bootstrap over {unit}s)")
+        lines.append(f"(intervals: 95%, over {unit}s; docs/statistics.md says how each is made)")
     return "\n".join(lines) + "\n", data
 
 

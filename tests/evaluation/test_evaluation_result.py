@@ -10,7 +10,7 @@ import pytest
 from lesion_exp.evaluation.calibrator import fit_calibrator
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study
 from lesion_exp.evaluation.failures import failures, surest_right, surest_wrong
-from lesion_exp.evaluation.intervals import intervals
+from lesion_exp.evaluation.intervals import intervals, intervals_in_words
 from lesion_exp.evaluation.isic import isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.operating_points import fit_operating_points
@@ -73,7 +73,7 @@ def test_results_of_sections_have_intervals(judged: EvaluationResult) -> None:
 
 def test_files_are_plain_and_hold_all_sections(judged: EvaluationResult) -> None:
     content = json.loads(json.dumps(judged.files(), allow_nan=False))
-    assert content["metrics.json"]["interval"] == "95%, 50 bootstrap draws of lesions"
+    assert content["metrics.json"]["interval"] == intervals_in_words(50, "lesion")
     assert content["metrics.json"]["balanced_accuracy"]["value"] == judged.metrics["balanced_accuracy"]
     assert set(content["isic.json"]["balanced_accuracy"]) == {"value", "low", "high"}
     assert content["calibrated.json"]["calibration"] == "temperature"

@@ -43,9 +43,24 @@ def test_a_metric_rests_on_lesions_of_the_kind_that_it_is_about(table: pd.DataFr
         "average_precision/df": 19, "specificity/df": 80, "auroc/df": 19, "sensitivity_at_95_specificity/df": 19,
         "auroc/nv": 39, "recall/nv": 60, "specificity/nv": 39, "recall/malignant": 20, "specificity/malignant": 79,
         "auroc/malignant": 20, "accuracy/malignant": 99, "balanced_accuracy/malignant": 99, "ece/malignant": 99,
+        "isic/balanced_accuracy": 99, "isic/sensitivity/df": 19, "isic/npv/df": 80, "isic/pauc_2024/malignant": 20,
+        "isic/auc_sens_80/macro": 99, "operating/malignant/youden/sensitivity": 20, "operating/df/youden/ppv": 19,
+        "operating/df/youden/specificity": 80, "conformal/lac/coverage": 99, "conformal/lac/coverage/df": 19,
+        "calibrated/ece": 99,
     }  # fmt: skip
     assert {name: counts.of(name) for name in expected} == expected
+    of_the_part = {"accuracy", "balanced_accuracy", "isic/balanced_accuracy", "isic/auc_sens_80/macro"}
+    of_the_part |= {"conformal/lac/coverage", "calibrated/ece"}
+    assert {name for name in expected if not counts.is_of_class(name)} == of_the_part
     assert all(counts.of(name) > 0 for name in metric_names(classes_of(table)))
+
+
+def test_a_class_with_a_slash_in_its_name_is_found_in_every_section(rows_of: RowsOf) -> None:
+    names = ["a/b", "c"]
+    counts = lesion_counts(predictions_table(rows_of(["a/b", "c", "c"], ["1", "2", "3"]), np.full((3, 2), 0.5), names))
+    expected = {"recall/a/b": 1, "isic/sensitivity/a/b": 1, "operating/a/b/youden/ppv": 1,
+                "operating/a/b/youden/npv": 2, "conformal/aps/coverage/a/b": 1}  # fmt: skip
+    assert {name: counts.of(name) for name in expected} == expected
 
 
 def test_twenty_are_enough_and_nineteen_are_not(table: pd.DataFrame) -> None:
@@ -63,6 +78,10 @@ def test_files_and_reports_say_what_is_too_few_and_keep_the_number(table: pd.Dat
     assert stored["recall/df"]["too_few"] == "too few (19 lesions)"
     marked = {name for name, found in stored.items() if isinstance(found, dict) and "too_few" in found}
     assert marked == {name for name in judged.metrics if name.endswith("/df") and name != "specificity/df"}
+    assert set(judged.too_few()) > {"isic/auc_sens_80/df", "recall/df"}
+    isic = judged.files()["isic.json"]
+    assert isic["auc_sens_80/df"]["too_few"] == "too few (19 lesions)"
+    assert "too_few" not in isic["pauc_2024/malignant"]
     text, data = classification_report(table)
     rows = {line.split()[0]: line for line in text.splitlines() if line}
     assert rows["df"].count("*") == 4  # all but the specificity, which rests on the others

@@ -76,7 +76,10 @@ def _unknown(judged: RunEvaluation) -> Iterator[str]:
 
 def _isic(judged: RunEvaluation) -> Iterator[str]:
     names, found = titles(classes_of(judged.study.table)), judged.study.estimates
-    yield from (f"{title:<61} {_interval(found[name])}" for name, title in names.items() if name in found)
+    few = judged.study.too_few()
+    yield from (
+        f"{title:<61} {_interval(found[name], few.get(name))}" for name, title in names.items() if name in found
+    )
     yield from textwrap.wrap(note_on_unk(classes_of(judged.study.table)), _COLUMNS)
 
 
@@ -107,11 +110,11 @@ def _operating(judged: RunEvaluation) -> Iterator[str]:
     if not points:
         return
     yield "operating points for malignancy, thresholds fixed on validation:"
+    few = judged.study.too_few()
     for point in points:
-        found = [
-            judged.study.estimates.get(f"operating/{point.name}/{name}") for name in ("sensitivity", "specificity")
-        ]
-        texts = ["-" if estimate is None else _interval(estimate) for estimate in found]
+        names = [f"operating/{point.name}/{name}" for name in ("sensitivity", "specificity")]
+        found = {name: judged.study.estimates.get(name) for name in names}
+        texts = ["-" if estimate is None else _interval(estimate, few.get(name)) for name, estimate in found.items()]
         yield f"  {point.rule:<15} p >= {point.threshold:.3f}: sensitivity {texts[0]}, specificity {texts[1]}"
 
 
@@ -130,5 +133,6 @@ def _gaps(judged: RunEvaluation) -> Iterator[str]:
         yield f"  {attribute.replace('_', ' '):<10} {gap.highest} - {gap.lowest}: {_interval(gap.difference)}"
 
 
-def _interval(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+def _interval(found: Estimate, few: str | None = None) -> str:
+    """The value with its interval; what rests on too few lesions has the star that the table of classes explains."""
+    return f"{found.value:.3f}{'*' if few else ''} ({found.low:.3f} to {found.high:.3f})"

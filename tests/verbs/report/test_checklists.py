@@ -51,3 +51,29 @@ def test_answers_say_what_the_run_stored(full_run):
     assert "Nobody 2020; licence MIT" in ANSWERS["source"](facts)
     assert ANSWERS["generated"](facts) == "All images are generated (synthetic)."
     assert ANSWERS["external"](facts) is None
+
+
+def test_answers_on_results_say_what_they_are_of_and_how_they_were_made(full_run):
+    run = full_run()
+    facts = RunSummary(run, RunArtifacts(run))
+    intervals = ANSWERS["uncertainty"](facts)
+    assert intervals.startswith(
+        "Intervals: 95%, over lesions, the images of one taken together: Wilson's for proportions"
+    )
+    assert "30 bootstrap draws for the rest" in intervals
+    assert "Percentile" not in intervals
+    assert ANSWERS["subgroups"](facts)
+
+
+def test_subgroups_that_are_too_small_to_be_compared_are_still_reported(full_run, monkeypatch):
+    run = full_run()
+    facts = RunSummary(run, RunArtifacts(run))
+    cells = [
+        {"attribute": name, "group": "x", "images": 4, "lesions": 2, "metrics": {}} for name in ("sex", "skin_tone")
+    ]
+    monkeypatch.setattr(RunSummary, "study", lambda _, name: {"cells": cells} if name == "subgroups" else {})
+    assert ANSWERS["subgroups"](facts) == (
+        "The table of subgroups has the metrics by sex and skin tone. No two subgroups have 20 lesions of one class, "
+        "so none are compared."
+    )
+    assert ANSWERS["skin_tone"](facts) == "Images of the test part by skin tone: x: 4."

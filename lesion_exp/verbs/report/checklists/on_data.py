@@ -71,10 +71,11 @@ def unknown_attributes(facts: RunSummary) -> str | None:
 
 
 def skin_tone(facts: RunSummary) -> str | None:
-    """Images by skin tone, where the data set notes it."""
+    """Images of the judged part by skin tone, where the data set notes it."""
     cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "skin_tone"]
     words = [f"{cell['group']}: {cell['images']:,}" for cell in cells]
-    return f"Images by skin tone: {', '.join(words)}." if words else None
+    part = PARTS[facts.part or "val"]
+    return f"Images of the {part} part by skin tone: {', '.join(words)}." if words else None
 
 
 def partitions(facts: RunSummary) -> str | None:

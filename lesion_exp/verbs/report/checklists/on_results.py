@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
+from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import OVERALL, largest_gap, warnings_of
 from lesion_exp.trained_runs.wording import PARTS, Value, as_value, listed, metric_name, number, with_interval, within
 from lesion_exp.verbs.report.sections.confusion import most_frequent_confusions
 from lesion_exp.verbs.report.sections.results import elsewhere, shortcut_verdicts
+from lesion_exp.verbs.report.sections.subgroups import NOT_COMPARED
 
 
 def performance(facts: RunSummary) -> str | None:
@@ -47,15 +49,22 @@ def measures(facts: RunSummary) -> str | None:
 def uncertainty(facts: RunSummary) -> str | None:
     """How intervals were made."""
     how = facts.study("metrics").get("interval")
-    words = f"Percentile intervals: {how}. " if how else ""
+    words = f"Intervals: {how}. " if how else ""
     has_any = any(value.low is not None for value in facts.values.values())
-    return f"{words}Images of a lesion are drawn together; no hypothesis is tested on this page." if has_any else None
+    return f"{words}No hypothesis is tested on this page." if has_any else None
 
 
 def subgroups(facts: RunSummary) -> str | None:
-    """The largest gap between subgroups."""
+    """The largest gap between subgroups, or where the subgroups stand that are too small to be compared."""
     gap = largest_gap(facts)
-    return f"{gap[0].upper()}{gap[1:]}." if gap else None
+    if gap:
+        return f"{gap[0].upper()}{gap[1:]}."
+    found = facts.study("subgroups")
+    attributes = dict.fromkeys(cell["attribute"].replace("_", " ") for cell in found.get("cells", []))
+    if not attributes:
+        return None
+    compared = "" if found.get("largest_gaps") else f" {NOT_COMPARED}"
+    return f"The table of subgroups has the metrics by {listed(list(attributes))}.{compared}"
 
 
 def clusters(facts: RunSummary) -> str | None:
@@ -115,4 +124,5 @@ def limits(facts: RunSummary) -> str | None:
 
 def _named(facts: RunSummary, family: str, name: str) -> str:
     value: Value | None = facts.values.get(f"{family}/{name}")
-    return f"{within(metric_name(family))} {with_interval(value)}"
+    few = "" if facts.predictions is None else lesion_counts(facts.predictions).too_few(f"{family}/{name}")
+    return f"{within(metric_name(family))} {with_interval(value)}{f', {few}' if few else ''}"

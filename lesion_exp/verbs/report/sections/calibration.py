@@ -10,7 +10,9 @@ import pandas as pd
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.calibration import reliability_bins
 from lesion_exp.evaluation.calibrator import read_calibrator
+from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.operating_points import FAMILIES
 from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.trained_runs.run_summary import RunSummary
@@ -80,7 +82,21 @@ def _table(facts: RunSummary) -> list[Block]:
     columns = ["metric (lower is better)", ">as predicted"]
     columns += [f">after {calibrated['calibration']} scaling"] if has_after else []
     missing: list[Block] = [] if has_after or facts.part == "val" else [not_stored("calibration fitted on validation")]
-    return [Table("Calibration, with 95% intervals", columns, rows), *missing] if rows else missing
+    return [Table("Calibration, with 95% intervals", columns, rows), *_by_chance(facts), *missing] if rows else missing
+
+
+def _by_chance(facts: RunSummary) -> list[Block]:
+    """What a calibrated network would show, without which a calibration error of few images cannot be read."""
+    expected = facts.values.get("ece_of_calibrated")
+    if expected is None:
+        return []
+    return [
+        Text(
+            f"On so few images a calibration error is above 0 by chance alone: a perfectly calibrated network would "
+            f"show an expected calibration error of {number(expected.value)} on these. The intervals allow for that, "
+            f"so they lie lower than the values and may end at them."
+        )
+    ]
 
 
 def _conformal(facts: RunSummary) -> list[Block]:
@@ -100,14 +116,14 @@ def _points(facts: RunSummary) -> list[Block]:
     target = MALIGNANT if any(name.startswith(f"{MALIGNANT}/") for name in facts.study("operating")) else None
     points = [p for p in facts.kept.entries("operating_points/points.json") if p.get("target") == target]
     rows: list[list[Cell]] = []
+    rests = None if facts.predictions is None else lesion_counts(facts.predictions)
     for point in points:
         at = f"{target}/{point['rule']}"
-        measured = [
-            as_value(facts.study("operating").get(f"{at}/{family}")) for family in ("sensitivity", "specificity")
-        ]
-        more = [as_value(facts.study("operating").get(f"{at}/{family}")) for family in ("ppv", "npv")]
+        measured = {name: as_value(facts.study("operating").get(name)) for name in (f"{at}/{one}" for one in FAMILIES)}
+        said = {name: rests.too_few(f"operating/{name}") if rests else "" for name in measured}
         words = _RULES.get(str(point["rule"]), str(point["rule"]))
-        rows.append([words, number(point["threshold"]), *(stacked(value) for value in (*measured, *more))])
+        cells = (stacked(value, said[name]) for name, value in measured.items())
+        rows.append([words, number(point["threshold"]), *cells])
     columns = ["threshold chosen for", ">probability", ">sensitivity", ">specificity", ">PPV", ">NPV"]
     caption = "Operating points for malignancy: thresholds fixed on validation, measured here"
     return [Table(caption, columns, rows)] if rows else []

@@ -116,8 +116,13 @@ def _unknown(facts: RunSummary) -> list[Block]:
 
 def _isic(facts: RunSummary) -> list[Block]:
     scores = facts.study("isic")
-    found = {words: as_value(scores.get(name.removeprefix("isic/"))) for name, words in titles(facts.classes).items()}
-    rows: list[list[Cell]] = [[words, number(v.value), interval(v)] for words, v in found.items() if v is not None]
+    rests = None if facts.predictions is None else lesion_counts(facts.predictions)
+    rows: list[list[Cell]] = []
+    for name, words in titles(facts.classes).items():
+        value = as_value(scores.get(name.removeprefix("isic/")))
+        if value is not None:
+            few = rests.too_few(name) if rests is not None and rests.is_of_class(name) else ""
+            rows.append([words, number(value.value), f"{interval(value)}{f', {few}' if few else ''}"])
     note: list[Block] = [Text(words) for words in [note_on_unk(facts.classes)] if words]
     table = Table("Scores as the challenges define them", ["score", ">value", ">95% interval"], rows)
     return [table, *note] if rows else []

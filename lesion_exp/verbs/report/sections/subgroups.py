@@ -17,6 +17,7 @@ from lesion_exp.verbs.report.sections.results import share_bar
 
 FEWER: Final = "*"
 """Marks a balanced accuracy over fewer classes than the whole part's."""
+NOT_COMPARED: Final = f"No two subgroups have {LEAST_LESIONS} lesions of one class, so none are compared."
 _HOW: Final = (
     f"Two subgroups are compared on the classes of which both have {LEAST_LESIONS} lesions, each class with the same "
     "weight, so that another mix of classes makes no gap. The interval of a gap allows for all pairs that were "
@@ -95,6 +96,6 @@ def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
         for gap in gaps
     ]
     if not rows:
-        return [Text(f"No two subgroups have {LEAST_LESIONS} lesions of one class, so none are compared.")]
+        return [Text(NOT_COMPARED)]
     table = Table("Largest gaps between two subgroups", ["of", "between", "on the classes", ">difference"], rows)
     return [table, Text(_HOW)] if "pairs" in gaps[0] else [table]

@@ -34,7 +34,7 @@ function table(caption, head, rows) {
 const interval = (metric) => (metric.low === null ? "–" : `${number(metric.low)} to ${number(metric.high)}`);
 
 function results(found) {
-  const overall = found.metrics.map((metric) => [metric.name, number(metric.value), interval(metric)]);
+  const overall = found.metrics.map((metric) => [metric.name, number(metric.value), metric.too_few ? `${interval(metric)}, ${metric.too_few}` : interval(metric)]);
   const kinds = [["recall", "Sensitivity"], ["specificity", "Specificity"], ["auroc", "AUROC"]];
   const rows = Object.entries(found.by_class).map(([code, entry]) => [
     code,
