@@ -32,10 +32,3 @@ def test_the_floors_of_the_table_are_in_the_order_of_the_import_rules():
     level = {room: number for number, layer in enumerate(contracts()[0]["layers"]) for room in names(layer)}
     floors = [[level[room] for room in re.findall(r"`(\w+)`", rooms)] for rooms, _ in TABLE]
     assert all(max(upper) < min(lower) for upper, lower in pairwise(floors))
-
-
-def test_every_verb_has_its_room_in_the_table():
-    told = next(words for rooms, words in TABLE if rooms == "`verbs`")
-    rooms = re.search(r"`([a-z ]+)`", told)[1].split()
-    assert sorted(rooms) == sorted(present(PROJECT / "lesion_exp" / "verbs"))
-    assert sorted(rooms) == sorted(name for layer in contracts()[1]["layers"] for name in names(layer))

@@ -1,0 +1,127 @@
+"""A user's package with its own data set, split, network and loss, from training to prediction."""
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lesion_exp.cli import main
+from lesion_exp.config.freeze import read_job
+from lesion_exp.config.registered import TRUST_VARIABLE
+from tests.own_process import restored
+
+PACKAGE = '''
+    from pathlib import Path
+
+    import pandas as pd
+    from torch import nn
+
+    from lesion_exp.dataset.table import standardize
+
+
+    def read_rooms(root):
+        """The table of a clinic's rooms: the class and the lesion stand in a file's name."""
+        paths = sorted(Path(root).glob("*.png"))
+        parts = [path.stem.split("_") for path in paths]
+        return standardize(
+            pd.DataFrame(
+                {
+                    "image_id": [path.stem for path in paths],
+                    "image_path": [str(path) for path in paths],
+                    "label": [part[0] for part in parts],
+                    "lesion_id": [part[1] for part in parts],
+                }
+            ),
+            "the clinic's rooms",
+        )
+
+
+    class ByName:
+        """Deals each group to the part that its order gives it."""
+
+        def __init__(self, every=5):
+            self.every = every
+
+        def split(self, table):
+            order = {name: place for place, name in enumerate(sorted(table["group"].unique()))}
+            parts = {0: "test", 1: "val"}
+            return table.assign(split=[parts.get(order[name] % self.every, "train") for name in table["group"]])
+
+
+    def network(num_classes, width):
+        """Ten lines of torch."""
+        return nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(width, num_classes),
+        )
+
+
+    def smooth(logits, labels, smoothing):
+        """A loss is a function of logits and labels."""
+        return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+'''
+CONFIGS = {
+    "dataset/rooms": "defaults: [base, _self_]\nname: rooms\n_target_: clinic_rooms.read_rooms\nroot: ???  # folder\n",
+    "split/by_name": "defaults: [base, _self_]\n_target_: clinic_rooms.ByName\nevery: 5  # one of so many groups is tested\n",
+    "backbone/tiny": "defaults: [base, _self_]\n_target_: clinic_rooms.network\nwidth: 8  # filters\n",
+    "loss/smooth": "_target_: clinic_rooms.smooth\nsmoothing: 0.1  # share of each label that the other classes get\n",
+}
+
+
+@pytest.fixture
+def clinic(tmp_path, monkeypatch):
+    """A folder with the package, its configs and its images; the current one."""
+    (tmp_path / "clinic_rooms.py").write_text(textwrap.dedent(PACKAGE))
+    for name, text in CONFIGS.items():
+        path = tmp_path / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(40):
+        label = ("nevus", "melanoma")[number % 2]
+        values = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8) + np.uint8(100 * (label == "nevus"))
+        Image.fromarray(values).save(tmp_path / "images" / f"{label}_{number:02d}_a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv(TRUST_VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "argv", ["lesion-exp"])
+    yield tmp_path
+    sys.modules.pop("clinic_rooms", None)
+
+
+CHOSEN = (
+    "train", "dataset=rooms", "dataset.root=images", "split=by_name", "backbone=tiny", "loss=smooth", "image_size=32",
+    "trainer=cpu", "trainer.max_epochs=1", "trainer.precision=32-true", "loader.num_workers=0", "loader.batch_size=8",
+    "evaluation.bootstrap_draws=100", "--config-dir", "conf", "--no-tree",
+)  # fmt: skip
+
+
+def test_a_package_of_ones_own_goes_all_the_way(clinic, monkeypatch, capsys):
+    with restored():
+        assert main([*CHOSEN]) == 2
+        said = capsys.readouterr().err
+        assert "--trust PACKAGE" in said, "nobody's code runs because a config names it"
+        assert main([*CHOSEN, "--trust", "clinic_rooms"]) == 0
+        run_id = capsys.readouterr().out.splitlines()[-1]
+        monkeypatch.delenv(TRUST_VARIABLE)
+        assert main(["predict", f"run={run_id}", "input=images", "output=found.csv"]) == 2
+        assert "--trust PACKAGE" in capsys.readouterr().err
+        trusted = ["--trust", "clinic_rooms"]
+        assert main(["predict", f"run={run_id}", "input=images", "output=found.csv", *trusted]) == 0
+        assert main(["evaluate", f"run={run_id}", "--json", *trusted]) == 0
+        judged = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = pd.read_csv("found.csv")
+    assert len(found) == 40
+    assert found["error"].isna().all()
+    assert judged["classes"] == ["melanoma", "nevus"]
+    assert judged["images"] == 8, "one of five groups"
+    [path] = Path("mlruns").glob(f"artifacts/**/{run_id}/artifacts/config/job.yaml")
+    job = read_job(path)
+    chosen = {group: job.options[group] for group in ("dataset", "split", "backbone", "loss")}
+    assert chosen == {"dataset": "rooms", "split": "by_name", "backbone": "tiny", "loss": "smooth"}
