@@ -67,7 +67,7 @@ PACKAGE = '''
 '''
 CONFIGS = {
     "dataset/rooms": "defaults: [base, _self_]\nname: rooms\n_target_: clinic_rooms.read_rooms\nroot: ???  # folder\n",
-    "split/by_name": "defaults: [base, _self_]\n_target_: clinic_rooms.ByName\nevery: 5  # one of so many groups is tested\n",
+    "split/by_name": "defaults: [base, _self_]\n_target_: clinic_rooms.ByName\nevery: 5  # one of so many is tested\n",
     "backbone/tiny": "defaults: [base, _self_]\n_target_: clinic_rooms.network\nwidth: 8  # filters\n",
     "loss/smooth": "_target_: clinic_rooms.smooth\nsmoothing: 0.1  # share of each label that the other classes get\n",
 }
