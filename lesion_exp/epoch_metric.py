@@ -1,65 +1,164 @@
-"""The metrics of an epoch by which a training or a sweep can be steered: their names, and which direction is better."""
+"""The metrics of an epoch as torchmetrics keeps them: states on the device, synchronised over processes.
+
+What is summed and kept is torchmetrics'; what is made of it at the epoch's end are the definitions of
+`lesion_exp.evaluation`, which a run's final evaluation uses, too. They differ from those of torchmetrics in the means
+over classes: torchmetrics counts a class without images as 0 where it was predicted (recall, F1) and in the AUROC
+always, so that its means depend on which classes a small validation part happens to lack.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from lesion_exp.errors import ConfigError, did_you_mean
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAUROC, MulticlassConfusionMatrix
+from torchmetrics.utilities.data import dim_zero_cat
 
-WATCHED_METRIC: Final = "val/balanced_accuracy"
-"""The metric that decides which epoch is best; higher is better."""
-EPOCH_METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
-"""Metrics logged after each validation under `val/`, beside `val/loss` and the recall of each class."""
-LOSSES: Final = ("train/loss", "val/loss")
-"""The metrics of which a lower value is better."""
-_RECALL: Final = "val/recall/"
+from lesion_exp.evaluation.confusion import metrics_of_counts
+from lesion_exp.evaluation.predictions import check_finite
+from lesion_exp.evaluation.ranking import mean_area
+from lesion_exp.evaluation.registry import AUROC_MACRO, LOSS, shown_in
+
+EXACT: Final = torch.float32 if torch.backends.mps.is_available() else torch.float64
+"""Of the sum of an epoch's losses; Apple's GPUs have no float64."""
 
 
-def check_metric(
-    key: str, name: object, classes: Collection[str] | None = None, *, only_validation: bool = False
-) -> None:
-    """Checks that the metric `name`, which `key` of the config names, is one that every epoch has.
+def training_metrics() -> MetricCollection:
+    """What is measured while an epoch trains: `train/loss`. Its `update` takes `total` and `count` (see `MeanLoss`)."""
+    return MetricCollection({LOSS: MeanLoss()}, prefix="train/", compute_groups=False)
 
-    `classes` are those of the data set, where they are known; until then the recall of any class is accepted.
 
-    Raises:
-        ConfigError: there is no such metric.
+def validation_metrics(
+    objective: Callable[[Tensor, Tensor], Tensor],
+    classes: Sequence[str],
+    image_ids: Sequence[str],
+    added: Mapping[str, Metric] | None = None,
+) -> MetricCollection:
+    """What is measured of the validation part at the end of an epoch: `val/loss`, the metrics that the registry shows
+    for an epoch, `val/recall/CLASS`, and `val/NAME` of each metric in `added`.
+
+    Its `update` takes, for each batch, `logits` float32 (N, C), `preds` (their softmax), `target` int64 (N,) and the
+    positions of the images in the part, `index` int64 (N,).
+
+    Args:
+        objective: the loss of all logits and labels of the part at once.
+        classes: class names.
+        image_ids: of the part, by position.
+        added: further torchmetrics metrics by their names.
     """
-    text = str(name)
-    known = [*LOSSES[only_validation:], *(f"val/{metric}" for metric in EPOCH_METRICS)]
-    if text in known or (classes is None and text.startswith(_RECALL) and text != _RECALL):
-        return
-    recalls = [f"{_RECALL}{class_name}" for class_name in classes or ()]
-    if text in recalls:
-        return
-    listed = ", ".join([*known, *(recalls or [f"{_RECALL}CLASS"])])
-    meant = _by_habit(text, known) or did_you_mean(text, [*known, *recalls])
-    raise ConfigError(f"expected {key} to be a metric of an epoch ({listed}), got {text!r}{meant}")
+    own: dict[str, Metric] = {
+        LOSS: PartLoss(objective, image_ids),
+        "confusion": MeansOfClasses(classes),
+        "ranking": MeanAUROC(len(classes)),
+    }
+    return MetricCollection({**own, **(added or {})}, prefix="val/", compute_groups=False)
 
 
-def check_direction(key: str, direction: str, name: str, *, lower: str, higher: str) -> None:
-    """Checks that `direction`, the value of `key`, is `lower` for a loss and `higher` for any other metric `name`.
-
-    Raises:
-        ConfigError: it is the other one.
-    """
-    right = lower if name in LOSSES else higher
-    if direction != right:
-        raise ConfigError(
-            f"expected {key}={right} for the metric {name}, of which a {'lower' if right == lower else 'higher'} value "
-            f"is better, got {direction!r}; set {key}={right}"
-        )
+OWN_NAMES: Final = (LOSS, "confusion", "ranking")
+"""Names in the collection that no added metric can have."""
 
 
-def _by_habit(text: str, known: Collection[str]) -> str:
-    """The name that other frameworks' habits mean: `val_loss`, `valid/acc`, `auc`."""
-    words = text.replace("_", "/", 1).removeprefix("valid/").removeprefix("validation/").removeprefix("val/")
-    habits = {
-        "acc": "val/accuracy", "bacc": "val/balanced_accuracy", "balanced/acc": "val/balanced_accuracy",
-        "bal/acc": "val/balanced_accuracy", "balanced_acc": "val/balanced_accuracy", "f1": "val/f1_macro",
-        "auc": "val/auroc_macro", "auroc": "val/auroc_macro", "roc_auc": "val/auroc_macro",
-        "roc/auc": "val/auroc_macro", "loss": "val/loss", "train/loss": "train/loss", "training/loss": "train/loss",
-    }  # fmt: skip
-    meant = habits.get(words.lower(), f"val/{words}")
-    return f"; did you mean {meant!r}?" if meant in known else ""
+class MeanLoss(Metric):
+    """The mean loss of the images of an epoch; updating it waits for no step of a GPU."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=EXACT), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor, count: int) -> None:
+        """Adds the sum of the losses of `count` images, a scalar."""
+        self.total = self.total + total.to(self.total)
+        self.count = self.count + count
+
+    def compute(self) -> float:
+        """The mean over all processes; 0 before the first image."""
+        return float(self.total) / max(int(self.count), 1)
+
+    def over_processes(self) -> tuple[float, float]:
+        """The sum of the losses and the number of images, over all processes; each process must call it."""
+        with self.sync_context():
+            return float(self.total), float(self.count)
+
+    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> Any:
+        """Moves the states to a device. They keep their precision where the network is made bfloat16."""
+        moved = super()._apply(fn, exclude_state)
+        self.total = self.total.to(EXACT)
+        self._defaults["total"] = torch.zeros_like(self.total)
+        return moved
+
+
+class PartLoss(Metric):
+    """The loss of all images of a part at once: losses that weight classes are no mean of their batches' losses."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    logits: list[Tensor]
+    target: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self, objective: Callable[[Tensor, Tensor], Tensor], image_ids: Sequence[str]) -> None:
+        super().__init__()
+        self._objective = objective
+        self._image_ids = image_ids
+        for name in ("logits", "target", "index"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, target: Tensor, index: Tensor) -> None:
+        """Keeps a batch: `logits` float32 (N, C), `target` int64 (N,), `index` int64 (N,), positions in the part."""
+        self.logits.append(logits)
+        self.target.append(target)
+        self.index.append(index)
+
+    def compute(self) -> Tensor:
+        """The loss, a scalar, in the order of the part, so that it does not depend on the number of processes.
+
+        Raises:
+            DataError: logits that are no numbers; training diverged.
+        """
+        index = dim_zero_cat(self.index)
+        order = index.argsort()
+        assert bool((index[order].diff() > 0).all()), "an image was evaluated twice"
+        logits, target = dim_zero_cat(self.logits)[order], dim_zero_cat(self.target)[order]
+        probs = logits.softmax(dim=1).double().cpu().numpy()
+        check_finite(probs, [self._image_ids[place] for place in index[order].tolist()])
+        return self._objective(logits, target)
+
+
+class MeansOfClasses(MulticlassConfusionMatrix):
+    """The metrics of an epoch that follow from the confusion matrix, and the recall of each class."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__(num_classes=len(classes), validate_args=False)
+        self._classes = tuple(classes)
+
+    def compute(self) -> dict[str, float]:  # type: ignore[override]
+        """The metrics by name; what is not determined is left out."""
+        counts = self.confmat.cpu().numpy().astype(np.float64)[..., None]
+        names = (*shown_in("epoch"), *(f"recall/{name}" for name in self._classes))
+        found = metrics_of_counts(counts, self._classes)
+        return {name: float(found[name][0]) for name in names if name in found and not np.isnan(found[name][0])}
+
+
+class MeanAUROC(MulticlassAUROC):
+    """The mean AUROC of the classes that have images."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, average="none", validate_args=False)
+
+    def compute(self) -> dict[str, float]:  # type: ignore[override]
+        """The mean by its name; nothing where no class has images beside those of others."""
+        probs, true = dim_zero_cat(self.preds).double().cpu().numpy(), dim_zero_cat(self.target).cpu().numpy()
+        found = mean_area(probs, true)
+        return {} if np.isnan(found) else {AUROC_MACRO: found}

@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.data.lesion_dataset import Sample
-from lesion_exp.epoch_metric import EPOCH_METRICS
-from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.epoch_metric import EXACT, MeanLoss, training_metrics, validation_metrics
+from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.evaluation.tta import probabilities_and_energies, tta_views
 from lesion_exp.loss.base import Loss
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
@@ -52,8 +51,8 @@ class LesionClassifier(pl.LightningModule):
     """Trains a backbone with a loss and predicts class probabilities.
 
     `make_optimizer` gets parameter groups and the learning rate; `make_schedule` gets the optimizer, all training steps
-    (infinite where training has no end) and the steps of an epoch; `validation_rows` are the rows of the validation
-    part, in the order of its positions.
+    (infinite where training has no end) and the steps of an epoch; `validation_ids` are the `image_id` of the
+    validation part, in the order of its positions; `added` are metrics of its epochs beside those that all runs have.
     """
 
     scale: Tensor
@@ -67,7 +66,8 @@ class LesionClassifier(pl.LightningModule):
         options: TaskOptions,
         make_optimizer: Callable[[ParameterGroups, float], Optimizer],
         make_schedule: Callable[[Optimizer, float, int], Schedule],
-        validation_rows: pd.DataFrame,
+        validation_ids: Sequence[str] = (),
+        added: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -77,9 +77,9 @@ class LesionClassifier(pl.LightningModule):
         self.lr = options.lr  # an attribute of this name is what Lightning's learning-rate finder sets
         self.make_optimizer = make_optimizer
         self.make_schedule = make_schedule
-        self.validation_rows = validation_rows
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self._losses = LossSum()
+        self.training_metrics = training_metrics()
+        # the loss as a function: as a module of the metrics, too, its weights would stand in a checkpoint twice
+        self.validation_metrics = validation_metrics(loss.__call__, options.classes, validation_ids, added)
         scale, shift = _scale_and_shift(options.mean, options.std, backbone.in_channels)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
@@ -117,7 +117,7 @@ class LesionClassifier(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Tells loss and backbone which epoch it is."""
-        self._losses = LossSum()
+        self.training_metrics.reset()
         self._enter_epoch()
 
     def _enter_epoch(self) -> None:
@@ -169,18 +169,25 @@ class LesionClassifier(pl.LightningModule):
             logits = self(shown)
             weight = mixed.weight
             value = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
-        self._losses.add(value.detach(), len(labels))
+        exact = value.detach().to(self._mean_loss.total)
+        self.training_metrics.update(total=exact * len(labels), count=len(labels))
         self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=len(labels), rank_zero_only=True)
         return value
 
     def on_train_epoch_end(self) -> None:
         """Logs `train/loss`, the mean over the images of the whole epoch on all ranks."""
-        self.log("train/loss", self.mean_loss(), rank_zero_only=False, sync_dist=False)
+        self.log_dict(self.training_metrics.compute(), rank_zero_only=False, sync_dist=False)
 
     def mean_loss(self) -> float:
         """The mean loss an image of the epoch so far, on all ranks; every rank must call it."""
-        total, count = self._losses.over_ranks()
+        total, count = self._mean_loss.over_processes()
         return total / max(count, 1.0)
+
+    @property
+    def _mean_loss(self) -> MeanLoss:
+        found = self.training_metrics[LOSS]
+        assert isinstance(found, MeanLoss)
+        return found
 
     def _step_seed(self, batch_idx: int) -> int:
         key = [self.options.seed, self.current_epoch, batch_idx, self.global_rank]
@@ -189,27 +196,20 @@ class LesionClassifier(pl.LightningModule):
     # validation
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the logits of the epoch before."""
-        self._seen.clear()
+        """Forgets the validation before."""
+        self.validation_metrics.reset()
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
-        """Keeps logits and positions; everything is computed at the epoch's end."""
-        self._seen.append((batch["index"], self(batch)))
+        """Adds a batch to the metrics of the part."""
+        logits = self(batch)
+        self.validation_metrics.update(
+            logits=logits, preds=logits.softmax(dim=1), target=batch["label"], index=batch["index"]
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/loss` and the metrics of the whole part, the same on every rank."""
-        index, logits = (torch.cat(column).cpu() for column in zip(*self._seen, strict=True))
-        self._seen.clear()
-        positions, values = gather_rows(index.numpy(), logits.numpy())
-        rows = self.validation_rows.iloc[positions].reset_index(drop=True)
-        gathered = torch.from_numpy(values)
-        table = predictions_table(rows, gathered.softmax(dim=1).numpy(), self.options.classes)
-        recalls = [f"recall/{name}" for name in self.options.classes]
-        computed = metrics(table, [*EPOCH_METRICS, *recalls])
-        labels = torch.tensor([self.options.classes.index(label) for label in rows["label"]])
-        logged = {"val/loss": float(self.loss(gathered.to(self.device), labels.to(self.device)))}
-        logged |= {f"val/{name}": value for name, value in computed.items()}
-        self.log_dict(logged, rank_zero_only=False, sync_dist=False)
+        self.log_dict(self.validation_metrics.compute(), rank_zero_only=False, sync_dist=False)
+        self.validation_metrics.reset()
 
     # prediction
 
@@ -251,12 +251,13 @@ class LesionClassifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the card, so that the file alone says what its outputs mean."""
         checkpoint["lesion_exp"] = dict(self.options.card)
-        checkpoint["epoch_loss"] = list(self._losses.over_ranks())
+        checkpoint["epoch_loss"] = list(self._mean_loss.over_processes())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the sum of the losses of the epoch in whose middle the checkpoint was saved."""
         if self.global_rank == 0 and "epoch_loss" in checkpoint:
-            self._losses = LossSum(*checkpoint["epoch_loss"])
+            total, count = checkpoint["epoch_loss"]
+            self._mean_loss.update(torch.tensor(total, dtype=EXACT), int(count))
 
 
 def training_length(trainer: pl.Trainer) -> TrainingLength:
@@ -269,29 +270,6 @@ def training_length(trainer: pl.Trainer) -> TrainingLength:
         ENDLESS if epochs is None else epochs,
         trainer.max_steps,
     )
-
-
-class LossSum:
-    """The sum of the losses of an epoch, each times its batch size; it waits for no step before it is read."""
-
-    def __init__(self, total: float = 0.0, count: float = 0.0) -> None:
-        self._total: Tensor | float = total
-        self._count = count
-
-    def add(self, loss: Tensor, count: int) -> None:
-        """Adds the mean loss of `count` images."""
-        exact = loss if loss.device.type == "mps" else loss.double()  # Apple's GPUs have no float64
-        self._total = self._total + exact * count
-        self._count += count
-
-    def over_ranks(self) -> tuple[float, float]:
-        """(sum, images) over all ranks."""
-        pair = float(self._total), self._count
-        if not (dist.is_available() and dist.is_initialized()):
-            return pair
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, pair)
-        return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
 
 def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> ParameterGroups:

@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -30,7 +29,7 @@ def untrained(tmp_path_factory):
         card = {"classes": list(CLASSES), "metadata": encoder.to_dict() if encoder else None}
         network = make_network(config, len(CLASSES), encoder)
         pipeline = instantiate(config["augmentation"], "augmentation")
-        classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES), pd.DataFrame({"label": []}))
+        classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES))
         path = folder / f"{len(list(folder.glob('*.ckpt')))}.ckpt"
         torch.save({"state_dict": classifier.state_dict(), "lesion_exp": card}, path)
         return config, path

@@ -29,8 +29,7 @@ def untrained_run(root, *overrides, encoder=None, name="untrained"):
     card = {"classes": list(CLASSES), "metadata": encoder.to_dict() if encoder else None}
     network = make_network(config, len(CLASSES), encoder)
     pipeline = instantiate(config["augmentation"], "augmentation")
-    rows = pd.DataFrame({"label": []})
-    classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES), rows).eval()
+    classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES)).eval()
     store = open_job_store(config)
     with TrackedRun.start(store, "study", name, params=config, system_metrics_seconds=0) as run:
         with run.new_file("config/job.yaml") as path:

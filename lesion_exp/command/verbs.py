@@ -42,7 +42,7 @@ class Verb:
 
 _ALL_GROUPS: Final = (
     "dataset", "split", "augmentation", "sampler", "backbone", "loss", "optimizer", "scheduler", "trainer",
-    "evaluation", "tracking", "experiment", "debug",
+    "evaluation", "metrics", "tracking", "experiment", "debug",
 )  # fmt: skip
 _DATA_GROUPS: Final = ("dataset", "split", "augmentation", "experiment")
 _SHOWN_KEYS: Final = (
@@ -96,6 +96,10 @@ VERBS: Final = {
             (*_ALL_GROUPS, "launcher", "search"),
             (
                 ("job=FILE", "run a frozen job file instead of composing a config"),
+                (
+                    "+metrics.NAME={_target_: CLASS}",
+                    "log a further metric of every epoch, such as torchmetrics.classification.MulticlassCohenKappa",
+                ),
                 ("force=true", "with -m: run cells again that the store holds as finished"),
             ),
             flags=("-m",),

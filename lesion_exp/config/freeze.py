@@ -197,6 +197,7 @@ def read_job(path: Path) -> Job:
             f"expected a job of format {FORMAT}, got {body['format']} in {path}; use the version that made it"
         )
     body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
+    body["config"].setdefault("metrics", {})  # jobs from before metrics could be added
     files = {str(key): str(digest) for key, digest in body["files"].items()}
     body["config"] = with_places(body["config"], files, _expanded)
     found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)
@@ -259,6 +260,8 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
             name: {key: part for key, part in value.items() if key != "root"} if isinstance(value, dict) else None
             for name, value in sets.items()
         }
+    if not kept.get("metrics"):  # as in jobs from before there was this group
+        kept.pop("metrics", None)
     ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
     rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
     return hashlib.sha256(f"{rest}{ordered}".encode()).hexdigest()[:16]

@@ -152,6 +152,10 @@ def _build(value: Any, where: str, groups: Mapping[str, str | None]) -> Any:
 
 def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str], where: str) -> None:
     parameters = inspect.signature(target).parameters.values()
+    if own & passed:
+        raise ConfigError(
+            f"expected {where} without {', '.join(sorted(own & passed))}, which follows from the data; take it out"
+        )
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
     named = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
@@ -164,10 +168,6 @@ def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str],
         raise ConfigError(
             f"expected {name} to take {', '.join(sorted(passed - named))}, which a job passes to {where}; add it to "
             f"its signature"
-        )
-    if own & passed:
-        raise ConfigError(
-            f"expected {where} without {', '.join(sorted(own & passed))}, which follows from the data; take it out"
         )
 
 

@@ -19,8 +19,8 @@ from lesion_exp.errors import ConfigError, did_you_mean, nearest
 
 log = logging.getLogger(__name__)
 
-OPEN_NODES: Final = ("tags", "trainer", "search.space")
-"""Nodes that take keys of the user's own: `tags` any, `trainer` the arguments of Lightning's Trainer."""
+OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
+"""Nodes that take keys of the user's own: `tags` and `metrics` any, `trainer` the arguments of Lightning's Trainer."""
 
 
 class OptionNames(Protocol):
@@ -139,15 +139,19 @@ def check_added(override: Override, base: DictConfig) -> None:
     if not allowed:
         raise ConfigError(
             f"expected a key that something reads, got +{key}; {nearest(key, config_keys(base))}; keys can be added "
-            f"below a node with a _target_, below trainer and below tags"
+            f"below a node with a _target_, below trainer, metrics and tags"
         )
 
 
 def is_open(text: str) -> bool:
-    """Whether an override sets a key that need not be in the YAML: a tag, an argument of Lightning's Trainer."""
+    """Whether an override sets a key that need not be in the YAML: a tag, a metric, an argument of the Trainer."""
     key = text.partition("=")[0]
     parent, _, name = key.partition(".")
-    return parent == "tags" or key.startswith("search.space.") or (parent == "trainer" and name in TRAINER_ARGUMENTS)
+    return (
+        parent in {"tags", "metrics"}
+        or key.startswith("search.space.")
+        or (parent == "trainer" and name in TRAINER_ARGUMENTS)
+    )
 
 
 def config_keys(config: DictConfig) -> list[str]:

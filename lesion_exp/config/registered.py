@@ -22,6 +22,7 @@ from lesion_exp.errors import ConfigError, did_you_mean
 TARGET: Final = "_target_"
 TRUST_VARIABLE: Final = "LESION_EXP_TRUST"
 TRANSFORM: Final = "augmentation/transform"
+METRICS: Final = "metrics"
 LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     # Left out are the transforms that read files (FDA, HistogramMatching, PixelDistributionAdaptation, TextImage) or
     # take functions (Lambda), and those that need boxes, volumes or other images, or do not return a uint8 image.
@@ -46,6 +47,17 @@ LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
     # Left out are the losses that do not take one class index an image, or take log-probabilities instead of logits.
     "loss": {"torch.nn": ("CrossEntropyLoss", "MultiMarginLoss")},
+    # Left out are those for two classes or several labels at once, and those that give no single number: curves,
+    # matrices, pairs of a value and its threshold.
+    "metrics": {
+        "torchmetrics.classification": (
+            "MulticlassAUROC", "MulticlassAccuracy", "MulticlassAveragePrecision", "MulticlassCalibrationError",
+            "MulticlassCohenKappa", "MulticlassEER", "MulticlassF1Score", "MulticlassFBetaScore",
+            "MulticlassHammingDistance", "MulticlassHingeLoss", "MulticlassJaccardIndex", "MulticlassLogAUC",
+            "MulticlassMatthewsCorrCoef", "MulticlassNegativePredictiveValue", "MulticlassPrecision",
+            "MulticlassRecall", "MulticlassSpecificity",
+        ),
+    },
     # Left out are those that need a closure, a model, another optimizer, or calls of their own around an evaluation.
     "optimizer": {
         "torch.optim": (
@@ -62,6 +74,15 @@ LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 """Group -> library -> its classes that are options of the group beside those that a shipped YAML names."""
 _STEP: Final = re.compile(r"augmentation\.(preprocess|transforms)\.[^.]+(\.transforms\.[^.]+)*")
 """Keys at which a transform stands; OneOf and its like hold further ones."""
+_METRIC: Final = re.compile(r"metrics\.[^.]+")
+"""Keys at which a metric stands."""
+
+
+_EXAMPLES: Final = {
+    TRANSFORM: "albumentations.Rotate",
+    METRICS: "torchmetrics.classification.MulticlassCohenKappa",
+}
+"""Of groups whose options are classes of a library, one of them."""
 
 
 @functools.cache
@@ -82,8 +103,10 @@ def group_at(place: str) -> str | None:
     """The group whose options may stand at the key `place` of a config; None where no option stands."""
     if _STEP.fullmatch(place):
         return TRANSFORM
+    if _METRIC.fullmatch(place):
+        return METRICS
     group = place.replace(".", "/")
-    return None if group == TRANSFORM or "." in place.removeprefix("augmentation.") else group
+    return None if group in (TRANSFORM, METRICS) or "." in place.removeprefix("augmentation.") else group
 
 
 def is_registered(target: object, group: str | None) -> bool:
@@ -169,8 +192,8 @@ def _refusal(target: object, place: str, group: str | None) -> str:
         return f"expected no {TARGET} at {place}, where no option stands, got {target!r}; take it out; {own_code}"
     own_group = next((name for name in registered_options() if is_registered(target, name)), None)
     found = f"{target!r}, an option of {own_group}," if own_group else f"{target!r}"
-    if group == TRANSFORM:
-        examples = "albumentations.Rotate"
+    if group in _EXAMPLES:
+        examples = _EXAMPLES[group]
     else:
         examples = ", ".join(f"{group}={name}" for name in option_names(str(group), [conf_dir()])[:3])
     return (

@@ -85,7 +85,7 @@ INTERNAL_TAGS: Final = frozenset(
         "dataset", "backbone", "sampler", "loss", "kind", "job_hash", "split_hash", "dataset_fingerprint", "leaky",
         "git_commit", "git_dirty", "own_configs", "extends", "reproduces", "reproduction", "sweep_id", "sweep_cell",
         "weights_hash", "pruned", "test_readings", "error", "shortcuts", "members", "ensemble", "bundle_run_id",
-        "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks",
+        "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks", "metric_modes",
     }
 )  # fmt: skip
 """Tags of runs that this package writes, and reads when it looks for runs."""

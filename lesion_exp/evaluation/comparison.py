@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,15 +16,13 @@ from lesion_exp.evaluation.paired_bootstrap import PairedDraws, paired_draws
 from lesion_exp.evaluation.paired_randomization import exchanged_differences, family_p, randomization_p
 from lesion_exp.evaluation.paired_tests import PairedTests
 from lesion_exp.evaluation.predictions import FloatArray
+from lesion_exp.evaluation.registry import AUROC_MACRO, METRICS, shown_in
 from lesion_exp.evaluation.seed_pooling import Pooled, pooled
 
 SIGNIFICANT: Final = 0.05
 """Corrected p-values below this are called a difference."""
-OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "brier", "nll", "ece")
+OVERALL: Final = shown_in("compare")
 BY_CLASS: Final = ("recall", "precision", "f1", "auroc")
-LOWER_IS_BETTER: Final = frozenset({"brier", "nll", "ece"})
-_HIGHEST: Final = {"brier": 2.0, "nll": math.inf}
-"""Of all others it is 1; the lowest value of every metric is 0."""
 MCNEMAR: Final = "McNemar"
 DELONG: Final = "DeLong"
 PERMUTATION: Final = "permuted"
@@ -173,7 +170,7 @@ def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num
     limits = drawn.limits(name, [group[0] for group in groups]) if result.error is None else None
     if limits is not None:
         return replace(result, low=limits.low, high=limits.high)
-    highest = _HIGHEST.get(name, 1.0)
+    highest = METRICS[name].highest if name in METRICS else 1.0
     lowest = 0.0 if len(groups) == 1 else -highest
     return replace(result, low=max(result.low, lowest), high=min(result.high, highest))
 
@@ -212,7 +209,7 @@ def _difference(
     family, _, class_name = name.partition("/")
     if family in {PRIMARY, "recall"}:
         return tested(tests.mcnemar(one, two, class_name or None), MCNEMAR)
-    if family in {"auroc", "auroc_macro"} and tests.has_large_classes(class_name or None):
+    if family in {"auroc", AUROC_MACRO} and tests.has_large_classes(class_name or None):
         p = tests.delong(one, two, class_name or None, result.value)
         if p is not None:
             return tested(p, DELONG)

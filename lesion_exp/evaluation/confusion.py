@@ -44,7 +44,7 @@ def confusion_metrics(
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         counts = (counting @ weights).reshape(num_classes, num_classes, weights.shape[1])
-        return _metrics_of_counts(counts, classes)
+        return metrics_of_counts(counts, classes)
 
     return Weighted(at, _limits(counting, classes))
 
@@ -89,8 +89,13 @@ def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
     return found
 
 
-def _metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, FloatArray]:
-    """`counts` float64 (C true, C predicted, D)."""
+def metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, FloatArray]:
+    """Every metric of `confusion_metrics`, float64 (D,) each, NaN where it is not determined.
+
+    Args:
+        counts: float64 (C true, C predicted, D), the images of each pair of true and predicted class.
+        classes: class names.
+    """
     hits = np.einsum("ccd->cd", counts)
     num_true, num_predicted = counts.sum(axis=1), counts.sum(axis=0)
     total = num_true.sum(axis=0)

@@ -35,6 +35,7 @@ from lesion_exp.evaluation.predictions import (
     unknown_in_words,
 )
 from lesion_exp.evaluation.ranking import ranking_of_classes
+from lesion_exp.evaluation.registry import shown_in
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.target import targets
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
@@ -43,7 +44,7 @@ from lesion_exp.evaluation.weighted import Weighted, merged
 
 _BY_CLASS: Final = ("isic",)
 """Those of them whose names end with a class."""
-_OF_CALIBRATED: Final = (*CALIBRATION, "accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+_OF_CALIBRATED: Final = (*CALIBRATION, *shown_in("epoch"))
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,15 @@ class EvaluationResult:
 
 
 def study(
-    table: pd.DataFrame, fitted: PosthocModels | None = None, options: EvaluationOptions | None = None
+    table: pd.DataFrame,
+    fitted: PosthocModels | None = None,
+    options: EvaluationOptions | None = None,
+    added: Mapping[str, float] | None = None,
 ) -> EvaluationResult:
     """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted.
 
-    Images of unknown classes are left out of everything but the metrics of `unknown`.
+    Images of unknown classes are left out of everything but the metrics of `unknown`. `added` are values of further
+    metrics of the table, which have no intervals.
     """
     options = options or EvaluationOptions()
     whole, table = table, known_rows(table).reset_index(drop=True)
@@ -182,7 +187,7 @@ def study(
     return EvaluationResult(
         whole,
         table,
-        metrics(table),
+        metrics(table) | dict(added or {}),
         {name: found.value for name, found in unknown.items()},
         estimates | unknown,
         subgroups(table, options.draws, options.seed, options.unit),

@@ -9,9 +9,10 @@ import pandas as pd
 
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
 from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.registry import shown_in
 from lesion_exp.evaluation.weighted import difference, mean_of, merged
 
-SCORES: Final = ("accuracy", "balanced_accuracy", "auroc_macro")
+SCORES: Final = shown_in("shortcuts")
 
 
 @dataclass(frozen=True)

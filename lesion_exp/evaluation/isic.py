@@ -14,7 +14,8 @@ from lesion_exp.evaluation.confusion import mean_of_determined
 from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
-from lesion_exp.evaluation.ranking import AUC_SENS_80, IN_WORDS, PAUC_2024, ranking_metrics, ranking_of_classes
+from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_metrics, ranking_of_classes
+from lesion_exp.evaluation.registry import METRICS
 from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted, merged
 
 _AT_HALF: Final = ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
@@ -103,8 +104,8 @@ def titles(classes: Sequence[str]) -> dict[str, str]:
     return {
         "isic/balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
         **(of_2019 if is_isic_2019(classes) else {}),
-        f"isic/{AUC_SENS_80}/{mean_name(classes)}": f"ISIC 2019: {IN_WORDS[AUC_SENS_80]}, mean",
-        f"isic/{PAUC_2024}/{MALIGNANT}": f"ISIC 2024: {IN_WORDS[PAUC_2024]}",
+        f"isic/{AUC_SENS_80}/{mean_name(classes)}": f"ISIC 2019: {METRICS[AUC_SENS_80].words}, mean",
+        f"isic/{PAUC_2024}/{MALIGNANT}": f"ISIC 2024: {METRICS[PAUC_2024].words}",
     }
 
 

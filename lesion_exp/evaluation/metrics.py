@@ -21,10 +21,11 @@ from lesion_exp.evaluation.predictions import (
     true_classes,
 )
 from lesion_exp.evaluation.ranking import SENSITIVITY_AT, SPECIFICITY_AT, ranking_metrics
+from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
-OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn", "auroc_macro", *CALIBRATION)
+OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn", AUROC_MACRO, *CALIBRATION)
 OF_A_CLASS: Final = (*FAMILIES, *_RANKED)
 OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
 """What `<metric>/malignant` says of the malignant view of a table over several diagnoses."""
@@ -97,7 +98,7 @@ def _of_classes(
         parts.append(confusion_metrics(true, predicted_classes(table), group, num_groups, classes))
     if families & set(CALIBRATION):
         parts.append(calibration_metrics(probs, true, group, num_groups))
-    with_macro = "auroc_macro" in wanted
+    with_macro = AUROC_MACRO in wanted
     for position, name in enumerate(classes):
         own = [family for family in _RANKED if f"{family}/{name}" in wanted or (with_macro and family == "auroc")]
         if own:
@@ -114,13 +115,13 @@ def _with_macro_area(found: Weighted, classes: Sequence[str]) -> Weighted:
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values = found(weights)
-        return {**values, "auroc_macro": mean_of_determined(np.stack([values[name] for name in names]))}
+        return {**values, AUROC_MACRO: mean_of_determined(np.stack([values[name] for name in names]))}
 
     def limits() -> Limits:
         areas = [found.limits[name]() for name in names]
         return mean_limits([area for area in areas if not np.isnan(area.value)])
 
-    return Weighted(at, {**found.limits, "auroc_macro": limits}, found.bounds)
+    return Weighted(at, {**found.limits, AUROC_MACRO: limits}, found.bounds)
 
 
 def _of_malignant_view(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:

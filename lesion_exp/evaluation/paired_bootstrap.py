@@ -13,6 +13,7 @@ from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, p
 from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray
+from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted
 from lesion_exp.progress import Stage
 
@@ -31,7 +32,7 @@ class PairedDraws:
     def limits(self, name: str, groups: Sequence[int]) -> Limits | None:
         """The limits of a metric of one table, or of that of the first less that of the second of two; None where they
         are those of the draws, as for the difference of two areas that varies."""
-        is_area = name.partition("/")[0] in {"auroc", "auroc_macro"}
+        is_area = name.partition("/")[0] in {"auroc", AUROC_MACRO}
         if len(groups) == 2 and is_area and np.ptp(self.draws[name][groups[0]] - self.draws[name][groups[1]]) > 0:
             return None
         if any(name not in self.metrics[table].limits for table in groups):

@@ -15,11 +15,11 @@ from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray, classes_of
 from lesion_exp.evaluation.ranking import ranking_metrics
+from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.target import scores_of
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 _AREA: Final = "auroc"
-_MEAN_AREA: Final = "auroc_macro"
 _MAX_CELLS: Final = 1_000_000
 _ROUNDING: Final = 1e-9
 
@@ -94,7 +94,7 @@ def _of_both(
 ) -> Weighted:
     """The metrics of the rows of both tables; each lesion is two groups, one for each table."""
     both = pd.concat([first, second], ignore_index=True)
-    areas = [name for name in names if name.partition("/")[0] in {_AREA, _MEAN_AREA}]
+    areas = [name for name in names if name.partition("/")[0] in {_AREA, AUROC_MACRO}]
     others = [name for name in names if name not in areas]
     parts = [weighted_metrics(both, group, num_groups, others)] if others else []
     if areas:
@@ -106,7 +106,7 @@ def _areas(
     first: pd.DataFrame, second: pd.DataFrame, group: np.ndarray, num_groups: int, names: Collection[str]
 ) -> Weighted:
     classes = classes_of(first)
-    asked = {name.partition("/")[2] for name in names} - {""} | (set(classes) if _MEAN_AREA in names else set())
+    asked = {name.partition("/")[2] for name in names} - {""} | (set(classes) if AUROC_MACRO in names else set())
     parts = []
     for target in sorted(asked):
         ranks = np.concatenate([stats.rankdata(scores_of(table, target)[0]) for table in (first, second)])
@@ -117,8 +117,8 @@ def _areas(
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values = found(weights)
-        if _MEAN_AREA in names:
-            values[_MEAN_AREA] = mean_of_determined(np.stack([values[f"{_AREA}/{name}"] for name in classes]))
+        if AUROC_MACRO in names:
+            values[AUROC_MACRO] = mean_of_determined(np.stack([values[f"{_AREA}/{name}"] for name in classes]))
         return {name: values[name] for name in names}
 
     return Weighted(at)

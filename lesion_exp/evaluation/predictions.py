@@ -141,13 +141,7 @@ def check(table: pd.DataFrame) -> None:
     predicted_classes(table)
     probs = probabilities(table)
     names = table["image_id"].astype(str).to_numpy() if "image_id" in table else np.arange(len(table)).astype(str)
-    finite = np.isfinite(probs).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"expected finite probabilities, but {np.count_nonzero(~finite)} of {len(table)} rows hold NaN or "
-            f"infinity; training diverged (lower optimizer.lr, set trainer.gradient_clip_val) or an image is "
-            f"corrupt:\n{first_cases(names[~finite])}"
-        )
+    check_finite(probs, names.tolist())
     off = (np.abs(probs.sum(axis=1) - 1) > SUM_TOLERANCE) | (probs < -SUM_TOLERANCE).any(axis=1)
     if off.any():
         cases = [
@@ -157,6 +151,21 @@ def check(table: pd.DataFrame) -> None:
         raise DataError(
             f"expected probabilities that are not negative and sum to 1, but {len(cases)} of {len(table)} rows differ; "
             f"apply a softmax to logits first:\n{first_cases(cases)}"
+        )
+
+
+def check_finite(rows: FloatArray, names: Sequence[str]) -> None:
+    """Checks that the probabilities or logits `rows` (N, C) of the images `names` are numbers.
+
+    Raises:
+        DataError: some are not.
+    """
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"expected finite probabilities, but {np.count_nonzero(~finite)} of {len(rows)} rows hold NaN or "
+            f"infinity; training diverged (lower optimizer.lr, set trainer.gradient_clip_val) or an image is "
+            f"corrupt:\n{first_cases(np.asarray(names)[~finite])}"
         )
 
 

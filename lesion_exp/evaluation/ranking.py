@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_array
 
+from lesion_exp.evaluation.confusion import mean_of_determined
 from lesion_exp.evaluation.delong import placed_area
 from lesion_exp.evaluation.limits import Limits, area_limits
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
@@ -19,12 +20,6 @@ SENSITIVITY_AT: Final = {f"sensitivity_at_{share}_specificity": share / 100 for 
 SPECIFICITY_AT: Final = {f"specificity_at_{share}_sensitivity": share / 100 for share in (90, 95)}
 AUC_SENS_80: Final = "auc_sens_80"
 PAUC_2024: Final = "pauc_2024"
-IN_WORDS: Final = {
-    AUC_SENS_80: "ROC area from sensitivity 0.8 on, down to 0",
-    PAUC_2024: "ROC area from sensitivity 0.8 on, down to 0.8",
-}
-"""What every output calls the partial areas: both begin where the sensitivity reaches 0.8, and end at different
-sensitivities below the curve."""
 RANKING: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT, AUC_SENS_80, PAUC_2024)
 _LEAST_SENSITIVITY: Final = 0.8
 """Where both partial areas of the ISIC challenges begin."""
@@ -96,6 +91,19 @@ def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_g
     """
     classes = range(probs.shape[1])
     return [_remembered(ranking_metrics(probs[:, c], true == c, group, num_groups)) for c in classes]
+
+
+def mean_area(probs: FloatArray, true: IntArray) -> float:
+    """The mean AUROC of the classes that have images and are not all images; NaN where there is none.
+
+    Args:
+        probs: float64 (N, C).
+        true: int (N,), positions of the true classes.
+    """
+    images, ones = np.arange(len(true)), np.ones((len(true), 1))
+    classes = range(probs.shape[1])
+    areas = [ranking_metrics(probs[:, c], true == c, images, len(true), ("auroc",))(ones)["auroc"] for c in classes]
+    return float(mean_of_determined(np.stack(areas))[0])
 
 
 def _remembered(metrics: Weighted) -> Weighted:

@@ -12,13 +12,12 @@ import numpy as np
 from scipy import stats
 
 from lesion_exp.evaluation.predictions import FloatArray
+from lesion_exp.evaluation.registry import WATCHED_METRIC, is_share
 
 Direction = Literal["maximize", "minimize"]
 LEVEL: Final = 0.05
 """Two jobs with a corrected p-value below this one are told apart."""
 _LEAST_OVERLAP: Final = 0.25
-_ABOVE_ONE: Final = frozenset({"loss", "nll", "brier"})
-"""Metrics whose largest value is not 1."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Repeated:
 
 
 def repeated(
-    jobs: Sequence[Sequence[tuple[Hashable, float]]], direction: Direction = "maximize", metric: str = ""
+    jobs: Sequence[Sequence[tuple[Hashable, float]]], direction: Direction = "maximize", metric: str = WATCHED_METRIC
 ) -> list[Repeated]:
     """Mean, standard deviation and 95% interval of each job, and its corrected p-value against the best of them.
 
@@ -112,7 +111,7 @@ def _spread(residuals: Sequence[FloatArray], degrees: int) -> tuple[float, int]:
 
 def _within(low: float, high: float, metric: str, units: Sequence[FloatArray]) -> tuple[float, float]:
     known = np.concatenate(units)
-    if metric.rpartition("/")[2] in _ABOVE_ONE or known.min() < 0 or known.max() > 1:
+    if not is_share(metric) or known.min() < 0 or known.max() > 1:
         return low, high
     return max(low, 0.0), min(high, 1.0)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from lesion_exp.evaluation.headline import HEADLINE, OF_A_CLASS
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
@@ -21,9 +22,9 @@ Intervals = Mapping[str, tuple[float, float]]
 
 def confusion_counts(table: pd.DataFrame) -> IntArray:
     """int64 (C, C): images of the true class (row) predicted as a class (column), in the class order."""
-    size = len(classes_of(table))
-    joint = true_classes(table) * size + predicted_classes(table)
-    return np.bincount(joint, minlength=size * size).reshape(size, size).astype(np.int64)
+    places = np.arange(len(classes_of(table)))
+    found: IntArray = confusion_matrix(true_classes(table), predicted_classes(table), labels=places)
+    return found
 
 
 def confusion_matrix_data(table: pd.DataFrame) -> dict[str, Any]:

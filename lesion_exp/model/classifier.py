@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import pandas as pd
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.backbone import Backbone
@@ -47,7 +47,8 @@ def make_classifier(
     pipeline: AugmentationPipeline,
     card: Mapping[str, Any],
     class_counts: Sequence[int],
-    validation_rows: pd.DataFrame,
+    validation_ids: Sequence[str] = (),
+    added: Mapping[str, Metric] | None = None,
 ) -> LesionClassifier:
     """`network` with all that a Trainer needs of it; the classes are those of the `card`."""
     return LesionClassifier(
@@ -68,7 +69,8 @@ def make_classifier(
         ),
         make_optimizer(config["optimizer"], fuse=_may_fuse(config["trainer"])),
         make_schedule(config["scheduler"]),
-        validation_rows,
+        validation_ids,
+        added,
     )
 
 

@@ -113,7 +113,6 @@ def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping
     backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
     network = make_network({**config, "backbone": backbone}, len(card["classes"]), encoder)
     network.load_state_dict(own_state(state) or {})
-    no_rows = pd.DataFrame({"label": pd.Series([], dtype=object)})
     # the loss is never computed: any counts will do
-    classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]), no_rows)
+    classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]))
     return Restored(classifier, pipeline, encoder, config)

@@ -7,7 +7,6 @@ from typing import Literal, cast
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lesion_exp.epoch_metric import check_direction, check_metric
 from lesion_exp.errors import ConfigError
 from lesion_exp.scheduler.schedule import Schedule
 
@@ -42,11 +41,9 @@ def plateau(
         min_lr: no learning rate falls below it.
 
     Raises:
-        ConfigError: a value is out of range, `monitor` is no metric of an epoch, or `mode` contradicts it.
+        ConfigError: a value is out of range.
     """
     del total_steps, steps_per_epoch
-    check_metric("scheduler.monitor", monitor)
-    check_direction("scheduler.mode", mode, monitor, lower="min", higher="max")
     if not 0 < factor < 1:
         raise ConfigError(f"expected scheduler.factor in (0, 1), got {factor}; 0.5 halves the learning rate")
     for key, value in (("patience", patience), ("threshold", threshold), ("cooldown", cooldown), ("min_lr", min_lr)):

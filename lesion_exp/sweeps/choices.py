@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, cast
 
+from lesion_exp.evaluation.registry import direction_of
 from lesion_exp.evaluation.repeated_runs import LEVEL, Direction, Repeated, as_fields, repeated
 from lesion_exp.sweeps.search.search import better
 
@@ -187,7 +188,7 @@ def group_cells(
     ways = dict(zip(metrics, directions, strict=True))
     for name in (*metrics, *(name for name in also if all(_is_known(cell, name) for cell in valued))):
         runs = [[(_split(cell), cell.metrics[name]) for cell in group] for group in groups.values()]
-        summed[name] = repeated(runs, cast(Direction, ways.get(name, "maximize")), name)
+        summed[name] = repeated(runs, cast(Direction, ways.get(name, direction_of(name))), name)
     choices = [
         Choice(
             chosen(group[0].values),

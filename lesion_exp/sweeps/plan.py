@@ -9,12 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.epoch_metric import check_direction, check_metric
 from lesion_exp.errors import ConfigError, UserError
-from lesion_exp.config.compose import Bases, Composed, compose, config_folders
-from lesion_exp.config.freeze import Job, freeze
-from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
+from lesion_exp.config.compose import Bases
+from lesion_exp.config.compose import Composed
+from lesion_exp.config.compose import compose
+from lesion_exp.config.compose import config_folders
+from lesion_exp.config.freeze import Job
+from lesion_exp.config.freeze import freeze
+from lesion_exp.config.instantiate import check_installed
+from lesion_exp.config.instantiate import instantiate
+from lesion_exp.config.instantiate import resolve_target
 from lesion_exp.config.registered import TARGET
+from lesion_exp.training.watched_metrics import check_direction
+from lesion_exp.training.watched_metrics import check_metric
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.check_on_data import check_on_data
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
@@ -125,13 +132,14 @@ def plan_sweep(
     _refuse_shared(dimensions)
     check_installed({"search": base.search})
     search = make_search(base.search)
-    for metric, direction in zip(search.metrics, search.directions, strict=True):
-        check_metric("search.metric", metric, only_validation=True)
-        check_direction("search.direction", direction, metric, lower="minimize", higher="maximize")
+    _check_searched(search, base.config)
     maker = CellMaker(fixed, config_dirs, root)
     suggestions = search.all_cells(dimensions)
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
     frozen = tuple((maker.freeze(suggestion), suggestion) for suggestion in tried)
+    for job, _ in frozen:
+        if job.config["metrics"] != base.config["metrics"]:
+            _check_searched(search, job.config)
     config = maker.compose(tried[0])
     facts = SweepFacts(
         sweep_id=new_sweep_id(),
@@ -146,6 +154,17 @@ def plan_sweep(
         force=force,
     )
     return Plan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
+
+
+def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
+    """Checks that the cell `config` has what the search looks at, and that the search goes in the right direction.
+
+    Raises:
+        ConfigError: it has no such metric, or the other direction is the better one.
+    """
+    for metric, direction in zip(search.metrics, search.directions, strict=True):
+        check_metric("search.metric", metric, only_validation=True, added=config["metrics"])
+        check_direction("search.direction", direction, metric, lower="minimize", higher="maximize", config=config)
 
 
 def make_search(node: dict[str, object]) -> Search:

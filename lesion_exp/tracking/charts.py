@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, shown_in
+
 SECTION: Final = "Results"
-LINES: Final = (("train/loss", "val/loss"), ("val/balanced_accuracy",))
+LINES: Final = (("train/loss", "val/loss"), (WATCHED_METRIC,))
 """Curves over the steps; the metrics of a tuple share a chart."""
-BARS: Final = ("best/val/balanced_accuracy", "test/balanced_accuracy", "test/auroc_macro")
+BARS: Final = (f"best/{WATCHED_METRIC}", *(f"test/{name}" for name in shown_in("sweep")))
 """One bar a run."""
 PARALLEL_PARAMS: Final = ("backbone", "loss", "optimizer.lr")
-PARALLEL_METRICS: Final = ("best/val/balanced_accuracy",)
+PARALLEL_METRICS: Final = (f"best/{WATCHED_METRIC}",)
 CHOICES_SECTION: Final = "Choices"
 """A section as wide as the page, so that the names of up to seven axes of parallel coordinates stand apart."""
-_OF_A_RUN: Final = (*LINES, ("val/accuracy", "val/f1_macro"), ("val/auroc_macro",), ("train/lr",))
+_OF_AN_EPOCH: Final = tuple(f"val/{name}" for name in shown_in("epoch") if name != WATCHED)
+_OF_A_RUN: Final = (*LINES, _OF_AN_EPOCH, ("train/lr",))
 
 
 def chart_state(choices: Sequence[str] = ()) -> dict[str, Any]:

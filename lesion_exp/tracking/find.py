@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ import pandas as pd
 
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
 from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.evaluation.registry import entry_of, mode_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.params import allowed_name, given_name
@@ -29,9 +31,11 @@ _log = logging.getLogger(__name__)
 
 PARENT_TAG: Final = "mlflow.parentRunId"
 """Tag by which MLflow shows a run below another: the sweep's, for its cells."""
+MODES_TAG: Final = "metric_modes"
+"""Tag of a run with metrics that its config adds: for each of them `max`, `min`, or null where its class does not say,
+as JSON."""
 ORIGIN_TAG: Final = "bundle_run_id"
 """Tag of a run that was imported from a bundle: its id in the store where it was trained."""
-_LOWER_IS_BETTER: Final = ("loss", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise", "epoch_seconds")
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
 _NOT_TRAINED: Final = ("preview", "comparison", "ensemble")
@@ -282,8 +286,24 @@ def _valued(store: Store, name: str, *, metrics_alone: bool) -> list[Run]:
         value = run.result(name) if _is_trained(known) else None
         if value is not None and not math.isnan(value):
             found.append((value, run))
-    sign = 1 if set(name.split("/")) & set(_LOWER_IS_BETTER) else -1
+    sign = 1 if found and _mode(name, [run for _, run in found]) == "min" else -1
     return [run for _, run in sorted(found, key=lambda pair: sign * pair[0])]
+
+
+def _mode(name: str, runs: Sequence[Run]) -> str:
+    """Which values of a metric of the `runs` are better; of one that their configs added their tags say it."""
+    known_as = given_name(name)
+    if entry_of(known_as) is not None:
+        return mode_of(known_as)
+    added = [json.loads(run.tags.get(MODES_TAG, "{}")) for run in runs]
+    modes = {found.get(known_as.rpartition("/")[2], "max") for found in added}
+    if len(modes) > 1 or None in modes:
+        why = "they do not agree on it" if len(modes) > 1 else "its class does not say it (higher_is_better)"
+        raise ConfigError(
+            f"expected a metric after best: of which it is known whether higher values are better, got {name!r}: "
+            f"{why}; name a run by its id instead"
+        )
+    return str(modes.pop())
 
 
 def _by_alias(store: Store, spec: str) -> MlflowRun:

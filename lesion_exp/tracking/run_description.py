@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, urlencode
 
-SCORE_TAGS: Final = {"best/val/balanced_accuracy": "val", "test/balanced_accuracy": "test"}
+from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among, short_of, shown_in
+
+SCORE_TAGS: Final = {f"best/{WATCHED_METRIC}": "val", f"test/{WATCHED}": "test"}
 """Tags of a run with the scores of these metrics, rounded to three digits for the table of runs."""
 LEAKS_TAG: Final = "leaks"
 """Tag of a leaky run alone, so that the table of runs says something only there."""
@@ -16,12 +18,6 @@ CHOICE_TAG: Final = "choice"
 """Tag of a sweep's cell: what it sets except seeds and folds, for grouping in MLflow."""
 CHOICES: Final = ("dataset", "backbone", "sampler", "loss")
 """Config groups whose choice is a tag of the run and a column of the list of runs."""
-_HEADLINE: Final = (
-    ("balanced_accuracy", "balanced accuracy"),
-    ("auroc_macro", "macro AUROC"),
-    ("f1_macro", "macro F1"),
-    ("accuracy", "accuracy"),
-)
 
 
 def run_name(choices: Mapping[str, str], seed: int, fold: int | None = None) -> str:
@@ -57,11 +53,13 @@ def description(
     blocks = [f"**{warning}**" for warning in warnings]
     prefix, part = next(
         ((prefix, part) for prefix, part in (("test/", "Test"), ("best/val/", "Validation, best epoch"))
-         if f"{prefix}balanced_accuracy" in metrics), ("", "")
+         if f"{prefix}{WATCHED}" in metrics), ("", "")
     )  # fmt: skip
     if prefix:
-        results = [f"{label} {_value(metrics, prefix + name)}" for name, label in _HEADLINE if prefix + name in metrics]
-        blocks.append(f"**{part}:** " + ", ".join(results))
+        names = [name for name in shown_in("headline") if prefix + name in metrics] + added_among(metrics, prefix)
+        blocks.append(
+            f"**{part}:** " + ", ".join(f"{short_of(name)} {_value(metrics, prefix + name)}" for name in names)
+        )
     blocks += links
     blocks.append(title)
     if counts:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lesion_exp.epoch_metric import WATCHED_METRIC
+from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, is_lower_better, shown_in
 from lesion_exp.tracking.charts import chart_state
 from lesion_exp.tracking.run_description import CHOICE_TAG, LEAKS_TAG, OVER_SEEDS_TAG, SCORE_TAGS
 
@@ -28,7 +28,7 @@ COLUMNS: Final = {
     "tags.`dataset`": 120,
     "params.`sampler`": 100,
     f"metrics.`best/{WATCHED_METRIC}`": 185,
-    "metrics.`test/balanced_accuracy`": 175,
+    f"metrics.`test/{WATCHED}`": 175,
 }
 """What a table of runs has to answer, with widths in pixels: the first seven fit a page of 1024 beside the run's name.
 
@@ -36,8 +36,7 @@ Scores are tags, which are rounded and have short names; MLflow shows a metric w
 """
 CHOICES_COLUMNS: Final = {
     f"metrics.`best/{WATCHED_METRIC}`": 220,
-    "metrics.`test/balanced_accuracy`": 220,
-    "metrics.`test/auroc_macro`": 220,
+    **{f"metrics.`test/{name}`": 220 for name in shown_in("sweep")},
     f"tags.`{OVER_SEEDS_TAG}`": 270,
     "params.`seed`": 54,
 }
@@ -48,7 +47,7 @@ _KEY_WIDTH: Final = 130
 _FIRST_WIDTHS: Final = {RUN_NAME: 160, "runDateAndNestInfo": 44}
 _LAST_WIDTHS: Final = {"duration": 90}
 _HIDDEN_KINDS: Final = ("preview", "comparison")
-_BEST_FIRST: Final = {"orderByKey": f"metrics.`best/{WATCHED_METRIC}`", "orderByAsc": False}
+_BEST_FIRST: Final = {"orderByKey": f"metrics.`best/{WATCHED_METRIC}`", "orderByAsc": is_lower_better(WATCHED_METRIC)}
 
 
 def table_state() -> dict[str, Any]:

@@ -7,19 +7,20 @@ from typing import Final
 import numpy as np
 
 from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.test_set_reads import READINGS_TAG
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
 
-OVERALL: Final = ("balanced_accuracy", "auroc_macro", "f1_macro", "accuracy", "brier", "nll", "ece")
+OVERALL: Final = shown_in("report")
 BY_CLASS: Final = ("recall", "specificity", "precision", "f1", "auroc", "average_precision")
 PATCH: Final = artifacts.environment("changes.patch")
 
 
 def headline(facts: RunSummary) -> str | None:
     """The result in one sentence; None without predictions."""
-    table, value = facts.predictions, facts.values.get("balanced_accuracy")
+    table, value = facts.predictions, facts.values.get(WATCHED)
     if table is None or value is None:
         return None
     size = f"On {counted(len(table), 'image')} of {counted(lesion_of(table)[1], 'lesion')}"
@@ -31,12 +32,12 @@ def headline(facts: RunSummary) -> str | None:
     }[facts.is_leaky, facts.part or "val"]
     interval = "" if value.low is None else f" (95% interval {number(value.low)} to {number(value.high)})"
     further = [
-        f"{words} {with_interval(facts.values[name])}"
-        for name, words in (("auroc_macro", "mean AUROC"), ("accuracy", "accuracy"))
-        if name in facts.values
+        f"{short_of(name)} {with_interval(facts.values[name])}"
+        for name in shown_in("headline")
+        if name in facts.values and name != WATCHED
     ]
-    rest = f"; {' and '.join(further)}" if further else ""
-    return f"{size} {seen}, balanced accuracy was {number(value.value)}{interval}{rest}."
+    rest = f"; {listed(further)}" if further else ""
+    return f"{size} {seen}, {short_of(WATCHED)} was {number(value.value)}{interval}{rest}."
 
 
 def floor_of(facts: RunSummary) -> str | None:

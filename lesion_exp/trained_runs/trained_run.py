@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
 from lesion_exp.evaluation.posthoc import calibrator_path
+from lesion_exp.evaluation.registry import added_among, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, read_predictions
 from lesion_exp.training.data import SplitData, load_data, split_data
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed:
 
 WhichWeights = Literal["best", "last"] | Path
 """A checkpoint of the run, or a file with other weights of it."""
-SHOWN_METRICS: Final = ("balanced_accuracy", "accuracy", "auroc_macro", "f1_macro")
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,7 +47,9 @@ class TrainedRun:
         """Id, name and status, and what it came to."""
         lines = [f"run {self.run.run_id} ({self.run.name}), {self.run.status}"]
         found = self.metrics
-        for name in (f"{prefix}{metric}" for prefix in ("test/", "best/val/") for metric in SHOWN_METRICS):
+        stages = ("test/", "best/val/")
+        shown = [f"{stage}{name}" for stage in stages for name in (*shown_in("headline"), *added_among(found, stage))]
+        for name in shown:
             low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
             interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
             if name in found:

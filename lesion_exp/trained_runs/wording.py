@@ -9,26 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
 
+from lesion_exp.evaluation.registry import short_of
+
 NONE: Final = "–"
-METRICS: Final = {
-    "balanced_accuracy": "Balanced accuracy",
-    "accuracy": "Accuracy",
-    "f1_macro": "F1, mean of classes present",
-    "f1_macro_sklearn": "F1, mean of classes present or predicted (scikit-learn)",
-    "auroc_macro": "AUROC, mean of classes",
-    "brier": "Brier score",
-    "nll": "Log loss",
-    "ece": "Expected calibration error",
-    "ece_equal_mass": "Calibration error, bins of equal size",
-    "ece_classwise": "Calibration error, mean of classes",
-    "recall": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-}
-"""The names of metrics in words."""
 PARTS: Final = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -97,17 +80,10 @@ def within(words: str) -> str:
     return words if words[1:2].isupper() or words[1:2].isdigit() else words[:1].lower() + words[1:]
 
 
-def metric_name(name: str) -> str:
-    """A metric's name in words: `recall/mel` is `Sensitivity, mel`."""
-    family, _, of = name.partition("/")
-    words = METRICS.get(family, family.replace("_", " "))
-    return f"{words}, {of}" if of else words
-
-
 def staged_metric_name(name: str) -> str:
     """`val/balanced_accuracy` as `validation balanced accuracy`."""
     stage, _, rest = name.partition("/")
-    return f"{PARTS.get(stage, stage)} {within(metric_name(rest))}"
+    return f"{PARTS.get(stage, stage)} {short_of(rest)}"
 
 
 def moment(seconds: float) -> str:

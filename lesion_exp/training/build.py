@@ -24,6 +24,7 @@ from lesion_exp.model.network import make_network
 from lesion_exp.model.precision import has_gpu
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.task import LesionClassifier
+from lesion_exp.training.added_metrics import make_added
 from lesion_exp.training.data import SplitData
 
 _TRIAL_STEPS: Final = 1000
@@ -48,8 +49,9 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
     network = make_network(config, len(split.classes), encoder)
     card = model_card(config, split.classes, encoder, split.loaded.info)
-    counts, validation_rows = datamodule.class_counts(), datamodule.parts["val"]
-    classifier = make_classifier(config, network, pipeline, card, counts, validation_rows)
+    counts, image_ids = datamodule.class_counts(), datamodule.parts["val"]["image_id"].tolist()
+    added = make_added(config, len(split.classes))
+    classifier = make_classifier(config, network, pipeline, card, counts, image_ids, added)
     if trainer["compile"] not in (False, "none"):
         _compile(classifier.backbone, trainer["compile"])
     return Built(classifier, datamodule)

@@ -10,17 +10,18 @@ import pytorch_lightning as pl
 
 from lesion_exp.config.registered import TARGET
 from lesion_exp.data.datamodule import LesionDataModule
-from lesion_exp.epoch_metric import check_metric
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.loss.base import check_loss
 from lesion_exp.model.classifier import make_loss
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.training.added_metrics import try_added
 from lesion_exp.training.build import check_optimisation, make_datamodule
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.part_evaluation import check_evaluation
 from lesion_exp.training.trainer import check_trainer, num_processes
 from lesion_exp.training.trial_network import Trial
 from lesion_exp.training.tune import FIRST_BATCH
+from lesion_exp.training.watched_metrics import check_watched
 
 
 def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
@@ -34,7 +35,8 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     trainer = check_trainer(config["trainer"])
     _check_parts(config, split)
     check_evaluation(config, split)
-    _check_metrics(config, split)
+    try_added(config, len(split.classes))
+    check_watched(config, split.classes)
     data = make_datamodule(config, split)
     warnings = []
     loss = make_loss(config["loss"], data.class_counts())
@@ -65,15 +67,6 @@ def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:
                 f"expected images in the {part} part, got none (train {counts.get('train', 0)}); use more images or "
                 f"another split, such as split=grouped split.ratios.{part}=0.15{other}"
             )
-
-
-def _check_metrics(config: Mapping[str, Any], split: SplitData) -> None:
-    """The names of metrics were checked before; now it is known which classes there are."""
-    if "monitor" in config["scheduler"]:
-        check_metric("scheduler.monitor", config["scheduler"]["monitor"], split.classes)
-    stopping = config["trainer"]["early_stopping"]
-    if stopping["patience"] is not None:
-        check_metric("trainer.early_stopping.monitor", stopping["monitor"], split.classes)
 
 
 def training_length(config: Mapping[str, Any], split: SplitData) -> TrainingLength:

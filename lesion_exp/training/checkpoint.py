@@ -15,6 +15,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
+from lesion_exp.evaluation.registry import mode_of
 from lesion_exp.model.checkpoint_file import is_whole, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class BestCheckpoints(ModelCheckpoint):
             dirpath=folder,
             filename="best-{epoch:03d}",
             monitor=metric,
-            mode="max",
+            mode=mode_of(metric),
             save_top_k=2,
             auto_insert_metric_name=False,
             enable_version_counter=False,
@@ -140,7 +141,7 @@ class BestCheckpoints(ModelCheckpoint):
         """Takes up the best files that are whole, in this folder or where they lay before the project was moved."""
         scores = {self._place_of(Path(path)): score for path, score in state_dict.get("best_k_models", {}).items()}
         kept = {str(path): score for path, score in scores.items() if path is not None}
-        ranked = sorted(kept, key=lambda path: float(kept[path]), reverse=True)
+        ranked = sorted(kept, key=lambda path: float(kept[path]), reverse=self.mode == "max")
         is_full = len(ranked) == self.save_top_k
         super().load_state_dict(
             {
@@ -156,7 +157,8 @@ class BestCheckpoints(ModelCheckpoint):
 
     def best_file(self) -> Path | None:
         """The file of the best epoch that is whole; None where there is none."""
-        ranked = sorted(self.best_k_models, key=lambda path: float(self.best_k_models[path]), reverse=True)
+        scores = self.best_k_models
+        ranked = sorted(scores, key=lambda path: float(scores[path]), reverse=self.mode == "max")
         return next((path for path in map(self._place_of, map(Path, ranked)) if path is not None), None)
 
     def _place_of(self, path: Path) -> Path | None:

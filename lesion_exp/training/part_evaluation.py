@@ -12,14 +12,16 @@ from lesion_exp.evaluation.evaluation_result import EvaluationOptions, Evaluatio
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
-from lesion_exp.evaluation.headline import LOSS, TEST
+from lesion_exp.evaluation.headline import TEST
 from lesion_exp.evaluation.intervals import units_of
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
 from lesion_exp.taxonomy import full_names
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.data import SplitData
 
 JudgedPart = Literal["val", "test"]
@@ -46,7 +48,7 @@ def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocMode
     options = EvaluationOptions(
         node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"], node["calibration"]
     )
-    return study(table, fitted, options)
+    return study(table, fitted, options, added_scores(config, table))
 
 
 def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult) -> None:

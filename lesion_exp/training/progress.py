@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-from lesion_exp.epoch_metric import WATCHED_METRIC
+from lesion_exp.evaluation.registry import WATCHED_METRIC, is_better
 from lesion_exp.progress import Stage, duration
 from lesion_exp.scheduler.length import ENDLESS
 from lesion_exp.task import training_length
@@ -126,7 +126,7 @@ class TrainingProgress(ProgressBar):
             words.append(f"val/loss {values['val/loss']:.3f}")
         if WATCHED_METRIC in values:
             watched = values[WATCHED_METRIC]
-            if self._best is None or watched > self._best[0]:
+            if self._best is None or is_better(WATCHED_METRIC, watched, self._best[0]):
                 self._best = (watched, epoch)
             words.append(f"{WATCHED_METRIC} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
         if "time/images_per_second" in measured:

@@ -26,6 +26,7 @@ from lesion_exp.errors import UserError
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.posthoc import PosthocModels
+from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
 from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS
 from lesion_exp.model.inputs import SAMPLE_KEYS
@@ -41,6 +42,7 @@ from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
+from lesion_exp.training.added_metrics import check_added
 from lesion_exp.training.build import Built, build, check_optimisation
 from lesion_exp.training.callbacks import PruningCallback, Validations
 from lesion_exp.training.check_training import check_training
@@ -70,6 +72,7 @@ from lesion_exp.training.trainer import (
     num_processes,
 )
 from lesion_exp.training.tune import tune
+from lesion_exp.training.watched_metrics import check_watched
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +136,8 @@ def check_job(job: Job, here: bool = True) -> None:
     check_known_keys({"trainer": job.config["trainer"]}, {"trainer": dict.fromkeys((*OWN_KEYS, *TRAINER_ARGUMENTS))})
     check_complete(job.config)
     check_installed(job.config)
+    check_added(job.config)
+    check_watched(job.config)
     if here:
         check_devices(job.config["trainer"])
         check_trainer(job.config["trainer"])
@@ -258,17 +263,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
     judged: JudgedPart = "test" if "test" in fitted.parts else "val"
     run.set_tags(describe_run(run, job.config, split, job_choices(job), results, judged))
     for part, evaluated in fitted.parts.items():
-        low, high = evaluated.intervals["balanced_accuracy"]
-        headline = {name: evaluated.metrics.get(name, float("nan")) for name in ("accuracy", "auroc_macro")}
-        log.info(
-            "%s: balanced accuracy %.3f (95%% interval %.3f to %.3f), accuracy %.3f, AUROC %.3f",
-            part,
-            evaluated.metrics["balanced_accuracy"],
-            low,
-            high,
-            headline["accuracy"],
-            headline["auroc_macro"],
-        )
+        log.info("%s: %s", part, _in_words(evaluated))
         if evaluated.note:
             log.info("%s: %s", part, evaluated.note)
         for text in evaluated.warnings:
@@ -276,6 +271,14 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, networ
     run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
     return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)
+
+
+def _in_words(evaluated: EvaluationResult) -> str:
+    """The headline results of a part, the watched metric with its interval."""
+    low, high = evaluated.intervals[WATCHED]
+    ends = {WATCHED: f" (95% interval {low:.3f} to {high:.3f})"}
+    found = {name: evaluated.metrics[name] for name in shown_in("headline") if name in evaluated.metrics}
+    return ", ".join(f"{short_of(name)} {value:.3f}{ends.get(name, '')}" for name, value in found.items())
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import choice_tags, run_name
 from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.training.added_metrics import tags_of_added
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.job_tags import job_tags, names_of_job_tags
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
@@ -70,6 +71,7 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunC
             "kind": kind,
             "job_hash": job.job_hash,
             "leaky": str(split.leaky).lower(),
+            **tags_of_added(job.config),
             **link.tags,
             **job_tags(job),
         }

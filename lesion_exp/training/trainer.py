@@ -20,8 +20,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers.logger import Logger
 
-from lesion_exp.epoch_metric import WATCHED_METRIC, check_direction, check_metric
 from lesion_exp.errors import ConfigError, not_installed
+from lesion_exp.evaluation.registry import WATCHED_METRIC
 from lesion_exp.model.checkpoint_file import is_whole
 from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.process.memory import keep_freed_memory
@@ -178,8 +178,6 @@ def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> l
     stopping = config["early_stopping"]
     if stopping["patience"] is not None:
         monitor, mode = stopping["monitor"], stopping["mode"]
-        check_metric("trainer.early_stopping.monitor", monitor)
-        check_direction("trainer.early_stopping.mode", mode, monitor, lower="min", higher="max")
         after_epoch = True if monitor.startswith("train/") else None  # it has no value yet when a validation ends
         callbacks.append(
             EarlyStopping(monitor, mode=mode, patience=int(stopping["patience"]), check_on_train_epoch_end=after_epoch)

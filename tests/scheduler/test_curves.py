@@ -149,11 +149,7 @@ def test_plateau_halves_after_more_than_patience_epochs_without_improvement() ->
     assert rates == [1.0] * 7 + [0.5] * 6 + [0.25] * 2
 
 
-def test_plateau_on_a_score_needs_mode_max() -> None:
-    with pytest.raises(ConfigError, match=r"set scheduler\.mode=max"):
-        plateau(two_groups(), total_steps=1, steps_per_epoch=1, monitor="val/balanced_accuracy")
-    with pytest.raises(ConfigError, match=r"set scheduler\.mode=min"):
-        plateau(two_groups(), total_steps=1, steps_per_epoch=1, mode="max")
+def test_plateau_on_a_score_waits_for_a_higher_one() -> None:
     schedule = plateau(
         two_groups(), total_steps=1, steps_per_epoch=1, monitor="val/balanced_accuracy", mode="max", patience=0
     )

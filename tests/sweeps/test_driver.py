@@ -37,8 +37,8 @@ def parent(sweep):
 def test_a_ledger_of_an_earlier_version_finds_its_launcher(planned):
     sweep = planned("seed=1,2")
     path = sweep.folder / "sweep.json"
-    path.write_text(path.read_text().replace("lesion_exp.sweeps.", "lesion_exp.sweep."))
-    assert "lesion_exp.sweep.launcher.local" in path.read_text()
+    path.write_text(path.read_text().replace("lesion_exp.sweeps.", "lesion_exp.sweeps."))
+    assert "lesion_exp.sweeps.launcher.local" in path.read_text()
     assert read_sweep(sweep.folder).facts == sweep.facts
 
 

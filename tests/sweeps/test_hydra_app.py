@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+
 APP = """
 import hydra
 
@@ -59,6 +62,40 @@ def test_it_sweeps_an_application_of_hydras_own(tmp_path, kind):
     assert all(0.5 <= float(rate) <= 1 and size in "12" and word == "good" for rate, size, word in cells)
     written = [(tmp_path / "out" / str(number) / ".hydra" / "config.yaml").read_text() for number in range(len(cells))]
     assert all(f"rate: {cell[0]}\n" in text for cell, text in zip(cells, written, strict=True))
+
+
+JOBS = """
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from pathlib import Path
+
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
+from lesion_exp.config.shipped_conf import conf_dir
+
+
+@hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")
+def main(config):
+    job = freeze(compose(HydraConfig.get().overrides.task, root=Path.cwd()))
+    print("cell", job.config["seed"], job.job_hash)
+
+
+if __name__ == "__main__":
+    main()
+"""
+JOB = ("backbone=small_cnn", "loss=focal", "metrics=agreement", "~metrics.mcc", "test=false")
+
+
+def test_a_job_is_a_task_of_an_application_of_hydras_own(tmp_path):
+    """As CONTRIBUTING shows it, with the job's hash in place of the training."""
+    (tmp_path / "app.py").write_text(JOBS)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "app.py", "-m", *JOB, "seed=1,2", "hydra/launcher=basic"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cells = {line.split()[1]: line.split()[2] for line in done.stdout.splitlines() if line.startswith("cell ")}
+    own = {str(seed): freeze(compose([*JOB, f"seed={seed}"], root=tmp_path)).job_hash for seed in (1, 2)}
+    assert cells == own
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from lesion_exp.evaluation.figures.style import (
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.registry import AUROC_MACRO
 
 _NAME_LENGTH: Final = 26
 """Of each of the two lines of a name, letters."""
@@ -85,8 +86,8 @@ def _figure(table: pd.DataFrame, family: str, words: tuple[str, str, str]) -> Fi
         if f"{family}/{name}" in values
     ]
     heading = "AUROC" if family == "auroc" else "average precision"
-    if family == "auroc" and "auroc_macro" in values:
-        heading += f", mean {values['auroc_macro']:.3f}"
+    if family == "auroc" and AUROC_MACRO in values:
+        heading += f", mean {values[AUROC_MACRO]:.3f}"
     with style():
         if len(classes) >= NUMBERED_FROM:
             return _panels(curves, family, words, heading)

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, Comparison, Difference, Pair
+from lesion_exp.evaluation.comparison import OVERALL, Comparison, Difference, Pair
 from lesion_exp.evaluation.figures.labels import labels, shortened
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
+from lesion_exp.evaluation.registry import HIGHER, LOWER, is_lower_better, shown_in
 
-HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _MOST_COLOURS: Final = 4
 """More pairs than these have a row each instead of a colour each."""
 _WORDS: Final = "#57606A"
@@ -50,8 +50,8 @@ def _by_metric(comparison: Comparison) -> Figure:
     short = labels(list(classes), 24)
     named = {name: f"{text} ({n:,})" for (name, n), text in zip(classes.items(), short, strict=True)}
     panels: dict[str, list[tuple[str, str]]] = {
-        "higher is better": [(name, name) for name in OVERALL if name not in LOWER_IS_BETTER],
-        "lower is better": [(name, name) for name in OVERALL if name in LOWER_IS_BETTER],
+        HIGHER: [(name, name) for name in OVERALL if not is_lower_better(name)],
+        LOWER: [(name, name) for name in OVERALL if is_lower_better(name)],
         "recall of a class": [(f"recall/{name}", text) for name, text in named.items()],
         "AUROC of a class": [(f"auroc/{name}", text) for name, text in named.items()],
     }
@@ -89,7 +89,7 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
 
 def _by_pair(comparison: Comparison) -> Figure:
     pairs = comparison.pairs
-    names = [name for name in HEADLINE if name in pairs[0].differences]
+    names = [name for name in shown_in("headline") if name in pairs[0].differences]
     figure = Figure(figsize=(2.6 * len(names) + 1.2, 0.26 * len(pairs) + 1.9), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,13 +12,13 @@ from matplotlib.figure import Figure
 from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.registry import WATCHED, short_of
 from lesion_exp.evaluation.subgroups import Cell, Subgroups, missing_classes
 
-TITLES = {
-    "balanced_accuracy": "balanced accuracy",
-    "recall/malignant": "sensitivity, malignant",
-    "specificity/malignant": "specificity, malignant",
-    "auroc/malignant": "AUROC, malignant",
+TITLES: Final = {
+    name: short_of(name)
+    for name in (WATCHED, *(f"{family}/{MALIGNANT}" for family in ("recall", "specificity", "auroc")))
 }
 _ROW_HEIGHT = 0.24
 _LETTERS_AN_INCH = 15

@@ -13,9 +13,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.sweeps.search.dimension import Dimension, split_overrides
+from lesion_exp.sweeps.search.dimension import Dimension
+from lesion_exp.sweeps.search.dimension import split_overrides
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.search.dimension import Dimension, split_overrides
+from lesion_exp.evaluation.registry import WATCHED_METRIC
 
 DIRECTIONS: Final = ("maximize", "minimize")
 Suggestion = tuple[str, ...]
@@ -42,7 +43,7 @@ class Search(Sweeper):
         for name in self.metrics:
             if not name.startswith("val/"):
                 raise ConfigError(
-                    f"expected search.metric to be one of validation, such as val/balanced_accuracy, got {name!r}: "
+                    f"expected search.metric to be one of validation, such as {WATCHED_METRIC}, got {name!r}: "
                     f"what is chosen by the test part cannot be tested on it"
                 )
         for word in self.directions:
@@ -50,7 +51,8 @@ class Search(Sweeper):
         if len(self.metrics) != len(self.directions):
             raise ConfigError(
                 f"expected a direction for each metric, got {len(self.metrics)} metrics and {len(self.directions)} "
-                f"directions; for example search.metric=[val/auroc_macro,val/loss] search.direction=[maximize,minimize]"
+                f"directions; for example search.metric=[{WATCHED_METRIC},val/loss] "
+                f"search.direction=[maximize,minimize]"
             )
 
     @abstractmethod

@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.text import Text
 
 from lesion_exp.evaluation.comparison import (
-    LOWER_IS_BETTER,
     OVERALL,
     SIGNIFICANT,
     Comparison,
@@ -16,11 +15,11 @@ from lesion_exp.evaluation.comparison import (
     Pair,
 )
 from lesion_exp.evaluation.lesion_counts import TOO_FEW
+from lesion_exp.evaluation.registry import LOWER, is_lower_better, shown_in
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.verbs.compare.report import METHODS, PART_NAMES, ComparisonReport
 from lesion_exp.verbs.compare.verdict import p_text
 
-HEADLINE: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 _WIDE: Final = 100
 """Columns from which there is room for more."""
 _MOST_PAIRS: Final = 3
@@ -42,7 +41,7 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
         console.print(Text.assemble(("  ! ", "bold yellow"), (note, "yellow")))
     with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
     tables = [_jobs_table(found), *([_config_table(report, console)] if report.config_differences else [])]
-    tables += [] if with_tables else [_pairs_table(found, name) for name in HEADLINE]
+    tables += [] if with_tables else [_pairs_table(found, name) for name in shown_in("headline")]
     for table in tables:
         console.print()
         console.print(table)
@@ -61,7 +60,7 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
 
 def _jobs_table(found: Comparison) -> FittedTable:
     table = FittedTable("metric", "job", ">mean", ">sd of seeds", "|95% interval", title="Metrics of each job")
-    for name in HEADLINE:
+    for name in shown_in("headline"):
         for number, group in enumerate(group for group in found.groups if name in group.values):
             value, deviation = group.values[name], group.deviation(name)
             spread = "" if deviation is None else f"{deviation:.3f}"
@@ -141,7 +140,7 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
         f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for their number",
-        f"{', '.join(name for name in OVERALL if name in LOWER_IS_BETTER)}: lower is better",
+        f"{', '.join(name for name in OVERALL if is_lower_better(name))}: {LOWER}",
     ]
     if not with_tables:
         lines.append("The tables of each pair stand in compare/comparison.txt of the run.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lesion_exp.evaluation.comparison import LOWER_IS_BETTER, OVERALL, Difference, Pair
+from lesion_exp.evaluation.comparison import OVERALL, Difference, Pair
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.registry import is_lower_better
 
 
 def p_text(p_value: float | None) -> str:
@@ -47,7 +48,7 @@ def _others(pair: Pair) -> str:
 def _listed(pair: Pair, found: Mapping[str, Difference], heading: str) -> list[str]:
     better: dict[str, list[str]] = {pair.first: [], pair.second: []}
     for name, difference in found.items():
-        first = (difference.difference > 0) != (name in LOWER_IS_BETTER)
+        first = (difference.difference > 0) != is_lower_better(name)
         better[pair.first if first else pair.second].append(name)
     texts = [f"{letter} in {', '.join(names)}" for letter, names in better.items() if names]
     return [f"{heading}: {'; '.join(texts)}"] if texts else []

@@ -15,6 +15,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import log_fitted, log_judged, log_study, part_results
 from lesion_exp.verbs.evaluate.member import make_members
 from lesion_exp.verbs.evaluate.predict import other_predictions, say_changes
@@ -54,7 +55,7 @@ def _judge_one(member: TrainedRun, request: EvaluationRequest) -> RunEvaluation:
         fitted = fit_on_validation(member.predictions("val"), options["conformal_alpha"])
     name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
     with Stage(f"judging {title}"):
-        found = study(table, fitted, study_options(options))
+        found = study(table, fitted, study_options(options), added_scores(member.config, table))
     judged = RunEvaluation(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
     with Stage("keeping results and figures"):
         _log(RunWriter(run.store, run.run_id, run.artifact_uri), judged)

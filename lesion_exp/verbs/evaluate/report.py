@@ -13,13 +13,14 @@ from lesion_exp.evaluation.isic import note_on_unk, titles
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of, unknown_counts
+from lesion_exp.evaluation.registry import WATCHED, short_of
 from lesion_exp.evaluation.report import classification_report
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 _COLUMNS: Final = 80
-_OF_CALIBRATION = {"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
+_OF_CALIBRATION = {name: short_of(name) for name in ("ece", "brier", "nll")}
 
 
 def as_text(judged: RunEvaluation) -> str:
@@ -119,14 +120,12 @@ def _operating(judged: RunEvaluation) -> Iterator[str]:
 
 
 def _gaps(judged: RunEvaluation) -> Iterator[str]:
-    gaps: Mapping[str, Gap] = {
-        gap.attribute: gap for gap in judged.study.subgroups.gaps if gap.metric == "balanced_accuracy"
-    }
+    gaps: Mapping[str, Gap] = {gap.attribute: gap for gap in judged.study.subgroups.gaps if gap.metric == WATCHED}
     if not gaps:
         return
     pairs = next(iter(gaps.values())).pairs
     yield (
-        f"largest gaps of balanced accuracy between subgroups, on the classes that both have {LEAST_LESIONS} lesions "
+        f"largest gaps of {short_of(WATCHED)} between subgroups, on the classes that both have {LEAST_LESIONS} lesions "
         f"of; the intervals allow for all {pairs} pairs compared:"
     )
     for attribute, gap in gaps.items():

@@ -19,6 +19,7 @@ from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import log_evaluation, log_fitted, log_judged, part_results
 from lesion_exp.verbs.evaluate.join import Joined, are_folds, join
 from lesion_exp.verbs.evaluate.request import EvaluationRequest, study_options
@@ -51,7 +52,7 @@ def judge_several(members: Sequence[TrainedRun], request: EvaluationRequest) -> 
             log.warning("no image was held out from all runs: nothing is fitted (calibration, conformal sets, "
                         "operating points)")  # fmt: skip
         with Stage(f"judging {len(members)} runs as one"):
-            studies = _studies(joined, fitted, options)
+            studies = _studies(joined, fitted, options, members[0].config)
         key = "other" if request.dataset is not None else request.part
         name, title = name_and_title(request, len(studies[key].table))
         leaky = joined.has_seen or any(member.leaky for member in members)
@@ -94,10 +95,16 @@ def _sweep_of(members: Sequence[TrainedRun]) -> Run | None:
     return find_run(store, parent)
 
 
-def _studies(joined: Joined, fitted: PosthocModels | None, options: Mapping[str, Any]) -> dict[str, EvaluationResult]:
+def _studies(
+    joined: Joined, fitted: PosthocModels | None, options: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> dict[str, EvaluationResult]:
     tables = {"val": (joined.validation, None), "test": (joined.test, fitted), "other": (joined.other, fitted)}
     how = study_options(options)
-    return {key: study(table, applied, how) for key, (table, applied) in tables.items() if table is not None}
+    return {
+        key: study(table, applied, how, added_scores(config, table))
+        for key, (table, applied) in tables.items()
+        if table is not None
+    }
 
 
 def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: bool, title: str) -> TrackedRun:

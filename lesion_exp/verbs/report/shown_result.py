@@ -11,6 +11,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from lesion_exp.errors import UserError
+from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.history import History, read_history
@@ -19,14 +20,9 @@ from lesion_exp.training.run import JobResult
 from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.report.charts import Line, plot, round_axis
 
-HEADLINE: Final = {
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "auroc_macro": "AUROC, macro",
-    "f1_macro": "F1, macro",
-}
+HEADLINE: Final = {name: short_of(name) for name in shown_in("headline")}
 _PARTS: Final = {"test/": "test part", "best/val/": "validation part, best epoch"}
-_CURVES: Final = {"loss": ("train/loss", "val/loss"), "balanced accuracy": ("val/balanced_accuracy",)}
+_CURVES: Final = {"loss": ("train/loss", "val/loss"), short_of(WATCHED): (WATCHED_METRIC,)}
 _STYLE: Final = Markup(
     "<style>.lesion-exp{display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start}"
     ".lesion-exp td,.lesion-exp th{text-align:left;padding:.1em .8em .1em 0}"
@@ -75,7 +71,8 @@ def number_table(metrics: Mapping[str, float], parts: Mapping[str, str] = _PARTS
     """The headline metrics with their intervals; `parts` are the beginnings of their names, with what each is of."""
     rows = Markup("")
     for prefix, part in parts.items():
-        for name, title in HEADLINE.items():
+        added = {name: short_of(name) for name in added_among(metrics, prefix)}
+        for name, title in {**HEADLINE, **added}.items():
             value = metrics.get(f"{prefix}{name}", math.nan)
             if not math.isnan(value):
                 ends = [metrics.get(f"{prefix}{name}_{end}") for end in ("low", "high")]

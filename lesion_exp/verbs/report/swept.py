@@ -13,6 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.registry import WATCHED_METRIC, direction_of, shown_in
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweeps.ledger import FOLD, Sweep, find_sweep
@@ -25,7 +26,7 @@ from lesion_exp.trained_runs.run_artifacts import RunArtifacts
 FACTS: Final = artifacts.SWEEP_FACTS
 CELLS: Final = artifacts.SWEEP_CELLS
 LATEST: Final = "latest"
-TEST: Final = ("test/balanced_accuracy", "test/auroc_macro", "test/accuracy")
+TEST: Final = tuple(f"test/{name}" for name in shown_in("sweep"))
 """Metrics of the test part that the page shows where a cell read it."""
 _KIND: Final = "tags.kind = 'sweep'"
 
@@ -165,7 +166,7 @@ def _from_store(parent: Run) -> Swept:
     if text is not None:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     cells = _children(parent) if table is None else [_of_row(row, facts) for _, row in table.iterrows()]
-    return Swept(parent, facts, cells, metrics or ["val/balanced_accuracy"], directions or ["maximize"])
+    return Swept(parent, facts, cells, metrics or [WATCHED_METRIC], directions or [direction_of(WATCHED_METRIC)])
 
 
 def _of_row(row: pd.Series, facts: Mapping[str, Any]) -> SweptCell:

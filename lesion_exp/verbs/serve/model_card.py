@@ -13,6 +13,7 @@ from lesion_exp.evaluation.answer_rates import Rate
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
+from lesion_exp.evaluation.registry import words_of
 from lesion_exp.tracking.find import Run
 from lesion_exp.trained_runs.run_artifacts import RunArtifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
@@ -26,7 +27,7 @@ from lesion_exp.trained_runs.statements import (
     split_in_words,
     warnings_of,
 )
-from lesion_exp.trained_runs.wording import PARTS, Value, as_value, metric_name, moment, percent
+from lesion_exp.trained_runs.wording import PARTS, Value, as_value, moment, percent
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, measured
 from lesion_exp.verbs.serve.served_model import ServedModel
 from lesion_exp.verbs.serve.words import NAMES, band_in_words, malignant_sentence
@@ -141,7 +142,7 @@ def _rule(facts: RunSummary) -> str:
 
 def _metric(key: str, value: Value, rests: LesionCounts | None = None) -> Plain:
     """`too_few` is a text where the metric rests on too few lesions to judge by, else None."""
-    plain = {"key": key, "name": metric_name(key), "value": value.value, "low": value.low, "high": value.high}
+    plain = {"key": key, "name": words_of(key), "value": value.value, "low": value.low, "high": value.high}
     return plain if rests is None else {**plain, "too_few": rests.too_few(key) or None}
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
 from lesion_exp.verbs.shortcuts.verdict import Level, ShortcutVerdict, judge_flips, judge_without_lesion, worst
 
@@ -19,7 +20,7 @@ SHALLOW: Final[Mapping[str, str]] = {
 }
 """Models that never see a lesion."""
 NETWORK, MAJORITY = "network", "majority"
-JUDGED: Final = "auroc_macro"
+JUDGED: Final = AUROC_MACRO
 """The score by which models without the lesion are held against the network."""
 Scores = Mapping[str, Estimate]
 

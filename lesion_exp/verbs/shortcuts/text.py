@@ -6,6 +6,7 @@ import textwrap
 from typing import Final
 
 from lesion_exp.evaluation.flips import Flips
+from lesion_exp.evaluation.registry import AUROC_MACRO, WATCHED
 from lesion_exp.verbs.shortcuts.perturbations import PAINTED
 from lesion_exp.verbs.shortcuts.report import MAJORITY, NETWORK, Scores, ShortcutReport
 
@@ -43,7 +44,7 @@ def as_text(report: ShortcutReport) -> str:
 
 
 def _score_line(who: str, scores: Scores) -> str:
-    accuracy, balanced, auroc = (scores[name] for name in ("accuracy", "balanced_accuracy", "auroc_macro"))
+    accuracy, balanced, auroc = (scores[name] for name in ("accuracy", WATCHED, AUROC_MACRO))
     values = f"{accuracy.value:>9.3f}{balanced.value:>10.3f}{auroc.value:>8.3f}"
     return f"{_TITLES[who]:<31}{values}{f'{auroc.low:.3f} to {auroc.high:.3f}':>18}"
 

@@ -5,7 +5,6 @@ import socket
 from contextlib import contextmanager
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -47,7 +46,7 @@ def put_checkpoint(path, config, encoder=None):
     card = {"classes": list(CLASSES), "metadata": encoder.to_dict() if encoder else None}
     network = make_network(config, len(CLASSES), encoder)
     pipeline = instantiate(config["augmentation"], "augmentation")
-    classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES), pd.DataFrame({"label": []}))
+    classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES))
     with torch.no_grad():
         classifier.backbone.head.weight.mul_(20)  # else all classes are equally likely
     path.parent.mkdir(parents=True, exist_ok=True)

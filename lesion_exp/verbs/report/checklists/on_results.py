@@ -7,9 +7,10 @@ from collections import Counter
 from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.registry import WATCHED, short_of, words_of
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import OVERALL, largest_gap, warnings_of
-from lesion_exp.trained_runs.wording import PARTS, Value, as_value, listed, metric_name, number, with_interval, within
+from lesion_exp.trained_runs.wording import PARTS, Value, as_value, listed, number, with_interval
 from lesion_exp.verbs.report.sections.confusion import most_frequent_confusions
 from lesion_exp.verbs.report.sections.results import elsewhere, shortcut_verdicts
 from lesion_exp.verbs.report.sections.subgroups import NOT_COMPARED
@@ -18,7 +19,7 @@ from lesion_exp.verbs.report.sections.subgroups import NOT_COMPARED
 def performance(facts: RunSummary) -> str | None:
     """The overall metrics."""
     names = [name for name in OVERALL if name in facts.values]
-    words = [f"{within(metric_name(name))} {with_interval(facts.values[name])}" for name in names]
+    words = [f"{short_of(name)} {with_interval(facts.values[name])}" for name in names]
     return f"{PARTS[facts.part or 'val'].capitalize()} part: {'; '.join(words)}." if words else None
 
 
@@ -41,7 +42,7 @@ def measures(facts: RunSummary) -> str | None:
         return None
     further = [words for name, words in (("decision_curve", "a decision curve"), ("operating", "operating points"),
                                          ("conformal", "conformal sets")) if facts.study(name)]  # fmt: skip
-    named = [within(metric_name(name)) for name in OVERALL if name in facts.values]
+    named = [short_of(name) for name in OVERALL if name in facts.values]
     words = listed([*named, "metrics of each class", "a reliability diagram", *further])
     return f"{words[:1].upper()}{words[1:]}."
 
@@ -70,9 +71,9 @@ def subgroups(facts: RunSummary) -> str | None:
 def clusters(facts: RunSummary) -> str | None:
     """Whether sources differ."""
     cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "source"]
-    found = [(cell["group"], as_value(cell["metrics"].get("balanced_accuracy"))) for cell in cells]
+    found = [(cell["group"], as_value(cell["metrics"].get(WATCHED))) for cell in cells]
     words = [f"{name} {with_interval(value)}" for name, value in found if value]
-    return f"Balanced accuracy by source: {'; '.join(words)}." if words else None
+    return f"{words_of(WATCHED)} by source: {'; '.join(words)}." if words else None
 
 
 def recalibration(facts: RunSummary) -> str | None:
@@ -89,16 +90,16 @@ def recalibration(facts: RunSummary) -> str | None:
 
 def external(facts: RunSummary) -> str | None:
     """Evaluations on other data."""
-    found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
-    words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
+    found = {name: as_value(metrics.get(WATCHED)) for name, metrics in elsewhere(facts).items()}
+    words = [f"{name}: {short_of(WATCHED)} {with_interval(value)}" for name, value in found.items()
              if value and not name.startswith(("test-", "val-"))]  # fmt: skip
     return f"{'; '.join(words)}." if words else None
 
 
 def robustness(facts: RunSummary) -> str | None:
     """Evaluations of the same images under change."""
-    found = {name: as_value(metrics.get("balanced_accuracy")) for name, metrics in elsewhere(facts).items()}
-    words = [f"{name}: balanced accuracy {with_interval(value)}" for name, value in found.items()
+    found = {name: as_value(metrics.get(WATCHED)) for name, metrics in elsewhere(facts).items()}
+    words = [f"{name}: {short_of(WATCHED)} {with_interval(value)}" for name, value in found.items()
              if value and name.startswith(("test-", "val-"))]  # fmt: skip
     levels = Counter(level for _, level, _ in shortcut_verdicts(facts))
     if levels:
@@ -125,4 +126,4 @@ def limits(facts: RunSummary) -> str | None:
 def _named(facts: RunSummary, family: str, name: str) -> str:
     value: Value | None = facts.values.get(f"{family}/{name}")
     few = "" if facts.predictions is None else lesion_counts(facts.predictions).too_few(f"{family}/{name}")
-    return f"{within(metric_name(family))} {with_interval(value)}{f', {few}' if few else ''}"
+    return f"{short_of(family)} {with_interval(value)}{f', {few}' if few else ''}"

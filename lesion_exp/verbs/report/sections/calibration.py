@@ -15,8 +15,9 @@ from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.operating_points import FAMILIES
 from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.predictions import probabilities, true_classes
+from lesion_exp.evaluation.registry import LOWER, words_of
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.wording import as_value, metric_name, number, stacked, with_interval
+from lesion_exp.trained_runs.wording import as_value, number, stacked, with_interval
 from lesion_exp.verbs.report.blocks import Block, Cell, Figure, Figures, Legend, Note, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.charts import Dots, Drawn, Line, plot, unit_axis
 
@@ -76,10 +77,10 @@ def _table(facts: RunSummary) -> list[Block]:
     after = {name: as_value(calibrated.get(name)) for name in names}
     has_after = any(after.values())
     rows: list[list[Cell]] = [
-        [metric_name(name), with_interval(facts.values[name]), *([with_interval(after[name])] if has_after else [])]
+        [words_of(name), with_interval(facts.values[name]), *([with_interval(after[name])] if has_after else [])]
         for name in names
     ]
-    columns = ["metric (lower is better)", ">as predicted"]
+    columns = [f"metric ({LOWER})", ">as predicted"]
     columns += [f">after {calibrated['calibration']} scaling"] if has_after else []
     missing: list[Block] = [] if has_after or facts.part == "val" else [not_stored("calibration fitted on validation")]
     return [Table("Calibration, with 95% intervals", columns, rows), *_by_chance(facts), *missing] if rows else missing

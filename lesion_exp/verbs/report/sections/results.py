@@ -13,16 +13,16 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
 from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
+from lesion_exp.evaluation.registry import added_among, is_share, short_of, shown_in, words_of
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import BY_CLASS, OVERALL, headline, how_judged
-from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, metric_name, number, stacked, within
+from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, number, stacked, within
 from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.charts import interval_bar
 
-_NOT_A_SHARE: Final = ("brier", "nll")
 _OWN: Final = ("val", "test")
 SHORTCUTS: Final = "shortcuts/report.json"
 
@@ -39,8 +39,8 @@ def results(facts: RunSummary) -> Section:
 
 
 def _overall(facts: RunSummary) -> Table:
-    names = [name for name in OVERALL if name in facts.values]
-    rows = [_row(metric_name(name), facts.values[name], with_bar=name not in _NOT_A_SHARE) for name in names]
+    names = [name for name in OVERALL if name in facts.values] + added_among(facts.values, "")
+    rows = [_row(words_of(name), facts.values[name], with_bar=is_share(name)) for name in names]
     return Table("All classes together", ["metric", ">value", ">95% interval", "0 to 1"], rows)
 
 
@@ -67,7 +67,7 @@ def _by_class(facts: RunSummary) -> list[Block]:
         few |= any(said[family] for family in families if f"{family}/{name}" in facts.values)
         values = (stacked(facts.values.get(f"{family}/{name}"), said[family]) for family in families)
         rows.append([title, images, *values])
-    columns = ["class", ">images", *(f">{within(metric_name(family))}" for family in families)]
+    columns = ["class", ">images", *(f">{short_of(family)}" for family in families)]
     table = Table("Each class against the rest, with 95% intervals", columns, rows)
     words = (
         [f"Numbers that rest on fewer than {LEAST_LESIONS} lesions are {TOO_FEW} to judge the network by."]
@@ -138,9 +138,9 @@ def elsewhere(facts: RunSummary) -> dict[str, Mapping[str, Any]]:
 def _elsewhere(facts: RunSummary) -> list[Block]:
     rows: list[list[Cell]] = []
     for name, found in elsewhere(facts).items():
-        values = [stacked(as_value(found.get(metric))) for metric in OVERALL[:4]]
+        values = [stacked(as_value(found.get(metric))) for metric in shown_in("headline")]
         rows.append([name, f"{found.get('images', 0):,}", *values])
-    columns = ["evaluation", ">images", *(f">{within(metric_name(metric))}" for metric in OVERALL[:4])]
+    columns = ["evaluation", ">images", *(f">{short_of(metric)}" for metric in shown_in("headline"))]
     return [Table("Judged further: other data sets, other test-time augmentation", columns, rows)] if rows else []
 
 

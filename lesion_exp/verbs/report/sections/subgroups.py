@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from lesion_exp.evaluation.lesion_counts import TOO_FEW
 from lesion_exp.evaluation.limits import LEAST_LESIONS
+from lesion_exp.evaluation.registry import short_of
 from lesion_exp.evaluation.subgroups import missing_classes
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.wording import NONE, as_value, counted, listed, metric_name, stacked, with_interval, within
+from lesion_exp.trained_runs.wording import NONE, as_value, counted, listed, stacked, with_interval
 from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.sections.results import share_bar
 
@@ -81,14 +82,14 @@ def _cells(cells: list[dict], overall: dict, names: list[str], classes: list[str
             told["balanced_accuracy"] = Markup("{} {}").format(FEWER, told["balanced_accuracy"])
         drawn = share_bar(bar, reference.value if reference and not has_fewer else None)
         rows.append([_name(cell), f"{cell['images']:,}", f"{cell['lesions']:,}", drawn, *told.values()])
-    columns = ["subgroup", ">images", ">lesions", "0 to 1", *(f">{within(metric_name(name))}" for name in names)]
+    columns = ["subgroup", ">images", ">lesions", "0 to 1", *(f">{short_of(name)}" for name in names)]
     return Table("Subgroups, with 95% intervals", columns, rows)
 
 
 def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
     rows: list[list[Cell]] = [
         [
-            f"{gap['attribute'].replace('_', ' ')}, {within(metric_name(gap['metric']))}",
+            f"{gap['attribute'].replace('_', ' ')}, {short_of(gap['metric'])}",
             f"{gap['highest']} against {gap['lowest']}",
             listed(gap.get("classes", [])) or NONE,
             with_interval(as_value(gap)),

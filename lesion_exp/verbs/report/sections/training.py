@@ -7,39 +7,50 @@ from typing import Final
 
 import numpy as np
 
+from lesion_exp.evaluation.registry import (
+    WATCHED,
+    WATCHED_METRIC,
+    added_among,
+    is_lower_better,
+    short_of,
+    shown_in,
+    words_of,
+)
 from lesion_exp.tracking.history import History, Point, read_history
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.wording import counted, metric_name, number
+from lesion_exp.trained_runs.wording import counted, number
 from lesion_exp.verbs.report.blocks import Block, Figure, Figures, Legend, Section, Text, not_stored
 from lesion_exp.verbs.report.charts import Axis, Line, Mark, plot, round_axis, unit_axis
 
 LOSSES: Final = ("train/loss", "val/loss")
-SCORES: Final = ("val/balanced_accuracy", "val/auroc_macro", "val/f1_macro", "val/accuracy")
+SCORES: Final = tuple(f"val/{name}" for name in shown_in("epoch"))
 RATE: Final = "train/lr"
-WATCHED: Final = "val/balanced_accuracy"
 
 
 def training(facts: RunSummary) -> Section:
     """The section on training."""
     if facts.members:
         return Section("training", "Training", [Text("This run joins others and trained nothing itself.")])
-    history = read_history(facts.run, (*LOSSES, *SCORES, RATE))
+    added = [f"val/{name}" for name in added_among(facts.run.metrics, "val/")]
+    history = read_history(facts.run, (*LOSSES, *SCORES, *added, RATE))
     steps = [point.step for point in history.get("train/loss") or history.get("val/loss") or []]
     if not steps:
         return Section("training", "Training", [not_stored("metrics of epochs")])
     best = _best(history, steps)
     blocks: list[Block] = [Text(_in_words(history, steps, best))]
     marks = [] if best is None else [Mark(best[0], f"best epoch, {best[0]:.0f}")]
-    figures = [_losses(history, steps, marks), _scores(history, steps, marks), _rate(history, steps)]
+    figures = [_losses(history, steps, marks), _scores(history, steps, marks)]
+    figures += [*(_added(name, history, steps, marks) for name in added), _rate(history, steps)]
     return Section("training", "Training", [*blocks, Figures([figure for figure in figures if figure])])
 
 
 def _best(history: History, steps: Sequence[int]) -> tuple[float, float] | None:
     """Epoch and value of the watched metric at its best; None where it was never measured."""
-    points = [point for point in history.get(WATCHED, []) if np.isfinite(point.value)]
+    points = [point for point in history.get(WATCHED_METRIC, []) if np.isfinite(point.value)]
     if not points:
         return None
-    top = max(points, key=lambda point: (point.value, -point.step))
+    sign = -1 if is_lower_better(WATCHED_METRIC) else 1
+    top = max(points, key=lambda point: (sign * point.value, -point.step))
     return round(_epochs([top], steps)[0]), top.value
 
 
@@ -54,7 +65,7 @@ def _in_words(history: History, steps: Sequence[int], best: tuple[float, float] 
     if best is None:
         return f"{ran}."
     return (
-        f"{ran}. The validation part's balanced accuracy was best in epoch {best[0]:.0f}, {number(best[1])}; the "
+        f"{ran}. The validation part's {short_of(WATCHED)} was best in epoch {best[0]:.0f}, {number(best[1])}; the "
         f"weights of that epoch are what is judged below."
     )
 
@@ -71,8 +82,18 @@ def _losses(history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Fi
 
 def _scores(history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Figure | None:
     found = {name: history[name] for name in SCORES if history.get(name)}
-    names = {name: metric_name(name.removeprefix("val/")) for name in SCORES}
+    names = {name: words_of(name.removeprefix("val/")) for name in SCORES}
     return _figure("Validation metrics by epoch", found, names, unit_axis("value"), steps, marks) if found else None
+
+
+def _added(name: str, history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Figure | None:
+    """A drawing of its own for a metric whose range is not known."""
+    words = words_of(name.removeprefix("val/"))
+    values = [point.value for point in history[name] if np.isfinite(point.value)]
+    if not values:
+        return None
+    axis = round_axis(words, values)
+    return _figure(f"{words} by epoch", {name: history[name]}, {name: words}, axis, steps, marks)
 
 
 def _rate(history: History, steps: Sequence[int]) -> Figure | None:

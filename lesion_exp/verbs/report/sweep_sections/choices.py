@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Final
 
-from lesion_exp.trained_runs.wording import NONE, listed, metric_name, number, staged_metric_name
+from lesion_exp.evaluation.registry import words_of
+from lesion_exp.trained_runs.wording import NONE, listed, number, staged_metric_name
 from lesion_exp.verbs.report.blocks import Cell, Figure, Figures, Legend, Section, Table, Text
 from lesion_exp.verbs.report.parallel import Scale, number_scale, parallel, scale_of
 from lesion_exp.verbs.report.swept import Swept
@@ -34,7 +35,7 @@ def choices(swept: Swept) -> Section:
     told = f"A line for each choice from {listed(keys)} to the mean {what}; best mean: {found[0].text}"
     drawing = parallel(
         told,
-        [*scales, number_scale(metric_name(name.rpartition("/")[2]), means, measured)],
+        [*scales, number_scale(words_of(name.rpartition("/")[2]), means, measured)],
         lines[:_MOST_LINES],
     )
     legend = [Legend("the best mean", 1), Legend("others", 0)]

@@ -1,0 +1,159 @@
+"""Metrics that a config adds to a run, torchmetrics' or of a trusted package: `+metrics.NAME={_target_: CLASS}`.
+
+torchmetrics is imported where a config adds a metric, and not before: most commands know none.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.config.instantiate import asked_for, instantiate, resolve_target
+from lesion_exp.config.registered import TARGET
+from lesion_exp.errors import ConfigError, nearest
+from lesion_exp.evaluation.predictions import classes_of, known_rows, probabilities, true_classes
+from lesion_exp.evaluation.registry import METRICS
+from lesion_exp.tracking.find import MODES_TAG
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+GROUP: Final = "metrics"
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?<!_low)(?<!_high)")
+_EXAMPLE: Final = "{_target_: torchmetrics.classification.MulticlassCohenKappa}"
+
+Mode = Literal["max", "min"]
+Score = Callable[[pd.DataFrame], float]
+"""A metric as a function of a predictions table."""
+
+
+def check_added(config: Mapping[str, Any]) -> None:
+    """Checks the metrics that the job `config` adds as far as can be told without its data: names, classes and keys.
+
+    Raises:
+        ConfigError: a name that another metric has or that is none, a class that is no metric, or a key that it does
+            not take.
+    """
+    for name, node in config[GROUP].items():
+        place = f"{GROUP}.{name}"
+        _check_name(name, place)
+        if not isinstance(node, Mapping) or TARGET not in node:
+            raise ConfigError(
+                f"expected a metric in {place}, for example +{place}={_EXAMPLE}, got {node!r}; ~{place} takes it out"
+            )
+        found = _class_of(node, place)
+        named = [key for key, parameter in inspect.signature(found).parameters.items()
+                 if parameter.kind is not parameter.VAR_KEYWORD]  # fmt: skip
+        for key in node:
+            if key not in {TARGET, *named}:
+                raise ConfigError(
+                    f"expected a parameter of {node[TARGET]}, got {place}.{key}; "
+                    f"{nearest(str(key), set(named) - {'num_classes'})}"
+                )
+
+
+def try_added(config: Mapping[str, Any], num_classes: int) -> None:
+    """Checks that each metric that the job `config` adds gives one number for predictions of `num_classes` classes.
+
+    Raises:
+        ConfigError: one does not, or refuses its values.
+    """
+    import torch
+
+    for name, metric in make_added(config, num_classes).items():
+        place, target = f"{GROUP}.{name}", config[GROUP][name][TARGET]
+        probs = torch.rand(4 * num_classes, num_classes, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+        try:
+            value = _alone(metric, probs, torch.arange(num_classes).repeat(4))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"expected {place} to take probabilities (N, {num_classes}) and labels (N,), {target} says: {error}"
+            ) from error
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            is_tensor = isinstance(value, torch.Tensor)
+            what = f"a tensor of shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}"
+            raise ConfigError(
+                f"expected {place} to be a metric that gives one number, but {target} gives {what}; set "
+                f"{place}.average=macro where it takes that, or choose another class"
+            )
+
+
+def make_added(config: Mapping[str, Any], num_classes: int) -> dict[str, Metric]:
+    """The metrics that the job `config` adds, by their names; `num_classes` is given where it is asked for.
+
+    Raises:
+        ConfigError: values that a class refuses.
+    """
+    found: dict[str, Metric] = {}
+    for name, node in config.get(GROUP, {}).items():
+        place = f"{GROUP}.{name}"
+        found[name] = instantiate(node, place, **asked_for(node, place, {"num_classes": num_classes}))
+    return found
+
+
+def added_scores(config: Mapping[str, Any] | None, table: pd.DataFrame) -> dict[str, float]:
+    """The value of each metric that the job `config` adds, on a predictions table.
+
+    They have no intervals: a class of torchmetrics cannot be computed for all draws of a bootstrap at once.
+    """
+    if config is None or not config.get(GROUP):
+        return {}
+    import torch
+
+    table = known_rows(table)
+    probs = torch.from_numpy(probabilities(table).astype(np.float32))
+    true = torch.from_numpy(true_classes(table))
+    made = make_added(config, len(classes_of(table)))
+    return {name: float(_alone(metric, probs, true)) for name, metric in made.items()}
+
+
+def mode_of_added(config: Mapping[str, Any], name: str) -> Mode | None:
+    """Which values of the added metric `name` are better, as its class says; None where it does not."""
+    place = f"{GROUP}.{name}"
+    higher = getattr(_class_of(config[GROUP][name], place), "higher_is_better", None)
+    return None if higher is None else "max" if higher else "min"
+
+
+def tags_of_added(config: Mapping[str, Any]) -> dict[str, str]:
+    """The tag by which `best:val/NAME` knows which values of the added metrics are better; none where none is added."""
+    modes = {name: mode_of_added(config, name) for name in config[GROUP]}
+    return {MODES_TAG: json.dumps(modes)} if modes else {}
+
+
+def _check_name(name: object, place: str) -> None:
+    from torchmetrics import MetricCollection
+
+    from lesion_exp.epoch_metric import OWN_NAMES
+
+    text = str(name)
+    if not _NAME.fullmatch(text):
+        raise ConfigError(
+            f"expected letters, digits and underscores, without _low or _high at the end, as the name of a metric, got "
+            f"{place}; choose another, such as {GROUP}.kappa"
+        )
+    if text in METRICS or text in OWN_NAMES or hasattr(MetricCollection, text):
+        raise ConfigError(
+            f"expected a name that no other metric has, got {place}; choose another, such as {GROUP}.my_{text}"
+        )
+
+
+def _class_of(node: Mapping[str, Any], place: str) -> Any:
+    from torchmetrics import Metric
+
+    found = resolve_target(node[TARGET], place)
+    if not (inspect.isclass(found) and issubclass(found, Metric)):
+        raise ConfigError(f"expected a class derived from torchmetrics.Metric in {place}.{TARGET}, got {node[TARGET]}")
+    return found
+
+
+def _alone(metric: Metric, probs: Any, true: Any) -> Any:
+    """The metric of these predictions alone, in this process: others may compute nothing at this moment."""
+    metric.distributed_available_fn = lambda: False
+    metric.update(probs, true)
+    return metric.compute()

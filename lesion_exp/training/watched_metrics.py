@@ -1,0 +1,101 @@
+"""What schedulers, early stopping and searches watch: whether every epoch has it, and in which direction it is better.
+
+It imports nothing heavy: a sweep checks its metrics before any of its cells starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.evaluation.registry import LOSS, METRICS, mode_of, shown_in
+from lesion_exp.training.added_metrics import mode_of_added
+
+_RECALL: Final = "val/recall/"
+_STAGES: Final = ("validation", "valid", "val")
+
+
+def check_watched(config: Mapping[str, Any], classes: Collection[str] | None = None) -> None:
+    """Checks that what the job `config` watches is a metric of its epochs, watched in the right direction.
+
+    `classes` are those of the data set, where they are known; until then the recall of any class is accepted.
+
+    Raises:
+        ConfigError: there is no such metric, or the other direction is the better one.
+    """
+    scheduler, stopping, added = config["scheduler"], config["trainer"]["early_stopping"], config["metrics"]
+    watching = {"scheduler": scheduler} if "monitor" in scheduler else {}
+    if stopping["patience"] is not None:
+        watching["trainer.early_stopping"] = stopping
+    for place, node in watching.items():
+        check_metric(f"{place}.monitor", node["monitor"], classes, added=added)
+        if "mode" in node:
+            check_direction(f"{place}.mode", node["mode"], node["monitor"], lower="min", higher="max", config=config)
+
+
+def check_metric(
+    key: str,
+    name: object,
+    classes: Collection[str] | None = None,
+    *,
+    only_validation: bool = False,
+    added: Collection[str] = (),
+) -> None:
+    """Checks that the metric `name`, which `key` of the config names, is one that every epoch has.
+
+    `classes` are as in `check_watched`; `added` are the names of the metrics that the config adds.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    text = str(name)
+    losses = ["val/loss"] if only_validation else ["train/loss", "val/loss"]
+    known = [*losses, *(f"val/{metric}" for metric in (*shown_in("epoch"), *added))]
+    if text in known or (classes is None and text.startswith(_RECALL) and text != _RECALL):
+        return
+    recalls = [f"{_RECALL}{class_name}" for class_name in classes or ()]
+    if text in recalls:
+        return
+    listed = ", ".join([*known, *(recalls or [f"{_RECALL}CLASS"])])
+    meant = _by_habit(text, known) or did_you_mean(text, [*known, *recalls])
+    raise ConfigError(f"expected {key} to be a metric of an epoch ({listed}), got {text!r}{meant}")
+
+
+def check_direction(
+    key: str, direction: str, name: str, *, lower: str, higher: str, config: Mapping[str, Any] | None = None
+) -> None:
+    """Checks that `direction`, the value of `key`, is `lower` where lower values of the metric `name` are better.
+
+    Of a metric that the job `config` adds, its class says so.
+
+    Raises:
+        ConfigError: it is the other one, or nothing is known of the metric.
+    """
+    own = name.removeprefix("val/")
+    if config is not None and own in config["metrics"]:
+        mode = mode_of_added(config, own)
+        if mode is None:
+            raise ConfigError(
+                f"expected a metric for {key} whose class says whether higher values are better, got {name}, whose "
+                f"class leaves higher_is_better open; derive a class of your own from it that sets it (--trust PACKAGE)"
+            )
+    else:
+        mode = mode_of(name)
+    right = lower if mode == "min" else higher
+    if direction != right:
+        raise ConfigError(
+            f"expected {key}={right} for the metric {name}, of which a {'lower' if right == lower else 'higher'} value "
+            f"is better, got {direction!r}; set {key}={right}"
+        )
+
+
+def _by_habit(text: str, known: Collection[str]) -> str:
+    """The name that other frameworks' habits mean: `val_loss`, `valid/acc`, `auc`."""
+    words = text.replace("/", "_").lower()
+    if words in {"train_loss", "training_loss"}:
+        return "; did you mean 'train/loss'?" if "train/loss" in known else ""
+    words = next((words.removeprefix(f"{stage}_") for stage in _STAGES if words.startswith(f"{stage}_")), words)
+    names = [name for name, metric in METRICS.items() if words == name or words in metric.habits]
+    meant = next((f"val/{name}" for name in names if name == LOSS or f"val/{name}" in known), "")
+    return f"; did you mean {meant!r}?" if meant in known else ""

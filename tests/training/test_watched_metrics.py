@@ -1,0 +1,84 @@
+import pytest
+
+from lesion_exp.errors import ConfigError
+from lesion_exp.training.watched_metrics import check_direction, check_metric, check_watched
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("val/acc", "val/accuracy"),
+        ("val_loss", "val/loss"),
+        ("val_acc", "val/accuracy"),
+        ("valid/loss", "val/loss"),
+        ("auc", "val/auroc_macro"),
+        ("balanced_accuracy", "val/balanced_accuracy"),
+        ("val/balanced_acuracy", "val/balanced_accuracy"),
+    ],
+)
+def test_a_metric_that_no_epoch_has_is_answered_with_the_one_that_was_meant(name, meant):
+    with pytest.raises(ConfigError, match=f"expected scheduler.monitor to be a metric .*did you mean '{meant}'"):
+        check_metric("scheduler.monitor", name)
+
+
+@pytest.mark.parametrize("name", ["test/accuracy", "train/loss_step", "best/val/loss", "val/recall/", "", None, 3])
+def test_what_is_logged_at_other_times_is_no_metric_of_an_epoch(name):
+    with pytest.raises(ConfigError, match=r"expected key to be a metric of an epoch \(train/loss, val/loss"):
+        check_metric("key", name)
+
+
+def test_a_recall_is_one_of_the_classes_once_they_are_known():
+    check_metric("key", "val/recall/mel")
+    check_metric("key", "val/recall/mel", ("mel", "nv"))
+    with pytest.raises(ConfigError, match="val/recall/nv"):
+        check_metric("key", "val/recall/melanoma", ("mel", "nv"))
+
+
+def test_the_training_loss_is_not_a_metric_of_validation():
+    check_metric("key", "train/loss")
+    with pytest.raises(ConfigError, match=r"expected key to be a metric of an epoch \(val/loss"):
+        check_metric("key", "train/loss", only_validation=True)
+
+
+def test_a_loss_is_better_where_it_is_lower():
+    check_direction("mode", "min", "val/loss", lower="min", higher="max")
+    check_direction("mode", "max", "val/recall/mel", lower="min", higher="max")
+    with pytest.raises(ConfigError, match="set mode=min"):
+        check_direction("mode", "max", "train/loss", lower="min", higher="max")
+    with pytest.raises(ConfigError, match="set mode=max"):
+        check_direction("mode", "min", "val/accuracy", lower="min", higher="max")
+
+
+def watching(scheduler=(), stopping=()):
+    return {
+        "metrics": {},
+        "scheduler": {"_target_": "lesion_exp.scheduler.plateau.plateau", "monitor": "val/loss", "mode": "min"}
+        | dict(scheduler),
+        "trainer": {"early_stopping": {"patience": None, "monitor": "val/balanced_accuracy", "mode": "max"}
+                    | dict(stopping)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "stopping", "remedy"),
+    [
+        ({"monitor": "val/balanced_accuracy"}, {}, "set scheduler.mode=max"),
+        ({"mode": "max"}, {}, "set scheduler.mode=min"),
+        ({}, {"patience": 3, "mode": "min"}, "set trainer.early_stopping.mode=max"),
+        ({}, {"patience": 3, "monitor": "val/loss"}, "set trainer.early_stopping.mode=min"),
+        ({"monitor": "val/f1"}, {}, "did you mean 'val/f1_macro'"),
+        (
+            {},
+            {"patience": 3, "monitor": "val/ece"},
+            "expected trainer.early_stopping.monitor to be a metric",
+        ),
+    ],
+)
+def test_what_a_job_watches_is_checked_in_one_place(scheduler, stopping, remedy):
+    with pytest.raises(ConfigError, match=remedy.replace(".", r"\.")):
+        check_watched(watching(scheduler, stopping))
+
+
+def test_early_stopping_that_is_off_watches_nothing():
+    check_watched(watching(stopping={"monitor": "val/nothing"}))
+    check_watched({**watching(), "scheduler": {"_target_": "lesion_exp.scheduler.cosine.cosine"}})
