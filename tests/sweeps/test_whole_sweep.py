@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.cli import main
 from lesion_exp.sweeps.ledger import find_sweep
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.store import open_store
@@ -15,23 +15,38 @@ from tests.sweeps.conftest import TINY
 from tests.sweeps.test_optuna import trials
 
 pytestmark = pytest.mark.slow
-FAILS = "optimizer.lr=1e-3,1e30"
-"""With the second rate the loss is no number after a step, and training says so."""
+FAILS = "optimizer.lr=1e30,1e-3"
+"""With the first rate the loss is no number after a step, and training says so."""
 
 
-def command(folder, *arguments, wait=True):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lesion_exp", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if not wait:
-        return process
-    out, err = process.communicate()
-    return process.returncode, out, err
+@pytest.fixture
+def call(tmp_path, monkeypatch, own_process, capsys):
+    """Calls a command in this process, which has its imports done; returns its code and what it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def command(*arguments):
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command
+
+
+def start(*arguments):
+    """A command in a process of its own, which can be stopped."""
+    command = [sys.executable, "-m", "lesion_exp", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def stop(process, cells, number, how):
+    """Sends a signal while a cell trains and the one before it is done; returns the exit code and what was said."""
+    wait_for(lambda: cells[number - 1].state().status == "finished" and len(cells[number].epochs()) >= 2, process)
+    process.send_signal(how)
+    _, err = process.communicate()
+    wait_for(lambda: cells[number].state().status == "queued")
+    return process.returncode, err
 
 
 def store_of(folder):
@@ -44,60 +59,57 @@ def runs_by_cell(folder, sweep):
     return sorted((run.data.tags["sweep_cell"], run.info.status) for run in found if "sweep_cell" in run.data.tags)
 
 
-def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path):
-    sweep_command = ("train", "-m", *TINY, "trainer.max_epochs=1", FAILS, "seed=1,2", "launcher.workers=2")
-    code, out, err = command(tmp_path, *sweep_command)
+def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(tmp_path, call):
+    sweep_command = ("train", "-m", *TINY, "trainer.max_epochs=1", FAILS)
+    code, out, err = call(*sweep_command)
     sweep = find_sweep(tmp_path / "sweeps", "latest")
     states = [cell.state() for cell in sweep.cells()]
     assert code == 1, err
-    assert [state.status for state in states] == ["finished", "finished", "failed", "failed"], err
+    assert [state.status for state in states] == ["failed", "finished"], err
     assert out.splitlines()[-1] == sweep.facts.parent_run_id
-    assert "cell 2 failed" in err
-    assert states[2].error
-    run = find_run(store_of(tmp_path), states[0].run_id)
+    assert "cell 0 failed" in err
+    assert states[0].error
+    run = find_run(store_of(tmp_path), states[1].run_id)
     assert run.tags["mlflow.parentRunId"] == sweep.facts.parent_run_id
-    assert run.name == "optimizer.lr=0.001 seed=1"
+    assert run.name == "optimizer.lr=0.001"
     assert "test/balanced_accuracy" not in run.metrics
-    assert download_artifact(run, "config/job.yaml").read_text() == (sweep.folder / "cells/0000/job.yaml").read_text()
-    code, out, _ = command(tmp_path, "sweep", "status", "--json")
-    assert (code, json.loads(out)["counts"]) == (0, {"finished": 2, "failed": 2})
-    code, _, err = command(tmp_path, *sweep_command)
+    assert download_artifact(run, "config/job.yaml").read_text() == (sweep.folder / "cells/0001/job.yaml").read_text()
+    code, out, _ = call("sweep", "status", "--json")
+    assert (code, json.loads(out)["counts"]) == (0, {"finished": 1, "failed": 1})
+    code, _, err = call(*sweep_command)
     second = find_sweep(tmp_path / "sweeps", "latest")
     assert second.facts.sweep_id != sweep.facts.sweep_id
-    assert "cell 0 was done before" in err
-    assert [cell.state().attempts for cell in second.cells()] == [0, 0, 1, 1]
+    assert "cell 1 was done before" in err
+    assert [cell.state().attempts for cell in second.cells()] == [1, 0]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_sweep_that_is_stopped_goes_on_and_no_run_is_lost_or_doubled(tmp_path, how):
-    mine = tmp_path / "mine"
-    (mine / "loss").mkdir(parents=True)
-    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
-    process = command(tmp_path, "train", "-m", "--config-dir", str(mine), *TINY, "trainer.max_epochs=15", "loss=own",
-                      "seed=1,2,3", wait=False)  # fmt: skip
+def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp_path, call):
+    own = tmp_path / "mine" / "loss" / "own.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 1.5\n")
+    process = start("train", "-m", "--config-dir", "mine", *TINY, "trainer.max_epochs=15", "loss=own", "seed=1,2,3")
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     cells = sweep.cells()
-    wait_for(lambda: cells[0].state().status == "finished" and len(cells[1].epochs()) >= 2, process)
-    (mine / "loss" / "own.yaml").write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 99.0\n")
-    process.send_signal(how)
-    _, err = process.communicate()
-    assert process.returncode == (130 if how == signal.SIGINT else -9), err
-    wait_for(lambda: cells[1].state().status == "queued")
-    assert how == signal.SIGKILL or "sweep resume" in err
-    code, out, err = command(tmp_path, "sweep", "resume")
+    code, err = stop(process, cells, 1, signal.SIGINT)
+    assert code == 130, err
+    assert "sweep resume" in err
+    own.write_text("_target_: lesion_exp.loss.focal.Focal\ngamma: 99.0\n")
+    code, err = stop(start("sweep", "resume"), cells, 2, signal.SIGKILL)
+    assert code == -9, err
+    code, out, err = call("sweep", "resume")
     assert code == 0, err
     assert [cell.state().status for cell in cells] == ["finished"] * 3
-    assert [cell.state().attempts for cell in cells] == [1, 2, 1]
+    assert [cell.state().attempts for cell in cells] == [1, 2, 2]
     assert runs_by_cell(tmp_path, sweep) == [("0000", "FINISHED"), ("0001", "FINISHED"), ("0002", "FINISHED")]
     assert {cell.job().config["loss"]["gamma"] for cell in cells} == {1.5}, "later edits change nothing"
     assert out.splitlines()[-1] == find_sweep(tmp_path / "sweeps", "latest").facts.parent_run_id
 
 
-def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tmp_path):
-    process = command(
-        tmp_path, "train", "-m", *TINY, "trainer.max_epochs=6", "search=optuna", "search.num_cells=4",
+def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tmp_path, call):
+    process = start(
+        "train", "-m", *TINY, "trainer.max_epochs=6", "search=optuna", "search.num_cells=4",
         "search.startup_cells=2", "search.pruner=median", "search.pruner_startup_cells=1", "launcher.workers=2",
-        "optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=focal,cross_entropy", wait=False,
+        "optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=focal,cross_entropy",
     )  # fmt: skip
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     wait_for(lambda: any(cell.state().status == "finished" for cell in sweep.cells()), process)
@@ -108,7 +120,7 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
     before = [cell.facts() for cell in sweep.cells()]
     attempts = [cell.state().attempts + (cell.state().status == "queued") for cell in sweep.cells()]
     assert 2 in attempts, "a cell was interrupted"
-    code, _, err = command(tmp_path, "sweep", "resume")
+    code, _, err = call("sweep", "resume")
     assert code == 0, err
     cells = sweep.cells()
     assert [cell.facts() for cell in cells[: len(before)]] == before
@@ -130,11 +142,11 @@ def test_a_search_that_is_killed_goes_on_with_its_cells_and_asks_for_the_rest(tm
         assert len(cell.epochs()) == 6 or state.note == "pruned"
 
 
-def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path):
-    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", wait=False)
+def test_cancel_ends_the_cells_that_run_and_those_that_wait(tmp_path, call):
+    process = start("train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2")
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"), process)
     wait_for(lambda: sweep.cells()[0].epochs(), process)
-    code, _, err = command(tmp_path, "sweep", "cancel", sweep.facts.sweep_id)
+    code, _, err = call("sweep", "cancel", sweep.facts.sweep_id)
     process.communicate()
     assert (code, process.returncode) == (0, 1), err
     assert [cell.state().status for cell in sweep.cells()] == ["cancelled", "cancelled"]

@@ -11,7 +11,7 @@ def shared_root(tmp_path_factory):
     return tmp_path_factory.mktemp("project")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_job(shared_root):
     """Makes a job of a run that trains in seconds."""
 

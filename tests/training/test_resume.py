@@ -13,6 +13,7 @@ from lesion_exp.model.checkpoint_file import is_whole, weights_hash
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training import run as run_module
 from lesion_exp.training import tracked
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
@@ -23,6 +24,13 @@ from lesion_exp.training.tracked import open_job_store
 EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", "test=false")
 STEPS_AN_EPOCH = 5
 """82 training images in whole batches of 16."""
+STOPS = (
+    (3, "training_step"),
+    (STEPS_AN_EPOCH + 1, "training_step"),
+    (2 * STEPS_AN_EPOCH, "training_step"),
+    (2, "on_validation_epoch_end"),
+)
+"""In the middle of the first epoch, in the first and the last step of the second, and after a validation."""
 VARIANTS = {
     "average, mixing, dropout and one cycle": (
         "augmentation=standard",
@@ -42,7 +50,6 @@ VARIANTS = {
     "steps and frozen layers": (
         "scheduler=step",
         "scheduler.drop_epochs=1",
-        "backbone=resnet18",
         "backbone.freeze_epochs=1",
     ),
 }
@@ -50,6 +57,22 @@ VARIANTS = {
 
 class StoppedError(RuntimeError):
     pass
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
+    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
+
+
+SHORT = ("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
+
+
+@pytest.fixture(scope="module")
+def short_run(tiny_job):
+    """A run of `SHORT` that was never stopped."""
+    job = tiny_job(*SHORT)
+    return find_run(open_job_store(job.config), train(job).run_id)
 
 
 def stop_at(monkeypatch, step, hook):
@@ -87,13 +110,7 @@ def resumed(job, run_id):
 def test_a_run_that_stopped_anywhere_ends_like_one_that_never_did(tiny_job, monkeypatch, variant):
     job = tiny_job(*EVERY_STEP, *VARIANTS[variant])
     whole = outcome(job, train(job).run_id)
-    # steps an epoch: 4; the middle of the first epoch, the first and the last step of another, and a validation
-    for step, hook in (
-        (3, "training_step"),
-        (5, "training_step"),
-        (8, "training_step"),
-        (2, "on_validation_epoch_end"),
-    ):
+    for step, hook in STOPS:
         undo = stop_at(monkeypatch, step, hook)
         with pytest.raises(StoppedError):
             train(job)
@@ -164,9 +181,8 @@ def test_a_run_stopped_before_its_first_step_and_after_its_last_goes_on(tiny_job
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["_write_job", "log_inputs", "describe_resolved"])
-def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, monkeypatch, lost):
-    job = tiny_job("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
-    whole = find_run(open_job_store(job.config), train(job).run_id)
+def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, short_run, monkeypatch, lost):
+    job = tiny_job(*SHORT)
 
     def die(*_, **__):
         raise KeyboardInterrupt
@@ -180,10 +196,10 @@ def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, m
     resumed(job, stopped.run_id)
     run = find_run(stopped.store, stopped.run_id)
     assert run.status == "FINISHED"
-    assert {**run.params, "tracking.uri": "null"} == whole.params  # resuming names the store
-    assert artifact_names(run) == artifact_names(whole)
+    assert {**run.params, "tracking.uri": "null"} == short_run.params  # resuming names the store
+    assert artifact_names(run) == artifact_names(short_run)
     assert not [name for name in run.tags if name.startswith("mlflow.job")]
-    assert outcome(job, run.run_id) == outcome(job, whole.run_id)
+    assert outcome(job, run.run_id) == outcome(job, short_run.run_id)
 
 
 @pytest.mark.slow
