@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 from markupsafe import Markup
 
 from lesion_exp.evaluation.registry import short_of
+from lesion_exp.split import PARTS
 
 NONE: Final = "–"
-PARTS: Final = {"train": "training", "val": "validation", "test": "test"}
 
 
 class Value(NamedTuple):

@@ -18,6 +18,7 @@ from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
+from lesion_exp.split import PARTS
 from lesion_exp.taxonomy import full_names
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter
@@ -60,7 +61,7 @@ def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult
     run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
     run.log_json(data, artifacts.classification_report(part, ".json"))
     run.log_json(confusion_matrix_data(table), artifacts.confusion_matrix(part, ".json"))
-    name = {"val": "validation", "test": "test"}[part]
+    name = PARTS[part]
     about = f"{name} part"
     run.log_figure(
         confusion_matrix(table, f"{name} part, {len(table):,} images"), artifacts.confusion_matrix(part, ".png"), about

@@ -21,6 +21,7 @@ from lesion_exp.evaluation.figures.image_batch import image_batch
 from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.evaluation.predictions import classes_of, is_unknown, known_rows, probabilities
 from lesion_exp.scheduler.length import ENDLESS
+from lesion_exp.split import PARTS
 from lesion_exp.split.characteristics import characteristics
 from lesion_exp.split.manifest import manifest
 from lesion_exp.tracking import artifacts
@@ -90,7 +91,7 @@ def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: Le
     Images of unknown classes are neither right nor wrong; a lesion is shown once."""
     probs, known = probabilities(table).max(axis=1), np.flatnonzero(~is_unknown(table))
     closed = known_rows(table)
-    footer = run.footer(f"{'validation' if part == 'val' else part} part")
+    footer = run.footer(f"{PARTS[part]} part")
     classes = classes_of(table)
     short = dict(zip(classes, labels(classes, _TITLE, 2), strict=True))
     for name, chosen in (
@@ -126,7 +127,7 @@ def describe_run(
         part: {key: int(numbers[key]) for key in ("images", "lesions")} for part, numbers in split.audit.parts.items()
     }
     warnings = ["LEAKY: parts of the training data reappear in validation or test"] if split.leaky else []
-    name = f"Confusion matrix of the {'validation' if part == 'val' else part} part"
+    name = f"Confusion matrix of the {PARTS[part]} part"
     link = artifact_link(name, run.experiment_id, run.run_id, artifacts.confusion_matrix(part, ".png"))
     return description(title, counts, metrics, [*warnings, *split.audit.warnings], [link])
 

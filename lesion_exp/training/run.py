@@ -37,6 +37,7 @@ from lesion_exp.process.distributed_environment import join_group
 from lesion_exp.process.signals import stops_stay_stops
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
+from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
@@ -82,7 +83,6 @@ STOPPED_ELSEWHERE: Final = (
     "a run that had begun is marked KILLED, lesion-exp resume run=latest goes on with it; none has begun if no message "
     "above names one"
 )
-PART_NAMES: Final = {"val": "validation part", "test": "test part"}
 UNREAD_KEYS: Final = {
     "backbone": SHARED_KEYS,
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
@@ -216,7 +216,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     for part in ("val", "test") if config["test"] else ("val",):
         table = predict_part(trainer, built.classifier, built.datamodule, part)
         if trainer.is_global_zero:
-            with Stage(f"judging the {PART_NAMES[part]}"):
+            with Stage(f"judging the {PARTS[part]} part"):
                 parts[part] = evaluate(table, config, on_validation)
                 on_validation = on_validation or fit_evaluation(table, config)
     if run is not None and config["tracking"]["log_images"]:

@@ -18,19 +18,22 @@ from lesion_exp.evaluation.figures.differences import differences_figure
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
+from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
 from lesion_exp.verbs.compare.config_differences import config_differences
 from lesion_exp.verbs.compare.jobs import ComparedJob, jobs_of, taken_apart
-from lesion_exp.verbs.compare.report import PART_NAMES, ComparisonReport
+from lesion_exp.verbs.compare.report import ComparisonReport
 from lesion_exp.verbs.compare.tables import show_report
 
 ALL: Final = "ALL"
 """In place of a letter: all runs, where they are seeds of one job."""
 KIND: Final = "comparison"
 """The tag `kind` of a comparison's run."""
+_COMPARED: Final = ("test", "val")
+"""Parts that can be compared, the better one first."""
 _TEXT_WIDTH: Final = 120
 _MOST_VERDICTS: Final = 10
 """In the description of the comparison's run."""
@@ -82,9 +85,9 @@ def compare(
     with _start(store, report) as run:
         run.log_json(report.to_dict() | {"run_id": run.run_id}, f"{artifacts.COMPARISON}.json")
         run.log_text(_text(report), f"{artifacts.COMPARISON}.txt")
-        title = f"differences on the {PART_NAMES[report.part]}"
+        title = f"differences on the {PARTS[report.part]} part"
         figure = differences_figure(report.comparison, {job.letter: job.title for job in report.jobs}, title)
-        run.log_figure(figure, artifacts.COMPARISON_FIGURE, PART_NAMES[report.part])
+        run.log_figure(figure, artifacts.COMPARISON_FIGURE, f"{PARTS[report.part]} part")
     return Compared(report, run.run_id, download_artifact(find_run(store, run.run_id), artifacts.COMPARISON_FIGURE))
 
 
@@ -112,10 +115,10 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
 def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
     """The part that is compared, and what is to be said of it."""
     if asked is not None:
-        check_choice("split.part", asked, PART_NAMES)
+        check_choice("split.part", asked, _COMPARED)
     without = {
         part: [_label(run) for run in runs if _predictions(run, part) is None]
-        for part in (PART_NAMES if asked is None else [asked])
+        for part in (_COMPARED if asked is None else [asked])
     }
     chosen = next((part for part, missing in without.items() if not missing), None)
     if chosen is None:
@@ -187,7 +190,7 @@ def _start(store: Store, report: ComparisonReport) -> TrackedRun:
 def _note(report: ComparisonReport) -> str:
     """The description of the comparison's run: the verdicts, and what was compared, with links."""
     found = report.comparison
-    lines = [f"{found.num_images:,} images of {found.num_lesions:,} lesions, {PART_NAMES[report.part]}."]
+    lines = [f"{found.num_images:,} images of {found.num_lesions:,} lesions, {PARTS[report.part]} part."]
     lines += [f"**{note}**" for note in report.notes]
     lines += [f"**{pair.first} - {pair.second}**: {report.verdict(pair)}" for pair in found.pairs[:_MOST_VERDICTS]]
     if len(found.pairs) > _MOST_VERDICTS:

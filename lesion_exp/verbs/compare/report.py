@@ -12,7 +12,6 @@ from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.verbs.compare.jobs import ComparedJob
 from lesion_exp.verbs.compare.verdict import verdict
 
-PART_NAMES: Final = {"test": "test part", "val": "validation part"}
 METHODS: Final = {
     "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
     "differences (Newcombe); of brier, nll and differences of ece a paired bootstrap",

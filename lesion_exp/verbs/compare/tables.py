@@ -17,7 +17,8 @@ from lesion_exp.evaluation.comparison import (
 from lesion_exp.evaluation.lesion_counts import TOO_FEW
 from lesion_exp.evaluation.registry import LOWER, is_lower_better, shown_in
 from lesion_exp.fitted_table import FittedTable
-from lesion_exp.verbs.compare.report import METHODS, PART_NAMES, ComparisonReport
+from lesion_exp.split import PARTS
+from lesion_exp.verbs.compare.report import METHODS, ComparisonReport
 from lesion_exp.verbs.compare.verdict import p_text
 
 _WIDE: Final = 100
@@ -31,7 +32,7 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
     """Prints the comparison; all tables of more than three pairs only with `every_pair`."""
     found = report.comparison
     console.print(
-        f"[bold]Comparison on the {PART_NAMES[report.part]}[/]: "
+        f"[bold]Comparison on the {PARTS[report.part]} part[/]: "
         f"{found.num_images:,} images of {found.num_lesions:,} lesions"
     )
     for job in report.jobs:

@@ -20,7 +20,7 @@ from lesion_exp.training.part_evaluation import log_fitted, log_judged, log_stud
 from lesion_exp.verbs.evaluate.member import make_members
 from lesion_exp.verbs.evaluate.predict import other_predictions, say_changes
 from lesion_exp.verbs.evaluate.request import EvaluationRequest, study_options
-from lesion_exp.verbs.evaluate.run_evaluation import PART_NAMES, RunEvaluation, name_and_title
+from lesion_exp.verbs.evaluate.run_evaluation import OWN_PARTS, RunEvaluation, name_and_title
 from lesion_exp.verbs.evaluate.several import judge_several
 
 
@@ -64,11 +64,11 @@ def _judge_one(member: TrainedRun, request: EvaluationRequest) -> RunEvaluation:
 
 def _log(run: RunWriter, judged: RunEvaluation) -> None:
     folder = artifacts.evaluation(judged.name)
-    if judged.name in PART_NAMES:  # report and curves of these predictions were logged when the run ended
+    if judged.name in OWN_PARTS:  # report and curves of these predictions were logged when the run ended
         log_study(run, folder, judged.study, judged.title)
     else:
         log_judged(run, folder, judged.study, judged.title)
     if judged.name == "test" and judged.fitted is not None:
         log_fitted(run, judged.fitted)
-    if judged.name not in PART_NAMES:
+    if judged.name not in OWN_PARTS:
         run.log_late_metrics(only_metrics(part_results(folder, judged.study)))

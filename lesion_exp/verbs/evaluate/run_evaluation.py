@@ -9,9 +9,11 @@ from typing import Any, Final
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.posthoc import PosthocModels
+from lesion_exp.split import PARTS
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 
-PART_NAMES: Final[Mapping[str, str]] = {"val": "validation part", "test": "test part"}
+OWN_PARTS: Final = ("val", "test")
+"""Parts of a run's own data that it is evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class RunEvaluation:
 
 def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None = None) -> tuple[str, str]:
     """Name and title of what is judged; `tta` where it is another one than the run's own."""
-    name, title = str(request.part), PART_NAMES[request.part]
+    name, title = str(request.part), f"{PARTS[request.part]} part"
     if request.dataset is not None:
         name = title = display_name(request.dataset)
     if tta is not None:

@@ -17,6 +17,7 @@ from lesion_exp.evaluation.predictions import IntArray
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.random_weights import random_weights_correlation
 from lesion_exp.progress import Stage
+from lesion_exp.split import PARTS
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
@@ -153,8 +154,7 @@ def _draw(
     paths = []
     for label, figure in galleries(selection, subject.table, subject.images, maps, method, request.count):
         paths.append(f"{FOLDER}/{name}/{allowed_name(label)}.png")
-        part = "validation" if subject.part == "val" else subject.part
-        run.log_figure(figure, paths[-1], f"{part} part")
+        run.log_figure(figure, paths[-1], f"{PARTS[subject.part]} part")
     return tuple(paths)
 
 

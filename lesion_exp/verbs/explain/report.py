@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.evaluation.intervals import Estimate, lesion_of
+from lesion_exp.split import PARTS
 from lesion_exp.verbs.explain.evidence import ALL, RIGHT, WRONG
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def as_json(explained: Explained) -> dict[str, Any]:
 
 def _lines(explained: Explained) -> Iterator[str]:
     plain = as_json(explained)
-    part = {"val": "validation", "test": "test"}[explained.part]
     counts = f"{plain['images_with_mask']:,} images with a mask, {plain['lesions_with_mask']:,} lesions"
-    yield f"{explained.method}, {part} part: {counts if explained.estimates else 'no image has a mask'}"
+    found = counts if explained.estimates else "no image has a mask"
+    yield f"{explained.method}, {PARTS[explained.part]} part: {found}"
     for measure, meaning in _MEANINGS.items():
         means = {group: explained.estimates.get(group, {}).get(measure) for group in (ALL, RIGHT, WRONG)}
         whole = means[ALL]

@@ -14,6 +14,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_co
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
 from lesion_exp.evaluation.registry import words_of
+from lesion_exp.split import PARTS
 from lesion_exp.tracking.find import Run
 from lesion_exp.trained_runs.run_artifacts import RunArtifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
@@ -27,7 +28,7 @@ from lesion_exp.trained_runs.statements import (
     split_in_words,
     warnings_of,
 )
-from lesion_exp.trained_runs.wording import PARTS, Value, as_value, moment, percent
+from lesion_exp.trained_runs.wording import Value, as_value, moment, percent
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, measured
 from lesion_exp.verbs.serve.served_model import ServedModel
 from lesion_exp.verbs.serve.words import NAMES, band_in_words, malignant_sentence

@@ -21,6 +21,7 @@ from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of, unit
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.progress import Stage
+from lesion_exp.split import PARTS
 from lesion_exp.tracking.find import Run, download_artifact, find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
@@ -164,7 +165,7 @@ def _keep(run: Run, report: ShortcutReport, changed: _Changed, with_images: bool
     written.log_json(report.to_dict(), f"{folder}/report.json")
     written.log_text(as_text(report) + "\n", f"{folder}/report.txt")
     shown = {CONTROL: report.control, **report.inserted, **({PAINTED: report.painted} if report.painted else {})}
-    about = f"{'validation' if report.part == 'val' else report.part} part"
+    about = f"{PARTS[report.part]} part"
     written.log_figure(
         flips_figure(shown, f"{report.run_name}, {report.images:,} images"), f"{folder}/flips.png", about
     )

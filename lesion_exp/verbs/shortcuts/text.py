@@ -7,6 +7,7 @@ from typing import Final
 
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.registry import AUROC_MACRO, WATCHED
+from lesion_exp.split import PARTS
 from lesion_exp.verbs.shortcuts.perturbations import PAINTED
 from lesion_exp.verbs.shortcuts.report import MAJORITY, NETWORK, Scores, ShortcutReport
 
@@ -19,13 +20,12 @@ _TITLES: Final = {
     "rim": "border pixels alone",
     "file": "file and image size alone",
 }
-_PARTS: Final = {"test": "test part", "val": "validation part"}
 
 
 def as_text(report: ShortcutReport) -> str:
     """Verdicts, then the numbers behind them, in lines of at most 80 columns."""
     heading = (
-        f"Shortcuts of {report.run_name} ({report.run_id[:8]}): {_PARTS[report.part]}, {report.images:,} images of "
+        f"Shortcuts of {report.run_name} ({report.run_id[:8]}): {PARTS[report.part]} part, {report.images:,} images of "
         f"{report.lesions:,} lesions"
     )
     verdicts = [(str(verdict.level), f"{verdict.check}: {verdict.words}") for verdict in report.verdicts()]

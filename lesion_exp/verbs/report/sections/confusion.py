@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lesion_exp.evaluation.report import confusion_counts
+from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.wording import PARTS, counted, percent
+from lesion_exp.trained_runs.wording import counted, percent
 from lesion_exp.verbs.report.blocks import Matrix, Section, Text, not_stored
 
 

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import FLOW, RunSummary
-from lesion_exp.trained_runs.wording import NONE, PARTS, counted, listed, percent
+from lesion_exp.trained_runs.wording import NONE, counted, listed, percent
 from lesion_exp.verbs.report.blocks import Block, Cell, Note, Pairs, Section, Table, Text, not_stored
 
 CHARACTERISTICS: Final = artifacts.CHARACTERISTICS

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import AUDIT, RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
-from lesion_exp.trained_runs.wording import PARTS, counted, percent
+from lesion_exp.trained_runs.wording import counted, percent
 from lesion_exp.verbs.report.blocks import Block, Cell, Note, Section, Table, Text, not_stored
 
 _CROSSINGS = {
