@@ -67,7 +67,7 @@ def _write(page: Page, run: Run, output: Path | None) -> Path:
     with tempfile.TemporaryDirectory(prefix="lesion_exp_report_") as folder:
         path = Path(folder) / ARTIFACT
         path.write_text(published(render(page), {run.tags.get("mlflow.user", "")}), encoding="utf-8")
-        RunWriter(run.store, run.run_id, run.artifact_uri).log_file(path, ARTIFACT)
+        RunWriter.of(run).log_file(path, ARTIFACT)
         if output is not None:
             output.write_bytes(path.read_bytes())
     return output or download_artifact(run, ARTIFACT)

@@ -11,7 +11,6 @@ from lesion_exp.command.chosen_run import chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.terminal import say
-from lesion_exp.tracking import artifacts
 
 if TYPE_CHECKING:
     from lesion_exp.config.freeze import Job
@@ -77,7 +76,7 @@ def _read(file: str) -> Job:
 
 def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
     """The run to compare with, and its job; None where a job file is given that no run in `store` was made of."""
-    from lesion_exp.tracking.find import download_artifact
+    from lesion_exp.training.job_tags import job_of
     from lesion_exp.verbs.reproduce.reproduce import first_run
 
     if frozen is not None:
@@ -85,7 +84,7 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
     run = chosen_run(store, spec)
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    return run, _read(str(download_artifact(run, artifacts.JOB)))
+    return run, job_of(run)
 
 
 def _train_first(job: Job, arguments: Arguments) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pandas as pd
 
 from lesion_exp.privacy import kept
-from lesion_exp.tracking.find import fetch_artifact
+from lesion_exp.tracking.find import Run, fetch_artifact
 from lesion_exp.tracking.metric_points import known_steps
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.store import Store
@@ -41,6 +41,11 @@ class RunWriter:
         self.store = store
         self.run_id = run_id
         self.artifact_uri = artifact_uri
+
+    @staticmethod
+    def of(run: Run) -> RunWriter:
+        """What adds to a run that was made before."""
+        return RunWriter(run.store, run.run_id, run.artifact_uri)
 
     def log_file(self, path: Path, artifact_path: str) -> None:
         """Keeps a copy of a file."""

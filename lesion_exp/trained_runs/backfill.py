@@ -28,7 +28,7 @@ def ensure_model(run: Run, paths: Mapping[str, Any]) -> None:
     if not has_model(run):
         restored, content = best_network(run, paths)
         log.info("the run has no whole model yet: it is added to it")
-        keep_model(RunWriter(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
+        keep_model(RunWriter.of(run), restored.classifier.backbone, content)
 
 
 def best_network(run: Run, paths: Mapping[str, Any]) -> tuple[Restored, Content]:

@@ -45,11 +45,14 @@ def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
 
 def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocModels | None) -> EvaluationResult:
     """All that is reported of a predictions table; of the validation part, without what is fitted on it."""
-    node = config["evaluation"]
-    options = EvaluationOptions(
-        node["bootstrap_draws"], node["bootstrap_seed"], node["bootstrap_unit"], node["calibration"]
+    return study(table, fitted, evaluation_options(config["evaluation"]), added_scores(config, table))
+
+
+def evaluation_options(node: Mapping[str, Any]) -> EvaluationOptions:
+    """How a table is judged, from the node `evaluation`."""
+    return EvaluationOptions(
+        int(node["bootstrap_draws"]), int(node["bootstrap_seed"]), node["bootstrap_unit"], node["calibration"]
     )
-    return study(table, fitted, options, added_scores(config, table))
 
 
 def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult) -> None:

@@ -102,7 +102,7 @@ def test_the_file_by_which_mlflow_knows_a_model_is_kept_last(project, monkeypatc
     monkeypatch.setattr(RunWriter, "log_file", lambda self, path, name: kept.append(name))
     monkeypatch.setattr(RunWriter, "log_again", lambda self, path, known, name: kept.append(name))
     restored, content = best_network(run, config["paths"])
-    keep_model(RunWriter(run.store, run.run_id, run.artifact_uri), restored.classifier.backbone, content)
+    keep_model(RunWriter.of(run), restored.classifier.backbone, content)
     assert kept[-1] == "model/MLmodel"
     assert {"model/conda.yaml", "model/requirements.txt", "model/best.safetensors"} <= set(kept)
 

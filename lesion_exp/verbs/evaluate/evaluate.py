@@ -16,10 +16,10 @@ from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
-from lesion_exp.training.part_evaluation import log_fitted, log_judged, log_study, part_results
+from lesion_exp.training.part_evaluation import evaluation_options, log_fitted, log_judged, log_study, part_results
 from lesion_exp.verbs.evaluate.member import make_members
 from lesion_exp.verbs.evaluate.predict import other_predictions, say_changes
-from lesion_exp.verbs.evaluate.request import EvaluationRequest, study_options
+from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import OWN_PARTS, RunEvaluation, name_and_title
 from lesion_exp.verbs.evaluate.several import judge_several
 
@@ -55,10 +55,10 @@ def _judge_one(member: TrainedRun, request: EvaluationRequest) -> RunEvaluation:
         fitted = fit_on_validation(member.predictions("val"), options["conformal_alpha"])
     name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
     with Stage(f"judging {title}"):
-        found = study(table, fitted, study_options(options), added_scores(member.config, table))
+        found = study(table, fitted, evaluation_options(options), added_scores(member.config, table))
     judged = RunEvaluation(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
     with Stage("keeping results and figures"):
-        _log(RunWriter(run.store, run.run_id, run.artifact_uri), judged)
+        _log(RunWriter.of(run), judged)
     return judged
 
 

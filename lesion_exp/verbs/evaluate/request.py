@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions
 from lesion_exp.training.part_evaluation import JudgedPart
 
 SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
@@ -48,13 +47,3 @@ class EvaluationRequest:
     def options_of(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """The node `evaluation` for a run whose own one is `own`."""
         return {**self.evaluation, **own, **{key: self.evaluation[key] for key in self.chosen}}
-
-
-def study_options(options: Mapping[str, Any]) -> EvaluationOptions:
-    """How a table is judged, from the node `evaluation`."""
-    return EvaluationOptions(
-        draws=int(options["bootstrap_draws"]),
-        seed=int(options["bootstrap_seed"]),
-        unit=options["bootstrap_unit"],
-        calibration=options["calibration"],
-    )

@@ -20,9 +20,9 @@ from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
-from lesion_exp.training.part_evaluation import log_evaluation, log_fitted, log_judged, part_results
+from lesion_exp.training.part_evaluation import evaluation_options, log_evaluation, log_fitted, log_judged, part_results
 from lesion_exp.verbs.evaluate.join import Joined, are_folds, join
-from lesion_exp.verbs.evaluate.request import EvaluationRequest, study_options
+from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, name_and_title
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def judge_several(members: Sequence[TrainedRun], request: EvaluationRequest) -> 
         leaky = joined.has_seen or any(member.leaky for member in members)
         whole = _sweep_of(members) if options["ensemble"] == POOLED else None
         if whole is not None:
-            run: RunWriter = RunWriter(whole.store, whole.run_id, whole.artifact_uri)
+            run: RunWriter = RunWriter.of(whole)
             values = _log(run, members, joined, fitted, studies, (name, title))
             run.log_late_metrics(values)
             tags = {"ensemble": POOLED, **_members_tag(members), "leaky": str(leaky).lower()}
@@ -99,7 +99,7 @@ def _studies(
     joined: Joined, fitted: PosthocModels | None, options: Mapping[str, Any], config: Mapping[str, Any] | None
 ) -> dict[str, EvaluationResult]:
     tables = {"val": (joined.validation, None), "test": (joined.test, fitted), "other": (joined.other, fitted)}
-    how = study_options(options)
+    how = evaluation_options(options)
     return {
         key: study(table, applied, how, added_scores(config, table))
         for key, (table, applied) in tables.items()

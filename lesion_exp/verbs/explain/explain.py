@@ -102,7 +102,7 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Expla
     log.info("%s: %s of %s images, about %s forward passes an image", method, of, in_all, f"{explainer.passes:,}")
     differs = {"val": subject.part == "val", "last": request.checkpoint == "last"}
     name = "-".join([method, *(word for word, is_so in differs.items() if is_so)])
-    run = RunWriter(subject.run.store, subject.run.run_id, subject.run.artifact_uri)
+    run = RunWriter.of(subject.run)
     table = _measured(explainer, subject, positions)
     node = subject.config["evaluation"]
     found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}

@@ -158,7 +158,7 @@ def _write_facts(path: Path, facts: Facts) -> None:
 
 def _keep(run: Run, found: Check) -> None:
     """Adds the check to those that the run keeps."""
-    written = RunWriter(run.store, run.run_id, run.artifact_uri)
+    written = RunWriter.of(run)
     kept: dict[str, Any] = json.loads(written.read_text(CHECK_FILE) or "{}")
     kept[f"{found.kind}, {found.preprocessing}"] = found.to_dict()
     written.log_json(kept, CHECK_FILE)

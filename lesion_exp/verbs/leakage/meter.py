@@ -120,7 +120,7 @@ def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> p
     clean = splitter.clean_rows(with_groups(config["split"], loaded.table))
     _prove_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
     table = _predicted(restore(config, download_artifact(run, CHECKPOINT)), clean, loaded.store)
-    written = RunWriter(run.store, run.run_id, run.artifact_uri)
+    written = RunWriter.of(run)
     written.log_table(table, CLEAN)
     return table
 
@@ -176,7 +176,7 @@ def _title(job: Job) -> str:
 def _keep(report: LeakageReport, store: Store) -> Path:
     """Keeps table, figure, text and metrics with the sweep's run; the path of the figure."""
     run = find_run(store, report.run_id)
-    written = RunWriter(store, run.run_id, run.artifact_uri)
+    written = RunWriter.of(run)
     written.log_json(report.to_dict(), f"{artifacts.LEAKAGE}.json")
     written.log_text(report.as_markdown(), f"{artifacts.LEAKAGE}.md")
     written.log_figure(

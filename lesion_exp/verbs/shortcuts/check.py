@@ -161,7 +161,7 @@ def _drawn(rows: pd.DataFrame, most_images: int | None, seed: int) -> pd.DataFra
 
 def _keep(run: Run, report: ShortcutReport, changed: _Changed, with_images: bool) -> Path:
     folder = "shortcuts" if report.part == "test" else f"shortcuts/{report.part}"
-    written = RunWriter(run.store, run.run_id, run.artifact_uri)
+    written = RunWriter.of(run)
     written.log_json(report.to_dict(), f"{folder}/report.json")
     written.log_text(as_text(report) + "\n", f"{folder}/report.txt")
     shown = {CONTROL: report.control, **report.inserted, **({PAINTED: report.painted} if report.painted else {})}
