@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -139,11 +139,6 @@ MOST_HINTS: Final = 3
 def codes() -> tuple[str, ...]:
     """All codes in alphabetical order."""
     return tuple(sorted(DIAGNOSES))
-
-
-def classes_of(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes of a table with these labels, in the order of every logit, probability and confusion matrix."""
-    return tuple(sorted(set(labels)))
 
 
 def full_name(code: str) -> str:

@@ -95,8 +95,3 @@ def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
     """Prints `text` on standard output, or on `stream`, so that no word is cut at the edge of a terminal."""
     stream = sys.stdout if stream is None else stream
     print(fitted(text, stream), file=stream, end=end, flush=True)
-
-
-def note(text: str) -> None:
-    """Prints `text` where messages go."""
-    say(text, message_stream())

@@ -80,10 +80,6 @@ def test_full_name_falls_back_to_the_code() -> None:
     assert taxonomy.full_name("my_class") == "my_class"
 
 
-def test_classes_are_alphabetical() -> None:
-    assert taxonomy.classes_of(["nv", "mel", "nv", "akiec"]) == ("akiec", "mel", "nv")
-
-
 @pytest.mark.parametrize(
     ("name", "code"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -22,9 +21,6 @@ from lesion_exp.errors import ConfigError, DataError
 CLASSES: Final = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 """The class of each number in the file: this order is not that of the ISIC challenges."""
 SIZES: Final = (28, 64, 128, 224)
-_UNREADABLE: Final = (
-    LookupError, ValueError, TypeError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 PARTS: Final = ("train", "val", "test")
 
 INFO: Final = DatasetInfo(

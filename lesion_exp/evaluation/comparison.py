@@ -96,8 +96,6 @@ class Comparison:
     num_lesions: int
     class_images: dict[str, int]
     """Of each class, and for several diagnoses of `malignant`, their malignant view."""
-    class_lesions: dict[str, int]
-    """The lesions of these images."""
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
 
@@ -148,7 +146,6 @@ def compared(
         len(tables[0]),
         tests.num_lesions,
         {name: int(np.count_nonzero(found.positive)) for name, found in tests.classes.items()},
-        {name: tests.counts.classes[name][0] for name in tests.classes},
         tuple(_group(letter, group, names, drawn, tests.num_lesions) for letter, group in groups.items()),
         tuple(
             _pair(pairs[number], corrected[number], runs[number], drawn, tests, _verdict_of(number, corrected))

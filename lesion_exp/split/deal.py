@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 MOST_PAIRS: Final = 4_000_000
 """Kinds of groups in one part times kinds in another up to which swaps are looked for: bounds memory (32 MB a matrix).

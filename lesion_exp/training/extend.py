@@ -34,8 +34,6 @@ from lesion_exp.training.tracked import check_same_data
 
 EXTENDS_TAG: Final = "extends"
 """The id of the run from whose last checkpoint a run went on."""
-LENGTH_KEYS: Final = ("trainer.max_epochs", "trainer.max_steps")
-"""Keys that make a training longer."""
 
 
 @dataclass(frozen=True)

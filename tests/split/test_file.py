@@ -7,7 +7,6 @@ from lesion_exp.split.file import File
 from lesion_exp.split.grouped import Grouped
 from lesion_exp.split.manifest import manifest, split_hash
 
-THRESHOLD = 0.985
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
