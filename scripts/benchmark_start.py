@@ -22,6 +22,8 @@ from typing import Any
 
 from benchmark_rounds import seconds_of, show, spread_of, summary, take_turns
 
+from lesion_exp.tracking.store import open_store
+
 JOB = (
     "experiment=demo", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2",
     "trainer.log_every_n_steps=1", "trainer.limit_val_batches=1", "test=false", "print_config=false",
@@ -42,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="lesion_exp_benchmark_") as name:
         folder = Path(name)
-        call(folder, "train", *JOB)  # the image store and MLflow's tables are made once
+        call(folder, "prepare", "experiment=demo")
+        open_store(None, folder)  # makes MLflow's tables
         ways = {
             name: lambda command=command: seconds_of(lambda: call(folder, *command))
             for name, command in COMMANDS.items()
@@ -68,20 +71,31 @@ def variables() -> dict[str, str]:
     return kept
 
 
-def call(folder: Path, *arguments: str) -> None:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "lesion_exp", *arguments]
-    subprocess.run(
-        command, cwd=folder, env=variables(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-    )
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=folder, env=variables(), **silent)
+
+
+def call(folder: Path, *arguments: str) -> None:
+    start(folder, *arguments).wait()
 
 
 def first_step(folder: Path) -> float:
     """Seconds from the command to the time that the store gives the first training step."""
     begun = time.time()
-    call(folder, "train", *JOB)
+    process = start(folder, "train", *JOB)
+    stamp = None
     with sqlite3.connect(folder / "mlruns" / "mlflow.db") as store:
-        rows = store.execute(
-            "select min(timestamp) from metrics where key = 'train/loss_step' and timestamp > ?", (begun * 1000,)
-        )
-        (stamp,) = rows.fetchone()
+        while stamp is None:
+            ended = process.poll() is not None
+            rows = store.execute(
+                "select min(timestamp) from metrics where key = 'train/loss_step' and timestamp > ?", (begun * 1000,)
+            )
+            (stamp,) = rows.fetchone()
+            if ended and stamp is None:
+                raise RuntimeError("the run ended without a training step")
+            time.sleep(0.2)
+    process.terminate()
+    process.wait()
     return float(stamp) / 1000 - begun
