@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
-import pandas as pd
-
-from lesion_exp.split.assign import check_ratios, deal_groups, require_parts
+from lesion_exp.split.grouped import Grouped
 
 
-class ByImage:
+class ByImage(Grouped):
     """Stratified by class, blind to lesions and patients: it leaks, and is here to measure how much.
 
     Args:
@@ -21,19 +19,4 @@ class ByImage:
     """
 
     leaks = True
-
-    def __init__(self, seed: int, ratios: Mapping[str, float]) -> None:
-        self.seed = seed
-        self.ratios = check_ratios(ratios)
-
-    def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with `split`.
-
-        Raises:
-            DataError: a part would be empty.
-        """
-        return require_parts(table.assign(split=deal_groups(table, table["row_id"], self.ratios, self.seed)))
-
-    def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
-        """The share of each part of the images; see `shortfall.shares_dealt`."""
-        return self.ratios
+    together: ClassVar = "row_id"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import pandas as pd
 
@@ -22,17 +23,20 @@ class Grouped:
         ConfigError: ratios that do not add up to 1.
     """
 
+    together: ClassVar = "group"
+    """The column of what must stay together."""
+
     def __init__(self, seed: int, ratios: Mapping[str, float]) -> None:
         self.seed = seed
         self.ratios = check_ratios(ratios)
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table`, which has `group`, with `split`.
+        """`table`, which has the column `together`, with `split`.
 
         Raises:
             DataError: a part would be empty.
         """
-        return require_parts(table.assign(split=deal_groups(table, table["group"], self.ratios, self.seed)))
+        return require_parts(table.assign(split=deal_groups(table, table[self.together], self.ratios, self.seed)))
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
         """The share of each part of the images; see `shortfall.shares_dealt`."""

@@ -173,18 +173,22 @@ def test_what_was_done_before_is_only_entered(planned, driven):
     assert forced.order == ["seed=1", "seed=2"]
 
 
+def driven_until(method, sweep, driven, monkeypatch):
+    """Drives a sweep in a process that dies in `method` of the sweep's run."""
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ParentRun, method, die)
+        with pytest.raises(KeyboardInterrupt):
+            driven(sweep, ScriptedLauncher(SCORES.get))
+
+
 @pytest.mark.parametrize("verb", ["status", "resume"])
 def test_a_sweep_whose_driver_died_after_the_last_cell_is_finished_by(planned, driven, monkeypatch, tmp_path, verb):
     sweep = planned("seed=1,2,3")
-    finish = ParentRun.finish
-
-    def die(self, summary):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ParentRun, "finish", die)
-    with pytest.raises(KeyboardInterrupt):
-        driven(sweep, ScriptedLauncher(SCORES.get))
-    monkeypatch.setattr(ParentRun, "finish", finish)
+    driven_until("finish", sweep, driven, monkeypatch)
     assert (parent(sweep).status, "mlflow.note.content" in parent(sweep).tags) == ("KILLED", False)
     monkeypatch.chdir(sweep.facts.store["paths"]["root"])
     for _ in range(2):  # the second time there is nothing to do
@@ -209,15 +213,7 @@ def test_a_sweep_that_goes_on_is_concluded_anew(planned, driven):
 
 def test_a_sweeps_run_that_was_killed_right_after_it_was_made_gets_what_it_lacks(planned, driven, monkeypatch):
     sweep = planned("seed=1,2")
-    write = ParentRun._write_facts
-
-    def die(self, sweep):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ParentRun, "_write_facts", die)
-    with pytest.raises(KeyboardInterrupt):
-        driven(sweep, ScriptedLauncher(SCORES.get))
-    monkeypatch.setattr(ParentRun, "_write_facts", write)
+    driven_until("_write_facts", sweep, driven, monkeypatch)
     driven(sweep, ScriptedLauncher(SCORES.get))
     run = parent(sweep)
     assert run.status == "FINISHED"
