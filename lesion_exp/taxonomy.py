@@ -1,6 +1,6 @@
 """The diagnoses of all data sets: their codes, names, malignancy, and which class contains which.
 
-The classes of a run are codes in alphabetical order; `classes_of` is the one place that decides it.
+The classes of a run are codes in alphabetical order.
 Malignant are mel, bcc, akiec/ak and scc (the convention of the ISIC challenges' reference studies; an actinic
 keratosis is strictly a precursor), the classes that consist of them, and `malignant` itself.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -146,12 +146,12 @@ def full_name(code: str) -> str:
     return DIAGNOSES[code].name if code in DIAGNOSES else code
 
 
-@cache
 def full_names(codes: Iterable[str]) -> dict[str, str]:
     """The full name of each class, by its code."""
     return {code: full_name(code) for code in codes}
 
 
+@cache
 def code_of(label: str) -> str | None:
     """The code that `label` is, or whose name it is in some spelling (`Actinic keratoses`: ak); None for others."""
     return label if label in DIAGNOSES else _codes_by_name().get(_sorted_words(label))

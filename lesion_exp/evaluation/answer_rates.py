@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.limits import LEAST_LESIONS, proportion_limits
+from lesion_exp.evaluation.lesion_counts import is_enough
+from lesion_exp.evaluation.limits import proportion_limits
 from lesion_exp.evaluation.predictions import (
     classes_of,
     known_rows,
@@ -34,7 +35,7 @@ class Rate:
     @property
     def is_of_few(self) -> bool:
         """Whether it rests on fewer lesions than a statement needs."""
-        return self.lesions < LEAST_LESIONS
+        return not is_enough(self.lesions)
 
 
 @dataclass(frozen=True)

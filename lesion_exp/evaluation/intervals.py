@@ -82,14 +82,8 @@ def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int =
     Raises:
         ConfigError: `draws` is not positive.
     """
-    if draws < 1:
-        raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
     values = {name: float(row[0]) for name, row in metrics(np.ones((num_groups, 1))).items()}
-    blocks = []
-    with Stage("drawing lesions for intervals:", draws, "draws", announced=False) as stage:
-        for weights in lesion_draws(num_groups, draws, seed):
-            blocks.append(metrics(weights))
-            stage.advance(weights.shape[1])
+    blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)]
     found: dict[str, Estimate] = {}
     for name, value in values.items():
         if np.isnan(value):
@@ -156,15 +150,23 @@ def lesion_of(table: pd.DataFrame) -> tuple[IntArray, int]:
 
 def lesion_draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray]:
     """How often each lesion is drawn, float64 (lesions, at most `draws`), block by block; the blocks' size is no part
-    of the result."""
+    of the result. A stage shows how many draws are done.
+
+    Raises:
+        ConfigError: `draws` is not positive.
+    """
+    if draws < 1:
+        raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
     rng = np.random.default_rng(seed)
     size = max(_MAX_CELLS // num_lesions, 1)
-    for start in range(0, draws, size):
-        width = min(size, draws - start)
-        drawn = rng.integers(0, num_lesions, (width, num_lesions))
-        cells = drawn * width + np.arange(width)[:, None]
-        counts = np.bincount(cells.ravel(), minlength=num_lesions * width)
-        yield counts.reshape(num_lesions, width).astype(np.float64)
+    with Stage("drawing lesions for intervals:", draws, "draws", announced=False) as stage:
+        for start in range(0, draws, size):
+            width = min(size, draws - start)
+            drawn = rng.integers(0, num_lesions, (width, num_lesions))
+            cells = drawn * width + np.arange(width)[:, None]
+            counts = np.bincount(cells.ravel(), minlength=num_lesions * width)
+            yield counts.reshape(num_lesions, width).astype(np.float64)
+            stage.advance(width)
 
 
 def percentile_interval(values: FloatArray) -> tuple[float, float]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, percentile_interval
 from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted
-from lesion_exp.progress import Stage
 
 
 @dataclass(frozen=True)
@@ -59,16 +57,10 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
     Raises:
         ConfigError: `draws` is not positive.
     """
-    if draws < 1:
-        raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
     lesion, num_lesions = lesion_of(tables[0])
     functions = [weighted_metrics(table, lesion, num_lesions, names) for table in tables]
     whole = [at(np.ones((num_lesions, 1))) for at in functions]
-    blocks = []
-    with Stage("drawing lesions for intervals:", draws, "draws", announced=False) as stage:
-        for weights in lesion_draws(num_lesions, draws, seed):
-            blocks.append([at(weights) for at in functions])
-            stage.advance(weights.shape[1])
+    blocks = [[at(weights) for at in functions] for weights in lesion_draws(num_lesions, draws, seed)]
     return PairedDraws(
         {name: np.array([values[name][0] for values in whole]) for name in names},
         {

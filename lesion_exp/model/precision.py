@@ -39,9 +39,9 @@ def recorded_precision(trainer: Mapping[str, Any], card: Mapping[str, Any]) -> s
     run was evaluated, which `card` says; a card of an older version says none, then it is what suits this machine.
     """
     chosen = str(trainer["precision"])
-    if chosen == "auto" and card.get(RECORD):
-        return str(card[RECORD])
-    return resolve_precision(chosen, trainer["accelerator"]) if chosen == "auto" else chosen
+    if chosen != "auto":
+        return chosen
+    return str(card.get(RECORD) or resolve_precision(chosen, trainer["accelerator"]))
 
 
 def precision_here(precision: str, accelerator: str) -> str:

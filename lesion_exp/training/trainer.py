@@ -67,10 +67,7 @@ def build_trainer(
             logger=logger,
             callbacks=callbacks,
             default_root_dir=str(live_dir),
-            plugins=[
-                WholeFiles(),
-                LightningEnvironment(),
-            ],  # distributed_environment decides the process
+            plugins=[WholeFiles(), LightningEnvironment()],  # distributed_environment.py decides which process this is
             use_distributed_sampler=False,  # the batch samplers shard the order themselves
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),

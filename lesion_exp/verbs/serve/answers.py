@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pydantic import BaseModel, Field
 
 from lesion_exp import taxonomy
@@ -143,9 +145,7 @@ def answered(image: str, model: ServedModel, verdict: ServedPrediction, pictures
 
 def measured(rate: Rate | None) -> Measured | None:
     """`rate` as clients get it."""
-    if rate is None:
-        return None
-    return Measured(value=rate.value, low=rate.low, high=rate.high, images=rate.images, lesions=rate.lesions)
+    return None if rate is None else Measured(**asdict(rate))
 
 
 def malignant_share(by_class: dict[str, float]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import pandas as pd
@@ -30,6 +31,7 @@ from lesion_exp.trained_runs.statements import (
 )
 from lesion_exp.trained_runs.wording import Value, as_value, moment, percent
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, measured
+from lesion_exp.trained_runs.wording import metric_name
 from lesion_exp.verbs.serve.served_model import ServedModel
 from lesion_exp.verbs.serve.words import NAMES, band_in_words, malignant_sentence
 from lesion_exp.version import __version__
@@ -163,8 +165,7 @@ def _answers(model: ServedModel) -> Plain:
 
 
 def _rate(rate: Rate | None) -> Plain | None:
-    found = measured(rate)
-    return None if found is None else found.model_dump()
+    return None if rate is None else asdict(rate)
 
 
 def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
