@@ -30,8 +30,7 @@ from lesion_exp.trained_runs.statements import (
     warnings_of,
 )
 from lesion_exp.trained_runs.wording import Value, as_value, moment, percent
-from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, measured
-from lesion_exp.trained_runs.wording import metric_name
+from lesion_exp.verbs.serve.answers import RESEARCH_ONLY
 from lesion_exp.verbs.serve.served_model import ServedModel
 from lesion_exp.verbs.serve.words import NAMES, band_in_words, malignant_sentence
 from lesion_exp.version import __version__
