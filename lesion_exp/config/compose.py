@@ -230,7 +230,7 @@ def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Pat
     """A copy of `base` with the keys of `parsed` changed, as Hydra itself changes them after composing the groups."""
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
-    opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text) else text for text in texts])
+    opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text, base) else text for text in texts])
     config = copy.deepcopy(base)
     try:
         ConfigLoaderImpl._apply_overrides_to_config(opened, config)

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
 """Nodes that take keys of the user's own: `tags` and `metrics` any, `trainer` the arguments of Lightning's Trainer."""
 
+FREE_MAPPINGS: Final = ("sets", "columns", "labels", "class_shares")
+"""Keys of a data set whose entries the user names."""
+
 
 class OptionNames(Protocol):
     """What Hydra's grammar asks for the options of a group."""
@@ -143,10 +146,13 @@ def check_added(override: Override, base: DictConfig) -> None:
         )
 
 
-def is_open(text: str) -> bool:
-    """Whether an override sets a key that need not be in the YAML: a tag, a metric, an argument of the Trainer."""
+def is_open(text: str, base: DictConfig) -> bool:
+    """Whether an override sets a key that need not be in the YAML: a tag, a metric, an argument of the Trainer, or an
+    entry of a mapping whose keys the user chooses, where `base` has that mapping."""
     key = text.partition("=")[0]
     parent, _, name = key.partition(".")
+    if parent == "dataset" and (first := name.partition(".")[0]) in FREE_MAPPINGS:
+        return first in (base.get("dataset") or {})
     return (
         parent in {"tags", "metrics"}
         or key.startswith("search.space.")

@@ -128,6 +128,20 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     return table.reset_index(drop=True)
 
 
+def require_any_mask(table: pd.DataFrame, use: str) -> None:
+    """Checks that some image of a table has a mask, where `dataset.mask` is `use`.
+
+    Raises:
+        ConfigError: none has, so that the files cannot be at fault.
+    """
+    if table["mask_path"].isna().all():
+        raise ConfigError(
+            f"expected lesion masks for dataset.mask={use}, got {len(table):,} images without one. A table "
+            f"(dataset=csv) names their files in a column: add 'dataset.columns={{mask_path: COLUMN}}'. Without masks, "
+            f"set dataset.mask=none"
+        )
+
+
 def leave_out_unreadable(
     table: pd.DataFrame, errors: dict[str, str], options: TableOptions, flow: Flow
 ) -> pd.DataFrame:

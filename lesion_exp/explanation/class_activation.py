@@ -43,15 +43,19 @@ class ClassActivation(Explainer):
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the maps, float32 (N, H, W); what is negative counts as none before it is spread out."""
         last = network.last_maps(images, targets, self.layer)
-        self._warn_if_coarse(last.maps.shape[-1])
+        self._warn_if_coarse(last.maps.shape[-1], network.of(0), images[:1])
         weights = self.weights(last.maps, last.gradients)
         summed = (weights[:, :, None, None] * last.maps).sum(dim=1)
         return spread(summed.clamp(min=0), last.cells, images.shape[-1])
 
-    def _warn_if_coarse(self, num_cells: int) -> None:
+    def _warn_if_coarse(self, num_cells: int, network: ExplainedNetwork, image: Tensor) -> None:
         if num_cells < COARSE and not self._has_warned:
             self._has_warned = True
+            finer = network.finer_layer(image, COARSE)
+            remedy = "train with a larger image_size"
+            if finer is not None:
+                cells = f"{finer.cells} x {finer.cells}"
+                remedy = f"an earlier layer has {cells} (explain and serve: grad_cam.layer={finer.name})"
             log.warning(
-                "maps of %d x %d cells at this image size: too coarse to say where in a lesion; an earlier layer has "
-                "finer ones (explain and serve: grad_cam.layer=layer3 of a ResNet)", num_cells, num_cells,
-            )  # fmt: skip
+                "maps of %d x %d cells are too coarse to say where in a lesion; %s", num_cells, num_cells, remedy
+            )

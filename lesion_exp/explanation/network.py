@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -34,6 +34,14 @@ class LastMaps(NamedTuple):
     gradients: Tensor
     """float32 (N, C, h, h)."""
     cells: Cells
+
+
+class FinerLayer(NamedTuple):
+    """A layer whose maps have more cells than the last ones."""
+
+    name: str
+    cells: int
+    """A side."""
 
 
 class ExplainedNetwork(nn.Module):
@@ -107,6 +115,38 @@ class ExplainedNetwork(nn.Module):
             handle.remove()
         maps = self.body.feature_maps(outputs[0].detach())
         return LastMaps(maps, self.body.feature_maps(gradients), tracker.cells(maps.shape[-1]))
+
+    def finer_layer(self, image: Tensor, cells: int) -> FinerLayer | None:
+        """The last block whose square maps have at least `cells` cells a side; None where no block has such maps.
+
+        Blocks are the modules at the first two levels of the body's network: `layer3`, `features.2`.
+
+        Args:
+            image: float32 (1, C, S, S), normalised.
+            cells: fewest a side.
+        """
+        found: list[FinerLayer] = []
+        handles = []
+
+        def looker(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def look(_: nn.Module, __: Any, output: Any) -> None:
+                if isinstance(output, Tensor) and output.ndim == 4:
+                    height, width = self.body.feature_maps(output).shape[-2:]
+                    if height == width >= cells:
+                        found.append(FinerLayer(name, int(height)))
+
+            return look
+
+        for name, module in self.body.network.named_modules():
+            if name and name.count(".") < 2 and any(True for _ in module.parameters()):
+                handles.append(module.register_forward_hook(looker(name)))
+        try:
+            with torch.no_grad():
+                self(image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found[-1] if found else None
 
     def _layer(self, name: str | None) -> nn.Module:
         if name is None:

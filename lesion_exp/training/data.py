@@ -20,7 +20,7 @@ from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import collected, finding
 from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, to_target
+from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
 from lesion_exp.evaluation.predictions import known_rows
@@ -78,6 +78,8 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     with Stage("reading the table of the data set", announced=False):
         table = _read_table(config, flow)
     request = store_request(config)
+    if request.masks:
+        require_any_mask(table, str(config["dataset"]["mask"]))
     with _reading() as progress:
         store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
     with Stage("looking at what the images hold"):

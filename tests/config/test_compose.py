@@ -68,6 +68,19 @@ def test_what_was_written_is_kept():
     assert compose(["seed=3", "loss=focal"], root=Path("/project")).overrides == ("seed=3", "loss=focal")
 
 
+def test_an_entry_can_be_added_to_the_columns_of_a_table_of_the_users(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "clinic.yaml").write_text(
+        "defaults: [csv, _self_]\nroot: /data\ntable: a.csv\ncolumns: {image_id: file}\n"
+    )
+    for override in ("dataset.columns={mask_path: mask}", "dataset.columns.mask_path=mask"):
+        config = composed("dataset=clinic", override, config_dirs=[tmp_path])
+        assert config["dataset"]["columns"] == {"image_id": "file", "mask_path": "mask"}
+    plain = ["dataset=csv", "dataset.root=/data", "dataset.table=a.csv", "dataset.columns={mask_path: mask}"]
+    assert composed(*plain)["dataset"]["columns"] == {"mask_path": "mask"}
+    assert "got dataset.columns;" in refusal("dataset=synthetic", "dataset.columns={mask_path: mask}")
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [

@@ -6,7 +6,15 @@ import re
 import pandas as pd
 import pytest
 
-from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, limit_lesions, load_table, to_target
+from lesion_exp.dataset.loading import (
+    Flow,
+    TableOptions,
+    leave_out_unreadable,
+    limit_lesions,
+    load_table,
+    require_any_mask,
+    to_target,
+)
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.table import map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError
@@ -98,6 +106,12 @@ def test_unreadable_images(table: pd.DataFrame) -> None:
     assert len(kept) == 171
     assert flow.left_out == [("nv_0_0", "truncated")]
     assert len(leave_out_unreadable(table, {}, TableOptions(), Flow())) == 172
+
+
+def test_masks_that_no_image_has_are_asked_for_once_with_the_key_that_names_them(table: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError, match=re.escape("add 'dataset.columns={mask_path: COLUMN}'")):
+        require_any_mask(table.assign(mask_path=None), "crop")
+    require_any_mask(table.assign(mask_path=[None, *["m.png"] * (len(table) - 1)]), "crop")
 
 
 def test_filter_and_drop_unknown_in_the_flow(table: pd.DataFrame) -> None:

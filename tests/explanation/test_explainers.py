@@ -79,9 +79,18 @@ def test_a_map_that_is_too_coarse_is_said_once(network, images, targets, caplog)
     explainer = GradCam()
     for _ in range(2):
         explainer(network, images[:, :, :8, :8], targets)
-    assert [record.getMessage()[:16] for record in caplog.records] == ["maps of 4 x 4 ce"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("maps of 4 x 4 cells are too coarse")
+    assert said.endswith("an earlier layer has 8 x 8 (explain and serve: grad_cam.layer=features.0)")
+    assert network.last_maps(images[:, :, :8, :8], targets, "features.0").maps.shape[-1] == 8
     GradCam()(network, images, targets)
     assert len(caplog.records) == 1, "8 x 8 cells are enough"
+
+
+def test_where_no_layer_has_finer_maps_a_larger_image_is_the_remedy(network, images, targets, caplog):
+    GradCam()(network, images[:, :, :4, :4], targets)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "maps of 2 x 2 cells are too coarse to say where in a lesion; train with a larger image_size"
 
 
 def test_grad_cam_plus_plus_is_its_formula(network, images, targets):

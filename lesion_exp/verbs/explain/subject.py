@@ -41,7 +41,8 @@ class Subject:
         """The evidence, (S, S), in the images at `positions` for the class in `column`, `prediction` or `label`."""
         classes = self.images.restored.classes
         found: list[FloatMap] = []
-        with Stage("explaining", len(positions), "images") as stage:
+        is_one_step = len(positions) <= _AT_ONCE  # the row of a gallery, for example
+        with Stage("explaining", len(positions), "images", announced=not is_one_step) as stage:
             for begin in range(0, len(positions), _AT_ONCE):
                 some = positions[begin : begin + _AT_ONCE]
                 network, images = self.images.explained(self.images.samples(some), self.device)
