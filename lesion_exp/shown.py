@@ -38,7 +38,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True, repr=False)
 class ShownData:
-    """A data set that was read, split and audited: what `lesion_exp.prepare` returns."""
+    """A data set that was read, split and audited: what `lesion_exp.verbs.prepare` returns."""
 
     prepared: PreparedData
 
@@ -76,7 +76,7 @@ class ShownData:
 
 @dataclass(frozen=True, repr=False)
 class ShownEvaluation:
-    """An evaluation of a run, or of several as one: what `lesion_exp.evaluate` returns."""
+    """An evaluation of a run, or of several as one: what `lesion_exp.verbs.evaluate` returns."""
 
     evaluation: RunEvaluation
 
@@ -114,7 +114,7 @@ class ShownEvaluation:
 
 @dataclass(frozen=True, repr=False)
 class ShownPredictions:
-    """The predictions of images without labels: what `lesion_exp.predict` returns."""
+    """The predictions of images without labels: what `lesion_exp.verbs.predict` returns."""
 
     summary: PredictionSummary
 
@@ -140,7 +140,7 @@ class ShownPredictions:
 
 @dataclass(frozen=True, repr=False)
 class ShownComparison:
-    """Runs compared on the same images: what `lesion_exp.compare` returns."""
+    """Runs compared on the same images: what `lesion_exp.verbs.compare` returns."""
 
     compared: Compared
 
@@ -168,7 +168,7 @@ class ShownComparison:
 
 @dataclass(frozen=True, repr=False)
 class ShownSweep:
-    """A sweep whose cells were run: what `lesion_exp.sweep` returns."""
+    """A sweep whose cells were run: what `lesion_exp.sweeps` returns."""
 
     summary: SweepSummary
 

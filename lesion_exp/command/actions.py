@@ -61,11 +61,11 @@ def resume(arguments: Arguments) -> int:
     store, paths = open_store_of(arguments)
     run, data_root = chosen_run(store, spec), Path(root) if root else None
     if changes:
-        from lesion_exp.training.extend import extend
+        from lesion_exp.verbs.resume.extend import extend
 
         result = extend(run, changes, paths, data_root)
     else:
-        from lesion_exp.training.resume import resume as resume_run
+        from lesion_exp.verbs.resume.resume import resume as resume_run
 
         result = resume_run(run, paths, data_root)
     _show_end(result.run_id)

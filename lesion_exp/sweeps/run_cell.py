@@ -15,7 +15,7 @@ from typing import Final
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
 from lesion_exp.process.messages import show_messages
-from lesion_exp.training.resume import link_to
+from lesion_exp.training.checkpoint import link_to
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent

@@ -92,11 +92,11 @@ class TrainedRun:
         """What the run came to: `best/val/...`, `test/...`."""
         return self.run.results()
 
-    def job_config(self, wanted_for: str) -> Mapping[str, Any]:
-        """The job's config, with the places of this machine and the evaluation asked for.
+    def frozen_job(self, wanted_for: str) -> Job:
+        """The job that the run was made from, with the places of this machine.
 
         Raises:
-            ConfigError: the run trained nothing, or its job was frozen by another version.
+            ConfigError: the run trained nothing.
         """
         if self.job is None:
             remedy = "keeps predictions only; name the runs that it was made of, run=[A,B]"
@@ -106,7 +106,15 @@ class TrainedRun:
                 f"expected a run that was trained, for {wanted_for}, got {self.run.run_id} ({self.run.name}), which "
                 f"{remedy}"
             )
-        config = {**self.job.config, "evaluation": dict(self.evaluation)}
+        return self.job
+
+    def job_config(self, wanted_for: str) -> Mapping[str, Any]:
+        """The job's config, with the places of this machine and the evaluation asked for.
+
+        Raises:
+            ConfigError: the run trained nothing, or its job was frozen by another version.
+        """
+        config = {**self.frozen_job(wanted_for).config, "evaluation": dict(self.evaluation)}
         check_complete(config)
         return config
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from lesion_exp.evaluation.registry import mode_of
 from lesion_exp.model.checkpoint_file import is_whole, read_checkpoint
+from lesion_exp.tracking.find import Run
+from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 log = logging.getLogger(__name__)
 
@@ -211,3 +214,9 @@ def place_best(best: Path, checkpoint: Path, live_dir: Path) -> None:
     if name is not None:
         live_dir.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(best, live_dir / name)
+
+
+def link_to(run: Run, link: RunContext = NO_CONTEXT) -> RunContext:
+    """`link` with `run` as the one to be gone on with, from its newest whole checkpoint."""
+    checkpoint = newest_checkpoint(run.live_dir)
+    return replace(link, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import Run
-from lesion_exp.training.checkpoint import newest_checkpoint
-from lesion_exp.training.job_tags import job_of
+from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.training.checkpoint import link_to
 from lesion_exp.training.run import JobResult, train
-from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 
 def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
@@ -33,12 +30,4 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
         )
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    job = job_of(run)
-    places = {} if data_root is None else {"dataset.root": data_root}
-    return train(relocated(job, run.store.uri, paths, places), link_to(run))
-
-
-def link_to(run: Run, link: RunContext = NO_CONTEXT) -> RunContext:
-    """`link` with `run` as the one to be gone on with, from its newest whole checkpoint."""
-    checkpoint = newest_checkpoint(run.live_dir)
-    return replace(link, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))
+    return train(trained_run(run, paths, data_root).frozen_job("its training to go on"), link_to(run))

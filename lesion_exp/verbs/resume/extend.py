@@ -17,17 +17,16 @@ from typing import Any, Final
 import torch
 
 from lesion_exp.config.freeze import Job, job_hash
-from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule
 from lesion_exp.scheduler.length import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_name, newest_checkpoint
 from lesion_exp.training.data import SplitData, load_data, split_data
-from lesion_exp.training.job_tags import job_of
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.tracked import check_same_data
@@ -63,8 +62,7 @@ def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
-    places = {} if data_root is None else {"dataset.root": data_root}
-    old = with_found_values(relocated(job_of(run), run.store.uri, paths, places), run)
+    old = with_found_values(trained_run(run, paths, data_root).frozen_job("its training to go on"), run)
     new = with_length(old, changes)
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))
