@@ -100,7 +100,7 @@ class ParentRun:
         self.sweep.note_conclusion(digest(summary))
 
     def _described(self, summary: Summary) -> list[str]:
-        """The blocks of the run's description: verdict and table, a picture of the choices, their cells' own view."""
+        """The blocks of the run's description: their cells' own view, verdict and table, a picture of the choices."""
         blocks = [as_markdown(summary)]
         rows = _choice_rows(summary)
         if rows:
@@ -110,9 +110,8 @@ class ParentRun:
             keys = [name for name in summary.sweep.facts.keys if not is_repeat(name)]
             view = sweep_view(self._run.name, summary.sweep.facts.sweep_id, keys)
             self._run.store.client.set_experiment_tag(self._run.experiment_id, f"{VIEWS}{key}", view)
-            blocks.append(
-                f"[Its cells as a table, and in parallel coordinates]({view_link(self._run.experiment_id, key)})"
-            )
+            link = f"[Its cells as a table, and in parallel coordinates]({view_link(self._run.experiment_id, key)})"
+            blocks.insert(0, link)  # further down the page takes the clicks: see run_description
         return blocks
 
     def _tag_cells(self, summary: Summary) -> None:

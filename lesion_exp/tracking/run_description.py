@@ -44,13 +44,15 @@ def description(
     warnings: Sequence[str] = (),
     links: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The tag with a run's description in markdown: warnings, the result, what was trained on what, on how many images.
+    """The tag with a run's description in markdown: links, warnings, the result, what was trained on how many images.
 
     `counts` maps a part (`train`, `val`, `test`) to its numbers of `images`, `lesions` and so on; `metrics` are those
     of the run, of which the test part's are shown, else the best epoch's. `links` are those of `artifact_link`.
-    The page shows the first five lines or so and hides the rest behind a link, so each block is one line.
+    The page shows the first five lines or so and hides the rest behind a link, so each block is one line. What it
+    shows fades out from the third line on, and there it takes the clicks as well: so the links are the first line.
     """
-    blocks = [f"**{warning}**" for warning in warnings]
+    blocks = [" · ".join(links)] if links else []
+    blocks += [f"**{warning}**" for warning in warnings]
     prefix, part = next(
         ((prefix, part) for prefix, part in (("test/", "Test"), ("best/val/", "Validation, best epoch"))
          if f"{prefix}{WATCHED}" in metrics), ("", "")
@@ -60,7 +62,6 @@ def description(
         blocks.append(
             f"**{part}:** " + ", ".join(f"{short_of(name)} {_value(metrics, prefix + name)}" for name in names)
         )
-    blocks += links
     blocks.append(title)
     if counts:
         numbers = [

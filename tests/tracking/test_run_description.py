@@ -50,9 +50,12 @@ def test_scores_are_rounded_and_a_leak_is_said_only_where_there_is_one() -> None
     assert score_tags({}, leaky=True) == {"leaks": "yes"}
 
 
-def test_links_stand_below_the_result_and_their_addresses_hold_on_any_server() -> None:
+def test_links_stand_first_and_their_addresses_hold_on_any_server() -> None:
+    """Below the second line MLflow's page lays a fading layer over the description, which takes the clicks."""
     picture = artifact_picture("The matrix", "0f0f", "confusion_matrix/test.png")
     assert picture == "![The matrix](get-artifact?path=confusion_matrix%2Ftest.png&run_uuid=0f0f)"
     link = artifact_link("The matrix", "7", "0f0f", "confusion_matrix/test.png")
     assert link == "[The matrix](#/experiments/7/runs/0f0f/artifacts/confusion_matrix/test.png)"
-    assert description("A run", {}, {}, links=[link]) == {"mlflow.note.content": f"{link}\n\nA run"}
+    metrics = {"test/balanced_accuracy": 0.5}
+    text = description("A run", {}, metrics, ["a warning"], [link, "[b](c)"])["mlflow.note.content"]
+    assert text.split("\n\n") == [f"{link} · [b](c)", "**a warning**", "**Test:** balanced accuracy 0.500", "A run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,13 +34,16 @@ class ComparedJob:
     def name(self) -> str:
         """The name of the runs, without the seed where there are several, with the choices that it does not tell."""
         first = self.runs[0]
-        name = first.name.removesuffix(f" s{self.seeds[0]}") if len(self.runs) > 1 else first.name
+        seed = rf"(^| )(s|seed=){re.escape(self.seeds[0])}(?= |$)"
+        name = re.sub(seed, "", first.name).strip() or first.name if len(self.runs) > 1 else first.name
         untold = [first.tags[choice] for choice in CHOICES if first.tags.get(choice, name) not in name]
         return f"{name} ({' '.join(untold)})" if untold else name
 
     @property
     def title(self) -> str:
-        """The name with the seeds."""
+        """The name with the seeds, once."""
+        if len(self.seeds) == 1 and re.search(rf"\bseed={re.escape(self.seeds[0])}\b", self.name):
+            return self.name
         return f"{self.name}, seed{'s' if len(self.seeds) > 1 else ''} {', '.join(self.seeds)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from lesion_exp.evaluation.comparison import (
@@ -37,9 +38,10 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
     )
     for job in report.jobs:
         ids = ", ".join(run.run_id[:8] for run in job.runs)
-        console.print(Text.assemble((f"  {job.letter}  ", "bold cyan"), job.title, (f"  ({ids})", "dim")))
+        named = Text.assemble((f"{job.letter}  ", "bold cyan"), job.title, (f"  ({ids})", "dim"))
+        console.print(Padding(named, (0, 0, 0, 2)))
     for note in report.notes:
-        console.print(Text.assemble(("  ! ", "bold yellow"), (note, "yellow")))
+        console.print(Padding(Text.assemble(("! ", "bold yellow"), (note, "yellow")), (0, 0, 0, 2)))
     with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
     tables = [_jobs_table(found), *([_config_table(report, console)] if report.config_differences else [])]
     tables += [] if with_tables else [_pairs_table(found, name) for name in shown_in("headline")]

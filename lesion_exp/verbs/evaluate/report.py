@@ -20,6 +20,8 @@ from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 _COLUMNS: Final = 80
+_ISIC_TITLE: Final = 54
+"""Beside it a value with its interval fits into 80 columns; longer titles are broken."""
 _OF_CALIBRATION = {name: short_of(name) for name in ("ece", "brier", "nll")}
 
 
@@ -78,9 +80,10 @@ def _unknown(judged: RunEvaluation) -> Iterator[str]:
 def _isic(judged: RunEvaluation) -> Iterator[str]:
     names, found = titles(classes_of(judged.study.table)), judged.study.estimates
     few = judged.study.too_few()
-    yield from (
-        f"{title:<61} {_interval(found[name], few.get(name))}" for name, title in names.items() if name in found
-    )
+    for name, title in names.items():
+        if name in found:
+            *lines, last = textwrap.wrap(title, _ISIC_TITLE, subsequent_indent="  ")
+            yield from (*lines, f"{last:<{_ISIC_TITLE}}  {_interval(found[name], few.get(name))}")
     yield from textwrap.wrap(note_on_unk(classes_of(judged.study.table)), _COLUMNS)
 
 

@@ -16,6 +16,8 @@ _MOST_UPRIGHT: Final = 9
 _MOST_TURNED: Final = 30
 """Numbered columns that a turned sheet has room for."""
 _MOST_UNBROKEN: Final = 14
+_CODE_LINE: Final = 90
+"""Of a text to be copied on paper, letters."""
 _ROW_HEAD, _COLUMN_HEAD = 26, 11
 """Letters of a class's name beside a row, and of each line above a column."""
 Cell = str | Markup
@@ -162,6 +164,11 @@ class Code:
     text: str
     columns: bool = False
     """Whether short lines stand in columns."""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it fits on a sheet with room to spare, so that it need not be broken."""
+        return len(self.text) <= _MOST_UNBROKEN * _CODE_LINE and self.text.count("\n") < _MOST_UNBROKEN
 
 
 Block = Text | Note | Table | Matrix | Figures | Picture | Pairs | Code

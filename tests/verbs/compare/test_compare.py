@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.store import Store
 from lesion_exp.verbs.compare.compare import compare
+from lesion_exp.verbs.compare.jobs import ComparedJob
+from lesion_exp.verbs.compare.tables import show_report
 
 Plant = Callable[..., str]
 Predicted = Callable[..., pd.DataFrame]
@@ -39,6 +44,42 @@ def test_two_runs_and_what_is_kept_of_them(store: Store, plant: Plant, predicted
     assert max(map(len, text.splitlines())) <= 120
     assert result.figure.read_bytes().startswith(b"\x89PNG")
     assert find_run(store, "latest").run_id == ids[1]  # not the comparison, which has no model
+
+
+NAMES = [
+    ("ham10000 resnet18 focal s1", "ham10000 resnet18 focal, seeds 1, 2"),
+    ("loss=focal optimizer.lr=0.003 seed=1", "loss=focal optimizer.lr=0.003, seeds 1, 2"),
+    ("seed=1 loss=focal", "loss=focal, seeds 1, 2"),
+    ("seed=1", "seed=1, seeds 1, 2"),
+    ("loss=focal seed=11", "loss=focal seed=11, seeds 1, 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "title"), NAMES)
+def test_a_job_of_several_seeds_is_not_called_after_the_first(name: str, title: str) -> None:
+    runs = tuple(SimpleNamespace(name=name.replace("1", str(seed)), tags={}) for seed in (1, 2))
+    job = ComparedJob("A", runs, ("1", "2"), {})  # type: ignore[arg-type]
+    assert job.title == title
+
+
+def test_a_seed_that_the_name_says_is_not_said_twice() -> None:
+    run = SimpleNamespace(name="loss=focal seed=1", tags={})
+    assert ComparedJob("A", (run,), ("1",), {}).title == "loss=focal seed=1"  # type: ignore[arg-type]
+    assert ComparedJob("A", (run,), ("3",), {}).title == "loss=focal seed=1, seed 3"  # type: ignore[arg-type]
+
+
+def test_long_names_and_notes_are_indented_on_a_narrow_terminal(
+    store: Store, plant: Plant, predicted: Predicted
+) -> None:
+    ids = [plant(f"loss={loss}", test=predicted(1.0), dataset="a data set with a very long name " * 3) for loss in
+           ("focal", "ldam")]  # fmt: skip
+    report = replace(compare(store, ids, draws=20).report, notes=("a note of many words " * 8,))
+    console = Console(width=80)
+    with console.capture() as capture:
+        show_report(report, console)
+    head = capture.get().split("Metrics of each job")[0].rstrip().split("\n")[1:]
+    assert len(head) > 6, "names and note take several lines"
+    assert all(line.startswith("  ") for line in head), head
 
 
 def test_what_differs_in_the_configs(store: Store, plant: Plant, predicted: Predicted) -> None:

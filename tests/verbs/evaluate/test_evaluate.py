@@ -97,6 +97,9 @@ def test_the_report_says_what_the_plain_values_say(project, judge):
         found = plain["metrics"][name]
         assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in text
     assert max(map(len, text.splitlines())) <= 120
+    challenges = [line for line in text.splitlines() if line.startswith("ISIC")]
+    assert len(challenges) > 2
+    assert all(len(line) <= 80 or "(" not in line for line in challenges), "no interval is broken on 80 columns"
 
 
 def test_a_checkpoint_gives_the_very_predictions_that_were_kept(project):

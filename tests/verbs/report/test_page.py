@@ -13,6 +13,7 @@ from lesion_exp.verbs.report.page import Page, css_string, render
 
 LINE = Line([0, 0.5, 1], [0, 0.8, 1], 0)
 DRAWING = plot("a curve", unit_axis("x"), unit_axis("y"), [LINE])
+MARKED = plot("a curve", unit_axis("drawnmark"), unit_axis("y"), [LINE])
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 
 
@@ -110,6 +111,13 @@ def printed(tmp_path_factory):
         Section(f"part{n}", f"Heading {n}", [block, Pairs({f"name {k}": "value" for k in range(8)})])
         for n, block in enumerate(blocks)
     ]
+    sections += [  # a text and its figures, wherever on a page they begin
+        Section(f"drawn{n}", f"Drawn {n}", [Text("Said of the figure. " * 12), Figures([Figure(MARKED, "Seen")])])
+        for n in range(7)
+    ]
+    sections.append(
+        Section("typed", "Typed", [Code(f"Command {n}", f"first{n} {'x ' * 150}last{n}") for n in range(30)])
+    )
     sections.append(
         Section("wide", "Wide", [matrix(25), matrix(60), table(4, 14), Figures([Figure(panels, "Many", wide=True)])])
     )
@@ -150,6 +158,15 @@ def test_every_printed_page_has_its_number_and_the_reports_name(printed):
 def test_no_heading_and_no_head_of_a_table_stands_alone_at_the_end_of_a_page(printed):
     last = [page["lines"][-2] for page in printed]
     assert [line for line in last if re.match(r"Heading \d+|Table \d+\.|thing head1|Wide$|true, then", line)] == []
+
+
+def test_what_is_said_of_a_figure_stands_on_its_page_and_a_command_on_one(printed):
+    pages = [" ".join(page["lines"]) for page in printed]
+    for n in range(7):
+        page = [text for text in pages if f"Drawn {n}" in text][-1]  # the first one is that of the contents
+        assert "drawnmark" in page.partition(f"Drawn {n}")[2]
+    for n in range(30):
+        assert any(f"first{n} " in text and f"last{n} " in text for text in pages), n
 
 
 def test_wide_tables_fit_a_turned_sheet_and_nothing_leaves_the_paper(printed):

@@ -48,6 +48,8 @@ def test_a_page_says_what_each_cell_came_to(store, root, swept, outline):
     assert "Not distinguishable from it, as far as repeated runs vary: optimizer.lr=0.01." in words
     assert "Best was" not in words
     assert "0 0.001 1 finished 0.5000 0.4000 5 s 00000000" in words
+    row = text[text.index("Every cell") :].partition("<strong>0</strong>")[2].partition("</tr>")[0]
+    assert row.count("<strong>") == 7, "all of the row of a best cell is bold"
     assert "optimizer.lr=0.001 validation balanced accuracy 2 0.6000 0.1414 0.000 to 1.000 best mean" in words
     assert "optimizer.lr=0.01 validation balanced accuracy 1 0.6000 – 0.000 to 1.000 not distinguishable" in words
     assert "optimizer.lr=0.001 test balanced accuracy 2 0.5000 0.1414" in words
@@ -103,7 +105,8 @@ def test_a_cross_validation_is_told_as_one(store, root, outline, full_run):
     text, words = told(store, root, "latest", outline)
     assert "never seen in training, balanced accuracy was" in words
     assert "Best was" not in words
-    assert "all cells validation balanced accuracy 3 0.5000 0.1000 0.107 to 0.893" in words
+    assert "the best mean first: validation balanced accuracy choice runs mean" in words, "one metric has no column"
+    assert "all cells 3 0.5000 0.1000 0.107 to 0.893" in words
     assert "Confusion matrix" in words
     assert len(set(outline(text).ids)) == len(outline(text).ids)
 

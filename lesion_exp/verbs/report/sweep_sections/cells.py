@@ -32,12 +32,12 @@ def failed(swept: Swept) -> Section:
 
 
 def _row(cell: SweptCell, swept: Swept, measured: list[str]) -> list[Cell]:
-    name = str(cell.number)
-    return [
-        Markup("<strong>{}</strong>").format(name) if cell in swept.best else name,
+    texts = [
+        str(cell.number),
         *(cell.values.get(key, NONE) for key in swept.keys),
         f"{cell.status}, {cell.note}" if cell.note else cell.status,
         *(number(cell.metrics.get(metric), 4) for metric in measured),
         duration(cell.seconds),
         (cell.run_id or NONE)[:8],
     ]
+    return [Markup("<strong>{}</strong>").format(text) for text in texts] if cell in swept.best else [*texts]

@@ -27,15 +27,20 @@ def _by_choice(swept: Swept) -> list[Block]:
     if not found.are_repeated:
         return []
     rows: list[list[Cell]] = []
+    names = list(dict.fromkeys(name for choice in found.ranked for name in choice.results))
+    is_several = len(names) > 1
     for choice in found.ranked:
         for name, result in choice.results.items():
             told = found.told_apart(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
             rows.append([
-                choice.text, staged_metric_name(name), str(result.runs), number(result.mean, 4),
-                number(result.deviation, 4), interval(Value(result.mean, result.low, result.high)), told or NONE,
+                choice.text, *([staged_metric_name(name)] if is_several else []), str(result.runs),
+                number(result.mean, 4), number(result.deviation, 4),
+                interval(Value(result.mean, result.low, result.high)), told or NONE,
             ])  # fmt: skip
-    columns = ["choice", "metric", ">runs", ">mean", ">sd", ">95% interval of the mean", "against the best mean"]
-    caption = f"Each choice over its repeats ({listed(found.repeated_by)}), the best mean first"
+    columns = ["choice", *(["metric"] if is_several else []), ">runs", ">mean", ">sd", ">95% interval of the mean",
+               "against the best mean"]  # fmt: skip
+    what = "" if is_several else f": {staged_metric_name(names[0])}"
+    caption = f"Each choice over its repeats ({listed(found.repeated_by)}), the best mean first{what}"
     return [Table(caption, columns, rows), Text(_HOW)]
 
 
