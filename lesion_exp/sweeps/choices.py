@@ -13,6 +13,8 @@ from lesion_exp.evaluation.repeated_runs import LEVEL, Direction, Repeated, as_f
 from lesion_exp.sweeps.search.search import better
 
 _REPEATING: Final = frozenset({"seed", "fold"})
+_OF_IMAGES: Final = ("split", "dataset")
+"""Groups of the config that decide on which images a choice is judged."""
 _OF_TRAINING: Final = "seed"
 """The key that changes training alone; the other seeds and folds change the images, too."""
 
@@ -79,13 +81,20 @@ class Choices:
         """Whether any choice was run several times."""
         return any(len(choice.cells) > 1 for choice in self.ranked)
 
+    @property
+    def are_comparable(self) -> bool:
+        """Whether all choices are judged on the same images: another split or data set has others."""
+        keys = {key for choice in self.ranked for key in choice.values}
+        return not any(key in _OF_IMAGES or key.startswith("split.") for key in keys)
+
     @cached_property
     def front(self) -> tuple[Choice, ...]:
         """The choices whose means no other one beats: the best one, or of several metrics the Pareto front.
 
-        Empty where there are fewer than two choices and only seeds or folds differ: nothing was chosen between.
+        Empty where there are fewer than two choices and only seeds or folds differ: nothing was chosen between. Empty,
+        too, where the choices are judged on images of their own.
         """
-        if len(self.ranked) == 1 and not self.ranked[0].values:
+        if (len(self.ranked) == 1 and not self.ranked[0].values) or not self.are_comparable:
             return ()
         kept = tuple(choice for choice in self.ranked if not any(self._beats(other, choice) for other in self.ranked))
         return kept[:1] if len(self.metrics) == 1 else kept
@@ -99,7 +108,7 @@ class Choices:
 
     def told_apart(self, choice: Choice) -> str:
         """How a choice compares with the best mean of the first metric, for a column of a table."""
-        if len(self.ranked) < 2:
+        if len(self.ranked) < 2 or not self.are_comparable:
             return ""
         if choice is self.ranked[0]:
             return "best mean"
@@ -135,6 +144,11 @@ class Choices:
             return ""
         first, name = self.ranked[0], self.metrics[0]
         result = first.results[name]
+        if not self.are_comparable:
+            return (
+                "These choices are judged on validation images that differ, so none of them is called the best: a "
+                "higher mean may only say that its images are easier."
+            )
         if not self.front:
             repeat = " and ".join(self.repeated_by) or "seed"
             return (

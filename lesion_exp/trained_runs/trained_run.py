@@ -33,6 +33,19 @@ WhichWeights = Literal["best", "last"] | Path
 """A checkpoint of the run, or a file with other weights of it."""
 
 
+def headline_lines(metrics: Mapping[str, float]) -> list[str]:
+    """What a run came to, a line a headline metric, with its interval where it has one."""
+    stages, lines = ("test/", "best/val/"), []
+    for name in (
+        f"{stage}{name}" for stage in stages for name in (*shown_in("headline"), *added_among(metrics, stage))
+    ):
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+        if name in metrics:
+            lines.append(f"  {name} {metrics[name]:.3f}{interval}")
+    return lines
+
+
 @dataclass(frozen=True, repr=False)
 class TrainedRun:
     """A run with its job on this machine."""
@@ -45,16 +58,7 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         """Id, name and status, and what it came to."""
-        lines = [f"run {self.run.run_id} ({self.run.name}), {self.run.status}"]
-        found = self.metrics
-        stages = ("test/", "best/val/")
-        shown = [f"{stage}{name}" for stage in stages for name in (*shown_in("headline"), *added_among(found, stage))]
-        for name in shown:
-            low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
-            interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-            if name in found:
-                lines.append(f"  {name} {found[name]:.3f}{interval}")
-        return "\n".join(lines)
+        return "\n".join([f"run {self.run.run_id} ({self.run.name}), {self.run.status}", *headline_lines(self.metrics)])
 
     @property
     def run_id(self) -> str:

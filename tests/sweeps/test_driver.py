@@ -424,6 +424,18 @@ def test_choices_that_were_run_once_are_not_told_apart(planned, driven):
     assert "no choice is shown to be better than another: add seed=1,2,3" in body["verdict"]
 
 
+def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, driven):
+    script = {"split=grouped": 0.9, "split=by_image": 0.1}
+    summary = driven(planned("split=grouped,by_image", "split.allow_leakage=true"), ScriptedLauncher(script.get))
+    body = as_json(summary)
+    assert body["verdict"].startswith("These choices are judged on validation images that differ, so none of them")
+    assert body["best_cell"] is None
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(as_table(summary))
+    assert "*" not in capture.get()
+
+
 def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
     sweep = planned("loss=focal,soft_f1", "seed=1,2")
     assert [cell_link(cell, sweep).tags["choice"] for cell in sweep.cells()] == ["loss=focal"] * 2 + [

@@ -27,6 +27,8 @@ def as_text(check: Mapping[str, Any]) -> str:
             f"preprocessing {check['preprocessing']}; {check['images']} images of the {check['part']} part: largest "
             f"difference of a probability {check['largest_difference']:.2g}, mean {check['mean_difference']:.2g}, the "
             f"same class in {100 * check['same_class']:.1f}%; speed from {start}, {check['threads']} thread(s)",
+            "The original computes in float32 here, so its scores may differ from those of a run that was evaluated in "
+            "bf16 or fp16.",
             f"FAILED: {check['failure']}" if check["failure"] else "passed",
         ]
     )

@@ -24,8 +24,9 @@ def to_label(
       "Active learning literature survey", section 3.1);
     - `margin`: the likeliest class's probability less the next one's, lowest first: it hesitates between two;
     - `coreset`: the image farthest from all that are chosen already, in the features of the last layer (Euclidean; the
-      score is that distance), begun with the one of highest entropy: they differ from each other (the greedy k-centre
-      of Sener and Savarese 2018, arXiv:1708.00489, without the images that the network was trained on).
+      score is that distance), begun with the one of highest entropy, whose score is empty: they differ from each other
+      (the greedy k-centre of Sener and Savarese 2018, arXiv:1708.00489, without the images that the network was trained
+      on).
 
     Rows with an error are left out.
 
@@ -65,10 +66,10 @@ def margin(probs: FloatArray) -> FloatArray:
 
 
 def _k_centre(features: FloatArray, first_by: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
-    """Positions of the centres and, for each, the distance to the nearest before it (infinite for the first)."""
+    """Positions of the centres and, for each, the distance to the nearest before it (NaN for the first)."""
     count = min(count, len(features))
     chosen = np.zeros(count, dtype=np.int64)
-    scores = np.full(count, np.inf)
+    scores = np.full(count, np.nan)
     nearest_centre = np.full(len(features), np.inf)
     for step in range(count):
         if step == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among,
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, find_run
 from lesion_exp.tracking.history import History, read_history
-from lesion_exp.trained_runs.trained_run import TrainedRun
+from lesion_exp.trained_runs.trained_run import TrainedRun, headline_lines
 from lesion_exp.training.run import JobResult
 from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.report.charts import Line, plot, round_axis
@@ -34,19 +35,22 @@ _STYLE: Final = Markup(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShownResult(JobResult):
     """What a finished run came to; the last line of a notebook's cell shows it as a page of its own."""
 
     config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The run's config, which says where its store is."""
 
+    def __repr__(self) -> str:
+        """Its id and its headline metrics; `metrics` has all of them."""
+        return "\n".join([f"run {self.run_id}", *headline_lines(self.metrics)])
+
     def _repr_html_(self) -> str:
         try:
             run = find_run(open_job_store(dict(self.config)), self.run_id)
-            return page(
-                run.name, self.run_id, [number_table(self.metrics), *_curves(read_history(run)), _confusion(run)]
-            )
+            numbers = number_table(_with_validation(run, self.metrics))
+            return page(run.name, self.run_id, [numbers, *_curves(read_history(run)), _confusion(run)])
         except (UserError, OSError):  # the numbers are here, whatever became of the store
             return page("run", self.run_id, [number_table(self.metrics)])
 
@@ -57,8 +61,19 @@ class ShownRun(TrainedRun):
 
     def _repr_html_(self) -> str:
         run = self.run
-        parts = [number_table(self.metrics), *_curves(read_history(run)), _confusion(run)]
+        parts = [number_table(_with_validation(run, self.metrics)), *_curves(read_history(run)), _confusion(run)]
         return page(run.name, run.run_id, parts)
+
+
+def _with_validation(run: Run, metrics: Mapping[str, float]) -> dict[str, float]:
+    """`metrics` with the intervals of the best epoch's validation metrics, which the run keeps in a file of its own."""
+    path = run.fetch(artifacts.evaluation("val/metrics.json"))
+    kept = {} if path is None else json.loads(path.read_text("utf-8"))
+    found: dict[str, float] = {}
+    for name, entry in kept.items():
+        if f"best/val/{name}" in metrics and isinstance(entry, Mapping) and "low" in entry:
+            found |= {f"best/val/{name}_{end}": float(entry[end]) for end in ("low", "high")}
+    return {**metrics, **found}
 
 
 def page(title: str, run_id: str, parts: Sequence[Markup]) -> str:

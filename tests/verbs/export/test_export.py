@@ -232,6 +232,7 @@ def test_what_is_compared_is_what_is_said(project):
     assert "tolerance=0.001" in found.failure
     assert isinstance(found, Check)
     assert "FAILED" in as_text(found.to_dict())
+    assert "The original computes in float32 here" in as_text(found.to_dict())
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_a_coreset_takes_one_of_each_cluster(table):
     features = np.array([[0.0, 0], [0.1, 0], [10, 0], [np.nan, np.nan], [0, 10]])
     chosen = to_label(table, "coreset", 3, features)
     assert chosen["image"].tolist() == ["x", "z", "v"] or set(chosen["image"][:2]) == {"x", "z"}
+    assert np.isnan(chosen["score"][0]), "an empty cell of the csv: nothing was chosen before it"
     assert chosen["score"].tolist()[1:] == pytest.approx([np.hypot(10, 10), 10.0], abs=0.1)
     everything = to_label(table, "coreset", 9, np.zeros((5, 2)))
     assert sorted(everything["image"]) == ["v", "w", "x", "z"], "the same features, and each image once"

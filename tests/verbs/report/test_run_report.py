@@ -210,15 +210,20 @@ def test_what_other_verbs_kept_is_shown(full_run, page_of):
             (folder / name).parent.mkdir(parents=True)
             (folder / name).write_text(content)
         Image.new("RGB", (8, 8)).save(folder / "explanations" / "grad_cam" / "mel.png")
+        (folder / "explanations" / "grad_cam-val").mkdir()
+        for number in range(9):
+            Image.new("RGB", (8, 8)).save(folder / "explanations" / "grad_cam-val" / f"a{number}.png")
 
     measured = [("explanation/grad_cam/pointing_game", 0.75, 1), ("explanation/grad_cam/pointing_game_low", 0.5, 1)]
     measured.append(("explanation/grad_cam/pointing_game_high", 0.875, 1))
     _, page = page_of(full_run(add, metrics=measured))
     assert "rim and file warning The rim says too much." in page.text
     assert "checks for shortcuts: 1 warning." in page.text
-    assert "grad cam pointing game 0.750 0.500 to 0.875" in page.text
-    assert "Maps of evidence: grad cam, mel" in {alt for _, alt in page.images}
-    assert "Maps of evidence: grad cam." in page.text
+    assert "grad cam, test part highest point inside the lesion 0.750 0.500 to 0.875" in page.text
+    maps = [alt for _, alt in page.images if str(alt).startswith("Maps of evidence")]
+    assert maps[:2] == ["Maps of evidence: grad cam, test part, mel", "Maps of evidence: grad cam, validation part, a0"]
+    assert "2 further pictures lie in explanations/" in page.text
+    assert "Maps of evidence: grad cam, test part; grad cam, validation part." in page.text
 
 
 def test_joined_runs_name_their_members(bare_run, page_of):

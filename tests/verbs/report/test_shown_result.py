@@ -1,3 +1,5 @@
+import json
+
 from PIL import Image
 
 from lesion_exp.verbs.report.shown_result import ShownResult
@@ -15,9 +17,14 @@ def test_a_notebook_shows_numbers_curves_and_confusion_matrix(full_run, root, ow
         "tracking": {"uri": run.store.uri, "experiment": "e"},
         "paths": {"root": str(root), "live": str(root / "live")},
     }
-    page = ShownResult(run.run_id, metrics, config=config)._repr_html_()
+    result = ShownResult(run.run_id, metrics, config=config)
+    assert repr(result) == (
+        f"run {run.run_id}\n  test/balanced_accuracy 0.700 (0.600 to 0.800)\n  best/val/balanced_accuracy 0.650"
+    )
+    page = result._repr_html_()
     assert "<td>balanced accuracy</td><td>0.700</td><td>0.600 to 0.800</td>" in page
-    assert "<td>0.650</td><td></td>" in page, "without an interval none is claimed"
+    kept = json.loads(run.fetch("evaluation/val/metrics.json").read_text())["balanced_accuracy"]
+    assert f"<td>0.650</td><td>{kept['low']:.3f} to {kept['high']:.3f}</td>" in page
     assert page.count("<svg") == 2
     assert "train/loss solid, val/loss dashed" in page
     assert "data:image/png;base64," in page

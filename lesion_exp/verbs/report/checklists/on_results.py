@@ -13,6 +13,7 @@ from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import OVERALL, largest_gap, warnings_of
 from lesion_exp.trained_runs.wording import Value, as_value, listed, number, with_interval
 from lesion_exp.verbs.report.sections.confusion import most_frequent_confusions
+from lesion_exp.verbs.report.sections.galleries import maps_in_words
 from lesion_exp.verbs.report.sections.results import elsewhere, shortcut_verdicts
 from lesion_exp.verbs.report.sections.subgroups import NOT_COMPARED
 
@@ -111,7 +112,7 @@ def robustness(facts: RunSummary) -> str | None:
 def explanations(facts: RunSummary) -> str | None:
     """The methods by which decisions were explained."""
     methods = sorted({name.split("/")[1] for name in facts.kept.below("explanations") if name.count("/") > 1})
-    return f"Maps of evidence: {listed([method.replace('_', ' ') for method in methods])}." if methods else None
+    return f"Maps of evidence: {'; '.join(map(maps_in_words, methods))}." if methods else None
 
 
 def failures(facts: RunSummary) -> str | None:

@@ -15,6 +15,14 @@ BATCH: Final = artifacts.BATCH_FIGURE
 RIGHT: Final = "gallery/right_{part}.png"
 WRONG: Final = "gallery/wrong_{part}.png"
 _EXPLANATIONS: Final = "explanations"
+_MEASURES: Final = {
+    "pointing_game": "highest point inside the lesion",
+    "centre_in_mask": "the image's centre inside the lesion",
+    "share_inside": "share of the evidence inside the lesion",
+    "mask_share": "share of the image that the lesion covers",
+    "random_weights_correlation": "rank correlation with the maps of random weights",
+}
+"""What lesion-exp explain measures, as its own table says it."""
 _MOST: Final = 8
 """Pictures of explanations that travel inside the page; all stay with the run."""
 
@@ -43,12 +51,27 @@ def _none_wanted(facts: RunSummary) -> bool:
     return facts.key("tracking.log_images") is False
 
 
+def _is_other(name: str, part: str | None) -> bool:
+    """Whether a picture of explanations is of another part than the page is about."""
+    return ("-val" in name.split("/")[1]) != (part == "val")
+
+
+def maps_in_words(folder: str) -> str:
+    """`grad_cam-val` in words: the method, the part, and whether the last weights were explained."""
+    method, *more = folder.split("-")
+    part = "validation part" if "val" in more else "test part"
+    last = ", weights of the last epoch" if "last" in more else ""
+    return f"{method.replace('_', ' ')}, {part}{last}"
+
+
 def _explanations(facts: RunSummary) -> list[Block]:
-    names = facts.kept.below(_EXPLANATIONS, ".png")
+    names = sorted(facts.kept.below(_EXPLANATIONS, ".png"), key=lambda name: (_is_other(name, facts.part), name))
     blocks: list[Block] = [*_evidence(facts)]
     for name in names[:_MOST]:
-        words = PurePosixPath(name).with_suffix("").as_posix().removeprefix(f"{_EXPLANATIONS}/")
-        blocks += picture(facts, name, f"Maps of evidence: {words.replace('_', ' ').replace('/', ', ')}")
+        folder, _, label = (
+            PurePosixPath(name).with_suffix("").as_posix().removeprefix(f"{_EXPLANATIONS}/").partition("/")
+        )
+        blocks += picture(facts, name, f"Maps of evidence: {maps_in_words(folder)}, {label.replace('_', ' ')}")
     if len(names) > _MOST:
         blocks.append(Text(f"{counted(len(names) - _MOST, 'further picture')} lie in {_EXPLANATIONS}/ of the run."))
     return blocks
@@ -59,9 +82,10 @@ def _evidence(facts: RunSummary) -> list[Block]:
     rows: list[list[Cell]] = []
     for name, value in sorted(facts.run.metrics.items()):
         _, _, rest = name.partition("explanation/")
-        method, _, measure = rest.partition("/")
+        folder, _, measure = rest.partition("/")
         if measure and not measure.endswith(("_low", "_high")):
             found = Value(value, facts.run.metrics.get(f"{name}_low"), facts.run.metrics.get(f"{name}_high"))
-            rows.append([method.replace("_", " "), measure.replace("_", " "), number(value), interval(found)])
-    columns = ["method", "measure", ">value", ">95% interval"]
+            words = _MEASURES.get(measure, measure.replace("_", " "))
+            rows.append([maps_in_words(folder), words, number(value), interval(found)])
+    columns = ["maps", "measure", ">value", ">95% interval"]
     return [Table("Where the evidence lies", columns, rows)] if rows else []
