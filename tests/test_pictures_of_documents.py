@@ -69,3 +69,25 @@ def test_only_the_footer_is_cut_away():
     assert cut.size[0] == 600
     assert 330 <= cut.size[1] < 380
     assert np.array_equal(np.asarray(cut)[:330], np.asarray(picture(0))[:330])
+
+
+def test_few_colours_change_no_figure_to_the_eye():
+    """Grey lines stay grey and pale blue stays blue, also beside the many colours of curves and of a colour scale."""
+    rng = np.random.default_rng(0)
+    image = Image.new("RGB", (900, 600), "white")
+    draw = ImageDraw.Draw(image)
+    for number in range(256):  # a scale, and cells in its colours
+        blue = (255 - number // 2, 255 - number // 4, 255 - number // 6)
+        draw.rectangle((860, 20 + 2 * number, 880, 21 + 2 * number), fill=blue)
+        if number % 16 == 0:
+            draw.rectangle((20 + 3 * number, 20, 60 + 3 * number, 60), fill=blue)
+    for number in range(9):
+        colour = tuple(rng.integers(0, 256, 3))
+        draw.line([(20, 300), *((x, 300 + int(rng.integers(-90, 90))) for x in range(40, 800, 20))], colour, width=3)
+        draw.line((20, 100 + 50 * number, 800, 100 + 50 * number), "#E6E6E6")
+    image = image.resize((1800, 1200), Image.Resampling.BICUBIC)
+    before = np.asarray(script.fitted(image, 900)).astype(int)
+    after = np.asarray(script.as_figure(image).convert("RGB")).astype(int)
+    grey = np.ptp(before, axis=2) < 3
+    assert np.percentile(np.ptp(after, axis=2)[grey], 99.9) <= 12
+    assert np.abs(after - before).mean() < 0.5

@@ -14,8 +14,8 @@ export function make(tag, properties = {}, ...children) {
 export const byId = (id) => document.getElementById(id);
 
 export function percent(share) {
-  if (share > 0 && share < 0.001) return "<\u00a00.1\u00a0%";
-  return `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)}\u00a0%`;
+  if (share > 0 && share < 0.001) return "<\u00a00.1%";
+  return `${(100 * share).toFixed(share >= 0.0995 ? 0 : 1)}%`;
 }
 
 export const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));

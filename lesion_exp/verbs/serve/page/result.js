@@ -22,10 +22,10 @@ function pictures(entry) {
   const seen = `data:image/png;base64,${drawn.seen}`;
   const heat = make("img", { className: "heat", src: `data:image/png;base64,${drawn.heat_map}`, alt: "" });
   const slider = make("input", { type: "range", id: "strength", min: "0", max: "100", value: "85" });
-  const shown = make("output", { htmlFor: "strength" }, "85\u00a0%");
+  const shown = make("output", { htmlFor: "strength" }, "85%");
   const apply = () => {
     heat.style.opacity = slider.value / 100;
-    shown.textContent = `${slider.value}\u00a0%`;
+    shown.textContent = `${slider.value}%`;
   };
   slider.addEventListener("input", apply);
   apply();
