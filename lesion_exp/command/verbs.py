@@ -98,7 +98,7 @@ VERBS: Final = {
                 ("job=FILE", "run a frozen job file instead of composing a config"),
                 (
                     "+metrics.NAME={_target_: CLASS}",
-                    "log a further metric of every epoch, such as torchmetrics.classification.MulticlassCohenKappa",
+                    "log a further metric of every epoch: a class of torchmetrics.classification",
                 ),
                 ("force=true", "with -m: run cells again that the store holds as finished"),
             ),

@@ -35,7 +35,7 @@ from lesion_exp.evaluation.predictions import (
     unknown_in_words,
 )
 from lesion_exp.evaluation.ranking import ranking_of_classes
-from lesion_exp.evaluation.registry import shown_in
+from lesion_exp.evaluation.registry import is_added, shown_in
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.target import targets
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
@@ -84,6 +84,11 @@ class EvaluationResult:
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95% interval of each plain metric."""
         return {name: found.interval for name, found in self.estimates.items() if name in self.metrics}
+
+    @property
+    def added(self) -> dict[str, float]:
+        """The metrics that the config adds."""
+        return {name: value for name, value in self.metrics.items() if is_added(name)}
 
     @property
     def note(self) -> str:

@@ -14,6 +14,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_classes, true_classes
+from lesion_exp.evaluation.registry import short_of
 
 _MAX_NAME_WIDTH: Final = 26
 """What the numbers leave of 80 columns."""
@@ -37,6 +38,7 @@ def classification_report(
     intervals: Intervals | None = None,
     names: Mapping[str, str] | None = None,
     unit: str = "lesion",
+    added: Mapping[str, float] | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The report as text of at most 80 columns, and as plain values.
 
@@ -47,6 +49,7 @@ def classification_report(
         intervals: 95% interval of overall metrics.
         names: full name of each class.
         unit: what the intervals are over, lesion or patient.
+        added: further metrics of the whole table.
     """
     values, classes = metrics(table), classes_of(table)
     counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}
@@ -60,7 +63,7 @@ def classification_report(
         | {column: values[f"{column}/{name}"] for column in OF_A_CLASS if f"{column}/{name}" in values}
         for name in classes
     }
-    overall = {name: values[name] for name in HEADLINE if name in values}
+    overall = {name: values[name] for name in HEADLINE if name in values} | dict(added or {})
     data = {
         "images": len(table),
         "overall": overall,
@@ -82,7 +85,7 @@ def classification_report(
     for name, value in overall.items():
         low, high = intervals.get(name, (None, None))
         interval = f"   95% interval {low:.3f} to {high:.3f}" if low is not None and high is not None else ""
-        lines.append(f"{name.replace('_', ' '):<20} {value:.3f}{interval}")
+        lines.append(f"{short_of(name):<26} {value:.3f}{interval}")
     if intervals:
         lines.append(f"(intervals: 95%, over {unit}s; docs/statistics.md says how each is made)")
     return "\n".join(lines) + "\n", data

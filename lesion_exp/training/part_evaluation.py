@@ -60,7 +60,7 @@ def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult
     table = evaluated.table
     run.log_table(evaluated.whole, artifacts.predictions(part))
     names, unit = full_names(classes_of(table)), evaluated.options.unit
-    text, data = classification_report(table, evaluated.intervals, names, unit)
+    text, data = classification_report(table, evaluated.intervals, names, unit, evaluated.added)
     run.log_text(text + _noted(evaluated), artifacts.classification_report(part, ".txt"))
     run.log_json(data, artifacts.classification_report(part, ".json"))
     run.log_json(confusion_matrix_data(table), artifacts.confusion_matrix(part, ".json"))
@@ -82,7 +82,7 @@ def log_judged(run: RunWriter, folder: str, evaluated: EvaluationResult, title: 
     table = evaluated.table
     run.log_table(evaluated.whole, f"{folder}/predictions.parquet")
     text, data = classification_report(
-        table, evaluated.intervals, full_names(classes_of(table)), evaluated.options.unit
+        table, evaluated.intervals, full_names(classes_of(table)), evaluated.options.unit, evaluated.added
     )
     run.log_text(text + _noted(evaluated), f"{folder}/classification_report.txt")
     run.log_json(data, f"{folder}/classification_report.json")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.evaluation.registry import LOSS, METRICS, mode_of, shown_in
+from lesion_exp.evaluation.registry import LOSS, METRICS, is_added, mode_of, shown_in
 from lesion_exp.training.added_metrics import mode_of_added
 
 _RECALL: Final = "val/recall/"
@@ -59,6 +59,8 @@ def check_metric(
         return
     listed = ", ".join([*known, *(recalls or [f"{_RECALL}CLASS"])])
     meant = _by_habit(text, known) or did_you_mean(text, [*known, *recalls])
+    if text.startswith("val/") and is_added(text.removeprefix("val/")):
+        meant += f"; one of torchmetrics is added with '+metrics.{text.removeprefix('val/')}={{_target_: CLASS}}'"
     raise ConfigError(f"expected {key} to be a metric of an epoch ({listed}), got {text!r}{meant}")
 
 

@@ -76,6 +76,8 @@ def test_an_added_metric_is_reported(run):
     assert f"kappa {found.metrics['test/kappa']:.3f}" in found.tags["mlflow.note.content"]
     shown = repr(trained_run(found, job.config["paths"]))
     assert f"test/kappa {found.metrics['test/kappa']:.3f}" in shown
+    text = download_artifact(found, "classification_report/test.txt").read_text("utf-8")
+    assert f"\nkappa {' ' * 20} {found.metrics['test/kappa']:.3f}\n" in text
     page = render(run_page(found))
     assert "kappa by epoch" in page
     assert "hinge by epoch" in page
@@ -215,7 +217,7 @@ def test_what_is_watched_is_known_by_its_class(config):
     check_watched(config(HINGE, "scheduler=plateau", "scheduler.monitor=val/hinge"))
     with pytest.raises(ConfigError, match=r"val/kappa.*got 'val/kapa'; did you mean 'val/kappa'"):
         check_watched(config(KAPPA, "scheduler=plateau", "scheduler.monitor=val/kapa"))
-    with pytest.raises(ConfigError, match=r"expected scheduler\.monitor to be a metric of an epoch"):
+    with pytest.raises(ConfigError, match=r"expected scheduler\.monitor to be a metric of an epoch.*\+metrics\.kappa="):
         check_watched(config("scheduler=plateau", "scheduler.monitor=val/kappa", "scheduler.mode=max"))
     with pytest.raises(ConfigError, match="leaves higher_is_better open"):
         check_watched(config(SPECIFICITY, "scheduler=plateau", "scheduler.monitor=val/spec", "scheduler.mode=max"))

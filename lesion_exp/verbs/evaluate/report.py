@@ -29,7 +29,7 @@ def as_text(judged: RunEvaluation) -> str:
     """The evaluation as text of at most 80 columns or so."""
     study = judged.study
     table, unit = study.table, study.options.unit
-    report, _ = classification_report(table, study.intervals, unit=unit)
+    report, _ = classification_report(table, study.intervals, unit=unit, added=study.added)
     what = judged.run_name
     if judged.members and judged.options["ensemble"] != POOLED:
         what = f"{len(judged.members)} runs as one: {judged.options['ensemble']}"
