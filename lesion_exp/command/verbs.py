@@ -31,7 +31,7 @@ class Verb:
     work: str = ""
     """What it does for a long time; empty for a verb that answers at once or waits for others."""
     stopped: str = ""
-    """What is true where it is stopped, unless the place where it was stopped knows more."""
+    """What is true where it is stopped, unless the place where it was stopped knows more; every verb says it."""
 
     @property
     def own_keys(self) -> tuple[str, ...]:
