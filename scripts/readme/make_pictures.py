@@ -45,8 +45,10 @@ PICTURES: Final = (*FIGURES, SHEET, SERVED, REPORT)
 _WIDTH, _GAP = 1400, 24
 _FIGURE_WIDTH: Final = 900
 _FIGURE_COLOURS: Final = 256
-_ROUNDS: Final = 2
-"""Of k-means, which moves the few colours to where most pixels are: without it grey lines turn pink, pale blue cyan."""
+_SETTLED: Final = 2
+"""Pixels that may still move when k-means ends, which puts the few colours where most pixels are.
+
+Without it grey lines turn pink and pale blue turns cyan."""
 
 
 def without_footer(image: Image.Image) -> Image.Image:
@@ -66,8 +68,13 @@ def fitted(image: Image.Image, width: int) -> Image.Image:
 def as_figure(image: Image.Image) -> Image.Image:
     """A figure in few colours, which keep a file small."""
     return fitted(image, min(_FIGURE_WIDTH, image.width)).quantize(
-        _FIGURE_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=_ROUNDS, dither=Image.Dither.NONE
+        _FIGURE_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=_SETTLED, dither=Image.Dither.NONE
     )
+
+
+def as_photograph(image: Image.Image, colours: int) -> Image.Image:
+    """A picture in few colours that are mixed from pixel to pixel: soft changes of colour stay soft."""
+    return image.quantize(palette=image.quantize(colours, kmeans=_SETTLED), dither=Image.Dither.FLOYDSTEINBERG)
 
 
 def as_sheet(batch: Image.Image, matrix: Image.Image, curves: Image.Image) -> Image.Image:
@@ -79,8 +86,8 @@ def as_sheet(batch: Image.Image, matrix: Image.Image, curves: Image.Image) -> Im
     figures = Image.new("RGB", (_WIDTH, max(image.height for image in below)), "white")
     figures.paste(below[0], (0, 0))
     figures.paste(below[1], (below[0].width + _GAP, 0))
-    top = batch.quantize(160, kmeans=_ROUNDS)
-    low = figures.quantize(96, method=Image.Quantize.MAXCOVERAGE, kmeans=_ROUNDS, dither=Image.Dither.NONE)
+    top = batch.quantize(160, kmeans=_SETTLED)
+    low = figures.quantize(96, method=Image.Quantize.MAXCOVERAGE, kmeans=_SETTLED, dither=Image.Dither.NONE)
     sheet = Image.new("P", (_WIDTH, seam + figures.height))
     sheet.putpalette(_palette(top, 160) + _palette(low, 96))
     sheet.paste(top.getpixel((0, 0)), (0, 0, *sheet.size))
@@ -138,7 +145,7 @@ def _of_server(browser: Browser, address: str) -> Image.Image:
     page.goto(address)
     page.locator("#examples button").nth(1).click()
     page.locator(".stack .heat").wait_for()
-    return fitted(_image(page.locator("#result").screenshot()), 760).quantize(256, kmeans=_ROUNDS)
+    return as_photograph(fitted(_image(page.locator("#result").screenshot()), 760), 256)
 
 
 def _image(png: bytes) -> Image.Image:
