@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.set-up
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench ui clean
+.PHONY: help setup demo test check format bench reference ui clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -42,6 +42,9 @@ format: setup  ## format the code and repair what the linter can
 
 bench: setup  ## measure training speed against a bare loop and a notebook-style loop
 	$(BIN)/python scripts/benchmark.py train
+
+reference: setup  ## write the README's reference of the verbs from what they declare
+	@$(BIN)/python scripts/verb_reference.py
 
 ui: setup  ## open the MLflow UI on the runs of this checkout
 	@$(BIN)/lesion-exp ui

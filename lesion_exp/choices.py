@@ -17,12 +17,28 @@ ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
 TTA: Final = (NONE, "flips8", "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")
-"""Calibrations that are fitted; a key that takes one takes `none` as well."""
+"""Calibrations that are fitted."""
+ANY_CALIBRATION: Final = (NONE, *CALIBRATIONS)
 ENSEMBLES: Final = ("mean", "rank", "stacked")
 """Ensembles of predictions tables."""
 SOUP: Final = "soup"
 POOLED: Final = "pooled"
+ANY_ENSEMBLE: Final = (*ENSEMBLES, SOUP, POOLED)
 BOOTSTRAP_UNITS: Final = ("lesion", "patient")
+EVALUATED_PARTS: Final = ("test", "val")
+"""The parts that a network was not trained on."""
+ACCELERATORS: Final = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")
+WEIGHTS: Final = ("best", "last")
+"""Checkpoints that every run keeps."""
+CONFORMAL: Final = ("lac", "aps")
+"""Methods of conformal prediction."""
+RANKINGS: Final = ("entropy", "margin", "coreset")
+"""Ways to choose the images that are worth a label."""
+EXPORT_FORMATS: Final = ("onnx", "onnx_int8", "torch_export", "torchscript", "executorch")
+EXPORTED_CALIBRATIONS: Final = (NONE, "temperature", "vector")
+"""Calibrations that an exported file can hold: those that are a line of arithmetic."""
+EXPORTED_PREPROCESSING: Final = ("inside", "outside")
 WAYS_TO_SPLIT: Final = ("grouped", "by_image", "resample_then_split")
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -35,10 +51,10 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "backbone.attention": ATTENTIONS,
     "backbone.metadata": METADATA_MODES,
     "evaluation.tta": TTA,
-    "evaluation.calibration": (NONE, *CALIBRATIONS),
-    "evaluation.ensemble": (*ENSEMBLES, SOUP, POOLED),
+    "evaluation.calibration": ANY_CALIBRATION,
+    "evaluation.ensemble": ANY_ENSEMBLE,
     "evaluation.bootstrap_unit": BOOTSTRAP_UNITS,
-    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.accelerator": ACCELERATORS,
     "trainer.early_stopping.mode": ("max", "min"),
     "trainer.compile": (NONE, "default", "reduce-overhead", "max-autotune"),
     "split.part": ("train", "val", "test"),

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from lesion_exp.command.arguments import Arguments
-from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, general_help, verb_help
+from lesion_exp.command.help import general_help, verb_help
+from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.errors import ConfigError, UserError, nearest
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,39 @@ from lesion_exp.command.arguments import (
     open_store_of,
     prepare_process,
 )
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import Kind, option, options_of, whole
 from lesion_exp.terminal import console, say
 
 LAST_PORT: Final = 65535
-LENGTHS: Final = ("trainer.max_epochs", "trainer.max_steps")
-"""Keys with which `resume` trains a run longer."""
+
+
+@dataclass(frozen=True)
+class LongerTraining:
+    """The options with which `resume` trains a run longer."""
+
+    max_epochs: int | None = option(
+        None,
+        whole(example="60"),
+        "train longer, to N epochs: a new run goes on from the last checkpoint",
+        key="trainer.max_epochs",
+    )
+    max_steps: int | None = option(None, whole(example="5000"), "the same by optimizer steps", key="trainer.max_steps")
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """The keys of the config that change, with their values."""
+        values = {one.key: getattr(self, one.field) for one in options_of(type(self))}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class PageAddress:
+    """The options of `ui`."""
+
+    host: str = option("127.0.0.1", Kind("ADDRESS", "0.0.0.0", "an address"), "address to listen on")
+    port: int = option(5000, whole(1, LAST_PORT, "5001"), "port to listen on")
 
 
 def train(arguments: Arguments) -> int:
@@ -55,11 +81,10 @@ def _has_space(arguments: Arguments) -> bool:
 
 def resume(arguments: Arguments) -> int:
     """Goes on with a run that stopped, or trains one longer; the last line of standard output is the run's id."""
-    spec = arguments.need("run", "latest")
-    root = arguments.take("dataset.root")
-    changes = {key: _whole_number(key, value) for key in LENGTHS if (value := arguments.take(key))}
+    spec, data_root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
+    changes = arguments.read(LongerTraining).changes
     store, paths = open_store_of(arguments)
-    run, data_root = chosen_run(store, spec), Path(root) if root else None
+    run = chosen_run(store, spec)
     if changes:
         from lesion_exp.verbs.resume.extend import extend
 
@@ -70,12 +95,6 @@ def resume(arguments: Arguments) -> int:
         result = resume_run(run, paths, data_root)
     _show_end(result.run_id)
     return 0
-
-
-def _whole_number(key: str, text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise ConfigError(f"expected {key} to be a whole number of at least 1, got {text!r}; for example {key}=60")
-    return int(text)
 
 
 def _show_end(run_id: str) -> None:
@@ -118,10 +137,7 @@ def preview(arguments: Arguments) -> int:
 
 def ui(arguments: Arguments) -> int:
     """Serves MLflow's page until Ctrl-C."""
-    host = arguments.take("host") or "127.0.0.1"
-    port = arguments.take("port") or "5000"
-    if not (port.isdecimal() and 1 <= int(port) <= LAST_PORT):
-        raise ConfigError(f"expected port to be a number from 1 to {LAST_PORT}, got {port!r}; for example port=5001")
+    page = arguments.read(PageAddress)
     check_store_keys(arguments)
     arguments.show_tree = False
     job = compose_job(arguments)
@@ -130,7 +146,7 @@ def ui(arguments: Arguments) -> int:
     from lesion_exp.tracking.ui import run_ui
     from lesion_exp.training.tracked import open_job_store
 
-    run_ui(open_job_store(job.config), job.config["tracking"]["experiment"], host, int(port))
+    run_ui(open_job_store(job.config), job.config["tracking"]["experiment"], page.host, page.port)
     return 0
 
 

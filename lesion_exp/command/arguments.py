@@ -6,16 +6,18 @@ import os
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.option import file, option, options_of
 
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
     from lesion_exp.config.compose import Composed
     from lesion_exp.config.freeze import Job
     from lesion_exp.tracking.store import Store
 
+D = TypeVar("D")
 _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
 """Folders of a project in which its own job files lie."""
 STORE_NODES: Final = ("tracking", "paths")
@@ -29,7 +31,7 @@ class Arguments:
 
     overrides: list[str] = field(default_factory=list)
     own_keys: tuple[str, ...] = ()
-    """Keys that the verb reads beside those of the config."""
+    """Keys that the verb names in its help, for messages about a wrong key."""
     names: list[str] = field(default_factory=list)
     """What stands without `=` after a verb that takes names."""
     config_dirs: list[Path] = field(default_factory=list)
@@ -52,12 +54,50 @@ class Arguments:
         """Whether one JSON object is wanted on standard output."""
         return "--json" in self.flags
 
-    def take(self, key: str) -> str | None:
-        """The value of `key=VALUE`, a key of the verb's own, which then no longer stands among the overrides; or None.
+    def read(self, declaration: type[D], **others: Any) -> D:
+        """The options that `declaration` declares, as its object; they no longer stand among the overrides.
+
+        This is the one place where keys of a verb are parsed. `others` are values that the command line does not give.
 
         Raises:
-            ConfigError: the key is given twice, or without a value.
+            ConfigError: an option that must be given is not, or one is given twice, without a value or with one that
+                it does not take.
         """
+        given = dict(others)
+        for one in options_of(declaration):
+            if one.field in others:
+                continue
+            text = self._take(one.key)
+            if text is not None:
+                given[one.field] = one.read(text)
+            elif one.is_required:
+                raise ConfigError(f"expected {one.key}=, got {self._near(one.key)}; for example {one.example}")
+        return declaration(**given)
+
+    def gives(self, declaration: type, field: str) -> bool:
+        """Whether the command line gives the option that is the field `field` of `declaration`."""
+        return any(one.field == field and one.key in self.given_keys() for one in options_of(declaration))
+
+    def given_keys(self) -> set[str]:
+        """The keys that the overrides give a value."""
+        return {_key(text) for text in self.overrides}
+
+    def keep(self, key: str, value: object) -> None:
+        """Adds an override of the config."""
+        self.overrides.append(f"{key}={value}")
+
+    def take_below(self, node: str) -> dict[str, str]:
+        """Each key below `node` with the text of its value, for keys of which there are many such as `launcher.KEY`.
+
+        They no longer stand among the overrides.
+
+        Raises:
+            ConfigError: a key is given twice, or without a value.
+        """
+        keys = [text.partition("=")[0] for text in self.overrides if text.startswith(f"{node}.")]
+        return {key: cast(str, self._take(key)) for key in dict.fromkeys(keys)}
+
+    def _take(self, key: str) -> str | None:
         found = [text for text in self.overrides if text.partition("=")[0] == key]
         if len(found) > 1:
             raise ConfigError(f"expected {key}= once, got {' '.join(found)}")
@@ -69,37 +109,29 @@ class Arguments:
             raise ConfigError(f"expected a value after {key}=, got none")
         return value
 
+    def _near(self, key: str) -> str:
+        """The override that may have been meant as `key`, or `none`."""
+        unknown = (text for text in self.overrides if _key(text) not in self.own_keys)
+        return next((text for text in unknown if did_you_mean(_key(text), [key])), "none")
+
     def positional(self) -> list[str]:
         """The arguments that are no overrides, which then no longer stand among them."""
         found = [text for text in self.overrides if "=" not in text and not text.startswith("~")]
         self.overrides = [text for text in self.overrides if text not in found]
         return found
 
-    def need(self, key: str, example: str) -> str:
-        """As `take`, but the key must be there."""
-        value = self.take(key)
-        if value is None:
-            unknown = (text for text in self.overrides if _key(text) not in self.own_keys)
-            near = next((text for text in unknown if did_you_mean(_key(text), [key])), "none")
-            raise ConfigError(f"expected {key}=, got {near}; for example {key}={example}")
-        return value
-
     def nearest_own(self, text: str) -> str:
         """The end of a message about the override `text`, which the verb does not read: which of its keys come near."""
         return did_you_mean(_key(text), [*self.own_keys, *_STORE_KEYS])
 
-    def choose(self, key: str, options: tuple[str, ...]) -> str | None:
-        """As `take`, for a key that is one of `options`.
 
-        Raises:
-            ConfigError: it is none of them.
-        """
-        value = self.take(key)
-        if value is not None and value not in options:
-            raise ConfigError(
-                f"expected {key} to be {' or '.join(options)}, got {value!r}{did_you_mean(value, options)}"
-            )
-        return value
+@dataclass(frozen=True)
+class JobFile:
+    """The option of verbs that compose a job, or take one that is frozen."""
+
+    job: Path | None = option(
+        None, file("job.yaml"), "a frozen job file, which takes the place of all groups and keys of the config"
+    )
 
 
 def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Job | None:
@@ -107,16 +139,16 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
 
     The user sees the groups in `shown`, by default all.
     """
+    prepare_process(arguments)
+    frozen = arguments.read(JobFile).job
     from lesion_exp.config.freeze import freeze, read_job
 
-    prepare_process(arguments)
-    file = arguments.take("job")
-    if file is not None:
+    if frozen is not None:
         if arguments.overrides:
             raise ConfigError(
                 "expected job=FILE alone: a frozen job takes no further overrides; compose a new one instead"
             )
-        job = _at_home(read_job(Path(file).expanduser()), Path(file).expanduser())
+        job = _at_home(read_job(frozen), frozen)
     else:
         job = freeze(compose_config(arguments))
     if arguments.print_config:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
-from lesion_exp.command.chosen_run import chosen_runs
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.option import REQUIRED, file, option
 from lesion_exp.terminal import say
+from lesion_exp.verbs.bundle.request import BundleImport
 
 ACTIONS: Final = ("export", "import")
+
+
+@dataclass(frozen=True)
+class BundleExport:
+    """The options of `bundle export`."""
+
+    run: str = option(REQUIRED, RUN, f"export: {RUN_NAMES}; several as [A,B]; or a sweep's id")
+    output: Path = option(REQUIRED, file("run.zip"), "export: the bundle to write")
 
 
 def bundle(arguments: Arguments) -> int:
@@ -30,12 +40,11 @@ def bundle(arguments: Arguments) -> int:
 def _export(arguments: Arguments) -> int:
     if arguments.names:
         raise ConfigError(f"expected run=ID and output=FILE, got {arguments.names[0]}; bundle export run=latest ...")
-    spec = arguments.need("run", "latest")
-    output = Path(arguments.need("output", "run.zip")).expanduser().resolve()
+    wanted = arguments.read(BundleExport)
     store, _ = open_store_of(arguments)
     from lesion_exp.verbs.bundle.export import export_runs, with_children
 
-    done = export_runs(with_children(chosen_runs(store, spec)), output)
+    done = export_runs(with_children(chosen_runs(store, wanted.run)), wanted.output.resolve())
     say(f"{len(done.run_ids)} run(s), {done.num_bytes / 1e6:.1f} MB, sha256 {done.sha256}", sys.stderr)
     if arguments.json:
         print(json.dumps({**asdict(done), "path": str(done.path)}))
@@ -45,16 +54,16 @@ def _export(arguments: Arguments) -> int:
 
 
 def _import(arguments: Arguments) -> int:
-    named = arguments.take("input")
-    files = [*arguments.names, *filter(None, [named])]
+    wanted = arguments.read(BundleImport)
+    files = [*map(Path, arguments.names), *filter(None, [wanted.input])]
     if len(files) != 1:
-        raise ConfigError(f"expected one bundle to import, got {' '.join(files) or 'none'}; bundle import run.zip")
-    path = Path(files[0]).expanduser().resolve()
-    largest = _gib(arguments.take("max_gib"))
+        got = " ".join(map(str, files)) or "none"
+        raise ConfigError(f"expected one bundle to import, got {got}; bundle import run.zip")
+    path = files[0].expanduser().resolve()
     store, _ = open_store_of(arguments)
     from lesion_exp.verbs.bundle.importing import import_bundle
 
-    done = import_bundle(store, path, largest)
+    done = import_bundle(store, path, wanted.max_gib)
     for run in done:
         say(f"{run.state}: run {run.origin_id} ({run.name}) as {run.run_id}", sys.stderr)
     if all(run.state == "already here" for run in done):
@@ -64,17 +73,3 @@ def _import(arguments: Arguments) -> int:
     else:
         print(*(run.run_id for run in done), sep="\n")
     return 0
-
-
-def _gib(text: str | None) -> float:
-    from lesion_exp.verbs.bundle.contents import LARGEST_GIB
-
-    if text is None:
-        return LARGEST_GIB
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"expected max_gib to be a number above 0, got {text!r}; for example max_gib=100")
-    return value

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.option import REQUIRED, Kind, Place, option
 from lesion_exp.privacy import without_secrets
 
 if TYPE_CHECKING:
@@ -15,10 +17,29 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
 
 _CHECKPOINT: Final = ".ckpt"
-_WEIGHTS: Final = ("best", "last")
 _BUNDLE: Final = ".zip"
 _SAFETENSORS: Final = ".safetensors"
 _SWEEP_ID: Final = re.compile(r"[\w.-]+")
+RUN: Final = Kind("RUN", "latest", "a run")
+RUN_NAMES: Final = "an id, the beginning of one, latest, best:METRIC, an alias, or the file of a checkpoint or a bundle"
+SWEEP: Final = Kind("SWEEP", "latest", "a sweep")
+SWEEP_NAMES: Final = "a sweep's id, its run's id, the beginning of one, or latest"
+
+
+@dataclass(frozen=True)
+class ChosenRun:
+    """The run that a verb is about."""
+
+    run: str = option(REQUIRED, RUN, RUN_NAMES)
+
+
+@dataclass(frozen=True)
+class MovedData:
+    """Where the data of a run lie, for verbs that read them."""
+
+    data_root: Path | None = option(
+        None, Place("DIR", "DIR"), "where the run's data lie now, if they have moved", key="dataset.root"
+    )
 
 
 def chosen_run(store: Store, spec: str) -> Run:
@@ -99,16 +120,15 @@ def _run_of_bundle(store: Store, path: Path) -> Run:
     return runs[0]
 
 
-def chosen_checkpoint(arguments: Arguments, spec: str) -> str | Path:
-    """Which weights of the run `spec`: its best, its last, or those in the file by which it is named.
+def chosen_weights(arguments: Arguments, declaration: type, spec: str) -> dict[str, Path]:
+    """The field `checkpoint` of `declaration` where `spec` names a run by a file that holds weights, else nothing.
 
     Raises:
-        ConfigError: `checkpoint=` is neither, or stands beside such a file.
+        ConfigError: `checkpoint=` stands beside such a file.
     """
-    given = arguments.choose("checkpoint", _WEIGHTS)
-    file = Path(spec).expanduser()
-    if file.suffix == _CHECKPOINT and file.is_file():
-        if given is not None:
-            raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
-        return file
-    return given or "best"
+    path = Path(spec).expanduser()
+    if path.suffix != _CHECKPOINT or not path.is_file():
+        return {}
+    if arguments.gives(declaration, "checkpoint"):
+        raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
+    return {"checkpoint": path}

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lesion_exp.choices import EVALUATED_PARTS
 from lesion_exp.command.arguments import Arguments, compose_job
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import RUN, chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import choice, option
 from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
     from lesion_exp.verbs.compare.compare import Compared
 
 _COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options of `compare`."""
+
+    against: str | None = option(None, RUN, "compare all others with this run; without it, every pair")
+    part: str | None = option(
+        None,
+        choice(EVALUATED_PARTS),
+        "the part; without it, test where every run has it, else val",
+        key="split.part",
+    )
 
 
 def compare(arguments: Arguments) -> int:
@@ -36,7 +52,7 @@ def compared(arguments: Arguments) -> Compared | None:
     """The comparison that the arguments ask for; None after `--cfg job`."""
     if not arguments.names:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
-    against, part = arguments.take("against"), arguments.take("split.part")
+    wanted = arguments.read(CompareOptions)
     without_effect = [text for text in arguments.overrides if not text.startswith(_COUNT_HERE)]
     if without_effect:
         raise ConfigError(
@@ -55,8 +71,8 @@ def compared(arguments: Arguments) -> Compared | None:
     return compare_runs(
         store,
         [chosen_run(store, name).run_id for name in arguments.names],
-        against=chosen_run(store, against).run_id if against else None,
-        part=part,
+        against=chosen_run(store, wanted.against).run_id if wanted.against else None,
+        part=wanted.part,
         draws=int(evaluation["bootstrap_draws"]),
         seed=int(evaluation["bootstrap_seed"]),
     )

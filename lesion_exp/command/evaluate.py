@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lesion_exp.choices import ANY_CALIBRATION, ANY_ENSEMBLE, EVALUATED_PARTS, TTA
 from lesion_exp.command.arguments import Arguments, compose_job
-from lesion_exp.command.chosen_run import chosen_runs
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import REQUIRED, choice, option
 from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
@@ -18,10 +21,19 @@ if TYPE_CHECKING:
     from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 FOLDS: Final = "folds:"
-SHORT_KEYS: Final = ("tta", "calibration", "ensemble")
-"""Keys of `evaluation` that may be given without its name."""
 _COUNT_HERE: Final = ("dataset", "evaluation", "split.part", "split.allow_leakage", "tracking.uri", "paths")
-_PARTS: Final = ("val", "test")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of `evaluate` that are not keys of the config, or are without the name of their group."""
+
+    run: str = option(REQUIRED, RUN, f"{RUN_NAMES}; several as [A,B]; a cross-validation as folds:RUN")
+    tta: str | None = option(None, choice(TTA), "test-time augmentation; another than the run's own needs the images")
+    calibration: str | None = option(None, choice(ANY_CALIBRATION), "fitted on validation; without it, the run's own")
+    ensemble: str | None = option(
+        None, choice(ANY_ENSEMBLE), "how several runs become one: soup averages weights, pooled joins folds"
+    )
 
 
 def evaluate(arguments: Arguments) -> int:
@@ -41,12 +53,12 @@ def evaluate(arguments: Arguments) -> int:
 
 def evaluated(arguments: Arguments) -> RunEvaluation | None:
     """The evaluation that the arguments ask for; None after `--cfg job`."""
-    spec = arguments.need("run", "latest")
-    for key in SHORT_KEYS:
-        value = arguments.take(key)
+    wanted = arguments.read(EvaluateOptions)
+    short = {"tta": wanted.tta, "calibration": wanted.calibration, "ensemble": wanted.ensemble}
+    for key, value in short.items():
         if value is not None:
-            arguments.overrides.append(f"evaluation.{key}={value}")
-    given = {text.lstrip("+~").partition("=")[0] for text in arguments.overrides}
+            arguments.keep(f"evaluation.{key}", value)
+    given = arguments.given_keys()
     for key in sorted(given):
         if not any(key == known or key.startswith(f"{known}.") for known in _COUNT_HERE):
             raise ConfigError(
@@ -73,7 +85,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
             f"expected no {refused[0]}, got one: what a network sees of an image stays as it was trained; leave it out"
         )
     part = config["split"]["part"]
-    if part not in _PARTS:
+    if part not in EVALUATED_PARTS:
         raise ConfigError(f"expected split.part to be val or test, got {part}; a network knows its training part")
     other = "dataset" in given
     request = EvaluationRequest(
@@ -84,7 +96,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
         allow_leakage=config["split"]["allow_leakage"],
     )
-    return judge(_runs(open_job_store(config), spec), request, config["paths"])
+    return judge(_runs(open_job_store(config), wanted.run), request, config["paths"])
 
 
 def _runs(store: Store, spec: str) -> list[Run]:

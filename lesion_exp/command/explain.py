@@ -4,51 +4,55 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import Names, option
 from lesion_exp.terminal import say
+from lesion_exp.verbs.explain.request import DEFAULT_METHODS, ExplanationRequest
 
 LIST: Final = "list"
-_TRUTH: Final = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """The options of `explain` beside its run and its `ExplanationRequest`."""
+
+    method: tuple[str, ...] = option(
+        DEFAULT_METHODS,
+        Names("A,B", "grad_cam,occlusion"),
+        f"how it is found; method={LIST} names all ways and says what each does",
+    )
 
 
 def explain(arguments: Arguments) -> int:
     """Shows on standard output how much of the evidence lies inside the lesions: a report, or one JSON object."""
+    wanted = arguments.read(ExplainOptions).method
+    if wanted == (LIST,):
+        return _list(arguments)
+    spec = arguments.read(ChosenRun).run
+    request = arguments.read(ExplanationRequest, methods={}, **chosen_weights(arguments, ExplanationRequest, spec))
     from lesion_exp.config.compose import config_folders
 
     folders = config_folders(arguments.config_dirs)
-    wanted = arguments.take("method")
-    if wanted == LIST:
-        return _list(arguments, folders)
-    spec = arguments.need("run", "latest")
-    options: dict[str, Any] = {
-        "part": arguments.choose("part", ("val", "test")),
-        "checkpoint": arguments.choose("checkpoint", ("best", "last")) or "best",
-        "count": _number(arguments, "count", 6),
-        "images": _number(arguments, "images", None),
-        "log_images": _TRUTH[arguments.choose("tracking.log_images", tuple(_TRUTH)) or "true"],
-    }
-    root = arguments.take("dataset.root")
     settings = _settings(arguments, folders)
     store, paths = open_store_of(arguments)
     from lesion_exp.verbs.explain.explain import explain as explain_run
-    from lesion_exp.verbs.explain.methods import DEFAULT_METHODS, make_explainer
+    from lesion_exp.verbs.explain.methods import make_explainer
     from lesion_exp.verbs.explain.report import as_json, as_text
-    from lesion_exp.verbs.explain.request import ExplanationRequest
 
-    names = DEFAULT_METHODS if wanted is None else _names(wanted)
+    names = _each_once(wanted)
     idle = sorted(set(settings) - set(names))
     if idle:
         raise ConfigError(f"expected keys of the methods asked for, got {idle[0]}.{next(iter(settings[idle[0]]))}=; "
                           f"add {idle[0]} to method= or leave it out")  # fmt: skip
     methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
-    request = ExplanationRequest(methods, data_root=Path(root) if root else None, **options)
     run = chosen_run(store, spec)
-    found = explain_run(run, request, paths)
+    found = explain_run(run, replace(request, methods=methods), paths)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "methods": {one.method: as_json(one) for one in found}}))
     else:
@@ -57,12 +61,14 @@ def explain(arguments: Arguments) -> int:
     return 0
 
 
-def _list(arguments: Arguments, folders: list[Path]) -> int:
+def _list(arguments: Arguments) -> int:
     """Shows the methods with what they do, and which lack a package."""
+    from lesion_exp.config.compose import config_folders
     from lesion_exp.verbs.explain.methods import about, is_installed, method_names
 
     if arguments.overrides:
         raise ConfigError(f"expected method=list alone, got {arguments.overrides[0]}; name the methods to use them")
+    folders = config_folders(arguments.config_dirs)
     found = {name: (about(name, folders), is_installed(name, folders)) for name in method_names(folders)}
     if arguments.json:
         print(json.dumps({name: {"about": text, "installed": there} for name, (text, there) in found.items()}))
@@ -72,9 +78,8 @@ def _list(arguments: Arguments, folders: list[Path]) -> int:
     return 0
 
 
-def _names(text: str) -> list[str]:
-    """The methods of `a,b` or `[a,b]`, each once."""
-    names = [name.strip() for name in text.removeprefix("[").removesuffix("]").split(",")]
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The methods `names`, of which none may be named twice."""
     twice = [name for position, name in enumerate(names) if name in names[:position]]
     if twice:
         raise ConfigError(f"expected different methods, got {twice[0]} twice; name each once")
@@ -87,23 +92,11 @@ def _settings(arguments: Arguments, folders: list[Path]) -> dict[str, dict[str, 
 
     from lesion_exp.verbs.explain.methods import method_names
 
-    known = method_names(folders)
     found: dict[str, dict[str, Any]] = {}
-    for text in list(arguments.overrides):
-        key = text.partition("=")[0]
-        method, _, name = key.partition(".")
-        if method in known and name:
+    for method in method_names(folders):
+        for key, text in arguments.take_below(method).items():
             try:
-                found.setdefault(method, {})[name] = yaml.safe_load(cast(str, arguments.take(key)))
+                found.setdefault(method, {})[key.removeprefix(f"{method}.")] = yaml.safe_load(text)
             except yaml.YAMLError as error:
                 raise ConfigError(f"expected a value after {key}=, got {text}; for example {key}=0.2") from error
     return found
-
-
-def _number(arguments: Arguments, key: str, default: int | None) -> int | None:
-    text = arguments.take(key)
-    if text is None:
-        return default
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"expected {key} to be a whole number of at least 1, got {text!r}; for example {key}=20")
-    return int(text)

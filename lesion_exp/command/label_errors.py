@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
-from lesion_exp.command.chosen_run import chosen_run
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run
+from lesion_exp.option import REQUIRED, Number, choice, file, option
 from lesion_exp.terminal import say
 
 _PARTS: Final = {"val": ("val",), "test": ("test",), "both": ("val", "test")}
 
 
+@dataclass(frozen=True)
+class LabelErrorOptions:
+    """The options of `label-errors` beside its run."""
+
+    output: Path = option(
+        REQUIRED,
+        file("suspected.csv", ".csv"),
+        "row_id, image_id, label, suggested and score, the surest errors first",
+    )
+    part: str = option("val", choice(tuple(_PARTS)), "the part whose predictions, which the run keeps, are looked at")
+    min_balanced_accuracy: float | None = option(
+        None,
+        Number(most=1, example="0.7"),
+        "below it the network is too weak to judge; without it, two thirds of the way from guessing to 1",
+    )
+
+
 def label_errors(arguments: Arguments) -> int:
     """Writes the suspected labels to a csv and shows how many there are of each class, or one JSON object."""
-    spec = arguments.need("run", "latest")
-    output = Path(arguments.need("output", "suspected.csv")).expanduser()
-    if output.suffix.lower() != ".csv":
-        raise ConfigError(f"expected output to end in .csv, got {output}")
-    part = arguments.take("part") or "val"
-    if part not in _PARTS:
-        raise ConfigError(f"expected part to be {', '.join(_PARTS)}, got {part!r}{did_you_mean(part, _PARTS)}")
-    least = _share(arguments, "min_balanced_accuracy")
+    spec, wanted = arguments.read(ChosenRun).run, arguments.read(LabelErrorOptions)
     store, _ = open_store_of(arguments)
     import pandas as pd
 
@@ -34,14 +45,20 @@ def label_errors(arguments: Arguments) -> int:
     from lesion_exp.tracking.find import read_predictions
 
     run = chosen_run(store, spec)
-    table = pd.concat([read_predictions(run, one) for one in _PARTS[part]], ignore_index=True)
-    balanced_accuracy = check_strong_enough(table, least)
+    table = pd.concat([read_predictions(run, one) for one in _PARTS[wanted.part]], ignore_index=True)
+    balanced_accuracy = check_strong_enough(table, wanted.min_balanced_accuracy)
     found = find(table)
+    output = wanted.output
     output.parent.mkdir(parents=True, exist_ok=True)
     write_csv(found, output)
     counts = errors_by_class(table, found)
     if arguments.json:
-        summary: dict[str, Any] = {"run_id": run.run_id, "part": part, "images": len(table), "suspected": len(found)}
+        summary: dict[str, Any] = {
+            "run_id": run.run_id,
+            "part": wanted.part,
+            "images": len(table),
+            "suspected": len(found),
+        }
         summary |= {"balanced_accuracy": balanced_accuracy}
         print(json.dumps({**summary, "classes": counts, "output": str(output)}))
     else:
@@ -55,16 +72,3 @@ def label_errors(arguments: Arguments) -> int:
         sys.stderr,
     )
     return 0
-
-
-def _share(arguments: Arguments, key: str) -> float | None:
-    text = arguments.take(key)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ConfigError(f"expected {key} to be a number from 0 to 1, got {text!r}; for example {key}=0.5")
-    return value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compose_config, prepare_process
+from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.config.shipped_conf import find_root
-from lesion_exp.errors import ConfigError
+from lesion_exp.option import Truth, option
 from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 _UNFINISHED = ("failed", "cancelled")
 
 
+@dataclass(frozen=True)
+class LeakageOptions:
+    """The options of `leakage` that are not keys of the config."""
+
+    sweep: str | None = option(None, SWEEP, f"go on with an earlier leak meter, or show it again: {SWEEP_NAMES}")
+    force: bool = option(False, Truth(), "train again what the store holds as finished")
+
+
 def leakage(arguments: Arguments) -> int:
     """Trains what is not trained yet and shows the reading on standard output: tables, or one JSON object."""
     prepare_process(arguments)
-    spec, force = arguments.take("sweep"), arguments.take("force") or "false"
-    if force not in {"true", "false"}:
-        raise ConfigError(f"expected force=true or force=false, got force={force}")
-    found = _planned(arguments, force == "true") if spec is None else _named(arguments, spec)
+    wanted = arguments.read(LeakageOptions)
+    found = _planned(arguments, wanted.force) if wanted.sweep is None else _named(arguments, wanted.sweep)
     if found is None:
         return 0
     sweep, launcher = found
@@ -89,8 +96,7 @@ def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
     from lesion_exp.command.sweep import LAUNCHER, launcher_node
     from lesion_exp.verbs.leakage.find import find_meter
 
-    given = [text for text in arguments.overrides if text.startswith(LAUNCHER)]
-    arguments.overrides = [text for text in arguments.overrides if text not in given]
+    given = arguments.take_below(LAUNCHER)
     check_store_keys(arguments)
     sweep = find_meter(Path(compose_config(arguments).config["paths"]["sweeps"]), spec)
     return sweep, launcher_node(sweep.facts.launcher, given)

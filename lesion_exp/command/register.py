@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from lesion_exp.command.arguments import Arguments, open_store_of
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import Kind, option
 from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
@@ -19,10 +20,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RegisterOptions:
+    """The options of `register` beside its run."""
+
+    alias: str | None = option(
+        None,
+        Kind("ALIAS", "champion", "a name"),
+        "what the run is called from now on wherever a run is named: run=champion",
+    )
+    name: str | None = option(
+        None, Kind("NAME", "lesions", "a name"), "of the registered model; without it, the name of the run's experiment"
+    )
+
+
 def register(arguments: Arguments) -> int:
     """Prints the model's URI on standard output, or one JSON object."""
-    spec = arguments.need("run", "latest")
-    name, alias = arguments.take("name"), arguments.take("alias")
+    spec, wanted = arguments.read(ChosenRun).run, arguments.read(RegisterOptions)
     store, paths = open_store_of(arguments)
     from lesion_exp.model.save_model import MODEL
     from lesion_exp.tracking.registry import register as register_run
@@ -33,7 +47,7 @@ def register(arguments: Arguments) -> int:
     leaky = run.tags.get("leaky", "false")
     if leaky == "true":
         log.warning("the run is leaky: its figures do not hold for new images; the version is tagged so")
-    done = register_run(run, MODEL, name, alias, {"leaky": leaky, "dataset": run.tags.get("dataset", "")})
+    done = register_run(run, MODEL, wanted.name, wanted.alias, {"leaky": leaky, "dataset": run.tags.get("dataset", "")})
     state = "registered" if done.is_new else "was registered before"
     say(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", sys.stderr)
     if done.alias and done.before != done.version:

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, SWEEP, SWEEP_NAMES, chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import file, option
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.find import Run
     from lesion_exp.verbs.report.page import Page
 
 ARTIFACT: Final = "report.html"
-_ENDINGS: Final = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options of `report`."""
+
+    run: str | None = option(None, RUN, RUN_NAMES)
+    sweep: str | None = option(None, SWEEP, f"instead of a run: {SWEEP_NAMES}")
+    output: Path | None = option(
+        None,
+        file("report.html", ".html", ".htm"),
+        "where to write the page; without it, only with the run, as its artifact report.html",
+    )
 
 
 def report(arguments: Arguments) -> int:
     """Writes the page, keeps it with the run and shows its path on standard output, or one JSON object."""
-    given = {key: value for key in ("run", "sweep") if (value := arguments.take(key))}
+    wanted = arguments.read(ReportOptions)
+    given = {key: value for key, value in (("run", wanted.run), ("sweep", wanted.sweep)) if value}
     if len(given) != 1:
         got = " and ".join(f"{key}={value}" for key, value in given.items()) or "neither"
         raise ConfigError(f"expected one of run=ID and sweep=ID, got {got}; for example run=latest")
-    output = _output(arguments.take("output"))
+    output = _output(wanted.output)
     store, paths = open_store_of(arguments)
     if "run" in given:
         from lesion_exp.verbs.report.run_report import run_page
@@ -46,14 +61,12 @@ def report(arguments: Arguments) -> int:
     return 0
 
 
-def _output(text: str | None) -> Path | None:
-    if text is None:
+def _output(output: Path | None) -> Path | None:
+    if output is None:
         return None
-    path = Path(text).expanduser().absolute()
-    if path.suffix.lower() not in _ENDINGS:
-        raise ConfigError(f"expected output to end in .html, got {text}; for example output=report.html")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"expected a file in a folder that is there, got output={text}; make the folder first")
+    path = output.absolute()
+    if not path.parent.is_dir():
+        raise ConfigError(f"expected a file in a folder that is there, got output={output}; make the folder first")
     return path
 
 

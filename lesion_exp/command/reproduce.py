@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.command.arguments import Arguments, open_store_of
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import file, option
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.terminal import say
+from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
 if TYPE_CHECKING:
     from lesion_exp.config.freeze import Job
@@ -18,17 +21,28 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
 
 SAME, DIVERGED = 0, 1
-PLACE_KEYS: Final = ("dataset.root", "split.path", "backbone.weights")
-"""Keys that say where files of the job lie now."""
+SETS: Final = "dataset.sets"
+"""The node of a job that names the folder of each of several data sets."""
 _JOB_ENDINGS: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """The options of `reproduce` that say what is reproduced: one of them is given."""
+
+    run: str | None = option(None, RUN, f"{RUN_NAMES}, or of a job")
+    job: Path | None = option(
+        None, file("job.yaml"), "a frozen job; its first run in the store is what is compared with"
+    )
+    bundle: Path | None = option(None, file("run.zip"), "an exported run; it is imported into the store first")
 
 
 def reproduce(arguments: Arguments) -> int:
     """Runs a job again and compares; 0 if it came to the same or nearly so, 1 if it diverged."""
     refuse_group("reproduce")
+    request = arguments.read(ReproductionRequest)
     spec, is_job = _source(arguments)
-    tolerance = _tolerance(arguments.take("tolerance"))
-    places = {key: Path(value) for key in _place_keys(arguments) if (value := arguments.take(key))}
+    places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
     frozen = _read(spec) if is_job else None
     store, paths = open_store_of(arguments)
     from lesion_exp.config.relocate import relocated
@@ -45,7 +59,7 @@ def reproduce(arguments: Arguments) -> int:
         say("\n".join([f"reproducing run {run.run_id} ({run.name})", *condition_lines(checked)]))
     code = SAME
     if "--check-only" not in arguments.flags:
-        new_id, verdict = train_again(run, job, checked, tolerance)
+        new_id, verdict = train_again(run, job, checked, request.tolerance)
         answer |= verdict_json(new_id, verdict)
         code = DIVERGED if verdict.kind == "diverged" else SAME
         if not arguments.json:
@@ -57,7 +71,9 @@ def reproduce(arguments: Arguments) -> int:
 
 def _source(arguments: Arguments) -> tuple[str, bool]:
     """What is to be reproduced, and whether it is a job file."""
-    given = {key: value for key in ("run", "job", "bundle") if (value := arguments.take(key))}
+    wanted = arguments.read(ReproduceOptions)
+    sources = {"run": wanted.run, "job": wanted.job, "bundle": wanted.bundle}
+    given = {key: str(value) for key, value in sources.items() if value is not None}
     if len(given) != 1:
         got = " and ".join(f"{key}={value}" for key, value in given.items()) or "none of them"
         raise ConfigError(f"expected one of run=ID, job=FILE and bundle=FILE, got {got}; for example run=latest")
@@ -103,22 +119,3 @@ def _train_first(job: Job, arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(answer))
     return SAME
-
-
-def _place_keys(arguments: Arguments) -> list[str]:
-    keys = [text.partition("=")[0] for text in arguments.overrides]
-    return [key for key in keys if key in PLACE_KEYS or key.startswith("dataset.sets.")]
-
-
-def _tolerance(text: str | None) -> float:
-    from lesion_exp.verbs.reproduce.verdict import TOLERANCE
-
-    if text is None:
-        return TOLERANCE
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"expected tolerance to be a number of at least 0, got {text!r}; for example tolerance=0.001")
-    return value

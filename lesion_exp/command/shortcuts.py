@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
+from lesion_exp.choices import EVALUATED_PARTS
 from lesion_exp.command.arguments import Arguments, compose_job
-from lesion_exp.command.chosen_run import chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import choice, option, whole
 from lesion_exp.terminal import say
 
 _COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
-_PARTS: Final = ("test", "val")
+
+
+@dataclass(frozen=True)
+class ShortcutOptions:
+    """The options of `shortcuts` beside its run."""
+
+    part: Literal["test", "val"] = option("test", choice(EVALUATED_PARTS), "the part", key="split.part")
+    images: int | None = option(
+        None,
+        whole(example="500"),
+        "the network is shown lesions drawn up to so many images; without it, all of the part",
+    )
 
 
 def shortcuts(arguments: Arguments) -> int:
     """Shows verdicts and numbers on standard output, or one JSON object."""
-    spec, root = arguments.need("run", "latest"), arguments.take("dataset.root")
-    part, images = arguments.take("split.part") or "test", arguments.take("images")
-    if part not in _PARTS:
-        raise ConfigError(f"expected split.part to be test or val, got {part}; a network knows its training part")
-    if images is not None and not (images.isdecimal() and int(images)):
-        raise ConfigError(f"expected images to be a whole number above 0, got {images!r}; leave it out for all")
+    spec, root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
+    wanted = arguments.read(ShortcutOptions)
     without_effect = [text for text in arguments.overrides if not text.startswith(_COUNT_HERE)]
     if without_effect:
         raise ConfigError(
             f"expected keys that count when a run is checked ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}"
             f"{arguments.nearest_own(without_effect[0])}\na run keeps the config that it was trained with"
         )
-    chosen = {text.partition("=")[0].removeprefix("evaluation.") for text in arguments.overrides
-              if text.startswith("evaluation.")}  # fmt: skip
+    chosen = {key.removeprefix("evaluation.") for key in arguments.given_keys() if key.startswith("evaluation.")}
     arguments.show_tree = False
     job = compose_job(arguments)
     if job is None:
@@ -43,14 +51,14 @@ def shortcuts(arguments: Arguments) -> int:
     from lesion_exp.verbs.shortcuts.text import as_text
 
     request = EvaluationRequest(
-        part="test" if part == "test" else "val",
+        part=wanted.part,
         evaluation=job.config["evaluation"],
         chosen=frozenset(chosen),
-        data_root=Path(root).expanduser().resolve() if root else None,
+        data_root=root.resolve() if root else None,
     )
     run = chosen_run(open_job_store(job.config), spec)
     member = make_members([run], request, job.config["paths"])[0]
-    checked = check_shortcuts(member, request.part, int(images) if images else None)
+    checked = check_shortcuts(member, request.part, wanted.images)
     if arguments.json:
         print(json.dumps(checked.report.to_dict()))
     else:

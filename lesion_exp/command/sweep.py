@@ -6,17 +6,20 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compared_defaults, prepare_process
+from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.config.registered import TARGET
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.option import Truth, option
 from lesion_exp.terminal import console, say
 
 if TYPE_CHECKING:
@@ -29,9 +32,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ACTIONS: Final = ("status", "resume", "retry", "cancel")
-LAUNCHER: Final = "launcher."
+LAUNCHER: Final = "launcher"
 WATCH_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 100.0
+
+
+@dataclass(frozen=True)
+class CellOptions:
+    """The options of `train -m`."""
+
+    force: bool = option(False, Truth(), "with -m: run cells again that the store holds as finished")
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """The options of `sweep`."""
+
+    sweep: str = option("latest", SWEEP, f"{SWEEP_NAMES}; its name without sweep= is taken as well")
 
 
 def launch(arguments: Arguments) -> int:
@@ -50,15 +67,13 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     After `--cfg job` it is None.
     """
     prepare_process(arguments)
-    force = arguments.take("force") or "false"
-    if force not in {"true", "false"}:
-        raise ConfigError(f"expected force=true or force=false, got force={force}")
+    force = arguments.read(CellOptions).force
     from lesion_exp.config.compose import config_folders
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.sweeps.plan import plan_sweep
 
     root = find_root(Path.cwd())
-    plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force == "true")
+    plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force)
     if plan is None:
         raise ConfigError("expected several values of a key after -m, such as seed=1,2,3; without -m it is one run")
     if arguments.print_config:
@@ -91,10 +106,8 @@ def sweep(arguments: Arguments) -> int:
         raise ConfigError(f"expected sweep {'|'.join(ACTIONS)}, got {action or 'none'}{did_you_mean(action, ACTIONS)}")
     if len(words) > 2:
         raise ConfigError(f"expected one sweep after sweep {action}, got {' '.join(words[1:])}")
-    spec = words[1] if len(words) == 2 else arguments.take("sweep") or "latest"
-    given = [text for text in arguments.overrides if text.startswith(LAUNCHER)] if action in {"resume", "retry"} else []
-    for text in given:
-        arguments.overrides.remove(text)
+    spec = words[1] if len(words) == 2 else arguments.read(SweepOptions).sweep
+    given = arguments.take_below(LAUNCHER) if action in {"resume", "retry"} else {}
     check_store_keys(arguments)
     prepare_process(arguments)
     from lesion_exp.config.compose import compose
@@ -110,7 +123,7 @@ def sweep(arguments: Arguments) -> int:
     return _go_on(found, again, given)
 
 
-def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
+def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> int:
     from lesion_exp.sweeps.driver import conclude, make_launcher
     from lesion_exp.sweeps.summary import summarize
     from lesion_exp.training.tracked import open_job_store
@@ -126,8 +139,8 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Sequence[str]) -> int:
     return _drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
 
 
-def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
-    """The launcher that a sweep was begun with, changed by overrides such as `launcher.workers=2`.
+def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """The launcher that a sweep was begun with, changed by keys such as `launcher.workers` with their texts.
 
     Raises:
         ConfigError: a key that the launcher does not have, or a value of another type than the one that it replaces.
@@ -136,9 +149,8 @@ def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, An
 
     changed = dict(node)
     keys = sorted(set(node) - {TARGET})
-    for text in given:
-        name, _, value = text.partition("=")
-        key = name.removeprefix(LAUNCHER)
+    for name, value in given.items():
+        key = name.removeprefix(f"{LAUNCHER}.")
         if key not in keys:
             raise ConfigError(
                 f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself stays the "
@@ -147,7 +159,7 @@ def launcher_node(node: Mapping[str, Any], given: Sequence[str]) -> dict[str, An
         read = value if is_text(name) and value != "null" else yaml.safe_load(value)
         kinds = _kinds(node[key])
         if not isinstance(read, kinds) or isinstance(read, bool) != isinstance(node[key], bool):
-            raise ConfigError(f"expected {text} to have a value like {node[key]!r}, which it replaces")
+            raise ConfigError(f"expected {name}={value} to have a value like {node[key]!r}, which it replaces")
         changed[key] = read
     return changed
 

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.option import Kind, option
 from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
 
 
+@dataclass(frozen=True)
+class SyncOptions:
+    """The options of `sync` that are not keys of the config."""
+
+    run: str | None = option(
+        None, Kind("RUN", "3f2a91c0", "a run"), "an id or the beginning of one; without it, every run that waits"
+    )
+
+
 def sync(arguments: Arguments) -> int:
     """Sends the spools of all runs, or of one; a line a run on standard output."""
-    spec = arguments.take("run")
+    spec = arguments.read(SyncOptions).run
     check_store_keys(arguments)
     prepare_process(arguments)
     from lesion_exp.config.compose import compose

@@ -6,8 +6,9 @@ Help texts and messages about a wrong name need this at once, so it imports neit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 PRIVATE_OPTION: Final = "base"
@@ -60,10 +61,13 @@ def default_options(conf: Path) -> dict[str, str | None]:
     }
 
 
-def documented_keys(conf: Path) -> dict[str, tuple[str, str]]:
-    """Each key of the default options with its default, as the YAML spells it, and the comment beside it."""
+def documented_keys(conf: Path, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[str, str]]:
+    """Each key of the default options with its default, as the YAML spells it, and the comment beside it.
+
+    `chosen` are groups with an option that takes the place of the default one.
+    """
     keys = _keys_of_file(conf / "config.yaml")
-    for group, option in default_options(conf).items():
+    for group, option in {**default_options(conf), **chosen}.items():
         if option is None:
             continue
         path = conf / group / f"{option}.yaml"

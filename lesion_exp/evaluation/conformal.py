@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pandas as pd
 
+from lesion_exp.choices import CONFORMAL
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.limits import proportion_limits
@@ -32,7 +33,7 @@ class ConformalSets:
     2023, arXiv:2306.06342; with one image a lesion this is split conformal prediction).
     """
 
-    METHODS: ClassVar[tuple[str, ...]] = ("lac", "aps")
+    METHODS: ClassVar[tuple[str, ...]] = CONFORMAL
     method: str
     alpha: float
     threshold: float

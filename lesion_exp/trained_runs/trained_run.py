@@ -156,8 +156,8 @@ class TrainedRun:
         check_same_data(self.run, split)
         return split
 
-    def network(self, checkpoint: str = "best") -> Restored:
-        """The network with its best weights, or those of another of its checkpoints.
+    def network(self, checkpoint: WhichWeights = "best") -> Restored:
+        """The network with its best weights, its last ones, or those in a file.
 
         Raises:
             ConfigError: the run has none.
@@ -167,6 +167,8 @@ class TrainedRun:
 
         config = self.job_config("a network")
         check_finished(self.run)
+        if isinstance(checkpoint, Path):
+            return restore(config, checkpoint.absolute())
         return restore(config, self.artifact(artifacts.checkpoint(checkpoint)))
 
     def predictor(

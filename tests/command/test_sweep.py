@@ -1,5 +1,6 @@
 import pytest
 
+from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.sweep import launcher_node
 from lesion_exp.errors import ConfigError
 
@@ -14,19 +15,20 @@ SLURM = {
 
 
 def test_a_sweep_goes_on_with_new_settings_of_its_launcher():
-    given = ["launcher.minutes=500", "launcher.memory_gb=12.5", "launcher.setup=[module load cuda]"]
-    changed = launcher_node(SLURM, [*given, "launcher.poll_seconds=3", "launcher.fail_fast=true"])
+    words = ["launcher.minutes=500", "launcher.memory_gb=12.5", "launcher.setup=[module load cuda]"]
+    given = Arguments([*words, "launcher.poll_seconds=3", "launcher.fail_fast=true"]).take_below("launcher")
+    changed = launcher_node(SLURM, given)
     assert changed == {
         "_target_": "some.Launcher", "minutes": 500, "memory_gb": 12.5, "poll_seconds": 3,
         "setup": ["module load cuda"], "fail_fast": True,
     }  # fmt: skip
-    assert launcher_node(SLURM, []) == SLURM
+    assert launcher_node(SLURM, {}) == SLURM
 
 
 @pytest.mark.parametrize("name", ["007", "no", "1e5", "1.10"])
 def test_the_name_of_a_partition_stays_as_it_was_written(name):
     for before in (None, "gpu"):
-        assert launcher_node({**SLURM, "partition": before}, [f"launcher.partition={name}"])["partition"] == name
+        assert launcher_node({**SLURM, "partition": before}, {"launcher.partition": name})["partition"] == name
 
 
 @pytest.mark.parametrize(
@@ -44,4 +46,4 @@ def test_the_name_of_a_partition_stays_as_it_was_written(name):
 )
 def test_a_setting_that_the_launcher_does_not_have_is_refused(override, words):
     with pytest.raises(ConfigError, match=words):
-        launcher_node(SLURM, [override])
+        launcher_node(SLURM, dict([override.split("=")]))

@@ -17,10 +17,9 @@ from typing import IO, Any, Final
 
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.verbs.bundle import layout
+from lesion_exp.verbs.bundle.request import BundleImport
 from lesion_exp.verbs.bundle.store_limits import check_key, check_run
 
-LARGEST_GIB: Final = 50.0
-"""Size of an unpacked bundle that is taken by default."""
 MOST_MEMBERS: Final = 200_000
 LARGEST_JSON: Final = 64 << 20
 """Bytes of a JSON member; it is read as a whole."""
@@ -87,7 +86,7 @@ class Bundle:
 
 
 @contextmanager
-def open_bundle(path: Path, largest_gib: float = LARGEST_GIB) -> Iterator[Bundle]:
+def open_bundle(path: Path, largest_gib: float = BundleImport.max_gib) -> Iterator[Bundle]:
     """The bundle at `path`, every byte of it checked before anything is done with it.
 
     Raises:

@@ -20,7 +20,8 @@ from lesion_exp.tracking.heartbeat import now_text
 from lesion_exp.tracking.spool import LOCK_FILE
 from lesion_exp.tracking.store import Store
 from lesion_exp.verbs.bundle import layout
-from lesion_exp.verbs.bundle.contents import LARGEST_GIB, Bundle, BundledRun, open_bundle
+from lesion_exp.verbs.bundle.contents import Bundle, BundledRun, open_bundle
+from lesion_exp.verbs.bundle.request import BundleImport
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Imported:
     state: State
 
 
-def import_bundle(store: Store, path: Path, largest_gib: float = LARGEST_GIB) -> list[Imported]:
+def import_bundle(store: Store, path: Path, largest_gib: float = BundleImport.max_gib) -> list[Imported]:
     """Makes the runs of the bundle at `path` in `store`, with new ids, tagged with their origin ids.
 
     A run that is here already, trained or imported, stays as it is; one whose import was interrupted is completed.

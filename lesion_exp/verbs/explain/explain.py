@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -22,6 +23,7 @@ from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.trained_runs.trained_run import WhichWeights
 from lesion_exp.verbs.explain.evidence import ALL, MEASURES, estimates, measures
 from lesion_exp.verbs.explain.gallery import galleries
 from lesion_exp.verbs.explain.request import ExplanationRequest
@@ -100,7 +102,11 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Expla
     positions = drawn_positions(len(subject.table), request.num_images(explainer))
     of, in_all = f"{len(positions):,}", f"{len(subject.table):,}"
     log.info("%s: %s of %s images, about %s forward passes an image", method, of, in_all, f"{explainer.passes:,}")
-    differs = {"val": subject.part == "val", "last": request.checkpoint == "last"}
+    differs = {
+        "val": subject.part == "val",
+        "last": request.checkpoint == "last",
+        "file": isinstance(request.checkpoint, Path),
+    }
     name = "-".join([method, *(word for word, is_so in differs.items() if is_so)])
     run = RunWriter.of(subject.run)
     table = _measured(explainer, subject, positions)
@@ -117,6 +123,11 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Expla
     _log(run, explained, explainer, request)
     log.info("%s: %.0f s", method, time.monotonic() - began)
     return explained
+
+
+def _name(checkpoint: WhichWeights) -> str:
+    """Which weights were explained; of a file its name, since the folder is that of one machine."""
+    return checkpoint.name if isinstance(checkpoint, Path) else checkpoint
 
 
 def _shows_images(request: ExplanationRequest, subject: Subject) -> bool:
@@ -168,6 +179,6 @@ def _log(run: RunWriter, explained: Explained, explainer: Explainer, request: Ex
     if len(explained.table):
         with run.new_file(f"{explained.folder}/evidence.csv") as path:
             write_csv(explained.table, path)
-    content = {**as_json(explained), "options": _options(explainer), "checkpoint": request.checkpoint}
+    content = {**as_json(explained), "options": _options(explainer), "checkpoint": _name(request.checkpoint)}
     run.log_json(content, f"{explained.folder}/evidence.json")
     run.log_late_metrics(explained.metrics())

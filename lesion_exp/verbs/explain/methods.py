@@ -16,8 +16,6 @@ from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.explanation.explainer import Explainer
 
 GROUP: Final = "explanation"
-DEFAULT_METHODS: Final = ("grad_cam", "grad_cam_plus_plus", "integrated_gradients")
-"""What `explain` shows where nothing else is said."""
 
 
 def method_names(folders: Sequence[Path]) -> list[str]:

@@ -1,58 +1,66 @@
-"""What somebody wants exported, and how it is checked."""
+"""What somebody wants exported, and how it is checked: the options of `export`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from lesion_exp.augmentation.fit import AVERAGE_FROM
-from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
-from lesion_exp.evaluation.tta import tta_views
-from lesion_exp.verbs.export.photograph import FITS
-
-FORMATS: Final = ("onnx", "onnx_int8", "torch_export", "torchscript", "executorch")
-PREPROCESSING: Final = ("inside", "outside")
-CALIBRATIONS: Final = ("none", "temperature", "vector")
-"""Those that are a line of arithmetic; isotonic regression is a table."""
+from lesion_exp.choices import EXPORT_FORMATS, EXPORTED_CALIBRATIONS, EXPORTED_PREPROCESSING, NONE, TTA
+from lesion_exp.errors import ConfigError
+from lesion_exp.option import REQUIRED, Number, Place, Truth, check_options, choice, folder, option, whole
 
 
 @dataclass(frozen=True)
 class ExportRequest:
     """What `export` is asked for."""
 
-    kind: str
-    """One of `FORMATS`."""
-    output: Path
-    """Folder for the file and what is known of it."""
-    preprocessing: str = "inside"
-    calibration: str = DEFAULT_CALIBRATION
-    tta: str = "none"
-    check_images: int = 200
-    """Images of the test part (or validation) on which the file is compared with the original."""
-    calibration_images: int = 256
-    """Images of the training part from which int8 takes its ranges."""
-    tolerance: float = 1e-3
-    """Largest difference of a probability; of int8, the largest loss of accuracy is `max_accuracy_lost`."""
-    max_accuracy_lost: float = 0.02
-    data_root: Path | None = None
-    """Where the run's data lie now, if they have moved."""
-    force: bool = False
-    """Whether to replace files that are there."""
+    kind: str = option(
+        REQUIRED,
+        choice(EXPORT_FORMATS),
+        "onnx and onnx_int8 need the extra export, executorch the extra of its name",
+        key="format",
+    )
+    output: Path = option(
+        REQUIRED, folder("exported"), "folder for the file, and a json that says what goes in and what comes out"
+    )
+    preprocessing: str = option(
+        None,
+        choice(EXPORTED_PREPROCESSING),
+        "the file takes photographs of any size, or normalised squares; without it inside, for executorch outside",
+    )
+    calibration: str = option(NONE, choice(EXPORTED_CALIBRATIONS), "as fitted on validation")
+    tta: str = option(NONE, choice(TTA), "test-time augmentation, which costs 1, 8 or 9 passes an image")
+    check_images: int = option(
+        200,
+        whole(example="200"),
+        "images of the test part (validation, if the run has not read it) on which the file is compared",
+    )
+    tolerance: float = option(
+        1e-3,
+        Number(example="0.001"),
+        "largest difference of a probability; a file with a larger one ends with exit code 1",
+    )
+    max_accuracy_lost: float = option(
+        0.02, Number(example="0.02"), "of onnx_int8, instead of tolerance: the largest loss of accuracy, as a share"
+    )
+    calibration_images: int = option(
+        256, whole(example="256"), "images of the training part from which onnx_int8 takes its ranges"
+    )
+    data_root: Path | None = option(
+        None, Place("DIR", "DIR"), "where the run's data lie now, if they have moved", key="dataset.root"
+    )
+    force: bool = option(False, Truth(), "replace a file that is there")
 
     def __post_init__(self) -> None:
-        """Refuses what is no value of its key.
+        """Refuses values that an option does not take, and those that contradict each other.
 
         Raises:
             ConfigError: one of the keys.
         """
-        check_choice("format", self.kind, FORMATS)
-        check_choice("preprocessing", self.preprocessing, PREPROCESSING)
-        check_choice("calibration", self.calibration, CALIBRATIONS)
-        tta_views(self.tta)
-        if self.output.is_file():
-            raise ConfigError(f"expected a folder as output, got the file {self.output}; name a folder")
+        check_options(self)
+        usual = "outside" if self.kind == "executorch" else "inside"
+        object.__setattr__(self, "preprocessing", self.preprocessing or usual)
         if self.kind == "executorch" and self.preprocessing == "inside":
             raise ConfigError(
                 "expected preprocessing=outside with format=executorch, got inside: a program for a phone plans its "
@@ -72,6 +80,9 @@ class ExportRequest:
         """
         if not self.inside:
             return
+        from lesion_exp.augmentation.fit import AVERAGE_FROM
+        from lesion_exp.verbs.export.photograph import FITS
+
         reasons = [f"a preprocessing step of its own ({name})" for name in prepared["steps"]]
         reasons += [f"lesion masks (dataset.mask={prepared['mask']})"] if prepared["mask"] != "none" else []
         reasons += ["a second photograph"] if "clinical" in others else []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lesion_exp.choices import RANKINGS
 from lesion_exp.errors import check_choice
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, probabilities
-
-RANKINGS: Final = ("entropy", "margin", "coreset")
 
 
 def to_label(

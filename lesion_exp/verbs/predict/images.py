@@ -31,14 +31,11 @@ from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.file_kind import IMAGE_SUFFIXES
 from lesion_exp.text_table import read_csv as read_delimited
+from lesion_exp.verbs.predict.request import IMAGE_COLUMNS, MAPPABLE, METADATA, PICTURES
 
 log = logging.getLogger(__name__)
 
 TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab")
-_IMAGE_COLUMNS: Final = ("image_path", "image", "image_id")
-_PICTURES: Final = ("mask_path", "clinical_path")
-_METADATA: Final = ("age", "sex", "site")
-MAPPABLE: Final = (*_IMAGE_COLUMNS, *_PICTURES, *_METADATA)
 _NO_FILE: Final = "expected an image file of this name, found none"
 
 _MOST_LISTED: Final = 4
@@ -149,7 +146,7 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
     raw = read_delimited(str(path))
     mapped = {name: name for name in MAPPABLE if name in raw} | dict(columns)
     lacking = [name for name in mapped.values() if name not in raw] + [name for name in needed if name not in mapped]
-    key = next((name for name in _IMAGE_COLUMNS if name in mapped), None)
+    key = next((name for name in IMAGE_COLUMNS if name in mapped), None)
     if key is None or lacking:
         wanted = lacking or ["image_path (or image, or image_id: a file name below the csv's folder)"]
         raise DataError(
@@ -161,11 +158,11 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
     paths, errors = zip(*(find(name) for name in names), strict=True) if len(names) else ((), ())
     table = pd.DataFrame({"image": names, "image_path": paths, "error": errors}, dtype=object)
     _say_unfound(table["error"], path)
-    for name in _PICTURES:
+    for name in PICTURES:
         if name in mapped:
             found = [find(value)[0] if isinstance(value, str) else None for value in raw[mapped[name]]]
             table[name] = pd.Series(found, dtype=object)
-    known = [name for name in _METADATA if name in mapped]
+    known = [name for name in METADATA if name in mapped]
     if known:
         values = raw[[mapped[name] for name in known]].set_axis(known, axis=1)
         table[known] = standardize(values.assign(image_id="", label=None), str(path))[known]

@@ -88,7 +88,7 @@ def predict(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> S
     check_devices({**config["trainer"], **request.trainer})
     restored = restore(config, checkpoint)
     calibrator = opened.calibrator(request.calibration)
-    needed = Predictor(restored, calibrator, top=request.top).needed_columns
+    needed = Predictor(restored, calibrator, top=request.top or 0).needed_columns
     images = images_of(request.source, needed, request.columns)
     _say_unknown_values(restored, images)
     warning = calibration_warning(run, request.calibration)
@@ -169,7 +169,7 @@ def _plan(
         source=request.source,
         digest=contents_digest(images),
         output=str(request.output.expanduser().absolute()),
-        top=request.top,
+        top=request.top or 0,
         rank=request.rank,
         batch_size=int(at_once),
         num_workers=request.num_workers,

@@ -1,65 +1,116 @@
-"""What somebody wants predicted, and how."""
+"""What somebody wants predicted, and how: the options of `predict`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
-from lesion_exp.evaluation.tta import tta_views
-from lesion_exp.trained_runs.trained_run import WhichWeights, check_calibration
-from lesion_exp.verbs.predict.active_learning import RANKINGS
-from lesion_exp.verbs.predict.output import check_output
+from lesion_exp.choices import ACCELERATORS, ANY_CALIBRATION, NONE, PRECISIONS, RANKINGS, TTA, WEIGHTS
+from lesion_exp.errors import ConfigError
+from lesion_exp.option import (
+    REQUIRED,
+    Devices,
+    Kind,
+    NamePairs,
+    Truth,
+    check_options,
+    choice,
+    file,
+    folder,
+    option,
+    whole,
+)
 
-PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")
+if TYPE_CHECKING:
+    from lesion_exp.trained_runs.trained_run import WhichWeights
+
+IMAGE_COLUMNS: Final = ("image_path", "image", "image_id")
+PICTURES: Final = ("mask_path", "clinical_path")
+METADATA: Final = ("age", "sex", "site")
+MAPPABLE: Final = (*IMAGE_COLUMNS, *PICTURES, *METADATA)
+"""Columns of a csv of images that `columns` may call otherwise."""
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What `predict` is asked for; None means: as the run was trained."""
+    """What `predict` is asked for."""
 
-    source: str
-    output: Path
-    checkpoint: WhichWeights = "best"
-    """Of the run; a path is a file with other weights of it."""
-    calibration: str = DEFAULT_CALIBRATION
-    """Fitted on the run's validation part; none: the network's own probabilities."""
-    tta: str | None = None
-    top: int = 0
-    rank: str | None = None
-    count: int = 100
-    """How many images to label."""
-    heat_maps: Path | None = None
-    """Folder for a picture of the evidence in each image."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Names that are known here -> those in the csv."""
-    batch_size: int | None = None
-    num_workers: int | str = "auto"
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    """`accelerator`, `devices` and `precision`, where given."""
-    force: bool = False
-    """Whether to start over, also where there is a result."""
+    source: str = option(
+        REQUIRED,
+        Kind("PATH", "FOLDER", "a path or a pattern"),
+        "an image, a folder with all below it, 'a pattern', a zip, or a csv with image_path",
+        key="input",
+    )
+    output: Path = option(
+        REQUIRED,
+        file("predictions.csv", ".csv", ".parquet"),
+        "what is written, .csv or .parquet: image, prediction, p_<class>, error",
+    )
+    calibration: str = option(
+        NONE, choice(ANY_CALIBRATION), "a calibration fitted on validation; with none as in the run's tables"
+    )
+    tta: str | None = option(None, choice(TTA), "test-time augmentation; without it, as the run was evaluated")
+    top: int | None = option(
+        None, whole(example="3"), "columns top1 to topN: the likeliest classes; without it, no such columns"
+    )
+    heat_maps: Path | None = option(
+        None,
+        folder("maps"),
+        "draws where the evidence for each prediction lies; the column gradcam names the picture",
+        key="gradcam",
+    )
+    rank: str | None = option(None, choice(RANKINGS), "writes the images to label next to FILE_to_label.csv")
+    count: int = option(100, whole(example="50"), "with rank=: how many images to label")
+    columns: Mapping[str, str] = option(
+        {},
+        NamePairs(example="'{image_path: file, site: localization}'"),
+        f"how the csv calls {', '.join(MAPPABLE)}",
+    )
+    checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which of the run's weights")
+    force: bool = option(False, Truth(), "start over, and replace FILE where it is there")
+    num_workers: int | str = option(
+        "auto", whole(0, words=("auto",)), "processes that decode images", key="loader.num_workers"
+    )
+    batch_size: int | None = option(
+        None, whole(), "images at once; without it, as the run was evaluated", key="loader.batch_size"
+    )
+    devices: int | list[int] | str | None = option(
+        None, Devices(), "how many devices, which of them ([0,1]), or auto; without it, one", key="trainer.devices"
+    )
+    accelerator: str | None = option(
+        None,
+        choice(ACCELERATORS),
+        "where the network computes; without it, a GPU where there is one, unless the run was trained with cpu",
+        key="trainer.accelerator",
+    )
+    precision: str | None = option(
+        None, choice(PRECISIONS), "of the computation; without it, as the run was evaluated", key="trainer.precision"
+    )
 
     def __post_init__(self) -> None:
-        """Refuses what is no value of its key.
+        """Refuses values that an option does not take, and those that contradict each other.
 
         Raises:
             ConfigError: one of the keys.
         """
-        check_output(self.output)
-        check_calibration(self.calibration, self.checkpoint)
+        check_options(self)
+        if self.calibration != NONE:
+            from lesion_exp.trained_runs.trained_run import check_calibration  # heavy
+
+            check_calibration(self.calibration, self.checkpoint)
         if self.heat_maps is not None and _lies_below(self.heat_maps, self.source):
             raise ConfigError(
                 f"expected gradcam to be a folder outside of input={self.source}, where its pictures would be images "
                 f"to predict the next time, got {self.heat_maps}; name another folder"
             )
-        if self.tta is not None:
-            tta_views(self.tta)
-        if self.rank is not None:
-            check_choice("rank", self.rank, RANKINGS)
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        """`accelerator`, `devices` and `precision`, where given."""
+        given = {"accelerator": self.accelerator, "devices": self.devices, "precision": self.precision}
+        return {key: value for key, value in given.items() if value is not None}
 
 
 def _lies_below(folder: Path, source: str) -> bool:

@@ -26,7 +26,8 @@ from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import describe_resolved
 from lesion_exp.verbs.reproduce import conditions as condition
 from lesion_exp.verbs.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
-from lesion_exp.verbs.reproduce.verdict import TOLERANCE, ReproductionVerdict, judge
+from lesion_exp.verbs.reproduce.request import ReproductionRequest
+from lesion_exp.verbs.reproduce.verdict import ReproductionVerdict, judge
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,9 @@ def _with_note(difference: Difference) -> Difference:
     return replace(difference, note=notes.get(difference.name, ""))
 
 
-def train_again(run: Run, job: Job, checked: Checked, tolerance: float = TOLERANCE) -> tuple[str, ReproductionVerdict]:
+def train_again(
+    run: Run, job: Job, checked: Checked, tolerance: float = ReproductionRequest.tolerance
+) -> tuple[str, ReproductionVerdict]:
     """The id of a new run of `job`, and how it compares with `run`, which has finished; both are linked by tags.
 
     Raises:

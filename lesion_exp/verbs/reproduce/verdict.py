@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from lesion_exp.tracking.history import History, Point
+from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
 Kind = Literal["identical", "within tolerance", "diverged"]
 
-TOLERANCE: Final = 0.01
-"""How far a metric may be off by default."""
 EPOCH_CLOCK: Final = "time/epoch_seconds"
 """The metric whose points mark the ends of epochs."""
 _NOT_COMPARED: Final = ("time/", "system/", "evaluation/")
@@ -55,7 +54,10 @@ class ReproductionVerdict:
 
 
 def judge(
-    then: History, now: History, weights: tuple[str | None, str | None], tolerance: float = TOLERANCE
+    then: History,
+    now: History,
+    weights: tuple[str | None, str | None],
+    tolerance: float = ReproductionRequest.tolerance,
 ) -> ReproductionVerdict:
     """`identical` if the weights and all points are equal, bit for bit; `within tolerance` if no gap is larger than
     `tolerance`; else `diverged`. Times of points, `time/...`, `system/...` and `evaluation/...` do not count.

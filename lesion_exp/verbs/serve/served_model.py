@@ -29,6 +29,7 @@ from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.trained_runs.tested import calibration_warning, tested_predictions
 from lesion_exp.trained_runs.trained_run import check_calibration, trained_run
+from lesion_exp.verbs.serve.settings import ModelOptions
 from lesion_exp.verbs.serve.words import EDGES
 
 log = logging.getLogger(__name__)
@@ -162,33 +163,33 @@ class ServedModel:
             verdicts[row] = ServedPrediction(found.probs, found.members, square_of(sample, place), maps[place])
 
 
-def open_model(run: Run, options: Mapping[str, Any], paths: Mapping[str, Any]) -> ServedModel:
+def open_model(run: Run, options: ModelOptions, paths: Mapping[str, Any]) -> ServedModel:
     """The network of a run with its calibration.
 
     Args:
         run: finished, or named by a checkpoint file.
-        options: `checkpoint`, `calibration` (None: as everywhere), `conformal` and `layer` as on the command line.
+        options: which weights, calibration, conformal sets and layer.
         paths: of the project.
 
     Raises:
         ConfigError: a run without a network, or one that sees more than an image.
         DataError: something of it is gone.
     """
-    calibration = options["calibration"] or DEFAULT_CALIBRATION
-    check_calibration(calibration, options["checkpoint"])
+    calibration = options.calibration
+    check_calibration(calibration, options.checkpoint)
     limit_threads()
     opened = trained_run(run, paths)
-    predictor = opened.predictor(checkpoint=options["checkpoint"])
+    predictor = opened.predictor(checkpoint=options.checkpoint)
     calibrator = opened.calibrator(calibration)
-    conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options['conformal']}.json"))
-    tested = tested_predictions(run) if options["checkpoint"] == "best" else None  # kept are those of the best weights
+    conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options.conformal}.json"))
+    tested = tested_predictions(run) if options.checkpoint == "best" else None  # kept are those of the best weights
     rates = None
     if tested is not None:
         rates = answer_rates(tested if calibrator is None else calibrator.calibrate(tested), EDGES)
     warning = calibration_warning(run, calibration)
     if warning is not None:
         log.warning("warning: %s", warning)
-    return ServedModel(predictor, calibrator, conformal, options["layer"], rates, warning)
+    return ServedModel(predictor, calibrator, conformal, options.layer, rates, warning)
 
 
 def limit_threads() -> None:

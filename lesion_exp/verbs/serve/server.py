@@ -25,7 +25,7 @@ from lesion_exp.verbs.serve.model_card import model_card
 from lesion_exp.verbs.serve.monitoring import Monitoring
 from lesion_exp.verbs.serve.prediction import Prediction
 from lesion_exp.verbs.serve.served_model import Asked, Patient, ServedModel, open_model
-from lesion_exp.verbs.serve.settings import Settings
+from lesion_exp.verbs.serve.settings import ModelOptions, Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ _STOP_SECONDS: Final = 10
 ENDED: Final = "the server has stopped"
 
 
-def serve(run: Run, options: Mapping[str, Any], settings: Settings, paths: Mapping[str, Any]) -> None:
+def serve(run: Run, options: ModelOptions, settings: Settings, paths: Mapping[str, Any]) -> None:
     """Serves the network of `run` until Ctrl-C or SIGTERM, which leave as KeyboardInterrupt and SystemExit.
 
     Args:
         run: whose network it is.
-        options: `checkpoint`, `calibration`, `conformal` and `layer`.
+        options: which weights, calibration, conformal sets and layer.
         settings: where, and how much.
         paths: of the project.
 

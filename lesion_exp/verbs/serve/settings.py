@@ -1,66 +1,96 @@
-"""Where a server listens, and how much it takes on."""
+"""What a server serves, where it listens and how much it takes on: the options of `serve`."""
 
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from lesion_exp.choices import ANY_CALIBRATION, CONFORMAL, NONE, WEIGHTS
 from lesion_exp.errors import ConfigError
+from lesion_exp.option import Kind, Names, Number, check_options, choice, option, whole
 
+if TYPE_CHECKING:
+    from lesion_exp.trained_runs.trained_run import WhichWeights
+
+KEY_VARIABLE: Final = "LESION_EXP_API_KEY"
 LAST_PORT: Final = 65535
 MEGABYTE: Final = 2**20
-_ABOVE_ZERO: Final = (
-    "max_upload_mb", "max_waiting_mb", "max_pixels", "max_images", "queue", "timeout_s", "max_batch",
-    "max_client_connections",
-)  # fmt: skip
 _AUTHORITY: Final = re.compile(r"(\[(?P<address>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[\w.-]+))(:\d{1,5})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What of a run is served."""
+
+    calibration: str = option(NONE, choice(ANY_CALIBRATION), "a calibration fitted on validation")
+    conformal: str = option(
+        "aps",
+        choice(CONFORMAL),
+        "the method of conformal sets; those of aps are never empty, those of lac the smallest on average",
+    )
+    layer: str | None = option(
+        None,
+        Kind("LAYER", "layer3", "the name of a layer"),
+        "another layer than the last for the heat maps: finer for small images",
+        key="grad_cam.layer",
+    )
+    checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which of the run's weights")
+
+    def __post_init__(self) -> None:
+        """Refuses values that an option does not take.
+
+        Raises:
+            ConfigError: one of the keys.
+        """
+        check_options(self)
 
 
 @dataclass(frozen=True)
 class Settings:
     """The limits of a server; what exceeds one is refused with a status between 400 and 499."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    api_key: str | None = field(default=None, repr=False)
-    """What clients must send to get predictions; None: nothing."""
-    max_upload_mb: float = 32
-    """Of one request, in MiB."""
-    max_waiting_mb: float = 256
-    """Of all requests at once, in MiB."""
-    max_pixels: int = 40_000_000
-    """Of one image."""
-    max_images: int = 16
-    """In one request."""
-    queue: int = 64
-    """Images that are being decoded, wait or are in the network, at most."""
-    timeout_s: float = 30
-    """Seconds within which a request is answered."""
-    max_batch: int = 16
-    """Images that go through the network together, at most; 1: each alone."""
-    max_wait_ms: float = 10
-    """Milliseconds that an image waits for others that are on their way."""
-    max_client_connections: int = 64
-    """Connections of one address at once; a proxy has one address for all its clients."""
-    allowed_hosts: tuple[str, ...] = ()
-    """Further names by which clients may call the server, beside those of loopback and `host`."""
+    host: str = option(
+        "127.0.0.1",
+        Kind("ADDRESS", "0.0.0.0", "an address"),
+        "address to listen on; set an API key where others can reach it",
+    )
+    port: int = option(8000, whole(0, LAST_PORT, "8001"), "port to listen on; 0: any free one")
+    api_key: str | None = option(
+        None,
+        Kind("KEY", "KEY"),
+        f"asked of clients (X-API-Key); better in {KEY_VARIABLE}, which no list of processes shows",
+        repr=False,
+    )
+    max_upload_mb: float = option(32, Number(above=True, example="64"), "of one request, MiB")
+    max_waiting_mb: float = option(256, Number(above=True, example="512"), "of all requests at once, MiB")
+    max_pixels: int = option(40_000_000, whole(example="20000000"), "of one image")
+    max_images: int = option(16, whole(), "in one request")
+    queue: int = option(
+        64, whole(example="64"), "images at once, read, waiting or in the network; more are refused with 429"
+    )
+    timeout_s: float = option(30, Number(above=True, example="30"), "seconds within which a request is answered")
+    max_batch: int = option(16, whole(), "images that go through the network together; 1: each alone")
+    max_wait_ms: float = option(
+        10, Number(example="10"), "milliseconds that an image waits for others that are on their way"
+    )
+    max_client_connections: int = option(
+        64, whole(example="64"), "of one address at once; raise it behind a proxy, whose clients share one"
+    )
+    allowed_hosts: tuple[str, ...] = option(
+        (),
+        Names("NAME,NAME", "skin.example.org,10.0.0.7"),
+        "further names by which clients call the server, beside localhost and host=; a proxy's own",
+    )
 
     def __post_init__(self) -> None:
-        """Refuses what is no value of its key.
+        """Refuses values that an option does not take, and those that contradict each other.
 
         Raises:
             ConfigError: one of the keys.
         """
-        if not 0 <= self.port <= LAST_PORT:
-            raise ConfigError(f"expected port to be a number from 0 to {LAST_PORT}, got {self.port}")
-        for name in _ABOVE_ZERO:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"expected {name} to be a number above 0, got {getattr(self, name)}")
-        if not 0 <= self.max_wait_ms < math.inf:
-            raise ConfigError(f"expected max_wait_ms to be a number of at least 0, got {self.max_wait_ms}")
+        check_options(self)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ConfigError("expected an API key of plain letters, digits and signs, since it travels in a header")
         for name in self.allowed_hosts:
@@ -108,9 +138,3 @@ def host_of(authority: str) -> str | None:
     if found is None:
         return None
     return (found["address"] or found["name"]).lower().rstrip(".") or None
-
-
-def settings_from(given: dict[str, Any]) -> Settings:
-    """The settings with the values `given`, where None means: as by default."""
-    known = {entry.name for entry in fields(Settings)}
-    return Settings(**{name: value for name, value in given.items() if name in known and value is not None})

@@ -242,7 +242,7 @@ def test_what_is_compared_is_what_is_said(project):
         ({"kind": "onnx", "preprocessing": "in"}, "preprocessing"),
         ({"kind": "onnx", "calibration": "isotonic"}, "calibration"),
         ({"kind": "onnx", "tta": "all"}, "tta"),
-        ({"kind": "executorch"}, "preprocessing=outside"),
+        ({"kind": "executorch", "preprocessing": "inside"}, "preprocessing=outside"),
     ],
 )
 def test_a_value_that_is_none_is_refused(tmp_path, options, said):

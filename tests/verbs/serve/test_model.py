@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,11 +11,12 @@ from lesion_exp.tracking.find import read_predictions
 from lesion_exp.trained_runs.trained_run import kept_calibrators
 from lesion_exp.verbs.serve.model_card import model_card
 from lesion_exp.verbs.serve.served_model import Asked, Patient, ServedModel, open_model
+from lesion_exp.verbs.serve.settings import ModelOptions
 from lesion_exp.verbs.serve.words import EDGES
 from tests.verbs.report.conftest import CLASSES
 from tests.verbs.serve.conftest import picture, served
 
-OPTIONS = {"checkpoint": "best", "calibration": "temperature", "conformal": "aps", "layer": None}
+OPTIONS = ModelOptions(calibration="temperature")
 
 
 def test_a_run_is_opened_with_its_calibration_and_its_card_tells_what_it_keeps(project):
@@ -43,7 +45,7 @@ def test_a_run_is_opened_with_its_calibration_and_its_card_tells_what_it_keeps(p
 
 def test_other_calibrations_do_not_borrow_its_figures(project):
     root, run = project
-    model = open_model(run, {**OPTIONS, "calibration": "none"}, compose([], root=root).config["paths"])
+    model = open_model(run, replace(OPTIONS, calibration="none"), compose([], root=root).config["paths"])
     assert model.calibrator is None
     probabilities = model_card(run, model)["probabilities"]
     assert probabilities["error_after"] is None
@@ -53,7 +55,7 @@ def test_other_calibrations_do_not_borrow_its_figures(project):
 def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_test_predictions(project):
     root, run = project
     paths = compose([], root=root).config["paths"]
-    model = open_model(run, {**OPTIONS, "calibration": None}, paths)
+    model = open_model(run, ModelOptions(), paths)
     assert model.calibration == "none"
     table = read_predictions(run, "test")
     assert model.rates == answer_rates(table, EDGES)
@@ -73,7 +75,7 @@ def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_
 
 def test_a_calibration_that_does_harm_is_said_when_the_server_starts(project, caplog):
     root, run = project
-    model = open_model(run, {**OPTIONS, "calibration": "isotonic"}, compose([], root=root).config["paths"])
+    model = open_model(run, replace(OPTIONS, calibration="isotonic"), compose([], root=root).config["paths"])
     effect = calibration_effect(read_predictions(run, "test"), "isotonic", kept_calibrators(run))
     assert effect.is_worse, "else this tests nothing"
     assert model.warning == effect.warning
@@ -89,7 +91,7 @@ def test_networks_that_need_masks_are_refused(predictor_of):
 
 def test_a_layer_that_is_none_is_named(project):
     root, run = project
-    model = open_model(run, {**OPTIONS, "layer": "nothing"}, compose([], root=root).config["paths"])
+    model = open_model(run, replace(OPTIONS, layer="nothing"), compose([], root=root).config["paths"])
     asked = Asked(model.prepare(picture(), "it", Patient()), with_evidence=True)
     with pytest.raises(ConfigError, match="nothing"):
         model.answer([asked])

@@ -1,0 +1,113 @@
+"""What `--help` prints, from what the verbs declare; imports nothing heavy."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, Verb
+from lesion_exp.config.shipped_conf import conf_dir, default_options, documented_keys, option_names
+from lesion_exp.option import Choice, Option
+
+_SHOWN_KEYS: Final = (
+    "seed", "image_size", "test", "task.target", "loader.batch_size", "loader.num_workers", "dataset.root",
+    "dataset.filter", "dataset.limit", "dataset.on_bad_image", "dataset.mask", "split.seed", "split.allow_leakage",
+    "optimizer.lr", "backbone.weights", "backbone.metadata", "trainer.max_epochs", "trainer.devices",
+    "trainer.precision", "trainer.ema_decay", "evaluation.tta", "tracking.uri", "tracking.experiment",
+    "tracking.log_images",
+)  # fmt: skip
+
+_JOB_KEYS: Final = ("seed", "image_size", "task", "loader")
+"""Beginnings of keys that count for verbs that compose a job."""
+
+
+def general_help() -> str:
+    """What `lesion-exp --help` prints."""
+    verbs = "\n".join(f"  {verb.name:<12} {verb.summary}" for verb in VERBS.values())
+    return (
+        "lesion-exp: experiments on images of skin lesions (research use only)\n\n"
+        "usage: lesion-exp VERB [GROUP=OPTION] [KEY=VALUE] [flags]\n\n"
+        f"{verbs}\n\n"
+        "lesion-exp VERB --help lists the groups and keys of a verb.\n"
+        "A first run on generated lesions: lesion-exp train experiment=demo\n"
+    )
+
+
+def verb_help(verb: Verb) -> str:
+    """What `lesion-exp VERB --help` prints: examples, groups with their options, keys with defaults and meaning."""
+    conf = conf_dir()
+    width = min(shutil.get_terminal_size((80, 24)).columns, 120)
+    defaults = default_options(conf)
+    lines = [f"lesion-exp {verb.name}: {verb.summary}", "", "examples:", *(f"  {line}" for line in verb.examples), ""]
+    if verb.groups:
+        lines.append("groups (GROUP=OPTION, the default in [brackets]):")
+        for group in verb.groups:
+            options = [f"[{o}]" if o == defaults.get(group) else o for o in option_names(group, [conf])]
+            lines += _entry(group, " ".join(options), width, 14)
+        lines.append("")
+    lines.append("keys (KEY=VALUE), with their defaults; a value in capitals stands for one of yours:")
+    for text, meaning in verb.words:
+        lines += _entry(text, meaning, width, 34)
+    for option in verb.declared():
+        lines += _entry(_with_value(option), meaning_of(option), width, 34)
+    for key in keys_of_config(verb):
+        lines += _entry(f"{key.name}={key.default or key.placeholder}", key.meaning, width, 34)
+    if verb.groups:
+        here = conf.relative_to(Path.cwd()) if conf.is_relative_to(Path.cwd()) else conf
+        lines.append(f"  every key of a choice, with its meaning, stands in {here}/GROUP/OPTION.yaml")
+    lines += ["", "flags:"]
+    for flag, meaning in FLAGS.items():
+        if flag not in VERB_FLAGS or flag in verb.flags:
+            lines += _entry(flag, meaning, width, 22)
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class ConfigKey:
+    """A key of the config, as the help of a verb shows it."""
+
+    name: str
+    default: str
+    """As the YAML spells it; empty where `placeholder` stands for a value."""
+    placeholder: str
+    meaning: str
+
+
+def keys_of_config(verb: Verb) -> list[ConfigKey]:
+    """The keys of the config that the help of a verb shows: those that it names, then the common ones of its groups."""
+    documented = documented_keys(conf_dir(), dict(verb.chosen))
+    found = []
+    for text, said in verb.config_keys:
+        key, _, placeholder = text.partition("=")
+        default, meaning = documented.get(key, ("", ""))
+        found.append(ConfigKey(key, "" if placeholder else default, placeholder, said or meaning))
+    of_a_job = _JOB_KEYS if "experiment" in verb.groups else ()
+    shown = [key for key in _SHOWN_KEYS if key.split(".")[0] in {*verb.groups, *of_a_job}]
+    shown = [key for key in shown if key not in {*verb.own_keys, *verb.refused}]
+    if not verb.groups or verb.groups == ("tracking",):
+        shown = [key for key in shown if key.startswith("tracking.uri")]
+    for key in shown:
+        default, meaning = documented.get(key, ("", ""))
+        found.append(ConfigKey(key, "" if key == "dataset.root" else default, "FOLDER", meaning))
+    return found
+
+
+def meaning_of(option: Option) -> str:
+    """What an option means, with the values from which it chooses, and whether it must be given."""
+    meaning = f"{option.kind.expected}: {option.meaning}" if isinstance(option.kind, Choice) else option.meaning
+    return f"{meaning} (required)" if option.is_required else meaning
+
+
+def _with_value(option: Option) -> str:
+    return f"{option.key}={option.written_default or option.kind.placeholder}"
+
+
+def _entry(name: str, text: str, width: int, column: int) -> list[str]:
+    indent = " " * (column + 2)
+    head = f"  {name:<{column - 1}} "
+    if len(head) > len(indent):
+        return [head.rstrip(), *textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)]
+    return textwrap.wrap(text or "-", width, initial_indent=head, subsequent_indent=indent) or [head.rstrip()]

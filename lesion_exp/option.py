@@ -1,0 +1,392 @@
+"""The options of a verb, each declared once: as a field of a dataclass, with its type, default, choices and meaning.
+
+A verb's options are the fields of its dataclasses that `option` makes. From them the command line is parsed, the help
+and the reference in the README are written, and a value that Python code gives is checked. This module and those that
+declare options import nothing heavy, since `--help` and a typo are answered at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lesion_exp.errors import ConfigError, did_you_mean
+
+_OPTION: Final = "option"
+_TRUTH: Final = {"true": True, "false": False}
+REQUIRED: Final = dataclasses.MISSING
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an option takes; this one takes any text.
+
+    Args:
+        placeholder: stands for a value in the help, such as `FILE`.
+        example: a value that can be typed.
+        noun: what it is, where it is no more than a text.
+    """
+
+    placeholder: str = "TEXT"
+    example: str = ""
+    noun: str = "a text"
+
+    @property
+    def expected(self) -> str:
+        """The values, in words that follow `expected KEY to be`."""
+        return self.noun
+
+    def read(self, text: str) -> Any:
+        """The value that `text` stands for.
+
+        Raises:
+            ValueError: it stands for none.
+        """
+        return text
+
+    def accepts(self, value: Any) -> bool:
+        """Whether `value` can be used, wherever it comes from."""
+        return isinstance(value, str) and bool(value)
+
+    def nearest(self, value: Any) -> str:
+        """The end of a message about `value`, which the option does not take: the values that it resembles."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of `values`.
+
+    Args:
+        path_too: whether code may give a path in the place of one of them.
+    """
+
+    values: tuple[str, ...] = ()
+    path_too: bool = False
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return either(self.values)
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        return value in self.values or (self.path_too and isinstance(value, Path))
+
+    def nearest(self, value: Any) -> str:
+        """See `Kind`."""
+        return did_you_mean(str(value), self.values)
+
+
+def choice(values: Sequence[str], *, path_too: bool = False) -> Choice:
+    """One of `values`; the first one is the example."""
+    return Choice("NAME", values[0], values=tuple(values), path_too=path_too)
+
+
+@dataclass(frozen=True)
+class Truth(Kind):
+    """`true` or `false`."""
+
+    placeholder: str = "true"
+    example: str = "true"
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return either(tuple(_TRUTH))
+
+    def read(self, text: str) -> bool:
+        """See `Kind`."""
+        if text not in _TRUTH:
+            raise ValueError(text)
+        return _TRUTH[text]
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        return isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A number, whole or not, within bounds.
+
+    Args:
+        least: the smallest value.
+        most: the largest value; infinity is never taken.
+        above: whether `least` itself is too small.
+        whole: whether it has no fraction.
+        words: texts that are taken as well.
+    """
+
+    placeholder: str = "N"
+    example: str = "1"
+    least: float = 0
+    most: float = math.inf
+    above: bool = False
+    whole: bool = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        kind = "a whole number" if self.whole else "a number"
+        if self.most < math.inf:
+            bounds = f"from {self.least:g} to {self.most:.0f}"
+        else:
+            bounds = f"above {self.least:g}" if self.above else f"of at least {self.least:g}"
+        return either((f"{kind} {bounds}", *self.words))
+
+    def read(self, text: str) -> float | str:
+        """See `Kind`."""
+        if text in self.words:
+            return text
+        return int(text) if self.whole else float(text)
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        if isinstance(value, str):
+            return value in self.words
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        return math.isfinite(value) and self.least <= value <= self.most and not (self.above and value == self.least)
+
+    def nearest(self, value: Any) -> str:
+        """See `Kind`."""
+        return did_you_mean(str(value), self.words)
+
+
+def whole(least: int = 1, most: float = math.inf, example: str = "4", words: tuple[str, ...] = ()) -> Number:
+    """A whole number from `least` to `most`."""
+    return Number(example=example, least=least, most=most, whole=True, words=words)
+
+
+@dataclass(frozen=True)
+class Place(Kind):
+    """The path of a file or a folder; `~` stands for the user's home.
+
+    Args:
+        what: `file`, `folder`, or `path` for either. A path is refused where the other of the two lies.
+        suffixes: the endings that a file may have; none: any.
+    """
+
+    placeholder: str = "PATH"
+    what: str = "path"
+    suffixes: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return f"a {self.what}" + (f" that ends in {either(self.suffixes)}" if self.suffixes else "")
+
+    def read(self, text: str) -> Path:
+        """See `Kind`."""
+        return Path(text).expanduser()
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        if not isinstance(value, Path):
+            return False
+        is_other = {"file": value.is_dir, "folder": value.is_file}.get(self.what, lambda: False)
+        return not is_other() and (not self.suffixes or value.suffix.lower() in self.suffixes)
+
+
+def folder(example: str = "DIR") -> Place:
+    """A folder."""
+    return Place("DIR", example, what="folder")
+
+
+def file(example: str, *suffixes: str) -> Place:
+    """A file, with one of `suffixes` where any are named."""
+    return Place(f"FILE{suffixes[0]}" if len(suffixes) == 1 else "FILE", example, what="file", suffixes=suffixes)
+
+
+@dataclass(frozen=True)
+class Names(Kind):
+    """Several names, separated by commas, in brackets or not."""
+
+    placeholder: str = "A,B"
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return "names separated by commas"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        """See `Kind`."""
+        return tuple(listed(text))
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+
+
+@dataclass(frozen=True)
+class NamePairs(Kind):
+    """Names and what each stands for, as YAML has them: `{a: b, c: d}`."""
+
+    placeholder: str = "'{NAME: NAME}'"
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return "pairs of names in braces"
+
+    def read(self, text: str) -> Any:
+        """See `Kind`."""
+        import yaml
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(text) from error
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        return isinstance(value, Mapping) and all(isinstance(name, str) for pair in value.items() for name in pair)
+
+
+@dataclass(frozen=True)
+class Devices(Kind):
+    """How many devices, which of them, or `auto`."""
+
+    placeholder: str = "N"
+    example: str = "2"
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return "a whole number of at least 1, a list such as [0,1], or auto"
+
+    def read(self, text: str) -> int | list[int] | str:
+        """See `Kind`."""
+        if text == "auto":
+            return text
+        return [int(part) for part in listed(text)] if text.startswith("[") else int(text)
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        if isinstance(value, list):
+            return bool(value) and all(isinstance(index, int) and index >= 0 for index in value)
+        return value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+
+
+def listed(text: str) -> list[str]:
+    """The parts of `a,b` or `[a,b]`."""
+    return [part.strip() for part in text.removeprefix("[").removesuffix("]").split(",")]
+
+
+def either(values: Sequence[str]) -> str:
+    """The `values` as a choice: `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
+
+
+@dataclass(frozen=True)
+class Option:
+    """A key of a verb's own: `KEY=VALUE` on the command line, a field of a dataclass in the code."""
+
+    field: str
+    """The name of the field."""
+    key: str
+    """As a user writes it."""
+    kind: Kind
+    meaning: str
+    default: Any
+    """`REQUIRED` where a value must be given, None where the meaning says what happens without one."""
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a value must be given."""
+        return self.default is REQUIRED
+
+    @property
+    def example(self) -> str:
+        """The key with a value that can be typed."""
+        return f"{self.key}={self.kind.example}"
+
+    @property
+    def written_default(self) -> str | None:
+        """The default as a user would write it; None where there is none."""
+        if self.is_required or self.default is None or self.default == () or self.default == {}:
+            return None
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
+    def read(self, text: str) -> Any:
+        """The value of `KEY=text`.
+
+        Raises:
+            ConfigError: the option takes no such value.
+        """
+        try:
+            value = self.kind.read(text)
+        except ValueError as error:
+            raise self._refused(text) from error
+        if not self.kind.accepts(value):
+            raise self._refused(text)
+        return value
+
+    def check(self, value: Any) -> None:
+        """Checks a value that Python code gives.
+
+        Raises:
+            ConfigError: the option does not take it.
+        """
+        if value is None and self.default is None:
+            return
+        if value != self.default and not self.kind.accepts(value):
+            raise self._refused(value)
+
+    def _refused(self, value: Any) -> ConfigError:
+        shown = repr(value) if isinstance(value, str) else value
+        remedy = self.kind.nearest(value) or ("" if isinstance(self.kind, Choice) else f"; for example {self.example}")
+        return ConfigError(f"expected {self.key} to be {self.kind.expected}, got {shown}{remedy}")
+
+
+def option(
+    default: Any,
+    kind: Kind,
+    meaning: str,
+    *,
+    key: str | None = None,
+    repr: bool = True,  # noqa: A002
+) -> Any:
+    """A field of a dataclass that is an option of a verb.
+
+    Args:
+        default: the value where none is given; `REQUIRED` where one must be.
+        kind: what it takes.
+        meaning: one line for the help, with the unit of a quantity.
+        key: as a user writes it; None: the name of the field.
+        repr: whether the value may be shown.
+    """
+    metadata = {_OPTION: (key, kind, meaning)}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata, repr=repr)
+    return field(default=default, metadata=metadata, repr=repr)
+
+
+def options_of(declaration: type) -> Iterator[Option]:
+    """The options that a dataclass declares, in its order."""
+    for entry in dataclasses.fields(declaration):
+        if _OPTION in entry.metadata:
+            key, kind, meaning = entry.metadata[_OPTION]
+            factory = entry.default_factory
+            default = entry.default if factory is dataclasses.MISSING else factory()
+            yield Option(entry.name, key or entry.name, kind, meaning, default)
+
+
+def check_options(given: Any) -> None:
+    """Checks every option of `given`, an object of a dataclass that declares some.
+
+    Raises:
+        ConfigError: one of them does not take its value.
+    """
+    for one in options_of(type(given)):
+        one.check(getattr(given, one.field))
