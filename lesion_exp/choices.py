@@ -25,7 +25,7 @@ SOUP: Final = "soup"
 POOLED: Final = "pooled"
 ANY_ENSEMBLE: Final = (*ENSEMBLES, SOUP, POOLED)
 BOOTSTRAP_UNITS: Final = ("lesion", "patient")
-EVALUATED_PARTS: Final = ("test", "val")
+EVALUATED_PARTS: Final = ("val", "test")
 """The parts that a network was not trained on."""
 ACCELERATORS: Final = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from lesion_exp.config.shipped_conf import find_root
+from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.option import file, option, options_of
 
@@ -121,8 +121,12 @@ class Arguments:
         return found
 
     def nearest_own(self, text: str) -> str:
-        """The end of a message about the override `text`, which the verb does not read: which of its keys come near."""
-        return did_you_mean(_key(text), [*self.own_keys, *_STORE_KEYS])
+        """The end of a message about the override `text`, which the verb does not read: which of its keys come near.
+
+        A key of the config is no typing error, so nothing is said of it.
+        """
+        known = _key(text) in documented_keys(conf_dir())
+        return "" if known else did_you_mean(_key(text), [*self.own_keys, *_STORE_KEYS])
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
         ([*GIVEN, "columns={a: 1"], "columns="),
         ([*GIVEN, "trainer.devices=two"], "trainer.devices"),
         ([*GIVEN, "trainer.devices=0"], "trainer.devices"),
-        ([*GIVEN, "trainer.accelerator=tpu"], "cpu or gpu"),
+        ([*GIVEN, "trainer.accelerator=tpu"], "auto, cpu, gpu, cuda or mps"),
         ([*GIVEN, "trainer.precision=8"], "32-true"),
         ([*GIVEN, "loader.num_workers=-1"], "whole number"),
         (["run=latest", "input=x", "output=x.xlsx"], ".parquet"),

@@ -29,7 +29,7 @@ def test_the_page_is_kept_with_the_run_and_written_where_it_is_wanted(full_run, 
     [
         (["run=latest", "sweep=latest"], "got run=latest and sweep=latest"),
         ([], "got neither"),
-        (["run=latest", "output=page.pdf"], "expected output to end in .html"),
+        (["run=latest", "output=page.pdf"], "expected output to be a file that ends in .html or .htm"),
         (["run=latest", "output=nowhere/page.html"], "expected a file in a folder that is there"),
         (["run=latest", "backbone=resnet18"], "expected a key that this verb reads"),
         (["sweep=latest"], "there is none yet"),

@@ -12,7 +12,7 @@ from tests.refusal import assert_refused
         (["run=latest", "timeout_s=soon"], "timeout_s"),
         (["run=latest", "queue=0"], "queue"),
         (["run=latest", "checkpoint=first"], "best or last"),
-        (["run=latest", "conformal=raps"], "aps or lac"),
+        (["run=latest", "conformal=raps"], "lac or aps"),
         (["run=latest", "seed=1"], "seed=1"),
     ],
 )
