@@ -85,8 +85,8 @@ def open_artifact(store, run_id, path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["images=0"], "whole number above 0"),
-        (["split.part=train"], "test or val"),
+        (["images=0"], "whole number of at least 1"),
+        (["split.part=train"], "val or test"),
         (["seed=1"], "trained with"),
     ],
 )
