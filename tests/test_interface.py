@@ -79,7 +79,7 @@ def test_what_there_is_not_is_said(tmp_path, monkeypatch):
 
 
 def test_evaluate_gives_what_the_command_prints(trained, capsys):
-    judged = lesion_exp.verbs.evaluate(trained[1], tta="flips8")
+    judged = lesion_exp.evaluate(trained[1], tta="flips8")
     assert judged.evaluation.name == "test-flips8"
     low, high = judged.metrics["balanced_accuracy"].interval
     assert low <= judged.metrics["balanced_accuracy"].value <= high
@@ -90,7 +90,7 @@ def test_evaluate_gives_what_the_command_prints(trained, capsys):
     printed = json.loads(capsys.readouterr().out)["metrics"]
     assert printed["accuracy"]["value"] == pytest.approx(judged.metrics["accuracy"].value)
     with pytest.raises(ConfigError, match="calibration"):
-        lesion_exp.verbs.evaluate(trained[1], part="val", calibration="temperature")
+        lesion_exp.evaluate(trained[1], part="val", calibration="temperature")
 
 
 def test_predict_gives_the_table_that_it_writes(trained, tmp_path):
@@ -99,18 +99,18 @@ def test_predict_gives_the_table_that_it_writes(trained, tmp_path):
     images = sorted(folder.glob("*.jpg"))[:3]
     for image in images:
         shutil.copy(image, tmp_path)
-    found = lesion_exp.verbs.predict(opened, input=tmp_path, output=tmp_path / "found.csv", top=2)
+    found = lesion_exp.predict(opened, input=tmp_path, output=tmp_path / "found.csv", top=2)
     assert found.table["error"].isna().all()
     assert [Path(name).name for name in found.table["image"]] == [image.name for image in images]
     assert {"top1", "top2"} <= set(found.table)
     assert repr(found).startswith("3 images predicted")
     assert "<table" in found._repr_html_()
     with pytest.raises(ConfigError, match="expected a new file as output"):
-        lesion_exp.verbs.predict(opened, input=tmp_path, output=tmp_path / "found.csv")
+        lesion_exp.predict(opened, input=tmp_path, output=tmp_path / "found.csv")
 
 
 def test_prepare_gives_the_table_and_its_audit():
-    data = lesion_exp.verbs.prepare(*TINY)
+    data = lesion_exp.prepare(*TINY)
     assert set(data.table["split"]) == {"train", "val", "test"}
     assert data.audit.passed
     assert len(data.store.fingerprints(data.table["image_id"])) == len(data.table) == data.summary["images"]
@@ -119,15 +119,15 @@ def test_prepare_gives_the_table_and_its_audit():
 
 
 def test_sweep_and_compare(trained):
-    swept = lesion_exp.sweeps(*TINY, "trainer.max_epochs=1", "test=true", "seed=1,2", "launcher.workers=1")
+    swept = lesion_exp.sweep(*TINY, "trainer.max_epochs=1", "test=true", "seed=1,2", "launcher.workers=1")
     assert swept.table["status"].tolist() == ["finished", "finished"]
     assert swept.run_id in set(lesion_exp.runs()["run_id"])
     assert "2 finished" in repr(swept)
     assert "<table" in swept._repr_html_()
-    compared = lesion_exp.verbs.compare(*swept.table["run_id"], part="test")
+    compared = lesion_exp.compare(*swept.table["run_id"], part="test")
     assert compared.run_id
     assert len(compared.report.comparison.pairs) == 1
     assert "difference" in repr(compared)
     assert "data:image/png" in compared._repr_html_()
     with pytest.raises(ConfigError, match="expected the runs to compare"):
-        lesion_exp.verbs.compare()
+        lesion_exp.compare()
