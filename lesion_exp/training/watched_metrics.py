@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.registry import LOSS, METRICS, is_added, mode_of, shown_in
-from lesion_exp.training.added_metrics import mode_of_added
 
 _RECALL: Final = "val/recall/"
 _STAGES: Final = ("validation", "valid", "val")
@@ -76,6 +75,8 @@ def check_direction(
     """
     own = name.removeprefix("val/")
     if config is not None and own in config["metrics"]:
+        from lesion_exp.training.added_metrics import mode_of_added
+
         mode = mode_of_added(config, own)
         if mode is None:
             raise ConfigError(
