@@ -125,3 +125,27 @@ def test_a_package_of_ones_own_goes_all_the_way(clinic, monkeypatch, capsys):
     job = read_job(path)
     chosen = {group: job.options[group] for group in ("dataset", "split", "backbone", "loss")}
     assert chosen == {"dataset": "rooms", "split": "by_name", "backbone": "tiny", "loss": "smooth"}
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("name: rooms\n_target_: clinic_rooms.read_rooms\nroot: ???\n", "begin it with defaults: [base, _self_]"),
+        ("defaults: [base, _self_]\n_target_: clinic_rooms.read_rooms\nroot: ???\n", "lacks name; give it name"),
+    ],
+)
+def test_a_data_set_whose_config_lacks_keys_is_told_what_to_add(clinic, capsys, config, says):
+    (clinic / "conf" / "dataset" / "rooms.yaml").write_text(config)
+    with restored():
+        assert main([*CHOSEN, "--trust", "clinic_rooms"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "expected dataset/rooms.yaml to have the keys" in said
+    assert says in said
+
+
+def test_a_reader_that_gives_no_standard_table_is_told_what_makes_one(clinic, capsys):
+    path = clinic / "clinic_rooms.py"
+    path.write_text(path.read_text().replace("return standardize(", "return (lambda table, name: table)("))
+    with restored():
+        assert main([*CHOSEN, "--trust", "clinic_rooms"]) == 2
+    assert "lesion_exp.dataset.table.standardize" in " ".join(capsys.readouterr().err.split())

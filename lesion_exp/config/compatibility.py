@@ -1,9 +1,9 @@
-"""Whether a frozen job holds what this version reads: a job may come from an older or newer one."""
+"""Whether a config holds what this version reads: a job may come from another version, an option from a user."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,16 +22,46 @@ def check_complete(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: keys are missing; the job was frozen by a version that did not know them.
     """
-    missing = []
-    for node, keys in _shared_keys().items():
-        found = config.get(node) if node else config
-        known = found if isinstance(found, Mapping) else {}
-        missing += [f"{node}.{key}".lstrip(".") for key in keys if key not in known]
+    missing = list(_missing(config))
     if missing:
         raise ConfigError(
             f"expected a job with every key that this version of lesion_exp reads, but it lacks {len(missing)}; run it "
             f"with the version that froze it (its run's tag git_commit), or make a new job:\n{first_cases(missing)}"
         )
+
+
+def check_own_options(config: Mapping[str, Any], options: Mapping[str, str]) -> None:
+    """Checks that the options that were chosen, by their groups, have the keys that every option of the group has.
+
+    Raises:
+        ConfigError: one of the user's own lacks some.
+    """
+    for group, option in options.items():
+        missing = [key.removeprefix(f"{group}.") for key in _missing(config) if key.startswith(f"{group}.")]
+        if not missing:
+            continue
+        base = _base_file(group)
+        inherited = [key for key in missing if base is not None and key in _read(base)]
+        remedy = [f"begin it with defaults: [{base.stem}, _self_]"] if base is not None and inherited else []
+        remedy += [f"give it {key}" for key in missing if key not in inherited]
+        raise ConfigError(
+            f"expected {group}/{option}.yaml to have the keys of every option of {group}, but it lacks "
+            f"{', '.join(missing)}; {', and '.join(remedy)}"
+        )
+
+
+def _missing(config: Mapping[str, Any]) -> Iterator[str]:
+    """The keys that a job reads and `config` lacks."""
+    for node, keys in _shared_keys().items():
+        found = config.get(node) if node else config
+        known = found if isinstance(found, Mapping) else {}
+        yield from (f"{node}.{key}".lstrip(".") for key in keys if key not in known)
+
+
+def _base_file(group: str) -> Path | None:
+    """The shipped file with the keys that all options of a group have."""
+    files = (conf_dir() / group / f"{name}.yaml" for name in ("base", "default"))
+    return next((path for path in files if path.is_file()), None)
 
 
 @functools.cache
@@ -43,11 +73,10 @@ def _shared_keys() -> dict[str, tuple[str, ...]]:
     groups = [group for group, option in options if option is not None and group not in SWEEP_GROUPS]
     shared = {"": (*top, *groups), **{key: tuple(value) for key, value in top.items() if isinstance(value, dict)}}
     for group in set(groups) - _READ_BY_TARGETS:
-        for name in ("base", "default"):
-            path = conf / group / f"{name}.yaml"
-            if path.is_file():
-                shared[group] = tuple(key for key in _read(path) if key not in ("defaults", "_target_"))
-                break
+        path = _base_file(group)
+        if path is not None:
+            shared[group] = tuple(key for key in _read(path) if key not in ("defaults", "_target_"))
+    shared["dataset"] = ("name", *shared["dataset"])
     return shared
 
 

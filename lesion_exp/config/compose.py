@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lesion_exp.config.compatibility import check_own_options
 from lesion_exp.config.override_text import TextParser, literal, quoted
 from lesion_exp.config.overrides import (
     check_added,
@@ -110,6 +111,7 @@ def compose(
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
+    check_own_options(resolved, {group: option for group, option in options.items() if group in resolved})
     return Composed(resolved, tuple(overrides), launcher, search, replaced, _named(options, base, resolved))
 
 

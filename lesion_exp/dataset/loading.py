@@ -17,7 +17,7 @@ from lesion_exp.dataset.findings import Finding, collected, finding
 from lesion_exp.dataset.missing_values import is_missing
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.row_filter import filter_rows
-from lesion_exp.dataset.table import UNKNOWN
+from lesion_exp.dataset.table import STANDARD_COLUMNS, UNKNOWN
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
 OnBad = Literal["error", "skip"]
@@ -96,6 +96,7 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     """
     with collected() as found:
         table = read()
+        _check_columns(table)
         _say_same_diagnoses(table)
     flow.findings.extend(found)
     flow.note("read", table)
@@ -126,6 +127,17 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     if table.empty:
         raise DataError(_nothing_left(options, flow))
     return table.reset_index(drop=True)
+
+
+def _check_columns(table: pd.DataFrame) -> None:
+    """Refuses what a reader of the user's own gives that is no table of a data set."""
+    lacking = [name for name in STANDARD_COLUMNS if name not in table]
+    if lacking:
+        raise DataError(
+            f"expected the reader of the data set to give a table with the columns {', '.join(STANDARD_COLUMNS)}, but "
+            f"it has no {', '.join(lacking)}; end it with lesion_exp.dataset.table.standardize(table, name), which "
+            f"adds what is not known"
+        )
 
 
 def require_any_mask(table: pd.DataFrame, use: str) -> None:
