@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from lesion_exp.cli import main
+from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.chosen_run import chosen_weights
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.errors import ConfigError
@@ -90,6 +92,17 @@ def test_what_differs_from_the_best_weights_on_the_test_part_is_in_the_name(expl
     assert (found.name, found.num_images) == ("dark-val-last", 3)
     assert "explanation/dark-val-last/share_inside" in run.metrics
     assert not any(name.endswith(".png") for name in artifact_names(run) if "dark" in name)
+
+
+def test_a_run_named_by_a_checkpoint_is_explained_by_the_weights_in_it(explained):
+    last, run = explained("grad_cam", GradCam("features.2"), part="val", checkpoint="last", images=3, log_images=False)
+    file = download_artifact(run, "checkpoints/last.ckpt")
+    weights = chosen_weights(Arguments([]), ExplanationRequest, str(file))
+    found, _ = explained("grad_cam", GradCam("features.2"), part="val", images=3, log_images=False, **weights)
+    assert found.name == "grad_cam-val-file"
+    pd.testing.assert_frame_equal(found.table, last.table)
+    with pytest.raises(ConfigError, match="expected checkpoint= beside a run's id only"):
+        chosen_weights(Arguments(["checkpoint=best"]), ExplanationRequest, str(file))
 
 
 def test_a_first_look_at_the_test_part_is_counted(project, explained):
