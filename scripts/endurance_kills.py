@@ -71,7 +71,7 @@ def run(asked: argparse.Namespace) -> int:
 
 def warm() -> None:
     """Imports what the verbs import; opens no store and starts no thread, so that this process can be forked."""
-    from lesion_exp.sweeps.launcher.warm import WARM_MODULES
+    from lesion_exp.sweeps.launcher.fork_server import PRELOADED
     from lesion_exp.tracking.store import quiet_mlflow
 
     os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -81,7 +81,7 @@ def warm() -> None:
         "lesion_exp.verbs.predict.predict", "lesion_exp.trained_runs.backfill", "lesion_exp.verbs.evaluate.evaluate",
         "mlflow.pyfunc",
     )  # fmt: skip
-    for name in (*WARM_MODULES, *more):
+    for name in (*PRELOADED, *more):
         importlib.import_module(name)
     import torch
 

@@ -234,7 +234,7 @@ VERBS: Final = {
         ),
         Verb(
             "leakage",
-            "the leak meter: what the popular mistakes in splitting buy",
+            "the leak meter: by how much the popular mistakes in splitting inflate scores",
             "lesion_exp.command.leakage:leakage",
             (
                 "lesion-exp leakage dataset=ham10000 dataset.root=DIR image_size=64 trainer.max_epochs=10",

@@ -20,7 +20,7 @@ class Inflation:
     """On the test part of the split that it was trained with."""
     clean: Estimate
     """On the clean part."""
-    buys: Estimate
+    inflation: Estimate
     """The difference, own - clean."""
 
 

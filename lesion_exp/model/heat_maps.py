@@ -21,7 +21,7 @@ _SMALLEST: Final = 224
 """Shortest side of a picture in pixels; the squares of small networks are enlarged for it."""
 
 
-class EvidenceMaps:
+class SaliencyMaps:
     """Grad-CAM maps of the squares that a network sees, and pictures of both.
 
     To be used where torch may compute gradients: not in its inference mode. `layer` is the dotted name of another one

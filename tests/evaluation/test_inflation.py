@@ -41,7 +41,7 @@ def test_it_is_the_difference_of_the_two_scores_with_their_own_intervals():
     for name in NAMES:
         assert found[name].own.value == pytest.approx(metrics(own)[name])
         assert found[name].clean.value == pytest.approx(metrics(clean)[name])
-        assert found[name].buys.value == pytest.approx(metrics(own)[name] - metrics(clean)[name])
+        assert found[name].inflation.value == pytest.approx(metrics(own)[name] - metrics(clean)[name])
         assert found[name].own.interval == intervals(own, [name], draws=500, seed=3)[name]
         assert found[name].clean.interval == intervals(clean, [name], draws=500, seed=3)[name]
     assert found == inflation(own, clean, NAMES, draws=500, seed=3)
@@ -50,7 +50,7 @@ def test_it_is_the_difference_of_the_two_scores_with_their_own_intervals():
 def test_the_interval_of_the_difference_is_that_of_two_independent_samples():
     found = inflation(predicted(90, 400), predicted(200, 400, prefix="b"), ["accuracy"], draws=4000)["accuracy"]
     sd = np.sqrt(0.225 * 0.775 / 400 + 0.5 * 0.5 / 400)
-    assert found.buys.high - found.buys.low == pytest.approx(2 * 1.96 * sd, rel=0.06)
+    assert found.inflation.high - found.inflation.low == pytest.approx(2 * 1.96 * sd, rel=0.06)
 
 
 def test_copies_of_an_image_do_not_make_the_interval_narrower():
@@ -70,7 +70,7 @@ def test_no_draws_are_refused():
         inflation(predicted(80), predicted(60, prefix="b"), NAMES, draws=0)
 
 
-def test_the_figure_has_a_panel_a_metric_with_what_each_way_buys():
+def test_the_figure_has_a_panel_a_metric_with_the_inflation_of_each_way():
     found = inflation(predicted(90), predicted(60, prefix="b"), NAMES, draws=100)
     panels = {name: {"grouped": found[name], "by_image\nleaks": found[name]} for name in NAMES}
     figure = inflation_figure(panels, "a study", {"accuracy": 0.92})
@@ -78,7 +78,7 @@ def test_the_figure_has_a_panel_a_metric_with_what_each_way_buys():
     assert [one.get_title(loc="left") for one in axes] == ["accuracy", "balanced accuracy"]
     assert [text.get_text() for text in axes[0].get_yticklabels()] == ["grouped", "by_image\nleaks"]
     shown = [text.get_text() for text in axes[0].texts]
-    assert any(text.startswith(f"buys {found['accuracy'].buys.value:+.3f}") for text in shown)
+    assert any(text.startswith(f"inflation {found['accuracy'].inflation.value:+.3f}") for text in shown)
     assert any("reported 92%" in text for text in shown)
     assert not any("reported" in text.get_text() for text in axes[1].texts)
     for panel, name in zip(axes, NAMES, strict=True):

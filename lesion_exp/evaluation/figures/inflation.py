@@ -1,4 +1,4 @@
-"""What each way to split buys: for each metric a line from the clean score to the one on the own test part."""
+"""The inflation by each way to split: for each metric a line from the score on the clean part to that on its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def inflation_figure(
         figure = Figure(figsize=(3.9 * len(panels) + 2.2, 0.95 * rows + 1.5), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[union-attr, call-arg]
         if title:
-            figure.suptitle(f"What a leak buys: {title}", fontsize=11, fontweight="bold", x=0.01, ha="left")
+            figure.suptitle(f"Scores inflated by leaks: {title}", fontsize=11, fontweight="bold", x=0.01, ha="left")
         for axes, (name, ways) in zip(
             figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
         ):
@@ -49,7 +49,7 @@ def _draw(axes: Axes, name: str, ways: Mapping[str, Inflation], reference: float
         axes.axhspan(place - 0.5, place + 0.5, color=face, zorder=0)
         _point(axes, found.clean, place + _APART, _CLEAN)
         _point(axes, found.own, place - _APART, _OWN)
-        text = f"buys {found.buys.value:+.3f}  ({found.buys.low:+.3f} to {found.buys.high:+.3f})"
+        text = f"inflation {found.inflation.value:+.3f}  ({found.inflation.low:+.3f} to {found.inflation.high:+.3f})"
         axes.text(
             0.99, place - 0.33, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8,
             bbox={"facecolor": face, "edgecolor": "none", "pad": 1.5},

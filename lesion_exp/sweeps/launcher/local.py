@@ -19,7 +19,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import environment_without_rank
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
-from lesion_exp.sweeps.launcher.warm import GRACE_SECONDS
+from lesion_exp.sweeps.launcher.fork_server import GRACE_SECONDS
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class LocalLauncher(Launcher):
     def warm_up(self) -> None:
         """Starts the process that all cells come from; it imports while the caller goes on."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lesion_exp.sweeps.launcher.warm"],
+            [sys.executable, "-m", "lesion_exp.sweeps.launcher.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -62,13 +62,15 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
 
 
 def _jobs_table(found: Comparison) -> FittedTable:
-    table = FittedTable("metric", "job", ">mean", ">sd of seeds", "|95% interval", title="Metrics of each job")
+    repeated = any(group.deviation(name) is not None for group in found.groups for name in group.values)
+    heads = (">mean", ">sd of seeds") if repeated else (">value",)
+    table = FittedTable("metric", "job", *heads, "|95% interval", title="Metrics of each job")
     for name in shown_in("headline"):
         for number, group in enumerate(group for group in found.groups if name in group.values):
             value, deviation = group.values[name], group.deviation(name)
-            spread = "" if deviation is None else f"{deviation:.3f}"
+            spread = ["" if deviation is None else f"{deviation:.3f}"] if repeated else []
             interval = f"{value.low:.3f} to {value.high:.3f}"
-            table.add_row("" if number else name, group.letter, f"{value.value:.3f}", spread, interval)
+            table.add_row("" if number else name, group.letter, f"{value.value:.3f}", *spread, interval)
     return table
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.evaluation.intervals import Estimate, lesion_of
 from lesion_exp.split import PARTS
-from lesion_exp.verbs.explain.evidence import ALL, RIGHT, WRONG
+from lesion_exp.verbs.explain.saliency import ALL, RIGHT, WRONG
 
 if TYPE_CHECKING:
     from lesion_exp.verbs.explain.explain import Explained

@@ -41,7 +41,7 @@ def plan_meter(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), ro
     validation and a test part of its own. A lesion of the test part of `grouped` could otherwise be in the training
     part of another way, and no part would be clean for all. Every training takes the same number of optimiser steps
     with batches of the same size: an epoch is as many batches as fill the smallest of the training parts, drawn anew
-    from the larger ones in every epoch. `grouped` is trained the same way and is the control: what it seems to buy
+    from the larger ones in every epoch. `grouped` is trained the same way and is the control: its inflation
     is chance.
 
     Raises:

@@ -63,20 +63,20 @@ class LeakageReport:
         body = asdict(self)
         for arm, found in zip(body["arms"], self.arms, strict=True):
             arm["scores"] = {
-                name: {part: getattr(score, part)._asdict() for part in ("own", "clean", "buys")}
+                name: {part: getattr(score, part)._asdict() for part in ("own", "clean", "inflation")}
                 for name, score in found.scores.items()
             }
             arm["against_grouped"] = {name: value._asdict() for name, value in found.against_grouped.items()}
         return {**body, "popular_accuracy": self.reference().get("accuracy"), "remarks": self.remarks()}
 
     def metrics(self) -> dict[str, float]:
-        """What is logged, by names such as `leakage/by_image/balanced_accuracy/buys`."""
+        """What is logged, by names such as `leakage/by_image/balanced_accuracy/inflation`."""
         found = {}
         for arm in self.arms:
             found[f"leakage/{arm.way}/image_in_train"] = arm.image_in_train
             found[f"leakage/{arm.way}/lesion_in_train"] = arm.lesion_in_train
             for name, score in arm.scores.items():
-                for part in ("own", "clean", "buys"):
+                for part in ("own", "clean", "inflation"):
                     estimate: Estimate = getattr(score, part)
                     key = f"leakage/{arm.way}/{name}/{part}"
                     found |= {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
@@ -97,7 +97,7 @@ class LeakageReport:
         for arm in self.arms:
             score = arm.scores.get("balanced_accuracy")
             if score is not None:
-                found.append(_bought(arm, score.buys))
+                found.append(_inflated(arm, score.inflation))
             if arm.way != CONTROL and "balanced_accuracy" in arm.against_grouped:
                 found.append(_trained(arm.way, arm.against_grouped["balanced_accuracy"]))
         if self.unnamed > MOST_UNNAMED:
@@ -127,7 +127,15 @@ class LeakageReport:
 
     def as_markdown(self) -> str:
         """The tables and remarks, for the run's description."""
-        header = ["way", "image in train", "lesion in train", "own test part", "clean part", "buys", "95% interval"]
+        header = [
+            "way",
+            "image in train",
+            "lesion in train",
+            "own test part",
+            "clean part",
+            "inflation",
+            "95% interval",
+        ]
         blocks = [self.heading()]
         for name in METRICS:
             lines = [header, ["---"] * len(header)]
@@ -145,14 +153,14 @@ def row_of(arm: Arm, score: Inflation) -> tuple[str, ...]:
         f"{arm.lesion_in_train:.1%}",
         f"{score.own.value:.3f}",
         f"{score.clean.value:.3f}",
-        f"{score.buys.value:+.3f}",
-        f"{score.buys.low:+.3f} to {score.buys.high:+.3f}",
+        f"{score.inflation.value:+.3f}",
+        f"{score.inflation.low:+.3f} to {score.inflation.high:+.3f}",
     )
 
 
-def _bought(arm: Arm, buys: Estimate) -> str:
-    amount = f"{buys.value:+.3f} of balanced accuracy (95% interval {buys.low:+.3f} to {buys.high:+.3f})"
-    sure = buys.low > 0 or buys.high < 0
+def _inflated(arm: Arm, found: Estimate) -> str:
+    amount = f"{found.value:+.3f} of balanced accuracy (95% interval {found.low:+.3f} to {found.high:+.3f})"
+    sure = found.low > 0 or found.high < 0
     if arm.way == CONTROL:
         if sure:
             return (
@@ -160,10 +168,10 @@ def _bought(arm: Arm, buys: Estimate) -> str:
                 f"itself here; another split.seed draws others"
             )
         return f"grouped, the control: {amount}, not distinguishable from nothing, as it should be"
-    if buys.low > 0:
-        return f"{arm.way} buys {amount}"
+    if found.low > 0:
+        return f"{arm.way} inflates its own score: {amount}"
     if sure:
-        return f"{arm.way} costs {amount}: its own test part is the harder one"
+        return f"{arm.way}: {amount}; its own test part is the harder one"
     return f"{arm.way}: {amount}, not distinguishable from nothing with these images"
 
 

@@ -27,7 +27,7 @@ def show_report(report: LeakageReport, console: Console) -> None:
 
 
 def _table(report: LeakageReport, name: str) -> FittedTable:
-    heads = ("image\nin train", "lesion\nin train", "own\ntest", "clean\ntest", "buys", "95% interval")
+    heads = ("image\nin train", "lesion\nin train", "own\ntest", "clean\ntest", "inflation", "95% interval")
     table = FittedTable("split", *(f">{head}" for head in heads), title=name.replace("_", " "))
     for arm in report.arms:
         if name in arm.scores:

@@ -16,7 +16,7 @@ from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.labels import labels
 from lesion_exp.explanation.overlay import overlay
 from lesion_exp.image_file import UInt8Array
-from lesion_exp.model.heat_maps import EvidenceMaps, enlarged, square_of
+from lesion_exp.model.heat_maps import SaliencyMaps, enlarged, square_of
 from lesion_exp.model.predictor import Batch, Predictor
 
 COLUMN: Final = "gradcam"
@@ -34,7 +34,7 @@ class HeatMaps:
     """
 
     def __init__(self, predictor: Predictor, folder: Path) -> None:
-        self.evidence = EvidenceMaps(predictor)
+        self.evidence = SaliencyMaps(predictor)
         self.classes = predictor.classes
         self.labels = dict(zip(self.classes, labels(self.classes, _TITLE_WIDTH, 2), strict=True))
         self.folder = folder

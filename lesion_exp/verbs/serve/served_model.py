@@ -24,7 +24,7 @@ from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION, Calibrator
 from lesion_exp.evaluation.conformal import ConformalSets
 from lesion_exp.evaluation.predictions import FloatArray, probabilities
 from lesion_exp.image_file import UInt8Array
-from lesion_exp.model.heat_maps import EvidenceMaps, square_of
+from lesion_exp.model.heat_maps import SaliencyMaps, square_of
 from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.trained_runs.tested import calibration_warning, tested_predictions
@@ -108,7 +108,7 @@ class ServedModel:
         self.rates = rates
         self.warning = warning
         self._preparation = predictor.preparation
-        self._evidence = EvidenceMaps(predictor, layer)
+        self._evidence = SaliencyMaps(predictor, layer)
 
     @property
     def calibration(self) -> str:

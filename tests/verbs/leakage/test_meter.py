@@ -61,13 +61,13 @@ def measured(trained):
     return measure(*trained)
 
 
-def test_what_a_mistake_buys_is_its_own_score_less_that_on_the_clean_part(measured):
+def test_the_inflation_by_a_mistake_is_its_own_score_less_that_on_the_clean_part(measured):
     found = {arm.way: arm.scores["accuracy"] for arm in measured.report.arms}
     assert {way: score.own.value for way, score in found.items()} == {way: n / 100 for way, n in RIGHT.items()}
     assert all(score.clean.value == 0.6 for score in found.values())
-    assert found["resample_then_split"].buys.value == pytest.approx(0.35)
-    assert found["resample_then_split"].buys.low > 0.2
-    assert found["grouped"].buys.low < 0 < found["grouped"].buys.high
+    assert found["resample_then_split"].inflation.value == pytest.approx(0.35)
+    assert found["resample_then_split"].inflation.low > 0.2
+    assert found["grouped"].inflation.low < 0 < found["grouped"].inflation.high
     assert {arm.way: (arm.image_in_train, arm.lesion_in_train) for arm in measured.report.arms} == SHARES
     for arm in measured.report.arms:
         found = arm.against_grouped["accuracy"]
@@ -79,8 +79,12 @@ def test_it_is_kept_with_the_run_of_the_sweep(measured, trained):
     kept = {"leakage/leakage.json", "leakage/leakage.md", "leakage/leakage.png"}
     assert kept <= artifact_names(run)
     assert measured.figure.is_file()
-    assert run.metrics["leakage/by_image/accuracy/buys"] == pytest.approx(0.15)
-    assert run.metrics["leakage/by_image/accuracy/buys_low"] < 0.15 < run.metrics["leakage/by_image/accuracy/buys_high"]
+    assert run.metrics["leakage/by_image/accuracy/inflation"] == pytest.approx(0.15)
+    assert (
+        run.metrics["leakage/by_image/accuracy/inflation_low"]
+        < 0.15
+        < run.metrics["leakage/by_image/accuracy/inflation_high"]
+    )
     assert run.metrics["leakage/resample_then_split/image_in_train"] == 0.93
     assert "resample_then_split | 93.0% | 95.0% | 0.950 | 0.600 | +0.350" in run.tags["mlflow.note.content"]
     assert run.name.startswith("leak meter: small_cnn on synthetic")
@@ -89,7 +93,7 @@ def test_it_is_kept_with_the_run_of_the_sweep(measured, trained):
 def test_the_words_say_what_can_be_told_from_chance(measured):
     control, _, _, resampled, on_clean = measured.report.remarks()
     assert "not distinguishable from nothing, as it should be" in control
-    assert resampled.startswith("resample_then_split buys +0.35")
+    assert resampled.startswith("resample_then_split inflates its own score: +0.35")
     assert "resample_then_split differs from grouped by +0.000 (-0.0" in on_clean
     swapped = [replace(arm, way={"grouped": "by_image", "by_image": "grouped"}.get(arm.way, arm.way))
                for arm in measured.report.arms]  # fmt: skip

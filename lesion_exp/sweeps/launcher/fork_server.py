@@ -1,4 +1,4 @@
-"""`python -m lesion_exp.sweeps.launcher.warm`: a process with all imports done that forks a child for each cell.
+"""`python -m lesion_exp.sweeps.launcher.fork_server`: a process with all imports done that forks a child for each cell.
 
 Importing torch, Lightning, MLflow and albumentations takes seconds, training a small cell hardly more. So one process
 imports them once, touches no device, opens no store and starts no thread of its own, and forks. It reads a line of JSON
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-WARM_MODULES: Final = (
+PRELOADED: Final = (
     "lesion_exp.sweeps.run_cell",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.artifact.local_artifact_repo",
@@ -37,7 +37,7 @@ GRACE_SECONDS: Final = 60
 """What a cell has to close its run in after SIGTERM."""
 
 
-class WarmProcess:
+class ForkServer:
     """Forks cells and says how they ended."""
 
     def __init__(self) -> None:
@@ -164,9 +164,9 @@ def _redirect(log: Path) -> None:
 
 def main() -> int:
     """Imports, then serves."""
-    for name in WARM_MODULES:
+    for name in PRELOADED:
         importlib.import_module(name)
-    WarmProcess().serve()
+    ForkServer().serve()
     return 0
 
 
