@@ -15,7 +15,7 @@ from lesion_exp.evaluation.comparison import OVERALL, Comparison, Difference, Pa
 from lesion_exp.evaluation.figures.labels import labels, shortened
 from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
-from lesion_exp.evaluation.registry import HIGHER, LOWER, is_lower_better, shown_in
+from lesion_exp.evaluation.registry import HIGHER, LOWER, METRICS, is_lower_better, shown_in
 
 _MOST_COLOURS: Final = 4
 """More pairs than these have a row each instead of a colour each."""
@@ -50,8 +50,8 @@ def _by_metric(comparison: Comparison) -> Figure:
     short = labels(list(classes), 24)
     named = {name: f"{text} ({n:,})" for (name, n), text in zip(classes.items(), short, strict=True)}
     panels: dict[str, list[tuple[str, str]]] = {
-        HIGHER: [(name, name) for name in OVERALL if not is_lower_better(name)],
-        LOWER: [(name, name) for name in OVERALL if is_lower_better(name)],
+        HIGHER: [(name, METRICS[name].in_a_sentence) for name in OVERALL if not is_lower_better(name)],
+        LOWER: [(name, METRICS[name].in_a_sentence) for name in OVERALL if is_lower_better(name)],
         "recall of a class": [(f"recall/{name}", text) for name, text in named.items()],
         "AUROC of a class": [(f"auroc/{name}", text) for name, text in named.items()],
     }
@@ -96,7 +96,7 @@ def _by_pair(comparison: Comparison) -> Figure:
         for place, pair in enumerate(pairs):
             axes.axhspan(place - 0.5, place + 0.5, color=_face(place), zorder=0)
             _point(axes, pair.differences[name], place, PALETTE[0])
-        axes.set(title=name, xlabel="difference")
+        axes.set(title=METRICS[name].in_a_sentence, xlabel="difference")
         _finish(axes, len(pairs))
     panels[0].set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}" for pair in pairs])
     return figure
