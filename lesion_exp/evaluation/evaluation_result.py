@@ -20,7 +20,7 @@ from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.headline import SECTIONS
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, intervals_in_words, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
-from lesion_exp.evaluation.lesion_counts import lesion_counts
+from lesion_exp.evaluation.lesion_counts import lesion_counts, too_few_in_all
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
@@ -98,9 +98,9 @@ class EvaluationResult:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know: that the calibration makes probabilities worse, where it does."""
-        warning = None if self.effect is None else self.effect.warning
-        return [] if warning is None else [warning]
+        """What a reader must know: that there are too few lesions, that the calibration makes probabilities worse."""
+        found = (too_few_in_all(self.table), None if self.effect is None else self.effect.warning)
+        return [text for text in found if text is not None]
 
     def of_sections(self) -> dict[str, float]:
         """The results of `SECTIONS`, such as `isic/balanced_accuracy`, with the intervals of `with_intervals`."""

@@ -91,6 +91,15 @@ def lesion_counts(table: pd.DataFrame) -> LesionCounts:
     return LesionCounts(total, found)
 
 
+def too_few_in_all(table: pd.DataFrame) -> str | None:
+    """A sentence where a predictions table has too few lesions for any result on it to judge a network by."""
+    total = lesion_of(table)[1]
+    if is_enough(total):
+        return None
+    lesions = f"{total:,} {'lesion' if total == 1 else 'lesions'}"
+    return f"every result here rests on {lesions}, {TOO_FEW} to judge a network by; at least {LEAST_LESIONS} are needed"
+
+
 def is_enough(lesions: int) -> bool:
     """Whether so many lesions are enough to test, compare or judge by: at least `LEAST_LESIONS`."""
     return lesions >= LEAST_LESIONS

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.lesion_counts import too_few_in_all
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.test_set_reads import READINGS_TAG
@@ -64,6 +65,8 @@ def warnings_of(facts: RunSummary) -> list[str]:
     if run.status != "FINISHED":
         error = f": {run.tags['error']}" if run.tags.get("error") else ""
         found.append(f"This run has not finished ({run.status}){error}. What is made at its end is missing here.")
+    few = None if facts.predictions is None else too_few_in_all(facts.predictions)
+    found += [f"{few[:1].upper()}{few[1:]}."] if few else []
     readings = run.tags.get(READINGS_TAG, "")
     if readings.isdecimal() and int(readings) > 1:
         found.append(f"This was reading {readings} of this test part by runs of the store: the more often it is read "

@@ -92,6 +92,14 @@ def test_files_and_reports_say_what_is_too_few_and_keep_the_number(table: pd.Dat
     assert data["classes"]["mel"]["too_few"] == []
 
 
+def test_a_part_of_too_few_lesions_is_warned_of(table: pd.DataFrame) -> None:
+    few = table[table["lesion_id"].isin([f"les{number}" for number in (*range(7), *range(20, 27), *range(40, 45))])]
+    options = EvaluationOptions(draws=100, seed=0)
+    [said] = study(few.reset_index(drop=True), None, options).warnings
+    assert said == "every result here rests on 19 lesions, too few to judge a network by; at least 20 are needed"
+    assert study(table, None, options).warnings == []
+
+
 def test_curves_of_too_few_lesions_say_so_in_the_legend(table: pd.DataFrame) -> None:
     texts = [text.get_text() for text in roc_curves(table).axes[1].get_legend().get_texts()]
     assert ["too few" in text for text in texts] == [True, False, False]

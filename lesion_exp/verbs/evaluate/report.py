@@ -40,6 +40,8 @@ def as_text(judged: RunEvaluation) -> str:
         text = list(block(judged))
         if text:
             report += "\n" + "\n".join(text) + "\n"
+    for text in study.warnings:
+        report += f"\n{textwrap.fill(f'warning: {text}', _COLUMNS)}\n"
     return "\n".join(lines) + report
 
 
@@ -94,8 +96,6 @@ def _calibrated(judged: RunEvaluation) -> Iterator[str]:
     yield f"after {judged.options['calibration']} calibration, fitted on validation (before -> after):"
     for name, title in _OF_CALIBRATION.items():
         yield f"  {title:<18} {found[name].value:.3f} -> {_interval(found[f'calibrated/{name}'])}"
-    for text in judged.study.warnings:
-        yield from textwrap.wrap(f"warning: {text}", _COLUMNS)
 
 
 def _conformal(judged: RunEvaluation) -> Iterator[str]:
