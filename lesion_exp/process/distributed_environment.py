@@ -1,7 +1,7 @@
 """The environment variables by which a process knows that it is one of several that train together.
 
 `torchrun` and `srun` set them for the processes that they start. They also stay behind: in shells, in batch scripts, in
-notebooks. This module alone decides what they mean; Lightning's own guesses are switched off in `job/trainer.py`.
+notebooks. This module alone decides what they mean; Lightning's own guesses are switched off in `training/trainer.py`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_each_figure_with_numbers_stands_on_the_page() -> None:
 
 def test_each_script_and_module_that_the_page_names_exists() -> None:
     named = set(re.findall(r"`python (scripts/\w+\.py)", PAGE)) | {
-        f"lesion_exp/{path}" for path in re.findall(r"`(report/[\w/]+\.py)`", PAGE)
+        f"lesion_exp/{path}" for path in re.findall(r"`(verbs/report/[\w/]+\.py)`", PAGE)
     }
     assert len(named) >= 7
     assert {path for path in named if not (ROOT / path).is_file()} == set()

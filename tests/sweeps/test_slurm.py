@@ -12,7 +12,7 @@ from lesion_exp.sweeps.driver import make_launcher
 from lesion_exp.sweeps.launcher.slurm import job_name
 from lesion_exp.sweeps.ledger import find_sweep
 from tests.sweeps.conftest import TINY
-from tests.sweeps.test_whole_sweep import FAILS, command, runs_by_cell, wait_for
+from tests.sweeps.test_whole_sweep import FAILS, call, runs_by_cell, start, wait_for
 
 NODE = {
     "_target_": "lesion_exp.sweeps.launcher.slurm.SlurmLauncher",
@@ -150,8 +150,8 @@ ON_SLURM = ("launcher=slurm", "launcher.gpus_per_job=0", "launcher.cpus_per_job=
 
 @real
 @pytest.mark.slow
-def test_a_sweep_on_slurm_survives_its_driver_and_a_requeue(tmp_path):
-    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=20", FAILS, "seed=1,2", *ON_SLURM, wait=False)
+def test_a_sweep_on_slurm_survives_its_driver_and_a_requeue(tmp_path, call):
+    process = start("train", "-m", *TINY, "trainer.max_epochs=20", FAILS, "seed=1,2", *ON_SLURM)
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
     cells = sweep.cells()
     wait_for(lambda: cells[0].epochs())
@@ -160,7 +160,7 @@ def test_a_sweep_on_slurm_survives_its_driver_and_a_requeue(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     tickets = [cell.ticket() for cell in cells]
-    code, _, err = command(tmp_path, "sweep", "resume")
+    code, _, err = call("sweep", "resume")
     assert code == 1, err
     assert [cell.state().status for cell in cells] == ["finished", "finished", "failed", "failed"], err
     assert [cell.state().attempts for cell in cells] == [2, 1, 1, 1]
@@ -170,14 +170,14 @@ def test_a_sweep_on_slurm_survives_its_driver_and_a_requeue(tmp_path):
 
 @real
 @pytest.mark.slow
-def test_cancel_reaches_slurm_without_a_driver(tmp_path):
-    process = command(tmp_path, "train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", *ON_SLURM, wait=False)
+def test_cancel_reaches_slurm_without_a_driver(tmp_path, call):
+    process = start("train", "-m", *TINY, "trainer.max_epochs=400", "seed=1,2", *ON_SLURM)
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
     wait_for(lambda: sweep.cells()[0].epochs())
     process.send_signal(signal.SIGKILL)
     process.communicate()
     began = time.monotonic()
-    code, _, err = command(tmp_path, "sweep", "cancel")
+    code, _, err = call("sweep", "cancel")
     assert code == 0, err
     assert time.monotonic() - began < 90
     assert [cell.state().status for cell in sweep.cells()] == ["cancelled", "cancelled"]

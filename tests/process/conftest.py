@@ -1,0 +1,3 @@
+from tests.tiny_job import shared_root, tiny_job
+
+__all__ = ["shared_root", "tiny_job"]
