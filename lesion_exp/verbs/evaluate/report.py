@@ -40,8 +40,8 @@ def as_text(judged: RunEvaluation) -> str:
         text = list(block(judged))
         if text:
             report += "\n" + "\n".join(text) + "\n"
-    for text in study.warnings:
-        report += f"\n{textwrap.fill(f'warning: {text}', _COLUMNS)}\n"
+    for warning in study.warnings:
+        report += f"\n{textwrap.fill('warning: ' + warning, _COLUMNS)}\n"
     return "\n".join(lines) + report
 
 
