@@ -29,17 +29,13 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
     Raises:
         ValueError: an override, data set or file that cannot be used; the message says what to write instead.
     """
-    from lesion_exp.config.compose import compose
-    from lesion_exp.config.freeze import freeze
-    from lesion_exp.config.shipped_conf import find_root
-    from lesion_exp.process.messages import show_messages
+    from lesion_exp.command.arguments import compose_job
     from lesion_exp.progress import Stage
     from lesion_exp.training.run import train
     from lesion_exp.verbs.report.shown_result import ShownResult
 
-    show_messages()
-    folders = [Path(folder) for folder in config_dirs]
-    job = freeze(compose(overrides, config_dirs=folders, root=find_root(Path.cwd())))
+    job = compose_job(_arguments(overrides, config_dirs))
+    assert job is not None, "only --cfg job makes none"
     with Stage("training", background=True):
         result = train(job)
     return ShownResult(**vars(result), config=job.config)

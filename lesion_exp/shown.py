@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from lesion_exp.verbs.evaluate.report import as_text
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.verbs.predict.predict import Summary as PredictionSummary
 from lesion_exp.verbs.prepare import PreparedData, show
-from lesion_exp.verbs.report.shown_result import number_table, page
+from lesion_exp.verbs.report.shown_result import number_table, page, picture
 
 if TYPE_CHECKING:
     pass
@@ -107,8 +106,7 @@ class ShownEvaluation:
         figure = confusion_matrix(found.study.table, found.title)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png")
-        picture = base64.b64encode(drawn.getvalue()).decode()
-        image = Markup('<img alt="confusion matrix" src="data:image/png;base64,{}">').format(picture)
+        image = picture(drawn.getvalue(), "confusion matrix")
         return page(f"{found.run_name}: {found.title}", found.run_id, [number_table(values, {"": found.name}), image])
 
 
@@ -161,8 +159,7 @@ class ShownComparison:
         return _text(console)
 
     def _repr_html_(self) -> str:
-        picture = base64.b64encode(self.compared.figure.read_bytes()).decode()
-        image = Markup('<img alt="differences with intervals" src="data:image/png;base64,{}">').format(picture)
+        image = picture(self.compared.figure.read_bytes(), "differences with intervals")
         return page("comparison", self.run_id, [Markup("<pre>{}</pre>").format(repr(self)), image])
 
 

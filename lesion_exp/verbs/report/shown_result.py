@@ -82,6 +82,11 @@ def page(title: str, run_id: str, parts: Sequence[Markup]) -> str:
     return str(Markup('{}<div>{}<div class="lesion-exp">{}</div></div>').format(_STYLE, head, Markup("").join(parts)))
 
 
+def picture(png: bytes, alt: str) -> Markup:
+    """A PNG file as a picture within the page; `alt` says what it shows."""
+    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(alt, base64.b64encode(png).decode())
+
+
 def number_table(metrics: Mapping[str, float], parts: Mapping[str, str] = _PARTS) -> Markup:
     """The headline metrics with their intervals; `parts` are the beginnings of their names, with what each is of."""
     rows = Markup("")
@@ -120,6 +125,5 @@ def _confusion(run: Run) -> Markup:
     for part, title in (("test", "test part"), ("val", "validation part")):
         path = run.fetch(artifacts.confusion_matrix(part, ".png"))
         if path is not None:
-            picture = base64.b64encode(path.read_bytes()).decode()
-            return Markup('<img alt="confusion matrix, {}" src="data:image/png;base64,{}">').format(title, picture)
+            return picture(path.read_bytes(), f"confusion matrix, {title}")
     return Markup("")
