@@ -12,8 +12,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lesion_exp.notebook import Shown, bar, in_notebook
-from lesion_exp.terminal import console, is_terminal, message_stream
+from lesion_exp.terminal import Shown, bar, console, in_notebook, is_terminal, message_stream
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

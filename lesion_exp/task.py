@@ -23,8 +23,7 @@ from lesion_exp.epoch_metric import EXACT, MeanLoss, training_metrics, validatio
 from lesion_exp.evaluation.registry import LOSS
 from lesion_exp.evaluation.tta import probabilities_and_energies, tta_views
 from lesion_exp.loss.base import Loss
-from lesion_exp.scheduler.length import ENDLESS, TrainingLength
-from lesion_exp.scheduler.schedule import Schedule
+from lesion_exp.scheduler.schedule import ENDLESS, Schedule, TrainingLength
 
 ParameterGroups = list[dict[str, Any]]
 Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]

@@ -70,8 +70,7 @@ def a_minute_passes(folder: Path) -> Any:
 
 def facts_of(store: Any, run_id: str) -> dict[str, Any]:
     """What a run holds, but what depends on time and place."""
-    from lesion_exp.tracking.find import artifact_names, find_run
-    from lesion_exp.tracking.history import read_history
+    from lesion_exp.tracking.find import artifact_names, find_run, read_history
 
     run = find_run(store, run_id)
     history = read_history(run)

@@ -64,9 +64,8 @@ def main() -> int:
     parser.add_argument("--tests", type=int, default=400, help="simulated test parts for each setting (400)")
     parser.add_argument("--lesions", type=int, nargs="+", default=[600, 1500], help="lesions of a test part")
     asked = parser.parse_args()
-    from lesion_exp.evaluation.gaps import COMPARED, largest_gaps
     from lesion_exp.evaluation.intervals import units_of
-    from lesion_exp.evaluation.subgroups import attributes
+    from lesion_exp.evaluation.subgroups import COMPARED, attributes, largest_gaps
 
     allowed = LEVEL + 2 * (LEVEL * (1 - LEVEL) / asked.tests) ** 0.5
     failed = False

@@ -8,9 +8,9 @@ import types
 import pytest
 
 from lesion_exp import progress
-from lesion_exp.notebook import in_notebook
 from lesion_exp.process.messages import show_messages
 from lesion_exp.progress import Stage, duration
+from lesion_exp.terminal import in_notebook
 from tests.own_process import restored
 from tests.screen import Screen, plain
 

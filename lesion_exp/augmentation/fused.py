@@ -2,14 +2,89 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import Any, Final
 
-from lesion_exp.augmentation.colour import ColourRun, is_tint
+import cv2
+import numpy as np
+import numpy.typing as npt
+
 from lesion_exp.augmentation.fit import Colour
 from lesion_exp.augmentation.geometry import GeometryRun, is_move, is_warp
-from lesion_exp.augmentation.library import Transform, changes_size
+from lesion_exp.augmentation.library import Transform, albumentations, changes_size, look_up
 from lesion_exp.augmentation.random_fit_crop import RandomFitCrop
+from lesion_exp.image_file import UInt8Array
+
+Table = npt.NDArray[np.uint8]
+ColourStep = tuple[Table, Table, Table] | Table
+"""What becomes of each grey level, of all channels alike or (hue, saturation, value)."""
+
+_HUES: Final = 180
+"""Of OpenCV, two degrees each."""
+_TURNED: Final = (np.arange(256 + _HUES) % _HUES).astype(np.uint8)
+_MOVED: Final = np.clip(np.arange(-256, 512), 0, 255).astype(np.uint8)
+_LEVELS: Final = np.arange(256, dtype=np.uint8)
+
+
+class ColourRun:
+    """`moves`, each of which `is_tint`, with as few passes over the pixels as they need.
+
+    Draws and results are those of the transforms themselves, bit for bit.
+    """
+
+    def __init__(self, moves: Sequence[Transform]) -> None:
+        self.moves = tuple(moves)
+
+    def draw(self, python_generator: random.Random) -> list[ColourStep]:
+        """The lookups of one draw, in their order."""
+        steps: list[ColourStep] = []
+        for move in self.moves:
+            if move.p < 1 and not python_generator.random() < move.p:
+                continue
+            move.py_random = python_generator
+            if type(move) is albumentations.HueSaturationValue:
+                steps.append(_shifts(**move.get_params()))
+                continue
+            joins = bool(steps) and not isinstance(steps[-1], tuple)
+            before: Any = steps.pop() if joins else _LEVELS
+            levels = before.reshape(16, 16)
+            drawn = {**move.get_params(), **move.get_params_dependent_on_data({}, {"image": levels})}
+            steps.append(move.apply(levels, **drawn).reshape(256))
+        return steps
+
+    def apply(self, image: UInt8Array, drawn: Sequence[ColourStep]) -> UInt8Array:
+        """`image`, (H, W, 3) RGB, through the lookups."""
+        for step in drawn:
+            if isinstance(step, tuple):
+                planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+                shifted = [look_up(plane, table, inplace=True) for plane, table in zip(planes, step, strict=True)]
+                image = cv2.cvtColor(cv2.merge(shifted), cv2.COLOR_HSV2RGB)
+            else:
+                image = look_up(image, step, inplace=False)
+        return image
+
+
+def is_tint(transform: Transform) -> bool:
+    """Whether a `ColourRun` can take `transform`: its draw does not depend on the image."""
+    if type(transform) is albumentations.RandomBrightnessContrast:
+        return bool(transform.brightness_by_max)
+    return type(transform) in (albumentations.HueSaturationValue, albumentations.RandomGamma)
+
+
+def _shifts(hue_shift: float, sat_shift: float, val_shift: float) -> tuple[Table, Table, Table]:
+    hue = math.floor(hue_shift) % _HUES if hue_shift else 0
+    saturation = _moved(sat_shift).copy()
+    saturation[0] = 0  # a grey stays grey
+    return (_TURNED[hue : hue + 256] if hue_shift else _LEVELS), saturation, _moved(val_shift)
+
+
+def _moved(shift: float) -> Table:
+    begin = 256 + min(max(int(shift), -256), 256)
+    return _MOVED[begin : begin + 256]
+
 
 Step = tuple[str, Transform | GeometryRun | ColourRun]
 

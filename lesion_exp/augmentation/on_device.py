@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lesion_exp.augmentation.colour import ColourRun
 from lesion_exp.augmentation.fit import AVERAGE_FROM
-from lesion_exp.augmentation.fused import Step
+from lesion_exp.augmentation.fused import ColourRun, Step
 from lesion_exp.augmentation.geometry import Border, GeometryRun, after, in_box
-from lesion_exp.augmentation.library import describe
-from lesion_exp.augmentation.randomness import generators
+from lesion_exp.augmentation.library import describe, generators
 from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
 

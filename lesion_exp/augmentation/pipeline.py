@@ -8,15 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lesion_exp.augmentation.colour import ColourRun
 from lesion_exp.augmentation.fit import Fit, fill_colour, fit_to_square
-from lesion_exp.augmentation.fused import Step
+from lesion_exp.augmentation.fused import ColourRun, Step
 from lesion_exp.augmentation.fused import join as join_steps
 from lesion_exp.augmentation.geometry import GeometryRun
-from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, walk
+from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, generators, walk
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import DeviceSteps, Plan
-from lesion_exp.augmentation.randomness import generators
 from lesion_exp.choices import FITS
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.image_file import UInt8Array

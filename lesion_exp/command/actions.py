@@ -86,11 +86,11 @@ def resume(arguments: Arguments) -> int:
     store, paths = open_store_of(arguments)
     run = chosen_run(store, spec)
     if changes:
-        from lesion_exp.verbs.resume.extend import extend
+        from lesion_exp.verbs.resume import extend
 
         result = extend(run, changes, paths, data_root)
     else:
-        from lesion_exp.verbs.resume.resume import resume as resume_run
+        from lesion_exp.verbs.resume import resume as resume_run
 
         result = resume_run(run, paths, data_root)
     _show_end(result.run_id)

@@ -42,8 +42,8 @@ def explain(arguments: Arguments) -> int:
     settings = _settings(arguments, folders)
     store, paths = open_store_of(arguments)
     from lesion_exp.verbs.explain.explain import explain as explain_run
-    from lesion_exp.verbs.explain.methods import make_explainer
     from lesion_exp.verbs.explain.report import as_json, as_text
+    from lesion_exp.verbs.explain.request import make_explainer
 
     names = _each_once(wanted)
     idle = sorted(set(settings) - set(names))
@@ -64,7 +64,7 @@ def explain(arguments: Arguments) -> int:
 def _list(arguments: Arguments) -> int:
     """Shows the methods with what they do, and which lack a package."""
     from lesion_exp.config.compose import config_folders
-    from lesion_exp.verbs.explain.methods import about, is_installed, method_names
+    from lesion_exp.verbs.explain.request import about, is_installed, method_names
 
     if arguments.overrides:
         raise ConfigError(f"expected method=list alone, got {arguments.overrides[0]}; name the methods to use them")
@@ -90,7 +90,7 @@ def _settings(arguments: Arguments, folders: list[Path]) -> dict[str, dict[str, 
     """The values of `METHOD.KEY=VALUE`, which then no longer stand among the overrides."""
     import yaml
 
-    from lesion_exp.verbs.explain.methods import method_names
+    from lesion_exp.verbs.explain.request import method_names
 
     found: dict[str, dict[str, Any]] = {}
     for method in method_names(folders):

@@ -56,7 +56,7 @@ def leakage(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(measured.report.to_dict()))
     else:
-        from lesion_exp.verbs.leakage.table import show_report
+        from lesion_exp.verbs.leakage.report import show_report
 
         show_report(measured.report, console(sys.stdout))
     say(f"leak meter: run {measured.report.run_id}\nfigure:     {measured.figure}", sys.stderr)
@@ -71,8 +71,7 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     from lesion_exp.sweeps.driver import make_launcher
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.training.tracked import open_job_store
-    from lesion_exp.verbs.leakage.find import same_meter
-    from lesion_exp.verbs.leakage.plan import plan_meter
+    from lesion_exp.verbs.leakage.plan import plan_meter, same_meter
 
     dirs, root = arguments.config_dirs, find_root(Path.cwd())
     plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
@@ -94,7 +93,7 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
 def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
     """The leak meter that `sweep=` names, and its launcher with the settings of the command."""
     from lesion_exp.command.sweep import LAUNCHER, launcher_node
-    from lesion_exp.verbs.leakage.find import find_meter
+    from lesion_exp.verbs.leakage.plan import find_meter
 
     given = arguments.take_below(LAUNCHER)
     check_store_keys(arguments)

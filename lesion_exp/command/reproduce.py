@@ -46,8 +46,8 @@ def reproduce(arguments: Arguments) -> int:
     frozen = _read(spec) if is_job else None
     store, paths = open_store_of(arguments)
     from lesion_exp.config.relocate import relocated
-    from lesion_exp.verbs.reproduce.report import as_json, condition_lines, verdict_json, verdict_lines
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
+    from lesion_exp.verbs.reproduce.verdict import as_json, condition_lines, verdict_json, verdict_lines
 
     run, frozen = _restore(store, spec, frozen)
     job = relocated(frozen, store.uri, paths, places)
@@ -92,7 +92,7 @@ def _read(file: str) -> Job:
 
 def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
     """The run to compare with, and its job; None where a job file is given that no run in `store` was made of."""
-    from lesion_exp.training.job_tags import job_of
+    from lesion_exp.training.tracked import job_of
     from lesion_exp.verbs.reproduce.reproduce import first_run
 
     if frozen is not None:
@@ -106,7 +106,7 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
 def _train_first(job: Job, arguments: Arguments) -> int:
     """A job that no run in the store was made of: there is nothing to compare with, and the answer says so."""
     from lesion_exp.training.run import train
-    from lesion_exp.verbs.reproduce.report import as_json
+    from lesion_exp.verbs.reproduce.verdict import as_json
 
     answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
     told = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"

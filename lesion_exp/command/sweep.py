@@ -145,7 +145,7 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
     Raises:
         ConfigError: a key that the launcher does not have, or a value of another type than the one that it replaces.
     """
-    from lesion_exp.config.override_text import is_text
+    from lesion_exp.config.overrides import is_text
 
     changed = dict(node)
     keys = sorted(set(node) - {TARGET})
@@ -209,8 +209,8 @@ def _join_folds(summary: Summary, store: Store) -> None:
     facts = summary.sweep.facts
     if FOLD not in facts.keys or facts.parent_run_id is None or set(summary.counts()) != {"finished"}:
         return
-    from lesion_exp.verbs.evaluate.cross_validation import judge_folds
     from lesion_exp.verbs.evaluate.report import as_text
+    from lesion_exp.verbs.evaluate.several import judge_folds
 
     for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
         say(as_text(judged), sys.stderr)
@@ -218,12 +218,12 @@ def _join_folds(summary: Summary, store: Store) -> None:
 
 def _read_meter(summary: Summary, store: Store) -> None:
     """Shows what a leak meter that is done has measured."""
-    from lesion_exp.verbs.leakage.find import is_meter
+    from lesion_exp.verbs.leakage.plan import is_meter
 
     if not is_meter(summary.sweep) or set(summary.counts()) != {"finished"}:
         return
     from lesion_exp.verbs.leakage.meter import measure
-    from lesion_exp.verbs.leakage.table import show_report
+    from lesion_exp.verbs.leakage.report import show_report
 
     show_report(measure(summary.sweep, store).report, console(sys.stderr))
 

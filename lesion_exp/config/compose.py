@@ -26,13 +26,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.config.compatibility import check_own_options
-from lesion_exp.config.override_text import TextParser, literal, quoted
 from lesion_exp.config.overrides import (
+    TextParser,
     check_added,
     check_names,
     config_keys,
     is_open,
+    literal,
     parse_overrides,
+    quoted,
     refuse_sweeps,
     warn_doubled,
 )

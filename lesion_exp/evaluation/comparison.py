@@ -9,15 +9,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.holm import holm
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough
-from lesion_exp.evaluation.mcnemar import lesions_to_change
-from lesion_exp.evaluation.paired_bootstrap import PairedDraws, paired_draws
 from lesion_exp.evaluation.paired_randomization import exchanged_differences, family_p, randomization_p
-from lesion_exp.evaluation.paired_tests import PairedTests
+from lesion_exp.evaluation.paired_tests import PairedDraws, PairedTests, holm, lesions_to_change, paired_draws
+from lesion_exp.evaluation.pairing import Pooled, pooled
 from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.evaluation.registry import AUROC_MACRO, METRICS, shown_in
-from lesion_exp.evaluation.seed_pooling import Pooled, pooled
 
 SIGNIFICANT: Final = 0.05
 """Corrected p-values below this are called a difference."""

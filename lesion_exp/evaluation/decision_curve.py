@@ -11,8 +11,8 @@ import pandas as pd
 
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, units_of
 from lesion_exp.evaluation.limits import Limits, combined_limits, proportion_limits
+from lesion_exp.evaluation.malignant_view import scores_of
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
-from lesion_exp.evaluation.target import scores_of
 from lesion_exp.evaluation.weighted import Weighted
 
 THRESHOLDS: Final = tuple(percent / 100 for percent in (1, 2, *range(3, 61, 3)))

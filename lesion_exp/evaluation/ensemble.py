@@ -14,9 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.choices import ENSEMBLES
 from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
-from lesion_exp.evaluation.calibrator import with_probabilities
+from lesion_exp.evaluation.calibrator import log_probs, with_probabilities
 from lesion_exp.evaluation.predictions import ENERGY, FloatArray, classes_of, is_unknown, probabilities, true_classes
-from lesion_exp.evaluation.temperature_scaling import log_probs
 
 _SMALLEST_STACKED: Final = 1e-6
 """Probabilities below this count as this in a stacked ensemble: the logarithm of 1e-30 would drown all others."""

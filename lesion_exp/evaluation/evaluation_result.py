@@ -10,18 +10,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.calibration import CALIBRATION
-from lesion_exp.evaluation.calibration_effect import CalibrationEffect, calibration_effect
+from lesion_exp.evaluation.calibrator import CalibrationEffect, calibration_effect
 from lesion_exp.evaluation.conformal import conformal_metrics
 from lesion_exp.evaluation.decision_curve import DecisionCurve, decision_curve
 from lesion_exp.evaluation.failures import failures
-from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
+from lesion_exp.evaluation.figures.curves import decision_curve_figure
 from lesion_exp.evaluation.figures.reliability import reliability_before_and_after
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
-from lesion_exp.evaluation.headline import SECTIONS
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, intervals_in_words, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.lesion_counts import lesion_counts, too_few_in_all
-from lesion_exp.evaluation.malignant_view import MALIGNANT
+from lesion_exp.evaluation.malignant_view import MALIGNANT, targets
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.operating_points import operating_point_metrics
 from lesion_exp.evaluation.posthoc import PosthocModels
@@ -35,9 +34,8 @@ from lesion_exp.evaluation.predictions import (
     unknown_in_words,
 )
 from lesion_exp.evaluation.ranking import ranking_of_classes
-from lesion_exp.evaluation.registry import is_added, shown_in
+from lesion_exp.evaluation.registry import SECTIONS, is_added, shown_in
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
-from lesion_exp.evaluation.target import targets
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.evaluation.unknown import unknown_metrics
 from lesion_exp.evaluation.weighted import Weighted, merged

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.headline import SECTIONS
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes
 from lesion_exp.evaluation.predictions import classes_of, true_classes
+from lesion_exp.evaluation.registry import SECTIONS
 
 TOO_FEW: Final = "too few"
 """What stands in place of a judgement where a metric rests on fewer than `LEAST_LESIONS` lesions."""

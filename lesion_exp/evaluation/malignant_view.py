@@ -1,4 +1,4 @@
-"""A table over several diagnoses, seen as the question that matters most: malignant or not?"""
+"""Questions with two answers, asked of a predictions table: is it malignant, is it this class?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.evaluation.predictions import PREFIX, classes_of, probabilities
+from lesion_exp.errors import DataError, did_you_mean
+from lesion_exp.evaluation.predictions import PREFIX, BoolArray, FloatArray, classes_of, probabilities
 from lesion_exp.taxonomy import malignancy
 
 BENIGN: Final = "benign"
@@ -63,3 +64,24 @@ def malignant_classes(classes: Sequence[str]) -> list[bool] | None:
     kinds = [malignancy(name) for name in classes]
     known = [kind for kind in kinds if kind is not None]
     return known if len(classes) > 2 and len(known) == len(kinds) and any(known) and not all(known) else None
+
+
+def targets(classes: Sequence[str]) -> list[str]:
+    """What can be asked of a table with these classes: each of them, and `malignant` where that is determined."""
+    return [*classes, *([MALIGNANT] if malignant_classes(classes) and MALIGNANT not in classes else [])]
+
+
+def scores_of(table: pd.DataFrame, target: str) -> tuple[FloatArray, BoolArray]:
+    """The probability that the answer is yes, float64 (N,), and the truth, bool (N,).
+
+    Raises:
+        DataError: it cannot be asked of this table.
+    """
+    known = targets(classes_of(table))
+    if target not in known:
+        raise DataError(f"expected one of {', '.join(known)} to tell from the rest, got {target!r}"
+                        f"{did_you_mean(target, known)}")  # fmt: skip
+    seen = table if target in classes_of(table) else malignant_view(table)
+    assert seen is not None, "targets() names malignant only where there is a view"
+    positive = (seen["label"].astype(str) == target).to_numpy()
+    return seen[f"{PREFIX}{target}"].to_numpy(dtype=np.float64), np.asarray(positive, dtype=np.bool_)

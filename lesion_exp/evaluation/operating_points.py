@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from lesion_exp.evaluation.limits import Limits, proportion_limits
+from lesion_exp.evaluation.malignant_view import scores_of, targets
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
-from lesion_exp.evaluation.target import scores_of, targets
 from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
 RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")

@@ -12,11 +12,11 @@ from scipy import stats
 
 from lesion_exp.evaluation.confusion import mean_of_determined
 from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.malignant_view import scores_of
 from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import FloatArray, classes_of
 from lesion_exp.evaluation.ranking import ranking_metrics
 from lesion_exp.evaluation.registry import AUROC_MACRO
-from lesion_exp.evaluation.target import scores_of
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 _AREA: Final = "auroc"

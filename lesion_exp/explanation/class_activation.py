@@ -8,9 +8,8 @@ from typing import Final
 
 from torch import Tensor
 
-from lesion_exp.explanation.cells import spread
 from lesion_exp.explanation.explainer import Explainer
-from lesion_exp.explanation.network import ExplainedNetwork
+from lesion_exp.explanation.network import ExplainedNetwork, spread
 
 log = logging.getLogger(__name__)
 

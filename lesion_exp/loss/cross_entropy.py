@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.loss.base import Loss
-from lesion_exp.loss.class_weights import class_weights as weights_of_classes
+from lesion_exp.loss.base import class_weights as weights_of_classes
 
 
 class CrossEntropy(Loss):

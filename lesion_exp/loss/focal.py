@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.loss.base import Loss
-from lesion_exp.loss.class_weights import class_weights as weights_of_classes
+from lesion_exp.loss.base import class_weights as weights_of_classes
 
 _SMALLEST_GAP = 1e-12
 """Below this 1 - p counts as this: with gamma below 1 the derivative of (1 - p)^gamma is infinite at p = 1."""

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.loss.base import Loss
-from lesion_exp.loss.class_weights import class_weights
+from lesion_exp.loss.base import Loss, class_weights
 
 
 class LDAM(Loss):

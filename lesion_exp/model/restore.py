@@ -21,12 +21,11 @@ from lesion_exp.data.preparation import Preparation
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.predictions import is_unknown
-from lesion_exp.model.classifier import make_classifier
+from lesion_exp.model.checkpoint_file import read_weights
+from lesion_exp.model.classifier import make_classifier, make_network
 from lesion_exp.model.inputs import sample_options, store_request
-from lesion_exp.model.network import make_network
 from lesion_exp.model.precision import recorded_precision
-from lesion_exp.model.prediction import PartProgress, predict_part, prediction_trainer
-from lesion_exp.model.weights_file import read_weights
+from lesion_exp.model.predictor import PartProgress, predict_part, prediction_trainer
 from lesion_exp.task import LesionClassifier
 
 

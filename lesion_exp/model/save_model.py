@@ -12,10 +12,9 @@ import torch
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.weights import own_state
 from lesion_exp.evaluation.calibrator import Calibrator
-from lesion_exp.model.checkpoint_file import portable, read_checkpoint
+from lesion_exp.model.checkpoint_file import portable, read_checkpoint, write_weights
 from lesion_exp.model.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
 from lesion_exp.model.model_card import Card, completed
-from lesion_exp.model.weights_file import write_weights
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, artifact_names
 from lesion_exp.tracking.run_writer import RunWriter

@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -204,3 +207,17 @@ def _number(text: str | None) -> int | None:
 
 def _text(environment: Mapping[str, str], *names: str) -> str:
     return " ".join(f"{name}={environment[name]}" for name in names if name in environment)
+
+
+def run_module(module: str, *arguments: str) -> int:
+    """The exit code of `python -m MODULE ARGUMENTS`; whatever ends the waiting ends the process, too.
+
+    It knows nothing of ranks: where several are to work together, Lightning starts the others from its command.
+    """
+    child = subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment_without_rank())
+    try:
+        return child.wait()
+    except BaseException:
+        child.send_signal(signal.SIGTERM)
+        child.wait(timeout=60)
+        raise

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from lesion_exp.evaluation.figures.choices import ChoiceRow, choices_figure
-from lesion_exp.evaluation.headline import OF_SEVERAL_RUNS
+from lesion_exp.evaluation.registry import OF_SEVERAL_RUNS
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.sweeps.choices import is_repeat
 from lesion_exp.sweeps.ledger import Sweep

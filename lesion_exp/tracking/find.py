@@ -7,10 +7,10 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pandas as pd
 
@@ -359,3 +359,28 @@ def _recent(store: Store) -> list[MlflowRun]:
 
 def _line(run: MlflowRun) -> str:
     return f"{run.info.run_id}  {run.info.status}  {run.info.run_name}"
+
+
+class Point(NamedTuple):
+    """A value that a metric had."""
+
+    step: int
+    value: float
+    timestamp: int
+    """Milliseconds since 1970."""
+
+
+History = dict[str, list[Point]]
+"""The points of each metric, by step and time."""
+
+
+def read_history(run: Run, names: Collection[str] | None = None) -> History:
+    """The whole history of each metric of `run`, or of those in `names` that it has."""
+    return {
+        name: sorted(
+            Point(point.step, point.value, point.timestamp)
+            for point in run.store.client.get_metric_history(run.run_id, name)
+        )
+        for name in sorted(run.metrics)
+        if names is None or name in names
+    }

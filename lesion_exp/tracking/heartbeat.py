@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.data.lock import hold, is_held, release
-from lesion_exp.tracking.delivery import SITTING, SITTING_TAG, deliver_left
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld, read_header
+from lesion_exp.tracking.uploader import SITTING, SITTING_TAG, deliver_left
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.evaluation.headline import FOLDER, SECTIONS, TEST, is_metric
-from lesion_exp.evaluation.registry import LOSS
+from lesion_exp.evaluation.registry import FOLDER, LOSS, SECTIONS, TEST, is_metric
 
 Fetch = Callable[[str], Path | None]
 """The file of a run with an artifact's path; None where the run has no such file."""

@@ -18,19 +18,16 @@ from typing import Any, Final, Literal, Self
 from lesion_exp.data.lock import check_locks
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import kept
-from lesion_exp.tracking.database_watch import DatabaseWatch, StoreLostError
-from lesion_exp.tracking.delivery import LARGEST_BATCH, SITTING, SITTING_TAG, deliver, deliver_left
-from lesion_exp.tracking.embedded import HEARTBEAT_TAG
+from lesion_exp.tracking.embedded import HEARTBEAT_TAG, DatabaseWatch, StoreLostError
 from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
-from lesion_exp.tracking.machine_load import MachineLoad
-from lesion_exp.tracking.metric_points import MetricPoints, last_steps
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
-from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.run_writer import MetricPoints, RunWriter, last_steps
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.uploader import Uploader
+from lesion_exp.tracking.system_metrics import MachineLoad
+from lesion_exp.tracking.uploader import LARGEST_BATCH, SITTING, SITTING_TAG, Uploader, deliver, deliver_left
 
 _log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lesion_exp.errors import ConfigError, first_cases
-from lesion_exp.tracking.delivery import deliver_left
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.heartbeat import is_dead
 from lesion_exp.tracking.spool import SPOOL_DIR, Spool, SpoolHeld, read_header
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.uploader import deliver_left
 
 State = Literal["sent", "alive", "failed", "refused"]
 _SHORTEST_PREFIX: Final = 4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
 import psutil
 
@@ -66,3 +67,26 @@ def _process_memory() -> int:
         except psutil.Error:
             continue  # it ended meanwhile
     return total
+
+
+class MachineLoad:
+    """Hands `system_metrics` to `record` every `seconds` in a thread of its own; 0: never."""
+
+    def __init__(self, record: Callable[[Mapping[str, float]], object], seconds: float) -> None:
+        self._record = record
+        self._seconds = seconds
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="machine load", daemon=True)
+        if seconds:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends reading; nothing is recorded afterwards."""
+        self._ending.set()
+        if self._seconds:
+            self._thread.join()
+
+    def _read(self) -> None:
+        while not self._ending.is_set():
+            self._record(system_metrics())
+            self._ending.wait(self._seconds)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
+from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.lesion_counts import too_few_in_all
+from lesion_exp.evaluation.predictions import classes_of, known_rows
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.test_set_reads import READINGS_TAG
 from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.trained_run import kept_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
 
 OVERALL: Final = shown_in("report")
@@ -116,3 +121,23 @@ def largest_gap(facts: RunSummary) -> str | None:
         f"largest gap of balanced accuracy: {gap['attribute'].replace('_', ' ')}, {gap['highest']} against "
         f"{gap['lowest']}, {with_interval(as_value(gap))}"
     )
+
+
+def tested_predictions(run: Run) -> pd.DataFrame | None:
+    """The uncalibrated predictions of `run` on its test part; None where that was not predicted, or has no label."""
+    path = run.fetch(artifacts.predictions("test"))
+    table = None if path is None else known_rows(pd.read_parquet(path)).reset_index(drop=True)
+    return None if table is None or table.empty else table
+
+
+def calibration_warning(run: Run, method: str) -> str | None:
+    """Says so where the calibration `method` makes the probabilities of the test part worse; None where it does not,
+    or where nothing was tested.
+    """
+    table = None if method == "none" else tested_predictions(run)
+    if table is None:
+        return None
+    classes = classes_of(table)
+    fitting = {name: found for name, found in kept_calibrators(run).items() if found.classes == classes}
+    effect = calibration_effect(table, method, fitting)
+    return None if effect is None else effect.warning

@@ -22,8 +22,7 @@ from lesion_exp.evaluation.registry import added_among, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, read_predictions
 from lesion_exp.training.data import SplitData, load_data, split_data
-from lesion_exp.training.job_tags import job_of, names_of_job_tags
-from lesion_exp.training.tracked import check_same_data
+from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
 
 if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
     from lesion_exp.model.predictor import Predictor

@@ -17,12 +17,11 @@ from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.errors import ConfigError
-from lesion_exp.model.classifier import make_classifier, make_optimizer, make_schedule
+from lesion_exp.model.classifier import make_classifier, make_network, make_optimizer, make_schedule
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.model_card import model_card
-from lesion_exp.model.network import make_network
 from lesion_exp.model.precision import has_gpu
-from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.task import LesionClassifier
 from lesion_exp.training.added_metrics import make_added
 from lesion_exp.training.data import SplitData

@@ -27,10 +27,9 @@ from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
-from lesion_exp.split.audit import Audit, audit
+from lesion_exp.split.audit import Audit, audit, shares_dealt
 from lesion_exp.split.groups import assign_groups
 from lesion_exp.split.manifest import split_hash
-from lesion_exp.split.shortfall import shares_dealt
 
 log = logging.getLogger(__name__)
 

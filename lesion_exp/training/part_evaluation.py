@@ -8,16 +8,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from lesion_exp.evaluation.classification_report import classification_report, confusion_matrix_data
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study, with_intervals
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
-from lesion_exp.evaluation.headline import TEST
 from lesion_exp.evaluation.intervals import units_of
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import classes_of
-from lesion_exp.evaluation.registry import LOSS
-from lesion_exp.evaluation.report import classification_report, confusion_matrix_data
+from lesion_exp.evaluation.registry import LOSS, TEST
 from lesion_exp.split import PARTS
 from lesion_exp.taxonomy import full_names
 from lesion_exp.tracking import artifacts

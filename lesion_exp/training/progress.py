@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ProgressBar
 
 from lesion_exp.evaluation.registry import WATCHED_METRIC, is_better
 from lesion_exp.progress import Stage, duration
-from lesion_exp.scheduler.length import ENDLESS
+from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.task import training_length
 from lesion_exp.tracking.lightning_logger import TrackingLogger, last_step
 

@@ -16,14 +16,12 @@ from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
-from lesion_exp.evaluation.figures.gallery import gallery
-from lesion_exp.evaluation.figures.image_batch import image_batch
-from lesion_exp.evaluation.figures.labels import labels
+from lesion_exp.evaluation.figures.gallery import gallery, image_batch
+from lesion_exp.evaluation.figures.style import labels
 from lesion_exp.evaluation.predictions import classes_of, is_unknown, known_rows, probabilities
-from lesion_exp.scheduler.length import ENDLESS
+from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.split import PARTS
-from lesion_exp.split.characteristics import characteristics
-from lesion_exp.split.manifest import manifest
+from lesion_exp.split.manifest import characteristics, manifest
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.run import TrackedRun

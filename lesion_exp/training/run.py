@@ -24,16 +24,14 @@ from lesion_exp.config.instantiate import check_installed, check_targets
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
-from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.posthoc import PosthocModels
-from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
+from lesion_exp.evaluation.registry import WATCHED, only_metrics, short_of, shown_in
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
 from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS
 from lesion_exp.model.inputs import SAMPLE_KEYS
-from lesion_exp.model.prediction import PartProgress, predict_part
+from lesion_exp.model.predictor import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
-from lesion_exp.process.child import run_module
-from lesion_exp.process.distributed_environment import join_group
+from lesion_exp.process.distributed_environment import join_group, run_module
 from lesion_exp.process.signals import stops_stay_stops
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
@@ -57,7 +55,6 @@ from lesion_exp.training.part_evaluation import (
     log_evaluation,
     log_fitted,
 )
-from lesion_exp.training.profile import keep_profile
 from lesion_exp.training.progress import TrainingProgress
 from lesion_exp.training.results import describe_run, log_gallery, log_inputs
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
@@ -69,6 +66,7 @@ from lesion_exp.training.trainer import (
     check_devices,
     check_trainer,
     describe_resolved,
+    keep_profile,
     num_devices_and_nodes,
     num_processes,
 )

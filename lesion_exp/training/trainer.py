@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pytorch_lightning as pl
@@ -19,6 +20,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.evaluation.registry import WATCHED_METRIC
@@ -26,9 +28,37 @@ from lesion_exp.model.checkpoint_file import is_whole
 from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.process.memory import keep_freed_memory
 from lesion_exp.process.messages import quiet_libraries
+from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage
 from lesion_exp.training.checkpoint import BestCheckpoints, ResumePoints, WholeFiles
-from lesion_exp.training.profile import profiler_in
+
+FOLDER: Final = "profile"
+"""Of the run's artifacts, and of its live folder."""
+_KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
+
+
+def profiler_in(live_dir: Path, chosen: Any) -> Profiler | None:
+    """Lightning's profiler of the name `chosen`, which writes below `live_dir`; None for null.
+
+    Raises:
+        ConfigError: none has that name.
+    """
+    if chosen is None:
+        return None
+    if not isinstance(chosen, str) or chosen not in _KINDS:
+        raise ConfigError(f"expected trainer.profiler to be one of {', '.join(_KINDS)} or null, got {chosen!r}")
+    profiler: Profiler = _KINDS[chosen](dirpath=live_dir / FOLDER, filename="profile")
+    return profiler
+
+
+def keep_profile(run: TrackedRun, live_dir: Path) -> None:
+    """Logs what a profiler wrote below `live_dir`, if there was one."""
+    written = sorted((live_dir / FOLDER).glob("*"))
+    for path in written:
+        run.log_text(path.read_text(encoding="utf-8", errors="replace"), f"{FOLDER}/{path.name}")
+    if written:
+        log.info("profile: %d file(s) below %s/ in the run's artifacts", len(written), FOLDER)
+
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pytorch_lightning.tuner.tuning import Tuner
 
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError
-from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.build import Built
 

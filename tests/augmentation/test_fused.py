@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lesion_exp.augmentation.colour import ColourRun
+from lesion_exp.augmentation.fused import ColourRun
 from lesion_exp.augmentation.geometry import GeometryRun
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.augmentation.random_fit_crop import RandomFitCrop

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lesion_exp.augmentation.grid import preview_grid
+from lesion_exp.verbs.preview import preview_grid
 
 
 def test_a_row_an_image_with_the_original_first(lesion):

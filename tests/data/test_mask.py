@@ -1,6 +1,6 @@
 import numpy as np
 
-from lesion_exp.data.mask import OUTLINE, apply_mask, crop_to_lesion
+from lesion_exp.data.lesion_dataset import OUTLINE, apply_mask, crop_to_lesion
 
 IMAGE = np.full((60, 80, 3), 200, np.uint8)
 MASK = np.zeros((60, 80), np.uint8)

@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.evaluation.calibration_effect import CalibrationEffect, calibration_effect
+from lesion_exp.evaluation.calibrator import CalibrationEffect, calibration_effect
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.posthoc import fit_on_validation

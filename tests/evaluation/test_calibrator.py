@@ -13,12 +13,18 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.evaluation.calibrator import METHODS, fit_calibrator, read_calibrator, with_probabilities
-from lesion_exp.evaluation.isotonic_scaling import IsotonicScaling
+from lesion_exp.evaluation.calibrator import (
+    METHODS,
+    IsotonicScaling,
+    TemperatureScaling,
+    VectorScaling,
+    fit_calibrator,
+    log_probs,
+    read_calibrator,
+    with_probabilities,
+)
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import check, classes_of, probabilities, true_classes
-from lesion_exp.evaluation.temperature_scaling import TemperatureScaling, log_probs
-from lesion_exp.evaluation.vector_scaling import VectorScaling
 
 MakeTable = Callable[..., pd.DataFrame]
 

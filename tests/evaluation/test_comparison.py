@@ -11,11 +11,10 @@ from scipy import stats
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, compared
 from lesion_exp.evaluation.figures.differences import differences_figure
-from lesion_exp.evaluation.holm import holm
 from lesion_exp.evaluation.intervals import intervals, lesion_of
 from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.paired_bootstrap import paired_draws
+from lesion_exp.evaluation.paired_tests import holm, paired_draws
 from lesion_exp.evaluation.predictions import classes_of, probabilities
 from lesion_exp.evaluation.registry import WATCHED, shown_in
 

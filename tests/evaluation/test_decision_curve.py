@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.evaluation.decision_curve import THRESHOLDS, decision_curve, net_benefit
-from lesion_exp.evaluation.figures.decision_curve import decision_curve_figure
+from lesion_exp.evaluation.figures.curves import decision_curve_figure
 from lesion_exp.evaluation.predictions import predictions_table
 
 MakeTable = Callable[..., pd.DataFrame]

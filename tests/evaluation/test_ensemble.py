@@ -9,11 +9,10 @@ from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.choices import ENSEMBLES as METHODS
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.evaluation.calibrator import with_probabilities
+from lesion_exp.evaluation.calibrator import log_probs, with_probabilities
 from lesion_exp.evaluation.ensemble import Stacking, ensemble
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import check, probabilities, true_classes
-from lesion_exp.evaluation.temperature_scaling import log_probs
 
 MakeTable = Callable[..., pd.DataFrame]
 

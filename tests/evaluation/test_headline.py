@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.evaluation.headline import is_metric, only_metrics
+from lesion_exp.evaluation.registry import is_metric, only_metrics
 
 METRICS = (
     "best/val/balanced_accuracy", "best/val/recall/mel", "val/loss", "val/auroc_macro", "val/recall/a/b",

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lesion_exp.evaluation.holm import holm
+from lesion_exp.evaluation.paired_tests import holm
 
 
 def test_a_case_worked_by_hand() -> None:

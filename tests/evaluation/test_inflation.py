@@ -7,7 +7,7 @@ from lesion_exp.evaluation.figures.inflation import inflation_figure
 from lesion_exp.evaluation.inflation import inflation
 from lesion_exp.evaluation.intervals import intervals
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.paired_bootstrap import paired_differences
+from lesion_exp.evaluation.paired_tests import paired_differences
 from lesion_exp.evaluation.predictions import predictions_table
 
 NAMES = ("accuracy", "balanced_accuracy")

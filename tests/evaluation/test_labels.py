@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from lesion_exp.evaluation.figures.labels import labels, shortened
+from lesion_exp.evaluation.figures.style import labels, shortened
 
 KINDS = [
     "pigmented benign keratosis",

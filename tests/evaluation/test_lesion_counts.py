@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 import lesion_exp
+from lesion_exp.evaluation.classification_report import classification_report
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
 from lesion_exp.evaluation.figures.curves import roc_curves
 from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metric_names
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
-from lesion_exp.evaluation.report import classification_report
 
 RowsOf = Callable[..., pd.DataFrame]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lesion_exp.evaluation.mcnemar import lesions_to_change, mcnemar_p, surplus_of
+from lesion_exp.evaluation.paired_tests import lesions_to_change, mcnemar_p, surplus_of
 
 
 def is_significant(p_value: float) -> bool:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.evaluation.mcnemar import mcnemar_p
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.paired_randomization import exchanged_differences, family_p, randomization_p
+from lesion_exp.evaluation.paired_tests import mcnemar_p
 
 MakeTable = Callable[..., pd.DataFrame]
 NAMES = ("accuracy", "f1_macro", "precision/mel", "brier", "auroc/mel", "auroc_macro")

@@ -8,14 +8,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from sklearn.metrics import confusion_matrix as reference
 
+from lesion_exp.evaluation.classification_report import classification_report, confusion_counts, confusion_matrix_data
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
-from lesion_exp.evaluation.figures.gallery import COLUMNS, TILE, gallery
-from lesion_exp.evaluation.figures.image_batch import image_batch
+from lesion_exp.evaluation.figures.gallery import COLUMNS, TILE, gallery, image_batch
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.evaluation.report import classification_report, confusion_counts, confusion_matrix_data
 
 
 def predictions(classes, count=200, absent=()):

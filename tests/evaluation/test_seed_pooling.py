@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lesion_exp.evaluation.seed_pooling import pooled
+from lesion_exp.evaluation.pairing import pooled
 
 VALUES = np.array([0.70, 0.74, 0.71, 0.66, 0.64])
 

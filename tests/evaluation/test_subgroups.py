@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
-from lesion_exp.evaluation.gaps import largest_gaps
 from lesion_exp.evaluation.intervals import intervals, units_of
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.evaluation.subgroups import age_band, attributes, subgroups
+from lesion_exp.evaluation.subgroups import age_band, attributes, largest_gaps, subgroups
 
 MakeTable = Callable[..., pd.DataFrame]
 RowsOf = Callable[..., pd.DataFrame]

@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from lesion_exp.explanation.cells import Cells, CellTracker, even_cells, spread
+from lesion_exp.explanation.network import Cells, CellTracker, even_cells, spread
 
 
 def cells_of(network, num_cells, side=64):

@@ -6,7 +6,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.loss.class_weights import class_weights
+from lesion_exp.loss.base import class_weights
 
 COUNTS = [327, 514, 1099, 115, 1113, 6705, 142]
 

@@ -11,9 +11,8 @@ from lesion_exp.data.preparation import Preparation
 from lesion_exp.data.store import open_or_build
 from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.evaluation.calibrator import Calibrator, TemperatureScaling
 from lesion_exp.evaluation.predictions import probabilities
-from lesion_exp.evaluation.temperature_scaling import TemperatureScaling
 from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
 from lesion_exp.model.restore import restore
 from tests.verbs.predict.conftest import BROKEN, CLASSES

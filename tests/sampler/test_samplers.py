@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from lesion_exp.config.instantiate import instantiate
+from lesion_exp.data.batches import shard
 from lesion_exp.errors import ConfigError
 from lesion_exp.sampler.by_source import BySource
 from lesion_exp.sampler.class_balanced_batches import ClassBalancedBatches
 from lesion_exp.sampler.oversample import Oversample
-from lesion_exp.sampler.shard import shard
 from lesion_exp.sampler.shuffle import Shuffle
 from lesion_exp.sampler.undersample import Undersample
 from lesion_exp.sampler.weighted import Weighted

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 
 
 @pytest.mark.parametrize(

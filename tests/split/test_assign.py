@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from lesion_exp.errors import DataError
 from lesion_exp.split import PARTS
 from lesion_exp.split.assign import deal_groups, require_parts
-from lesion_exp.split.audit import audit
+from lesion_exp.split.audit import audit, shares_dealt, shortfalls
 from lesion_exp.split.deal import Deal
 from lesion_exp.split.grouped import Grouped
 from lesion_exp.split.kfold import KFold
-from lesion_exp.split.shortfall import shares_dealt, shortfalls
 
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 FOLDS = {str(number): 0.2 for number in range(5)}

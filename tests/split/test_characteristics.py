@@ -1,6 +1,6 @@
 import numpy as np
 
-from lesion_exp.split.characteristics import characteristics
+from lesion_exp.split.manifest import characteristics
 
 
 def test_each_part_says_who_is_in_it(make_table):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lesion_exp.tracking import database_watch
-from lesion_exp.tracking.database_watch import DatabaseWatch, StoreLostError
+from lesion_exp.tracking import embedded
+from lesion_exp.tracking.embedded import DatabaseWatch, StoreLostError
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.spool import SPOOL_DIR, Spool
@@ -86,7 +86,7 @@ def test_what_a_lost_store_had_not_got_is_there_once_it_is_put_back(store: Store
 
 
 def test_a_busy_store_is_not_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_watch, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(embedded, "BUSY_SECONDS", 0.1)
     run_id = store.client.create_run(store.experiment_id("tests")).info.run_id
     assert store.database is not None
     watch = DatabaseWatch(store.database, run_id)

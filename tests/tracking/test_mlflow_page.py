@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from lesion_exp.tracking.first_visit import first_visit_script, with_script
-from lesion_exp.tracking.mlflow_page import PageWithScript
+from lesion_exp.tracking.mlflow_page import PageWithScript, first_visit_script, with_script
 
 PAGE = b"<!doctype html><html><head><title>MLflow</title><script src='main.js'></script></head></html>"
 Message = MutableMapping[str, Any]

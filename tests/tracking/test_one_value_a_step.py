@@ -3,7 +3,6 @@ import time
 
 import pytest
 
-from lesion_exp.tracking.delivery import SITTING, SITTING_TAG
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import clear_finished, now_text
 from lesion_exp.tracking.run import TrackedRun
@@ -11,6 +10,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.sync import sync_runs
+from lesion_exp.tracking.uploader import SITTING, SITTING_TAG
 
 
 def points(store: Store, run_id: str, name: str) -> list[tuple[int, float]]:

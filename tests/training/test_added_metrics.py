@@ -19,8 +19,7 @@ from lesion_exp.config.registered import TRUST_VARIABLE, check_registered
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.sweeps.plan import plan_sweep
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
-from lesion_exp.tracking.history import read_history
+from lesion_exp.tracking.find import download_artifact, find_run, read_history, read_predictions
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.added_metrics import added_scores, check_added, make_added, mode_of_added, try_added
 from lesion_exp.training.run import check_job, train

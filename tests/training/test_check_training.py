@@ -9,10 +9,9 @@ from torch import nn
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.training.build import build
-from lesion_exp.training.check_training import check_training
+from lesion_exp.training.check_training import Trial, check_training
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import check_job
-from lesion_exp.training.trial_network import Trial
 from tests.tiny import TINY
 
 
@@ -145,7 +144,7 @@ class Patches(nn.Module):
 
 
 def test_a_network_that_says_it_in_its_own_words_is_answered_with_sizes_that_fit(tiny_job, monkeypatch):
-    monkeypatch.setattr("lesion_exp.model.network.instantiate", lambda *node, **passed: Patches())
+    monkeypatch.setattr("lesion_exp.model.classifier.instantiate", lambda *node, **passed: Patches())
     Trial(tiny_job("image_size=42").config, 7, 0, 2).check_now()
     says = "got 40, of which it says: Input height .* patch size 14.; set image_size=28 or image_size=42"
     with pytest.raises(ConfigError, match=says):
@@ -156,6 +155,6 @@ def test_a_network_that_takes_no_image_raises_its_own_error(tiny_job, monkeypatc
     def broken(*node, **passed):
         raise RuntimeError("its constructor is wrong")
 
-    monkeypatch.setattr("lesion_exp.model.network.instantiate", broken)
+    monkeypatch.setattr("lesion_exp.model.classifier.instantiate", broken)
     with pytest.raises(RuntimeError, match="its constructor is wrong"):
         Trial(tiny_job().config, 7, 0, 2).check_now()

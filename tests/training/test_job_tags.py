@@ -2,9 +2,8 @@ import pytest
 
 from lesion_exp.errors import DataError
 from lesion_exp.tracking.find import find_run
-from lesion_exp.training import job_tags as module
-from lesion_exp.training.job_tags import job_of, job_tags
-from lesion_exp.training.tracked import open_job_store
+from lesion_exp.training import tracked as module
+from lesion_exp.training.tracked import job_of, job_tags, open_job_store
 
 
 def test_a_run_without_files_has_its_job_in_its_tags(tiny_job, monkeypatch):

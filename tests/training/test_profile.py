@@ -4,7 +4,7 @@ from unittest.mock import Mock
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.training.profile import keep_profile, profiler_in
+from lesion_exp.training.trainer import keep_profile, profiler_in
 
 
 @pytest.mark.parametrize("name", ["simple", "advanced"])

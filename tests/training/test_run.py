@@ -9,7 +9,7 @@ import torch
 from lesion_exp.config.freeze import read_job
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
-from lesion_exp.evaluation.headline import is_metric
+from lesion_exp.evaluation.registry import is_metric
 from lesion_exp.model.restore import restore_file
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
 from lesion_exp.training.run import train

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lesion_exp.evaluation.figures.labels import labels
-from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, labels, style
 
 MOST_ROWS: Final = 20
 _LABEL_WIDTH: Final = 28

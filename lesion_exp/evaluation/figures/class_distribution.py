@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
-from lesion_exp.evaluation.figures.style import PALETTE, style
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM, PALETTE, labels, style
 
 PARTS = ("train", "val", "test")
 _LEFT_EDGE = 0.8

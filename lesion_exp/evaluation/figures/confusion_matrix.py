@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
-from lesion_exp.evaluation.figures.style import readable_on, style
+from lesion_exp.evaluation.classification_report import confusion_counts
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM, labels, readable_on, style
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
-from lesion_exp.evaluation.report import confusion_counts
 
 _WHITE_TO_BLUE = LinearSegmentedColormap.from_list("white_to_blue", ["#FFFFFF", "#9FC9E3", "#2F7EBB", "#08306B"])
 _MOST_LEVEL = 3

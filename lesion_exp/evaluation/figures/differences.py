@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lesion_exp.evaluation.comparison import OVERALL, Comparison, Difference, Pair
-from lesion_exp.evaluation.figures.labels import labels, shortened
-from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, labels, shortened, style
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 from lesion_exp.evaluation.registry import HIGHER, LOWER, METRICS, is_lower_better, shown_in
 

@@ -9,8 +9,7 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lesion_exp.evaluation.figures.labels import labels
-from lesion_exp.evaluation.figures.style import GREY, PALETTE, style
+from lesion_exp.evaluation.figures.style import GREY, PALETTE, labels, style
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.registry import WATCHED, short_of

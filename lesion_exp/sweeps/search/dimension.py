@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.config.override_text import quoted
+from lesion_exp.config.overrides import quoted
 from lesion_exp.config.overrides import OptionNames, parse_overrides
 from lesion_exp.config.shipped_conf import group_names, option_names
 

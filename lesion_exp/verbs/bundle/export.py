@@ -24,9 +24,9 @@ from lesion_exp.tracking.find import (
     artifact_names,
     download_artifact,
     find_run,
+    read_history,
     runs_where,
 )
-from lesion_exp.tracking.history import read_history
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.version import __version__
 

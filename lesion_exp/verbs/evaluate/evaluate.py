@@ -7,9 +7,9 @@ from typing import Any
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.evaluation_result import study
-from lesion_exp.evaluation.headline import only_metrics
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
@@ -17,8 +17,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import evaluation_options, log_fitted, log_judged, log_study, part_results
-from lesion_exp.verbs.evaluate.member import make_members
-from lesion_exp.verbs.evaluate.predict import other_predictions, say_changes
+from lesion_exp.verbs.evaluate.member import make_members, other_predictions, say_changes
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import OWN_PARTS, RunEvaluation, name_and_title
 from lesion_exp.verbs.evaluate.several import judge_several

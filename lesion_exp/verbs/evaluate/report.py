@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lesion_exp.choices import POOLED
-from lesion_exp.evaluation.gaps import Gap
+from lesion_exp.evaluation.classification_report import classification_report
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.isic import note_on_unk, titles
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of, unknown_counts
 from lesion_exp.evaluation.registry import WATCHED, short_of
-from lesion_exp.evaluation.report import classification_report
+from lesion_exp.evaluation.subgroups import Gap
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation

@@ -25,10 +25,9 @@ from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import WhichWeights
 from lesion_exp.verbs.explain.gallery import galleries
+from lesion_exp.verbs.explain.report import ALL, MEASURES, estimates, measures
 from lesion_exp.verbs.explain.request import ExplanationRequest
-from lesion_exp.verbs.explain.saliency import ALL, MEASURES, estimates, measures
-from lesion_exp.verbs.explain.selection import drawn_positions, gallery_positions
-from lesion_exp.verbs.explain.subject import Subject, open_subject
+from lesion_exp.verbs.explain.subject import Subject, drawn_positions, gallery_positions, open_subject
 
 log = logging.getLogger(__name__)
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
 from lesion_exp.errors import DataError
-from lesion_exp.evaluation.predictions import IntArray, known_rows
+from lesion_exp.evaluation.failures import first_of_each_lesion
+from lesion_exp.evaluation.intervals import lesion_of
+from lesion_exp.evaluation.predictions import (
+    IntArray,
+    classes_of,
+    known_rows,
+    predicted_classes,
+    probabilities,
+    true_classes,
+)
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.localisation import FloatMap
 from lesion_exp.progress import Stage
@@ -19,7 +29,7 @@ from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.data import SplitData
-from lesion_exp.verbs.explain.part_images import PartImages
+from lesion_exp.verbs.explain.gallery import PartImages
 from lesion_exp.verbs.explain.request import ExplanationRequest
 
 _AT_ONCE: Final = 16
@@ -86,3 +96,52 @@ def open_subject(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]
 def _count_reading(run: Run, split: SplitData) -> None:
     readings = count_readings(run.store, split.loaded.data, split.split_hash)
     run.store.client.set_tag(run.run_id, READINGS_TAG, readings + 1)
+
+
+Kind = Literal["right", "most confident wrong", "wrong"]
+KINDS: Final[tuple[Kind, ...]] = ("right", "most confident wrong", "wrong")
+SEED: Final = 0
+"""Of all draws: every method shows the same images."""
+
+Selection = dict[str, dict[Kind, IntArray]]
+"""Positions in the predictions table, by true class and kind."""
+
+
+def gallery_positions(table: pd.DataFrame, count: int) -> Selection:
+    """Of each class that has images: `count` right ones drawn at random, the `count` wrong ones of the highest
+    probability, the surest first, and `count` of the other wrong ones drawn at random. No lesion is shown twice."""
+    probs, true, predicted = probabilities(table), true_classes(table), predicted_classes(table)
+    confidence = probs[np.arange(len(probs)), predicted]
+    lesion, _ = lesion_of(table)
+    rng = np.random.default_rng(SEED)
+    chosen: Selection = {}
+    for position, name in enumerate(classes_of(table)):
+        mine = true == position
+        if not mine.any():
+            continue
+        right, wrong = np.flatnonzero(mine & (predicted == true)), np.flatnonzero(mine & (predicted != true))
+        surest = first_of_each_lesion(table, wrong[np.argsort(-confidence[wrong], kind="stable")])[:count]
+        shown = _of_new_lesions(right, lesion, surest, count, rng)
+        others = _of_new_lesions(wrong, lesion, np.concatenate([surest, shown]), count, rng)
+        chosen[name] = {"right": shown, "most confident wrong": surest, "wrong": others}
+    return chosen
+
+
+def drawn_positions(num_images: int, wanted: int) -> IntArray:
+    """`wanted` of `num_images` positions, or all of them, in ascending order."""
+    return _drawn(np.arange(num_images), wanted, np.random.default_rng(SEED))
+
+
+def _of_new_lesions(
+    positions: IntArray, lesion: IntArray, shown: IntArray, count: int, rng: np.random.Generator
+) -> IntArray:
+    """`count` of `positions`, drawn, ascending, of different lesions, none of which `shown` shows."""
+    order = rng.permutation(positions[~np.isin(lesion[positions], lesion[shown])])
+    _, first = np.unique(lesion[order], return_index=True)
+    return np.sort(order[np.sort(first)][:count]).astype(np.int64)
+
+
+def _drawn(positions: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+    if len(positions) <= count:
+        return positions.astype(np.int64)
+    return np.sort(rng.choice(positions, count, replace=False)).astype(np.int64)

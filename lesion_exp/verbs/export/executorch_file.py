@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lesion_exp.verbs.export.facts import Facts
+from lesion_exp.verbs.export.formats import Facts
 from lesion_exp.verbs.export.network import ExportedNetwork
 from lesion_exp.verbs.export.program import Arrays, Runner, dynamic_shapes, export_program, quiet_exporter
 

@@ -8,10 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.evaluation.calibrator import Calibrator
-from lesion_exp.evaluation.temperature_scaling import SMALLEST, TemperatureScaling
+from lesion_exp.evaluation.calibrator import SMALLEST, Calibrator, TemperatureScaling, VectorScaling
 from lesion_exp.evaluation.tta import mean_probabilities, tta_views
-from lesion_exp.evaluation.vector_scaling import VectorScaling
 from lesion_exp.model.restore import Restored
 from lesion_exp.verbs.export.photograph import Photograph
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.verbs.export.facts import Facts, as_texts
+from lesion_exp.verbs.export.formats import Facts, as_texts
 from lesion_exp.verbs.export.network import IMAGES, OUTPUT, ExportedNetwork
 from lesion_exp.verbs.export.program import Arrays, Runner, dynamic_shapes, quiet_exporter
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.verbs.export.facts import Facts
+from lesion_exp.verbs.export.formats import Facts
 from lesion_exp.verbs.export.network import ExportedNetwork
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -18,7 +18,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.evaluation.figures.inflation import inflation_figure
 from lesion_exp.evaluation.inflation import inflation
 from lesion_exp.evaluation.intervals import lesion_of
-from lesion_exp.evaluation.paired_bootstrap import paired_differences
+from lesion_exp.evaluation.paired_tests import paired_differences
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.split.audit import audit
 from lesion_exp.split.held_out import HeldOut

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from rich.console import Console
+from rich.text import Text
+
 from lesion_exp.evaluation.inflation import Inflation
 from lesion_exp.evaluation.intervals import Estimate
+from lesion_exp.fitted_table import FittedTable
 
 METRICS: Final = ("balanced_accuracy", "accuracy")
 CONTROL: Final = "grouped"
@@ -183,3 +188,27 @@ def _trained(way: str, against: Estimate) -> str:
 
 def _label(arm: Arm) -> str:
     return f"{arm.way}\nin train: image {arm.image_in_train:.0%}, lesion {arm.lesion_in_train:.0%}"
+
+
+_WIDEST: Final = 100
+
+
+def show_report(report: LeakageReport, console: Console) -> None:
+    """Prints a table for each metric, and what they say."""
+    width = min(console.width, _WIDEST)
+    console.print(Text(textwrap.fill(report.heading(), width)))
+    for name in METRICS:
+        console.print()
+        console.print(_table(report, name))
+    console.print()
+    for remark in report.remarks():
+        console.print(Text(textwrap.fill(f"- {remark}", width, subsequent_indent="  ")))
+
+
+def _table(report: LeakageReport, name: str) -> FittedTable:
+    heads = ("image\nin train", "lesion\nin train", "own\ntest", "clean\ntest", "inflation", "95% interval")
+    table = FittedTable("split", *(f">{head}" for head in heads), title=name.replace("_", " "))
+    for arm in report.arms:
+        if name in arm.scores:
+            table.add_row(*row_of(arm, arm.scores[name]))
+    return table

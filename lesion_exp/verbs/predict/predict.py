@@ -20,20 +20,30 @@ from lesion_exp.model.checkpoint_file import weights_hash
 from lesion_exp.model.precision import precision_here, resolve_devices
 from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import Restored, restore
-from lesion_exp.process.child import run_module
+from lesion_exp.process.distributed_environment import run_module
 from lesion_exp.process.signals import stops_stay_stops
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
-from lesion_exp.trained_runs.tested import calibration_warning
+from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 from lesion_exp.training.trainer import check_devices
 from lesion_exp.verbs.predict.active_learning import to_label
 from lesion_exp.verbs.predict.images import contents_digest, images_of
 from lesion_exp.verbs.predict.loop import predict_plan
-from lesion_exp.verbs.predict.output import facts_path, folder_of
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, Plan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.results import Results
+
+
+def folder_of(output: Path) -> Path:
+    """Where the batches of `output` lie until it is whole."""
+    return output.with_name(f"{output.name}.part")
+
+
+def facts_path(output: Path) -> Path:
+    """Where it stands how the probabilities in `output` were made: calibration, precision, test-time augmentation."""
+    return output.with_name(f"{output.stem}_facts.json")
+
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Final, Literal
 
 from markupsafe import Markup
 
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM, labels
 
 _MOST_UPRIGHT: Final = 9
 """Columns that an upright sheet has room for."""

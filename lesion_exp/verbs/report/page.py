@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Final, Literal
@@ -11,9 +12,75 @@ from typing import Final, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lesion_exp.evaluation.figures.labels import shortened
-from lesion_exp.verbs.report.abbreviations import Explained
-from lesion_exp.verbs.report.blocks import Section
+from lesion_exp.evaluation.figures.style import shortened
+from lesion_exp.verbs.report.blocks import Block, Figures, Matrix, Note, Picture, Section, Table, Text
+
+MEANINGS: Final = {
+    "AI": "artificial intelligence",
+    "APS": "adaptive prediction sets",
+    "AUROC": "area under the receiver operating characteristic curve; 0.5 is chance, 1 is perfect",
+    "CLAIM": "Checklist for Artificial Intelligence in Medical Imaging",
+    "CLEAR Derm": "Checklist for Evaluation of Image-Based Artificial Intelligence Reports in Dermatology",
+    "F1": "harmonic mean of precision and sensitivity",
+    "FPR": "false positive rate, 1 - specificity",
+    "Grad-CAM": "gradient-weighted class activation mapping",
+    "ISIC": "International Skin Imaging Collaboration",
+    "LAC": "least ambiguous set-valued classifier",
+    "NPV": "negative predictive value",
+    "PPV": "positive predictive value, the same as precision",
+    "ROC": "receiver operating characteristic: sensitivity against 1 - specificity at every threshold",
+    "TPR": "true positive rate, the same as sensitivity",
+    "TRIPOD+AI": "Transparent Reporting of a multivariable prediction model for Individual Prognosis Or Diagnosis, "
+    "with its extension to artificial intelligence",
+    "n": "number of images of the class",
+    "sd": "standard deviation",
+}  # fmt: skip
+"""What the pages abbreviate, besides the names of classes."""
+
+
+class Explained:
+    """What a page has explained so far.
+
+    Args:
+        meanings: abbreviations of this page alone, such as the codes of its classes, beside `MEANINGS`.
+    """
+
+    def __init__(self, meanings: Mapping[str, str]) -> None:
+        self._left = {**MEANINGS, **meanings}
+
+    def first_used_in(self, block: Block) -> list[tuple[str, str]]:
+        """The abbreviations that `block` is the first to use, each with its meaning, in the order of their use."""
+        if not self._left:
+            return []
+        names = "|".join(re.escape(name) for name in sorted(self._left, key=len, reverse=True))
+        pattern = rf"(?<![\w+/.=-])(?:{names})(?![\w+/=-]|\.\w)"
+        found = dict.fromkeys(name for words in _words(block) for name in re.findall(pattern, words))
+        return [(name, self._left.pop(name)) for name in found]
+
+
+def _words(block: Block) -> Iterator[str]:
+    """The words of a block as they are read; those of code and of names with values are not looked at."""
+    if isinstance(block, Text | Note):
+        yield _plain(block.text)
+    elif isinstance(block, Table):
+        yield from (block.caption, *(column.removeprefix(">") for column in block.columns))
+        yield from (_plain(cell) for row in block.rows for cell in _without_bars(row))
+    elif isinstance(block, Matrix):
+        yield from (block.caption, *block.classes)
+    elif isinstance(block, Figures):
+        for figure in block.figures:
+            yield from (figure.caption, *(entry.name for entry in figure.legend))
+    elif isinstance(block, Picture):
+        yield block.caption
+
+
+def _without_bars(row: Sequence[str | Markup]) -> Iterator[str | Markup]:
+    return (cell for cell in row if not cell.startswith("<svg"))
+
+
+def _plain(text: str | Markup) -> str:
+    return text.striptags() if isinstance(text, Markup) else text
+
 
 _LONGEST_FOOT: Final = 90
 """Letters at the foot of a printed page."""

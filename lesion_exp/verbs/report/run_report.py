@@ -7,24 +7,18 @@ from typing import Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import Run
-from lesion_exp.trained_runs.run_artifacts import RunArtifacts
-from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.wording import moment
 from lesion_exp.verbs.report.blocks import Section
 from lesion_exp.verbs.report.page import Page
 from lesion_exp.verbs.report.sections.calibration import calibration
 from lesion_exp.verbs.report.sections.checklists import checklists
-from lesion_exp.verbs.report.sections.config import config
-from lesion_exp.verbs.report.sections.confusion import confusion
 from lesion_exp.verbs.report.sections.curves import curves
-from lesion_exp.verbs.report.sections.data_flow import data_flow
-from lesion_exp.verbs.report.sections.environment import environment
-from lesion_exp.verbs.report.sections.failures import failures
-from lesion_exp.verbs.report.sections.galleries import galleries
+from lesion_exp.verbs.report.sections.galleries import failures, galleries
+from lesion_exp.verbs.report.sections.origin import config, environment, reproduce
 from lesion_exp.verbs.report.sections.question import question
-from lesion_exp.verbs.report.sections.reproduce import reproduce
-from lesion_exp.verbs.report.sections.results import results
-from lesion_exp.verbs.report.sections.split import split
+from lesion_exp.verbs.report.sections.results import confusion, results
+from lesion_exp.verbs.report.sections.split import data_flow, split
 from lesion_exp.verbs.report.sections.subgroups import subgroups
 from lesion_exp.verbs.report.sections.training import training
 

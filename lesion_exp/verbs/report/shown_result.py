@@ -14,8 +14,7 @@ from markupsafe import Markup
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among, short_of, shown_in
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, find_run
-from lesion_exp.tracking.history import History, read_history
+from lesion_exp.tracking.find import History, Run, find_run, read_history
 from lesion_exp.trained_runs.trained_run import TrainedRun, headline_lines
 from lesion_exp.training.run import JobResult
 from lesion_exp.training.tracked import open_job_store

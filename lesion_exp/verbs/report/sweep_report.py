@@ -2,26 +2,271 @@
 
 from __future__ import annotations
 
+import shlex
+import statistics
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from lesion_exp.trained_runs.run_artifacts import RunArtifacts
-from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.wording import NONE, moment
-from lesion_exp.verbs.report.blocks import Section
+import yaml
+from markupsafe import Markup
+
+from lesion_exp.evaluation.registry import words_of
+from lesion_exp.tracking.find import runs_where
+from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
+from lesion_exp.trained_runs.statements import headline
+from lesion_exp.trained_runs.wording import (
+    NONE,
+    Value,
+    counted,
+    duration,
+    interval,
+    listed,
+    moment,
+    number,
+    staged_metric_name,
+)
+from lesion_exp.verbs.report.blocks import (
+    Block,
+    Cell,
+    Code,
+    Figure,
+    Figures,
+    Legend,
+    Note,
+    Pairs,
+    Section,
+    Table,
+    Text,
+    not_stored,
+)
+from lesion_exp.verbs.report.charts import Scale, number_scale, parallel, scale_of
 from lesion_exp.verbs.report.page import Page
 from lesion_exp.verbs.report.sections.calibration import calibration
-from lesion_exp.verbs.report.sections.confusion import confusion
 from lesion_exp.verbs.report.sections.curves import curves
-from lesion_exp.verbs.report.sections.failures import failures
-from lesion_exp.verbs.report.sections.results import results
+from lesion_exp.verbs.report.sections.galleries import failures
+from lesion_exp.verbs.report.sections.origin import without_place
+from lesion_exp.verbs.report.sections.question import QUESTION_TAG, RESEARCH_ONLY
+from lesion_exp.verbs.report.sections.results import confusion, results
 from lesion_exp.verbs.report.sections.subgroups import subgroups
-from lesion_exp.verbs.report.sweep_sections.cells import cells, failed
-from lesion_exp.verbs.report.sweep_sections.choices import choices
-from lesion_exp.verbs.report.sweep_sections.origin import config, reproduce
-from lesion_exp.verbs.report.sweep_sections.question import question
-from lesion_exp.verbs.report.sweep_sections.repeats import repeats
-from lesion_exp.verbs.report.swept import Swept
+from lesion_exp.verbs.report.swept import FACTS, TEST, Swept, SweptCell
+
+
+def question(swept: Swept) -> Section:
+    """The first section."""
+    counts = Counter(cell.status for cell in swept.cells)
+    stand = ", ".join(f"{count} {status}" for status, count in counts.items())
+    blocks: list[Block] = [
+        Text(swept.parent.tags.get(QUESTION_TAG) or _asked(swept), lead=True),
+        Text(f"{counted(len(swept.cells), 'cell')}: {stand}." if swept.cells else "There is no cell yet."),
+        *_answer(swept),
+        _readings(swept),
+        Note(RESEARCH_ONLY),
+    ]
+    return Section("question", "The question", blocks)
+
+
+def _asked(swept: Swept) -> str:
+    if swept.are_folds:
+        return "How well does one job do, trained once for each fold of a cross-validation?"
+    if swept.keys and not swept.choice_keys:
+        return f"How well does one job do, trained once for each {listed(swept.keys)}?"
+    what = listed([staged_metric_name(name) for name in swept.metrics])
+    choice = f"choice of {listed(swept.choice_keys)}" if swept.choice_keys else "cell"
+    return f"Which {choice} comes to the best {what}?"
+
+
+def _answer(swept: Swept) -> list[Block]:
+    if not swept.finished:
+        return [Note("No cell has finished: there is no result yet.")]
+    if swept.are_folds:
+        pooled = headline(RunSummary(swept.parent, RunArtifacts(swept.parent)))
+        each = "Every image was judged by the network of the fold that had not seen it."
+        return [Text(f"{pooled} {each}" if pooled else "The folds are not judged as one yet: see their mean below.")]
+    if len(swept.metrics) > 1 and swept.best:
+        front = "; ".join(choice.text for choice in swept.choices.front)
+        what = "where the mean of no other choice is better in one metric and as good in the others"
+        return [Text(f"On the Pareto front, {what}, lie: {front}.")]
+    chosen = (
+        " It was chosen on the very images that this number is of: on others, expect less."
+        if len(swept.choices.ranked) > 1
+        else ""
+    )
+    verdict = swept.choices.verdict()
+    return [Text(f"{verdict}{chosen}")] if verdict else []
+
+
+def _readings(swept: Swept) -> Block:
+    readers = [cell for cell in swept.cells if any(name.startswith("test/") for name in cell.metrics)]
+    if not readers:
+        return Note("No cell read the test part: every number here is of validation.", "good")
+    noted = swept.parent.tags.get(READINGS_TAG)
+    tag = f" ({READINGS_TAG} of the sweep: {noted})" if noted else ""
+    return Note(
+        f"{counted(len(readers), 'cell')} of this sweep read the test part{tag}. To choose between cells by these "
+        f"numbers would make the chosen one look better than it is."
+    )
+
+
+_TITLE: Final = "What each value came to"
+_MOST_LINES: Final = 400
+"""Choices of a drawing, the best of them."""
+_MOST_VALUES: Final = 10
+"""A key with more values than these, drawn from an interval for example, has no rows in the table."""
+
+
+def choices(swept: Swept) -> Section:
+    """The section on the values of each key but seeds and folds."""
+    found, name = swept.choices.ranked, swept.metrics[0]
+    keys = [key for key in swept.choice_keys if len({choice.values.get(key) for choice in found}) > 1]
+    if not keys:
+        return Section("choices", _TITLE, [Text("No two finished cells differ in a key other than seed and fold.")])
+    means = [choice.results[name].mean for choice in found]
+    measured = [f"{mean:.6g}" for mean in means]
+    scales = [scale_of(key, [choice.values.get(key, NONE) for choice in found]) for key in keys]
+    lines = [
+        ([*(choice.values.get(key, NONE) for key in keys), value], choice in swept.choices.front)
+        for choice, value in zip(found, measured, strict=True)
+    ]
+    what = staged_metric_name(name)
+    told = f"A line for each choice from {listed(keys)} to the mean {what}; best mean: {found[0].text}"
+    drawing = parallel(
+        told,
+        [*scales, number_scale(words_of(name.rpartition("/")[2]), means, measured)],
+        lines[:_MOST_LINES],
+    )
+    legend = [Legend("the best mean", 1), Legend("others", 0)]
+    figure = Figure(drawing, "A line a choice, from what it sets to the mean that it came to", legend, wide=True)
+    return Section("choices", _TITLE, [Figures([figure]), _by_value(swept, dict(zip(keys, scales, strict=True)))])
+
+
+def _by_value(swept: Swept, scales: dict[str, Scale]) -> Table:
+    name = swept.metrics[0]
+    rows: list[list[Cell]] = []
+    for key, scale in scales.items():
+        for value in scale.places if len(scale.places) <= _MOST_VALUES else ():
+            found = [cell.metrics[name] for cell in swept.finished if cell.values.get(key, NONE) == value]
+            summed_up = (statistics.mean(found), min(found), max(found))
+            rows.append([f"{key}={value}", str(len(found)), *(number(result, 4) for result in summed_up)])
+    caption = f"{staged_metric_name(name)[:1].upper()}{staged_metric_name(name)[1:]} by value, over all other keys"
+    return Table(caption, ["value", ">cells", ">mean", ">lowest", ">highest"], rows)
+
+
+def cells(swept: Swept) -> Section:
+    """The section with the table of cells."""
+    tested = [name for name in TEST if any(name in cell.metrics for cell in swept.cells)]
+    measured = [*swept.metrics, *tested]
+    columns = ["cell", *swept.keys, "status", *(f">{staged_metric_name(name)}" for name in measured), ">time", "run"]
+    rows = [_row(cell, swept, measured) for cell in swept.cells]
+    table = Table(
+        "Every cell, with validation metrics of its best epoch; those of the best choice are bold", columns, rows
+    )
+    return Section("cells", "Cells", [table, Text("lesion-exp report run=RUN makes the page of a cell.")])
+
+
+def failed(swept: Swept) -> Section:
+    """The section with the errors."""
+    blocks: list[Block] = []
+    for cell in (cell for cell in swept.cells if cell.status == "failed"):
+        blocks.append(Note(f"Cell {cell.number} ({cell.text}): {cell.error or 'without a message'}"))
+        if cell.end_of_log:
+            blocks.append(Code(f"The end of the log of cell {cell.number}", cell.end_of_log))
+    return Section("failed", "Failed cells", blocks or [Text("No cell failed.")])
+
+
+def _row(cell: SweptCell, swept: Swept, measured: list[str]) -> list[Cell]:
+    texts = [
+        str(cell.number),
+        *(cell.values.get(key, NONE) for key in swept.keys),
+        f"{cell.status}, {cell.note}" if cell.note else cell.status,
+        *(number(cell.metrics.get(metric), 4) for metric in measured),
+        duration(cell.seconds),
+        (cell.run_id or NONE)[:8],
+    ]
+    return [Markup("<strong>{}</strong>").format(text) for text in texts] if cell in swept.best else [*texts]
+
+
+_HOW = (
+    "Cells that differ in seed or fold alone are repeats of one choice. The standard deviation is that of the repeats "
+    "(of several splits: of their means). The 95% interval of a mean supposes that the repeats of all choices vary "
+    "equally; it tells what other seeds would come to on the same images. Choices are compared by Tukey's test, which "
+    "allows for choosing the best of them."
+)
+
+
+def repeats(swept: Swept) -> Section:
+    """The section on choices and their repeats."""
+    blocks = [*_by_choice(swept), *_joined(swept)]
+    none = Text("No finished cells differ in seed or fold alone, and no run of the store joins cells of this sweep.")
+    return Section("repeats", "Results by choice", blocks or [none])
+
+
+def _by_choice(swept: Swept) -> list[Block]:
+    found = swept.choices
+    if not found.are_repeated:
+        return []
+    rows: list[list[Cell]] = []
+    names = list(dict.fromkeys(name for choice in found.ranked for name in choice.results))
+    is_several = len(names) > 1
+    for choice in found.ranked:
+        for name, result in choice.results.items():
+            told = found.told_apart(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
+            rows.append([
+                choice.text, *([staged_metric_name(name)] if is_several else []), str(result.runs),
+                number(result.mean, 4), number(result.deviation, 4),
+                interval(Value(result.mean, result.low, result.high)), told or NONE,
+            ])  # fmt: skip
+    columns = ["choice", *(["metric"] if is_several else []), ">runs", ">mean", ">sd", ">95% interval of the mean",
+               "against the best mean"]  # fmt: skip
+    what = "" if is_several else f": {staged_metric_name(names[0])}"
+    caption = f"Each choice over its repeats ({listed(found.repeated_by)}), the best mean first{what}"
+    return [Table(caption, columns, rows), Text(_HOW)]
+
+
+def _joined(swept: Swept) -> list[Block]:
+    ids = {cell.run_id for cell in swept.cells if cell.run_id}
+    rows: list[list[Cell]] = []
+    for run in runs_where(swept.parent.store, "tags.members != ''"):
+        members = set(run.tags["members"].split(","))
+        for name in TEST if members <= ids else ():
+            if name in run.metrics:
+                value = Value(run.metrics[name], run.metrics.get(f"{name}_low"), run.metrics.get(f"{name}_high"))
+                what = f"{run.tags.get('ensemble', 'joined')} of {len(members)} cells"
+                rows.append([what, staged_metric_name(name), number(value.value), interval(value), run.run_id[:8]])
+    columns = ["joined", "metric", ">value", ">95% interval", "run"]
+    return [Table("Cells judged as one by lesion-exp evaluate", columns, rows)] if rows else []
+
+
+def config(swept: Swept) -> Section:
+    """The section with the config."""
+    facts = swept.facts
+    if not facts:
+        return Section("config", "Config", [not_stored(FACTS)])
+    pairs: dict[str, Cell] = {
+        "keys that differ": listed(swept.keys),
+        "the same for all": " ".join(without_place(text) for text in facts.get("fixed", [])) or NONE,
+        "commit": swept.parent.tags.get("git_commit", NONE),
+    }
+    nodes = {node: facts[node] for node in ("search", "launcher", "space") if facts.get(node)}
+    text = yaml.safe_dump(nodes, sort_keys=False, width=100, allow_unicode=True)
+    return Section("config", "Config", [Pairs(pairs, wide=True), Code("Search and launcher", text)])
+
+
+def reproduce(swept: Swept) -> Section:
+    """The section on reproduction."""
+    sweep_id = swept.parent.tags.get("sweep_id", swept.parent.run_id)
+    words = [shlex.quote(without_place(str(text))) for text in swept.facts.get("overrides", [])]
+    made: Block = Code("It was made by", " ".join(["lesion-exp train -m", *words])) if words else not_stored(FACTS)
+    blocks = [
+        made,
+        Code("Goes on with what is missing", f"lesion-exp sweep resume {sweep_id}"),
+        Code("Tries again what failed", f"lesion-exp sweep retry {sweep_id}"),
+        Code("One cell again, compared with the first time", "lesion-exp reproduce run=RUN dataset.root=DIR"),
+        Code("All of it as one file, for another machine", f"lesion-exp bundle export run={sweep_id} output=sweep.zip"),
+    ]
+    return Section("reproduce", "How to reproduce", blocks)
+
 
 SECTIONS: Final[tuple[Callable[[Swept], Section], ...]] = (
     question, repeats, choices, cells, failed, config, reproduce,

@@ -21,7 +21,7 @@ from lesion_exp.sweeps.summary import as_json, summarize
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_run, runs_where
 from lesion_exp.tracking.store import Store
-from lesion_exp.trained_runs.run_artifacts import RunArtifacts
+from lesion_exp.trained_runs.run_summary import RunArtifacts
 
 FACTS: Final = artifacts.SWEEP_FACTS
 CELLS: Final = artifacts.SWEEP_CELLS

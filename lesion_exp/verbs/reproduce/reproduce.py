@@ -17,8 +17,7 @@ from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.model.checkpoint_file import weights_hash
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
-from lesion_exp.tracking.find import Run, find_run, runs_where
-from lesion_exp.tracking.history import read_history
+from lesion_exp.tracking.find import Run, find_run, read_history, runs_where
 from lesion_exp.tracking.store import Store
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train

@@ -9,8 +9,15 @@ from pydantic import BaseModel, Field
 from lesion_exp import taxonomy
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.answer_rates import Rate
-from lesion_exp.verbs.serve.served_model import ServedModel, ServedPrediction, failure_of
-from lesion_exp.verbs.serve.words import NAMES, confidence_level, confidence_sentence, malignant_sentence
+from lesion_exp.verbs.serve.served_model import (
+    NAMES,
+    ServedModel,
+    ServedPrediction,
+    confidence_level,
+    confidence_sentence,
+    failure_of,
+    malignant_sentence,
+)
 
 RESEARCH_ONLY = "Research use only. This is no medical device, and no answer of it is a diagnosis or advice."
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,14 +20,68 @@ from starlette.routing import Route
 from lesion_exp.file_kind import FORMATS
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, Answer, Example, Health, Problem
 from lesion_exp.verbs.serve.examples import DrawnExample
+from lesion_exp.verbs.serve.form import FILE
 from lesion_exp.verbs.serve.guard import KEY_HEADER, Guard
+from lesion_exp.verbs.serve.intake import Refusal
 from lesion_exp.verbs.serve.monitoring import Monitoring
-from lesion_exp.verbs.serve.page_files import PageFile, page_files
-from lesion_exp.verbs.serve.prediction import Prediction
-from lesion_exp.verbs.serve.refusal import Refusal
-from lesion_exp.verbs.serve.schema import FORM_TYPE, form_schema
+from lesion_exp.verbs.serve.prediction import NOT_KNOWN, OLDEST, Prediction
 from lesion_exp.verbs.serve.settings import Settings
 from lesion_exp.version import __version__
+
+FORM_TYPE: Final = "multipart/form-data"
+
+
+def form_schema(prediction: Prediction) -> dict[str, Any]:
+    """The media type object of the form: the images, and what the network reads beside them."""
+    settings, encoder = prediction.settings, prediction.model.encoder
+    properties: dict[str, Any] = {
+        FILE: {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "minItems": 1,
+            "maxItems": settings.max_images,
+            "description": f"images, at most {settings.max_pixels:,} pixels each and {settings.max_upload_mb:g} MiB "
+            f"together",
+        }
+    }
+    if encoder is not None:
+        once = "; once for all images, or once for each"
+        properties["age"] = {
+            "anyOf": [{"type": "number", "minimum": 0, "maximum": OLDEST}, {"enum": list(NOT_KNOWN)}],
+            "description": f"years{once}",
+        }
+        for name, known in (("sex", encoder.sexes), ("site", encoder.sites)):
+            properties[name] = {"type": "string", "enum": [*known, *NOT_KNOWN], "description": f"as in training{once}"}
+    return {
+        "schema": {"type": "object", "properties": properties, "required": [FILE], "additionalProperties": False},
+        "encoding": {FILE: {"contentType": ", ".join(FORMATS.values())}},
+    }
+
+
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class PageFile(NamedTuple):
+    """A file as it is sent."""
+
+    content: bytes
+    media_type: str
+
+
+def page_files() -> Mapping[str, PageFile]:
+    """The files by their names."""
+    folder = resources.files("lesion_exp.verbs.serve").joinpath("page")
+    return {
+        entry.name: PageFile(entry.read_bytes(), _TYPES[PurePosixPath(entry.name).suffix])
+        for entry in folder.iterdir()
+        if PurePosixPath(entry.name).suffix in _TYPES
+    }
+
 
 log = logging.getLogger(__name__)
 

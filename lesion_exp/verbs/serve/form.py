@@ -10,8 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from lesion_exp.verbs.serve.intake import Upload
-from lesion_exp.verbs.serve.refusal import Refusal
+from lesion_exp.verbs.serve.intake import Refusal, Upload
 
 FILE: Final = "file"
 """The field of the images."""

@@ -17,8 +17,7 @@ from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, r
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.split import PARTS
 from lesion_exp.tracking.find import Run
-from lesion_exp.trained_runs.run_artifacts import RunArtifacts
-from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import (
     BY_CLASS,
     OVERALL,
@@ -31,8 +30,7 @@ from lesion_exp.trained_runs.statements import (
 )
 from lesion_exp.trained_runs.wording import Value, as_value, moment, percent
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY
-from lesion_exp.verbs.serve.served_model import ServedModel
-from lesion_exp.verbs.serve.words import NAMES, band_in_words, malignant_sentence
+from lesion_exp.verbs.serve.served_model import NAMES, ServedModel, band_in_words, malignant_sentence
 from lesion_exp.version import __version__
 
 Plain = dict[str, Any]

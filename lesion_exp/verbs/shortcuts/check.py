@@ -15,7 +15,7 @@ from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.figures.flips import flips_figure
-from lesion_exp.evaluation.figures.image_batch import image_batch
+from lesion_exp.evaluation.figures.gallery import image_batch
 from lesion_exp.evaluation.flips import SCORES, Flips, flips
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of, units_of
 from lesion_exp.evaluation.metrics import weighted_metrics
@@ -27,11 +27,15 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.part_evaluation import JudgedPart
-from lesion_exp.verbs.shortcuts.features import file_features, metadata_features, rim_features
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
-from lesion_exp.verbs.shortcuts.report import JUDGED, MAJORITY, NETWORK, ShortcutReport
-from lesion_exp.verbs.shortcuts.shallow import majority_predictions, shallow_predictions
-from lesion_exp.verbs.shortcuts.text import as_text
+from lesion_exp.verbs.shortcuts.report import JUDGED, MAJORITY, NETWORK, ShortcutReport, as_text
+from lesion_exp.verbs.shortcuts.shallow import (
+    file_features,
+    majority_predictions,
+    metadata_features,
+    rim_features,
+    shallow_predictions,
+)
 
 if TYPE_CHECKING:
     from lesion_exp.model.restore import Restored

@@ -2,15 +2,92 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.evaluation.registry import AUROC_MACRO
+from lesion_exp.evaluation.registry import AUROC_MACRO, WATCHED
+from lesion_exp.split import PARTS
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
-from lesion_exp.verbs.shortcuts.verdict import Level, ShortcutVerdict, judge_flips, judge_without_lesion, worst
+
+Level = Literal["ok", "look", "warning"]
+LEVELS: Final[tuple[Level, ...]] = ("ok", "look", "warning")
+
+CHANCE: Final = 0.5
+"""AUROC of guessing."""
+LOOK_SHARE: Final = 0.25
+"""Share of the network's macro AUROC above chance that is reached without the lesion, from which on it is worth a look,
+where the 95% interval lies above chance. A little is expected: age and site do tell something of a diagnosis."""
+WARNING_SHARE: Final = 0.5
+"""The same for a warning: such a score says as much of how the images were collected as of lesions."""
+LOOK_FLIPS: Final = 0.05
+"""Share of the predictions that a drawn artefact flips beyond the control, from which on it is worth a look, where the
+95% interval lies above 0: one image of twenty."""
+WARNING_FLIPS: Final = 0.15
+"""The same for a warning: about one of seven. These four are conventions of this package, none is a law."""
+
+
+@dataclass(frozen=True)
+class ShortcutVerdict:
+    """What one check says."""
+
+    check: str
+    """Its name in files and metrics."""
+    level: Level
+    words: str
+
+
+def worst(verdicts: list[ShortcutVerdict]) -> Level:
+    """The most serious level."""
+    return max((verdict.level for verdict in verdicts), key=LEVELS.index)
+
+
+def judge_without_lesion(check: str, what: str, score: Estimate, own: float) -> ShortcutVerdict:
+    """The verdict on what reaches the macro AUROC `score` without seeing a lesion.
+
+    AUROC does not depend on how often a model says which class, so that models with classes weighed and not can be held
+    against each other.
+
+    Args:
+        check: name of the check.
+        what: who scores, in words.
+        score: macro AUROC of it.
+        own: macro AUROC of the network on the images as they are.
+    """
+    reached = f"{what}: AUROC {score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+    if own <= CHANCE:
+        if score.low <= CHANCE:
+            return ShortcutVerdict(check, "ok", f"{reached}; not above chance, nor is the network ({own:.3f})")
+        return ShortcutVerdict(check, "look", f"{reached}; above chance, which the network itself ({own:.3f}) is not")
+    share, most = (score.value - CHANCE) / (own - CHANCE), (score.high - CHANCE) / (own - CHANCE)
+    network = f"of what the network ({own:.3f}) is above chance"
+    if score.low <= CHANCE:
+        if most < WARNING_SHARE:
+            return ShortcutVerdict(check, "ok", f"{reached}; not above chance")
+        return ShortcutVerdict(check, "look", f"{reached}; too few images to rule out {most:.0%} {network}")
+    level: Level = "warning" if share >= WARNING_SHARE else "look" if share >= LOOK_SHARE else "ok"
+    return ShortcutVerdict(check, level, f"{reached}; {share:.0%} {network}")
+
+
+def judge_flips(check: str, what: str, found: Flips) -> ShortcutVerdict:
+    """The verdict on what a drawn artefact does to predictions."""
+    rate, excess = found.flip_rate, found.excess
+    words = f"with {what}, {rate.value:.1%} of the predictions change ({rate.low:.1%} to {rate.high:.1%})"
+    if found.mostly_to is not None:
+        words += f", {found.share_to:.0%} of them to {found.mostly_to}"
+    if excess.low <= 0:
+        if excess.high < WARNING_FLIPS:
+            return ShortcutVerdict(check, "ok", f"{words}; not more than when the image is mirrored")
+        rest = f"too few images to rule out {100 * excess.high:.0f} points more than when the image is mirrored"
+        return ShortcutVerdict(check, "look", f"{words}; {rest}")
+    span = f"{100 * excess.low:.1f} to {100 * excess.high:.1f}"
+    more = f"{100 * excess.value:.1f} points more than when the image is mirrored ({span})"
+    level: Level = "warning" if excess.value >= WARNING_FLIPS else "look" if excess.value >= LOOK_FLIPS else "ok"
+    return ShortcutVerdict(check, level, f"{words}; {more}")
+
 
 SHALLOW: Final[Mapping[str, str]] = {
     "metadata": "a shallow model on age, sex, site, source and what of these is missing",
@@ -104,3 +181,48 @@ class ShortcutReport:
 
 def _plain(scores: Scores) -> dict[str, dict[str, float]]:
     return {name: value._asdict() for name, value in scores.items()}
+
+
+_WIDTH: Final = 80
+_TITLES: Final = {
+    NETWORK: "the network, which looks",
+    MAJORITY: "always the most frequent class",
+    "metadata": "metadata and missingness",
+    "rim_and_file": "border, file and image size",
+    "rim": "border pixels alone",
+    "file": "file and image size alone",
+}
+
+
+def as_text(report: ShortcutReport) -> str:
+    """Verdicts, then the numbers behind them, in lines of at most 80 columns."""
+    heading = (
+        f"Shortcuts of {report.run_name} ({report.run_id[:8]}): {PARTS[report.part]} part, {report.images:,} images of "
+        f"{report.lesions:,} lesions"
+    )
+    verdicts = [(str(verdict.level), f"{verdict.check}: {verdict.words}") for verdict in report.verdicts()]
+    if report.painted is None:
+        verdicts.append(("-", f"{PAINTED}: no image of this part has a lesion mask"))
+    lines = [textwrap.fill(heading, _WIDTH), ""]
+    lines += [textwrap.fill(f"{level:<8} {words}", _WIDTH, subsequent_indent=" " * 9) for level, words in verdicts]
+    lines += ["", f"{'who predicts':<31}{'accuracy':>9}{'balanced':>10}{'AUROC':>8}{'95% interval':>18}"]
+    lines += [_score_line(who, scores) for who, scores in report.scores.items()]
+    lines += [
+        "",
+        f"{'what is changed':<16}{'flipped':>9}{'95% interval':>17}{'accuracy':>9}{'drop':>8}{'95% interval':>19}",
+    ]
+    lines += [_flip_line(name, found) for name, found in report.changes()]
+    return "\n".join(lines)
+
+
+def _score_line(who: str, scores: Scores) -> str:
+    accuracy, balanced, auroc = (scores[name] for name in ("accuracy", WATCHED, AUROC_MACRO))
+    values = f"{accuracy.value:>9.3f}{balanced.value:>10.3f}{auroc.value:>8.3f}"
+    return f"{_TITLES[who]:<31}{values}{f'{auroc.low:.3f} to {auroc.high:.3f}':>18}"
+
+
+def _flip_line(name: str, found: Flips) -> str:
+    rate, drop = found.flip_rate, found.drops["accuracy"]
+    flipped = f"{rate.value:>9.1%}{f'{rate.low:.1%} to {rate.high:.1%}':>17}"
+    scored = f"{found.scores['accuracy'].value:>9.3f}{drop.value:>+8.3f}{f'{drop.low:+.3f} to {drop.high:+.3f}':>19}"
+    return f"{name.replace('_', ' '):<16}{flipped}{scored}"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, renew_batch_norm
+from lesion_exp.verbs.evaluate.join import mean_checkpoint, mean_state, renew_batch_norm
 
 
 def state(seed):

@@ -2,7 +2,7 @@ import pytest
 
 from lesion_exp.cli import main
 from lesion_exp.config.shipped_conf import conf_dir
-from lesion_exp.verbs.explain.methods import method_names
+from lesion_exp.verbs.explain.request import method_names
 from tests.refusal import assert_refused
 
 

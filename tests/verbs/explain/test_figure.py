@@ -1,6 +1,6 @@
 import numpy as np
 
-from lesion_exp.evaluation.figures.evidence_gallery import Block, evidence_gallery
+from lesion_exp.evaluation.figures.gallery import Block, evidence_gallery
 
 
 def test_images_lie_in_a_grid_below_their_captions(tmp_path):

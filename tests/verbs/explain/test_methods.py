@@ -6,8 +6,14 @@ from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.occlusion import Occlusion
-from lesion_exp.verbs.explain.methods import about, is_installed, make_explainer, method_names
-from lesion_exp.verbs.explain.request import DEFAULT_METHODS, ExplanationRequest
+from lesion_exp.verbs.explain.request import (
+    DEFAULT_METHODS,
+    ExplanationRequest,
+    about,
+    is_installed,
+    make_explainer,
+    method_names,
+)
 
 SHIPPED = [conf_dir()]
 

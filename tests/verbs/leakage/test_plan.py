@@ -9,8 +9,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import create_sweep
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.training.data import load_data, split_data
-from lesion_exp.verbs.leakage.find import find_meter, same_meter
-from lesion_exp.verbs.leakage.plan import plan_meter
+from lesion_exp.verbs.leakage.plan import find_meter, plan_meter, same_meter
 from tests.verbs.leakage.conftest import FEW
 
 

@@ -3,8 +3,20 @@ import re
 
 import pytest
 
-from lesion_exp.verbs.report.charts import HEIGHT, WIDTH, Dots, Line, Mark, interval_bar, plot, round_axis, unit_axis
-from lesion_exp.verbs.report.parallel import number_scale, parallel, scale_of
+from lesion_exp.verbs.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Dots,
+    Line,
+    Mark,
+    interval_bar,
+    number_scale,
+    parallel,
+    plot,
+    round_axis,
+    scale_of,
+    unit_axis,
+)
 
 
 def numbers(text, attribute):

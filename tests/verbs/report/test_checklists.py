@@ -1,7 +1,6 @@
 import pytest
 
-from lesion_exp.trained_runs.run_artifacts import RunArtifacts
-from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.verbs.report.checklists.checklist import ANSWERS, NAMES, fill, read_checklist
 from lesion_exp.verbs.report.run_report import SECTIONS
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.trained_runs.run_artifacts import RunArtifacts
-from lesion_exp.trained_runs.run_summary import RunSummary
+from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.verbs.report.sections.calibration import calibration
-from lesion_exp.verbs.report.sections.confusion import confusion
 from lesion_exp.verbs.report.sections.curves import curves
-from lesion_exp.verbs.report.sections.results import results
+from lesion_exp.verbs.report.sections.results import confusion, results
 from lesion_exp.verbs.report.sections.subgroups import subgroups
 from lesion_exp.verbs.report.sections.training import training
 

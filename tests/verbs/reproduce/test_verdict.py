@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lesion_exp.tracking.history import Point
+from lesion_exp.tracking.find import Point
 from lesion_exp.verbs.reproduce.verdict import EPOCH_CLOCK, judge
 
 SAME = ("aa", "aa")

@@ -15,8 +15,7 @@ from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.tracked import open_job_store
 from lesion_exp.training.trainer import build_trainer
-from lesion_exp.verbs.resume.extend import EXTENDS_TAG, Trained, extend, reason_against, with_found_values, with_length
-from lesion_exp.verbs.resume.resume import resume
+from lesion_exp.verbs.resume import EXTENDS_TAG, Trained, extend, reason_against, resume, with_found_values, with_length
 from tests.tiny import TINY
 
 SHORT = ("trainer.max_epochs=2", "loader.batch_size=16", "test=false")

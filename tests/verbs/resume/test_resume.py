@@ -19,7 +19,7 @@ from lesion_exp.training import tracked
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
 from lesion_exp.training.run import train
 from lesion_exp.training.tracked import open_job_store
-from lesion_exp.verbs.resume.resume import resume
+from lesion_exp.verbs.resume import resume
 
 EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", "test=false")
 STEPS_AN_EPOCH = 5

@@ -14,11 +14,9 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.metadata import MetadataEncoder
-from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.evaluation.calibrator import Calibrator, TemperatureScaling
 from lesion_exp.evaluation.conformal import ConformalSets
-from lesion_exp.evaluation.temperature_scaling import TemperatureScaling
-from lesion_exp.model.classifier import make_classifier
-from lesion_exp.model.network import make_network
+from lesion_exp.model.classifier import make_classifier, make_network
 from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import restore
 from lesion_exp.tracking.find import find_run

@@ -13,8 +13,15 @@ from PIL import Image
 from lesion_exp.evaluation.answer_rates import AnswerRates, Rate, answer_rates
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.verbs.serve.answers import answered, malignant_share
-from lesion_exp.verbs.serve.served_model import ServedModel, ServedPrediction
-from lesion_exp.verbs.serve.words import EDGES, NAMES, confidence_level, confidence_sentence, malignant_sentence
+from lesion_exp.verbs.serve.served_model import (
+    EDGES,
+    NAMES,
+    ServedModel,
+    ServedPrediction,
+    confidence_level,
+    confidence_sentence,
+    malignant_sentence,
+)
 from tests.verbs.report.conftest import CLASSES, predicted
 from tests.verbs.serve.conftest import files, picture, serving
 

@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 from starlette.responses import JSONResponse
 
-from lesion_exp.verbs.serve import connection
-from lesion_exp.verbs.serve.connection import ImpatientConnection, _network
+from lesion_exp.verbs.serve import server as module
+from lesion_exp.verbs.serve.server import ImpatientConnection, _network
 
 PATIENCE = 0.3
 
@@ -25,8 +25,8 @@ async def refuse(scope, receive, send):
 
 @pytest.fixture
 def port(monkeypatch):
-    monkeypatch.setattr(connection, "PATIENCE_SECONDS", PATIENCE)
-    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 6)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 6)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     http = functools.partial(ImpatientConnection, most_of_a_client=3)

@@ -6,13 +6,12 @@ import pytest
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import answer_rates
-from lesion_exp.evaluation.calibration_effect import calibration_effect
+from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.tracking.find import read_predictions
 from lesion_exp.trained_runs.trained_run import kept_calibrators
 from lesion_exp.verbs.serve.model_card import model_card
-from lesion_exp.verbs.serve.served_model import Asked, Patient, ServedModel, open_model
+from lesion_exp.verbs.serve.served_model import EDGES, Asked, Patient, ServedModel, open_model
 from lesion_exp.verbs.serve.settings import ModelOptions
-from lesion_exp.verbs.serve.words import EDGES
 from tests.verbs.report.conftest import CLASSES
 from tests.verbs.serve.conftest import picture, served
 

@@ -4,8 +4,7 @@ import zlib
 import pytest
 
 from lesion_exp.file_kind import image_format
-from lesion_exp.verbs.serve.picture import check_picture
-from lesion_exp.verbs.serve.refusal import Refusal
+from lesion_exp.verbs.serve.intake import Refusal, check_picture
 from tests.verbs.serve.conftest import picture
 
 PIXELS = 100_000

@@ -1,7 +1,7 @@
 import threading
 import time
 
-from lesion_exp.verbs.serve.pixel_budget import PixelBudget
+from lesion_exp.verbs.serve.batcher import PixelBudget
 
 
 def test_large_images_wait_for_each_other_and_small_ones_do_not():

@@ -1,8 +1,7 @@
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.serve.intake import Intake
-from lesion_exp.verbs.serve.refusal import Refusal
+from lesion_exp.verbs.serve.intake import Intake, Refusal
 from lesion_exp.verbs.serve.settings import MEGABYTE, Settings
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lesion_exp.verbs.shortcuts.paint_out import paint_out
+from lesion_exp.verbs.shortcuts.perturbations import paint_out
 
 
 def skin_with(colour, height=60, width=80):

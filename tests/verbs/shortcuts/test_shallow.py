@@ -6,8 +6,13 @@ from PIL import Image
 from lesion_exp.data.store import open_or_build
 from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.verbs.shortcuts.features import file_features, metadata_features, rim_features
-from lesion_exp.verbs.shortcuts.shallow import majority_predictions, shallow_predictions
+from lesion_exp.verbs.shortcuts.shallow import (
+    file_features,
+    majority_predictions,
+    metadata_features,
+    rim_features,
+    shallow_predictions,
+)
 
 CLASSES = ("bkl", "mel", "nv")
 

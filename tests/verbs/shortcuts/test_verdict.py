@@ -5,9 +5,16 @@ import pytest
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.verbs.shortcuts.perturbations import INSERTIONS
-from lesion_exp.verbs.shortcuts.report import MAJORITY, NETWORK, SHALLOW, ShortcutReport
-from lesion_exp.verbs.shortcuts.text import as_text
-from lesion_exp.verbs.shortcuts.verdict import judge_flips, judge_without_lesion, worst
+from lesion_exp.verbs.shortcuts.report import (
+    MAJORITY,
+    NETWORK,
+    SHALLOW,
+    ShortcutReport,
+    as_text,
+    judge_flips,
+    judge_without_lesion,
+    worst,
+)
 
 
 def estimate(value, width=0.02):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM
 from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
 from lesion_exp.trained_runs.wording import counted, listed, percent
-from lesion_exp.verbs.report.sections.data_flow import CHARACTERISTICS
+from lesion_exp.verbs.report.sections.split import CHARACTERISTICS
 
 GENERATED = "synthetic"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import counted, listed
-from lesion_exp.verbs.report.sections.config import augmentation_in_words
-from lesion_exp.verbs.report.sections.environment import hardware, software
+from lesion_exp.verbs.report.sections.origin import augmentation_in_words, hardware, software
 
 _PARAMETERS = "resolved.parameters"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.registry import WATCHED, short_of, words_of
@@ -12,9 +12,8 @@ from lesion_exp.split import PARTS
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import OVERALL, largest_gap, warnings_of
 from lesion_exp.trained_runs.wording import Value, as_value, listed, number, with_interval
-from lesion_exp.verbs.report.sections.confusion import most_frequent_confusions
 from lesion_exp.verbs.report.sections.galleries import maps_in_words
-from lesion_exp.verbs.report.sections.results import elsewhere, shortcut_verdicts
+from lesion_exp.verbs.report.sections.results import elsewhere, most_frequent_confusions, shortcut_verdicts
 from lesion_exp.verbs.report.sections.subgroups import NOT_COMPARED
 
 

@@ -6,10 +6,10 @@ from typing import Final
 
 from markupsafe import Markup
 
-from lesion_exp.evaluation.curve_points import precision_recall_points, roc_points
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM, labels
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM, labels
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.predictions import probabilities, true_classes
+from lesion_exp.evaluation.ranking import precision_recall_points, roc_points
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import as_value, with_interval
 from lesion_exp.verbs.report.blocks import Block, Figure, Figures, Legend, Section, not_stored

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import base64
+import io
+from pathlib import Path, PurePosixPath
 from typing import Final
 
+from PIL import Image
+
+from lesion_exp.evaluation.failures import failures as worst
+from lesion_exp.file_kind import FORMATS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import Value, counted, interval, number
 from lesion_exp.verbs.report.blocks import Block, Cell, Picture, Section, Table, Text, not_stored
-from lesion_exp.verbs.report.picture import picture_address
+
+WIDEST: Final = 1400
+"""Pixels; more is not seen on a page."""
+_QUALITY: Final = 82
+
+
+def picture_address(path: Path) -> str | None:
+    """The picture as a `data:` address, as JPEG of at most 1400 pixels width; None where it cannot be read."""
+    try:
+        with Image.open(path, formats=tuple(FORMATS)) as opened:
+            image = opened.convert("RGBA")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, max(1, round(image.height * WIDEST / image.width))), Image.Resampling.LANCZOS)
+    paper = Image.new("RGB", image.size, "white")
+    paper.paste(image, mask=image.getchannel("A"))
+    buffer = io.BytesIO()
+    paper.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
 
 BATCH: Final = artifacts.BATCH_FIGURE
 RIGHT: Final = "gallery/right_{part}.png"
@@ -89,3 +115,31 @@ def _evidence(facts: RunSummary) -> list[Block]:
             rows.append([maps_in_words(folder), words, number(value), interval(found)])
     columns = ["maps", "measure", ">value", ">95% interval"]
     return [Table("Where the evidence lies", columns, rows)] if rows else []
+
+
+_SHOWN: Final = 20
+
+
+def failures(facts: RunSummary) -> Section:
+    """The section with failure cases."""
+    title = "Failure cases"
+    if facts.predictions is None:
+        return Section("failures", title, [not_stored("predictions of the validation or the test part")])
+    cases = worst(facts.predictions, _SHOWN)
+    if not cases:
+        return Section("failures", title, [Text("Every image was read rightly.")])
+    rows: list[list[Cell]] = [
+        [
+            case["image_id"],
+            case["label"],
+            case["prediction"],
+            number(case["probability"]),
+            number(case["probability_of_label"]),
+        ]
+        for case in cases
+    ]
+    columns = ["image", "true", "predicted", ">probability", ">of the true class"]
+    intro = Text("Wrong predictions that were made with the highest probability, the surest first.")
+    blocks: list[Block] = [intro, *picture(facts, WRONG.format(part=facts.part), "The surest mistakes")]
+    caption = f"The {counted(len(cases), 'surest mistake')}"
+    return Section("failures", title, [*blocks, Table(caption, columns, rows)])

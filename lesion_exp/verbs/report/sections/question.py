@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lesion_exp.evaluation.figures.labels import NUMBERED_FROM
+from lesion_exp.evaluation.figures.style import NUMBERED_FROM
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import floor_of, headline, warnings_of
 from lesion_exp.trained_runs.wording import listed

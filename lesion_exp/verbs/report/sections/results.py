@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from lesion_exp.evaluation.classification_report import confusion_counts
 from lesion_exp.evaluation.isic import note_on_unk, titles
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
@@ -16,11 +18,12 @@ from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
 from lesion_exp.evaluation.registry import added_among, is_share, short_of, shown_in, words_of
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
+from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import BY_CLASS, OVERALL, headline, how_judged
-from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, number, stacked, within
-from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, not_stored
+from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, number, percent, stacked, within
+from lesion_exp.verbs.report.blocks import Block, Cell, Matrix, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.charts import interval_bar
 
 _OWN: Final = ("val", "test")
@@ -158,3 +161,33 @@ def _shortcuts(facts: RunSummary) -> list[Block]:
 def share_bar(value: Value | None, reference: float | None = None) -> Markup:
     """An interval bar, or nothing without a value."""
     return Markup("") if value is None else interval_bar(*value, reference)
+
+
+def confusion(facts: RunSummary) -> Section:
+    """The section with the confusion matrix."""
+    table, title = facts.predictions, "Confusion matrix"
+    if table is None:
+        return Section("confusion", title, [not_stored("predictions of the validation or the test part")])
+    counts = confusion_counts(table)
+    part = f"{PARTS[facts.part or 'val'].capitalize()} part, {counted(len(table), 'image')}"
+    caption = f"{part}: true class by row, predicted class by column"
+    matrix = Matrix(caption, facts.classes, counts.tolist())
+    blocks = [Text(words) for words in [most_frequent_confusions(facts)] if words]
+    return Section("confusion", title, [*blocks, matrix])
+
+
+def most_frequent_confusions(facts: RunSummary, most: int = 3) -> str | None:
+    """The pairs of classes that account for most mistakes, in words; None where there is no mistake."""
+    if facts.predictions is None:
+        return None
+    counts = confusion_counts(facts.predictions)
+    wrong = counts - np.diag(np.diag(counts))
+    if not wrong.sum():
+        return None
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [np.unravel_index(place, wrong.shape) for place in order if wrong.flat[place]]
+    words = [
+        f"{facts.classes[row]} taken for {facts.classes[column]} ({wrong[row, column]:,})" for row, column in pairs
+    ]
+    share = percent(wrong.sum() / counts.sum())
+    return f"{counted(wrong.sum(), 'image')} ({share}) were read wrongly, most often {', '.join(words)}."

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
 from lesion_exp.split import PARTS
-from lesion_exp.trained_runs.run_summary import AUDIT, RunSummary
+from lesion_exp.tracking import artifacts
+from lesion_exp.trained_runs.run_summary import AUDIT, FLOW, RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
-from lesion_exp.trained_runs.wording import counted, percent
-from lesion_exp.verbs.report.blocks import Block, Cell, Note, Section, Table, Text, not_stored
+from lesion_exp.trained_runs.wording import NONE, counted, listed, percent
+from lesion_exp.verbs.report.blocks import Block, Cell, Note, Pairs, Section, Table, Text, not_stored
 
 _CROSSINGS = {
     "patients": "patients",
@@ -63,3 +68,83 @@ def _tables(facts: RunSummary) -> list[Block]:
 
 def _notes(facts: RunSummary) -> list[Block]:
     return [Note(f"{str(text)[:1].upper()}{str(text)[1:]}.") for text in facts.audit.get("warnings", [])]
+
+
+CHARACTERISTICS: Final = artifacts.CHARACTERISTICS
+_MOST_CASES: Final = 10
+_MOST_SITES: Final = 16
+
+
+def data_flow(facts: RunSummary) -> Section:
+    """The section on data."""
+    return Section("data", "Data", [*_identity(facts), *_flow(facts), *_characteristics(facts)])
+
+
+def _identity(facts: RunSummary) -> list[Block]:
+    known = facts.flow.get("identity")
+    if not isinstance(known, dict):
+        return [not_stored("citation and licence of the data set")]
+    names = {"data set": "title", "to be cited": "citation", "licence": "licence", "where it is": "where"}
+    return [Pairs({words: str(known.get(name, NONE)) for words, name in names.items()}, wide=True)]
+
+
+def _flow(facts: RunSummary) -> list[Block]:
+    steps = facts.flow.get("steps", [])
+    if not steps:
+        return [not_stored(FLOW)]
+    with_patients = any(step.get("patients") for step in steps)
+    rows: list[list[Cell]] = []
+    for number, step in enumerate(steps):
+        before = steps[number - 1] if number else step
+        counts = [step["images"], step["images"] - before["images"], step["lesions"]]
+        patients = [f"{step.get('patients', 0):,}"] if with_patients else []
+        rows.append([step["step"], f"{counts[0]:,}", f"{counts[1]:,}" if number else NONE, f"{counts[2]:,}", *patients])
+    columns = ["after", ">images", ">change", ">lesions", *([">patients"] if with_patients else [])]
+    blocks: list[Block] = [Table("Images after each step, from the files to what was split", columns, rows)]
+    blocks.append(Text(_left_out(facts.flow.get("left_out", []))))
+    differs = facts.flow.get("differs_from_published", {})
+    if differs:
+        words = [f"{code} {found:,} instead of {published:,}" for code, (found, published) in differs.items()]
+        blocks.append(Note(f"The data set as it was read differs from what was published: {listed(words)}."))
+    return blocks
+
+
+def _left_out(cases: Sequence[Mapping[str, str]]) -> str:
+    """How many images were unusable, why and which; a reason that names a place on a machine is not shown."""
+    if not cases:
+        return "No image was left out as unusable."
+    reasons = Counter("cannot be decoded" if "/" in case["reason"] else case["reason"] for case in cases)
+    why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    names = ", ".join(str(case["image_id"]) for case in cases[:_MOST_CASES])
+    more = f" and {len(cases) - _MOST_CASES:,} more" if len(cases) > _MOST_CASES else ""
+    return f"{counted(len(cases), 'image')} left out as unusable ({why}): {names}{more}."
+
+
+def _characteristics(facts: RunSummary) -> list[Block]:
+    found = facts.kept.mapping(CHARACTERISTICS)
+    parts = [part for part in PARTS if part in found]
+    if not parts:
+        return [not_stored("age, sex, site and source of the images in each part")]
+    rows: list[list[Cell]] = [["images", *(f"{found[part]['images']:,}" for part in parts)]]
+    rows.append(["age, median (quartiles)", *(_ages(found[part]["age"]) for part in parts)])
+    rows.append(["age unknown", *(_share(found[part]["age"]["unknown"], found[part]["images"]) for part in parts)])
+    for attribute in ("sex", "site", "source"):
+        totals: Counter[str] = Counter()
+        for part in parts:
+            totals.update(found[part][attribute])
+        names = [name for name, _ in totals.most_common()]
+        for name in names[:_MOST_SITES]:
+            cells = [_share(found[part][attribute].get(name, 0), found[part]["images"]) for part in parts]
+            rows.append([f"{attribute}: {name}", *cells])
+        if len(names) > _MOST_SITES:
+            rows.append([f"{attribute}: {counted(len(names) - _MOST_SITES, 'further value')}", *([NONE] * len(parts))])
+    columns = ["characteristic", *(f">{PARTS[part]}" for part in parts)]
+    return [Table("Who is in each part", columns, rows)]
+
+
+def _ages(age: Mapping[str, Any]) -> str:
+    return NONE if age["median"] is None else f"{age['median']:g} ({age['lower']:g} to {age['upper']:g})"
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count:,} ({percent(count / max(of, 1))})"

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from lesion_exp.evaluation.headline import HEADLINE, OF_A_CLASS
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_classes, true_classes
-from lesion_exp.evaluation.registry import short_of
+from lesion_exp.evaluation.registry import HEADLINE, OF_A_CLASS, short_of
 
 _MAX_NAME_WIDTH: Final = 26
 """What the numbers leave of 80 columns."""

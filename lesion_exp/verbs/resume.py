@@ -1,8 +1,4 @@
-"""Trains a run longer than was asked for: a new run that goes on from the last checkpoint of the old one.
-
-The new run is the one that the longer training would have been from the start. Where that cannot be, because schedule
-or loss have already followed the shorter training, it is refused.
-"""
+"""The verb `resume`: goes on with a run that stopped, as the same run in MLflow, or trains one longer."""
 
 from __future__ import annotations
 
@@ -20,16 +16,37 @@ from lesion_exp.config.freeze import Job, job_hash
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule
-from lesion_exp.scheduler.length import ENDLESS, TrainingLength
+from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.check_training import training_length
-from lesion_exp.training.checkpoint import LAST, best_name, newest_checkpoint
+from lesion_exp.training.checkpoint import LAST, best_name, link_to, newest_checkpoint
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.tracked import check_same_data
+
+
+def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
+    """Trains the rest of `run` and evaluates it; `paths` are those of this machine, `data_root` where the data lie now.
+
+    Without a checkpoint, training begins at its first step. On a CPU the final weights are, bit for bit, those of a run
+    that was never stopped.
+
+    Raises:
+        ConfigError: the run has finished, is alive, or is none that was trained here.
+        DataError: its data are no longer what they were.
+    """
+    if run.status == "FINISHED":
+        raise ConfigError(
+            f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
+            f"it once more, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it longer"
+        )
+    if run.tags.get("kind") != "train":
+        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    return train(trained_run(run, paths, data_root).frozen_job("its training to go on"), link_to(run))
+
 
 EXTENDS_TAG: Final = "extends"
 """The id of the run from whose last checkpoint a run went on."""

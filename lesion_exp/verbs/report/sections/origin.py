@@ -1,0 +1,198 @@
+"""What the run was made of."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+
+from lesion_exp.tracking import artifacts
+from lesion_exp.trained_runs.run_summary import JOB, RunSummary
+from lesion_exp.trained_runs.wording import counted, duration, listed
+from lesion_exp.verbs.report.blocks import Block, Cell, Code, Note, Pairs, Section, Text, not_stored
+
+_LEFT_OUT: Final = ("paths", "tracking", "launcher", "print_config")
+"""Nodes that say where things lie on a machine and cannot change a result."""
+CHOICES: Final = {
+    "data set": "dataset",
+    "split": "split",
+    "network": "backbone",
+    "loss": "loss",
+    "sampler": "sampler",
+    "optimizer": "optimizer",
+    "learning rate schedule": "scheduler",
+}
+_KEYS: Final = {
+    "target": "task.target",
+    "image size, pixels": "image_size",
+    "weights at the start": "backbone.weights",
+    "metadata": "backbone.metadata",
+    "learning rate": "optimizer.lr",
+    "weight decay": "optimizer.weight_decay",
+    "most epochs": "trainer.max_epochs",
+    "images a step": "loader.batch_size",
+    "precision": "trainer.precision",
+    "moving average of weights": "trainer.ema_decay",
+    "filter": "dataset.filter",
+    "seed": "seed",
+}
+
+
+def config(facts: RunSummary) -> Section:
+    """The section with the config."""
+    if not facts.config:
+        return Section("config", "Config", [not_stored(JOB)])
+    pairs: dict[str, Cell] = {words: option for words, group in CHOICES.items() if (option := facts.option(group))}
+    pairs |= {words: _text(value) for words, key in _KEYS.items() if (value := facts.key(key)) is not None}
+    pairs["augmentation"] = augmentation_in_words(facts)
+    whole = yaml.safe_dump(shown(facts.config), sort_keys=False, width=100, allow_unicode=True)
+    blocks: list[Block] = [Pairs(pairs), Code("The whole config, without paths and store", whole)]
+    return Section("config", "Config", blocks)
+
+
+def shown(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what says where things lie on a machine."""
+    kept = {key: value for key, value in node.items() if key not in _LEFT_OUT}
+    data = kept.get("dataset")
+    if isinstance(data, dict):
+        kept["dataset"] = {key: value for key, value in data.items() if key != "root"}
+    return kept
+
+
+def augmentation_in_words(facts: RunSummary) -> str:
+    """The names of the transforms of the training images, in their order."""
+    transforms = facts.key("augmentation.transforms")
+    names = list(transforms) if isinstance(transforms, dict) else []
+    mixed = [name for name in ("mixup", "cutmix") if (facts.key(f"augmentation.mix.{name}_alpha") or 0) > 0]
+    return ", ".join(str(name).replace("_", " ") for name in [*names, *mixed]) or "none"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_PYTHON: Final = artifacts.environment("python.json")
+_PACKAGES: Final = artifacts.environment("packages.txt")
+_KEY_PACKAGES: Final = ("torch", "torchvision", "pytorch-lightning", "scikit-learn", "numpy", "mlflow")
+
+
+def environment(facts: RunSummary) -> Section:
+    """The section on the environment."""
+    python = facts.kept.mapping(_PYTHON)
+    pairs: dict[str, Cell] = {
+        words: text
+        for words, text in (
+            ("software", software(facts)),
+            ("hardware", hardware(facts)),
+            ("platform", str(python.get("platform", ""))),
+            ("what auto became", _resolved(facts)),
+            ("threads of PyTorch", str(python.get("torch_num_threads", ""))),
+            ("training speed", _speed(facts)),
+        )
+        if text
+    }
+    packages = facts.kept.text(_PACKAGES)
+    blocks: list[Block] = [Pairs(pairs)] if pairs else [not_stored("environment/python.json and hardware.json")]
+    blocks.append(Code("All packages", packages, columns=True) if packages else not_stored(_PACKAGES))
+    return Section("environment", "Environment", blocks)
+
+
+def software(facts: RunSummary) -> str | None:
+    """Python and the packages that matter most, with their versions; None where they are not stored."""
+    python = facts.kept.mapping(_PYTHON).get("python")
+    lines = (facts.kept.text(_PACKAGES) or "").splitlines()
+    versions = dict(line.partition("==")[::2] for line in lines)
+    known = [f"{name} {versions[name]}" for name in _KEY_PACKAGES if name in versions]
+    version = facts.job.get("version")
+    own = [f"lesion_exp {version}"] if version else []
+    found = [*own, *([f"Python {python}"] if python else []), *known]
+    return listed(found) or None
+
+
+def hardware(facts: RunSummary) -> str | None:
+    """Processor, memory and GPUs; None where they are not stored."""
+    found = facts.kept.mapping(artifacts.environment("hardware.json"))
+    if not found:
+        return None
+    gpus = [f"{gpu['name']} ({gpu['memory_mib']} MiB)" for gpu in found.get("gpus", [])]
+    return (
+        f"{found.get('cpu')}, {found.get('usable_cores')} cores, {found.get('memory_gib')} GiB of memory; "
+        f"{listed(gpus) if gpus else 'no GPU'}"
+    )
+
+
+def _resolved(facts: RunSummary) -> str:
+    prefix = "resolved.trainer."
+    found = {name.removeprefix(prefix): text for name, text in facts.run.params.items() if name.startswith(prefix)}
+    return ", ".join(f"{name} {text}" for name, text in sorted(found.items()))
+
+
+def _speed(facts: RunSummary) -> str:
+    rate, span = facts.run.metrics.get("time/images_per_second"), facts.run.metrics.get("time/epoch_seconds")
+    return "" if rate is None else f"{rate:,.0f} images a second; {duration(span)} an epoch with validation"
+
+
+_HASHES: Final = {
+    "job": "job_hash",
+    "data set": "dataset_fingerprint",
+    "split": "split_hash",
+    "weights of the best epoch": "weights_hash",
+}
+_CHECKPOINT: Final = artifacts.checkpoint()
+PLACES: Final = ("dataset.root", "paths", "tracking.uri")
+"""Keys whose values say where things lie on a machine."""
+
+
+def reproduce(facts: RunSummary) -> Section:
+    """The section on reproduction."""
+    run_id = facts.run.run_id
+    if facts.members:
+        command = f"lesion-exp evaluate 'run=[{','.join(member[:8] for member in facts.members)}]' ensemble="
+        joined = Code("Joins the same runs again", command + facts.run.tags.get("ensemble", "mean"))
+        return Section("reproduce", "How to reproduce", [joined, _fingerprints(facts), *_kept(facts)])
+    blocks: list[Block] = [
+        Text("Trains the same job again, in a store that holds this run, and names whatever is not equal:"),
+        Code("With its store", f"lesion-exp reproduce run={run_id[:8]} dataset.root=DIR"),
+        Code("From its job file alone, an artifact of the run", f"lesion-exp reproduce job={JOB} dataset.root=DIR"),
+    ]
+    made = made_by(facts)
+    blocks += [Code("It was made by", made)] if made else [not_stored(JOB)]
+    return Section("reproduce", "How to reproduce", [*blocks, _fingerprints(facts), *_kept(facts)])
+
+
+def made_by(facts: RunSummary) -> str | None:
+    """The command that made the run, without places on its machine; None where it is not stored."""
+    overrides = facts.job.get("overrides")
+    if not isinstance(overrides, list):
+        return None
+    return " ".join(["lesion-exp train", *(shlex.quote(without_place(str(text))) for text in overrides)])
+
+
+def without_place(override: str) -> str:
+    """`override`, with DIR instead of a place on somebody's machine."""
+    key = override.lstrip("+").partition("=")[0]
+    return f"{key}=DIR" if key.startswith(PLACES) else override
+
+
+def _fingerprints(facts: RunSummary) -> Pairs:
+    tags = facts.run.tags
+    pairs: dict[str, Cell] = {words: tags[tag] for words, tag in _HASHES.items() if tag in tags}
+    if "git_commit" in tags:
+        pairs["commit"] = f"{tags['git_commit']}{' and changes' if tags.get('git_dirty') == 'true' else ''}"
+    pairs["run"] = facts.run.run_id
+    seeds = [
+        f"{words} {facts.key(key)}"
+        for words, key in (("run", "seed"), ("split", "split.seed"))
+        if facts.key(key) is not None
+    ]
+    return Pairs(pairs | ({"seeds": listed(seeds)} if seeds else {}))
+
+
+def _kept(facts: RunSummary) -> list[Block]:
+    names = sorted(facts.kept.names - {"report.html"})
+    broken = [Note(f"{name} cannot be read: {why}", "missing") for name, why in sorted(facts.kept.broken.items())]
+    weights = "" if _CHECKPOINT in facts.kept.names else " The weights are not among them."
+    intro = Text(f"The run keeps {counted(len(names), 'file')}.{weights}")
+    return [intro, *broken, Code("All files of the run", "\n".join(names), columns=True)]
