@@ -20,9 +20,9 @@ from lesion_exp.split.audit import Audit
 from lesion_exp.sweeps.summary import Summary as SweepSummary
 from lesion_exp.sweeps.summary import as_frame, as_html, as_table
 from lesion_exp.verbs.compare.compare import Compared
-from lesion_exp.verbs.compare.report import ComparisonReport
+from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.tables import show_report
-from lesion_exp.verbs.evaluate.report import as_text
+from lesion_exp.verbs.evaluate.evaluation_report import as_text
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.verbs.predict.predict import Summary as PredictionSummary
 from lesion_exp.verbs.prepare import PreparedData, show

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lesion_exp.artefacts import draw_dark_corner
 from lesion_exp.augmentation.library import ImageTransform
 from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
+from lesion_exp.synthetic_artefacts import draw_dark_corner
 
 
 class SyntheticDarkCorner(ImageTransform):

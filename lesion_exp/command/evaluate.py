@@ -41,7 +41,7 @@ def evaluate(arguments: Arguments) -> int:
     judged = evaluated(arguments)
     if judged is None:
         return 0
-    from lesion_exp.verbs.evaluate.report import as_json, as_text
+    from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 
     if arguments.json:
         print(json.dumps(as_json(judged)))

@@ -42,7 +42,7 @@ def explain(arguments: Arguments) -> int:
     settings = _settings(arguments, folders)
     store, paths = open_store_of(arguments)
     from lesion_exp.verbs.explain.explain import explain as explain_run
-    from lesion_exp.verbs.explain.report import as_json, as_text
+    from lesion_exp.verbs.explain.explanation_report import as_json, as_text
     from lesion_exp.verbs.explain.request import make_explainer
 
     names = _each_once(wanted)

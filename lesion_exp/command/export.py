@@ -17,9 +17,8 @@ def export(arguments: Arguments) -> int:
     spec = arguments.read(ChosenRun).run
     request = arguments.read(ExportRequest)
     check_store_keys(arguments)
+    from lesion_exp.verbs.export.export import as_text, facts_path
     from lesion_exp.verbs.export.export import export as write
-    from lesion_exp.verbs.export.export import facts_path
-    from lesion_exp.verbs.export.report import as_text
 
     store, paths = open_store_of(arguments)
     done = write(chosen_run(store, spec), request, paths)

@@ -56,7 +56,7 @@ def leakage(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(measured.report.to_dict()))
     else:
-        from lesion_exp.verbs.leakage.report import show_report
+        from lesion_exp.verbs.leakage.leakage_report import show_report
 
         show_report(measured.report, console(sys.stdout))
     say(f"leak meter: run {measured.report.run_id}\nfigure:     {measured.figure}", sys.stderr)

@@ -48,7 +48,7 @@ def shortcuts(arguments: Arguments) -> int:
     from lesion_exp.verbs.evaluate.member import make_members
     from lesion_exp.verbs.evaluate.request import EvaluationRequest
     from lesion_exp.verbs.shortcuts.check import check_shortcuts
-    from lesion_exp.verbs.shortcuts.report import as_text
+    from lesion_exp.verbs.shortcuts.shortcut_report import as_text
 
     request = EvaluationRequest(
         part=wanted.part,

@@ -25,7 +25,7 @@ from lesion_exp.terminal import console, say
 if TYPE_CHECKING:
     from lesion_exp.sweeps.launcher.launcher import Launcher
     from lesion_exp.sweeps.ledger import Sweep
-    from lesion_exp.sweeps.plan import Plan
+    from lesion_exp.sweeps.plan import SweepPlan
     from lesion_exp.sweeps.summary import Summary
     from lesion_exp.tracking.store import Store
 
@@ -209,7 +209,7 @@ def _join_folds(summary: Summary, store: Store) -> None:
     facts = summary.sweep.facts
     if FOLD not in facts.keys or facts.parent_run_id is None or set(summary.counts()) != {"finished"}:
         return
-    from lesion_exp.verbs.evaluate.report import as_text
+    from lesion_exp.verbs.evaluate.evaluation_report import as_text
     from lesion_exp.verbs.evaluate.several import judge_folds
 
     for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
@@ -222,8 +222,8 @@ def _read_meter(summary: Summary, store: Store) -> None:
 
     if not is_meter(summary.sweep) or set(summary.counts()) != {"finished"}:
         return
+    from lesion_exp.verbs.leakage.leakage_report import show_report
     from lesion_exp.verbs.leakage.meter import measure
-    from lesion_exp.verbs.leakage.report import show_report
 
     show_report(measure(summary.sweep, store).report, console(sys.stderr))
 
@@ -297,7 +297,7 @@ def _cancel(sweep: Sweep) -> int:
     return 0
 
 
-def announce(plan: Plan, arguments: Arguments) -> None:
+def announce(plan: SweepPlan, arguments: Arguments) -> None:
     """Says which cells there will be, and shows the config of the first."""
     from lesion_exp.command.config_tree import show_config
 

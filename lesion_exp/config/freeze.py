@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from lesion_exp.config.compose import Composed
-from lesion_exp.config.shell_words import shell_words
+from lesion_exp.config.overrides import shell_words
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import kept, without_secrets
 from lesion_exp.tracking.credentials import address

@@ -17,9 +17,8 @@ import lesion_exp.dataset
 from lesion_exp import taxonomy
 from lesion_exp.dataset.findings import finding
 from lesion_exp.dataset.image_names import DOWNSAMPLED
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.path_patterns import as_value
-from lesion_exp.dataset.table import STANDARD_COLUMNS, config_texts
+from lesion_exp.dataset.table import STANDARD_COLUMNS, DatasetInfo, config_texts
 from lesion_exp.errors import ConfigError, DataError, check_choice, did_you_mean, first_cases, nearest
 
 OnUnmappable = Literal["error", "skip"]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
+import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
+from lesion_exp.archive import file_of, split_locator
 from lesion_exp.dataset.image_files import Choice, locate_files, locate_images
-from lesion_exp.dataset.image_names import plain_ids
-from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.image_names import clean_name, plain_ids, without_suffix
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import (
     OFFICIAL_PARTS,
     PREDICTED,
     STANDARD_COLUMNS,
+    DatasetInfo,
     config_texts,
     map_labels,
     named_columns,
@@ -25,10 +30,50 @@ from lesion_exp.dataset.table import (
     require_columns,
     standardize,
 )
-from lesion_exp.dataset.table_paths import TablePaths
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.text_table import AUTO, MISSING_WORDS
 from lesion_exp.text_table import read_csv as read_delimited
+
+
+class TablePaths:
+    """Finds files by their paths as the table at `table_locator` writes them, zipped or not.
+
+    Of a path that is not there, another ending or other capitals are tried.
+    """
+
+    def __init__(self, files: SourceFiles, table_locator: str) -> None:
+        self._table_dir = Path(files.root if split_locator(table_locator)[0] else table_locator).parent
+        self._above = posixpath.dirname(_inside(files, table_locator))
+        self._exact: dict[str, list[str]] = defaultdict(list)
+        self._close: dict[str, list[str]] = defaultdict(list)
+        for locator in files.locators:
+            for path in {files.shorten(locator), _inside(files, locator)}:
+                self._exact[clean_name(path)].append(locator)
+                self._close[_bare(path)].append(locator)
+
+    def find(self, path: str) -> list[str]:
+        """The files that `path` may mean."""
+        text = clean_name(path)
+        if posixpath.isabs(text):
+            return [text] if os.path.isfile(file_of(text)) else []  # noqa: PTH113 - also of names too long for a disk
+        places = dict.fromkeys((posixpath.normpath(posixpath.join(self._above, text)), posixpath.normpath(text)))
+        for known, key in ((self._exact, str), (self._close, _bare)):
+            found = dict.fromkeys(locator for place in places for locator in known.get(key(place), ()))
+            if found:
+                return list(found)
+        beside = self._table_dir / text
+        return [str(beside.resolve())] if text.startswith("../") and os.path.isfile(beside) else []  # noqa: PTH113
+
+
+def _inside(files: SourceFiles, locator: str) -> str:
+    """The path in the innermost zip, or below the root."""
+    container, member = split_locator(locator)
+    return member if container else files.shorten(locator)
+
+
+def _bare(path: str) -> str:
+    return without_suffix(clean_name(path)).casefold()
+
 
 MAPPABLE: Final = (
     *(column for column in STANDARD_COLUMNS if column not in {"row_id", "source"}),

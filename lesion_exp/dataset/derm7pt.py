@@ -8,9 +8,8 @@ from typing import Final, Literal, get_args
 import pandas as pd
 
 from lesion_exp.dataset.image_files import locate_beside, locate_images
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
+from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import DataError, check_choice, first_cases
 from lesion_exp.text_table import read_csv
 

@@ -13,9 +13,8 @@ import pandas as pd
 
 from lesion_exp.archive import SEPARATOR, file_of, split_locator
 from lesion_exp.dataset import ham10000
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
+from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError
 
 CLASSES: Final = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")

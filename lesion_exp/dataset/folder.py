@@ -16,10 +16,9 @@ from lesion_exp.archive import ZIP, file_of, is_clutter, split_locator
 from lesion_exp.dataset.findings import finding
 from lesion_exp.dataset.image_files import Choice, choose_one, images_among
 from lesion_exp.dataset.image_names import is_image, suffix_of
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.path_patterns import as_override, pattern_for
 from lesion_exp.dataset.source_files import SourceFiles, is_document
-from lesion_exp.dataset.table import OFFICIAL_PARTS, map_labels, standardize
+from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
 ARRAYS: Final = frozenset({".npy", ".npz", ".mat", ".h5", ".hdf5"})

@@ -7,13 +7,11 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import Partners, finding
 from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.image_names import plain_ids
-from lesion_exp.dataset.info import DatasetInfo
-from lesion_exp.dataset.joins import Partners
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import map_labels, named_columns, require_columns, standardize
+from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import DataError, check_choice
 from lesion_exp.text_table import read_csv, typed
 

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lesion_exp.artefacts import draw_dark_corner, draw_hair, draw_ink, draw_ruler
 from lesion_exp.dataset.lesion_structures import Ground, add_structures, noise, smoothstep
 from lesion_exp.dataset.lesion_traits import Traits
+from lesion_exp.synthetic_artefacts import draw_dark_corner, draw_hair, draw_ink, draw_ruler
 
 UInt8Array = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]

@@ -11,9 +11,8 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.image_files import locate_images, locate_masks
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.table import map_labels, mark_leaks, standardize
+from lesion_exp.dataset.table import DatasetInfo, map_labels, mark_leaks, standardize
 from lesion_exp.errors import DataError
 from lesion_exp.image_file import read_bytes
 from lesion_exp.text_table import read_text

@@ -16,16 +16,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lesion_exp import artefacts
 from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults
 from lesion_exp.dataset.image_files import locate_images, locate_masks
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph
 from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.synthetic_cases import draw_cases, lesions_per_class
 from lesion_exp.dataset.synthetic_faults import Faults, plant
-from lesion_exp.dataset.table import map_labels, named_columns, standardize
+from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.text_table import read_csv
 
@@ -197,7 +195,14 @@ def _draw(folder: Path, parameters: _Parameters) -> None:
 def _code_version() -> str:
     """Changes with the code that draws, so that no stale pictures are used after an update."""
     digest = hashlib.sha256()
-    for module in (artefacts, lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults):
+    for module in (
+        synthetic_artefacts,
+        lesion_painter,
+        lesion_structures,
+        lesion_traits,
+        synthetic_cases,
+        synthetic_faults,
+    ):
         assert module.__file__ is not None
         digest.update(Path(module.__file__).read_bytes())
     digest.update(Path(__file__).read_bytes())

@@ -23,7 +23,8 @@ has such a name without being what it means is kept as `file_NAME`; `named_colum
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -270,3 +271,25 @@ def _stripped(values: pd.Series) -> pd.Series:
     """Texts in one normal form without outer blanks, empty where missing."""
     texts = ["" if pd.isna(value) else normal_text(str(value)) for value in values]
     return pd.Series(texts, index=values.index, dtype=str)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A data set's identity card: shown by `prepare`, logged with every run."""
+
+    name: str
+    title: str
+    citation: str
+    licence: str
+    where: str
+    """Where a user gets it: the project's page or DOI, and the names of the files to download."""
+    archive: str | None = None
+    """The archive that the ids of images, lesions and patients come from: sets of one archive have them in common."""
+    published_counts: Mapping[str, int] = field(default_factory=dict)
+    """Images a class as published, by the codes of `taxonomy`, with the reader's defaults; empty: none are."""
+    published_for: Callable[..., Mapping[str, int]] | None = None
+    """The published counts for other arguments of the reader, which it takes by name; None where they do not matter."""
+
+    def counts_for(self, arguments: Mapping[str, object]) -> Mapping[str, int]:
+        """Images a class as published, as the reader gives them with `arguments`; empty where none is published."""
+        return self.published_counts if self.published_for is None else self.published_for(**arguments)

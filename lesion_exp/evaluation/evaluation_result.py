@@ -22,8 +22,7 @@ from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.lesion_counts import lesion_counts, too_few_in_all
 from lesion_exp.evaluation.malignant_view import MALIGNANT, targets
 from lesion_exp.evaluation.metrics import metrics, weighted_metrics
-from lesion_exp.evaluation.operating_points import operating_point_metrics
-from lesion_exp.evaluation.posthoc import PosthocModels
+from lesion_exp.evaluation.posthoc import PosthocModels, operating_point_metrics
 from lesion_exp.evaluation.predictions import (
     classes_of,
     is_unknown,

@@ -2,15 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, fit_calibrator
 from lesion_exp.evaluation.conformal import ConformalSets, fit_conformal
-from lesion_exp.evaluation.operating_points import OperatingPoint, fit_operating_points
+from lesion_exp.evaluation.limits import Limits, proportion_limits
+from lesion_exp.evaluation.malignant_view import scores_of, targets
+from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
+from lesion_exp.evaluation.weighted import LimitsOf, Weighted
+
+RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
+FAMILIES: Final = ("sensitivity", "specificity", "ppv", "npv")
+_ROUNDING: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold: `target` is said to be there where its probability is at least `threshold`."""
+
+    target: str
+    rule: str
+    threshold: float
+    sensitivity: float
+    """On the validation part."""
+    specificity: float
+    """On the validation part."""
+
+    @property
+    def name(self) -> str:
+        """As in the names of metrics: `malignant/sensitivity_90`."""
+        return f"{self.target}/{self.rule}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def fit_operating_points(table: pd.DataFrame) -> list[OperatingPoint]:
+    """The points of every target and rule from the predictions of a validation part.
+
+    `sensitivity_90`: the highest threshold with a sensitivity of at least 0.9, `specificity_90` the lowest with that
+    specificity, `youden` the one with the largest sum of both (Youden 1950), the highest of equals. A target of which
+    the table has no case, or nothing else, has no points; nor has a specificity that no case is above.
+    """
+    points = []
+    for target in targets(classes_of(table)):
+        scores, positive = scores_of(table, target)
+        if positive.any() and not positive.all():
+            points += _points_of(target, scores, positive)
+    return points
+
+
+def operating_point_metrics(
+    table: pd.DataFrame, points: Sequence[OperatingPoint], group: IntArray, num_groups: int
+) -> Weighted:
+    """What each point comes to on `table`, as a function of the weights of groups of images.
+
+    `malignant/sensitivity_90/sensitivity` and so on with `specificity`, `ppv` and `npv`; NaN where nothing counts.
+    """
+    seen = {target: scores_of(table, target) for target in dict.fromkeys(point.target for point in points)}
+    cells = [
+        4 * number + 2 * seen[point.target][1].astype(np.int64) + (seen[point.target][0] >= point.threshold)
+        for number, point in enumerate(points)
+    ]
+    rows = np.concatenate([np.empty(0, np.int64), *cells])
+    columns = np.tile(group, len(points))
+    counting = csr_array((np.ones(len(rows)), (rows, columns)), shape=(4 * max(len(points), 1), num_groups))
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        values: dict[str, FloatArray] = {}
+        counts = counting @ weights
+        for number, point in enumerate(points):
+            tn, fp, fn, tp = counts[4 * number : 4 * number + 4]
+            parts = ((tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
+            for family, (part, whole) in zip(FAMILIES, parts, strict=True):
+                known = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+                values[f"{point.name}/{family}"] = known
+        return values
+
+    def limits(number: int, family: str) -> Limits:
+        tn, fp, fn, tp = counting[4 * number : 4 * number + 4].toarray()
+        whole = {"sensitivity": tp + fn, "specificity": tn + fp, "ppv": tp + fp, "npv": tn + fn}[family]
+        return proportion_limits(tp if family in {"sensitivity", "ppv"} else tn, whole)
+
+    found: dict[str, LimitsOf] = {
+        f"{point.name}/{family}": partial(limits, number, family)
+        for number, point in enumerate(points)
+        for family in FAMILIES
+    }
+    return Weighted(at, found)
+
+
+def _points_of(target: str, scores: FloatArray, positive: BoolArray) -> list[OperatingPoint]:
+    steps = np.unique(scores[positive])  # rising; between them only the specificity changes, for the worse
+    cases, others = np.sort(scores[positive]), np.sort(scores[~positive])
+    sensitivity = 1 - np.searchsorted(cases, steps, side="left") / len(cases)
+    specificity = np.searchsorted(others, steps, side="left") / len(others)
+    places: dict[str, int] = {}
+    for share in (90, 95):
+        places[f"sensitivity_{share}"] = int(np.flatnonzero(sensitivity >= share / 100 - _ROUNDING)[-1])
+        reached = np.flatnonzero(specificity >= share / 100 - _ROUNDING)
+        if len(reached):
+            places[f"specificity_{share}"] = int(reached[0])
+    index = sensitivity + specificity
+    places["youden"] = int(np.flatnonzero(index >= index.max() - _ROUNDING)[-1])
+    return [
+        OperatingPoint(target, rule, float(steps[k]), float(sensitivity[k]), float(specificity[k]))
+        for rule, k in ((rule, places[rule]) for rule in RULES if rule in places)
+    ]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lesion_exp.data.metadata import MetadataEncoder
-from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
 from lesion_exp.model.precision import RECORD, resolve_precision

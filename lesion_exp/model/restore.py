@@ -16,8 +16,8 @@ from lesion_exp.backbone.weights import own_state
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
+from lesion_exp.data.lesion_dataset import Preparation
 from lesion_exp.data.metadata import MetadataEncoder
-from lesion_exp.data.preparation import Preparation
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.predictions import is_unknown

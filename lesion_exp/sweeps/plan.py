@@ -84,7 +84,7 @@ SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep before it is written down."""
 
     facts: SweepFacts
@@ -163,7 +163,7 @@ def runs_here(launcher: Mapping[str, Any]) -> bool:
 
 def plan_sweep(
     overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
-) -> Plan | None:
+) -> SweepPlan | None:
     """The sweep that `overrides` and the config's own `search.space` describe; None where nothing has several values.
 
     Its `check` comes next, before anything is written.
@@ -202,7 +202,7 @@ def plan_sweep(
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
     )
-    return Plan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
+    return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
 
 
 def _check_searched(search: Search, config: Mapping[str, Any]) -> None:

@@ -19,9 +19,9 @@ from lesion_exp.config.registered import check_registered
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import collected, finding
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
 from lesion_exp.dataset.path_patterns import as_override
+from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.model.inputs import SAMPLE_KEYS, store_request

@@ -13,7 +13,7 @@ import torch
 
 from lesion_exp.data.datamodule import LesionDataModule, Part, stack_images
 from lesion_exp.dataset.display_name import display_name
-from lesion_exp.dataset.info import DatasetInfo
+from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.gallery import gallery, image_batch

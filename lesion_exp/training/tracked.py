@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.config.freeze import Job, read_job
-from lesion_exp.config.shell_words import shell_line
+from lesion_exp.config.overrides import shell_line
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError

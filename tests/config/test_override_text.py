@@ -6,8 +6,7 @@ import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
-from lesion_exp.config.overrides import literal, parse_overrides, quoted
-from lesion_exp.config.shell_words import shell_words
+from lesion_exp.config.overrides import literal, parse_overrides, quoted, shell_words
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.search.dimension import GroupOptions, split_overrides
 

@@ -169,7 +169,7 @@ def test_the_shipped_configs_pass(config):
     check_registered(config)
 
 
-CALLED = {"_target_": "lesion_exp.sweeps.launcher.cell_process.run_attended", "folder": ".", "variables": {}}
+CALLED = {"_target_": "lesion_exp.sweeps.launcher.launcher.run_attended", "folder": ".", "variables": {}}
 
 
 def test_a_file_of_weights_and_a_checkpoint_are_refused_before_they_are_built(tmp_path):

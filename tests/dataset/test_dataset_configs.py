@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lesion_exp.dataset.info import DatasetInfo
 from lesion_exp.dataset.loading import TableOptions
+from lesion_exp.dataset.table import DatasetInfo
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 SETS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "base")

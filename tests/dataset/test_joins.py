@@ -3,8 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from lesion_exp.dataset.findings import collected
-from lesion_exp.dataset.joins import join_rows
+from lesion_exp.dataset.findings import collected, join_rows
 from lesion_exp.errors import DataError
 
 LEFT = pd.DataFrame({"image_id": ["A", "B_downsampled", "C", "D"], "label": list("wxyz")})

@@ -13,8 +13,7 @@ from lesion_exp.evaluation.failures import failures, surest_right, surest_wrong
 from lesion_exp.evaluation.intervals import intervals, intervals_in_words
 from lesion_exp.evaluation.isic import isic_metrics
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.operating_points import fit_operating_points
-from lesion_exp.evaluation.posthoc import calibrator_path, fit_on_validation
+from lesion_exp.evaluation.posthoc import calibrator_path, fit_on_validation, fit_operating_points
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.training.part_evaluation import part_results
 

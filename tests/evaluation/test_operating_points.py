@@ -9,7 +9,7 @@ from sklearn import metrics as reference
 
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.malignant_view import scores_of, targets
-from lesion_exp.evaluation.operating_points import OperatingPoint, fit_operating_points, operating_point_metrics
+from lesion_exp.evaluation.posthoc import OperatingPoint, fit_operating_points, operating_point_metrics
 from lesion_exp.evaluation.predictions import predictions_table
 
 MakeTable = Callable[..., pd.DataFrame]

@@ -6,8 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lesion_exp.data.lesion_dataset import LesionDataset, SampleOptions
-from lesion_exp.data.preparation import Preparation
+from lesion_exp.data.lesion_dataset import LesionDataset, Preparation, SampleOptions
 from lesion_exp.data.store import open_or_build
 from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError, DataError

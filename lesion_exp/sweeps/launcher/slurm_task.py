@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lesion_exp.sweeps.launcher.cell_process import CellProcess
+from lesion_exp.sweeps.launcher.launcher import CellProcess
 
 
 class CellTask:

@@ -23,8 +23,8 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
+from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, taken_apart
-from lesion_exp.verbs.compare.report import ComparisonReport
 from lesion_exp.verbs.compare.tables import show_report
 
 ALL: Final = "ALL"

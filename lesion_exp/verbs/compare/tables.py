@@ -19,7 +19,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW
 from lesion_exp.evaluation.registry import LOWER, is_lower_better, shown_in
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.split import PARTS
-from lesion_exp.verbs.compare.report import METHODS, ComparisonReport, p_text
+from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, p_text
 
 _WIDE: Final = 100
 """Columns from which there is room for more."""

@@ -24,8 +24,8 @@ from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import WhichWeights
+from lesion_exp.verbs.explain.explanation_report import ALL, MEASURES, estimates, measures
 from lesion_exp.verbs.explain.gallery import galleries
-from lesion_exp.verbs.explain.report import ALL, MEASURES, estimates, measures
 from lesion_exp.verbs.explain.request import ExplanationRequest
 from lesion_exp.verbs.explain.subject import Subject, drawn_positions, gallery_positions, open_subject
 
@@ -173,7 +173,7 @@ def _options(explainer: Explainer) -> dict[str, Any]:
 
 
 def _log(run: RunWriter, explained: Explained, explainer: Explainer, request: ExplanationRequest) -> None:
-    from lesion_exp.verbs.explain.report import as_json
+    from lesion_exp.verbs.explain.explanation_report import as_json
 
     if len(explained.table):
         with run.new_file(f"{explained.folder}/evidence.csv") as path:

@@ -30,7 +30,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
 from lesion_exp.training.data import LoadedData, load_data, make_splitter, split_data, with_groups
 from lesion_exp.training.tracked import check_same_data, job_choices
-from lesion_exp.verbs.leakage.report import METRICS, Arm, LeakageReport
+from lesion_exp.verbs.leakage.leakage_report import METRICS, Arm, LeakageReport
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.batches import TrainingBatches
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, sweeps_in
-from lesion_exp.sweeps.plan import Plan, check_cell, plan_sweep
+from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.trainer import num_processes
 
 if TYPE_CHECKING:
-    from lesion_exp.sweeps.plan import Plan
+    from lesion_exp.sweeps.plan import SweepPlan
 
 KEY: Final = "split.way"
 """In which the cells of a leak meter differ."""
@@ -26,7 +26,7 @@ BUDGET: Final = "trainer.limit_train_batches"
 """The key that makes their budgets equal."""
 
 
-def same_meter(folder: Path, plan: Plan) -> Sweep | None:
+def same_meter(folder: Path, plan: SweepPlan) -> Sweep | None:
     """The newest sweep in `folder` that has the very cells of `plan`, the same kind of launcher and the same store."""
     wanted = [job.job_hash for job, _ in plan.cells]
     for sweep in reversed(sweeps_in(folder)):
@@ -76,7 +76,9 @@ _UNEQUAL: Final = (
 """Keys of `trainer` with which budgets would not be equal, and why."""
 
 
-def plan_meter(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False) -> Plan:
+def plan_meter(
+    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
+) -> SweepPlan:
     """The sweep of the leak meter for the config that `overrides` describe.
 
     A clean part is held out by groups first (`split.held_out`); each training splits the rest its own way into train,

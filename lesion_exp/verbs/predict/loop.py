@@ -30,7 +30,7 @@ from lesion_exp.model.precision import has_gpu
 from lesion_exp.model.predictor import Batch, Predicted, Predictor, collate, prediction_trainer
 from lesion_exp.model.restore import restore
 from lesion_exp.progress import Stage
-from lesion_exp.verbs.predict.plan import Plan, read_images
+from lesion_exp.verbs.predict.plan import PredictionPlan, read_images
 from lesion_exp.verbs.predict.results import GrowingCsv, Results
 
 COLUMN: Final = "gradcam"
@@ -141,7 +141,7 @@ class Batches(Dataset[Numbered]):
 class _Module(pl.LightningModule):
     """What Lightning's loop calls; holds the network, so that it is brought to the device."""
 
-    def __init__(self, predictor: Predictor, plan: Plan) -> None:
+    def __init__(self, predictor: Predictor, plan: PredictionPlan) -> None:
         super().__init__()
         self.predictor = predictor
         self.classifier = predictor.classifier
@@ -181,7 +181,7 @@ class _Writer(Callback):
 
 def predict_plan(folder: Path) -> None:
     """Predicts what is missing of the plan in `folder`; with several devices this process is one of their ranks."""
-    plan, images = Plan.read(folder), read_images(folder)
+    plan, images = PredictionPlan.read(folder), read_images(folder)
     calibrator = None if plan.calibrator is None else read_calibrator(dict(plan.calibrator))
     restored = restore(plan.config, Path(plan.checkpoint))
     predictor = Predictor(restored, calibrator, top=plan.top, with_features=plan.with_features)
@@ -197,7 +197,9 @@ def predict_plan(folder: Path) -> None:
         writer.stage.end()
 
 
-def _loader(dataset: Batches, missing: Sequence[int], plan: Plan, trainer: pl.Trainer) -> DataLoader[Numbered]:
+def _loader(
+    dataset: Batches, missing: Sequence[int], plan: PredictionPlan, trainer: pl.Trainer
+) -> DataLoader[Numbered]:
     """The batches of this rank: every so-manieth of those that are missing."""
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     mine = list(missing[rank :: trainer.world_size])

@@ -23,7 +23,7 @@ FREE: Final = ("num_workers", "devices")
 
 
 @dataclass(frozen=True)
-class Plan:
+class PredictionPlan:
     """What is predicted of which images, by which weights, and how."""
 
     run_id: str
@@ -76,16 +76,16 @@ class Plan:
         (folder / f"{PLAN_FILE}.part").replace(folder / PLAN_FILE)
 
     @classmethod
-    def read(cls, folder: Path, name: str = PLAN_FILE) -> Plan:
+    def read(cls, folder: Path, name: str = PLAN_FILE) -> PredictionPlan:
         """The plan that was frozen in `folder`, or under the name `DONE_FILE` the one that is done."""
         return cls(**json.loads((folder / name).read_text(encoding="utf-8")))
 
-    def differences(self, begun: Plan) -> dict[str, tuple[Any, Any]]:
+    def differences(self, begun: PredictionPlan) -> dict[str, tuple[Any, Any]]:
         """The keys in which the results of this plan would differ from those of `begun`, with both values."""
         mine, other = (json.loads(json.dumps(asdict(plan))) for plan in (self, begun))
         return {key: (text, other[key]) for key, text in mine.items() if key not in FREE and text != other[key]}
 
-    def check_same(self, begun: Plan) -> None:
+    def check_same(self, begun: PredictionPlan) -> None:
         """Checks that going on with `begun` gives what this plan would give.
 
         Raises:

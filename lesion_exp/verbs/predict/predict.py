@@ -30,7 +30,7 @@ from lesion_exp.training.trainer import check_devices
 from lesion_exp.verbs.predict.active_learning import to_label
 from lesion_exp.verbs.predict.images import contents_digest, images_of
 from lesion_exp.verbs.predict.loop import predict_plan
-from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, Plan
+from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.results import Results
 
@@ -161,7 +161,7 @@ def _plan(
     checkpoint: Path,
     calibrator: Calibrator | None,
     images: pd.DataFrame,
-) -> Plan:
+) -> PredictionPlan:
     loader = config["loader"]
     trainer = config["trainer"]
     precision = precision_here(trainer["precision"], trainer["accelerator"])
@@ -170,7 +170,7 @@ def _plan(
     devices = resolve_devices(request.trainer.get("devices", 1), config["trainer"]["accelerator"])
     num_batches = -(-len(images) // at_once)
     limit = devices[:num_batches] if isinstance(devices, list) else min(devices, num_batches)
-    return Plan(
+    return PredictionPlan(
         run_id=run.run_id,
         checkpoint=str(checkpoint),
         weights_hash=weights_hash(checkpoint),
@@ -188,21 +188,21 @@ def _plan(
     )
 
 
-def _begin(plan: Plan, images: pd.DataFrame, *, force: bool) -> tuple[Results, int]:
+def _begin(plan: PredictionPlan, images: pd.DataFrame, *, force: bool) -> tuple[Results, int]:
     """The results so far, and of how many images."""
     output = Path(plan.output)
     folder = folder_of(output)
     results = Results(folder, plan, len(images))
     begun = (folder / PLAN_FILE).is_file()
     if results.are_whole:
-        if not force and output.exists() and not plan.differences(Plan.read(folder, DONE_FILE)):
+        if not force and output.exists() and not plan.differences(PredictionPlan.read(folder, DONE_FILE)):
             log.info("%s is whole already: the command that wrote it was stopped right afterwards", output)
             return results, len(images)
         results.finish()
     if not begun:
         results.clear()  # what is there without a plan cannot be gone on with
     if begun and not force:
-        plan.check_same(Plan.read(folder))
+        plan.check_same(PredictionPlan.read(folder))
     elif not force and output.exists() and output.stat().st_size:
         raise ConfigError(f"expected a new file as output, but {output} is there; name another, or say force=true")
     else:
@@ -241,7 +241,7 @@ def _write_to_label(table: pd.DataFrame, results: Results, count: int) -> str | 
     return str(path)
 
 
-def _to_label_file(plan: Plan) -> Path:
+def _to_label_file(plan: PredictionPlan) -> Path:
     output = Path(plan.output)
     return output.with_name(f"{output.stem}_to_label.csv")
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from lesion_exp.model.predictor import Predicted
 from lesion_exp.spreadsheet import write_csv
-from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, Plan
+from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 
 METADATA_KEY: Final = "lesion_exp"
 """The entry in the metadata of a parquet file that holds the plan's facts as JSON."""
@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float32]
 class Results:
     """The batches of a plan in its folder. A batch's file appears whole, so that a process may die at any moment."""
 
-    def __init__(self, folder: Path, plan: Plan, num_images: int) -> None:
+    def __init__(self, folder: Path, plan: PredictionPlan, num_images: int) -> None:
         self.folder = folder
         self.plan = plan
         self.total = num_images

@@ -28,7 +28,6 @@ from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.part_evaluation import JudgedPart
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
-from lesion_exp.verbs.shortcuts.report import JUDGED, MAJORITY, NETWORK, ShortcutReport, as_text
 from lesion_exp.verbs.shortcuts.shallow import (
     file_features,
     majority_predictions,
@@ -36,6 +35,7 @@ from lesion_exp.verbs.shortcuts.shallow import (
     rim_features,
     shallow_predictions,
 )
+from lesion_exp.verbs.shortcuts.shortcut_report import JUDGED, MAJORITY, NETWORK, ShortcutReport, as_text
 
 if TYPE_CHECKING:
     from lesion_exp.model.restore import Restored

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lesion_exp.artefacts import draw_dark_corner, draw_hair, draw_ink, draw_ruler
 from lesion_exp.augmentation.fit import Fit, cut, frame_size
 from lesion_exp.data.store import ImageStore
 from lesion_exp.image_file import UInt8Array, read_mask
+from lesion_exp.synthetic_artefacts import draw_dark_corner, draw_hair, draw_ink, draw_ruler
 
 MARGIN: Final = 0.05
 """By how much the painted area is larger than the mask, as a share of the shorter side: masks cut the rim off."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lesion_exp.evaluation.comparison import Difference, Pair
-from lesion_exp.verbs.compare.report import p_text, verdict
+from lesion_exp.verbs.compare.comparison_report import p_text, verdict
 
 
 def pair_of(to_change: int | None = 40, only: int | None = 9, **differences: tuple[float, float]) -> Pair:

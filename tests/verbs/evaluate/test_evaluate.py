@@ -17,8 +17,8 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.run import train
 from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.evaluate.evaluate import evaluate
+from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 from lesion_exp.verbs.evaluate.member import fold_runs, make_members
-from lesion_exp.verbs.evaluate.report import as_json, as_text
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.several import judge_folds
 

@@ -18,7 +18,7 @@ from lesion_exp.tracking.test_set_reads import READINGS_TAG
 from lesion_exp.training.run import train
 from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.explain.explain import explain
-from lesion_exp.verbs.explain.report import as_json, as_text
+from lesion_exp.verbs.explain.explanation_report import as_json, as_text
 from lesion_exp.verbs.explain.request import ExplanationRequest
 from tests.tiny import TINY
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.verbs.explain.report import MEASURES, estimates, measures
+from lesion_exp.verbs.explain.explanation_report import MEASURES, estimates, measures
 
 
 @pytest.fixture

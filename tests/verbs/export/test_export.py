@@ -20,9 +20,8 @@ from lesion_exp.trained_runs.backfill import best_network
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export import export as room
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
-from lesion_exp.verbs.export.export import export
+from lesion_exp.verbs.export.export import as_text, export
 from lesion_exp.verbs.export.formats import FORMATS
-from lesion_exp.verbs.export.report import as_text
 from lesion_exp.verbs.export.request import ExportRequest
 from tests import own_process
 from tests.untrained_run import CLASSES

@@ -15,8 +15,8 @@ from lesion_exp.sweeps.ledger import create_sweep
 from lesion_exp.tracking.find import artifact_names, find_run, find_tagged
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.tracked import open_job_store
+from lesion_exp.verbs.leakage.leakage_report import show_report
 from lesion_exp.verbs.leakage.meter import CLEAN, measure
-from lesion_exp.verbs.leakage.report import show_report
 from tests.verbs.leakage.conftest import FEW
 
 RIGHT = {"grouped": 60, "by_image": 75, "resample_then_split": 95}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion_exp.verbs.predict.plan import Plan
+from lesion_exp.verbs.predict.plan import PredictionPlan
 from tests.untrained_network import CLASSES, photographs, restored, restored_with_metadata, untrained, vast
 
 __all__ = ["CLASSES", "photographs", "restored", "restored_with_metadata", "untrained", "vast"]
@@ -22,7 +22,7 @@ def plan_for(untrained):
             "source": "s", "digest": "d", "output": str(output), "top": 0, "rank": None, "batch_size": 4,
             "num_workers": 0, "devices": 1,
         }  # fmt: skip
-        plan = Plan(**(values | changed))
+        plan = PredictionPlan(**(values | changed))
         folder = Path(f"{output}.part")
         plan.write(folder, images)
         assert json.loads((folder / "plan.json").read_text())["output"] == str(output)

@@ -13,7 +13,7 @@ from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import restore
 from lesion_exp.verbs.predict.images import images_of
 from lesion_exp.verbs.predict.loop import predict_plan
-from lesion_exp.verbs.predict.plan import Plan, read_images
+from lesion_exp.verbs.predict.plan import PredictionPlan, read_images
 from lesion_exp.verbs.predict.results import Results
 from tests.verbs.predict.conftest import BROKEN
 
@@ -104,7 +104,7 @@ def test_metadata_of_a_table_reach_the_network(plan_for, untrained, photographs,
 
 
 def test_a_fault_of_the_preparation_is_that_images_own(plan_for, photographs, tmp_path, monkeypatch):
-    from lesion_exp.data.preparation import Preparation
+    from lesion_exp.data.lesion_dataset import Preparation
 
     def fails(self, image_path, **_):
         raise MemoryError("too large")
@@ -119,9 +119,9 @@ def test_a_fault_of_the_preparation_is_that_images_own(plan_for, photographs, tm
 def test_only_the_same_prediction_is_gone_on_with(plan_for, photographs, tmp_path):
     images = images_of(str(photographs))
     begun, folder = plan_for(images, tmp_path / "a.csv")
-    replace(begun, num_workers=5, devices=2).check_same(Plan.read(folder))
+    replace(begun, num_workers=5, devices=2).check_same(PredictionPlan.read(folder))
     cases = [({"run_id": "other"}, "run= differs"), ({"digest": "x"}, "what lies at input=")]
     cases += [({"top": 2}, r"top= differs \(0, now 2\)"), ({"calibrator": {}}, "calibration=")]
     for changed, said in cases:
         with pytest.raises(ConfigError, match=said):
-            replace(begun, **changed).check_same(Plan.read(folder))
+            replace(begun, **changed).check_same(PredictionPlan.read(folder))

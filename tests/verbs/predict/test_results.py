@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lesion_exp.model.predictor import Predicted
-from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, Plan
+from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.results import METADATA_KEY, Results
 from tests.dying import count_operations, die_at
 
@@ -16,7 +16,7 @@ def results_in(folder: Path, suffix: str = ".csv") -> Results:
     """Results of three images in two batches, joined into their output."""
     output = folder / f"out{suffix}"
     config = {"evaluation": {"tta": "none"}, "trainer": {"precision": "32-true"}}
-    plan = Plan("a" * 32, "c", "w", config, None, "images", "d", str(output), 0, None, 2, 0, 1)
+    plan = PredictionPlan("a" * 32, "c", "w", config, None, "images", "d", str(output), 0, None, 2, 0, 1)
     images = pd.DataFrame({"image": ["a", "b", "c"]})
     results = Results(folder / f"{output.name}.part", plan, len(images))
     plan.write(results.folder, images)

@@ -15,7 +15,7 @@ from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.tracked import open_job_store, start_run
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED
-from lesion_exp.verbs.shortcuts.report import MAJORITY, NETWORK, SHALLOW
+from lesion_exp.verbs.shortcuts.shortcut_report import MAJORITY, NETWORK, SHALLOW
 from tests.tiny import TINY
 
 

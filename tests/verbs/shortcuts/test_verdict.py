@@ -5,7 +5,7 @@ import pytest
 from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.verbs.shortcuts.perturbations import INSERTIONS
-from lesion_exp.verbs.shortcuts.report import (
+from lesion_exp.verbs.shortcuts.shortcut_report import (
     MAJORITY,
     NETWORK,
     SHALLOW,

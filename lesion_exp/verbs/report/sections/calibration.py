@@ -12,8 +12,7 @@ from lesion_exp.evaluation.calibration import reliability_bins
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
-from lesion_exp.evaluation.operating_points import FAMILIES
-from lesion_exp.evaluation.posthoc import calibrator_path
+from lesion_exp.evaluation.posthoc import FAMILIES, calibrator_path
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.evaluation.registry import LOWER, words_of
 from lesion_exp.trained_runs.run_summary import RunSummary

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lesion_exp.artefacts import EDGES, Edge, draw_dark_corner, draw_hair, draw_ink, draw_ruler
+from lesion_exp.synthetic_artefacts import EDGES, Edge, draw_dark_corner, draw_hair, draw_ink, draw_ruler
 
 Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 ALL: list[Draw] = [draw_hair, draw_ruler, draw_ink, draw_dark_corner]
