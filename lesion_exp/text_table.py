@@ -25,6 +25,9 @@ from lesion_exp.file_kind import known_kind
 from lesion_exp.image_file import read_bytes
 from lesion_exp.spreadsheet import unmarked
 
+log = logging.getLogger(__name__)
+
+
 AUTO: Final = "auto"
 MISSING_WORDS: Final = frozenset(
     {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-NaN", "-nan", "1.#QNAN"}
@@ -46,8 +49,6 @@ MOST_COLUMNS: Final = 10_000
 """Of a table; the widest of a known data set, the pixels of 28 x 28 images, has 2,353."""
 _NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?"
 """A number that comes back as it was written: 007 and 20-digit ids are texts."""
-
-log = logging.getLogger(__name__)
 
 
 def read_text(locator: str, encoding: str = AUTO) -> str:

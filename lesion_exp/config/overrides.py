@@ -25,6 +25,9 @@ from lesion_exp.config.schema import TRAINER_ARGUMENTS
 from lesion_exp.config.shipped_conf import default_options, group_names, option_names
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
 
+log = logging.getLogger(__name__)
+
+
 TAGS: Final = "tags"
 TEXTS: Final = (
     TAGS,
@@ -120,8 +123,6 @@ def literal(text: str) -> str:
         before = f"{before}{slashes * chr(92)}\\${{{piece}"
     return before
 
-
-log = logging.getLogger(__name__)
 
 OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
 """Nodes that take keys of the user's own: `tags` and `metrics` any, `trainer` the arguments of Lightning's Trainer."""

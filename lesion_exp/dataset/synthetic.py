@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from lesion_exp import synthetic_artefacts
 from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults
 from lesion_exp.dataset.image_files import locate_images, locate_masks
 from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph

@@ -27,6 +27,9 @@ from lesion_exp.training.added_metrics import tags_of_added
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
+log = logging.getLogger(__name__)
+
+
 _TAG: Final = "mlflow.job."
 """Tags that begin with mlflow. are not shown in its page."""
 _LONGEST_TAG: Final = 4000
@@ -81,8 +84,6 @@ def _unpacked(run: Run, text: str) -> bytes:
         )
     return content
 
-
-log = logging.getLogger(__name__)
 
 REPLACED_TAG: Final = "own_configs"
 """Of a run whose config was made of files of the user's own in place of shipped ones: their names."""

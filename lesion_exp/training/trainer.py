@@ -32,6 +32,9 @@ from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage
 from lesion_exp.training.checkpoint import BestCheckpoints, ResumePoints, WholeFiles
 
+log = logging.getLogger(__name__)
+
+
 FOLDER: Final = "profile"
 """Of the run's artifacts, and of its live folder."""
 _KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
@@ -59,8 +62,6 @@ def keep_profile(run: TrackedRun, live_dir: Path) -> None:
     if written:
         log.info("profile: %d file(s) below %s/ in the run's artifacts", len(written), FOLDER)
 
-
-log = logging.getLogger(__name__)
 
 OWN_KEYS: Final = frozenset(
     {

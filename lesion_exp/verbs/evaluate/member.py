@@ -20,6 +20,8 @@ from lesion_exp.training.data import load_data, present_fingerprint
 from lesion_exp.training.tracked import job_of
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
+log = logging.getLogger(__name__)
+
 
 def make_members(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str, Any]) -> list[TrainedRun]:
     """The runs with their jobs, each once; `paths` are those of this machine.
@@ -72,9 +74,6 @@ def without_fold(config: Mapping[str, Any], files: Mapping[str, str]) -> str:
     kept = copy.deepcopy(dict(config))
     kept["split"]["fold"] = None
     return job_hash(kept, files)
-
-
-log = logging.getLogger(__name__)
 
 
 def say_changes(run: Run, config: Mapping[str, Any]) -> None:

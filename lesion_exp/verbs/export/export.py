@@ -31,6 +31,8 @@ from lesion_exp.verbs.export.photograph import Photograph
 from lesion_exp.verbs.export.program import Arrays
 from lesion_exp.verbs.export.request import ExportRequest
 
+log = logging.getLogger(__name__)
+
 
 def as_text(check: Mapping[str, Any]) -> str:
     """The table of a check (`Check.to_dict`), and what follows from it."""
@@ -66,8 +68,6 @@ def as_markdown(run_id: str, checks: Iterable[Mapping[str, Any]]) -> str:
     parts += [f"## {check['kind']}, preprocessing {check['preprocessing']}\n\n{as_text(check)}" for check in checks]
     return "\n\n".join(parts) + "\n"
 
-
-log = logging.getLogger(__name__)
 
 CHECK_FILE = f"{artifacts.EXPORT_CHECK}.json"
 _AT_ONCE = 32

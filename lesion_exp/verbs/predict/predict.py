@@ -34,6 +34,8 @@ from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.results import Results
 
+log = logging.getLogger(__name__)
+
 
 def folder_of(output: Path) -> Path:
     """Where the batches of `output` lie until it is whole."""
@@ -43,9 +45,6 @@ def folder_of(output: Path) -> Path:
 def facts_path(output: Path) -> Path:
     """Where it stands how the probabilities in `output` were made: calibration, precision, test-time augmentation."""
     return output.with_name(f"{output.stem}_facts.json")
-
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ from lesion_exp.verbs.serve.prediction import NOT_KNOWN, OLDEST, Prediction
 from lesion_exp.verbs.serve.settings import Settings
 from lesion_exp.version import __version__
 
+log = logging.getLogger(__name__)
+
+
 FORM_TYPE: Final = "multipart/form-data"
 
 
@@ -82,8 +85,6 @@ def page_files() -> Mapping[str, PageFile]:
         if PurePosixPath(entry.name).suffix in _TYPES
     }
 
-
-log = logging.getLogger(__name__)
 
 _CLOSED: Final = ("/predict", "/model", "/metrics")
 _PAGES: Final = {"/": "index.html", "/docs": "docs.html", "/favicon.svg": "favicon.svg"}

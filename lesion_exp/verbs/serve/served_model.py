@@ -32,6 +32,9 @@ from lesion_exp.trained_runs.statements import calibration_warning, tested_predi
 from lesion_exp.trained_runs.trained_run import check_calibration, trained_run
 from lesion_exp.verbs.serve.settings import ModelOptions
 
+log = logging.getLogger(__name__)
+
+
 LEVELS: Final = ((0.9, "high"), (0.7, "moderate"), (0.5, "low"))
 """From which probability on a confidence is called what; below all of them, very low."""
 UNDECIDED: Final = "very low"
@@ -101,8 +104,6 @@ def _interval(rate: Rate) -> str:
 def _few(rate: Rate) -> str:
     return f" Fewer than {LEAST_LESIONS} lesions are too few to rely on this." if rate.is_of_few else ""
 
-
-log = logging.getLogger(__name__)
 
 MOST_THREADS: Final = 8
 """Of torch: more make a small batch no faster."""

@@ -28,6 +28,9 @@ from lesion_exp.verbs.serve.prediction import Prediction
 from lesion_exp.verbs.serve.served_model import Asked, Patient, ServedModel, open_model
 from lesion_exp.verbs.serve.settings import ModelOptions, Settings
 
+log = logging.getLogger(__name__)
+
+
 PATIENCE_SECONDS: Final = 10.0
 """For a request's headers to arrive, for the rest of a body that was refused, and between two looks at a client that
 reads its answer."""
@@ -144,8 +147,6 @@ def _network(address: str) -> str:
         return str(mapped) if mapped else str(ipaddress.ip_network((int(known) >> 64 << 64, 64)))
     return str(known)
 
-
-log = logging.getLogger(__name__)
 
 _MOST_DECODERS: Final = 4
 _STOP_SECONDS: Final = 10
