@@ -34,6 +34,8 @@ from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.text_table import AUTO, MISSING_WORDS
 from lesion_exp.text_table import read_csv as read_delimited
 
+log = logging.getLogger(__name__)
+
 
 class TablePaths:
     """Finds files by their paths as the table at `table_locator` writes them, zipped or not.
@@ -98,7 +100,6 @@ PATH_REMEDY: Final = (
 _NO_LABEL: Final = frozenset(word.lower() for word in MISSING_WORDS)
 """Labels that may be classes or stand for a missing label: only `dataset.labels` makes them classes."""
 
-log = logging.getLogger(__name__)
 
 INFO: Final = DatasetInfo(
     name="csv",

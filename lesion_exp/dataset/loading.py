@@ -20,13 +20,13 @@ from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import STANDARD_COLUMNS, UNKNOWN
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
+log = logging.getLogger(__name__)
+
+
 OnBad = Literal["error", "skip"]
 _Describe = Callable[[pd.DataFrame], tuple[Sequence[str], str]]
 """Rows with a fault -> a line a case, and what explains them all."""
 SKIP_HINT: Final = "set dataset.on_bad_image=skip to go on without them (what is left out is logged)"
-
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweeps.search.search import Search, Suggestion
 
+log = logging.getLogger(__name__)
+
+
 _DATA: Final = ("dataset", "task", "paths")
 _SPLIT: Final = (*_DATA, "split")
 
@@ -77,7 +80,6 @@ def _of_cells(concerned: Sequence[Suggestion], num_cells: int) -> str:
     return f"\n(in {len(concerned)} of {num_cells} cells: {' '.join(concerned[0])}{more})"
 
 
-log = logging.getLogger(__name__)
 
 SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
 """Groups and nodes that are the same for all cells of a sweep."""
