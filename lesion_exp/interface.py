@@ -6,16 +6,17 @@ function is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from lesion_exp.config.project import Project
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lesion_exp.command.arguments import Arguments
     from lesion_exp.shown import ShownComparison, ShownData, ShownEvaluation, ShownPredictions, ShownSweep
-    from lesion_exp.tracking.store import Store
     from lesion_exp.trained_runs.trained_run import TrainedRun
     from lesion_exp.verbs.report.shown_result import ShownResult, ShownRun
 
@@ -60,8 +61,8 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
     from lesion_exp.trained_runs.trained_run import trained_run
     from lesion_exp.verbs.report.shown_result import ShownRun
 
-    store, paths = _store(tracking_uri)
-    opened = trained_run(chosen_run(store, run), paths, None if data_root is None else Path(data_root))
+    project = _project(tracking_uri)
+    opened = trained_run(chosen_run(project.store, run), project, None if data_root is None else Path(data_root))
     return ShownRun(opened.run, opened.job, opened.evaluation)
 
 
@@ -81,7 +82,7 @@ def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFram
     """
     from lesion_exp.trained_runs.listing import listing
 
-    return listing(_store(tracking_uri)[0], condition)
+    return listing(_project(tracking_uri).store, condition)
 
 
 def prepare(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownData:
@@ -246,11 +247,10 @@ def _places(tracking_uri: str | None, data_root: str | Path | None) -> list[str]
     return [f"{key}={as_value(str(value))}" for key, value in given.items() if value is not None]
 
 
-def _store(uri: str | None) -> tuple[Store, Mapping[str, Any]]:
-    """The MLflow store, and the folders of this machine."""
+def _project(uri: str | None) -> Project:
+    """The project of the current folder."""
     from lesion_exp.config.compose import compose
+    from lesion_exp.config.project import Project
     from lesion_exp.config.shipped_conf import find_root
-    from lesion_exp.training.tracked import open_job_store
 
-    config = compose(_places(uri, None), root=find_root(Path.cwd())).config
-    return open_job_store(config), config["paths"]
+    return Project.of(compose(_places(uri, None), root=find_root(Path.cwd())).config)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import yaml
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
+from lesion_exp.config.project import Project
 from lesion_exp.config.relocate import relocated
 from lesion_exp.privacy import kept, published, without_secrets
 from lesion_exp.sweeps.cell import write_json
@@ -138,7 +140,8 @@ def test_a_job_holds_no_credential_and_this_process_still_knows_it(planted, tmp_
     assert again.job_hash == job.job_hash
     assert again.config["paths"] == job.config["paths"]
     assert again.config["dataset"]["root"] == f"{planted}/data"
-    assert relocated(again, SERVER, job.config["paths"], {}).config["tracking"]["uri"] == without_secrets(SERVER)
+    moved = relocated(again, replace(Project.of(job.config), store_uri=SERVER), {})
+    assert moved.config["tracking"]["uri"] == without_secrets(SERVER)
 
 
 def test_another_command_finds_the_credential_in_the_environment(monkeypatch):

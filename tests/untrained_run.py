@@ -7,6 +7,7 @@ import torch
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
+from lesion_exp.config.project import Project
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
@@ -14,7 +15,6 @@ from lesion_exp.model.classifier import make_classifier, make_network
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.part_evaluation import log_fitted
-from lesion_exp.training.tracked import open_job_store
 from tests.tiny import TINY
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -29,7 +29,7 @@ def untrained_run(root, *overrides, encoder=None, name="untrained"):
     network = make_network(config, len(CLASSES), encoder)
     pipeline = instantiate(config["augmentation"], "augmentation")
     classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES)).eval()
-    store = open_job_store(config)
+    store = Project.of(config).store
     with TrackedRun.start(store, "study", name, params=config, system_metrics_seconds=0) as run:
         with run.new_file("config/job.yaml") as path:
             job.write(path)

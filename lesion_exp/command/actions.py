@@ -13,7 +13,7 @@ from lesion_exp.command.arguments import (
     check_store_keys,
     compose_config,
     compose_job,
-    open_store_of,
+    open_project,
     prepare_process,
 )
 from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
@@ -83,16 +83,16 @@ def resume(arguments: Arguments) -> int:
     """Goes on with a run that stopped, or trains one longer; the last line of standard output is the run's id."""
     spec, data_root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
     changes = arguments.read(LongerTraining).changes
-    store, paths = open_store_of(arguments)
-    run = chosen_run(store, spec)
+    project = open_project(arguments)
+    run = chosen_run(project.store, spec)
     if changes:
         from lesion_exp.verbs.resume import extend
 
-        result = extend(run, changes, paths, data_root)
+        result = extend(run, changes, project, data_root)
     else:
         from lesion_exp.verbs.resume import resume as resume_run
 
-        result = resume_run(run, paths, data_root)
+        result = resume_run(run, project, data_root)
     _show_end(result.run_id)
     return 0
 
@@ -143,10 +143,10 @@ def ui(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
+    from lesion_exp.config.project import Project
     from lesion_exp.tracking.ui import run_ui
-    from lesion_exp.training.tracked import open_job_store
 
-    run_ui(open_job_store(job.config), job.config["tracking"]["experiment"], page.host, page.port)
+    run_ui(Project.of(job.config).store, job.config["tracking"]["experiment"], page.host, page.port)
     return 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.option import file, option, options_of
@@ -15,7 +16,6 @@ from lesion_exp.option import file, option, options_of
 if TYPE_CHECKING:  # Hydra, yaml and MLflow are imported when a verb needs them, not for --help
     from lesion_exp.config.compose import Composed
     from lesion_exp.config.freeze import Job
-    from lesion_exp.tracking.store import Store
 
 D = TypeVar("D")
 _OWN_FOLDERS: Final = ("jobs", "sweeps", "mlruns")
@@ -191,7 +191,7 @@ def _at_home(job: Job, file: Path) -> Job:
     if (root == here or among_its_own) and all(path.is_relative_to(root) for path in paths.values()):
         return job
     logging.getLogger(__name__).warning("the job was frozen for %s: its run is kept in %s instead", root, here)
-    return relocated(job, None, compose([], root=here).config["paths"], {})
+    return relocated(job, replace(Project.of(compose([], root=here).config), store_uri=None), {})
 
 
 def compose_config(arguments: Arguments) -> Composed:
@@ -202,23 +202,21 @@ def compose_config(arguments: Arguments) -> Composed:
     return compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root, bases=arguments.bases)
 
 
-def open_store_of(arguments: Arguments) -> tuple[Store, dict[str, Any]]:
-    """The store of runs for a verb that needs no job, and the node `paths`; overrides such as `tracking.uri=` count.
+def open_project(arguments: Arguments) -> Project:
+    """The project, its store opened, for a verb that needs no job; overrides such as `tracking.uri=` count.
 
     Runs whose process died are marked in it.
 
     Raises:
         ConfigError: overrides that such a verb does not read, or a store that cannot be used.
     """
-    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.config.project import Project
 
     prepare_process(arguments)
     check_store_keys(arguments)
     if arguments.print_config:
         raise ConfigError("expected no --cfg job: this verb composes no job; train, prepare and preview do")
-    composed = compose_config(arguments)
-    paths: dict[str, Any] = composed.config["paths"]
-    return open_job_store(composed.config), paths
+    return Project.of(compose_config(arguments).config).opened()
 
 
 def check_store_keys(arguments: Arguments) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.option import REQUIRED, file, option
@@ -41,7 +41,7 @@ def _export(arguments: Arguments) -> int:
     if arguments.names:
         raise ConfigError(f"expected run=ID and output=FILE, got {arguments.names[0]}; bundle export run=latest ...")
     wanted = arguments.read(BundleExport)
-    store, _ = open_store_of(arguments)
+    store = open_project(arguments).store
     from lesion_exp.verbs.bundle.export import export_runs, with_children
 
     done = export_runs(with_children(chosen_runs(store, wanted.run)), wanted.output.resolve())
@@ -60,7 +60,7 @@ def _import(arguments: Arguments) -> int:
         got = " ".join(map(str, files)) or "none"
         raise ConfigError(f"expected one bundle to import, got {got}; bundle import run.zip")
     path = files[0].expanduser().resolve()
-    store, _ = open_store_of(arguments)
+    store = open_project(arguments).store
     from lesion_exp.verbs.bundle.importing import import_bundle
 
     done = import_bundle(store, path, wanted.max_gib)

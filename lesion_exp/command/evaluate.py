@@ -74,7 +74,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
     job = compose_job(arguments)
     if job is None:
         return None
-    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.config.project import Project
     from lesion_exp.verbs.evaluate.evaluate import evaluate as judge
     from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
@@ -96,7 +96,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
         allow_leakage=config["split"]["allow_leakage"],
     )
-    return judge(_runs(open_job_store(config), wanted.run), request, config["paths"])
+    return judge(_runs(Project.of(config).store, wanted.run), request, Project.of(config))
 
 
 def _runs(store: Store, spec: str) -> list[Run]:

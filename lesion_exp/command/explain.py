@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Names, option
@@ -40,7 +40,7 @@ def explain(arguments: Arguments) -> int:
 
     folders = config_folders(arguments.config_dirs)
     settings = _settings(arguments, folders)
-    store, paths = open_store_of(arguments)
+    project = open_project(arguments)
     from lesion_exp.verbs.explain.explain import explain as explain_run
     from lesion_exp.verbs.explain.explanation_report import as_json, as_text
     from lesion_exp.verbs.explain.request import make_explainer
@@ -51,8 +51,8 @@ def explain(arguments: Arguments) -> int:
         raise ConfigError(f"expected keys of the methods asked for, got {idle[0]}.{next(iter(settings[idle[0]]))}=; "
                           f"add {idle[0]} to method= or leave it out")  # fmt: skip
     methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
-    run = chosen_run(store, spec)
-    found = explain_run(run, replace(request, methods=methods), paths)
+    run = chosen_run(project.store, spec)
+    found = explain_run(run, replace(request, methods=methods), project)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "methods": {one.method: as_json(one) for one in found}}))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
+from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
@@ -20,8 +20,8 @@ def export(arguments: Arguments) -> int:
     from lesion_exp.verbs.export.export import as_text, facts_path
     from lesion_exp.verbs.export.export import export as write
 
-    store, paths = open_store_of(arguments)
-    done = write(chosen_run(store, spec), request, paths)
+    project = open_project(arguments)
+    done = write(chosen_run(project.store, spec), request, project)
     shown = {"run_id": done.run_id, "path": str(done.path), "check": done.check.to_dict()}
     if arguments.json:
         print(json.dumps(shown))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run
 from lesion_exp.option import REQUIRED, Number, choice, file, option
 from lesion_exp.terminal import say
@@ -36,7 +36,7 @@ class LabelErrorOptions:
 def label_errors(arguments: Arguments) -> int:
     """Writes the suspected labels to a csv and shows how many there are of each class, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(LabelErrorOptions)
-    store, _ = open_store_of(arguments)
+    store = open_project(arguments).store
     import pandas as pd
 
     from lesion_exp.evaluation.label_errors import check_strong_enough, errors_by_class

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
+from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
@@ -52,7 +52,7 @@ def predicted(arguments: Arguments) -> Summary:
     if counts and request.rank is None:
         raise ConfigError(f"expected rank= beside count={request.count}, got none; for example rank=entropy")
     check_store_keys(arguments)
-    store, paths = open_store_of(arguments)
+    project = open_project(arguments)
     from lesion_exp.verbs.predict.predict import predict as predict_images
 
-    return predict_images(chosen_run(store, spec), request, paths)
+    return predict_images(chosen_run(project.store, spec), request, project)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Kind, option
@@ -37,13 +37,13 @@ class RegisterOptions:
 def register(arguments: Arguments) -> int:
     """Prints the model's URI on standard output, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(RegisterOptions)
-    store, paths = open_store_of(arguments)
+    project = open_project(arguments)
     from lesion_exp.model.save_model import MODEL
     from lesion_exp.tracking.registry import register as register_run
     from lesion_exp.trained_runs.backfill import ensure_model
 
-    run = chosen_run(store, spec)
-    ensure_model(run, paths)
+    run = chosen_run(project.store, spec)
+    ensure_model(run, project)
     leaky = run.tags.get("leaky", "false")
     if leaky == "true":
         log.warning("the run is leaky: its figures do not hold for new images; the version is tagged so")
@@ -52,7 +52,7 @@ def register(arguments: Arguments) -> int:
     say(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", sys.stderr)
     if done.alias and done.before != done.version:
         moved = f", which was version {done.before}" if done.before else ""
-        say(f"run={_shortest(store, done.name, done.alias)} now means it{moved}", sys.stderr)
+        say(f"run={_shortest(project.store, done.name, done.alias)} now means it{moved}", sys.stderr)
     print(json.dumps({**asdict(done), "uri": done.uri}) if arguments.json else done.uri)
     return 0
 

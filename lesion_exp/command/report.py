@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, SWEEP, SWEEP_NAMES, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import file, option
@@ -41,17 +41,17 @@ def report(arguments: Arguments) -> int:
         got = " and ".join(f"{key}={value}" for key, value in given.items()) or "neither"
         raise ConfigError(f"expected one of run=ID and sweep=ID, got {got}; for example run=latest")
     output = _output(wanted.output)
-    store, paths = open_store_of(arguments)
+    project = open_project(arguments)
     if "run" in given:
         from lesion_exp.verbs.report.run_report import run_page
 
-        run = chosen_run(store, given["run"])
+        run = chosen_run(project.store, given["run"])
         page = run_page(run)
     else:
         from lesion_exp.verbs.report.sweep_report import sweep_page
         from lesion_exp.verbs.report.swept import find_swept
 
-        swept = find_swept(store, Path(paths["sweeps"]), given["sweep"])
+        swept = find_swept(project.store, project.sweeps, given["sweep"])
         run, page = swept.parent, sweep_page(swept)
     path = _write(page, run, output)
     if arguments.json:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.command.arguments import Arguments, open_store_of
+from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import file, option
@@ -44,13 +44,13 @@ def reproduce(arguments: Arguments) -> int:
     spec, is_job = _source(arguments)
     places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
     frozen = _read(spec) if is_job else None
-    store, paths = open_store_of(arguments)
+    project = open_project(arguments)
     from lesion_exp.config.relocate import relocated
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
     from lesion_exp.verbs.reproduce.verdict import as_json, condition_lines, verdict_json, verdict_lines
 
-    run, frozen = _restore(store, spec, frozen)
-    job = relocated(frozen, store.uri, paths, places)
+    run, frozen = _restore(project.store, spec, frozen)
+    job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
     if run is None:
         return _train_first(job, arguments)
     checked = check(run, job)

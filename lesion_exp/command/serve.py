@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, open_store_of
+from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import not_installed
 from lesion_exp.verbs.serve.settings import KEY_VARIABLE, ModelOptions, Settings
@@ -17,10 +17,10 @@ def serve(arguments: Arguments) -> int:
     settings = arguments.read(Settings, **_hidden_key(arguments))
     check_store_keys(arguments)
     _check_installed()
-    store, paths = open_store_of(arguments)
+    project = open_project(arguments)
     from lesion_exp.verbs.serve.server import serve as serve_run
 
-    serve_run(chosen_run(store, spec), options, settings, paths)
+    serve_run(chosen_run(project.store, spec), options, settings, project)
     return 0
 
 

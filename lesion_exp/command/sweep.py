@@ -16,6 +16,7 @@ import yaml
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compared_defaults, prepare_process
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
+from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, did_you_mean
@@ -87,10 +88,10 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     launcher.warm_up()
     try:
         plan.check()
-        from lesion_exp.training.tracked import open_job_store
+        from lesion_exp.config.project import Project
 
-        store = open_job_store(plan.config.config)
-        folder = Path(plan.config.config["paths"]["sweeps"])
+        store = Project.of(plan.config.config).store
+        folder = Project.of(plan.config.config).sweeps
         sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))
     except BaseException:
         launcher.close()
@@ -114,7 +115,7 @@ def sweep(arguments: Arguments) -> int:
     from lesion_exp.sweeps.ledger import find_sweep
 
     composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
-    found = find_sweep(Path(composed.config["paths"]["sweeps"]), spec)
+    found = find_sweep(Project.of(composed.config).sweeps, spec)
     if action == "status":
         return _status(found, arguments)
     if action == "cancel":
@@ -124,9 +125,9 @@ def sweep(arguments: Arguments) -> int:
 
 
 def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> int:
+    from lesion_exp.config.project import Project
     from lesion_exp.sweeps.driver import conclude, make_launcher
     from lesion_exp.sweeps.summary import summarize
-    from lesion_exp.training.tracked import open_job_store
 
     launcher = make_launcher(launcher_node(sweep.facts.launcher, given))
     counts = summarize(sweep).counts()
@@ -134,9 +135,9 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
         _show(summarize(sweep))
         hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
         log.info("nothing to go on with%s", hint)
-        store = open_job_store(dict(sweep.facts.store))
+        store = Project.of(sweep.facts.store).store
         return _show_results(sweep, conclude(sweep, store), store)
-    return _drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
+    return _drive(sweep, launcher, Project.of(sweep.facts.store).store, again)
 
 
 def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def _join_folds(summary: Summary, store: Store) -> None:
     from lesion_exp.verbs.evaluate.evaluation_report import as_text
     from lesion_exp.verbs.evaluate.several import judge_folds
 
-    for judged in judge_folds(store, facts.parent_run_id, facts.store["paths"]):
+    for judged in judge_folds(store, facts.parent_run_id, Project.of(facts.store)):
         say(as_text(judged), sys.stderr)
 
 
@@ -271,10 +272,10 @@ def _conclude(sweep: Sweep) -> None:
 
     if not lacks_conclusion(sweep):
         return
-    from lesion_exp.training.tracked import open_job_store
+    from lesion_exp.config.project import Project
 
     try:
-        conclude(sweep, open_job_store(dict(sweep.facts.store)))
+        conclude(sweep, Project.of(sweep.facts.store).store)
     except UserError as error:
         log.warning("the run of the sweep cannot be finished now: %s", error)
 

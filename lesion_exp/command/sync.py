@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, prepare_process
+from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.option import Kind, option
@@ -35,7 +36,7 @@ def sync(arguments: Arguments) -> int:
     from lesion_exp.tracking.sync import sync_runs
 
     config = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd())).config
-    root, live = Path(config["paths"]["root"]), Path(config["paths"]["live"])
+    root, live = Project.of(config).root, Project.of(config).live
     asked = config["tracking"]["uri"]
     outcomes = sync_runs(live, lambda recorded: _open(recorded, asked, root, live), spec)
     if arguments.json:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lesion_exp.config.freeze import Job
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.credentials import address
 
 
-def relocated(job: Job, store_uri: str | None, paths: Mapping[str, Any], places: Mapping[str, Path]) -> Job:
-    """`job` with the folders `paths` and the store of this machine; `places` says where files of keys lie now.
-
-    `store_uri` None is the store of the project, or the one that MLFLOW_TRACKING_URI names.
+def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:
+    """`job` with the folders and the store of `project`; `places` says where files of keys lie now.
 
     Such keys are `dataset.root`, `dataset.sets.NAME`, and those whose file the job knows by its content (`split.path`,
     `backbone.weights`). None of them counts in the job's hash.
@@ -27,9 +26,9 @@ def relocated(job: Job, store_uri: str | None, paths: Mapping[str, Any], places:
     config = copy.deepcopy(job.config)
     root, cache = config["dataset"].get("root"), config["paths"]["data_cache"]
     if root is not None and Path(root).is_relative_to(cache):  # generated images: made anew where they are missing
-        config["dataset"]["root"] = str(Path(paths["data_cache"]) / Path(root).relative_to(cache))
-    config["paths"] = dict(paths)
-    config["tracking"]["uri"] = None if store_uri is None else address(store_uri)
+        config["dataset"]["root"] = str(project.data_cache / Path(root).relative_to(cache))
+    config["paths"] = project.as_paths()
+    config["tracking"]["uri"] = None if project.store_uri is None else address(project.store_uri)
     for key, place in places.items():
         *parents, leaf = key.split(".")
         node: Any = config

@@ -1,6 +1,7 @@
 """A search that chooses the next cell from the results of those before: the seam between it and the ledger."""
 
 from __future__ import annotations
+from lesion_exp.config.project import Project
 
 import logging
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ class Adaptive:
         search = make_search(dict(sweep.facts.search))
         if not isinstance(search, AdaptiveSearch):
             return None
-        folders, root = sweep.conf_folders(), Path(sweep.facts.store["paths"]["root"])
+        folders, root = sweep.conf_folders(), Project.of(sweep.facts.store).root
         maker = CellMaker(sweep.facts.fixed, folders[1:], root, folders[0])
         dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
         cells = sweep.cells()

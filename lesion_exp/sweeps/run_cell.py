@@ -19,7 +19,7 @@ from lesion_exp.training.checkpoint import link_to
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
-from lesion_exp.training.tracked import open_job_store
+from lesion_exp.config.project import Project
 from lesion_exp.sweeps.cell import PRUNED, STOPPED, Cell
 from lesion_exp.sweeps.choices import as_text, chosen
 from lesion_exp.sweeps.ledger import Sweep, read_sweep
@@ -84,7 +84,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
     """Begins, goes on with or only enters the run of the cell; with the note for the ledger."""
     job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
     link = cell_link(cell, sweep)
-    known = _wait_for_death(find_tagged(open_job_store(job.config), _identity(cell, sweep)))
+    known = _wait_for_death(find_tagged(Project.of(job.config).store, _identity(cell, sweep)))
     if known is None:
         return _noted(train(job, link))
     cell.write(run_id=known.run_id)

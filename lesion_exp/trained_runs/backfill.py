@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
+from lesion_exp.config.project import Project
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.model_card import completed
 from lesion_exp.model.restore import Restored, restore
@@ -18,27 +17,27 @@ from lesion_exp.trained_runs.trained_run import check_finished, kept_calibrators
 log = logging.getLogger(__name__)
 
 
-def ensure_model(run: Run, paths: Mapping[str, Any]) -> None:
-    """Adds the MLflow model to `run` where it has none, or not all of one; `paths` are those of this machine.
+def ensure_model(run: Run, project: Project) -> None:
+    """Adds the MLflow model to `run` where it has none, or not all of one; `project` is that of this machine.
 
     Raises:
         ConfigError: a run that has not finished, or has no network.
         DataError: its checkpoint is gone.
     """
     if not has_model(run):
-        restored, content = best_network(run, paths)
+        restored, content = best_network(run, project)
         log.info("the run has no whole model yet: it is added to it")
         keep_model(RunWriter.of(run), restored.classifier.backbone, content)
 
 
-def best_network(run: Run, paths: Mapping[str, Any]) -> tuple[Restored, Content]:
+def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
     """The best network of `run`, and its checkpoint with a card that is complete, whatever version wrote it.
 
     Raises:
         ConfigError, DataError: as `ensure_model`.
     """
     check_finished(run)
-    config = trained_run(run, paths).job_config("a model")
+    config = trained_run(run, project).job_config("a model")
     checkpoint = download_artifact(run, artifacts.checkpoint())
     content = read_checkpoint(checkpoint)
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, kept_calibrators(run))

@@ -14,6 +14,7 @@ import pandas as pd
 from lesion_exp.choices import CHOICES
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job
+from lesion_exp.config.project import Project
 from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
@@ -259,12 +260,12 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
         )
 
 
-def trained_run(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> TrainedRun:
+def trained_run(run: Run, project: Project, data_root: Path | None = None) -> TrainedRun:
     """`run` with its job moved to this machine, to be evaluated as its own predictions were made.
 
     Args:
         run: as `find_run` gives it.
-        paths: the folders of this machine, the node `paths` of a config.
+        project: of this machine.
         data_root: where its data set lies now; None: where it did.
 
     Raises:
@@ -274,7 +275,7 @@ def trained_run(run: Run, paths: Mapping[str, Any], data_root: Path | None = Non
     if run.fetch(artifacts.JOB) is None and not names_of_job_tags(run.tags):
         return TrainedRun(run, None, tta)
     places = {} if data_root is None else {"dataset.root": data_root}
-    job = relocated(job_of(run), run.store.uri, paths, places)
+    job = relocated(job_of(run), replace(project, store_uri=run.store.uri), places)
     return TrainedRun(run, job, {**job.config["evaluation"], **tta})
 
 

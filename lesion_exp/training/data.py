@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from lesion_exp import taxonomy
 from lesion_exp.config.instantiate import instantiate, resolve_target
+from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
@@ -80,7 +80,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     if request.masks:
         require_any_mask(table, str(config["dataset"]["mask"]))
     with _reading() as progress:
-        store = open_or_build(table, request, Path(config["paths"]["data_cache"]), progress)
+        store = open_or_build(table, request, Project.of(config).data_cache, progress)
     with Stage("looking at what the images hold"):
         return _with_contents(config, table, store, flow)
 
@@ -113,7 +113,7 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
     check_registered(config)
     flow = Flow()
     table = _read_table(config, flow)
-    request, cache = store_request(config), Path(config["paths"]["data_cache"])
+    request, cache = store_request(config), Project.of(config).data_cache
     if not is_built(table, request, cache):
         return None
     return _with_contents(config, table, open_or_build(table, request, cache), flow).data

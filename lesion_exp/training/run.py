@@ -21,6 +21,7 @@ from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import check_installed, check_targets
+from lesion_exp.config.project import Project
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
@@ -58,7 +59,7 @@ from lesion_exp.training.part_evaluation import (
 from lesion_exp.training.progress import TrainingProgress
 from lesion_exp.training.results import describe_run, log_gallery, log_inputs
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
-from lesion_exp.training.tracked import job_choices, open_job_store, start_run
+from lesion_exp.training.tracked import job_choices, start_run
 from lesion_exp.training.trainer import (
     OWN_KEYS,
     best_checkpoint,
@@ -147,7 +148,7 @@ def run_job(job: Job, link: RunContext) -> JobResult:
     """Runs `job` in this process, which is one rank where there are several."""
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    store = open_job_store(config) if is_first else None  # a mistake in its address is noticed before data are read
+    store = Project.of(config).store if is_first else None  # a mistake in its address is noticed before data are read
     split = split_data(config, load_data(config))
     warnings = check_training(config, split)
     for text in warnings:

@@ -18,11 +18,10 @@ from lesion_exp.errors import DataError
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import Run, download_artifact, find_run
-from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import choice_tags, run_name
-from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.tracking.store import Store
 from lesion_exp.training.added_metrics import tags_of_added
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
@@ -87,15 +86,6 @@ def _unpacked(run: Run, text: str) -> bytes:
 
 REPLACED_TAG: Final = "own_configs"
 """Of a run whose config was made of files of the user's own in place of shipped ones: their names."""
-
-
-def open_job_store(config: dict[str, Any]) -> Store:
-    """The store that a job's config names; what runs left whose process died is put in order."""
-    paths = config["paths"]
-    store = open_store(config["tracking"]["uri"], Path(paths["root"]), Path(paths["live"]))
-    mark_dead_runs(store)
-    clear_finished(store)
-    return store
 
 
 def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunContext = NO_CONTEXT) -> TrackedRun:

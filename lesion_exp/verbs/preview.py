@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lesion_exp.config.freeze import Job
+from lesion_exp.config.project import Project
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.image_file import UInt8Array
@@ -20,7 +21,7 @@ from lesion_exp.tracking.run_writer import save_figure
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run_context import RunContext
-from lesion_exp.training.tracked import open_job_store, start_run
+from lesion_exp.training.tracked import start_run
 
 
 def preview_grid(
@@ -99,13 +100,13 @@ def preview(job: Job) -> Preview:
     datamodule = build(config, split).datamodule
     figure = augmentation_grid(datamodule)
     with start_run(
-        open_job_store(config),
+        Project.of(config).store,
         job,
         split,
         kind="preview",
         link=RunContext(name=f"preview {display_name(config['dataset'])}"),
     ) as run:
-        path = Path(config["paths"]["data_cache"]) / "previews" / f"{run.run_id}.png"
+        path = Project.of(config).data_cache / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path, run.footer("training part"))
         if config["tracking"]["log_images"]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from lesion_exp.config.freeze import Job, job_hash
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule
@@ -28,8 +29,8 @@ from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.tracked import check_same_data
 
 
-def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
-    """Trains the rest of `run` and evaluates it; `paths` are those of this machine, `data_root` where the data lie now.
+def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResult:
+    """Trains the rest of `run` and evaluates it; `project` is that of this machine, `data_root` where the data lie now.
 
     Without a checkpoint, training begins at its first step. On a CPU the final weights are, bit for bit, those of a run
     that was never stopped.
@@ -45,7 +46,7 @@ def resume(run: Run, paths: Mapping[str, Any], data_root: Path | None = None) ->
         )
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    return train(trained_run(run, paths, data_root).frozen_job("its training to go on"), link_to(run))
+    return train(trained_run(run, project, data_root).frozen_job("its training to go on"), link_to(run))
 
 
 EXTENDS_TAG: Final = "extends"
@@ -65,7 +66,7 @@ class Trained:
     """Whether its training came to its end, rather than being stopped."""
 
 
-def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_root: Path | None = None) -> JobResult:
+def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Path | None = None) -> JobResult:
     """Trains `run` on to the epochs or steps in `changes`, as a new run with the tag `extends`.
 
     On a CPU its final weights are, bit for bit, those of a run that was asked for that length from the start.
@@ -79,7 +80,7 @@ def extend(run: Run, changes: Mapping[str, int], paths: Mapping[str, Any], data_
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
-    old = with_found_values(trained_run(run, paths, data_root).frozen_job("its training to go on"), run)
+    old = with_found_values(trained_run(run, project, data_root).frozen_job("its training to go on"), run)
     new = with_length(old, changes)
     trained = _trained(run)
     split = split_data(new.config, load_data(new.config))

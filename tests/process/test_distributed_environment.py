@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import (
     RANK_VARIABLES,
@@ -17,7 +18,6 @@ from lesion_exp.process.distributed_environment import (
 )
 from lesion_exp.tracking.find import read_predictions, runs_where
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 
 TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}
 SRUN = {
@@ -183,7 +183,7 @@ def test_two_processes_that_a_starter_began_make_one_run(tiny_job, tmp_path, sta
         )
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    store = open_job_store(job.config)
+    store = Project.of(job.config).store
     (run,) = runs_where(store, "")
     assert run.status == "FINISHED"
     assert [text.strip() for text, _ in outputs] == [run.run_id, ""]

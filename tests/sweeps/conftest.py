@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion_exp.training.tracked import open_job_store
+from lesion_exp.config.project import Project
 from lesion_exp.sweeps.cell import PRUNED
 from lesion_exp.sweeps.driver import drive
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
@@ -98,6 +98,6 @@ def driven():
     """Drives a sweep with a launcher to its end."""
 
     def run(sweep, launcher, again=()):
-        return drive(sweep, launcher, open_job_store(dict(sweep.facts.store)), again)
+        return drive(sweep, launcher, Project.of(sweep.facts.store).store, again)
 
     return run

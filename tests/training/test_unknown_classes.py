@@ -9,6 +9,7 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import known_rows, unknown_counts
@@ -16,7 +17,6 @@ from lesion_exp.tracking.find import download_artifact, find_run, read_predictio
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from tests.tiny import TINY
 
 UNKNOWN = "vasc"
@@ -114,7 +114,7 @@ def runs(project):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         ids = [train(freeze(compose([*words, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
-    return root, open_job_store(compose(words, root=root).config), ids
+    return root, Project.of(compose(words, root=root).config).store, ids
 
 
 def said(words, root, capsys):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.evaluation_result import study
 from lesion_exp.evaluation.posthoc import fit_on_validation
@@ -23,8 +23,8 @@ from lesion_exp.verbs.evaluate.run_evaluation import OWN_PARTS, RunEvaluation, n
 from lesion_exp.verbs.evaluate.several import judge_several
 
 
-def evaluate(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str, Any]) -> RunEvaluation:
-    """What a run comes to, or several as one; `paths` are those of this machine.
+def evaluate(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> RunEvaluation:
+    """What a run comes to, or several as one; `project` is that of this machine.
 
     Of one run the files are kept below `evaluation/NAME/`, in place of those that training left where NAME is `val` or
     `test`; on other data the headline results are metrics `evaluation/NAME/...`, too. Several runs become a run of
@@ -34,7 +34,7 @@ def evaluate(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str
         ConfigError: runs or options that do not go together.
         DataError: predictions, checkpoints or data that are not there, or not what they were.
     """
-    members = make_members(runs, request, paths)
+    members = make_members(runs, request, project)
     for member in members if request.dataset is None else ():
         if member.config is not None and not member.predicts_anew:  # new predictions refuse other data
             say_changes(member.run, member.config)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lesion_exp.config.freeze import job_hash
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.split.manifest import image_keys
 from lesion_exp.tracking import artifacts
@@ -23,8 +24,8 @@ from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 log = logging.getLogger(__name__)
 
 
-def make_members(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping[str, Any]) -> list[TrainedRun]:
-    """The runs with their jobs, each once; `paths` are those of this machine.
+def make_members(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> list[TrainedRun]:
+    """The runs with their jobs, each once; `project` is that of this machine.
 
     Raises:
         ConfigError: a run named twice.
@@ -32,11 +33,11 @@ def make_members(runs: Sequence[Run], request: EvaluationRequest, paths: Mapping
     for position, run in enumerate(runs):
         if run.run_id in {other.run_id for other in runs[:position]}:
             raise ConfigError(f"expected different runs, got {run.run_id} ({run.name}) twice; name each once")
-    return [_member(run, request, paths) for run in runs]
+    return [_member(run, request, project) for run in runs]
 
 
-def _member(run: Run, request: EvaluationRequest, paths: Mapping[str, Any]) -> TrainedRun:
-    member = trained_run(run, paths, request.data_root)
+def _member(run: Run, request: EvaluationRequest, project: Project) -> TrainedRun:
+    member = trained_run(run, project, request.data_root)
     return replace(member, evaluation=request.options_of(member.evaluation))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.config.freeze import Job
+from lesion_exp.config.project import Project
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, study
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.registry import only_metrics
@@ -187,7 +188,7 @@ def _log(
     return only_metrics(metrics)
 
 
-def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[RunEvaluation]:
+def judge_folds(store: Store, parent: str, project: Project) -> list[RunEvaluation]:
     """Each cross-validation below the run `parent` whose folds have all been tested, and that was not judged before.
 
     Raises:
@@ -207,7 +208,7 @@ def judge_folds(store: Store, parent: str, paths: Mapping[str, Any]) -> list[Run
         if missing:
             log.warning("not judged as one: no finished run of fold %s", ", ".join(map(str, sorted(missing))))
         elif not _is_judged(store, parent, runs):
-            judged.append(evaluate(runs, EvaluationRequest(part="test", evaluation=job.config["evaluation"]), paths))
+            judged.append(evaluate(runs, EvaluationRequest(part="test", evaluation=job.config["evaluation"]), project))
     return judged
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pandas as pd
 import torch
 
+from lesion_exp.config.project import Project
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.predictions import IntArray
 from lesion_exp.explanation.explainer import Explainer
@@ -73,8 +74,8 @@ class Explained:
         return {f"explanation/{self.name}/{measure}": value for measure, value in found.items()}
 
 
-def explain(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]) -> list[Explained]:
-    """What each method finds in the run's predictions; `paths` are those of this machine.
+def explain(run: Run, request: ExplanationRequest, project: Project) -> list[Explained]:
+    """What each method finds in the run's predictions; `project` is that of this machine.
 
     Galleries, the measures of each image and their means are kept below `explanations/METHOD/`, the means also as
     metrics `explanation/METHOD/...`. A first look of the run at its test part is counted.
@@ -83,7 +84,7 @@ def explain(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]) -> 
         ConfigError: a run that trained nothing or has not finished, or a method that its network does not allow.
         DataError: checkpoints or data that are not there, or not what they were.
     """
-    subject = open_subject(run, request, paths)
+    subject = open_subject(run, request, project)
     log.info("run %s (%s), %s part, on %s", run.run_id[:8], run.name, subject.part, subject.device.type)
     if not subject.images.has_masks:
         log.warning("no image of this part has a lesion mask: nothing is said of how much evidence lies inside")

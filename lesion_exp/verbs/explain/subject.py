@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.failures import first_of_each_lesion
 from lesion_exp.evaluation.intervals import lesion_of
@@ -63,14 +64,14 @@ class Subject:
         return found
 
 
-def open_subject(run: Run, request: ExplanationRequest, paths: Mapping[str, Any]) -> Subject:
+def open_subject(run: Run, request: ExplanationRequest, project: Project) -> Subject:
     """What `request` asks for of `run`; a first look at its test part is counted.
 
     Raises:
         ConfigError: a run that trained nothing or has not finished.
         DataError: checkpoints or data that are not there, or not what they were.
     """
-    member = trained_run(run, paths, request.data_root)
+    member = trained_run(run, project, request.data_root)
     config = member.job_config("an explanation")
     part = request.part or ("test" if READINGS_TAG in run.tags else "val")
     network = member.network(request.checkpoint)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
 from lesion_exp.model.restore import Restored
@@ -82,7 +83,7 @@ class Exported:
     check: Check
 
 
-def export(run: Run, request: ExportRequest, paths: Mapping[str, Any]) -> Exported:
+def export(run: Run, request: ExportRequest, project: Project) -> Exported:
     """Writes the best network of `run` as `request` says, checks it on real images and keeps the check with the run.
 
     Raises:
@@ -94,13 +95,13 @@ def export(run: Run, request: ExportRequest, paths: Mapping[str, Any]) -> Export
     path = request.output / form.file
     if path.exists() and not request.force:
         raise ConfigError(f"expected a new file, but {path} is there; name another output=, or say force=true")
-    restored, content = best_network(run, paths)
+    restored, content = best_network(run, project)
     card = content["lesion_exp"]
     others = other_inputs(restored)
     request.check_preparation(card["preprocessing"], others)
     restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
     calibrator = _calibrator(card, request.calibration)
-    table = trained_run(run, paths, request.data_root).data().table
+    table = trained_run(run, project, request.data_root).data().table
     part = "test" if READINGS_TAG in run.tags else "val"
     images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
     network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()

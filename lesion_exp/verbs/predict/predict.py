@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesion_exp.config.project import Project
 from lesion_exp.data.lock import hold, release
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError
@@ -79,7 +80,7 @@ class Summary:
         return asdict(self)
 
 
-def predict(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> Summary:
+def predict(run: Run, request: PredictionRequest, project: Project) -> Summary:
     """Predicts all images of `request` into its output, or goes on where the same request was stopped.
 
     Raises:
@@ -87,7 +88,7 @@ def predict(run: Run, request: PredictionRequest, paths: Mapping[str, Any]) -> S
         DataError: no images, or columns that the network needs are missing.
     """
     began = time.monotonic()
-    opened = trained_run(run, paths)
+    opened = trained_run(run, project)
     if request.calibration != "none" and request.tta not in (None, own_tta(run)):
         log.warning(
             "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import History, Run, find_run, read_history
 from lesion_exp.trained_runs.trained_run import TrainedRun, headline_lines
 from lesion_exp.training.run import JobResult
-from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.report.charts import Line, plot, round_axis
 
 HEADLINE: Final = {name: short_of(name) for name in shown_in("headline")}
@@ -47,7 +47,7 @@ class ShownResult(JobResult):
 
     def _repr_html_(self) -> str:
         try:
-            run = find_run(open_job_store(dict(self.config)), self.run_id)
+            run = find_run(Project.of(self.config).store, self.run_id)
             numbers = number_table(_with_validation(run, self.metrics))
             return page(run.name, self.run_id, [numbers, *_curves(read_history(run)), _confusion(run)])
         except (UserError, OSError):  # the numbers are here, whatever became of the store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch.utils.data import default_collate
 
+from lesion_exp.config.project import Project
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.dataset.table import UNKNOWN
@@ -234,13 +235,13 @@ class ServedModel:
             verdicts[row] = ServedPrediction(found.probs, found.members, square_of(sample, place), maps[place])
 
 
-def open_model(run: Run, options: ModelOptions, paths: Mapping[str, Any]) -> ServedModel:
+def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel:
     """The network of a run with its calibration.
 
     Args:
         run: finished, or named by a checkpoint file.
         options: which weights, calibration, conformal sets and layer.
-        paths: of the project.
+        project: of this machine.
 
     Raises:
         ConfigError: a run without a network, or one that sees more than an image.
@@ -249,7 +250,7 @@ def open_model(run: Run, options: ModelOptions, paths: Mapping[str, Any]) -> Ser
     calibration = options.calibration
     check_calibration(calibration, options.checkpoint)
     limit_threads()
-    opened = trained_run(run, paths)
+    opened = trained_run(run, project)
     predictor = opened.predictor(checkpoint=options.checkpoint)
     calibrator = opened.calibrator(calibration)
     conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options.conformal}.json"))

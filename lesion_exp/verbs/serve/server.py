@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import Run
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY
@@ -153,14 +154,14 @@ _STOP_SECONDS: Final = 10
 ENDED: Final = "the server has stopped"
 
 
-def serve(run: Run, options: ModelOptions, settings: Settings, paths: Mapping[str, Any]) -> None:
+def serve(run: Run, options: ModelOptions, settings: Settings, project: Project) -> None:
     """Serves the network of `run` until Ctrl-C or SIGTERM, which leave as KeyboardInterrupt and SystemExit.
 
     Args:
         run: whose network it is.
         options: which weights, calibration, conformal sets and layer.
         settings: where, and how much.
-        paths: of the project.
+        project: of this machine.
 
     Raises:
         ConfigError: an address that cannot be used, or a run without a network that sees images alone.
@@ -168,7 +169,7 @@ def serve(run: Run, options: ModelOptions, settings: Settings, paths: Mapping[st
     """
     with _listening(settings) as listener:
         log.info("loading run %s ...", run.run_id)
-        model = open_model(run, options, paths)
+        model = open_model(run, options, project)
         examples = draw_examples()
         _warm_up(model, examples)
         monitoring = Monitoring(run.run_id)

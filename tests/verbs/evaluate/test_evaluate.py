@@ -7,6 +7,7 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.ensemble import ensemble
@@ -15,7 +16,6 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.evaluate.evaluate import evaluate
 from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 from lesion_exp.verbs.evaluate.member import fold_runs, make_members
@@ -39,7 +39,7 @@ def project(tmp_path_factory):
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
         ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
-        yield open_job_store(config), config, ids
+        yield Project.of(config).store, config, ids
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,15 @@ def judge(project):
     def run(*runs, part="test", dataset=None, allow_leakage=False, **chosen):
         options = {**config["evaluation"], **chosen}
         request = EvaluationRequest(part, options, frozenset(chosen), dataset, None, allow_leakage)
-        return evaluate([find_run(store, run) for run in runs], request, config["paths"])
+        return evaluate([find_run(store, run) for run in runs], request, Project.of(config))
 
     return run
 
 
 def member_of(store, run_id, config):
-    return make_members([find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), config["paths"])[0]
+    return make_members([find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), Project.of(config))[
+        0
+    ]
 
 
 def other_set(config, drawing_seed):
@@ -225,24 +227,24 @@ def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, j
     experiment = find_run(store, folds[0]).experiment_id
     parent = store.client.create_run(experiment, tags={"kind": "sweep", "sweep_id": "s"}).info.run_id
     store.client.set_tag(folds[0], PARENT_TAG, parent)
-    assert judge_folds(store, parent, config["paths"]) == []
+    assert judge_folds(store, parent, Project.of(config)) == []
     assert "no finished run of fold 1" in caplog.text
     store.client.set_tag(folds[1], PARENT_TAG, parent)
-    (judged,) = judge_folds(store, parent, config["paths"])
+    (judged,) = judge_folds(store, parent, Project.of(config))
     assert (judged.run_id, judged.members) == (parent, tuple(folds))
     run = find_run(store, parent)
     assert run.metrics["test/balanced_accuracy"] == pytest.approx(judged.study.metrics["balanced_accuracy"])
     assert len(read_predictions(run, "test")) == sum(
         len(read_predictions(find_run(store, fold), "test")) for fold in folds
     )
-    assert judge_folds(store, parent, config["paths"]) == [], "it was judged before"
+    assert judge_folds(store, parent, Project.of(config)) == [], "it was judged before"
     other = store.client.create_run(experiment, tags={"kind": "train", PARENT_TAG: parent}).info.run_id
     store.client.delete_tag(parent, "members")
     below = judge(*folds)
     assert below.run_id not in {parent, other}, "the sweep has other cells, too"
-    assert judge_folds(store, parent, config["paths"]) == [], "it was judged before, on a run below"
+    assert judge_folds(store, parent, Project.of(config)) == [], "it was judged before, on a run below"
     store.client.set_terminated(below.run_id, "KILLED")
-    (anew,) = judge_folds(store, parent, config["paths"])
+    (anew,) = judge_folds(store, parent, Project.of(config))
     assert anew.run_id not in {below.run_id, parent}, "what ended half-way counts for nothing"
     store.client.delete_run(anew.run_id)
     assert find_run(store, below.run_id).tags[PARENT_TAG] == parent

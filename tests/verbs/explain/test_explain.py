@@ -9,6 +9,7 @@ from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.chosen_run import chosen_weights
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
@@ -16,7 +17,6 @@ from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.test_set_reads import READINGS_TAG
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from lesion_exp.verbs.explain.explain import explain
 from lesion_exp.verbs.explain.explanation_report import as_json, as_text
 from lesion_exp.verbs.explain.request import ExplanationRequest
@@ -43,7 +43,7 @@ def project(tmp_path_factory):
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # those of the training
         config = compose([*TINY, FEW, "dataset.num_lesions=60"], root=root).config
         run_id = train(freeze(compose([*TINY, FEW, "dataset.num_lesions=60"], root=root))).run_id
-    return open_job_store(config), config, run_id
+    return Project.of(config).store, config, run_id
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def explained(project):
     store, config, run_id = project
 
     def run(method, explainer, **options):
-        (found,) = explain(find_run(store, run_id), ExplanationRequest({method: explainer}, **options), config["paths"])
+        (found,) = explain(
+            find_run(store, run_id), ExplanationRequest({method: explainer}, **options), Project.of(config)
+        )
         return found, find_run(store, run_id)
 
     return run
@@ -143,4 +145,4 @@ def test_a_run_that_trained_nothing_is_refused(project, tmp_path):
     run = find_run(store, run_id)
     without_job = type(run)(**{**vars(run), "artifact_uri": str(tmp_path)})
     with pytest.raises(ConfigError, match="trained"):
-        explain(without_job, ExplanationRequest({"dark": Dark()}), config["paths"])
+        explain(without_job, ExplanationRequest({"dark": Dark()}), Project.of(config))

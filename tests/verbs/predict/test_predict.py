@@ -9,13 +9,13 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def project(tmp_path_factory):
         composed = compose([*TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed"], root=root)
         config = composed.config
         run_id = train(freeze(composed)).run_id
-        store = open_job_store(config)
+        store = Project.of(config).store
         run = find_run(store, run_id)
         kept = read_predictions(run, "test")
         files = {path.stem: path for path in Path(config["dataset"]["root"]).rglob("*.jpg")}
@@ -143,7 +143,7 @@ def test_other_weights_of_a_run(project, command, monkeypatch):
 def test_images_in_memory_get_the_same_probabilities(project, command):
     run, config, _ = project
     table, _ = command("f.csv", "calibration=vector")
-    predictor = trained_run(run, config["paths"]).predictor("vector")
+    predictor = trained_run(run, Project.of(config)).predictor("vector")
     names = table["image"].tolist()
     found = predictor.predict_files([Path(name).read_bytes() for name in names], names)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)

@@ -6,10 +6,10 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.store import Store
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from tests.tiny import TINY
 
 
@@ -61,7 +61,7 @@ def test_a_page_comes_from_a_server_as_well(full_run, root, own_process, tmp_pat
 def test_a_trained_run_stores_all_that_its_page_asks_for(root, own_process, outline, capsys):
     config = compose([*TINY, "split.seed=1"], root=root)
     run_id = train(freeze(config)).run_id
-    run = find_run(open_job_store(config.config), run_id)
+    run = find_run(Project.of(config.config).store, run_id)
     assert main(["report", f"run={run_id}"]) == 0
     text = download_artifact(run, "report.html").read_text(encoding="utf-8")
     page = outline(text)

@@ -2,9 +2,9 @@ import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
+from lesion_exp.config.project import Project
 from lesion_exp.tracking.find import find_run
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from tests.tiny import TINY
 
 
@@ -20,4 +20,4 @@ def project(tmp_path_factory):
 def first(project):
     """The finished run, as the store has it, and its job."""
     _, job, run_id = project
-    return find_run(open_job_store(job.config), run_id), job
+    return find_run(Project.of(job.config).store, run_id), job

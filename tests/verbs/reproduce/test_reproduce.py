@@ -7,6 +7,7 @@ import torch
 
 from lesion_exp.cli import main
 from lesion_exp.config.freeze import job_hash, read_job
+from lesion_exp.config.project import Project
 from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.environment import SourceState
@@ -164,13 +165,18 @@ def test_a_mistake_in_the_command_is_refused(tmp_path, monkeypatch, capsys, argu
 def test_a_job_runs_with_the_folders_of_this_machine(first, tmp_path):
     run, job = first
     frozen = read_job(download_artifact(run, "config/job.yaml"))
-    paths = {"root": str(tmp_path), "data_cache": str(tmp_path / "cache")}
-    here = relocated(frozen, "sqlite:////here.db", paths, {})
-    assert (here.config["paths"], here.config["tracking"]["uri"]) == (paths, "sqlite:////here.db")
+    project = Project.of(
+        {
+            "paths": {"root": str(tmp_path), "data_cache": str(tmp_path / "cache")},
+            "tracking": {"uri": "sqlite:////here.db"},
+        }
+    )
+    here = relocated(frozen, project, {})
+    assert Project.of(here.config) == project
     assert here.config["dataset"]["root"] == str(tmp_path / "cache" / "synthetic")
     assert job_hash(here.config, here.files) == job.job_hash
-    data = relocated(frozen, "sqlite:////here.db", paths, {"dataset.root": tmp_path / "data"})
+    data = relocated(frozen, project, {"dataset.root": tmp_path / "data"})
     assert data.config["dataset"]["root"] == str(tmp_path / "data")
     for key in ("dataset.rot", "backbone.weights", "dataset.sets.ham", "seed"):
         with pytest.raises(ConfigError, match=key):
-            relocated(frozen, "sqlite:////here.db", paths, {key: tmp_path})
+            relocated(frozen, project, {key: tmp_path})

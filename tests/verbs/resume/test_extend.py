@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lesion_exp.config.compose import compose
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weights_hash
 from lesion_exp.tracking.find import download_artifact, find_run
@@ -13,7 +14,6 @@ from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_name, place_best
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
-from lesion_exp.training.tracked import open_job_store
 from lesion_exp.training.trainer import build_trainer
 from lesion_exp.verbs.resume import EXTENDS_TAG, Trained, extend, reason_against, resume, with_found_values, with_length
 from tests.tiny import TINY
@@ -133,7 +133,7 @@ def test_a_training_that_goes_on_after_its_end_has_the_weights_of_the_longer_one
 
 
 def hashes(job, run_id):
-    run = find_run(open_job_store(job.config), run_id)
+    run = find_run(Project.of(job.config).store, run_id)
     return [weights_hash(download_artifact(run, f"checkpoints/{name}.ckpt")) for name in ("best", "last")], {
         name: value for name, value in run.metrics.items() if name.startswith("best/")
     }
@@ -149,8 +149,8 @@ def hashes(job, run_id):
 )
 def test_a_finished_run_that_is_trained_longer_ends_like_one_that_was_asked_for_it(tiny_job, options):
     job = tiny_job(*SHORT, *options)
-    first = find_run(open_job_store(job.config), train(job).run_id)
-    longer = extend(first, {"trainer.max_epochs": 4}, job.config["paths"]).run_id
+    first = find_run(Project.of(job.config).store, train(job).run_id)
+    longer = extend(first, {"trainer.max_epochs": 4}, Project.of(job.config)).run_id
     run = find_run(first.store, longer)
     assert longer != first.run_id
     assert run.status == "FINISHED"
@@ -164,10 +164,10 @@ def test_a_finished_run_that_is_trained_longer_ends_like_one_that_was_asked_for_
 @pytest.mark.slow
 def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
     job = tiny_job(*SHORT, "scheduler=cosine")
-    run = find_run(open_job_store(job.config), train(job).run_id)
+    run = find_run(Project.of(job.config).store, train(job).run_id)
     with pytest.raises(ConfigError, match=r"scheduler=cosine spreads.*lesion-exp train .*trainer\.max_epochs=6$"):
-        extend(run, {"trainer.max_epochs": 6}, job.config["paths"])
+        extend(run, {"trainer.max_epochs": 6}, Project.of(job.config))
     with pytest.raises(ConfigError, match=r"trainer\.max_epochs=N trains it longer"):
-        resume(run, job.config["paths"])
+        resume(run, Project.of(job.config))
     with pytest.raises(ConfigError, match="RUNNING"):
-        extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.config["paths"])
+        extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, Project.of(job.config))
