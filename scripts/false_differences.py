@@ -44,7 +44,7 @@ def drawn(rng: np.random.Generator, rare: int) -> list[pd.DataFrame]:
 
 def delong_levels(rare: int, tests: int) -> list[float]:
     """How often DeLong's test of each class's AUROC, and of their mean, has a p-value below 5%."""
-    from lesion_exp.evaluation.ranking import delong_p, placed_area
+    from lesion_exp.evaluation.delong import delong_p, placed_area
 
     rng, below = np.random.default_rng(rare), np.zeros(len(CLASSES) + 1)
     for _ in range(tests):

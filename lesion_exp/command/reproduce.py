@@ -47,7 +47,7 @@ def reproduce(arguments: Arguments) -> int:
     project = open_project(arguments)
     from lesion_exp.config.relocate import relocated
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
-    from lesion_exp.verbs.reproduce.verdict import as_json, condition_lines, verdict_json, verdict_lines
+    from lesion_exp.verbs.reproduce.reproduction_report import as_json, condition_lines, verdict_json, verdict_lines
 
     run, frozen = _restore(project.store, spec, frozen)
     job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
@@ -106,7 +106,7 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
 def _train_first(job: Job, arguments: Arguments) -> int:
     """A job that no run in the store was made of: there is nothing to compare with, and the answer says so."""
     from lesion_exp.training.run import train
-    from lesion_exp.verbs.reproduce.verdict import as_json
+    from lesion_exp.verbs.reproduce.reproduction_report import as_json
 
     answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
     told = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"

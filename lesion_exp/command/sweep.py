@@ -210,8 +210,8 @@ def _join_folds(summary: Summary, store: Store) -> None:
     facts = summary.sweep.facts
     if FOLD not in facts.keys or facts.parent_run_id is None or set(summary.counts()) != {"finished"}:
         return
+    from lesion_exp.verbs.evaluate.evaluate import judge_folds
     from lesion_exp.verbs.evaluate.evaluation_report import as_text
-    from lesion_exp.verbs.evaluate.several import judge_folds
 
     for judged in judge_folds(store, facts.parent_run_id, Project.of(facts.store)):
         say(as_text(judged), sys.stderr)

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from lesion_exp.evaluation.delong import PlacedArea
 from lesion_exp.evaluation.predictions import FloatArray
-from lesion_exp.evaluation.ranking import PlacedArea
 
 LEAST_LESIONS: Final = 20
 """What rests on fewer lesions is neither tested nor compared, and is called "too few" wherever it is shown. The one

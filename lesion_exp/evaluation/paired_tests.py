@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
 from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, percentile_interval
 from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts
 from lesion_exp.evaluation.limits import Limits, combined_limits
@@ -24,7 +25,6 @@ from lesion_exp.evaluation.predictions import (
     probabilities,
     true_classes,
 )
-from lesion_exp.evaluation.ranking import PlacedArea, delong_p, placed_area
 from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted
 

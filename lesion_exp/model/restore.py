@@ -25,7 +25,7 @@ from lesion_exp.model.checkpoint_file import read_weights
 from lesion_exp.model.classifier import make_classifier, make_network
 from lesion_exp.model.inputs import sample_options, store_request
 from lesion_exp.model.precision import recorded_precision
-from lesion_exp.model.predictor import PartProgress, predict_part, prediction_trainer
+from lesion_exp.model.prediction import PartProgress, predict_part, prediction_trainer
 from lesion_exp.task import LesionClassifier
 
 

@@ -30,7 +30,7 @@ from lesion_exp.evaluation.registry import WATCHED, only_metrics, short_of, show
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
 from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS
 from lesion_exp.model.inputs import SAMPLE_KEYS
-from lesion_exp.model.predictor import PartProgress, predict_part
+from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
 from lesion_exp.process.distributed_environment import join_group, run_module
 from lesion_exp.process.signals import stops_stay_stops

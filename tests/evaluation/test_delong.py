@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from lesion_exp.evaluation.ranking import PlacedArea, delong_p, placed_area
+from lesion_exp.evaluation.delong import PlacedArea, delong_p, placed_area
 
 MakeTable = Callable[..., pd.DataFrame]
 

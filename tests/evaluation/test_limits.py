@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lesion_exp.evaluation.delong import placed_area
 from lesion_exp.evaluation.limits import (
     Limits,
     area_limits,
@@ -14,7 +15,6 @@ from lesion_exp.evaluation.limits import (
     proportion_limits,
     wilson,
 )
-from lesion_exp.evaluation.ranking import placed_area
 
 
 def seen(right: int, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 from lesion_exp.model import precision
 from lesion_exp.model.model_card import completed, model_card
 from lesion_exp.model.precision import precision_here, recorded_precision, resolve_precision
-from lesion_exp.model.predictor import prediction_trainer
+from lesion_exp.model.prediction import prediction_trainer
 from tests.tiny import TINY
 
 

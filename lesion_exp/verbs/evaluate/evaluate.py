@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.evaluation_result import study
@@ -12,15 +14,25 @@ from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.find import PARENT_TAG, Run, runs_where
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.store import Store
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
-from lesion_exp.training.part_evaluation import evaluation_options, log_fitted, log_judged, log_study, part_results
-from lesion_exp.verbs.evaluate.member import make_members, other_predictions, say_changes
+from lesion_exp.training.part_evaluation import (
+    evaluation_options,
+    log_fitted,
+    log_judged,
+    log_study,
+    part_results,
+)
+from lesion_exp.training.tracked import job_of
+from lesion_exp.verbs.evaluate.member import make_members, other_predictions, say_changes, without_fold
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import OWN_PARTS, RunEvaluation, name_and_title
-from lesion_exp.verbs.evaluate.several import judge_several
+from lesion_exp.verbs.evaluate.several import MEMBERS_TAG, judge_several
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> RunEvaluation:
@@ -71,3 +83,36 @@ def _log(run: RunWriter, judged: RunEvaluation) -> None:
         log_fitted(run, judged.fitted)
     if judged.name not in OWN_PARTS:
         run.log_late_metrics(only_metrics(part_results(folder, judged.study)))
+
+
+def judge_folds(store: Store, parent: str, project: Project) -> list[RunEvaluation]:
+    """Each cross-validation below the run `parent` whose folds have all been tested, and that was not judged before.
+
+    Raises:
+        DataError: predictions that are not there, or not what they were.
+    """
+    found: dict[str, dict[int, tuple[Run, Job]]] = {}
+    condition = f"attributes.status = 'FINISHED' and tags.`{PARENT_TAG}` = '{parent}' and tags.kind = 'train'"
+    for run in runs_where(store, condition):
+        job = job_of(run)
+        if job.config["test"] and {"fold", "num_folds"} <= set(job.config["split"]):
+            folds = found.setdefault(without_fold(job.config, job.files), {})
+            folds.setdefault(int(job.config["split"]["fold"]), (run, job))
+    judged = []
+    for folds in found.values():
+        runs, (_, job) = [run for _, (run, _) in sorted(folds.items())], next(iter(folds.values()))
+        missing = set(range(job.config["split"]["num_folds"])) - set(folds)
+        if missing:
+            log.warning("not judged as one: no finished run of fold %s", ", ".join(map(str, sorted(missing))))
+        elif not _is_judged(store, parent, runs):
+            judged.append(evaluate(runs, EvaluationRequest(part="test", evaluation=job.config["evaluation"]), project))
+    return judged
+
+
+def _is_judged(store: Store, parent: str, runs: Sequence[Run]) -> bool:
+    """Whether the sweep's own run holds their result (its tags are written last), or a finished run below it."""
+    members = ",".join(run.run_id for run in runs)
+    found = runs_where(store, f"tags.{MEMBERS_TAG} = '{members}'")
+    return any(
+        run.run_id == parent or (run.status == "FINISHED" and run.tags.get(PARENT_TAG) == parent) for run in found
+    )

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.choices import POOLED, SOUP
-from lesion_exp.config.freeze import Job
-from lesion_exp.config.project import Project
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, study
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.registry import only_metrics
@@ -20,14 +18,10 @@ from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_ru
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.store import Store
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import evaluation_options, log_evaluation, log_fitted, log_judged, part_results
-from lesion_exp.training.tracked import job_of
-from lesion_exp.verbs.evaluate.evaluate import evaluate
 from lesion_exp.verbs.evaluate.join import Joined, are_folds, join
-from lesion_exp.verbs.evaluate.member import without_fold
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, name_and_title
 
@@ -186,36 +180,3 @@ def _log(
         log_judged(run, folder, studies["other"], title)
         metrics |= part_results(folder, studies["other"])
     return only_metrics(metrics)
-
-
-def judge_folds(store: Store, parent: str, project: Project) -> list[RunEvaluation]:
-    """Each cross-validation below the run `parent` whose folds have all been tested, and that was not judged before.
-
-    Raises:
-        DataError: predictions that are not there, or not what they were.
-    """
-    found: dict[str, dict[int, tuple[Run, Job]]] = {}
-    condition = f"attributes.status = 'FINISHED' and tags.`{PARENT_TAG}` = '{parent}' and tags.kind = 'train'"
-    for run in runs_where(store, condition):
-        job = job_of(run)
-        if job.config["test"] and {"fold", "num_folds"} <= set(job.config["split"]):
-            folds = found.setdefault(without_fold(job.config, job.files), {})
-            folds.setdefault(int(job.config["split"]["fold"]), (run, job))
-    judged = []
-    for folds in found.values():
-        runs, (_, job) = [run for _, (run, _) in sorted(folds.items())], next(iter(folds.values()))
-        missing = set(range(job.config["split"]["num_folds"])) - set(folds)
-        if missing:
-            log.warning("not judged as one: no finished run of fold %s", ", ".join(map(str, sorted(missing))))
-        elif not _is_judged(store, parent, runs):
-            judged.append(evaluate(runs, EvaluationRequest(part="test", evaluation=job.config["evaluation"]), project))
-    return judged
-
-
-def _is_judged(store: Store, parent: str, runs: Sequence[Run]) -> bool:
-    """Whether the sweep's own run holds their result (its tags are written last), or a finished run below it."""
-    members = ",".join(run.run_id for run in runs)
-    found = runs_where(store, f"tags.{MEMBERS_TAG} = '{members}'")
-    return any(
-        run.run_id == parent or (run.status == "FINISHED" and run.tags.get(PARENT_TAG) == parent) for run in found
-    )

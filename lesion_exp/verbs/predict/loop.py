@@ -27,7 +27,8 @@ from lesion_exp.explanation.overlay import overlay
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.heat_maps import SaliencyMaps, enlarged, square_of
 from lesion_exp.model.precision import has_gpu
-from lesion_exp.model.predictor import Batch, Predicted, Predictor, collate, prediction_trainer
+from lesion_exp.model.prediction import prediction_trainer
+from lesion_exp.model.predictor import Batch, Predicted, Predictor, collate
 from lesion_exp.model.restore import restore
 from lesion_exp.progress import Stage
 from lesion_exp.verbs.predict.plan import PredictionPlan, read_images

@@ -16,11 +16,10 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.run import train
-from lesion_exp.verbs.evaluate.evaluate import evaluate
+from lesion_exp.verbs.evaluate.evaluate import evaluate, judge_folds
 from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 from lesion_exp.verbs.evaluate.member import fold_runs, make_members
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
-from lesion_exp.verbs.evaluate.several import judge_folds
 
 pytestmark = pytest.mark.slow
 TINY = (
