@@ -11,15 +11,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which else asks the network for a newer release
+
 import albucore
 import albumentations as albumentations
-import numpy as np
 from albumentations.core.type_definitions import Targets
 
 from lesion_exp.errors import ConfigError, nearest
-
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release at import
-
 
 Transform: TypeAlias = Any
 """`albumentations.BasicTransform` or `albumentations.BaseCompose`; the library is not typed."""
