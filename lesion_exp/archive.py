@@ -1,8 +1,8 @@
-"""Zips, also zips inside zips, read as if they were folders.
+"""Reads zips, also zips inside zips, as if they were folders.
 
 A *locator* names a file on the disk (`/data/a.jpg`), or a member of a container: `/data/images.zip!/a.jpg`,
 `/data/download.zip!/images.zip!/a.jpg`, `/data/train.hdf5!/ISIC_0015670`, `/data/dermamnist.npz!/train_images/17`.
-Members that a Windows program wrote with backslashes are named with slashes.
+Names of members that a Windows program wrote with backslashes are given with slashes.
 """
 
 from __future__ import annotations
@@ -30,36 +30,41 @@ log = logging.getLogger(__name__)
 SEPARATOR: Final = "!/"
 ZIP: Final = ".zip"
 MAX_DEPTH: Final = 3
-"""Zips inside one another, at most: a zip can be made that holds itself."""
+"""Greatest number of zips inside one another. It is possible to make a zip that contains itself."""
 _CONTAINER: Final = re.compile(r"\.(?:zip|npz|hdf5|h5)(?=!/)", re.IGNORECASE)
 _ENCRYPTED: Final = 0x1
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")
-"""Of the header before a member's bytes: the lengths of its name and of its extra field."""
-_SHOWN_MEGABYTES: Final = 50
+"""The header before a member's bytes, read for the lengths of its name and of its extra field."""
+_LOGGED_MEGABYTES: Final = 50
+"""Size of an inner zip from which on the log says that unpacking it takes time."""
 
 
 def file_of(locator: str) -> str:
-    """The path on the disk of the file that holds `locator`."""
+    """Returns the path on the disk of the file that contains `locator`."""
     found = _CONTAINER.search(locator)
     return locator[: found.end()] if found else locator
 
 
 def split_locator(locator: str) -> tuple[str, str]:
-    """The innermost container of `locator`, itself a locator, and the member in it; ("", path) for a plain file."""
+    """Returns the innermost container of `locator`, as a locator, and the member; ("", path) for a plain file."""
     ends = [found.end() for found in _CONTAINER.finditer(locator)]
     return (locator[: ends[-1]], locator[ends[-1] + len(SEPARATOR) :]) if ends else ("", locator)
 
 
 def join_locator(container: str, member: str) -> str:
-    """The locator of `member` in `container`."""
+    """Returns the locator of `member` in `container`."""
     return f"{container}{SEPARATOR}{member}"
 
 
 class Archive:
-    """An open zip; several threads may read from it.
+    """An open zip. Several threads may read from it at the same time.
+
+    Args:
+        locator: where the zip lies, for messages.
+        source: the open file; it must be seekable.
 
     Raises:
-        DataError: it is no zip, or needs a password.
+        DataError: the file is not a zip, or the zip needs a password.
     """
 
     def __init__(self, locator: str, source: IO[bytes]) -> None:
@@ -74,30 +79,34 @@ class Archive:
         self.members = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
         if any(info.flag_bits & _ENCRYPTED for info in self.members.values()):
             raise DataError(
-                f"expected a zip without a password at {locator}, but its files are encrypted; unpack it yourself, "
+                f"expected a zip without a password at {locator}, but its files are encrypted; unpack it yourself "
                 f"and move the zip out of the folder"
             )
 
     @property
     def names(self) -> list[str]:
-        """The names of the files in it, sorted, without folders."""
+        """The names of the files in the zip, sorted, without folders."""
         return sorted(name for name in self.members if name and not name.endswith("/"))
 
     def size(self, name: str) -> int:
-        """Bytes of a member once it is unpacked."""
+        """Returns the size of a member in bytes after unpacking."""
         return self.members[name].file_size
 
     def checksum(self, name: str) -> int:
-        """CRC-32 of a member's bytes, as the zip's directory holds it."""
+        """Returns the CRC-32 of a member's bytes, as recorded in the zip's directory."""
         return self.members[name].CRC
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member."""
+        """Returns the bytes of a member."""
         with self._lock:
             return self._zip.read(self.members[name])
 
     def open_zip(self, name: str) -> IO[bytes]:
-        """The zip inside this zip: a view of the outer file where it is stored as it is, else a temporary file."""
+        """Opens a zip inside this zip: as a view of the outer file if it is stored uncompressed, else unpacked.
+
+        Raises:
+            DataError: there is not enough room on the disk to unpack it.
+        """
         info = self.members[name]
         with self._lock:
             source = self._zip.fp
@@ -114,13 +123,13 @@ class Archive:
         free = shutil.disk_usage(tempfile.gettempdir()).free
         if info.file_size > free:
             raise DataError(
-                f"expected {info.file_size:,} bytes of room in {tempfile.gettempdir()} for {name}, which lies "
+                f"expected {info.file_size:,} free bytes in {tempfile.gettempdir()} for {name}, which lies "
                 f"compressed in {self.locator}, got {free:,}; {remedy}, or set TMPDIR to a folder with more room"
             )
-        if info.file_size > _SHOWN_MEGABYTES * 2**20:
-            log.info("%s is compressed in %s and unpacked for each command; to save that time %s", name, self.locator,
-                     remedy)  # fmt: skip
-        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the zip in it is open
+        if info.file_size > _LOGGED_MEGABYTES * 2**20:
+            log.info("%s is compressed in %s and has to be unpacked by every command; to save that time, %s", name,
+                     self.locator, remedy)  # fmt: skip
+        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - the file must stay open as long as the zip in it
         with self._zip.open(info) as member:
             shutil.copyfileobj(member, unpacked, 2**20)
         unpacked.seek(0)
@@ -128,10 +137,10 @@ class Archive:
 
 
 class _Slice(io.RawIOBase):
-    """Some bytes of an open file, as a file that is read without moving the other."""
+    """A range of bytes of an open file as a file of its own; reading it does not move the position of the other."""
 
     def __init__(self, source: IO[bytes], start: int, length: int) -> None:
-        self._source = source  # kept open
+        self._source = source  # keeps the file open
         outer = getattr(source, "raw", source)
         self.handle: int = outer.handle if isinstance(outer, _Slice) else source.fileno()
         self.start: int = start + (outer.start if isinstance(outer, _Slice) else 0)
@@ -146,7 +155,7 @@ class _Slice(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._length}[whence]
         if self._place < 0:
-            raise ValueError(f"a place before the beginning: {self._place}")
+            raise ValueError(f"negative seek position: {self._place}")
         return self._place
 
     def tell(self) -> int:
@@ -161,10 +170,10 @@ class _Slice(io.RawIOBase):
 
 
 def open_archive(locator: str) -> Archive:
-    """The zip at `locator` (a file, or a member of a zip), opened once for each process.
+    """Returns the open zip at `locator` (a file, or a member of a zip). Each process opens a zip once.
 
     Raises:
-        DataError: it cannot be opened, or needs a password, or lies in too many others.
+        DataError: the zip cannot be opened, needs a password, or lies in too many others.
     """
     if locator.count(SEPARATOR) >= MAX_DEPTH:
         raise DataError(f"expected at most {MAX_DEPTH} zips in one another, got {locator}; unzip the outer ones")
@@ -180,12 +189,13 @@ def open_archive(locator: str) -> Archive:
         return _opened(locator, status.st_size, status.st_mtime_ns, os.getpid())
 
 
-_opening: Final = threading.RLock()  # several threads that want one zip must not unpack it several times
+_opening: Final = threading.RLock()
+"""Held while a zip is opened, so that several threads do not unpack the same zip."""
 
 
 @lru_cache(maxsize=64)
 def _opened(locator: str, size: int, changed: int, process: int) -> Archive:
-    """Handles must not be shared across a fork, and a zip that was written anew is another one."""
+    """Opens a zip. A file that has changed, and another process, have another key: a fork must not share handles."""
     container, member = split_locator(locator)
     try:
         if not container:
@@ -196,7 +206,7 @@ def _opened(locator: str, size: int, changed: int, process: int) -> Archive:
 
 
 def members_of(locator: str) -> Iterator[str]:
-    """The locators of all files in the zip at `locator` and in the zips inside it, without those of the system.
+    """Yields the locators of all files in the zip at `locator` and in the zips inside it, except for clutter.
 
     Raises:
         DataError: one of the zips cannot be opened.
@@ -212,15 +222,15 @@ def members_of(locator: str) -> Iterator[str]:
 
 
 def is_clutter(parts: tuple[str, ...]) -> bool:
-    """Whether a path is one of the operating system's own: hidden, or in `__MACOSX`."""
+    """Whether a path belongs to the operating system: a hidden file or folder, or one in `__MACOSX`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def size_and_checksum(locator: str) -> tuple[int, int]:
-    """Bytes and CRC-32 of the file at `locator`: equal for a file and its copy in a zip.
+    """Returns the size in bytes and the CRC-32 of the file at `locator`: equal for a file and its copy in a zip.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     container, member = split_locator(locator)
     if container.lower().endswith(ZIP):
@@ -237,7 +247,7 @@ def size_and_checksum(locator: str) -> tuple[int, int]:
 
 
 def size_of(locator: str) -> int:
-    """Bytes of the file at `locator`; -1 where there is none."""
+    """Returns the size in bytes of the file at `locator`, or -1 if there is no such file."""
     container, member = split_locator(locator)
     if container.lower().endswith(ZIP):
         return open_archive(container).size(member)

@@ -1,6 +1,7 @@
-"""The values of the keys that take one of a few: the rooms read them here, and so do the checks of a config.
+"""The allowed values of every config key that takes one of a few values.
 
-A config is checked before anything heavy is imported, so this module imports nothing but the standard library.
+The code that uses a key and the checks of a config both read them here. A config is checked before anything large is
+imported, so this module imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -17,27 +18,29 @@ ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
 TTA: Final = (NONE, "flips8", "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")
-"""Calibrations that are fitted."""
+"""Calibration methods that are fitted on the validation part."""
 ANY_CALIBRATION: Final = (NONE, *CALIBRATIONS)
 ENSEMBLES: Final = ("mean", "rank", "stacked")
-"""Ensembles of predictions tables."""
+"""Ways to combine the predictions of several runs on the same images."""
 SOUP: Final = "soup"
+"""The average of the weights of several networks."""
 POOLED: Final = "pooled"
+"""The test predictions of all folds of a cross-validation, evaluated as one table."""
 ANY_ENSEMBLE: Final = (*ENSEMBLES, SOUP, POOLED)
 BOOTSTRAP_UNITS: Final = ("lesion", "patient")
 EVALUATED_PARTS: Final = ("val", "test")
-"""The parts that a network was not trained on."""
+"""The parts of a split that a network is not trained on."""
 ACCELERATORS: Final = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS: Final = ("auto", "32-true", "bf16-mixed", "16-mixed")
 WEIGHTS: Final = ("best", "last")
-"""Checkpoints that every run keeps."""
+"""The checkpoints that every run stores."""
 CONFORMAL: Final = ("lac", "aps")
 """Methods of conformal prediction."""
 RANKINGS: Final = ("entropy", "margin", "coreset")
-"""Ways to choose the images that are worth a label."""
+"""Strategies of active learning: how the images that should be labelled next are chosen."""
 EXPORT_FORMATS: Final = ("onnx", "onnx_int8", "torch_export", "torchscript", "executorch")
 EXPORTED_CALIBRATIONS: Final = (NONE, "temperature", "vector")
-"""Calibrations that an exported file can hold: those that are a line of arithmetic."""
+"""Calibration methods that an exported file can contain, because they are a simple formula."""
 EXPORTED_PREPROCESSING: Final = ("inside", "outside")
 WAYS_TO_SPLIT: Final = ("grouped", "by_image", "resample_then_split")
 
@@ -60,4 +63,4 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "split.part": ("train", "val", "test"),
     "split.way": WAYS_TO_SPLIT,
 }
-"""Key of the config -> its values."""
+"""Config key -> its allowed values."""

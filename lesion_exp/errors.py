@@ -1,14 +1,18 @@
-"""The exceptions that a user may see. Each says what was expected, what arrived and what to do next."""
+"""The exceptions that a user may see, and helpers for their messages.
+
+Every message says what was expected, what arrived and what to do next.
+"""
 
 from __future__ import annotations
 
 import difflib
 import sys
 from collections.abc import Iterable
+from typing import Final
 
 
 class UserError(ValueError):
-    """A mistake in the command, the config, a path or the data: shown as one message, exit code 2."""
+    """A mistake in the command, the config, a path or the data. It is shown as one message, and the exit code is 2."""
 
 
 class ConfigError(UserError):
@@ -16,15 +20,15 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that is not what it should be: files missing or corrupt, labels unknown, ids doubled."""
+    """A data set that cannot be used as it is: missing or corrupt files, unknown labels, duplicate ids."""
 
 
 class LeakageError(UserError):
-    """A split in which something of the training part reappears in validation or test."""
+    """A split in which patients, lesions or images of the training part occur in validation or test too."""
 
 
 def not_installed(package: str, wanted_for: str) -> ConfigError:
-    """The error for an optional package that a choice needs."""
+    """Returns the error for an optional package that is missing; `wanted_for` says what needs it."""
     return ConfigError(
         f"expected the package {package} for {wanted_for}, but it is not installed; install it with: "
         f"{sys.executable} -m pip install {package}"
@@ -32,23 +36,23 @@ def not_installed(package: str, wanted_for: str) -> ConfigError:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Text that names the `count` known names nearest to `name`, or all of them when none is near."""
+    """Returns a text with the (at most `count`) known names that are similar to `name`, or with all if none is."""
     options = sorted(known)
     near = did_you_mean(name, options, count).removeprefix("; ")
     return near or ("known: " + ", ".join(options) if options else "none are known")
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
-    """The end of a message that lists the known names itself: `; did you mean 'x'?`, or nothing when none is near."""
+    """Returns the end of a message that already lists the known names: `; did you mean 'x'?`, or an empty text."""
     matches = difflib.get_close_matches(name, sorted(known), n=count, cutoff=0.5)
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else ""
 
 
 def check_choice(name: str, value: object, known: Iterable[str]) -> None:
-    """Checks that `value`, which the user gave for what is called `name`, is one of the `known` values.
+    """Checks that `value`, which the user gave for the key `name`, is one of the `known` values.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: `value` is not among them.
     """
     options = list(known)
     if value not in options:
@@ -57,14 +61,14 @@ def check_choice(name: str, value: object, known: Iterable[str]) -> None:
         )
 
 
-LONGEST_CASE = 1000
-"""Characters of a case that a message shows: a cell of a table may have a million."""
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""Control characters, which a terminal would obey, as they are shown."""
+LONGEST_CASE: Final = 1000
+"""Characters of a case that a message shows. A cell of a table may have a million."""
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Control characters, which a terminal would execute, and the text that is shown for each."""
 
 
 def first_cases(cases: Iterable[object], count: int = 5) -> str:
-    """Text with the first `count` cases, one a line and indented, and how many more there are."""
+    """Returns a text with the first `count` cases, indented and one per line, and the number of further cases."""
     listed = [_shown(str(case)) for case in cases]
     lines = [f"  - {case}" for case in listed[:count]]
     if len(listed) > count:

@@ -1,7 +1,7 @@
-"""What kind of file some bytes are, told by how they begin: the formats that are decoded, and names for all others.
+"""Recognises the kind of a file by its first bytes: the image formats that are decoded, and names for other kinds.
 
-Only these formats are ever handed to Pillow. Left to choose, it would try all of its readers, and one of them gives
-PostScript to another program.
+Only these formats are ever given to Pillow. Otherwise Pillow would try all of its readers, one of which hands
+PostScript to an external program.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final
 FORMATS: Final[Mapping[str, str]] = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff",
 }  # fmt: skip
-"""The formats that are decoded: Pillow's names and the media types."""
+"""The image formats that are decoded: Pillow's name -> media type."""
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".heic", ".heif"}
 )
-"""Endings, in lower case, of the files that count as images; those of HEIC need the extra `heic` to be decoded."""
+"""Endings, in lower case, of the files that count as images. Decoding HEIC needs the extra `heic`."""
 
 _IMAGES: Final = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -47,27 +47,30 @@ _OTHERS: Final = (
     (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
 )
 _BRANDS: Final = {b"avif": "an AVIF file", b"heic": "a HEIC file", b"heix": "a HEIC file", b"mif1": "a HEIC file"}
-_SEEN: Final = 512
-"""Bytes at the beginning that are looked at."""
+_HEAD_BYTES: Final = 512
+"""Bytes at the beginning of a file that are examined."""
 _HEADER: Final = 16
-"""Bytes at the beginning in which binary formats have a zero."""
+"""Bytes at the beginning of a file in which every binary format has a zero."""
 _BLANKS: Final = dict.fromkeys(map(ord, "\t\n\r\f"), " ")
 
 
 def image_format(encoded: bytes) -> str | None:
-    """The format of `FORMATS` that the first bytes are of; None for what is not decoded."""
+    """Returns the key of `FORMATS` that the first bytes indicate, or None if this project does not decode the file."""
     if encoded.startswith(b"RIFF"):
         return "WEBP" if encoded[8:12] == b"WEBP" else None
     return next((name for start, name in _IMAGES if encoded.startswith(start)), None)
 
 
 def is_heif(encoded: bytes) -> bool:
-    """Whether the first bytes are those of a HEIC photograph, as telephones take them."""
+    """Whether the first bytes are those of a HEIC photograph, the format of many phones."""
     return encoded[4:8] == b"ftyp" and _BRANDS.get(encoded[8:12]) == "a HEIC file"
 
 
 def kind_of(encoded: bytes) -> str:
-    """What to call a file in a message. No byte of it is repeated: the file may be one that nobody should see."""
+    """Returns a name for this kind of file, for messages.
+
+    The name repeats no byte of the file, because the file may be confidential.
+    """
     if not encoded:
         return "an empty file"
     known = known_kind(encoded)
@@ -78,13 +81,13 @@ def kind_of(encoded: bytes) -> str:
 
 
 def known_kind(encoded: bytes) -> str | None:
-    """What to call a file whose first bytes say what it is; None for plain text, and for what is not known."""
+    """Returns a name for this kind of file if its first bytes identify it; None for plain text and unknown kinds."""
     name = image_format(encoded)
-    is_binary = b"\x00" in encoded[:_HEADER]  # the two bytes of BMP begin texts, too
+    is_binary = b"\x00" in encoded[:_HEADER]  # a text may begin with the two bytes of BMP
     if name is not None and (name != "BMP" or is_binary):
         return f"a {name} file"
     if encoded[4:8] == b"ftyp" and is_binary:
-        return _BRANDS.get(encoded[8:12], "a film")
+        return _BRANDS.get(encoded[8:12], "a video file")
     for start, kind in _OTHERS:
         if encoded.startswith(start):
             return kind
@@ -95,17 +98,17 @@ def known_kind(encoded: bytes) -> str | None:
 
 
 def listed_formats() -> str:
-    """The formats for a message."""
+    """Returns the names of the formats that are decoded, for messages."""
     *first, last = FORMATS
     return f"{', '.join(first)} or {last}"
 
 
 def _head(encoded: bytes) -> bytes:
-    return encoded[:_SEEN].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return encoded[:_HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
 
 
 def _is_text(head: bytes) -> bool:
-    for cut in range(4):  # the last character may be cut in two
+    for cut in range(4):  # the head may end in the middle of a character
         try:
             text = head[: len(head) - cut].decode("utf-8")
         except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What makes an image recognisable after it was saved again: a 64-bit perceptual hash and a tiny grey picture."""
+"""Image fingerprints that survive saving again: a 64-bit perceptual hash and a small grey thumbnail."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ HASH_SIDE: Final = 8
 THUMBNAIL_SIDE: Final = 16
 _SQUARE: Final = 32
 _SUMMED_SIDE: Final = 128
-"""Pixels a side from which running sums are the faster way to average areas."""
+"""Pixels of the shorter side from which on averaging areas by an integral image is faster than `cv2.resize`."""
 _SUMMED_VALUES: Final = 2**23
-"""Values up to which running sums take little memory; they are far from leaving 32 bits then."""
+"""Values in an image up to which its integral image needs little memory and its sums fit in 32 bits."""
 
 
 def fingerprint(image: UInt8Array) -> tuple[int, bytes]:
-    """The perceptual hash and the thumbnail of `image`, uint8 (H, W, 3) RGB."""
+    """Returns the perceptual hash (64 bits) and the thumbnail (16 x 16 bytes) of `image`, uint8 (H, W, 3) RGB."""
     square = _grey_square(image)
     return _hash(square), _thumbnail(square)
 
 
 def _grey_square(image: UInt8Array) -> UInt8Array:
-    """uint8 (32, 32); areas are averaged, which also blurs away noise and JPEG blocks."""
+    """Returns `image` as uint8 (32, 32) grey levels. Averaging areas also removes noise and JPEG blocks."""
     assert image.ndim == 3, f"an RGB image is (H, W, 3), not {image.shape}"
     assert image.shape[2] == 3, f"an RGB image is (H, W, 3), not {image.shape}"
     if min(image.shape[:2]) >= _SUMMED_SIDE and image.size <= _SUMMED_VALUES:
@@ -41,9 +41,10 @@ def _grey_square(image: UInt8Array) -> UInt8Array:
 
 
 def _area_means(image: UInt8Array) -> Float64Array:
-    """The means of 32 x 32 equal areas of `image`, (32, 32, 3): what cv2.INTER_AREA rounds, in a third of its time.
+    """Returns the means of 32 x 32 equal areas of `image`, (32, 32, 3).
 
-    Between two pixels the running sum of an image over both axes is bilinear, so an area may begin anywhere.
+    They are the values that cv2.INTER_AREA rounds, in a third of its time. Between two pixels the integral image is
+    bilinear, so an area may begin anywhere.
     """
     height, width = image.shape[:2]
     (rows, below), (columns, beyond) = _edges(height), _edges(width)
@@ -57,9 +58,10 @@ def _area_means(image: UInt8Array) -> Float64Array:
 
 @lru_cache(maxsize=64)
 def _edges(length: int) -> tuple[npt.NDArray[np.intp], Float64Array]:
-    """Where 32 equal parts of `length` pixels begin and end.
+    """Returns the edges of 32 equal parts of `length` pixels.
 
-    (66,): the whole pixels before each of the 33 edges, then the same and one more; (33,): how far beyond them it lies.
+    The first array, (66,), holds the number of whole pixels before each of the 33 edges, then the same numbers plus
+    one. The second, (33,), holds the fraction of a pixel by which each edge lies beyond them.
     """
     edges = np.arange(_SQUARE + 1, dtype=np.float64) * (length / _SQUARE)
     before = np.minimum(edges.astype(np.intp), length - 1)
@@ -67,12 +69,13 @@ def _edges(length: int) -> tuple[npt.NDArray[np.intp], Float64Array]:
 
 
 def _hash(square: UInt8Array) -> int:
-    """64 bits: the signs of the cosine transform of `square`, uint8 (32, 32), at frequencies 1 to 8 on each axis.
+    """Returns the signs of the cosine transform of `square`, uint8 (32, 32), at frequencies 1 to 8 of each axis.
 
-    Bit `8 * (v - 1) + (u - 1)` belongs to the frequency (v, u) of rows and columns. The frequencies 0 are left out:
-    brightness, and light that falls off to one side, do not count. A mirrored image has the signs of the odd
-    frequencies turned, a transposed one has the axes exchanged, so the hashes of all eight symmetries follow from one.
-    (The idea of the DCT hash: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".)
+    Bit `8 * (v - 1) + (u - 1)` belongs to the frequency (v, u) of rows and columns. The frequencies 0 are left out, so
+    that neither brightness nor uneven lighting matters. Mirroring an image changes the signs of the odd frequencies,
+    and transposing it exchanges the axes, so the hashes of all eight symmetries follow from one of them.
+
+    Source of the DCT hash: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
     """
     frequencies = cv2.dct(square.astype(np.float32))[1 : HASH_SIDE + 1, 1 : HASH_SIDE + 1]
     bits = np.packbits(frequencies.reshape(-1) > 0, bitorder="little")
@@ -80,6 +83,6 @@ def _hash(square: UInt8Array) -> int:
 
 
 def _thumbnail(square: UInt8Array) -> bytes:
-    """`square`, uint8 (32, 32), as 16 x 16 grey pixels, one byte each, row by row; its aspect is not kept."""
+    """Returns `square`, uint8 (32, 32), reduced to 16 x 16 grey pixels, one byte each, row by row."""
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     return np.asarray(cv2.resize(square, side, interpolation=cv2.INTER_AREA), dtype=np.uint8).tobytes()

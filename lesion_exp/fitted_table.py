@@ -1,4 +1,4 @@
-"""The one table of every verb: it fits the width that it is drawn in, and cuts no word."""
+"""The table that every verb prints: it fits the width of the terminal and does not cut words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP: Final = 2
-"""Columns of the screen between two columns of the table."""
+"""Characters between two columns of the table."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,17 @@ class _Row:
 
 
 class FittedTable:
-    """A table that breaks cells between words where it is too wide, and else goes on below with its further columns.
+    """A table that fits the width of its console.
 
-    The first `keys` columns stand in each part, as far as there is room beside them. A column whose head is written
-    `>head` holds numbers: it is right-aligned, and its cells are not broken; nor are those of `|head`, which is
-    left-aligned. A word without room beside the first column (a path, say) is folded: there is no other way.
+    If the table is too wide, cells are broken between words. If it is still too wide, the remaining columns follow in
+    further parts below, each of which repeats the first columns. Only a word that does not fit next to the first column
+    (such as a long path) is broken.
+
+    Args:
+        heads: the heads of the columns. `>head` is a column of numbers: it is right-aligned, and its cells are not
+            broken. The cells of `|head` are not broken either, and are left-aligned.
+        title: the title above the table.
+        keys: number of columns that every part repeats, as far as there is room for them.
     """
 
     def __init__(self, *heads: str, title: str = "", keys: int = 1) -> None:
@@ -38,13 +44,13 @@ class FittedTable:
         self._rows: list[_Row] = []
 
     def add_row(self, *cells: str | Text, style: str = "", ends_section: bool = False) -> None:
-        """Adds a row of as many cells as there are heads; a line is drawn below it where it `ends_section`."""
-        assert len(cells) == len(self.heads), "a cell a column"
+        """Adds a row with one cell for each column; `ends_section` draws a line below it."""
+        assert len(cells) == len(self.heads), "one cell for each column"
         texts = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in cells)
         self._rows.append(_Row(texts, style, ends_section))
 
     def width(self) -> int:
-        """The columns of the screen that it takes where there is room."""
+        """Returns the width in characters that the table takes if there is enough room."""
         return _width([max(text.cell_len for text in self._lines(place)) for place in range(len(self.heads))])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -69,7 +75,7 @@ class FittedTable:
         return [(columns, self._widths(columns, least, width)) for columns in parts]
 
     def _widths(self, columns: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-        """Of each column: as wide as its widest cell, if there is room; else the widest are made smaller first."""
+        """Returns the width of each column: that of its widest cell if there is room, else the widest are reduced."""
         found = {place: max(text.cell_len for text in self._lines(place)) for place in columns}
         while _width(list(found.values())) > width:
             loose = [place for place in columns if found[place] > least[place]]
@@ -79,7 +85,7 @@ class FittedTable:
         return list(found.values())
 
     def _least(self, place: int, most: int) -> int:
-        """The width without which a word of the column would be cut, up to `most`."""
+        """Returns the smallest width that cuts no word of the column, at most `most`."""
         cells = [row.cells[place] for row in self._rows]
         words = [len(word) for text in (self.heads[place], *cells) for word in text.plain.split()]
         whole = [text.cell_len for text in cells] if self._whole[place] else []

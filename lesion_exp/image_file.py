@@ -1,7 +1,7 @@
-"""The one place where an image file is read, decoded and resized.
+"""Reads, decodes and resizes image files.
 
-A *locator* says where an image lies: a path, or a container and a member (see `lesion_exp.archive`).
-Checks, image store, prediction and server all read through here, so that an image means the same to all of them.
+A *locator* says where an image lies: a path, or a container and a member (see `lesion_exp.archive`). Checks, image
+store, prediction and server all read images with this module, so that they all see the same pixels.
 """
 
 from __future__ import annotations
@@ -30,27 +30,24 @@ UInt8Array = npt.NDArray[np.uint8]
 
 HDF5_SUFFIXES: Final = frozenset({".hdf5", ".h5"})
 MAX_PIXELS: Final = 178_956_970
-"""Largest accepted image in pixels: Pillow's own limit against decompression bombs."""
-
+"""Largest accepted image in pixels: Pillow's limit against decompression bombs."""
 MAX_BYTES: Final = 2**30
-"""Largest accepted file, and largest member of a zip once it is unpacked, in bytes."""
-
+"""Largest accepted file, and largest unpacked member of a zip, in bytes."""
 _SIGNATURE: Final = 16
-"""Bytes that tell the format."""
-
+"""Bytes at the beginning of a file that identify its format."""
 _UNREADABLE: Final = (
     OSError, LookupError, ValueError, TypeError, RuntimeError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What the readers of files and containers raise."""
+"""The exceptions that the readers of files and containers raise."""
 
-cv2.setNumThreads(0)  # workers are processes: a pool of threads in each would oversubscribe the cores
+cv2.setNumThreads(0)  # workers are processes; a pool of threads in each of them would oversubscribe the cores
 
 
 def read_bytes(locator: str) -> bytes:
-    """The encoded bytes at `locator`; for an npz member, the bytes of its pixels.
+    """Returns the encoded bytes at `locator`; for a member of an npz file, the bytes of its pixels.
 
     Raises:
-        DataError: nothing can be read there, or it is no regular file: a pipe or a device may never end.
+        DataError: the file cannot be read, is too large, or is not a regular file (a pipe or a device may never end).
     """
     container, member = split_locator(locator)
     try:
@@ -69,13 +66,13 @@ def read_bytes(locator: str) -> bytes:
         raise
     except _UNREADABLE as error:
         raise DataError(f"expected an image at {locator}, but it cannot be read: {error}") from error
-    raise DataError(f"expected a zip, hdf5 or npz container before '!/', got {locator}")
+    raise DataError(f"expected a zip, hdf5 or npz container before '!/', got {locator}; correct the path")
 
 
 def check_image_file(path: str, max_bytes: int) -> None:
-    """Checks a path that somebody else wrote: a regular file of a known image format, of at most `max_bytes`.
+    """Checks that a path from a request is a regular file of a known image format with at most `max_bytes`.
 
-    Whatever else is there, the message is the same, so that nobody can ask which files exist.
+    The message is the same for everything else, so that requests cannot find out which files exist.
 
     Raises:
         DataError: there is no such file.
@@ -85,7 +82,7 @@ def check_image_file(path: str, max_bytes: int) -> None:
             is_image = image_format(file.read(_SIGNATURE)) is not None
             if is_image and os.fstat(file.fileno()).st_size <= max_bytes:
                 return
-    except (OSError, ValueError):  # of DataError, too
+    except (OSError, ValueError):  # also the DataError of a pipe, a device or a folder
         pass
     raise DataError(f"expected the path of a {listed_formats()} file of at most {max_bytes:,} bytes, got {path!r}")
 
@@ -94,13 +91,13 @@ def _read_file(path: str) -> bytes:
     with _open_regular(path) as file:
         _check_size(path, os.fstat(file.fileno()).st_size)
         encoded = file.read(MAX_BYTES + 1)
-    _check_size(path, len(encoded))  # it may have grown, and files of the kernel have no size
+    _check_size(path, len(encoded))  # the file may have grown, and files of the kernel have no size
     return encoded
 
 
 def _open_regular(path: str) -> BinaryIO:
-    """The file at `path`, open for reading, unless it is a pipe, a device or a folder."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait to be written
+    """Opens the file at `path` for reading, unless it is a pipe, a device or a folder."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise DataError(f"expected a regular file at {path}, got a folder, pipe or device; name the file itself")
@@ -109,17 +106,21 @@ def _open_regular(path: str) -> BinaryIO:
 
 def _check_size(locator: str, num_bytes: int) -> None:
     if num_bytes > MAX_BYTES:
-        raise DataError(f"expected an image file of at most {MAX_BYTES:,} bytes, but {locator} has {num_bytes:,}")
+        raise DataError(
+            f"expected an image file of at most {MAX_BYTES:,} bytes, but {locator} has {num_bytes:,}; reduce the image"
+        )
 
 
 def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
-    """The image at `locator`, uint8 (H, W, 3) RGB, upright by its EXIF orientation.
+    """Reads the image at `locator` as uint8 (H, W, 3) RGB, rotated by its EXIF orientation.
 
-    With `shortest_side` (pixels) it is scaled down, aspect kept, so that the shorter side has that length;
-    an image that is smaller already keeps its size.
+    Args:
+        locator: where the image lies.
+        shortest_side: length in pixels to which the shorter side is scaled down, with the aspect ratio unchanged. A
+            smaller image keeps its size, and so does every image with None.
 
     Raises:
-        DataError: the file is missing, truncated, too large or no image.
+        DataError: the file is missing, truncated, too large or not an image.
     """
     container, member = split_locator(locator)
     if container.lower().endswith(".npz"):
@@ -128,11 +129,16 @@ def read_image(locator: str, shortest_side: int | None = None) -> UInt8Array:
 
 
 def decode(encoded: bytes, shortest_side: int | None = None, name: str = "the upload") -> UInt8Array:
-    """The encoded image as uint8 (H, W, 3) RGB, upright, scaled down to `shortest_side` pixels if that is given.
+    """Decodes an image to uint8 (H, W, 3) RGB, rotated by its EXIF orientation.
+
+    Args:
+        encoded: the bytes of the image file.
+        shortest_side: as for `read_image`.
+        name: what messages call the image.
 
     Raises:
-        DataError: `encoded` is truncated, too large or no image, or does not say which of its values is white; `name`
-            says which.
+        DataError: the image is truncated, too large, not an image, or of more than 8 bits a channel without saying
+            which value is white.
     """
     return fit(_decoded(encoded, name, is_mask=False), shortest_side)
 
@@ -163,7 +169,7 @@ def _decoded(encoded: bytes, name: str, *, is_mask: bool) -> UInt8Array:
 
 
 def _formats(encoded: bytes, name: str) -> tuple[str, ...]:
-    """The formats that may be tried: those of `FORMATS`, or HEIF alone where it is what the first bytes say."""
+    """Returns the formats that Pillow may try: those of `FORMATS`, or HEIF alone if the first bytes indicate it."""
     if not is_heif(encoded):
         return tuple(FORMATS)
     try:
@@ -179,15 +185,15 @@ def _unidentified(encoded: bytes, name: str) -> str:
         return f"expected an image ({listed_formats()}), but {name} is {kind_of(encoded)}; convert it, or leave it out"
     return (
         f"expected an image, but {name} is {kind_of(encoded)} with a broken header, or with values of a kind that is "
-        f"not read, such as several floating-point channels; save it anew as PNG or JPEG"
+        f"not supported, such as several floating-point channels; save it again as PNG or JPEG"
     )
 
 
-def file_facts(locator: str) -> tuple[int, int, int]:
-    """Size of the encoded image in bytes, and its width and height in pixels as its header says them.
+def file_and_image_size(locator: str) -> tuple[int, int, int]:
+    """Returns the size of the encoded image in bytes, and its width and height in pixels from its header.
 
     Raises:
-        DataError: nothing can be read there, or it is no image.
+        DataError: the file cannot be read or is not an image.
     """
     encoded = read_bytes(locator)
     container, member = split_locator(locator)
@@ -206,7 +212,10 @@ def file_facts(locator: str) -> tuple[int, int, int]:
 
 
 def fit(image: UInt8Array, shortest_side: int | None) -> UInt8Array:
-    """`image`, uint8 (H, W) or (H, W, C), scaled down so that its shorter side has `shortest_side` pixels."""
+    """Scales `image`, uint8 (H, W) or (H, W, C), down so that its shorter side has `shortest_side` pixels.
+
+    A smaller image is returned unchanged, and so is every image with None.
+    """
     height, width = image.shape[:2]
     if shortest_side is None or min(height, width) <= shortest_side:
         return image
@@ -216,9 +225,12 @@ def fit(image: UInt8Array, shortest_side: int | None) -> UInt8Array:
 
 
 def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
-    """The lesion mask at `locator`, uint8 (H, W) of 0 or 255, resized to `shape` (height, width in pixels).
+    """Reads the lesion mask at `locator` as uint8 (H, W) of 0 or 255, resized to `shape` (height, width in pixels).
 
-    What is brighter than half of white is lesion; in a file of 0 and 1 alone, the ones are.
+    Pixels brighter than half of white belong to the lesion. In a file with the values 0 and 1 only, the ones do.
+
+    Raises:
+        DataError: as for `read_image`.
     """
     if split_locator(locator)[0].lower().endswith(".npz"):
         grey = read_image(locator).max(axis=2)
@@ -232,15 +244,15 @@ def read_mask(locator: str, shape: tuple[int, int]) -> UInt8Array:
 
 
 def content_hash(encoded: bytes) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    """Returns the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     return hashlib.sha256(encoded).hexdigest()
 
 
 def file_hash(locator: str) -> str:
-    """As `content_hash`, of the encoded image at `locator`.
+    """Returns the `content_hash` of the encoded image at `locator`.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     return content_hash(read_bytes(locator))
 
@@ -258,11 +270,9 @@ def _as_rgb(pixels: UInt8Array) -> UInt8Array:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), dtype=np.uint8)
 
 
-# Open containers, one a process (the key holds the process id: handles must not be shared across a fork).
-
-
 @lru_cache(maxsize=16)
 def _hdf5(path: str, process: int) -> Any:
+    """Opens an HDF5 file, once for each process id, because a fork must not share handles."""
     import h5py
 
     _open_regular(path).close()
@@ -270,16 +280,22 @@ def _hdf5(path: str, process: int) -> Any:
 
 
 def _hdf5_entry(path: str, member: str, locator: str) -> bytes:
-    """The encoded image in an entry of an HDF5 file, without following what leads out of that file."""
+    """Returns the encoded image in an entry of an HDF5 file; links to other files are not followed."""
     import h5py
 
     place = _hdf5(path, os.getpid())
     for part in member.split("/"):
         if not isinstance(place, h5py.Group) or not isinstance(place.get(part, getlink=True), h5py.HardLink):
-            raise DataError(f"expected an entry of {path} itself at {locator}, got none, or a link to elsewhere")
+            raise DataError(
+                f"expected an entry of {path} at {locator}, got none, or a link to another file; look at the names in "
+                f"the file"
+            )
         place = place[part]
     if not isinstance(place, h5py.Dataset) or place.is_virtual or place.external:
-        raise DataError(f"expected an image in {locator}, got a group, or data that lie in another file")
+        raise DataError(
+            f"expected an image in {locator}, got a group, or data that lie in another file; copy the images into "
+            f"{path}"
+        )
     if place.ndim > 1:
         raise DataError(
             f"expected an encoded image (a JPEG or PNG file) in {locator}, got an array of shape {place.shape}; encode "
@@ -316,7 +332,7 @@ def _npz_image(path: str, member: str, locator: str) -> UInt8Array:
     if pixels.dtype.kind not in "iu" or not is_picture or not pixels.size:
         raise DataError(
             f"expected pixels of 0 to 255 (uint8) of shape (H, W), (H, W, 1) or (H, W, 3) at {locator}, got "
-            f"{pixels.dtype} of shape {pixels.shape}; save the array anew in that form"
+            f"{pixels.dtype} of shape {pixels.shape}; save the array again in that form"
         )
     if pixels.min() < 0 or pixels.max() > 255:
         raise DataError(

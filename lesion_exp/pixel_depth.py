@@ -1,10 +1,12 @@
-"""Pictures of more than 8 bits a channel: from the values of the file to 8 bits, by the range that the file declares.
+"""Converts images of more than 8 bits a channel to 8 bits, by the range of values that the file declares.
 
-The values alone do not say what white is. A camera of 12 bits often writes its values, from 0 to 4095, into a file of
-16 bits, and a program its floating-point values, from 0 to 1: taken for what the file could hold, both become black.
-A range is declared by the number of bits (12 in a TIFF of 12 bits) or by the TIFF tags SMaxSampleValue or
-MaxSampleValue (and SMinSampleValue or MinSampleValue; else 0). A file of 16 bits without them is taken to use all of
-them if some value needs more than 14; everything else is refused.
+The values alone do not say which of them is white. A camera of 12 bits often writes its values, from 0 to 4095, into a
+file of 16 bits, and a program may write floating-point values from 0 to 1. Both would become black if they were scaled
+by the range of the data type.
+
+A file declares a range by its number of bits (12 in a TIFF of 12 bits), or by the TIFF tags SMaxSampleValue or
+MaxSampleValue (with SMinSampleValue or MinSampleValue; else the range begins at 0). A file of 16 bits without these
+tags is assumed to use all bits if some value needs more than 14 bits. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -24,36 +26,40 @@ from lesion_exp.errors import DataError
 FULL: Final = 65535.0
 """The largest value of 16 bits."""
 PLAUSIBLE: Final = 16384
-"""A picture that uses 16 bits has a value of at least this, a quarter of white."""
+"""An image that uses all 16 bits has some value of at least this, a quarter of white."""
 _WHITE_IS_ZERO, _SEPARATE_PLANES, _UNSIGNED = 0, 2, 1
 _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
 _LOWS, _HIGHS = (340, 280), (341, 281)
 _CHANNELS: Final = {"RGB": 3, "RGBA": 3, "CMYK": 4}
-"""How many channels of a mode hold colour."""
+"""Pillow's mode -> the number of its channels that hold colour."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """What a file says of its values."""
+    """The values that a file declares for its pixels."""
 
     bits: int
-    """Of a channel."""
+    """Bits of a channel."""
     low: float
-    """Black, or white where `inverted`."""
+    """The value of black, or of white if `inverted`."""
     high: float | None
-    """The other end of the range; None where the file does not say it."""
+    """The other end of the range; None if the file does not declare it."""
     is_whole: bool
-    """Whether the values are unsigned whole numbers."""
+    """Whether the values are unsigned integers."""
     inverted: bool = False
     separate: bool = False
-    """Whether each channel lies in a plane of its own."""
+    """Whether each channel is stored in a separate plane."""
 
 
 def depth_of(image: ImageFile.ImageFile, name: str) -> Depth | None:
-    """What an opened image, whose pixels are not read yet, says of its values; None where they have at most 8 bits.
+    """Returns the declared values of an opened image, or None if it has at most 8 bits a channel.
+
+    Args:
+        image: the image; its pixels need not have been read.
+        name: the file, for messages.
 
     Raises:
-        DataError: what it says cannot be; `name` says which file it is.
+        DataError: the file declares an impossible range.
     """
     tags: Mapping[int, Any] | None = getattr(image, "tag_v2", None)
     if tags is None:
@@ -81,17 +87,17 @@ def depth_of(image: ImageFile.ImageFile, name: str) -> Depth | None:
 
 
 def to_eight_bits(image: Image.Image, depth: Depth, encoded: bytes, name: str, *, is_mask: bool) -> Image.Image:
-    """The picture with 8 bits a channel; its pixels are read and upright.
+    """Returns the image with 8 bits a channel.
 
     Args:
-        image: as Pillow has it: with one channel the values themselves, else the upper 8 of 16 bits.
-        depth: of it.
-        encoded: the file.
-        name: of the file, for messages.
-        is_mask: whether the largest value counts as white, since only two are told apart.
+        image: the image as Pillow gives it, upright: its values for one channel, else the upper 8 of 16 bits.
+        depth: the declared values of the image.
+        encoded: the bytes of the file.
+        name: the file, for messages.
+        is_mask: whether the image is a mask, in which the largest value counts as white.
 
     Raises:
-        DataError: NaN or infinite values, values beyond the declared range, or a range that is not known.
+        DataError: some values are NaN, infinite or outside the declared range, or no range is known.
     """
     if image.mode in _CHANNELS:
         return _colour(image, depth, encoded, name)
@@ -99,7 +105,7 @@ def to_eight_bits(image: Image.Image, depth: Depth, encoded: bytes, name: str, *
         raise _unread(depth, name)
     values: npt.NDArray[np.floating] = np.array(image, dtype=np.float64 if image.mode == "I" else np.float32)
     low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):  # NaN is what min and max of values with NaN are
+    if not (math.isfinite(low) and math.isfinite(high)):  # a single NaN makes the minimum and the maximum NaN
         raise DataError(f"expected numbers as pixels, but {name} has some that are NaN or infinite; correct the file")
     if is_mask and depth.high is None:
         depth = Depth(depth.bits, min(low, 0.0), max(high, 1e-30), depth.is_whole, depth.inverted)
@@ -121,14 +127,14 @@ def _colour(image: Image.Image, depth: Depth, encoded: bytes, name: str) -> Imag
     if read is None or read.dtype != np.uint16 or read.shape != upper.shape:
         raise _unread(depth, name)
     values: npt.NDArray[np.uint16] = np.asarray(read[..., ::-1], dtype=np.uint16)
-    if not np.array_equal(values >> 8, upper):  # two readers that differ: neither is believed
+    if not np.array_equal(values >> 8, upper):  # OpenCV and Pillow disagree: neither is trusted
         raise _unread(depth, name)
     _check_within(depth.low, depth.high, float(values.min()), float(values.max()), name)
     return Image.fromarray(_scaled(values.astype(np.float32), depth, depth.high))
 
 
 def _white(depth: Depth, largest: float, name: str) -> float:
-    """The end of the range of values whose largest is `largest`."""
+    """Returns the value of white for an image whose largest value is `largest`."""
     if depth.high is not None:
         return depth.high
     if depth.is_whole and depth.bits == 16 and largest >= PLAUSIBLE:
@@ -136,8 +142,8 @@ def _white(depth: Depth, largest: float, name: str) -> float:
     white = 1.0 if largest <= 1 and not depth.is_whole else 2.0 ** max(8, math.ceil(math.log2(largest + 1))) - 1
     what = f"{depth.bits} bits a channel" if depth.is_whole else "signed or floating-point values"
     raise DataError(
-        f"expected a picture that says which value is white, but {name} has {what}, none above about {largest:g}, and "
-        f"declares no range; {_remedy(white)}"
+        f"expected an image that declares which value is white, but {name} has {what}, none above about {largest:g}, "
+        f"and declares no range; {_remedy(white)}"
     )
 
 
@@ -171,13 +177,13 @@ def _numbers(tags: Mapping[int, Any], tag: int, name: str) -> list[float]:
 
 def _unread(depth: Depth, name: str) -> DataError:
     return DataError(
-        f"expected a picture whose colours can be read at their full depth, but {name} stores {depth.bits} bits a "
-        f"channel in a way that is not read here; {_remedy(FULL)}"
+        f"expected an image whose colours can be read at their full depth, but {name} stores {depth.bits} bits a "
+        f"channel in a way that is not supported; {_remedy(FULL)}"
     )
 
 
 def _remedy(white: float) -> str:
     return (
-        f'convert it to 8 bits, with the value that is white in it (here {white:g}): python -c "import cv2; '
+        f'convert it to 8 bits with this command, in which {white:g} is the value of white: python -c "import cv2; '
         f"cv2.imwrite('NEW.png', (cv2.imread('FILE', -1) / {white:g} * 255).clip(0, 255).round().astype('uint8'))\""
     )

@@ -1,7 +1,8 @@
-"""What may be written down: no password, no token, and in what people publish nobody's name, machine or home folder.
+"""Removes secrets from everything that is stored, and names from everything that is made to be shared.
 
-Whatever this package keeps (parameters, tags, texts, logs, ledgers of sweeps) passes through `kept`, and whatever is
-made to be given away (bundles, reports) through `published` as well.
+Everything that this package stores (parameters, tags, texts, logs, ledgers of sweeps) passes through `redacted`: it
+holds no password and no token. Everything that is made to be shared (bundles, reports) passes through `anonymized`: it
+also holds no person's name, no machine's name and no home folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Value = TypeVar("Value")
 
 HIDDEN: Final = "***"
 SHORTEST_SECRET: Final = 6
-"""Characters; a shorter value of a variable is taken for a word, not for a secret."""
+"""Characters. A shorter value of an environment variable counts as a word, not as a secret."""
 _SECRET_WORDS: Final = frozenset(
     {
         "PASS", "PASSWORD", "PASSWORDS", "PASSWD", "PASSPHRASE", "PW", "PWD", "SECRET", "SECRETS", "TOKEN", "TOKENS",
@@ -30,27 +31,31 @@ _SECRET_ENDS: Final = ("PASSWORD", "PASSWD", "TOKEN", "SECRET", "APIKEY")
 _NO_SECRETS: Final = frozenset({"PWD", "OLDPWD"})
 _PLAIN_VALUE: Final = re.compile(r"(?i)true|false|none|null|default|[\d.]+")
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s'\"<>/?#\\]*@")
-"""User and password of a URI, up to the last @ before its path."""
+"""User and password in a URI, up to the last @ before its path."""
 _DATABASE_CREDENTIALS: Final = re.compile(r"((?:postgresql|mysql|mssql)(?:\+\w+)?://)[^\s'\"<>]*@")
-"""Those of a database, whose password may hold a slash."""
+"""User and password in the URI of a database, where the password may contain a slash."""
 _QUERY: Final = re.compile(
     r"(?i)([?&](?!viewStateShareKey=)(?:user|username|uid|\w*password|passwd|pwd|\w*token|\w*secret|\w*key)=)[^&\s'\"]+"
 )
 _ANY_HOME: Final = re.compile(r"(?<![\w.-])(?:[A-Za-z]:)?[/\\]{1,2}(?:home|Users)[/\\]{1,2}[^/\\\s'\",:;)\]}<>]+")
-_IN_A_PICTURE: Final = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*)")
+_EMBEDDED_IMAGE: Final = re.compile(r"(data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*)")
 _NOBODY: Final = frozenset(
     {"root", "user", "users", "admin", "ubuntu", "unknown", "runner", "nobody", "home", "localhost", "local", "host"}
 )
-"""Names that tell nobody from another."""
+"""Names that many machines and users share; they identify nobody."""
 _SHORTEST_NAME: Final = 3
 _LONG_NAME: Final = 8
 _ABSOLUTE_PATH: Final = re.compile(r"(?<![\w.*/\\-])(?:~|[A-Za-z]:)?(?:[/\\]+[^\s'\"<>,;:)\]}/\\]+)+")
 
 
 def without_secrets(value: Value) -> Value:
-    """`value` with texts that hold neither user and password of any URI nor the value of a variable with a secret.
+    """Returns `value` without the user and password of any URI and without the values of secret environment variables.
 
-    Variables are known by their names: a word such as PASSWORD, TOKEN, SECRET or KEY in it (`DB_PASSWORD`, `HF_TOKEN`).
+    An environment variable is secret if its name contains a word such as PASSWORD, TOKEN, SECRET or KEY
+    (`DB_PASSWORD`, `HF_TOKEN`).
+
+    Args:
+        value: a text, or a dictionary, list or tuple of texts and other values, nested to any depth.
     """
     variables = tuple((name, text) for name, text in sorted(os.environ.items()) if _may_be_secret(name, text))
     secrets = _secret_values(variables)
@@ -63,25 +68,28 @@ def without_secrets(value: Value) -> Value:
     return _in_texts(value, change)  # type: ignore[no-any-return]
 
 
-def kept(value: Value) -> Value:
-    """`value` as it may be written down: its texts `without_secrets`, and with `~` for the home folder."""
+def redacted(value: Value) -> Value:
+    """Returns `value` as it may be stored: `without_secrets`, and with `~` for the home folder."""
     return _in_texts(without_secrets(value), _with_short_home)  # type: ignore[no-any-return]
 
 
-def published(value: Value, people: Collection[str] = ()) -> Value:
-    """`value` as it may be given away: as `kept`, without anybody's home folder, user names and names of machines.
+def anonymized(value: Value, people: Collection[str] = ()) -> Value:
+    """Returns `value` as it may be shared: `redacted`, and without home folders, user names and names of machines.
 
-    `people` are further names to be taken out, such as the user who trained a run. A name that could be an ordinary
-    word is taken out of paths and beside an @ alone.
+    A name that could also be an ordinary word is removed from paths and next to an @ only.
+
+    Args:
+        value: as for `without_secrets`.
+        people: further names to remove, such as the user who trained a run.
     """
     names = sorted({*people, *_own_names()}, key=len, reverse=True)
     names = [name for name in names if len(name) >= _SHORTEST_NAME and name.lower() not in _NOBODY]
 
     def change(text: str) -> str:
-        parts = _IN_A_PICTURE.split(text)  # what is drawn is no text
+        parts = _EMBEDDED_IMAGE.split(text)  # the bytes of an embedded image are not text
         return "".join(part if number % 2 else _without_names(part, names) for number, part in enumerate(parts))
 
-    return _in_texts(kept(value), change)  # type: ignore[no-any-return]
+    return _in_texts(redacted(value), change)  # type: ignore[no-any-return]
 
 
 def _without_names(text: str, names: Sequence[str]) -> str:
@@ -132,7 +140,7 @@ def _may_be_secret(name: str, text: str) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _secret_values(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
-    """A pattern of all secrets among `variables`; of a URI its password is one."""
+    """A pattern that matches every secret among `variables`: their values, or the password if the value is a URI."""
     found: set[str] = set()
     for _, value in variables:
         if "://" in value:

@@ -1,6 +1,6 @@
-"""How far a command is: a bar on a terminal and in a notebook, else a plain line now and then.
+"""Progress of a command: a bar on a terminal and in a notebook, otherwise a log line from time to time.
 
-Everything that takes long is a `Stage`. The innermost open one is shown, wherever our messages are shown.
+Every piece of work that takes long is a `Stage`. The innermost open stage is shown where log messages are shown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lesion_exp.terminal import Shown, bar, console, in_notebook, is_terminal, message_stream
+from lesion_exp.terminal import NotebookOutput, console, in_notebook, is_terminal, message_stream, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES: Final = 25.0
-"""Where there is no bar, something is said at least so often."""
-SECONDS_BETWEEN_PICTURES: Final = 0.25
-"""Of the bar of a notebook."""
+"""Longest time between two log lines if there is no bar."""
+SECONDS_BETWEEN_UPDATES: Final = 0.25
+"""Shortest time between two updates of the bar of a notebook."""
 _BAR_WIDTH: Final = 20
+"""Characters of the bar of a terminal."""
 
 
 class Stage:
-    """A piece of work, as a context manager, or between `begin` and `end`.
+    """A piece of work whose progress is shown, used as a context manager or with `begin` and `end`.
 
-    With `name="reading", total=10015, unit="images"` it is announced as "reading 10,015 images"; later lines say
-    "reading 3,200 of 10,015 images, 110 a second, 62 s left". Without `total` they say for how long it has gone on.
-    A stage that is not `announced` is named only in later lines; one in the `background` is never a bar: it stands for
-    the work of a whole command between its stages. A stage that is not `shown` does nothing.
+    With `name="reading", total=10015, unit="images"` it is announced as "reading 10,015 images"; later lines are
+    "reading 3,200 of 10,015 images, 110 a second, 62 s left". Without `total` they give the time that has passed.
+
+    Args:
+        name: the work, as a participle.
+        total: number of things to do; None if it is not known.
+        unit: what is counted, in the plural.
+        announced: whether a log line announces the stage; otherwise it is first mentioned in a later line.
+        background: whether the stage is the work of a whole command between its other stages; it never has a bar.
+        shown: False shows nothing at all.
     """
 
     def __init__(
@@ -50,7 +57,7 @@ class Stage:
         self.shown = shown and _is_first_process()
         self.done = 0
         self.note = ""
-        """What else to say, such as a loss; it stands in place of the things a second."""
+        """A text that is shown instead of the speed, such as the current loss."""
         self._began = time.monotonic()
         self._done_before = 0
 
@@ -64,38 +71,38 @@ class Stage:
         self.end()
 
     def begin(self, done: int = 0) -> None:
-        """Opens the stage, of which an earlier process did `done` already."""
+        """Opens the stage; `done` things were already done by an earlier process."""
         self.done = self._done_before = done
         self._began = time.monotonic()
         if self.shown:
             _board.open(self)
 
     def restart(self) -> None:
-        """Starts the clock by which the remaining time is estimated anew."""
+        """Restarts the clock from which the remaining time is estimated."""
         self._began, self._done_before = time.monotonic(), self.done
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts further things that are done."""
+        """Adds `count` to the number of things that are done."""
         self.reach(self.done + count, note)
 
     def reach(self, done: int, note: str = "") -> None:
-        """Says how many things are done."""
+        """Sets the number of things that are done."""
         self.done = done if self.total is None else min(done, self.total)
         self.note = note or self.note
         if self.shown:
             _board.changed(self)
 
     def end(self) -> None:
-        """Closes the stage; closing it twice does no harm."""
+        """Closes the stage. A second call has no effect."""
         if self.shown:
             _board.close(self)
 
-    def beginning(self) -> str:
-        """The line that announces it."""
+    def announcement(self) -> str:
+        """Returns the line that announces the stage."""
         return self.name if self.total is None else f"{self.name} {self.total:,} {self.unit}"
 
-    def standing(self) -> str:
-        """The line that says how far it is."""
+    def progress_line(self) -> str:
+        """Returns the line that gives the progress of the stage."""
         if self.total is None:
             counted = f"{self.name}: {duration(self.seconds())} so far"
             return f"{counted}, {self.note}" if self.note else counted
@@ -105,18 +112,18 @@ class Stage:
         return ", ".join(filter(None, words))
 
     def rate(self) -> str:
-        """What is said of the speed: the note, or how many things are done a second."""
+        """Returns the note if there is one, else the speed."""
         done, seconds = self.done - self._done_before, self.seconds()
         if self.note or done <= 0 or seconds <= 0:
             return self.note
         return f"{done / seconds:,.0f} a second" if done >= seconds else f"{seconds / done:.0f} s each"
 
     def seconds(self) -> float:
-        """Since it began."""
+        """Returns the seconds since the stage began."""
         return time.monotonic() - self._began
 
     def seconds_left(self) -> float | None:
-        """An estimate; None before anything is done, and where nobody knows how much there is."""
+        """Returns the estimated remaining time; None without `total`, or before anything is done."""
         done = self.done - self._done_before
         if self.total is None or done <= 0:
             return None
@@ -124,7 +131,7 @@ class Stage:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit in which a person would say it."""
+    """Returns a duration as a text in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -133,28 +140,28 @@ def duration(seconds: float) -> str:
 
 
 def _is_first_process() -> bool:
-    """Of the processes that train together, one shows how far they are."""
+    """Whether this is the first of the processes that train together; it alone shows progress."""
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 class _Display(Protocol):
-    """How open stages are shown, the innermost last."""
+    """A way to show the open stages."""
 
     def show(self, stages: list[Stage]) -> None:
-        """A stage was opened or closed."""
+        """Is called when a stage was opened or closed; the innermost stage is the last."""
 
     def changed(self, stage: Stage) -> None:
-        """A stage advanced."""
+        """Is called when the innermost stage has advanced."""
 
     def wait(self) -> float:
-        """Seconds until `tick` is to be called."""
+        """Returns the seconds until `tick` should be called."""
 
     def tick(self, stage: Stage) -> None:
-        """That time has passed."""
+        """Is called with the innermost stage when this time has passed."""
 
 
 class _Lines:
-    """Plain lines, for files and pipes."""
+    """Log lines, for files and pipes."""
 
     def __init__(self) -> None:
         self._said = time.monotonic()
@@ -163,7 +170,7 @@ class _Lines:
     def show(self, stages: list[Stage]) -> None:
         if stages and stages[-1].announced and id(stages[-1]) not in self._announced:
             self._announced.add(id(stages[-1]))
-            self._say(stages[-1].beginning())
+            self._say(stages[-1].announcement())
         self._announced &= {id(stage) for stage in stages}
 
     def changed(self, stage: Stage) -> None:
@@ -174,7 +181,7 @@ class _Lines:
 
     def tick(self, stage: Stage) -> None:
         if time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
-            self._say(stage.standing())
+            self._say(stage.progress_line())
 
     def _say(self, line: str) -> None:
         self._said = time.monotonic()
@@ -182,7 +189,7 @@ class _Lines:
 
 
 class _Bar:
-    """A bar at the bottom of a terminal, gone when the work is done; messages scroll by above it."""
+    """A bar at the bottom of a terminal that disappears when the work is done; messages scroll above it."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -200,7 +207,7 @@ class _Bar:
             self._bar.remove_task(self._tasks.pop(gone))
         for stage in stages:
             if id(stage) not in self._tasks:
-                name = stage.beginning() if stage.total is None else stage.name
+                name = stage.announcement() if stage.total is None else stage.name
                 self._tasks[id(stage)] = self._bar.add_task(name, total=stage.total, unit=stage.unit, note="")
             self._bar.update(self._tasks[id(stage)], visible=stage is stages[-1])
             self.changed(stage)
@@ -210,7 +217,7 @@ class _Bar:
             self._bar.update(self._tasks[id(stage)], completed=stage.done, note=stage.rate())
 
     def wait(self) -> float:
-        return 3600.0  # Rich draws it in a thread of its own
+        return 3600.0  # Rich redraws the bar in its own thread
 
     def tick(self, stage: Stage) -> None:
         pass
@@ -227,7 +234,7 @@ def _rich_bar() -> Progress:
     from rich.text import Text
 
     class Count(ProgressColumn):
-        """How many of how many, or for how long."""
+        """The number of things done out of the total, or the time that has passed."""
 
         def render(self, task: Task) -> Text:
             if task.total is None:
@@ -252,7 +259,7 @@ class _Notebook:
     """A bar below the running cell."""
 
     def __init__(self) -> None:
-        self._shown = Shown()
+        self._output = NotebookOutput()
         self._drawn = 0.0
         self._began = time.monotonic()
         self._used = False
@@ -263,26 +270,26 @@ class _Notebook:
             self._used = True
             self._draw(stages[-1])
         elif self._used:
-            self._shown.show(bar(f"done after {duration(time.monotonic() - self._began)}", 1, 1))
+            self._output.show(progress_bar(f"done after {duration(time.monotonic() - self._began)}", 1, 1))
 
     def changed(self, stage: Stage) -> None:
-        if time.monotonic() - self._drawn >= SECONDS_BETWEEN_PICTURES and not stage.background and self._used:
+        if time.monotonic() - self._drawn >= SECONDS_BETWEEN_UPDATES and not stage.background and self._used:
             self._draw(stage)
 
     def wait(self) -> float:
-        return 3600.0  # what is shown from another thread would stand below another cell
+        return 3600.0  # output from another thread could appear below another cell
 
     def tick(self, stage: Stage) -> None:
         pass
 
     def _draw(self, stage: Stage) -> None:
         self._drawn = time.monotonic()
-        text = stage.standing() if stage.done else stage.beginning()
-        self._shown.show(bar(text, stage.done, stage.total))
+        text = stage.progress_line() if stage.done else stage.announcement()
+        self._output.show(progress_bar(text, stage.done, stage.total))
 
 
 class _Board:
-    """The stages that are open, how they are shown, and the clock that says something when nothing else does."""
+    """The open stages, the way in which they are shown, and the thread that calls `tick`."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -293,7 +300,7 @@ class _Board:
     def open(self, stage: Stage) -> None:
         with self._lock:
             if not self._stages:
-                self._display = _fitting_display()
+                self._display = _choose_display()
                 self._stopped = threading.Event()
                 clock = threading.Thread(target=self._tick, args=(self._stopped,), name="progress", daemon=True)
                 clock.start()
@@ -320,7 +327,7 @@ class _Board:
                     self._display.tick(self._stages[-1])
 
 
-def _fitting_display() -> _Display:
+def _choose_display() -> _Display:
     if in_notebook():
         return _Notebook()
     return _Bar() if is_terminal(message_stream()) else _Lines()

@@ -1,10 +1,10 @@
-"""What a photograph of skin shows besides the lesion: hair, a ruler, marker ink, the dark corner of a dermatoscope.
+"""Draws the artefacts of dermoscopic photographs: hair, a ruler, marker ink, the dark corners of a dermatoscope.
 
-Pure functions on uint8 (H, W, 3) RGB images; each returns a new image and leaves its argument as it is. Everything is
-drawn with partial coverage at the edges. Lengths are fractions of the image's shorter side, so that an artefact looks
-the same at any resolution. The result is a function of the image, the parameters and the state of `rng` alone.
+Pure functions on uint8 (H, W, 3) RGB images; each returns a new image and does not change its argument. Edges are
+antialiased. Lengths are fractions of the image's shorter side, so that an artefact looks the same at any resolution.
+The result depends on the image, the parameters and the state of `rng` only.
 
-Generated data, augmentation and the checks for learned shortcuts draw with these.
+The generated data set, augmentation and the checks for learned shortcuts use these functions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ EDGES: Final[tuple[Edge, ...]] = ("bottom", "right", "top", "left")
 HAIR_COLOURS: Final[tuple[Colour, ...]] = ((28, 20, 18), (58, 38, 28), (92, 64, 44), (150, 120, 88))
 """Black, dark brown, brown and blond, RGB."""
 INK_COLOURS: Final[tuple[Colour, ...]] = ((92, 62, 168), (112, 56, 150), (60, 70, 170))
-"""What surgical markers (gentian violet and its relatives) leave of white light, RGB."""
-_SHIFT: Final = 4  # OpenCV's fixed-point coordinates: 1/16 of a pixel
-_GRID: Final = 4  # every pixel's coverage is measured on 4 x 4 points
+"""Colours of surgical markers (gentian violet and similar dyes) on white, RGB."""
+_SHIFT: Final = 4
+"""Bits of OpenCV's fixed-point coordinates: 1/16 of a pixel."""
+_GRID: Final = 4
+"""Antialiasing: the coverage of a pixel is measured at 4 x 4 points."""
 
 
 def draw_hair(
@@ -37,15 +39,15 @@ def draw_hair(
     length: tuple[float, float] = (0.35, 1.3),
     colour: Colour | None = None,
 ) -> UInt8Image:
-    """`image` with `count` curved hairs that lie roughly in one direction and thin out towards the tip.
+    """Draws `count` curved hairs that lie roughly in one direction and become thinner towards the tip.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         rng: source of every random choice.
         count: number of hairs, 0 or more.
-        width: least and greatest width at the root, fractions of the shorter side.
-        length: least and greatest length, fractions of the shorter side.
-        colour: RGB; None draws one of `HAIR_COLOURS`.
+        width: smallest and greatest width at the root, fractions of the shorter side.
+        length: smallest and greatest length, fractions of the shorter side.
+        colour: RGB; None: one of `HAIR_COLOURS` at random.
     """
     assert count >= 0, count
     side = _shorter_side(image)
@@ -75,13 +77,13 @@ def draw_ruler(
     pitch: tuple[float, float] = (0.04, 0.075),
     colour: Colour = (24, 24, 30),
 ) -> UInt8Image:
-    """`image` with a millimetre scale along one edge: longer ticks at 5, the longest and a number at 10.
+    """Draws a millimetre scale along one edge, with longer ticks at 5 mm and the longest, with a number, at 10 mm.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         rng: source of every random choice.
-        edge: where the scale lies; None draws one.
-        pitch: least and greatest distance between ticks, fractions of the shorter side.
+        edge: the edge of the image; None: one at random.
+        pitch: smallest and greatest distance between ticks, fractions of the shorter side.
         colour: RGB of ticks and numbers.
     """
     if edge is None:
@@ -112,14 +114,14 @@ def draw_ink(
     width: tuple[float, float] = (0.03, 0.07),
     colour: Colour | None = None,
 ) -> UInt8Image:
-    """`image` with `count` strokes of a surgical marker around its middle, uneven as ink on skin is.
+    """Draws `count` strokes of a surgical marker around the middle of the image, unevenly as ink on skin.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         rng: source of every random choice.
         count: number of strokes, 0 or more.
-        width: least and greatest width of a stroke, fractions of the shorter side.
-        colour: RGB that the ink leaves of white light; None draws one of `INK_COLOURS`.
+        width: smallest and greatest width of a stroke, fractions of the shorter side.
+        colour: RGB of the ink on white; None: one of `INK_COLOURS` at random.
     """
     assert count >= 0, count
     side = _shorter_side(image)
@@ -153,15 +155,15 @@ def draw_dark_corner(
     softness: float = 0.06,
     darkness: float = 0.96,
 ) -> UInt8Image:
-    """`image` as seen through a round tube: black outside a circle, with a smooth passage.
+    """Darkens the image outside a circle, with a smooth transition, as the tube of a dermatoscope does.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         rng: source of every random choice.
-        radius: of the circle, a fraction of the shorter side, or the least and greatest one. The corners of a 4:3 image
-            lie at 0.83, of a square one at 0.71: a greater radius shows nothing.
-        softness: width of the passage, a fraction of the shorter side.
-        darkness: share of the light that is lost outside, 0 to 1.
+        radius: radius of the circle, or the smallest and greatest radius, as fractions of the shorter side. The corners
+            of a 4:3 image lie at 0.83, those of a square at 0.71; a greater radius has no effect.
+        softness: width of the transition, a fraction of the shorter side.
+        darkness: share of the light that is lost outside the circle, 0 to 1.
     """
     side = _shorter_side(image)
     height, width = image.shape[:2]
@@ -170,14 +172,17 @@ def draw_dark_corner(
     middle_y, middle_x = height / 2 + rng.normal(0, 0.012) * side, width / 2 + rng.normal(0, 0.012) * side
     rows = np.arange(height, dtype=np.float32)[:, None] + (0.5 - middle_y)
     columns = np.arange(width, dtype=np.float32)[None, :] + (0.5 - middle_x)
-    passage = max(softness * side, 1.0)  # never harder than one pixel
+    passage = max(softness * side, 1.0)  # at least one pixel wide
     outside = np.clip((np.hypot(rows, columns) - drawn) / passage + 0.5, 0, 1)
     outside = outside * outside * (3 - 2 * outside)
     return _to_uint8(image * (1 - darkness * outside)[:, :, None])
 
 
 def _curve(centre: npt.NDArray[np.float64], angle: float, length: float, bend: float, swing: float) -> Float:
-    """Points (25, 2) of a curve through `centre`; `bend` and `swing` are its C- and S-shaped parts by its length."""
+    """Returns points (25, 2) of a curve through `centre`.
+
+    `bend` and `swing` are the sizes of its C-shaped and S-shaped deviation from a line, as fractions of `length`.
+    """
     t = np.linspace(0, 1, 25)
     along = (t - 0.5) * length
     across = (4 * bend * (t * (1 - t) - 0.25) + swing * np.sin(2 * np.pi * t)) * length
@@ -187,7 +192,7 @@ def _curve(centre: npt.NDArray[np.float64], angle: float, length: float, bend: f
 
 
 def _strand(path: Float, width: float) -> Float:
-    """Outline (50, 2) of a hair along `path` (25, 2): `width` at the root, a fifth of it at the tip."""
+    """Returns the outline (50, 2) of a hair along `path` (25, 2): `width` at the root, a fifth of it at the tip."""
     tangent = np.gradient(path, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / (np.hypot(*tangent.T)[:, None] + 1e-6)
     half = 0.5 * width * (1 - 0.8 * np.linspace(0, 1, len(path)) ** 1.6)[:, None]
@@ -203,7 +208,7 @@ def _write(canvas: npt.NDArray[np.uint8], text: str, column: int, baseline: int,
 
 
 def _blotches(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> Float:
-    """Smooth noise (H, W) in 0 to 1 with spots of about `grain` pixels."""
+    """Returns smooth noise (H, W), 0 to 1, with spots of about `grain` pixels."""
     cells = (max(2, round(shape[0] / max(grain, 1))), max(2, round(shape[1] / max(grain, 1))))
     coarse = rng.random(cells, dtype=np.float32)
     smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -211,17 +216,17 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, int], grain: float) ->
 
 
 def _fixed(points: Float) -> npt.NDArray[np.int32]:
-    """Points in pixels as fixed-point coordinates of the fine canvas."""
+    """Converts points in pixels to fixed-point coordinates of the fine canvas."""
     return np.round(points * (_GRID << _SHIFT)).astype(np.int32)
 
 
 def _fine_canvas(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Opacity 0 to 255 at every point where coverage is measured."""
+    """Returns an empty canvas for opacities of 0 to 255, with `_GRID` x `_GRID` points a pixel."""
     return np.zeros((shape[0] * _GRID, shape[1] * _GRID), dtype=np.uint8)
 
 
 def _coverage(canvas: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Float:
-    """Opacity (H, W) in 0 to 1 of every pixel."""
+    """Returns the opacity of every pixel, (H, W), 0 to 1."""
     reduced = cv2.resize(canvas, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(reduced, dtype=np.float32) / np.float32(255)
 

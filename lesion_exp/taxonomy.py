@@ -1,8 +1,8 @@
-"""The diagnoses of all data sets: their codes, names, malignancy, and which class contains which.
+"""The diagnoses of all data sets: their codes, their names, whether they are malignant, and which class contains which.
 
-The classes of a run are codes in alphabetical order.
-Malignant are mel, bcc, akiec/ak and scc (the convention of the ISIC challenges' reference studies; an actinic
-keratosis is strictly a precursor), the classes that consist of them, and `malignant` itself.
+The classes of a run are codes in alphabetical order. The malignant diagnoses are mel, bcc, akiec/ak and scc, the
+classes that consist of them, and `malignant` itself. This is the convention of the ISIC challenges; strictly, an
+actinic keratosis is a precursor.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Final
 from lesion_exp.errors import DataError
 
 RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
-"""Said wherever a network's predictions leave this project."""
+"""The notice on every output with predictions that leaves this project."""
 
 IS_UNKNOWN: Final = "is_unknown"
 """Column of split tables and predictions tables: true for images of a class that the training part does not have.
-Tables without such images lack it."""
+Tables without images of an unknown class do not have the column."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A class that some data set uses; `malignant` is None where the class does not determine it."""
+    """A class of some data set; `malignant` is None if the class may be either."""
 
     code: str
     name: str
@@ -96,8 +96,9 @@ DIAGNOSES: Final[Mapping[str, Diagnosis]] = MappingProxyType(
 )
 _CONTAINED_IN: Final = {code: parents for code, _, _, parents in _ROWS}
 _CONTAINED_IN_PART: Final = frozenset({("scc", "akiec"), ("sccka", "scc")})
-"""Of these pairs the second class is where sets without the first put its lesions, but it does not hold all of them:
-akiec holds the squamous cell carcinomas in situ (Bowen's disease), and a keratoacanthoma is no scc."""
+"""Pairs in which the second class contains only some lesions of the first. Data sets without the first class put its
+lesions there all the same. akiec contains the squamous cell carcinomas in situ (Bowen's disease) but no others, and a
+keratoacanthoma is not an scc."""
 _OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "mel": ("cutaneous melanoma",),
     "nv": ("nevus", "melanocytic nevi", "benign melanocytic nevus"),
@@ -128,75 +129,82 @@ _SPELLINGS: Final = (
     (r"\bkeratoses\b", "keratosis"),
     (r"\b(carcinoma|melanoma|lesion|dermatofibroma|neoplasm|macule|spot|lentigo|proliferation|condition)e?s\b", r"\1"),
 )
-"""British and plural spellings -> the one that names are compared in."""
-LEAST_LIKENESS: Final = 0.7
-"""Likeness of two names, 0 to 1, from which on one may have been meant for the other."""
-NEARLY_AS_LIKE: Final = 0.08
-"""Names that are at most this much less alike than the likeliest are hinted at beside it."""
+"""British and plural spellings -> the spelling in which names are compared."""
+LEAST_SIMILARITY: Final = 0.7
+"""Similarity of two names, 0 to 1, from which on a hint suggests the known one."""
+SIMILARITY_MARGIN: Final = 0.08
+"""A hint also suggests names whose similarity is lower than that of the best name by at most this much."""
 MOST_HINTS: Final = 3
+"""Names that a hint suggests."""
 
 
 def codes() -> tuple[str, ...]:
-    """All codes in alphabetical order."""
+    """Returns all codes in alphabetical order."""
     return tuple(sorted(DIAGNOSES))
 
 
 def full_name(code: str) -> str:
-    """The name of `code` in words; `code` itself for a class of the user's own."""
+    """Returns the full name of the class `code`, or `code` itself if the taxonomy does not have it."""
     return DIAGNOSES[code].name if code in DIAGNOSES else code
 
 
 def full_names(codes: Iterable[str]) -> dict[str, str]:
-    """The full name of each class, by its code."""
+    """Returns a dictionary from each code to its full name."""
     return {code: full_name(code) for code in codes}
 
 
 @cache
 def code_of(label: str) -> str | None:
-    """The code that `label` is, or whose name it is in some spelling (`Actinic keratoses`: ak); None for others."""
+    """Returns the code that `label` is, or is a name of in any spelling (`Actinic keratoses`: ak); else None."""
     return label if label in DIAGNOSES else _codes_by_name().get(_sorted_words(label))
 
 
 def same_name(label: str) -> str:
-    """What labels of one diagnosis have in common: the code where there is one, else the name in one spelling."""
+    """Returns a key that all labels of one diagnosis share: its code, else its name in a normal spelling."""
     return code_of(label) or _sorted_words(label) or label
 
 
 def hint(label: str, among: Collection[str] | None = None) -> str:
-    """The end of a message: the codes that may have been meant by `label`, each with its name and malignancy.
+    """Returns the end of a message: the codes that are similar to `label`, each with its name and malignancy.
 
-    Codes and names are compared. Empty where none is like it. With `among`, only these codes are hinted at.
+    Args:
+        label: a label that the taxonomy does not know; it is compared with codes and names.
+        among: the codes that may be suggested; None for all.
+
+    Returns:
+        A text that begins with `; did you mean`, or an empty text if no code is similar.
     """
     wanted = _spelled(label)
-    likeness: dict[str, float] = {}
+    similarity: dict[str, float] = {}
     for name, code in _names():
         if among is None or code in among:
             ratio = SequenceMatcher(None, wanted, name).ratio()
-            likeness[code] = max(likeness.get(code, 0.0), ratio)
-    best = max(likeness.values(), default=0.0)
-    near = [code for code, ratio in likeness.items() if ratio >= max(LEAST_LIKENESS, best - NEARLY_AS_LIKE)]
-    near = sorted(near, key=lambda code: (-likeness[code], code))[:MOST_HINTS]
+            similarity[code] = max(similarity.get(code, 0.0), ratio)
+    best = max(similarity.values(), default=0.0)
+    near = [code for code, ratio in similarity.items() if ratio >= max(LEAST_SIMILARITY, best - SIMILARITY_MARGIN)]
+    near = sorted(near, key=lambda code: (-similarity[code], code))[:MOST_HINTS]
     return f"; did you mean {' or '.join(map(in_words, near))}?" if near else ""
 
 
 def in_words(code: str) -> str:
-    """`code` with its name and what is known of its malignancy: `'ak' (actinic keratosis, malignant)`."""
+    """Returns `code` with its name and its malignancy: `'ak' (actinic keratosis, malignant)`."""
     known = DIAGNOSES[code]
     kind = {True: "malignant", False: "benign", None: "malignant or benign"}[known.malignant]
     return f"{code!r} ({known.name}, {kind})" if known.name != kind else f"{code!r}"
 
 
 def malignancy(label: str) -> bool | None:
-    """Whether lesions of the class `label` (a code, or the name of one) are malignant; None where that is not known."""
+    """Whether lesions of the class `label` (a code or a name) are malignant; None if they may be either, or for an
+    unknown class."""
     code = code_of(label)
     return None if code is None else DIAGNOSES[code].malignant
 
 
 def is_malignant(label: str) -> bool:
-    """Whether lesions of the class `label` (a code, or the name of one) are malignant.
+    """Whether lesions of the class `label` (a code or a name) are malignant.
 
     Raises:
-        DataError: the taxonomy does not know the class, or the class holds both kinds.
+        DataError: the taxonomy does not know the class, or the class may be either.
     """
     found = malignancy(label)
     if found is not None:
@@ -211,17 +219,21 @@ def is_malignant(label: str) -> bool:
 
 
 def map_label(label: str, classes: Collection[str], told_apart: Collection[str] = ()) -> str | None:
-    """The class among `classes` that `label` is or is part of (ak and scc are part of akiec, common_nevus of nv).
+    """Maps a label to the class that it is, or that contains it (akiec contains ak and scc, nv contains common_nevus).
 
-    None where there is none, and where it is ambiguous: akiec may be either of ak and scc. With `benign` and
-    `malignant` among `classes`, whatever no nearer class contains goes there. Where several contain it the nearest
-    wins: scc goes to sccka, and to akiec only where sccka is not among `classes`. Names stand for their codes.
+    If several classes contain the label, the nearest is returned: scc is mapped to sccka, and to akiec only if sccka is
+    not among `classes`. A label that no other class contains is mapped to `benign` or `malignant` if these are among
+    `classes`. Names count as their codes.
 
     Args:
-        label: the class as the set calls it.
+        label: the class as the data set calls it.
         classes: the classes to map to.
-        told_apart: the classes of the label's own set. One of them that holds only a part of the label's lesions is
-            not taken: MILK10k has both akiec and sccka, so none of its sccka is an akiec.
+        told_apart: the classes of the data set that the label comes from. A class among them is not returned if it
+            contains only some of the label's lesions: MILK10k has both akiec and sccka, so none of its sccka is an
+            akiec.
+
+    Returns:
+        One of `classes`, or None if none of them contains the label or the label is ambiguous (akiec may be ak or scc).
     """
     if label in classes:
         return label
@@ -234,13 +246,13 @@ def map_label(label: str, classes: Collection[str], told_apart: Collection[str] 
 
 
 def is_wholly(label: str, target: str) -> bool:
-    """Whether all lesions of the class `label` belong to `target`, not only some of them as of scc to akiec."""
+    """Whether all lesions of the class `label` belong to `target`, and not only some (as with scc and akiec)."""
     wanted = code_of(target) or target
     return any(wholly for candidate, wholly in _containing(code_of(label) or label) if candidate == wanted)
 
 
 def _containing(code: str) -> Iterator[tuple[str, bool]]:
-    """`code` and the classes that contain it, nearest first, each with whether it holds all of its lesions."""
+    """Yields `code` and the classes that contain it, nearest first, each with whether it contains all lesions."""
     level, seen = {code: True}, {code}
     while level:
         yield from level.items()
@@ -253,7 +265,7 @@ def _containing(code: str) -> Iterator[tuple[str, bool]]:
 
 
 def _spelled(name: str) -> str:
-    """`name` in the one spelling that names are compared in."""
+    """Returns `name` in the normal spelling in which names are compared."""
     text = unicodedata.normalize("NFKD", name).casefold()
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
     text = " ".join(re.sub(r"[^\w]|_", " ", re.sub(r"['’]s\b", "", text)).split())
@@ -263,13 +275,13 @@ def _spelled(name: str) -> str:
 
 
 def _sorted_words(name: str) -> str:
-    """The words of `name` in alphabetical order: `carcinoma, basal cell` is a basal cell carcinoma."""
+    """Returns the words of `name` in alphabetical order, so that `carcinoma, basal cell` is a basal cell carcinoma."""
     return " ".join(sorted(_spelled(name).split()))
 
 
 @cache
 def _names() -> tuple[tuple[str, str], ...]:
-    """Every code, full name and other name in one spelling, each with the code."""
+    """Returns pairs of a name in the normal spelling and its code, for every code, full name and other name."""
     of_codes = [(_spelled(code), code) for code in DIAGNOSES]
     full = [(_spelled(diagnosis.name), code) for code, diagnosis in DIAGNOSES.items()]
     return (*of_codes, *full, *((_spelled(name), code) for code, names in _OTHER_NAMES.items() for name in names))

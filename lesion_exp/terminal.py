@@ -1,4 +1,4 @@
-"""What standard output and standard error can show, and texts that fit their width without a cut word."""
+"""Output on terminals, in notebooks and in files: what a stream can show, and how texts are wrapped for it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:  # Rich is imported when something is drawn, not for --help
     from rich.console import Console
 
+FILE_WIDTH: Final = 100
+"""Width in characters of what is written to a file or a pipe."""
+
 
 def in_notebook() -> bool:
-    """Whether the code runs in a cell of Jupyter, Colab or Databricks; a terminal with IPython is none."""
+    """Whether the code runs in a notebook of Jupyter, Colab or Databricks. IPython in a terminal does not count."""
     get_ipython = getattr(builtins, "get_ipython", None)
     shell = get_ipython() if callable(get_ipython) else None
     if shell is None:
@@ -25,15 +28,15 @@ def in_notebook() -> bool:
     return hosted or kind.__name__ == "ZMQInteractiveShell"
 
 
-class Shown:
-    """A piece of HTML below the running cell that can be changed; needs no widgets."""
+class NotebookOutput:
+    """HTML below the running cell of a notebook that can be replaced later. It needs no widgets."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     def show(self, content: str) -> None:
-        """Shows `content` in place of what was shown before."""
-        from IPython.display import HTML, display  # the notebook brings it
+        """Replaces the HTML by `content`."""
+        from IPython.display import HTML, display  # installed wherever a notebook runs
 
         if self._handle is None:
             self._handle = display(HTML(content), display_id=True)
@@ -41,8 +44,8 @@ class Shown:
             self._handle.update(HTML(content))
 
 
-def bar(text: str, done: int, total: int | None) -> str:
-    """A progress bar as HTML; one whose end is unknown moves to and fro."""
+def progress_bar(text: str, done: int, total: int | None) -> str:
+    """Returns a progress bar as HTML, with `text` beside it; without `total` it only shows that something happens."""
     length = "" if total is None else f' value="{done}" max="{max(total, 1)}"'
     return (
         f'<div role="status" style="font-family:monospace"><progress{length} style="width:16em;vertical-align:middle">'
@@ -50,25 +53,21 @@ def bar(text: str, done: int, total: int | None) -> str:
     )
 
 
-FILE_WIDTH: Final = 100
-"""Columns of what is written to a file or a pipe."""
-
-
 def message_stream() -> IO[str]:
-    """Where messages go: standard error, but the output of the cell in a notebook, which shows errors in red."""
+    """Returns the stream for messages: standard error, or in a notebook standard output, since errors are red there."""
     return sys.stdout if in_notebook() else sys.stderr
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """Whether `stream` ends at a screen on which lines can be drawn again.
+    """Whether `stream` is a terminal on which lines can be redrawn.
 
-    Variables such as FORCE_COLOR do not make a terminal of a file: a log holds no control characters.
+    Variables such as FORCE_COLOR do not count, so that a log file never contains control characters.
     """
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def width_of(stream: IO[str]) -> int | None:
-    """Columns of the terminal at the end of `stream`, or those that COLUMNS asks for; None where there are none."""
+    """Returns the width of the terminal behind `stream` in characters, or the value of COLUMNS; else None."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
@@ -81,33 +80,33 @@ def width_of(stream: IO[str]) -> int | None:
 
 
 def console(stream: IO[str]) -> Console:
-    """A Rich console on `stream`: the one kind that everything drawn goes through."""
+    """Returns a Rich console on `stream`, with the settings that all output shares."""
     from rich.console import Console
 
-    there = is_terminal(stream)
+    on_terminal = is_terminal(stream)
     width = width_of(stream) or FILE_WIDTH
     return Console(
         file=stream,
         width=width,
         highlight=False,
-        force_terminal=there,
+        force_terminal=on_terminal,
         force_jupyter=False,
-        no_color=None if there else True,
+        no_color=None if on_terminal else True,
     )
 
 
-def fitted(text: str, stream: IO[str]) -> str:
-    """`text` with lines that fit the terminal at the end of `stream`; in a file every message stays as it is.
+def wrapped_for(text: str, stream: IO[str]) -> str:
+    """Wraps `text` to the width of the terminal behind `stream`. Text for a file or a pipe is returned unchanged.
 
-    COLUMNS does not count for files: readline, and so every program that imports it, sets it for its children.
+    For files COLUMNS is ignored, because readline sets it for the children of every program that imports it.
     """
     return wrapped(text, width_of(stream) if stream.isatty() else None)
 
 
 def wrapped(text: str, width: int | None) -> str:
-    """`text` with every line broken between words where it is longer than `width`; None leaves it as it is.
+    """Breaks the lines of `text` that are longer than `width` between words; None returns it unchanged.
 
-    The further lines are indented by two. A word longer than a line, such as a path, stays whole.
+    Continuation lines are indented by two further characters. A word longer than a line, such as a path, is not broken.
     """
     if width is None:
         return text
@@ -129,6 +128,6 @@ def _broken(line: str, width: int) -> str:
 
 
 def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
-    """Prints `text` on standard output, or on `stream`, so that no word is cut at the edge of a terminal."""
+    """Prints `text`, wrapped for the terminal, on `stream` (standard output by default)."""
     stream = sys.stdout if stream is None else stream
-    print(fitted(text, stream), file=stream, end=end, flush=True)
+    print(wrapped_for(text, stream), file=stream, end=end, flush=True)

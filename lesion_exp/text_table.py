@@ -1,7 +1,7 @@
-"""Delimited text files: decoded without loss, the delimiter found, every cell a text.
+"""Reads delimited text files: finds the encoding and the delimiter, and returns every cell as a text.
 
-Encodings are recognised by their byte order mark, else UTF-8, UTF-16 and last Windows-1252 are tried; what is not
-certain is said in the log. No byte is ever replaced: a file that cannot be decoded is refused.
+An encoding is recognised by its byte order mark; without one, UTF-8, UTF-16 and finally Windows-1252 are tried, and the
+log says which was assumed. No byte is ever replaced: a file that cannot be decoded is refused.
 """
 
 from __future__ import annotations
@@ -23,50 +23,52 @@ from pyarrow import csv as arrow_csv
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.file_kind import known_kind
 from lesion_exp.image_file import read_bytes
-from lesion_exp.spreadsheet import unmarked
+from lesion_exp.spreadsheet import unescaped
 
 log = logging.getLogger(__name__)
 
-
 AUTO: Final = "auto"
-MISSING_WORDS: Final = frozenset(
+EMPTY_WORDS: Final = frozenset(
     {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-NaN", "-nan", "1.#QNAN"}
 )
-"""What a cell holds where a number, a truth value or a remark is missing. Labels and ids have rules of their own."""
+"""Texts that mean an empty cell in a column of numbers, truth values or remarks. Labels and ids have other rules."""
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, with whose mark it begins
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, since it begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WINDOWS: Final = "cp1252"
 _INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff"
-"""Characters without width, which copying from web pages and workbooks leaves at the ends of cells."""
+"""Characters without width. Copying from web pages and workbooks leaves them at the ends of cells."""
 _REPLACEMENT: Final = "\ufffd"
 _DELIMITERS: Final = ",;\t"
 MOST_COLUMNS: Final = 10_000
-"""Of a table; the widest of a known data set, the pixels of 28 x 28 images, has 2,353."""
+"""Greatest number of columns of a table. The widest published table, with the pixels of 28 x 28 images, has 2,353."""
 _NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?"
-"""A number that comes back as it was written: 007 and 20-digit ids are texts."""
+"""A number that can be written back unchanged. 007 and ids of 20 digits are texts."""
 
 
 def read_text(locator: str, encoding: str = AUTO) -> str:
-    """The text at `locator`, in the Unicode normal form NFC.
+    """Reads the text at `locator` and returns it in the Unicode normal form NFC.
 
-    `encoding` is the name of a codec of Python, or `auto`. Of a file that is no Unicode, which code page it has is not
-    written anywhere: it is read as Windows-1252, and a warning says so.
+    A file that is not in Unicode does not say which code page it uses. It is read as Windows-1252, with a warning.
+
+    Args:
+        locator: the file, or a member of a zip.
+        encoding: the name of one of Python's text encodings, or `auto`.
 
     Raises:
-        DataError: it is another kind of file, or its bytes are no text in this encoding.
+        DataError: the file is of another kind, or its bytes are not valid in this encoding.
         ConfigError: there is no such encoding.
     """
     text = unicodedata.normalize("NFC", _decoded(read_bytes(locator), locator, encoding))
     if _REPLACEMENT in text:
         line = len(text[: text.index(_REPLACEMENT) + 1].splitlines())
         log.warning(
-            "%s holds %d characters U+FFFD, the first in line %d: they stand for letters that another program has lost "
-            "before; names that differ only there look the same. Export the file again, as UTF-8",
+            "%s holds %d characters U+FFFD, the first in line %d: another program has replaced letters by them, so "
+            "names that differed only there are now the same. Export the file again as UTF-8",
             locator,
             text.count(_REPLACEMENT),
             line,
@@ -75,13 +77,17 @@ def read_text(locator: str, encoding: str = AUTO) -> str:
 
 
 def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
-    """The delimited text at `locator` as a table of texts without outer blanks, missing where a cell is empty.
+    """Reads the delimited text at `locator` as a table of texts without outer blanks; empty cells are missing values.
 
-    The delimiter is the comma, semicolon or tab, whichever the first line holds most of, or what a line `sep=;` before
-    it says. See `typed` for columns of numbers.
+    The delimiter is the comma, semicolon or tab that occurs most often in the first line, unless a line such as `sep=;`
+    precedes it. `typed` converts a column to numbers.
+
+    Args:
+        locator: the file, or a member of a zip.
+        encoding: as for `read_text`.
 
     Raises:
-        DataError: it is empty, no such text, or two columns have the same name.
+        DataError: the table is empty, cannot be parsed, has too many columns, or has two columns of the same name.
         ConfigError: there is no such encoding.
     """
     text = read_text(locator, encoding)
@@ -100,7 +106,7 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
             f"{first_line.count(delimiter) + 1:,}; keep the columns that are needed"
         )
     cells = _cells(text, delimiter, locator)
-    marks = {letter for letter in (*_INVISIBLE, "'") if letter in text}  # most tables have none, and are large
+    marks = {letter for letter in (*_INVISIBLE, "'") if letter in text}  # saves time: most large tables have none
     names = _header(list(_clean(cells.iloc[0], marks)), locator)
     body = cells.iloc[1:].reset_index(drop=True)
     columns = {name: _clean(body[key], marks) for name, key in zip(names, body.columns, strict=True)}
@@ -108,16 +114,16 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
 
 
 def normal_text(text: str) -> str:
-    """`text` in the Unicode normal form NFC without outer blanks, so that names that look the same are the same."""
+    """Returns `text` in the Unicode normal form NFC without outer blanks, so that equal-looking names are equal."""
     return unicodedata.normalize("NFC", text).strip().strip(_INVISIBLE).strip()
 
 
 def typed(column: pd.Series) -> pd.Series:
-    """A column of texts as numbers or truth values, where every known cell is one; else as texts.
+    """Converts a column of texts to numbers or truth values, if every cell that is not empty is one.
 
-    `MISSING_WORDS` count as missing. A number with leading zeros, or of more than 15 digits, is a text.
+    `EMPTY_WORDS` count as missing. A number with leading zeros, or of more than 15 digits, is a text.
     """
-    words = column.where(~column.isin(MISSING_WORDS))
+    words = column.where(~column.isin(EMPTY_WORDS))
     known = words.dropna()
     if known.empty or known.str.fullmatch(_NUMBER).all():
         return _numbers(words)
@@ -129,7 +135,7 @@ def typed(column: pd.Series) -> pd.Series:
 
 
 def _numbers(words: pd.Series) -> pd.Series:
-    """Texts of numbers as int64 where they are whole and none is missing, else as float64."""
+    """Converts texts of numbers to int64 if all are integers and none is missing, else to float64."""
     cells = pa.array(words, pa.string(), from_pandas=True)
     whole = not cells.null_count and words.iloc[0].lstrip("+-").isdigit()
     for kind in (pa.int64(), pa.float64()) if whole else (pa.float64(),):
@@ -137,7 +143,7 @@ def _numbers(words: pd.Series) -> pd.Series:
             return pd.Series(cells.cast(kind).to_numpy(zero_copy_only=False), index=words.index)
         except pa.ArrowInvalid:
             continue
-    return pd.Series(pd.to_numeric(words.astype(object)), index=words.index)  # +1 and 1. are no numbers to Arrow
+    return pd.Series(pd.to_numeric(words.astype(object)), index=words.index)  # Arrow does not read +1 and 1.
 
 
 def _decoded(raw: bytes, where: str, encoding: str) -> str:
@@ -162,7 +168,7 @@ def _decoded(raw: bytes, where: str, encoding: str) -> str:
 
 def _in_encoding(raw: bytes, where: str, encoding: str) -> str:
     try:
-        return raw.decode(encoding)  # codecs that are no text encodings are refused here
+        return raw.decode(encoding)  # refuses codecs that are not text encodings
     except LookupError as error:
         raise ConfigError(
             f"expected dataset.encoding to be auto or a text encoding that Python knows, such as utf-8 or cp1251, got "
@@ -175,12 +181,12 @@ def _in_encoding(raw: bytes, where: str, encoding: str) -> str:
 
 
 def _without_mark(raw: bytes, where: str) -> str:
-    """Text of two bytes a character: most second bytes of Latin letters and digits are zero."""
+    """Decodes UTF-16 without a byte order mark, in which every second byte of Latin letters and digits is zero."""
     even, odd = raw[0::2].count(0) / max(len(raw[0::2]), 1), raw[1::2].count(0) / max(len(raw[1::2]), 1)
     if max(even, odd) < 0.3 or min(even, odd) > 0.05:
         raise DataError(
-            f"expected delimited text (a csv) at {where}, but it holds zero bytes, as no text does; save the table as "
-            f"CSV UTF-8"
+            f"expected delimited text (a csv) at {where}, but it holds zero bytes, which no text has; save the table "
+            f"as CSV UTF-8"
         )
     codec = "utf-16-be" if even > odd else "utf-16-le"
     log.info("%s has no byte order mark and is read as %s", where, codec)
@@ -205,7 +211,7 @@ def _of_windows(raw: bytes, where: str) -> str:
             f"UTF-8, or with dataset=csv name its encoding (dataset.encoding=cp1251)"
         ) from error
     log.warning(
-        "%s is no UTF-8 (line %d) and is read as Windows-1252: %r. If these letters are wrong, save it as UTF-8, or "
+        "%s is not UTF-8 (line %d) and is read as Windows-1252: %r. If these letters are wrong, save it as UTF-8, or "
         "with dataset=csv name its encoding (dataset.encoding=cp1251)",
         where,
         line,
@@ -215,16 +221,16 @@ def _of_windows(raw: bytes, where: str) -> str:
 
 
 def _delimiter(first_line: str) -> str:
-    """The delimiter that stands most often outside quotes."""
+    """Returns the delimiter that occurs most often outside quotes."""
     bare = re.sub(r'"[^"]*"', "", first_line)
     return max(_DELIMITERS, key=bare.count)
 
 
 def _cells(text: str, delimiter: str, where: str) -> pd.DataFrame:
-    """All cells as texts, the header in the first row.
+    """Returns all cells as texts, with the header in the first row.
 
-    Arrow reads hundreds of thousands of rows in seconds, but neither rows with missing cells nor loose quotes; pandas
-    fills up the one and takes the other as they are.
+    Arrow reads hundreds of thousands of rows in seconds, but refuses rows with missing cells and stray quotes. pandas
+    is slower and reads both.
     """
     encoded = text.encode()
     names = [f"f{place}" for place in range(min(text.count(delimiter), MOST_COLUMNS) + 1)]
@@ -260,12 +266,12 @@ def _cells(text: str, delimiter: str, where: str) -> pd.DataFrame:
 
 
 def _clean(column: pd.Series, marks: Set[str]) -> pd.Series:
-    """`column` without outer blanks and, of those in `marks`, other marks; missing where nothing is left."""
+    """Returns `column` without outer blanks and without those of the characters in `marks`; empty cells are missing."""
     column = column.astype(str).str.strip()
     if marks - {"'"}:
         column = column.str.strip(_INVISIBLE).str.strip()
     if "'" in marks:
-        column = column.map(unmarked, na_action="ignore")
+        column = column.map(unescaped, na_action="ignore")
     return column.mask(column == "")
 
 
@@ -274,7 +280,7 @@ def _header(cells: list[Any], where: str) -> list[str]:
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise DataError(
-            f"expected every column of {where} to have a name of its own, but these come again:\n"
-            f"{first_cases(doubled)}\nrename or remove one of each"
+            f"expected the columns of {where} to have different names, but these occur more than once:\n"
+            f"{first_cases(doubled)}\nrename or remove the repeated columns"
         )
     return names

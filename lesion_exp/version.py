@@ -1,3 +1,3 @@
-"""The version of this package. Rooms read it here: the package itself imports them, for its Python interface."""
+"""The version of this package, in a module without imports, so that every other module can read it."""
 
 __version__ = "0.1.0"

@@ -112,7 +112,7 @@ def test_a_broken_inner_zip_is_named(tmp_path: Path) -> None:
 def test_no_room_to_unpack_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_bytes(_zip({"b.zip": _zip({"x.jpg": b"1"})}))
     monkeypatch.setattr(archive.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 3}))
-    with pytest.raises(DataError, match=r"bytes of room.*unzip .*a\.zip"):
+    with pytest.raises(DataError, match=r"free bytes in .*unzip .*a\.zip"):
         list(members_of(str(tmp_path / "a.zip")))
 
 

@@ -17,7 +17,7 @@ from lesion_exp.file_kind import FORMATS, image_format, kind_of, listed_formats
         (b"7z\xbc\xaf\x27\x1c\x00", "a 7z archive"),
         (b"BM\x36\x00\x00\x00\x00\x00", "a BMP file"),
         (b"\x00\x00\x00\x18ftypheic\x00", "a HEIC file"),
-        (b"\x00\x00\x00\x18ftypisom\x00", "a film"),
+        (b"\x00\x00\x00\x18ftypisom\x00", "a video file"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
         (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "a web page"),
         (b"root:$y$j9T$secret:19000:0:99999:7:::\n", "a text file"),

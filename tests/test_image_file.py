@@ -13,7 +13,7 @@ from PIL import Image
 
 from lesion_exp import image_file
 from lesion_exp.errors import DataError
-from lesion_exp.image_file import decode, file_facts, fit, read_bytes, read_image, read_mask
+from lesion_exp.image_file import decode, file_and_image_size, fit, read_bytes, read_image, read_mask
 
 
 def picture(height=40, width=60):
@@ -152,7 +152,7 @@ def test_postscript_is_never_handed_to_its_interpreter(tmp_path, monkeypatch):
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n(%pipe%touch run) (r) file\n%%EOF\n"
     path = tmp_path / "photo.jpg"
     path.write_bytes(script)
-    for read in (read_image, file_facts, lambda it: decode(Path(it).read_bytes())):
+    for read in (read_image, file_and_image_size, lambda it: decode(Path(it).read_bytes())):
         with pytest.raises(DataError, match="is a PostScript file"):
             read(str(path))
 

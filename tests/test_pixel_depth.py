@@ -101,7 +101,7 @@ def test_a_declared_range_is_used(encoded):
     ],
 )
 def test_a_range_that_is_not_known_is_refused(encoded):
-    with pytest.raises(DataError, match="says which value is white, but the upload has"):
+    with pytest.raises(DataError, match="declares which value is white, but the upload has"):
         decode(encoded)
 
 
@@ -193,5 +193,7 @@ def test_the_remedy_works_when_it_is_typed(tmp_path, name, encoded):
 
 def test_several_channels_of_floating_point_are_named():
     encoded = cv2.imencode(".tiff", np.dstack([GREY / 255] * 3).astype(np.float32))[1].tobytes()
-    with pytest.raises(DataError, match="a TIFF file with a broken header, or with values of a kind that is not read"):
+    with pytest.raises(
+        DataError, match="a TIFF file with a broken header, or with values of a kind that is not supported"
+    ):
         decode(encoded)

@@ -18,7 +18,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
 from lesion_exp.config.project import Project
 from lesion_exp.config.relocate import relocated
-from lesion_exp.privacy import kept, published, without_secrets
+from lesion_exp.privacy import anonymized, redacted, without_secrets
 from lesion_exp.sweeps.cell import write_json
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.credentials import KNOWN_VARIABLE, with_credentials
@@ -109,16 +109,16 @@ def test_a_path_in_a_variable_that_is_named_like_a_secret_is_none(monkeypatch, t
 
 
 def test_the_home_folder_is_a_tilde_where_something_is_kept(planted):
-    assert kept(f"{planted}/data and {planted}, not {planted}_2/x") == f"~/data and ~, not {planted}_2/x"
-    assert kept(f"sqlite:///{planted}/x.db") == "sqlite:///~/x.db"
+    assert redacted(f"{planted}/data and {planted}, not {planted}_2/x") == f"~/data and ~, not {planted}_2/x"
+    assert redacted(f"sqlite:///{planted}/x.db") == "sqlite:///~/x.db"
 
 
 def test_what_is_published_names_nobody_and_leaves_ordinary_words(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "node-17.lab.example")
     text = f"/home/ann/x, C:\\Users\\ann\\y, /scratch/mel/z, mel@node-17 of {PERSON}; test/recall/mel"
-    assert published(text, {"mel"}) == "~/x, ~\\y, /scratch/***/z, ***@*** of ***; test/recall/mel"
+    assert anonymized(text, {"mel"}) == "~/x, ~\\y, /scratch/***/z, ***@*** of ***; test/recall/mel"
     picture = "data:image/png;base64,/mel/mel+mel=="
-    assert published(f'<img src="{picture}"> /a/mel/b', {"mel"}) == f'<img src="{picture}"> /a/***/b'
+    assert anonymized(f'<img src="{picture}"> /a/mel/b', {"mel"}) == f'<img src="{picture}"> /a/***/b'
 
 
 def test_a_job_holds_no_credential_and_this_process_still_knows_it(planted, tmp_path, caplog):

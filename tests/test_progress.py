@@ -73,7 +73,7 @@ def test_a_note_and_what_an_earlier_process_did_are_counted():
     stage = Stage("predicting", 100, "images", shown=False)
     stage.begin(60)
     stage.advance(20, "31 images/s")
-    assert stage.standing().startswith("predicting 80 of 100 images, 31 images/s, ")
+    assert stage.progress_line().startswith("predicting 80 of 100 images, 31 images/s, ")
     left = stage.seconds_left()
     assert left is not None
     assert left == pytest.approx(stage.seconds(), rel=0.5), "20 are done in this process, and 20 are left"
@@ -147,7 +147,7 @@ def notebook(monkeypatch):
 
 
 def test_a_notebook_has_one_bar_that_moves_and_nothing_in_red(notebook, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_PICTURES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_UPDATES", 0.0)
     assert in_notebook()
     with Stage("training", background=True):
         with Stage("reading", 50, "images") as stage:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesion_exp import spreadsheet
-from lesion_exp.spreadsheet import marked, unmarked, write_csv
+from lesion_exp.spreadsheet import escaped, unescaped, write_csv
 from lesion_exp.text_table import read_csv
 
 FORMULAS = (
@@ -34,21 +34,21 @@ HARMLESS = (
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_what_would_be_computed_begins_with_an_apostrophe(text):
-    for cell in marked(text).replace(";", "\n").replace("\t", "\n").replace("\r", "\n").split("\n"):
+    for cell in escaped(text).replace(";", "\n").replace("\t", "\n").replace("\r", "\n").split("\n"):
         assert not cell.strip().startswith(("=", "+", "-", "@", "\uff1d"))
-    assert unmarked(marked(text)) == text
+    assert unescaped(escaped(text)) == text
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_everything_else_stays(text):
-    assert marked(text) == text
-    assert unmarked(text) == text
+    assert escaped(text) == text
+    assert unescaped(text) == text
 
 
 @given(st.text(alphabet="=+-@';\t\n 1.a\uff1d"))
 def test_every_text_comes_back(text):
-    assert unmarked(marked(text)) == text
-    assert marked(unmarked(marked(text))) == marked(text)
+    assert unescaped(escaped(text)) == text
+    assert escaped(unescaped(escaped(text))) == escaped(text)
 
 
 def test_a_table_comes_back_and_numbers_stay_numbers(tmp_path):

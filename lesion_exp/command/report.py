@@ -72,14 +72,14 @@ def _output(output: Path | None) -> Path | None:
 
 def _write(page: Page, run: Run, output: Path | None) -> Path:
     """Keeps the page with the run and writes it to `output`; where it can be opened. It names nobody and no machine."""
-    from lesion_exp.privacy import published
+    from lesion_exp.privacy import anonymized
     from lesion_exp.tracking.find import download_artifact
     from lesion_exp.tracking.run_writer import RunWriter
     from lesion_exp.verbs.report.page import render
 
     with tempfile.TemporaryDirectory(prefix="lesion_exp_report_") as folder:
         path = Path(folder) / ARTIFACT
-        path.write_text(published(render(page), {run.tags.get("mlflow.user", "")}), encoding="utf-8")
+        path.write_text(anonymized(render(page), {run.tags.get("mlflow.user", "")}), encoding="utf-8")
         RunWriter.of(run).log_file(path, ARTIFACT)
         if output is not None:
             output.write_bytes(path.read_bytes())

@@ -18,7 +18,7 @@ import yaml
 from lesion_exp.config.compose import Composed
 from lesion_exp.config.overrides import shell_words
 from lesion_exp.errors import ConfigError
-from lesion_exp.privacy import kept, without_secrets
+from lesion_exp.privacy import redacted, without_secrets
 from lesion_exp.tracking.credentials import address
 from lesion_exp.version import __version__
 
@@ -93,7 +93,7 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Writes the job as YAML, whole or not at all."""
-        overrides = kept(list(self.overrides))
+        overrides = redacted(list(self.overrides))
         head = f"# A frozen job of lesion_exp {__version__}; run it again with: lesion-exp train job={path.name}\n"
         body = {
             "format": FORMAT,
@@ -103,7 +103,7 @@ class Job:
             "files": self.files,
             "replaced": list(self.replaced),
             "options": dict(self.options),
-            "config": with_places(self.config, self.files, kept),
+            "config": with_places(self.config, self.files, redacted),
         }
         made = f"# It was made by: lesion-exp train {shell_words(overrides)}\n"
         text = f"{head}{made}{yaml.safe_dump(body, sort_keys=False, width=120)}"

@@ -15,7 +15,7 @@ import pandas as pd
 
 import lesion_exp.dataset
 from lesion_exp import taxonomy
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_names import DOWNSAMPLED
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.table import STANDARD_COLUMNS, DatasetInfo, config_texts
@@ -229,19 +229,19 @@ def _report(
             f"{first_cases(cases, 20)}\nchange dataset.classes, or set dataset.on_unmappable=skip to go on without them"
         )
     for case in cases:
-        finding(f"left out, because the label belongs to none of the classes: {case}", level="warning")
+        record_finding(f"left out, because the label belongs to none of the classes: {case}", level="warning")
     for target in targets:
         if not any(target in of_set.values() for of_set in mapped.values()):
-            finding(f"dataset.classes lists {target}, but no image of the sets belongs to it", level="warning")
+            record_finding(f"dataset.classes lists {target}, but no image of the sets belongs to it", level="warning")
 
 
 def _say_mapped(text: str, label: str, target: str, told_apart: frozenset[str]) -> None:
     if target in told_apart:
-        finding(f"{text}, though the set has both classes: one contains the other", level="warning")
+        record_finding(f"{text}, though the set has both classes: one contains the other", level="warning")
     elif not taxonomy.is_wholly(label, target):
-        finding(f"{text}, though only a part of such lesions belongs there", level="warning")
+        record_finding(f"{text}, though only a part of such lesions belongs there", level="warning")
     else:
-        finding(text)
+        record_finding(text)
 
 
 def _mapped_and_prefixed(
@@ -306,7 +306,7 @@ def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
         if shared_images == "first"
         else "which count once for each of these sets; dataset.shared_images=first keeps one row of each"
     )
-    finding(
+    record_finding(
         f"{of_picture.ngroups:,} images are in several of the sets ({', '.join(rows['source'].unique())}), {what}",
         list(of_picture.groups),
         level="warning",
@@ -315,7 +315,9 @@ def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
         several = rows[of_picture[column].transform("nunique") > 1].groupby("shared_image_id", sort=True)
         if several.ngroups:
             cases = [f"{picture} ({', '.join(sorted(set(found)))})" for picture, found in several[column]]
-            finding(f"{several.ngroups:,} images have different {name} in different sets", cases, level="warning")
+            record_finding(
+                f"{several.ngroups:,} images have different {name} in different sets", cases, level="warning"
+            )
 
 
 def _say_nameless_copies(
@@ -325,7 +327,7 @@ def _say_nameless_copies(
     nameless = sorted(name for name in sets if _info(name, sets[name]).name == "dermamnist")
     others = sorted(name for name, archive in archives.items() if archive == "isic")
     if nameless and others:
-        finding(
+        record_finding(
             f"{', '.join(nameless)} holds images of HAM10000 without their ids: what it shares with "
             f"{', '.join(others)} cannot be told, so the audit cannot find it in two parts of a split; leave "
             f"one of the sets out",

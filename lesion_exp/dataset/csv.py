@@ -31,7 +31,7 @@ from lesion_exp.dataset.table import (
     standardize,
 )
 from lesion_exp.errors import ConfigError, DataError, nearest
-from lesion_exp.text_table import AUTO, MISSING_WORDS
+from lesion_exp.text_table import AUTO, EMPTY_WORDS
 from lesion_exp.text_table import read_csv as read_delimited
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ PATH_REMEDY: Final = (
     "'dataset.columns={image_path: null}'"
 )
 
-_NO_LABEL: Final = frozenset(word.lower() for word in MISSING_WORDS)
+_NO_LABEL: Final = frozenset(word.lower() for word in EMPTY_WORDS)
 """Labels that may be classes or stand for a missing label: only `dataset.labels` makes them classes."""
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lesion_exp import taxonomy
 from lesion_exp.archive import ZIP, file_of, is_clutter, split_locator
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_files import Choice, choose_one, images_among
 from lesion_exp.dataset.image_names import is_image, suffix_of
 from lesion_exp.dataset.path_patterns import as_override, pattern_for
@@ -144,7 +144,7 @@ def _say_empty_folders(images: Sequence[_Image], files: SourceFiles) -> None:
         if folder.is_dir() and not is_clutter((folder.name,)) and str(folder) not in held
     ]
     if empty:
-        finding(
+        record_finding(
             f"{len(empty)} folders below {files.root} hold no file that is read, and are no classes",
             [files.shorten(str(folder)) for folder in empty],
             level="warning",

@@ -13,7 +13,7 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.archive import SEPARATOR
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_names import JPEG_SUFFIXES, asks_for_masks, clean_name, image_key, mask_of, without_suffix
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
 from lesion_exp.dataset.source_files import OTHER_ARCHIVES, SourceFiles, distinct
@@ -77,7 +77,7 @@ def images_among(files: SourceFiles, choice: Choice = DEFAULT) -> list[str]:
     """The image files that `choice` allows: masks only if its pattern asks for them by name; both are counted."""
     asked = asks_for_masks(choice.images)
     if files.masks and not asked:
-        finding(
+        record_finding(
             f"of the files of {files.name}, {len(files.masks):,} count as masks or superpixels by their names or "
             f"folders, and not as images",
             map(files.shorten, files.masks),
@@ -192,7 +192,9 @@ def choose_one(
             f"names fit several files that differ:\n{first_cases(cases)}\n{remedy}"
         )
     if several:
-        finding(f"{len(several):,} files of {files.name} lie there again with the same content; one of each is read")
+        record_finding(
+            f"{len(several):,} files of {files.name} lie there again with the same content; one of each is read"
+        )
     return [each[0] if each else None for each in different]
 
 
@@ -251,7 +253,7 @@ def _say_shared(given: Sequence[str | None], located: Sequence[str | None], file
             by_file[locator][name] = None
     cases = [f"{', '.join(names)}: {files.shorten(file)}" for file, names in by_file.items() if len(names) > 1]
     if cases:
-        finding(
+        record_finding(
             f"{len(cases):,} image files of {files.name} are named by several rows, which spell the name differently; "
             f"each of these rows counts as an image: leave one row of each in the table",
             cases,
@@ -276,4 +278,4 @@ def _say(
         f"files belong to no row"
     )
     cases = [f"no file: {name}" for name in missing[:3]] + [f"no row: {files.shorten(each)}" for each in unclaimed[:2]]
-    finding(text, cases, "warning" if missing else "info")
+    record_finding(text, cases, "warning" if missing else "info")

@@ -7,9 +7,9 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.findings import join_rows
 from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.isic_challenge import PART_NAMES, check_parts, counts_of_parts, read_one_hot
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, named_columns, standardize
 from lesion_exp.text_table import read_csv

@@ -7,9 +7,10 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from lesion_exp.dataset.findings import Partners, finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_files import locate_images
 from lesion_exp.dataset.image_names import plain_ids
+from lesion_exp.dataset.joins import NameIndex
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import DataError, check_choice
@@ -106,9 +107,9 @@ def _drop_duplicates(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
     locator = files.require(DUPLICATES, without=WITHOUT_DUPLICATES)
     pairs = read_csv(locator)
     require_columns(pairs, ["image_name_1", "image_name_2"], files.shorten(locator))
-    known = Partners(frame["image_id"])
+    known = NameIndex(frame["image_id"])
     listed = pairs[["image_name_1", "image_name_2"]].dropna()
-    rows = [(known.of(first), known.of(second)) for first, second in listed.itertuples(index=False)]
+    rows = [(known.positions(first), known.positions(second)) for first, second in listed.itertuples(index=False)]
     dropped = {position for first, second in rows if first for position in second}
     whole = sum(bool(first and second) for first, second in rows)
     if not whole:
@@ -118,7 +119,7 @@ def _drop_duplicates(frame: pd.DataFrame, files: SourceFiles) -> pd.DataFrame:
             f"pairs is among the {len(frame):,} images: the first is {first_pair}; "
             f"get the list again, or {WITHOUT_DUPLICATES}"
         )
-    finding(
+    record_finding(
         f"{len(dropped):,} images of {INFO.title} are left out, which {files.shorten(locator)} lists as duplicates; "
         f"{len(rows) - whole:,} of its {len(rows):,} pairs name an image that is not there",
         level="warning" if whole < len(rows) else "info",

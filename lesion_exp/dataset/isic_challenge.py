@@ -7,7 +7,7 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, one_hot_label, require_columns
@@ -71,7 +71,9 @@ def read_one_hot(
     if "score_weight" in frame.columns:
         zero |= pd.to_numeric(frame["score_weight"], errors="coerce") == 0
     if zero.any():
-        finding(f"{zero.sum():,} images of {challenge}, {part}, are left out, since the scorer gives them weight zero")
+        record_finding(
+            f"{zero.sum():,} images of {challenge}, {part}, are left out, since the scorer gives them weight zero"
+        )
         frame = frame[~zero]
     raw = one_hot_label(frame, codes, files.shorten(locator))
     labelled = map_labels(pd.DataFrame({"image_id": frame["image"], "raw": raw}), "raw", codes)

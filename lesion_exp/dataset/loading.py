@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp import taxonomy
-from lesion_exp.dataset.findings import Finding, collected, finding
+from lesion_exp.dataset.findings import Finding, collected_findings, record_finding
 from lesion_exp.dataset.missing_values import is_missing
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.row_filter import filter_rows
@@ -94,7 +94,7 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
             at all or of a class.
         ConfigError: a filter that cannot be evaluated.
     """
-    with collected() as found:
+    with collected_findings() as found:
         table = read()
         _check_columns(table)
         _say_same_diagnoses(table)
@@ -244,7 +244,7 @@ def _say_same_diagnoses(table: pd.DataFrame) -> None:
         if len(several) > 1
     ]
     if cases:
-        finding(
+        record_finding(
             f"{len(cases)} diagnoses are several classes each, because their labels are spelled differently; give them "
             f"one label, with dataset=csv in dataset.labels={{LABEL: CLASS,...}}",
             cases,
@@ -274,8 +274,8 @@ def _leave_out(
             f"{first_cases(cases)}\n{explanation}correct the data set's table or files, or {SKIP_HINT}"
         )
     flow.left_out.extend((str(key), what) for key in rows["image_id"])
-    with collected() as found:
-        finding(f"left out: {len(rows):,} rows ({what})", cases, level="warning")
+    with collected_findings() as found:
+        record_finding(f"left out: {len(rows):,} rows ({what})", cases, level="warning")
     flow.findings.extend(found)
     return table[~bad]
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.findings import join_rows
 from lesion_exp.dataset.image_files import locate_beside, locate_images
 from lesion_exp.dataset.image_names import plain_ids
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, one_hot_label, require_columns, standardize
 from lesion_exp.errors import DataError, first_cases

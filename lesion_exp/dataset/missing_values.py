@@ -12,7 +12,7 @@ from typing import Final
 
 import pandas as pd
 
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.text_table import normal_text
 
 MISSING_WORDS: Final = frozenset(
@@ -77,17 +77,17 @@ def known_ids(values: pd.Series, where: str) -> pd.Series:
     words = [str(value).strip() for value, known in zip(values, ids, strict=True) if known is None and pd.notna(value)]
     counts = pd.Series([word for word in words if word], dtype=object).value_counts()
     if len(counts):
-        finding(f"{where}: these words are no ids: {_listed(counts.items())}")
+        record_finding(f"{where}: these words are no ids: {_listed(counts.items())}")
     numbers = placeholder_numbers(ids)
     if numbers:
         found = ids.isin(list(numbers))
         reasons = "; ".join(f"{text!r} of {int((ids == text).sum()):,} rows ({why})" for text, why in numbers.items())
-        finding(f"{where}: taken for missing, not for one and the same: {reasons}", level="warning")
+        record_finding(f"{where}: taken for missing, not for one and the same: {reasons}", level="warning")
         ids = ids.where(~found, None)
     kept = [text for text in dict.fromkeys(ids.dropna()) if _sign(text) is not None]
     if kept:
         counted = _listed((text, int((ids == text).sum())) for text in kept)
-        finding(f"{where}: kept as ids, since they occur about as often as the others: {counted}")
+        record_finding(f"{where}: kept as ids, since they occur about as often as the others: {counted}")
     return ids
 
 
@@ -125,12 +125,12 @@ def known_ages(values: pd.Series, where: str) -> pd.Series:
     unread = texts[ages.isna() & texts.notna()]
     if len(unread):
         listed = _listed(unread.value_counts().items())
-        finding(f"{where}: {len(unread)} are no numbers and count as missing: {listed}", level="warning")
+        record_finding(f"{where}: {len(unread)} are no numbers and count as missing: {listed}", level="warning")
     impossible = ages.notna() & ~ages.between(0, OLDEST)
     if impossible.any():
         listed = _listed(texts[impossible].value_counts().items())
         text = f"{where}: {impossible.sum()} are outside 0 to {OLDEST:g} years and count as missing: {listed}"
-        finding(text, level="warning")
+        record_finding(text, level="warning")
     return ages.where(~impossible)
 
 
@@ -146,7 +146,7 @@ def known_sexes(values: pd.Series, where: str, unknown: str) -> pd.Series:
     if strange.any():
         listed = _listed(texts[strange].value_counts().items())
         text = f"{where}: values that nothing here explains are kept as they are: {listed}"
-        finding(f"{text}; write male and female in the table to have subgroups of these names", level="warning")
+        record_finding(f"{text}; write male and female in the table to have subgroups of these names", level="warning")
     return sexes.where(~strange, words)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from lesion_exp.archive import ZIP, is_clutter, members_of, size_and_checksum, size_of
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_names import is_image, split_masks, suffix_of
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
 from lesion_exp.errors import ConfigError, DataError, first_cases
@@ -68,7 +68,7 @@ class SourceFiles:
                     f"expected the patterns of dataset.ignore to fit files below {self.root}, but {pattern!r} fits "
                     f"none; correct it, or leave it out"
                 )
-            finding(f"{count:,} files of {name} are left out, because dataset.ignore lists {pattern!r}")
+            record_finding(f"{count:,} files of {name} are left out, because dataset.ignore lists {pattern!r}")
 
     def _check_names(self) -> None:
         """Refuses names whose bytes are no UTF-8: no table can hold them, and programs show them differently."""
@@ -101,7 +101,7 @@ class SourceFiles:
                 locator = self._only(found, pattern, key)
                 self._tables.add(locator)
                 if pattern not in patterns:
-                    finding(f"{self.shorten(locator)} is read in place of {patterns[0]}")
+                    record_finding(f"{self.shorten(locator)} is read in place of {patterns[0]}")
                 return locator
         raise DataError(self._absent(patterns, without))
 
@@ -123,7 +123,7 @@ class SourceFiles:
             return
         strange = [each for each in rest if not is_document(each)]
         counts = ", ".join(f"{count:,} {ending}" for ending, count in others.most_common())
-        finding(
+        record_finding(
             f"left out of the files of {self.name}, since by their names they are no images: {counts}",
             map(self.shorten, strange),
             "warning" if strange else "info",

@@ -31,7 +31,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp import taxonomy
-from lesion_exp.dataset.findings import finding
+from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.missing_values import is_missing, known_ages, known_ids, known_sexes, known_texts
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.text_table import normal_text, typed
@@ -141,7 +141,7 @@ def named_columns(
             renamed[name] = _free_name(name, {*frame.columns, *taken, *renamed.values()})
     moved = [f"{name} as {ours}" for name, ours in renamed.items() if name not in used]
     if moved:
-        finding(
+        record_finding(
             f"{where} has columns that are none of this data set and whose names have another meaning here; they are "
             f"kept under other names: {', '.join(moved)}"
         )
@@ -191,7 +191,7 @@ def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, na
         code = taxonomy.map_label(known, set(codes.values())) if (known := taxonomy.code_of(name)) else None
         if code is not None:
             mapping[name] = code
-            finding(f"{(raw == name).sum()} rows with the label {name!r} are taken for {code}")
+            record_finding(f"{(raw == name).sum()} rows with the label {name!r} are taken for {code}")
     labels = [mapping[name] for name in raw]
     return frame.assign(raw_label=raw, label=pd.Series(labels, index=frame.index, dtype=object))
 
@@ -259,7 +259,7 @@ def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd
         )
     soft = int((~numbers.isin((0, 1))).to_numpy().sum())
     if soft:
-        finding(
+        record_finding(
             f"{soft:,} cells of {', '.join(names)} in {where} are neither 0 nor 1; what is above 0.5 counts as 1",
             level="warning",
         )

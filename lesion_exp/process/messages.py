@@ -7,8 +7,8 @@ import os
 import warnings
 from typing import IO, Any
 
-from lesion_exp.privacy import kept, without_secrets
-from lesion_exp.terminal import fitted, message_stream
+from lesion_exp.privacy import redacted, without_secrets
+from lesion_exp.terminal import message_stream, wrapped_for
 
 QUIET = (
     "pytorch_lightning", "lightning_fabric", "lightning", "mlflow", "alembic", "matplotlib", "PIL", "h5py", "git",
@@ -53,7 +53,7 @@ class _Formatter(logging.Formatter):
 
     def __init__(self, in_a_file: bool) -> None:
         super().__init__("%(message)s")
-        self._change = kept if in_a_file else without_secrets
+        self._change = redacted if in_a_file else without_secrets
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a text."""
@@ -74,7 +74,7 @@ class _Handler(logging.StreamHandler[IO[str]]):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a text that fits the terminal; in a file a message stays one line."""
-        return fitted(super().format(record), self.stream)
+        return wrapped_for(super().format(record), self.stream)
 
 
 def show_messages(in_a_file: bool = False) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from lesion_exp.data.lock import is_held
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
-from lesion_exp.privacy import kept
+from lesion_exp.privacy import redacted
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 STATUSES: Final = ("finished", "running", "queued", "failed", "cancelled")
@@ -194,7 +194,7 @@ def write_json(path: Path, body: Any) -> None:
     """Writes JSON, without secrets, under another name, brings it to the disk and renames it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(kept(body), file, indent=1)
+        json.dump(redacted(body), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     Path(temporary).chmod(0o644)

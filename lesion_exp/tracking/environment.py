@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import psutil
 
-from lesion_exp.privacy import kept
+from lesion_exp.privacy import redacted
 from lesion_exp.tracking.system_metrics import nvidia_smi
 
 LARGEST_PATCH: Final = 1_000_000
@@ -72,7 +72,7 @@ def environment(source: SourceState, num_threads: int) -> dict[str, str]:
         files["git.json"] = _json({"commit": source.commit, "dirty": source.dirty})
         if source.patch:
             files["changes.patch"] = source.patch
-    return kept(files)
+    return redacted(files)
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lesion_exp.privacy import kept
+from lesion_exp.privacy import redacted
 from lesion_exp.tracking import artifacts
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
     config artifact, with a warning, instead of being cut. Neither secrets nor the home folder are among the texts.
     """
     flat: dict[str, str] = {}
-    _flatten(kept(dict(config)), "", flat)
+    _flatten(redacted(dict(config)), "", flat)
     for name, value in flat.items():
         if len(value) > LONGEST_VALUE:
             flat[name] = f"{len(value)} characters (see {WHOLE_CONFIG})"

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Self
 
 from lesion_exp.data.lock import check_locks
 from lesion_exp.errors import ConfigError
-from lesion_exp.privacy import kept
+from lesion_exp.privacy import redacted
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG, DatabaseWatch, StoreLostError
 from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
@@ -74,7 +74,7 @@ class TrackedRun(RunWriter):
         self.params_at_start: dict[str, str] = dict(known.data.params)
         self._points = MetricPoints(last_steps(store.client, run_id) if self.resumed else None)
         self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
-        described = {"run_id": run_id, "run_name": info.run_name or "", "store": kept(store.uri)}
+        described = {"run_id": run_id, "run_name": info.run_name or "", "store": redacted(store.uri)}
         self._spool.describe({**described, SITTING: known.data.tags.get(SITTING_TAG, "")})
         self._log = RunLog(self, self.live_dir / LOG_FILE)
         self._finished = False
@@ -96,10 +96,10 @@ class TrackedRun(RunWriter):
         **options: Any,
     ) -> Self:
         """A new run, RUNNING from now on; `params` is a nested config, `options` are those of the constructor."""
-        told = kept(dict(tags or {}))
+        told = redacted(dict(tags or {}))
         first = {HEARTBEAT_TAG: now_text(), "mlflow.user": _user(), "mlflow.source.type": "LOCAL", **told}
         check_locks(store.live)
-        created = store.client.create_run(store.experiment_id(experiment), tags=first, run_name=kept(name))
+        created = store.client.create_run(store.experiment_id(experiment), tags=first, run_name=redacted(name))
         run = cls(store, created.info.run_id, **options)
         if params:
             run.log_params(params)
@@ -183,7 +183,7 @@ class TrackedRun(RunWriter):
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; booleans become `true` and `false`."""
-        texts = kept({name: str(tag).lower() if isinstance(tag, bool) else str(tag) for name, tag in tags.items()})
+        texts = redacted({name: str(tag).lower() if isinstance(tag, bool) else str(tag) for name, tag in tags.items()})
         for batch in _batches(list(texts.items()), LARGEST_BATCH["tags"]):
             self._spool.add("tags", values=batch)
 

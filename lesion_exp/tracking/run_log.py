@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.privacy import kept
+from lesion_exp.privacy import redacted
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class KeptFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a text."""
-        return kept(super().format(record))
+        return redacted(super().format(record))
 
 
 class RunLog:
@@ -52,7 +52,7 @@ class RunLog:
         assert self._handler is not None, "the log is not open"
         self._handler.flush()
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(kept(text))
+            file.write(redacted(text))
 
     def close(self) -> None:
         """Ends listening and saves the log with the run."""

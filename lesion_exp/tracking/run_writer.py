@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
-from lesion_exp.privacy import kept
+from lesion_exp.privacy import redacted
 from lesion_exp.tracking.find import Run, fetch_artifact
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.store import Store
@@ -136,7 +136,7 @@ class RunWriter:
     def log_text(self, text: str, artifact_path: str) -> None:
         """Keeps a text (UTF-8)."""
         with self.new_file(artifact_path) as path:
-            path.write_text(kept(text), encoding="utf-8")
+            path.write_text(redacted(text), encoding="utf-8")
 
     def log_json(self, content: Any, artifact_path: str) -> None:
         """Keeps lists, mappings, numbers and texts as indented JSON."""
@@ -196,7 +196,7 @@ class RunWriter:
             "schema": json.dumps({"mlflow_colspec": columns}),
             "profile": profile_text,
         }
-        self._put_dataset(kept(dataset), context)
+        self._put_dataset(redacted(dataset), context)
 
     def log_late_metrics(self, values: Mapping[str, float]) -> None:
         """Records metrics of a run that has ended, at the last step of what it has of them, so that they count.
@@ -242,7 +242,7 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
     for legend in figure.legends:  # would otherwise follow the edge of the picture, down to the footer
         legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     below = (min(figure.get_tightbbox().y0, 0.0) - _FOOTER_GAP) / figure.get_figheight()
-    figure.text(0.005, below, kept(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False)
+    figure.text(0.005, below, redacted(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False)
     figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches="tight")
 
 

@@ -18,7 +18,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
-from lesion_exp.dataset.findings import collected, finding
+from lesion_exp.dataset.findings import collected_findings, record_finding
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.table import DatasetInfo
@@ -161,7 +161,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         grouped = with_groups(node, loaded.table)
         shares = shares_dealt(splitter, grouped)
         table = _with_unknown(splitter.split(grouped), test_is_dealt="test" in shares)
-    with collected() as found:
+    with collected_findings() as found:
         _say_mixed_parts(table)
     loaded.flow.findings.extend(found)
     warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
@@ -195,7 +195,7 @@ def _say_mixed_parts(table: pd.DataFrame) -> None:
     for part in ("test", "val"):
         mixed = (table["official_split"] == part) & (table["split"] == "train")
         if mixed.any():
-            finding(
+            record_finding(
                 f"{mixed.sum():,} images of the data set's own {part} part are in the training part of this split, so "
                 f"that its results do not compare with those on that {part} part; set split=official to keep the parts "
                 f"of the data set",

@@ -167,4 +167,4 @@ def test_pictures_of_unknown_depth_are_errors_and_never_black(table, tmp_path):
     table.loc[1, "image_path"] = str(tmp_path / "twelve.png")
     store = open_or_build(table, StoreRequest(40), tmp_path / "cache")
     assert sorted(store.errors) == ["i0", "i1"]
-    assert all("says which value is white" in error for error in store.errors.values())
+    assert all("declares which value is white" in error for error in store.errors.values())

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lesion_exp.dataset.csv import read_csv
 from lesion_exp.dataset.dermamnist import read_dermamnist
-from lesion_exp.dataset.findings import collected
+from lesion_exp.dataset.findings import collected_findings
 from lesion_exp.dataset.folder import read_folder
 from lesion_exp.dataset.ham10000 import read_ham10000
 from lesion_exp.dataset.isic2018 import read_isic2018
@@ -49,7 +49,7 @@ def test_masks_of_the_same_names_are_no_images(tmp_path: Path) -> None:
     for number in range(4):
         _picture(tmp_path / f"GroundTruth/X{number}.png", 255)
         _picture(tmp_path / f"images/X{number}.jpg", number)
-    with collected() as found:
+    with collected_findings() as found:
         table = read_csv(str(tmp_path), "t.csv")
     assert [Path(path).parent.name for path in table["image_path"]] == ["images"] * 4
     assert any("4 count as masks" in each.text for each in found)
@@ -177,7 +177,7 @@ def test_lesion_groups_of_other_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"6 of 6 are not there.*dataset\.need_lesion_groups=false"):
         read_isic2018(str(tmp_path))
     _isic2018(tmp_path, [f"ISIC_{number}" for number in range(5)])
-    with collected() as found:
+    with collected_findings() as found:
         assert read_isic2018(str(tmp_path))["lesion_id"].isna().sum() == 1
     assert any(each.level == "warning" and "5 of 6 rows" in each.text for each in found)
 
@@ -240,7 +240,7 @@ def test_rows_that_spell_one_file_differently_are_said(tmp_path: Path) -> None:
     _picture(tmp_path / "X_downsampled.jpg")
     _picture(tmp_path / "Y.jpg", 50)
     (tmp_path / "t.csv").write_text("image_id,label\nX,nv\nX_downsampled,nv\nY,mel\n")
-    with collected() as found:
+    with collected_findings() as found:
         read_csv(str(tmp_path), "t.csv")
     said = [each.in_a_line() for each in found if each.level == "warning"]
     assert len(said) == 1

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from lesion_exp.dataset.findings import collected, join_rows
+from lesion_exp.dataset.findings import collected_findings
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.errors import DataError
 
 LEFT = pd.DataFrame({"image_id": ["A", "B_downsampled", "C", "D"], "label": list("wxyz")})
@@ -14,7 +15,7 @@ def _other(*names: str) -> pd.DataFrame:
 
 
 def test_names_are_brought_together_and_counted_on_both_sides() -> None:
-    with collected() as found:
+    with collected_findings() as found:
         joined = join_rows(LEFT, _other("a.JPG", " B ", "C.png", "E"), "image_id", "groups.csv", "a set")
     assert joined["lesion_id"].fillna("-").tolist() == ["L0", "L1", "L2", "-"]
     assert joined["label"].tolist() == list("wxyz")
@@ -31,5 +32,5 @@ def test_what_hardly_fits_is_refused_with_the_key_that_helps() -> None:
 def test_several_rows_of_a_name_must_say_the_same() -> None:
     same = pd.concat([_other("A", "B", "C"), _other("A")])
     assert join_rows(LEFT, same, "image_id", "g.csv", "a set")["lesion_id"].tolist()[0] == "L0"
-    with pytest.raises(DataError, match=r"(?s)1 names have several that differ:\n  - A"):
+    with pytest.raises(DataError, match=r"(?s)1 names have several rows that differ:\n  - A"):
         join_rows(LEFT, pd.concat([_other("A", "B", "C"), _other("x", "A")]), "image_id", "g.csv", "a set")

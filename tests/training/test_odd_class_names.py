@@ -10,7 +10,7 @@ from PIL import Image
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.project import Project
-from lesion_exp.spreadsheet import marked
+from lesion_exp.spreadsheet import escaped
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
 from lesion_exp.tracking.params import allowed_name
 from tests.own_process import restored
@@ -78,7 +78,7 @@ def test_a_whole_run_with_odd_class_names(tmp_path, capsys, call):
     predicted = pd.read_parquet(told)
     assert set(predicted["prediction"]) <= set(NAMES)
     assert {f"p_{name}" for name in NAMES} <= set(predicted)
-    assert list(pd.read_csv(table, dtype=str)["prediction"]) == [marked(name) for name in predicted["prediction"]]
+    assert list(pd.read_csv(table, dtype=str)["prediction"]) == [escaped(name) for name in predicted["prediction"]]
 
     evaluated, _ = call(capsys, root, "evaluate", f"run={run_id}", "evaluation.bootstrap_draws=100", "--json")
     assert {f"recall/{name}" for name in NAMES} <= set(json.loads(evaluated)["metrics"])

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from lesion_exp.config.freeze import read_job, with_places
 from lesion_exp.errors import ConfigError, first_cases
-from lesion_exp.privacy import published
+from lesion_exp.privacy import anonymized
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.find import (
     ORIGIN_TAG,
@@ -144,18 +144,18 @@ def _published_artifact(run: Run, name: str) -> IO[bytes]:
             job = read_job(path)
         except ConfigError:  # of another version; it is a text like others
             return _published_text(path, people)
-        config = with_places(job.config, job.files, lambda place: published(place, people))
-        config |= {key: published(config[key], people) for key in ("tags", "tracking")}
+        config = with_places(job.config, job.files, lambda place: anonymized(place, people))
+        config |= {key: anonymized(config[key], people) for key in ("tags", "tracking")}
         with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
             copy = Path(folder) / path.name
-            replace(job, config=config, overrides=tuple(published(list(job.overrides), people))).write(copy)
+            replace(job, config=config, overrides=tuple(anonymized(list(job.overrides), people))).write(copy)
             return io.BytesIO(copy.read_bytes())
     return _published_text(path, people)
 
 
 def _published_text(path: Path, people: Collection[str]) -> IO[bytes]:
     try:
-        return io.BytesIO(published(path.read_bytes().decode("utf-8"), people).encode())
+        return io.BytesIO(anonymized(path.read_bytes().decode("utf-8"), people).encode())
     except UnicodeDecodeError:
         return path.open("rb")
 
@@ -170,16 +170,16 @@ def _described(run: Run, known: MlflowRun, origins: dict[str, str]) -> dict[str,
     own_tags = {HEARTBEAT_TAG, ORIGIN_TAG, _USER_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS}
     return {
         "run_id": origins[run.run_id],
-        "name": published(run.name, people),
+        "name": anonymized(run.name, people),
         "status": run.status,
         "experiment": run.store.client.get_experiment(run.experiment_id).name,
         "start_time": known.info.start_time,
         "end_time": known.info.end_time,
         "links": {tag: _origin_of_id(run, run.tags[tag], origins) for tag in layout.LINK_TAGS if tag in run.tags},
-        "params": published(run.params, people),
-        "tags": published({name: text for name, text in run.tags.items() if name not in own_tags}, people),
+        "params": anonymized(run.params, people),
+        "tags": anonymized({name: text for name, text in run.tags.items() if name not in own_tags}, people),
         "inputs": sorted(
-            (published(_input(entry), people) for entry in inputs), key=lambda entry: (entry["name"], entry["digest"])
+            (anonymized(_input(entry), people) for entry in inputs), key=lambda entry: (entry["name"], entry["digest"])
         ),
     }
 

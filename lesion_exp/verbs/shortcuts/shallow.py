@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.image_file import file_facts
+from lesion_exp.image_file import file_and_image_size
 from lesion_exp.progress import Stage
 
 
@@ -92,7 +92,7 @@ def rim_features(table: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
 def file_features(table: pd.DataFrame) -> pd.DataFrame:
     """Size of the file in bytes, width and height of the image in pixels, and bytes a pixel."""
     images = table.drop_duplicates("image_id")
-    facts = [file_facts(locator) for locator in images["image_path"]]
+    facts = [file_and_image_size(locator) for locator in images["image_path"]]
     found = pd.DataFrame(facts, columns=["num_bytes", "width", "height"], index=images["image_id"].to_numpy())
     found = found.astype(float).assign(bytes_per_pixel=found["num_bytes"] / (found["width"] * found["height"]))
     return found.loc[table["image_id"].to_numpy()].reset_index(drop=True)
