@@ -164,8 +164,10 @@ def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num
     limits = drawn.limits(name, [group[0] for group in groups]) if result.error is None else None
     if limits is not None:
         return replace(result, low=limits.low, high=limits.high)
-    highest = METRICS[name].highest if name in METRICS else 1.0
-    lowest = 0.0 if len(groups) == 1 else -highest
+    entry = METRICS.get(name)
+    lowest, highest = (0.0, 1.0) if entry is None else (entry.lowest, entry.highest)
+    if len(groups) > 1:
+        lowest, highest = lowest - highest, highest - lowest
     return replace(result, low=max(result.low, lowest), high=min(result.high, highest))
 
 

@@ -11,8 +11,11 @@ from scipy.sparse import csr_array
 
 from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
-from lesion_exp.evaluation.weighted import LimitsOf, Weighted
+from lesion_exp.evaluation.registry import METRICS
+from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted
 
+OF_ALL_CLASSES: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn")
+"""What is said of all classes together, of each part and, where the registry shows it there, of each epoch."""
 FAMILIES: Final = ("recall", "precision", "specificity", "f1")
 """What is said of each class."""
 
@@ -46,7 +49,9 @@ def confusion_metrics(
         counts = (counting @ weights).reshape(num_classes, num_classes, weights.shape[1])
         return metrics_of_counts(counts, classes)
 
-    return Weighted(at, _limits(counting, classes))
+    limits, lesions = _limits(counting, classes), int(np.count_nonzero(counting.sum(axis=0)))
+    entries = [METRICS[name] for name in OF_ALL_CLASSES if name not in limits]
+    return Weighted(at, limits, {each.name: Bounds(lesions, each.highest, each.lowest) for each in entries})
 
 
 def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:

@@ -100,7 +100,7 @@ def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray) -> 
         return limits.low, limits.high
     if name in metrics.bounds:
         bounds = metrics.bounds[name]
-        limits = bounded_limits(value, drawn, bounds.lesions, bounds.highest)
+        limits = bounded_limits(value, drawn, bounds.lesions, bounds.highest, bounds.lowest)
         return limits.low, limits.high
     return percentile_interval(drawn)
 

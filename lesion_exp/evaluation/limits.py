@@ -124,8 +124,8 @@ def area_limits(area: PlacedArea) -> Limits:
     return Limits(value, *wilson(value, number, _student(rarer)), area.influence)
 
 
-def bounded_limits(value: float, drawn: FloatArray, lesions: int, highest: float = 1.0) -> Limits:
-    """The limits of any other metric between 0 and `highest` from its bootstrap draws: Wilson's interval, once more.
+def bounded_limits(value: float, drawn: FloatArray, lesions: int, highest: float = 1.0, lowest: float = 0.0) -> Limits:
+    """The limits of any other metric between `lowest` and `highest` from its bootstrap draws: Wilson's interval again.
 
     The variance of the draws, which is too small by (k - 1) / k, takes the place of V in `proportion_limits`, k lesions
     that of Kish's number, and the quantile is Student's with k - 1 degrees of freedom.
@@ -135,13 +135,15 @@ def bounded_limits(value: float, drawn: FloatArray, lesions: int, highest: float
         drawn: float64 (D,), its bootstrap draws, NaN where a draw does not determine it.
         lesions: k, the number of lesions that the metric rests on: those of the class for its average precision.
         highest: the largest value that the metric can take.
+        lowest: its smallest value.
     """
-    known = drawn[~np.isnan(drawn)] / highest
-    share = min(max(value / highest, 0.0), 1.0)
+    width = highest - lowest
+    known = (drawn[~np.isnan(drawn)] - lowest) / width
+    share = min(max((value - lowest) / width, 0.0), 1.0)
     variance = float(known.var(ddof=1)) * lesions / max(lesions - 1, 1) if len(known) > 1 else 0.0
     number = _effective_number(share, variance, lesions, max(variance, share * (1 - share) / lesions), lesions)
     low, high = wilson(share, number, _student(lesions))
-    return Limits(value, low * highest, high * highest)
+    return Limits(value, lowest + low * width, lowest + high * width)
 
 
 def combined_limits(coefficients: Sequence[float], parts: Sequence[Limits]) -> Limits:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.calibration import CALIBRATION, calibration_metrics
-from lesion_exp.evaluation.confusion import FAMILIES, confusion_metrics, mean_of_determined
+from lesion_exp.evaluation.confusion import FAMILIES, OF_ALL_CLASSES, confusion_metrics, mean_of_determined
 from lesion_exp.evaluation.limits import Limits, mean_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view
 from lesion_exp.evaluation.predictions import (
@@ -25,7 +25,7 @@ from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
-OVERALL: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn", AUROC_MACRO, *CALIBRATION)
+OVERALL: Final = (*OF_ALL_CLASSES, AUROC_MACRO, *CALIBRATION)
 OF_A_CLASS: Final = (*FAMILIES, *_RANKED)
 OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
 """What `<metric>/malignant` says of the malignant view of a table over several diagnoses."""
@@ -94,7 +94,7 @@ def _of_classes(
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
     families = {name.split("/", maxsplit=1)[0] for name in wanted}
     parts: list[Weighted] = []
-    if families & {"accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn", *FAMILIES}:
+    if families & {*OF_ALL_CLASSES, *FAMILIES}:
         parts.append(confusion_metrics(true, predicted_classes(table), group, num_groups, classes))
     if families & set(CALIBRATION):
         parts.append(calibration_metrics(probs, true, group, num_groups))

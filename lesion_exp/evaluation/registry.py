@@ -38,10 +38,15 @@ class Metric:
     """What it is called within a sentence and where there is little room; as `words`, in lower case, if empty."""
     higher_is_better: bool = True
     highest: float = 1.0
-    """Its largest value; the lowest of every metric is 0."""
+    """Its largest value."""
+    lowest: float = 0.0
+    """Its smallest value."""
     shown: frozenset[Place] = frozenset()
     habits: tuple[str, ...] = ()
     """What users of other frameworks call it."""
+    same_as: str = ""
+    """A call of scikit-learn that gives the same number of true and predicted classes (of true classes and
+    probabilities, if the metric is one of those); a test compares the two. Empty where there is none."""
 
     @property
     def in_a_sentence(self) -> str:
@@ -59,13 +64,16 @@ METRICS: Final[Mapping[str, Metric]] = {
     for metric in (
         # of all classes together
         Metric("balanced_accuracy", "Balanced accuracy", shown=_shown(f"{_EVERYWHERE} sweep shortcuts"),
-               habits=("bacc", "bal_acc", "balanced_acc", "balanced_accuracy_score")),
-        Metric("accuracy", "Accuracy", shown=_shown(f"{_EVERYWHERE} sweep shortcuts"), habits=("acc", "top1")),
+               habits=("bacc", "bal_acc", "balanced_acc", "balanced_accuracy_score"),
+               same_as="balanced_accuracy_score()"),
+        Metric("accuracy", "Accuracy", shown=_shown(f"{_EVERYWHERE} sweep shortcuts"), habits=("acc", "top1"),
+               same_as="accuracy_score()"),
         Metric(AUROC_MACRO, "AUROC, mean of classes", "macro AUROC", shown=_shown(f"{_EVERYWHERE} sweep shortcuts"),
                habits=("auc", "auroc", "roc_auc")),
         Metric("f1_macro", "F1, mean of classes present", "macro F1", shown=_shown(_EVERYWHERE),
                habits=("f1", "macro_f1", "f1_score")),
-        Metric("f1_macro_sklearn", "F1, mean of classes present or predicted (scikit-learn)"),
+        Metric("f1_macro_sklearn", "F1, mean of classes present or predicted (scikit-learn)",
+               same_as="f1_score(average='macro', zero_division=0)"),
         # of the probabilities
         Metric("brier", "Brier score", "Brier score", higher_is_better=False, highest=2.0,
                shown=_shown("tracked report compare")),
@@ -105,7 +113,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("fpr_at_95_tpr", "Unknown images taken for known ones, at 95% of the known", higher_is_better=False),
         # of images that are changed where it should not matter
         Metric("flip_rate", "Share of predictions that flip", higher_is_better=False),
-        Metric("excess", "Flip rate less that of the control", higher_is_better=False),
+        Metric("excess", "Flip rate less that of the control", higher_is_better=False, lowest=-1.0),
         # of the training's speed
         Metric("images_per_second", "Images a second", highest=math.inf),
         Metric("epoch_seconds", "Seconds an epoch", higher_is_better=False, highest=math.inf),
@@ -174,7 +182,7 @@ def direction_of(name: str) -> Literal["minimize", "maximize"]:
 def is_share(name: str) -> bool:
     """Whether all values of the metric `name` lie between 0 and 1; False where nothing is known of it."""
     found = entry_of(name)
-    return found is not None and found.highest <= 1
+    return found is not None and found.lowest >= 0 and found.highest <= 1
 
 
 def words_of(name: str) -> str:

@@ -23,7 +23,9 @@ class Bounds:
     lesions: int
     """Those that the metric rests on."""
     highest: float = 1.0
-    """Its largest value; its smallest is 0."""
+    """Its largest value."""
+    lowest: float = 0.0
+    """Its smallest value."""
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,12 @@ def test_draws_that_do_not_vary_leave_the_lesions() -> None:
     assert 0.08 < found.low < 0.15
 
 
+def test_a_metric_that_can_be_negative_has_the_interval_of_its_place_between_its_ends() -> None:
+    shares = np.random.default_rng(0).beta(8, 2, 100)
+    share, found = bounded_limits(0.8, shares, 40), bounded_limits(0.6, 2 * shares - 1, 40, lowest=-1.0)
+    assert (found.low, found.high) == pytest.approx((2 * share.low - 1, 2 * share.high - 1))
+
+
 def test_a_difference_of_independent_proportions_is_newcombes() -> None:
     """56 of 70 less 48 of 80 has the interval 0.0524 to 0.3339 in Newcombe 1998, Statistics in Medicine 17:873."""
     first, second = (Limits(k / n, *wilson(k / n, n)) for k, n in ((56, 70), (48, 80)))

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import ast
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ import torch
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lesion_exp.evaluation.intervals import intervals
+from lesion_exp.evaluation import confusion
+from lesion_exp.evaluation.calibration import CALIBRATION
+from lesion_exp.evaluation.confusion import OF_ALL_CLASSES, metrics_of_counts
+from lesion_exp.evaluation.intervals import bootstrap, intervals
 from lesion_exp.evaluation.malignant_view import malignant_view, rule_in_words
-from lesion_exp.evaluation.metrics import metric_names, metrics
+from lesion_exp.evaluation.metrics import OVERALL, metric_names, metrics
 from lesion_exp.evaluation.predictions import (
     classes_of,
     predicted_classes,
@@ -21,6 +25,7 @@ from lesion_exp.evaluation.predictions import (
     probabilities,
     true_classes,
 )
+from lesion_exp.evaluation.registry import METRICS, Metric
 
 MakeTable = Callable[..., pd.DataFrame]
 ERRORS = {"brier", "nll", "ece", "ece_equal_mass", "ece_classwise", "ece_of_calibrated"}
@@ -39,13 +44,13 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {
-            "accuracy": reference.accuracy_score(true, predicted),
-            "balanced_accuracy": reference.balanced_accuracy_score(true, predicted),
             "f1_macro": reference.f1_score(true, predicted, labels=present, average="macro", zero_division=0),
-            "f1_macro_sklearn": reference.f1_score(true, predicted, average="macro", zero_division=0),
             "brier": ((probs - targets) ** 2).sum(axis=1).mean(),
             "nll": -np.log(np.clip(probs[np.arange(len(true)), true], np.finfo(np.float32).eps, 1)).mean(),
         }
+        for name in OVERALL:
+            if METRICS[name].same_as:
+                found[name] = called(METRICS[name].same_as, true, probs if name in CALIBRATION else predicted)
     areas = []
     for position, name in enumerate(classes):
         positive, hit = true == position, predicted == position
@@ -62,7 +67,16 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
             areas.append(found[f"auroc/{name}"])
     if areas:
         found["auroc_macro"] = float(np.mean(areas))
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in found.items() if not np.isnan(value)}
+
+
+def called(call: str, true: np.ndarray, other: np.ndarray) -> float:
+    """The value of a call of scikit-learn as the registry writes it: `f1_score(average='macro')`."""
+    node = ast.parse(call, mode="eval").body
+    assert isinstance(node, ast.Call)
+    assert isinstance(node.func, ast.Name)
+    keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+    return float(getattr(reference, node.func.id)(true, other, **keywords))
 
 
 def test_only_scikit_learns_mean_f1_counts_classes_that_are_predicted_and_absent(rows_of) -> None:
@@ -90,7 +104,8 @@ def at_limits(positive: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def assert_as_scikit_learn(table: pd.DataFrame) -> None:
     found, expected = metrics(table), scikit_learns(table)
     own = ERRORS - {"brier", "nll"}
-    assert {name for name in found if not name.endswith("/malignant") or "p_malignant" in table} - own == set(expected)
+    judged = {name for name in found if not name.endswith("/malignant") or "p_malignant" in table} - own
+    assert judged == set(expected), "each needs a value of scikit-learn: `same_as` in the registry, or a line above"
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-9), name
 
@@ -232,3 +247,21 @@ def test_classwise_error_of_a_constant_model_is_its_distance_from_the_prevalence
     probs = np.tile(np.float32([0.5, 0.3, 0.2]), (10, 1))
     table = predictions_table(rows_of(["a"] * 2 + ["b"] * 3 + ["c"] * 5), probs, ["a", "b", "c"])
     assert metrics(table)["ece_classwise"] == pytest.approx((0.3 + 0.0 + 0.3) / 3, abs=1e-6)
+
+
+def test_a_new_metric_of_the_confusion_matrix_is_no_certainty_where_all_are_right(monkeypatch) -> None:
+    """It needs its name, its formula and its entry; its interval follows from draws and does not have the width 0."""
+
+    def with_kappa(counts: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+        total = counts.sum(axis=(0, 1))
+        agreed, chance = np.einsum("ccd->d", counts) / total, (counts.sum(0) * counts.sum(1)).sum(0) / total**2
+        return {**metrics_of_counts(counts, classes), "cohens_kappa": (agreed - chance) / (1 - chance)}
+
+    monkeypatch.setitem(METRICS, "cohens_kappa", Metric("cohens_kappa", "Cohen's kappa", lowest=-1.0))
+    monkeypatch.setattr(confusion, "OF_ALL_CLASSES", (*OF_ALL_CLASSES, "cohens_kappa"))
+    monkeypatch.setattr(confusion, "metrics_of_counts", with_kappa)
+    true = np.repeat([0, 1], 8)
+    of_matrix = confusion.confusion_metrics(true, true, np.arange(16), 16, ["a", "b"])
+    found = bootstrap(of_matrix.only(["cohens_kappa"]), 16, 50)["cohens_kappa"]
+    assert (found.value, found.high) == pytest.approx((1, 1))
+    assert 0.2 < found.low < 0.8

@@ -91,6 +91,13 @@ def test_of_a_metric_that_a_config_adds_only_the_name_is_known():
     assert not is_share("val/kappa")
 
 
+def test_what_can_be_negative_is_no_share():
+    assert all(metric.lowest < metric.highest for metric in METRICS.values())
+    assert is_share("val/accuracy")
+    assert not is_share("shortcuts/ruler/excess")
+    assert not is_share("val/loss")
+
+
 def test_words_fit_into_a_sentence():
     assert words_of("recall/mel") == "Sensitivity, mel"
     assert short_of("recall/mel") == "sensitivity, mel"
