@@ -17,20 +17,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
 
+from lesion_exp.augmentation.library import generators
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
 from lesion_exp.config.freeze import freeze, read_job
 from lesion_exp.config.instantiate import check_targets, instantiate, resolve_target
-from lesion_exp.config.registered import LIBRARY_OPTIONS, TARGET
+from lesion_exp.config.registered import LIBRARY_OPTIONS, TARGET, TRANSFORM
 from lesion_exp.config.shipped_conf import default_options
 from lesion_exp.errors import ConfigError
-from lesion_exp.training.build import build
+from lesion_exp.explanation.network import ExplainedNetwork
+from lesion_exp.image_file import UInt8Array
+from lesion_exp.sampler.sampler import IntArray, order_of_epoch
+from lesion_exp.training.build import Built, build
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import UNREAD_KEYS
+from lesion_exp.verbs.explain.request import make_explainer
 
 SMALL_RUN: Final = (
     "dataset=synthetic",
@@ -57,9 +63,23 @@ OFFERED: Final[Mapping[str, frozenset[str]]] = {
     "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
 }
 """Parameters of a group's targets that a job gives, which therefore stand in no YAML."""
-TRAINED: Final = ("dataset", "split", "augmentation", "sampler", "backbone", "loss", "optimizer", "scheduler")
+TRAINED: Final = (
+    "dataset",
+    "split",
+    "augmentation",
+    "sampler",
+    "backbone",
+    "loss",
+    "optimizer",
+    "scheduler",
+    TRANSFORM,
+)
 """Groups whose options take part in training."""
 NUM_STEPS: Final = 2
+NUM_EPOCHS: Final = 4
+TRANSFORM_KEY: Final = "augmentation.transforms.checked"
+"""Where the transform stands that is checked."""
+EXPLANATION: Final = "explanation"
 _KEY: Final = re.compile(r"^(?P<key>\w+):(?P<rest>.*\S.*)$")
 """A key of the top level with its value; keys of what is inside another are described by their own targets."""
 _NOT_DESCRIBED: Final = frozenset({"defaults", "name", TARGET})
@@ -79,10 +99,12 @@ def check_option(
        library may have more parameters.
     2. It is built with its defaults; an unknown key and a value of the wrong kind are refused.
     3. A job with it, written to a file and read again, is the same job.
-    4. Two steps of training with it change the weights, and the loss is finite.
+    4. Two steps of training with it change the weights, and the loss is finite; the orders of a sampler follow from
+       their generator and are equally long in each epoch; the pixels of a transform follow from its generators; a way
+       to explain gives a map for each image.
 
     Args:
-        group: a config group, such as `loss`.
+        group: a config group, such as `loss` or `augmentation/transform`.
         option: the name of its YAML.
         overrides: further overrides, for keys without a default and for what the option needs of others.
         config_dirs: folders with YAMLs of one's own, as `--config-dir`.
@@ -97,28 +119,43 @@ def check_option(
     bases: Bases = {}
     with tempfile.TemporaryDirectory(prefix="lesion_exp_option_") as temporary:
         small = [text for text in SMALL_RUN if re.split(r"[.=]", text)[0] != group]
-        given = (f"{group}={option}", *small, *overrides)
+        key = TRANSFORM_KEY if group == TRANSFORM else group
+        chosen = f"+{group}@{key}={option}" if group == TRANSFORM else f"{group}={option}"
+        given = (chosen, *small, *overrides)
         place = root or Path(temporary)
         file = next(path for folder in reversed(folders) if (path := folder / group / f"{option}.yaml").is_file())
-        is_in_jobs = group in default_options(folders[0])
+        is_in_jobs = group in default_options(folders[0]) or group == TRANSFORM
         composed = compose(given if is_in_jobs else small, config_dirs=folders[1:], root=place, bases=bases)
         written = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        node = composed.config.get(group) or written
-        problems = [*_signature(group, node, written), *_comments(file)]
+        node = _node_at(composed.config, key) or written
+        problems = [*_signature(group, key, node, written), *_comments(file)]
         assert not problems, f"{group}={option} ({file.name}): " + "; ".join(problems)
-        _check_unknown_key(group, node)
+        _check_unknown_key(key, node)
         if group not in TRAINED:
             instantiate(node, group)
         if is_in_jobs:
-            fixed = {key: node[key] for key, value in written.items() if key in node and not _follows(value)}
-            _check_kinds(group, fixed, given, folders, place, bases)
+            fixed = {name: node[name] for name, value in written.items() if name in node and not _follows(value)}
+            _check_kinds(key, fixed, given, folders, place, bases)
             _check_round_trip(composed, Path(temporary) / "job.yaml")
-        if group in TRAINED and train:
-            _check_training(composed)
+        if train:
+            if group in TRAINED:
+                _check_training(composed)
+            if group == "sampler":
+                _check_orders(composed)
+            if group == TRANSFORM:
+                _check_pixels(node)
+            if group == EXPLANATION:
+                _check_maps(option, folders, composed)
 
 
-def _signature(group: str, node: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[str]:
-    target = resolve_target(node[TARGET], group)
+def _node_at(config: Mapping[str, Any], key: str) -> Any:
+    for name in key.split("."):
+        config = config.get(name) or {}
+    return config
+
+
+def _signature(group: str, key: str, node: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[str]:
+    target = resolve_target(node[TARGET], key)
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(target).parameters.items()
@@ -155,25 +192,28 @@ def _comments(file: Path) -> Iterator[str]:
             yield f"the key {match['key']} has no comment with its meaning and unit"
 
 
-def _check_unknown_key(group: str, node: Mapping[str, Any]) -> None:
+def _check_unknown_key(key: str, node: Mapping[str, Any]) -> None:
+    config: dict[str, Any] = {**node, "no_such_key": 1}
+    for name in reversed(key.split(".")):
+        config = {name: config}
     try:
-        check_targets({group: {**node, "no_such_key": 1}}, UNREAD_KEYS)
+        check_targets(config, UNREAD_KEYS)
     except ConfigError:
         return
-    raise AssertionError(f"an unknown key in {group} is not refused; its target takes **kwargs")
+    raise AssertionError(f"an unknown key in {key} is not refused; its target takes **kwargs")
 
 
 def _check_kinds(
-    group: str, node: Mapping[str, Any], given: Sequence[str], folders: Sequence[Path], root: Path, bases: Bases
+    place: str, node: Mapping[str, Any], given: Sequence[str], folders: Sequence[Path], root: Path, bases: Bases
 ) -> None:
     for key, value in node.items():
         if key in {TARGET, "name"} or value is None or isinstance(value, (Mapping, list)):
             continue
         try:
-            compose([*given, f"{group}.{key}={{wrong:1}}"], config_dirs=folders[1:], root=root, bases=bases)
+            compose([*given, f"{place}.{key}={{wrong:1}}"], config_dirs=folders[1:], root=root, bases=bases)
         except ConfigError:
             continue
-        raise AssertionError(f"expected {group}.{key} (default {value!r}) to refuse a mapping")
+        raise AssertionError(f"expected {place}.{key} (default {value!r}) to refuse a mapping")
 
 
 def _check_round_trip(composed: Composed, path: Path) -> None:
@@ -184,11 +224,52 @@ def _check_round_trip(composed: Composed, path: Path) -> None:
     assert again.job_hash == job.job_hash, "a job that was read has another hash"
 
 
-def _check_training(composed: Composed) -> None:
+def _built(composed: Composed) -> Built:
     job = freeze(composed)
     split = split_data(job.config, load_data(job.config))
     check_training(job.config, split)
-    built = build(job.config, split)
+    return build(job.config, split)
+
+
+def _check_orders(composed: Composed) -> None:
+    datamodule = _built(composed).datamodule
+    table = datamodule.parts["train"]
+
+    def order(epoch: int) -> IntArray:
+        return order_of_epoch(datamodule.sampler, table, np.random.default_rng([0, epoch]))
+
+    assert np.array_equal(order(0), order(0)), "expected the order of an epoch to follow from rng alone, got two orders"
+    lengths = sorted({len(order(epoch)) for epoch in range(NUM_EPOCHS)})
+    assert len(lengths) == 1, f"expected the order of every epoch to be equally long, got {lengths[0]} to {lengths[-1]}"
+
+
+def _check_pixels(node: Mapping[str, Any]) -> None:
+    made = instantiate(node, TRANSFORM_KEY)
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+
+    def pixels(seed: int) -> UInt8Array:
+        made.set_random_state(*generators((seed,)))
+        return np.asarray(made(force_apply=True, image=image)["image"])
+
+    for seed in range(NUM_EPOCHS):
+        assert np.array_equal(pixels(seed), pixels(seed)), (
+            "expected the pixels to follow from self.random_generator and self.py_random alone, got two results"
+        )
+
+
+def _check_maps(option: str, folders: Sequence[Path], composed: Composed) -> None:
+    explainer = make_explainer(option, folders)
+    built = _built(composed)
+    batch = next(iter(built.datamodule.val_dataloader()))
+    classifier = built.classifier.eval()
+    network = ExplainedNetwork(classifier, classifier.backbone.body)
+    maps = explainer(network, classifier.normalize(batch["image"][:2]), torch.tensor([0, 1]))
+    assert maps.shape == (2, *batch["image"].shape[2:]), f"the maps have the shape {tuple(maps.shape)}"
+    assert bool(torch.isfinite(maps).all()), "a map has values that are no numbers"
+
+
+def _check_training(composed: Composed) -> None:
+    built = _built(composed)
     before = [weights.detach().clone() for weights in built.classifier.parameters()]
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -3,15 +3,21 @@
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 from torch import nn
 
+from lesion_exp.augmentation.library import ImageTransform
 from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
+from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.testing import check_option
 
-GROUPS = ("backbone", "loss", "optimizer", "scheduler", "sampler", "split", "augmentation", "explanation", "dataset")
+GROUPS = (
+    *("backbone", "loss", "optimizer", "scheduler", "sampler", "split", "augmentation", "augmentation/transform"),
+    *("explanation", "dataset"),
+)
 NEEDS = {
     "backbone=timm": ["backbone.name=resnet10t"],
     "backbone=torchvision": ["backbone.name=shufflenet_v2_x0_5"],
@@ -27,8 +33,8 @@ PACKAGES = {
     "backbone=timm": "timm", "optimizer=lion": "pytorch_optimizer", "optimizer=lamb": "pytorch_optimizer",
     "explanation=lime": "lime", "explanation=shap": "shap",
 }  # fmt: skip
-NOT_TRAINED = ("split=file", "split=official")
-"""Options that read what a generated data set does not have; their own tests train with them."""
+NOT_TRAINED = ("split=file", "split=official", "explanation=shap")
+"""Options that read what a generated data set does not have, or compile for long; their own tests train with them."""
 
 
 def options():
@@ -129,3 +135,34 @@ def per_image(logits, labels, scale=2.0):
 def test_what_is_wrong_with_an_option_is_said(package, target, text, error, says):
     with pytest.raises(error, match=says):
         check_option("loss", "mine", "optimizer.weight_decay=0", **package("loss", target, text))
+
+
+def varying(self, table, rng):
+    """The `order` of a sampler whose epochs are not equally long."""
+    return rng.permutation(len(table))[: rng.integers(8, len(table))]
+
+
+def noise(self, img, **params):
+    """The `apply` of a transform that takes its random numbers from elsewhere."""
+    return img // 2 + np.random.randint(0, 99, img.shape).astype(np.uint8)  # noqa: NPY002 - what is not allowed
+
+
+def channels(self, network, images, targets):
+    """The `attribute` of a way to explain that forgets the sum over channels."""
+    return images
+
+
+@pytest.mark.parametrize(
+    ("group", "base", "methods", "error", "says"),
+    [
+        ("sampler", object, {"order": varying}, AssertionError, "equally long, got [0-9]+ to [0-9]+"),
+        ("augmentation/transform", ImageTransform, {"apply": noise}, AssertionError, r"follow from self\.random_gen"),
+        ("explanation", Explainer, {"attribute": channels, "passes": 1}, ConfigError, r"Mine\.attribute to return"),
+    ],
+)
+def test_what_an_option_of_a_group_promises_is_checked(package, group, base, methods, error, says):
+    parameter = "p: 1.0  # probability\n" if base is ImageTransform else ""
+    given = {"__init__": lambda self, p=1.0: ImageTransform.__init__(self, p=p)} if parameter else {}
+    mine = type("Mine", (base,), {**methods, **given})
+    with pytest.raises(error, match=says):
+        check_option(group, "mine", **package(group, mine, f"_target_: TARGET\n{parameter}"))

@@ -74,6 +74,12 @@ def check_arguments(transform: object, path: str) -> None:
             f"albumentations.Rotate, or null to switch it off"
         )
     for place, part in walk(transform, path):
+        if not hasattr(part, "p"):
+            name = type(part).__name__
+            raise ConfigError(
+                f"expected {name} at {place} to have a probability p, which its base class keeps; begin "
+                f"{name}.__init__ with super().__init__(p=p)"
+            )
         if not 0 <= part.p <= 1:
             raise ConfigError(f"expected a probability from 0 to 1, got {place}.p={part.p}")
         known = set(_parameters(part)) - {"self", "args", "kwargs"}

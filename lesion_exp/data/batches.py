@@ -10,7 +10,7 @@ import pandas as pd
 from torch.utils.data import Sampler as TorchSampler
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sampler.sampler import IntArray, Sampler
+from lesion_exp.sampler.sampler import IntArray, Sampler, order_of_epoch
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TrainingBatches(TorchSampler[list[Key]]):
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The positions of every batch of `epoch` on this rank."""
-        order = self.sampler.order(self.table, np.random.default_rng([self.seed, epoch]))
+        order = order_of_epoch(self.sampler, self.table, np.random.default_rng([self.seed, epoch]))
         dealt = shard(order, self.num_ranks, self.rank, self.batch_size, drop_tail=True)
         self.dropped_tail = dealt.num_dropped
         return [batch.tolist() for batch in dealt.batches]

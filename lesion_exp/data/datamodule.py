@@ -19,7 +19,7 @@ from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, batch_of
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
-from lesion_exp.sampler.sampler import Sampler
+from lesion_exp.sampler.sampler import Sampler, order_of_epoch
 
 Part = Literal["train", "val", "test"]
 
@@ -111,7 +111,7 @@ class LesionDataModule(pl.LightningDataModule):
 
     def images_per_epoch(self) -> int:
         """Length of the sampler's order, over all ranks."""
-        return len(self.sampler.order(self.parts["train"], np.random.default_rng([self.sample.seed, 0])))
+        return len(order_of_epoch(self.sampler, self.parts["train"], np.random.default_rng([self.sample.seed, 0])))
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation image once."""

@@ -131,6 +131,11 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
 
 def _check_columns(table: pd.DataFrame) -> None:
     """Refuses what a reader of the user's own gives that is no table of a data set."""
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(
+            f"expected the reader of the data set to return a table, got {type(table).__name__}; end it with "
+            f"return lesion_exp.dataset.table.standardize(table, name)"
+        )
     lacking = [name for name in STANDARD_COLUMNS if name not in table]
     if lacking:
         raise DataError(

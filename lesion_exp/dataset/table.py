@@ -83,9 +83,14 @@ def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     stay in it: `loading` reports them.
 
     Raises:
-        DataError: the table is empty.
+        DataError: the table is empty, or has no `image_id` or `label`.
     """
-    assert {"image_id", "label"} <= set(frame.columns), "a reader forgot image_id or label"
+    if missing := [name for name in ("image_id", "label") if name not in frame.columns]:
+        raise DataError(
+            f"expected the columns image_id and label in the frame that the reader of {source} standardizes, but it "
+            f"has no {' and no '.join(missing)}, only {', '.join(map(str, frame.columns))}; name them with "
+            f"frame.rename(columns={{...}}), or labels with map_labels"
+        )
     if frame.empty:
         raise DataError(f"expected at least one image of {source}, got an empty table; look at dataset.root")
     table = frame.reset_index(drop=True).copy()

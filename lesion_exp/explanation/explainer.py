@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.network import ExplainedNetwork
 
 
@@ -37,8 +38,20 @@ class Explainer(ABC):
             network: what is explained.
             images: float32 (N, C, H, W), normalised.
             targets: int64 (N,), the class that is explained of each image.
+
+        Raises:
+            ConfigError: `attribute` returns anything but a map for each image.
         """
-        return evidence(self.attribute(network, images, targets).detach(), (images.shape[2], images.shape[3]))
+        found = self.attribute(network, images, targets)
+        if not isinstance(found, Tensor) or found.ndim != 3 or len(found) != len(images):
+            is_tensor = isinstance(found, Tensor)
+            got = f"a tensor of shape {tuple(found.shape)}" if is_tensor else type(found).__name__
+            remedy = "found.sum(dim=1) adds up channels" if is_tensor else "torch.as_tensor(found) makes one"
+            raise ConfigError(
+                f"expected {type(self).__name__}.attribute to return a tensor (N, h, w), a map for each of "
+                f"{len(images)} images, got {got}; {remedy}"
+            )
+        return evidence(found.detach(), (images.shape[2], images.shape[3]))
 
 
 def evidence(attributions: Tensor, size: tuple[int, int]) -> Tensor:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lesion_exp.errors import ConfigError
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -16,7 +18,38 @@ class Sampler(Protocol):
     """Decides the order of an epoch from the training table and a generator, and from nothing else."""
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """Positions (0 to len(table) - 1) of one whole epoch, before it is dealt to ranks, int64 (M,)."""
+        """Positions (0 to len(table) - 1) of one whole epoch, before it is dealt to ranks, int64 (M,); M is the same in
+        each epoch, because the learning rate's schedule counts steps before the first."""
+
+
+def order_of_epoch(sampler: Sampler, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
+    """The order that `sampler`, an option or a user's own, gives the training table for one epoch.
+
+    Raises:
+        ConfigError: it has no method `order`, or that returns anything but positions in the table.
+    """
+    name = type(sampler).__name__
+    if not callable(getattr(sampler, "order", None)):
+        raise ConfigError(
+            f"expected a class with a method order(table, rng) for the sampler, got {name}, which has none; "
+            f"{name}.order returns the positions of an epoch's images in the table"
+        )
+    given = sampler.order(table, rng)
+    order = np.asarray(given)
+    if order.ndim != 1 or not np.issubdtype(order.dtype, np.integer) or not len(order):
+        got = f"{order.dtype} of shape {order.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+        remedy = "np.flatnonzero(mask) gives those of a mask" if order.dtype == bool else "np.arange(len(table)) is one"
+        raise ConfigError(
+            f"expected {name}.order to return positions of images, whole numbers (M,) with at least one, got {got}; "
+            f"{remedy}"
+        )
+    if order.min() < 0 or order.max() >= len(table):
+        raise ConfigError(
+            f"expected {name}.order to return positions from 0 to {len(table) - 1:,}, for a training table of "
+            f"{len(table):,} images, got {order.min():,} to {order.max():,}; positions are places in the table, not "
+            f"its index"
+        )
+    return order.astype(np.int64, copy=False)
 
 
 def positions_by(values: Sequence[object] | pd.Series) -> list[IntArray]:

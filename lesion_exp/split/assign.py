@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,33 @@ def check_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
                 f"expected split.ratios.{part} above 0, got 0: without it a run cannot be trained and judged"
             )
     return values
+
+
+def dealt_by(splitter: Any, table: pd.DataFrame) -> pd.DataFrame:
+    """`table` as `splitter`, an option of the split or a user's own, deals it.
+
+    Raises:
+        ConfigError: it has no method `split`, or that does not return the table with a part for each row.
+    """
+    name = type(splitter).__name__
+    if not callable(getattr(splitter, "split", None)):
+        raise ConfigError(
+            f"expected a class with a method split(table) for the split, got {name}, which has none; "
+            f"{name}.split takes the table and returns it with the column split"
+        )
+    dealt = splitter.split(table)
+    if not isinstance(dealt, pd.DataFrame) or "split" not in dealt:
+        got = "a table without it" if isinstance(dealt, pd.DataFrame) else f"{type(dealt).__name__}"
+        raise ConfigError(
+            f"expected {name}.split to return the table with the column split, got {got}; end it with "
+            f"return table.assign(split=parts)"
+        )
+    if others := sorted({"nothing" if pd.isna(part) else str(part) for part in dealt["split"]} - set(PARTS)):
+        raise ConfigError(
+            f"expected only {', '.join(PARTS)} in the column split of the table that {name}.split returns, got "
+            f"{', '.join(others)}; give every row one of these parts, or leave the row out"
+        )
+    return dealt
 
 
 def require_parts(table: pd.DataFrame) -> pd.DataFrame:

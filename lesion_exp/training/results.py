@@ -19,6 +19,7 @@ from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.gallery import gallery, image_batch
 from lesion_exp.evaluation.figures.style import labels
 from lesion_exp.evaluation.predictions import classes_of, is_unknown, known_rows, probabilities
+from lesion_exp.sampler.sampler import order_of_epoch
 from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.split import PARTS
 from lesion_exp.split.manifest import characteristics, manifest
@@ -56,7 +57,7 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
     run.log_figure(class_distribution(split.table), artifacts.CLASSES_FIGURE, "all parts")
     if config["tracking"]["log_images"]:
         rows = datamodule.parts["train"]
-        order = datamodule.sampler.order(rows, np.random.default_rng([config["seed"], 0]))[:BATCH_PICTURE]
+        order = order_of_epoch(datamodule.sampler, rows, np.random.default_rng([config["seed"], 0]))[:BATCH_PICTURE]
         dataset = datamodule.dataset("train", training=True)
         titles = [str(rows.loc[position, "label"]) for position in order]
         run.log_figure(

@@ -10,7 +10,7 @@ from pathlib import Path
 import albumentations
 import pytest
 
-from lesion_exp.augmentation.library import check_arguments, describe, refuse_repairs
+from lesion_exp.augmentation.library import ImageTransform, check_arguments, describe, refuse_repairs
 from lesion_exp.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lesion_exp"
@@ -29,6 +29,15 @@ def test_a_probability_is_one():
     flip.p = 1.5
     with pytest.raises(ConfigError, match=r"somewhere\.p=1\.5"):
         check_arguments(flip, "somewhere")
+
+
+def test_a_transform_whose_base_class_was_not_begun_is_told_how():
+    class Mine(ImageTransform):
+        def __init__(self):
+            self.q = 1.0
+
+    with pytest.raises(ConfigError, match=r"Mine at somewhere.*begin Mine\.__init__ with super\(\)\.__init__\(p=p\)"):
+        check_arguments(Mine(), "somewhere")
 
 
 def test_only_this_room_imports_the_library_and_through_one_door():

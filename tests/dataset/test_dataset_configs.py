@@ -21,7 +21,7 @@ def test_a_set_names_its_reader(name: str) -> None:
     node = OmegaConf.load(CONF / f"{name}.yaml")
     module, _, function = str(node["_target_"]).rpartition(".")
     assert (module, function) == (f"lesion_exp.dataset.{name}", f"read_{name}")
-    assert list(node["defaults"]) == ["base", "_self_"]
+    assert list(node.get("defaults", [])) == ["base", "_self_"], "begin the YAML with defaults: [base, _self_]"
     assert node["name"] == name
 
 

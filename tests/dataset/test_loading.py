@@ -294,3 +294,8 @@ def test_all_classes_without_a_malignancy_are_told_at_once_with_their_counts(tab
         to_target(strange, "malignant", "age > 0")
     assert as_override("dataset.filter", f"(age > 0) and {remedy}") in str(caught.value)
     assert set(to_target(_load(strange, filter=remedy)[0], "malignant")["label"]) == {"benign", "malignant"}
+
+
+def test_a_reader_that_returns_no_table_is_told_how_to_end() -> None:
+    with pytest.raises(DataError, match=r"a table, got NoneType; end it with return .*standardize\(table, name\)"):
+        load_table(lambda: None, TableOptions(), Flow())  # type: ignore[arg-type, return-value]

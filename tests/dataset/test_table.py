@@ -119,3 +119,10 @@ def test_the_name_of_a_code_of_the_set_is_that_label_and_said(caplog: pytest.Log
 def test_labels_are_compared_in_one_normal_form() -> None:
     frame = pd.DataFrame({"dx": ["na\u0308vus", "n\u00e4vus\u200b"]})
     assert map_labels(frame, "dx", {"Na\u0308vus": "nv"})["label"].tolist() == ["nv", "nv"]
+
+
+@pytest.mark.parametrize(("columns", "missing"), [(["image_id"], "no label"), (["dx"], "no image_id and no label")])
+def test_a_reader_that_forgets_a_column_is_told_which(columns: list[str], missing: str) -> None:
+    frame = pd.DataFrame([["a"] * len(columns)], columns=columns)
+    with pytest.raises(DataError, match=rf"image_id and label in .* reader of mine .* {missing}, only {columns[0]};"):
+        standardize(frame, "mine")

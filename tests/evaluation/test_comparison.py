@@ -16,7 +16,7 @@ from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.paired_tests import holm, paired_draws
 from lesion_exp.evaluation.predictions import classes_of, probabilities
-from lesion_exp.evaluation.registry import WATCHED, shown_in
+from lesion_exp.evaluation.registry import METRICS, WATCHED, shown_in
 
 MakeTable = Callable[..., pd.DataFrame]
 
@@ -156,10 +156,11 @@ def test_intervals_of_differences_end_where_the_metric_does(tables) -> None:
     seeds = [tables[0], tables[1]]
     found = compared([*seeds, tables[2]], {"A": [0, 1], "B": [2]}, [("A", "B")], draws=50)
     values, differences = found.groups[0].values, found.pairs[0].differences
-    bounded = [name for name in differences if name not in {"brier", "nll"}]
-    assert all(values[name].low >= 0 and values[name].high <= 1 for name in bounded)
-    assert all(differences[name].low >= -1 and differences[name].high <= 1 for name in bounded)
-    assert any(values[name].low == 0 or values[name].high == 1 for name in bounded)
+    ends = {name: METRICS[name.split("/")[0]] for name in differences}
+    assert all(ends[name].lowest <= values[name].low <= values[name].high <= ends[name].highest for name in ends)
+    widths = {name: entry.highest - entry.lowest for name, entry in ends.items()}
+    assert all(max(-differences[name].low, differences[name].high) <= width for name, width in widths.items())
+    assert any(values[name].low == 0 or values[name].high == 1 for name in ends)
     assert values["nll"].high > 2
 
 

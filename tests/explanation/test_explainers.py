@@ -4,8 +4,9 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 
+from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
-from lesion_exp.explanation.explainer import evidence
+from lesion_exp.explanation.explainer import Explainer, evidence
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
 from lesion_exp.explanation.integrated_gradients import IntegratedGradients
@@ -204,6 +205,31 @@ def test_the_announced_passes_are_those_that_are_made(network, images, targets):
         assert sum(seen) == steps + 2, "the points of a refinement include the old ones; two more are the ends"
         seen.clear()
     assert gradients.passes == 3 * 30, "each with its backward pass, refined once"
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (lambda images: images, r"a tensor \(N, h, w\).*got a tensor of shape \(3, 3, 16, 16\); found.sum"),
+        (lambda images: images[:1, 0], r"for each of 3 images, got a tensor of shape \(1, 16, 16\)"),
+        (lambda images: images[:, 0].numpy(), "got ndarray; torch.as_tensor"),
+        (lambda images: None, "got NoneType"),
+    ],
+)
+def test_what_is_no_map_for_each_image_is_refused(network, images, targets, found, says):
+    class Mine(Explainer):
+        passes = 1
+
+        def attribute(self, network, images, targets):
+            return found(images)
+
+    with pytest.raises(ConfigError, match=f"expected Mine.attribute to return .*{says}"):
+        Mine()(network, images, targets)
+
+
+def test_every_method_that_ships_is_tested_here():
+    tested = {parameter.id for parameter in ALL}
+    assert tested == set(option_names("explanation", [conf_dir()])), "add it to PERTURBING or CAMS"
 
 
 def test_evidence_is_what_speaks_for_the_class():

@@ -21,8 +21,8 @@ def composed(name: str) -> dict[str, object]:
     return {str(key): value for key, value in node.items()}
 
 
-def test_the_five_optimizers_are_shipped() -> None:
-    assert NAMES == ["adam", "adamw", "lamb", "lion", "sgd"]
+def test_the_five_optimizers_of_the_contract_are_shipped() -> None:
+    assert set(NAMES) >= {"adam", "adamw", "lamb", "lion", "sgd"}
 
 
 @pytest.mark.parametrize("name", NAMES)

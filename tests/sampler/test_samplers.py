@@ -10,15 +10,20 @@ from omegaconf import OmegaConf
 
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.batches import shard
+from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError
 from lesion_exp.sampler.by_source import BySource
 from lesion_exp.sampler.class_balanced_batches import ClassBalancedBatches
 from lesion_exp.sampler.oversample import Oversample
+from lesion_exp.sampler.sampler import order_of_epoch
 from lesion_exp.sampler.shuffle import Shuffle
 from lesion_exp.sampler.undersample import Undersample
 from lesion_exp.sampler.weighted import Weighted
 
-TABLE = pd.DataFrame({"label": ["nv"] * 60 + ["mel"] * 30 + ["df"] * 7, "source": ["a"] * 90 + ["b"] * 7})
+OWN = {"label": ["nv"] * 60 + ["mel"] * 30 + ["df"] * 7, "source": ["a"] * 90 + ["b"] * 7}
+TABLE = standardize(pd.DataFrame(OWN).assign(image_id=range(97), lesion_id=[f"L{k % 70}" for k in range(97)]), "a")
+TABLE = TABLE.assign(source=OWN["source"], group=TABLE["lesion_id"], split="train")
+"""A training table with the columns that one has."""
 CONF = Path(__file__).parents[2] / "conf" / "sampler"
 
 
@@ -40,6 +45,7 @@ def test_every_shipped_sampler_gives_valid_positions_as_a_function_of_the_genera
     assert first.max() < len(TABLE)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+    assert len(first) == len(other), "the schedule of the learning rate counts the steps of all epochs alike"
 
 
 def test_shuffle_is_a_permutation():
@@ -170,3 +176,28 @@ def test_weighted_by_the_square_root_lies_between():
     roots = {"nv": 60**0.5, "mel": 30**0.5, "df": 7**0.5}
     for name, root in roots.items():
         assert drawn[name] / 30_000 == pytest.approx(root / sum(roots.values()), abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        (None, r"a method order\(table, rng\) for the sampler, got Mine, which has none"),
+        (lambda self, table, rng: rng.random(97), r"whole numbers \(M,\) .* got float64 of shape \(97,\); np.arange"),
+        (lambda self, table, rng: rng.random(97) > 0.5, r"got bool of shape \(97,\); np.flatnonzero"),
+        (lambda self, table, rng: np.zeros((4, 2), int), r"got int64 of shape \(4, 2\)"),
+        (lambda self, table, rng: np.zeros(0, int), "with at least one, got int64 of shape"),
+        (lambda self, table, rng: table.sample(frac=1), "got DataFrame"),
+        (lambda self, table, rng: None, "got NoneType"),
+        (lambda self, table, rng: np.arange(5, 102), "from 0 to 96, .* of 97 images, got 5 to 101; .* not its index"),
+        (lambda self, table, rng: np.arange(-1, 90), "got -1 to 89"),
+    ],
+)
+def test_what_is_no_order_of_the_table_is_refused(order, says):
+    with pytest.raises(ConfigError, match=says):
+        order_of_epoch(type("Mine", (), {"order": order})(), TABLE, rng())
+
+
+def test_a_list_of_positions_is_an_order():
+    mine = type("Mine", (), {"order": lambda self, table, rng: [3, 1, 3]})()
+    order = order_of_epoch(mine, TABLE, rng())
+    assert (order.tolist(), order.dtype) == ([3, 1, 3], np.int64)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lesion_exp.errors import DataError
+from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.split import PARTS
-from lesion_exp.split.assign import deal_groups, require_parts
+from lesion_exp.split.assign import deal_groups, dealt_by, require_parts
 from lesion_exp.split.audit import audit, shares_dealt, shortfalls
 from lesion_exp.split.deal import Deal
 from lesion_exp.split.grouped import Grouped
@@ -181,3 +181,30 @@ def test_one_id_for_all_images_is_named_with_the_key_that_leaves_it_out(column):
         require_parts(table)
     with pytest.raises(DataError, match=r"too few for this split; use more images"):
         require_parts(table.assign(**{column: list("uvwxyz")}))
+
+
+@pytest.mark.parametrize(
+    ("methods", "says"),
+    [
+        ({}, r"method split\(table\) for the split, got Mine, which has none"),
+        (
+            {"split": lambda self, table: table},
+            r"Mine\.split to return .* column split, got a table without it; end it",
+        ),
+        ({"split": lambda self, table: None}, r"column split, got NoneType; .* table\.assign\(split=parts\)"),
+        (
+            {"split": lambda self, table: table.assign(split=["train", "valid", None])},
+            "train, val, test .* got nothing, valid;",
+        ),
+    ],
+)
+def test_what_a_splitter_of_ones_own_must_return_is_said(methods, says):
+    table = pd.DataFrame({"label": ["mel", "nv", "nv"], "group": ["a", "b", "c"]})
+    with pytest.raises(ConfigError, match=says):
+        dealt_by(type("Mine", (), methods)(), table)
+
+
+def test_rows_may_be_left_out_and_repeated():
+    table = pd.DataFrame({"label": ["mel", "nv"], "group": ["a", "b"]})
+    mine = type("Mine", (), {"split": lambda self, table: table.iloc[[0, 0]].assign(split=["train", "test"])})()
+    assert dealt_by(mine, table)["split"].tolist() == ["train", "test"]

@@ -17,6 +17,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, job_hash, read_job
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TRUST_VARIABLE, check_registered
+from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.sweeps.plan import plan_sweep
@@ -106,10 +107,12 @@ def test_num_classes_is_given_and_other_keys_reach_the_class(config):
 
 def test_the_shipped_options_can_be_used(config):
     assert config()["metrics"] == {}
+    for name in option_names("metrics", [conf_dir()]):
+        chosen = config(f"metrics={name}")
+        check_added(chosen)
+        try_added(chosen, 3)
     agreement = config("metrics=agreement")
     assert set(agreement["metrics"]) == {"kappa", "mcc"}
-    check_added(agreement)
-    try_added(agreement, 3)
     assert set(config("metrics=agreement", "~metrics.mcc")["metrics"]) == {"kappa"}
 
 
