@@ -32,3 +32,16 @@ def test_the_floors_of_the_table_are_in_the_order_of_the_import_rules():
     level = {room: number for number, layer in enumerate(contracts()[0]["layers"]) for room in names(layer)}
     floors = [[level[room] for room in re.findall(r"`(\w+)`", rooms)] for rooms, _ in TABLE]
     assert all(max(upper) < min(lower) for upper, lower in pairwise(floors))
+
+
+def test_every_file_and_test_that_the_recipes_name_exists():
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:\w+/)*\w+\.(?:py|yaml))`", text)
+    files = {name for name in named if not re.search("NAME|my_conf|mine", name)}
+    assert len(files) > 40
+    folders = [PROJECT, PROJECT / "lesion_exp", PROJECT / "lesion_exp" / "verbs" / "report"]
+    assert {name for name in files if not any((folder / name).is_file() for folder in folders)} == set()
+    written = "\n".join(path.read_text() for path in (PROJECT / "tests").rglob("*.py"))
+    tests = set(re.findall(r"`(test_\w+)`", text))
+    assert len(tests) > 2
+    assert {name for name in tests if f"def {name}(" not in written} == set()
