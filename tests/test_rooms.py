@@ -1,9 +1,12 @@
 """The table of rooms in CONTRIBUTING.md says what the import rules enforce."""
 
 import re
+import subprocess
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+
+import pytest
 
 PROJECT = Path(__file__).parent.parent
 TABLE = re.findall(r"^\| [\w ]+ \| (`[^|]*) \| ([^|]*) \|$", (PROJECT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
@@ -45,3 +48,12 @@ def test_every_file_and_test_that_the_recipes_name_exists():
     tests = set(re.findall(r"`(test_\w+)`", text))
     assert len(tests) > 2
     assert {name for name in tests if f"def {name}(" not in written} == set()
+
+
+def test_no_file_of_the_repository_is_ignored_by_git():
+    """ruff and the builder of the wheel leave out what .gitignore names, also where git itself keeps the file."""
+    command = ["git", "-C", str(PROJECT), "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no checkout of git")
+    assert listed.stdout == ""

@@ -1,16 +1,15 @@
 """A search that chooses the next cell from the results of those before: the seam between it and the ledger."""
 
 from __future__ import annotations
-from lesion_exp.config.project import Project
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Self
 
-from lesion_exp.errors import ConfigError
 from lesion_exp.config.freeze import Job
+from lesion_exp.config.project import Project
+from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.cell import PRUNED, Cell, will_repeat
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.plan import CellMaker, check_cell, make_search

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from lesion_exp.data.lock import is_held
 from lesion_exp.config.freeze import Job, read_job
-from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
+from lesion_exp.data.lock import is_held
 from lesion_exp.privacy import redacted
+from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 STATUSES: Final = ("finished", "running", "queued", "failed", "cancelled")

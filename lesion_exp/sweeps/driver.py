@@ -8,10 +8,10 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any, Final
 
+from lesion_exp.config.instantiate import check_installed, instantiate
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
-from lesion_exp.config.instantiate import check_installed, instantiate
 from lesion_exp.progress import Stage
 from lesion_exp.sweeps.adaptive import Adaptive
 from lesion_exp.sweeps.cell import STOPPED, Cell

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.config.freeze import Job
+from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.cell import Cell, write_json
 

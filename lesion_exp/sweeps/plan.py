@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from lesion_exp.errors import UserError
-from lesion_exp.config.freeze import Job
-from lesion_exp.sweeps.search.search import Suggestion
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from lesion_exp.errors import ConfigError, UserError
-from lesion_exp.config.compose import Bases
-from lesion_exp.config.compose import Composed
-from lesion_exp.config.compose import compose
-from lesion_exp.config.compose import config_folders
-from lesion_exp.config.freeze import freeze
-from lesion_exp.config.instantiate import check_installed
-from lesion_exp.config.instantiate import instantiate
-from lesion_exp.config.instantiate import resolve_target
+from typing import Any, Final
+
+from lesion_exp.config.compose import Bases, Composed, compose, config_folders
+from lesion_exp.config.freeze import Job, freeze
+from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.config.registered import TARGET
-from lesion_exp.training.watched_metrics import check_direction
-from lesion_exp.training.watched_metrics import check_metric
+from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweeps.search.search import Search, Suggestion
+from lesion_exp.training.watched_metrics import check_direction, check_metric
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +70,6 @@ def _of_cells(concerned: Sequence[Suggestion], num_cells: int) -> str:
         return f"\n(in all {num_cells} cells)" if num_cells > 1 else ""
     more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
     return f"\n(in {len(concerned)} of {num_cells} cells: {' '.join(concerned[0])}{more})"
-
 
 
 SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})

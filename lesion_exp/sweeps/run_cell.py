@@ -12,14 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from lesion_exp.config.project import Project
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
 from lesion_exp.process.messages import show_messages
-from lesion_exp.training.checkpoint import link_to
-from lesion_exp.training.run import JobResult, train
-from lesion_exp.training.run_context import RunContext
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
-from lesion_exp.config.project import Project
 from lesion_exp.sweeps.cell import PRUNED, STOPPED, Cell
 from lesion_exp.sweeps.choices import as_text, chosen
 from lesion_exp.sweeps.ledger import Sweep, read_sweep
@@ -27,6 +24,9 @@ from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run_description import CHOICE_TAG
+from lesion_exp.training.checkpoint import link_to
+from lesion_exp.training.run import JobResult, train
+from lesion_exp.training.run_context import RunContext
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, DataFingerprint, part_differences, parts_of
 from lesion_exp.errors import UserError
-from lesion_exp.training.data import load_data, present_fingerprint
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.run_cell import CELL_TAG
 from lesion_exp.tracking.environment import version_differences
 from lesion_exp.tracking.find import Run, runs_where
 from lesion_exp.tracking.store import Store
+from lesion_exp.training.data import load_data, present_fingerprint
 
 UNREADABLE: Final = "data, which cannot be read here"
 _OF_DATA: Final = ("dataset.", "task.", "split.path")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lesion_exp.cli import main
 from lesion_exp.config.project import Project
 from lesion_exp.sweeps.cell import PRUNED
 from lesion_exp.sweeps.driver import drive
@@ -101,3 +102,18 @@ def driven():
         return drive(sweep, launcher, Project.of(sweep.facts.store).store, again)
 
     return run
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, own_process, capsys):
+    """Calls a command in this process, which has its imports done; returns its code and what it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def command(*arguments):
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from lesion_exp.cli import main
+from lesion_exp.config.project import Project
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
-from lesion_exp.config.project import Project
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
 from lesion_exp.sweeps.ledger import find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun

@@ -12,7 +12,7 @@ from lesion_exp.sweeps.driver import make_launcher
 from lesion_exp.sweeps.launcher.slurm import job_name
 from lesion_exp.sweeps.ledger import find_sweep
 from tests.sweeps.conftest import TINY
-from tests.sweeps.test_whole_sweep import FAILS, call, runs_by_cell, start, wait_for
+from tests.sweeps.test_whole_sweep import FAILS, runs_by_cell, start, wait_for
 
 NODE = {
     "_target_": "lesion_exp.sweeps.launcher.slurm.SlurmLauncher",

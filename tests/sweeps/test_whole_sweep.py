@@ -3,11 +3,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from lesion_exp.cli import main
 from lesion_exp.sweeps.ledger import find_sweep
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.tracking.store import open_store
@@ -17,21 +15,6 @@ from tests.sweeps.test_optuna import trials
 pytestmark = pytest.mark.slow
 FAILS = "optimizer.lr=1e30,1e-3"
 """With the first rate the loss is no number after a step, and training says so."""
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, own_process, capsys):
-    """Calls a command in this process, which has its imports done; returns its code and what it says."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def command(*arguments):
-        code = main(list(arguments))
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return command
 
 
 def start(*arguments):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
-from lesion_exp.sweeps.cell import Cell
-from lesion_exp.sweeps.ledger import Sweep
 import os
 import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
+
+from lesion_exp.sweeps.cell import Cell
+from lesion_exp.sweeps.ledger import Sweep
+
 
 @dataclass(frozen=True)
 class Ended:

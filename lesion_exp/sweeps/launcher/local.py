@@ -18,8 +18,8 @@ from typing import Any, Final
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import environment_without_rank
 from lesion_exp.sweeps.cell import Cell
-from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.launcher.fork_server import GRACE_SECONDS
+from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)

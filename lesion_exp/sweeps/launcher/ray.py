@@ -17,8 +17,7 @@ from typing import Any, Final
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweeps.cell import Cell
-from lesion_exp.sweeps.launcher.launcher import run_attended
-from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
+from lesion_exp.sweeps.launcher.launcher import Ended, Launcher, run_attended
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
 from lesion_exp.sweeps.ledger import Sweep
 

@@ -10,10 +10,9 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 from hydra.errors import HydraException
 
-from lesion_exp.errors import ConfigError
-from lesion_exp.config.overrides import quoted
-from lesion_exp.config.overrides import OptionNames, parse_overrides
+from lesion_exp.config.overrides import OptionNames, parse_overrides, quoted
 from lesion_exp.config.shipped_conf import group_names, option_names
+from lesion_exp.errors import ConfigError
 
 
 @dataclass(frozen=True)

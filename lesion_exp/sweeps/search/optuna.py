@@ -17,9 +17,6 @@ from hydra.core.utils import JobReturn
 from lesion_exp.errors import ConfigError, check_choice, not_installed
 from lesion_exp.sweeps.search.dimension import Dimension
 from lesion_exp.sweeps.search.search import AdaptiveSearch, Suggestion
-from lesion_exp.errors import ConfigError, not_installed
-from lesion_exp.sweeps.search.dimension import Dimension
-from lesion_exp.sweeps.search.search import AdaptiveSearch, Suggestion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

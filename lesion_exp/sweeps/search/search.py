@@ -13,10 +13,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.sweeps.search.dimension import Dimension
-from lesion_exp.sweeps.search.dimension import split_overrides
-from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.registry import WATCHED_METRIC
+from lesion_exp.sweeps.search.dimension import Dimension, split_overrides
 
 DIRECTIONS: Final = ("maximize", "minimize")
 Suggestion = tuple[str, ...]
