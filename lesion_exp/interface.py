@@ -253,4 +253,4 @@ def _project(uri: str | None) -> Project:
     from lesion_exp.config.project import Project
     from lesion_exp.config.shipped_conf import find_root
 
-    return Project.of(compose(_places(uri, None), root=find_root(Path.cwd())).config)
+    return Project.from_config(compose(_places(uri, None), root=find_root(Path.cwd())).config)

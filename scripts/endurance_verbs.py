@@ -335,13 +335,11 @@ class Sweep(Verb):
         return create_sweep(folder / "sweeps", plan.facts, plan.cells, [])
 
     def drive(self, folder: Path, sweep: Any) -> None:
-        from lesion_exp.config.project import Project
         from lesion_exp.sweeps.driver import drive
 
-        drive(sweep, ForkLauncher(), Project.of(sweep.facts.store).store)
+        drive(sweep, ForkLauncher(), sweep.project.store)
 
     def go_on_and_judge(self, folder: Path, templates: Path) -> list[str]:
-        from lesion_exp.config.project import Project
         from lesion_exp.sweeps.driver import conclude
         from lesion_exp.sweeps.ledger import find_sweep, sweeps_in
 
@@ -350,7 +348,7 @@ class Sweep(Verb):
         sweep = find_sweep(folder / "sweeps", "latest") if sweeps_in(folder / "sweeps") else self.make(folder)
         if {cell.state().status for cell in sweep.cells()} != {"finished"}:
             self.drive(folder, sweep)
-        conclude(sweep, Project.of(sweep.facts.store).store)
+        conclude(sweep, sweep.project.store)
         return self.judge(folder, sweep) + litter(folder)
 
     def judge(self, folder: Path, sweep: Any) -> list[str]:
@@ -390,14 +388,13 @@ class SweepCell(Sweep):
     name = "cell"
 
     def act(self, folder: Path) -> None:
-        from lesion_exp.config.project import Project
         from lesion_exp.process.signals import end_on_sigterm
         from lesion_exp.sweeps.parent_run import ParentRun
         from lesion_exp.sweeps.run_cell import run_cell
 
         end_on_sigterm()
         sweep = self.make(folder)
-        with ParentRun(sweep, Project.of(sweep.facts.store).store) as parent:
+        with ParentRun(sweep, sweep.project.store) as parent:
             code = run_cell(parent.sweep.cells()[0])
         if code != 0:
             sys.exit(code)

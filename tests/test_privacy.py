@@ -16,7 +16,6 @@ import yaml
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
-from lesion_exp.config.project import Project
 from lesion_exp.config.relocate import relocated
 from lesion_exp.privacy import anonymized, redacted, without_secrets
 from lesion_exp.sweeps.cell import write_json
@@ -140,7 +139,7 @@ def test_a_job_holds_no_credential_and_this_process_still_knows_it(planted, tmp_
     assert again.job_hash == job.job_hash
     assert again.config["paths"] == job.config["paths"]
     assert again.config["dataset"]["root"] == f"{planted}/data"
-    moved = relocated(again, replace(Project.of(job.config), store_uri=SERVER), {})
+    moved = relocated(again, replace(job.project, store_uri=SERVER), {})
     assert moved.config["tracking"]["uri"] == without_secrets(SERVER)
 
 

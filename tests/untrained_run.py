@@ -29,7 +29,7 @@ def untrained_run(root, *overrides, encoder=None, name="untrained"):
     network = make_network(config, len(CLASSES), encoder)
     pipeline = instantiate(config["augmentation"], "augmentation")
     classifier = make_classifier(config, network, pipeline, card, [1] * len(CLASSES)).eval()
-    store = Project.of(config).store
+    store = Project.from_config(config).store
     with TrackedRun.start(store, "study", name, params=config, system_metrics_seconds=0) as run:
         with run.new_file("config/job.yaml") as path:
             job.write(path)

@@ -143,10 +143,9 @@ def ui(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.config.project import Project
     from lesion_exp.tracking.ui import run_ui
 
-    run_ui(Project.of(job.config).store, job.config["tracking"]["experiment"], page.host, page.port)
+    run_ui(job.project.store, job.config["tracking"]["experiment"], page.host, page.port)
     return 0
 
 

@@ -191,7 +191,7 @@ def _at_home(job: Job, file: Path) -> Job:
     if (root == here or among_its_own) and all(path.is_relative_to(root) for path in paths.values()):
         return job
     logging.getLogger(__name__).warning("the job was frozen for %s: its run is kept in %s instead", root, here)
-    return relocated(job, replace(Project.of(compose([], root=here).config), store_uri=None), {})
+    return relocated(job, replace(compose([], root=here).project, store_uri=None), {})
 
 
 def compose_config(arguments: Arguments) -> Composed:
@@ -210,13 +210,12 @@ def open_project(arguments: Arguments) -> Project:
     Raises:
         ConfigError: overrides that such a verb does not read, or a store that cannot be used.
     """
-    from lesion_exp.config.project import Project
 
     prepare_process(arguments)
     check_store_keys(arguments)
     if arguments.print_config:
         raise ConfigError("expected no --cfg job: this verb composes no job; train, prepare and preview do")
-    return Project.of(compose_config(arguments).config).opened()
+    return compose_config(arguments).project.opened()
 
 
 def check_store_keys(arguments: Arguments) -> None:

@@ -63,11 +63,10 @@ def compared(arguments: Arguments) -> Compared | None:
     job = compose_job(arguments)
     if job is None:
         return None
-    from lesion_exp.config.project import Project
     from lesion_exp.verbs.compare.compare import compare as compare_runs
 
     evaluation = job.config["evaluation"]
-    store = Project.of(job.config).store
+    store = job.project.store
     return compare_runs(
         store,
         [chosen_run(store, name).run_id for name in arguments.names],

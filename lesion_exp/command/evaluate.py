@@ -96,7 +96,7 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
         allow_leakage=config["split"]["allow_leakage"],
     )
-    return judge(_runs(Project.of(config).store, wanted.run), request, Project.of(config))
+    return judge(_runs(Project.from_config(config).store, wanted.run), request, Project.from_config(config))
 
 
 def _runs(store: Store, spec: str) -> list[Run]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, compose_config, prepare_process
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
-from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.option import Truth, option
 from lesion_exp.terminal import console, say
@@ -37,11 +36,10 @@ def leakage(arguments: Arguments) -> int:
     if found is None:
         return 0
     sweep, launcher = found
-    from lesion_exp.config.project import Project
     from lesion_exp.sweeps.summary import summarize
     from lesion_exp.verbs.leakage.meter import measure
 
-    store = Project.of(sweep.facts.store).store
+    store = sweep.project.store
     summary = summarize(sweep)
     if set(summary.counts()) != {"finished"}:
         from lesion_exp.command.sweep import drive_to_end
@@ -69,7 +67,6 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     job`."""
     from lesion_exp.command.sweep import announce, print_config
     from lesion_exp.config.compose import config_folders
-    from lesion_exp.config.project import Project
     from lesion_exp.sweeps.driver import make_launcher
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.verbs.leakage.plan import plan_meter, same_meter
@@ -78,16 +75,16 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     plan = plan_meter(arguments.overrides, config_dirs=dirs, root=root, force=force)
     plan.check()
     if arguments.print_config:
-        print_config(plan.config.config)
+        print_config(plan.first_cell.config)
         return None
-    folder, launcher = Project.of(plan.config.config).sweeps, dict(plan.facts.launcher)
+    folder, launcher = plan.first_cell.project.sweeps, dict(plan.facts.launcher)
     known = None if force else same_meter(folder, plan)
     if known is not None:
         say(f"the leak meter {known.facts.sweep_id} has this config: it goes on", sys.stderr)
         return known, launcher
     announce(plan, replace(arguments, show_tree=arguments.show_tree and not arguments.json))
     make_launcher(launcher)
-    Project.of(plan.config.config).opened()
+    plan.first_cell.project.opened()
     return create_sweep(folder, plan.facts, plan.cells, config_folders(dirs)), launcher
 
 
@@ -98,5 +95,5 @@ def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
 
     given = arguments.take_below(LAUNCHER)
     check_store_keys(arguments)
-    sweep = find_meter(Project.of(compose_config(arguments).config).sweeps, spec)
+    sweep = find_meter(compose_config(arguments).project.sweeps, spec)
     return sweep, launcher_node(sweep.facts.launcher, given)

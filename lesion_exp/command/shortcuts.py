@@ -44,7 +44,6 @@ def shortcuts(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.config.project import Project
     from lesion_exp.verbs.evaluate.member import make_members
     from lesion_exp.verbs.evaluate.request import EvaluationRequest
     from lesion_exp.verbs.shortcuts.check import check_shortcuts
@@ -56,8 +55,8 @@ def shortcuts(arguments: Arguments) -> int:
         chosen=frozenset(chosen),
         data_root=root.resolve() if root else None,
     )
-    run = chosen_run(Project.of(job.config).store, spec)
-    member = make_members([run], request, Project.of(job.config))[0]
+    run = chosen_run(job.project.store, spec)
+    member = make_members([run], request, job.project)[0]
     checked = check_shortcuts(member, request.part, wanted.images)
     if arguments.json:
         print(json.dumps(checked.report.to_dict()))

@@ -79,7 +79,7 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
         raise ConfigError("expected several values of a key after -m, such as seed=1,2,3; without -m it is one run")
     if arguments.print_config:
         plan.check()
-        print_config(plan.config.config)
+        print_config(plan.first_cell.config)
         return None
     announce(plan, arguments)
     from lesion_exp.sweeps.driver import make_launcher
@@ -88,10 +88,9 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     launcher.warm_up()
     try:
         plan.check()
-        from lesion_exp.config.project import Project
 
-        store = Project.of(plan.config.config).store
-        folder = Project.of(plan.config.config).sweeps
+        store = plan.first_cell.project.store
+        folder = plan.first_cell.project.sweeps
         sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))
     except BaseException:
         launcher.close()
@@ -115,7 +114,7 @@ def sweep(arguments: Arguments) -> int:
     from lesion_exp.sweeps.ledger import find_sweep
 
     composed = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd()))
-    found = find_sweep(Project.of(composed.config).sweeps, spec)
+    found = find_sweep(composed.project.sweeps, spec)
     if action == "status":
         return _status(found, arguments)
     if action == "cancel":
@@ -125,7 +124,6 @@ def sweep(arguments: Arguments) -> int:
 
 
 def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> int:
-    from lesion_exp.config.project import Project
     from lesion_exp.sweeps.driver import conclude, make_launcher
     from lesion_exp.sweeps.summary import summarize
 
@@ -135,9 +133,9 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
         _show(summarize(sweep))
         hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
         log.info("nothing to go on with%s", hint)
-        store = Project.of(sweep.facts.store).store
+        store = sweep.project.store
         return _show_results(sweep, conclude(sweep, store), store)
-    return _drive(sweep, launcher, Project.of(sweep.facts.store).store, again)
+    return _drive(sweep, launcher, sweep.project.store, again)
 
 
 def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
@@ -213,7 +211,7 @@ def _join_folds(summary: Summary, store: Store) -> None:
     from lesion_exp.verbs.evaluate.evaluate import judge_folds
     from lesion_exp.verbs.evaluate.evaluation_report import as_text
 
-    for judged in judge_folds(store, facts.parent_run_id, Project.of(facts.store)):
+    for judged in judge_folds(store, facts.parent_run_id, Project.from_config(facts.store)):
         say(as_text(judged), sys.stderr)
 
 
@@ -272,10 +270,9 @@ def _conclude(sweep: Sweep) -> None:
 
     if not lacks_conclusion(sweep):
         return
-    from lesion_exp.config.project import Project
 
     try:
-        conclude(sweep, Project.of(sweep.facts.store).store)
+        conclude(sweep, sweep.project.store)
     except UserError as error:
         log.warning("the run of the sweep cannot be finished now: %s", error)
 
@@ -302,9 +299,9 @@ def announce(plan: SweepPlan, arguments: Arguments) -> None:
     """Says which cells there will be, and shows the config of the first."""
     from lesion_exp.command.config_tree import show_config
 
-    shown = arguments.show_tree and plan.config.config["print_config"]
+    shown = arguments.show_tree and plan.first_cell.config["print_config"]
     if shown:
-        show_config(plan.config.config, plan.config.overrides, defaults=compared_defaults(arguments))
+        show_config(plan.first_cell.config, plan.first_cell.overrides, defaults=compared_defaults(arguments))
     number = f"{len(plan.cells)} cells" if plan.cells else "cells chosen one after another"
     above = "; the config above is the first cell's" if shown else ""
     log.info("a sweep over %s: %s%s", ", ".join(plan.facts.keys), number, above)

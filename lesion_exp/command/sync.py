@@ -36,7 +36,7 @@ def sync(arguments: Arguments) -> int:
     from lesion_exp.tracking.sync import sync_runs
 
     config = compose(arguments.overrides, config_dirs=arguments.config_dirs, root=find_root(Path.cwd())).config
-    root, live = Project.of(config).root, Project.of(config).live
+    root, live = Project.from_config(config).root, Project.from_config(config).live
     asked = config["tracking"]["uri"]
     outcomes = sync_runs(live, lambda recorded: _open(recorded, asked, root, live), spec)
     if arguments.json:

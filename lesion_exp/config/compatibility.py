@@ -1,4 +1,4 @@
-"""Whether a config holds what this version reads: a job may come from another version, an option from a user."""
+"""Checks that a config has every key that this version reads: jobs come from other versions, options from users."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _READ_BY_TARGETS: Final = frozenset({"backbone"})
 
 
 def check_complete(config: Mapping[str, Any]) -> None:
-    """Checks that `config` has every key of the top level, and those that a job reads in the nodes of its groups.
+    """Checks that the config of a job has every key that this version reads.
 
     Raises:
-        ConfigError: keys are missing; the job was frozen by a version that did not know them.
+        ConfigError: keys are missing, because the job was frozen by a version that did not know them.
     """
     missing = list(_missing(config))
     if missing:
@@ -31,10 +31,10 @@ def check_complete(config: Mapping[str, Any]) -> None:
 
 
 def check_own_options(config: Mapping[str, Any], options: Mapping[str, str]) -> None:
-    """Checks that the options that were chosen, by their groups, have the keys that every option of the group has.
+    """Checks that the chosen `options` (by group) have the keys that every option of their group must have.
 
     Raises:
-        ConfigError: one of the user's own lacks some.
+        ConfigError: an option of the user lacks keys.
     """
     for group, option in options.items():
         missing = [key.removeprefix(f"{group}.") for key in _missing(config) if key.startswith(f"{group}.")]
@@ -66,7 +66,7 @@ def _base_file(group: str) -> Path | None:
 
 @functools.cache
 def _shared_keys() -> dict[str, tuple[str, ...]]:
-    """The keys of each node, and of the top level as the node of no name."""
+    """The required keys of each node; those of the top level are under the empty name."""
     conf = conf_dir()
     top = {key: value for key, value in _read(conf / "config.yaml").items() if key != "defaults"}
     options = default_options(conf).items()

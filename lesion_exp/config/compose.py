@@ -1,4 +1,4 @@
-"""From overrides to a resolved config, and from Hydra's complaints to messages that say what to write instead."""
+"""Composes overrides into a resolved config, and turns Hydra's errors into messages that say what to write instead."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from lesion_exp.config.overrides import (
     refuse_sweeps,
     warn_doubled,
 )
+from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys, check_values
 from lesion_exp.config.shipped_conf import conf_dir, default_options, group_names
@@ -46,37 +47,43 @@ from lesion_exp.errors import ConfigError, nearest
 log = logging.getLogger(__name__)
 
 PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
-"""Keys that may name a file or folder; relative ones are taken from the folder of the command."""
+"""Keys that may name a file or folder; relative paths start at the current folder of the command."""
+_NO_PATH: Final = frozenset({"none", "imagenet"})
+"""Values of these keys that are no paths."""
 
 
 class Base(NamedTuple):
-    """The config of the chosen groups, before any key is changed."""
+    """The config of the chosen groups, before single keys are overridden."""
 
     config: DictConfig
     replaced: tuple[str, ...]
-    """Shipped files in whose place files of the user's own were used."""
+    """Shipped config files that were replaced by files of the user."""
     options: dict[str, str]
     """The option of each group."""
 
 
 Bases = dict[tuple[str, ...], Base]
 """Composed configs by their choice of groups."""
-_NO_PATH: Final = frozenset({"none", "imagenet"})
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A resolved config and what the user wrote to get it."""
+    """A resolved config with the overrides that it was composed from."""
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
     launcher: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
-    """The nodes that say how a sweep goes; no job holds them."""
+    """The nodes that configure a sweep; they are not part of any job."""
     replaced: tuple[str, ...] = ()
-    """Shipped files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
+    """Shipped config files that were replaced by files of the user, such as `loss/focal.yaml`."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The option of each group, such as `loss: focal`; where its `_target_` was changed, the name of that target."""
+
+    @property
+    def project(self) -> Project:
+        """The project whose folders and store the config names."""
+        return Project.from_config(self.config)
 
 
 def compose(
@@ -88,14 +95,20 @@ def compose(
     in_sweep: bool = False,
     conf: Path | None = None,
 ) -> Composed:
-    """The config that `overrides` (Hydra's grammar) make of `conf/` and the user's own `config_dirs`.
+    """Composes the config of `conf/` and the user's `config_dirs` with `overrides` and resolves it.
 
-    `bases` is a dictionary to keep between calls, so that configs of the same groups are composed from files once;
-    `in_sweep` says that the config is for a cell of a sweep; `conf` is a copy of the shipped folder to be used instead.
+    Args:
+        overrides: in Hydra's grammar.
+        config_dirs: folders of the user with further options.
+        root: folder of the project.
+        bases: a dictionary to pass to several calls, so that configs of the same groups are read from files once.
+        in_sweep: whether the config is for a cell of a sweep, which decides what `auto` means for `test` and
+            `tracking.log_model`.
+        conf: a copy of the shipped folder to use instead of it.
 
     Raises:
-        ConfigError: an override that is no override, a name that does not exist, a value of the wrong kind, or a key
-            that still needs a value.
+        ConfigError: an override cannot be parsed, a name does not exist, a value has the wrong type, or a key still
+            needs a value.
     """
     folders = config_folders(config_dirs, conf)
     parsed = parse_overrides(overrides)
@@ -118,9 +131,9 @@ def compose(
 
 
 def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:
-    """The folders that a config is made of: the shipped one, or `conf` instead of it, then the user's own.
+    """The folders that a config is composed from: the shipped one, or `conf` instead of it, then those of the user.
 
-    A file of the user's own counts in place of a shipped one of the same name, and in place of one in a later folder.
+    A file in a folder of the user replaces the file of the same name in later folders and in the shipped one.
 
     Raises:
         ConfigError: one of `config_dirs` is no folder.
@@ -135,7 +148,7 @@ def _config_dir(folder: Path) -> Path:
 
 
 def _named(options: Mapping[str, str], base: DictConfig, resolved: Mapping[str, Any]) -> dict[str, str]:
-    """`options` of the groups that a job has, each with another name where its `_target_` was changed."""
+    """The `options` of the groups of a job; where the `_target_` was changed, the name of the new target."""
     named = {}
     for group, option in options.items():
         node, before = resolved.get(group), base.get(group)
@@ -178,9 +191,9 @@ def _base(parsed: Sequence[Override], folders: Sequence[Path], root: Path, bases
 
 @contextmanager
 def _hydra(folders: Sequence[Path]) -> Iterator[Hydra]:
-    """Hydra with the user's own folders before the shipped one.
+    """Hydra, searching the user's folders before the shipped one.
 
-    Its own functions take them after it, or as overrides, which many a folder's name is not.
+    Hydra's public functions search them after it, or take them as overrides, which not every folder's name can be.
     """
     GlobalHydra.instance().clear()
     before = get_gh_backup()
@@ -195,7 +208,7 @@ def _hydra(folders: Sequence[Path]) -> Iterator[Hydra]:
 
 
 def _restore_tags(base: DictConfig, files: Sequence[str], folders: Sequence[Path]) -> None:
-    """Sets the tags that YAML files hold to the text in the files, where YAML makes a number of it."""
+    """Restores the text of tags in YAML files that YAML reads as numbers."""
     import yaml
 
     for path in (next((folder / name for folder in _by_rank(folders) if (folder / name).is_file()), None)
@@ -208,30 +221,30 @@ def _restore_tags(base: DictConfig, files: Sequence[str], folders: Sequence[Path
 
 
 def _by_rank(folders: Sequence[Path]) -> list[Path]:
-    """The folders in the order in which files are looked for."""
+    """The folders in the order in which they are searched."""
     return [*folders[1:], folders[0]]
 
 
 def _replaced(files: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
-    """Those of `files` that are shipped, but were read from a folder of the user's own."""
+    """Those of `files` that are shipped, but were read from a folder of the user."""
     found = {}
     for name in files:
         holders = [folder for folder in _by_rank(folders) if (folder / name).is_file()]
         if holders[1:] and holders[-1] == folders[0]:
             found[name] = holders[0]
     for name, folder in found.items():
-        _say_replaced(name, folder)
+        _log_replaced(name, folder)
     return tuple(sorted(found))
 
 
 @functools.cache
-def _say_replaced(name: str, folder: Path) -> None:
-    """Once in a process: the cells of a sweep are composed one after another."""
+def _log_replaced(name: str, folder: Path) -> None:
+    """Logs it once in a process: the cells of a sweep are composed one after another."""
     log.info("%s of %s is used instead of the shipped one", name, folder)
 
 
 def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
-    """A copy of `base` with the keys of `parsed` changed, as Hydra itself changes them after composing the groups."""
+    """A copy of `base` with the keys of `parsed` set in the way in which Hydra sets them after composing the groups."""
     groups = set(group_names(folders))
     texts = [text.input_line for text in parsed if str(text.key_or_group) not in groups and text.input_line]
     opened = TextParser.create().parse_overrides([f"++{text}" if is_open(text, base) else text for text in texts])
@@ -245,7 +258,7 @@ def _changed(base: DictConfig, parsed: Sequence[Override], folders: Sequence[Pat
 
 
 def _translated(error: Exception, base: DictConfig) -> ConfigError:
-    """Hydra's error as a message in the house's grammar, with the nearest right name."""
+    """Hydra's error as a `ConfigError` that names the nearest key, or an example."""
     text = " ".join(str(cause) for cause in _causes(error))
     missing = re.search(r"Could not override '([\w./@-]+)'", text)
     if missing:
@@ -304,7 +317,7 @@ def _absolute_paths(config: dict[str, Any]) -> None:
         for parent in parents:
             node = node.get(parent, {})
         value = node.get(leaf)
-        if value == "":  # a variable of the shell that is not set would else be the current folder
+        if value == "":  # an unset shell variable would otherwise mean the current folder
             raise ConfigError(f"expected a path after {key}=, got none; is the variable that you wrote there set?")
         if isinstance(value, str) and value not in _NO_PATH:
             node[leaf] = str(Path(value).expanduser().absolute())
@@ -319,7 +332,7 @@ def _absolute_paths(config: dict[str, Any]) -> None:
 
 @functools.cache
 def _shipped_nodes(conf: Path) -> dict[str, Any]:
-    """The nodes that no option of the user's own replaces, as they are shipped, and the names of all groups."""
+    """The shipped nodes that no option of the user replaces, and the names of all groups."""
     nodes = _load(conf / "config.yaml")
     nodes.pop("defaults")
     for name in ("paths", "tracking", "evaluation"):

@@ -17,6 +17,7 @@ import yaml
 
 from lesion_exp.config.compose import Composed
 from lesion_exp.config.overrides import shell_words
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import redacted, without_secrets
 from lesion_exp.tracking.credentials import address
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FORMAT: Final = 2
 FORMAT_WITHOUT_KINDS: Final = 1
-"""Of jobs whose hash did not tell a share of batches (1.0) from their number (1); such files are still read."""
+"""Format of jobs whose hash did not distinguish a share of batches (1.0) from a number (1); they can still be read."""
 NOT_HASHED: Final = (
     "paths",
     "tracking",
@@ -39,7 +40,7 @@ NOT_HASHED: Final = (
     "evaluation.ensemble",
     "trainer.log_every_n_steps",
 )
-"""Keys that cannot change a result: where things lie, how they are recorded, how many processes load them."""
+"""Keys that cannot change a result, such as paths, where runs are recorded, and the number of loader processes."""
 SHARE_OR_COUNT: Final = frozenset(
     {
         "limit_train_batches",
@@ -54,16 +55,16 @@ SHARE_OR_COUNT: Final = frozenset(
 )
 """Parameters of Lightning's Trainer and of albumentations to which 1.0 is the whole and 1 is one batch or pixel."""
 ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
-"""Beginnings of targets whose other parameters read 1 and 1.0 alike; those of other packages are not known."""
+"""Prefixes of targets to whose other parameters 1 and 1.0 mean the same; of other packages it is not known."""
 MOST_VALUES: Final = 100_000
-"""Values that a job file may hold."""
+"""Largest number of values in a job file."""
 FILES: Final = ("backbone.weights", "split.path")
 """Keys that may name a file; its content counts in the hash, not its name."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is made from; nothing after it reads `conf/` or the command line."""
+    """All that determines a run; nothing that runs it reads `conf/` or the command line."""
 
     config: dict[str, Any]
     overrides: tuple[str, ...]
@@ -71,24 +72,29 @@ class Job:
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 (16 digits) of the file that each key of `FILES` names, where it names one."""
     replaced: tuple[str, ...] = ()
-    """Shipped config files in whose place files of the user's own were used, such as `loss/focal.yaml`."""
+    """Shipped config files that were replaced by files of the user, such as `loss/focal.yaml`."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """The option of each config group, such as `loss: focal`. It counts in no hash: the config says what it came to."""
+    """The option of each config group, such as `loss: focal`; not part of the hash, since the config has its keys."""
+
+    @property
+    def project(self) -> Project:
+        """The project whose folders and store the config names."""
+        return Project.from_config(self.config)
 
     def check_files(self) -> None:
         """Checks that every file that the job names still has the content it was frozen with.
 
         Raises:
-            ConfigError: a file is gone, or holds something else.
+            ConfigError: a file is gone, or has other content.
         """
         for key, digest in self.files.items():
             path = Path(str(_get(self.config, key)))
             found = _digest(path) if path.is_file() else None
             if found != digest:
-                state = "is not there" if found is None else f"has another content ({found})"
+                state = "does not exist" if found is None else f"has other content ({found})"
                 raise ConfigError(
-                    f"expected the file of {key} as the job was frozen with (content {digest}), but {path} {state}; "
-                    f"put it back, or make a new job"
+                    f"expected the file of {key} with the content that the job was frozen with ({digest}), but {path} "
+                    f"{state}; put the file back, or make a new job"
                 )
 
     def write(self, path: Path) -> None:
@@ -116,9 +122,9 @@ class Job:
 
 
 def freeze(composed: Composed) -> Job:
-    """The job of a composed config; whatever is secret in it is left out, with a warning.
+    """Freezes a composed config into a job, without the secrets in it; each that is left out is warned of.
 
-    Of the store's address, user and password stay with this process and those that it starts.
+    The user and password in the store's address stay in the environment of this process and its children.
     """
     files = file_digests(composed.config)
     named = copy.deepcopy(composed.config)
@@ -126,15 +132,15 @@ def freeze(composed: Composed) -> Job:
         named["tracking"]["uri"] = address(named["tracking"]["uri"])
     config = without_secrets(named)
     for key in _changed_keys(named, config, ""):
-        log.warning("%s holds the value of a variable that is named like a secret; *** is kept instead", key)
+        log.warning("%s holds the value of a variable that is named like a secret; the job stores *** instead", key)
     overrides = tuple(without_secrets(list(composed.overrides)))
     return Job(config, overrides, job_hash(config, files), files, composed.replaced, composed.options)
 
 
 def with_places(config: Mapping[str, Any], files: Mapping[str, str], change: Callable[[str], str]) -> dict[str, Any]:
-    """A copy of a job's `config` in which what says where something lies is changed; none of it counts in the hash.
+    """Returns a copy of a job's `config` with `change` applied to each path and address that the hash leaves out.
 
-    These are the keys below `paths`, the store's address, the folders of the data set and the files that the job knows
+    These are the keys below `paths`, the store's address, the folders of the data set, and the files that the job knows
     by their content (`files`).
     """
     copied = copy.deepcopy(dict(config))
@@ -164,16 +170,16 @@ def _changed_keys(before: Any, after: Any, prefix: str) -> list[str]:
 
 
 def file_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 (16 digits) of the file that each key of `FILES` names in `config`, where it names one that is there."""
+    """SHA-256 (16 digits) of the file that each key of `FILES` names in `config`, where that file exists."""
     named = {key: Path(str(_get(config, key))) for key in FILES if _get(config, key) is not None}
     return {key: _digest(path) for key, path in named.items() if path.is_absolute() and path.is_file()}
 
 
 def read_job(path: Path) -> Job:
-    """The job in a file that `Job.write` made.
+    """Reads a job from a file that `Job.write` wrote.
 
     Raises:
-        ConfigError: no such file, not a job, or a config that was changed by hand and no longer has its hash.
+        ConfigError: the file cannot be read or is no job, or its config was changed and no longer has its hash.
     """
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -215,8 +221,8 @@ def read_job(path: Path) -> Job:
 def chosen_options(body: Mapping[str, Any]) -> dict[str, str]:
     """The option of each config group in the `body` of a job file.
 
-    Jobs of earlier versions do not name them: the name is then that of the module in which a shipped option lies, or
-    the last one of another target.
+    Jobs of earlier versions do not record them. The name is then that of the module of a shipped target, or the last
+    part of another target.
     """
     options, config = body.get("options"), body.get("config")
     if isinstance(options, dict):
@@ -228,7 +234,7 @@ def chosen_options(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_endless(body: Any) -> bool:
-    """Whether YAML's references make more of the file than any config is: they may multiply, or run in a circle."""
+    """Whether the file has more values than any config: references in YAML may multiply, or refer to themselves."""
     waiting, count = [body], 0
     while waiting and count <= MOST_VALUES:
         value = waiting.pop()
@@ -238,11 +244,15 @@ def _is_endless(body: Any) -> bool:
 
 
 def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = True) -> str:
-    """16 hexadecimal digits over everything in `config` that can change a result; `files` are the digests of a job.
+    """SHA-256 (16 digits) of everything in `config` that can change a result.
 
-    The order of keys counts in `augmentation` only, where it is the order of the transforms. 1 and 1.0 are the same
-    except where they differ in meaning: below the keys `SHARE_OR_COUNT`, and in the parameters of packages that are not
-    known here. `kinds=False` makes them the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
+    The order of keys matters in `augmentation` only, where it is the order of the transforms. 1 and 1.0 are the same
+    except where their meanings differ: below the keys `SHARE_OR_COUNT`, and in parameters of unknown packages.
+
+    Args:
+        config: of a whole job.
+        files: digests of the files that the job names, by key; they are hashed instead of the paths.
+        kinds: False makes 1 and 1.0 the same everywhere, as in jobs of `FORMAT_WITHOUT_KINDS`.
     """
     kept = copy.deepcopy(config)
     for key, digest in files.items():
@@ -268,7 +278,7 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
 
 
 def _canonical(value: Any, *, kinds: bool, keeps: bool = False) -> Any:
-    """`value` with one spelling for each meaning; with `keeps`, a whole number and a float are two meanings."""
+    """`value` with one spelling for each meaning; with `keeps`, a whole number and a float have two meanings."""
     if isinstance(value, dict):
         target = value.get("_target_")
         keeps = keeps or (kinds and isinstance(target, str) and not target.startswith(ONE_MEANING))
@@ -279,7 +289,7 @@ def _canonical(value: Any, *, kinds: bool, keeps: bool = False) -> Any:
     if isinstance(value, list):
         return [_canonical(inner, kinds=kinds, keeps=keeps) for inner in value]
     is_whole = isinstance(value, float) and value.is_integer()
-    return int(value) if is_whole and (value == 0 or not keeps) else value  # nothing of a share is nothing
+    return int(value) if is_whole and (value == 0 or not keeps) else value  # 0 and 0.0 are none
 
 
 def _get(config: Mapping[str, Any], key: str) -> Any:

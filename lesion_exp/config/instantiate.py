@@ -1,7 +1,8 @@
-"""The one place where a config becomes objects; what it may name is said in `lesion_exp/config/registered.py`.
+"""Builds the objects that a config describes; no other module follows a `_target_`.
 
-Hydra's own `instantiate` is not used: it looks the name up a second time, copies what it is given into config
-containers (tensors too), and would have to be imported by every process that trains.
+`lesion_exp/config/registered.py` decides which targets are allowed. Hydra's `instantiate` is not used: it looks the
+name up a second time, copies its arguments into config containers (tensors too), and every process that trains would
+have to import Hydra.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ _HYDRA_KEYS: Final = ("_args_", "_partial_", "_recursive_", "_convert_")
 
 
 def instantiate(node: Mapping[str, Any], place: str, /, **passed: Any) -> Any:
-    """The object that `node` describes: its `_target_` called with its other keys and `passed`.
+    """Builds the object that `node` describes: calls its `_target_` with its other keys and `passed`.
 
-    `place` is the node's key in a config (`loss`, `augmentation`); it says which options may stand there. Nodes inside
-    it that have a `_target_` are made first; other containers arrive as plain copies.
+    `place` is the key of the node in a config (`loss`, `augmentation`), which decides which options are allowed there.
+    Nodes inside it that have a `_target_` are built first; other containers are passed as plain copies. No target is
+    imported before all of them have been checked.
 
     Raises:
-        ConfigError: a target that is not registered for its place, a key that is not its parameter, a parameter that
-            is missing, or a value that a library's class refuses. No target is imported before all were looked at.
+        ConfigError: a target is not registered for its place, a key is not a parameter of its target, a parameter is
+            missing, or a library's class refuses a value.
     """
     if not isinstance(node, Mapping) or TARGET not in node:
         raise ConfigError(f"expected a config node with a _target_, got {node!r}; choose an option of its group")
@@ -50,7 +52,7 @@ def instantiate(node: Mapping[str, Any], place: str, /, **passed: Any) -> Any:
 
 
 def asked_for(node: Mapping[str, Any], place: str, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the keywords `offered` that the target of `node` has a parameter for, named as they are.
+    """Those of the keyword arguments `offered` for which the target of `node` has a parameter of the same name.
 
     Raises:
         ConfigError: the target is not registered for its place, or does not exist.
@@ -60,7 +62,7 @@ def asked_for(node: Mapping[str, Any], place: str, offered: Mapping[str, Any]) -
 
 
 def resolve_target(path: str, place: str, group: str | None = None) -> Callable[..., Any]:
-    """The class or function `path`, an option of the group that stands at the key `place` of a config.
+    """The class or function with the dotted name `path`, an option of the group at the key `place` of a config.
 
     Raises:
         ConfigError: it is not registered there, or does not exist.
@@ -88,11 +90,11 @@ def resolve_target(path: str, place: str, group: str | None = None) -> Callable[
 def check_targets(config: Mapping[str, Any], extra: Mapping[str, Collection[str]] | None = None) -> None:
     """Checks that every `_target_` in `config` is registered and every key beside it is one of its parameters.
 
-    It calls none of them, and imports none before all are known to be registered, so a job can do this before it reads
-    any data. `extra` names keys of a node that its target does not get (`{"dataset": {"filter", "limit"}}`).
+    No target is called, and none is imported before all are known to be registered, so that a job can be checked before
+    any data are read. `extra` names keys of a node that are not passed to its target (`{"dataset": {"filter"}}`).
 
     Raises:
-        ConfigError: as `instantiate`.
+        ConfigError: see `instantiate`.
     """
     check_registered(config)
     for where, node, group in nodes_with_targets(config):
@@ -103,10 +105,10 @@ def check_targets(config: Mapping[str, Any], extra: Mapping[str, Collection[str]
 
 
 def check_installed(config: Mapping[str, Any]) -> None:
-    """Checks that the optional package that a target's module names as its `PACKAGE` is there, for every target.
+    """Checks for every target that the optional package which its module names as `PACKAGE` is installed.
 
     Raises:
-        ConfigError: one is not; the message says how to install it.
+        ConfigError: a package is missing; the message says how to install it.
     """
     for where, node, group in nodes_with_targets(config):
         target = resolve_target(node[TARGET], where, group)
@@ -136,7 +138,7 @@ def _call(node: Mapping[str, Any], where: str, groups: Mapping[str, str | None],
         raise
     except (TypeError, ValueError, Warning) as error:
         if _is_own_code(target) or is_trusted(node[TARGET]):
-            raise  # its traceback says more than a message could
+            raise  # the traceback says more than a message could
         raise ConfigError(f"expected values that {node[TARGET]} accepts in {where}, it says: {error}") from error
 
 
@@ -172,7 +174,7 @@ def _check_keywords(target: Callable[..., Any], own: set[str], passed: set[str],
 
 
 def _check_nulls(target: Callable[..., Any], own: Mapping[str, Any], where: str) -> None:
-    """Refuses null for a parameter of our own whose annotation says that it is never None."""
+    """Raises ConfigError if a parameter of this package is null and its annotation excludes None."""
     if not _is_own_code(target):
         return
     for name, parameter in inspect.signature(target).parameters.items():
@@ -201,7 +203,7 @@ def _import(module_name: str, where: str) -> ModuleType:
 
 
 def _is_target(found: object) -> bool:
-    """Whether `found` may be called: where it is defined counts, not the module through which it was reached."""
+    """Whether `found` may be called, which depends on the module that defines it, not on the one that imports it."""
     return isinstance(found, (type, FunctionType)) and is_within(found.__module__, trusted_packages())
 
 

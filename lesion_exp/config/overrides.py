@@ -1,4 +1,4 @@
-"""The overrides of a command: Hydra's grammar, and whether what they name exists."""
+"""Parses the overrides of a command in Hydra's grammar, checks the names in them, and quotes them for a shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from lesion_exp.errors import ConfigError, did_you_mean, nearest
 
 log = logging.getLogger(__name__)
 
-
 TAGS: Final = "tags"
 TEXTS: Final = (
     TAGS,
@@ -54,10 +53,53 @@ TEXTS: Final = (
 )
 """Keys, and nodes of keys, that hold text: 007, 1.10 and 12e4567 are not numbers there."""
 _NUMBERS: Final = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
+OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
+"""Nodes to which users add keys: any to `tags` and `metrics`, arguments of Lightning's Trainer to `trainer`."""
+FREE_MAPPINGS: Final = ("sets", "columns", "labels", "class_shares")
+"""Keys of a data set whose entries the user names."""
+_UNPRINTED: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+
+
+class OptionNames(Protocol):
+    """Lists the options of a group for Hydra's parser."""
+
+    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
+        """The names of the options."""
+
+
+def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None) -> list[Override]:
+    """Parses overrides in Hydra's grammar; `options` lists the options for `GROUP=glob(..)` in a sweep.
+
+    Raises:
+        ConfigError: a text is no override; the message says how to quote it.
+    """
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
+    try:
+        parsed: list[Override] = TextParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
+    except HydraException as error:
+        raise ConfigError(
+            f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
+            f"commas, brackets, parentheses, colons or backslashes, and once more for the shell: "
+            f"'dataset.filter=\"age > 0\"'"
+        ) from error
+    return parsed
+
+
+def _unreadable(overrides: Sequence[str]) -> str:
+    """The first override that cannot be parsed by itself."""
+    parser = TextParser.create()
+    for text in overrides:
+        try:
+            parser.parse_overrides([text])
+        except HydraException:
+            return text
+    return " ".join(overrides)
 
 
 class TextParser(OverridesParser):
-    """Hydra's parser of overrides, but for the values of `TEXTS`."""
+    """Hydra's parser of overrides, which leaves the values of `TEXTS` as they were written."""
 
     def parse_rule(self, s: str, rule_name: str) -> Any:
         """See the base class, of whose method this is a copy with another visitor."""
@@ -96,7 +138,7 @@ class _TextVisitor(HydraOverrideVisitor):
         return self._written(ctx)
 
     def _written(self, ctx: Any) -> Any:
-        """The primitive, as it was written where the key holds text."""
+        """The value of a primitive; where the key holds text, as it was written."""
         if is_text(self.key):
             kinds = (*_NUMBERS, OverrideLexer.NULL) if self.key.startswith(f"{TAGS}.") else _NUMBERS
             (token, *further) = [node for node in ctx.getChildren() if not self.is_ws(node)] or [None]
@@ -111,62 +153,17 @@ def is_text(key: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """`text` as a value in Hydra's grammar, whatever it holds."""
+    """`text`, whatever its characters, quoted as a value in Hydra's grammar."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def literal(text: str) -> str:
-    """`text` as a value of a config in which `${...}` is no reference."""
+    """`text` with every `${` escaped, so that a config does not take it for a reference."""
     before, *after = text.split("${")
     for piece in after:
         slashes = len(before) - len(before.rstrip("\\"))
         before = f"{before}{slashes * chr(92)}\\${{{piece}"
     return before
-
-
-OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
-"""Nodes that take keys of the user's own: `tags` and `metrics` any, `trainer` the arguments of Lightning's Trainer."""
-
-FREE_MAPPINGS: Final = ("sets", "columns", "labels", "class_shares")
-"""Keys of a data set whose entries the user names."""
-
-
-class OptionNames(Protocol):
-    """What Hydra's grammar asks for the options of a group."""
-
-    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        """The names of the options."""
-
-
-def parse_overrides(overrides: Sequence[str], options: OptionNames | None = None) -> list[Override]:
-    """Overrides in Hydra's grammar; `options` answers `GROUP=glob(..)` in a sweep.
-
-    Raises:
-        ConfigError: a text that is none, with how to quote it.
-    """
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise ConfigError(f"expected an override KEY=VALUE or GROUP=OPTION, got {text!r}; for example seed=1")
-    try:
-        parsed: list[Override] = TextParser.create(options).parse_overrides(list(overrides))  # type: ignore[arg-type]
-    except HydraException as error:
-        raise ConfigError(
-            f"expected overrides in Hydra's grammar, got {_unreadable(overrides)}; quote a value that holds blanks, "
-            f"commas, brackets, parentheses, colons or backslashes, and once more for the shell: "
-            f"'dataset.filter=\"age > 0\"'"
-        ) from error
-    return parsed
-
-
-def _unreadable(overrides: Sequence[str]) -> str:
-    """The first override that cannot be parsed by itself."""
-    parser = TextParser.create()
-    for text in overrides:
-        try:
-            parser.parse_overrides([text])
-        except HydraException:
-            return text
-    return " ".join(overrides)
 
 
 def refuse_sweeps(parsed: Sequence[Override]) -> None:
@@ -184,7 +181,10 @@ def refuse_sweeps(parsed: Sequence[Override]) -> None:
 
 
 def warn_doubled(parsed: Sequence[Override]) -> None:
-    """As everywhere in Hydra the last override of a key counts; scripts that append their own rely on it."""
+    """Warns of each override that a later one of the same key replaces.
+
+    The last one counts, as everywhere in Hydra; scripts that append their own overrides rely on it.
+    """
     last: dict[str, Override] = {}
     for override in parsed:
         key = f"{override.key_or_group}@{override.package}"
@@ -194,10 +194,10 @@ def warn_doubled(parsed: Sequence[Override]) -> None:
 
 
 def check_names(override: Override, folders: Sequence[Path]) -> None:
-    """Checks that `folders` hold the group and the option of `GROUP=OPTION`, or the first part of the key.
+    """Checks that the group and the option of `GROUP=OPTION`, or the first part of a key, exist in `folders`.
 
     Raises:
-        ConfigError: they do not; the message names the nearest.
+        ConfigError: they do not; the message names the nearest name.
     """
     groups = group_names(folders)
     key, value = str(override.key_or_group), override.value()
@@ -231,7 +231,7 @@ def check_added(override: Override, base: DictConfig) -> None:
     """Checks that something reads the key that `+key=value` adds to `base`.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: nothing does.
     """
     key = str(override.key_or_group)
     if not override.is_add() or "/" in key or override.package is not None:
@@ -252,8 +252,11 @@ def check_added(override: Override, base: DictConfig) -> None:
 
 
 def is_open(text: str, base: DictConfig) -> bool:
-    """Whether an override sets a key that need not be in the YAML: a tag, a metric, an argument of the Trainer, or an
-    entry of a mapping whose keys the user chooses, where `base` has that mapping."""
+    """Whether an override sets a key that need not be in the YAML.
+
+    Such keys are tags, metrics, arguments of the Trainer, and entries of a mapping in `base` whose keys the user
+    chooses.
+    """
     key = text.partition("=")[0]
     parent, _, name = key.partition(".")
     if parent == "dataset" and (first := name.partition(".")[0]) in FREE_MAPPINGS:
@@ -283,16 +286,13 @@ def _top_level(conf: Path) -> list[str]:
     return [match[1] for match in re.finditer(r"^(\w+):", text, re.MULTILINE) if match[1] != "defaults"]
 
 
-_UNPRINTED: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
-
-
 def shell_words(words: Iterable[str]) -> str:
-    """The words on one line, quoted for a shell where that is needed."""
+    """The words on one line, each quoted for a shell where necessary."""
     return " ".join(map(_word, words))
 
 
 def shell_line(text: str) -> str:
-    """`text` as it is, unless it would not be one line: then as a word of a shell."""
+    """`text` unchanged if it is one line of printable characters, else quoted as one word of a shell."""
     return _word(text) if _UNPRINTED.search(text) else text
 
 
@@ -304,7 +304,7 @@ def _word(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    """In the form that bash and zsh read back."""
+    """The escape sequence of a character within `$'...'`, which bash and zsh read."""
     number = ord(character)
     if 0xDC80 <= number <= 0xDCFF:  # a byte of a name that is no UTF-8
         return f"\\x{number - 0xDC00:02x}"

@@ -1,4 +1,4 @@
-"""A project: the folder in which a user works, and where its commands keep what they make on this machine."""
+"""A project: the folder in which a user works, with the folders and the store of runs that its commands write to."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Project:
     """The folders of a project and its store of runs.
 
     Args:
-        root: where relative paths begin; the checkout when a command runs inside one, else the current folder.
-        data_cache: prepared images, shared by all runs.
-        live: checkpoints of runs that have not finished, a folder a run.
-        jobs: frozen configs of jobs.
-        sweeps: ledgers of sweeps, a folder a sweep.
-        store_uri: of the store; None is the embedded one below `root`, or the one that MLFLOW_TRACKING_URI names.
+        root: the checkout when a command runs inside one, else the current folder.
+        data_cache: folder of prepared images, shared by all runs.
+        live: folder of the checkpoints of runs that have not finished, with a subfolder for each run.
+        jobs: folder of frozen jobs.
+        sweeps: folder of the ledgers of sweeps, with a subfolder for each sweep.
+        store_uri: address of the store of runs; None is the store that MLFLOW_TRACKING_URI names, else the embedded one
+            below `root`.
     """
 
     root: Path
@@ -33,28 +34,31 @@ class Project:
     store_uri: str | None = None
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Project:
-        """The project that the nodes `paths` and `tracking` of a job's config, or of a sweep's ledger, describe."""
+    def from_config(cls, config: Mapping[str, Any]) -> Project:
+        """The project that the nodes `paths` and `tracking` of `config` (of a job, or of a sweep's ledger) describe."""
         paths = config["paths"]
         root = Path(paths["root"])
+        # jobs of earlier versions lack some of the folders
         folders = {name: Path(paths.get(name, root / name)) for name in ("data_cache", "live", "jobs", "sweeps")}
         return cls(root, **folders, store_uri=config["tracking"]["uri"])
 
     def as_paths(self) -> dict[str, str]:
-        """The folders as the node `paths` of a config."""
+        """The folders by their keys, as the node `paths` of a config."""
         return {name: str(getattr(self, name)) for name in ("root", "data_cache", "live", "jobs", "sweeps")}
 
     def opened(self) -> Project:
-        """The same project, after its store has been opened: a wrong address is told before anything else is done."""
+        """Opens the store, so that a wrong address is reported before any other work; returns the project."""
         _ = self.store
         return self
 
     @cached_property
     def store(self) -> Store:
-        """The store of runs. When it is first asked for, what dead processes left in it is put in order.
+        """The store of runs, opened when it is first read.
+
+        Runs whose process is gone are then marked KILLED, and the live folders of finished runs are removed.
 
         Raises:
-            ConfigError: it cannot be opened.
+            ConfigError: the store cannot be opened.
         """
         from lesion_exp.tracking.heartbeat import clear_finished, mark_dead_runs
         from lesion_exp.tracking.store import open_store

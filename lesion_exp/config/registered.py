@@ -2,7 +2,7 @@
 
 Config files travel: a colleague's job, a bundle, a checkpoint, a file of weights. Using one must not run whatever code
 it names. So a `_target_` has to be an option that a shipped YAML names, in the group of that YAML; or one of the
-libraries' classes below, each of which was looked at: it reads and writes no file and takes no function. A package of
+libraries' classes below, each of which was reviewed: it reads and writes no file and takes no function. A package of
 the user's own is trusted on the command line (`--trust my_package`) or through the environment variable
 `LESION_EXP_TRUST` (names joined by commas), never by a config. The checks here compare names: they import nothing.
 """
@@ -73,16 +73,14 @@ LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 }  # fmt: skip
 """Group -> library -> its classes that are options of the group beside those that a shipped YAML names."""
 _STEP: Final = re.compile(r"augmentation\.(preprocess|transforms)\.[^.]+(\.transforms\.[^.]+)*")
-"""Keys at which a transform stands; OneOf and its like hold further ones."""
+"""Keys of transforms; transforms such as OneOf contain further ones."""
 _METRIC: Final = re.compile(r"metrics\.[^.]+")
-"""Keys at which a metric stands."""
-
-
+"""Keys of metrics."""
 _EXAMPLES: Final = {
     TRANSFORM: "albumentations.Rotate",
     METRICS: "torchmetrics.classification.MulticlassCohenKappa",
 }
-"""Of groups whose options are classes of a library, one of them."""
+"""An example for each group whose options are classes of a library."""
 
 
 @functools.cache

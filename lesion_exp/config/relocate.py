@@ -1,4 +1,4 @@
-"""A job that runs at another place than the one it was frozen for."""
+"""Adapts a job to another machine, or to another folder, than the one where it was frozen."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from lesion_exp.tracking.credentials import address
 
 
 def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:
-    """`job` with the folders and the store of `project`; `places` says where files of keys lie now.
+    """Returns `job` with the folders and the store of `project`.
 
-    Such keys are `dataset.root`, `dataset.sets.NAME`, and those whose file the job knows by its content (`split.path`,
-    `backbone.weights`). None of them counts in the job's hash.
+    Args:
+        job: any job; its hash does not change.
+        project: the project in which the job is to run.
+        places: new paths by key: `dataset.root`, `dataset.sets.NAME`, or a key whose file the job knows by its content
+            (`split.path`, `backbone.weights`).
 
     Raises:
-        ConfigError: the job has no file or folder of that key.
+        ConfigError: a key in `places` names no file or folder of the job.
     """
     config = copy.deepcopy(job.config)
     root, cache = config["dataset"].get("root"), config["paths"]["data_cache"]
-    if root is not None and Path(root).is_relative_to(cache):  # generated images: made anew where they are missing
+    if root is not None and Path(root).is_relative_to(cache):  # generated images
         config["dataset"]["root"] = str(project.data_cache / Path(root).relative_to(cache))
     config["paths"] = project.as_paths()
     config["tracking"]["uri"] = None if project.store_uri is None else address(project.store_uri)

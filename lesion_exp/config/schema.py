@@ -1,4 +1,4 @@
-"""Values of the wrong kind, found before anything heavy is imported."""
+"""Checks the types and ranges of config values before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BETWEEN: Final[Mapping[str, tuple[float, float]]] = {
     "evaluation.conformal_alpha": (0.0, 1.0),
 }
 ENDLESS_KEYS: Final = ("trainer.max_epochs", "trainer.max_steps")
-"""Keys of which -1 stands for no end."""
+"""Keys for which -1 means no limit."""
 NEVER_NULL: Final = (
     "seed",
     "split.seed",
@@ -57,7 +57,7 @@ NEVER_NULL: Final = (
     "tracking.experiment",
     "tracking.log_model",
 )
-"""Keys that every run reads: a null would mean something else than it says (an unseeded run, a library's default)."""
+"""Keys that every run reads, in which null would have a hidden meaning (an unseeded run, a library's default)."""
 NAMES: Final = ("tracking.experiment", "tracking.run_name")
 """Keys that name something in MLflow."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -71,7 +71,7 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Keys that hold a number or a truth value, and the words they take instead."""
 TRUTH_VALUES: Final = ("test", "tracking.log_model")
-"""Those of them that take no number."""
+"""Those of `WORDS` that hold a truth value and no number."""
 TRAINER_ARGUMENTS: Final = (
     "accelerator", "strategy", "devices", "num_nodes", "precision", "fast_dev_run", "max_epochs", "min_epochs",
     "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_predict_batches",
@@ -79,7 +79,7 @@ TRAINER_ARGUMENTS: Final = (
     "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "inference_mode", "profiler",
     "detect_anomaly", "sync_batchnorm", "reload_dataloaders_every_n_epochs",
 )  # fmt: skip
-"""Arguments of Lightning's Trainer that a config may give; the others are this package's own business."""
+"""Arguments of Lightning's Trainer that a config may set; this package sets the others."""
 INTERNAL_TAGS: Final = frozenset(
     {
         "dataset", "backbone", "sampler", "loss", "kind", "job_hash", "split_hash", "dataset_fingerprint", "leaky",
@@ -88,9 +88,9 @@ INTERNAL_TAGS: Final = frozenset(
         "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks", "metric_modes",
     }
 )  # fmt: skip
-"""Tags of runs that this package writes, and reads when it looks for runs."""
+"""Tags that this package writes to its runs, and reads when it searches for runs."""
 INTERNAL_TAG_PREFIXES: Final = ("mlflow.", "data.", "version.")
-"""Beginnings of further such tags."""
+"""Prefixes of further tags of this kind."""
 _NAMES: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -104,12 +104,12 @@ _ANY: Final = frozenset({"trainer.devices", "trainer.strategy", "trainer.precisi
 
 
 def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
-    """Checks that every value of `config` has the kind of the shipped default in `reference` and a sensible size.
+    """Checks that every value of `config` has the type of the shipped default in `reference`, and is in its range.
 
-    A default of null or a reference (`${...}`) takes anything here; the part that reads it checks more.
+    Where the default is null or a reference (`${...}`) any value passes; the code that reads it checks more.
 
     Raises:
-        ConfigError: the key, what was expected, and what arrived.
+        ConfigError: a value has the wrong type or is out of range.
     """
     defaults = dict(_leaves(reference, ""))
     values = dict(_leaves(config, ""))
@@ -123,8 +123,8 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")
     if values.get("trainer.find_batch_size") and ".class_balanced_batches." in str(values.get("sampler._target_")):
         raise ConfigError(
-            "expected trainer.find_batch_size=false with sampler=class_balanced_batches, whose batches have a size of "
-            "their own making; find the size with sampler=shuffle, then give loader.batch_size"
+            "expected trainer.find_batch_size=false with sampler=class_balanced_batches, which sets the size of its "
+            "batches itself; find the size with sampler=shuffle, then set loader.batch_size"
         )
     _check_end(values)
     check_tags(config.get("tags") or {})
@@ -134,27 +134,27 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
 
 
 def check_tags(tags: Mapping[str, Any]) -> None:
-    """Checks that no tag of the user's has the name of one that says what a run is made from.
+    """Checks that no tag of the user has the name of a tag that this package writes.
 
     Raises:
-        ConfigError: one has.
+        ConfigError: a tag has such a name.
     """
     for key, _ in _leaves(tags, ""):
         if key in INTERNAL_TAGS or key.startswith(INTERNAL_TAG_PREFIXES):
             raise ConfigError(
-                f"expected a name for a tag that no run has of itself, got tags.{key}, by which runs are found and "
+                f"expected a tag that lesion_exp does not write itself, got tags.{key}, by which runs are found and "
                 f"compared; choose another name, such as tags.my_{key.replace('.', '_')}"
             )
 
 
 def check_known_keys(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
-    """Checks that every key of `config` is one that something reads; a preset of the user's own may hold others.
+    """Checks that every key of `config` exists; a preset of the user may hold others.
 
-    `shipped` maps each key of the top level to what is shipped there; only mappings are looked into. Nodes with a
+    `shipped` maps each key of the top level to its shipped value; of mappings the keys are compared, too. Nodes with a
     `_target_` are compared with its signature later.
 
     Raises:
-        ConfigError: a key at the top level, in `trainer`, or in a node of `shipped`, that does not exist.
+        ConfigError: a key of the top level, of `trainer`, or of a node in `shipped` does not exist.
     """
     for key, value in config.items():
         if key not in shipped:

@@ -1,6 +1,6 @@
-"""Where the configs lie and which groups and options they offer, read from the folder listing alone.
+"""Finds the shipped configs and lists their groups, options and documented keys.
 
-Help texts and messages about a wrong name need this at once, so it imports neither Hydra nor a YAML reader.
+Help texts and messages about a wrong name need this at once, so it imports neither Hydra nor a YAML parser.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Final
 
 PRIVATE_OPTION: Final = "base"
-"""File name of what the options of a group share; never a choice of its own."""
+"""Name of the file with the keys that the options of a group share; it is no option itself."""
 SWEEP_GROUPS: Final = ("launcher", "search")
-"""Groups that say how a sweep goes; no job holds them."""
+"""Groups that configure a sweep; they are not part of any job."""
 _DEFAULT_LINE: Final = re.compile(r"^\s+-\s+(?P<group>[\w/]+):\s*(?P<option>[\w-]+)\s*(#\s*(?P<comment>.*))?$")
 _KEY_LINE: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>.*?)\s*(?:(?<!\S)#\s*(?P<comment>.*))?$")
 _GLOBAL_PACKAGE: Final = "# @package _global_"
@@ -31,7 +31,7 @@ def conf_dir() -> Path:
 
 
 def find_root(start: Path) -> Path:
-    """The checkout at or above `start`, else `start` itself: where runs, caches and sweeps are kept."""
+    """The root of the project: the checkout at or above the folder `start`, else `start` itself."""
     start = start.resolve()
     for folder in (start, *start.parents):
         if (folder / "conf" / "config.yaml").is_file() and (folder / "lesion_exp").is_dir():
@@ -62,9 +62,9 @@ def default_options(conf: Path) -> dict[str, str | None]:
 
 
 def documented_keys(conf: Path, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[str, str]]:
-    """Each key of the default options with its default, as the YAML spells it, and the comment beside it.
+    """Maps each key of the default options to its default, as the YAML spells it, and the comment beside it.
 
-    `chosen` are groups with an option that takes the place of the default one.
+    `chosen` maps groups to options that are read instead of the default ones.
     """
     keys = _keys_of_file(conf / "config.yaml")
     for group, option in {**default_options(conf), **chosen}.items():
@@ -84,7 +84,8 @@ def documented_keys(conf: Path, chosen: Mapping[str, str] = MappingProxyType({})
 def shipped_targets(conf: Path) -> list[tuple[str, str, str]]:
     """The targets that the YAMLs in `conf` name, as group, key below the group, and target.
 
-    The key is empty where the option itself is meant; a preset, which reaches into all groups, has an empty group.
+    The key is empty for the target of the option itself; the group is empty for a preset, which sets keys of all
+    groups.
     """
     found = []
     for path in sorted(conf.rglob("*.yaml")):

@@ -31,7 +31,7 @@ def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataE
     width = encoder.width if encoder else 0
     shape = InputsAndOutputs(num_classes, config["image_size"], sample.in_channels, width, sample.clinical)
     network = make_backbone(config["backbone"], shape)
-    return network.to(memory_format=torch.channels_last) if lies_channels_last(config, network) else network
+    return network.to(memory_format=torch.channels_last) if uses_channels_last(config, network) else network
 
 
 def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
@@ -51,7 +51,7 @@ def resolve_channels_last(value: bool | str, convolutional: bool) -> bool:
     return convolutional if value == "auto" else bool(value)
 
 
-def lies_channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
+def uses_channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
     """Whether the weights of `network` lie in memory with the channels last, as `config` (a whole job's) says."""
     return resolve_channels_last(config["trainer"]["channels_last"], network.is_convolutional)
 
@@ -99,7 +99,7 @@ def make_classifier(
             lr=float(config["optimizer"]["lr"]),
             seed=config["seed"],
             tta=config["evaluation"]["tta"],
-            channels_last=lies_channels_last(config, network),
+            channels_last=uses_channels_last(config, network),
             decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
             card=card,
         ),

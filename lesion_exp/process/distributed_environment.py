@@ -24,13 +24,13 @@ RANK_VARIABLES: Final = (
     "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
     "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "ROLE_RANK", "ROLE_WORLD_SIZE",
 )  # fmt: skip
-"""What torchrun sets for each process, and Lightning for those that it starts."""
+"""Variables that torchrun sets for each process, and Lightning for the processes that it starts."""
 TASK_VARIABLES: Final = (
     "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_STEP_ID", "SLURM_STEPID",
     "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
     "PMI_RANK", "PMI_SIZE",
 )  # fmt: skip
-"""What srun and mpirun set for each process."""
+"""Variables that srun and mpirun set for each process."""
 _MPI_SIZES: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _SPECIAL_STEPS: Final = 2**31
 """SLURM's steps for batch scripts and interactive shells have ids above it; srun counts its steps from 0."""
@@ -38,10 +38,10 @@ _SPECIAL_STEPS: Final = 2**31
 
 @dataclass(frozen=True)
 class RankGroup:
-    """The processes that one starter began together, and which of them this one is."""
+    """A group of processes that were started together, and the rank of this one."""
 
     text: str
-    """The variables that say so, as a shell writes them."""
+    """The variables that describe the group, in the notation of a shell."""
     world_size: int
     rank: int
     local_rank: int
@@ -72,11 +72,11 @@ class RankGroup:
             )
 
     def names(self) -> list[str]:
-        """The variables that say so."""
+        """The names of these variables."""
         return [word.partition("=")[0] for word in self.text.split()]
 
     def enter(self, num_devices: int) -> None:
-        """Makes this process a rank of the group: writes what Lightning reads."""
+        """Makes this process a rank of the group, by setting the variables that Lightning reads."""
         os.environ.update(
             RANK=str(self.rank),
             LOCAL_RANK=str(self.local_rank),
@@ -88,11 +88,11 @@ class RankGroup:
 
 
 def join_group(num_devices: int, num_nodes: int) -> RankGroup | None:
-    """Makes this process the rank that its environment says, or a process without any rank.
+    """Makes this process the rank that its environment describes, or a process without a rank.
 
-    A group of several processes is joined if it fits a job on `num_devices` of each of `num_nodes` machines. A group of
-    one, and variables that describe no process, are ignored and taken out, with a message where that matters; None is
-    returned then.
+    A group of several processes is joined if it fits a job on `num_devices` of each of `num_nodes` machines; it is then
+    returned. A group of one, and variables that describe no process, are ignored and removed, with a warning where
+    that matters; None is returned.
 
     Raises:
         ConfigError: the group contradicts the job, or a job on several machines has no group.
@@ -116,17 +116,20 @@ def join_group(num_devices: int, num_nodes: int) -> RankGroup | None:
 
 
 def ignore_leftovers() -> None:
-    """Takes rank variables that describe no member of a group of several out of the environment, and says so."""
+    """Removes rank variables that describe no group of several processes from the environment, with a warning."""
     group = inherited_group(os.environ)
     if group is not None and group.world_size > 1:
         return
     left = [f"{name}={os.environ.pop(name)}" for name in RANK_VARIABLES if name in os.environ]
     if left and group is None:
-        log.warning("ignored what was left in the environment, since no starter began this process: %s", " ".join(left))
+        log.warning(
+            "ignored variables that neither torchrun nor srun set for this process: %s",
+            " ".join(left),
+        )
 
 
 def refuse_group(work: str) -> None:
-    """Checks that this process is not one of several that were started together, for `work` that is done by one.
+    """Checks that this process is not one of several that were started together; `work` is what one process does.
 
     Raises:
         ConfigError: it is one of several, each of which would do the work.
@@ -140,12 +143,12 @@ def refuse_group(work: str) -> None:
 
 
 def environment_without_rank() -> dict[str, str]:
-    """This process's environment for one that it starts, which must not take itself for a rank of this one's group."""
+    """The environment of this process without its rank, for a child process that is not part of the group."""
     return {name: text for name, text in os.environ.items() if name not in {*RANK_VARIABLES, *TASK_VARIABLES}}
 
 
 def inherited_group(environment: Mapping[str, str]) -> RankGroup | None:
-    """The group that `environment` makes this process a member of; None where its variables do not describe one."""
+    """The group of processes that `environment` describes; None if it describes none."""
     return _of_torchrun(environment) or _of_srun(environment) or _of_mpirun(environment)
 
 
@@ -179,7 +182,7 @@ def _of_srun(environment: Mapping[str, str]) -> RankGroup | None:
 
 
 def _is_task(environment: Mapping[str, str]) -> bool:
-    """Whether srun started this process as a task; a batch script and an interactive shell have its variables, too."""
+    """Whether srun started this process as a task; batch scripts and interactive shells have the variables as well."""
     step = _number(environment.get("SLURM_STEP_ID"))
     if step is not None:
         return step < _SPECIAL_STEPS
@@ -196,7 +199,7 @@ def _of_mpirun(environment: Mapping[str, str]) -> RankGroup | None:
 
 
 def _first_host(node_list: str) -> str:
-    """The first host of SLURM's lists: `a01`, `a01,a02`, `gpu[03-05,9],b1`."""
+    """The first host of a list of SLURM such as `a01`, `a01,a02` or `gpu[03-05,9],b1`."""
     match = re.match(r"([^,\[\s]+)(?:\[(\w+)[^\]]*\])?", node_list)
     return "" if match is None else match[1] + (match[2] or "")
 
@@ -210,9 +213,9 @@ def _text(environment: Mapping[str, str], *names: str) -> str:
 
 
 def run_module(module: str, *arguments: str) -> int:
-    """The exit code of `python -m MODULE ARGUMENTS`; whatever ends the waiting ends the process, too.
+    """Runs `python -m MODULE ARGUMENTS` and returns its exit code; an exception while waiting ends the process as well.
 
-    It knows nothing of ranks: where several are to work together, Lightning starts the others from its command.
+    The process has no rank: where several have to work together, Lightning starts the others from its command line.
     """
     child = subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment_without_rank())
     try:

@@ -1,4 +1,4 @@
-"""How a process that computes on the CPU keeps its memory."""
+"""Lets a process that trains on the CPU keep freed memory for its next allocations."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
-"""Names of glibc's malloc.h."""
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h."""
 _KEPT: Final = 2**31 - 1
 """Bytes: the largest value that mallopt takes."""
 
 
 def keep_freed_memory() -> bool:
-    """Lets malloc keep what is freed for the next request instead of handing it back; whether it could be asked for.
+    """Makes malloc keep freed memory instead of returning it to the system; returns whether the C library supports it.
 
-    A training step frees and takes gigabytes. By default glibc maps each large tensor anew, and the kernel fills every
-    page of it with zeros: a tenth of a ResNet-50's training on a CPU. The process stays as large as it has once been.
+    A training step frees and allocates gigabytes. By default glibc maps each large tensor afresh, and the kernel fills
+    its pages with zeros, which takes a tenth of the training time of a ResNet-50 on a CPU. The process never shrinks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl and macOS do not
     if mallopt is None:

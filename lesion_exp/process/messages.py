@@ -1,4 +1,4 @@
-"""What a person reads while a command runs: our messages, and of the libraries' only what matters."""
+"""Shows the log messages of a command: all of this package's, and only errors and relevant warnings of libraries."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ QUIET_WARNINGS = (
     ".*`srun` command is available.*",
     ".*using a custom batch sampler.*",
 )
-"""Warnings of libraries about what is meant to be so."""
+"""Warnings of libraries about settings that are intended."""
 
 _WARNINGS = "py.warnings"
 """The logger that `logging.captureWarnings` uses."""
 
 
 class _OnceEach(logging.Filter):
-    """Lets a warning of a library through once: the same character is missing from the font of every picture."""
+    """Shows the same warning of a library once: a font, for example, lacks the same character in every picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _OnceEach(logging.Filter):
 
 
 class _Formatter(logging.Formatter):
-    """Messages as they may be seen; those that are kept in a file (`in_a_file`) as they may be written down."""
+    """Formats messages without secrets, and for a file (`in_a_file`) also without what must not be stored."""
 
     def __init__(self, in_a_file: bool) -> None:
         super().__init__("%(message)s")
@@ -61,7 +61,7 @@ class _Formatter(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[IO[str]]):
-    """Writes to the stream that messages go to at that moment: a progress bar stands in its way and moves aside."""
+    """Writes to the current stream of messages, which moves a progress bar out of the way."""
 
     @property
     def stream(self) -> IO[str]:
@@ -73,13 +73,14 @@ class _Handler(logging.StreamHandler[IO[str]]):
         """Ignores what the base class sets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a text that fits the terminal; in a file a message stays one line."""
+        """The record as text that fits the terminal; in a file a message stays on one line."""
         return wrapped_for(super().format(record), self.stream)
 
 
 def show_messages(in_a_file: bool = False) -> None:
-    """Shows our log messages on standard error, which may be kept `in_a_file`, or in a notebook below the running cell;
-    silences the chatter of libraries.
+    """Shows the log messages of this package on standard error, or in a notebook below the running cell.
+
+    `in_a_file` says that standard error goes to a file that is kept. Libraries are limited to errors.
     """
     handler = _Handler()
     handler.setFormatter(_Formatter(in_a_file))
@@ -98,7 +99,7 @@ def show_messages(in_a_file: bool = False) -> None:
 
 
 def quiet_libraries() -> None:
-    """Lets libraries say errors only; to be called again once they are imported, since some set levels and filters."""
+    """Limits libraries to errors; has to be called again after they are imported, since some set levels and filters."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     for text in QUIET_WARNINGS:

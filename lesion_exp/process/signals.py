@@ -1,4 +1,4 @@
-"""How a process ends when somebody stops it, or when the process that started it is gone."""
+"""Ends a process in order when it is stopped, or when the process that started it is gone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _SET_PARENT_DEATH_SIGNAL: Final = 1
 
 
 def end_on_sigterm() -> None:
-    """Turns SIGTERM into SystemExit(143), so that what is open is closed and the run is marked KILLED.
+    """Turns SIGTERM into SystemExit(143), so that open files are closed and the run is marked KILLED.
 
-    The first one only: schedulers send it to every process, and so do the parents of those, in the midst of closing.
+    Only the first signal does so: schedulers send it to every process, and parents send it again while the process is
+    closing.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -30,11 +31,11 @@ def end_on_sigterm() -> None:
 
 
 @contextmanager
-def stops_stay_stops() -> Iterator[None]:
-    """A stop by SIGTERM or Ctrl-C leaves the block as what it is, whatever exception became of it.
+def preserve_stop_signals() -> Iterator[None]:
+    """Leaves the block with SystemExit after SIGTERM and KeyboardInterrupt after Ctrl-C, whatever was raised instead.
 
-    Python raises it wherever the main thread happens to be. Inside `torch.save` that is a callback of native code,
-    which turns every exception into a RuntimeError of its own, and a stopped run would be a failed one.
+    Python raises these exceptions wherever the main thread is. Inside `torch.save` that may be a callback of native
+    code, which turns every exception into a RuntimeError, so that a stopped run would be marked FAILED.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,7 +46,7 @@ def stops_stay_stops() -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         handler = handlers[signal.Signals(number)]
-        assert callable(handler), "only such are replaced"
+        assert callable(handler), "only callable handlers are replaced"
         handler(number, frame)
 
     for number, handler in handlers.items():
@@ -64,9 +65,9 @@ def stops_stay_stops() -> Iterator[None]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Has the kernel send SIGTERM to this process when its parent, process `parent`, ends in any way (Linux only)."""
+    """Asks the kernel to send SIGTERM to this process when its parent, process `parent`, ends (Linux only)."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if os.getppid() != parent:  # the parent ended before the kernel was asked
         os.kill(os.getpid(), signal.SIGTERM)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from lesion_exp.config.freeze import Job
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.cell import PRUNED, Cell, will_repeat
 from lesion_exp.sweeps.ledger import Sweep
@@ -41,7 +40,7 @@ class Adaptive:
         search = make_search(dict(sweep.facts.search))
         if not isinstance(search, AdaptiveSearch):
             return None
-        folders, root = sweep.conf_folders(), Project.of(sweep.facts.store).root
+        folders, root = sweep.conf_folders(), sweep.project.root
         maker = CellMaker(sweep.facts.fixed, folders[1:], root, folders[0])
         dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
         cells = sweep.cells()

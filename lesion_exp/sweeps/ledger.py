@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.config.freeze import Job
+from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.cell import Cell, write_json
@@ -66,6 +67,11 @@ class Sweep:
     def exhausted_file(self) -> Path:
         """Where it exists, the search proposes no cell that is not known to fail: there will be no further one."""
         return self.folder / "exhausted"
+
+    @property
+    def project(self) -> Project:
+        """The project whose folders and store its cells use."""
+        return Project.from_config(self.facts.store)
 
     @property
     def lock(self) -> Path:

@@ -85,7 +85,7 @@ class SweepPlan:
     """Empty where the search asks for cells one after another."""
     tried: tuple[tuple[Job, Suggestion], ...]
     """What `check` looks at: all cells, or cells in which every value occurs once."""
-    config: Composed
+    first_cell: Composed
     """The config of the first cell, or of a cell with the first value of every key."""
 
     def check(self) -> None:

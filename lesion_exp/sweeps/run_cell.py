@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from lesion_exp.config.project import Project
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
 from lesion_exp.process.messages import show_messages
@@ -84,7 +83,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
     """Begins, goes on with or only enters the run of the cell; with the note for the ledger."""
     job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
     link = cell_link(cell, sweep)
-    known = _wait_for_death(find_tagged(Project.of(job.config).store, _identity(cell, sweep)))
+    known = _wait_for_death(find_tagged(job.project.store, _identity(cell, sweep)))
     if known is None:
         return _noted(train(job, link))
     cell.write(run_id=known.run_id)

@@ -81,7 +81,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     if request.masks:
         require_any_mask(table, str(config["dataset"]["mask"]))
     with _reading() as progress:
-        store = open_or_build(table, request, Project.of(config).data_cache, progress)
+        store = open_or_build(table, request, Project.from_config(config).data_cache, progress)
     with Stage("looking at what the images hold"):
         return _with_contents(config, table, store, flow)
 
@@ -114,7 +114,7 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
     check_registered(config)
     flow = Flow()
     table = _read_table(config, flow)
-    request, cache = store_request(config), Project.of(config).data_cache
+    request, cache = store_request(config), Project.from_config(config).data_cache
     if not is_built(table, request, cache):
         return None
     return _with_contents(config, table, open_or_build(table, request, cache), flow).data

@@ -33,7 +33,7 @@ from lesion_exp.model.inputs import SAMPLE_KEYS
 from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
 from lesion_exp.process.distributed_environment import join_group, run_module
-from lesion_exp.process.signals import stops_stay_stops
+from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split import PARTS
@@ -148,7 +148,7 @@ def run_job(job: Job, link: RunContext) -> JobResult:
     """Runs `job` in this process, which is one rank where there are several."""
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    store = Project.of(config).store if is_first else None  # a mistake in its address is noticed before data are read
+    store = Project.from_config(config).store if is_first else None  # before data are read: its address may be wrong
     split = split_data(config, load_data(config))
     warnings = check_training(config, split)
     for text in warnings:
@@ -161,7 +161,7 @@ def run_job(job: Job, link: RunContext) -> JobResult:
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
             _fit_and_predict(job, built, None, Path(folder), link)
         return JobResult("")
-    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), stops_stay_stops():
+    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), preserve_stop_signals():
         run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
         num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})

@@ -100,13 +100,13 @@ def preview(job: Job) -> Preview:
     datamodule = build(config, split).datamodule
     figure = augmentation_grid(datamodule)
     with start_run(
-        Project.of(config).store,
+        Project.from_config(config).store,
         job,
         split,
         kind="preview",
         link=RunContext(name=f"preview {display_name(config['dataset'])}"),
     ) as run:
-        path = Project.of(config).data_cache / "previews" / f"{run.run_id}.png"
+        path = Project.from_config(config).data_cache / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path, run.footer("training part"))
         if config["tracking"]["log_images"]:

@@ -227,10 +227,10 @@ def test_the_content_of_a_weights_file_counts_and_not_its_name(tmp_path):
     assert first.job_hash == copy.job_hash != other.job_hash
     (tmp_path / "b.pth").write_bytes(b"changed since")
     first.check_files()
-    with pytest.raises(ConfigError, match="another content"):
+    with pytest.raises(ConfigError, match="other content"):
         copy.check_files()
     (tmp_path / "b.pth").unlink()
-    with pytest.raises(ConfigError, match="is not there"):
+    with pytest.raises(ConfigError, match="does not exist"):
         copy.check_files()
 
 

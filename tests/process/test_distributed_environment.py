@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import (
     RANK_VARIABLES,
@@ -97,7 +96,7 @@ def test_a_group_that_contradicts_the_job_is_refused(environment, variables, num
 def test_what_was_left_behind_is_ignored_with_a_word(environment, caplog, variables, num_devices):
     environment(variables)
     assert join_group(num_devices, 1) is None
-    assert "ignored what was left in the environment" in caplog.text
+    assert "ignored variables that neither torchrun nor srun set" in caplog.text
     assert all(f"{name}={text}" in caplog.text for name, text in variables.items())
     assert not set(RANK_VARIABLES) & set(os.environ)
 
@@ -183,7 +182,7 @@ def test_two_processes_that_a_starter_began_make_one_run(tiny_job, tmp_path, sta
         )
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    store = Project.of(job.config).store
+    store = job.project.store
     (run,) = runs_where(store, "")
     assert run.status == "FINISHED"
     assert [text.strip() for text, _ in outputs] == [run.run_id, ""]

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from lesion_exp.process.signals import end_on_sigterm, stops_stay_stops
+from lesion_exp.process.signals import end_on_sigterm, preserve_stop_signals
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ class StoppedWhileWritten(io.BytesIO):
 def test_a_stop_while_a_checkpoint_is_written_is_a_stop_and_no_failure(number, expected):
     end_on_sigterm()
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(expected) as caught, stops_stay_stops():
+    with pytest.raises(expected) as caught, preserve_stop_signals():
         torch.save({str(number): torch.zeros(1000) for number in range(9)}, StoppedWhileWritten(number))
     assert isinstance(caught.value.__cause__, RuntimeError), "torch made it one"
     assert expected is KeyboardInterrupt or caught.value.code == 143
@@ -45,7 +45,7 @@ def test_a_stop_while_a_checkpoint_is_written_is_a_stop_and_no_failure(number, e
 
 
 def test_an_error_that_no_stop_caused_stays_that_error():
-    with pytest.raises(ZeroDivisionError), stops_stay_stops():
+    with pytest.raises(ZeroDivisionError), preserve_stop_signals():
         _ = 1 / 0
 
 
@@ -53,7 +53,7 @@ def test_another_thread_than_the_first_may_use_it():
     seen = []
 
     def use():
-        with stops_stay_stops():
+        with preserve_stop_signals():
             seen.append("done")
 
     thread = threading.Thread(target=use)

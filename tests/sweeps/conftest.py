@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.cli import main
-from lesion_exp.config.project import Project
 from lesion_exp.sweeps.cell import PRUNED
 from lesion_exp.sweeps.driver import drive
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
@@ -99,7 +98,7 @@ def driven():
     """Drives a sweep with a launcher to its end."""
 
     def run(sweep, launcher, again=()):
-        return drive(sweep, launcher, Project.of(sweep.facts.store).store, again)
+        return drive(sweep, launcher, sweep.project.store, again)
 
     return run
 

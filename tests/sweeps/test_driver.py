@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from lesion_exp.cli import main
-from lesion_exp.config.project import Project
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
@@ -31,7 +30,7 @@ def statuses(sweep):
 
 
 def parent(sweep):
-    return find_tagged(Project.of(sweep.facts.store).store, {"sweep_id": sweep.facts.sweep_id, "kind": "sweep"})
+    return find_tagged(sweep.project.store, {"sweep_id": sweep.facts.sweep_id, "kind": "sweep"})
 
 
 def test_a_ledger_of_an_earlier_version_finds_its_launcher(planned):
@@ -148,7 +147,7 @@ def test_an_interrupted_sweep_goes_on_in_the_same_run(planned, driven):
 
 def test_what_was_done_before_is_only_entered(planned, driven):
     sweep = planned("seed=1,2", force=False)
-    store = Project.of(sweep.facts.store).store
+    store = sweep.project.store
     job = sweep.cells()[0].job()
     experiment = store.experiment_id("elsewhere")
     for run_name, root, tags in (
@@ -207,7 +206,7 @@ def test_a_sweep_that_goes_on_is_concluded_anew(planned, driven):
     assert not lacks_conclusion(sweep)
     sweep.cells()[1].write(status="finished", attempts=2, run_id="run of seed=2", metrics={})
     assert lacks_conclusion(sweep)
-    conclude(sweep, Project.of(sweep.facts.store).store)
+    conclude(sweep, sweep.project.store)
     assert parent(sweep).status == "FINISHED"
 
 
@@ -298,7 +297,7 @@ def today(monkeypatch):
 
 def finished_run(sweep, number, tags, status="FINISHED"):
     """A run of a cell of `sweep` as its process would leave it, or of the same job elsewhere (`number` None)."""
-    store = Project.of(sweep.facts.store).store
+    store = sweep.project.store
     job = sweep.cells()[number or 0].job()
     own = {} if number is None else {"sweep_id": sweep.facts.sweep_id, "sweep_cell": f"{number:04d}"}
     run = store.client.create_run(store.experiment_id("x"), tags={"job_hash": job.job_hash, **own, **tags})

@@ -33,7 +33,7 @@ def project(tmp_path_factory):
     """A project with a run that is given its model late; returns run and config."""
     root = tmp_path_factory.mktemp("project")
     run, config = untrained_run(root)
-    ensure_model(run, Project.of(config))
+    ensure_model(run, Project.from_config(config))
     return run, config
 
 
@@ -102,7 +102,7 @@ def test_the_file_by_which_mlflow_knows_a_model_is_kept_last(project, monkeypatc
     kept = []
     monkeypatch.setattr(RunWriter, "log_file", lambda self, path, name: kept.append(name))
     monkeypatch.setattr(RunWriter, "log_again", lambda self, path, known, name: kept.append(name))
-    restored, content = best_network(run, Project.of(config))
+    restored, content = best_network(run, Project.from_config(config))
     keep_model(RunWriter.of(run), restored.classifier.backbone, content)
     assert kept[-1] == "model/MLmodel"
     assert {"model/conda.yaml", "model/requirements.txt", "model/best.safetensors"} <= set(kept)
@@ -110,10 +110,10 @@ def test_the_file_by_which_mlflow_knows_a_model_is_kept_last(project, monkeypatc
 
 def test_a_plain_state_dict_fits_the_librarys_own_network(tmp_path):
     run, config = untrained_run(tmp_path, "backbone=resnet18")
-    ensure_model(run, Project.of(config))
+    ensure_model(run, Project.from_config(config))
     network = torchvision.models.resnet18(num_classes=len(CLASSES))
     network.load_state_dict(torch.load(download_artifact(run, "checkpoints/best.state_dict.pt"), weights_only=True))
-    restored, _ = best_network(run, Project.of(config))
+    restored, _ = best_network(run, Project.from_config(config))
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(network.eval()(images), restored.classifier.backbone.eval()(images))
     kept = load_file(str(download_artifact(run, "checkpoints/best.safetensors")))
@@ -129,7 +129,7 @@ def test_the_model_gives_the_table_of_predict(project, tmp_path):
         path.write_bytes(content)
     names = [str(path) for path in paths]
     for method in ("none", "temperature", "isotonic"):
-        expected = trained_run(run, Project.of(config)).predictor(method, top=2).predict_files(contents, names)
+        expected = trained_run(run, Project.from_config(config)).predictor(method, top=2).predict_files(contents, names)
         params = {"calibration": method, "top": 2}
         by_path = model.predict(pd.DataFrame({"image": names}), params)
         by_content = model.predict(pd.DataFrame({"image": names, "content": contents}), params)
@@ -152,7 +152,7 @@ def test_a_broken_image_is_a_row_with_its_reason_and_is_json(project):
 
 def test_metadata_count_and_are_needed(tmp_path):
     run, config = untrained_run(tmp_path, "backbone.metadata=concat", encoder=encoder())
-    ensure_model(run, Project.of(config))
+    ensure_model(run, Project.from_config(config))
     model = _load_pyfunc(str(download_artifact(run, "model")))
     given = pd.DataFrame({"content": [encoded()] * 2, "age": [20, 80], "sex": ["female", "male"], "site": ["back", ""]})
     table = model.predict(given)
@@ -224,10 +224,10 @@ def test_a_run_without_a_network_is_refused(project):
     client = run.store.client
     run_id = client.create_run(run.experiment_id).info.run_id
     with pytest.raises(ConfigError, match="has finished"):
-        ensure_model(find_run(run.store, run_id), Project.of(config))
+        ensure_model(find_run(run.store, run_id), Project.from_config(config))
     client.set_terminated(run_id, "FINISHED")
     with pytest.raises(ConfigError, match="predictions only"):
-        ensure_model(find_run(run.store, run_id), Project.of(config))
+        ensure_model(find_run(run.store, run_id), Project.from_config(config))
 
 
 def test_safetensors_of_somebody_else_are_refused(tmp_path):

@@ -15,7 +15,6 @@ from torchmetrics.classification import MulticlassCohenKappa
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, job_hash, read_job
-from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TRUST_VARIABLE, check_registered
 from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
@@ -49,7 +48,7 @@ def run(tmp_path_factory):
     """A finished run with kappa and a loss of torchmetrics, and its job."""
     job = freeze(compose([*TINY, KAPPA, HINGE, *WATCHES_KAPPA, "test=true"], root=tmp_path_factory.mktemp("project")))
     result = train(job)
-    return find_run(Project.of(job.config).store, result.run_id), job, result
+    return find_run(job.project.store, result.run_id), job, result
 
 
 @pytest.mark.slow
@@ -74,7 +73,7 @@ def test_an_added_metric_is_reported(run):
     kept = json.loads(download_artifact(found, "evaluation/test/metrics.json").read_text())
     assert kept["kappa"] == {"value": pytest.approx(found.metrics["test/kappa"])}
     assert f"kappa {found.metrics['test/kappa']:.3f}" in found.tags["mlflow.note.content"]
-    shown = repr(trained_run(found, Project.of(job.config)))
+    shown = repr(trained_run(found, job.project))
     assert f"test/kappa {found.metrics['test/kappa']:.3f}" in shown
     text = download_artifact(found, "classification_report/test.txt").read_text("utf-8")
     assert f"\nkappa {' ' * 20} {found.metrics['test/kappa']:.3f}\n" in text

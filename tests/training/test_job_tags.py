@@ -13,7 +13,7 @@ def test_a_run_without_files_has_its_job_in_its_tags(tiny_job, monkeypatch):
     tags = job_tags(job)
     assert len(tags) > 10
     assert all(len(text) <= 100 for text in tags.values())
-    store = Project.of(job.config).store
+    store = job.project.store
     run_id = store.client.create_run(store.experiment_id("tags"), tags=tags).info.run_id
     read = job_of(find_run(store, run_id))
     assert (read.config, read.job_hash, read.overrides) == (job.config, job.job_hash, job.overrides)
@@ -23,7 +23,7 @@ def test_a_run_without_files_has_its_job_in_its_tags(tiny_job, monkeypatch):
 
 
 def test_a_run_with_neither_is_refused(tiny_job):
-    store = Project.of(tiny_job().config).store
+    store = Project.from_config(tiny_job().config).store
     run_id = store.client.create_run(store.experiment_id("tags")).info.run_id
     with pytest.raises(DataError, match=r"expected config/job\.yaml"):
         job_of(find_run(store, run_id))

@@ -9,7 +9,6 @@ from PIL import Image
 
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
-from lesion_exp.config.project import Project
 from lesion_exp.spreadsheet import escaped
 from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
 from lesion_exp.tracking.params import allowed_name
@@ -68,7 +67,7 @@ def test_a_whole_run_with_odd_class_names(tmp_path, capsys, call):
     run_id, said = call(capsys, root, "train", *TRAINED, f"dataset.root={data}")
     assert said.count("MLflow takes no such characters") == 1
     assert said.count("missing from font") == 1
-    store = Project.of(compose(TINY, root=root).config).store
+    store = compose(TINY, root=root).project.store
     run = find_run(store, run_id)
     check_results(run)
 
@@ -92,7 +91,7 @@ def test_a_whole_run_with_odd_class_names(tmp_path, capsys, call):
     bundle, other = tmp_path / "run.zip", tmp_path / "other"
     call(capsys, root, "bundle", "export", f"run={run_id}", f"output={bundle}")
     imported, _ = call(capsys, other, "bundle", "import", str(bundle))
-    again = find_run(Project.of(compose(TINY, root=other).config).store, imported.split()[-1])
+    again = find_run(compose(TINY, root=other).project.store, imported.split()[-1])
     assert again.metrics == run.metrics
     check_results(again)
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from lesion_exp.config.freeze import read_job
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
 from lesion_exp.evaluation.registry import is_metric
@@ -51,7 +50,7 @@ ARTIFACTS = {
 
 
 def run_of(job, run_id):
-    return find_run(Project.of(job.config).store, run_id)
+    return find_run(job.project.store, run_id)
 
 
 def artifacts_of(run):
@@ -194,7 +193,7 @@ def test_a_failure_in_training_is_recorded(tiny_job, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="the network broke") as raised:
         train(job)
     assert "its log is" in raised.value.__notes__[0]
-    store = Project.of(job.config).store
+    store = job.project.store
     (run,) = store.client.search_runs(store.experiment_ids())
     assert run.info.status == "FAILED"
     assert "the network broke" in run.data.tags["error"]
@@ -242,7 +241,7 @@ def test_a_mistake_that_can_be_seen_beforehand_leaves_no_run(tiny_job, tmp_path,
     job = tiny_job(*options, root=tmp_path)
     with pytest.raises(ConfigError, match=says):
         train(job)
-    store = Project.of(job.config).store
+    store = job.project.store
     assert not store.client.search_runs(store.experiment_ids())
 
 

@@ -9,7 +9,6 @@ import pytest
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
-from lesion_exp.config.project import Project
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import known_rows, unknown_counts
@@ -114,7 +113,7 @@ def runs(project):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         ids = [train(freeze(compose([*words, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
-    return root, Project.of(compose(words, root=root).config).store, ids
+    return root, compose(words, root=root).project.store, ids
 
 
 def said(words, root, capsys):

@@ -22,7 +22,7 @@ from lesion_exp.model.precision import precision_here, resolve_devices
 from lesion_exp.model.predictor import Predictor
 from lesion_exp.model.restore import Restored, restore
 from lesion_exp.process.distributed_environment import run_module
-from lesion_exp.process.signals import stops_stay_stops
+from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.tracking.find import Run
 from lesion_exp.trained_runs.statements import calibration_warning
@@ -136,7 +136,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Summary:
         resumed,
         round(time.monotonic() - began, 2),
         str(facts),
-        plan.config["trainer"]["precision"],
+        plan.first_cell["trainer"]["precision"],
         () if warning is None else (warning,),
         labels,
         _first_error(table),
@@ -222,7 +222,7 @@ def _fill(results: Results) -> None:
         return
     devices = results.plan.devices
     if (len(devices) if isinstance(devices, list) else devices) == 1:
-        with stops_stay_stops():
+        with preserve_stop_signals():
             predict_plan(results.folder)
         return
     code = run_module("lesion_exp.verbs.predict.process", str(results.folder))

@@ -47,7 +47,7 @@ class ShownResult(JobResult):
 
     def _repr_html_(self) -> str:
         try:
-            run = find_run(Project.of(self.config).store, self.run_id)
+            run = find_run(Project.from_config(self.config).store, self.run_id)
             numbers = number_table(_with_validation(run, self.metrics))
             return page(run.name, self.run_id, [numbers, *_curves(read_history(run)), _confusion(run)])
         except (UserError, OSError):  # the numbers are here, whatever became of the store

@@ -38,7 +38,7 @@ def project(tmp_path_factory):
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # drawing takes longer than all else
         config = compose(TINY, root=root).config
         ids = [train(freeze(compose([*TINY, f"seed={seed}"], root=root))).run_id for seed in (0, 1)]
-        yield Project.of(config).store, config, ids
+        yield Project.from_config(config).store, config, ids
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +56,15 @@ def judge(project):
     def run(*runs, part="test", dataset=None, allow_leakage=False, **chosen):
         options = {**config["evaluation"], **chosen}
         request = EvaluationRequest(part, options, frozenset(chosen), dataset, None, allow_leakage)
-        return evaluate([find_run(store, run) for run in runs], request, Project.of(config))
+        return evaluate([find_run(store, run) for run in runs], request, Project.from_config(config))
 
     return run
 
 
 def member_of(store, run_id, config):
-    return make_members([find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), Project.of(config))[
-        0
-    ]
+    return make_members(
+        [find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), Project.from_config(config)
+    )[0]
 
 
 def other_set(config, drawing_seed):
@@ -226,24 +226,24 @@ def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, j
     experiment = find_run(store, folds[0]).experiment_id
     parent = store.client.create_run(experiment, tags={"kind": "sweep", "sweep_id": "s"}).info.run_id
     store.client.set_tag(folds[0], PARENT_TAG, parent)
-    assert judge_folds(store, parent, Project.of(config)) == []
+    assert judge_folds(store, parent, Project.from_config(config)) == []
     assert "no finished run of fold 1" in caplog.text
     store.client.set_tag(folds[1], PARENT_TAG, parent)
-    (judged,) = judge_folds(store, parent, Project.of(config))
+    (judged,) = judge_folds(store, parent, Project.from_config(config))
     assert (judged.run_id, judged.members) == (parent, tuple(folds))
     run = find_run(store, parent)
     assert run.metrics["test/balanced_accuracy"] == pytest.approx(judged.study.metrics["balanced_accuracy"])
     assert len(read_predictions(run, "test")) == sum(
         len(read_predictions(find_run(store, fold), "test")) for fold in folds
     )
-    assert judge_folds(store, parent, Project.of(config)) == [], "it was judged before"
+    assert judge_folds(store, parent, Project.from_config(config)) == [], "it was judged before"
     other = store.client.create_run(experiment, tags={"kind": "train", PARENT_TAG: parent}).info.run_id
     store.client.delete_tag(parent, "members")
     below = judge(*folds)
     assert below.run_id not in {parent, other}, "the sweep has other cells, too"
-    assert judge_folds(store, parent, Project.of(config)) == [], "it was judged before, on a run below"
+    assert judge_folds(store, parent, Project.from_config(config)) == [], "it was judged before, on a run below"
     store.client.set_terminated(below.run_id, "KILLED")
-    (anew,) = judge_folds(store, parent, Project.of(config))
+    (anew,) = judge_folds(store, parent, Project.from_config(config))
     assert anew.run_id not in {below.run_id, parent}, "what ended half-way counts for nothing"
     store.client.delete_run(anew.run_id)
     assert find_run(store, below.run_id).tags[PARENT_TAG] == parent

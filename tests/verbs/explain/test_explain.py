@@ -43,7 +43,7 @@ def project(tmp_path_factory):
         patch.setattr(RunWriter, "log_figure", lambda *_: None)  # those of the training
         config = compose([*TINY, FEW, "dataset.num_lesions=60"], root=root).config
         run_id = train(freeze(compose([*TINY, FEW, "dataset.num_lesions=60"], root=root))).run_id
-    return Project.of(config).store, config, run_id
+    return Project.from_config(config).store, config, run_id
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def explained(project):
 
     def run(method, explainer, **options):
         (found,) = explain(
-            find_run(store, run_id), ExplanationRequest({method: explainer}, **options), Project.of(config)
+            find_run(store, run_id), ExplanationRequest({method: explainer}, **options), Project.from_config(config)
         )
         return found, find_run(store, run_id)
 
@@ -145,4 +145,4 @@ def test_a_run_that_trained_nothing_is_refused(project, tmp_path):
     run = find_run(store, run_id)
     without_job = type(run)(**{**vars(run), "artifact_uri": str(tmp_path)})
     with pytest.raises(ConfigError, match="trained"):
-        explain(without_job, ExplanationRequest({"dark": Dark()}), Project.of(config))
+        explain(without_job, ExplanationRequest({"dark": Dark()}), Project.from_config(config))

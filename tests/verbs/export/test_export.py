@@ -46,7 +46,9 @@ def fresh(run):
 def written(project, folder, kind, **options):
     run, config, *_ = project
     return export(
-        fresh(run), ExportRequest(kind, folder, check_images=6, calibration_images=8, **options), Project.of(config)
+        fresh(run),
+        ExportRequest(kind, folder, check_images=6, calibration_images=8, **options),
+        Project.from_config(config),
     )
 
 
@@ -67,7 +69,7 @@ def kept(project, tmp_path_factory):
 def expected(run, config, images, **options):
     """What `predict` says of images, a row each."""
     return (
-        trained_run(run, Project.of(config))
+        trained_run(run, Project.from_config(config))
         .predictor(**options)
         .predict_files([path.read_bytes() for path in images], images)
     )
@@ -81,7 +83,7 @@ def test_a_file_says_what_the_original_says_in_batches_of_any_size(project, kept
     assert done.check.largest_difference < 1e-4
     assert done.check.accuracy[0] == done.check.accuracy[1]
     run, config, split, _ = project
-    restored, _ = best_network(fresh(run), Project.of(config))
+    restored, _ = best_network(fresh(run), Project.from_config(config))
     rows = drawn(split.table, "train", 5)
     images = RealImages(restored, None, rows, inside=preprocessing == "inside")
     runner = FORMATS[kind].open(done.path)
@@ -126,10 +128,10 @@ def test_calibration_and_tta_are_in_the_file(project, tmp_path):
 def test_metadata_are_an_input_of_their_own(project, tmp_path):
     _, config, split, run = project
     request = ExportRequest("onnx", tmp_path, check_images=6)
-    done = export(fresh(run), request, Project.of(config))
+    done = export(fresh(run), request, Project.from_config(config))
     assert done.check.failure is None
     facts = json.loads(Path(f"{done.path}.json").read_text())
-    restored, _ = best_network(fresh(run), Project.of(config))
+    restored, _ = best_network(fresh(run), Project.from_config(config))
     assert len(facts["inputs"]["metadata"]["is"]) == restored.encoder.width
     images = RealImages(restored, None, drawn(split.table, "val", 2), inside=True)
     given = dict(images.inputs([0]))
@@ -212,7 +214,7 @@ class Changed(torch.nn.Module):
 def test_what_is_compared_is_what_is_said(project):
     """Against arithmetic by hand: a runner that swaps two classes for one image."""
     run, config, split, _ = project
-    restored, _ = best_network(fresh(run), Project.of(config))
+    restored, _ = best_network(fresh(run), Project.from_config(config))
     images = RealImages(restored, None, drawn(split.table, "val", 4), inside=False)
     original = images.original(images.samples(range(4)))
     changed = original.copy()

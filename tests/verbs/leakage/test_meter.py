@@ -10,7 +10,6 @@ from rich.console import Console
 
 from lesion_exp.choices import WAYS_TO_SPLIT as WAYS
 from lesion_exp.cli import main
-from lesion_exp.config.project import Project
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.sweeps.ledger import create_sweep
 from lesion_exp.tracking.find import artifact_names, find_run, find_tagged
@@ -36,7 +35,7 @@ def predicted(num_right, prefix):
 @pytest.fixture(scope="module")
 def trained(plan, project, tmp_path_factory):
     """A meter whose cells have finished: their runs keep predictions, nothing was trained."""
-    store = Project.of(plan.config.config).store
+    store = plan.first_cell.project.store
     sweep = create_sweep(tmp_path_factory.mktemp("sweeps"), plan.facts, plan.cells, [])
 
     def new_run(name):
@@ -140,7 +139,7 @@ def test_the_whole_meter_trains_three_networks_once_and_reads_them_again(capsys,
     first = json.loads(capsys.readouterr().out)
     assert [arm["way"] for arm in first["arms"]] == list(WAYS)
     assert first["arms"][0]["lesion_in_train"] == 0 < first["arms"][2]["image_in_train"]
-    store = Project.of(plan.config.config).store
+    store = plan.first_cell.project.store
     runs = [find_run(store, arm["run_id"]) for arm in first["arms"]]
     assert [run.tags["leaky"] for run in runs] == ["false", "true", "true"]
     assert {run.tags["mlflow.parentRunId"] for run in runs} == {first["run_id"]}

@@ -23,24 +23,24 @@ def test_the_trainings_differ_in_the_split_alone_and_fill_the_same_steps(plan):
 
 
 def test_no_way_has_fewer_batches_than_it_is_given(plan):
-    loaded = load_data(plan.config.config)
+    loaded = load_data(plan.first_cell.config)
     found = []
     for way in WAYS:
-        config = {**plan.config.config, "split": {**plan.config.config["split"], "way": way}}
+        config = {**plan.first_cell.config, "split": {**plan.first_cell.config["split"], "way": way}}
         table = split_data(config, loaded).table
         rows = table[table["split"] == "train"].reset_index(drop=True)
         batches = TrainingBatches(instantiate(config["sampler"], "sampler"), rows, 8, 0, (0, 1), lambda: (0, 0))
         found.append(len(batches))
-    assert plan.config.config["trainer"]["limit_train_batches"] == min(found)
+    assert plan.first_cell.config["trainer"]["limit_train_batches"] == min(found)
     assert found[2] > 2 * min(found)  # resampling makes more rows: without a limit its budget would be larger
 
 
 def test_a_smaller_budget_can_be_asked_for(plan, project):
-    whole = plan.config.config["trainer"]["limit_train_batches"]
+    whole = plan.first_cell.config["trainer"]["limit_train_batches"]
     assert whole > 3
     for asked, expected in (("1", 1), ("0.5", whole // 2)):
         smaller = plan_meter([*FEW, "loader.batch_size=8", f"trainer.limit_train_batches={asked}"], root=project)
-        assert smaller.config.config["trainer"]["limit_train_batches"] == expected
+        assert smaller.first_cell.config["trainer"]["limit_train_batches"] == expected
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def project(tmp_path_factory):
         composed = compose([*TINY, "trainer.max_epochs=1", "trainer.precision=bf16-mixed"], root=root)
         config = composed.config
         run_id = train(freeze(composed)).run_id
-        store = Project.of(config).store
+        store = Project.from_config(config).store
         run = find_run(store, run_id)
         kept = read_predictions(run, "test")
         files = {path.stem: path for path in Path(config["dataset"]["root"]).rglob("*.jpg")}
@@ -143,7 +143,7 @@ def test_other_weights_of_a_run(project, command, monkeypatch):
 def test_images_in_memory_get_the_same_probabilities(project, command):
     run, config, _ = project
     table, _ = command("f.csv", "calibration=vector")
-    predictor = trained_run(run, Project.of(config)).predictor("vector")
+    predictor = trained_run(run, Project.from_config(config)).predictor("vector")
     names = table["image"].tolist()
     found = predictor.predict_files([Path(name).read_bytes() for name in names], names)
     np.testing.assert_allclose(probabilities(found), probabilities(table), atol=1e-5)

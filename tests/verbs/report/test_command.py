@@ -61,7 +61,7 @@ def test_a_page_comes_from_a_server_as_well(full_run, root, own_process, tmp_pat
 def test_a_trained_run_stores_all_that_its_page_asks_for(root, own_process, outline, capsys):
     config = compose([*TINY, "split.seed=1"], root=root)
     run_id = train(freeze(config)).run_id
-    run = find_run(Project.of(config.config).store, run_id)
+    run = find_run(Project.from_config(config.config).store, run_id)
     assert main(["report", f"run={run_id}"]) == 0
     text = download_artifact(run, "report.html").read_text(encoding="utf-8")
     page = outline(text)

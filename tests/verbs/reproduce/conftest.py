@@ -2,7 +2,6 @@ import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
-from lesion_exp.config.project import Project
 from lesion_exp.tracking.find import find_run
 from lesion_exp.training.run import train
 from tests.tiny import TINY
@@ -20,4 +19,4 @@ def project(tmp_path_factory):
 def first(project):
     """The finished run, as the store has it, and its job."""
     _, job, run_id = project
-    return find_run(Project.of(job.config).store, run_id), job
+    return find_run(job.project.store, run_id), job

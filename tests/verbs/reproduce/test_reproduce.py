@@ -165,14 +165,14 @@ def test_a_mistake_in_the_command_is_refused(tmp_path, monkeypatch, capsys, argu
 def test_a_job_runs_with_the_folders_of_this_machine(first, tmp_path):
     run, job = first
     frozen = read_job(download_artifact(run, "config/job.yaml"))
-    project = Project.of(
+    project = Project.from_config(
         {
             "paths": {"root": str(tmp_path), "data_cache": str(tmp_path / "cache")},
             "tracking": {"uri": "sqlite:////here.db"},
         }
     )
     here = relocated(frozen, project, {})
-    assert Project.of(here.config) == project
+    assert Project.from_config(here.config) == project
     assert here.config["dataset"]["root"] == str(tmp_path / "cache" / "synthetic")
     assert job_hash(here.config, here.files) == job.job_hash
     data = relocated(frozen, project, {"dataset.root": tmp_path / "data"})

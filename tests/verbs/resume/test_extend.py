@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from lesion_exp.config.compose import compose
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weights_hash
 from lesion_exp.tracking.find import download_artifact, find_run
@@ -133,7 +132,7 @@ def test_a_training_that_goes_on_after_its_end_has_the_weights_of_the_longer_one
 
 
 def hashes(job, run_id):
-    run = find_run(Project.of(job.config).store, run_id)
+    run = find_run(job.project.store, run_id)
     return [weights_hash(download_artifact(run, f"checkpoints/{name}.ckpt")) for name in ("best", "last")], {
         name: value for name, value in run.metrics.items() if name.startswith("best/")
     }
@@ -149,8 +148,8 @@ def hashes(job, run_id):
 )
 def test_a_finished_run_that_is_trained_longer_ends_like_one_that_was_asked_for_it(tiny_job, options):
     job = tiny_job(*SHORT, *options)
-    first = find_run(Project.of(job.config).store, train(job).run_id)
-    longer = extend(first, {"trainer.max_epochs": 4}, Project.of(job.config)).run_id
+    first = find_run(job.project.store, train(job).run_id)
+    longer = extend(first, {"trainer.max_epochs": 4}, job.project).run_id
     run = find_run(first.store, longer)
     assert longer != first.run_id
     assert run.status == "FINISHED"
@@ -164,10 +163,10 @@ def test_a_finished_run_that_is_trained_longer_ends_like_one_that_was_asked_for_
 @pytest.mark.slow
 def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
     job = tiny_job(*SHORT, "scheduler=cosine")
-    run = find_run(Project.of(job.config).store, train(job).run_id)
+    run = find_run(job.project.store, train(job).run_id)
     with pytest.raises(ConfigError, match=r"scheduler=cosine spreads.*lesion-exp train .*trainer\.max_epochs=6$"):
-        extend(run, {"trainer.max_epochs": 6}, Project.of(job.config))
+        extend(run, {"trainer.max_epochs": 6}, job.project)
     with pytest.raises(ConfigError, match=r"trainer\.max_epochs=N trains it longer"):
-        resume(run, Project.of(job.config))
+        resume(run, job.project)
     with pytest.raises(ConfigError, match="RUNNING"):
-        extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, Project.of(job.config))
+        extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.project)

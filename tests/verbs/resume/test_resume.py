@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import is_whole, weights_hash
 from lesion_exp.task import LesionClassifier
@@ -72,7 +71,7 @@ SHORT = ("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
 def short_run(tiny_job):
     """A run of `SHORT` that was never stopped."""
     job = tiny_job(*SHORT)
-    return find_run(Project.of(job.config).store, train(job).run_id)
+    return find_run(job.project.store, train(job).run_id)
 
 
 def stop_at(monkeypatch, step, hook):
@@ -96,13 +95,13 @@ def history(run, *names):
 
 
 def outcome(job, run_id):
-    run = find_run(Project.of(job.config).store, run_id)
+    run = find_run(job.project.store, run_id)
     hashes = [weights_hash(download_artifact(run, f"checkpoints/{name}.ckpt")) for name in ("best", "last")]
     return hashes, history(run, "train/loss", "val/loss", "val/balanced_accuracy", "best/val/balanced_accuracy")
 
 
 def resumed(job, run_id):
-    return resume(find_run(Project.of(job.config).store, run_id), Project.of(job.config))
+    return resume(find_run(job.project.store, run_id), job.project)
 
 
 @pytest.mark.slow
@@ -115,7 +114,7 @@ def test_a_run_that_stopped_anywhere_ends_like_one_that_never_did(tiny_job, monk
         with pytest.raises(StoppedError):
             train(job)
         undo()
-        stopped = find_run(Project.of(job.config).store, "latest")
+        stopped = find_run(job.project.store, "latest")
         assert stopped.status == "FAILED"
         assert resumed(job, stopped.run_id).run_id == stopped.run_id
         assert outcome(job, stopped.run_id) == whole, (step, hook)
@@ -138,7 +137,7 @@ def test_a_resumed_run_trains_with_what_its_finders_found(tiny_job, monkeypatch)
         train(job)
     monkeypatch.setattr(LesionClassifier, "training_step", original)
     monkeypatch.setattr("lesion_exp.training.tune.Tuner", None)  # nothing is to be found a second time
-    stopped = find_run(Project.of(job.config).store, "latest")
+    stopped = find_run(job.project.store, "latest")
     resumed(job, stopped.run_id)
     assert outcome(job, stopped.run_id) == whole
 
@@ -158,7 +157,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tiny_job, tmp_path):
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    run = find_run(Project.of(job.config).store, "latest")
+    run = find_run(job.project.store, "latest")
     assert run.status == "KILLED"
     result = resumed(job, run.run_id)
     reference = train(job)
@@ -174,7 +173,7 @@ def test_a_run_stopped_before_its_first_step_and_after_its_last_goes_on(tiny_job
         with pytest.raises(StoppedError):
             train(job)
         undo()
-        run_id = find_run(Project.of(job.config).store, "latest").run_id
+        run_id = find_run(job.project.store, "latest").run_id
         resumed(job, run_id)
         assert outcome(job, run_id) == whole
 
@@ -191,7 +190,7 @@ def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, s
         patched.setattr(tracked if lost == "_write_job" else run_module, lost, die)
         with pytest.raises(KeyboardInterrupt):
             train(job)
-    stopped = find_run(Project.of(job.config).store, "latest")
+    stopped = find_run(job.project.store, "latest")
     assert stopped.status == "KILLED"
     resumed(job, stopped.run_id)
     run = find_run(stopped.store, stopped.run_id)
@@ -210,7 +209,7 @@ def test_a_run_whose_best_checkpoints_are_lost_takes_what_there_is(tiny_job, mon
     with pytest.raises(StoppedError):
         train(job)
     undo()
-    stopped = find_run(Project.of(job.config).store, "latest")
+    stopped = find_run(job.project.store, "latest")
     files = sorted(stopped.live_dir.glob("best-*.ckpt"))
     assert len(files) == 2
     values = [value for _, value in sorted(history(stopped, "val/balanced_accuracy")["val/balanced_accuracy"])]
@@ -237,7 +236,7 @@ def test_what_cannot_be_resumed_is_refused(tiny_job, monkeypatch):
     with pytest.raises(StoppedError):
         train(job)
     undo()
-    run = find_run(Project.of(job.config).store, "latest")
+    run = find_run(job.project.store, "latest")
     run.store.client.set_tag(run.run_id, "dataset_fingerprint", "another")
     with pytest.raises(DataError, match=r"differ in: data \(dataset_fingerprint another"):
         resumed(job, run.run_id)

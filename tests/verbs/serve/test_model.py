@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from lesion_exp.config.compose import compose
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import answer_rates
 from lesion_exp.evaluation.calibrator import calibration_effect
@@ -21,7 +20,7 @@ OPTIONS = ModelOptions(calibration="temperature")
 
 def test_a_run_is_opened_with_its_calibration_and_its_card_tells_what_it_keeps(project):
     root, run = project
-    model = open_model(run, OPTIONS, Project.of(compose([], root=root).config))
+    model = open_model(run, OPTIONS, compose([], root=root).project)
     assert model.classes == CLASSES
     assert model.calibrator is not None
     assert model.conformal.method == "aps"
@@ -45,7 +44,7 @@ def test_a_run_is_opened_with_its_calibration_and_its_card_tells_what_it_keeps(p
 
 def test_other_calibrations_do_not_borrow_its_figures(project):
     root, run = project
-    model = open_model(run, replace(OPTIONS, calibration="none"), Project.of(compose([], root=root).config))
+    model = open_model(run, replace(OPTIONS, calibration="none"), compose([], root=root).project)
     assert model.calibrator is None
     probabilities = model_card(run, model)["probabilities"]
     assert probabilities["error_after"] is None
@@ -54,7 +53,7 @@ def test_other_calibrations_do_not_borrow_its_figures(project):
 
 def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_test_predictions(project):
     root, run = project
-    project = Project.of(compose([], root=root).config)
+    project = compose([], root=root).project
     model = open_model(run, ModelOptions(), project)
     assert model.calibration == "none"
     table = read_predictions(run, "test")
@@ -75,7 +74,7 @@ def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_
 
 def test_a_calibration_that_does_harm_is_said_when_the_server_starts(project, caplog):
     root, run = project
-    model = open_model(run, replace(OPTIONS, calibration="isotonic"), Project.of(compose([], root=root).config))
+    model = open_model(run, replace(OPTIONS, calibration="isotonic"), compose([], root=root).project)
     effect = calibration_effect(read_predictions(run, "test"), "isotonic", kept_calibrators(run))
     assert effect.is_worse, "else this tests nothing"
     assert model.warning == effect.warning
@@ -91,7 +90,7 @@ def test_networks_that_need_masks_are_refused(predictor_of):
 
 def test_a_layer_that_is_none_is_named(project):
     root, run = project
-    model = open_model(run, replace(OPTIONS, layer="nothing"), Project.of(compose([], root=root).config))
+    model = open_model(run, replace(OPTIONS, layer="nothing"), compose([], root=root).project)
     asked = Asked(model.prepare(picture(), "it", Patient()), with_evidence=True)
     with pytest.raises(ConfigError, match="nothing"):
         model.answer([asked])

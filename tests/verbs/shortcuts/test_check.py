@@ -9,7 +9,6 @@ import torch
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
-from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import artifact_names, find_run
 from lesion_exp.training.build import build
@@ -25,7 +24,7 @@ def finished(tmp_path_factory):
     """A project with a run whose network was never trained: what is checked does not depend on its skill."""
     root = tmp_path_factory.mktemp("checked")
     job = freeze(compose(TINY, root=root))
-    store = Project.of(job.config).store
+    store = job.project.store
     split = split_data(job.config, load_data(job.config))
     network = build(job.config, split).classifier
     with start_run(store, job, split, kind="train") as run:
