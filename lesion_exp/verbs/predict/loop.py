@@ -184,13 +184,13 @@ def predict_plan(folder: Path) -> None:
     """Predicts what is missing of the plan in `folder`; with several devices this process is one of their ranks."""
     plan, images = PredictionPlan.read(folder), read_images(folder)
     calibrator = None if plan.calibrator is None else read_calibrator(dict(plan.calibrator))
-    restored = restore(plan.first_cell, Path(plan.checkpoint))
+    restored = restore(plan.config, Path(plan.checkpoint))
     predictor = Predictor(restored, calibrator, top=plan.top, with_features=plan.with_features)
     results = Results(folder, plan, len(images))
     missing = results.missing()
     writer = _Writer(results, results.total - results.num_images(missing))
     trainer = prediction_trainer(
-        plan.first_cell["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None
+        plan.config["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None
     )
     loader = _loader(Batches(images, predictor, plan.batch_size), missing, plan, trainer)
     writer.stage.begin(writer.num_done)
@@ -206,7 +206,7 @@ def _loader(
     """The batches of this rank: every so-manieth of those that are missing."""
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     mine = list(missing[rank :: trainer.world_size])
-    on_gpu = has_gpu(plan.first_cell["trainer"]["accelerator"])
+    on_gpu = has_gpu(plan.config["trainer"]["accelerator"])
     num_workers = min(resolve_num_workers(plan.num_workers, on_gpu, decodes=True), max(len(mine) - 1, 0))
     return DataLoader(
         dataset,

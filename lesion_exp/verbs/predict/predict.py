@@ -136,7 +136,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Summary:
         resumed,
         round(time.monotonic() - began, 2),
         str(facts),
-        plan.first_cell["trainer"]["precision"],
+        plan.config["trainer"]["precision"],
         () if warning is None else (warning,),
         labels,
         _first_error(table),
