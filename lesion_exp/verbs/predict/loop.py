@@ -189,9 +189,7 @@ def predict_plan(folder: Path) -> None:
     results = Results(folder, plan, len(images))
     missing = results.missing()
     writer = _Writer(results, results.total - results.num_images(missing))
-    trainer = prediction_trainer(
-        plan.config["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None
-    )
+    trainer = prediction_trainer(plan.config["trainer"], plan.devices, [writer], inference_mode=plan.heat_maps is None)
     loader = _loader(Batches(images, predictor, plan.batch_size), missing, plan, trainer)
     writer.stage.begin(writer.num_done)
     try:
