@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from lesion_exp.dataset.joins import join_rows
 
 from lesion_exp.dataset.findings import collected_findings
+from lesion_exp.dataset.joins import join_rows
 from lesion_exp.errors import DataError
 
 LEFT = pd.DataFrame({"image_id": ["A", "B_downsampled", "C", "D"], "label": list("wxyz")})
