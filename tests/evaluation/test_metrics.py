@@ -71,11 +71,14 @@ def scikit_learns(table: pd.DataFrame) -> dict[str, float]:
 
 
 def called(call: str, true: np.ndarray, other: np.ndarray) -> float:
-    """The value of a call of scikit-learn as the registry writes it: `f1_score(average='macro')`."""
+    """The value of a call of scikit-learn as the registry writes it: `f1_score(average='macro')`; `other` are predicted
+    classes, int (N,), or probabilities, float64 (N, C)."""
     node = ast.parse(call, mode="eval").body
     assert isinstance(node, ast.Call)
     assert isinstance(node.func, ast.Name)
     keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+    if other.ndim == 2:
+        keywords["labels"] = list(range(other.shape[1]))  # some classes may have no image
     return float(getattr(reference, node.func.id)(true, other, **keywords))
 
 
@@ -265,3 +268,10 @@ def test_a_new_metric_of_the_confusion_matrix_is_no_certainty_where_all_are_righ
     found = bootstrap(of_matrix.only(["cohens_kappa"]), 16, 50)["cohens_kappa"]
     assert (found.value, found.high) == pytest.approx((1, 1))
     assert 0.2 < found.low < 0.8
+
+
+def test_a_call_of_scikit_learn_is_read_as_the_registry_writes_it() -> None:
+    true, probs = np.array([0, 0, 1]), np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.6, 0.2]])
+    assert called("log_loss()", true, probs) == pytest.approx(-np.log([0.5, 0.1, 0.6]).mean())
+    assert called("top_k_accuracy_score(k=2)", true, probs) == pytest.approx(2 / 3)
+    assert called("f1_score(average='macro', zero_division=0)", true, probs.argmax(axis=1)) == pytest.approx(2 / 3)
