@@ -16,7 +16,7 @@ from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.paired_tests import holm, paired_draws
 from lesion_exp.evaluation.predictions import classes_of, probabilities
-from lesion_exp.evaluation.registry import METRICS, WATCHED, shown_in
+from lesion_exp.evaluation.registry import METRICS, WATCHED, is_lower_better, shown_in
 
 MakeTable = Callable[..., pd.DataFrame]
 
@@ -203,13 +203,14 @@ def test_the_figure_shows_every_pair(tables, num_jobs: int) -> None:
     found = compared(models, {letter: [place] for place, letter in enumerate(letters)}, pairs, draws=50)
     figure = differences_figure(found, dict.fromkeys(letters, "a job"), "differences")
     figure.canvas.draw()
-    names = {f"{one} - {two}" for one, two in pairs}
+    labels = {f"{one} - {two}" for one, two in pairs}
     texts = {text.get_text() for text in (*figure.legends[0].get_texts(), *figure.axes[0].get_yticklabels())}
     heading = figure.get_suptitle()
-    assert names <= texts or (num_jobs == 2 and heading.startswith("A - B"))
+    assert labels <= texts or (num_jobs == 2 and heading.startswith("A - B"))
     points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    metric = shown_in("headline") if num_jobs < 4 else (WATCHED,)
-    differences = [pair.differences[name] for pair in found.pairs for name in metric]
+    higher = [name for name in shown_in("compare") if not is_lower_better(name)]
+    names = higher if num_jobs < 4 else [WATCHED]
+    differences = [pair.differences[name] for pair in found.pairs for name in names]
     assert [line.get_xdata()[0] for line in points] == pytest.approx([each.difference for each in differences])
     ends = [
         tuple(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() != "o" and line.get_zorder() == 2
@@ -217,7 +218,7 @@ def test_the_figure_shows_every_pair(tables, num_jobs: int) -> None:
     assert np.ravel(ends) == pytest.approx([end for each in differences for end in (each.low, each.high)])
     filled = [line.get_markerfacecolor() != "white" for line in points]
     assert filled == [each.significant for each in differences]
-    assert len(points) == len(metric) * len(pairs)
+    assert len(points) == len(names) * len(pairs)
     for axes in figure.axes:
         low, high = axes.get_xlim()
         assert low == pytest.approx(-high)

@@ -54,11 +54,12 @@ def _by_metric(comparison: Comparison) -> Figure:
         "recall of a class": [(f"recall/{name}", text) for name, text in named.items()],
         "AUROC of a class": [(f"auroc/{name}", text) for name, text in named.items()],
     }
-    rows = max(4, len(classes))
+    overall = max(len(panels[HIGHER]), len(panels[LOWER]))
+    rows = max(overall, len(classes))
     pitch = 0.24 + 0.11 * len(pairs)
-    figure = Figure(figsize=(9.6, pitch * (4 + rows) + 2.3), layout="constrained")
+    figure = Figure(figsize=(9.6, pitch * (overall + rows) + 2.3), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
-    grid = figure.subplots(2, 2, height_ratios=[4, rows])
+    grid = figure.subplots(2, 2, height_ratios=[overall, rows])
     for axes, (heading, metrics) in zip(grid.ravel(), panels.items(), strict=True):
         _forest(axes, metrics, pairs)
         axes.set(title=heading, xlabel="difference")
