@@ -201,7 +201,7 @@ VERBS: Final = {
                 "lesion-exp bundle import run.zip",
             ),
             ("tracking",),
-            options=("command.bundle:BundleExport", "verbs.bundle.request:BundleImport"),
+            options=("command.bundle:BundleExport", "verbs.bundle.layout:BundleImport"),
             flags=("--json",),
             takes_names=True,
             work="moving runs",
