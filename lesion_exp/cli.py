@@ -1,4 +1,4 @@
-"""The command `lesion-exp`: takes its arguments apart, calls a verb and turns what happens into an exit code."""
+"""The command `lesion-exp`: parses its arguments, calls a verb and turns the outcome into an exit code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from lesion_exp.version import __version__
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 TRAINING: Final = ("train", "resume", "reproduce")
-"""Verbs whose failure is that of a run."""
+"""Verbs that train: a message about their failure speaks of the run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of `lesion-exp ARGV`: 0 done, 1 a run failed, 2 the user's mistake, 130 Ctrl-C, 143 SIGTERM."""
+    """Runs `lesion-exp ARGV` and returns its exit code.
+
+    0: done, 1: a run failed, 2: a mistake of the user, 130: Ctrl-C, 143: SIGTERM.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _call(arguments)
@@ -31,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"lesion-exp: {without_secrets(str(error))}", sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as error:
-        say(f"\nlesion-exp: stopped by Ctrl-C; {_left(error, arguments)}", sys.stderr)
+        say(f"\nlesion-exp: stopped by Ctrl-C; {_state_left(error, arguments)}", sys.stderr)
         return INTERRUPTED
     except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit(1)
         if isinstance(error.__context__, KeyboardInterrupt):
-            say(f"\nlesion-exp: stopped by Ctrl-C; {_left(error, arguments)}", sys.stderr)
+            say(f"\nlesion-exp: stopped by Ctrl-C; {_state_left(error, arguments)}", sys.stderr)
             return INTERRUPTED
         if error.code == TERMINATED or getattr(error, "__notes__", []):
-            say(f"lesion-exp: stopped; {_left(error, arguments)}", sys.stderr)
+            say(f"lesion-exp: stopped; {_state_left(error, arguments)}", sys.stderr)
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:
         return FAILED
@@ -50,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _left(error: BaseException, arguments: Sequence[str]) -> str:
-    """What a stopped command leaves behind: what was noted where it was stopped, else what is true of its verb."""
+def _state_left(error: BaseException, arguments: Sequence[str]) -> str:
+    """What a stopped command leaves behind: the last note of the exception, else what is true for its verb."""
     notes = getattr(error, "__notes__", [])
     if notes:
         return str(notes[-1])
     verb = VERBS.get(arguments[0]) if arguments else None
-    return "nothing had begun" if verb is None else verb.stopped
+    return "nothing was started" if verb is None else verb.stopped
 
 
 def _call(arguments: Sequence[str]) -> int:
@@ -74,46 +77,46 @@ def _call(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(verb_help(verb), end="")
         return DONE
-    taken = _take_apart(arguments, own_flags=verb.flags, takes_names=verb.takes_names)
-    taken.own_keys = verb.own_keys
+    parsed = _parse(arguments, own_flags=verb.flags, takes_names=verb.takes_names)
+    parsed.own_keys = verb.own_keys
     module, _, function = verb.target.partition(":")
     with Stage(verb.work, background=True, shown=bool(verb.work)):
-        code: int = getattr(importlib.import_module(module), function)(taken)
+        code: int = getattr(importlib.import_module(module), function)(parsed)
     return code
 
 
-def _take_apart(arguments: list[str], *, own_flags: Sequence[str], takes_names: bool = False) -> Arguments:
-    taken = Arguments()
+def _parse(arguments: list[str], *, own_flags: Sequence[str], takes_names: bool = False) -> Arguments:
+    parsed = Arguments()
     rest = iter(arguments)
     for argument in rest:
         flag, _, value = argument.partition("=") if argument.startswith("--") else (argument, "", "")
         if flag == "--config-dir":
-            taken.config_dirs.append(Path(value or _next(rest, flag)))
+            parsed.config_dirs.append(Path(value or _next(rest, flag)))
         elif flag == "--trust":
-            taken.trusted.append(value or _next(rest, flag))
+            parsed.trusted.append(value or _next(rest, flag))
         elif flag == "--cfg":
             kind = value or _next(rest, flag)
             if kind != "job":
                 raise ConfigError(f"expected --cfg job, got --cfg {kind}")
-            taken.print_config = True
+            parsed.print_config = True
         elif flag == "--no-tree":
-            taken.show_tree = False
+            parsed.show_tree = False
         elif flag == "--full-tree":
-            taken.full_tree = True
+            parsed.full_tree = True
         elif argument in {"-m", "--multirun"}:
             if "-m" not in own_flags:
-                raise ConfigError("expected -m with train only: it tries several values in a sweep")
-            taken.multirun = True
+                raise ConfigError("expected -m with train only, where it runs a sweep; leave it out")
+            parsed.multirun = True
         elif flag in own_flags:
-            taken.flags.add(flag)
+            parsed.flags.add(flag)
         elif argument.startswith("-"):
             known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name not in VERB_FLAGS or name in own_flags]
             raise ConfigError(f"expected a flag of this verb, got {argument}; {nearest(argument, known)}")
         elif takes_names and "=" not in argument and not argument.startswith("~"):
-            taken.names.append(argument)
+            parsed.names.append(argument)
         else:
-            taken.overrides.append(argument)
-    return taken
+            parsed.overrides.append(argument)
+    return parsed
 
 
 def _next(rest: object, flag: str) -> str:
@@ -124,11 +127,11 @@ def _next(rest: object, flag: str) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The last place in our own code, for an error that happened before any run had a log."""
+    """The last line of the traceback in this package, for an error before a run has a log file."""
     import traceback
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "lesion_exp" in frame.filename]
-    return f"  in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "  before any of our code ran"
+    return f"  in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "  outside of lesion_exp"
 
 
 if __name__ == "__main__":

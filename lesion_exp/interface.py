@@ -1,7 +1,7 @@
-"""The Python interface: what the verbs do, as functions whose results a notebook shows.
+"""The Python interface: the verbs as functions, whose results can be shown in a notebook.
 
-Each function takes what its verb takes on the command line, and does the same. Heavy packages are imported when a
-function is called.
+Each function does what its verb does on the command line. Overrides are written as there; the other arguments are
+checked by the options of the verb. Heavy packages are imported when a function is called.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
-    """What a run came to that `lesion-exp train OVERRIDES` would make: its id and its final metrics.
+    """Trains a run, as `lesion-exp train OVERRIDES` does, and returns its id and its final metrics.
 
-    For scripts and notebooks: `run("dataset=ham10000", "dataset.root=data", "backbone=resnet18").metrics`. A notebook
-    shows a progress bar and, where the result is the last line of a cell, its numbers, curves and confusion matrix.
+    For example `run("dataset=ham10000", "dataset.root=data", "backbone=resnet18").metrics`. A notebook shows a progress
+    bar and, if the result is the last line of a cell, its metrics, curves and confusion matrix.
 
     Raises:
         ValueError: an override, data set or file that cannot be used; the message says what to write instead.
@@ -36,26 +36,26 @@ def run(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownResult:
     from lesion_exp.verbs.report.shown_result import ShownResult
 
     job = compose_job(_arguments(overrides, config_dirs))
-    assert job is not None, "only --cfg job makes none"
+    assert job is not None, "it is None only after --cfg job"
     with Stage("training", background=True):
         result = train(job)
     return ShownResult(**vars(result), config=job.config)
 
 
 def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root: str | Path | None = None) -> ShownRun:
-    """A run that exists, with its job, data, network and all that it keeps.
+    """Opens a run, with its job, data, network and everything that it stores.
 
     `open_run("best:test/balanced_accuracy").predictions("test")` is its predictions table, `.network().predict(rows,
-    store)` predicts anew, `.metrics` is what it came to, `.artifact("split/audit.json")` a file.
+    store)` predicts images, `.metrics` are its metrics, `.artifact("split/audit.json")` is the path of a file.
 
     Args:
-        run: what `run=` takes: an id, a unique prefix of one, `latest`, `best:METRIC`, a registered alias, or the file
-            of a bundle or a checkpoint.
-        tracking_uri: the MLflow store; None is the one of this folder, or what `MLFLOW_TRACKING_URI` names.
-        data_root: where the run's data set lies now; None: where it did.
+        run: as `run=` on the command line: an id, a unique prefix of one, `latest`, `best:METRIC`, a registered alias,
+            or the file of a bundle or a checkpoint.
+        tracking_uri: the MLflow store; None is the one that `MLFLOW_TRACKING_URI` names, else that of this project.
+        data_root: folder where the run's data are now; None if they have not moved.
 
     Raises:
-        ValueError: no run, or several, are named so, or the run cannot be read; the message says what to do.
+        ValueError: no run, or several, have this name, or the run cannot be read; the message says what to do.
     """
     from lesion_exp.command.chosen_run import chosen_run
     from lesion_exp.trained_runs.trained_run import trained_run
@@ -67,18 +67,18 @@ def open_run(run: str = "latest", *, tracking_uri: str | None = None, data_root:
 
 
 def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """The runs of a store, the one that started last first: a row each.
+    """The runs of a store, one a row, the most recent first.
 
     Columns: `run_id, name, status, started` (UTC), `parent` (id of the sweep's run, or None), then `params.NAME`,
     `metrics.NAME` (the last value) and `tags.NAME`, as `mlflow.search_runs` has them.
 
     Args:
         condition: a filter in MLflow's language, such as `tags.loss = 'focal' and metrics.val/accuracy > 0.8`.
-        tracking_uri: as `open_run`.
+        tracking_uri: as in `open_run`.
 
     Raises:
-        ValueError: a store that cannot be opened.
-        mlflow.exceptions.MlflowException: a condition that is none.
+        ValueError: the store cannot be opened.
+        mlflow.exceptions.MlflowException: the condition is not in MLflow's language.
     """
     from lesion_exp.trained_runs.listing import listing
 
@@ -86,41 +86,41 @@ def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFram
 
 
 def prepare(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownData:
-    """The data set that `overrides` name, checked, with its image store built, split and audited.
+    """Checks the data set that `overrides` name, builds its image store, and splits and audits it.
 
-    `prepare("dataset=ham10000", "dataset.root=data").table` has a row an image, with the column `split`.
+    `prepare("dataset=ham10000", "dataset.root=data").table` has a row for each image, with the column `split`.
 
     Raises:
-        ValueError: whatever would stop a training run on this data set and split; the message says what to do.
+        ValueError: a training run on this data set and split would be refused; the message says what to do.
     """
     from lesion_exp.command.arguments import compose_job
     from lesion_exp.shown import ShownData
     from lesion_exp.verbs.prepare import prepare as prepare_data
 
     job = compose_job(_arguments(overrides, config_dirs))
-    assert job is not None, "only --cfg job makes none"
+    assert job is not None, "it is None only after --cfg job"
     return ShownData(prepare_data(job))
 
 
 def sweep(*overrides: str, force: bool = False, config_dirs: Sequence[str | Path] = ()) -> ShownSweep:
-    """The sweep that `overrides` describe, run to its end, as by `lesion-exp train -m OVERRIDES`.
+    """Runs the sweep that `overrides` describe to its end, as `lesion-exp train -m OVERRIDES` does.
 
-    `sweep("dataset=ham10000", "dataset.root=data", "loss=focal,cross_entropy", "seed=0,1,2").table` has a row a cell.
-    What stops the process stops the sweep: `lesion-exp sweep resume` goes on with it.
+    `sweep("dataset=ham10000", "dataset.root=data", "loss=focal,cross_entropy", "seed=0,1,2").table` has a row for each
+    cell. If the process is stopped, `lesion-exp sweep resume` continues the sweep.
 
     Args:
-        overrides: those of a run, of which some have several values, separated by commas.
-        force: whether cells whose job has a finished run already are trained again.
+        overrides: those of a run, some of them with several values, separated by commas.
+        force: whether cells whose job has a finished run in the store are trained again.
         config_dirs: folders with configs of your own.
 
     Raises:
-        ValueError: a name or value that cannot be used in any cell; nothing was trained.
+        ValueError: a name or value that cannot be used in one of the cells; nothing was trained.
     """
     from lesion_exp.command.sweep import launched
     from lesion_exp.shown import ShownSweep
 
     made = launched(_arguments([*overrides, f"force={str(force).lower()}"], config_dirs))
-    assert made is not None, "only --cfg job makes none"
+    assert made is not None, "it is None only after --cfg job"
     return ShownSweep(made[0])
 
 
@@ -134,20 +134,20 @@ def evaluate(
     data_root: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> ShownEvaluation:
-    """A run evaluated once more, or several as an ensemble, as by `lesion-exp evaluate`; the run keeps the results.
+    """Evaluates a run, or several as an ensemble, as `lesion-exp evaluate` does; the results are stored with the run.
 
     Args:
-        run: the run; several are evaluated as one.
+        run: the run, or several.
         overrides: another data set to evaluate on (`"dataset=ph2", "dataset.root=DIR"`), and keys of `evaluation`.
-        part: of the run's own data.
-        tta: test-time augmentation; None: as the run was evaluated.
-        calibration: as `evaluation.calibration`.
-        ensemble: how several runs become one, as `evaluation.ensemble`.
-        data_root: where the run's own data set lies now; None: where it did.
-        tracking_uri: the MLflow store; None is the one of this folder, or what `MLFLOW_TRACKING_URI` names.
+        part: part of the run's own data.
+        tta: test-time augmentation; None is that with which the run was evaluated.
+        calibration: as `evaluation.calibration`; None is the run's own.
+        ensemble: how several runs are combined, as `evaluation.ensemble`.
+        data_root: folder where the run's own data are now; None if they have not moved.
+        tracking_uri: as in `open_run`.
 
     Raises:
-        ValueError: no such run, data that are no longer what they were, or options that do not go together.
+        ValueError: there is no such run, its data have changed, or the arguments contradict each other.
     """
     from lesion_exp.command.evaluate import evaluated
     from lesion_exp.shown import ShownEvaluation
@@ -155,9 +155,9 @@ def evaluate(
     given = {"split.part": part, "tta": tta, "calibration": calibration, "ensemble": ensemble}
     words = [f"run={_spec(run)}", *(f"{key}={value}" for key, value in given.items() if value is not None)]
     arguments = _arguments([*words, *overrides, *_places(tracking_uri, data_root)], verb="evaluate")
-    judged = evaluated(arguments)
-    assert judged is not None, "only --cfg job makes none"
-    return ShownEvaluation(judged)
+    result = evaluated(arguments)
+    assert result is not None, "it is None only after --cfg job"
+    return ShownEvaluation(result)
 
 
 def predict(
@@ -171,20 +171,20 @@ def predict(
     force: bool = False,
     tracking_uri: str | None = None,
 ) -> ShownPredictions:
-    """What a run's network says of images without labels, as by `lesion-exp predict`.
+    """Predicts images without labels with a run's network, as `lesion-exp predict` does.
 
     Args:
         run: the run.
         input: an image, a folder, a glob, a zip or a csv of images.
         output: the csv or parquet file that is written; `.table` reads it.
-        calibration: the name of one that was fitted on the run's validation part; None: the network's probabilities.
-        tta: another test-time augmentation than the run's own.
-        top: how many of the likeliest classes get a column of their own.
-        force: whether an output that is there already is made anew.
-        tracking_uri: as `evaluate`.
+        calibration: `none`, or a calibration that was fitted on the run's validation part; None is `none`.
+        tta: test-time augmentation; None is that with which the run was evaluated.
+        top: number of columns `top1`, `top2`, ... with the likeliest classes.
+        force: whether to start over and to replace an existing output.
+        tracking_uri: as in `open_run`.
 
     Raises:
-        ValueError: no such run, no images, or an output that is there already.
+        ValueError: there is no such run, there are no images, or the output exists already.
     """
     from lesion_exp.command.predict import predicted
     from lesion_exp.shown import ShownPredictions
@@ -201,16 +201,16 @@ def compare(
     against: str | TrainedRun | None = None,
     tracking_uri: str | None = None,
 ) -> ShownComparison:
-    """Runs compared on the same images, as by `lesion-exp compare`: differences, intervals, p-values and verdicts.
+    """Compares runs on the same images, as `lesion-exp compare` does: differences, intervals, p-values, conclusions.
 
     Args:
-        runs: two runs or more; those that differ in their seed alone count as one job.
-        part: None is `test` where every run has it, else `val`.
-        against: a run with whose job all others are compared; None compares every pair.
-        tracking_uri: as `evaluate`.
+        runs: two runs or more; those that differ only in their seed are pooled.
+        part: part of the data; None is `test` if every run has it, else `val`.
+        against: the run with which all others are compared; None compares every pair.
+        tracking_uri: as in `open_run`.
 
     Raises:
-        ValueError: fewer than two runs, or runs that were not evaluated on the same images.
+        ValueError: there are fewer than two runs, or they were not evaluated on the same images.
     """
     from lesion_exp.command.compare import compared
     from lesion_exp.shown import ShownComparison
@@ -220,12 +220,12 @@ def compare(
     arguments = _arguments([*words, *_places(tracking_uri, None)], verb="compare")
     arguments.names = [_spec(run) for run in runs]
     found = compared(arguments)
-    assert found is not None, "only --cfg job makes none"
+    assert found is not None, "it is None only after --cfg job"
     return ShownComparison(found)
 
 
 def _arguments(overrides: Sequence[str], config_dirs: Sequence[str | Path] = (), verb: str = "train") -> Arguments:
-    """What the command line of the same words would be taken apart to."""
+    """The command line of `verb` with these words, as if it had been parsed."""
     from lesion_exp.command.arguments import Arguments
     from lesion_exp.command.verbs import VERBS
 
@@ -234,7 +234,7 @@ def _arguments(overrides: Sequence[str], config_dirs: Sequence[str | Path] = (),
 
 
 def _spec(run: str | TrainedRun | Sequence[str | TrainedRun]) -> str:
-    """What `run=` takes for a run, or for several."""
+    """A run, or several, as `run=` on the command line."""
     if isinstance(run, str):
         return run
     return f"[{','.join(map(_spec, run))}]" if isinstance(run, Sequence) else run.run_id
@@ -248,7 +248,7 @@ def _places(tracking_uri: str | None, data_root: str | Path | None) -> list[str]
 
 
 def _project(uri: str | None) -> Project:
-    """The project of the current folder."""
+    """The project of the current folder, with the store `uri` if given."""
     from lesion_exp.config.compose import compose
     from lesion_exp.config.project import Project
     from lesion_exp.config.shipped_conf import find_root

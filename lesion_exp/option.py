@@ -1,8 +1,8 @@
 """The options of a verb, each declared once: as a field of a dataclass, with its type, default, choices and meaning.
 
-A verb's options are the fields of its dataclasses that `option` makes. From them the command line is parsed, the help
-and the reference in the README are written, and a value that Python code gives is checked. This module and those that
-declare options import nothing heavy, since `--help` and a typo are answered at once.
+The options of a verb are the fields of its dataclasses that are made by `option`. From them the command line is parsed,
+the help and the reference in the README are written, and values from Python code are checked. This module and the
+modules that declare options import nothing heavy, so that `--help` and messages about typing errors appear at once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ REQUIRED: Final = dataclasses.MISSING
 
 @dataclass(frozen=True)
 class Kind:
-    """What an option takes; this one takes any text.
+    """The kind of value that an option accepts; this one accepts any text.
 
     Args:
-        placeholder: stands for a value in the help, such as `FILE`.
+        placeholder: shown instead of a value in the help, such as `FILE`.
         example: a value that can be typed.
-        noun: what it is, where it is no more than a text.
+        noun: what the text means, such as `a run`.
     """
 
     placeholder: str = "TEXT"
@@ -37,23 +37,23 @@ class Kind:
 
     @property
     def expected(self) -> str:
-        """The values, in words that follow `expected KEY to be`."""
+        """The accepted values, in words that follow `expected KEY to be`."""
         return self.noun
 
     def read(self, text: str) -> Any:
-        """The value that `text` stands for.
+        """The value that `text` represents.
 
         Raises:
-            ValueError: it stands for none.
+            ValueError: it represents none.
         """
         return text
 
     def accepts(self, value: Any) -> bool:
-        """Whether `value` can be used, wherever it comes from."""
+        """Whether `value` is valid, from the command line or from Python code."""
         return isinstance(value, str) and bool(value)
 
     def nearest(self, value: Any) -> str:
-        """The end of a message about `value`, which the option does not take: the values that it resembles."""
+        """The end of a message about the invalid `value`: valid values that it resembles."""
         return ""
 
 
@@ -62,7 +62,7 @@ class Choice(Kind):
     """One of `values`.
 
     Args:
-        path_too: whether code may give a path in the place of one of them.
+        path_too: whether Python code may give a path instead of one of them.
     """
 
     values: tuple[str, ...] = ()
@@ -112,14 +112,14 @@ class Truth(Kind):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number, whole or not, within bounds.
+    """A finite number within bounds.
 
     Args:
         least: the smallest value.
-        most: the largest value; infinity is never taken.
+        most: the largest value.
         above: whether `least` itself is too small.
-        whole: whether it has no fraction.
-        words: texts that are taken as well.
+        whole: whether it must be a whole number.
+        words: texts that are accepted as well.
     """
 
     placeholder: str = "N"
@@ -169,8 +169,9 @@ class Place(Kind):
     """The path of a file or a folder; `~` stands for the user's home.
 
     Args:
-        what: `file`, `folder`, or `path` for either. A path is refused where the other of the two lies.
-        suffixes: the endings that a file may have; none: any.
+        what: `file`, `folder`, or `path` for either. A file is refused as a folder, and a folder as a file; a path
+            that does not exist is accepted.
+        suffixes: the endings that a file may have; any if there are none.
     """
 
     placeholder: str = "PATH"
@@ -200,13 +201,13 @@ def folder(example: str = "DIR") -> Place:
 
 
 def file(example: str, *suffixes: str) -> Place:
-    """A file, with one of `suffixes` where any are named."""
+    """A file, with one of `suffixes` if there are any."""
     return Place(f"FILE{suffixes[0]}" if len(suffixes) == 1 else "FILE", example, what="file", suffixes=suffixes)
 
 
 @dataclass(frozen=True)
 class Names(Kind):
-    """Several names, separated by commas, in brackets or not."""
+    """Several names, separated by commas, with or without brackets."""
 
     placeholder: str = "A,B"
 
@@ -226,7 +227,7 @@ class Names(Kind):
 
 @dataclass(frozen=True)
 class NamePairs(Kind):
-    """Names and what each stands for, as YAML has them: `{a: b, c: d}`."""
+    """Pairs of names, as in YAML: `{a: b, c: d}`."""
 
     placeholder: str = "'{NAME: NAME}'"
 
@@ -251,7 +252,7 @@ class NamePairs(Kind):
 
 @dataclass(frozen=True)
 class Devices(Kind):
-    """How many devices, which of them, or `auto`."""
+    """A number of devices, a list of their indices, or `auto`."""
 
     placeholder: str = "N"
     example: str = "2"
@@ -280,22 +281,22 @@ def listed(text: str) -> list[str]:
 
 
 def either(values: Sequence[str]) -> str:
-    """The `values` as a choice: `a, b or c`."""
+    """The `values` in words: `a, b or c`."""
     return " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
 
 
 @dataclass(frozen=True)
 class Option:
-    """A key of a verb's own: `KEY=VALUE` on the command line, a field of a dataclass in the code."""
+    """A key of a verb: `KEY=VALUE` on the command line, and a field of a dataclass."""
 
     field: str
     """The name of the field."""
     key: str
-    """As a user writes it."""
+    """Its name on the command line."""
     kind: Kind
     meaning: str
     default: Any
-    """`REQUIRED` where a value must be given, None where the meaning says what happens without one."""
+    """`REQUIRED` if a value must be given; None if the meaning says what happens without a value."""
 
     @property
     def is_required(self) -> bool:
@@ -309,7 +310,7 @@ class Option:
 
     @property
     def written_default(self) -> str | None:
-        """The default as a user would write it; None where there is none."""
+        """The default as on the command line; None if there is none."""
         if self.is_required or self.default is None or self.default == () or self.default == {}:
             return None
         if isinstance(self.default, bool):
@@ -322,7 +323,7 @@ class Option:
         """The value of `KEY=text`.
 
         Raises:
-            ConfigError: the option takes no such value.
+            ConfigError: the option does not accept the value.
         """
         try:
             value = self.kind.read(text)
@@ -333,10 +334,10 @@ class Option:
         return value
 
     def check(self, value: Any) -> None:
-        """Checks a value that Python code gives.
+        """Checks a value from Python code.
 
         Raises:
-            ConfigError: the option does not take it.
+            ConfigError: the option does not accept it.
         """
         if value is None and self.default is None:
             return
@@ -360,11 +361,11 @@ def option(
     """A field of a dataclass that is an option of a verb.
 
     Args:
-        default: the value where none is given; `REQUIRED` where one must be.
-        kind: what it takes.
+        default: the value if none is given; `REQUIRED` if one must be given.
+        kind: the values that it accepts.
         meaning: one line for the help, with the unit of a quantity.
-        key: as a user writes it; None: the name of the field.
-        repr: whether the value may be shown.
+        key: its name on the command line; None is the name of the field.
+        repr: whether the `repr` of the object shows the value.
     """
     metadata = {_OPTION: (key, kind, meaning)}
     if isinstance(default, dict):
@@ -373,7 +374,7 @@ def option(
 
 
 def options_of(declaration: type) -> Iterator[Option]:
-    """The options that a dataclass declares, in its order."""
+    """The options that a dataclass declares, in the order of its fields."""
     for entry in dataclasses.fields(declaration):
         if _OPTION in entry.metadata:
             key, kind, meaning = entry.metadata[_OPTION]
@@ -383,10 +384,10 @@ def options_of(declaration: type) -> Iterator[Option]:
 
 
 def check_options(given: Any) -> None:
-    """Checks every option of `given`, an object of a dataclass that declares some.
+    """Checks the value of every option of `given`, an object of a dataclass that declares options.
 
     Raises:
-        ConfigError: one of them does not take its value.
+        ConfigError: an option does not accept its value.
     """
     for one in options_of(type(given)):
         one.check(getattr(given, one.field))

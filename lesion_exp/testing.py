@@ -1,11 +1,11 @@
-"""What every option of a config group must fulfil, shipped or of a package of one's own; for use in tests.
+"""Checks what every option of a config group must fulfil, shipped or of your own package; for use in tests.
 
     from lesion_exp.testing import check_option
 
     def test_my_loss():
         check_option("loss", "my_loss", config_dirs=["conf"])
 
-A package of one's own must be trusted as on the command line: `LESION_EXP_TRUST=my_package`.
+Your own package must be trusted as on the command line: `LESION_EXP_TRUST=my_package`.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ SMALL_RUN: Final = (
     "loader.batch_size=8",
     "evaluation.bootstrap_draws=100",
 )
-"""Overrides of a run on generated lesions that takes about a second; those of the option and the caller come after."""
+"""Overrides of a run on generated lesions that takes about a second; the option and the caller's overrides follow."""
 OFFERED: Final[Mapping[str, frozenset[str]]] = {
     "backbone": frozenset({"num_classes", "image_size", "in_channels"}),
     "loss": frozenset({"class_counts"}),
     "optimizer": frozenset({"params"}),
     "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
 }
-"""Parameters of a group's targets that a job gives, which therefore stand in no YAML."""
+"""Parameters of a group's targets that a job passes, which are therefore in no YAML."""
 TRAINED: Final = (
     "dataset",
     "split",
@@ -81,7 +81,7 @@ TRANSFORM_KEY: Final = "augmentation.transforms.checked"
 """Where the transform stands that is checked."""
 EXPLANATION: Final = "explanation"
 _KEY: Final = re.compile(r"^(?P<key>\w+):(?P<rest>.*\S.*)$")
-"""A key of the top level with its value; keys of what is inside another are described by their own targets."""
+"""A key of the top level with its value; keys below another are described by their own targets."""
 _NOT_DESCRIBED: Final = frozenset({"defaults", "name", TARGET})
 
 
@@ -93,26 +93,26 @@ def check_option(
     root: Path | None = None,
     train: bool = True,
 ) -> None:
-    """Checks an option: its YAML fits the signature it names, it builds, refuses, survives a job file, and trains.
+    """Checks an option of a config group.
 
-    1. The keys of the YAML are the parameters of its target, with their defaults and a comment each. A class of a
-       library may have more parameters.
-    2. It is built with its defaults; an unknown key and a value of the wrong kind are refused.
-    3. A job with it, written to a file and read again, is the same job.
-    4. Two steps of training with it change the weights, and the loss is finite; the orders of a sampler follow from
-       their generator and are equally long in each epoch; the pixels of a transform follow from its generators; a way
-       to explain gives a map for each image.
+    1. The keys of its YAML are the parameters of its target, each with the same default and with a comment. A class of
+       a library may have more parameters.
+    2. It can be built with its defaults. An unknown key and a value of the wrong type are refused.
+    3. A job with the option is the same after it was written to a file and read again.
+    4. Two training steps with it change the weights, and the loss is finite. The orders of a sampler follow from their
+       generator and are equally long in each epoch; the pixels of a transform follow from its generators; a method of
+       explanation gives a map for each image.
 
     Args:
         group: a config group, such as `loss` or `augmentation/transform`.
         option: the name of its YAML.
-        overrides: further overrides, for keys without a default and for what the option needs of others.
-        config_dirs: folders with YAMLs of one's own, as `--config-dir`.
-        root: a folder to keep generated images in from call to call; None is a temporary one.
-        train: whether to take the fourth step, which a data set without files cannot.
+        overrides: further overrides, for keys without a default and for other options that this one requires.
+        config_dirs: folders with your own YAMLs, as `--config-dir`.
+        root: a folder in which generated images are kept from call to call; None is a temporary one.
+        train: whether to make the fourth check, which is not possible for a data set without files.
 
     Raises:
-        AssertionError: one of these does not hold; the message says which and how.
+        AssertionError: a check fails; the message says which one and why.
         ConfigError: the option cannot be composed or built at all.
     """
     folders = config_folders([Path(folder) for folder in config_dirs])
@@ -163,12 +163,12 @@ def _signature(group: str, key: str, node: Mapping[str, Any], written: Mapping[s
     }
     own = set(node) - {TARGET} - set(UNREAD_KEYS.get(group, ()))
     if extra := sorted(own - set(parameters)):
-        yield f"the keys {', '.join(extra)} are no parameters of {node[TARGET]}"
+        yield f"the keys {', '.join(extra)} are not parameters of {node[TARGET]}"
     is_librarys = any(str(node[TARGET]).startswith(f"{name}.") for name in LIBRARY_OPTIONS.get(group, ()))
     required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
     arguments = set(list(parameters)[:2]) if group == "loss" and inspect.isfunction(target) else set()
     if lacking := sorted((required if is_librarys else set(parameters)) - own - arguments):
-        yield f"the parameters {', '.join(lacking)} of {node[TARGET]} stand in no YAML"
+        yield f"the parameters {', '.join(lacking)} of {node[TARGET]} are not in the YAML"
     for name in sorted(own & set(written) & set(parameters)):
         default, value = parameters[name].default, written[name]
         has_default = default is not inspect.Parameter.empty and not is_librarys
@@ -177,7 +177,7 @@ def _signature(group: str, key: str, node: Mapping[str, Any], written: Mapping[s
 
 
 def _follows(value: object) -> bool:
-    """Whether the value follows another key, or has to be given."""
+    """Whether the value is taken from another key, or must be given."""
     return isinstance(value, str) and ("${" in value or value == "???")
 
 
@@ -220,8 +220,8 @@ def _check_round_trip(composed: Composed, path: Path) -> None:
     job = freeze(composed)
     job.write(path)
     again = read_job(path)
-    assert again.config == job.config, "a job file does not hold what was frozen"
-    assert again.job_hash == job.job_hash, "a job that was read has another hash"
+    assert again.config == job.config, "the job in the file differs from the frozen one"
+    assert again.job_hash == job.job_hash, "the job in the file has another hash"
 
 
 def _built(composed: Composed) -> Built:
@@ -283,9 +283,9 @@ def _check_training(composed: Composed) -> None:
         enable_model_summary=False,
     )
     trainer.fit(built.classifier, built.datamodule)
-    assert trainer.global_step >= 1, "no step was taken"
+    assert trainer.global_step >= 1, "no training step was made"
     loss = trainer.callback_metrics["train/loss_step"]
     assert bool(torch.isfinite(loss)), f"the loss is {loss}"
     pairs = zip(before, built.classifier.parameters(), strict=True)
     assert any(not torch.equal(old, new) for old, new in pairs), "no weight changed"
-    assert all(bool(torch.isfinite(new).all()) for new in built.classifier.parameters()), "a weight is no number"
+    assert all(bool(torch.isfinite(new).all()) for new in built.classifier.parameters()), "a weight is not finite"

@@ -97,10 +97,10 @@ def test_keys_are_shown_with_their_default_and_meaning(capsys):
 
 def test_the_folder_of_the_options_is_named_as_seen_from_here(capsys, monkeypatch):
     main(["train", "--help"])
-    assert f"stands in {conf_dir()}/GROUP/OPTION.yaml" in capsys.readouterr().out
+    assert f"  {conf_dir()}/GROUP/OPTION.yaml lists" in capsys.readouterr().out
     monkeypatch.chdir(conf_dir().parent)
     main(["train", "--help"])
-    assert f"stands in {conf_dir().name}/GROUP/OPTION.yaml" in capsys.readouterr().out
+    assert f"  {conf_dir().name}/GROUP/OPTION.yaml lists" in capsys.readouterr().out
 
 
 def test_an_unknown_verb_names_the_nearest(capsys):
@@ -271,7 +271,7 @@ def test_where_it_was_stopped_knows_more_than_the_verb(capsys, train_does):
     assert main(["train"]) == 130
     told = capsys.readouterr().err
     assert "the run is marked KILLED; lesion-exp resume run=abc goes on" in told
-    assert "no run had begun" not in told
+    assert "no run was started" not in told
 
 
 def test_a_failure_of_a_verb_that_trains_nothing_is_no_failed_run(capsys, verb_raises):

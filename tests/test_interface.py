@@ -114,7 +114,7 @@ def test_prepare_gives_the_table_and_its_audit():
     assert set(data.table["split"]) == {"train", "val", "test"}
     assert data.audit.passed
     assert len(data.store.fingerprints(data.table["image_id"])) == len(data.table) == data.summary["images"]
-    assert "images a class" in repr(data)
+    assert "images of each class" in repr(data)
     assert "<table" in data._repr_html_()
 
 

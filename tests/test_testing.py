@@ -123,8 +123,8 @@ def per_image(logits, labels, scale=2.0):
 @pytest.mark.parametrize(
     ("target", "text", "error", "says"),
     [
-        (scaled, "_target_: TARGET\n", AssertionError, "scale of .* stand in no YAML"),
-        (scaled, f"{LOSS}more: 1  # unknown\n", AssertionError, "more are no parameters"),
+        (scaled, "_target_: TARGET\n", AssertionError, "scale of .* are not in the YAML"),
+        (scaled, f"{LOSS}more: 1  # unknown\n", AssertionError, "more are not parameters"),
         (scaled, LOSS.replace("2.0", "3.0"), AssertionError, "3.0 in the YAML and 2.0 in the signature"),
         (scaled, LOSS.replace("# factor of the loss", ""), AssertionError, "has no comment"),
         (takes_anything, LOSS, AssertionError, r"takes \*\*kwargs"),

@@ -1,4 +1,7 @@
-"""What each verb does, from its arguments to its exit code; heavy rooms are imported inside."""
+"""The verbs `train`, `resume`, `prepare`, `preview` and `ui`, from their arguments to an exit code.
+
+Heavy rooms are imported inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,24 @@ LAST_PORT: Final = 65535
 
 @dataclass(frozen=True)
 class LongerTraining:
-    """The options with which `resume` trains a run longer."""
+    """The options of `resume` that train a run longer."""
 
     max_epochs: int | None = option(
         None,
         whole(example="60"),
-        "train longer, to N epochs: a new run goes on from the last checkpoint",
+        "train until N epochs are done, in a new run that starts from the last checkpoint",
         key="trainer.max_epochs",
     )
-    max_steps: int | None = option(None, whole(example="5000"), "the same by optimizer steps", key="trainer.max_steps")
+    max_steps: int | None = option(
+        None,
+        whole(example="5000"),
+        "train until N optimizer steps are done, likewise in a new run",
+        key="trainer.max_steps",
+    )
 
     @property
     def changes(self) -> dict[str, int]:
-        """The keys of the config that change, with their values."""
+        """The keys of the config that change, with their new values."""
         values = {one.key: getattr(self, one.field) for one in options_of(type(self))}
         return {key: value for key, value in values.items() if value is not None}
 
@@ -59,7 +67,9 @@ def train(arguments: Arguments) -> int:
         return launch(arguments)
     for override in arguments.overrides:
         if override.lstrip("+~").startswith(("launcher", "search", "force=")):
-            raise ConfigError(f"expected -m with {override}: it is about the cells of a sweep, and this is one run")
+            raise ConfigError(
+                f"expected -m with {override}: it concerns the cells of a sweep, and this is a single run"
+            )
     job = compose_job(arguments)
     if job is None:
         return 0
@@ -71,7 +81,7 @@ def train(arguments: Arguments) -> int:
 
 
 def _has_space(arguments: Arguments) -> bool:
-    """Whether a preset brings values to try of its own, so that the command means a sweep without saying so."""
+    """Whether a preset brings a search space, so that the command is a sweep without -m."""
     if not any(word.startswith(("experiment=", "search", "+search")) for word in arguments.overrides):
         return False
     prepare_process(arguments)
@@ -80,7 +90,7 @@ def _has_space(arguments: Arguments) -> bool:
 
 
 def resume(arguments: Arguments) -> int:
-    """Goes on with a run that stopped, or trains one longer; the last line of standard output is the run's id."""
+    """Continues a run that stopped, or trains a run longer; the last line of standard output is the run's id."""
     spec, data_root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
     changes = arguments.read(LongerTraining).changes
     project = open_project(arguments)
@@ -98,19 +108,19 @@ def resume(arguments: Arguments) -> int:
 
 
 def _show_end(run_id: str) -> None:
-    """Where to look, and the run's id on standard output; of several processes of a run the first one says it."""
+    """Says where to look at the run, and prints its id. Only the first of several processes has the id."""
     if not run_id:
         return
     say(
-        f"\nlook at it:  {_command()} ui     (then open the address it prints)\n"
-        f"artifacts:   predictions, confusion matrices, curves and checkpoints lie with the run",
+        f"\nlook at it:  {_command()} ui     (then open the address that it prints)\n"
+        f"artifacts:   predictions, confusion matrices, curves and checkpoints are stored with the run",
         sys.stderr,
     )
     print(run_id)
 
 
 def prepare(arguments: Arguments) -> int:
-    """Checks a data set and builds its store."""
+    """Checks a data set and builds its image store."""
     job = compose_job(arguments, shown=("dataset", "split", "task"))
     if job is None:
         return 0
@@ -125,7 +135,7 @@ def prepare(arguments: Arguments) -> int:
 
 
 def preview(arguments: Arguments) -> int:
-    """Draws augmented images; the last line of standard output is the picture's path."""
+    """Draws augmented images; the last line of standard output is the path of the picture."""
     job = compose_job(arguments, shown=("dataset", "split", "augmentation", "task"))
     if job is None:
         return 0
@@ -136,7 +146,7 @@ def preview(arguments: Arguments) -> int:
 
 
 def ui(arguments: Arguments) -> int:
-    """Serves MLflow's page until Ctrl-C."""
+    """Serves MLflow's web page until Ctrl-C."""
     page = arguments.read(PageAddress)
     check_store_keys(arguments)
     arguments.show_tree = False
@@ -150,7 +160,7 @@ def ui(arguments: Arguments) -> int:
 
 
 def _command() -> str:
-    """How this user starts the program: by its name where that is on the path."""
+    """The command with which this user starts the program: `lesion-exp` if it is on the path."""
     from shutil import which
 
     started = Path(sys.argv[0])

@@ -1,9 +1,9 @@
-"""The command line, taken apart, and what a verb makes of it: a job, a store, keys of its own."""
+"""The parsed command line, and what verbs read from it: their options, a job, the project."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -27,41 +27,43 @@ _STORE_KEYS: Final = ("tracking.uri", "paths.root")
 
 @dataclass
 class Arguments:
-    """The command line, taken apart."""
+    """A parsed command line."""
 
     overrides: list[str] = field(default_factory=list)
+    """`KEY=VALUE` and `GROUP=OPTION`; what a verb reads is removed from them."""
     own_keys: tuple[str, ...] = ()
-    """Keys that the verb names in its help, for messages about a wrong key."""
+    """Keys that the help of the verb shows, for messages about a wrong key."""
     names: list[str] = field(default_factory=list)
-    """What stands without `=` after a verb that takes names."""
+    """Arguments without `=` of a verb that takes names."""
     config_dirs: list[Path] = field(default_factory=list)
     trusted: list[str] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
-    """Flags of this verb that were given, such as `--json`."""
+    """Flags of the verb that were given, such as `--json`."""
     multirun: bool = False
     """Whether -m was given."""
     show_tree: bool = True
     full_tree: bool = False
-    """Whether the tree at the start shows also what is as in the defaults."""
+    """Whether the config that is shown at the start includes what is as in the defaults."""
     print_config: bool = False
     bases: dict[tuple[str, ...], Any] = field(default_factory=dict)
-    """What was composed from files already."""
+    """Configs that were composed from files already; see `compose`."""
     from_python: bool = False
-    """Whether Python code asks, and no command line: signals stay as they are, and no config is shown."""
+    """Whether Python code calls the verb: signal handlers stay as they are, and no config is shown."""
 
     @property
     def json(self) -> bool:
-        """Whether one JSON object is wanted on standard output."""
+        """Whether standard output is to be one JSON object."""
         return "--json" in self.flags
 
     def read(self, declaration: type[D], **others: Any) -> D:
-        """The options that `declaration` declares, as its object; they no longer stand among the overrides.
+        """Returns an object of the dataclass `declaration` with the options that it declares.
 
-        This is the one place where keys of a verb are parsed. `others` are values that the command line does not give.
+        They are removed from the overrides. This is the only place where keys of a verb are parsed. `others` are fields
+        that are not read from the command line.
 
         Raises:
-            ConfigError: an option that must be given is not, or one is given twice, without a value or with one that
-                it does not take.
+            ConfigError: a required option is missing, or an option is given twice, without a value or with a value
+                that it does not accept.
         """
         given = dict(others)
         for one in options_of(declaration):
@@ -75,11 +77,11 @@ class Arguments:
         return declaration(**given)
 
     def gives(self, declaration: type, field: str) -> bool:
-        """Whether the command line gives the option that is the field `field` of `declaration`."""
+        """Whether the command line gives a value for the field `field` of `declaration`."""
         return any(one.field == field and one.key in self.given_keys() for one in options_of(declaration))
 
     def given_keys(self) -> set[str]:
-        """The keys that the overrides give a value."""
+        """The keys of the overrides."""
         return {_key(text) for text in self.overrides}
 
     def keep(self, key: str, value: object) -> None:
@@ -87,9 +89,9 @@ class Arguments:
         self.overrides.append(f"{key}={value}")
 
     def take_below(self, node: str) -> dict[str, str]:
-        """Each key below `node` with the text of its value, for keys of which there are many such as `launcher.KEY`.
+        """The keys below `node`, such as `launcher.KEY`, with the texts of their values.
 
-        They no longer stand among the overrides.
+        They are removed from the overrides.
 
         Raises:
             ConfigError: a key is given twice, or without a value.
@@ -115,15 +117,15 @@ class Arguments:
         return next((text for text in unknown if did_you_mean(_key(text), [key])), "none")
 
     def positional(self) -> list[str]:
-        """The arguments that are no overrides, which then no longer stand among them."""
+        """The arguments that are no overrides; they are removed from them."""
         found = [text for text in self.overrides if "=" not in text and not text.startswith("~")]
         self.overrides = [text for text in self.overrides if text not in found]
         return found
 
     def nearest_own(self, text: str) -> str:
-        """The end of a message about the override `text`, which the verb does not read: which of its keys come near.
+        """The end of a message about the override `text`, which the verb does not read: keys of the verb like it.
 
-        A key of the config is no typing error, so nothing is said of it.
+        It is empty for a key of the config, which is no typing error.
         """
         known = _key(text) in documented_keys(conf_dir())
         return "" if known else did_you_mean(_key(text), [*self.own_keys, *_STORE_KEYS])
@@ -131,17 +133,15 @@ class Arguments:
 
 @dataclass(frozen=True)
 class JobFile:
-    """The option of verbs that compose a job, or take one that is frozen."""
+    """The option of verbs that compose a job or read a frozen one."""
 
-    job: Path | None = option(
-        None, file("job.yaml"), "a frozen job file, which takes the place of all groups and keys of the config"
-    )
+    job: Path | None = option(None, file("job.yaml"), "a frozen job file, instead of any groups and keys of the config")
 
 
 def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Job | None:
-    """The job that the arguments name; None after `--cfg job`, when it was printed.
+    """The job that the arguments describe; None after `--cfg job`, which prints its config.
 
-    The user sees the groups in `shown`, by default all.
+    The config is shown on standard error: the groups in `shown`, by default all.
     """
     prepare_process(arguments)
     frozen = arguments.read(JobFile).job
@@ -150,15 +150,14 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     if frozen is not None:
         if arguments.overrides:
             raise ConfigError(
-                "expected job=FILE alone: a frozen job takes no further overrides; compose a new one instead"
+                f"expected job=FILE alone, since a frozen job takes no overrides, got {arguments.overrides[0]}; "
+                f"leave it out, or compose a new job"
             )
         job = _at_home(read_job(frozen), frozen)
     else:
         job = freeze(compose_config(arguments))
     if arguments.print_config:
-        import yaml
-
-        print(yaml.safe_dump(job.config, sort_keys=False), end="")
+        print_config(job.config)
         return None
     if arguments.show_tree and job.config["print_config"] and not arguments.json and not arguments.from_python:
         from lesion_exp.command.config_tree import show_config
@@ -167,18 +166,25 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     return job
 
 
+def print_config(config: Mapping[str, Any]) -> None:
+    """Prints a config as YAML on standard output, for `--cfg job`."""
+    import yaml
+
+    print(yaml.safe_dump(dict(config), sort_keys=False), end="")
+
+
 def compared_defaults(arguments: Arguments) -> dict[str, Any] | None:
-    """The config without any override, with which the tree at the start compares; None where it is to show all."""
+    """The config without overrides, with which the shown config is compared; None after `--full-tree`."""
     if arguments.full_tree:
         return None
     return compose_config(replace(arguments, overrides=[])).config
 
 
 def _at_home(job: Job, file: Path) -> Job:
-    """`job`, with the folders of the current project if its file comes from another one.
+    """`job`, with the folders of the current project if its file comes from another project.
 
-    A job says where its runs, caches and sweeps are written. That is heeded where it is the current project, or where
-    the file lies among the project's own, and never outside the project's folder.
+    A job names the folders of its runs, caches and sweeps. They are kept if they are those of the current project, or
+    if `file` lies in one of these folders, but only if all are below the root of their project.
     """
     import logging
 
@@ -190,12 +196,14 @@ def _at_home(job: Job, file: Path) -> Job:
     among_its_own = any(file.resolve().is_relative_to(root / name) for name in _OWN_FOLDERS)
     if (root == here or among_its_own) and all(path.is_relative_to(root) for path in paths.values()):
         return job
-    logging.getLogger(__name__).warning("the job was frozen for %s: its run is kept in %s instead", root, here)
+    logging.getLogger(__name__).warning(
+        "the job was frozen in the project %s; its run is stored in the current project, %s", root, here
+    )
     return relocated(job, replace(compose([], root=here).project, store_uri=None), {})
 
 
 def compose_config(arguments: Arguments) -> Composed:
-    """The resolved config that the arguments name."""
+    """The resolved config that the arguments describe."""
     from lesion_exp.config.compose import compose
 
     root = find_root(Path.cwd())
@@ -203,14 +211,13 @@ def compose_config(arguments: Arguments) -> Composed:
 
 
 def open_project(arguments: Arguments) -> Project:
-    """The project, its store opened, for a verb that needs no job; overrides such as `tracking.uri=` count.
+    """The project with its store opened, for a verb that composes no job; it reads overrides such as `tracking.uri=`.
 
-    Runs whose process died are marked in it.
+    Runs whose process died are marked as killed in the store.
 
     Raises:
-        ConfigError: overrides that such a verb does not read, or a store that cannot be used.
+        ConfigError: an override that such a verb does not read, or a store that cannot be used.
     """
-
     prepare_process(arguments)
     check_store_keys(arguments)
     if arguments.print_config:
@@ -219,17 +226,36 @@ def open_project(arguments: Arguments) -> Project:
 
 
 def check_store_keys(arguments: Arguments) -> None:
-    """Checks that the overrides that are left only say where the store is, for a verb that reads nothing else.
+    """Checks that the remaining overrides only name the store, for a verb that composes no job.
 
     Raises:
-        ConfigError: another override.
+        ConfigError: there is another override.
     """
     for text in arguments.overrides:
         if _key(text).partition(".")[0].partition("/")[0] not in STORE_NODES:
             raise ConfigError(
                 f"expected a key that this verb reads, got {text}{arguments.nearest_own(text)}\n"
-                f"it composes no run: beside its own keys (--help lists them) only those below "
-                f"{' and '.join(STORE_NODES)} count"
+                f"this verb composes no run: beside its own keys, which --help lists, it reads only those below "
+                f"{' and '.join(STORE_NODES)}"
+            )
+
+
+def check_keys(arguments: Arguments, read: Sequence[str], reader: str) -> None:
+    """Checks that the remaining overrides give only the keys in `read` and keys below them.
+
+    Args:
+        arguments: the command line.
+        read: the keys and nodes of the config that `reader` reads, such as `evaluation.bootstrap_seed` and `paths`.
+        reader: what reads them, for the message.
+
+    Raises:
+        ConfigError: there is another key.
+    """
+    for key in sorted(arguments.given_keys()):
+        if not any(key == known or key.startswith(f"{known}.") for known in read):
+            raise ConfigError(
+                f"expected keys that {reader} reads ({', '.join(read)}), got {key}{arguments.nearest_own(key)}\n"
+                f"a run keeps the config that it was trained with"
             )
 
 
@@ -239,8 +265,8 @@ def _key(text: str) -> str:
 
 
 def prepare_process(arguments: Arguments) -> None:
-    """What every verb does first: messages, trusted packages, and where it is a command of its own, signals and rank
-    variables that were left behind.
+    """Prepares the process for a verb: messages and trusted packages, and for a command also signals and leftover
+    variables of a distributed environment.
     """
     from lesion_exp.config.registered import TRUST_VARIABLE
     from lesion_exp.process.distributed_environment import ignore_leftovers

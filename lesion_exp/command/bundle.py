@@ -1,4 +1,4 @@
-"""The verb `bundle`: runs into a file, and from a file into a store."""
+"""The verb `bundle`: exports runs to a file, and imports them from a file into a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BundleExport:
 
 
 def bundle(arguments: Arguments) -> int:
-    """`bundle export` prints the file's path on standard output, `bundle import` the ids of the runs, a line each."""
+    """`bundle export` prints the path of the file, `bundle import` the ids of the runs, one a line."""
     action = arguments.names.pop(0) if arguments.names else "none"
     if action not in ACTIONS:
         raise ConfigError(
@@ -39,7 +39,10 @@ def bundle(arguments: Arguments) -> int:
 
 def _export(arguments: Arguments) -> int:
     if arguments.names:
-        raise ConfigError(f"expected run=ID and output=FILE, got {arguments.names[0]}; bundle export run=latest ...")
+        raise ConfigError(
+            f"expected run=ID and output=FILE, got {arguments.names[0]}; for example "
+            f"lesion-exp bundle export run=latest output=run.zip"
+        )
     wanted = arguments.read(BundleExport)
     store = open_project(arguments).store
     from lesion_exp.verbs.bundle.export import export_runs, with_children
@@ -58,7 +61,7 @@ def _import(arguments: Arguments) -> int:
     files = [*map(Path, arguments.names), *filter(None, [wanted.input])]
     if len(files) != 1:
         got = " ".join(map(str, files)) or "none"
-        raise ConfigError(f"expected one bundle to import, got {got}; bundle import run.zip")
+        raise ConfigError(f"expected one bundle to import, got {got}; for example lesion-exp bundle import run.zip")
     path = files[0].expanduser().resolve()
     store = open_project(arguments).store
     from lesion_exp.verbs.bundle.importing import import_bundle

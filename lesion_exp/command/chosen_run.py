@@ -1,4 +1,4 @@
-"""The run that `run=` names on the command line, or several."""
+"""The run, or the runs, that `run=` names on the command line."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ SWEEP_NAMES: Final = "a sweep's id, its run's id, the beginning of one, or lates
 
 @dataclass(frozen=True)
 class ChosenRun:
-    """The run that a verb is about."""
+    """The run on which a verb works."""
 
     run: str = option(REQUIRED, RUN, RUN_NAMES)
 
 
 @dataclass(frozen=True)
 class MovedData:
-    """Where the data of a run lie, for verbs that read them."""
+    """The folder of a run's data, for verbs that read them."""
 
     data_root: Path | None = option(
-        None, Place("DIR", "DIR"), "where the run's data lie now, if they have moved", key="dataset.root"
+        None, Place("DIR", "DIR"), "folder where the run's data are now, if they have moved", key="dataset.root"
     )
 
 
 def chosen_run(store: Store, spec: str) -> Run:
-    """As `find_run`, but `spec` may also be a file: a checkpoint, which carries the id of its run, or a bundle, which
-    is imported where it is not in the store yet.
+    """The run that `spec` names: as in `find_run`, or by a file.
+
+    A checkpoint names its run by the id that it carries; a bundle is imported unless its run is in the store already.
 
     Raises:
-        ConfigError: no run, or several, are named so.
-        DataError: a file that is neither, or holds more than data.
+        ConfigError: `spec` names no run, or several.
+        DataError: a file that is neither of these, or that holds more than data.
     """
     from lesion_exp.tracking.find import find_run
 
@@ -97,11 +98,11 @@ def _run_of_checkpoint(store: Store, path: Path) -> Run:
 
 
 def _checkpoint_of(weights: Path) -> str:
-    """Where the checkpoint of safetensors is."""
+    """The part of a message that says where the checkpoint beside the safetensors file `weights` is."""
     beside = weights.with_suffix(_CHECKPOINT)
     if beside.is_file():
-        return f"say run={beside}, which lies beside it"
-    return "say run=ID, or run=FILE.ckpt with the checkpoints/best.ckpt that lies among the run's artifacts"
+        return f"write run={beside}, the checkpoint beside it"
+    return "write run=ID, or run=FILE.ckpt with the run's artifact checkpoints/best.ckpt"
 
 
 def _run_of_bundle(store: Store, path: Path) -> Run:
@@ -121,14 +122,16 @@ def _run_of_bundle(store: Store, path: Path) -> Run:
 
 
 def chosen_weights(arguments: Arguments, declaration: type, spec: str) -> dict[str, Path]:
-    """The field `checkpoint` of `declaration` where `spec` names a run by a file that holds weights, else nothing.
+    """The field `checkpoint` of `declaration` if `spec` names a run by a checkpoint file, else no field.
 
     Raises:
-        ConfigError: `checkpoint=` stands beside such a file.
+        ConfigError: `checkpoint=` is given as well.
     """
     path = Path(spec).expanduser()
     if path.suffix != _CHECKPOINT or not path.is_file():
         return {}
     if arguments.gives(declaration, "checkpoint"):
-        raise ConfigError(f"expected checkpoint= beside a run's id only, got run={spec}, which holds the weights")
+        raise ConfigError(
+            f"expected checkpoint= only with the id of a run, got run={spec}, which already names the weights"
+        )
     return {"checkpoint": path}

@@ -1,4 +1,4 @@
-"""The verb `compare`: runs against runs on the same images."""
+"""The verb `compare`: compares runs on the same images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.choices import EVALUATED_PARTS
-from lesion_exp.command.arguments import Arguments, compose_job
+from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import RUN, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import choice, option
@@ -17,7 +17,7 @@ from lesion_exp.terminal import console, say
 if TYPE_CHECKING:
     from lesion_exp.verbs.compare.compare import Compared
 
-_COUNT_HERE: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths.")
+_READ_KEYS: Final = ("tracking.uri", "evaluation.bootstrap_draws", "evaluation.bootstrap_seed", "paths")
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class CompareOptions:
     part: str | None = option(
         None,
         choice(EVALUATED_PARTS),
-        "the part; without it, test where every run has it, else val",
+        "part of the data; without it, test if every run has it, else val",
         key="split.part",
     )
 
 
 def compare(arguments: Arguments) -> int:
-    """Shows the comparison on standard output: tables and verdicts, or one JSON object."""
+    """Shows the comparison on standard output: tables and conclusions, or one JSON object."""
     result = compared(arguments)
     if result is None:
         return 0
@@ -53,12 +53,7 @@ def compared(arguments: Arguments) -> Compared | None:
     if not arguments.names:
         raise ConfigError("expected the runs to compare, got none; for example lesion-exp compare 3f2a91c0 latest")
     wanted = arguments.read(CompareOptions)
-    without_effect = [text for text in arguments.overrides if not text.startswith(_COUNT_HERE)]
-    if without_effect:
-        raise ConfigError(
-            f"expected keys that count in a comparison ({', '.join(_COUNT_HERE[:3])}), got {without_effect[0]}"
-            f"{arguments.nearest_own(without_effect[0])}\nthe runs keep the configs that they were trained with"
-        )
+    check_keys(arguments, _READ_KEYS, "a comparison")
     arguments.show_tree = False
     job = compose_job(arguments)
     if job is None:

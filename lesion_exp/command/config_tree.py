@@ -1,4 +1,4 @@
-"""The config of a run as a tree, for the eyes: all of it, or what differs from the defaults."""
+"""Shows the config of a run as a tree: all of it, or what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesion_exp.terminal import console
 HIDDEN: Final = ("paths", "print_config")
 _TARGET: Final = "_target_"
 _LEFT_OUT: Final = object()
-"""Stands for the value of a key of the defaults that the user took out."""
+"""The value of a key that the defaults have and the config has not."""
 
 
 def show_config(
@@ -23,9 +23,9 @@ def show_config(
     only: Container[str] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Prints `config` on standard error: a line a group (those in `only`), what the user wrote in bold.
+    """Prints `config` on standard error: a line for each group (in `only`), the keys in `overrides` in bold.
 
-    With `defaults`, the config without any override, only what differs from it is shown.
+    With `defaults`, the config without overrides, only what differs from it is shown.
     """
     written = {override.lstrip("+~").partition("=")[0] for override in overrides}
     if defaults is None:
@@ -46,14 +46,16 @@ def show_config(
     if single:
         tree.children.insert(0, Tree(single))
     if defaults is not None:
-        rest = "all else is as in conf/" if tree.children else "it differs in nothing"
+        rest = "everything else is as in conf/" if tree.children else "it is as in conf/"
         tree.add(Text(f"{rest}; --full-tree shows all of it", "dim"))
     console(sys.stderr).print(tree)
 
 
 def differences(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `config` is not so in `defaults`, and which keys of the same node it lacks; of an option that was chosen
-    instead of another, the values that the two do not share."""
+    """The keys of `config`, nested likewise, whose values differ from those of `defaults`.
+
+    In a node with the same `_target_`, keys that only `defaults` has are included with the value `_LEFT_OUT`.
+    """
     found: dict[str, Any] = {}
     for key, value in config.items():
         default = defaults.get(key, _LEFT_OUT)

@@ -1,4 +1,4 @@
-"""The verb `explain`: where in its images a run finds the evidence."""
+"""The verb `explain`: draws saliency maps of a run's network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.command.arguments import Arguments, open_project
-from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
+from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Names, option
 from lesion_exp.terminal import say
@@ -25,17 +25,19 @@ class ExplainOptions:
     method: tuple[str, ...] = option(
         DEFAULT_METHODS,
         Names("A,B", "grad_cam,occlusion"),
-        f"how it is found; method={LIST} names all ways and says what each does",
+        f"methods; method={LIST} shows all of them with a description",
     )
 
 
 def explain(arguments: Arguments) -> int:
-    """Shows on standard output how much of the evidence lies inside the lesions: a report, or one JSON object."""
+    """Shows on standard output how much of the saliency lies inside the lesions: a report, or one JSON object."""
     wanted = arguments.read(ExplainOptions).method
     if wanted == (LIST,):
         return _list(arguments)
     spec = arguments.read(ChosenRun).run
-    request = arguments.read(ExplanationRequest, methods={}, **chosen_weights(arguments, ExplanationRequest, spec))
+    root = arguments.read(MovedData).data_root
+    weights = chosen_weights(arguments, ExplanationRequest, spec)
+    request = arguments.read(ExplanationRequest, methods={}, data_root=root, **weights)
     from lesion_exp.config.compose import config_folders
 
     folders = config_folders(arguments.config_dirs)
@@ -48,8 +50,10 @@ def explain(arguments: Arguments) -> int:
     names = _each_once(wanted)
     idle = sorted(set(settings) - set(names))
     if idle:
-        raise ConfigError(f"expected keys of the methods asked for, got {idle[0]}.{next(iter(settings[idle[0]]))}=; "
-                          f"add {idle[0]} to method= or leave it out")  # fmt: skip
+        raise ConfigError(
+            f"expected settings of the methods in method=, got {idle[0]}.{next(iter(settings[idle[0]]))}=; "
+            f"add {idle[0]} to method=, or leave the setting out"
+        )
     methods = {name: make_explainer(name, folders, settings.get(name)) for name in names}
     run = chosen_run(project.store, spec)
     found = explain_run(run, replace(request, methods=methods), project)
@@ -62,12 +66,12 @@ def explain(arguments: Arguments) -> int:
 
 
 def _list(arguments: Arguments) -> int:
-    """Shows the methods with what they do, and which lack a package."""
+    """Shows the methods with their descriptions, and which of them lack a package."""
     from lesion_exp.config.compose import config_folders
     from lesion_exp.verbs.explain.request import about, is_installed, method_names
 
     if arguments.overrides:
-        raise ConfigError(f"expected method=list alone, got {arguments.overrides[0]}; name the methods to use them")
+        raise ConfigError(f"expected method=list alone, got {arguments.overrides[0]}; name methods to use them")
     folders = config_folders(arguments.config_dirs)
     found = {name: (about(name, folders), is_installed(name, folders)) for name in method_names(folders)}
     if arguments.json:
@@ -79,7 +83,11 @@ def _list(arguments: Arguments) -> int:
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The methods `names`, of which none may be named twice."""
+    """Returns `names`.
+
+    Raises:
+        ConfigError: a method is named twice.
+    """
     twice = [name for position, name in enumerate(names) if name in names[:position]]
     if twice:
         raise ConfigError(f"expected different methods, got {twice[0]} twice; name each once")
@@ -87,7 +95,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _settings(arguments: Arguments, folders: list[Path]) -> dict[str, dict[str, Any]]:
-    """The values of `METHOD.KEY=VALUE`, which then no longer stand among the overrides."""
+    """The settings `METHOD.KEY=VALUE` by their methods; they are removed from the overrides."""
     import yaml
 
     from lesion_exp.verbs.explain.request import method_names

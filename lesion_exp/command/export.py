@@ -1,4 +1,4 @@
-"""The verb `export`: a run's network in another format, checked against the original."""
+"""The verb `export`: writes a run's network in another format and compares it with the original."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 import sys
 
 from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
-from lesion_exp.command.chosen_run import ChosenRun, chosen_run
+from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
 from lesion_exp.verbs.export.request import ExportRequest
 
 
 def export(arguments: Arguments) -> int:
-    """Shows the check on standard output: a table, or one JSON object; 1 where the file must not be used."""
+    """Shows the comparison on standard output: a table, or one JSON object. Returns 1 if the file must not be used."""
     spec = arguments.read(ChosenRun).run
-    request = arguments.read(ExportRequest)
+    request = arguments.read(ExportRequest, data_root=arguments.read(MovedData).data_root)
     check_store_keys(arguments)
     from lesion_exp.verbs.export.export import as_text, facts_path
     from lesion_exp.verbs.export.export import export as write
@@ -27,9 +27,9 @@ def export(arguments: Arguments) -> int:
         print(json.dumps(shown))
     else:
         say(as_text(done.check.to_dict()))
-    say(f"written: {done.path}, and what it needs to be used: {facts_path(done.path)}", sys.stderr)
+    say(f"written: {done.path}, with a description of its inputs and outputs: {facts_path(done.path)}", sys.stderr)
     say(RESEARCH_ONLY, sys.stderr)
     if done.check.failure:
-        say(f"lesion-exp: the file is not what the original is: {done.check.failure}", sys.stderr)
+        say(f"lesion-exp: the exported file differs from the original: {done.check.failure}", sys.stderr)
         return 1
     return 0

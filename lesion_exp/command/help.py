@@ -1,4 +1,4 @@
-"""What `--help` prints, from what the verbs declare; imports nothing heavy."""
+"""The texts that `--help` prints, made from the declarations of the verbs. It imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, Verb
+from lesion_exp.command.verbs import FLAGS, SHOWN_CONFIG, VERB_FLAGS, VERBS, Verb
 from lesion_exp.config.shipped_conf import conf_dir, default_options, documented_keys, option_names
 from lesion_exp.option import Choice, Option
 
@@ -19,14 +19,16 @@ _SHOWN_KEYS: Final = (
     "trainer.precision", "trainer.ema_decay", "evaluation.tta", "tracking.uri", "tracking.experiment",
     "tracking.log_images",
 )  # fmt: skip
-
+"""Common keys, shown for each verb that reads their group."""
 _JOB_KEYS: Final = ("seed", "image_size", "task", "loader")
-"""Beginnings of keys that count for verbs that compose a job."""
+"""Keys and nodes of the top level, shown for verbs that compose a job."""
+_ROOT: Final = "dataset.root"
+_STORE: Final = "the MLflow store of the runs; without it, MLFLOW_TRACKING_URI or the store of this project"
 
 
 def general_help() -> str:
-    """What `lesion-exp --help` prints."""
-    verbs = "\n".join(f"  {verb.name:<12} {verb.summary}" for verb in VERBS.values())
+    """The text of `lesion-exp --help`."""
+    verbs = "\n".join(line for verb in VERBS.values() for line in _entry(verb.name, verb.summary, _width(), 14))
     return (
         "lesion-exp: experiments on images of skin lesions (research use only)\n\n"
         "usage: lesion-exp VERB [GROUP=OPTION] [KEY=VALUE] [flags]\n\n"
@@ -37,9 +39,9 @@ def general_help() -> str:
 
 
 def verb_help(verb: Verb) -> str:
-    """What `lesion-exp VERB --help` prints: examples, groups with their options, keys with defaults and meaning."""
+    """The text of `lesion-exp VERB --help`: examples, groups with their options, keys with defaults and meaning."""
     conf = conf_dir()
-    width = min(shutil.get_terminal_size((80, 24)).columns, 120)
+    width = _width()
     defaults = default_options(conf)
     lines = [f"lesion-exp {verb.name}: {verb.summary}", "", "examples:", *(f"  {line}" for line in verb.examples), ""]
     if verb.groups:
@@ -57,27 +59,27 @@ def verb_help(verb: Verb) -> str:
         lines += _entry(f"{key.name}={key.default or key.placeholder}", key.meaning, width, 34)
     if verb.groups:
         here = conf.relative_to(Path.cwd()) if conf.is_relative_to(Path.cwd()) else conf
-        lines.append(f"  every key of a choice, with its meaning, stands in {here}/GROUP/OPTION.yaml")
+        lines.append(f"  {here}/GROUP/OPTION.yaml lists every key of an option with its meaning")
     lines += ["", "flags:"]
     for flag, meaning in FLAGS.items():
-        if flag not in VERB_FLAGS or flag in verb.flags:
+        if flag in verb.flags or flag not in (*VERB_FLAGS, *SHOWN_CONFIG):
             lines += _entry(flag, meaning, width, 22)
     return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
 class ConfigKey:
-    """A key of the config, as the help of a verb shows it."""
+    """A key of the config as the help of a verb shows it."""
 
     name: str
     default: str
-    """As the YAML spells it; empty where `placeholder` stands for a value."""
+    """As in the YAML; empty if `placeholder` is shown instead."""
     placeholder: str
     meaning: str
 
 
 def keys_of_config(verb: Verb) -> list[ConfigKey]:
-    """The keys of the config that the help of a verb shows: those that it names, then the common ones of its groups."""
+    """The keys of the config in the help of a verb: those that the verb names, then the common ones of its groups."""
     documented = documented_keys(conf_dir(), dict(verb.chosen))
     found = []
     for text, said in verb.config_keys:
@@ -87,18 +89,25 @@ def keys_of_config(verb: Verb) -> list[ConfigKey]:
     of_a_job = _JOB_KEYS if "experiment" in verb.groups else ()
     shown = [key for key in _SHOWN_KEYS if key.split(".")[0] in {*verb.groups, *of_a_job}]
     shown = [key for key in shown if key not in {*verb.own_keys, *verb.refused}]
-    if not verb.groups or verb.groups == ("tracking",):
-        shown = [key for key in shown if key.startswith("tracking.uri")]
     for key in shown:
-        default, meaning = documented.get(key, ("", ""))
-        found.append(ConfigKey(key, "" if key == "dataset.root" else default, "FOLDER", meaning))
+        default, meaning = (
+            ("", "folder with the files of the data set") if key == _ROOT else documented.get(key, ("", ""))
+        )
+        found.append(ConfigKey(key, default, "FOLDER", meaning))
+    if not verb.groups and "tracking.uri" not in verb.own_keys:
+        found.append(ConfigKey("tracking.uri", "", "URI", _STORE))
     return found
 
 
 def meaning_of(option: Option) -> str:
-    """What an option means, with the values from which it chooses, and whether it must be given."""
+    """The meaning of an option, with the values to choose from, and whether it is required."""
     meaning = f"{option.kind.expected}: {option.meaning}" if isinstance(option.kind, Choice) else option.meaning
     return f"{meaning} (required)" if option.is_required else meaning
+
+
+def _width() -> int:
+    """The width of the help, in columns."""
+    return min(shutil.get_terminal_size((80, 24)).columns, 120)
 
 
 def _with_value(option: Option) -> str:
@@ -106,6 +115,7 @@ def _with_value(option: Option) -> str:
 
 
 def _entry(name: str, text: str, width: int, column: int) -> list[str]:
+    """`name`, and `text` from `column` on, as lines of at most `width` columns."""
     indent = " " * (column + 2)
     head = f"  {name:<{column - 1}} "
     if len(head) > len(indent):

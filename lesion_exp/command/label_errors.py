@@ -1,4 +1,4 @@
-"""The verb `label-errors`: labels of a run's data that somebody should look at again."""
+"""The verb `label-errors`: lists labels of a run's data that are probably wrong."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class LabelErrorOptions:
     output: Path = option(
         REQUIRED,
         file("suspected.csv", ".csv"),
-        "row_id, image_id, label, suggested and score, the surest errors first",
+        "file to write, with row_id, image_id, label, suggested and score, the most certain errors first",
     )
-    part: str = option("val", choice(tuple(_PARTS)), "the part whose predictions, which the run keeps, are looked at")
+    part: str = option("val", choice(tuple(_PARTS)), "part of the data whose stored predictions are searched")
     min_balanced_accuracy: float | None = option(
         None,
         Number(most=1, example="0.7"),
-        "below it the network is too weak to judge; without it, two thirds of the way from guessing to 1",
+        "lowest balanced accuracy of a network that may be used; without it, two thirds of the way from guessing to 1",
     )
 
 
 def label_errors(arguments: Arguments) -> int:
-    """Writes the suspected labels to a csv and shows how many there are of each class, or one JSON object."""
+    """Writes the suspected labels to a csv and shows their number in each class, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(LabelErrorOptions)
     store = open_project(arguments).store
     import pandas as pd
@@ -65,7 +65,7 @@ def label_errors(arguments: Arguments) -> int:
         for name, count in counts.items():
             others = ", ".join(f"{number:,} {other}" for other, number in count["suggested"].items())
             share = f"{count['suspected']:,} of {count['images']:,} labels suspected"
-            say(f"{name:<12}{share}{f': rather {others}' if others else ''}")
+            say(f"{name:<12}{share}{f': suggested {others}' if others else ''}")
     say(
         f"{len(found):,} of {len(table):,} labels to look at again, by a network with a balanced accuracy of "
         f"{balanced_accuracy:.3f}: {output}",

@@ -1,4 +1,4 @@
-"""The verb `leakage`: what the popular mistakes in splitting do to a score."""
+"""The verb `leakage`: measures by how much common mistakes in splitting inflate a score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, compose_config, prepare_process
+from lesion_exp.command.arguments import (
+    Arguments,
+    check_store_keys,
+    compose_config,
+    prepare_process,
+    print_config,
+)
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.config.shipped_conf import find_root
 from lesion_exp.option import Truth, option
@@ -24,12 +30,12 @@ _UNFINISHED = ("failed", "cancelled")
 class LeakageOptions:
     """The options of `leakage` that are not keys of the config."""
 
-    sweep: str | None = option(None, SWEEP, f"go on with an earlier leak meter, or show it again: {SWEEP_NAMES}")
-    force: bool = option(False, Truth(), "train again what the store holds as finished")
+    sweep: str | None = option(None, SWEEP, f"continue an earlier leak meter, or show its result again: {SWEEP_NAMES}")
+    force: bool = option(False, Truth(), "train again also what has a finished run in the store")
 
 
 def leakage(arguments: Arguments) -> int:
-    """Trains what is not trained yet and shows the reading on standard output: tables, or one JSON object."""
+    """Trains what is not trained yet and shows the result on standard output: tables, or one JSON object."""
     prepare_process(arguments)
     wanted = arguments.read(LeakageOptions)
     found = _planned(arguments, wanted.force) if wanted.sweep is None else _named(arguments, wanted.sweep)
@@ -48,7 +54,8 @@ def leakage(arguments: Arguments) -> int:
         summary = drive_to_end(sweep, make_launcher(launcher), store, _UNFINISHED)
     if set(summary.counts()) != {"finished"}:
         say(
-            f"lesion-exp leakage sweep={sweep.facts.sweep_id} goes on; logs lie in {sweep.folder / 'cells'}", sys.stderr
+            f"lesion-exp leakage sweep={sweep.facts.sweep_id} continues; the logs are in {sweep.folder / 'cells'}",
+            sys.stderr,
         )
         return 1
     measured = measure(summary.sweep, store)
@@ -63,9 +70,8 @@ def leakage(arguments: Arguments) -> int:
 
 
 def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] | None:
-    """The leak meter of this very config that was begun before, else a new one, and its launcher; None after `--cfg
-    job`."""
-    from lesion_exp.command.sweep import announce, print_config
+    """The leak meter that was begun with the same config, else a new one, and its launcher; None after `--cfg job`."""
+    from lesion_exp.command.sweep import announce
     from lesion_exp.config.compose import config_folders
     from lesion_exp.sweeps.driver import make_launcher
     from lesion_exp.sweeps.ledger import create_sweep
@@ -80,7 +86,7 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     folder, launcher = plan.first_cell.project.sweeps, dict(plan.facts.launcher)
     known = None if force else same_meter(folder, plan)
     if known is not None:
-        say(f"the leak meter {known.facts.sweep_id} has this config: it goes on", sys.stderr)
+        say(f"the leak meter {known.facts.sweep_id} was begun with this config and is continued", sys.stderr)
         return known, launcher
     announce(plan, replace(arguments, show_tree=arguments.show_tree and not arguments.json))
     make_launcher(launcher)
@@ -89,7 +95,7 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
 
 
 def _named(arguments: Arguments, spec: str) -> tuple[Sweep, dict[str, Any]]:
-    """The leak meter that `sweep=` names, and its launcher with the settings of the command."""
+    """The leak meter that `sweep=` names, and its launcher with the settings on the command line."""
     from lesion_exp.command.sweep import LAUNCHER, launcher_node
     from lesion_exp.verbs.leakage.plan import find_meter
 

@@ -1,4 +1,4 @@
-"""The verb `predict`: a run's network applied to images that need no label."""
+"""The verb `predict`: predicts images without labels with a run's network."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def predict(arguments: Arguments) -> int:
-    """Writes the predictions to a file and its path to standard output, or one JSON object that sums them up; 1 where
-    no image got one."""
+    """Writes the predictions to a file and prints its path, or one JSON object with a summary.
+
+    Returns 1 if no image has a prediction.
+    """
     summary = predicted(arguments)
     print(json.dumps(summary.to_dict()) if arguments.json else summary.output)
     found = ", ".join(f"{count:,} {name}" for name, count in summary.predictions.items() if count)
@@ -37,15 +39,15 @@ def predict(arguments: Arguments) -> int:
         say(f"to label next: {summary.to_label}", sys.stderr)
     say(RESEARCH_ONLY, sys.stderr)
     if summary.errors == summary.images:
-        say(f"lesion-exp: no image got a prediction; the first, {summary.first_error}", sys.stderr)
+        say(f"lesion-exp: no image has a prediction; the first one, {summary.first_error}", sys.stderr)
         return 1
     if summary.errors:
-        say(f"without a prediction: {summary.errors:,}; the column error says why", sys.stderr)
+        say(f"images without a prediction: {summary.errors:,}; the column error gives the reasons", sys.stderr)
     return 0
 
 
 def predicted(arguments: Arguments) -> Summary:
-    """What the predictions that the arguments ask for came to; they are in the file that it names."""
+    """Predicts as the arguments say; returns a summary, which names the file with the predictions."""
     spec = arguments.read(ChosenRun).run
     counts = arguments.gives(PredictionRequest, "count")
     request = arguments.read(PredictionRequest, **chosen_weights(arguments, PredictionRequest, spec))

@@ -1,4 +1,4 @@
-"""The verb `register`: a run's model in MLflow's registry, under a name and an alias."""
+"""The verb `register`: puts a run's model into MLflow's registry, under a name and an alias."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ class RegisterOptions:
     alias: str | None = option(
         None,
         Kind("ALIAS", "champion", "a name"),
-        "what the run is called from now on wherever a run is named: run=champion",
+        "name by which every verb finds the run from now on: run=champion",
     )
     name: str | None = option(
-        None, Kind("NAME", "lesions", "a name"), "of the registered model; without it, the name of the run's experiment"
+        None,
+        Kind("NAME", "lesions", "a name"),
+        "name of the registered model; without it, the name of the run's experiment",
     )
 
 
@@ -46,7 +48,7 @@ def register(arguments: Arguments) -> int:
     ensure_model(run, project)
     leaky = run.tags.get("leaky", "false")
     if leaky == "true":
-        log.warning("the run is leaky: its figures do not hold for new images; the version is tagged so")
+        log.warning("the run is leaky: its results do not hold for new images; the version gets the tag leaky=true")
     done = register_run(run, MODEL, wanted.name, wanted.alias, {"leaky": leaky, "dataset": run.tags.get("dataset", "")})
     state = "registered" if done.is_new else "was registered before"
     say(f"run {run.run_id} ({run.name}) {state} as version {done.version} of {done.name}", sys.stderr)
@@ -58,7 +60,7 @@ def register(arguments: Arguments) -> int:
 
 
 def _shortest(store: Store, name: str, alias: str) -> str:
-    """The alias, with its model's name before it where another model has the same."""
+    """The alias, preceded by the name of its model if another model has the same alias."""
     from lesion_exp.tracking.find import find_run
 
     try:

@@ -1,4 +1,4 @@
-"""The verb `report`: a run or a sweep as one HTML page."""
+"""The verb `report`: writes a run or a sweep as one HTML page."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class ReportOptions:
     output: Path | None = option(
         None,
         file("report.html", ".html", ".htm"),
-        "where to write the page; without it, only with the run, as its artifact report.html",
+        "file to write the page to; it is always stored with the run, as its artifact report.html",
     )
 
 
 def report(arguments: Arguments) -> int:
-    """Writes the page, keeps it with the run and shows its path on standard output, or one JSON object."""
+    """Writes the page, stores it with the run and prints its path, or one JSON object."""
     wanted = arguments.read(ReportOptions)
     given = {key: value for key, value in (("run", wanted.run), ("sweep", wanted.sweep)) if value}
     if len(given) != 1:
@@ -66,12 +66,15 @@ def _output(output: Path | None) -> Path | None:
         return None
     path = output.absolute()
     if not path.parent.is_dir():
-        raise ConfigError(f"expected a file in a folder that is there, got output={output}; make the folder first")
+        raise ConfigError(f"expected a file in an existing folder, got output={output}; make the folder first")
     return path
 
 
 def _write(page: Page, run: Run, output: Path | None) -> Path:
-    """Keeps the page with the run and writes it to `output`; where it can be opened. It names nobody and no machine."""
+    """Stores the page with the run, writes it to `output` if given, and returns the path of a file that can be opened.
+
+    Names of users and machines are removed from the page.
+    """
     from lesion_exp.privacy import anonymized
     from lesion_exp.tracking.find import download_artifact
     from lesion_exp.tracking.run_writer import RunWriter

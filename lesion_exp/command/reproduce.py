@@ -1,4 +1,4 @@
-"""The verb `reproduce`."""
+"""The verb `reproduce`: runs a job again and compares the results."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _JOB_ENDINGS: Final = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """The options of `reproduce` that say what is reproduced: one of them is given."""
+    """What `reproduce` runs again; one of these options is given."""
 
-    run: str | None = option(None, RUN, f"{RUN_NAMES}, or of a job")
+    run: str | None = option(None, RUN, f"{RUN_NAMES}, or of a frozen job")
     job: Path | None = option(
-        None, file("job.yaml"), "a frozen job; its first run in the store is what is compared with"
+        None, file("job.yaml"), "a frozen job file; it is compared with its first run in the store"
     )
     bundle: Path | None = option(None, file("run.zip"), "an exported run; it is imported into the store first")
 
 
 def reproduce(arguments: Arguments) -> int:
-    """Runs a job again and compares; 0 if it came to the same or nearly so, 1 if it diverged."""
+    """Runs a job again and compares; returns 0 if the results are equal or nearly so, 1 if they diverged."""
     refuse_group("reproduce")
     request = arguments.read(ReproductionRequest)
     spec, is_job = _source(arguments)
@@ -70,7 +70,7 @@ def reproduce(arguments: Arguments) -> int:
 
 
 def _source(arguments: Arguments) -> tuple[str, bool]:
-    """What is to be reproduced, and whether it is a job file."""
+    """The name of what is reproduced, and whether it is a job file."""
     wanted = arguments.read(ReproduceOptions)
     sources = {"run": wanted.run, "job": wanted.job, "bundle": wanted.bundle}
     given = {key: str(value) for key, value in sources.items() if value is not None}
@@ -79,7 +79,7 @@ def _source(arguments: Arguments) -> tuple[str, bool]:
         raise ConfigError(f"expected one of run=ID, job=FILE and bundle=FILE, got {got}; for example run=latest")
     ((key, value),) = given.items()
     if key != "run" and not Path(value).expanduser().is_file():
-        raise ConfigError(f"expected a file at {key}={value}, but none is there")
+        raise ConfigError(f"expected a file at {key}={value}, found none; check the path")
     is_job = key == "job" or (key == "run" and value.endswith(_JOB_ENDINGS) and Path(value).expanduser().is_file())
     return value, is_job
 
@@ -91,7 +91,7 @@ def _read(file: str) -> Job:
 
 
 def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
-    """The run to compare with, and its job; None where a job file is given that no run in `store` was made of."""
+    """The run to compare with, and its job. The run is None for a job file that has no run in `store`."""
     from lesion_exp.training.tracked import job_of
     from lesion_exp.verbs.reproduce.reproduce import first_run
 
@@ -99,19 +99,19 @@ def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, J
         return first_run(store, frozen), frozen
     run = chosen_run(store, spec)
     if run.tags.get("kind") != "train":
-        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+        raise ConfigError(f"expected a training run, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     return run, job_of(run)
 
 
 def _train_first(job: Job, arguments: Arguments) -> int:
-    """A job that no run in the store was made of: there is nothing to compare with, and the answer says so."""
+    """Trains a job that has no finished run in the store, so that there is nothing to compare with."""
     from lesion_exp.training.run import train
     from lesion_exp.verbs.reproduce.reproduction_report import as_json
 
     answer = {**as_json(None, job.job_hash, None), "verdict": "nothing to compare with"}
-    told = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"
+    message = f"no run of job {job.job_hash} has finished in this store: nothing to compare with"
     if not arguments.json:
-        say(told)
+        say(message)
     if "--check-only" not in arguments.flags:
         answer["new_run"] = train(job).run_id
         if not arguments.json:

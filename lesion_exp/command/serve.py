@@ -1,4 +1,4 @@
-"""The verb `serve`: a run's network as a web application."""
+"""The verb `serve`: serves a run's network as a web application."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def _check_installed() -> None:
 
 
 def _hidden_key(arguments: Arguments) -> dict[str, str]:
-    """The key from the environment, where no other user of this machine can see it, unless the command gives one."""
+    """The key from the environment, which other users of the machine cannot see, unless the command gives one."""
     key = os.environ.get(KEY_VARIABLE)
     return {"api_key": key} if key and not arguments.gives(Settings, "api_key") else {}

@@ -1,4 +1,4 @@
-"""`train -m` and the verb `sweep`: make a sweep, look at it, go on with it, try again what failed, end it."""
+"""`train -m` and the verb `sweep`: runs a sweep, shows, resumes, retries and cancels it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, compared_defaults, prepare_process
+from lesion_exp.command.arguments import (
+    Arguments,
+    check_store_keys,
+    compared_defaults,
+    prepare_process,
+    print_config,
+)
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
@@ -42,18 +48,20 @@ CANCEL_SECONDS: Final = 100.0
 class CellOptions:
     """The options of `train -m`."""
 
-    force: bool = option(False, Truth(), "with -m: run cells again that the store holds as finished")
+    force: bool = option(
+        False, Truth(), "with -m: train again also the cells whose job has a finished run in the store"
+    )
 
 
 @dataclass(frozen=True)
 class SweepOptions:
     """The options of `sweep`."""
 
-    sweep: str = option("latest", SWEEP, f"{SWEEP_NAMES}; its name without sweep= is taken as well")
+    sweep: str = option("latest", SWEEP, f"{SWEEP_NAMES}; may be given without sweep=")
 
 
 def launch(arguments: Arguments) -> int:
-    """Makes and runs the sweep that the command describes."""
+    """Runs the sweep that the command describes, and prints the id of its parent run."""
     made = launched(arguments)
     if made is None:
         return 0
@@ -63,10 +71,7 @@ def launch(arguments: Arguments) -> int:
 
 
 def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
-    """How the sweep that the arguments describe stands after its cells were run, and its store.
-
-    After `--cfg job` it is None.
-    """
+    """Runs the sweep that the arguments describe; returns its summary and its store, or None after `--cfg job`."""
     prepare_process(arguments)
     force = arguments.read(CellOptions).force
     from lesion_exp.config.compose import config_folders
@@ -88,7 +93,6 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     launcher.warm_up()
     try:
         plan.check()
-
         store = plan.first_cell.project.store
         folder = plan.first_cell.project.sweeps
         sweep = create_sweep(folder, plan.facts, plan.cells, config_folders(arguments.config_dirs))
@@ -99,7 +103,7 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
 
 
 def sweep(arguments: Arguments) -> int:
-    """The verb `sweep`."""
+    """Shows, resumes, retries or cancels a sweep."""
     words = arguments.positional()
     action = words[0] if words else ""
     if action not in ACTIONS:
@@ -131,18 +135,18 @@ def _go_on(sweep: Sweep, again: Collection[str], given: Mapping[str, str]) -> in
     counts = summarize(sweep).counts()
     if not {"queued", "running", *again} & set(counts):
         _show(summarize(sweep))
-        hint = f"; lesion-exp sweep retry {sweep.facts.sweep_id} tries again what failed" if "failed" in counts else ""
-        log.info("nothing to go on with%s", hint)
+        retry = f"; lesion-exp sweep retry {sweep.facts.sweep_id} runs the failed cells again"
+        log.info("no cell is left to run%s", retry if "failed" in counts else "")
         store = sweep.project.store
         return _show_results(sweep, conclude(sweep, store), store)
     return _drive(sweep, launcher, sweep.project.store, again)
 
 
 def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """The launcher that a sweep was begun with, changed by keys such as `launcher.workers` with their texts.
+    """The launcher with which a sweep was begun, with the settings `given` (such as `launcher.workers`) as texts.
 
     Raises:
-        ConfigError: a key that the launcher does not have, or a value of another type than the one that it replaces.
+        ConfigError: the launcher has no such key, or its value has another type.
     """
     from lesion_exp.config.overrides import is_text
 
@@ -152,19 +156,19 @@ def launcher_node(node: Mapping[str, Any], given: Mapping[str, str]) -> dict[str
         key = name.removeprefix(f"{LAUNCHER}.")
         if key not in keys:
             raise ConfigError(
-                f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself stays the "
-                f"one that the sweep was begun with){did_you_mean(key, keys)}"
+                f"expected one of launcher.{', launcher.'.join(keys)}, got {name} (the launcher itself "
+                f"cannot be changed){did_you_mean(key, keys)}"
             )
         read = value if is_text(name) and value != "null" else yaml.safe_load(value)
         kinds = _kinds(node[key])
         if not isinstance(read, kinds) or isinstance(read, bool) != isinstance(node[key], bool):
-            raise ConfigError(f"expected {name}={value} to have a value like {node[key]!r}, which it replaces")
+            raise ConfigError(f"expected {name} to be a value like {node[key]!r}, which it replaces, got {value}")
         changed[key] = read
     return changed
 
 
 def _kinds(value: object) -> tuple[type, ...]:
-    """The types that may stand where `value` does; where nothing stood, a number or a name."""
+    """The types that may replace `value`: its own; for None, a number or a name."""
     if value is None:
         return (int, float, str)
     return (int, float) if isinstance(value, float) else (type(value),)
@@ -177,11 +181,11 @@ def _drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str
 
 @contextmanager
 def _cells_are_kept(sweep: Sweep) -> Iterator[None]:
-    """Whatever stops the block says how to go on."""
+    """Adds a note that says how to continue the sweep to whatever stops the block."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        error.add_note(f"every cell is kept, lesion-exp sweep resume {sweep.facts.sweep_id} goes on")
+        error.add_note(f"every cell is kept; lesion-exp sweep resume {sweep.facts.sweep_id} continues the sweep")
         raise
 
 
@@ -192,7 +196,7 @@ def _show_results(sweep: Sweep, summary: Summary, store: Store) -> int:
 
 
 def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
-    """How the sweep stands after its cells were run, which is shown; whatever stops this says how to go on."""
+    """Runs the cells of a sweep, shows the summary and returns it. What stops it carries a note on how to continue."""
     from lesion_exp.sweeps.driver import drive
 
     with _cells_are_kept(sweep):
@@ -202,7 +206,7 @@ def drive_to_end(sweep: Sweep, launcher: Launcher, store: Store, again: Collecti
 
 
 def _join_folds(summary: Summary, store: Store) -> None:
-    """Shows each cross-validation of a sweep that is done as one result."""
+    """Shows each cross-validation of a finished sweep as one result."""
     from lesion_exp.sweeps.ledger import FOLD
 
     facts = summary.sweep.facts
@@ -216,7 +220,7 @@ def _join_folds(summary: Summary, store: Store) -> None:
 
 
 def _read_meter(summary: Summary, store: Store) -> None:
-    """Shows what a leak meter that is done has measured."""
+    """Shows the result of a leak meter whose cells have all finished."""
     from lesion_exp.verbs.leakage.plan import is_meter
 
     if not is_meter(summary.sweep) or set(summary.counts()) != {"finished"}:
@@ -228,12 +232,16 @@ def _read_meter(summary: Summary, store: Store) -> None:
 
 
 def _end(sweep: Sweep, summary: Summary) -> int:
-    """Hints for what is left, and the id of the sweep's run."""
+    """Says how to run what is left, prints the id of the sweep's parent run, and returns the exit code."""
     counts, sweep_id = summary.counts(), sweep.facts.sweep_id
     if "failed" in counts:
-        log.info("lesion-exp sweep retry %s tries again what failed; logs lie in %s", sweep_id, sweep.folder / "cells")
+        log.info(
+            "lesion-exp sweep retry %s runs the failed cells again; the logs are in %s",
+            sweep_id,
+            sweep.folder / "cells",
+        )
     if "queued" in counts:
-        log.info("lesion-exp sweep resume %s goes on", sweep_id)
+        log.info("lesion-exp sweep resume %s runs the cells that are left", sweep_id)
     print(summary.sweep.facts.parent_run_id or sweep.facts.parent_run_id)
     return 0 if set(counts) <= {"finished"} else 1
 
@@ -252,7 +260,10 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
     if "--watch" not in arguments.flags:
         shown.print(as_table(summarize(sweep)))
         if not is_driven(sweep) and {"queued", "running"} & set(summarize(sweep).counts()):
-            log.info("no process of this machine drives it; lesion-exp sweep resume %s goes on", sweep.facts.sweep_id)
+            log.info(
+                "no process on this machine is running the sweep; lesion-exp sweep resume %s continues it",
+                sweep.facts.sweep_id,
+            )
         return 0
     with Live(as_table(summarize(sweep)), console=shown, auto_refresh=False) as live:
         while {"queued", "running"} & set(summarize(sweep).counts()):
@@ -264,13 +275,12 @@ def _status(sweep: Sweep, arguments: Arguments) -> int:
 
 
 def _conclude(sweep: Sweep) -> None:
-    """Finishes the sweep's run where its driver could not; a store that is away does not keep anybody from looking."""
+    """Finishes the parent run of a sweep if its driver could not; without the store, only logs a warning."""
     from lesion_exp.errors import UserError
     from lesion_exp.sweeps.driver import conclude, lacks_conclusion
 
     if not lacks_conclusion(sweep):
         return
-
     try:
         conclude(sweep, sweep.project.store)
     except UserError as error:
@@ -282,7 +292,7 @@ def _cancel(sweep: Sweep) -> int:
 
     if is_driven(sweep):
         sweep.cancel_file.touch()
-        log.info("the cells that run are asked to end")
+        log.info("the running cells are being stopped")
         deadline = time.monotonic() + CANCEL_SECONDS
         while is_driven(sweep) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -296,7 +306,7 @@ def _cancel(sweep: Sweep) -> int:
 
 
 def announce(plan: SweepPlan, arguments: Arguments) -> None:
-    """Says which cells there will be, and shows the config of the first."""
+    """Logs the number of cells and the keys that they vary, and shows the config of the first cell."""
     from lesion_exp.command.config_tree import show_config
 
     shown = arguments.show_tree and plan.first_cell.config["print_config"]
@@ -311,8 +321,3 @@ def _show(summary: Summary) -> None:
     from lesion_exp.sweeps.summary import as_table
 
     console(sys.stderr).print(as_table(summary))
-
-
-def print_config(config: dict[str, object]) -> None:
-    """Prints a config as YAML on standard output, for `--cfg job`."""
-    print(yaml.safe_dump(config, sort_keys=False), end="", file=sys.stdout)

@@ -1,4 +1,4 @@
-"""The verb `sync`: sends what runs kept while their store was away."""
+"""The verb `sync`: sends to a store what runs stored while it could not be reached."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class SyncOptions:
     """The options of `sync` that are not keys of the config."""
 
     run: str | None = option(
-        None, Kind("RUN", "3f2a91c0", "a run"), "an id or the beginning of one; without it, every run that waits"
+        None,
+        Kind("RUN", "3f2a91c0", "a run"),
+        "an id or the beginning of one; without it, every run that has something to send",
     )
 
 
 def sync(arguments: Arguments) -> int:
-    """Sends the spools of all runs, or of one; a line a run on standard output."""
+    """Sends the spools of all runs, or of one, and prints a line for each run, or one JSON object."""
     spec = arguments.read(SyncOptions).run
     check_store_keys(arguments)
     prepare_process(arguments)
@@ -46,17 +48,17 @@ def sync(arguments: Arguments) -> int:
         for outcome in outcomes:
             say(outcome.line())
         if not outcomes:
-            print(f"nothing waits in {live}")
+            print(f"there is nothing to send in {live}")
     if left := [outcome for outcome in outcomes if outcome.state in ("failed", "refused")]:
         reasons = first_cases(f"{outcome.run_id}  {outcome.reason}" for outcome in left)
-        raise ConfigError(f"expected the stores of {len(outcomes)} runs to take all that waits; not so:\n{reasons}")
+        raise ConfigError(f"expected to send the results of {len(outcomes)} runs, but not of these:\n{reasons}")
     return 0
 
 
 def _open(recorded: str, asked: str | None, root: Path, live: Path) -> Store:
-    """The store of a spool: at `tracking.uri`, where that is given (a server may have moved), else where it was.
+    """The store to which a spool is sent: `tracking.uri` if given, since a server may have moved, else that of the run.
 
-    Spools keep no password; `open_store` finds it in the environment.
+    A spool contains no password; `open_store` finds it in the environment.
     """
     from lesion_exp.privacy import without_secrets
     from lesion_exp.tracking.store import open_store

@@ -1,4 +1,4 @@
-"""The verbs of the command: what each does, and where its options are declared; imports nothing heavy."""
+"""The verbs of the command line: what each does, and where its options are declared. It imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from lesion_exp.option import Option, either, options_of
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb with what its help needs."""
+    """A verb with everything that its help shows."""
 
     name: str
     summary: str
     target: str
-    """`module:function` that does it, imported when the verb is called."""
+    """`module:function` that runs the verb; it is imported when the verb is called."""
     examples: tuple[str, str]
     groups: tuple[str, ...] = ()
+    """Groups of the config that it reads; none for a verb that composes no job."""
     options: tuple[str, ...] = ()
-    """`module:Class` below `lesion_exp`, of the dataclasses that declare its options."""
+    """The dataclasses that declare its options, as `module:Class` below `lesion_exp`."""
     config_keys: tuple[tuple[str, str], ...] = ()
-    """Keys of the config that its help names before others, with what the verb has to say of them. `KEY` alone has the
-    default of the YAML, and its meaning where none is said here."""
+    """Keys of the config that its help shows before the others, each with its meaning for this verb. `KEY` alone is
+    shown with the default of the YAML, and an empty meaning stands for the comment of the YAML."""
     words: tuple[tuple[str, str], ...] = ()
-    """What else it takes, with its meaning: names without `=`, and keys of which there are many."""
+    """Other arguments with their meaning: names without `=`, and patterns of keys such as `launcher.KEY=VALUE`."""
     chosen: tuple[tuple[str, str], ...] = ()
     """Groups whose option the verb chooses itself, with that option."""
     flags: tuple[str, ...] = ()
+    """Names in `FLAGS`, beside those that every verb has."""
     takes_names: bool = False
-    """Whether arguments without `=` are names, of runs for example."""
+    """Whether arguments without `=` are names, for example of runs."""
     refused: tuple[str, ...] = ()
-    """Keys of its groups that it does not take."""
+    """Keys of its groups that it does not accept."""
     work: str = ""
-    """What it does for a long time; empty for a verb that answers at once or waits for others."""
+    """What a progress line calls its work; empty for a verb that answers at once or waits for requests."""
     stopped: str = ""
-    """What is true where it is stopped, unless the place where it was stopped knows more; every verb says it."""
+    """What a message says after the verb was stopped, unless the exception carries a more precise note."""
 
     def declared(self) -> list[Option]:
-        """Its options; the modules that declare them, which are light, are imported."""
+        """Its options. The modules that declare them are imported; they are light."""
         return [option for target in self.options for option in options_of(_declaration(target))]
 
     @property
     def own_keys(self) -> tuple[str, ...]:
-        """The keys that its help names beside those of its groups."""
+        """The keys that its help shows beside those of its groups."""
         names = [text.partition("=")[0] for text, _ in self.config_keys]
         return (*(option.key for option in self.declared()), *names)
 
@@ -62,6 +64,8 @@ _ALL_GROUPS: Final = (
     "evaluation", "metrics", "tracking", "experiment", "debug",
 )  # fmt: skip
 _DATA_GROUPS: Final = ("dataset", "split", "augmentation", "experiment")
+SHOWN_CONFIG: Final = ("--cfg job", "--no-tree", "--full-tree")
+"""Flags about the config of a job, which the verb shows at the start."""
 
 VERBS: Final = {
     verb.name: verb
@@ -76,9 +80,9 @@ VERBS: Final = {
             ),
             _DATA_GROUPS,
             options=("command.arguments:JobFile",),
-            flags=("--json",),
+            flags=(*SHOWN_CONFIG, "--json"),
             work="preparing the data set",
-            stopped="the images read so far are kept, and the same command goes on with them",
+            stopped="the images read so far are kept, and the same command continues with them",
         ),
         Verb(
             "preview",
@@ -90,8 +94,9 @@ VERBS: Final = {
             ),
             _DATA_GROUPS,
             options=("command.arguments:JobFile",),
+            flags=SHOWN_CONFIG,
             work="drawing the preview",
-            stopped="the same command draws the preview anew; no other run is touched",
+            stopped="the same command draws the preview again; no other run is changed",
         ),
         Verb(
             "train",
@@ -107,109 +112,111 @@ VERBS: Final = {
             words=(
                 (
                     "+metrics.NAME={_target_: CLASS}",
-                    "log a further metric of every epoch: a class of torchmetrics.classification",
+                    "log a further metric for every epoch: a class of torchmetrics.classification",
                 ),
             ),
-            flags=("-m",),
+            flags=(*SHOWN_CONFIG, "-m"),
             work="training",
-            stopped="no run had begun; the images read so far are kept for the next command",
+            stopped="no run was started; the images read so far are kept for the next command",
         ),
         Verb(
             "sweep",
-            "look at a sweep, go on with it, retry or cancel it",
+            "show a sweep, resume it, retry what failed, or cancel it",
             "lesion_exp.command.sweep:sweep",
             ("lesion-exp sweep status latest --watch", "lesion-exp sweep resume 20260101-1200"),
-            ("tracking",),
             options=("command.sweep:SweepOptions",),
             words=(
-                ("status SWEEP", "how each cell stands"),
-                ("resume SWEEP", "run what is missing, go on with what stopped half-way"),
-                ("retry SWEEP", "as resume, and once more what failed or was cancelled"),
-                ("cancel SWEEP", "end the cells that run, leave out those that wait"),
-                ("launcher.KEY=VALUE", "with resume and retry: from now on, such as launcher.workers=2"),
+                ("status SWEEP", "show the state of each cell"),
+                ("resume SWEEP", "run the cells that are missing and continue those that stopped half-way"),
+                ("retry SWEEP", "as resume, and run again the cells that failed or were cancelled"),
+                ("cancel SWEEP", "stop the cells that are running and leave out those that are waiting"),
+                (
+                    "launcher.KEY=VALUE",
+                    "with resume and retry: change a setting of the launcher, such as launcher.workers=2",
+                ),
             ),
             flags=("--json", "--watch"),
             work="working on the sweep",
-            stopped="the sweep is as it was; lesion-exp sweep status shows how each cell stands",
+            stopped="the sweep is unchanged; lesion-exp sweep status shows the state of each cell",
         ),
         Verb(
             "resume",
-            "go on with a run that stopped, or train one longer",
+            "continue a run that stopped, or train a run longer",
             "lesion_exp.command.actions:resume",
             ("lesion-exp resume run=latest", "lesion-exp resume run=3f2a91c0 trainer.max_epochs=60"),
-            ("tracking",),
             options=(
                 "command.chosen_run:ChosenRun",
                 "command.actions:LongerTraining",
                 "command.chosen_run:MovedData",
             ),
             work="training",
-            stopped="the run is as it was, and the same command goes on with it",
+            stopped="the run is unchanged, and the same command continues it",
         ),
         Verb(
             "compare",
-            "compare runs on the same images: differences, intervals, tests, a verdict",
+            "compare runs on the same images: differences, intervals, tests and conclusions",
             "lesion_exp.command.compare:compare",
             (
                 "lesion-exp compare 3f2a91c0 best:test/balanced_accuracy",
                 "lesion-exp compare 3f2a 91c0 77de against=77de",
             ),
-            ("tracking",),
             options=("command.compare:CompareOptions",),
-            config_keys=(("evaluation.bootstrap_draws", ""), ("evaluation.bootstrap_seed", "")),
-            words=(("RUN RUN ...", f"two or more runs, each {RUN_NAMES}; seeds of one job are pooled"),),
-            flags=("--json",),
+            config_keys=(("evaluation.bootstrap_draws", ""), ("evaluation.bootstrap_seed", "seed of the resamples")),
+            words=(
+                ("RUN RUN ...", f"two or more runs, each {RUN_NAMES}; runs that differ only in their seed are pooled"),
+            ),
+            flags=("--cfg job", "--json"),
             takes_names=True,
             work="comparing",
-            stopped="the compared runs are as they were; the same command compares them anew",
+            stopped="the compared runs are unchanged; the same command compares them again",
         ),
         Verb(
             "sync",
-            "send what runs kept while their MLflow server was away",
+            "send to an MLflow server what runs stored while it could not be reached",
             "lesion_exp.command.sync:sync",
             ("lesion-exp sync", "lesion-exp sync run=3f2a91c0"),
             options=("command.sync:SyncOptions",),
-            config_keys=(("tracking.uri=URI", "where their store is now; without it, where it was"),),
+            config_keys=(
+                ("tracking.uri=URI", "the MLflow store to send to; without it, the one that each run was started with"),
+            ),
             flags=("--json",),
             work="sending runs",
-            stopped="the server keeps what was sent, and the same command sends the rest",
+            stopped="what was sent is stored, and the same command sends the rest",
         ),
         Verb(
             "reproduce",
-            "run a job again; say what is equal and what is not",
+            "run a job again and report what is equal and what differs",
             "lesion_exp.command.reproduce:reproduce",
             (
                 "lesion-exp reproduce run=latest",
                 "lesion-exp reproduce job=job.yaml dataset.root=DIR --check-only",
             ),
-            ("tracking",),
             options=(
                 "command.reproduce:ReproduceOptions",
                 "verbs.reproduce.request:ReproductionRequest",
             ),
-            words=(("dataset.sets.NAME=DIR", "where one of several data sets lies here"),),
+            words=(("dataset.sets.NAME=DIR", "folder of one of several data sets on this machine"),),
             flags=("--json", "--check-only"),
             work="reproducing",
-            stopped="the run that is reproduced is as it was; the same command begins again",
+            stopped="the run to reproduce is unchanged; the same command starts again",
         ),
         Verb(
             "bundle",
-            "runs as one file, from store to store",
+            "export runs to one file, or import them into another store",
             "lesion_exp.command.bundle:bundle",
             (
                 "lesion-exp bundle export run=latest output=run.zip",
                 "lesion-exp bundle import run.zip",
             ),
-            ("tracking",),
             options=("command.bundle:BundleExport", "verbs.bundle.layout:BundleImport"),
             flags=("--json",),
             takes_names=True,
-            work="moving runs",
-            stopped="the runs in the store are as they were; the same command begins again",
+            work="exporting or importing runs",
+            stopped="the runs in the store are unchanged; the same command starts again",
         ),
         Verb(
             "evaluate",
-            "judge runs: a part or another data set, tta, calibration, ensembles",
+            "evaluate runs: on a part or another data set, with tta or calibration, or as an ensemble",
             "lesion_exp.command.evaluate:evaluate",
             (
                 "lesion-exp evaluate run=latest tta=flips8",
@@ -218,23 +225,26 @@ VERBS: Final = {
             ("dataset", "evaluation"),
             options=("command.evaluate:EvaluateOptions",),
             config_keys=(
-                ("split.part", f"the part: {either(EVALUATED_PARTS)}"),
-                ("dataset=NAME", "evaluate on another data set, all of it"),
-                ("dataset.root=DIR", "where that lies; without dataset=, where the run's own data lie now"),
+                ("split.part", f"part of the data: {either(EVALUATED_PARTS)}"),
+                ("dataset=NAME", "evaluate on the whole of another data set"),
+                (
+                    "dataset.root=DIR",
+                    "folder of that data set; without dataset=, the folder where the run's own data are now",
+                ),
                 (
                     "split.allow_leakage=true",
-                    "evaluate also on images that the run was trained on; the result is leaky",
+                    "evaluate also on images that the run was trained on; the result is marked as leaky",
                 ),
                 ("tracking.uri=URI", "the store of runs"),
             ),
-            flags=("--json",),
+            flags=("--cfg job", "--json"),
             refused=("dataset.mask", "evaluation.tta"),
             work="evaluating",
-            stopped="the judged runs and their states are as they were; the same command judges them anew",
+            stopped="the evaluated runs are unchanged; the same command evaluates them again",
         ),
         Verb(
             "leakage",
-            "the leak meter: by how much the popular mistakes in splitting inflate scores",
+            "measure by how much common mistakes in splitting inflate the scores (the leak meter)",
             "lesion_exp.command.leakage:leakage",
             (
                 "lesion-exp leakage dataset=ham10000 dataset.root=DIR image_size=64 trainer.max_epochs=10",
@@ -244,106 +254,105 @@ VERBS: Final = {
             options=("command.leakage:LeakageOptions",),
             config_keys=(
                 ("split.held_out", ""),
-                ("split.seed", "of the clean part and of every way's draw"),
+                ("split.seed", "seed of the draw of the clean part and of each split"),
                 ("split.samples_per_class", ""),
-                ("launcher.workers", "trainings at once"),
+                ("launcher.workers", "number of trainings at the same time"),
             ),
             chosen=(("split", "held_out"),),
-            flags=("--json",),
+            flags=(*SHOWN_CONFIG, "--json"),
             refused=("test",),
             work="measuring leakage",
-            stopped="every network that is trained is kept, and the same command goes on",
+            stopped="the trained networks are kept, and the same command continues",
         ),
         Verb(
             "shortcuts",
-            "what a network may have learned beside the lesion: checks with verdicts",
+            "check whether a network relies on anything beside the lesion",
             "lesion_exp.command.shortcuts:shortcuts",
             ("lesion-exp shortcuts run=latest", "lesion-exp shortcuts run=3f2a91c0 images=500 --json"),
-            ("tracking",),
             options=(
                 "command.chosen_run:ChosenRun",
                 "command.shortcuts:ShortcutOptions",
                 "command.chosen_run:MovedData",
             ),
-            config_keys=(("evaluation.bootstrap_draws", ""), ("evaluation.bootstrap_seed", "")),
-            flags=("--json",),
+            config_keys=(("evaluation.bootstrap_draws", ""), ("evaluation.bootstrap_seed", "seed of the resamples")),
+            flags=("--cfg job", "--json"),
             work="checking for shortcuts",
-            stopped="the run and its state are as they were; the same command checks it anew",
+            stopped="the run is unchanged; the same command checks it again",
         ),
         Verb(
             "explain",
-            "show where a run finds the evidence, and how much lies in the lesion",
+            "draw saliency maps, and measure how much of them lies inside the lesion",
             "lesion_exp.command.explain:explain",
             (
                 "lesion-exp explain run=latest",
                 "lesion-exp explain run=3f2a91c0 method=grad_cam,occlusion occlusion.window=0.1 part=test --json",
             ),
-            ("tracking",),
             options=(
                 "command.chosen_run:ChosenRun",
                 "command.explain:ExplainOptions",
                 "verbs.explain.request:ExplanationRequest",
+                "command.chosen_run:MovedData",
             ),
-            words=(("METHOD.KEY=VALUE", "a key of a method, as in conf/explanation/METHOD.yaml"),),
+            words=(("METHOD.KEY=VALUE", "a setting of a method; conf/explanation/METHOD.yaml lists them"),),
             flags=("--json",),
             work="explaining",
-            stopped="the run and its state are as they were; methods that were done are kept",
+            stopped="the run is unchanged; the results of completed methods are kept",
         ),
         Verb(
             "report",
-            "a run or a sweep as one HTML page, with reporting checklists filled",
+            "write a run or a sweep as one HTML page, with reporting checklists filled in",
             "lesion_exp.command.report:report",
             (
                 "lesion-exp report run=latest",
                 "lesion-exp report sweep=latest output=sweep.html",
             ),
-            ("tracking",),
             options=("command.report:ReportOptions",),
             flags=("--json",),
             work="writing the report",
-            stopped="the run is as it was; the same command writes the page anew",
+            stopped="the run is unchanged; the same command writes the page again",
         ),
         Verb(
             "predict",
-            "predict images without labels: file, folder, pattern, zip or csv",
+            "predict images without labels: a file, folder, pattern, zip or csv",
             "lesion_exp.command.predict:predict",
             (
                 "lesion-exp predict run=latest input=FOLDER output=predictions.csv calibration=temperature top=3",
                 "lesion-exp predict run=3f2a91c0 input=new.zip output=new.parquet rank=margin count=50 --json",
             ),
             options=("command.chosen_run:ChosenRun", "verbs.predict.request:PredictionRequest"),
-            config_keys=(("tracking.uri=URI", "the store of runs"),),
             flags=("--json",),
             work="predicting",
-            stopped="nothing was predicted yet; the same command begins anew",
+            stopped="nothing has been predicted yet; the same command starts again",
         ),
         Verb(
             "label-errors",
-            "name labels that a run has good reason to doubt (needs cleanlab)",
+            "list labels that are probably wrong, by a run's predictions (needs cleanlab)",
             "lesion_exp.command.label_errors:label_errors",
             (
                 "lesion-exp label-errors run=latest output=suspected.csv",
                 "lesion-exp label-errors run=3f2a91c0 part=both output=suspected.csv --json",
             ),
-            ("tracking",),
             options=("command.chosen_run:ChosenRun", "command.label_errors:LabelErrorOptions"),
             flags=("--json",),
             work="looking for label errors",
-            stopped="the run is as it was; the same command begins again",
+            stopped="the run is unchanged; the same command starts again",
         ),
         Verb(
             "export",
-            "a run's network as ONNX, int8, torch.export, TorchScript or ExecuTorch, checked",
+            "write a run's network as ONNX, int8, torch.export, TorchScript or ExecuTorch, and check it",
             "lesion_exp.command.export:export",
             (
                 "lesion-exp export run=latest format=onnx output=exported",
                 "lesion-exp export run=champion format=onnx_int8 output=exported calibration=temperature --json",
             ),
-            ("tracking",),
-            options=("command.chosen_run:ChosenRun", "verbs.export.request:ExportRequest"),
+            options=(
+                "command.chosen_run:ChosenRun",
+                "verbs.export.request:ExportRequest",
+                "command.chosen_run:MovedData",
+            ),
             flags=("--json",),
             work="exporting",
-            stopped="the run is as it was, and no file was left that was not checked",
+            stopped="the run is unchanged, and a file that was not checked yet is removed",
         ),
         Verb(
             "register",
@@ -353,18 +362,16 @@ VERBS: Final = {
                 "lesion-exp register run=best:val/balanced_accuracy alias=champion",
                 "lesion-exp register run=3f2a91c0 name=lesions alias=challenger --json",
             ),
-            ("tracking",),
             options=("command.chosen_run:ChosenRun", "command.register:RegisterOptions"),
             flags=("--json",),
             work="registering",
-            stopped="the run is as it was; lesion-exp ui shows whether the registry has the new version",
+            stopped="the run is unchanged; lesion-exp ui shows whether the registry has the new version",
         ),
         Verb(
             "serve",
-            "a run's network as a web page and an API, on this machine (extra serve)",
+            "serve a run's network as a web page and an API on this machine (needs the extra serve)",
             "lesion_exp.command.serve:serve",
             ("lesion-exp serve run=latest", "lesion-exp serve run=best:val/balanced_accuracy port=8080 max_batch=32"),
-            ("tracking",),
             options=(
                 "command.chosen_run:ChosenRun",
                 "verbs.serve.settings:ModelOptions",
@@ -374,12 +381,12 @@ VERBS: Final = {
         ),
         Verb(
             "ui",
-            "open MLflow's page on the store of this project",
+            "start MLflow's web page for the store of this project",
             "lesion_exp.command.actions:ui",
             ("lesion-exp ui", "lesion-exp ui port=5001"),
-            ("tracking",),
             options=("command.actions:PageAddress",),
-            stopped="the page had not started; the store is as it was",
+            flags=("--cfg job",),
+            stopped="the page had not started; the store is unchanged",
         ),
     )
 }
@@ -387,14 +394,14 @@ FLAGS: Final = {
     "--help": "show this help",
     "--version": "show the version",
     "--config-dir DIR": "a folder with options of your own, laid out like conf/; may be repeated",
-    "--trust PACKAGE": "allow _target_s of your own package; may be repeated",
-    "--cfg job": "print the resolved config and do nothing",
+    "--trust PACKAGE": "allow classes and functions of your own package as _target_; may be repeated",
+    "--cfg job": "print the resolved config and stop",
     "--no-tree": "do not show the config at the start",
-    "--full-tree": "show all of the config at the start, not only where it differs from the defaults",
-    "-m": "a sweep: KEY=A,B tries several values; so do 'KEY=range(1,4)' and 'GROUP=glob(*)'",
-    "--watch": "show it anew every few seconds until no cell is left",
+    "--full-tree": "show the whole config at the start, not only what differs from the defaults",
+    "-m": "run a sweep: KEY=A,B tries several values; so do 'KEY=range(1,4)' and 'GROUP=glob(*)'",
+    "--watch": "refresh every few seconds until no cell is left",
     "--json": "print one JSON object on standard output",
-    "--check-only": "compare the conditions and stop",
+    "--check-only": "compare software, machine and data with those of the run, and do not train",
 }
 VERB_FLAGS: Final = ("--json", "-m", "--watch", "--check-only")
-"""Flags that only the verbs take that name them."""
+"""Flags that only the verbs accept that name them; those about the config are accepted by all."""

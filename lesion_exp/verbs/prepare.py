@@ -1,4 +1,4 @@
-"""The verb `prepare`: checks a data set, builds its image store and says what is in it."""
+"""The verb `prepare`: checks a data set, builds its image store and summarizes it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lesion_exp.training.data import LoadedData, SplitData, load_data, published
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A data set that was read and split, and what is to be said of it."""
+    """A data set that was read and split, with its summary."""
 
     split: SplitData
     summary: dict[str, Any]
-    """Counts a class and a part, faults, differences from the published counts, as plain values."""
+    """Counts of each class and part, faults, and differences from the published counts, as plain values."""
 
 
 def prepare(job: Job) -> PreparedData:
-    """The data set of `job`, read, with its image store built, split and audited.
+    """Reads the data set of `job`, builds its image store, and splits and audits it.
 
     Raises:
         UserError: whatever would stop a training run on this data set and split.
@@ -35,7 +35,7 @@ def prepare(job: Job) -> PreparedData:
 
 
 def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> dict[str, Any]:
-    """The counts as plain values, for `--json`."""
+    """The summary of a data set as plain values, as `prepare --json` prints it."""
     table = split.table
     counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
     return {
@@ -62,10 +62,10 @@ def summarize(config: dict[str, Any], loaded: LoadedData, split: SplitData) -> d
 
 
 def show(summary: dict[str, Any], shown: Console) -> None:
-    """Shows the summary of a data set."""
+    """Prints the summary of a data set on `shown`."""
     parts = [part for part in ("train", "val", "test") if any(part in row for row in summary["classes"].values())]
     heads = ("class", "name", *(f">{part}" for part in [*parts, "all"]))
-    table = FittedTable(*heads, title=f"{summary['dataset']}: images a class")
+    table = FittedTable(*heads, title=f"{summary['dataset']}: images of each class")
     for place, (label, row) in enumerate(summary["classes"].items(), 1):
         numbers = [row.get(part, 0) for part in parts]
         cells = (f"{number:,}" for number in [*numbers, sum(numbers)])

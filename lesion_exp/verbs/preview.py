@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,27 +22,30 @@ from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.tracked import start_run
 
+ROWS: Final = 6
+"""Images in the grid."""
+DRAWS: Final = 6
+"""Augmented versions of each image."""
+
 
 def preview_grid(
     images: Sequence[UInt8Array],
     augmented: Sequence[Sequence[UInt8Array]],
     titles: Sequence[str],
-    caption: str = "",
 ) -> Figure:
-    """A figure with a row an image: the original, then its augmented draws.
+    """A figure with a row for each image: the original, then its augmented versions.
 
     Args:
         images: originals, uint8 (H, W, 3) RGB, of any size.
-        augmented: for each original its draws, uint8 (S, S, 3); the same number for each.
+        augmented: the augmented versions of each original, uint8 (S, S, 3); the same number for each.
         titles: a short name for each row, such as the class.
-        caption: a line above the grid, such as the recipe's name.
     """
     assert images, "no image to show"
     assert len(images) == len(augmented) == len(titles), "a list of draws and a title for each image"
     num_draws = len(augmented[0])
     assert all(len(draws) == num_draws for draws in augmented), "the same number of draws for each image"
     tile = 1.55  # inches
-    top = 0.62 if caption else 0.36
+    top = 0.36  # inches
     width, height = tile * (num_draws + 1.45) + 0.3, tile * len(images) + top + 0.05
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     cells = figure.subplots(
@@ -71,26 +73,19 @@ def preview_grid(
     heads = ["original", *[f"draw {number}" for number in range(1, num_draws + 1)]]
     for axes, head in zip(cells[0], heads, strict=True):
         axes.set_title(head, fontsize=8, color="#777777", pad=4)
-    if caption:
-        place = {"x": 0.3 / width, "y": 1 - 0.12 / height, "ha": "left", "va": "top"}
-        figure.suptitle(caption, fontsize=11, color="#222222", parse_math=False, **place)
     return figure
-
-
-ROWS = 6
-DRAWS = 6
 
 
 @dataclass(frozen=True)
 class Preview:
-    """Where the picture lies, and the run that holds it."""
+    """The file of the picture, and the run that stores it."""
 
     path: Path
     run_id: str
 
 
 def preview(job: Job) -> Preview:
-    """Draws the grid of `job`'s augmentation, saves it in the data cache and logs it to MLflow.
+    """Draws the augmented images of `job`, saves the picture in the data cache and logs it to MLflow.
 
     Raises:
         UserError: a data set, split or augmentation that cannot be used.
@@ -111,12 +106,11 @@ def preview(job: Job) -> Preview:
         save_figure(figure, path, run.footer("training part"))
         if config["tracking"]["log_images"]:
             run.log_file(path, artifacts.PREVIEW_FIGURE)
-    print(f"preview: {path}", file=sys.stderr)
     return Preview(path, run.run_id)
 
 
 def augmentation_grid(datamodule: LesionDataModule) -> Figure:
-    """Images of the training part, one a class as far as they go, each as stored and as drawn six times."""
+    """A figure with `ROWS` images of the training part, of as many classes as fit: each as it is and augmented."""
     rows = datamodule.parts["train"]
     chosen = rows.groupby("label").head(max(1, ROWS // rows["label"].nunique())).index[:ROWS]
     plain, training = datamodule.dataset("train"), datamodule.dataset("train", training=True)

@@ -12,7 +12,7 @@ from lesion_exp.verbs.preview import preview_grid
 def test_a_row_an_image_with_the_original_first(lesion):
     images = [lesion(60, 80)[0], lesion(80, 60)[0]]
     draws = [[image[:32, :32] for _ in range(3)] for image in images]
-    figure = preview_grid(images, draws, ["mel", "nv"], caption="standard")
+    figure = preview_grid(images, draws, ["mel", "nv"])
     assert isinstance(figure, Figure)
     shown = [axes.images[0].get_array() for axes in figure.axes]
     assert len(shown) == 2 * 4

@@ -31,8 +31,10 @@ def test_a_sweep_that_is_taken_for_a_run_says_where_its_cells_are(store: Store) 
 
 def test_safetensors_are_told_what_they_are_for_and_where_the_checkpoint_lies(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
-    with pytest.raises(ConfigError, match=r"run=FILE\.ckpt with the checkpoints/best\.ckpt.*backbone\.weights="):
+    with pytest.raises(
+        ConfigError, match=r"run=FILE\.ckpt with the run's artifact checkpoints/best\.ckpt.*backbone\.weights="
+    ):
         chosen_run(store, str(path))
     path.with_suffix(".ckpt").touch()
-    with pytest.raises(ConfigError, match=r"say run=.*best\.ckpt, which lies beside it"):
+    with pytest.raises(ConfigError, match=r"write run=.*best\.ckpt, the checkpoint beside it"):
         chosen_run(store, str(path))

@@ -36,7 +36,7 @@ def test_the_name_of_a_partition_stays_as_it_was_written(name):
     [
         ("launcher.workers=2", "launcher.minutes"),
         ("launcher.minuts=2", "did you mean 'minutes'"),
-        ("launcher._target_=os.system", "stays the one"),
+        ("launcher._target_=os.system", "cannot be changed"),
         ("launcher.minutes=two", "a value like 240"),
         ("launcher.minutes=2.5", "a value like 240"),
         ("launcher.minutes=true", "a value like 240"),

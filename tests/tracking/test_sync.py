@@ -362,7 +362,7 @@ def test_verb_sends_says_so_and_refuses_an_unknown_run(
     assert (sent["run_id"], sent["state"], sent["sent"]["metrics"]) == (run.run_id, "sent", 600)
     assert find_run(store, run.run_id).status == "FINISHED"
     assert cli.main(["sync", paths]) == 0
-    assert "nothing waits" in capsys.readouterr().out
+    assert "nothing to send" in capsys.readouterr().out
 
 
 def test_verb_says_that_the_server_is_still_away(

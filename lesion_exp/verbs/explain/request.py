@@ -16,7 +16,7 @@ from lesion_exp.config.instantiate import check_installed, instantiate, resolve_
 from lesion_exp.config.shipped_conf import option_names
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.explanation.explainer import Explainer
-from lesion_exp.option import Place, Truth, check_options, choice, option, whole
+from lesion_exp.option import Truth, check_options, choice, option, whole
 
 if TYPE_CHECKING:
     from lesion_exp.trained_runs.trained_run import WhichWeights
@@ -42,9 +42,7 @@ class ExplanationRequest:
         None, whole(example="500"), "images behind the figures, drawn from the part; without it, by the method's cost"
     )
     checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which of the run's weights")
-    data_root: Path | None = option(
-        None, Place("DIR", "DIR"), "where the run's data lie now, if they have moved", key="dataset.root"
-    )
+    data_root: Path | None = None
     log_images: bool = option(
         True,
         Truth(),

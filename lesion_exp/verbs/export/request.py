@@ -1,4 +1,4 @@
-"""What somebody wants exported, and how it is checked: the options of `export`."""
+"""The options of `export`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from lesion_exp.choices import EXPORT_FORMATS, EXPORTED_CALIBRATIONS, EXPORTED_PREPROCESSING, NONE, TTA
 from lesion_exp.errors import ConfigError
-from lesion_exp.option import REQUIRED, Number, Place, Truth, check_options, choice, folder, option, whole
+from lesion_exp.option import REQUIRED, Number, Truth, check_options, choice, folder, option, whole
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What `export` is asked for."""
+    """The format of an exported network, what is part of it, and how it is checked."""
 
     kind: str = option(
         REQUIRED,
@@ -22,49 +22,52 @@ class ExportRequest:
         key="format",
     )
     output: Path = option(
-        REQUIRED, folder("exported"), "folder for the file, and a json that says what goes in and what comes out"
+        REQUIRED, folder("exported"), "folder for the file and for a json that describes its inputs and outputs"
     )
     preprocessing: str = option(
         None,
         choice(EXPORTED_PREPROCESSING),
-        "the file takes photographs of any size, or normalised squares; without it inside, for executorch outside",
+        "inside, the file takes photographs of any size; outside, it takes normalised squares. Without it, inside; for "
+        "executorch, outside",
     )
-    calibration: str = option(NONE, choice(EXPORTED_CALIBRATIONS), "as fitted on validation")
-    tta: str = option(NONE, choice(TTA), "test-time augmentation, which costs 1, 8 or 9 passes an image")
+    calibration: str = option(NONE, choice(EXPORTED_CALIBRATIONS), "a calibration fitted on the validation part")
+    tta: str = option(NONE, choice(TTA), "test-time augmentation, with 1, 8 or 9 passes for each image")
     check_images: int = option(
         200,
         whole(example="200"),
-        "images of the test part (validation, if the run has not read it) on which the file is compared",
+        "number of images on which the file is compared with the original: of the test part if the run has read it, "
+        "else of validation",
     )
     tolerance: float = option(
         1e-3,
         Number(example="0.001"),
-        "largest difference of a probability; a file with a larger one ends with exit code 1",
+        "largest accepted difference of a probability; a larger one gives exit code 1",
     )
     max_accuracy_lost: float = option(
-        0.02, Number(example="0.02"), "of onnx_int8, instead of tolerance: the largest loss of accuracy, as a share"
+        0.02,
+        Number(example="0.02"),
+        "for onnx_int8, instead of tolerance: largest accepted loss of accuracy, as a share",
     )
     calibration_images: int = option(
-        256, whole(example="256"), "images of the training part from which onnx_int8 takes its ranges"
+        256, whole(example="256"), "number of images of the training part from which onnx_int8 takes its ranges"
     )
-    data_root: Path | None = option(
-        None, Place("DIR", "DIR"), "where the run's data lie now, if they have moved", key="dataset.root"
-    )
-    force: bool = option(False, Truth(), "replace a file that is there")
+    force: bool = option(False, Truth(), "replace an existing file")
+    data_root: Path | None = None
+    """The folder where the run's data are now, if they have moved."""
 
     def __post_init__(self) -> None:
-        """Refuses values that an option does not take, and those that contradict each other.
+        """Checks the values.
 
         Raises:
-            ConfigError: one of the keys.
+            ConfigError: an option does not accept its value, or two options contradict each other.
         """
         check_options(self)
         usual = "outside" if self.kind == "executorch" else "inside"
         object.__setattr__(self, "preprocessing", self.preprocessing or usual)
         if self.kind == "executorch" and self.preprocessing == "inside":
             raise ConfigError(
-                "expected preprocessing=outside with format=executorch, got inside: a program for a phone plans its "
-                "memory for one size of image; let the app scale the photograph as the file's json says"
+                "expected preprocessing=outside with format=executorch, got inside: a program for a phone reserves its "
+                "memory for one size of image; scale the photograph in the app, as the file's json describes"
             )
 
     @property
@@ -73,10 +76,14 @@ class ExportRequest:
         return self.preprocessing == "inside"
 
     def check_preparation(self, prepared: dict[str, Any], others: tuple[str, ...]) -> None:
-        """Checks that the preprocessing of a network, which its card describes, can be part of the file if it is to be.
+        """Checks that the preprocessing of a network can be part of the file, if `preprocessing` is `inside`.
+
+        Args:
+            prepared: the preprocessing, as in the network's card.
+            others: the inputs beside the images, see `other_inputs`.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it cannot be part of the file.
         """
         if not self.inside:
             return
@@ -95,5 +102,5 @@ class ExportRequest:
         if reasons:
             raise ConfigError(
                 f"expected preprocessing=outside for this network, got inside: it has {' and '.join(reasons)}, which "
-                f"the file cannot do; its json says what it must be given"
+                f"the file cannot compute; the json beside an exported file describes its inputs"
             )

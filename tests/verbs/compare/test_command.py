@@ -71,7 +71,7 @@ def test_json_is_one_object_on_standard_output(
         ([], "expected the runs to compare"),
         (["latest"], "at least 2 runs"),
         (["latest", "none at all"], "expected a run id"),
-        (["latest", "abcd", "loss=focal"], "count in a comparison"),
+        (["latest", "abcd", "loss=focal"], "keys that a comparison reads"),
         (["latest", "abcd", "--jsn"], "--json"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_run_named_by_a_checkpoint_is_explained_by_the_weights_in_it(explained
     found, _ = explained("grad_cam", GradCam("features.2"), part="val", images=3, log_images=False, **weights)
     assert found.name == "grad_cam-val-file"
     pd.testing.assert_frame_equal(found.table, last.table)
-    with pytest.raises(ConfigError, match="expected checkpoint= beside a run's id only"):
+    with pytest.raises(ConfigError, match="expected checkpoint= only with the id of a run"):
         chosen_weights(Arguments(["checkpoint=best"]), ExplanationRequest, str(file))
 
 

@@ -196,7 +196,7 @@ def test_the_command_shows_the_check_and_ends_with_1_where_it_fails(project, tmp
     code, shown = call("force=true")
     assert code == 1
     assert "FAILED: a probability differs" in shown.out
-    assert "not what the original is" in shown.err
+    assert "the exported file differs from the original" in shown.err
 
 
 class Changed(torch.nn.Module):

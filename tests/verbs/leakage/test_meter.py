@@ -148,5 +148,5 @@ def test_the_whole_meter_trains_three_networks_once_and_reads_them_again(capsys,
     assert main(command) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out) == first
-    assert "it goes on" in shown.err
+    assert "is continued" in shown.err
     assert find_tagged(store, {"kind": "sweep", "sweep_id": first["sweep_id"]}).run_id == first["run_id"]
