@@ -13,7 +13,7 @@ from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.option import REQUIRED, file, option
 from lesion_exp.terminal import say
-from lesion_exp.verbs.bundle.layout import BundleImport
+from lesion_exp.verbs.bundle.request import BundleImport
 
 ACTIONS: Final = ("export", "import")
 

@@ -208,7 +208,7 @@ VERBS: Final = {
                 "lesion-exp bundle export run=latest output=run.zip",
                 "lesion-exp bundle import run.zip",
             ),
-            options=("command.bundle:BundleExport", "verbs.bundle.layout:BundleImport"),
+            options=("command.bundle:BundleExport", "verbs.bundle.request:BundleImport"),
             flags=("--json",),
             takes_names=True,
             work="exporting or importing runs",

@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.verbs.bundle import layout
-from lesion_exp.verbs.bundle.layout import BundleImport
+from lesion_exp.verbs.bundle.request import BundleImport
 from lesion_exp.verbs.bundle.store_limits import check_key, check_run
 
 MOST_MEMBERS: Final = 200_000

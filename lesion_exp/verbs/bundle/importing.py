@@ -21,7 +21,7 @@ from lesion_exp.tracking.spool import LOCK_FILE
 from lesion_exp.tracking.store import Store
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.contents import Bundle, BundledRun, open_bundle
-from lesion_exp.verbs.bundle.layout import BundleImport
+from lesion_exp.verbs.bundle.request import BundleImport
 
 log = logging.getLogger(__name__)
 

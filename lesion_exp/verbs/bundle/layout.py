@@ -10,11 +10,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.option import Number, file, option
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import PARENT_TAG
 
@@ -65,13 +62,3 @@ def to_json(content: Any) -> bytes:
 def number(value: float) -> float | str:
     """`value` as a line of metrics holds it; `float` reads both."""
     return value if math.isfinite(value) else str(value)
-
-
-@dataclass(frozen=True)
-class BundleImport:
-    """What `bundle import` is asked for."""
-
-    input: Path | None = option(None, file("run.zip"), "import: the bundle; its name without input= is taken as well")
-    max_gib: float = option(
-        50.0, Number(above=True, example="100"), "import: the largest size of an unpacked bundle, GiB"
-    )

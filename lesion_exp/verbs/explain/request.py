@@ -15,10 +15,10 @@ from lesion_exp.choices import EVALUATED_PARTS, WEIGHTS
 from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
 from lesion_exp.config.shipped_conf import option_names
 from lesion_exp.errors import ConfigError, check_choice
-from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.option import Truth, check_options, choice, option, whole
 
 if TYPE_CHECKING:
+    from lesion_exp.explanation.explainer import Explainer
     from lesion_exp.trained_runs.trained_run import WhichWeights
 
 Part = Literal["val", "test"]
@@ -77,6 +77,8 @@ def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, An
     Raises:
         ConfigError: an unknown name or setting, a value that it does not take, or a package that is not installed.
     """
+    from lesion_exp.explanation.explainer import Explainer  # heavy
+
     node = {**_node(name, folders), **(settings or {})}
     check_installed({GROUP: node})
     made = instantiate(node, GROUP)
