@@ -14,6 +14,9 @@ TARGETS: Final = ("diagnosis", "malignant")
 MASK_MODES: Final = (NONE, "overlay", "crop", "channel", "background")
 VIEWS: Final = ("dermoscopic", "clinical", "both")
 FITS: Final = ("squash", "crop", "pad")
+OF_TRAINING: Final = "train"
+"""What augmentation.mean and augmentation.std take instead of numbers: those of the training part."""
+INTERPOLATIONS: Final = ("bilinear", "bicubic", "lanczos")
 ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
 TTA: Final = (NONE, "flips8", "multicrop")
@@ -50,6 +53,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "dataset.on_bad_image": ("error", "skip"),
     "dataset.view": VIEWS,
     "augmentation.fit": FITS,
+    "augmentation.interpolation": INTERPOLATIONS,
     "augmentation.device": ("cpu", "gpu"),
     "backbone.attention": ATTENTIONS,
     "backbone.metadata": METADATA_MODES,

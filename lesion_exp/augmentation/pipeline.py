@@ -8,14 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lesion_exp.augmentation.fit import Fit, fill_colour, fit_to_square
+from lesion_exp.augmentation.fit import Fit, Interpolation, fill_colour, fit_to_square
 from lesion_exp.augmentation.fused import ColourRun, Step
 from lesion_exp.augmentation.fused import join as join_steps
 from lesion_exp.augmentation.geometry import GeometryRun
 from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, generators, walk
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import DeviceSteps, Plan
-from lesion_exp.choices import FITS
+from lesion_exp.choices import FITS, INTERPOLATIONS
 from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.image_file import UInt8Array
 
@@ -42,6 +42,9 @@ class AugmentationPipeline:
         mix: how training batches are mixed, or None.
         mean: of each channel, RGB, 0 to 1.
         std: of each channel, RGB, above 0, in units of the full range.
+        interpolation: how evaluation resizes the frame: bilinear, bicubic or lanczos; None (in jobs of older versions)
+            is bilinear. The warps of training are linear.
+        crop_share: of each side of the frame of `fit` that is shown, in (0, 1]; None is all of it.
         join: whether a crop, symmetries and an affine transform in a row become one warp, and changes of colour one
             lookup. The draws are the same; pixels are interpolated once instead of twice.
         device: cpu | gpu: where training images are augmented; gpu does a whole batch where it trains.
@@ -60,12 +63,18 @@ class AugmentationPipeline:
         mix: Mix | None,
         mean: Sequence[float],
         std: Sequence[float],
+        interpolation: Interpolation | None = None,
+        crop_share: float | None = None,
         join: bool = True,
         device: str = "cpu",
     ) -> None:
         if image_size < 8:
             raise ConfigError(f"expected image_size of at least 8 pixels, got {image_size}")
         check_choice("augmentation.fit", fit, FITS)
+        interpolation, crop_share = interpolation or "bilinear", 1.0 if crop_share is None else crop_share
+        check_choice("augmentation.interpolation", interpolation, INTERPOLATIONS)
+        if not 0 < crop_share <= 1:
+            raise ConfigError(f"expected augmentation.crop_share above 0, up to 1, got {crop_share}")
         if len(mean) != 3 or not all(0 <= value <= 1 for value in mean):
             raise ConfigError(f"expected augmentation.mean as three values from 0 to 1 (RGB), got {list(mean)}")
         if len(std) != 3 or not all(value > 0 for value in std):
@@ -75,6 +84,8 @@ class AugmentationPipeline:
         self.mix = mix
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
+        self.interpolation: Interpolation = interpolation
+        self.crop_share = float(crop_share)
         self._fill = fill_colour(self.mean)
         self._preprocess = _steps(preprocess, "augmentation.preprocess")
         self._transforms = _steps(transforms, "augmentation.transforms")
@@ -124,6 +135,8 @@ class AugmentationPipeline:
     def describe(self) -> list[str]:
         """The steps of training, one a line, in their order."""
         fit = f"fit: {self.fit} to {self.image_size} x {self.image_size}"
+        fit += f", {self.crop_share:.3g} of its sides" if self.crop_share < 1 else ""
+        fit += f", {self.interpolation}" if self.interpolation != "bilinear" else ""
         before = [f"{_last(path)}: {describe(transform)} (also in evaluation)" for path, transform in self._preprocess]
         during = [f"{_last(path)}: {describe(transform)}" for path, transform in self._transforms]
         after = [f"mix: {self.mix}"] if self.mix is not None and self.mix.is_active else []
@@ -137,7 +150,7 @@ class AugmentationPipeline:
         return _apply(self._preprocess, image, mask, (0,))  # whatever it draws, it draws the same
 
     def _fitted(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
-        return fit_to_square(image, mask, self.image_size, self.fit, self._fill)
+        return fit_to_square(image, mask, self.image_size, self.fit, self._fill, self.crop_share, self.interpolation)
 
     def _try_every_step(self) -> None:
         """Runs every transform once on an image, so that one that cannot work is found before training."""

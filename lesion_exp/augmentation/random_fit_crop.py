@@ -26,6 +26,7 @@ class RandomFitCrop(GeometricTransform):
         scale: least and greatest area of the crop as a share of the frame, 0 to 1.
         ratio: least and greatest stretch of the crop's width over its height; 1 = none.
         fill: colour outside the image, where `fit` is pad: shares of full range, RGB, the same as the pipeline's mean.
+        crop_share: of each side of the frame that evaluation shows, the same as the pipeline's.
         p: probability.
     """
 
@@ -38,6 +39,7 @@ class RandomFitCrop(GeometricTransform):
         scale: Sequence[float] = (0.5, 1.0),
         ratio: Sequence[float] = (0.9, 1.1),
         fill: Sequence[float] = (0.485, 0.456, 0.406),
+        crop_share: float = 1.0,
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
@@ -48,17 +50,20 @@ class RandomFitCrop(GeometricTransform):
             raise ConfigError(f"expected ratio as two rising numbers above 0, such as [0.9, 1.1], got {list(ratio)}")
         if len(fill) != 3 or not all(0 <= value <= 1 for value in fill):
             raise ConfigError(f"expected fill as three shares of full range from 0 to 1 (RGB), got {list(fill)}")
+        if not 0 < crop_share <= 1:
+            raise ConfigError(f"expected crop_share above 0, up to 1, got {crop_share}")
         self.size = size
         self.fit: Fit = fit
         self.scale = (float(scale[0]), float(scale[1]))
         self.ratio = (float(ratio[0]), float(ratio[1]))
         self.fill = tuple(float(value) for value in fill)
+        self.crop_share = float(crop_share)
         self._colour = fill_colour(fill)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draws the box: `top` and `left` may be negative where the frame is larger than the image."""
         height, width = params["shape"][:2]
-        frame = frame_size((height, width), self.fit)
+        frame = frame_size((height, width), self.fit, self.crop_share)
         scale = self.py_random.uniform(*self.scale)
         stretch = math.exp(self.py_random.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
         # a crop may lie anywhere in the image, also beside the frame; only padding reaches beyond it

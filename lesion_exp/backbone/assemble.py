@@ -65,14 +65,14 @@ def _known_of(module: object) -> Network:
 def _state(network: Network, weights: str) -> State | None:
     if weights == "none":
         return None
-    if weights != "imagenet":
+    if weights != "imagenet" and not weights.startswith("imagenet:"):
         return read_state(weights)
     if network.imagenet is None:
         raise ConfigError(
             f"expected backbone.weights to be none or a file for {type(network.module).__name__}, of which there are "
             f"no ImageNet weights, got imagenet"
         )
-    return network.imagenet()
+    return network.imagenet(weights)
 
 
 def _num_features(module: nn.Module, linear: nn.Module | None, shape: InputsAndOutputs, *, is_checked: bool) -> int:

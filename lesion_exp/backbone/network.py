@@ -26,7 +26,8 @@ class Network:
         cam_path: dotted name of the module that makes the last feature map; None is the last convolution.
         is_convolutional: whether it has feature maps throughout, so that the memory layout channels-last is faster and
             attention blocks can be inserted; None: it has no attention layer.
-        imagenet: returns its ImageNet weights, for `backbone.weights=imagenet`; None: there are none.
+        imagenet: returns its ImageNet weights, for `backbone.weights=imagenet`, or `imagenet:NAME` of several; it is
+            given that text. None: there are none.
         renamed: turns the names in a file of weights into those of `module`.
     """
 
@@ -34,5 +35,5 @@ class Network:
     head: str | None = None
     cam_path: str | None = None
     is_convolutional: bool | None = None
-    imagenet: Callable[[], State] | None = None
+    imagenet: Callable[[str], State] | None = None
     renamed: Callable[[State], State] = _unchanged

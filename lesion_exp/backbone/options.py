@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 from lesion_exp.choices import ATTENTIONS, METADATA_MODES
 from lesion_exp.errors import ConfigError, check_choice
@@ -15,6 +16,9 @@ class SharedOptions:
 
     Args:
         weights: `none`, `imagenet`, or a file in the network's own format or of this project.
+        preprocessing: what the weights were trained with, as `Preprocessing.to_dict` gives it; `augmentation` follows
+            it where the config is composed. None: the network starts from random weights, or the job is from before
+            this was recorded.
         attention: `none`, `se` or `cbam`; convolutional networks only.
         metadata: `none`, `concat` or `metablock`.
         dropout: share of features dropped before the head.
@@ -27,6 +31,7 @@ class SharedOptions:
     """
 
     weights: str = "none"
+    preprocessing: Mapping[str, Any] | None = None
     attention: str = "none"
     metadata: str = "none"
     dropout: float = 0.0

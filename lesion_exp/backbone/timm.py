@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from torch import nn
 
 from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.preprocessing import Preprocessing, of_timm_config
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.errors import ConfigError, nearest, not_installed
 
@@ -20,14 +24,16 @@ FEATURE_MAPS: Final = ("layer4", "stages", "features", "blocks", "layers")
 def timm_backbone(name: str, *, image_size: int) -> Network:
     """timm's network `name` for images of `image_size` pixels.
 
+    `resnet50` is the network with timm's first choice of weights, `resnet50.a1_in1k` with a certain one of them.
+
     Raises:
-        ConfigError: timm is not installed, an unknown name, or a network that does not end in a linear layer.
+        ConfigError: timm is not installed, an unknown name, a network that does not end in a linear layer, or a size
+            that its patches do not divide.
     """
     timm = _timm()
-    known = timm.list_models()
-    if name not in known:
-        raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")
+    _check_name(timm, name)
     network = _network(timm, name, image_size)
+    _check_size(timm, network, name, image_size)
     head = last_linear(network)
     if not any(word in head.partition(".")[0] for word in ("head", "classifier", "fc")):
         raise ConfigError(f"expected a network that ends in a linear layer, but {name} does not; choose another")
@@ -35,8 +41,42 @@ def timm_backbone(name: str, *, image_size: int) -> Network:
         network,
         head=head,
         cam_path=_feature_map(network),
-        imagenet=lambda: _imagenet(timm, name, image_size),
+        imagenet=lambda _: _imagenet(timm, name, image_size),
+        renamed=lambda state: _renamed(state, network),
     )
+
+
+def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessing | None:
+    """What the weights of timm's network `name` in `node` were trained with; files are taken for these."""
+    timm = _timm()
+    _check_name(timm, str(node["name"]))
+    known = timm.get_pretrained_cfg(str(node["name"]))
+    return None if known is None else of_timm_config(asdict(known))
+
+
+def _check_name(timm: Any, name: str) -> None:
+    known = timm.list_models() if "." not in name else timm.list_models(pretrained=True)
+    if name not in known:
+        raise ConfigError(f"expected backbone.name to be a network of timm, got {name!r}; {nearest(name, known)}")
+
+
+def _check_size(timm: Any, network: nn.Module, name: str, image_size: int) -> None:
+    """Refuses sizes of which a network of patches would silently leave out the right and lower edge."""
+    for module in network.modules():
+        if isinstance(module, timm.layers.PatchEmbed) and not module.dynamic_img_pad:
+            patch = max(module.patch_size)
+            if image_size % patch:
+                below = max(image_size // patch, 1) * patch
+                raise ConfigError(
+                    f"expected image_size to be a multiple of {patch} for {name}, got {image_size}; "
+                    f"use {below} or {below + patch}"
+                )
+
+
+def _renamed(state: State, network: nn.Module) -> State:
+    """`state` as timm itself reads files of weights: positions resized, names of its sources and older releases."""
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    return state if convert is None else dict(convert(dict(state), network))
 
 
 def _timm() -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
 from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.preprocessing import Preprocessing
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.weights import imagenet_file, read_state
 from lesion_exp.errors import ConfigError, nearest
@@ -18,6 +21,13 @@ SMALLEST: Final = {"inception_v3": 75, "alexnet": 63, "vgg": 32}
 """Least sides in pixels, of networks that need more than 32."""
 FEATURE_MAPS: Final = ("layer4", "features", "trunk_output", "conv5", "layers", "Mixed_7c", "inception5b", "blocks")
 """Names under which torchvision's networks make their last feature map."""
+
+
+ENTRY: Final = "imagenet:"
+"""Before the name of another entry of torchvision than the best one: `imagenet:IMAGENET1K_V1`."""
+INCEPTIONS: Final = (0.5, 0.5, 0.5)
+"""Mean and deviation of `WITH_AUXILIARY`: torchvision's own networks turn ImageNet's normalisation into this one inside
+(`transform_input`); ours are given what their first convolution expects."""
 
 
 def torchvision_backbone(name: str, *, image_size: int) -> Network:
@@ -33,7 +43,7 @@ def torchvision_backbone(name: str, *, image_size: int) -> Network:
         module,
         head=last_linear(module),
         cam_path=_feature_map(module, name),
-        imagenet=lambda: read_state(_imagenet(name)),
+        imagenet=lambda weights: read_state(imagenet_file(_entry(name, weights).url)),
         renamed=lambda state: _renamed(state, name, image_size),
     )
 
@@ -92,10 +102,38 @@ def _renamed(state: State, name: str, image_size: int) -> State:
     return state
 
 
-def _imagenet(name: str) -> str:
+def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessing:
+    """What `weights` (`imagenet`, `imagenet:ENTRY` or a file) of the network `name` in `node` were trained with.
+
+    A file that has the name of one of torchvision's is that one, any other is taken for the best one.
+    """
+    name = str(node["name"])
+    _check_name(name)
+    shown = _entry(name, weights).transforms()
+    side, short_side = shown.crop_size[0], shown.resize_size[0]
+    mean, std = (INCEPTIONS, INCEPTIONS) if name in WITH_AUXILIARY else (shown.mean, shown.std)
+    return Preprocessing(mean, std, shown.interpolation.value, min(side / short_side, 1.0), side)
+
+
+def _entry(name: str, weights: str) -> Any:
+    """The entry of torchvision's enum that `weights` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
     import torchvision
 
-    return str(imagenet_file(torchvision.models.get_model_weights(name).DEFAULT.url))
+    entries = torchvision.models.get_model_weights(name)
+    if weights.startswith(ENTRY):
+        known = {entry.name: entry for entry in entries}
+        if weights.removeprefix(ENTRY) not in known:
+            raise ConfigError(
+                f"expected an entry of torchvision after {ENTRY} for {name}, got {weights.removeprefix(ENTRY)!r}; "
+                f"{nearest(weights.removeprefix(ENTRY), known)}"
+            )
+        return known[weights.removeprefix(ENTRY)]
+    file = Path(weights).name
+    return next((entry for entry in entries if entry.url.rpartition("/")[2] == file), entries.DEFAULT)
 
 
 def _modern_densenet_key(key: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lesion_exp.backbone.preprocessing import Preprocessing, said_by_card
 from lesion_exp.errors import ConfigError, first_cases
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,18 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ConfigError(f"expected a state_dict (names and tensors) in {file}, got {type(loaded).__name__}")
     return {_without_wrappers(str(key)): value for key, value in loaded.items()}
+
+
+def said_by_checkpoint(file: Path) -> Preprocessing | None:
+    """What a checkpoint of this project says its images were prepared with; None for other files."""
+    if file.suffix == ".safetensors":
+        return None
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a file of an old format, or a broken one: what reads its weights says so
+        log.debug("%s has no card that can be read", file, exc_info=True)
+        return None
+    return said_by_card(loaded.get("lesion_exp")) if isinstance(loaded, Mapping) else None
 
 
 def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -38,6 +38,7 @@ from lesion_exp.config.overrides import (
     refuse_sweeps,
     warn_doubled,
 )
+from lesion_exp.config.preprocessing import resolve_preprocessing
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys, check_values
@@ -290,6 +291,7 @@ def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
         wanted = ", ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
         raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command")
     try:
+        resolve_preprocessing(config)
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).strip().splitlines()[0]
@@ -319,7 +321,7 @@ def _absolute_paths(config: dict[str, Any]) -> None:
         value = node.get(leaf)
         if value == "":  # an unset shell variable would otherwise mean the current folder
             raise ConfigError(f"expected a path after {key}=, got none; is the variable that you wrote there set?")
-        if isinstance(value, str) and value not in _NO_PATH:
+        if isinstance(value, str) and value not in _NO_PATH and not value.startswith("imagenet:"):
             node[leaf] = str(Path(value).expanduser().absolute())
     sets = config["dataset"].get("sets")
     if isinstance(sets, dict):

@@ -56,6 +56,12 @@ SHARE_OR_COUNT: Final = frozenset(
 """Parameters of Lightning's Trainer and of albumentations to which 1.0 is the whole and 1 is one batch or pixel."""
 ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
 """Prefixes of targets to whose other parameters 1 and 1.0 mean the same; of other packages it is not known."""
+LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
+    "backbone": {"preprocessing": None},
+}
+"""Keys below a group that older jobs do not have, and the values that do what was done without them: these count in
+no hash, so that a config that an older version froze still has its hash."""
 MOST_VALUES: Final = 100_000
 """Largest number of values in a job file."""
 FILES: Final = ("backbone.weights", "split.path")
@@ -272,9 +278,18 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
         }
     if not kept.get("metrics"):  # as in jobs from before there was this group
         kept.pop("metrics", None)
+    kept |= {group: _without(kept[group], usual) for group, usual in LATER_KEYS.items() if group in kept}
     ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
     rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
     return hashlib.sha256(f"{rest}{ordered}".encode()).hexdigest()[:16]
+
+
+def _without(node: Any, usual: Mapping[str, Any]) -> Any:
+    """`node` without the keys, at any depth, whose values are the `usual` ones."""
+    if not isinstance(node, dict):
+        return node
+    kept = {key: value for key, value in node.items() if key not in usual or value != usual[key]}
+    return {key: _without(value, usual) for key, value in kept.items()}
 
 
 def _canonical(value: Any, *, kinds: bool, keeps: bool = False) -> Any:

@@ -263,7 +263,7 @@ def is_open(text: str, base: DictConfig) -> bool:
         return first in (base.get("dataset") or {})
     return (
         parent in {"tags", "metrics"}
-        or key.startswith("search.space.")
+        or key.startswith(("search.space.", "backbone.preprocessing."))
         or (parent == "trainer" and name in TRAINER_ARGUMENTS)
     )
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.backbone.preprocessing import IMAGENET
 from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.statistics import with_statistics
 from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
@@ -34,6 +37,7 @@ def model_card(
         "class_names": full_names(classes),
         "image_size": int(config["image_size"]),
         "preprocessing": preprocessing(config),
+        "pretrained": pretrained(config["backbone"]),
         "metadata": encoder.to_dict() if encoder else None,
         "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
         "tta": config["evaluation"]["tta"],
@@ -54,12 +58,25 @@ def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
         "steps": [name for name, step in steps.items() if step is not None],
         "fit": augmentation["fit"],
         "image_size": int(config["image_size"]),
+        "interpolation": augmentation.get("interpolation", IMAGENET.interpolation),
+        "crop_share": float(augmentation.get("crop_share", IMAGENET.crop_share)),  # of the sides of the frame of fit
         "mean": [float(value) for value in augmentation["mean"]],  # of each channel, shares of 255
         "std": [float(value) for value in augmentation["std"]],
         "mask": node["mask"],
         "mask_margin": float(node["mask_margin"]),
         "view": node["view"],
     }
+
+
+def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The weights that training began with, by the name of their file, and what they were trained with; None: random.
+
+    `node` is the key `backbone` of a job.
+    """
+    weights = str(node.get("weights", "none"))
+    if weights == "none":
+        return None
+    return {"weights": Path(weights).name, "preprocessing": node.get("preprocessing")}
 
 
 def completed(
@@ -76,6 +93,7 @@ def completed(
     """
     classes = tuple(card["classes"])
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
+    config = {**config, "augmentation": with_statistics(config["augmentation"], card.get("preprocessing", {}))}
     fresh = model_card(config, classes, encoder, None)
     kept = {key: value for key, value in card.items() if key in fresh}
     fitted = {method: found.to_dict() for method, found in calibrators.items()}

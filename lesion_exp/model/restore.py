@@ -18,6 +18,7 @@ from lesion_exp.config.registered import check_registered
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.lesion_dataset import Preparation
 from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.statistics import with_statistics
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.predictions import is_unknown
@@ -107,6 +108,7 @@ def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping
     check_registered(config)
     trainer = config["trainer"]
     config = {**config, "trainer": {**trainer, "precision": recorded_precision(trainer, card)}}
+    config["augmentation"] = with_statistics(config["augmentation"], card.get("preprocessing", {}))
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
     backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}

@@ -16,6 +16,7 @@ from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
+from lesion_exp.data.statistics import asks_for_statistics, with_statistics
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.classifier import make_classifier, make_network, make_optimizer, make_schedule
 from lesion_exp.model.inputs import sample_options
@@ -44,6 +45,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
         ConfigError: options that do not go together, or that a part does not know.
     """
     pl.seed_everything(config["seed"], verbose=False)
+    config = measured(config, split)
     datamodule = make_datamodule(config, split)
     pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
     network = make_network(config, len(split.classes), encoder)
@@ -62,6 +64,7 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
     Raises:
         ConfigError: options that do not go together, or that a part does not know.
     """
+    config = measured(config, split)
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
     encoder = _metadata_encoder(config, split.table)
     sample = sample_options(config)
@@ -82,6 +85,13 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
         LoaderOptions(**config["loader"]),
         encoder,
     )
+
+
+def measured(config: Mapping[str, Any], split: SplitData) -> Mapping[str, Any]:
+    """`config` with mean and deviation of the training part where `augmentation` asks for them."""
+    if not asks_for_statistics(config["augmentation"]):
+        return config
+    return {**config, "augmentation": with_statistics(config["augmentation"], split.statistics)}
 
 
 def _compile(network: Backbone, mode: bool | str) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Final
 
 import pandas as pd
@@ -17,6 +18,7 @@ from lesion_exp.config.instantiate import instantiate, resolve_target
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
 from lesion_exp.data.data_fingerprint import DataFingerprint
+from lesion_exp.data.statistics import training_statistics
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import collected_findings, record_finding
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
@@ -64,6 +66,13 @@ class SplitData:
     leaky: bool
     classes: tuple[str, ...]
     """Those of the training part. Other images of the test part have `is_unknown` in the table."""
+
+    @cached_property
+    def statistics(self) -> dict[str, list[float]]:
+        """Mean and deviation of the colours of the training part, see `training_statistics`."""
+        found = training_statistics(self.table, self.loaded.store)
+        log.info("the training part has mean %(mean)s and deviation %(std)s (RGB, shares of full range)", found)
+        return found
 
 
 def load_data(config: Mapping[str, Any]) -> LoadedData:

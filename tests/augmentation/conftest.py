@@ -9,7 +9,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lesion_exp.backbone.preprocessing import IMAGENET
 from lesion_exp.config.instantiate import instantiate
+from lesion_exp.config.preprocessing import fill_augmentation
 
 CONF_DIR = Path(__file__).parents[2] / "conf"
 
@@ -18,6 +20,8 @@ CONF_DIR = Path(__file__).parents[2] / "conf"
 def composed(*overrides):
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose(overrides=list(overrides))
+    OmegaConf.set_struct(config, False)
+    fill_augmentation(config.augmentation, IMAGENET)
     return OmegaConf.to_container(config.augmentation, resolve=True)
 
 

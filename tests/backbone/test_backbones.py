@@ -195,6 +195,41 @@ def test_a_network_of_timm_trains():
     assert backbone(torch.randn(2, 3, 64, 64)).shape == (2, 7)
 
 
+def test_position_embeddings_of_timm_are_resized(tmp_path):
+    name, side = "vit_tiny_patch16_224", 96
+    timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+    reference = timm.create_model(name, img_size=2 * side).eval()
+    torch.save(reference.state_dict(), tmp_path / "v.pth")
+    backbone = build("timm", side, name=name, weights=str(tmp_path / "v.pth"), num_classes=1000).eval()
+    reference.set_input_size(img_size=(side, side))
+    images = torch.randn(1, 3, side, side)
+    torch.testing.assert_close(backbone(images), reference(images), atol=1e-4, rtol=1e-4)
+    same = build("timm", 2 * side, name=name, weights=str(tmp_path / "v.pth"))
+    assert torch.equal(same.body.network.pos_embed, timm_position(tmp_path / "v.pth"))
+
+
+def timm_position(file):
+    return torch.load(file, weights_only=True)["pos_embed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "says"),
+    [("vit_tiny_patch16_224", 100, "96 or 112"), ("vit_small_patch14_dinov2", 60, "56 or 70"),
+     ("vit_tiny_patch16_224", 8, "16 or 32")],
+)  # fmt: skip
+def test_sizes_that_the_patches_of_timm_do_not_divide_are_refused(name, size, says):
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    with pytest.raises(ConfigError, match=f"multiple of 1[46] for {name}.*{says}"):
+        build("timm", size, name=name)
+
+
+def test_a_set_of_weights_of_timm_is_chosen_by_its_full_name():
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    assert build("timm", name="resnet18.a1_in1k")(torch.randn(2, 3, 64, 64)).shape == (2, 7)
+    with pytest.raises(ConfigError, match="a1_in1k"):
+        build("timm", name="resnet18.a1_in1")
+
+
 def test_every_name_of_torchvision_is_known():
     for name in ("resnet18", "vit_l_32", "regnet_x_16gf", "shufflenet_v2_x0_5"):
         ours._check_name(name)

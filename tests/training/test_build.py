@@ -9,6 +9,8 @@ from lesion_exp.config.compose import compose
 from lesion_exp.data.datamodule import stack_images
 from lesion_exp.data.lesion_dataset import batch_of
 from lesion_exp.errors import ConfigError
+from lesion_exp.model.model_card import completed
+from lesion_exp.model.restore import restore
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from tests.tiny import TINY
@@ -92,3 +94,24 @@ def test_augmenting_on_a_gpu_needs_one_and_trains_what_it_shows(built, monkeypat
     one_by_one = built("augmentation=standard").datamodule.dataset("train", training=True)
     difference = seen[0].int() - batch_of([one_by_one[(0, position)] for position in range(6)])["image"].int()
     assert difference.abs().float().mean() < 3
+
+
+def test_mean_and_deviation_of_the_training_part_are_measured_and_recorded(built, tmp_path):
+    own = built("augmentation=light", "augmentation.mean=train", "augmentation.std=train")
+    options, pipeline = own.classifier.options, own.datamodule.pipeline
+    rows = own.datamodule.parts["train"]["image_id"]
+    store = own.datamodule.store
+    images = [store.read(int(row)).reshape(-1, 3) / 255 for row in store.rows(rows)]
+    pixels = np.concatenate(images)  # all of one size
+    np.testing.assert_allclose(options.mean, pixels.mean(0), atol=1e-5)
+    np.testing.assert_allclose(options.std, pixels.std(0), atol=1e-5)
+    crop = dict(pipeline._transforms)["augmentation.transforms.crop"]
+    assert crop.fill == pipeline.mean == tuple(options.card["preprocessing"]["mean"])
+    torch.save({"lesion_exp": options.card, "state_dict": own.classifier.state_dict()}, tmp_path / "best.ckpt")
+    job = compose([*TINY, "augmentation=light", "augmentation.mean=train", "augmentation.std=train"], root=tmp_path)
+    again = restore(job.config, tmp_path / "best.ckpt")
+    assert again.pipeline.mean == pipeline.mean
+    image = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
+    torch.testing.assert_close(again.classifier.normalize(image), own.classifier.normalize(image))
+    card = completed(options.card, job.config, "run", {})
+    assert card["preprocessing"]["mean"] == options.card["preprocessing"]["mean"]

@@ -156,7 +156,13 @@ def _calibrator(card: Mapping[str, Any], method: str) -> Calibrator | None:
 
 def _photograph(card: Mapping[str, Any]) -> Photograph:
     prepared = card["preprocessing"]
-    return Photograph(prepared["short_side"], prepared["image_size"], prepared["fit"])
+    return Photograph(
+        prepared["short_side"],
+        prepared["image_size"],
+        prepared["fit"],
+        prepared.get("interpolation", "bilinear"),
+        prepared.get("crop_share", 1.0),
+    )
 
 
 def _examples(network: ExportedNetwork, card: Mapping[str, Any]) -> tuple[Tensor, ...]:

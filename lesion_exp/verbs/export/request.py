@@ -94,6 +94,9 @@ class ExportRequest:
         reasons += [f"lesion masks (dataset.mask={prepared['mask']})"] if prepared["mask"] != "none" else []
         reasons += ["a second photograph"] if "clinical" in others else []
         reasons += [f"augmentation.fit={prepared['fit']}"] if prepared["fit"] not in FITS else []
+        way = prepared.get("interpolation", "bilinear")
+        reasons += [f"augmentation.fit={prepared['fit']} with augmentation.interpolation={way}"] if (
+            way != "bilinear" and prepared["fit"] == "squash") else []  # fmt: skip
         reasons += (
             [f"dataset.store_size={prepared['short_side']}, which is scaled down twice by averaging"]
             if prepared["short_side"] >= AVERAGE_FROM * prepared["image_size"]

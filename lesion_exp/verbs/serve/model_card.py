@@ -51,6 +51,7 @@ def model_card(run: Run, model: ServedModel) -> Plain:
             "backbone": facts.option("backbone"),
             "image_size": facts.key("image_size"),
             "frame": model.predictor.restored.pipeline.fit,
+            "preprocessing": model.predictor.restored.card.get("preprocessing"),
             "start": facts.key("backbone.weights") or "none",
             "precision": model.precision,
             "parameters": sum(values.numel() for values in model.predictor.classifier.parameters()),

@@ -91,9 +91,8 @@ class _Changed:
         masked = self.with_masks()
         masks = dict(zip(masked["image_id"].astype(str), masked["mask_path"], strict=True))
         pipeline: AugmentationPipeline = self.network.pipeline
-        return ChangedStore(
-            self.store, change, pipeline.fit, masks, int(self.network.config["evaluation"]["bootstrap_seed"])
-        )
+        seed = int(self.network.config["evaluation"]["bootstrap_seed"])
+        return ChangedStore(self.store, change, pipeline.fit, masks, seed, pipeline.crop_share)
 
     def predictions(self, change: str, rows: pd.DataFrame) -> pd.DataFrame:
         log.info("the network sees %s images: %s", f"{len(rows):,}", change.replace("_", " "))

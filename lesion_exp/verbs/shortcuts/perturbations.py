@@ -101,16 +101,24 @@ class ChangedStore(ImageStore):
         store: what is changed.
         change: `plain`, `mirrored`, `painted_out` or one of `INSERTIONS`.
         fit: how evaluation makes an image a square.
+        share: of the sides of the frame of `fit` that evaluation shows.
         masks: image id -> locator of the lesion mask, for `painted_out`.
         seed: of what is drawn.
     """
 
     def __init__(
-        self, store: ImageStore, change: str, fit: Fit, masks: Mapping[str, str] | None = None, seed: int = 0
+        self,
+        store: ImageStore,
+        change: str,
+        fit: Fit,
+        masks: Mapping[str, str] | None = None,
+        seed: int = 0,
+        share: float = 1.0,
     ) -> None:
         assert change in {PLAIN, CONTROL, PAINTED, *INSERTIONS}, change
         super().__init__(store.folder)
         self.change, self.fit, self.masks, self.seed = change, fit, dict(masks or {}), seed
+        self.share = share
         self.ids = [str(image_id) for image_id in self.image_ids]
 
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
@@ -124,7 +132,16 @@ class ChangedStore(ImageStore):
         if self.change == PAINTED:
             whole = super().read(row, plane).shape
             return paint_out(image, self._seen(read_mask(self.masks[self.ids[row]], (whole[0], whole[1]))), rng)
-        return INSERTIONS[self.change].draw(np.ascontiguousarray(image), rng)
+        return self._inserted(image, rng)
+
+    def _inserted(self, image: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+        """`image` with what is drawn into the part of it that evaluation shows."""
+        height, width = (max(round(side * self.share), 1) for side in image.shape[:2])
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        shown = np.ascontiguousarray(image[top : top + height, left : left + width])
+        whole = image.copy()
+        whole[top : top + height, left : left + width] = INSERTIONS[self.change].draw(shown, rng)
+        return whole
 
     def _seen(self, image: UInt8Array) -> UInt8Array:
         if self.fit != "crop":

@@ -17,6 +17,20 @@ def test_it_is_what_opencv_makes_of_it(size, way):
     image = cv2.GaussianBlur(rough, (5, 5), 1.5)
     expected, _ = fit_to_square(fit(image, 40), None, 32, way, (0, 0, 0))
     made = Photograph(40, 32, way)(torch.from_numpy(np.stack([image, image[::-1].copy()])))
+    assert_equal_but_for_rounding(made, expected)
+
+
+@pytest.mark.parametrize("size", [(450, 600), (90, 100), (40, 300), (32, 32), (24, 30)])
+@pytest.mark.parametrize(("interpolation", "share"), [("bilinear", 0.875), ("bicubic", 0.875), ("lanczos", 1.0)])
+def test_it_is_what_weights_were_trained_with(size, interpolation, share):
+    rough = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(rough, (5, 5), 1.5)
+    expected, _ = fit_to_square(fit(image, 40), None, 32, "crop", (0, 0, 0), share, interpolation)
+    made = Photograph(40, 32, "crop", interpolation, share)(torch.from_numpy(np.stack([image, image[::-1].copy()])))
+    assert_equal_but_for_rounding(made, expected)
+
+
+def assert_equal_but_for_rounding(made, expected):
     assert made.shape == (2, 3, 32, 32)
     difference = np.abs(made[0].permute(1, 2, 0).numpy() - expected)
     assert difference.max() <= 1

@@ -67,3 +67,13 @@ def test_a_network_that_sees_the_middle_square_gets_its_artefacts_there(files):
         assert ruler.shape == (48, 48, 3)
         assert (ruler != store.read(0)[:, 8:56]).any()
     assert changed(files, PAINTED, fit="crop").read(0).min() > 140
+
+
+def test_what_is_drawn_lies_within_what_evaluation_shows(files):
+    table, store = files
+    masks = dict(zip(table["image_id"], table["mask_path"], strict=True))
+    for change in INSERTIONS:
+        difference = ChangedStore(store, change, "crop", masks, 0, 0.5).read(0) != store.read(0)[:, 8:56]
+        assert difference[12:36, 12:36].any()
+        difference[12:36, 12:36] = False
+        assert not difference.any()

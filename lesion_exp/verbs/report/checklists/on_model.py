@@ -25,7 +25,15 @@ def preprocessing(facts: RunSummary) -> str | None:
     named = f", {listed(list(steps))}" if isinstance(steps, dict) and steps else ""
     mask = facts.key("dataset.mask")
     lesion = f", lesion mask: {mask}" if mask not in (None, "none") else ""
-    return f"Resized, cut to {size} x {size} pixels, normalised by mean and deviation of each colour{named}{lesion}."
+    share = facts.key("augmentation.crop_share")
+    shown = f" ({100 * share:.3g}% of each side)" if isinstance(share, float) and share < 1 else ""
+    way = f" ({facts.key('augmentation.interpolation')})" if facts.key("augmentation.interpolation") else ""
+    mean, deviation = facts.key("augmentation.mean"), facts.key("augmentation.std")
+    values = f": {mean} and {deviation} of full range, RGB" if isinstance(mean, list) else " of the training part"
+    return (
+        f"Resized{way}, cut to {size} x {size} pixels{shown}, normalised by mean and deviation of each colour"
+        f"{values}{named}{lesion}."
+    )
 
 
 def inputs(facts: RunSummary) -> str | None:

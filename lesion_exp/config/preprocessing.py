@@ -1,0 +1,136 @@
+"""What `null` in `augmentation.mean` and its like stands for: resolved once, where a config is composed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import DictConfig, OmegaConf
+
+from lesion_exp.backbone.preprocessing import (
+    IMAGENET,
+    Preprocessing,
+    said_beside,
+    said_in_header,
+    share_of_side,
+    three_values,
+)
+from lesion_exp.choices import OF_TRAINING
+from lesion_exp.config.instantiate import resolve_target
+from lesion_exp.config.registered import TARGET
+from lesion_exp.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+NATIVE: Final = "native"
+"""The word that `image_size` takes instead of a number: the size that the weights were trained with."""
+STATISTICS: Final = ("mean", "std")
+
+
+def resolve_preprocessing(config: DictConfig) -> None:
+    """Writes into `config` what the weights of its backbone were trained with, wherever its keys say null.
+
+    `backbone.preprocessing` then names all that is known of the weights, `augmentation` what is done; both are part of
+    the job. Nothing heavy is imported for a network that starts from random weights.
+
+    Raises:
+        ConfigError: values out of range, or weights of which nothing can be read.
+    """
+    node = OmegaConf.to_container(config["backbone"], resolve=True)
+    assert isinstance(node, dict), "a group is a mapping"
+    wanted = _wanted({str(key): value for key, value in node.items()})
+    if wanted is not None:
+        OmegaConf.update(config, "backbone.preprocessing", wanted.to_dict(), force_add=True)
+    if config.get("image_size") == NATIVE:
+        if wanted is None or wanted.size is None:
+            raise ConfigError(
+                f"expected a number of pixels for image_size, got {NATIVE}, but these weights name no size; set "
+                f"image_size=224, for example"
+            )
+        config["image_size"] = wanted.size
+    fill_augmentation(config["augmentation"], wanted or IMAGENET)
+    if wanted is not None:
+        _say(wanted, int(config["image_size"]))
+
+
+def fill_augmentation(augmentation: DictConfig, wanted: Preprocessing) -> None:
+    """Writes what `wanted` says into the keys of `augmentation` that say null.
+
+    Raises:
+        ConfigError: a value of another key is out of its range.
+    """
+    for key in STATISTICS:
+        if key not in augmentation:
+            continue  # a pipeline of the user's own
+        value = augmentation[key]
+        if value is None:
+            augmentation[key] = list(getattr(wanted, key))
+        elif value != OF_TRAINING:
+            three_values(f"augmentation.{key}", OmegaConf.to_container(value) if OmegaConf.is_list(value) else value)
+    if "interpolation" in augmentation and augmentation["interpolation"] is None:
+        augmentation["interpolation"] = wanted.interpolation
+    if "crop_share" in augmentation and augmentation["crop_share"] is None:
+        # the other ways to a square are chosen because they show all of the image
+        augmentation["crop_share"] = wanted.crop_share if augmentation.get("fit") == "crop" else 1.0
+    share_of_side("augmentation.crop_share", augmentation.get("crop_share", 1.0))
+
+
+def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
+    """What the weights that the key `backbone` of a config names were trained with; None: there are none."""
+    weights, said = node.get("weights", "none"), node.get("preprocessing")
+    if said is not None and not isinstance(said, Mapping):
+        raise ConfigError(
+            f"expected keys below backbone.preprocessing, got {said!r}; for example backbone.preprocessing="
+            f"'{{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}'"
+        )
+    if weights == "none":
+        return None if said is None else IMAGENET.changed(said)
+    found = _of_weights(node, str(weights))
+    return found.changed(said or {})
+
+
+def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
+    path = Path(weights).expanduser().absolute()
+    if path.is_file():  # else it may lie where the job will run
+        found = said_in_header(path) or _in_checkpoint(path) or said_beside(path)
+        if found is not None:
+            return found
+    target = resolve_target(node[TARGET], "backbone")
+    of_library = getattr(sys.modules[target.__module__], "weights_preprocessing", None)
+    found = None if of_library is None else of_library(node, weights)
+    if found is None:
+        _say_unknown(weights)
+    return found or IMAGENET
+
+
+def _in_checkpoint(path: Path) -> Preprocessing | None:
+    from lesion_exp.backbone.weights import said_by_checkpoint
+
+    return said_by_checkpoint(path)
+
+
+@functools.cache
+def _say(wanted: Preprocessing, image_size: int) -> None:
+    """Once in a process: the cells of a sweep are composed one after another."""
+    size = f", at {wanted.size} pixels (image_size={image_size})" if wanted.size else ""
+    log.info(
+        "the weights were trained with mean %s, deviation %s, %s, %.3g of the short side%s",
+        [round(value, 3) for value in wanted.mean],
+        [round(value, 3) for value in wanted.std],
+        wanted.interpolation,
+        wanted.crop_share,
+        size,
+    )
+
+
+@functools.cache
+def _say_unknown(weights: str) -> None:
+    log.warning(
+        "nothing says what %s was trained with: ImageNet's mean and deviation are used; if they are others, name them: "
+        "backbone.preprocessing='{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'",
+        weights,
+    )

@@ -1,0 +1,46 @@
+"""Mean and deviation of the colours of the training part, for `augmentation.mean=train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from lesion_exp.choices import OF_TRAINING
+from lesion_exp.data.store import ImageStore
+
+_KEYS: Final = {"mean": "mean", "fill": "mean", "std": "std"}
+"""Keys of an augmentation that hold the word, and which statistic each of them means."""
+
+
+def asks_for_statistics(augmentation: Mapping[str, Any]) -> bool:
+    """Whether a value of `augmentation` (that key of a job) follows from the training images."""
+    return OF_TRAINING in (augmentation.get("mean"), augmentation.get("std"))
+
+
+def training_statistics(table: pd.DataFrame, store: ImageStore) -> dict[str, list[float]]:
+    """`mean` and `std` of each channel (RGB, shares of full range) over the stored training images.
+
+    `table` has the column `split`; nothing of the other parts is looked at. Each image counts as much as any other.
+    """
+    rows = store.rows(table.loc[table["split"] == "train", "image_id"].drop_duplicates())
+    first, second = np.zeros(3), np.zeros(3)
+    for row in rows:
+        mean, deviation = (values.ravel() / 255 for values in cv2.meanStdDev(store.read(int(row))))
+        first += mean
+        second += mean**2 + deviation**2
+    mean = first / len(rows)
+    std = np.sqrt(np.maximum(second / len(rows) - mean**2, (1 / 255) ** 2))  # of images of one colour: one grey level
+    return {"mean": [round(float(value), 6) for value in mean], "std": [round(float(value), 6) for value in std]}
+
+
+def with_statistics(augmentation: Any, statistics: Mapping[str, Sequence[float]]) -> Any:
+    """A copy of `augmentation` with `statistics` wherever it asks for those of the training part."""
+    if not isinstance(augmentation, Mapping):
+        return augmentation
+    made = {key: with_statistics(value, statistics) for key, value in augmentation.items()}
+    asked = [key for key, value in augmentation.items() if key in _KEYS and value == OF_TRAINING]
+    return {**made, **{key: list(statistics[_KEYS[key]]) for key in asked}}

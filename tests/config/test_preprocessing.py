@@ -1,0 +1,124 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze, job_hash, read_job
+from lesion_exp.errors import ConfigError
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear", "crop_share": 1.0}
+KEYS = tuple(IMAGENET)
+
+
+def composed(*overrides):
+    return compose(overrides, root=Path("/project")).config
+
+
+def done(config):
+    return {key: config["augmentation"][key] for key in KEYS}
+
+
+def test_a_network_from_scratch_has_imagenets_statistics_and_nothing_heavy_is_imported():
+    assert done(composed()) == IMAGENET
+    assert composed()["backbone"]["preprocessing"] is None
+    program = (
+        "import sys, pathlib; from lesion_exp.config.compose import compose; compose([], root=pathlib.Path('/p')); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'timm', 'pandas')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_weights_of_a_backbone_bring_their_own_and_are_recorded():
+    config = composed("backbone=efficientnet_v2_s", "backbone.name=efficientnet_v2_l", "backbone.weights=imagenet")
+    own = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_share": 1.0}
+    assert done(config) == own
+    assert config["backbone"]["preprocessing"] == {**own, "size": 480}
+    crop = config["augmentation"]["transforms"]["crop"]
+    assert (crop["fill"], crop["crop_share"]) == ([0.5] * 3, 1.0), "what refers to them follows"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        (["augmentation.mean=[0.1,0.2,0.3]"], {"mean": [0.1, 0.2, 0.3]}),
+        (["augmentation.interpolation=bicubic", "augmentation.crop_share=0.5"],
+         {"interpolation": "bicubic", "crop_share": 0.5}),
+        (["augmentation.fit=pad"], {"crop_share": 1.0}),
+        (["augmentation.fit=squash"], {"crop_share": 1.0}),
+        (["augmentation.std=train"], {"std": "train"}),
+        (["backbone.preprocessing.std=[1,1,1]"], {"std": [1.0, 1.0, 1.0]}),
+        (["backbone.preprocessing={std: [1, 1, 1], crop_share: 0.8}"], {"std": [1.0, 1.0, 1.0], "crop_share": 0.8}),
+        (["backbone.weights=imagenet:IMAGENET1K_V1"], {"crop_share": 0.875}),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_given_wins_and_the_others_follow_the_weights(overrides, changed):
+    usual = {**IMAGENET, "crop_share": round(224 / 232, 6)}
+    assert done(composed("backbone=resnet50", "backbone.weights=imagenet", *overrides)) == {**usual, **changed}
+
+
+def test_the_native_size_of_the_weights_can_be_asked_for():
+    config = composed("backbone=efficientnet_v2_s", "backbone.weights=imagenet", "image_size=native")
+    assert config["image_size"] == config["augmentation"]["image_size"] == 384
+    with pytest.raises(ConfigError, match="image_size=224"):
+        composed("image_size=native")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["augmentation.mean=0.5"], "augmentation.mean as three values"),
+        (["augmentation.mean=[0.5,0.5]"], "augmentation.mean as three values"),
+        (["augmentation.mean=dataset"], "augmentation.mean as three values"),
+        (["augmentation.std=[0,1,1]"], "augmentation.std as three values above 0"),
+        (["augmentation.interpolation=cubic"], "bicubic"),
+        (["augmentation.crop_share=0"], "augmentation.crop_share"),
+        (["backbone.preprocessing.men=[0,0,0]"], "did you mean 'mean'"),
+        (["backbone.preprocessing=clip"], "keys below backbone.preprocessing"),
+        (["backbone.weights=imagenet:V7"], "IMAGENET1K_V1"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_any_data_is_read(overrides, says):
+    with pytest.raises(ConfigError, match=says):
+        composed(*overrides)
+
+
+def test_a_file_says_what_it_was_trained_with(tmp_path, caplog):
+    from safetensors.torch import save_file
+
+    card = {"preprocessing": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "image_size": 96}}
+    state = torchvision.models.resnet18().state_dict()
+    save_file({"backbone.w": torch.zeros(1)}, str(tmp_path / "own.safetensors"), {"lesion_exp": json.dumps(card)})
+    torch.save({"state_dict": {}, "lesion_exp": card}, tmp_path / "best.ckpt")
+    for name in ("own.safetensors", "best.ckpt"):
+        config = composed(f"backbone.weights={tmp_path / name}", "image_size=native")
+        assert done(config) == {**IMAGENET, **{key: card["preprocessing"][key] for key in ("mean", "std")}}
+        assert config["image_size"] == 96
+    torch.save(state, tmp_path / "plain.pth")
+    assert done(composed(f"backbone.weights={tmp_path / 'plain.pth'}"))["crop_share"] == 0.875, "as torchvision's own"
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    assert done(composed(f"backbone.weights={tmp_path / 'plain.pth'}"))["mean"] == [0.5] * 3, "a file beside it says so"
+    (tmp_path / "preprocessor_config.json").unlink()
+    composed("backbone=small_cnn", f"backbone.weights={tmp_path / 'plain.pth'}")
+    assert "backbone.preprocessing='{mean:" in caplog.text
+
+
+def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
+    job = freeze(compose(["backbone=resnet50", "augmentation=heavy"], root=Path("/project")))
+    older = json.loads(json.dumps(job.config))
+    for key in ("interpolation", "crop_share"):
+        del older["augmentation"][key]
+    del older["augmentation"]["transforms"]["crop"]["crop_share"]
+    del older["backbone"]["preprocessing"]
+    assert job_hash(older, {}) == job.job_hash == freeze(compose(job.overrides, root=Path("/elsewhere"))).job_hash
+    older["backbone"]["weights"] = "imagenet"
+    explicit = type(job)(older, job.overrides, job_hash(older, {}), {})
+    explicit.write(tmp_path / "job.yaml")
+    assert read_job(tmp_path / "job.yaml").config["augmentation"] == older["augmentation"]
+    changed = json.loads(json.dumps(job.config))
+    changed["augmentation"]["interpolation"] = "bicubic"
+    assert job_hash(changed, {}) != job.job_hash
