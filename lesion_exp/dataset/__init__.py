@@ -1,1 +1,1 @@
-"""Folder -> table: one module a data set. See `table` for the columns that every table has."""
+"""Data sets: each module with a `read_NAME` reads a folder into a table. `table` describes the columns."""

@@ -1,4 +1,4 @@
-"""The name of a data set where it is shown beside others, so that no two of them look the same."""
+"""The name of a data set in tables and reports, where different data sets must have different names."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-_WHAT_IT_IS: Final[Mapping[str, tuple[str, ...]]] = {
+_IDENTIFYING_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "folder": ("root",), "csv": ("root", "table"), "combined": ("sets",),
 }  # fmt: skip
-"""Names that say how a data set is read and not which one it is, and the keys that say that."""
+"""Readers of the user's own data -> the config keys that identify the data set."""
 _DIGITS: Final = 4
+"""Hexadecimal digits of the digest in a name."""
 
 
 def display_name(dataset: Mapping[str, Any]) -> str:
-    """The name of the data set that a job's node `dataset` describes.
+    """Returns the name to show for a data set.
 
-    It is `dataset.name`, unless that is only the name of a layout: for `dataset=folder dataset.root=/data/clinic` it is
-    `clinic-3f2a`, for `dataset=combined` it is `combined-3f2a`. The four digits tell two folders of one name apart;
-    they are a digest of what the keys say, and nobody can read a path from them.
+    It is `dataset.name`, except for readers of the user's own data: `clinic-3f2a` for `dataset=folder
+    dataset.root=/data/clinic`, and `combined-3f2a` for `dataset=combined`. The four digits distinguish two folders of
+    the same name. They are a digest of the config keys, from which nobody can recover a path.
+
+    Args:
+        dataset: the node `dataset` of a job's config.
     """
     name = str(dataset["name"])
-    if name not in _WHAT_IT_IS:
+    if name not in _IDENTIFYING_KEYS:
         return name
-    given = {key: dataset.get(key) for key in _WHAT_IT_IS[name]}
+    given = {key: dataset.get(key) for key in _IDENTIFYING_KEYS[name]}
     if "root" in given:
         path = Path(str(given["root"])).expanduser().absolute()
         given["root"] = str(path)

@@ -1,4 +1,4 @@
-"""Which image file a row of a table means, with a count of the rows and files that find no partner."""
+"""Finds the image file of each row of a table, and counts the rows without a file and the files without a row."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from lesion_exp.dataset.source_files import OTHER_ARCHIVES, SourceFiles, distinc
 from lesion_exp.errors import DataError, first_cases
 
 LEAST_SHARE: Final = 0.5
-"""Of the rows or else of the files that must find a partner: a part of either may be missing, not most of both."""
+"""Share of the rows that must have a file, or else of the files that must have a row. Below both shares, the table and
+the files do not belong together."""
 _SHOWN_NAMES: Final = 3
 IMAGES: Final = "image files"
-"""What is looked for, unless it is masks or other photographs: without image files there is no data set."""
+"""The name in messages of the files without which a data set cannot be used, unlike masks."""
 
 Find = Callable[[str], list[str]]
+"""A function from a name in a table to the locators of the files that it may mean."""
 
 
 class ImageNames:
-    """Finds files by the names that tables give them: with or without folder and ending, in any case.
+    """Finds files by the names that tables give them: with or without folder and ending, in upper or lower case.
 
-    `paths` are pairs of a path, with slashes, and the locator that it stands for.
+    Args:
+        paths: pairs of a path, with slashes, and its locator.
     """
 
     def __init__(self, paths: Iterable[tuple[str, str]]) -> None:
@@ -41,7 +44,7 @@ class ImageNames:
             self._by_key[image_key(name)].append((folder, name, locator))
 
     def find(self, given: str) -> list[str]:
-        """The files that fit `given` best: its very name, else the name but for the ending, else but for the rest."""
+        """Returns the files whose names are most similar to `given`; those with the very name if there are any."""
         folder, _, name = clean_name(given).rpartition("/")
         close = self._by_key.get(image_key(name), [])
         if folder:
@@ -51,7 +54,7 @@ class ImageNames:
 
 
 def _distance(given: str, name: str) -> int:
-    """How far the name of a file is from the one that a table gives, of two that have the same key."""
+    """Returns how different two names with the same `image_key` are, 0 (equal) to 3; `name` has an ending."""
     if given == name:
         return 0
     stem, bare = PurePosixPath(name).stem, without_suffix(given)
@@ -60,26 +63,26 @@ def _distance(given: str, name: str) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which files are the images of a set, and what its user can type to choose among them."""
+    """The files that may be images of a data set, and how the user can change the choice."""
 
     images: str = "*"
-    """Pattern of the files among which the images are."""
+    """The pattern that image files match."""
     key: str = ""
-    """Config key of that pattern, where the set has one."""
+    """The config key of that pattern, if the data set has one."""
     remedy: str = ""
-    """What to do where the names do not fit, beside another dataset.root."""
+    """The advice in messages if the names do not match, apart from setting dataset.root."""
 
 
 DEFAULT: Final = Choice()
 
 
 def images_among(files: SourceFiles, choice: Choice = DEFAULT) -> list[str]:
-    """The image files that `choice` allows: masks only if its pattern asks for them by name; both are counted."""
+    """Returns the image files that `choice` allows. Masks are among them only if its pattern names masks."""
     asked = asks_for_masks(choice.images)
     if files.masks and not asked:
         record_finding(
-            f"of the files of {files.name}, {len(files.masks):,} count as masks or superpixels by their names or "
-            f"folders, and not as images",
+            f"{len(files.masks):,} files of {files.name} count as masks or superpixels by their names or folders, and "
+            f"not as images",
             map(files.shorten, files.masks),
         )
     pool = [*files.images, *(files.masks if asked else [])]
@@ -89,9 +92,16 @@ def images_among(files: SourceFiles, choice: Choice = DEFAULT) -> list[str]:
 def locate_images(
     ids: pd.Series, files: SourceFiles, choice: Choice = DEFAULT, others: Sequence[pd.Series] = ()
 ) -> pd.Series:
-    """The locator of each row's image file, None where there is none; see `locate_files`.
+    """Returns the locator of each row's image file, None if there is none; see `locate_files`.
 
-    `others` are further columns that name images: their files have a row, too.
+    Args:
+        ids: names of images; missing if a row has none.
+        files: the files of the data set.
+        choice: which files may be images.
+        others: further columns that name images, whose files do not count as files without a row.
+
+    Raises:
+        DataError: as for `locate_files`.
     """
     pool = images_among(files, choice)
     names = ImageNames((files.shorten(locator), locator) for locator in pool)
@@ -100,19 +110,31 @@ def locate_images(
 
 
 def locate_beside(names: pd.Series, files: SourceFiles, what: str) -> pd.Series:
-    """The locator of the second photograph of each row; files that no row names are counted by `locate_images`."""
+    """Returns the locator of each row's second photograph, None if there is none.
+
+    Args:
+        names: names of images; missing if a row has none.
+        files: the files of the data set.
+        what: what messages call the photographs.
+
+    Raises:
+        DataError: a name means several files that differ.
+    """
     known = ImageNames((files.shorten(locator), locator) for locator in files.images)
     return _located(names, known.find, [], files, DEFAULT, what)
 
 
 def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Series:
-    """The locator of each row's mask, None where there is none.
+    """Returns the locator of each row's mask, None if there is none.
 
-    `ending` is how the names of the masks end (`_segmentation`) where there may be other masks; if no file is called
-    so, those of all mask folders are taken.
+    Args:
+        ids: names of images.
+        files: the files of the data set.
+        ending: the end of the masks' names (`_segmentation`), for data sets with several kinds of masks. If no file has
+            this ending, all masks are used.
 
     Raises:
-        DataError: a row's name fits several masks that differ.
+        DataError: a name means several masks that differ.
     """
     masks = [each for each in files.masks if PurePosixPath(each).stem.lower().endswith(ending)] or files.masks
     names = ImageNames((mask_of(files.shorten(each), _EVERYTHING) or "", each) for each in masks)
@@ -122,18 +144,19 @@ def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Ser
 def locate_files(
     ids: pd.Series, find: Find, pool: Sequence[str], files: SourceFiles, choice: Choice, what: str = IMAGES
 ) -> pd.Series:
-    """The locator of each row's file, None where there is none; counts what found no partner on both sides.
+    """Returns the locator of each row's file, None if there is none, and records how many rows and files are unmatched.
 
     Args:
-        ids: names of images; missing where a row has none.
-        find: the files that a name may mean.
-        pool: the files that ought to have a row.
-        files: those of the data set.
-        choice: what its user can type.
-        what: what the files are called.
+        ids: names of images; missing if a row has none.
+        find: a function from a name to the files that it may mean.
+        pool: the files that should have a row.
+        files: the files of the data set.
+        choice: the advice for messages.
+        what: what messages call the files.
 
     Raises:
-        DataError: a row's name fits several files that differ; no row finds a file, or only few rows and few files do.
+        DataError: a name means several files that differ; or no row has a file; or less than half of the rows and less
+            than half of the files have a match.
     """
     if what == IMAGES:
         files.say_left_out()
@@ -141,6 +164,8 @@ def locate_files(
 
 
 class _Everything(frozenset[str]):
+    """The set of all names."""
+
     def __contains__(self, name: object) -> bool:
         return True
 
@@ -174,10 +199,16 @@ def _located(
 def choose_one(
     given: Sequence[str | None], found: Sequence[list[str]], files: SourceFiles, choice: Choice
 ) -> list[str | None]:
-    """The one file of `found` for each name of `given`, None where there is none.
+    """Returns one file for each name, None if there is none. Of copies with the same content, the first is returned.
+
+    Args:
+        given: the names.
+        found: the files that each name may mean.
+        files: the files of the data set.
+        choice: the advice for messages.
 
     Raises:
-        DataError: a name fits several files that differ; the message says what to type.
+        DataError: a name means several files that differ.
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # copies are compared by their bytes
         several = [each for each in found if len(each) > 1]
@@ -188,18 +219,16 @@ def choose_one(
         cases = [f"{name}: {', '.join(map(files.shorten, each))}" for name, each in unclear]
         remedy = _how(_usual_first(unclear[0][1], found), files, choice)
         raise DataError(
-            f"expected one file for each name of an image of {files.name}, but {len(unclear):,} of {len(given):,} "
-            f"names fit several files that differ:\n{first_cases(cases)}\n{remedy}"
+            f"expected one file for each image name of {files.name}, but {len(unclear):,} of {len(given):,} names fit "
+            f"several files that differ:\n{first_cases(cases)}\n{remedy}"
         )
     if several:
-        record_finding(
-            f"{len(several):,} files of {files.name} lie there again with the same content; one of each is read"
-        )
+        record_finding(f"{len(several):,} files of {files.name} have copies with the same content; one of each is read")
     return [each[0] if each else None for each in different]
 
 
 def _usual_first(locators: Sequence[str], found: Sequence[list[str]]) -> list[str]:
-    """`locators`, first the one that lies where most of the other images are; of several such, a JPEG file."""
+    """Sorts `locators` by the number of images in the same folder and format, JPEG first among equals."""
     usual = Counter(map(_place, (locator for several in found for locator in several)))
     return sorted(locators, key=lambda locator: (-usual[_place(locator)], _place(locator)[1] not in JPEG_SUFFIXES))
 
@@ -213,7 +242,7 @@ def _how(locators: Sequence[str], files: SourceFiles, choice: Choice) -> str:
     ways = [as_override(choice.key, pattern_for(paths[0], *paths[1:]))] if choice.key else []
     if ignoring := ignore_example(paths):
         ways.append(ignoring)
-    return f"say which are meant, for example with {' or '.join(ways)}" if ways else "give each file a name of its own"
+    return f"choose the files, for example with {' or '.join(ways)}" if ways else "give each file a different name"
 
 
 def _check_enough(
@@ -226,7 +255,7 @@ def _check_enough(
 ) -> None:
     packed = [path for path in map(files.shorten, files.locators) if path.lower().endswith(OTHER_ARCHIVES)]
     if not pool and not packed:
-        return  # a table without any image is refused where tables are checked
+        return  # `loading` refuses a table without any image
     num_found = sum(locator is not None for locator in located)
     num_claimed = len(pool) - len(unclaimed)
     if num_found >= LEAST_SHARE * len(given) or (num_found and num_claimed >= LEAST_SHARE * len(pool)):
@@ -246,7 +275,7 @@ def _check_enough(
 
 
 def _say_shared(given: Sequence[str | None], located: Sequence[str | None], files: SourceFiles) -> None:
-    """Warns of names that are spelled differently and mean the same file: one photograph would count twice."""
+    """Warns about rows that spell the name of one file differently, since its photograph counts twice."""
     by_file: dict[str, dict[str, None]] = defaultdict(dict)
     for name, locator in zip(given, located, strict=True):
         if name is not None and locator is not None:
@@ -255,7 +284,7 @@ def _say_shared(given: Sequence[str | None], located: Sequence[str | None], file
     if cases:
         record_finding(
             f"{len(cases):,} image files of {files.name} are named by several rows, which spell the name differently; "
-            f"each of these rows counts as an image: leave one row of each in the table",
+            f"each of these rows counts as an image: keep one row for each file in the table",
             cases,
             level="warning",
         )
@@ -274,7 +303,7 @@ def _say(
         if locator is None
     ]
     text = (
-        f"{what} of {files.name}: {len(given) - len(missing):,} of {len(given):,} rows have theirs, {len(unclaimed):,} "
+        f"{what} of {files.name}: {len(given) - len(missing):,} of {len(given):,} rows have a file, {len(unclaimed):,} "
         f"files belong to no row"
     )
     cases = [f"no file: {name}" for name in missing[:3]] + [f"no row: {files.shorten(each)}" for each in unclaimed[:2]]

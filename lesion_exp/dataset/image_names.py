@@ -1,7 +1,7 @@
-"""What the name of a file tells: whether it is an image or a mask, and which image a name in a table means.
+"""The meaning of file names: whether a file is an image or a mask, and which names mean the same image.
 
-Masks and superpixels are told by their names (`X_segmentation.png`, `X_mask.png`, `X_superpixels.png`) or by the
-folders that they lie in (`GroundTruth`, `masks`).
+Masks and superpixels are recognised by their names (`X_segmentation.png`, `X_mask.png`, `X_superpixels.png`) or by
+their folders (`GroundTruth`, `masks`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lesion_exp.archive import SEPARATOR, ZIP
 from lesion_exp.file_kind import IMAGE_SUFFIXES
 
 DOWNSAMPLED: Final = "_downsampled"
-"""ISIC 2019 has it at the end of 2,074 names; copies leave it out of the files or of one of the tables."""
+"""The end of 2,074 names of ISIC 2019. In copies, the files or one of the tables may lack it."""
 NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
-"""Endings that belong to a file and not to the name of its image."""
+"""Endings of files that are not part of an image's name."""
 _MASKS: Final = (
     r"(?:binary[_\- ]?)?(?:masks?|masken?|masques?|m[aá]scaras?|mascher[ae]|segmentations?|segmentierung(?:en)?"
     r"|superpixels?|ground[_\- ]?truth)"
@@ -33,54 +33,56 @@ _MASK_BESIDE_IMAGE: Final = re.compile(
     r"(?:[_\-. ](?:lesion|seg|gt|contours?|labels?|binary|bw|annotations?)|[_\-. ]?(?:mask|segmentation|seg))$",
     re.IGNORECASE,
 )
-"""The end of a mask's name where the image of the remaining name is there as well, and the file is no JPEG: a
-`wound_lesion.jpg` is a photograph."""
+"""The end of a mask's name, if there is also an image with the rest of the name, and the file is not a JPEG file (a
+`wound_lesion.jpg` is a photograph)."""
 JPEG_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
-"""Endings of photographs: masks are rarely saved with loss."""
+"""Endings of photographs; masks are rarely saved with lossy compression."""
 _MASK_FOLDER: Final = re.compile(rf"(?:^|[_\-. ])(?:{_MASKS}|gt|segs?)(?:$|[_\-. \d])", re.IGNORECASE)
 _BOTH: Final = re.compile(
     r"[_\-. ](?:and|with)[_\-. ]|[&+]|^(?:images|imgs|photos|pictures|input)[_\-. ]", re.IGNORECASE
 )
-"""In the name of a folder that holds images as well."""
+"""Part of the name of a folder that contains both images and masks."""
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def clean_name(name: object) -> str:
-    """`name` as text in Unicode's composed form, without outer blanks, with slashes between folders."""
+    """Returns `name` as a text in the Unicode normal form NFC, without outer blanks, with slashes between folders."""
     text = unicodedata.normalize("NFC", str(name)).strip("\ufeff\u200b \t\r\n\xa0").replace("\\", "/")
     return text.removeprefix("./")
 
 
 def without_suffix(name: str) -> str:
-    """`name` without the ending of an image file, whatever its case; other endings stay (`case.7`)."""
+    """Returns `name` without the ending of an image file, in upper or lower case. Other endings stay (`case.7`)."""
     stem, dot, ending = name.rpartition(".")
     return stem.rstrip() if stem and f"{dot}{ending.lower()}" in NAME_SUFFIXES else name
 
 
 def image_key(name: object) -> str:
-    """What names of one image have in common: `ISIC_1.JPG`, ` isic_1` and `ISIC_1_downsampled` have the same key."""
+    """Returns a key that all names of one image share: `ISIC_1.JPG`, ` isic_1` and `ISIC_1_downsampled`."""
     return without_suffix(clean_name(name)).casefold().removesuffix(DOWNSAMPLED)
 
 
 def plain_ids(names: pd.Series) -> pd.Series:
-    """Names of images without the endings of files and outer blanks; missing ones stay missing."""
+    """Returns the names of images without file endings and outer blanks; missing values stay missing."""
     return names.map(lambda name: without_suffix(clean_name(name)), na_action="ignore")
 
 
 def is_image(locator: str) -> bool:
-    """Whether the file is an image by its ending."""
+    """Whether the file has the ending of an image."""
     return suffix_of(locator) in IMAGE_SUFFIXES
 
 
 def suffix_of(locator: str) -> str:
-    """The ending of a file's name, in lower case, with its dot; empty where it has none."""
+    """Returns the ending of a file's name in lower case, with its dot; empty if there is none."""
     return PurePosixPath(locator).suffix.lower()
 
 
 def mask_of(path: str, stems: Collection[str] = ()) -> str | None:
-    """The name of the image that the mask or superpixels at `path` belong to; None where it is no mask by its name.
+    """Returns the name of the image that a mask belongs to, or None if the file is not a mask by its name.
 
-    `path` begins below the data set's root. `stems` are the names without ending, case-folded, of all images.
+    Args:
+        path: path of the file below the data set's root.
+        stems: names of all images, without endings and case-folded.
     """
     *folders, name = path.replace(SEPARATOR, "/").split("/")
     stem = PurePosixPath(name).stem
@@ -95,17 +97,17 @@ def mask_of(path: str, stems: Collection[str] = ()) -> str | None:
 
 
 def asks_for_masks(pattern: str) -> bool:
-    """Whether a pattern of file names asks for masks by name, such as `*_mask.png` or `GroundTruth/*`."""
+    """Whether a pattern of file names is one of masks, such as `*_mask.png` or `GroundTruth/*`."""
     return any(mask_of(re.sub(r"[*?]", put, pattern), stems=("x",)) is not None for put in ("x", ""))
 
 
 def split_masks(paths: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The images among the files at `paths`, which begin below the data set's root, and the masks among them."""
-    pictures = [path for path in paths if is_image(path)]
-    stems = {PurePosixPath(path).stem.casefold() for path in pictures}
-    marks = [mask_of(path, stems) is not None for path in pictures]
-    images = [path for path, mask in zip(pictures, marks, strict=True) if not mask]
-    return images, [path for path, mask in zip(pictures, marks, strict=True) if mask]
+    """Returns the images and the masks among the files at `paths`, which begin below the data set's root."""
+    images = [path for path in paths if is_image(path)]
+    stems = {PurePosixPath(path).stem.casefold() for path in images}
+    masks = [path for path in images if mask_of(path, stems) is not None]
+    found = set(masks)
+    return [path for path in images if path not in found], masks
 
 
 def _is_mask_folder(folder: str) -> bool:

@@ -68,11 +68,14 @@ def test_what_was_decided_is_said(caplog: pytest.LogCaptureFixture) -> None:
         ids = known_ids(_ids(*NUMBERED, ("-1", 50), ("0", 3), ("N/A", 2)), "patient_id of mine")
     assert ids.isna().sum() == 52
     assert (
-        "patient_id of mine: taken for missing, not for one and the same: '-1' of 50 rows (no id is below 0)"
+        "patient_id of mine: these numbers count as missing, not as one id: '-1' of 50 rows (no other id is below 0)"
         in caplog.text
     )
-    assert "kept as ids, since they occur about as often as the others: '9' (3 rows), '0' (3 rows)" in caplog.text
-    assert "these words are no ids: 'N/A' (2 rows)" in caplog.text
+    assert (
+        "these numbers count as ids, since they are as frequent as the others: '9' (3 rows), '0' (3 rows)"
+        in caplog.text
+    )
+    assert "these words count as missing: 'N/A' (2 rows)" in caplog.text
 
 
 def test_whole_numbers_with_decimals_are_the_same_ids() -> None:
@@ -84,7 +87,7 @@ def test_ages_of_nobody_are_missing_and_said(caplog: pytest.LogCaptureFixture) -
     texts = pd.Series(["-1", "999", "0", "120", "121", "45,5", "inf", "45-50", "unknown", None])
     ages = known_ages(texts, "age of mine")
     assert ages.fillna(-9).tolist() == [-9, -9, 0, 120, -9, 45.5, -9, -9, -9, -9]
-    assert "age of mine: 1 are no numbers and count as missing: '45-50' (1 rows)" in caplog.text
+    assert "age of mine: 1 are not numbers and count as missing: '45-50' (1 rows)" in caplog.text
     assert (
         "age of mine: 4 are outside 0 to 120 years and count as missing: '-1' (1 rows), '999' (1 rows)" in caplog.text
     )
@@ -112,7 +115,7 @@ def test_sexes_have_one_spelling(caplog: pytest.LogCaptureFixture) -> None:
         "x.",
     ]
     assert known_sexes(texts, "sex of mine", "unknown").tolist() == expected
-    assert "values that nothing here explains are kept as they are: '1' (1 rows), 'x.' (1 rows)" in caplog.text
+    assert "values of unknown meaning are kept as they are: '1' (1 rows), 'x.' (1 rows)" in caplog.text
 
 
 def test_every_table_goes_through_these_rules() -> None:

@@ -45,7 +45,7 @@ def test_ages_that_are_no_numbers_are_said(caplog: pytest.LogCaptureFixture) -> 
     frame = pd.DataFrame({"image_id": ["a", "b", "c"], "label": "nv", "age": ["forty", "unknown", "30"]})
     table = standardize(frame, "mine")
     assert table["age"].fillna(-1).tolist() == [-1, -1, 30]
-    assert "age of mine: 1 are no numbers and count as missing: 'forty' (1 rows)" in caplog.text
+    assert "age of mine: 1 are not numbers and count as missing: 'forty' (1 rows)" in caplog.text
 
 
 def test_an_empty_table_is_refused() -> None:

@@ -55,7 +55,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> SplitData:
 def test_the_audit_tells_every_contradiction_with_cases(split: SplitData) -> None:
     words = " ".join(split.audit.summary().split())
     for text in (
-        "patient_id of csv: taken for missing, not for one and the same: '-1' of 30 rows (the ids are no numbers)",
+        "patient_id of csv: these numbers count as missing, not as one id: '-1' of 30 rows (the other ids are not numbers)",
         "age of csv: 1 are outside 0 to 120 years and count as missing: '999' (1 rows)",
         "left out: 2 rows (image_id with several labels), for example 005: mel, nv",
         "1 lesion has images of several classes, though a lesion has one diagnosis; are lesion_id and labels right? "
@@ -81,5 +81,5 @@ def test_warnings_are_in_the_log_as_well(tmp_path: Path, caplog: pytest.LogCaptu
     named = [f"dataset.root={tmp_path}", "dataset.table=t.csv", "dataset.on_bad_image=skip"]
     with caplog.at_level(logging.WARNING):
         load_data(compose([*chosen, "dataset=csv", *named], root=tmp_path).config)
-    assert "taken for missing, not for one and the same: '-1' of 30 rows" in caplog.text
+    assert "these numbers count as missing, not as one id: '-1' of 30 rows" in caplog.text
     assert "005: mel, nv" in caplog.text
