@@ -1,4 +1,4 @@
-"""Several data sets as one, their labels brought to common classes by the taxonomy."""
+"""Combines several data sets into one, and maps their labels to common classes by the taxonomy."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lesion_exp.errors import ConfigError, DataError, check_choice, did_you_mean
 OnUnmappable = Literal["error", "skip"]
 SharedImages = Literal["keep", "first"]
 ARCHIVE_ID: Final = re.compile(r"(?:ISIC|HAM|BCN|MSK\d*|IL|IP)_\d{7}")
-"""Ids of images, lesions and patients of the ISIC archive, which people keep in tables and folders of their own."""
+"""Ids of images, lesions and patients of the ISIC archive, by which they are recognised in users' own tables too."""
 
 _QUOTED: Final = re.compile(r"'dataset\.(?P<key>\w+)=(?P<value>(?:[^'\n]|'\\'')*)'")
 _PLAIN: Final = re.compile(r"\bdataset\.(?P<key>(?!sets\b)\w+)=(?P<value>\{[^}\n]*\}|\[[^\]\n]*\]|[^\s,;)]+)")
-"""An override in a message, as `as_override` writes it and as it stands in a sentence."""
+"""Overrides in messages: `_QUOTED` as `as_override` writes them, `_PLAIN` inside a sentence."""
 
 INFO: Final = DatasetInfo(
     name="combined",
@@ -45,19 +45,24 @@ def read_combined(
     on_unmappable: OnUnmappable = "error",
     shared_images: SharedImages = "keep",
 ) -> pd.DataFrame:
-    """The tables of `sets`, one below the other, with labels among `classes`.
+    """Reads several data sets and returns their tables as one, with labels among `classes`.
 
-    `sets` maps a data set's name to its root or to its reader's arguments (`ham10000: {root: DIR}`); any other name
-    serves too if it says which set it is (`clinic_a: {set: csv, root: DIR, table: labels.csv}`). That name is the
-    `source`, and stands before all ids (`ham10000/ISIC_0024306`). Ids of lesions and patients from one archive are the
-    same in all of its sets: the archive stands before them (`isic/HAM_0000118`). An image that several sets hold under
-    one id of an archive has this id in `shared_image_id`; with `shared_images=first` only its first row stays. Without
-    `classes` those of the sets are taken, if none of them contains another. A label that belongs to no class is an
-    error, or with `on_unmappable=skip` leaves its images out. What the label was is in `source_label`.
+    `source` is the name of the data set, which also becomes a prefix of the image ids (`ham10000/ISIC_0024306`). Data
+    sets of one archive share the ids of lesions and patients, whose prefix is the archive (`isic/HAM_0000118`). An
+    image that several data sets contain under the same id of an archive has that id in `shared_image_id`. The original
+    label is in `source_label`.
+
+    Args:
+        sets: name of a data set -> its root, or the arguments of its reader (`ham10000: {root: DIR}`). Any other name
+            is possible with the key `set` (`clinic_a: {set: csv, root: DIR, table: labels.csv}`).
+        classes: the classes to which labels are mapped; None: the classes of the data sets, if none of them contains
+            another.
+        on_unmappable: `error` or `skip`, for images whose label belongs to none of the classes.
+        shared_images: `keep` all rows of an image that several data sets contain, or only the `first`.
 
     Raises:
-        ConfigError: unknown set or argument, classes that overlap, or an unknown class.
-        DataError: labels that belong to no class; whatever the readers raise.
+        ConfigError: a data set, an argument or a class is unknown, or classes overlap.
+        DataError: some labels belong to none of the classes, or a reader raises it.
     """
     check_choice("dataset.on_unmappable", on_unmappable, get_args(OnUnmappable))
     check_choice("dataset.shared_images", shared_images, get_args(SharedImages))
@@ -88,7 +93,7 @@ def read_combined(
 
 
 def set_names() -> tuple[str, ...]:
-    """Names of the data sets that can be combined: the modules `NAME` of this package with a `read_NAME`."""
+    """Returns the names of the data sets that can be combined: modules `NAME` of this package with a `read_NAME`."""
     names = {module.name for module in pkgutil.iter_modules(lesion_exp.dataset.__path__)} - {INFO.name}
     return tuple(sorted(name for name in names if hasattr(_module(name), f"read_{name}")))
 
@@ -102,8 +107,8 @@ def _reader(name: str, given: str | Mapping[str, Any] | None) -> Callable[[], pd
     wanted = str(arguments.pop("set", name))
     if wanted not in set_names():
         raise ConfigError(
-            f"expected the name of a data set in dataset.sets, got {wanted!r}; {nearest(wanted, set_names())} Under a "
-            f"name of your own write {name}: {{set: NAME, root: DIR}}"
+            f"expected the name of a data set in dataset.sets, got {wanted!r}; {nearest(wanted, set_names())} For a "
+            f"name of your choice, write {name}: {{set: NAME, root: DIR}}"
         )
     read: Callable[..., pd.DataFrame] = getattr(_module(wanted), f"read_{wanted}")
     parameters = inspect.signature(read).parameters
@@ -122,19 +127,19 @@ def _reader(name: str, given: str | Mapping[str, Any] | None) -> Callable[[], pd
 
 
 def _read(name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> pd.DataFrame:
-    """The table of the set `name`; in what its reader refuses, its keys are those of `dataset.sets`."""
+    """Reads the set `name`. The messages of its reader are changed to name the keys of `dataset.sets`."""
     read = _reader(name, sets[name])
     try:
         return read()
     except (ConfigError, DataError) as error:
-        raise type(error)(in_sets(str(error), name, sets)) from error
+        raise type(error)(_with_keys_of_sets(str(error), name, sets)) from error
 
 
-def in_sets(message: str, name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> str:
-    """`message` of the reader of the set `name` with its keys as they are typed for `dataset=combined`.
+def _with_keys_of_sets(message: str, name: str, sets: Mapping[str, str | Mapping[str, Any] | None]) -> str:
+    """Returns a message of the reader of the set `name` with the keys that work with `dataset=combined`.
 
-    `dataset.KEY=VALUE` becomes the whole of `dataset.sets`, since a set that is given by its folder alone has no keys
-    to override; a key alone becomes `dataset.sets.NAME.KEY`.
+    `dataset.KEY=VALUE` becomes an override of the whole `dataset.sets`, because a set that is given by its folder alone
+    has no keys to override. A key without a value becomes `dataset.sets.NAME.KEY`.
     """
     given = sets[name]
     arguments = {"root": given} if isinstance(given, str) else dict(given or {})
@@ -153,7 +158,7 @@ def in_sets(message: str, name: str, sets: Mapping[str, str | Mapping[str, Any] 
 
 
 def _told_apart(name: str, given: str | Mapping[str, Any] | None, table: pd.DataFrame) -> frozenset[str]:
-    """The classes between which the set itself distinguishes: those published, and those found."""
+    """Returns the classes that the data set itself distinguishes: those in its table, and the published ones."""
     info = _info(name, given)
     found = frozenset(map(str, table["label"].dropna()))
     return found | frozenset(info.published_counts) if found & set(info.published_counts) else found
@@ -166,7 +171,11 @@ def _info(name: str, given: str | Mapping[str, Any] | None) -> DatasetInfo:
 
 
 def _common_classes(found: set[str], told_apart: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    """The labels in `found`, if no one contains another; two names of one class become its code."""
+    """Returns the labels in `found` as classes; two names of one class become its code.
+
+    Raises:
+        ConfigError: one of the classes contains another.
+    """
     names: dict[str, set[str]] = defaultdict(set)
     for label in found:
         names[taxonomy.code_of(label) or label].add(label)
@@ -180,8 +189,8 @@ def _common_classes(found: set[str], told_apart: Mapping[str, frozenset[str]]) -
     if overlaps:
         merged = sorted(found - set(overlaps))
         raise ConfigError(
-            f"expected sets whose classes do not contain one another, got\n{first_cases(overlaps.values(), 10)}\nsay "
-            f"which classes you want, for example dataset.classes=[{','.join(merged)}]"
+            f"expected sets whose classes do not contain one another, got\n{first_cases(overlaps.values(), 10)}\n"
+            f"choose the classes, for example dataset.classes=[{','.join(merged)}]"
         )
     return tuple(sorted(found))
 
@@ -196,7 +205,9 @@ def _checked(classes: Sequence[str], found: set[str]) -> tuple[str, ...]:
                 f"{hint}\nlabels of the sets: {', '.join(sorted(found))}"
             )
     if len(set(classes)) < max(len(classes), 2):
-        raise ConfigError(f"expected at least two different classes in dataset.classes, got {list(classes)}")
+        raise ConfigError(
+            f"expected at least two different classes in dataset.classes, got {list(classes)}; list each class once"
+        )
     return tuple(classes)
 
 
@@ -214,7 +225,7 @@ def _report(
             count = counts[label]
             if target is None:
                 wider = taxonomy.map_label(label, targets)
-                why = f", where {wider} is another class" if wider else ""
+                why = f", in which {wider} is another class" if wider else ""
                 cases.append(f"{label!r} of {name}: {count} images{why}")
             elif target != label:
                 _say_mapped(
@@ -239,7 +250,7 @@ def _say_mapped(text: str, label: str, target: str, told_apart: frozenset[str]) 
     if target in told_apart:
         record_finding(f"{text}, though the set has both classes: one contains the other", level="warning")
     elif not taxonomy.is_wholly(label, target):
-        record_finding(f"{text}, though only a part of such lesions belongs there", level="warning")
+        record_finding(f"{text}, though only some of these lesions belong to that class", level="warning")
     else:
         record_finding(text)
 
@@ -247,7 +258,7 @@ def _say_mapped(text: str, label: str, target: str, told_apart: frozenset[str]) 
 def _mapped_and_prefixed(
     table: pd.DataFrame, name: str, mapped: Mapping[str, str | None], archive: str | None
 ) -> pd.DataFrame:
-    """`table` without the rows whose label belongs to no class, its other labels mapped and its ids made unique."""
+    """Returns `table` with mapped labels and prefixed ids, without the rows whose label belongs to no class."""
     table = table[~table["label"].isin([label for label, target in mapped.items() if target is None])]
     labels = [None if pd.isna(label) else mapped[label] for label in table["label"]]
     image_ids = {column: f"{name}/" + table[column] for column in ("row_id", "image_id")}
@@ -275,14 +286,14 @@ def _series(values: Sequence[str | None], table: pd.DataFrame) -> pd.Series:
 
 
 def _of_archive(value: str, archive: str | None) -> str | None:
-    """`value` with its archive before it; None for an id that is of no archive."""
+    """Returns an id with its archive as prefix, or None if the id is not from an archive."""
     if archive is None and ARCHIVE_ID.fullmatch(value):
         archive = "isic"
     return None if archive is None else f"{archive}/{value}"
 
 
 def _with_shared_images(combined: pd.DataFrame, shared_images: SharedImages) -> pd.DataFrame:
-    """`combined` with `shared_image_id` only where several sets hold the image, and the lesion of one row for all."""
+    """Returns `combined` with `shared_image_id` only for images of several sets, and the same lesion for all rows."""
     picture = combined["shared_image_id"]
     shared = combined.groupby("shared_image_id")["source"].transform("nunique") > 1
     if not shared.any():
@@ -302,9 +313,9 @@ def _with_shared_images(combined: pd.DataFrame, shared_images: SharedImages) -> 
 def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
     of_picture = rows.groupby("shared_image_id", sort=True)
     what = (
-        "of which the first row of each stays"
+        "of which only the first row is kept"
         if shared_images == "first"
-        else "which count once for each of these sets; dataset.shared_images=first keeps one row of each"
+        else "and count once for each of these sets; dataset.shared_images=first keeps one row of each image"
     )
     record_finding(
         f"{of_picture.ngroups:,} images are in several of the sets ({', '.join(rows['source'].unique())}), {what}",
@@ -323,13 +334,13 @@ def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
 def _say_nameless_copies(
     sets: Mapping[str, str | Mapping[str, Any] | None], archives: Mapping[str, str | None]
 ) -> None:
-    """DermaMNIST holds the images of HAM10000 without their ids, too small to be recognised."""
+    """Warns if DermaMNIST is combined with sets that share its images: they have no ids and are too small to match."""
     nameless = sorted(name for name in sets if _info(name, sets[name]).name == "dermamnist")
     others = sorted(name for name, archive in archives.items() if archive == "isic")
     if nameless and others:
         record_finding(
-            f"{', '.join(nameless)} holds images of HAM10000 without their ids: what it shares with "
-            f"{', '.join(others)} cannot be told, so the audit cannot find it in two parts of a split; leave "
-            f"one of the sets out",
+            f"{', '.join(nameless)} contains images of HAM10000 without their ids. It is not known which of them "
+            f"{', '.join(others)} contains too, so the audit cannot find them in two parts of a split; leave one of "
+            f"the sets out",
             level="warning",
         )

@@ -1,4 +1,4 @@
-"""Any delimited table of images: its columns mapped in the config, labels as names or one-hot."""
+"""Reads any delimited table of images. The config maps its columns; labels are names or one-hot."""
 
 from __future__ import annotations
 
@@ -36,47 +36,6 @@ from lesion_exp.text_table import read_csv as read_delimited
 
 log = logging.getLogger(__name__)
 
-
-class TablePaths:
-    """Finds files by their paths as the table at `table_locator` writes them, zipped or not.
-
-    Of a path that is not there, another ending or other capitals are tried.
-    """
-
-    def __init__(self, files: SourceFiles, table_locator: str) -> None:
-        self._table_dir = Path(files.root if split_locator(table_locator)[0] else table_locator).parent
-        self._above = posixpath.dirname(_inside(files, table_locator))
-        self._exact: dict[str, list[str]] = defaultdict(list)
-        self._close: dict[str, list[str]] = defaultdict(list)
-        for locator in files.locators:
-            for path in {files.shorten(locator), _inside(files, locator)}:
-                self._exact[clean_name(path)].append(locator)
-                self._close[_bare(path)].append(locator)
-
-    def find(self, path: str) -> list[str]:
-        """The files that `path` may mean."""
-        text = clean_name(path)
-        if posixpath.isabs(text):
-            return [text] if os.path.isfile(file_of(text)) else []  # noqa: PTH113 - also of names too long for a disk
-        places = dict.fromkeys((posixpath.normpath(posixpath.join(self._above, text)), posixpath.normpath(text)))
-        for known, key in ((self._exact, str), (self._close, _bare)):
-            found = dict.fromkeys(locator for place in places for locator in known.get(key(place), ()))
-            if found:
-                return list(found)
-        beside = self._table_dir / text
-        return [str(beside.resolve())] if text.startswith("../") and os.path.isfile(beside) else []  # noqa: PTH113
-
-
-def _inside(files: SourceFiles, locator: str) -> str:
-    """The path in the innermost zip, or below the root."""
-    container, member = split_locator(locator)
-    return member if container else files.shorten(locator)
-
-
-def _bare(path: str) -> str:
-    return without_suffix(clean_name(path)).casefold()
-
-
 MAPPABLE: Final = (
     *(column for column in STANDARD_COLUMNS if column not in {"row_id", "source"}),
     "clinical_path",
@@ -87,19 +46,17 @@ PATHS: Final = {
     "mask_path": "masks",
     "clinical_path": "clinical photographs",
 }
-"""Columns that name files, and what they name."""
+"""Columns that name files -> what messages call the files."""
 REMEDY: Final = (
-    "name the column of the images with dataset.columns={image_id: COLUMN}, what follows the id in the files' names "
-    "with dataset.image_suffix, or the files with dataset.images"
+    "name the column of the images with dataset.columns={image_id: COLUMN}, set dataset.image_suffix to the text that "
+    "follows the id in the files' names, or dataset.images to a pattern of the files"
 )
 PATH_REMEDY: Final = (
-    "correct the paths in the table, or, to have the images found by their ids, leave the column of the paths out with "
+    "correct the paths in the table, or find the images by their ids by leaving out the column of the paths with "
     "'dataset.columns={image_path: null}'"
 )
-
 _NO_LABEL: Final = frozenset(word.lower() for word in EMPTY_WORDS)
-"""Labels that may be classes or stand for a missing label: only `dataset.labels` makes them classes."""
-
+"""Labels that may be classes or missing labels. They count as missing unless `dataset.labels` names them."""
 
 INFO: Final = DatasetInfo(
     name="csv",
@@ -121,21 +78,28 @@ def read_csv(
     encoding: str = AUTO,
     ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The table in the file `table` below `root`.
+    """Reads the table of a data set from a delimited file.
 
-    `columns` maps standard names to the file's; a column that has a standard name already needs no entry, and an entry
-    null leaves such a column out. Images are found by `image_path` (absolute, or relative to the table or to `root`,
-    also inside a zip there), else by `image_id` plus `image_suffix` as file name, with or without ending, among the
-    files that match `images`; masks are no images unless `images` asks for them by name. With `one_hot`, a list of the
-    file's columns, the label is the name of the column that holds the 1, and no label column is read. `labels` maps
-    labels to classes, what it lacks is unknown; without it they are the classes, in lower case, except for `NA` and the
-    like, which may be a class or a missing label. Other columns whose names have a meaning here
-    (`table.INTERNAL_NAMES`) are kept as `file_...`. `encoding` is that of the table, see `text_table.read_text`. Files
-    that fit a pattern of `ignore` are not read (see `path_patterns`).
+    The image of a row is found by `image_path` if the table has this column (absolute, or relative to the table or to
+    `root`, also inside a zip there), otherwise by `image_id`. Columns of the file whose names have a meaning in this
+    software (`table.INTERNAL_NAMES`) but that are not mapped are renamed to `file_NAME`.
+
+    Args:
+        root: folder with the table and the images.
+        table: name of the file, or a pattern (see `path_patterns`).
+        columns: standard name -> column of the file. A column that has a standard name already needs no entry; the
+            value None leaves such a column out.
+        one_hot: columns of a one-hot ground truth; the label is the name of the column that holds the 1.
+        labels: label -> class; other labels are unknown. None: the label in lower case is the class, except for `NA`
+            and the like, which may be a class or a missing label.
+        images: pattern of the image files. Masks are not images unless the pattern names them.
+        image_suffix: text that follows `image_id` in the files' names; their ending is not needed.
+        encoding: encoding of the file, see `text_table.read_text`.
+        ignore: patterns of files that are not read.
 
     Raises:
-        ConfigError: a key that is no standard column, or neither `image_id` nor `image_path` to be had.
-        DataError: the file or a column is missing, a row is not one-hot, or a part of the split has a strange name.
+        ConfigError: a key of `columns` is not a standard column, or labels or images have no column.
+        DataError: the file or a column is missing, a row is not one-hot, or a part of the split has an unknown name.
     """
     files = SourceFiles(root, "the table of images", ignore)
     given = _checked(columns or {})
@@ -163,6 +127,48 @@ def read_csv(
     return standardize(frame, INFO.name)
 
 
+class TablePaths:
+    """Finds files by the paths in a table, zipped or not. A path may differ from the file in ending and capitals.
+
+    Args:
+        files: the files of the data set.
+        table_locator: the table; its paths may be relative to it.
+    """
+
+    def __init__(self, files: SourceFiles, table_locator: str) -> None:
+        self._table_dir = Path(files.root if split_locator(table_locator)[0] else table_locator).parent
+        self._above = posixpath.dirname(_inside(files, table_locator))
+        self._exact: dict[str, list[str]] = defaultdict(list)
+        self._close: dict[str, list[str]] = defaultdict(list)
+        for locator in files.locators:
+            for path in {files.shorten(locator), _inside(files, locator)}:
+                self._exact[clean_name(path)].append(locator)
+                self._close[_bare(path)].append(locator)
+
+    def find(self, path: str) -> list[str]:
+        """Returns the files that a path in the table may mean."""
+        text = clean_name(path)
+        if posixpath.isabs(text):
+            return [text] if os.path.isfile(file_of(text)) else []  # noqa: PTH113 - also of names too long for a disk
+        places = dict.fromkeys((posixpath.normpath(posixpath.join(self._above, text)), posixpath.normpath(text)))
+        for known, key in ((self._exact, str), (self._close, _bare)):
+            found = dict.fromkeys(locator for place in places for locator in known.get(key(place), ()))
+            if found:
+                return list(found)
+        beside = self._table_dir / text
+        return [str(beside.resolve())] if text.startswith("../") and os.path.isfile(beside) else []  # noqa: PTH113
+
+
+def _inside(files: SourceFiles, locator: str) -> str:
+    """Returns the path in the innermost zip, or below the root."""
+    container, member = split_locator(locator)
+    return member if container else files.shorten(locator)
+
+
+def _bare(path: str) -> str:
+    return without_suffix(clean_name(path)).casefold()
+
+
 def _checked(columns: Mapping[str, str | None]) -> dict[str, str | None]:
     for name in columns:
         if name not in MAPPABLE:
@@ -178,21 +184,21 @@ def _checked(columns: Mapping[str, str | None]) -> dict[str, str | None]:
 def _check_sufficient(
     mapped: Mapping[str, str | None], one_hot: Sequence[str] | None, where: str, found: list[str]
 ) -> None:
-    there = f"got none of them; the columns are {', '.join(found)}"
+    there = f"got neither; the columns are {', '.join(found)}"
     if not one_hot and mapped.get("label") is None:
         raise ConfigError(
-            f"expected a column label in {where}, dataset.columns={{label: COLUMN}} or dataset.one_hot=[COLUMN,...] to "
-            f"say where the labels are, {there}"
+            f"expected a column label in {where}, or a key that names the labels, dataset.columns={{label: COLUMN}} or "
+            f"dataset.one_hot=[COLUMN,...], {there}"
         )
     if mapped.get("image_id") is None and mapped.get("image_path") is None:
         raise ConfigError(
-            f"expected a column image_id or image_path in {where}, dataset.columns={{image_id: COLUMN}} or "
-            f"{{image_path: COLUMN}} to say which the images are, {there}"
+            f"expected a column image_id or image_path in {where}, or a key that names the images, "
+            f"dataset.columns={{image_id: COLUMN}} or dataset.columns={{image_path: COLUMN}}, {there}"
         )
 
 
 def _parts(values: pd.Series, where: str) -> pd.Series:
-    """The names of the parts; None where the row has none."""
+    """Returns the standard names of the parts, None for rows without one."""
     parts = values.str.lower()
     strange = sorted(set(parts.dropna()) - OFFICIAL_PARTS.keys())
     if strange:
@@ -215,7 +221,7 @@ def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str | None] | None) -
 
 
 def _named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dict[str, str]:
-    """`labels` as texts; the log names those that the table does not have."""
+    """Returns `labels` as texts, without those that map to None; warns about labels that the table does not have."""
     keys = config_texts(labels, "dataset.labels")
     known = {
         key: config_texts([code], f"dataset.labels.{key}")[0]
@@ -224,7 +230,7 @@ def _named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dic
     }
     absent = sorted({key.lower() for key in keys} - {name.lower() for name in found})
     if absent:
-        log.warning("dataset.labels names labels that the table does not hold: %s", ", ".join(map(repr, absent)))
+        log.warning("dataset.labels names labels that the table does not have: %s", ", ".join(map(repr, absent)))
     return known
 
 

@@ -1,4 +1,4 @@
-"""DDI: 656 clinical photographs, benign or malignant by biopsy, in three groups of skin tone."""
+"""Reads DDI: 656 clinical photographs, benign or malignant by biopsy, in three groups of skin tone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesion_exp.text_table import read_csv
 
 CODES: Final = {"true": "malignant", "false": "benign", "1": "malignant", "0": "benign"}
 COLUMNS: Final = {"DDI_file": "image_id", "skin_tone": "skin_tone", "malignant": "malignant"}
-"""Columns of the metadata -> their names in the table (`malignant` on its way to `label`)."""
+"""Columns of the metadata -> their names in the table (`label` is made of `malignant`)."""
 
 INFO: Final = DatasetInfo(
     name="ddi",
@@ -31,10 +31,10 @@ INFO: Final = DatasetInfo(
 
 
 def read_ddi(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of DDI.
+    """Returns the table of DDI.
 
-    Own columns: `skin_tone` (12, 34 or 56: Fitzpatrick types I-II, III-IV, V-VI; NaN unknown) and `leaks_disease`, the
-    diagnosis. Lesions and patients have no ids.
+    Own columns: `skin_tone` (12, 34 or 56: Fitzpatrick types I-II, III-IV, V-VI; NaN if unknown) and `leaks_disease`,
+    the diagnosis. Lesions and patients have no ids.
 
     Raises:
         DataError: the table is missing or is not in the published format.

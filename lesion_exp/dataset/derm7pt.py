@@ -1,4 +1,4 @@
-"""derm7pt: 1,011 cases, each with a dermoscopic and a clinical photograph, with an official split."""
+"""Reads derm7pt: 1,011 cases, each with a dermoscopic and a clinical photograph, with an official split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS: Final = {
     "clinic": "clinical_path",
     "derm": "image_path",
 }
-"""Columns of the metadata -> their names in the table (`diagnosis` on its way to `label`)."""
+"""Columns of the metadata -> their names in the table (`label` is made of `diagnosis`)."""
 INDEX_FILES: Final = {"train": "train_indexes.csv", "val": "valid_indexes.csv", "test": "test_indexes.csv"}
 FINE_CODES: Final = {
     "basal cell carcinoma": "bcc",
@@ -58,7 +58,7 @@ COUNTS: Final = {
         "melanosis": 16, "misc": 8, "recurrent_nevus": 6, "sk": 45, "spitz_nevus": 79, "vasc": 29,
     },
 }  # fmt: skip
-"""Cases a class by `grouping`."""
+"""`grouping` -> cases per class."""
 
 INFO: Final = DatasetInfo(
     name="derm7pt",
@@ -75,19 +75,20 @@ INFO: Final = DatasetInfo(
 
 
 def read_derm7pt(root: str, grouping: Grouping = "five", ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of derm7pt, a row a case: `image_path` is the dermoscopic photograph, `clinical_path` the clinical one.
+    """Returns the table of derm7pt, with one row per case.
+
+    `image_path` is the dermoscopic photograph, `clinical_path` the clinical one. Own columns: `official_split`; the
+    checklist (`pigment_network`, `streaks`, ...) and `seven_point_score`; `leaks_management` (the treatment follows
+    from the diagnosis) and `leaks_notes`. Ages are not published.
 
     Args:
         root: folder with the download.
         grouping: `five` classes as in the publication (bcc, mel, misc, nv, sk), or the `fine` diagnoses.
         ignore: patterns of files that are not read.
 
-    Own columns: `official_split`; the checklist (`pigment_network`, `streaks`, ...) and `seven_point_score`;
-    `leaks_management` (what was done follows from the diagnosis) and `leaks_notes`. Ages are not published.
-
     Raises:
         DataError: a file is missing or is not in the published format.
-        ConfigError: another grouping.
+        ConfigError: there is no such grouping.
     """
     check_choice("dataset.grouping", grouping, get_args(Grouping))
     files = SourceFiles(root, INFO.title, ignore)
@@ -110,7 +111,7 @@ def _group(code: str) -> str:
 
 
 def _official_split(files: SourceFiles, num_cases: int) -> list[str | None]:
-    """The part of each row of the table; the index files hold row numbers, counted from 0."""
+    """Returns the part of each row of the table. The index files hold row numbers, counted from 0."""
     parts: list[str | None] = [None] * num_cases
     for part, name in INDEX_FILES.items():
         locator = files.require(f"meta/{name}", name)

@@ -1,4 +1,4 @@
-"""DermaMNIST: HAM10000 scaled to a small square, in one npz file, with an official split."""
+"""Reads DermaMNIST: HAM10000 scaled to small squares, in one npz file, with an official split."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, st
 from lesion_exp.errors import ConfigError, DataError
 
 CLASSES: Final = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
-"""The class of each number in the file: this order is not that of the ISIC challenges."""
+"""The class of each number in the file. The order is not that of the ISIC challenges."""
 SIZES: Final = (28, 64, 128, 224)
+"""Published sides of the images in pixels."""
 PARTS: Final = ("train", "val", "test")
 
 INFO: Final = DatasetInfo(
@@ -36,14 +37,19 @@ INFO: Final = DatasetInfo(
 
 
 def read_dermamnist(root: str, size: int | None = None, ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of DermaMNIST of `size` pixels (28, 64, 128 or 224; None: the largest that is there).
+    """Returns the table of DermaMNIST.
 
-    `official_split` names the part. The file has no lesion ids, and 641 lesions have images both in `train` and in
-    `test`: figures on the official split are too good.
+    `official_split` is the part. The file has no lesion ids, and 641 lesions have images both in `train` and in `test`,
+    so metrics on the official split are too optimistic.
+
+    Args:
+        root: folder with the npz file.
+        size: side of the images in pixels, 28, 64, 128 or 224; None: the largest that exists.
+        ignore: patterns of files that are not read.
 
     Raises:
-        DataError: no such file, or it is not in the published format.
-        ConfigError: a size that was not published.
+        DataError: the file is missing or is not in the published format.
+        ConfigError: the size was not published.
     """
     if size is not None and (isinstance(size, bool) or size not in SIZES):
         raise ConfigError(f"expected dataset.size to be one of {', '.join(map(str, SIZES))} or null, got {size!r}")
@@ -54,7 +60,7 @@ def read_dermamnist(root: str, size: int | None = None, ignore: Sequence[str] = 
 
 
 def _choose(files: SourceFiles, size: int | None) -> str:
-    """Path of the npz of `size` pixels, or of the largest; sizes are told by the name (`dermamnist.npz` is 28)."""
+    """Returns the path of the npz file of `size` pixels, or of the largest; `dermamnist.npz` is that of 28 pixels."""
     sizes = SIZES if size is None else (size,)
     names = ["dermamnist.npz" if side == 28 else f"dermamnist_{side}.npz" for side in sorted(sizes, reverse=True)]
     path = files.require(*names)
@@ -101,7 +107,7 @@ def _read_part(path: str, part: str) -> pd.DataFrame:
 
 
 def _shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
-    """Shape of an array from its header alone: the pixels may be gigabytes."""
+    """Returns the shape of an array from its header, without reading the pixels, which may be gigabytes."""
     with archive.open(f"{key}.npy") as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -1,4 +1,4 @@
-"""Fitzpatrick17k: 16,577 clinical photographs from two atlases of dermatology, with the skin's Fitzpatrick type."""
+"""Reads Fitzpatrick17k: 16,577 clinical photographs from two atlases of dermatology, with the Fitzpatrick skin type."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ COUNTS: Final = {
         "malignant_epidermal": 1352, "malignant_melanoma": 573,
     },
 }  # fmt: skip
-"""Photographs a class by `partition`."""
+"""`partition` -> photographs per class."""
 
 INFO: Final = DatasetInfo(
     name="fitzpatrick17k",
@@ -66,15 +66,20 @@ INFO: Final = DatasetInfo(
 
 
 def read_fitzpatrick17k(root: str, partition: Partition = "three", ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of Fitzpatrick17k, labelled by its `three` or its `nine` groups of conditions.
+    """Returns the table of Fitzpatrick17k.
 
-    Own columns: `skin_tone` (Fitzpatrick type, 1 to 6; NaN where the set says -1), `fitzpatrick_centaur` (another
-    rating), `qc` (a dermatologist's remark on some images), and `leaks_condition` and the partitions not used, each of
-    which tells the label. Known duplicates are in it: their groups are found by content.
+    Own columns: `skin_tone` (Fitzpatrick type, 1 to 6; NaN if the set gives -1), `fitzpatrick_centaur` (another
+    rating), `qc` (a dermatologist's remark on some images), and `leaks_condition` and the partitions, each of which
+    reveals the label. Known duplicates stay in the table; the split finds them by their content.
+
+    Args:
+        root: folder with the table and the images.
+        partition: classes: `three` or `nine` groups of conditions.
+        ignore: patterns of files that are not read.
 
     Raises:
         DataError: the table is missing or is not in the published format.
-        ConfigError: another partition.
+        ConfigError: there is no such partition.
     """
     check_choice("dataset.partition", partition, get_args(Partition))
     files = SourceFiles(root, INFO.title, ignore)

@@ -1,4 +1,4 @@
-"""A folder with a sub-folder of images for each class, optionally below train, val and test."""
+"""Reads a folder with one sub-folder of images per class, optionally below the folders train, val and test."""
 
 from __future__ import annotations
 
@@ -22,34 +22,40 @@ from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, st
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
 ARRAYS: Final = frozenset({".npy", ".npz", ".mat", ".h5", ".hdf5"})
-"""Endings of documents that may hold pictures: a class folder of nothing else would disappear."""
+"""Endings of documents that may contain images. A class folder with nothing else is an error, not a class to drop."""
 NO_FOLDER: Final = "(in no class folder)"
+"""The label, for messages, of an image that lies in no class folder."""
 
 INFO: Final = DatasetInfo(
     name="folder",
-    title="a folder with a sub-folder a class",
+    title="a folder with one sub-folder per class",
     citation="none: data of the user's own",
     licence="that of the data",
-    where="CLASS/*.jpg or train|val|test/CLASS/*.jpg below one folder, zipped or unpacked",
+    where="CLASS/*.jpg or train|val|test/CLASS/*.jpg in one folder, zipped or unpacked",
 )
 
 
 def read_folder(
     root: str, lesion_pattern: str | None = None, images: str = "*", ignore: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The table of all images below `root`; the class is the name of the first folder, in lower case.
+    """Returns the table of all images below `root`; the class is the name of the first folder, in lower case.
 
-    Where the first folders are train, val and test the second ones are the classes, `official_split` tells the part. A
-    zip stands for the folder that it was made of (`nv.zip` without folders inside is the class nv). `image_id` is the
-    path without ending. `lesion_pattern` is a regular expression, searched in the path; its first group is the
-    `lesion_id`, images where it is not found are lesions of their own. Masks and superpixels (`X_mask.png`, a folder
-    `GroundTruth`) are no images unless the pattern `images` asks for them by name. Files that fit a pattern of `ignore`
-    are not read (see `path_patterns`).
+    If the first folders are train, val and test, `official_split` is the part and the second folder is the class. A zip
+    counts as the folder that it was made of (`nv.zip` without folders inside is the class nv). `image_id` is the path
+    without the ending.
+
+    Args:
+        root: the folder.
+        lesion_pattern: regular expression that is searched in the path; its first group is the `lesion_id`. An image
+            whose path does not match is a lesion by itself.
+        images: pattern of the images (see `path_patterns`). Masks and superpixels (`X_mask.png`, a folder
+            `GroundTruth`) are not images unless the pattern names them.
+        ignore: patterns of files that are not read (see `path_patterns`).
 
     Raises:
-        ConfigError: the pattern is no regular expression, has no group, or fits no image.
-        DataError: there is no image, none is left of a class, two files differ that would have the same id, or only
-            some of the folders are parts of a split.
+        ConfigError: `lesion_pattern` is not a regular expression, has no group, or matches no image.
+        DataError: there are no images, or none in some class folder; two different files have the same id; or only some
+            of the folders are parts of a split.
     """
     files = SourceFiles(root, "the class folders", ignore)
     choice = Choice(images, "dataset.images")
@@ -76,7 +82,7 @@ class _Image(NamedTuple):
 
 
 def _images(locators: Sequence[str], files: SourceFiles, choice: Choice) -> list[_Image]:
-    """The images by their paths, one of each: a zip may lie beside what it held."""
+    """Returns the images, each once: a zip may lie beside its unpacked files."""
     by_container: dict[str, list[_Image]] = defaultdict(list)
     for locator in locators:
         container, inner = split_locator(locator)
@@ -97,19 +103,19 @@ def _image_id(path: PurePosixPath) -> str:
 
 def _nothing(files: SourceFiles) -> str:
     if files.masks:
-        what = f"but {len(files.masks):,} files that count as masks by their names or folders; ask for them with "
+        what = f"but {len(files.masks):,} files that count as masks by their names or folders; to read them, set "
         what += as_override("dataset.images", pattern_for(files.shorten(files.masks[0])))
     else:
         what = f"found {len(files.locators)} other files"
     listed = first_cases(files.shorten(locator) for locator in files.locators)
     return (
-        f"expected images in a sub-folder a class below {files.root}, {what}; set dataset.root=DIR to the folder that "
-        f"holds a folder a class\n{listed}".rstrip()
+        f"expected images in one sub-folder per class below {files.root}, {what}; set dataset.root=DIR to the folder "
+        f"with the class folders\n{listed}".rstrip()
     )
 
 
 def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:
-    """Checks that no folder of files is left without an image, unless they are documents, masks or archives."""
+    """Checks that every folder of files has an image, unless the files are documents, masks or archives."""
     kept = {_folder(files.shorten(image.locator)) for image in images}
     others = [each for each in files.locators if suffix_of(each) in ARRAYS or not (is_image(each) or is_document(each))]
     lost: dict[str, list[str]] = defaultdict(list)
@@ -129,7 +135,7 @@ def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:
 
 
 def _say_empty_folders(images: Sequence[_Image], files: SourceFiles) -> None:
-    """Warns of folders beside those of the classes that hold no file at all."""
+    """Warns about folders beside the class folders that contain no file at all."""
     beside = {
         (files.root / _folder(files.shorten(image.locator))).parent
         for image in images
@@ -145,7 +151,7 @@ def _say_empty_folders(images: Sequence[_Image], files: SourceFiles) -> None:
     ]
     if empty:
         record_finding(
-            f"{len(empty)} folders below {files.root} hold no file that is read, and are no classes",
+            f"{len(empty)} folders below {files.root} hold no file that is read, and are not classes",
             [files.shorten(str(folder)) for folder in empty],
             level="warning",
         )
@@ -160,7 +166,7 @@ def _is_below(folder: str, other: str) -> bool:
 
 
 def _unwrapped(images: list[_Image], archive: str) -> list[_Image]:
-    """`images` without folders around all class folders; below the zip's name where that is a class or a part."""
+    """Removes folders that contain all class folders, and adds the zip's name if that is a class or a part."""
     while True:
         first = {image.path.parts[0] for image in images}
         deep = all(len(image.path.parts) > 2 for image in images)
@@ -201,7 +207,7 @@ def _rows(images: list[_Image], files: SourceFiles) -> list[dict[str, Any]]:
 
 
 def _check_first_folders(images: Sequence[_Image], files: SourceFiles) -> None:
-    """Checks that the classes are not the second folders (`clinic_a/mel`, `clinic_b/mel`): known diagnoses tell."""
+    """Checks that the second folders are not the classes (`clinic_a/mel`, `clinic_b/mel`), by the known diagnoses."""
     second: dict[str, set[str]] = defaultdict(set)
     for _, path in images:
         if len(path.parts) > 2:
@@ -212,7 +218,7 @@ def _check_first_folders(images: Sequence[_Image], files: SourceFiles) -> None:
     diagnoses = [name for name in shared if taxonomy.code_of(name)]
     if len(diagnoses) >= 2:
         raise DataError(
-            f"expected a folder a class below {files.root}, or train, val and test folders with such, but each of the "
+            f"expected class folders below {files.root} or below its folders train, val and test, but each of the "
             f"folders {', '.join(sorted(second))} holds {', '.join(diagnoses)}; rename these folders to train, val or "
             f"test, or set dataset.root={files.root / sorted(second)[0]} to read one of them"
         )
@@ -232,7 +238,7 @@ def _lesions(ids: pd.Series, pattern: str) -> pd.Series:
     matches = [compiled.search(name) for name in ids]
     if not any(matches):
         raise ConfigError(
-            f"expected dataset.lesion_pattern to fit paths such as {ids.iloc[0]!r}, but {pattern!r} fits none; correct "
-            f"it, or set it to null"
+            f"expected dataset.lesion_pattern to match paths such as {ids.iloc[0]!r}, but {pattern!r} matches none; "
+            f"correct it, or set it to null"
         )
     return pd.Series([match[1] if match else None for match in matches], index=ids.index, dtype=object)

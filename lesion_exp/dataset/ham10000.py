@@ -1,4 +1,4 @@
-"""HAM10000: 10,015 dermoscopic images of 7,470 lesions, seven diagnoses, with lesion masks."""
+"""Reads HAM10000: 10,015 dermoscopic images of 7,470 lesions with seven diagnoses, with lesion masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS: Final = {
     "dx_type": "leaks_dx_type",
     "localization": "site",
 }
-"""Columns of the metadata -> their names in the table (`dx` on its way to `label`)."""
+"""Columns of the metadata -> their names in the table (`label` is made of `dx`)."""
 CODES: Final = {code: code for code in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")}
 
 PARTS: Final = ("train", "test")
@@ -43,10 +43,15 @@ INFO: Final = DatasetInfo(
 
 
 def read_ham10000(root: str, parts: Sequence[str] = ("train",), ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of HAM10000 (`train`, 10,015 images) and, if asked for, of its ISIC 2018 test set (`test`, 1,511).
+    """Returns the table of HAM10000.
 
-    `official_split` names the part. How a diagnosis was confirmed is in `leaks_dx_type`: every melanoma is confirmed by
-    histology, whatever was followed up is a nevus.
+    `official_split` is the part. The column `leaks_dx_type` is how the diagnosis was confirmed: every melanoma by
+    histology, and only nevi by follow-up.
+
+    Args:
+        root: folder with the download.
+        parts: `train` (10,015 images) and `test` (the 1,511 images of the ISIC 2018 test set).
+        ignore: patterns of files that are not read.
 
     Raises:
         DataError: a file is missing or is not in the published format.
@@ -71,7 +76,7 @@ def _read_metadata(files: SourceFiles, names: Sequence[str], part: str) -> pd.Da
 
 
 def _read_test(files: SourceFiles) -> pd.DataFrame:
-    """The test part: in the columns of the metadata (the archive's copy) or one-hot (the challenge's)."""
+    """Returns the test part; its file has the columns of the metadata (archive) or is one-hot (challenge)."""
     name = ground_truth_name(isic2018.CHALLENGE, "test")
     locator = files.require(f"{name}.csv", f"{name}.tab", name)
     if "dx" in read_csv(locator).columns:

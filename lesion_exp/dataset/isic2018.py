@@ -1,4 +1,4 @@
-"""ISIC 2018 Task 3: the images of HAM10000 as a challenge, with validation and test parts of its own."""
+"""Reads ISIC 2018 Task 3: the images of HAM10000 as training part of a challenge, with validation and test parts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ WITHOUT_GROUPS: Final = (
     "set dataset.need_lesion_groups=false to go on without lesion ids (each image is then a lesion of its own)"
 )
 UNSCORED: Final = frozenset({"ISIC_0035068"})
-"""The test image that the organisers' scorer gives weight zero: 1,511 of 1,512 images count."""
-
+"""The test image to which the organisers' scorer gives weight zero: 1,511 of 1,512 images count."""
 PART_COUNTS: Final = {
     "train": {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
     "val": {"akiec": 8, "bcc": 15, "bkl": 22, "df": 1, "mel": 21, "nv": 123, "vasc": 3},
     "test": {"akiec": 43, "bcc": 93, "bkl": 217, "df": 44, "mel": 171, "nv": 908, "vasc": 35},
 }
-"""Images a class; of the test part those that count."""
+"""Part -> images per class; for the test part, only images that count."""
 PARTS: Final = tuple(PART_COUNTS)
 
 INFO: Final = DatasetInfo(
@@ -53,14 +52,18 @@ INFO: Final = DatasetInfo(
 def read_isic2018(
     root: str, parts: Sequence[str] = ("train",), need_lesion_groups: bool = True, ignore: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The table of the asked `parts` (`train`, `val`, `test`), 10,015, 193 and 1,511 images, in `official_split`.
+    """Returns the table of ISIC 2018 Task 3; `official_split` is the part.
 
-    The lesion ids of the training part come from a file of their own; without it images of one lesion would be
-    taken for different lesions, so it must be there unless `need_lesion_groups` is false.
+    Args:
+        root: folder with the download.
+        parts: `train` (10,015 images), `val` (193) and `test` (1,511).
+        need_lesion_groups: whether the file with the lesion ids of the training part is required. Without it, every
+            image counts as a lesion by itself, and a split may separate images of one lesion.
+        ignore: patterns of files that are not read.
 
     Raises:
         DataError: a file is missing or is not in the published format.
-        ConfigError: a part that the challenge does not have.
+        ConfigError: the challenge does not have such a part.
     """
     wanted = check_parts(parts, PARTS, "isic2018")
     files = SourceFiles(root, INFO.title, ignore)

@@ -1,4 +1,4 @@
-"""ISIC 2019: 25,331 dermoscopic images of eight diagnoses from HAM10000, BCN20000 and MSK."""
+"""Reads ISIC 2019: 25,331 dermoscopic images with eight diagnoses from HAM10000, BCN20000 and MSK."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PART_COUNTS: Final = {
         "ak": 374, "bcc": 975, "bkl": 660, "df": 91, "mel": 1327, "nv": 2495, "scc": 165, "unk": 2047, "vasc": 104,
     },
 }  # fmt: skip
-"""Images a class."""
+"""Part -> images per class."""
 PARTS: Final = tuple(PART_COUNTS)
 
 INFO: Final = DatasetInfo(
@@ -48,13 +48,18 @@ INFO: Final = DatasetInfo(
 
 
 def read_isic2019(root: str, parts: Sequence[str] = ("train",), ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of the asked `parts` (`train`, `test`), in `official_split`; `unk` occurs in the test part only.
+    """Returns the table of ISIC 2019; `official_split` is the part.
 
-    Lesion ids are known for most of the training part and for none of the test part.
+    Lesion ids are known for most images of the training part and for none of the test part.
+
+    Args:
+        root: folder with the download.
+        parts: `train` (25,331 images) and `test`; only the test part has the class `unk`.
+        ignore: patterns of files that are not read.
 
     Raises:
         DataError: a file is missing or is not in the published format.
-        ConfigError: a part that the challenge does not have.
+        ConfigError: the challenge does not have such a part.
     """
     wanted = check_parts(parts, PARTS, "isic2019")
     files = SourceFiles(root, INFO.title, ignore)
@@ -66,6 +71,6 @@ def read_isic2019(root: str, parts: Sequence[str] = ("train",), ignore: Sequence
 def _read_part(files: SourceFiles, part: str) -> pd.DataFrame:
     frame = read_one_hot(files, CHALLENGE, part, CODES)
     locator = files.require(f"{CHALLENGE}_{PART_NAMES[part]}_Metadata.csv")
-    lesions = {"lesion_id": "lesion_id"}  # of the training part alone
+    lesions = {"lesion_id": "lesion_id"}  # only the training part has them
     metadata = named_columns(read_csv(locator), files.shorten(locator), METADATA_COLUMNS, lesions)
     return join_rows(frame, metadata, "image_id", files.shorten(locator), f"{INFO.title}, {part}")

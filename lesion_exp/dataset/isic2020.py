@@ -1,4 +1,4 @@
-"""ISIC 2020: 33,126 dermoscopic images of 2,056 patients, melanoma against the rest."""
+"""Reads ISIC 2020: 33,126 dermoscopic images of 2,056 patients, melanoma against the rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COLUMNS: Final = {
 }
 """Columns of the ground truth -> their names in the table."""
 TARGET_CODES: Final = {"0": "benign", "1": "malignant"}
-# As the challenge's winners merged the nine diagnoses (arXiv:2010.05351).
+# The nine diagnoses are merged as by the winners of the challenge (arXiv:2010.05351).
 DIAGNOSIS_CODES: Final = {
     "melanoma": "mel",
     "nevus": "nv",
@@ -52,7 +52,7 @@ COUNTS: Final = {
     ("target", True): {"benign": 31_539, "malignant": 581},
     ("diagnosis", False): {"bkl": 223, "mel": 584, "nv": 5193, "unk": 27_126},
 }
-"""Images a class by `label` and `drop_listed_duplicates`."""
+"""`label` and `drop_listed_duplicates` -> images per class."""
 
 INFO: Final = DatasetInfo(
     name="isic2020",
@@ -80,10 +80,16 @@ def read_isic2020(
     drop_listed_duplicates: bool = True,
     ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The table of ISIC 2020, labels `benign`/`malignant` or, with `label=diagnosis`, `mel`, `nv`, `bkl` and `unk`.
+    """Returns the table of ISIC 2020.
 
-    `diagnosis`, `benign_malignant` and `target` give the label away: they are kept as `leaks_...`. With
-    `drop_listed_duplicates` the second image of each pair in the organisers' list of duplicates is left out.
+    The columns `diagnosis`, `benign_malignant` and `target` reveal the label; they are kept as `leaks_...`.
+
+    Args:
+        root: folder with the download.
+        label: `target` (classes `benign` and `malignant`) or `diagnosis` (`mel`, `nv`, `bkl` and `unk`).
+        drop_listed_duplicates: whether to leave out the second image of each pair in the organisers' list of
+            duplicates.
+        ignore: patterns of files that are not read.
 
     Raises:
         DataError: a file is missing or is not in the published format.

@@ -1,4 +1,4 @@
-"""ISIC 2024 (SLICE-3D): 401,059 tiles from total-body photographs, 393 of them malignant."""
+"""Reads ISIC 2024 (SLICE-3D): 401,059 tiles from total-body photographs, 393 of them malignant."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ INFO: Final = DatasetInfo(
 
 
 def read_isic2024(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of ISIC 2024, images in `train-image.hdf5` (a JPEG an entry, named by `isic_id`) or as single files.
+    """Returns the table of ISIC 2024.
 
-    The published tabular columns follow; those that give the label away (`target`, `iddx_*`, `mel_*`) as `leaks_...`.
+    The images are entries of `train-image.hdf5`, named by `isic_id`, or single files. Own columns: the published ones.
+    Those that reveal the label (`target`, `iddx_*`, `mel_*`) begin with `leaks_`.
 
     Raises:
         DataError: a file is missing, still zipped or not in the published format.
@@ -61,8 +62,8 @@ def _locate(ids: pd.Series, files: SourceFiles) -> pd.Series:
     container = files.require(IMAGE_FILE)
     if split_locator(container)[0]:
         raise DataError(
-            f"expected {IMAGE_FILE} as a file of its own, but it lies in a zip ({files.shorten(container)}), where "
-            f"single images cannot be read; unzip {file_of(container)}"
+            f"expected {IMAGE_FILE} unpacked, but it lies in a zip ({files.shorten(container)}), from which single "
+            f"images cannot be read; unzip {file_of(container)}"
         )
     entries = {key: join_locator(container, key) for key in _keys(container)}
     names = ImageNames(entries.items())
@@ -70,10 +71,12 @@ def _locate(ids: pd.Series, files: SourceFiles) -> pd.Series:
 
 
 def _keys(path: str) -> list[str]:
-    import h5py  # only this set needs it
+    import h5py  # only this data set needs it
 
     try:
         with h5py.File(path, "r") as opened:
             return list(opened.keys())
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"expected an HDF5 file at {path}, but it cannot be opened: {error}; get it again") from error
+        raise DataError(
+            f"expected an HDF5 file at {path}, but it cannot be opened: {error}; download it again"
+        ) from error

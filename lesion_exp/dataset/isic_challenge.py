@@ -1,4 +1,4 @@
-"""One part of an ISIC challenge whose ground truth is one-hot (2018 Task 3 and 2019)."""
+"""Reads the parts of ISIC challenges whose ground truth is one-hot (2018 Task 3 and 2019)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.text_table import read_csv
 
 PART_NAMES: Final = {"train": "Training", "val": "Validation", "test": "Test"}
-"""How the challenges' files call the parts."""
+"""Part -> its name in the file names of the challenges."""
 
 
 def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[str, ...]:
-    """`parts` in the order train, val, test.
+    """Returns `parts` in the order train, val, test.
 
     Raises:
-        ConfigError: none is asked for, or one that the data set `name` does not have.
+        ConfigError: the list is empty, or the data set `name` does not have one of the parts.
     """
     asked = [parts] if isinstance(parts, str) else list(parts)
     for part in asked:
@@ -37,7 +37,7 @@ def check_parts(parts: Sequence[str], known: Sequence[str], name: str) -> tuple[
 
 
 def counts_of_parts(counts: Mapping[str, Mapping[str, int]]) -> Callable[..., dict[str, int]]:
-    """A function from a reader's `parts` to its published images a class; `counts` holds those of each part."""
+    """Returns a function from a reader's argument `parts` to images per class; `counts` has those of each part."""
 
     def published(parts: Sequence[str] = ("train",), **_: object) -> dict[str, int]:
         several = [counts[part] for part in ([parts] if isinstance(parts, str) else parts)]
@@ -48,20 +48,26 @@ def counts_of_parts(counts: Mapping[str, Mapping[str, int]]) -> Callable[..., di
 
 
 def ground_truth_name(challenge: str, part: str) -> str:
-    """File name of the ground truth of `part`, without ending (`ISIC2018_Task3_Test_GroundTruth`)."""
+    """Returns the file name of the ground truth of `part`, without ending (`ISIC2018_Task3_Test_GroundTruth`)."""
     return f"{challenge}_{PART_NAMES[part]}_GroundTruth"
 
 
 def read_one_hot(
     files: SourceFiles, challenge: str, part: str, codes: Mapping[str, str], unscored: frozenset[str] = frozenset()
 ) -> pd.DataFrame:
-    """Ground truth of one part: `image_id`, `label`, `raw_label`, `official_split`.
+    """Reads the ground truth of one part: `image_id`, `label`, `raw_label` and `official_split`.
 
-    `codes` maps the columns of the ground truth to the taxonomy. Images that the organisers' scorer gives weight zero
-    (named in `unscored`, or by a column `score_weight`) are left out, and this is logged.
+    Images to which the organisers' scorer gives weight zero are left out, and the log says so.
+
+    Args:
+        files: the files of the data set.
+        challenge: prefix of the challenge's file names.
+        part: `train`, `val` or `test`.
+        codes: column of the ground truth -> class.
+        unscored: images of weight zero, in addition to those with 0 in the column `score_weight`.
 
     Raises:
-        DataError: the file is not there, lacks columns, or a row is not one-hot.
+        DataError: the file or a column is missing, or a row is not one-hot.
     """
     locator = files.require(f"{ground_truth_name(challenge, part)}.csv")
     frame = read_csv(locator)

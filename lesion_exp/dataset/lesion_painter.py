@@ -1,7 +1,7 @@
-"""Generated dermoscopic photographs: a lesion is painted once, with its skin, and photographed as often as wanted.
+"""Paints generated lesions and photographs them: a lesion is painted once and may be photographed several times.
 
-Colours follow the Beer-Lambert law: light that skin reflects is weakened by exp(-density * absorption) of superficial
-melanin (brown to black), deep melanin (blue-grey) and blood (red); scar, keratin and scales are laid over it in white.
+Colours follow the Beer-Lambert law: reflected light is attenuated by exp(-density * absorption) of superficial melanin
+(brown to black), deep melanin (blue-grey) and blood (red). Scar, keratin and scales are painted over it in white.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Float = npt.NDArray[np.float32]
 BARE_SKIN: Final = np.asarray([0.98, 0.90, 0.855], dtype=np.float32)
 WHITE: Final = np.asarray([0.95, 0.90, 0.86], dtype=np.float32)
 ABSORPTION: Final = np.asarray([[0.42, 0.88, 1.3], [0.12, 0.95, 0.72], [1.05, 0.78, 0.45]], dtype=np.float32)
-"""Of melanin, blood and deep melanin (rows) for red, green and blue light (columns)."""
+"""Absorption of melanin, blood and deep melanin (rows) for red, green and blue light (columns)."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class Skin:
     tone: int
     """Fitzpatrick type, 1 to 6."""
     hairs: int
-    """About how many hairs a photograph shows."""
+    """Mean number of hairs in a photograph."""
     freckles: int
 
 
 @dataclass(frozen=True)
 class PaintedLesion:
-    """A lesion and its skin, larger than a photograph of it."""
+    """A square picture of a lesion and its skin, larger than a photograph."""
 
     light: Float
-    """(S, S, 3), reflected red, green and blue light, 0 to 1."""
+    """float32 (S, S, 3), reflected red, green and blue light, 0 to 1."""
     mask: UInt8Array
-    """(S, S), 255 in the lesion, else 0."""
+    """uint8 (S, S), 255 in the lesion, else 0."""
 
 
 def paint_lesion(traits: Traits, skin: Skin, rng: np.random.Generator, height: int, width: int) -> PaintedLesion:
-    """The lesion with `traits`, to be photographed at `height` x `width` pixels."""
+    """Paints a lesion with `traits` on `skin`, large enough for photographs of `height` x `width` pixels."""
     size, side = round(1.3 * max(height, width)), min(height, width)
     ground = _lay_ground(traits, rng, size, traits.radius * side, side)
     _colour_skin(ground, skin, rng)
@@ -64,9 +64,9 @@ def paint_lesion(traits: Traits, skin: Skin, rng: np.random.Generator, height: i
 def photograph(
     lesion: PaintedLesion, skin: Skin, rng: np.random.Generator, height: int, width: int
 ) -> tuple[UInt8Array, UInt8Array]:
-    """A photograph, uint8 (height, width, 3) RGB, and its lesion mask, uint8 (height, width) of 0 or 255.
+    """Returns a photograph, uint8 (height, width, 3) RGB, and its lesion mask, uint8 (height, width) of 0 or 255.
 
-    Rotation, distance, position, light, focus and artefacts differ from one photograph to the next.
+    Rotation, distance, position, light, focus and artefacts are random.
     """
     side, middle = min(height, width), lesion.light.shape[0] / 2
     place = cv2.getRotationMatrix2D((middle, middle), rng.uniform(0, 360), rng.uniform(0.85, 1.15))
@@ -86,7 +86,7 @@ def photograph(
 
 
 def _bend(lesion: PaintedLesion, rng: np.random.Generator, side: int) -> PaintedLesion:
-    """`lesion` on uneven skin: without this, dots would be circles and networks lattices."""
+    """Distorts the lesion as on uneven skin, so that dots are not perfect circles and networks not perfect lattices."""
     size = lesion.light.shape[0]
     axis = np.arange(size, dtype=np.float32)
     shifts = [side * (0.01 * noise(rng, size, 0.05 * side) + 0.025 * noise(rng, size, 0.2 * side)) for _ in range(2)]
@@ -97,7 +97,7 @@ def _bend(lesion: PaintedLesion, rng: np.random.Generator, side: int) -> Painted
 
 
 def _expose(light: Float, rng: np.random.Generator, side: int) -> UInt8Array:
-    """The camera's picture of `light`: a lamp of some colour that falls off sideways, focus, contrast, sensor noise."""
+    """Returns the camera's picture of `light`: with coloured and uneven lighting, focus, contrast and sensor noise."""
     height, width = light.shape[:2]
     gain = rng.uniform(0.86, 1.06) * (1 + rng.normal(0, 1, 3) * np.asarray([0.03, 0.045, 0.065]))
     slope = rng.normal(0, 0.06, 2)
@@ -112,7 +112,7 @@ def _expose(light: Float, rng: np.random.Generator, side: int) -> UInt8Array:
 
 
 def _lay_ground(traits: Traits, rng: np.random.Generator, size: int, radius: float, side: int) -> Ground:
-    """The lesion's outline and plain pigment."""
+    """Returns a new lesion with its outline and its pigment, without structures."""
     turns = np.linspace(0, 2 * np.pi, 181)[:-1]
     waves = np.arange(2, 9)[:, None]
     heights = rng.normal(0, 1, waves.shape) / waves**0.7

@@ -1,4 +1,4 @@
-"""The dermoscopic structures of a generated lesion, drawn as densities of pigment, blood and white."""
+"""Draws the dermoscopic structures of a generated lesion, as densities of pigment, blood and white."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ Float = npt.NDArray[np.float32]
 
 @dataclass
 class Ground:
-    """A lesion while it is painted; all fields are float32 (S, S) and the density fields are added to in place."""
+    """A lesion while it is being painted. Arrays are float32 (S, S) unless noted; structures change them in place."""
 
     outline: Float
     """(180, 2), x and y of the outline in pixels."""
     radius: float
-    """Of the lesion, pixels."""
+    """Radius of the lesion in pixels."""
     side: int
-    """The photograph's shorter side, pixels."""
+    """Shorter side of the photograph in pixels."""
     depth: Float
-    """Distance inside the outline in radii, negative outside."""
+    """Distance from the outline in radii, positive inside and negative outside."""
     cover: Float
-    """How much of the lesion there is, 0 to 1, soft at the border."""
+    """Opacity of the lesion, 0 to 1, with a soft border."""
     melanin: Float
+    """Optical density of superficial melanin."""
     blood: Float
+    """Optical density of blood."""
     deep: Float
+    """Optical density of deep melanin."""
     white: Float
+    """Opacity of the white cover."""
 
 
 def add_structures(ground: Ground, traits: Traits, rng: np.random.Generator) -> None:
-    """Draws every structure that `traits` have."""
+    """Draws every structure of `traits` whose strength is above 0."""
     for strength, draw in (
         (traits.network, _network),
         (traits.ring, _ring),
@@ -58,14 +62,14 @@ def add_structures(ground: Ground, traits: Traits, rng: np.random.Generator) -> 
 
 
 def noise(rng: np.random.Generator, size: int, grain: float, grain_x: float | None = None) -> Float:
-    """Smooth noise (size, size) of about -1 to 1 whose spots measure `grain` pixels (down) by `grain_x` (across)."""
+    """Returns smooth noise (size, size), about -1 to 1, with spots of `grain` pixels down and `grain_x` across."""
     cells = [max(3, round(size / max(pixels, 1.0))) for pixels in (grain, grain_x or grain)]
     coarse = rng.random(cells, dtype=np.float32) * 2 - 1
     return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def smoothstep(values: Float, low: float, high: float) -> Float:
-    """0 below `low`, 1 above `high`, a smooth passage between."""
+    """Returns 0 for values below `low`, 1 above `high`, and a smooth transition between them."""
     t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
@@ -168,12 +172,12 @@ def _branch(
     length: float,
     finest: float,
 ) -> None:
-    """A winding vessel that splits into thinner ones until they are `finest` (pixels, as `thickness`)."""
+    """Draws a winding vessel that splits into thinner ones down to a thickness of `finest` pixels."""
     points, step = [start], length / 8
     for _ in range(8):
         heading += float(rng.normal(0, 0.3))
         points.append(points[-1] + step * np.asarray([np.cos(heading), np.sin(heading)]))
-    shade = min(255.0, 255.0 * thickness)  # finer than a pixel: paler
+    shade = min(255.0, 255.0 * thickness)  # thinner than a pixel: paler
     path = np.round(np.asarray(points) * 16).astype(np.int32)
     cv2.polylines(canvas, [path], False, shade, max(1, round(thickness)), cv2.LINE_AA, 4)
     if thickness > finest:
@@ -207,7 +211,14 @@ def _scale(ground: Ground, strength: np.float32, rng: np.random.Generator) -> No
 
 
 def _mesh(ground: Ground, rng: np.random.Generator, spacing: float, bend: float) -> Float:
-    """A honeycomb of lines (1) around holes (0), `spacing` (of the shorter side) from hole to hole, bent at random."""
+    """Returns a honeycomb of lines (1) around holes (0), randomly bent.
+
+    Args:
+        ground: the lesion.
+        rng: source of every random choice.
+        spacing: distance between holes, a fraction of the shorter side.
+        bend: strength of the distortion, in spacings.
+    """
     size, period = ground.depth.shape[0], spacing * ground.side
     axis = np.arange(size, dtype=np.float32)
     down = axis[:, None] + np.float32(bend * period * 2) * noise(rng, size, 3.5 * period)
@@ -230,9 +241,17 @@ def _dots(
     stretched: bool = False,
     bearing: float | None = None,
 ) -> Float:
-    """`count` soft spots in the lesion, 0 to 1, of radius `size` (least, greatest, of the shorter side).
+    """Returns `count` soft spots in the lesion, 0 to 1.
 
-    They lie up to `reach` of the way to the outline, with `bearing` (radians) mostly on that side.
+    Args:
+        ground: the lesion.
+        rng: source of every random choice.
+        count: number of spots.
+        size: smallest and greatest radius, fractions of the shorter side.
+        blur: width of the soft border, a fraction of the shorter side.
+        reach: greatest distance from the middle, as a fraction of the way to the outline.
+        stretched: whether the spots are clearly elliptic.
+        bearing: direction in radians in which most spots lie; None: no direction.
     """
     canvas = np.zeros(ground.depth.shape, dtype=np.uint8)
     middle = ground.depth.shape[0] / 2
@@ -249,7 +268,7 @@ def _dots(
 
 
 def _points(places: list[npt.NDArray[np.float32]]) -> list[tuple[int, int]]:
-    """Pixels as OpenCV's fixed-point coordinates (1/16 of a pixel)."""
+    """Converts pixels to OpenCV's fixed-point coordinates (1/16 of a pixel)."""
     return [(round(float(x) * 16), round(float(y) * 16)) for x, y in places]
 
 

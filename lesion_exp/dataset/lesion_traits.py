@@ -1,8 +1,8 @@
-"""What a generated lesion of each HAM10000 class looks like, as chances and ranges of visible traits.
+"""Random visible traits of a generated lesion for each HAM10000 class.
 
-The traits are those by which dermoscopy tells the classes apart (Kittler et al. 2016, doi:10.1016/j.jaad.2015.12.036).
-Their ranges overlap, and some lesions have the colour and outline of a class they are mistaken for in practice, so that
-no single trait and no mean colour gives a class away.
+The traits are those by which dermoscopy distinguishes the classes (Kittler et al. 2016,
+doi:10.1016/j.jaad.2015.12.036). Their ranges overlap, and some lesions have the colour and outline of a class with
+which they are confused in practice, so that neither a single trait nor the mean colour reveals the class.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Traits:
-    """One lesion's visible traits; a structure of strength 0 is absent, 1 is pronounced."""
+    """The visible traits of one lesion. The strength of a structure is 0 if it is absent and 1 if it is pronounced."""
 
     radius: float
-    """Of the lesion, a fraction of the image's shorter side."""
+    """Radius of the lesion, a fraction of the image's shorter side."""
     aspect: float
     """Length over breadth, 1 or more."""
     irregularity: float
     """Size of the outline's bays and bulges, a fraction of the radius."""
     softness: float
-    """Width of the passage from lesion to skin, a fraction of the radius."""
+    """Width of the transition from lesion to skin, a fraction of the radius."""
     melanin: float
     """Optical density of superficial pigment (brown, black where dense)."""
     variegation: float
-    """How much the pigment's density varies from place to place, 0 to 1."""
+    """Spatial variation of the pigment's density, 0 to 1."""
     asymmetry: float
     """How much denser the pigment is on one side, 0 to 1."""
     blood: float
@@ -51,26 +51,26 @@ class Traits:
     """Blue-grey ovoid nests."""
     ulcer: float = 0.0
     follicles: float = 0.0
-    """White follicles in a red ground: the strawberry pattern."""
+    """Strawberry pattern: white follicles on a red background."""
     scale: float = 0.0
     lacunae: float = 0.0
     """Red to purple blood-filled spaces."""
     purple: float = 0.0
-    """How much of the blood lies deep or is clotted."""
+    """Share of the blood that lies deep or is clotted."""
     scar: float = 0.0
     """Central white patch."""
     ring: float = 0.0
-    """Delicate network around the centre only."""
+    """Delicate peripheral network."""
 
 
 Range = tuple[float, float]
 Chance = tuple[float, float, float]
-"""How often a structure occurs, and the least and greatest strength where it does."""
+"""Probability of a structure, and its smallest and greatest strength."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The class's ranges of outline and colour (traits without a default), and its structures."""
+    """The ranges of a class: `ground` for outline and colour (traits without a default), and its `structures`."""
 
     ground: Mapping[str, Range]
     structures: Mapping[str, Chance]
@@ -143,7 +143,7 @@ _SHARE_MISTAKEN: Final = 0.25
 
 
 def draw_traits(code: str, rng: np.random.Generator) -> Traits:
-    """Random traits of a lesion of class `code`, one of `RECIPES`."""
+    """Returns random traits of a lesion of the class `code`, one of `RECIPES`."""
     recipe = RECIPES[code]
     ground = recipe.ground
     if rng.random() < _SHARE_MISTAKEN:

@@ -1,4 +1,4 @@
-"""From a data set's config to its checked table, with the count of images at every step."""
+"""Loads the checked and filtered table of a data set, and counts the images after every step."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ from lesion_exp.errors import ConfigError, DataError, first_cases
 
 log = logging.getLogger(__name__)
 
-
 OnBad = Literal["error", "skip"]
 _Describe = Callable[[pd.DataFrame], tuple[Sequence[str], str]]
-"""Rows with a fault -> a line a case, and what explains them all."""
+"""A function from rows with a fault to one line per case, and an explanation of all cases."""
 SKIP_HINT: Final = "set dataset.on_bad_image=skip to go on without them (what is left out is logged)"
 
 
 @dataclass(frozen=True)
 class Step:
-    """The table's size after one step of the way from the files to the images that are used."""
+    """The size of the table after one step between the files and the images that are used."""
 
     step: str
     images: int
     lesions: int
+    """Lesions; an image without a lesion id counts as one."""
     patients: int
-    """Those that are named."""
+    """Patients with an id."""
 
 
 @dataclass
 class Flow:
-    """What became of the images: the count after each step, and each image that was left out with the reason."""
+    """The flow of images, as in a CONSORT diagram: the counts after each step, and the images that were left out."""
 
     steps: list[Step] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Image id and reason of each image that was left out."""
     findings: list[Finding] = field(default_factory=list)
-    """What was noticed about the files: counts of joins, files that are no images, rows without a partner."""
+    """Findings about the files, such as rows without a file."""
     read_counts: dict[str, int] = field(default_factory=dict)
-    """Images a class as the data set holds them, before any filter."""
+    """Images per class in the data set, before any filter."""
 
     def note(self, step: str, table: pd.DataFrame) -> None:
-        """Records the table's size under the name `step`."""
+        """Records the size of the table after a step."""
         singles = int(table["lesion_id"].isna().sum())
         lesions, patients = int(table["lesion_id"].nunique()) + singles, int(table["patient_id"].nunique())
         self.steps.append(Step(step, len(table), lesions, patients))
@@ -60,7 +61,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The keys of `conf/dataset/base.yaml` that every data set understands; the rest goes to the set's reader."""
+    """The keys of `conf/dataset/base.yaml` that apply to the table of every data set."""
 
     filter: str | None = None
     drop_unknown: bool = False
@@ -69,10 +70,10 @@ class TableOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses values of the wrong kind.
+        """Checks the types and ranges of the values.
 
         Raises:
-            ConfigError: one of the keys.
+            ConfigError: a value is of the wrong type or out of range.
         """
         whole = isinstance(self.limit, int) and not isinstance(self.limit, bool) and self.limit >= 1
         for key, right, expected in (
@@ -87,12 +88,17 @@ class TableOptions:
 
 
 def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Flow) -> pd.DataFrame:
-    """The table that `read` returns, checked, filtered and limited as `options` say; `flow` receives the counts.
+    """Reads the table of a data set, checks it, and applies the filter and the limit.
+
+    Args:
+        read: the data set's reader, without arguments.
+        options: what to leave out.
+        flow: receives the counts after every step.
 
     Raises:
-        DataError: doubled ids, missing images or unknown labels while `on_bad_image` is `error`; nothing left,
-            at all or of a class.
-        ConfigError: a filter that cannot be evaluated.
+        DataError: the table has duplicate ids, missing files or unknown labels and `on_bad_image` is `error`; or no
+            image, or none of some class, is left.
+        ConfigError: the filter cannot be evaluated.
     """
     with collected_findings() as found:
         table = read()
@@ -106,7 +112,7 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     missing = table["image_path"].isna()
     if missing.all():
         raise DataError(
-            f"expected image files for the {len(table):,} rows of the data set, but none of them is there; set "
+            f"expected image files for the {len(table):,} rows of the data set, but none was found; set "
             f"dataset.root=DIR to the folder that holds the images too, zipped or unpacked"
         )
     table = _leave_out(table, missing, "no image file", options, flow, _ids)
@@ -130,7 +136,7 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
 
 
 def _check_columns(table: pd.DataFrame) -> None:
-    """Refuses what a reader of the user's own gives that is no table of a data set."""
+    """Checks that a user's own reader returned a table with all standard columns."""
     if not isinstance(table, pd.DataFrame):
         raise DataError(
             f"expected the reader of the data set to return a table, got {type(table).__name__}; end it with "
@@ -139,17 +145,17 @@ def _check_columns(table: pd.DataFrame) -> None:
     lacking = [name for name in STANDARD_COLUMNS if name not in table]
     if lacking:
         raise DataError(
-            f"expected the reader of the data set to give a table with the columns {', '.join(STANDARD_COLUMNS)}, but "
-            f"it has no {', '.join(lacking)}; end it with lesion_exp.dataset.table.standardize(table, name), which "
-            f"adds what is not known"
+            f"expected the reader of the data set to return a table with the columns {', '.join(STANDARD_COLUMNS)}, "
+            f"but it has no {', '.join(lacking)}; return lesion_exp.dataset.table.standardize(table, name), which adds "
+            f"the columns that are missing"
         )
 
 
 def require_any_mask(table: pd.DataFrame, use: str) -> None:
-    """Checks that some image of a table has a mask, where `dataset.mask` is `use`.
+    """Checks that at least one image of a table has a mask; `use` is the value of `dataset.mask`.
 
     Raises:
-        ConfigError: none has, so that the files cannot be at fault.
+        ConfigError: no image has a mask.
     """
     if table["mask_path"].isna().all():
         raise ConfigError(
@@ -162,10 +168,16 @@ def require_any_mask(table: pd.DataFrame, use: str) -> None:
 def leave_out_unreadable(
     table: pd.DataFrame, errors: dict[str, str], options: TableOptions, flow: Flow
 ) -> pd.DataFrame:
-    """`table` without the images in `errors` (image_id -> why it cannot be decoded).
+    """Returns `table` without the images that cannot be decoded.
+
+    Args:
+        table: the table of the data set.
+        errors: image id -> why the image cannot be decoded.
+        options: whether such images are an error.
+        flow: receives the images that are left out.
 
     Raises:
-        DataError: there are such images and `on_bad_image` is `error`; a class has no other images.
+        DataError: there are such images and `on_bad_image` is `error`, or a class has no other images.
     """
     bad = table["image_id"].isin(errors)
     if bad.any() and options.on_bad_image == "error":
@@ -185,13 +197,18 @@ def leave_out_unreadable(
 def to_target(
     table: pd.DataFrame, target: Literal["diagnosis", "malignant"], chosen: str | None = None
 ) -> pd.DataFrame:
-    """`table` with `label` as the task wants it; for `malignant` the diagnosis moves to the column `diagnosis`.
+    """Returns `table` with the labels of the task; for `malignant` the diagnosis is kept in the column `diagnosis`.
 
-    A diagnosis of which only the published test part has images stays as it is where it may be either: nothing is
-    trained on it, and with split=official it counts as unknown. `chosen` is the `dataset.filter` in use, for messages.
+    A diagnosis that may be malignant or benign is kept as label if only the published test part has images of it. The
+    network is not trained on it, and with split=official it counts as an unknown class.
+
+    Args:
+        table: the table of the data set.
+        target: the value of `task.target`.
+        chosen: the `dataset.filter` in use, for messages.
 
     Raises:
-        DataError: the taxonomy does not say whether another diagnosis is malignant.
+        DataError: some other diagnosis may be malignant or benign, or is unknown to the taxonomy.
     """
     if target == "diagnosis":
         return table
@@ -209,23 +226,28 @@ def to_target(
         conditions = " and ".join(f"label != {json.dumps(label, ensure_ascii=False)}" for label in undetermined)
         wanted = f"({chosen}) and {conditions}" if chosen else conditions
         raise DataError(
-            f"expected classes that are malignant or benign, but of these the taxonomy does not say which:\n"
-            f"{first_cases(cases, 20)}\ngive these images such classes in the table (with dataset=csv also in "
-            f"dataset.labels={{LABEL: CLASS,...}}), leave them out with {as_override('dataset.filter', wanted)}, "
-            f"or set task.target=diagnosis"
+            f"expected classes that are malignant or benign, but the taxonomy does not say which of the two "
+            f"these are:\n{first_cases(cases, 20)}\ngive these images another class in the table (with dataset=csv "
+            f"also in dataset.labels={{LABEL: CLASS,...}}), leave them out with "
+            f"{as_override('dataset.filter', wanted)}, or set task.target=diagnosis"
         )
     names = {label: code for label in kinds if (code := taxonomy.code_of(label)) != label}
     for label, code in names.items():
-        log.info("%r is taken for %s, which is malignant: %s", label, code, kinds[label])
+        log.info("%r counts as %s (%s)", label, code, "malignant" if kinds[label] else "benign")
     targets = {None: None, True: "malignant", False: "benign"}
     labels = table["label"].map({label: targets[malignant] or label for label, malignant in kinds.items()})
     return table.assign(diagnosis=table["label"], label=labels.astype(object))
 
 
 def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
-    """`table` with the images of about `limit` lesions, drawn by class in the proportions of the table, seeded.
+    """Returns the rows of about `limit` lesions, a random sample that is stratified by class.
 
-    Every class keeps at least three lesions where it has them (one for each part of a split).
+    Every class keeps at least three lesions if it has them, one for each part of a split.
+
+    Args:
+        table: the table of the data set.
+        limit: number of lesions; an image without a lesion id counts as one.
+        seed: seed of the sample.
     """
     lesion = table["lesion_id"].where(table["lesion_id"].notna(), "image " + table["image_id"])
     first_label = table["label"].groupby(lesion, sort=True).first()
@@ -238,7 +260,7 @@ def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
 
 
 def _say_same_diagnoses(table: pd.DataFrame) -> None:
-    """Warns of classes that are one diagnosis in several spellings (`bcc` and `basal cell carcinoma`)."""
+    """Warns about classes that are one diagnosis in several spellings (`bcc` and `basal cell carcinoma`)."""
     counts = table["label"].value_counts().sort_index()
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in map(str, counts.index):
@@ -250,16 +272,15 @@ def _say_same_diagnoses(table: pd.DataFrame) -> None:
     ]
     if cases:
         record_finding(
-            f"{len(cases)} diagnoses are several classes each, because their labels are spelled differently; give them "
-            f"one label, with dataset=csv in dataset.labels={{LABEL: CLASS,...}}",
+            f"{len(cases)} diagnoses are split into several classes, because their labels are spelled differently; "
+            f"give each diagnosis one label (with dataset=csv in dataset.labels={{LABEL: CLASS,...}})",
             cases,
             level="warning",
         )
 
 
 def _leave_out_doubled(table: pd.DataFrame, options: TableOptions, flow: Flow) -> pd.DataFrame:
-    """`table` with every image id once. Of rows that agree on the label the first stays; where they do not agree, the
-    label is not known, and none stays."""
+    """Returns `table` with every image id once: the first row if all rows agree on the label, otherwise none."""
     labels = table["label"].where(table["label"].notna(), table.get("raw_label"))
     several = labels.groupby(table["image_id"]).transform("nunique") > 1
     table = _leave_out(table, several, "image_id with several labels", options, flow, _labels_of_ids(labels))
@@ -286,7 +307,11 @@ def _leave_out(
 
 
 def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableOptions, flow: Flow) -> None:
-    """Raises a DataError if a class of `whole` has no image in `kept`, unless `dataset.filter` leaves the class out."""
+    """Checks that every class of `whole` has an image in `kept`, except for classes that `dataset.filter` leaves out.
+
+    Raises:
+        DataError: a class has no image left.
+    """
     lost = whole[whole["label"].notna() & ~whole["label"].isin(kept["label"])]
     if len(lost) and options.filter:
         lost = filter_rows(lost, options.filter)
@@ -309,7 +334,7 @@ def _check_classes_kept(whole: pd.DataFrame, kept: pd.DataFrame, options: TableO
 
 
 def _nothing_left(options: TableOptions, flow: Flow) -> str:
-    """The message that no image is left, with the keys that are set."""
+    """Returns the message that no image is left; it names the keys that may be the reason."""
     if not flow.steps[1].images:
         counts = ", ".join(f"{count:,} {why}" for why, count in Counter(why for _, why in flow.left_out).most_common(3))
         return (
@@ -337,14 +362,14 @@ def _labels_of_ids(labels: pd.Series) -> _Describe:
 
 
 def _unknown_labels(table: pd.DataFrame) -> _Describe:
-    """What to say of rows with unknown labels: each label with its count, then the labels of the set with theirs."""
+    """Returns a description of rows with unknown labels: their labels with counts, and the known labels of the set."""
     known = table["label"].value_counts()
 
     def describe(rows: pd.DataFrame) -> tuple[Sequence[str], str]:
         counts = rows["raw_label"].value_counts()
         cases = [f"{label!r} ({count} rows){_meant(str(label), set(known.index))}" for label, count in counts.items()]
         there = ", ".join(f"{label} ({count} rows)" for label, count in known.sort_index().items())
-        own = "with dataset=csv, give each label its class in dataset.labels={LABEL: CLASS,...}; else "
+        own = "with dataset=csv, give each label its class in dataset.labels={LABEL: CLASS,...}; otherwise "
         return cases, f"known labels of the set: {there or 'none'}\n{own if 'csv' in set(rows['source']) else ''}"
 
     return describe

@@ -1,4 +1,4 @@
-"""MILK10k: 5,240 lesions of eleven diagnoses, each with a dermoscopic and a clinical photograph."""
+"""Reads MILK10k: 5,240 lesions with eleven diagnoses, each with a dermoscopic and a clinical photograph."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ INFO: Final = DatasetInfo(
 
 
 def read_milk10k(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of MILK10k's training part, a row a lesion.
+    """Returns the table of MILK10k's training part, with one row per lesion.
 
-    `image_path` is the dermoscopic photograph, whose name is the `image_id`, `clinical_path` the close-up. Own columns:
-    `clinical_id`, `skin_tone` (1 light to 6 very dark, the set's `skin_tone_class` turned round to run as
-    Fitzpatrick's types do; NaN unknown), and the other columns of the dermoscopic photograph's metadata as published.
+    `image_path` is the dermoscopic photograph, whose name is the `image_id`, and `clinical_path` the close-up. Own
+    columns: `clinical_id`, `skin_tone` (1 light to 6 very dark, in the direction of Fitzpatrick's types, which is the
+    reverse of the published `skin_tone_class`; NaN if unknown), and the other columns of the dermoscopic photograph's
+    metadata as published.
 
     Raises:
-        DataError: a file is missing or is not in the published format; a lesion has two photographs of one kind.
+        DataError: a file is missing or is not in the published format, or a lesion has two photographs of one kind.
     """
     files = SourceFiles(root, INFO.title, ignore)
     truth_locator = files.require("MILK10k_Training_GroundTruth.csv")
@@ -71,7 +72,7 @@ def read_milk10k(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     frame = join_rows(frame, dermoscopic, "lesion_id", f"{where} ({DERMOSCOPIC})", INFO.title)
     frame = join_rows(frame, close_up, "lesion_id", f"{where} ({CLINICAL})", INFO.title, optional=True)
     frame["image_path"] = locate_images(frame["image_id"], files, others=[frame["clinical_id"]])
-    # A lesion without a dermoscopic photograph is reported under its own name.
+    # A lesion without a dermoscopic photograph is reported under its lesion id.
     frame["image_id"] = frame["image_id"].where(frame["image_id"].notna(), frame["lesion_id"])
     frame["clinical_path"] = locate_beside(frame["clinical_id"], files, "clinical photographs")
     frame["skin_tone"] = 6 - pd.to_numeric(frame["skin_tone"], errors="coerce")
@@ -82,7 +83,7 @@ def _one_a_lesion(photographs: pd.DataFrame, kind: str) -> pd.DataFrame:
     doubled = photographs.loc[photographs["lesion_id"].duplicated(), "lesion_id"]
     if len(doubled):
         raise DataError(
-            f"expected one photograph '{kind}' a lesion in the metadata of MILK10k, but {doubled.nunique()} lesions "
-            f"have more:\n{first_cases(doubled.unique())}\nis it the file of this data set, unchanged?"
+            f"expected one photograph '{kind}' for each lesion in the metadata of MILK10k, but {doubled.nunique()} "
+            f"lesions have more:\n{first_cases(doubled.unique())}\nis it the file of this data set, unchanged?"
         )
     return photographs

@@ -1,4 +1,4 @@
-"""PAD-UFES-20: 2,298 phone photographs of six diagnoses, with the patients' answers about the lesion."""
+"""Reads PAD-UFES-20: 2,298 phone photographs with six diagnoses, and the patients' answers about the lesion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS: Final = {
     "img_id": "image_id",
     "biopsed": "leaks_biopsed",
 }
-"""Columns of the metadata -> their names in the table (`diagnostic` on its way to `label`)."""
+"""Columns of the metadata -> their names in the table (`label` is made of `diagnostic`)."""
 
 INFO: Final = DatasetInfo(
     name="pad_ufes_20",
@@ -37,11 +37,12 @@ INFO: Final = DatasetInfo(
 
 
 def read_pad_ufes_20(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of PAD-UFES-20. The images are clinical photographs: the set has no dermoscopic ones.
+    """Returns the table of PAD-UFES-20. Its images are clinical photographs; the set has no dermoscopic ones.
 
-    Own columns: `skin_tone` (Fitzpatrick type, 1 to 6; NaN unknown), the symptoms (`itch`, `grew`, `hurt`, `changed`,
-    `bleed`, `elevation`: true, false or unknown), the patient's history as published (empty where the lesion was not
-    biopsied, which tells much of the diagnosis), and `leaks_biopsed`: every malignant lesion was biopsied.
+    Own columns: `skin_tone` (Fitzpatrick type, 1 to 6; NaN if unknown), the symptoms (`itch`, `grew`, `hurt`,
+    `changed`, `bleed`, `elevation`: true, false or unknown), the patient's history as published (empty if the lesion
+    was not biopsied, which is informative about the diagnosis), and `leaks_biopsed` (every malignant lesion was
+    biopsied).
 
     Raises:
         DataError: a file is missing or is not in the published format.
@@ -54,7 +55,7 @@ def read_pad_ufes_20(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     for column in ("patient_id", "lesion_id"):
         frame[column] = known_ids(frame[column], f"{column} of {INFO.name}")
     known = frame["patient_id"].notna() & frame["lesion_id"].notna()
-    # Lesions are numbered; with the patient before it the number stays unique whoever is added.
+    # Lesions are numbered; with the patient as prefix the numbers stay unique in later releases too.
     frame["lesion_id"] = (frame["patient_id"].astype(str) + "_" + frame["lesion_id"].astype(str)).where(known, None)
     frame["skin_tone"] = pd.to_numeric(frame["skin_tone"], errors="coerce").where(lambda tone: tone.between(1, 6))
     for symptom in SYMPTOMS:

@@ -1,8 +1,8 @@
-"""Patterns of file names and paths, as `dataset.ignore`, `dataset.images` and `dataset.table` take them.
+"""Patterns of file names and paths for `dataset.ignore`, `dataset.images` and `dataset.table`.
 
-A pattern without a slash fits a file's name; one with a slash the end of its path, and after `./` the whole path below
-the root. A zip is a folder in the path (`all.zip!/in/x.jpg`). `*` stands for anything, also across slashes; case does
-not matter.
+A pattern without a slash is compared with a file's name, one with a slash with the end of its path, and one that begins
+with `./` with the whole path below the root. A zip counts as a folder (`all.zip!/in/x.jpg`). `*` matches any text,
+also across slashes. Upper and lower case are equal.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, Final
 from lesion_exp.archive import SEPARATOR
 
 MOST_PATTERNS: Final = 6
-"""In an example that a person should still be able to read."""
+"""Greatest number of patterns in an example; a longer one would be unreadable."""
 
 
 def fits(path: str, pattern: str) -> bool:
-    """Whether `path`, which begins below the root, fits `pattern`."""
+    """Whether `path`, which begins below the root, matches `pattern`."""
     path, pattern = path.lower(), pattern.lower()
     if pattern.startswith("./"):
         return fnmatchcase(path, pattern[2:])
@@ -32,7 +32,7 @@ def fits(path: str, pattern: str) -> bool:
 
 
 def pattern_for(path: str, *others: str) -> str:
-    """A short pattern that fits `path` and none of `others`: its folder, its ending or the path itself."""
+    """Returns a short pattern that matches `path` and none of `others`: its folder, its ending or the whole path."""
     folder, slash, name = path.rpartition("/")
     suffix = PurePosixPath(name).suffix
     candidates = (
@@ -45,20 +45,20 @@ def pattern_for(path: str, *others: str) -> str:
 
 
 def ignore_example(paths: Sequence[str]) -> str:
-    """`dataset.ignore=` as it is typed in a shell, so that of `paths` the first stays; empty if that were too long."""
+    """Returns an override of `dataset.ignore`, for a shell, that leaves only the first of `paths`; "" if too long."""
     first, *others = paths
     patterns = list(dict.fromkeys(pattern_for(other, first) for other in others))
     return as_override("dataset.ignore", patterns) if len(patterns) <= MOST_PATTERNS else ""
 
 
 def as_override(key: str, value: str | Sequence[str]) -> str:
-    """`key=value` as it is typed in a shell, with the quotes that Hydra's grammar wants."""
+    """Returns `key=value` as it is typed in a shell, with the quotes that Hydra's grammar needs."""
     text = as_value(value if isinstance(value, str) else list(value))
     return "'" + f"{key}={text}".replace("'", "'\\''") + "'"
 
 
 def as_value(value: Any) -> str:
-    """`value` in Hydra's grammar: texts in double quotes, the keys of mappings bare."""
+    """Returns `value` in Hydra's grammar: texts in double quotes, the keys of mappings without quotes."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {as_value(each)}" for key, each in value.items()) + "}"
     if not isinstance(value, str) and isinstance(value, Sequence):

@@ -1,4 +1,4 @@
-"""PH2: 200 dermoscopic images with lesion masks, of common nevi, atypical nevi and melanomas."""
+"""Reads PH2: 200 dermoscopic images of common nevi, atypical nevi and melanomas, with lesion masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lesion_exp.text_table import read_text
 
 CODES: Final = {"Common Nevus": "common_nevus", "Atypical Nevus": "atypical_nevus", "Melanoma": "mel"}
 CLINICAL: Final = {"0": "Common Nevus", "1": "Atypical Nevus", "2": "Melanoma"}
-"""The codes of the text variant."""
+"""Codes of the text file -> columns of the workbook."""
 CRITERIA: Final = (
     "asymmetry",
     "pigment_network",
@@ -45,10 +45,10 @@ INFO: Final = DatasetInfo(
 
 
 def read_ph2(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of PH2, labels from `PH2_dataset.xlsx` or, where that is absent, from `PH2_dataset.txt`.
+    """Returns the table of PH2, with labels from `PH2_dataset.xlsx`, or from `PH2_dataset.txt` if that is absent.
 
-    Own columns: the dermoscopic criteria as the experts marked them (`asymmetry` 0-2; A absent, P present, T typical,
-    AT atypical), `colours` (names joined by a blank) and `leaks_histology`. Lesions and patients have no ids.
+    Own columns: the dermoscopic criteria as marked by the experts (`asymmetry` 0-2; A absent, P present, T typical, AT
+    atypical), `colours` (names separated by blanks) and `leaks_histology`. Lesions and patients have no ids.
 
     Raises:
         DataError: a file is missing or is not in the published format.
@@ -95,7 +95,7 @@ def _read_xlsx(locator: str, where: str) -> pd.DataFrame:
 
 
 def _read_txt(locator: str, where: str) -> pd.DataFrame:
-    """Rows `|| IMD003 || histology || 0 || 0 | T | A | A | A | A || 3 4 ||`; header and legends are other lines."""
+    """Reads rows such as `|| IMD003 || histology || 0 || 0 | T | A | A | A | A || 3 4 ||`; other lines are skipped."""
     rows: list[dict[str, str]] = []
     for line in read_text(locator).splitlines():
         if not re.match(r"\s*\|\|\s*IMD\d+", line, flags=re.IGNORECASE):

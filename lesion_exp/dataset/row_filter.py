@@ -1,8 +1,8 @@
-"""`dataset.filter`: an expression over the table's columns, evaluated by a small grammar of its own.
+"""Evaluates `dataset.filter`, an expression over the table's columns, with a small safe grammar.
 
-Understood are column names (in backticks where they hold blanks), numbers, texts and lists of them, comparisons (also
+The grammar has column names (in backticks if they contain blanks), numbers, texts and lists of them, comparisons (also
 `0 < age < 50`, `in`, `not in`), `and`, `or`, `not` (also `&`, `|`, `~`), `+ - * / // %`, and the methods in `METHODS`
-and `TEXT_METHODS`. Nothing else is: a job file that somebody sends cannot run code through its filter.
+and `TEXT_METHODS`. It has nothing else, so a job file from somebody else cannot run code through its filter.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ _CONNECTIVES: Final = {"&": "and", "|": "or"}
 
 
 def filter_rows(table: pd.DataFrame, expression: str) -> pd.DataFrame:
-    """The rows of `table` for which `expression` is true; of comparisons with a missing value only `!=` is.
+    """Returns the rows of `table` for which `expression` is true.
 
-    As in pandas, `&` and `|` bind like `and` and `or`.
+    A comparison with a missing value is false, except for `!=`. As in `pandas.DataFrame.query`, `&` and `|` have the
+    precedence of `and` and `or`.
 
     Raises:
-        ConfigError: the expression is outside the grammar, names no column, or is not true or false for each row.
+        ConfigError: the expression is outside the grammar, names an unknown column, or is not true or false for each
+            row.
     """
     try:
         kept = _Evaluator(table).rows(normal_text(expression))
@@ -75,14 +77,14 @@ class _Evaluator:
             return self._as_condition(self._value(tree.body), tree.body)
         except (SyntaxError, tokenize.TokenError) as error:
             hint = "; compare with ==" if re.search(r"(?<![=!<>])=(?!=)", expression) else ""
-            raise _OutsideGrammarError(f"it is no expression ({error.args[0]}){hint}") from error
+            raise _OutsideGrammarError(f"it is not a valid expression ({error.args[0]}){hint}") from error
         except (TypeError, ValueError, ZeroDivisionError, OverflowError, re.error) as error:
             raise _OutsideGrammarError(f"it cannot be evaluated ({error}); are the types right?") from error
         except (RecursionError, MemoryError) as error:
             raise _OutsideGrammarError("it is too deeply nested; write it shorter") from error
 
     def _to_python(self, expression: str) -> str:
-        """`expression` with `and`, `or` for `&`, `|`, and names that Python accepts for those in backticks."""
+        """Returns `expression` with `and` and `or` for `&` and `|`, and with Python names for those in backticks."""
 
         def stand_in(match: re.Match[str]) -> str:
             name = f"quoted_column_{len(self.columns)}"
@@ -102,7 +104,7 @@ class _Evaluator:
         return self.columns[name]
 
     def _value(self, node: ast.expr) -> Any:
-        """The value of `node`: a Series with the table's index, or a plain number, text or list."""
+        """Returns the value of `node`: a Series with the table's index, or a number, text or list."""
         match node:
             case ast.Name():
                 return self.table[self._column(node.id)]
@@ -172,7 +174,7 @@ class _Evaluator:
     def _series(self, node: ast.expr) -> pd.Series:
         value = self._value(node)
         if not isinstance(value, pd.Series):
-            raise _OutsideGrammarError(f"{ast.unparse(node)!r} is no column")
+            raise _OutsideGrammarError(f"{ast.unparse(node)!r} is not a column; use the name of one")
         return value
 
     def _as_condition(self, value: Any, node: ast.expr) -> pd.Series:
@@ -197,7 +199,7 @@ def _text_method(values: pd.Series, name: str, *arguments: Any, **options: Any) 
 
 
 def _literal(node: ast.expr) -> Any:
-    """A number, a text, true, false, null, or a list of such."""
+    """Returns the value of a literal: a number, a text, true, false, null, or a list of these."""
     match node:
         case ast.Constant(value=None | bool() | int() | float() | str()):
             return node.value

@@ -1,4 +1,4 @@
-"""The files below a data set's root, zipped or unpacked, found by name wherever they lie."""
+"""Finds the files below a data set's root by their names, in any folder or zip."""
 
 from __future__ import annotations
 
@@ -19,30 +19,34 @@ from lesion_exp.errors import ConfigError, DataError, first_cases
 
 OTHER_ARCHIVES: Final = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 TABLE_ENDINGS: Final = (".csv", ".tab", ".tsv", ".txt", "")
-"""Endings under which a table is around; all are read alike."""
+"""Endings of published tables; all are read alike."""
 DOCUMENTS: Final = frozenset(
     {*TABLE_ENDINGS[:-1], ".xlsx", ".xls", ".parquet", ".json", ".xml", ".yaml", ".yml", ".md", ".rst", ".pdf", ".html"}
     | {".htm", ".doc", ".docx", ".py", ".ipynb", ".m", ".mat", ".npz", ".npy", ".hdf5", ".h5", ".log", ".db", ".ini"}
     | {".url", ".lnk", ".zip"}
 )
-"""Endings of what lies beside images and is none."""
+"""Endings of files that lie beside images and are not images."""
 _UNDECODED: Final = re.compile("[\udc80-\udcff]")
-"""Bytes of a file's name that are no UTF-8, as Python keeps them."""
+"""Bytes of a file's name that are not UTF-8, as Python represents them."""
 _MOST_PATTERNS: Final = 20
-"""In a message."""
+"""Patterns that a message lists."""
 NOTES: Final = frozenset({"readme", "license", "licence", "changelog", "md5sums", "sha256sums", "makefile"})
 """Names of documents without an ending."""
 
 
 class SourceFiles:
-    """Every file below `root`, also inside its zips and the zips in them, as locators (see `lesion_exp.archive`).
+    """All files below a folder, and inside its zips and the zips in them, as locators (see `lesion_exp.archive`).
 
-    An unpacked file goes before its zipped twin. Files of the operating system (`__MACOSX`, hidden files), and what one
-    of the patterns `ignore` fits (see `path_patterns`), are left out.
+    Unpacked files come before zipped ones. Files of the operating system (`__MACOSX`, hidden files) are left out.
+
+    Args:
+        root: the folder.
+        name: the data set, for messages.
+        ignore: patterns of files to leave out (see `path_patterns`).
 
     Raises:
-        DataError: `root` is not a folder, a zip in it cannot be read, or a file's name is no UTF-8.
-        ConfigError: a pattern of `ignore` fits nothing.
+        DataError: `root` is not a folder, a zip in it cannot be read, or a file's name is not UTF-8.
+        ConfigError: no file matches a pattern of `ignore`.
     """
 
     def __init__(self, root: str | Path, name: str = "the data set", ignore: str | Sequence[str] = ()) -> None:
@@ -71,7 +75,7 @@ class SourceFiles:
             record_finding(f"{count:,} files of {name} are left out, because dataset.ignore lists {pattern!r}")
 
     def _check_names(self) -> None:
-        """Refuses names whose bytes are no UTF-8: no table can hold them, and programs show them differently."""
+        """Refuses names that are not UTF-8, because no table can contain them and programs show them differently."""
         names = [name for each in self.locators if _UNDECODED.search(name := self.shorten(each))]
         if not names:
             return
@@ -84,16 +88,19 @@ class SourceFiles:
         )
 
     def find(self, *patterns: str) -> list[str]:
-        """Locators that fit one of `patterns`; all are given for `*`."""
+        """Returns the locators of the files that match one of `patterns` (see `path_patterns`)."""
         return [each for each in self.locators if any(fits(self.shorten(each), pattern) for pattern in patterns)]
 
     def require(self, *patterns: str, key: str = "", without: str = "") -> str:
-        """The one file that fits the first of `patterns` that fits any; for a table any of its usual endings will do.
+        """Returns the file that matches the first of `patterns` with a match. Tables may have any usual ending.
 
-        `key` is the config key that names the file, `without` says how to go on where there is none.
+        Args:
+            patterns: names or paths, in order of preference.
+            key: the config key that names the file, if there is one; then its ending is taken literally.
+            without: how the user can go on without the file, if that is possible.
 
         Raises:
-            DataError: there is none, or several that differ; the message says what is there and what to type.
+            DataError: there is no such file, or there are several that differ.
         """
         for pattern in (*patterns, *(() if key else _other_endings(patterns))):
             found = self.find(pattern)
@@ -101,13 +108,13 @@ class SourceFiles:
                 locator = self._only(found, pattern, key)
                 self._tables.add(locator)
                 if pattern not in patterns:
-                    record_finding(f"{self.shorten(locator)} is read in place of {patterns[0]}")
+                    record_finding(f"{self.shorten(locator)} is read instead of {patterns[0]}")
                 return locator
         raise DataError(self._absent(patterns, without))
 
     @cached_property
     def images(self) -> list[str]:
-        """The image files without those that are masks or superpixels by their names."""
+        """The image files, except those that are masks or superpixels by their names."""
         return self._pictures[0]
 
     @cached_property
@@ -116,7 +123,7 @@ class SourceFiles:
         return self._pictures[1]
 
     def say_left_out(self) -> None:
-        """Counts the files that are neither images nor tables in use: what is meant as an image may be among them."""
+        """Records how many files are neither images nor tables in use, since some of them may be meant as images."""
         rest = [each for each in self.locators if not is_image(each) and each not in self._tables]
         others = Counter(suffix_of(each) or "without an ending" for each in rest)
         if not others:
@@ -124,13 +131,13 @@ class SourceFiles:
         strange = [each for each in rest if not is_document(each)]
         counts = ", ".join(f"{count:,} {ending}" for ending, count in others.most_common())
         record_finding(
-            f"left out of the files of {self.name}, since by their names they are no images: {counts}",
+            f"files of {self.name} that are left out, since by their names they are not images: {counts}",
             map(self.shorten, strange),
             "warning" if strange else "info",
         )
 
     def shorten(self, locator: str) -> str:
-        """`locator` relative to the root, for messages and patterns."""
+        """Returns `locator` relative to the root, for messages and patterns."""
         return locator.removeprefix(str(self.root)).lstrip("/")
 
     @cached_property
@@ -159,7 +166,7 @@ class SourceFiles:
         choose = as_override(key, f"./{glob.escape(paths[0])}") if key else ignore_example(paths)
         raise DataError(
             f"expected one file {pattern} of {self.name} below {self.root}, got {len(paths)} with different contents:\n"
-            f"{first_cases(paths, 10)}\nsay which is meant{f', for example with {choose}' if choose else ''}"
+            f"{first_cases(paths, 10)}\nchoose one{f', for example with {choose}' if choose else ''}"
         )
 
     def _absent(self, patterns: Sequence[str], without: str) -> str:
@@ -183,14 +190,14 @@ class SourceFiles:
 
 
 def is_document(locator: str) -> bool:
-    """Whether the file is by its name one of those that lie beside images and are none."""
+    """Whether the file is by its name a document, such as a table, and not an image."""
     return suffix_of(locator) in DOCUMENTS or PurePosixPath(locator).name.lower() in NOTES
 
 
 def distinct(locators: Sequence[str]) -> list[str]:
-    """The first of each of the different files among `locators`: copies of one file count once.
+    """Returns `locators` without copies of a file that came before.
 
-    Files are equal where sizes and checksums are; those of zipped files are known without unpacking them.
+    Files are equal if their sizes and checksums are. Those of zipped files are known without unpacking them.
     """
     if len(locators) < 2:
         return list(locators)
@@ -203,7 +210,7 @@ def distinct(locators: Sequence[str]) -> list[str]:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Files below `root`, through links to folders too (data often lies on another disk), each folder once."""
+    """Yields the files below `root`. Links to folders are followed, because data often lie on another disk."""
     seen: set[str] = set()
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -215,7 +222,7 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def _is_near(stem: str, wanted: Collection[str]) -> bool:
-    """Whether a file's name without its ending is one of `wanted` but for what browsers and copying add to it."""
+    """Whether a file's name without its ending is one of `wanted`, apart from what browsers and copying append."""
     bare = re.sub(r"(?:\s*\(\d+\)|[\s_-]+copy|\.csv)+$", "", stem.lower())
     return bare in wanted
 

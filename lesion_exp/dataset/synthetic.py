@@ -1,4 +1,4 @@
-"""Generated dermoscopic-looking lesions of the seven HAM10000 classes, with masks, patients and faults on request."""
+"""Generates dermoscopic images of the seven HAM10000 classes, with masks, patients and optional faults."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CODES: Final = {code: code for code in sorted(RECIPES)}
 CLASS_SHARES: Final[Mapping[str, float]] = {
     "akiec": 0.07, "bcc": 0.1, "bkl": 0.13, "df": 0.05, "mel": 0.13, "nv": 0.46, "vasc": 0.06
 }  # fmt: skip
-"""Of lesions; the order of the classes' frequencies is that of HAM10000, the rare ones are less rare."""
+"""Class -> its share of the lesions. The order is that of HAM10000; rare classes are less rare than there."""
 COLUMNS: Final = {
     **{name: name for name in ("lesion_id", "image_id", "patient_id", "dx", "age", "sex")},
     "localization": "site",
 }
-"""Columns of the metadata -> their names in the table (`dx` on its way to `label`)."""
+"""Columns of the metadata -> their names in the table (`label` is made of `dx`)."""
 JPEG_QUALITY: Final = 90
 SMALLEST_SIDE: Final = 32
 LARGEST_SIDE: Final = 2048
@@ -56,7 +56,7 @@ INFO: Final = DatasetInfo(
 
 @dataclass(frozen=True)
 class _Parameters:
-    """All that the generated files depend on, besides the code."""
+    """Everything that the generated files depend on, apart from the code."""
 
     counts: Mapping[str, int]
     height: int
@@ -82,30 +82,31 @@ def read_synthetic(
     num_doubled_ids: int = 0,
     num_missing_ages: int = 0,
 ) -> pd.DataFrame:
-    """The table of the generated set; its files are drawn into a folder of their own below `root` when first asked for.
+    """Returns the table of the generated data set, and draws its files on the first call.
 
-    The same arguments give the same files. Own columns: `skin_tone` (Fitzpatrick type, 1 to 6). The folder also holds
-    `planted_faults.csv`, which names the image of every planted fault. Several processes may ask at once.
+    The same arguments give the same files, in a sub-folder of `root`. Own columns: `skin_tone` (Fitzpatrick type, 1 to
+    6). The sub-folder also contains `planted_faults.csv`, which names the image of every planted fault. Several
+    processes may call this function at the same time.
 
     Args:
-        root: folder to draw into; made if need be.
+        root: folder to draw into; created if necessary.
         num_lesions: lesions of all classes together.
         image_height: pixels.
         image_width: pixels.
-        images_per_lesion: mean number of photographs a lesion, 1 or more.
+        images_per_lesion: mean number of photographs per lesion, 1 to 20.
         class_shares: class -> its share of the lesions, in any unit; None: `CLASS_SHARES`.
-        drawing_seed: another one gives other patients, lesions and photographs.
+        drawing_seed: seed of patients, lesions and photographs.
         num_duplicates: byte-identical copies under another lesion and patient.
         num_near_duplicates: brightened and recompressed copies under another lesion and patient.
-        num_corrupt: files that end too early.
+        num_corrupt: truncated files.
         num_missing: rows without a file.
-        num_unknown_labels: rows whose diagnosis is no known class.
+        num_unknown_labels: rows whose diagnosis is not a known class.
         num_doubled_ids: rows that occur twice.
         num_missing_ages: rows without an age.
 
     Raises:
-        ConfigError: an argument out of its range.
-        DataError: nothing can be written below `root`.
+        ConfigError: an argument is out of range.
+        DataError: `root` cannot be written to.
     """
     counts = {
         "duplicates": num_duplicates, "near_duplicates": num_near_duplicates, "corrupt": num_corrupt,
@@ -142,7 +143,10 @@ def _read(folder: Path) -> pd.DataFrame:
 
 
 def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
-    """The folder with the files for `parameters`: complete if it is there at all, for it is renamed into place."""
+    """Returns the folder with the files for `parameters`, and draws them if it does not exist.
+
+    The folder is renamed when it is complete, so it never exists in part.
+    """
     stamp = json.dumps({**asdict(parameters), "code": _code_version()}, sort_keys=True)
     folder = root / hashlib.sha256(stamp.encode()).hexdigest()[:12]
     if folder.is_dir():
@@ -154,10 +158,10 @@ def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
         (building / "parameters.json").write_text(stamp + "\n", encoding="utf-8")
         building.rename(folder)
     except OSError as error:
-        if not folder.is_dir():  # else another process was faster: its files are the same
+        if not folder.is_dir():  # otherwise another process was faster, and its files are the same
             raise DataError(
                 f"expected to write generated images below {root}, but that failed: {error}; "
-                f"set dataset.root to a folder that can be written to, with room for them"
+                f"set dataset.root to a folder with write permission and enough room"
             ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -169,8 +173,8 @@ def _draw(folder: Path, parameters: _Parameters) -> None:
     frame = draw_cases(parameters.counts, parameters.images_per_lesion, seed)
     if parameters.faults.total > len(frame):
         raise ConfigError(
-            f"expected no more planted faults than images, got {parameters.faults.total} for {len(frame)} images; "
-            f"raise dataset.num_lesions or lower the fault counts (no image has two)"
+            f"expected at most as many planted faults as images, since no image has two, got "
+            f"{parameters.faults.total} for {len(frame)} images; raise dataset.num_lesions or plant fewer faults"
         )
     log.info("drawing %d images of %d generated lesions", len(frame), frame["lesion"].nunique())
     images, masks = folder / "images", folder / "masks"
@@ -194,7 +198,7 @@ def _draw(folder: Path, parameters: _Parameters) -> None:
 
 
 def _code_version() -> str:
-    """Changes with the code that draws, so that no stale pictures are used after an update."""
+    """Returns a digest of the source code that draws, so that images of an earlier version are not used."""
     digest = hashlib.sha256()
     for module in (
         synthetic_artefacts,
@@ -211,10 +215,14 @@ def _code_version() -> str:
 
 
 def _check_shares(shares: object) -> dict[str, float]:
-    """The shares above 0."""
+    """Checks `class_shares`, and returns the shares above 0.
+
+    Raises:
+        ConfigError: it is not a mapping, a class is unknown, a share is negative, or all are 0.
+    """
     if not isinstance(shares, Mapping):
         raise ConfigError(
-            f"expected dataset.class_shares to be class: share pairs, got {shares!r}; for example {{nv: 2, mel: 1}}"
+            f"expected dataset.class_shares to map classes to shares, such as {{nv: 2, mel: 1}}, got {shares!r}"
         )
     for code, share in shares.items():
         if code not in RECIPES:
@@ -225,7 +233,7 @@ def _check_shares(shares: object) -> dict[str, float]:
     positive = {code: float(share) for code, share in shares.items() if share > 0}
     if not positive:
         raise ConfigError(
-            "expected dataset.class_shares with a share above 0, got none; give one to two classes or more"
+            "expected shares above 0 in dataset.class_shares, got none; give at least two classes a share above 0"
         )
     return positive
 

@@ -1,4 +1,4 @@
-"""The patients, lesions and photographs of a generated data set, before anything is drawn."""
+"""Random patients, lesions and photographs of a generated data set, as a table without images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 LEAST_LESIONS: Final = 3
-"""Lesions that every class has where the total allows it: one for each part of a split."""
+"""Smallest number of lesions of a class if the total allows it: one for each part of a split."""
 TONE_SHARES: Final = (0.2, 0.38, 0.22, 0.1, 0.06, 0.04)
-"""Of the Fitzpatrick types 1 to 6."""
+"""Shares of patients with the Fitzpatrick types 1 to 6."""
 _SHARE_SECOND_LESION: Final = 0.15
+"""Share of lesions that belong to a patient who already has one."""
 
 # Mean and standard deviation of the age in years, share of men: roughly those of HAM10000.
 _AGE_AND_MEN: Final[Mapping[str, tuple[float, float, float]]] = {
@@ -37,9 +38,13 @@ _SITE_SHARES: Final[Mapping[str, tuple[float, ...]]] = {
 
 
 def lesions_per_class(num_lesions: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """`num_lesions` by class: in proportion to `shares` as far as integers allow, and at least `LEAST_LESIONS` each.
+    """Divides `num_lesions` among the classes in proportion to `shares`, with at least `LEAST_LESIONS` for each class.
 
-    `num_lesions` is at least the number of classes with a positive share; of few lesions every class has its part.
+    If there are fewer lesions than that, the classes get about equal numbers.
+
+    Args:
+        num_lesions: total, at least the number of classes with a positive share.
+        shares: class -> share, in any unit.
     """
     names = sorted(name for name, share in shares.items() if share > 0)
     assert num_lesions >= len(names), (num_lesions, names)
@@ -57,10 +62,16 @@ def lesions_per_class(num_lesions: int, shares: Mapping[str, float]) -> dict[str
 
 
 def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -> pd.DataFrame:
-    """A row a photograph: its ids, diagnosis `dx`, age, sex, localization and skin, and what numbers its drawing.
+    """Returns a table with one row per photograph: ids, diagnosis `dx`, age, sex, localization and skin.
 
-    Lesions of all classes are mixed, so that no id tells a class. Age, sex and site are drawn as they go with the
-    class; about one lesion in seven is another one of a patient who has one already.
+    The columns `lesion` and `photograph` are numbers from which the seeds of the drawing are made. Lesions of all
+    classes are mixed, so that no id reveals the class. Age, sex and site depend on the class. About one lesion in seven
+    belongs to a patient who already has one.
+
+    Args:
+        counts: class -> number of lesions.
+        images_per_lesion: mean number of photographs per lesion.
+        seed: seed of every random choice.
     """
     rng = np.random.default_rng([seed, 1])
     diagnoses = rng.permutation([code for code, count in counts.items() for _ in range(count)])

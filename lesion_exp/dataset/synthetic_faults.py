@@ -1,4 +1,4 @@
-"""Faults that a generated data set has on request, as real ones have them unasked."""
+"""Plants faults in a generated data set, as they occur in real ones: duplicates, corrupt files, unknown labels."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pandas as pd
 from PIL import Image, ImageEnhance
 
 UNKNOWN_LABEL: Final = "unclear"
-"""What stands in `dx` of a planted unknown label."""
+"""The `dx` of a row with a planted unknown label."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """How many images have which fault; no image has two."""
+    """The number of images with each fault; no image has two."""
 
     duplicates: int = 0
     """Byte-identical copies under another lesion and patient."""
     near_duplicates: int = 0
-    """Such copies, a little brighter and compressed again."""
+    """Copies under another lesion and patient that are slightly brighter and compressed again."""
     corrupt: int = 0
-    """Files cut off after a third."""
+    """Files that are truncated to a third."""
     missing: int = 0
     """Rows without a file."""
     unknown_labels: int = 0
@@ -35,16 +35,25 @@ class Faults:
 
     @property
     def total(self) -> int:
-        """The number of images involved."""
+        """The number of images with a fault."""
         return sum(getattr(self, fault.name) for fault in fields(self))
 
 
 def plant(
     frame: pd.DataFrame, faults: Faults, images: Path, masks: Path, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`frame` and the files in `images` and `masks` with the faults, and a table that says where they are.
+    """Plants `faults` in the table and in its files.
 
-    That table has the columns `image_id`, `fault` (a field of `Faults`) and `original` (of a copy).
+    Args:
+        frame: the table of photographs.
+        faults: how many faults to plant.
+        images: folder of the images.
+        masks: folder of the masks.
+        seed: seed of the choice of images.
+
+    Returns:
+        The table with the faults, and a table of the faults with the columns `image_id`, `fault` (a field of `Faults`)
+        and `original` (the image that was copied).
     """
     assert faults.total <= len(frame), (faults, len(frame))
     chosen = iter(np.random.default_rng([seed, 2]).permutation(len(frame))[: faults.total])

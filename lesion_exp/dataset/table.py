@@ -1,4 +1,4 @@
-"""The table that every data set becomes: a row an image.
+"""The table of a data set, with one row per image, and the functions with which readers build it.
 
 | column | content |
 |---|---|
@@ -6,19 +6,19 @@
 | `image_id` | unique name of the image |
 | `image_path` | locator of the image (see `lesion_exp.image_file`) |
 | `label` | class name, a code of `lesion_exp.taxonomy` |
-| `lesion_id`, `patient_id` | what must stay together in a split; None where unknown |
-| `mask_path` | locator of the lesion mask; None where there is none |
-| `age` | years; NaN where unknown |
-| `sex`, `site` | `unknown` where unknown |
+| `lesion_id`, `patient_id` | the ids that must stay together in a split; None if unknown |
+| `mask_path` | locator of the lesion mask; None if there is none |
+| `age` | years; NaN if unknown |
+| `sex`, `site` | text in lower case; `unknown` if unknown |
 | `source` | name of the data set |
 
-The set's own columns follow. Two of them have a meaning for all sets that have them: `official_split` (`train`, `val`
-or `test`) and `clinical_path` (locator of the clinical photograph that belongs to a dermoscopic image). Columns that
-give the label away (how it was confirmed, what was done about it) have the prefix `leaks_`: good for filters and
-audits, never for a model.
+The data set's own columns follow. Two of them mean the same in all data sets: `official_split` (`train`, `val` or
+`test`) and `clinical_path` (locator of the clinical photograph that belongs to a dermoscopic image). Columns that
+reveal the label (how it was confirmed, how it was treated) have the prefix `leaks_`. They are useful for filters and
+audits, but never for a model.
 
-The names that this software gives to columns, here and in later steps, are `INTERNAL_NAMES`. A column of the file that
-has such a name without being what it means is kept as `file_NAME`; `named_columns` is the one place that sees to it.
+`INTERNAL_NAMES` are the names that this software gives to columns, here and in later steps. `named_columns` renames any
+other column with such a name to `file_NAME`.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ INTERNAL_NAMES: Final = frozenset(
         *("raw_label", "source_label", "shared_image_id", "official_split", "clinical_path"),  # of readers
         *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
         *("group", "split", "fold", taxonomy.IS_UNKNOWN),  # of the split
-        *("prediction", "energy", "is_unknown"),  # of predictions tables, with one column `p_<class>` a class
+        *("prediction", "energy"),  # of predictions tables, which also have a column `p_<class>` for each class
     }
 )
-"""Names of columns that some step of this software writes."""
+"""Names of columns that this software writes."""
 OFFICIAL_PARTS: Final[Mapping[str, str]] = {
     "train": "train",
     "training": "train",
@@ -71,16 +71,19 @@ OFFICIAL_PARTS: Final[Mapping[str, str]] = {
     "test": "test",
     "testing": "test",
 }
-"""What users call the parts of a split -> their names in `official_split`."""
+"""Common names of the parts of a split -> their names in `official_split`."""
 _PATHS: Final = ("image_path", "mask_path", "clinical_path")
 
 
 def standardize(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """`frame` as a data set's table: the standard columns first, in order and with their types, then its own.
+    """Returns the table of a data set: the standard columns in their order and with their types, then its own columns.
 
-    It must have `image_id` and `label`; every other standard column is filled with "unknown" where it lacks. What
-    stands for a missing id, age or sex is decided by `missing_values`. Doubled ids, missing files and unknown labels
-    stay in it: `loading` reports them.
+    `missing_values` decides which ids, ages and sexes are missing. Rows with duplicate ids, without a file or with an
+    unknown label stay in the table; `loading` reports them.
+
+    Args:
+        frame: a table with `image_id` and `label`; other standard columns are added as unknown if they are absent.
+        source: name of the data set.
 
     Raises:
         DataError: the table is empty, or has no `image_id` or `label`.
@@ -120,19 +123,18 @@ def named_columns(
     made: Iterable[str] = (),
     prefixes: tuple[str, ...] = (PREDICTED, LEAKS),
 ) -> pd.DataFrame:
-    """`frame` (of texts) with the columns that a reader uses under its own names, and all others out of the way.
+    """Renames the columns of a file to the names that a reader uses, and avoids collisions with all other columns.
 
-    The columns in `needed` and `optional` (name in the file -> name here) stay texts. All others are `typed`, and those
-    with a name that is taken (internal, used, in `made`, or beginning with one of `prefixes`) are kept as `file_NAME`,
-    which the log says.
+    The columns in `needed` and `optional` stay texts. All others are converted by `typed`. Those with a reserved name
+    (internal, used by the reader, in `made`, or with one of `prefixes`) are renamed to `file_NAME`, which is logged.
 
     Args:
-        frame: from `text_table.read_csv`.
+        frame: a table of texts, from `text_table.read_csv`.
         where: the file, for messages.
-        needed: the columns that must be there.
-        optional: the columns that are used where they are there.
+        needed: column in the file -> name in the table, for columns that must exist.
+        optional: the same for columns that are used if they exist.
         made: further names that the reader gives to columns later.
-        prefixes: beginnings of names that are taken.
+        prefixes: prefixes of reserved names.
 
     Raises:
         DataError: a needed column is missing.
@@ -147,8 +149,8 @@ def named_columns(
     moved = [f"{name} as {ours}" for name, ours in renamed.items() if name not in used]
     if moved:
         record_finding(
-            f"{where} has columns that are none of this data set and whose names have another meaning here; they are "
-            f"kept under other names: {', '.join(moved)}"
+            f"{where} has further columns whose names have another meaning in this software; they are kept under other "
+            f"names: {', '.join(moved)}"
         )
     names = [str(name) for name in frame.columns]
     columns = {renamed.get(name, name): frame[name] if name in used else typed(frame[name]) for name in names}
@@ -163,10 +165,10 @@ def _free_name(name: str, taken: Collection[str]) -> str:
 
 
 def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> None:
-    """Checks that `frame` has all `columns`.
+    """Checks that `frame`, read from the file `where`, has all `columns`.
 
     Raises:
-        DataError: some are missing; the message lists them and what is there.
+        DataError: some columns are missing.
     """
     missing = [column for column in columns if column not in frame.columns]
     if missing:
@@ -181,12 +183,17 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> 
 
 
 def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, names: bool = True) -> pd.DataFrame:
-    """`frame` with `label` (codes of the taxonomy, None where `codes` lacks the name) and `raw_label` (as it came).
+    """Returns `frame` with the columns `label` (the class, None if unknown) and `raw_label` (the text of the file).
 
-    Case, outer blanks and the number of inner ones are ignored; where all labels are whole numbers, 1.0 is 1. With
-    `names`, a label that `codes` lacks is taken for the code whose name it is (`Melanoma`: mel), or for the one that
-    contains that diagnosis (`Actinic keratoses`: akiec), if it is one of those in `codes`; the log says so. Rows
-    without a label are reported, or left out on request, by `loading`.
+    Upper and lower case, outer blanks and the number of inner blanks are ignored. If all labels are whole numbers, 1.0
+    is 1. `loading` reports rows without a label, or leaves them out on request.
+
+    Args:
+        frame: the table.
+        column: the column with the labels of the file.
+        codes: label in the file -> class.
+        names: whether a label that `codes` does not have may be a name of one of the classes in `codes` (`Melanoma`:
+            mel), or of a diagnosis that belongs to one of them (`Actinic keratoses`: akiec). The log says which.
     """
     lowered = {_as_label(key): code for key, code in codes.items()}
     raw = _stripped(frame[column])
@@ -196,7 +203,7 @@ def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, na
         code = taxonomy.map_label(known, set(codes.values())) if (known := taxonomy.code_of(name)) else None
         if code is not None:
             mapping[name] = code
-            record_finding(f"{(raw == name).sum()} rows with the label {name!r} are taken for {code}")
+            record_finding(f"{(raw == name).sum()} rows with the label {name!r} count as {code}")
     labels = [mapping[name] for name in raw]
     return frame.assign(raw_label=raw, label=pd.Series(labels, index=frame.index, dtype=object))
 
@@ -206,16 +213,16 @@ def _as_label(name: str) -> str:
 
 
 def _without_decimals(texts: pd.Series) -> pd.Series:
-    """Texts of numbers without `.0`, where all that are not empty are whole numbers, as some programs save them."""
+    """Removes `.0` from texts of numbers if all of them that are not empty end in it, as some programs write them."""
     known = texts[texts != ""]
     return texts.str.replace(r"\.0+$", "", regex=True) if known.str.fullmatch(r"-?\d+\.0+").all() else texts
 
 
 def config_texts(values: Iterable[Any], key: str) -> list[str]:
-    """`values` of the config key `key` as texts in one normal form; whole numbers are texts of their digits.
+    """Returns the values of the config key `key` as normalised texts; whole numbers become their digits.
 
     Raises:
-        ConfigError: one of them is a truth value, as which YAML reads the words no, off, yes and on.
+        ConfigError: a value is of another type, such as the truth values that YAML makes of no, off, yes and on.
     """
     texts = []
     for value in values:
@@ -223,26 +230,31 @@ def config_texts(values: Iterable[Any], key: str) -> list[str]:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ConfigError(
-                f"expected names (text) in {key}, got {value!r}; YAML reads no, off, yes, on, null and decimal numbers "
-                f"without quotes as something else than text: put quotes around the name ('no')"
+                f"expected names (text) in {key}, got {value!r}; without quotes, YAML does not read no, off, yes, on, "
+                f"null and decimal numbers as text: put quotes around the name ('no')"
             )
         texts.append(normal_text(str(value)))
     return texts
 
 
 def mark_leaks(frame: pd.DataFrame, *patterns: str) -> pd.DataFrame:
-    """`frame` with `leaks_` before the names of the columns that match one of `patterns` (`iddx_*`)."""
+    """Returns `frame` with the prefix `leaks_` on the columns whose names match one of `patterns` (`iddx_*`)."""
     hits = [column for column in frame.columns if any(fnmatchcase(str(column), pattern) for pattern in patterns)]
     return frame.rename(columns={column: f"{LEAKS}{column}" for column in hits})
 
 
 def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd.Series:
-    """The name of the column that holds the 1 of each row.
+    """Returns for each row the name of the column that holds the 1.
 
-    `true` is 1, `false` and missing cells are 0. Other numbers count by whether they are above 0.5, which is said.
+    `true` is 1; `false` and missing cells are 0. Other numbers are rounded at 0.5, with a warning.
+
+    Args:
+        frame: the table.
+        columns: the one-hot columns.
+        where: the file, for messages.
 
     Raises:
-        DataError: a row has no 1, or several, or a cell is no number.
+        DataError: a row has no 1 or several, or a cell is not a number.
     """
     names = list(columns)
     cells = frame[names].astype(object)
@@ -259,13 +271,13 @@ def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd
             for position, row in zip(bad.to_numpy().nonzero()[0], shown.itertuples(index=False), strict=False)
         ]
         raise DataError(
-            f"expected exactly one 1 a row and else 0 among {', '.join(names)} in {where}, but {bad.sum():,} rows "
+            f"expected one 1 and otherwise 0 among {', '.join(names)} in every row of {where}, but {bad.sum():,} rows "
             f"differ:\n{first_cases(cases)}\ncorrect these cells of the table"
         )
     soft = int((~numbers.isin((0, 1))).to_numpy().sum())
     if soft:
         record_finding(
-            f"{soft:,} cells of {', '.join(names)} in {where} are neither 0 nor 1; what is above 0.5 counts as 1",
+            f"{soft:,} cells of {', '.join(names)} in {where} are neither 0 nor 1; values above 0.5 count as 1",
             level="warning",
         )
     named: pd.Series = hot.idxmax(axis=1)
@@ -273,28 +285,28 @@ def one_hot_label(frame: pd.DataFrame, columns: Iterable[str], where: str) -> pd
 
 
 def _stripped(values: pd.Series) -> pd.Series:
-    """Texts in one normal form without outer blanks, empty where missing."""
+    """Returns normalised texts without outer blanks; missing values become empty texts."""
     texts = ["" if pd.isna(value) else normal_text(str(value)) for value in values]
     return pd.Series(texts, index=values.index, dtype=str)
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set's identity card: shown by `prepare`, logged with every run."""
+    """Name, citation, licence, download and published counts of a data set; shown by `prepare`, logged with runs."""
 
     name: str
     title: str
     citation: str
     licence: str
     where: str
-    """Where a user gets it: the project's page or DOI, and the names of the files to download."""
+    """The web page or DOI, and the names of the files to download."""
     archive: str | None = None
-    """The archive that the ids of images, lesions and patients come from: sets of one archive have them in common."""
+    """The archive that issued the ids of images, lesions and patients; data sets of one archive share ids."""
     published_counts: Mapping[str, int] = field(default_factory=dict)
-    """Images a class as published, by the codes of `taxonomy`, with the reader's defaults; empty: none are."""
+    """Published number of images per class, for the reader's default arguments; empty if none was published."""
     published_for: Callable[..., Mapping[str, int]] | None = None
-    """The published counts for other arguments of the reader, which it takes by name; None where they do not matter."""
+    """A function from the reader's keyword arguments to the published counts; None if the arguments do not matter."""
 
     def counts_for(self, arguments: Mapping[str, object]) -> Mapping[str, int]:
-        """Images a class as published, as the reader gives them with `arguments`; empty where none is published."""
+        """Returns the published images per class for these arguments of the reader; empty if none were published."""
         return self.published_counts if self.published_for is None else self.published_for(**arguments)

@@ -1,4 +1,4 @@
-"""Groups dealt to parts: whole groups, every class in every part in the shares asked for."""
+"""Deals whole groups to the parts of a split so that every part has its share of every class."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from lesion_exp.split import PARTS
 from lesion_exp.split.deal import Deal, FloatArray, IntArray
 
 MOST_DEALS: Final = 5000
-"""Ways to deal a few groups up to which all of them are compared; a second of work."""
+"""Number of ways to deal a few groups up to which all of them are compared, which takes about a second."""
 LARGE: Final = 0.5
-"""Share of the smallest part's images from which on a group of several images is dealt before all others."""
+"""A group of several images is dealt first if it has at least this share of the images of the smallest part."""
 
 
 def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, float], seed: int) -> pd.Series:
-    """The part of each row, so that no group is torn and each class comes near to its share of `shares` in every part.
+    """Returns the part of each row, such that groups stay together and every part has about its share of every class.
 
-    1. Groups of half of the smallest part's images and more, from the largest to the smallest, each to the part where
-       it does least harm by what the parts lack of its classes and of all images.
-    2. The others: classes from the rarest to the most frequent, within a class groups from the largest to the smallest
-       (ties in a random order of their names); each goes to the part that lacks most of that class. Sechidis et al.
-       2011, doi:10.1007/978-3-642-23808-6_10, describe the idea for labels instead of groups.
-    3. Where a part is then an image or more from its share of a class, groups are moved and swapped as long as that
-       brings the parts nearer; see `Deal`. If it still is, a second deal begins with all groups by size, and the
-       better of the two counts.
-    4. Where a part is still empty, or a class is not trained on, and the groups are few, all ways to deal them are
-       compared.
+    The groups are dealt in four steps:
 
-    The result depends on names and seed, not on the order of rows.
+    1. Groups with at least half as many images as the smallest part are dealt first, from the largest to the smallest,
+       each to the part where it costs least (see `Deal`).
+    2. The other groups are dealt class by class, from the rarest to the most frequent class, and within a class from
+       the largest to the smallest group, with ties in random order. Each goes to the part that lacks most of that
+       class. Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, describe the idea for labels instead of groups.
+    3. If some part then differs by an image or more from its share of a class, groups are moved and swapped as long as
+       that lowers the cost. If it still differs, a second deal begins with all groups by size, and the better of the
+       two is used.
+    4. If a part is still empty, or a class is missing from the training part, and there are few groups, all ways to
+       deal them are compared.
+
+    The result depends on the names of the groups and the seed, not on the order of rows.
 
     Args:
-        table: with `label`.
+        table: the table, with `label`.
         group: the group of each row.
-        shares: part -> share of the images, adding up to 1; parts of share 0 get nothing.
-        seed: of the order of ties.
+        shares: part -> share of the images. The shares add up to 1; a part with share 0 gets nothing.
+        seed: seed of the order of ties.
     """
     parts = [part for part, share in shares.items() if share > 0]
     wanted = np.array([shares[part] for part in parts], dtype=np.float64)
@@ -68,7 +70,7 @@ def deal_groups(table: pd.DataFrame, group: pd.Series, shares: Mapping[str, floa
 
 
 def _deal_as(matrix: FloatArray, wanted: FloatArray, owners: Sequence[int]) -> Deal:
-    """The deal in which the groups belong to the parts `owners`."""
+    """Returns the deal in which group i belongs to the part `owners[i]`."""
     deal = Deal(matrix, wanted)
     for group, part in enumerate(owners):
         deal.give(group, part)
@@ -76,13 +78,13 @@ def _deal_as(matrix: FloatArray, wanted: FloatArray, owners: Sequence[int]) -> D
 
 
 def _deal_by_class(deal: Deal, tie: IntArray, rarity: Sequence[int]) -> None:
-    """Large groups by size, then the others class by class."""
+    """Deals large groups by size, then the others class by class."""
     sizes = deal.images[:, -1]
     is_large = (sizes >= LARGE * deal.shares.min() * sizes.sum()) & (sizes > 1)
     _deal_by_size(deal, tie, np.flatnonzero(is_large))
     for column in rarity:
-        members = np.flatnonzero((deal.images[:, column] > 0) & (deal.owner < 0))
-        for row in members[np.lexsort((tie[members], -deal.images[members, column]))]:
+        groups = np.flatnonzero((deal.images[:, column] > 0) & (deal.owner < 0))
+        for row in groups[np.lexsort((tie[groups], -deal.images[groups, column]))]:
             deal.give(row, _neediest(deal.wanted - deal.held, column, deal.shares))
 
 
@@ -92,23 +94,26 @@ def _deal_by_size(deal: Deal, tie: IntArray, groups: IntArray) -> None:
 
 
 def check_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
-    """`ratios` as shares of train, val and test.
+    """Checks the shares of train, val and test, and returns them as floats.
 
     Raises:
-        ConfigError: other parts, negative shares, no training part, or a sum that is not 1.
+        ConfigError: parts are missing or unknown, a share is not above 0, or the sum is not 1.
     """
     if set(ratios) != set(PARTS):
-        raise ConfigError(f"expected split.ratios for train, val and test, got {', '.join(ratios)}")
+        raise ConfigError(
+            f"expected split.ratios for train, val and test, got {', '.join(ratios)}; for example "
+            f"split.ratios={{train: 0.7, val: 0.15, test: 0.15}}"
+        )
     values = {part: float(ratios[part]) for part in PARTS}
     if min(values.values()) < 0 or not 0.999 < sum(values.values()) < 1.001:
         raise ConfigError(
-            f"expected split.ratios of at least 0 that add up to 1, got {values}, together {sum(values.values()):g}; "
-            f"for example split.ratios={{train: 0.7, val: 0.15, test: 0.15}}"
+            f"expected split.ratios of at least 0 that add up to 1, got {values} with the sum "
+            f"{sum(values.values()):g}; for example split.ratios={{train: 0.7, val: 0.15, test: 0.15}}"
         )
     for part in PARTS:
         if values[part] == 0:
             raise ConfigError(
-                f"expected split.ratios.{part} above 0, got 0: without it a run cannot be trained and judged"
+                f"expected split.ratios.{part} above 0, got 0; training and evaluation need all three parts"
             )
     return values
 
@@ -141,7 +146,7 @@ def dealt_by(splitter: Any, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_parts(table: pd.DataFrame) -> pd.DataFrame:
-    """`table`, if train, val and test each have an image.
+    """Returns `table` if train, val and test each have at least one image.
 
     Raises:
         DataError: a part is empty.
@@ -157,17 +162,17 @@ def require_parts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _neediest(lacking: npt.NDArray[np.float64], column: int, wanted: npt.NDArray[np.float64]) -> int:
-    """The part that lacks most images of the class, relative to its share; the last column of `lacking` is all images.
+    """Returns the part that lacks most images of the class in `column`, relative to its share.
 
-    Ties go to the larger share, so that the only group of a class is trained on, then to the part that lacks most
-    images.
+    Ties go to the larger share, so that the only group of a class is in the training part, then to the part that lacks
+    most images. The last column of `lacking` is that of all images.
     """
     relative, overall = np.round(lacking[:, column] / wanted, 9), np.round(lacking[:, -1] / wanted, 9)
     return int(np.lexsort((-overall, -wanted, -relative))[0])
 
 
 def _shared_ids(table: pd.DataFrame) -> str:
-    """What to look at where most images are one group, since they have one id."""
+    """Returns the part of a message about ids that most images have, since these images are one group."""
     counts = {column: table[column].value_counts() for column in ("patient_id", "lesion_id") if column in table}
     large = {column: found for column, found in counts.items() if len(found) and found.iloc[0] > len(table) / 2}
     if not large:
@@ -177,6 +182,6 @@ def _shared_ids(table: pd.DataFrame) -> str:
     )
     columns = ", ".join(f"{column}: null" for column in large)
     return (
-        f" ({cases}; if that is no id, empty these cells of the table, or with dataset=csv leave the column out with "
-        f"'dataset.columns={{{columns}}}')"
+        f" ({cases}; if that is not an id, empty these cells of the table, or with dataset=csv leave the column out "
+        f"with 'dataset.columns={{{columns}}}')"
     )

@@ -1,4 +1,4 @@
-"""Whether anything of one part of a split reappears in another, and how the parts are made up."""
+"""The audit of a split: whether anything of one part occurs in another, and what the parts contain."""
 
 from __future__ import annotations
 
@@ -15,125 +15,88 @@ from lesion_exp.split.identities import identity_warnings
 from lesion_exp.split.near_duplicates import near_duplicate_pairs
 from lesion_exp.taxonomy import IS_UNKNOWN
 
-SHOWN: Final = 10
-"""All images and classes that are named."""
-TOLERANCE: Final = 0.02
-"""Distance between a class's share in a part and the share asked for up to which nothing is said; one image is never
-worth a word."""
-
-
-def shares_dealt(splitter: Any, table: pd.DataFrame) -> Mapping[str, float]:
-    """The share of each part that `splitter` deals of `table`, of the images in these parts together; empty for a
-    splitter without such shares (its method `shares_dealt`), such as one that takes its parts from a file."""
-    asked = getattr(splitter, "shares_dealt", None)
-    return {} if asked is None else asked(table)
-
-
-def shortfalls(table: pd.DataFrame, shares: Mapping[str, float]) -> list[str]:
-    """A sentence that names the shares of the parts, of all images and of each class, that are not those asked for;
-    empty where there are none.
-
-    Args:
-        table: a split table, with `label`, `group` and `split`.
-        shares: what each part was to hold of every class; see `shares_dealt`.
-    """
-    dealt = table[table["split"].isin(list(shares))]
-    rows_of = [("all images", dealt), *dealt.groupby("label", sort=True)]
-    found = [words for name, rows in rows_of if (words := _in_words(str(name), rows, shares))]
-    if not found:
-        return []
-    groups = dealt["group"].value_counts()
-    more = f"; and {len(found) - SHOWN} more classes" if len(found) > SHOWN else ""
-    return [
-        f"the shares asked for could not be met, because groups stay whole (the largest, that of image "
-        f"{groups.index[0]}, holds {groups.iloc[0]:,} of {len(dealt):,} images): {'; '.join(found[:SHOWN])}{more}"
-    ]
-
-
-def _in_words(name: str, rows: pd.DataFrame, shares: Mapping[str, float]) -> str:
-    counts = rows["split"].value_counts()
-    off = {part: int(counts.get(part, 0)) - share * len(rows) for part, share in shares.items()}
-    far = [part for part, images in off.items() if abs(images) > max(1.0, TOLERANCE * len(rows))]
-    parts = [f"{counts.get(part, 0):,} instead of {shares[part] * len(rows):,.0f} in {part}" for part in far]
-    return f"{name} {', '.join(parts)}" if parts else ""
-
-
-SHOWN_CASES: Final = 10
+MOST_CASES: Final = 10
+"""Cases, images or classes that a result or a message lists."""
 CROSSINGS: Final = {
     "patients": "patient_id",
     "lesions": "lesion_id",
     "identical_images": "sha256",
     "groups": "group",
 }
-"""What must not lie in two parts, and the column that names it."""
+"""Kind of crossing -> the column whose values must not occur in two parts."""
 MAX_PREVALENCE_SHIFT: Final = 0.05
-"""Difference between a class's share in a part and in the data set from which on there is a warning."""
+"""Difference between a class's share in a part and in the data set above which there is a warning."""
+MAX_SHORTFALL: Final = 0.02
+"""Difference between a class's share in a part and the requested share above which there is a warning. A difference of
+one image is always tolerated."""
 SUMMARY_COLUMNS: Final = 80
+"""Width of the summary in characters."""
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """Things of one kind that lie in more than one part."""
+    """The values of one kind that occur in more than one part."""
 
     count: int
     cases: Sequence[str]
+    """The first of these values."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The certificate of a split."""
+    """The result of the audit of a split."""
 
     crossings: dict[str, Crossing]
-    """By kind: patients, lesions, identical_images, near_duplicate_pairs, groups."""
+    """Kind (patients, lesions, identical_images, near_duplicate_pairs, groups) -> what occurs in several parts."""
     parts: dict[str, dict[str, Any]]
-    """By part: images, lesions, patients, and `prevalence` (share of each class)."""
+    """Part -> numbers of images, lesions, patients and groups, and `counts` and `prevalence` of each class."""
     test_rows_with_lesion_in_train: dict[str, float]
-    """Share of test rows whose lesion is also trained on: `all`, and by class."""
+    """Share of test rows whose lesion is also in the training part: `all`, and for each class."""
     test_rows_with_image_in_train: dict[str, float]
-    """Share of test rows whose identical image is also trained on: `all`, and by class."""
+    """Share of test rows whose image, byte by byte, is also in the training part: `all`, and for each class."""
     prevalence_shift: dict[str, dict[str, float]]
-    """By part and class: its share of the part less its share of the data set's different images; unknown ones do not
-    count."""
+    """Part and class -> the class's share of the part minus its share of the data set's distinct images, without images
+    of unknown classes."""
     num_images: int
-    """Different images."""
+    """Distinct images."""
     unknown: dict[str, int]
-    """Test images of each class that the training part does not have, by class; they count as unknown."""
+    """Class that the training part does not have -> its number of test images."""
     unnamed_images: int
-    """Images with neither lesion nor patient, each of which counts as a lesion of its own."""
+    """Images with neither lesion id nor patient id, each of which counts as a separate lesion."""
     warnings: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing crosses."""
+        """Whether nothing occurs in more than one part."""
         return all(crossing.count == 0 for crossing in self.crossings.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns the audit as plain values, for JSON."""
         return {"passed": self.passed, **asdict(self)}
 
     def summary(self) -> str:
-        """A few lines for a person, at most 80 columns wide."""
+        """Returns a few lines of text, at most 80 characters wide."""
         sizes = ", ".join(f"{part} {counts['images']:,}" for part, counts in self.parts.items())
         lines = [f"split: {sizes} images"]
         if self.passed:
             lines.append(
-                f"audit passed: no {'' if self._nothing_named else 'patient, lesion or '}picture lies in two parts"
+                f"audit passed: no {'' if self._nothing_named else 'patient, lesion or '}image is in two parts"
             )
         else:
             crossing = [f"{c.count:,} {kind.replace('_', ' ')}" for kind, c in self.crossings.items() if c.count]
-            lines.append("audit FAILED, in more than one part lie:")
+            lines.append("audit FAILED, these are in more than one part:")
             lines += [f"  - {entry}" for entry in crossing]
             lesion, image = self.test_rows_with_lesion_in_train["all"], self.test_rows_with_image_in_train["all"]
-            lines.append(f"  {lesion:.1%} of the test rows have their lesion in train, {image:.1%} their very image")
+            lines.append(f"  {lesion:.1%} of the test rows have their lesion in train, {image:.1%} the same image")
         if self.unnamed_images:
-            which = "all images name" if self._nothing_named else f"{self.unnamed_images:,} images name"
-            lines.append(f"note: {which} neither lesion nor patient; each of them counts as a lesion of its own")
+            which = "all images have" if self._nothing_named else f"{self.unnamed_images:,} images have"
+            lines.append(f"note: {which} neither lesion id nor patient id; each of them counts as a separate lesion")
         if self.unknown:
             named = ", ".join(f"{label} {count:,}" for label, count in self.unknown.items())
             lines.append(
                 f"note: {sum(self.unknown.values()):,} test images are of classes that the training part does not have "
-                f"({named}): they count as unknown, are left out of all closed-set metrics, and show how well the "
-                f"network notices what it does not know"
+                f"({named}): they count as unknown, are left out of all closed-set metrics, and measure how well the "
+                f"network detects unknown classes"
             )
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(textwrap.fill(line, SUMMARY_COLUMNS, subsequent_indent="  ") for line in lines)
@@ -149,16 +112,17 @@ def audit(
     shares: Mapping[str, float] | None = None,
     noticed: Sequence[str] = (),
 ) -> Audit:
-    """The audit of a split table.
+    """Audits a split table.
 
     Args:
-        table: with the columns of `dataset.table`, hashes, `group`, `split` and perhaps `is_unknown`.
+        table: a table with the columns of `dataset.table`, `sha256`, `phash`, `thumbnail`, `group`, `split` and
+            possibly `is_unknown`.
         near_duplicate_threshold: see `near_duplicate_pairs`.
-        shares: what each part was to hold of every class, where parts were dealt; see `shortfall.shares_dealt`.
-        noticed: warnings about the table from before it was split.
+        shares: the requested share of every class in each part; see `shares_dealt`.
+        noticed: further warnings, from before the table was split.
 
     Raises:
-        ConfigError: see `near_duplicate_pairs`.
+        ConfigError: the threshold is out of range.
     """
     crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
     crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
@@ -189,16 +153,16 @@ def _crossing(table: pd.DataFrame, column: str) -> Crossing:
     name = _known_names(table, column)
     parts = table.loc[name.index, "split"].groupby(name).nunique()
     torn = parts.index[parts > 1]
-    return Crossing(len(torn), [str(case) for case in torn[:SHOWN_CASES]])
+    return Crossing(len(torn), [str(case) for case in torn[:MOST_CASES]])
 
 
 def _known_names(table: pd.DataFrame, column: str) -> pd.Series:
-    """The values of `column` as text, rows without one left out."""
+    """Returns the values of `column` as texts, without the rows that have none."""
     return table.loc[table[column].notna(), column].astype(str)
 
 
 def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing:
-    """Pairs of different images; copies of one image count among the identical ones."""
+    """Returns the pairs of near-duplicates in two parts, without identical images, which are another kind."""
     images = table.groupby("image_id", sort=True).agg({"phash": "first", "thumbnail": "first", "sha256": "first"})
     counts = table.groupby(["image_id", "split"]).size().unstack(fill_value=0)
     parts = counts.reindex(columns=list(PARTS), fill_value=0) > 0
@@ -209,7 +173,7 @@ def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing
     several = (present[first] | present[second]).sum(axis=1) > 1
     crossing = np.flatnonzero(different & several)
     names = images.index.to_numpy()
-    return Crossing(len(crossing), [f"{names[first[i]]} ~ {names[second[i]]}" for i in crossing[:SHOWN_CASES]])
+    return Crossing(len(crossing), [f"{names[first[i]]} ~ {names[second[i]]}" for i in crossing[:MOST_CASES]])
 
 
 def _make_up(part: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
@@ -248,13 +212,13 @@ def _prevalence_shift(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
     warnings = []
-    for part in ("val", "test"):  # what is scored
+    for part in ("val", "test"):  # the parts that are evaluated
         shares = shift[part]
         label = max(shares, key=lambda name: abs(shares[name]))
         if abs(shares[label]) > MAX_PREVALENCE_SHIFT:
             warnings.append(
                 f"{part} does not have the class shares of the data set: {label} differs by "
-                f"{100 * shares[label]:+.0f} percentage points; scores on it do not hold for the data set's mix"
+                f"{100 * shares[label]:+.0f} percentage points; metrics on {part} may not hold for the whole data set"
             )
     return warnings
 
@@ -272,3 +236,44 @@ def _warnings(table: pd.DataFrame) -> list[str]:
         if number < len(PARTS)
     ]
     return warnings
+
+
+def shares_dealt(splitter: Any, table: pd.DataFrame) -> Mapping[str, float]:
+    """Returns the share of the images that `splitter` is asked to deal to each part of `table`.
+
+    The shares come from the method `shares_dealt` of the splitter. The result is empty for a splitter without that
+    method, such as one that reads the parts from a file.
+    """
+    asked = getattr(splitter, "shares_dealt", None)
+    return {} if asked is None else asked(table)
+
+
+def shortfalls(table: pd.DataFrame, shares: Mapping[str, float]) -> list[str]:
+    """Returns a sentence that names the parts whose share of all images, or of a class, differs from the requested one.
+
+    Args:
+        table: a split table, with `label`, `group` and `split`.
+        shares: the requested share of every class in each part; see `shares_dealt`.
+
+    Returns:
+        A list with the sentence; empty if the shares were met.
+    """
+    dealt = table[table["split"].isin(list(shares))]
+    rows_of = [("all images", dealt), *dealt.groupby("label", sort=True)]
+    found = [words for name, rows in rows_of if (words := _in_words(str(name), rows, shares))]
+    if not found:
+        return []
+    groups = dealt["group"].value_counts()
+    more = f"; and {len(found) - MOST_CASES} more classes" if len(found) > MOST_CASES else ""
+    return [
+        f"the requested shares could not be met, because groups stay together (the largest, that of image "
+        f"{groups.index[0]}, has {groups.iloc[0]:,} of {len(dealt):,} images): {'; '.join(found[:MOST_CASES])}{more}"
+    ]
+
+
+def _in_words(name: str, rows: pd.DataFrame, shares: Mapping[str, float]) -> str:
+    counts = rows["split"].value_counts()
+    off = {part: int(counts.get(part, 0)) - share * len(rows) for part, share in shares.items()}
+    far = [part for part, images in off.items() if abs(images) > max(1.0, MAX_SHORTFALL * len(rows))]
+    parts = [f"{counts.get(part, 0):,} instead of {shares[part] * len(rows):,.0f} in {part}" for part in far]
+    return f"{name} {', '.join(parts)}" if parts else ""

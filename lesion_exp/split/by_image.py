@@ -1,4 +1,4 @@
-"""The split of many notebooks: image by image, so that photographs of one lesion lie on both sides."""
+"""A split by image, as in many published notebooks, in which photographs of one lesion are in several parts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from lesion_exp.split.grouped import Grouped
 
 
 class ByImage(Grouped):
-    """Stratified by class, blind to lesions and patients: it leaks, and is here to measure how much.
+    """Splits the images at random, stratified by class, without regard to lesions and patients. It leaks.
+
+    It exists to measure how much the leakage raises the metrics.
 
     Args:
-        seed: of the draw.
-        ratios: share of the images in `train`, `val` and `test`.
+        seed: seed of the split.
+        ratios: shares of the images in `train`, `val` and `test`.
 
     Raises:
-        ConfigError: ratios that do not add up to 1.
+        ConfigError: `ratios` are not positive shares that add up to 1.
     """
 
     leaks = True

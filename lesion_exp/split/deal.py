@@ -1,6 +1,6 @@
-"""Counts of groups dealt to parts: how far a deal is from what was asked for, and moves and swaps that bring it nearer.
+"""Optimises how groups are dealt to parts: the cost of a deal, and moves and swaps of groups that lower it.
 
-Nothing here knows names or rows; `assign.deal_groups` does.
+This module works on counts only; `assign.deal_groups` works on tables.
 """
 
 from __future__ import annotations
@@ -14,33 +14,32 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 MOST_PAIRS: Final = 4_000_000
-"""Kinds of groups in one part times kinds in another up to which swaps are looked for: bounds memory (32 MB a matrix).
-
-Deals of more kinds have so many small groups that single moves do."""
+"""Kinds of groups in one part times kinds in another up to which swaps are searched for. It limits the memory to 32 MB
+a matrix. Deals with more kinds have so many small groups that single moves are enough."""
 EPSILON: Final = 1e-9
 _ABSENT: Final = 1.0
-"""What a class that a part lacks costs: as much as a deviation of the square root of the share asked for. A part of 15%
-would rather hold half of a class than none of it, but not nearly all."""
+"""Cost of a class that is missing from a part, equal to a deviation by the square root of the requested share: for a
+part of 15%, half of a class is better than nothing of it, but nearly all of it is not."""
 EMPTY: Final = 1e6
-"""What an empty part costs, and a class that the largest part, which is trained on, lacks."""
+"""Cost of an empty part, and of a class that is missing from the largest part, which is the training part."""
 
 
 class Deal:
-    """Groups in parts.
+    """An assignment of groups to parts.
 
-    The cost of a deal is the sum over parts and over classes, with all images as one further class, of
-    (share of the class in the part - share asked for)^2 / share asked for, plus a price for each class that a part
-    lacks altogether. Groups with the same counts are interchangeable and are looked at as one kind.
+    Its cost is the sum over parts and classes, with all images as one further class, of
+    (share of the class in the part - requested share)^2 / requested share, plus a price for each class that is missing
+    from a part. Groups with the same counts are interchangeable and are treated as one kind.
 
     Args:
-        matrix: images of each group and class, (G, C).
-        shares: what each part is to hold of every class, (P,), all above 0.
+        matrix: images of each group and class, float64 (G, C).
+        shares: requested share of every class in each part, float64 (P,), all above 0.
     """
 
     def __init__(self, matrix: FloatArray, shares: FloatArray) -> None:
         self.shares = shares
         self.owner = np.full(len(matrix), -1)
-        """The part of each group; -1 where it has none yet."""
+        """The part of each group, (G,); -1 for a group that was not dealt yet."""
         self.images = np.column_stack([matrix, matrix.sum(axis=1)])
         self.totals = self.images.sum(axis=0)
         self.wanted = shares[:, None] * self.totals[None, :]
@@ -51,20 +50,23 @@ class Deal:
             self._price[shares.argmax()] = EMPTY
 
     def give(self, group: int, part: int) -> None:
-        """Puts a group that has no part into `part`."""
+        """Puts a group that was not dealt yet into `part`."""
         self.owner[group] = part
         self.held[part] += self.images[group]
 
     def cheapest_part(self, group: int) -> int:
-        """The part to which `group` comes at the least cost, by its classes and by all its images."""
+        """Returns the part in which `group` costs least, without the prices for missing classes."""
         share = self.images[group] / self.totals
         lacking = (self.wanted - self.held) / self.totals
         added = ((lacking - share) ** 2 - lacking**2).sum(axis=1) / self.shares
         return int(np.lexsort((-self.shares, np.round(added, 9)))[0])
 
     def is_met(self) -> bool:
-        """Whether every part is less than one image from its share of every class, and no class lacks in more parts
-        than its groups are too few for, nor in the part that is trained on."""
+        """Whether every part differs by less than one image from its share of every class.
+
+        A class with fewer groups than parts may be missing from as many parts as necessary, but not from the training
+        part.
+        """
         too_few = np.maximum(len(self.shares) - (self.images > 0).sum(axis=0), 0)
         lacks = self.held == 0
         if (lacks.sum(axis=0) > too_few).any() or (lacks & (self._price == EMPTY)).any():
@@ -72,8 +74,11 @@ class Deal:
         return not (np.abs(self.held - self.wanted)[:, :-1] >= 1 - EPSILON).any()
 
     def badness(self) -> tuple[float, float, float]:
-        """What makes one deal worse than another: first what ends the run (an empty part, a class that is not trained
-        on), then the largest deviation of a class from its share, then the cost."""
+        """Returns numbers by which deals are compared, lower is better.
+
+        They are the number of empty parts and of classes missing from the training part, which end a run; the largest
+        deviation of a class from its share; and the cost.
+        """
         deviation = np.abs(self.held - self.wanted) / self.totals
         lacks = self.held == 0
         fatal = float(np.count_nonzero(lacks & (self._price == EMPTY)))
@@ -83,10 +88,10 @@ class Deal:
         return fatal, round(float(worst), 9), float(cost)
 
     def refine(self, order: IntArray) -> None:
-        """Moves groups, or swaps two, as long as the deal is not met and that makes it cheaper.
+        """Moves single groups, or swaps two, until the shares are met or no step lowers the cost.
 
-        Each step is the best of all. Of groups with the same counts the one that `order` (a permutation of the groups)
-        names last goes first.
+        Every step is the best of its kind. Among groups with the same counts, the last one in `order`, a permutation of
+        the groups, is moved first.
         """
         if self.is_met():
             return
@@ -120,7 +125,7 @@ class Deal:
         return [(which, source, target)]
 
     def _changes(self, kinds: FloatArray, number: IntArray) -> FloatArray:
-        """(K, P, P): how much dearer the deal is with a group of a kind moved from one part to another."""
+        """Returns the change of the cost, (K, P, P), if a group of a kind is moved from one part to another."""
         share = kinds / self.totals
         deviation = (self.held - self.wanted) / self.totals
         along = share @ deviation.T / self.shares  # (K, P)
@@ -134,11 +139,11 @@ class Deal:
         return np.asarray(change, dtype=np.float64)
 
     def _vacated(self, kinds: FloatArray, part: int) -> FloatArray:
-        """(K, C + 1): 1 for the classes that `part` lacks once a group of a kind has left it."""
+        """Returns (K, C + 1): 1 for the classes that `part` would lack without a group of a kind."""
         return np.asarray((kinds > 0) & (kinds == self.held[part]), dtype=np.float64)
 
     def _filled(self, kinds: FloatArray, part: int) -> FloatArray:
-        """(K, C + 1): 1 for the classes of a kind that `part` lacks now."""
+        """Returns (K, C + 1): 1 for the classes of a kind that `part` lacks now."""
         return np.asarray((kinds > 0) & (self.held[part] == 0), dtype=np.float64)
 
     def _best_swap(self, kinds: FloatArray, number: IntArray) -> list[tuple[int, int, int]] | None:
@@ -152,7 +157,7 @@ class Deal:
                     continue
                 both = change[left, one, other][:, None] + change[right, other, one][None, :]
                 both -= 2 * (share[left] @ share[right].T) * (1 / self.shares[one] + 1 / self.shares[other])
-                # a class that leaves with the one and comes with the other is not lacking
+                # a class that leaves with one group and comes with the other is not missing
                 both -= (self._vacated(kinds[left], one) * self._price[one]) @ present[right].T
                 both -= present[left] @ (self._vacated(kinds[right], other) * self._price[other]).T
                 place = int(both.argmin())

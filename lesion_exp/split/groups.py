@@ -1,4 +1,4 @@
-"""What must stay together in a split."""
+"""The groups of images that must stay together in a split."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from scipy.sparse.csgraph import connected_components
 from lesion_exp.split.near_duplicates import near_duplicate_pairs
 
 IDENTITIES: Final = ("image_id", "shared_image_id", "lesion_id", "patient_id", "sha256")
-"""Columns of which an equal value puts two images into one group."""
+"""Columns in which an equal value puts two images into one group."""
 
 IntArray = npt.NDArray[np.int64]
 
 
 def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Series:
-    """The group of each row, named after its first image.
+    """Returns the group of each row, named after its first image.
 
-    Images of a patient, of a lesion, with the same content or nearly the same picture are one group, and so is whatever
-    is joined through a chain of these. A missing id joins nothing. Equal ids are of one thing: where several sets are
-    combined, their ids have been made different before, unless they come from one archive.
+    Images of the same patient or lesion, identical images and near-duplicates are in one group, and so are images that
+    are connected by a chain of these relations. A missing id connects nothing. `dataset=combined` has already prefixed
+    the ids of different sets, so that equal ids mean the same lesion or patient.
 
     Args:
-        table: with `image_id, lesion_id, patient_id, sha256, phash, thumbnail`, perhaps `shared_image_id`.
+        table: a table with `image_id, lesion_id, patient_id, sha256, phash, thumbnail` and possibly `shared_image_id`.
         near_duplicate_threshold: see `near_duplicate_pairs`.
 
     Raises:
-        ConfigError: see `near_duplicate_pairs`.
+        ConfigError: the threshold is out of range.
     """
     pairs = near_duplicate_pairs(table, near_duplicate_threshold)
     links = [pairs[["first", "second"]].to_numpy(np.int64)]
@@ -44,7 +44,7 @@ def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Se
 
 
 def _equal_values(table: pd.DataFrame, column: str) -> IntArray:
-    """Pairs of rows with the same known value, each with the first of them, int64 (P, 2)."""
+    """Returns pairs of the first row with some value and each row with that value, int64 (P, 2)."""
     known = np.flatnonzero(table[column].notna().to_numpy())
     values = table[column].to_numpy()[known].astype(str)
     codes, _ = pd.factorize(values)

@@ -1,4 +1,4 @@
-"""Whole groups are held out first, the rest is split in one of several ways: for the leak meter."""
+"""A split for the leak meter: whole groups are held out first, and the rest is split in one of several ways."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class _Splitter(Protocol):
 
 
 class HeldOut:
-    """Train, validation and test of what is left once a clean part has been held out.
+    """Holds out a clean part by group, and splits the remaining images in one of several ways.
 
-    The clean part depends on `seed` and `held_out` alone: whichever way the rest is split, right or wrong, it holds the
-    same images, and neither they nor a sibling or near-duplicate of them is in any part. Networks that were trained on
-    different splits can so be tested on the same images that none of them knows.
+    The clean part depends on `seed` and `held_out` only. It contains the same images whichever way the rest is split,
+    and no part of the split contains one of its groups. Networks that were trained on different splits can therefore be
+    tested on the same unseen images.
 
     Args:
-        seed: of all draws.
+        seed: seed of both splits.
         held_out: share of the images in the clean part.
         way: how the rest is split, one of `choices.WAYS_TO_SPLIT`.
-        ratios: share of the rest in `train`, `val` and `test`.
-        samples_per_class: with `resample_then_split`, see there.
+        ratios: shares of the rest in `train`, `val` and `test`.
+        samples_per_class: argument of `ResampleThenSplit`, for `way=resample_then_split`.
 
     Raises:
-        ConfigError: an unknown way, or shares out of range.
+        ConfigError: `way` is unknown, or a share is out of range.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HeldOut:
         self.rest = _splitter(way, seed, ratios, samples_per_class)
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of `table`, which has `group`, outside the clean part, with `split`; see the class named by `way`.
+        """Returns the rows of `table`, which has `group`, outside the clean part, with the column `split`.
 
         Raises:
             DataError: a part would be empty.
@@ -61,20 +61,20 @@ class HeldOut:
         return self.rest.split(table[~self._is_clean(table)])
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
-        """The share of each part of the images outside the clean part; see `shortfall.shares_dealt`."""
+        """Returns the share of each part of the images outside the clean part; see `audit.shares_dealt`."""
         return self.rest.shares_dealt(table)
 
     def clean_rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the clean part of `table`, which has `group`.
+        """Returns the rows of `table`, which has `group`, in the clean part.
 
         Raises:
-            DataError: there are none.
+            DataError: the clean part is empty.
         """
         clean = table[self._is_clean(table)]
         if clean.empty:
             raise DataError(
-                f"expected images in the clean part, but split.held_out={self.held_out} of "
-                f"{table['group'].nunique()} groups holds none; use more images or a larger share"
+                f"expected images in the clean part, but with split.held_out={self.held_out} of "
+                f"{table['group'].nunique()} groups it has none; use more images or a larger share"
             )
         return clean
 

@@ -1,4 +1,4 @@
-"""What the ids and pictures of a table say that cannot all be true: a reason to look, not a reason to stop."""
+"""Warnings about ids, images and labels of a table that contradict one another."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Final
 import pandas as pd
 
 LEAST_SHARE: Final = 0.1
-"""Share of a source's images from which on one id may be no id."""
+"""Smallest share of a source's images with the same id for a warning that the id may mean "unknown"."""
 LEAST_IMAGES: Final = 10
-"""Images of one id from which on it may be no id."""
+"""Smallest number of images with the same id for that warning."""
 TIMES_MEDIAN: Final = 10
-"""How many times as many images as the median of the other ids."""
+"""For that warning, the id must have more than this many times as many images as the median of the other ids."""
 SHOWN: Final = 5
+"""Cases that a warning lists."""
 
 
 def identity_warnings(table: pd.DataFrame) -> list[str]:
-    """Sentences with counts and cases, one for each kind of contradiction in `table` (with hashes).
+    """Returns a sentence, with counts and cases, for each kind of contradiction in `table`.
 
-    Lesions with several diagnoses, identical pictures with several labels, lesions of several patients, and an id that
-    so many images have that it may stand for "unknown".
+    The kinds are lesions with several diagnoses, identical images with several labels, lesions of several patients,
+    and ids of so many images that they may mean "unknown".
+
+    Args:
+        table: a table with the columns of `dataset.table` and `sha256`.
     """
     images = table.drop_duplicates("image_id")
     label = "diagnosis" if "diagnosis" in images else "label"
@@ -51,8 +55,8 @@ def _contradicting_pictures(images: pd.DataFrame, label: str) -> list[str]:
         for _, rows in several.sort_values("image_id").groupby("sha256", sort=False)
     ]
     return [
-        f"{_counted(len(cases), 'picture is', 'pictures are')} there several times, byte by byte, with different "
-        f"labels; only one of them can be right. For example {_first(cases)}"
+        f"{_counted(len(cases), 'image occurs', 'images occur')} several times, byte by byte, with different labels; "
+        f"only one of them can be right. For example {_first(cases)}"
     ]
 
 
@@ -62,8 +66,9 @@ def _shared_lesions(images: pd.DataFrame) -> list[str]:
         return []
     cases = [f"{lesion} ({_listed(rows['patient_id'])})" for lesion, rows in several.groupby("lesion_id", sort=True)]
     return [
-        f"{_counted(len(cases), 'lesion belongs', 'lesions belong')} to several patients, who so become one group; if "
-        f"lesions are numbered within each patient, put the patient's id before the number. For example {_first(cases)}"
+        f"{_counted(len(cases), 'lesion belongs', 'lesions belong')} to several patients, who therefore become one "
+        f"group; if lesions are numbered within each patient, put the patient's id before the number. For example "
+        f"{_first(cases)}"
     ]
 
 
@@ -78,14 +83,14 @@ def _implausible_shares(images: pd.DataFrame, column: str) -> list[str]:
             if len(others) and count > TIMES_MEDIAN * others.median():
                 warnings.append(
                     f"{count:,} of the {len(rows):,} images of {source} ({share:.0%}) have the {column} {name!r}, the "
-                    f"other ids {others.median():g} each (median); they stay in one part together. If it stands for "
-                    f'"unknown", empty these cells of the table'
+                    f"other ids {others.median():g} each (median); these images stay together in one part. If this id "
+                    f'means "unknown", empty these cells of the table'
                 )
     return warnings
 
 
 def _groups_with_several(images: pd.DataFrame, column: str, of: str) -> pd.DataFrame:
-    """The images of each known value of `column` that has several known values in the column `of`."""
+    """Returns the images of each value of `column` that has several values in the column `of`."""
     known = images[images[column].notna() & images[of].notna()]
     return known[known.groupby(column)[of].transform("nunique") > 1]
 

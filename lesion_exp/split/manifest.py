@@ -1,4 +1,4 @@
-"""A split as a table to keep, and its hash."""
+"""What a run stores about its split: the manifest, the split's hash, and the characteristics of each part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from lesion_exp.split import PARTS
 from lesion_exp.taxonomy import IS_UNKNOWN
 
-COLUMNS = (
+COLUMNS: Final = (
     "row_id",
     "image_id",
     "label",
@@ -22,12 +22,18 @@ COLUMNS = (
     "fold",
     IS_UNKNOWN,
 )
+"""Columns of the manifest, as far as the table has them."""
+ATTRIBUTES: Final = ("sex", "site", "source")
+"""Columns whose values `characteristics` counts."""
 
 
 def manifest(table: pd.DataFrame) -> pd.DataFrame:
-    """What of a split table is logged with a run: ids, groups, parts and `image_keys`, in the order of `row_id`.
+    """Returns the table that is stored with a run: ids, groups, parts and `image_keys`, in the order of `row_id`.
 
-    No hash of an image is among it; the keys tell whether an image that one has at hand is a row of this split.
+    It contains no hash of an image. The keys show whether a given image file is a row of this split.
+
+    Args:
+        table: a split table, with `sha256` and `phash`.
     """
     columns = [column for column in COLUMNS if column in table]
     kept = pd.concat([table[columns], image_keys(table, split_hash(table))], axis=1)
@@ -35,10 +41,14 @@ def manifest(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def image_keys(table: pd.DataFrame, salt: str) -> pd.DataFrame:
-    """`content_key`, for the bytes of each row's image file, and `picture_key`, for its id and what it looks like.
+    """Returns `content_key`, a digest of each row's file, and `picture_key`, one of its image id and perceptual hash.
 
-    They are digests that another `salt`, a split's hash, makes others: the keys of two splits cannot be compared, and
-    hashes that are known from elsewhere are not found among them.
+    The digests are salted, so that keys of different splits cannot be compared, and published hashes of images cannot
+    be found among them.
+
+    Args:
+        table: a table with `image_id`, `sha256` and `phash`.
+        salt: the hash of the split.
     """
     return pd.DataFrame(
         {
@@ -50,7 +60,7 @@ def image_keys(table: pd.DataFrame, salt: str) -> pd.DataFrame:
 
 
 def split_hash(table: pd.DataFrame) -> str:
-    """16 hexadecimal digits over which row is in which part; the order of rows and the place of files do not count."""
+    """Returns 16 hexadecimal digits that depend on the part of each `row_id`, but not on the order of rows or paths."""
     ordered = table[["row_id", "split"]].sort_values("row_id")
     text = "\n".join(f"{row_id}\t{part}" for row_id, part in ordered.itertuples(index=False))
     return _digest(text)
@@ -60,12 +70,15 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256("\t".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-ATTRIBUTES: Final = ("sex", "site", "source")
-
-
 def characteristics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """By part, as plain values: `images`, `age` in years (median, lower and upper quartile, how many are unknown), and
-    the images of each sex, site and source. Resampled rows count as often as they stand there."""
+    """Returns the characteristics of the images in each part, as plain values.
+
+    They are the number of `images`, `age` in years (median, lower and upper quartile, number of unknown ages), and the
+    number of images of each sex, site and source. Resampled rows count as often as they occur.
+
+    Args:
+        table: a split table, with the columns of `dataset.table`.
+    """
     return {part: _of_part(table[table["split"] == part]) for part in PARTS if (table["split"] == part).any()}
 
 

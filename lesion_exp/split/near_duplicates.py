@@ -1,4 +1,4 @@
-"""Pairs of images that are the same picture, saved again, brightened a little, flipped or turned."""
+"""Finds near-duplicates: copies of an image that were compressed again, slightly brightened, mirrored or turned."""
 
 from __future__ import annotations
 
@@ -13,32 +13,42 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.fingerprint import HASH_SIDE, THUMBNAIL_SIDE
 
 DEFAULT_THRESHOLD: Final = 0.985
-"""Least correlation of two thumbnails that counts as the same picture; chosen by looking at pairs of HAM10000."""
+"""Smallest correlation of two thumbnails of the same picture; chosen by looking at pairs of HAM10000."""
 MAX_DISTANCE: Final = 6
-"""Differing bits of the hash up to which a pair is looked at: six bits leave two of the eight bands equal."""
+"""Greatest number of differing bits of two candidates' hashes. Six bits leave two of the eight bands equal."""
 MIN_CONTRAST: Final = 4.0
-"""Least standard deviation of a thumbnail in grey levels: flatter ones correlate by chance."""
+"""Smallest standard deviation of a thumbnail in grey levels. Thumbnails with less contrast correlate by chance."""
 NUM_BANDS: Final = 8
+"""Parts of the hash that are compared for equality."""
 MAX_BUCKET: Final = 10_000
-"""Images that share two bands and are compared all with all; more than that share them because they say nothing."""
+"""Greatest number of images with two equal bands that are compared pairwise. Bands that more images share carry no
+information."""
 CHUNK: Final = 5_000_000
-"""Candidates that are looked at together: bounds the memory."""
+"""Candidates that are examined together, which limits the memory."""
 
 UInt64Array = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 
 
 def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Pairs of rows that show the same picture: `first` and `second` (positions in `table`) and their `correlation`.
+    """Returns the pairs of rows that show the same picture.
 
-    Candidates are pairs whose 64-bit perceptual hashes (`phash`), also mirrored or turned by a quarter, differ in at
-    most 6 bits; they are found through two equal bands of 8 bits, so the cost grows with the number of images that
-    share these, not with all pairs (10,000 dermoscopic images: under a second on one core; 400,000: about a minute and
-    2 GB). A copy that was cropped by more than about 2 % or moved is not found. Each is confirmed on its `thumbnail`: a
-    correlation of at least `threshold`.
+    Candidates are pairs whose 64-bit perceptual hashes, after any of the eight symmetries of the square, differ in at
+    most 6 bits. A candidate is a near-duplicate if the correlation of the thumbnails is at least `threshold`. A copy
+    that was shifted, or cropped by more than about 2%, is not found.
+
+    Candidates are found by two equal bands of 8 bits, so the time depends on the number of images with equal bands and
+    not on all pairs: less than a second on one core for 10,000 dermoscopic images, about a minute and 2 GB for 400,000.
+
+    Args:
+        table: a table with `phash` and `thumbnail`, see `lesion_exp.fingerprint`.
+        threshold: smallest correlation of the thumbnails of a pair, above 0 and at most 1.
+
+    Returns:
+        A table with `first` and `second` (positions in `table`) and `correlation`.
 
     Raises:
-        ConfigError: a threshold outside 0 to 1.
+        ConfigError: the threshold is out of range.
     """
     if not 0 < threshold <= 1:
         raise ConfigError(
@@ -68,7 +78,7 @@ def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
 
 def _candidates(hashes: UInt64Array, turned: UInt64Array, *, same: bool) -> tuple[IntArray, IntArray]:
-    """Pairs (a, b), a < b where `same`, with hashes[a] and turned[b] at most MAX_DISTANCE bits apart."""
+    """Returns pairs (a, b), with a < b if `same`, such that hashes[a] and turned[b] differ in at most 6 bits."""
     bits = np.uint64(64 // NUM_BANDS)
     mask = np.uint64(2 ** (64 // NUM_BANDS) - 1)
     pairs: list[npt.NDArray[np.int64]] = []
@@ -85,7 +95,7 @@ def _candidates(hashes: UInt64Array, turned: UInt64Array, *, same: bool) -> tupl
 def _joined(
     left: UInt64Array, right: UInt64Array, hashes: UInt64Array, turned: UInt64Array, *, same: bool
 ) -> npt.NDArray[np.int64]:
-    """Pairs with equal keys whose hashes are close, int64 (P, 2)."""
+    """Returns pairs with equal keys whose hashes differ in at most `MAX_DISTANCE` bits, int64 (P, 2)."""
     order = np.argsort(right, kind="stable")
     ordered = right[order]
     start, end = np.searchsorted(ordered, left, "left"), np.searchsorted(ordered, left, "right")
@@ -105,7 +115,7 @@ def _joined(
 
 
 def _standardized(thumbnails: pd.Series) -> npt.NDArray[np.float32]:
-    """(N, 256), each row with mean 0 and length 1, so that a product is a correlation; all 0 where too flat."""
+    """Returns (N, 256), each row with mean 0 and length 1, so that products are correlations; 0 for low contrast."""
     raw = np.frombuffer(b"".join(thumbnails), dtype=np.uint8).reshape(len(thumbnails), -1).astype(np.float32)
     centred = raw - raw.mean(axis=1, keepdims=True)
     deviation = raw.std(axis=1, keepdims=True)
@@ -119,7 +129,7 @@ def _symmetric_thumbnails(thumbnails: npt.NDArray[np.float32], symmetry: int) ->
 
 
 def _symmetric(squares: npt.NDArray[np.float32], symmetry: int) -> npt.NDArray[np.float32]:
-    """Bit 0: upside down; bit 1: left to right; bit 2: transposed, last."""
+    """Applies a symmetry of the square. Bit 0: flip vertically; bit 1: flip horizontally; bit 2: transpose, last."""
     if symmetry & 1:
         squares = squares[:, ::-1]
     if symmetry & 2:
@@ -128,7 +138,7 @@ def _symmetric(squares: npt.NDArray[np.float32], symmetry: int) -> npt.NDArray[n
 
 
 def _symmetric_hashes(hashes: UInt64Array, symmetry: int) -> UInt64Array:
-    """The hashes of the turned images: a flip turns the signs of the odd frequencies of its axis."""
+    """Returns the hashes after a symmetry: a flip changes the signs of the odd frequencies of its axis."""
     if symmetry == 0:
         return hashes
     bits = np.unpackbits(hashes[:, None].view(np.uint8), axis=1, bitorder="little").reshape(-1, HASH_SIDE, HASH_SIDE)

@@ -12,27 +12,29 @@ from lesion_exp.split.assign import deal_groups, require_parts
 
 
 class Official:
-    """The set's own parts; where it has no validation part, a grouped, stratified slice of its training part.
+    """Uses the published parts. If there is no validation part, a share of the training part becomes one.
+
+    That split is by group and stratified by class.
 
     Args:
-        seed: of that slice.
-        val_ratio: share of the training images in it; not used where the set has a validation part.
+        seed: seed of that split.
+        val_ratio: share of the training images in the validation part; ignored if the data set has one.
 
     Raises:
-        ConfigError: a ratio out of range.
+        ConfigError: `val_ratio` is out of range.
     """
 
     def __init__(self, seed: int, val_ratio: float) -> None:
         if not 0 < val_ratio < 1:
-            raise ConfigError(f"expected split.val_ratio between 0 and 1, got {val_ratio}")
+            raise ConfigError(f"expected split.val_ratio between 0 and 1, got {val_ratio}; 0.15 is the default")
         self.seed = seed
         self.val_ratio = val_ratio
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table`, which has `group`, with `split`.
+        """Returns `table`, which has `group`, with the column `split`.
 
         Raises:
-            DataError: the set has no official parts, or only some rows have one, or a part is empty.
+            DataError: the data set has no official test part, some rows have no part, or a part is empty.
         """
         published = table["official_split"] if "official_split" in table else pd.Series(None, index=table.index)
         known = published.isin(PARTS)
@@ -51,6 +53,7 @@ class Official:
         return require_parts(table.assign(split=part))
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
-        """The share of train and validation of the published training part, where the set has no validation part."""
+        """Returns the shares of train and validation in the published training part; empty if there is a validation
+        part."""
         has_val = "official_split" in table and "val" in set(table["official_split"])
         return {} if has_val else {"train": 1 - self.val_ratio, "val": self.val_ratio}

@@ -1,4 +1,4 @@
-"""The mistake behind many high figures: every class is oversampled first, and the copies are split afterwards."""
+"""A common mistake that inflates metrics: every class is oversampled first, and the copies are split afterwards."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from lesion_exp.split.assign import check_ratios, deal_groups, require_parts
 
 
 class ResampleThenSplit:
-    """Draws `samples_per_class` rows of every class with replacement, then splits rows: copies land on both sides.
+    """Draws rows of every class with replacement and then splits the rows, so that copies are in several parts.
 
-    Here to demonstrate what it does to a test score; see `sampler=oversample` for the way that does not leak.
+    It exists to measure how much the leakage raises the metrics; `sampler=oversample` oversamples without leaking.
 
     Args:
-        seed: of both draws.
-        ratios: share of the rows in `train`, `val` and `test`.
-        samples_per_class: rows of each class after resampling; None = the size of the largest class.
+        seed: seed of the resampling and of the split.
+        ratios: shares of the rows in `train`, `val` and `test`.
+        samples_per_class: rows of each class after resampling; None: the size of the largest class.
 
     Raises:
-        ConfigError: ratios that do not add up to 1, or fewer than one row a class.
+        ConfigError: `ratios` are not positive shares that add up to 1, or `samples_per_class` is less than 1.
     """
 
     leaks = True
 
     def __init__(self, seed: int, ratios: Mapping[str, float], samples_per_class: int | None) -> None:
         if samples_per_class is not None and samples_per_class < 1:
-            raise ConfigError(f"expected split.samples_per_class of at least 1, got {samples_per_class}")
+            raise ConfigError(
+                f"expected split.samples_per_class of at least 1, got {samples_per_class}; null takes the size of the "
+                f"largest class"
+            )
         self.seed = seed
         self.ratios = check_ratios(ratios)
         self.samples_per_class = samples_per_class
 
     def split(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with rows drawn anew (`row_id` tells copies apart) and `split`.
+        """Returns resampled rows of `table`, with distinct `row_id` for copies, and with the column `split`.
 
         Raises:
             DataError: a part would be empty.
@@ -52,5 +55,5 @@ class ResampleThenSplit:
         return require_parts(drawn.assign(split=deal_groups(drawn, drawn["row_id"], self.ratios, self.seed)))
 
     def shares_dealt(self, table: pd.DataFrame) -> Mapping[str, float]:
-        """The share of each part of the images; see `shortfall.shares_dealt`."""
+        """Returns the share of the rows in each part; see `audit.shares_dealt`."""
         return self.ratios

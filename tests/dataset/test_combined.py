@@ -170,7 +170,7 @@ def test_classes_that_a_set_tells_apart_stay_apart(
     tmp_path: Path, ham10000: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     milk = _milk10k(tmp_path / "milk", ["AKIEC", "SCCKA", "SCCKA", "NV"])
-    with pytest.raises(DataError, match="'sccka' of milk10k: 2 images, where akiec is another class"):
+    with pytest.raises(DataError, match="'sccka' of milk10k: 2 images, in which akiec is another class"):
         read_combined({"milk10k": milk}, classes=["akiec", "bcc", "nv"])
     kept = read_combined({"milk10k": milk, "ham10000": ham10000}, classes=["akiec", "nv"], on_unmappable="skip")
     assert kept["source_label"].tolist() == ["akiec", "nv", "akiec", "nv"]
@@ -186,7 +186,7 @@ def test_what_a_label_becomes_is_said_with_counts(
         read_combined({"ham10000": ham10000, "isic2019": isic2019}, classes=["akiec", "nv"])
     assert "1 images of isic2019 with the label 'ak' become akiec" in caplog.text
     assert (
-        "1 images of isic2019 with the label 'scc' become akiec, though only a part of such lesions belongs there"
+        "1 images of isic2019 with the label 'scc' become akiec, though only some of these lesions belong to that class"
         in caplog.text
     )
 
@@ -249,7 +249,7 @@ def test_sets_of_one_archive_share_lesions_and_images_and_others_do_not(
     shared = table["shared_image_id"].dropna()
     assert sorted(shared.unique()) == ["isic/ISIC_0000001", "isic/ISIC_0000002", "isic/ISIC_0000004"]
     assert len(shared) == 6
-    assert "3 images are in several of the sets (ham10000, isic2019, mine), which count once for each" in caplog.text
+    assert "3 images are in several of the sets (ham10000, isic2019, mine), and count once for each" in caplog.text
     assert "isic/ISIC_0000002 (mel, nv)" in caplog.text
     assert "isic/ISIC_0000001 (isic/HAM_0000001, mine/1)" in caplog.text
     once = read_combined(sets, classes=["mel", "nv"], shared_images="first")

@@ -110,8 +110,8 @@ def test_missing_labels_stay_missing(tmp_path: Path) -> None:
     [
         ({"image_idd": "case"}, ConfigError, "did you mean 'image_id'"),
         ({"image_id": "cas", "label": "dx"}, DataError, "columns cas in t.csv"),
-        ({"image_id": "case"}, ConfigError, "where the labels are"),
-        ({"label": "dx"}, ConfigError, "which the images are"),
+        ({"image_id": "case"}, ConfigError, "a key that names the labels"),
+        ({"label": "dx"}, ConfigError, "a key that names the images"),
     ],
 )
 def test_wrong_mappings(tmp_path: Path, columns: dict[str, str], error: type[Exception], part: str) -> None:
@@ -153,7 +153,7 @@ def test_numbers_are_labels_and_absent_labels_are_said(tmp_path: Path, caplog: p
     (tmp_path / "t.csv").write_text("image_id,label\na,0\nb,1\nc,\n")
     table = read_csv(str(tmp_path), "t.csv", labels={0: "benign", 1: "malignant", 2: "other", 3: None})  # type: ignore[dict-item]
     assert table["label"].tolist() == ["benign", "malignant", None]
-    assert "dataset.labels names labels that the table does not hold: '2', '3'" in caplog.text
+    assert "dataset.labels names labels that the table does not have: '2', '3'" in caplog.text
 
 
 def test_a_label_na_is_a_class_only_where_the_config_says_so(tmp_path: Path) -> None:

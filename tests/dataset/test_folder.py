@@ -95,7 +95,7 @@ def test_lesions_by_pattern(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "part"), [("(", "regular expression"), ("HAM", "have a group"), ("(HAM)", "fits none")]
+    ("pattern", "part"), [("(", "regular expression"), ("HAM", "have a group"), ("(HAM)", "matches none")]
 )
 def test_wrong_patterns(tmp_path: Path, pattern: str, part: str) -> None:
     _pictures(tmp_path, "mel/1.jpg", "nv/1.jpg")
@@ -140,7 +140,7 @@ def test_an_empty_class_folder_is_said(tmp_path: Path, caplog: pytest.LogCapture
     (tmp_path / ".git").mkdir()
     read_folder(str(tmp_path))
     assert re.search(
-        r"1 folders below .* hold no file that is read, and are no classes, for example\s+- bcc$", caplog.text, re.M
+        r"1 folders below .* hold no file that is read, and are not classes, for example\s+- bcc$", caplog.text, re.M
     )
 
 

@@ -79,7 +79,7 @@ def test_a_row_that_is_not_one_hot_is_refused(replica: Path) -> None:
     (replica / "ISIC2018_Task3_Training_GroundTruth.csv").write_text(
         _ground_truth(TRAIN).replace("0.0,1.0,0.0", "0.0,1.0,1.0")
     )
-    with pytest.raises(DataError, match="exactly one 1 a row"):
+    with pytest.raises(DataError, match="one 1 and otherwise 0"):
         read_isic2018(str(replica))
 
 

@@ -154,7 +154,7 @@ def test_a_class_that_loses_all_its_images_is_an_error(table: pd.DataFrame) -> N
 
 
 def test_nothing_usable_is_not_the_fault_of_a_filter(table: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match=r"none of them is there; set dataset\.root"):
+    with pytest.raises(DataError, match=r"but none was found; set dataset\.root"):
         _load(table.assign(image_path=None), on_bad_image="skip")
     with pytest.raises(DataError, match=r"each of its 172 rows is left out \(172 unknown label\); look at dataset"):
         _load(table.assign(label=None, raw_label="x"), on_bad_image="skip")
@@ -226,7 +226,7 @@ def test_unknown_labels_are_told_with_the_labels_of_the_set_and_their_counts(tab
     assert "known labels of the set: df (8 rows), mel (40 rows), nv (118 rows), vasc (4 rows)" in message
     assert "genodermatoses" not in message
     assert "dataset.labels" not in message
-    with pytest.raises(DataError, match=r"in dataset\.labels=\{LABEL: CLASS,\.\.\.\}; else correct"):
+    with pytest.raises(DataError, match=r"in dataset\.labels=\{LABEL: CLASS,\.\.\.\}; otherwise correct"):
         _load(broken.assign(source="csv"))
 
 
@@ -256,7 +256,7 @@ def test_malignancy_follows_the_names_of_classes(table: pd.DataFrame, caplog: py
     with caplog.at_level("INFO"):
         binary = to_target(named, "malignant")
     assert set(binary.loc[binary["label"] == "malignant", "diagnosis"]) == {"actinic keratosis"}
-    assert "'actinic keratosis' is taken for ak, which is malignant: True" in caplog.text
+    assert "'actinic keratosis' counts as ak (malignant)" in caplog.text
 
 
 def test_one_diagnosis_in_several_spellings_is_said(table: pd.DataFrame) -> None:
@@ -266,7 +266,7 @@ def test_one_diagnosis_in_several_spellings_is_said(table: pd.DataFrame) -> None
     spelled.loc[spelled.index[spelled["label"] == "basalioma"][:2], "label"] = "basali-oma"
     said = [found.in_a_line() for found in _load(spelled)[1].findings if found.level == "warning"]
     assert len(said) == 1
-    assert "1 diagnoses are several classes" in said[0]
+    assert "1 diagnoses are split into several classes" in said[0]
     assert "'melanocytic naevus' (5 images) and 'nv'" in said[0]
     assert "basali" not in said[0]
     assert not [found for found in _load(table)[1].findings if found.level == "warning"]

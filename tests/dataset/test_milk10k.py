@@ -85,13 +85,15 @@ def test_missing_photographs(replica: Path) -> None:
 def test_two_photographs_of_a_kind_are_refused(replica: Path) -> None:
     metadata = HEADER + "".join(_metadata()) + _metadata()[1].replace("ISIC_0000001", "ISIC_0000009")
     (replica / "MILK10k_Training_Metadata.csv").write_text(metadata)
-    with pytest.raises(DataError, match=r"one photograph 'dermoscopic' a lesion.*1 lesions have more:\n  - IL_0000652"):
+    with pytest.raises(
+        DataError, match=r"one photograph 'dermoscopic' for each lesion.*1 lesions have more:\n  - IL_0000652"
+    ):
         read_milk10k(str(replica))
 
 
 def test_a_row_without_a_one_is_refused(replica: Path) -> None:
     (replica / "MILK10k_Training_GroundTruth.csv").write_text(_truth(LABELS | {"IL_0003176": "none"}))
-    with pytest.raises(DataError, match="expected exactly one 1 a row"):
+    with pytest.raises(DataError, match="expected one 1 and otherwise 0"):
         read_milk10k(str(replica))
 
 

@@ -71,10 +71,8 @@ def test_what_was_decided_is_said(caplog: pytest.LogCaptureFixture) -> None:
         "patient_id of mine: these numbers count as missing, not as one id: '-1' of 50 rows (no other id is below 0)"
         in caplog.text
     )
-    assert (
-        "these numbers count as ids, since they are as frequent as the others: '9' (3 rows), '0' (3 rows)"
-        in caplog.text
-    )
+    frequent = "these numbers count as ids, since they are about as frequent as the others"
+    assert f"{frequent}: '9' (3 rows), '0' (3 rows)" in caplog.text
     assert "these words count as missing: 'N/A' (2 rows)" in caplog.text
 
 

@@ -82,8 +82,8 @@ def test_it_means_what_pandas_means(expression: str) -> None:
         ("age is None", "'is' is not allowed"),
         ("sex in 'male'", "write COLUMN in"),
         ("sex.str.contains('(')", "cannot be evaluated"),
-        ("((", "no expression"),
-        ("", "no expression"),
+        ("((", "not a valid expression"),
+        ("", "not a valid expression"),
         ("not " * 5000 + "checked", "too deeply nested"),
     ],
 )

@@ -270,8 +270,8 @@ def test_classes_can_be_learned_from_colour_only_in_part(tmp_path: Path) -> None
         ({"class_shares": {"melanoma": 1}}, "got 'melanoma'"),
         ({"class_shares": {"nv": -1}}, r"class_shares\.nv to be a number of at least 0"),
         ({"class_shares": {"nv": 0}}, "a share above 0"),
-        ({"class_shares": "nv"}, "class: share pairs"),
-        ({"num_lesions": 7, "num_missing": 500}, "no more planted faults than images"),
+        ({"class_shares": "nv"}, "map classes to shares"),
+        ({"num_lesions": 7, "num_missing": 500}, "at most as many planted faults as images"),
     ],
 )
 def test_impossible_arguments_are_explained(arguments: dict[str, object], message: str, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_name_of_a_code_of_the_set_is_that_label_and_said(caplog: pytest.Log
     with caplog.at_level("INFO"):
         labelled = map_labels(frame, "dx", {"mel": "mel", "nv": "nv"})
     assert labelled["label"].tolist() == ["mel", "nv", None]
-    assert "1 rows with the label 'Melanoma' are taken for mel" in caplog.text
+    assert "1 rows with the label 'Melanoma' count as mel" in caplog.text
     assert map_labels(frame, "dx", {"mel": "mel"}, names=False)["label"].tolist() == [None] * 3
 
 

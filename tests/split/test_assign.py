@@ -157,7 +157,7 @@ def test_what_could_not_be_met_is_said_in_the_audit(make_table):
     warnings = audit(split, THRESHOLD, shares_dealt(splitter, table)).warnings
     said = [warning for warning in warnings if "could not be met" in warning]
     assert len(said) == 1
-    assert "the largest, that of image img0000, holds 120 of 180 images" in said[0]
+    assert "the largest, that of image img0000, has 120 of 180 images" in said[0]
     assert "all images 120 instead of 90 in train, 30 instead of 45 in val" in said[0]
     assert "mel 60 instead of 45 in train" in said[0]
 

@@ -110,8 +110,8 @@ def test_images_that_name_neither_lesion_nor_patient_are_no_proof(make_table):
     some = audited(make_table(["nv"] * 4, lesions=["A", "B", None, None], patients=[None, None, "P", None]), parts)
     none = audited(make_table(["nv"] * 4), parts)
     assert [result.unnamed_images for result in (named, some, none)] == [0, 1, 4]
-    assert "no patient, lesion or picture" in named.summary()
+    assert "no patient, lesion or image" in named.summary()
     assert "note:" not in named.summary()
-    assert "1 images name neither" in some.summary()
-    assert "passed: no picture" in none.summary()
-    assert "all images name neither" in none.summary()
+    assert "1 images have neither" in some.summary()
+    assert "passed: no image" in none.summary()
+    assert "all images have neither" in none.summary()

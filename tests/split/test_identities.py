@@ -27,7 +27,7 @@ def test_diagnoses_count_where_the_task_is_malignancy(make_table):
 def test_identical_pictures_with_several_labels(make_table):
     table = make_table(["nv", "mel", "nv", "nv"], contents=[0, 0, 1, 1])
     (warning,) = identity_warnings(table)
-    assert warning.startswith("1 picture is there several times, byte by byte, with different labels")
+    assert warning.startswith("1 image occurs several times, byte by byte, with different labels")
     assert warning.endswith("For example img0000 (nv) = img0001 (mel)")
 
 

@@ -55,12 +55,13 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> SplitData:
 def test_the_audit_tells_every_contradiction_with_cases(split: SplitData) -> None:
     words = " ".join(split.audit.summary().split())
     for text in (
-        "patient_id of csv: these numbers count as missing, not as one id: '-1' of 30 rows (the other ids are not numbers)",
+        "patient_id of csv: these numbers count as missing, not as one id: '-1' of 30 rows (the other ids are not "
+        "numbers)",
         "age of csv: 1 are outside 0 to 120 years and count as missing: '999' (1 rows)",
         "left out: 2 rows (image_id with several labels), for example 005: mel, nv",
         "1 lesion has images of several classes, though a lesion has one diagnosis; are lesion_id and labels right? "
         "For example L4 (bcc, mel)",
-        "1 picture is there several times, byte by byte, with different labels; only one of them can be right. "
+        "1 image occurs several times, byte by byte, with different labels; only one of them can be right. "
         "For example 021 (mel) = 023 (nv)",
     ):
         assert text in words
