@@ -31,10 +31,15 @@ NEEDS = {
 }
 PACKAGES = {
     "backbone=timm": "timm", "optimizer=lion": "pytorch_optimizer", "optimizer=lamb": "pytorch_optimizer",
+    **{f"backbone=efficientnet_lite{number}": "timm" for number in (0, 1, 2)},
     "explanation=lime": "lime", "explanation=shap": "shap",
 }  # fmt: skip
-NOT_TRAINED = ("split=file", "split=official", "explanation=shap")
-"""Options that read what a generated data set does not have, or compile for long; their own tests train with them."""
+NOT_TRAINED = (
+    *("split=file", "split=official", "explanation=shap"),
+    *("backbone=efficientnet_lite1", "backbone=efficientnet_lite2"),
+)
+"""Options that read what a generated data set does not have, compile for long, or differ from a smaller one only in
+their depth; their own tests train with them."""
 
 
 def options():

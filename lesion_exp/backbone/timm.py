@@ -11,6 +11,12 @@ from typing import Any, Final
 from torch import nn
 
 from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.packaged_weights import (
+    PACKAGED,
+    from_efficientnet_pytorch,
+    is_efficientnet_pytorch,
+    packaged_state,
+)
 from lesion_exp.backbone.preprocessing import Preprocessing, of_timm_config
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.errors import ConfigError, nearest, not_installed
@@ -75,6 +81,8 @@ def _check_size(timm: Any, network: nn.Module, name: str, image_size: int) -> No
 
 def _renamed(state: State, network: nn.Module) -> State:
     """`state` as timm itself reads files of weights: positions resized, names of its sources and older releases."""
+    if is_efficientnet_pytorch(state):
+        return from_efficientnet_pytorch(state, network.state_dict())
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     return state if convert is None else dict(convert(dict(state), network))
 
@@ -106,6 +114,9 @@ def _feature_map(network: nn.Module) -> str:
 
 
 def _imagenet(timm: Any, name: str, image_size: int) -> State:
+    architecture, _, entry = name.partition(".")
+    if architecture in PACKAGED and entry in ("", "in1k"):
+        return packaged_state(architecture)
     try:
         return dict(_network(timm, name, image_size, pretrained=True).state_dict())
     except Exception as error:  # timm's hub client raises whatever the network provokes
