@@ -19,6 +19,9 @@ OF_TRAINING: Final = "train"
 INTERPOLATIONS: Final = ("bilinear", "bicubic", "lanczos")
 ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
+LAST_GROUPS: Final = "last:"
+"""Beginning of the value of `backbone.tune` that names a number of groups of layers."""
+TUNES: Final = ("full", "head", "norms", f"{LAST_GROUPS}N")
 TTA: Final = (NONE, "flips8", "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")
 """Calibration methods that are fitted on the validation part."""

@@ -273,11 +273,12 @@ def training_length(trainer: pl.Trainer) -> TrainingLength:
 
 def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> ParameterGroups:
     """Groups with `lr_scale` = layer_decay to the power of the distance from the head, and without weight decay for
-    norms and biases (vectors) unless asked for.
+    norms and biases (vectors) unless asked for; only of parameters that `backbone.tune` trains.
     """
-    layers = backbone.layer_groups()
+    layers, tuned = backbone.layer_groups(), {id(parameter) for parameter in backbone.tuned_parameters()}
     groups: ParameterGroups = []
-    for depth, parameters in enumerate(layers):
+    for depth, layer in enumerate(layers):
+        parameters = [parameter for parameter in layer if id(parameter) in tuned]
         scale = backbone.layer_decay ** (len(layers) - 1 - depth)
         matrices = [parameter for parameter in parameters if decay_norms_and_biases or parameter.ndim > 1]
         vectors = [parameter for parameter in parameters if not decay_norms_and_biases and parameter.ndim <= 1]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.metadata import MetaBlock, MetadataEmbedding
-from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
+from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, num_last_groups
 from lesion_exp.errors import ConfigError
 
 
@@ -38,7 +38,7 @@ class Backbone(nn.Module):
         head_name: what the library of the network calls its last layer, which the head stands for.
 
     Raises:
-        ConfigError: metadata fusion without metadata.
+        ConfigError: metadata fusion without metadata, or as `tuned_parameters`.
     """
 
     def __init__(self, body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs, head_name: str) -> None:
@@ -61,7 +61,8 @@ class Backbone(nn.Module):
             width += self.embedding.num_features
         self.dropout = nn.Dropout(shared.dropout)
         self.head = Float32Linear(width, shape.num_classes)
-        self._frozen = False
+        if shared.tune != "full":  # else parameters that a network fixes itself stay so
+            self.unfreeze_body()
 
     def forward(self, images: Tensor, clinical: Tensor | None = None, metadata: Tensor | None = None) -> Tensor:
         """Logits, float32 (N, num_classes), unnormalised; the head computes in float32 whatever the body does.
@@ -86,7 +87,7 @@ class Backbone(nn.Module):
         return logits
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The trainable parameters in groups from the input to the head, each parameter once."""
+        """All parameters in groups from the input to the head, each parameter once."""
         groups = self.body.layers()
         if self.clinical_body is not None:
             groups = [[*a, *b] for a, b in zip(groups, self.clinical_body.layers(), strict=True)]
@@ -97,26 +98,49 @@ class Backbone(nn.Module):
         body = {id(parameter) for module in self._bodies() for parameter in module.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in body]
 
+    def tuned_parameters(self) -> list[nn.Parameter]:
+        """The parameters that `backbone.tune` trains once `freeze_epochs` are over, from the input to the head.
+
+        Raises:
+            ConfigError: more groups than the body has, or a body without normalisation layers for `norms`.
+        """
+        *body, head = self.layer_groups()
+        tune, number = self.shared.tune, num_last_groups(self.shared.tune)
+        if tune == "full":
+            chosen = body
+        elif tune == "norms":
+            chosen = [[weights for module in self._norms() for weights in module.parameters(recurse=False)]]
+            if not chosen[0]:
+                raise ConfigError("expected a network with normalisation layers for backbone.tune=norms; use tune=head")
+        else:
+            if number is not None and number > len(body):
+                raise ConfigError(
+                    f"expected backbone.tune=last:N with N up to {len(body)}, the groups of layers that this body has, "
+                    f"got {tune}; use backbone.tune=full to train all of them"
+                )
+            chosen = body[len(body) - (number or 0) :]
+        return [*(weights for group in chosen for weights in group), *head]
+
     def freeze_body(self) -> None:
         """Stops training the bodies; their normalisation layers then keep their statistics, too."""
-        self._frozen = True
         for body in self._bodies():
             body.requires_grad_(False)
         self.train(self.training)
 
     def unfreeze_body(self) -> None:
-        """Trains the bodies again."""
-        self._frozen = False
+        """Trains what `backbone.tune` says of the bodies."""
+        tuned = {id(weights) for weights in self.tuned_parameters()}
         for body in self._bodies():
-            body.requires_grad_(True)
+            for weights in body.parameters():
+                weights.requires_grad_(id(weights) in tuned)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As in torch, but frozen bodies stay in evaluation mode."""
+        """As in torch, but modules of the bodies of which no weight is trained stay in evaluation mode."""
         super().train(mode)
-        if self._frozen:
+        if mode:
             for body in self._bodies():
-                body.eval()
+                _keep_frozen_in_evaluation(body)
         return self
 
     def library_names(self) -> dict[str, str] | None:
@@ -136,8 +160,20 @@ class Backbone(nn.Module):
         """The module that makes the last feature map of the dermoscopic image."""
         return self.body.cam_layer()
 
+    def _norms(self) -> list[nn.Module]:
+        return [module for body in self._bodies() for module in body.modules() if "Norm" in type(module).__name__]
+
     def _bodies(self) -> list[FeatureExtractor]:
         return [self.body] if self.clinical_body is None else [self.body, self.clinical_body]
+
+
+def _keep_frozen_in_evaluation(module: nn.Module) -> None:
+    weights = list(module.parameters())
+    if weights and not any(weight.requires_grad for weight in weights):
+        module.eval()
+        return
+    for child in module.children():
+        _keep_frozen_in_evaluation(child)
 
 
 def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAndOutputs) -> FeatureExtractor | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from lesion_exp.choices import ATTENTIONS, METADATA_MODES
+from lesion_exp.choices import ATTENTIONS, LAST_GROUPS, METADATA_MODES, TUNES
 from lesion_exp.errors import ConfigError, check_choice
 
 
@@ -22,6 +22,8 @@ class SharedOptions:
         attention: `none`, `se` or `cbam`; convolutional networks only.
         metadata: `none`, `concat` or `metablock`.
         dropout: share of features dropped before the head.
+        tune: which weights are trained: `full` (all), `head` (those after the body alone), `last:N` (also the last N
+            groups of layers of the body) or `norms` (also the normalisation layers of the body).
         freeze_epochs: epochs at the start in which only the head is trained.
         layer_decay: learning rate of a layer over that of the layer above it.
         share_branches: with two views, one network for both instead of two.
@@ -35,6 +37,7 @@ class SharedOptions:
     attention: str = "none"
     metadata: str = "none"
     dropout: float = 0.0
+    tune: str = "full"
     freeze_epochs: int = 0
     layer_decay: float = 1.0
     share_branches: bool = False
@@ -46,8 +49,33 @@ class SharedOptions:
             raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}")
         if self.freeze_epochs < 0:
             raise ConfigError(f"expected backbone.freeze_epochs of at least 0, got {self.freeze_epochs}")
+        check_tune(self.tune)
+        if self.tune == "head" and self.freeze_epochs:
+            raise ConfigError(
+                f"expected backbone.freeze_epochs=0 with backbone.tune=head, which never trains the body, "
+                f"got {self.freeze_epochs}; set backbone.freeze_epochs=0, or backbone.tune=full to train the body later"
+            )
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"expected backbone.layer_decay above 0 up to 1 (none), got {self.layer_decay}")
+
+
+def check_tune(value: object) -> None:
+    """Checks the value of `backbone.tune`.
+
+    Raises:
+        ConfigError: it is none of the choices.
+    """
+    if num_last_groups(value) is None:
+        check_choice("backbone.tune", value, TUNES)
+    if value == TUNES[-1]:
+        raise ConfigError("expected a number for N in backbone.tune=last:N, such as backbone.tune=last:2, got last:N")
+
+
+def num_last_groups(tune: object) -> int | None:
+    """The N of `last:N`; None for every other value."""
+    text = str(tune)
+    number = text.removeprefix(LAST_GROUPS)
+    return int(number) if text != number and number.isascii() and number.isdigit() and int(number) > 0 else None
 
 
 SHARED_KEYS: Final = frozenset(field.name for field in fields(SharedOptions))

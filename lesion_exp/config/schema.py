@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from lesion_exp.backbone.options import check_tune
 from lesion_exp.choices import CHOICES
 from lesion_exp.errors import ConfigError, check_choice, nearest
 
@@ -118,6 +119,8 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             _check_kind(key, value, defaults[key])
         if key in CHOICES:
             check_choice(key, value, CHOICES[key])
+        if key == "backbone.tune":
+            check_tune(value)
         _check_size(key, value)
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")

@@ -156,6 +156,12 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         batch_size = data.smallest_batch(ranks)
         if batch_size < data.batch_size:
             warnings.append(_small_batch(data, batch_size, ranks))
+    node = config["backbone"]
+    if node.get("tune", "full") != "full" and node.get("weights", "none") == "none":
+        warnings.append(
+            f"backbone.tune={node['tune']} freezes random weights, because backbone.weights=none; "
+            f"backbone.weights=imagenet or a file gives the frozen layers something to see with"
+        )
     metadata_width = data.metadata.width if data.metadata else 0
     Trial(config, len(split.classes), metadata_width, min(batch_size, 2)).check()
     return warnings

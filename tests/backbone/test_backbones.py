@@ -15,6 +15,7 @@ from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.weights import FOLDER_VARIABLE
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.classifier import make_backbone
+from lesion_exp.task import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 FILES = sorted(file for file in CONF.glob("*.yaml") if file.stem not in {"base", "timm"})
@@ -300,3 +301,71 @@ def num_ties(logits):
     """The rows whose two largest values are equal."""
     top = logits.topk(2, dim=1).values
     return int((top[:, 0] == top[:, 1]).sum())
+
+
+def tuned_names(backbone):
+    return {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+
+
+def test_tune_head_trains_the_head_and_keeps_the_body_in_evaluation_mode():
+    backbone = build("resnet18", tune="head").train()
+    assert tuned_names(backbone) == {"head.weight", "head.bias"}
+    assert not any(module.training for module in backbone.body.modules())
+    assert backbone.head.training
+    assert {id(p) for p in backbone.tuned_parameters()} == {id(p) for p in backbone.head.parameters()}
+
+
+def test_tune_last_trains_the_last_groups_alone():
+    backbone = build("resnet18", tune="last:1").train()
+    body = backbone.body.network
+    assert {name.split(".")[2] for name in tuned_names(backbone) if name.startswith("body")} == {"layer4"}
+    assert all(module.training for module in body.layer4.modules())
+    assert not any(module.training for module in body.layer3.modules())
+    before = {name: value.clone() for name, value in body.layer3.state_dict().items()}
+    backbone(torch.randn(4, 3, 64, 64)).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in body.layer3.state_dict().items())
+    assert len(build("resnet18", tune="last:2").tuned_parameters()) > len(backbone.tuned_parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny"])
+def test_tune_norms_trains_normalisation_layers_and_the_head(name):
+    backbone = build(name, tune="norms").train()
+    trained = [
+        type(backbone.get_submodule(found.rpartition(".")[0])).__name__
+        for found in tuned_names(backbone)
+        if found.startswith("body")
+    ]
+    assert trained
+    assert all("Norm" in found for found in trained)
+    assert {"head.weight", "head.bias"} < tuned_names(backbone)
+
+
+def test_freeze_epochs_come_before_what_tune_says():
+    backbone = build("resnet18", tune="last:1", freeze_epochs=1)
+    backbone.freeze_body()
+    assert tuned_names(backbone) == {"head.weight", "head.bias"}
+    backbone.unfreeze_body()
+    assert tuned_names(backbone) == tuned_names(build("resnet18", tune="last:1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tune": "heads"}, r"backbone\.tune.*full, head, norms, last:N.*did you mean 'head'"),
+        ({"tune": "last:0"}, r"backbone\.tune.*full, head, norms, last:N"),
+        ({"tune": "last:N"}, r"last:2"),
+        ({"tune": "last:99"}, r"N up to \d"),
+        ({"tune": "head", "freeze_epochs": 1}, r"freeze_epochs=0"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(options, text):
+    with pytest.raises(ConfigError, match=text):
+        build("resnet18", **options)
+
+
+def test_the_optimizer_gets_only_what_is_tuned():
+    for tune in ("full", "head", "last:1", "norms"):
+        backbone = build("resnet18", tune=tune)
+        groups = parameter_groups(backbone, decay_norms_and_biases=False)
+        given = {id(parameter) for group in groups for parameter in group["params"]}
+        assert given == {id(p) for p in backbone.parameters() if p.requires_grad}

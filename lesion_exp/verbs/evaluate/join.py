@@ -201,9 +201,13 @@ def renew_batch_norm(classifier: LesionClassifier, datamodule: LesionDataModule)
     """Measures means and variances of the batch-norm layers anew, over all images of the training part as evaluation
     shows them; how many layers that were.
 
-    Statistics belong to the weights that they were measured with: their mean is that of no network.
+    Statistics belong to the weights that they were measured with: their mean is that of no network. Layers that
+    `backbone.tune` froze kept theirs in training, and keep them here.
     """
-    layers = [layer for layer in classifier.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    classifier.train()
+    norms = [layer for layer in classifier.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    layers = [layer for layer in norms if layer.training]
+    classifier.eval()
     if not layers:
         return 0
     momenta = [layer.momentum for layer in layers]
