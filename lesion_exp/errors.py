@@ -35,10 +35,10 @@ def not_installed(package: str, wanted_for: str) -> ConfigError:
     )
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Returns a text with the (at most `count`) known names that are similar to `name`, or with all if none is."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns a text with the known names that are similar to `name`, at most three, or with all if none is."""
     options = sorted(known)
-    near = did_you_mean(name, options, count).removeprefix("; ")
+    near = did_you_mean(name, options).removeprefix("; ")
     return near or ("known: " + ", ".join(options) if options else "none are known")
 
 

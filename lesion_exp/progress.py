@@ -81,9 +81,9 @@ class Stage:
         """Restarts the clock from which the remaining time is estimated."""
         self._began, self._done_before = time.monotonic(), self.done
 
-    def advance(self, count: int = 1, note: str = "") -> None:
+    def advance(self, count: int = 1) -> None:
         """Adds `count` to the number of things that are done."""
-        self.reach(self.done + count, note)
+        self.reach(self.done + count)
 
     def reach(self, done: int, note: str = "") -> None:
         """Sets the number of things that are done."""

@@ -25,6 +25,12 @@ HAIR_COLOURS: Final[tuple[Colour, ...]] = ((28, 20, 18), (58, 38, 28), (92, 64, 
 """Black, dark brown, brown and blond, RGB."""
 INK_COLOURS: Final[tuple[Colour, ...]] = ((92, 62, 168), (112, 56, 150), (60, 70, 170))
 """Colours of surgical markers (gentian violet and similar dyes) on white, RGB."""
+_INK_STROKES: Final = 2
+_INK_WIDTH: Final = (0.03, 0.07)
+"""Smallest and greatest width of a stroke, fractions of the shorter side."""
+_RULER_COLOUR: Final[Colour] = (24, 24, 30)
+_RULER_PITCH: Final = (0.04, 0.075)
+"""Smallest and greatest distance between ticks, fractions of the shorter side."""
 _SHIFT: Final = 4
 """Bits of OpenCV's fixed-point coordinates: 1/16 of a pixel."""
 _GRID: Final = 4
@@ -70,21 +76,13 @@ def draw_hair(
     return _paint(image, _coverage(canvas, image.shape[:2]), colour)
 
 
-def draw_ruler(
-    image: UInt8Image,
-    rng: np.random.Generator,
-    edge: Edge | None = None,
-    pitch: tuple[float, float] = (0.04, 0.075),
-    colour: Colour = (24, 24, 30),
-) -> UInt8Image:
+def draw_ruler(image: UInt8Image, rng: np.random.Generator, edge: Edge | None = None) -> UInt8Image:
     """Draws a millimetre scale along one edge, with longer ticks at 5 mm and the longest, with a number, at 10 mm.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         rng: source of every random choice.
         edge: the edge of the image; None: one at random.
-        pitch: smallest and greatest distance between ticks, fractions of the shorter side.
-        colour: RGB of ticks and numbers.
     """
     if edge is None:
         edge = EDGES[int(rng.integers(len(EDGES)))]
@@ -92,7 +90,7 @@ def draw_ruler(
     height, width = image.shape[:2] if quarter_turns % 2 == 0 else image.shape[1::-1]
     unit = _shorter_side(image) * _GRID
     canvas = _fine_canvas((height, width))
-    step, first = rng.uniform(*pitch) * unit, int(rng.integers(0, 60))
+    step, first = rng.uniform(*_RULER_PITCH) * unit, int(rng.integers(0, 60))
     offset, line = rng.uniform(0, step), max(1, round(0.006 * unit))
     for index in range(int(width * _GRID / step) + 1):
         number, column = first + index, round(offset + index * step)
@@ -104,32 +102,21 @@ def draw_ruler(
     tilt = cv2.getRotationMatrix2D((width * _GRID / 2, height * _GRID), rng.uniform(-1.2, 1.2), 1.0)
     canvas[:] = cv2.warpAffine(canvas, tilt, canvas.shape[::-1], flags=cv2.INTER_LINEAR)
     alpha = np.rot90(_coverage(canvas, (height, width)), quarter_turns) * np.float32(rng.uniform(0.75, 0.95))
-    return _paint(image, alpha, colour)
+    return _paint(image, alpha, _RULER_COLOUR)
 
 
-def draw_ink(
-    image: UInt8Image,
-    rng: np.random.Generator,
-    count: int = 2,
-    width: tuple[float, float] = (0.03, 0.07),
-    colour: Colour | None = None,
-) -> UInt8Image:
-    """Draws `count` strokes of a surgical marker around the middle of the image, unevenly as ink on skin.
+def draw_ink(image: UInt8Image, rng: np.random.Generator) -> UInt8Image:
+    """Draws two strokes of a surgical marker around the middle of the image, unevenly as ink on skin.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         rng: source of every random choice.
-        count: number of strokes, 0 or more.
-        width: smallest and greatest width of a stroke, fractions of the shorter side.
-        colour: RGB of the ink on white; None: one of `INK_COLOURS` at random.
     """
-    assert count >= 0, count
     side = _shorter_side(image)
-    if colour is None:
-        colour = INK_COLOURS[int(rng.integers(len(INK_COLOURS)))]
+    colour = INK_COLOURS[int(rng.integers(len(INK_COLOURS)))]
     canvas = _fine_canvas(image.shape[:2])
     middle = np.asarray(image.shape[1::-1], dtype=np.float64) / 2
-    for _ in range(count):
+    for _ in range(_INK_STROKES):
         bearing = rng.uniform(0, 2 * np.pi)
         away = rng.uniform(0.36, 0.5) * np.asarray([np.cos(bearing), np.sin(bearing)])
         path = _curve(
@@ -139,7 +126,7 @@ def draw_ink(
             bend=rng.normal(0.08, 0.1),
             swing=rng.normal(0, 0.05),
         )
-        thickness = max(1, round(rng.uniform(*width) * side * _GRID))
+        thickness = max(1, round(rng.uniform(*_INK_WIDTH) * side * _GRID))
         strength = 255 * float(rng.uniform(0.65, 0.95))
         cv2.polylines(canvas, [_fixed(path)], False, strength, thickness, shift=_SHIFT)
     stain = cv2.GaussianBlur(_coverage(canvas, image.shape[:2]), (0, 0), max(0.004 * side, 0.3))

@@ -72,7 +72,7 @@ def test_between_stages_the_work_of_the_command_is_named(capsys, monkeypatch):
 def test_a_note_and_what_an_earlier_process_did_are_counted():
     stage = Stage("predicting", 100, "images", shown=False)
     stage.begin(60)
-    stage.advance(20, "31 images/s")
+    stage.reach(80, "31 images/s")
     assert stage.progress_line().startswith("predicting 80 of 100 images, 31 images/s, ")
     left = stage.seconds_left()
     assert left is not None

@@ -1,1 +1,1 @@
-"""Augmentation: albumentations pipelines, the transforms of this field, and the mixing of batches."""
+"""Augmentation: pipelines of albumentations, transforms for dermoscopy, and the mixing of batches."""

@@ -1,4 +1,4 @@
-"""The black surround of a dermatoscope cut off."""
+"""A transform that crops the black border of a dermatoscope."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ Box = tuple[int, int, int, int]
 
 
 class BorderCrop(GeometricTransform):
-    """Crops image and mask to the round field of view of a dermatoscope, where the image shows one.
+    """Crops image and mask to the round field of view of a dermatoscope, if the image shows one.
 
-    The grey image is blurred; what is brighter than `threshold` times Otsu's threshold is the field of view, and its
-    smallest enclosing circle is looked at. If the mean outside the circle is below `contrast` times the mean inside,
-    the image is cut to the square around the circle, less `margin`; else it stays as it is.
+    The grey image is blurred. Pixels brighter than `threshold` times Otsu's threshold form the field of view, of which
+    the smallest enclosing circle is computed. If the mean outside the circle is below `contrast` times the mean inside,
+    the image is cropped to the square around the circle, less `margin`. Otherwise it is unchanged.
 
-    In the manner of Gessert et al., "Skin lesion classification using ensembles of multi-resolution EfficientNets with
-    meta data", MethodsX 2020 (first place of ISIC 2019).
+    The method follows Gessert et al., "Skin lesion classification using ensembles of multi-resolution EfficientNets
+    with meta data", MethodsX 2020 (first place of ISIC 2019).
 
     Args:
         threshold: share of Otsu's threshold above which a pixel belongs to the field of view.
-        margin: what is cut off inside the circle's square on each side, as a share of the radius. At 0.1 slivers of
-            black stay in the corners; at 0.35 none do (0.293 is the inscribed square, and the blur widens the circle).
-        contrast: greatest mean outside / mean inside with which the image is cropped.
+        margin: width that is cropped on each side of the square around the circle, as a share of the radius. With 0.1,
+            small black corners remain; with 0.35, none do (0.293 is the inscribed square, and the blur enlarges the
+            circle).
+        contrast: greatest ratio of the mean outside to the mean inside for which the image is cropped.
         p: probability; keep it 1 under `augmentation.preprocess`.
     """
 
@@ -38,25 +39,25 @@ class BorderCrop(GeometricTransform):
         super().__init__(p=p)
         for name, value, limit in (("threshold", threshold, 1), ("contrast", contrast, 1), ("margin", margin, 0.5)):
             if not 0 <= value <= limit:
-                raise ConfigError(f"expected BorderCrop.{name} from 0 to {limit}, got {value}")
+                raise ConfigError(f"expected BorderCrop.{name} from 0 to {limit}, got {value}; change it in the recipe")
         self.threshold = threshold
         self.margin = margin
         self.contrast = contrast
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """The box to keep: (top, bottom, left, right) in pixels."""
+        """Returns the box to keep: (top, bottom, left, right) in pixels."""
         return {"box": self.box(data["image"])}
 
     def apply(self, img: UInt8Array, box: Box, **params: Any) -> UInt8Array:
-        """The box of the image."""
+        """Crops the image to the box."""
         return img[box[0] : box[1], box[2] : box[3]]
 
     def apply_to_mask(self, mask: UInt8Array, box: Box, **params: Any) -> UInt8Array:
-        """The same box of the mask."""
+        """Crops the mask to the same box."""
         return mask[box[0] : box[1], box[2] : box[3]]
 
     def box(self, img: UInt8Array) -> Box:
-        """What to keep of `img`, uint8 (H, W, 3), as (top, bottom, left, right) in pixels."""
+        """Returns the box of `img`, uint8 (H, W, 3), to keep, as (top, bottom, left, right) in pixels."""
         height, width = img.shape[:2]
         grey = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)
         grey = cv2.GaussianBlur(grey, (0, 0), max(min(height, width) / 100, 0.5))

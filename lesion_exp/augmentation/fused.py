@@ -1,4 +1,4 @@
-"""Which transforms of a recipe are applied together."""
+"""Fuses neighbouring transforms of a recipe: geometry into one warp (`geometry`), colours into one lookup table."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ from lesion_exp.image_file import UInt8Array
 
 Table = npt.NDArray[np.uint8]
 ColourStep = tuple[Table, Table, Table] | Table
-"""What becomes of each grey level, of all channels alike or (hue, saturation, value)."""
+"""A lookup table for all channels, or one each for hue, saturation and value."""
 
 _HUES: Final = 180
-"""Of OpenCV, two degrees each."""
+"""Number of OpenCV's hues, of two degrees each."""
 _TURNED: Final = (np.arange(256 + _HUES) % _HUES).astype(np.uint8)
 _MOVED: Final = np.clip(np.arange(-256, 512), 0, 255).astype(np.uint8)
 _LEVELS: Final = np.arange(256, dtype=np.uint8)
 
 
 class ColourRun:
-    """`moves`, each of which `is_tint`, with as few passes over the pixels as they need.
+    """Consecutive changes of colour that are applied with as few passes over the pixels as possible.
 
-    Draws and results are those of the transforms themselves, bit for bit.
+    Random draws and results are those of the transforms themselves, bit for bit.
+
+    Args:
+        moves: transforms for which `is_tint` is true, in their order.
     """
 
     def __init__(self, moves: Sequence[Transform]) -> None:
         self.moves = tuple(moves)
 
     def draw(self, python_generator: random.Random) -> list[ColourStep]:
-        """The lookups of one draw, in their order."""
+        """Draws the parameters of the transforms, and returns the lookup tables in their order."""
         steps: list[ColourStep] = []
         for move in self.moves:
             if move.p < 1 and not python_generator.random() < move.p:
@@ -56,7 +59,7 @@ class ColourRun:
         return steps
 
     def apply(self, image: UInt8Array, drawn: Sequence[ColourStep]) -> UInt8Array:
-        """`image`, (H, W, 3) RGB, through the lookups."""
+        """Applies the lookup tables to `image`, uint8 (H, W, 3) RGB."""
         for step in drawn:
             if isinstance(step, tuple):
                 planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
@@ -68,7 +71,7 @@ class ColourRun:
 
 
 def is_tint(transform: Transform) -> bool:
-    """Whether a `ColourRun` can take `transform`: its draw does not depend on the image."""
+    """Whether a `ColourRun` can contain `transform`: a change of colour whose parameters do not depend on the image."""
     if type(transform) is albumentations.RandomBrightnessContrast:
         return bool(transform.brightness_by_max)
     return type(transform) in (albumentations.HueSaturationValue, albumentations.RandomGamma)
@@ -90,9 +93,13 @@ Step = tuple[str, Transform | GeometryRun | ColourRun]
 
 
 def join(steps: Sequence[tuple[str, Transform]], side: int, fill: Colour, *, starts_square: bool) -> list[Step]:
-    """`steps`, with every run of transforms that can be joined as one of them; the others as they are.
+    """Returns `steps` with consecutive transforms fused where possible.
 
-    `side` is that of the result in pixels; `starts_square` says that the first step gets a square of that side.
+    Args:
+        steps: pairs of the path in the config and the transform, in their order.
+        side: side of the result in pixels.
+        fill: RGB colour outside the image.
+        starts_square: whether the first step gets a square of that side.
     """
     joined: list[Step] = []
     rest, square = list(steps), starts_square
@@ -119,9 +126,9 @@ def _can_begin(transform: Transform, side: int) -> bool:
 
 
 def _moves(transforms: Sequence[Transform]) -> list[Transform]:
-    """The longest beginning of `transforms` that one warp can do.
+    """Returns the longest beginning of `transforms` that a single warp can do.
 
-    A second warp would see the border that the first one made: that is not one warp of the image.
+    It contains one warp at most, because a second warp would see the border that the first one made.
     """
     moves: list[Transform] = []
     for transform in transforms:

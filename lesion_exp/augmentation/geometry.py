@@ -1,4 +1,4 @@
-"""A crop, symmetries of the square and one affine transform, as a single look into the image."""
+"""Fuses a crop, symmetries of the square and an affine transform into a single warp of the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lesion_exp.augmentation.random_fit_crop import RandomFitCrop
 from lesion_exp.image_file import UInt8Array
 
 Affine = tuple[float, float, float, float, float, float]
-"""Rows of a 2 x 3 matrix: where a pixel (x, y) comes from. Plain numbers: numpy takes longer for so few."""
+"""The rows of a 2 x 3 matrix from a pixel (x, y) of the result to its source. For six numbers, tuples are faster than
+numpy."""
 
 SYMMETRIES: Final = MappingProxyType(
     {
@@ -32,8 +33,8 @@ SYMMETRIES: Final = MappingProxyType(
         "t": ((0, 1, 0), (1, 0, 0)),
     }
 )
-"""The symmetries of a square by albumentations' names: where a pixel (x, y) of the result comes from. The last column
-counts sides of the square less one pixel."""
+"""Albumentations' name of a symmetry of the square -> its matrix from a pixel (x, y) of the result to its source. The
+last column is in units of the square's side minus one pixel."""
 _IDENTITY: Final[Affine] = (1, 0, 0, 0, 1, 0)
 _D4: Final = tuple(SYMMETRIES)
 _QUARTERS: Final = ("e", "r90", "r180", "r270")
@@ -41,7 +42,7 @@ _QUARTERS: Final = ("e", "r90", "r180", "r270")
 
 @dataclass(frozen=True)
 class Border:
-    """What lies outside the box: OpenCV's border mode, and the colour of image and mask where that is a constant."""
+    """OpenCV's border mode outside the box, and the colours of image and mask for a constant border."""
 
     mode: int
     fill: Any
@@ -53,24 +54,25 @@ class Drawn:
     """One draw of a `GeometryRun`."""
 
     box: tuple[int, int, int, int]
-    """top, left, height, width in the image; it may reach beyond it where `augmentation.fit` is pad."""
+    """Top, left, height and width in the image in pixels. With `augmentation.fit=pad` it may exceed the image."""
     source: Affine
-    """From a pixel (x, y) of the result to one of the box, scaled to the size of the result."""
+    """The map from a pixel (x, y) of the result to one of the box, scaled to the size of the result."""
     border: Border | None
-    """None where `source` is a symmetry of the square, which shows nothing from outside the box."""
+    """None if `source` is a symmetry of the square, which needs nothing outside the box."""
 
 
 class GeometryRun:
-    """`moves` as one warp of the box that `crop` draws; without `crop` the box is the whole image, a square.
+    """A crop and consecutive geometric transforms that are applied as a single warp.
 
-    The draws are those of the transforms themselves, number by number. Two things differ from applying one after the
-    other: pixels are interpolated once, not twice, and a mirrored border begins up to half a pixel elsewhere.
+    The random draws are those of the transforms themselves, number by number. The results differ in two ways from
+    applying one transform after the other: pixels are interpolated once instead of twice, and a mirrored border may be
+    shifted by up to half a pixel.
 
     Args:
-        crop: what draws the box, or None.
-        moves: symmetries and at most one `is_warp`, in their order.
-        side: of the result in pixels.
-        fill: RGB outside the image, for a box that reaches beyond it.
+        crop: draws the box; None: the box is the whole image, which must be square.
+        moves: symmetries and at most one transform for which `is_warp` is true, in their order.
+        side: side of the result in pixels.
+        fill: RGB colour outside the image.
     """
 
     def __init__(self, crop: RandomFitCrop | None, moves: Sequence[Transform], side: int, fill: Colour) -> None:
@@ -80,7 +82,7 @@ class GeometryRun:
         self.fill = fill
 
     def draw(self, shape: tuple[int, ...], generator: np.random.Generator, python_generator: random.Random) -> Drawn:
-        """What to do with an image of `shape` (H, W, 3)."""
+        """Draws the parameters for an image of `shape` (H, W, 3)."""
         box = (0, 0, shape[0], shape[1])
         if self.crop is not None:
             self.crop.set_random_state(generator, python_generator)
@@ -100,7 +102,7 @@ class GeometryRun:
         return Drawn(box, source, Border(warp.border_mode, colour, warp.fill_mask))
 
     def apply(self, image: UInt8Array, mask: UInt8Array | None, drawn: Drawn) -> tuple[UInt8Array, UInt8Array | None]:
-        """`image` (H, W, 3) and `mask` (H, W) as squares of `side` pixels."""
+        """Returns `image` (H, W, 3) and `mask` (H, W) as warped squares of `side` pixels."""
         top, left, height, width = drawn.box
         view = cut(image, top, left, (height, width), self.fill)
         if drawn.border is None:
@@ -108,7 +110,7 @@ class GeometryRun:
             if mask is None:
                 return shown, None
             return shown, _turned(resize_mask(cut(mask, top, left, (height, width), 0), self.side), drawn.source)
-        if min(height, width) >= AVERAGE_FROM * self.side:  # a warp would pass over pixels
+        if min(height, width) >= AVERAGE_FROM * self.side:  # a warp would skip pixels
             view = resize(view, self.side)
         border = drawn.border
         shown = self._warped(view, drawn.source, cv2.INTER_LINEAR, border.mode, border.fill)
@@ -120,9 +122,9 @@ class GeometryRun:
     def _warped(self, view: UInt8Array, source: Affine, interpolation: int, border_mode: int, fill: Any) -> UInt8Array:
         height, width = view.shape[:2]
         matrix = in_box(source, height, width, self.side)
-        # with a fourth channel OpenCV warps twice as fast, and a piece of its own is read from memory in its order
+        # OpenCV warps four channels twice as fast as three, and a copy is contiguous in memory
         piece: Any = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA) if view.ndim == 3 else view
-        if border_mode != cv2.BORDER_CONSTANT:  # mirrored beforehand: that is cheaper than a look-up for each pixel
+        if border_mode != cv2.BORDER_CONSTANT:  # adding the border first is faster than looking it up for each pixel
             above, below, left, right = _margins(matrix, self.side, height, width)
             piece = cv2.copyMakeBorder(piece, above, below, left, right, border_mode)
             matrix = after((1, 0, left, 0, 1, above), matrix)
@@ -144,7 +146,7 @@ class GeometryRun:
         return a, b, c * far, d, e, f * far
 
     def _inverse(self, warp: Transform, generator: np.random.Generator, python_generator: random.Random) -> Affine:
-        """From a pixel of the result of `warp` to one of its input."""
+        """Draws the parameters of `warp`, and returns its map from a pixel of the result to one of the input."""
         if type(warp) is albumentations.Rotate:
             angle = math.radians(python_generator.uniform(*warp.limit))
             cos, sin, middle = math.cos(angle), math.sin(angle), (self.side - 1) / 2
@@ -156,7 +158,7 @@ class GeometryRun:
 
 
 def is_move(transform: Transform) -> bool:
-    """Whether a `GeometryRun` can take `transform`."""
+    """Whether a `GeometryRun` can contain `transform`: a symmetry of the square or a warp."""
     kinds = (
         albumentations.D4,
         albumentations.HorizontalFlip,
@@ -168,7 +170,7 @@ def is_move(transform: Transform) -> bool:
 
 
 def is_warp(transform: Transform) -> bool:
-    """Whether `transform` is an affine one that keeps the size of the image and interpolates linearly."""
+    """Whether `transform` is affine, does not change the size of the image, and interpolates linearly."""
     if type(transform) is albumentations.Rotate:
         keeps_size = not transform.crop_border
     elif type(transform) is albumentations.Affine:
@@ -189,20 +191,20 @@ def _element(move: Transform, generator: np.random.Generator, python_generator: 
 
 
 def in_box(source: Affine, height: int, width: int, side: int) -> Affine:
-    """`source` of a `Drawn`, from a pixel of the result to one of a box of `height` and `width`, not scaled."""
+    """Converts the `source` of a `Drawn` to a map into the box in its own pixels, `height` x `width`."""
     x, y = width / side, height / side
     return after((x, 0, x / 2 - 0.5, 0, y, y / 2 - 0.5), source)
 
 
 def after(second: Affine, first: Affine) -> Affine:
-    """`second` of what `first` gives."""
+    """Returns the composition of two maps: `first`, then `second`."""
     a, b, c, d, e, f = second
     g, h, i, j, k, m = first
     return a * g + b * j, a * h + b * k, a * i + b * m + c, d * g + e * j, d * h + e * k, d * i + e * m + f
 
 
 def _margins(source: Affine, side: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Pixels above, below, left and right of a view that a square of `side` reaches beyond it."""
+    """Returns how many pixels a warped square of `side` needs above, below, left and right of the view."""
     a, b, c, d, e, f = source
     far = side - 1
     across = [c, c + a * far, c + b * far, c + (a + b) * far]
@@ -213,7 +215,7 @@ def _margins(source: Affine, side: int, height: int, width: int) -> tuple[int, i
 
 
 def _turned(image: UInt8Array, source: Affine) -> UInt8Array:
-    """`image`, a square, by a symmetry; no pixel is interpolated."""
+    """Applies a symmetry to a square image, without interpolation."""
     a, b, _, d, e, _ = source
     across, down = a + b < 0, d + e < 0
     turned: Any = image

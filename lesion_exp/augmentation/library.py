@@ -1,4 +1,4 @@
-"""The one door to albumentations and its kernels: how it is imported here, and what it does not check itself."""
+"""The only module that imports albumentations and its kernels. It adds the checks that the library lacks."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ Transform: TypeAlias = Any
 """`albumentations.BasicTransform` or `albumentations.BaseCompose`; the library is not typed."""
 
 look_up = albucore.sz_lut
-"""look_up(image, table): uint8 values through a table of 256, several times as fast as `cv2.LUT`."""
-
-_SIZE_CHANGING_MODULES = ("albumentations.augmentations.crops.", "albumentations.augmentations.geometric.resize")
+"""look_up(image, table) applies a table of 256 values to a uint8 image, several times as fast as `cv2.LUT`."""
+_SIZE_CHANGING_MODULES: Final = ("albumentations.augmentations.crops.", "albumentations.augmentations.geometric.resize")
+_MASK: Final = 2**128 - 1
 
 
 class ImageTransform(albumentations.ImageOnlyTransform):  # type: ignore[misc]
-    """A transform of the image that leaves its geometry, and so the mask, as it is."""
+    """Base class of transforms that change the image but not its geometry, and therefore not the mask."""
 
 
 class GeometricTransform(albumentations.DualTransform):  # type: ignore[misc]
-    """A transform that moves image and mask alike."""
+    """Base class of transforms that change the geometry of image and mask alike."""
 
     _targets = (Targets.IMAGE, Targets.MASK)
 
 
 def refuse_repairs() -> None:
-    """From now on a value that albumentations would repair with a warning raises that warning.
+    """Makes albumentations raise an error for a value that it would otherwise correct with a warning.
 
-    The warning about unknown arguments is silenced: `check_arguments` makes an error of it that names the nearest one.
+    The warning about unknown arguments is silenced, because `check_arguments` raises an error with a suggestion.
     """
     warnings.filterwarnings("error", message=".*(Invalid kernel size range|Range automatically adjusted)")
     warnings.filterwarnings("ignore", message=r"Argument\(s\) .* are not valid for transform")
@@ -53,7 +53,7 @@ refuse_repairs()
 
 
 def walk(transform: Transform, path: str) -> Iterator[tuple[str, Transform]]:
-    """`transform` and everything inside it, each with its path in the config."""
+    """Yields `transform` and all transforms inside it, each with its path in the config."""
     yield path, transform
     if isinstance(transform, albumentations.BaseCompose):
         names = getattr(transform, "names", range(len(transform.transforms)))
@@ -62,11 +62,10 @@ def walk(transform: Transform, path: str) -> Iterator[tuple[str, Transform]]:
 
 
 def check_arguments(transform: object, path: str) -> None:
-    """Checks that `transform` can be used in a pipeline.
+    """Checks that `transform`, at `path` in the config, can be used in a pipeline.
 
     Raises:
-        ConfigError: it is no transform, or it was built with an argument that it does not have or a `p` that is no
-            probability; `path` says where.
+        ConfigError: it is not a transform, it was built with an unknown argument, or its `p` is not a probability.
     """
     if not isinstance(transform, albumentations.BasicTransform | albumentations.BaseCompose):
         raise ConfigError(
@@ -81,7 +80,7 @@ def check_arguments(transform: object, path: str) -> None:
                 f"{name}.__init__ with super().__init__(p=p)"
             )
         if not 0 <= part.p <= 1:
-            raise ConfigError(f"expected a probability from 0 to 1, got {place}.p={part.p}")
+            raise ConfigError(f"expected a probability from 0 to 1, got {place}.p={part.p}; 0.5 is usual")
         known = set(_parameters(part)) - {"self", "args", "kwargs"}
         for name in getattr(part, "invalid_args", []):
             raise ConfigError(
@@ -90,7 +89,7 @@ def check_arguments(transform: object, path: str) -> None:
 
 
 def changes_size(transform: Transform) -> bool:
-    """Whether `transform` or something inside it exists to change the size of an image."""
+    """Whether `transform`, or a transform inside it, changes the size of an image."""
     return any(
         type(part).__module__.startswith(_SIZE_CHANGING_MODULES) or getattr(part, "changes_size", False)
         for _, part in walk(transform, "")
@@ -98,7 +97,7 @@ def changes_size(transform: Transform) -> bool:
 
 
 def describe(transform: Transform) -> str:
-    """One line: the transform's name and those of its arguments that differ from the defaults."""
+    """Returns the transform's name and the arguments that differ from the defaults, on one line."""
     own: str | None = getattr(transform, "description", None)
     if own is not None:
         return own
@@ -121,7 +120,7 @@ def _parameters(transform: Transform) -> dict[str, inspect.Parameter]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether an attribute holds its default, which may have been written shorter: 0.2 for (-0.2, 0.2), None for 0."""
+    """Whether an attribute equals a default, which may be in a short form: 0.2 for (-0.2, 0.2), None for 0."""
     if isinstance(value, dict):
         return all(_same(part, default) for part in value.values())
     if isinstance(value, tuple | list):
@@ -146,11 +145,8 @@ def _shorten(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_MASK: Final = 2**128 - 1
-
-
-class _Kept(threading.local):
-    """numpy's generator of this thread: giving it a state costs a tenth of making another."""
+class _ThreadGenerator(threading.local):
+    """A reusable numpy generator for each thread. Setting its state takes a tenth of the time of creating one."""
 
     def __init__(self) -> None:
         self.bits = np.random.PCG64(0)
@@ -158,14 +154,17 @@ class _Kept(threading.local):
         self.state = self.bits.state
 
 
-_KEPT: Final = _Kept()
+_GENERATOR: Final = _ThreadGenerator()
 
 
 def generators(seed: Sequence[int]) -> tuple[np.random.Generator, random.Random]:
-    """A pair of generators for `seed`, non-negative integers; numpy's is valid until the next call in this thread."""
+    """Returns a generator of numpy and one of Python's `random` for `seed`, a sequence of non-negative integers.
+
+    The generator of numpy may be used until the next call in the same thread.
+    """
     digest = hashlib.blake2b(",".join(map(str, seed)).encode(), digest_size=48).digest()
     numbers = int.from_bytes(digest, "little")
-    state = _KEPT.state
+    state = _GENERATOR.state
     state["state"] = {"state": numbers & _MASK, "inc": (numbers >> 128) & _MASK | 1}
-    _KEPT.bits.state = state
-    return _KEPT.generator, random.Random(numbers >> 256)
+    _GENERATOR.bits.state = state
+    return _GENERATOR.generator, random.Random(numbers >> 256)

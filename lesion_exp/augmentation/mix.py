@@ -1,4 +1,4 @@
-"""Training images mixed with one another: mixup and cutmix."""
+"""Mixes the images of a training batch: mixup and cutmix."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from lesion_exp.errors import ConfigError
 
 @dataclass(frozen=True)
 class MixedBatch:
-    """A batch after mixing; its loss is `weight * L(logits, y) + (1 - weight) * L(logits, y[permutation])`."""
+    """A mixed batch. Its loss is `weight * L(logits, y) + (1 - weight) * L(logits, y[permutation])`."""
 
     images: list[Tensor]
-    """The tensors that came in, each (N, C, H, W), in their order."""
+    """The mixed tensors, each (N, C, H, W), in the order of the input."""
     permutation: Tensor
-    """int64 (N,), on the images' device: which sample each was mixed with."""
+    """int64 (N,), on the images' device: the sample with which each sample was mixed."""
     weight: float
     """Share of each sample in its mixture, 0 to 1, the same for the whole batch."""
 
 
 class Mix:
-    """Mixes the samples of a batch, with one weight a batch.
+    """Mixes the samples of a batch, with one weight for the whole batch.
 
-    mixup (Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018): the pixels of two images are averaged
-    with weight w ~ Beta(alpha, alpha). cutmix (Yun et al., "CutMix", ICCV 2019): a box of the other image, of area
-    1 - w and anywhere, is pasted in; w is then the share that is left of the image.
+    mixup (Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018) averages the pixels of two images with
+    a weight w ~ Beta(alpha, alpha). cutmix (Yun et al., "CutMix", ICCV 2019) pastes a box of the other image, with the
+    area 1 - w, at a random position; the weight is then the share of the image that is left.
 
     Args:
-        mixup_alpha: parameter of the Beta distribution; 0 = no mixup. Usual: 0.8.
-        cutmix_alpha: parameter of the Beta distribution; 0 = no cutmix. Usual: 1.
-        probability: of a batch being mixed.
-        switch_probability: of cutmix rather than mixup, where both are on.
+        mixup_alpha: parameter of the Beta distribution; 0: no mixup. 0.8 is usual.
+        cutmix_alpha: parameter of the Beta distribution; 0: no cutmix. 1 is usual.
+        probability: probability that a batch is mixed.
+        switch_probability: probability of cutmix instead of mixup, if both are on.
 
     Raises:
-        ConfigError: a negative alpha or a value that is no probability.
+        ConfigError: an alpha is negative, or a probability is outside 0 to 1.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Mix:
         for name, value in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
             if not (0 <= value < math.inf):
                 raise ConfigError(
-                    f"expected augmentation.mix.{name} from 0 (off) on, got {value}; the usual is 0.8 or 1"
+                    f"expected augmentation.mix.{name} of at least 0 (off), got {value}; 0.8 or 1 is usual"
                 )
         for name, value in (("probability", probability), ("switch_probability", switch_probability)):
             if not 0 <= value <= 1:
-                raise ConfigError(f"expected augmentation.mix.{name} from 0 to 1, got {value}")
+                raise ConfigError(f"expected augmentation.mix.{name} from 0 to 1, got {value}; it is a probability")
         self.mixup_alpha = float(mixup_alpha)
         self.cutmix_alpha = float(cutmix_alpha)
         self.probability = float(probability)
@@ -67,14 +67,15 @@ class Mix:
 
     @property
     def is_active(self) -> bool:
-        """Whether any batch is ever mixed."""
+        """Whether batches are mixed at all."""
         return self.probability > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
 
     def __call__(self, images: Sequence[Tensor], generator: torch.Generator) -> MixedBatch:
-        """`images`, tensors (N, C, H, W) that belong together (two views of the same cases), mixed alike.
+        """Mixes one or more tensors of the same samples in the same way.
 
-        Everything random comes from `generator`, which lives on the CPU. The tensors are floating point, normalised or
-        not; they are not changed in place.
+        Args:
+            images: floating-point tensors (N, C, H, W), such as two views of the same cases. They are not changed.
+            generator: source of every random choice, on the CPU.
         """
         assert images, "a batch without images"
         assert all(tensor.is_floating_point() for tensor in images), "mixing needs floating point"
@@ -93,7 +94,7 @@ class Mix:
 
 
 def _cutmix(images: Sequence[Tensor], permutation: Tensor, weight: float, middle: Sequence[float]) -> MixedBatch:
-    """A box around `middle` (shares of height and width) with sides of sqrt(1 - weight), cut at the borders."""
+    """Pastes a box around `middle`, with sides of sqrt(1 - weight), both as shares of the image's sides."""
     side = math.sqrt(1 - weight)
     pasted, left = [], []
     for tensor in images:
@@ -113,16 +114,16 @@ def _span(middle: float, share: float, length: int) -> tuple[int, int]:
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:
-    """A draw from Beta(alpha, alpha).
+    """Draws from Beta(alpha, alpha), as a ratio of two gamma variables.
 
-    As the ratio of two gamma variables, in logarithms: for a small alpha the variables themselves underflow to 0 / 0.
+    The ratio is computed from logarithms, because the variables underflow to 0 / 0 for a small alpha.
     """
     logs = [_log_gamma_draw(alpha, generator) for _ in range(2)]
     return 1 / (1 + math.exp(min(logs[1] - logs[0], 700.0)))
 
 
 def _log_gamma_draw(alpha: float, generator: torch.Generator) -> float:
-    """The logarithm of a draw from Gamma(alpha, 1): Gamma(alpha + 1) times U^(1/alpha)."""
+    """Draws the logarithm of a variable from Gamma(alpha, 1), which is Gamma(alpha + 1) times U^(1/alpha)."""
     shape = torch.tensor([alpha + 1], dtype=torch.float64)
     uniform = float(torch.rand(1, generator=generator, dtype=torch.float64))
     drawn = float(torch._standard_gamma(shape, generator=generator))

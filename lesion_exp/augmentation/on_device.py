@@ -1,4 +1,4 @@
-"""The augmentation of a whole batch on the device that trains: drawn image by image, applied to all at once."""
+"""Augments a whole batch on the training device: parameters are drawn per image and applied to all images at once."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
 
 BORDERS: Final = {cv2.BORDER_CONSTANT: 0.0, cv2.BORDER_REPLICATE: 1.0, cv2.BORDER_REFLECT_101: 2.0}
-"""OpenCV's border modes that are known here, and their numbers in a plan."""
+"""Supported border modes of OpenCV -> their numbers in a plan."""
 _LEVELS, _HUES = 1, 2
 _PER_HUE_SECTOR: Final = 30
 """OpenCV's hues, of two degrees each, in one of the six sectors of the colour circle."""
 
 
 class Plan(NamedTuple):
-    """What is done to an image; in a batch every tensor has a leading dimension N."""
+    """The augmentation of an image as tensors. In a batch, every tensor has a leading dimension N."""
 
     numbers: Tensor
     """float32 (19,): the affine map from a pixel (x, y) of the result to one of the image (6), first and last column
-    and row of the box (4), height and width of the image (2), number of the border mode (1), colours outside the box
-    and outside the image (6)."""
+    and first and last row of the box (4), height and width of the image (2), number of the border mode (1), colours
+    outside the box and outside the image (6)."""
     tables: Tensor
-    """uint8 (steps, 3, 256): what becomes of each value of the three channels."""
+    """uint8 (steps, 3, 256): lookup tables of the three channels."""
     kinds: Tensor
-    """uint8 (steps,): 0 nothing, 1 the channels are red, green and blue, 2 they are hue, saturation and value."""
+    """uint8 (steps,): 0: no change; 1: the tables are for red, green and blue; 2: for hue, saturation and value."""
 
 
 class DeviceSteps:
-    """The training steps of a pipeline for a device: one warp, then changes of colour.
+    """The training steps of a pipeline that can run on a device: one warp, then changes of colour.
 
     Args:
-        steps: as `join` makes them.
-        side: of the result in pixels.
+        steps: the steps, fused by `join`.
+        side: side of the result in pixels.
 
     Raises:
-        ConfigError: there is a step that is done on the CPU only.
+        ConfigError: a step can only run on the CPU.
     """
 
     def __init__(self, steps: Sequence[Step], side: int) -> None:
@@ -70,7 +70,7 @@ class DeviceSteps:
                 )
 
     def plan(self, shape: tuple[int, ...], seed: Sequence[int]) -> Plan:
-        """The draw for an image of `shape` (H, W, 3): the same as on the CPU with this `seed`."""
+        """Draws the parameters for an image of `shape` (H, W, 3); they are the same as on the CPU with this `seed`."""
         generator, python_generator = generators(seed)
         drawn = self.geometry.draw(shape, generator, python_generator)
         top, left, height, width = drawn.box
@@ -88,14 +88,23 @@ class DeviceSteps:
 
 
 def on_canvas(image: UInt8Array, height: int, width: int) -> UInt8Array:
-    """`image`, (H, W, 3), in the upper left of a canvas of `height` and `width`, so that images can share a batch."""
+    """Puts `image`, (H, W, 3), into the upper left of a canvas, so that images of a batch have the same size."""
     canvas = np.zeros((height, width, 3), np.uint8)
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas
 
 
 def apply_plan(canvases: Tensor, plan: Plan, side: int) -> Tensor:
-    """uint8 (N, 3, side, side), channels last, from uint8 (N, 3, H, W) and the plans of the N images."""
+    """Augments a batch.
+
+    Args:
+        canvases: uint8 (N, 3, H, W), the images on canvases of one size.
+        plan: the plans of the N images.
+        side: side of the result in pixels.
+
+    Returns:
+        uint8 (N, 3, side, side) in channels-last memory format.
+    """
     images = _warped(canvases, plan.numbers, side).round_().clamp_(0, 255)
     for place in range(plan.kinds.shape[1]):
         kind, tables = plan.kinds[:, place].view(-1, 1, 1, 1), plan.tables[:, place]
@@ -106,7 +115,10 @@ def apply_plan(canvases: Tensor, plan: Plan, side: int) -> Tensor:
 
 
 def _warped(canvases: Tensor, numbers: Tensor, side: int) -> Tensor:
-    """float32 (N, 3, side, side), each pixel interpolated linearly, or a mean of some where the image shrinks much."""
+    """Returns the warped images, float32 (N, 3, side, side).
+
+    Pixels are interpolated linearly. If the images are reduced by `AVERAGE_FROM` or more, several samples are averaged.
+    """
     height, width = canvases.shape[2:]
     shrink = min(height, width) / side
     parts = math.ceil(shrink) if shrink >= AVERAGE_FROM else 1
@@ -129,12 +141,12 @@ def _warped(canvases: Tensor, numbers: Tensor, side: int) -> Tensor:
 
 
 def _share(place: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How much of an interpolated value at `place` comes from within [low, high]."""
+    """Returns the share of an interpolated value at `place` that comes from pixels within [low, high]."""
     return torch.minimum(place - low + 1, high - place + 1).clamp(0, 1)
 
 
 def _brought_in(place: Tensor, low: Tensor, high: Tensor, mode: Tensor) -> Tensor:
-    """`place` mirrored into [low, high] where `mode` says so, else moved to the nearer end."""
+    """Maps `place` into [low, high]: mirrored for the border mode BORDER_REFLECT_101, otherwise clamped."""
     extent = (high - low).clamp(min=1)
     turned = torch.remainder(place - low, 2 * extent)
     mirrored = low + torch.minimum(turned, 2 * extent - turned)
@@ -149,12 +161,12 @@ def _blended(images: Tensor, colours: Tensor, share: Tensor) -> Tensor:
 
 
 def _looked_up(images: Tensor, tables: Tensor) -> Tensor:
-    """`images`, whole numbers as float (N, 3, H, W), through `tables`, uint8 (N, 3, 256)."""
+    """Applies lookup tables, uint8 (N, 3, 256), to images with integer values as floats (N, 3, H, W)."""
     return tables.float().gather(2, images.long().flatten(2)).view_as(images)
 
 
 def _to_hsv(images: Tensor) -> Tensor:
-    """Hue of 0 to 179, saturation and value of 0 to 255, rounded as OpenCV's of uint8."""
+    """Converts RGB to hue (0 to 179), saturation and value (0 to 255), rounded as OpenCV does for uint8."""
     red, green, blue = images.unbind(1)
     value, _ = images.max(dim=1)
     spread = value - images.amin(dim=1)

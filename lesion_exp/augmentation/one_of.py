@@ -1,4 +1,4 @@
-"""One transform out of several that have names."""
+"""A transform that applies one of several named transforms."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from lesion_exp.errors import ConfigError
 
 
 class OneOf(albumentations.OneOf):  # type: ignore[misc]
-    """Applies one of `transforms`, drawn with their `p` as weights, with probability `p`.
+    """Applies one of `transforms`, drawn with their `p` as weights.
 
-    The choices have names, unlike those of `albumentations.OneOf`, so that an override reaches each of them:
+    Unlike those of `albumentations.OneOf`, the choices have names, so that an override can change each of them:
     `augmentation.transforms.blur.transforms.motion=null` leaves one out.
+
+    Args:
+        transforms: name -> transform, or None for a choice that is left out.
+        p: probability that one of them is applied.
+
+    Raises:
+        ConfigError: no choice has a weight above 0, or one is not a transform.
     """
 
     def __init__(self, transforms: Mapping[str, Transform | None], p: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""An automatic policy: random operations out of a list, each at a random magnitude."""
+"""An automatic augmentation policy: random operations from a list, with random magnitudes."""
 
 from __future__ import annotations
 
@@ -56,21 +56,25 @@ OPERATIONS: Final[Mapping[str, Callable[[float], Transform]]] = MappingProxyType
         "solarize": lambda s: albumentations.Solarize(threshold_range=(max(1 - 0.3 * s, 0), 1), p=1),
     }
 )
-"""name -> what makes the operation for a strength; magnitudes are drawn uniformly up to the range given here."""
+"""Name -> a function from the strength to the operation. Magnitudes are drawn uniformly from the ranges given here."""
 
 
 class RandomPolicy(albumentations.SomeOf):  # type: ignore[misc]
-    """Applies `num_operations` of `operations`, drawn with replacement, each at a magnitude drawn uniformly.
+    """Applies `num_operations` of `operations`, drawn with replacement, each with a uniformly drawn magnitude.
 
     With one operation this is TrivialAugment (Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data
-    augmentation", ICCV 2021); with more it is close to RandAugment (Cubuk et al., CVPR workshops 2020), whose magnitude
-    is fixed. Ranges are narrower than theirs in colour, which is a sign of the diagnosis, and wider in rotation.
+    augmentation", ICCV 2021). With more it is similar to RandAugment (Cubuk et al., CVPR workshops 2020), whose
+    magnitude is fixed. The ranges of colour are narrower than theirs, because colour is informative about the
+    diagnosis, and the range of rotation is wider.
 
     Args:
-        num_operations: how many a sample.
-        strength: factor on every range; 1 = as in `OPERATIONS`.
-        operations: names out of `OPERATIONS`.
-        p: probability that the sample is changed at all.
+        operations: names in `OPERATIONS`.
+        num_operations: number of operations per sample.
+        strength: factor on every range; 1: as in `OPERATIONS`.
+        p: probability that a sample is changed at all.
+
+    Raises:
+        ConfigError: an operation is unknown, there is none, or `strength` is out of range.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class RandomPolicy(albumentations.SomeOf):  # type: ignore[misc]
     ) -> None:
         if num_operations < 1 or not operations:
             raise ConfigError(
-                f"expected a policy of at least one operation a sample, got num_operations={num_operations} out of "
+                f"expected a policy of at least one operation per sample, got num_operations={num_operations} out of "
                 f"{len(operations)}; set the node to null to switch the policy off"
             )
         if not 0 < strength <= 3:
@@ -92,5 +96,5 @@ class RandomPolicy(albumentations.SomeOf):  # type: ignore[misc]
 
     @property
     def description(self) -> str:
-        """One line for logs."""
+        """A description of the policy on one line, for logs."""
         return f"RandomPolicy({self.n} of {', '.join(self.names)}, strength={self.strength:g}, p={self.p:g})"

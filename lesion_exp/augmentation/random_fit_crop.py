@@ -1,4 +1,4 @@
-"""A random crop whose size is measured by what evaluation shows of the image."""
+"""A random crop whose size is relative to the part of the image that is used in evaluation."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from lesion_exp.image_file import UInt8Array
 
 
 class RandomFitCrop(GeometricTransform):
-    """A random part of the image as a square, its shapes distorted no more than evaluation distorts them.
+    """Crops a random part of the image to a square, with no more distortion than in evaluation, apart from `ratio`.
 
-    `albumentations.RandomResizedCrop` measures `scale` by the whole image, so that on a 4:3 image a square of more than
-    0.75 does not exist and every draw above it is the same centre crop. Here 1 is the frame that `fit` shows in
-    evaluation, whatever the aspect of the image. The crop always holds the middle of the image, where the lesion is.
+    In `albumentations.RandomResizedCrop`, `scale` is relative to the whole image. On a 4:3 image there is no square
+    with more than 0.75 of the area, so every larger draw gives the same centre crop. Here `scale` is relative to the
+    frame that `fit` uses in evaluation, whatever the aspect ratio of the image. The crop always contains the middle of
+    the image, where the lesion is.
 
     Args:
         size: side of the result in pixels.
         fit: crop | squash | pad, the same as the pipeline's.
-        scale: least and greatest area of the crop as a share of the frame, 0 to 1.
-        ratio: least and greatest stretch of the crop's width over its height; 1 = none.
-        fill: colour outside the image, where `fit` is pad: shares of full range, RGB, the same as the pipeline's mean.
+        scale: smallest and greatest area of the crop as a share of the frame, 0 to 1.
+        ratio: smallest and greatest ratio of the crop's width to its height; 1: no distortion.
+        fill: colour outside the image for `fit=pad` (RGB, 0 to 1), the same as the pipeline's mean.
         crop_share: of each side of the frame that evaluation shows, the same as the pipeline's.
         p: probability.
     """
@@ -61,12 +62,12 @@ class RandomFitCrop(GeometricTransform):
         self._colour = fill_colour(fill)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws the box: `top` and `left` may be negative where the frame is larger than the image."""
+        """Draws the box in pixels. `top` and `left` are negative if the frame is larger than the image."""
         height, width = params["shape"][:2]
         frame = frame_size((height, width), self.fit, self.crop_share)
         scale = self.py_random.uniform(*self.scale)
         stretch = math.exp(self.py_random.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-        # a crop may lie anywhere in the image, also beside the frame; only padding reaches beyond it
+        # a crop may lie anywhere in the image, also outside the frame, but only with padding outside the image
         room = (max(height, frame[0]), max(width, frame[1]))
         box = (
             min(max(round(frame[0] * math.sqrt(scale / stretch)), 1), room[0]),
@@ -77,14 +78,14 @@ class RandomFitCrop(GeometricTransform):
         return {"top": top, "left": left, "box": box}
 
     def _start(self, length: int, room: int) -> int:
-        """Where a stretch of `length` begins within `room`, so that it holds the middle of it."""
+        """Draws the start of an interval of `length` pixels within `room` pixels that contains the middle."""
         start: int = self.py_random.randint(max(room // 2 + 1 - length, 0), min(room // 2, room - length))
         return start
 
     def apply(self, img: UInt8Array, top: int, left: int, box: tuple[int, int], **params: Any) -> UInt8Array:
-        """The box of the image as a square."""
+        """Crops the image to the box and resizes it to a square."""
         return resize(cut(img, top, left, box, self._colour), self.size)
 
     def apply_to_mask(self, mask: UInt8Array, top: int, left: int, box: tuple[int, int], **params: Any) -> UInt8Array:
-        """The same box of the mask, nearest neighbour."""
+        """Crops the mask to the same box and resizes it by nearest neighbour."""
         return resize_mask(cut(mask, top, left, box, 0), self.size)

@@ -1,4 +1,4 @@
-"""The black surround of a dermatoscope drawn around an image that has none."""
+"""A transform that draws the dark corners of a dermatoscope."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from lesion_exp.synthetic_artefacts import draw_dark_corner
 
 
 class SyntheticDarkCorner(ImageTransform):
-    """Darkens what lies outside a circle around the middle; the lesion mask stays as it is.
+    """Darkens the image outside a circle around the middle. The lesion mask is unchanged.
 
     Args:
-        radius: least and greatest radius of the circle, as shares of the shorter side. The corners of a square lie at
-            0.71, of a 4:3 image at 0.83: a greater radius shows nothing.
-        softness: width of the passage from light to dark, as a share of the shorter side.
-        darkness: share of the light that is lost outside, 0 to 1.
+        radius: smallest and greatest radius of the circle, as shares of the shorter side. The corners of a square lie
+            at 0.71, those of a 4:3 image at 0.83; a greater radius has no effect.
+        softness: width of the transition, as a share of the shorter side.
+        darkness: share of the light that is lost outside the circle, 0 to 1.
         p: probability.
+
+    Raises:
+        ConfigError: a value is out of range.
     """
 
     def __init__(
@@ -35,18 +38,18 @@ class SyntheticDarkCorner(ImageTransform):
         if len(radius) != 2 or not 0 < radius[0] <= radius[1]:
             raise ConfigError(f"expected SyntheticDarkCorner.radius as two rising numbers above 0, got {list(radius)}")
         if softness < 0:
-            raise ConfigError(f"expected SyntheticDarkCorner.softness from 0 on, got {softness}")
+            raise ConfigError(f"expected SyntheticDarkCorner.softness of at least 0, got {softness}; 0.06 is usual")
         if not 0 <= darkness <= 1:
-            raise ConfigError(f"expected SyntheticDarkCorner.darkness from 0 to 1, got {darkness}")
+            raise ConfigError(f"expected SyntheticDarkCorner.darkness from 0 to 1, got {darkness}; 0.96 is usual")
         self.radius = (float(radius[0]), float(radius[1]))
         self.softness = softness
         self.darkness = darkness
 
     def get_params(self) -> dict[str, Any]:
-        """The seed of the circle."""
+        """Draws the seed of the circle."""
         return {"circle_seed": int(self.random_generator.integers(2**63))}
 
     def apply(self, img: UInt8Array, circle_seed: int, **params: Any) -> UInt8Array:
-        """The image with dark corners."""
+        """Returns the image with dark corners."""
         rng = np.random.default_rng(circle_seed)
         return draw_dark_corner(img, rng, self.radius, self.softness, self.darkness)

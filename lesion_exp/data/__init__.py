@@ -1,1 +1,1 @@
-"""Between the table and the network: the image store, the data set of tensors, the loaders."""
+"""Image store, data sets of tensors and data loaders."""

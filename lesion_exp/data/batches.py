@@ -1,4 +1,4 @@
-"""The order of an epoch as batches of (epoch, position), for one rank of a run."""
+"""Batch samplers: the order of an epoch as batches of (epoch, position) for one process of a run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from lesion_exp.sampler.sampler import IntArray, Sampler, order_of_epoch
 
 @dataclass(frozen=True)
 class Shard:
-    """A rank's batches of an epoch."""
+    """The batches of an epoch for one rank."""
 
     batches: list[IntArray]
     num_dropped: int
-    """Positions at the end of the whole order that no rank gets."""
+    """Number of positions at the end of the order that no rank gets."""
 
 
 def shard(order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_tail: bool) -> Shard:
-    """The batches of `rank`: the order is cut into batches, and they go to the ranks in turn.
+    """Cuts the order of an epoch into batches, deals them to the ranks in turn, and returns those of `rank`.
 
-    No position goes to two ranks, and a batch that a sampler laid out stays one batch. With `drop_tail` every rank gets
-    the same number of full batches, and what does not divide is dropped; an order that fills no step of full batches
-    is one step, in equal parts. Without `drop_tail` every position goes to some rank and ranks may differ by a batch.
+    No position goes to two ranks, and the batches of a sampler stay together.
+
+    Args:
+        order: positions of the whole epoch, int64 (M,).
+        num_ranks: number of processes.
+        rank: the process, from 0.
+        batch_size: images per batch on each rank.
+        drop_tail: if True, every rank gets the same number of full batches, and the rest is dropped; an order that is
+            too short for that is one step, in equal parts. If False, nothing is dropped, and the ranks may differ by
+            one batch.
 
     Raises:
-        ConfigError: with `drop_tail`, an order with fewer positions than ranks.
+        ConfigError: with `drop_tail`, the order has fewer positions than there are ranks.
     """
     assert 0 <= rank < num_ranks, "a rank beyond the number of ranks"
     starts = range(0, len(order), batch_size)
@@ -58,9 +65,15 @@ Key = tuple[int, int]
 
 
 class TrainingBatches(TorchSampler[list[Key]]):
-    """Batches of an epoch; the order is a function of (seed, epoch), so it needs no state.
+    """The training batches of an epoch. The order depends on (seed, epoch) only, so there is no state to save.
 
-    `progress` says, whenever an epoch begins, which epoch it is and how many of its batches were already trained.
+    Args:
+        sampler: the order of the images.
+        table: the table of the training part.
+        batch_size: images per batch on each rank.
+        seed: the seed of the run.
+        ranks: this rank, and the number of ranks.
+        progress: returns, when an epoch begins, its number and how many of its batches were already trained.
     """
 
     def __init__(
@@ -80,10 +93,10 @@ class TrainingBatches(TorchSampler[list[Key]]):
         self.progress = progress
         self._num_batches: int | None = None
         self.dropped_tail = 0
-        """Positions of the last epoch that fill no whole step and are not trained."""
+        """Number of positions of the last epoch that did not fill a step and were left out."""
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The positions of every batch of `epoch` on this rank."""
+        """Returns the positions of every batch of `epoch` on this rank."""
         order = order_of_epoch(self.sampler, self.table, np.random.default_rng([self.seed, epoch]))
         dealt = shard(order, self.num_ranks, self.rank, self.batch_size, drop_tail=True)
         self.dropped_tail = dealt.num_dropped
@@ -101,7 +114,13 @@ class TrainingBatches(TorchSampler[list[Key]]):
 
 
 class EvaluationBatches(TorchSampler[list[Key]]):
-    """Every position of a part exactly once over all ranks, in the table's order."""
+    """Batches with every position of a part exactly once over all ranks, in the table's order.
+
+    Args:
+        num_images: number of images in the part.
+        batch_size: images per batch on each rank.
+        ranks: this rank, and the number of ranks.
+    """
 
     def __init__(self, num_images: int, batch_size: int, ranks: tuple[int, int]) -> None:
         rank, num_ranks = ranks

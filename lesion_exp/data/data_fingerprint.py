@@ -1,4 +1,4 @@
-"""A fingerprint of all the data that a job reads, in parts that a message can name."""
+"""A fingerprint of all data that a job reads, with a separate digest for each part, so that messages can name it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ PARTS: Final[Mapping[str, str]] = {
     "clinical": "clinical photographs",
     "split": "split that the data set or a file gives",
 }
-"""Each part and what it covers, in words."""
+"""Part of the data -> its description in messages."""
 TOTAL_TAG: Final = "dataset_fingerprint"
+"""The tag of a run with the digest of all parts."""
 PART_TAG: Final = "data."
-"""Stands before the name of a part in the tags of a run."""
+"""Prefix of the tags of a run with the digest of one part."""
 _COLUMNS: Final[Mapping[str, Sequence[str]]] = {
     "images": ("sha256",),
     "labels": ("label", "diagnosis"),
@@ -37,15 +38,22 @@ _COLUMNS: Final[Mapping[str, Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class DataFingerprint:
-    """SHA-256 (16 digits) of each part of the data that is in use; the same wherever the files lie."""
+    """SHA-256 digests (16 hexadecimal digits) of the data in use. They do not depend on paths."""
 
     parts: Mapping[str, str]
+    """Part of the data, a key of `PARTS` -> its digest."""
     before: str
-    """What runs recorded that knew no parts: ids, labels and contents of the images in one."""
+    """The single digest of ids, labels and images that runs of earlier versions recorded."""
 
     @classmethod
     def of(cls, table: pd.DataFrame, store: ImageStore, split_path: str | None) -> Self:
-        """The fingerprint of the images in `table`, of the companions in `store` and of the file of the split."""
+        """Returns the fingerprint of a table, of its masks and clinical photographs, and of the file of the split.
+
+        Args:
+            table: a table with the columns of `dataset.table` and `sha256`.
+            store: the image store of the table.
+            split_path: the file of the split, if there is one.
+        """
         rows = table.sort_values("image_id")
         parts = {part: _digest(rows, columns) for part, columns in _COLUMNS.items() if set(columns) & set(rows.columns)}
         parts |= {plane: _digest(rows.assign(**{plane: hashes}), (plane,)) for plane, hashes in _hashes(rows, store)}
@@ -56,32 +64,32 @@ class DataFingerprint:
 
     @cached_property
     def total(self) -> str:
-        """One fingerprint of all parts."""
+        """The digest of all parts."""
         text = "\n".join(f"{part} {digest}" for part, digest in sorted(self.parts.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def tags(self) -> dict[str, str]:
-        """The tags by which a run says what it was made from."""
+        """Returns the tags that a run records for its data."""
         return {TOTAL_TAG: self.total, **{f"{PART_TAG}{part}": digest for part, digest in self.parts.items()}}
 
     def known_as(self, tags: Mapping[str, str]) -> str:
-        """This fingerprint as the run with `tags` would have recorded it."""
+        """Returns the digest that the version of the run with `tags` would have recorded for this data."""
         return self.total if parts_of(tags) else self.before
 
     def differences(self, tags: Mapping[str, str]) -> list[str]:
-        """What differs in the data that the run with `tags` was made from, in words; empty where nothing does."""
+        """Returns descriptions of the parts that differ from the data of the run with `tags`; empty if none does."""
         if tags.get(TOTAL_TAG) in (self.total, self.before):
             return []
         return part_differences(parts_of(tags), self.parts) or ["data"]
 
 
 def parts_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """The parts that a run recorded, from its tags; none in runs that knew no parts."""
+    """Returns the digests of the parts from the tags of a run; empty for runs of earlier versions."""
     return {part: tags[f"{PART_TAG}{part}"] for part in PARTS if f"{PART_TAG}{part}" in tags}
 
 
 def part_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """The parts, in words, that both have and that differ."""
+    """Returns descriptions of the parts that both have and that differ."""
     return [words for part, words in PARTS.items() if part in one and part in other and one[part] != other[part]]
 
 
@@ -91,7 +99,7 @@ def _hashes(rows: pd.DataFrame, store: ImageStore) -> list[tuple[str, pd.Series]
 
 
 def _digest(rows: pd.DataFrame, columns: Sequence[str]) -> str:
-    """Over the ids and those of `columns` that are there; a missing value is an empty text."""
+    """Returns a digest of the image ids and of those of `columns` that exist; missing values are empty texts."""
     texts = [rows["image_id"].astype(str)]
     texts += [rows[column].map(_text) for column in columns if column in rows]
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The LightningDataModule: a split table and a store in, loaders out."""
+"""The LightningDataModule: makes data loaders from a split table and an image store."""
 
 from __future__ import annotations
 
@@ -26,19 +26,27 @@ Part = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """The keys below `loader` in the config."""
+    """The values of the config keys below `loader`."""
 
     batch_size: int
+    """Images per training batch on each process."""
     num_workers: int | Literal["auto"] = "auto"
+    """Loader processes of each process, see `resolve_num_workers`."""
     evaluation_batch_size: int | None = None
+    """Images per batch in evaluation; None: twice the batch size."""
 
 
 def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False) -> int:
-    """The number of loader processes on this rank; `decodes` says that they read image files and not a store.
+    """Returns the number of loader processes for this rank.
 
-    `auto` leaves the cores to the arithmetic where that is on them: an image from the store costs a fiftieth of what
-    the network does with it, and on two or three cores a process of its own takes more from the arithmetic, whose
-    threads wait for each other, than loading in between.
+    `auto` uses few processes if the network runs on the CPU. Loading an image from the store takes a fiftieth of the
+    time of the network, and on two or three cores a separate process slows the network's threads down by more than
+    loading between the batches would.
+
+    Args:
+        num_workers: a number, or `auto`.
+        on_gpu: whether the network runs on a GPU.
+        decodes: whether the loader decodes image files instead of reading a store.
     """
     if num_workers != "auto":
         return int(num_workers)
@@ -51,10 +59,19 @@ def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool =
 
 
 class LesionDataModule(pl.LightningDataModule):
-    """Loaders for the parts of a split.
+    """Data loaders for the parts of a split.
 
-    `table` is the split table; `classes` the class order; `metadata` the encoder where the backbone fuses metadata.
-    The batch size can be changed through `batch_size` until the loaders are made (the batch-size finder does).
+    The attribute `batch_size` can be changed until the loaders are made, as Lightning's batch-size finder does.
+
+    Args:
+        table: the split table.
+        store: the image store of the table.
+        pipeline: preprocessing and augmentation.
+        sampler: the order of the training images.
+        classes: the classes in the order of the network's outputs.
+        sample: how a stored image becomes a sample.
+        loader: batch sizes and number of loader processes.
+        metadata: the encoder of metadata, if the network uses them.
     """
 
     def __init__(
@@ -83,18 +100,18 @@ class LesionDataModule(pl.LightningDataModule):
         self.training_batches: TrainingBatches | None = None
 
     def dataset(self, part: Part, *, training: bool = False) -> LesionDataset:
-        """The samples of `part`, augmented if `training`."""
+        """Returns the samples of `part`, augmented if `training`."""
         rows = self.parts[part]
         encoded = None if self.metadata is None else self.metadata.encode(rows)
         return LesionDataset(rows, self.store, self.pipeline, self.classes, self.sample, encoded, training=training)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Batches of the training part in the sampler's order."""
+        """Returns the loader of the training part, in the sampler's order."""
         self.training_batches = self._training_batches(self._ranks())
         return self._loader(self.dataset("train", training=True), self.training_batches)
 
     def num_training_batches(self, num_ranks: int) -> int:
-        """Batches of an epoch on each of `num_ranks` processes, before any limit.
+        """Returns the number of batches of an epoch on each of `num_ranks` processes, without Lightning's limits.
 
         Raises:
             ConfigError: an epoch has fewer images than there are processes.
@@ -102,28 +119,31 @@ class LesionDataModule(pl.LightningDataModule):
         return len(self._training_batches((0, num_ranks)))
 
     def smallest_batch(self, num_ranks: int) -> int:
-        """Images a step on each of `num_ranks` processes: the batch size, or less where an epoch has no more."""
+        """Returns the smallest number of images in a batch on each of `num_ranks` processes.
+
+        It is the batch size, or less if an epoch has fewer images.
+        """
         return min(self.batch_size, self.images_per_epoch() // num_ranks)
 
     def num_evaluation_batches(self, part: Part, num_ranks: int) -> int:
-        """Batches of `part` on the first of `num_ranks` processes, before any limit."""
+        """Returns the number of batches of `part` on the first of `num_ranks` processes, without Lightning's limits."""
         return len(self._evaluation_batches(part, (0, num_ranks)))
 
     def images_per_epoch(self) -> int:
-        """Length of the sampler's order, over all ranks."""
+        """Returns the length of the sampler's order, over all ranks."""
         return len(order_of_epoch(self.sampler, self.parts["train"], np.random.default_rng([self.sample.seed, 0])))
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Every validation image once."""
+        """Returns the loader of the validation part."""
         return self.evaluation_dataloader("val")
 
     def evaluation_dataloader(self, part: Part) -> DataLoader[Sample]:
-        """Every image of `part` once over all ranks, nothing random."""
+        """Returns a loader with every image of `part` once over all ranks, without augmentation."""
         return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()))
 
-    def class_counts(self, part: Part = "train") -> list[int]:
-        """Images a class in `part`, in the class order."""
-        counts = self.parts[part]["label"].value_counts()
+    def class_counts(self) -> list[int]:
+        """Returns the number of training images per class, in the order of the classes."""
+        counts = self.parts["train"]["label"].value_counts()
         return [int(counts.get(name, 0)) for name in self.classes]
 
     def _training_batches(self, ranks: tuple[int, int]) -> TrainingBatches:
@@ -140,7 +160,7 @@ class LesionDataModule(pl.LightningDataModule):
     def _loader(self, dataset: LesionDataset, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Sample]:
         on_gpu = self._on_gpu()
         num_workers = resolve_num_workers(self.loader.num_workers, on_gpu)
-        generator = torch.Generator()  # of its own: making an iterator must not advance the global generator
+        generator = torch.Generator()  # a separate one, since making an iterator must not advance the global generator
         generator.manual_seed(self.sample.seed)
         return DataLoader(
             dataset,
@@ -159,7 +179,7 @@ class LesionDataModule(pl.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _progress(self) -> tuple[int, int]:
-        """The epoch that begins and the batches of it that a resumed run has already trained."""
+        """Returns the epoch that begins, and the number of its batches that a resumed run has already trained."""
         assert self.trainer is not None
         loop = self.trainer.fit_loop
         epoch = self.trainer.current_epoch
@@ -168,9 +188,9 @@ class LesionDataModule(pl.LightningDataModule):
         return epoch, done if done < len(self.training_batches) else 0
 
 
-def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray, epoch: int = 0) -> np.ndarray:
-    """The samples' images at `positions` as uint8 (N, S, S, 3), for a picture."""
-    batch = batch_of([dataset[(epoch, int(position))] for position in positions])
+def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns the images of the samples at `positions` in epoch 0 as uint8 (N, S, S, 3) RGB, for a figure."""
+    batch = batch_of([dataset[(0, int(position))] for position in positions])
     shown = batch["image"]
     if "plan" in batch:
         shown = apply_plan(shown, batch["plan"], dataset.pipeline.image_size)

@@ -1,4 +1,4 @@
-"""A part of a split as samples for the network."""
+"""Samples for the network: the data set of a part of a split, and the same preprocessing for single images."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from lesion_exp.image_file import UInt8Array, decode, read_image, read_mask
 
 MaskMode = Literal["none", "overlay", "crop", "channel", "background"]
 OUTLINE: Final = (0, 255, 0)
-"""Colour of the drawn outline, RGB: green does not occur in skin."""
+"""Colour of the outline of the lesion, RGB. Green does not occur in skin."""
+NO_CLASS: Final = -1
+"""The label of an image of an unknown class. It does not occur in training."""
 
 
 def crop_to_lesion(image: UInt8Array, mask: UInt8Array, margin: float) -> tuple[UInt8Array, UInt8Array]:
-    """`image` (H, W, 3) and `mask` (H, W) cut to the lesion's box, widened by `margin` of its sides on each side.
+    """Crops `image` (H, W, 3) and `mask` (H, W) to the lesion's bounding box, enlarged by `margin` on each side.
 
-    An empty mask leaves both as they are.
+    `margin` is a fraction of the box's height and width. With an empty mask, both are returned unchanged.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -44,7 +46,17 @@ def crop_to_lesion(image: UInt8Array, mask: UInt8Array, margin: float) -> tuple[
 
 
 def apply_mask(image: UInt8Array, mask: UInt8Array, mode: MaskMode) -> UInt8Array:
-    """`image` uint8 (S, S, 3) after augmentation with `mask` (S, S) applied; (S, S, 4) for `channel`."""
+    """Applies the lesion mask to an augmented image.
+
+    Args:
+        image: uint8 (S, S, 3) RGB.
+        mask: uint8 (S, S) of 0 or 255.
+        mode: `overlay` draws the outline, `channel` adds the mask as a fourth channel, `background` blackens the skin
+            around the lesion; `crop` was applied before.
+
+    Returns:
+        uint8 (S, S, 3), or (S, S, 4) for `channel`.
+    """
     if mode == "overlay":
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         thickness = max(1, image.shape[0] // 112)
@@ -57,36 +69,36 @@ def apply_mask(image: UInt8Array, mask: UInt8Array, mode: MaskMode) -> UInt8Arra
     return image
 
 
-NO_CLASS: Final = -1
-"""The label of an image whose class the network does not know; only in what is predicted, never in training."""
-
-
 class Sample(TypedDict, total=False):
-    """What the loader yields; in a batch every value has a leading dimension N."""
+    """An item of the data set. In a batch, every value has a leading dimension N."""
 
     image: Tensor
-    """uint8 (C, S, S), RGB, and the lesion mask as fourth channel where asked for."""
+    """uint8 (C, S, S), RGB, with the lesion mask as fourth channel for `dataset.mask=channel`."""
     clinical: Tensor
     """uint8 (3, S, S), the clinical photograph; only with `dataset.view=both`."""
     metadata: Tensor
-    """float32 (D,); only where the backbone fuses metadata."""
+    """float32 (D,); only if the network uses metadata."""
     label: Tensor
-    """int64 (), position in the class order; `NO_CLASS` for an image of an unknown class."""
+    """int64 (), position among the classes; `NO_CLASS` for an image of an unknown class."""
     index: Tensor
     """int64 (), position in the part's table."""
     plan: Plan
-    """With `augmentation.device=gpu`, in training: what is still to be done to `image`, then uint8 (3, H, W)."""
+    """The augmentation that is still to be applied to `image`, which is then uint8 (3, H, W); only in training with
+    `augmentation.device=gpu`."""
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How a stored image becomes a sample; the same for every part."""
+    """How a stored image becomes a sample, for all parts alike."""
 
     mask: MaskMode = "none"
+    """How the lesion mask is used, see `apply_mask`."""
     mask_margin: float = 0.15
+    """With `mask=crop`: margin around the lesion's box, as a fraction of its sides."""
     clinical: bool = False
-    """Whether a sample has the clinical photograph beside the dermoscopic one."""
+    """Whether a sample also has the clinical photograph."""
     seed: int = 0
+    """Seed of the augmentation."""
 
     @property
     def in_channels(self) -> int:
@@ -95,9 +107,16 @@ class SampleOptions:
 
 
 class LesionDataset(Dataset[Sample]):
-    """Samples of `table`, addressed by (epoch, position): the augmentation is a function of (seed, epoch, position).
+    """The samples of a table, indexed by (epoch, position). The augmentation depends on (seed, epoch, position) only.
 
-    With `training=False` nothing is random and the epoch does not matter.
+    Args:
+        table: the table of a part.
+        store: the image store that contains its images.
+        pipeline: preprocessing and augmentation.
+        classes: the classes in the order of the network's outputs.
+        options: how a stored image becomes a sample.
+        metadata: the encoded metadata of the rows, float32 (N, D), if the network uses them.
+        training: whether to augment. If False, nothing is random, and the epoch does not matter.
     """
 
     def __init__(
@@ -124,7 +143,7 @@ class LesionDataset(Dataset[Sample]):
         self.metadata = None if metadata is None else torch.from_numpy(metadata)
         self.training = training
         self.canvas = store.extent(self.rows) if training and pipeline.trains_on_device else (0, 0)
-        """Height and width that hold every image, where they are augmented a batch at a time."""
+        """Height and width in pixels that contain every image, if batches are augmented on the device."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -169,7 +188,14 @@ def network_input(
     options: SampleOptions,
     augment: Callable[[UInt8Array, UInt8Array | None], Augmented],
 ) -> Tensor:
-    """What a network sees of `image`, uint8 (H, W, 3) at the store's size, and its mask: uint8 (C, S, S)."""
+    """Returns the network's input, uint8 (C, S, S), for an image at the store's size.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        mask: its lesion mask, uint8 (H, W) of 0 or 255, if `options` uses masks.
+        options: how the mask is used.
+        augment: makes squares of an image and its mask.
+    """
     if mask is not None and options.mask == "crop":
         image, mask = crop_to_lesion(image, mask, options.mask_margin)
     augmented, moved = augment(image, mask)
@@ -181,7 +207,7 @@ def network_input(
 
 
 def batch_of(samples: list[Sample]) -> Sample:
-    """A batch of `samples`; its images lie in memory with the channels last, as they come from the store."""
+    """Collates samples to a batch. Its images are in channels-last memory format, as they come from the store."""
     batch = Sample()
     for key in samples[0]:
         if key == "plan":
@@ -196,24 +222,24 @@ def batch_of(samples: list[Sample]) -> Sample:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The steps of a run's test part, nothing random."""
+    """The preprocessing of a run's test images, for images that are not in a store."""
 
     pipeline: AugmentationPipeline
     options: SampleOptions
     short_side: int
-    """Of a stored image, in pixels: from that size the pipeline starts."""
+    """Shorter side of a stored image in pixels; images are scaled to it before the pipeline."""
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """The columns that name the pictures that the network sees beside the image itself."""
+        """The columns of the further pictures that the network needs, its mask or clinical photograph."""
         mask = ("mask_path",) if self.options.mask != "none" else ()
         return (*mask, *(("clinical_path",) if self.options.clinical else ()))
 
     def from_files(self, image_path: str, mask_path: str | None = None, clinical_path: str | None = None) -> Sample:
-        """The images of a sample, from their locators.
+        """Returns the sample of an image and its further pictures, given by their locators.
 
         Raises:
-            DataError: a file cannot be read, or one is missing that the network needs.
+            DataError: a file cannot be read, or a picture that the network needs is missing.
         """
         image = read_image(image_path, self.short_side)
         mask = None
@@ -229,10 +255,14 @@ class Preparation:
         return sample
 
     def from_bytes(self, encoded: bytes, name: str) -> Sample:
-        """The image of a sample, from the encoded bytes of a file; for networks that see nothing else.
+        """Returns the sample of an encoded image, for networks without further pictures.
+
+        Args:
+            encoded: the bytes of the image file.
+            name: what messages call the image.
 
         Raises:
-            DataError: it cannot be decoded; `name` says which it is.
+            DataError: the image cannot be decoded.
         """
         assert not self.companions, "the network needs further pictures"
         return Sample(image=self._input(decode(encoded, self.short_side, name), None))

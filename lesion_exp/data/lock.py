@@ -18,30 +18,38 @@ except ImportError:  # Windows
 
 from lesion_exp.errors import ConfigError
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _HELD_BY_ANOTHER: Final = (errno.EACCES, errno.EAGAIN)
-_SAY_AFTER_SECONDS: Final = 10.0
+_WARN_AFTER_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
+_HOLD_WITHIN_SECONDS: Final = 1.0
+"""How long `hold` tries: long enough for other processes that only test the lock."""
+_held: Final[dict[Path, IO[bytes]]] = {}
+"""The locks that this process holds. They cannot be tested by opening the file: closing any handle frees the lock."""
 
 
 @contextmanager
 def file_lock(path: Path, longest_wait: float | None = None) -> Iterator[None]:
-    """Holds the exclusive lock on `path` (made if absent); other processes wait, a dead holder's lock is free.
+    """Holds the exclusive lock on a file inside the block; other processes wait. A process that dies frees its locks.
 
-    After ten seconds of waiting a warning says for what.
+    After ten seconds of waiting, a warning names the file.
+
+    Args:
+        path: the file, created if it does not exist.
+        longest_wait: seconds after which to give up; None: never.
 
     Raises:
-        ConfigError: the file system, or the operating system, has no file locks.
+        ConfigError: the file system or the operating system has no file locks.
         TimeoutError: another process has held the lock for `longest_wait` seconds.
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _wait_for(path, longest_wait)
     try:
         yield
     finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile has the handle, too
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing is not enough: a process forked meanwhile has the handle too
         handle.close()
 
 
@@ -65,31 +73,26 @@ def _wait_for(path: Path, longest_wait: float | None) -> IO[bytes]:
         waited = time.monotonic() - began
         if longest_wait is not None and waited > longest_wait:
             raise TimeoutError(f"another process holds {path}")
-        if waited > _SAY_AFTER_SECONDS and not said:
+        if waited > _WARN_AFTER_SECONDS and not said:
             said = True
-            _log.warning("waiting for another process, which holds %s", path)
+            log.warning("waiting for another process, which holds %s", path)
         time.sleep(_POLL_SECONDS)
 
 
-_HELD: dict[Path, IO[bytes]] = {}
-"""The locks of this process. Its own ones cannot be asked about: closing any handle on such a file frees the lock."""
-_HOLD_WITHIN_SECONDS: Final = 1.0
-"""Long enough for other processes that only ask whether the lock is held."""
-
-
 def hold(path: Path) -> bool:
-    """Holds `path` until `release` or the death of this process; False where it is held already.
+    """Locks `path` until `release` or the end of this process; returns False if another process holds it.
 
-    Unlike `file_lock` it is not passed on to forked processes, so a loader that outlives its run does not keep it.
+    Unlike `file_lock`, the lock is not inherited by forked processes, so that a loader process that outlives its run
+    does not hold it.
 
     Raises:
-        ConfigError: the file system, or the operating system, has no file locks.
-        OSError: the file cannot be made.
+        ConfigError: the file system or the operating system has no file locks.
+        OSError: the file cannot be created.
     """
     _check_system()
     path = path.absolute()
     deadline = time.monotonic() + _HOLD_WITHIN_SECONDS
-    while path not in _HELD:
+    while path not in _held:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = path.open("ab")
@@ -103,7 +106,7 @@ def hold(path: Path) -> bool:
             handle.close()
             raise _no_locks(path, error) from error
         if held and _is_file(handle, path):
-            _HELD[path] = handle
+            _held[path] = handle
             return True
         handle.close()
         if time.monotonic() > deadline:
@@ -113,17 +116,17 @@ def hold(path: Path) -> bool:
 
 
 def release(path: Path) -> None:
-    """Frees `path` and removes the file."""
-    handle = _HELD.pop(path.absolute(), None)
+    """Frees the lock on `path` and removes the file."""
+    handle = _held.pop(path.absolute(), None)
     if handle is not None:
         path.unlink(missing_ok=True)
         handle.close()
 
 
 def is_held(path: Path) -> bool | None:
-    """Whether a living process holds `path`; None where there is no such file, or no locks, so that nobody can tell."""
+    """Whether a running process holds `path`; None if the file does not exist or cannot be tested."""
     path = path.absolute()
-    if path in _HELD:
+    if path in _held:
         return True
     try:
         with path.open("rb") as handle:
@@ -133,11 +136,11 @@ def is_held(path: Path) -> bool | None:
 
 
 def check_locks(folder: Path) -> None:
-    """Checks that files in `folder` (made if absent) can be locked, before anything relies on it.
+    """Checks that files in `folder`, created if it does not exist, can be locked.
 
     Raises:
-        ConfigError: they cannot.
-        OSError: the folder takes no files.
+        ConfigError: the file system or the operating system has no file locks.
+        OSError: no file can be created in the folder.
     """
     probe = folder / f".locks.{os.getpid()}"
     if hold(probe):
@@ -155,7 +158,7 @@ def _try_lock(handle: IO[bytes], mode: int) -> bool:
 
 
 def _is_file(handle: IO[bytes], path: Path) -> bool:
-    """Whether `handle` is still the file at `path`, which its last holder may have removed meanwhile."""
+    """Whether `handle` is still the file at `path`, which its last holder may have removed."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
@@ -165,14 +168,14 @@ def _is_file(handle: IO[bytes], path: Path) -> bool:
 def _check_system() -> None:
     if fcntl is None:
         raise ConfigError(
-            "expected an operating system with POSIX file locks, such as Linux or macOS; this one has none. On Windows "
-            "run lesion-exp inside WSL (wsl --install) or in a container."
+            "expected an operating system with POSIX file locks, such as Linux or macOS, got one without; on Windows, "
+            "run lesion-exp inside WSL (wsl --install) or in a container"
         )
 
 
 def _no_locks(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"expected a file system on which files can be locked, so that processes do not write over one another; for "
-        f"{path} it says: {error.strerror}. Set paths.root=FOLDER to a folder on a local disk (for predict: "
-        f"output=FILE there), or ask for the file system to be mounted with locks (NFS: lock, Lustre: flock)."
+        f"expected a file system with file locks, so that processes do not overwrite one another's files, but locking "
+        f"{path} failed: {error.strerror}; set paths.root=FOLDER to a folder on a local disk (for predict: output=FILE "
+        f"there), or have the file system mounted with locks (NFS: lock, Lustre: flock)"
     )

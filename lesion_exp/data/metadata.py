@@ -1,10 +1,10 @@
-"""Age, sex and site as numbers for a network, with an indicator for each value that is missing."""
+"""Encodes age, sex and site as numbers for a network, with an indicator for every missing value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +12,16 @@ import pandas as pd
 
 from lesion_exp.dataset.table import UNKNOWN
 
-AGE_SCALE = 100.0
-"""Years that become 1.0."""
+AGE_SCALE: Final = 100.0
+"""Age in years that is encoded as 1."""
 
 
 @dataclass(frozen=True)
 class MetadataEncoder:
-    """Which values of sex and site have a column; fitted on the training part alone.
+    """Encodes metadata with columns for the sexes and sites of the training part.
 
-    Columns: age in centuries (0 where missing), age missing, one a sex, sex missing, one a site, site missing. A value
-    that the training part did not hold counts as missing.
+    The columns are: age in centuries (0 if missing), age missing, one per sex, sex missing, one per site, site missing.
+    A value that the training part does not have counts as missing.
     """
 
     sexes: Sequence[str]
@@ -29,7 +29,7 @@ class MetadataEncoder:
 
     @classmethod
     def fit(cls, train: pd.DataFrame) -> MetadataEncoder:
-        """The encoder for the values that occur in `train`."""
+        """Returns the encoder for the values that occur in `train`."""
         known = [sorted(set(train[column]) - {UNKNOWN}) for column in ("sex", "site")]
         return cls(sexes=tuple(known[0]), sites=tuple(known[1]))
 
@@ -39,7 +39,7 @@ class MetadataEncoder:
         return 2 + len(self.sexes) + 1 + len(self.sites) + 1
 
     def encode(self, table: pd.DataFrame) -> npt.NDArray[np.float32]:
-        """float32 (N, width), each value between 0 and about 1."""
+        """Returns the encoded metadata of a table, float32 (N, width), with values between 0 and about 1."""
         age = table["age"].to_numpy(np.float32)
         columns = [np.nan_to_num(age / AGE_SCALE), np.isnan(age)]
         for column, known in (("sex", self.sexes), ("site", self.sites)):
@@ -48,5 +48,5 @@ class MetadataEncoder:
         return np.stack(columns, axis=1).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Returns the encoder as plain values, for a checkpoint."""
         return {"sexes": list(self.sexes), "sites": list(self.sites)}

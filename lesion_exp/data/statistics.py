@@ -13,18 +13,22 @@ from lesion_exp.choices import OF_TRAINING
 from lesion_exp.data.store import ImageStore
 
 _KEYS: Final = {"mean": "mean", "fill": "mean", "std": "std"}
-"""Keys of an augmentation that hold the word, and which statistic each of them means."""
+"""Key of an augmentation whose value may be the word -> the statistic that replaces it."""
 
 
 def asks_for_statistics(augmentation: Mapping[str, Any]) -> bool:
-    """Whether a value of `augmentation` (that key of a job) follows from the training images."""
+    """Whether a value of the node `augmentation` of a job's config is to be computed from the training images."""
     return OF_TRAINING in (augmentation.get("mean"), augmentation.get("std"))
 
 
 def training_statistics(table: pd.DataFrame, store: ImageStore) -> dict[str, list[float]]:
-    """`mean` and `std` of each channel (RGB, shares of full range) over the stored training images.
+    """Returns `mean` and `std` of each channel (RGB, 0 to 1) over the stored images of the training part.
 
-    `table` has the column `split`; nothing of the other parts is looked at. Each image counts as much as any other.
+    Every image has the same weight. Images of the other parts are not read.
+
+    Args:
+        table: a split table.
+        store: the image store of the table.
     """
     rows = store.rows(table.loc[table["split"] == "train", "image_id"].drop_duplicates())
     first, second = np.zeros(3), np.zeros(3)
@@ -33,12 +37,12 @@ def training_statistics(table: pd.DataFrame, store: ImageStore) -> dict[str, lis
         first += mean
         second += mean**2 + deviation**2
     mean = first / len(rows)
-    std = np.sqrt(np.maximum(second / len(rows) - mean**2, (1 / 255) ** 2))  # of images of one colour: one grey level
+    std = np.sqrt(np.maximum(second / len(rows) - mean**2, (1 / 255) ** 2))  # at least one grey level
     return {"mean": [round(float(value), 6) for value in mean], "std": [round(float(value), 6) for value in std]}
 
 
 def with_statistics(augmentation: Any, statistics: Mapping[str, Sequence[float]]) -> Any:
-    """A copy of `augmentation` with `statistics` wherever it asks for those of the training part."""
+    """Returns a copy of `augmentation` with `statistics` in place of the word for those of the training part."""
     if not isinstance(augmentation, Mapping):
         return augmentation
     made = {key: with_statistics(value, statistics) for key, value in augmentation.items()}

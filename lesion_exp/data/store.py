@@ -1,8 +1,8 @@
-"""The image store: every image of a table decoded once, at one size, in one memory-mapped file.
+"""The image store: all images of a table, decoded once to one size, in a memory-mapped file.
 
-Layout of a folder: `pixels.bin` (uint8, images one after the other), `masks.bin` and `clinical.bin` where they were
-asked for, `index.parquet` (a row an image: offset, height, width, content hash, perceptual hash, thumbnail, error) and
-`meta.json`, which is written last: a folder without it is not a store.
+A store is a folder with `pixels.bin` (uint8, one image after the other); `masks.bin` and `clinical.bin` if they were
+requested; `index.parquet` (one row per image: offset, height, width, content hash, perceptual hash, thumbnail, error);
+and `meta.json`, which is written last, so that a folder without it is not a complete store.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from lesion_exp.image_file import UInt8Array
 
 
 class ImageStore:
-    """Read access to a built store; cheap to open, shared between processes by the page cache.
+    """Read access to a store. It opens quickly, and the page cache shares it between processes.
 
     Raises:
-        DataError: the folder is no complete store.
+        DataError: the folder is not a complete store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,24 +40,26 @@ class ImageStore:
             extents = [f"{plane}_{what}" for plane in meta["bytes"] for what in ("offset", "height", "width")]
             index = pd.read_parquet(folder / "index.parquet", columns=["image_id", "error", *extents])
         except (OSError, ValueError) as error:
-            raise DataError(f"expected an image store in {folder}, but it is incomplete: {error}") from error
+            raise DataError(
+                f"expected an image store in {folder}, but it is incomplete: {error}; delete that folder"
+            ) from error
         sizes = {plane: (folder / f"{plane}.bin").stat().st_size for plane in meta["bytes"]}
         if meta["version"] != VERSION or sizes != meta["bytes"] or len(index) != meta["images"]:
             raise DataError(
-                f"expected the image store in {folder} as it was written, but it differs; delete that folder"
+                f"expected the image store in {folder} to be unchanged, but its files differ; delete that folder"
             )
         failed = index.dropna(subset="error")
         self.errors = dict(zip(failed["image_id"].astype(str), failed["error"].astype(str), strict=True))
-        """Why an image could not be decoded, by image id."""
+        """Image id -> why the image could not be decoded."""
         self.image_ids = pd.Index(index["image_id"])
         self._shapes = {p: index[[f"{p}_offset", f"{p}_height", f"{p}_width"]].to_numpy(np.int64) for p in sizes}
         self._mapped: dict[str, npt.NDArray[np.uint8]] = {}
 
     def rows(self, image_ids: pd.Series) -> npt.NDArray[np.int64]:
-        """The rows of `image_ids` in this store, for `read`.
+        """Returns the rows of `image_ids` in this store, int64 (N,), for `read`.
 
         Raises:
-            DataError: one of them is not in it.
+            DataError: the store does not have one of the images.
         """
         rows = self.image_ids.get_indexer(pd.Index(image_ids))
         if (rows < 0).any():
@@ -67,26 +69,26 @@ class ImageStore:
         return np.asarray(rows, dtype=np.int64)
 
     def extent(self, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
-        """Height and width in pixels that hold each of the images at `rows`."""
+        """Returns the greatest height and the greatest width, in pixels, of the images at `rows`."""
         height, width = self._shapes["pixels"][rows, 1:].max(axis=0)
         return int(height), int(width)
 
     def fingerprints(self, image_ids: pd.Series) -> pd.DataFrame:
-        """A row for each of `image_ids`: `sha256` of the file, and `phash` and `thumbnail` as `fingerprint` makes them.
+        """Returns `sha256` of the file, `phash` and `thumbnail` (see `lesion_exp.fingerprint`) for each of `image_ids`.
 
-        They are read from the disk anew: what only reads pixels, such as a loader's process, need not hold them.
+        They are read from the disk on every call, so that processes that only read pixels do not need memory for them.
         """
         columns = pd.read_parquet(self.folder / "index.parquet", columns=["sha256", "phash", "thumbnail"])
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)
 
     def companion_hashes(self, image_ids: pd.Series) -> pd.DataFrame:
-        """The SHA-256 of the files beside each of `image_ids`, a column for each plane but that of the images."""
+        """Returns the SHA-256 of the mask and clinical photograph of each of `image_ids`, in columns named by plane."""
         planes = {companion_column(plane): plane for plane in self._shapes if plane != "pixels"}
         columns = pd.read_parquet(self.folder / "index.parquet", columns=["image_id", *planes])
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)[list(planes)].rename(columns=planes)
 
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
-        """A view of the stored image, uint8 (H, W, 3) RGB; for `masks` uint8 (H, W) of 0 or 255."""
+        """Returns a view of a stored image, uint8 (H, W, 3) RGB, or for the plane `masks` uint8 (H, W) of 0 or 255."""
         offset, height, width = self._shapes[plane][row]
         channels = channels_of(plane)
         flat = self._plane(plane)[offset : offset + height * width * channels]
@@ -100,11 +102,11 @@ class ImageStore:
         return self._mapped[plane]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": {}}  # a mapping is reopened in the worker, not copied to it
+        return {**self.__dict__, "_mapped": {}}  # a worker opens its own mapping instead of copying this one
 
 
 def _mapping(path: Path) -> npt.NDArray[np.uint8]:
-    return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)  # a memmap is slow to slice
+    return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)  # slices faster than a memmap
 
 
 def open_or_build(
@@ -113,20 +115,27 @@ def open_or_build(
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageStore:
-    """The store of `table`'s images under `cache_dir`, built if it is not there; `progress` receives (done, total)."""
+    """Opens the store of a table's images, and builds it first if it does not exist.
+
+    Args:
+        table: a table with the columns of `dataset.table`.
+        request: what the store must contain.
+        cache_dir: folder of all stores.
+        progress: is called with the number of images done and in total.
+    """
     cache_dir.mkdir(parents=True, exist_ok=True)
     folder = cache_dir / f"store_{_key(table, request)}"
     with file_lock(cache_dir / f"{folder.name}.lock"):
         if not (folder / "meta.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            building = cache_dir / f"building_{folder.name}"  # stays if this process dies, and is gone on with
+            building = cache_dir / f"building_{folder.name}"  # the next process continues it if this one dies
             build_store(table, request, building, progress)
             building.replace(folder)
     return ImageStore(folder)
 
 
 def is_built(table: pd.DataFrame, request: StoreRequest, cache_dir: Path) -> bool:
-    """Whether `open_or_build` would find the store of these images as they are now, and decode nothing."""
+    """Whether there is already a store of these images as they are now, so that `open_or_build` decodes nothing."""
     return (cache_dir / f"store_{_key(table, request)}" / "meta.json").exists()
 
 
@@ -146,8 +155,8 @@ def _key(table: pd.DataFrame, request: StoreRequest) -> str:
 
 
 def _stamp(locator: str | None, known: dict[str, str]) -> str:
-    """Size and time of change of the file that holds the image: a changed file is decoded again."""
-    if not isinstance(locator, str):  # None, or NaN where pandas made a text column of it
+    """Returns size and modification time of the file that contains the image, so that a new version is decoded."""
+    if not isinstance(locator, str):  # None, or NaN in a column of texts
         return "none"
     path = file_of(locator)
     if path not in known:

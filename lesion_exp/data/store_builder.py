@@ -1,4 +1,4 @@
-"""Decodes every image of a table into the files of an image store, and goes on where a killed process stopped."""
+"""Builds an image store: decodes every image of a table, and continues where a killed process stopped."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ from lesion_exp.fingerprint import fingerprint
 from lesion_exp.image_file import UInt8Array, content_hash, decode, file_hash, fit, read_bytes, read_image, read_mask
 
 VERSION: Final = 3
+"""Version of the format; a store of another version is built again."""
 BATCH: Final = 8
-"""Images that a thread decodes at a time: handing over each one alone costs the threads their stride."""
+"""Images per task of a decoding thread. Tasks of a single image would spend too much time on synchronisation."""
 AHEAD: Final = 4
-"""Batches a thread that are decoded ahead of the writer: bounds the memory of building a store."""
+"""Tasks per thread that may be finished before their images are written. It limits the memory."""
 CHUNK: Final = 1024
-"""Images after which what was written is brought to the disk and noted, so that it need not be decoded again."""
+"""Images after which the files are flushed to the disk and recorded in a note, so that they are not decoded again."""
 
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """What a store has to hold: the short side in pixels, and which pictures beside the image itself."""
+    """The contents of a store."""
 
     short_side: int
+    """Length in pixels to which the shorter side of an image is scaled down."""
     masks: bool = False
+    """Whether the store has lesion masks."""
     clinical: bool = False
+    """Whether the store has clinical photographs."""
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """The files of pixels that a store of this request has."""
+        """The names of the store's files of pixels."""
         return ("pixels", *(("masks",) if self.masks else ()), *(("clinical",) if self.clinical else ()))
 
 
@@ -54,16 +58,21 @@ class _Entry:
     phash: int
     thumbnail: bytes
     companions: dict[str, str]
-    """SHA-256 of the files beside the image, by their planes."""
+    """Plane -> SHA-256 of the mask or clinical photograph."""
     error: str | None
+    """Why the image could not be decoded."""
 
 
 def build_store(
     table: pd.DataFrame, request: StoreRequest, folder: Path, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Fills `folder` with the store of `table`'s images; what an earlier call for the same table left there is kept.
+    """Builds the store of a table's images in `folder`, and uses what an earlier call for the same table left there.
 
-    `progress` receives (images done, images in all).
+    Args:
+        table: a table with the columns of `dataset.table`.
+        request: what the store must contain.
+        folder: the folder, created if it does not exist.
+        progress: is called with the number of images done and in total.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done, ends = _trusted(folder, request)
@@ -92,7 +101,7 @@ def build_store(
 
 
 def _trusted(folder: Path, request: StoreRequest) -> tuple[int, dict[str, int]]:
-    """Images that an earlier call noted, and where the files of pixels end with them.
+    """Returns the number of images that an earlier call recorded, and the size of each file of pixels with them.
 
     Notes after the first that is missing, damaged or not full are removed.
     """
@@ -113,7 +122,7 @@ def _trusted(folder: Path, request: StoreRequest) -> tuple[int, dict[str, int]]:
 
 
 def _join_notes(folder: Path, request: StoreRequest) -> None:
-    """Makes `index.parquet` of the notes, one after the other: they are never in memory together."""
+    """Joins the notes to `index.parquet`, one after the other, so that they are never in memory together."""
     with pq.ParquetWriter(folder / "index.parquet", _schema(request.planes)) as writer:
         for path in sorted(folder.glob("note_*.parquet")):
             writer.write_table(pq.read_table(path))
@@ -135,28 +144,28 @@ def _schema(planes: Iterable[str]) -> pa.Schema:
 
 
 def companion_column(plane: str) -> str:
-    """The column of a store's index that holds the SHA-256 of the files that `plane` was decoded from."""
+    """Returns the column of a store's index with the SHA-256 of the files that `plane` was decoded from."""
     return f"{plane}_sha256"
 
 
 def _open_at(folder: Path, plane: str, end: int) -> io.FileIO:
-    """The file of `plane`, to be written from `end` on."""
+    """Opens the file of `plane` for writing at the position `end`, and truncates it there."""
     path = folder / f"{plane}.bin"
     path.touch()
-    file = path.open("r+b", buffering=0)  # images are large: a buffer would only copy them once more
+    file = path.open("r+b", buffering=0)  # images are large, so a buffer would only add a copy
     file.truncate(end)
     file.seek(0, os.SEEK_END)
     return file
 
 
 def _end(note: pd.DataFrame, plane: str) -> int:
-    """Bytes of the file of `plane` up to the last image of `note`."""
+    """Returns the size in bytes of the file of `plane` after the last image of `note`."""
     offset, height, width = (int(note[f"{plane}_{what}"].iloc[-1]) for what in ("offset", "height", "width"))
     return offset + height * width * channels_of(plane)
 
 
 def channels_of(plane: str) -> int:
-    """Values a pixel: a mask has one, a picture three."""
+    """Returns the number of values per pixel: one for masks, three for images."""
     return 1 if plane == "masks" else 3
 
 
@@ -180,7 +189,7 @@ def _write(image_id: str, entry: _Entry, files: dict[str, io.FileIO]) -> dict[st
 
 
 def _note(folder: Path, number: int, records: list[dict[str, Any]], files: dict[str, io.FileIO]) -> None:
-    """Writes down what the files hold; whole or not at all, and only after the pixels are on the disk."""
+    """Records the images of a chunk in a note. It is written atomically, after the pixels are on the disk."""
     note = pa.Table.from_pylist(records, schema=_schema(files))
     for file in files.values():
         os.fsync(file.fileno())
@@ -194,7 +203,7 @@ def _note_name(number: int) -> str:
 
 
 def _entries(table: pd.DataFrame, request: StoreRequest) -> Iterator[_Entry]:
-    """The decoded images in the table's order; Pillow, OpenCV and hashlib let threads run side by side."""
+    """Yields the decoded images in the table's order. Threads suffice, since the libraries release the GIL."""
     jobs = table.reindex(columns=["image_path", "mask_path", "clinical_path"]).itertuples(index=False, name=None)
     threads = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(max_workers=threads) as pool:
@@ -221,7 +230,7 @@ def _decode(locators: tuple[Any, Any, Any], request: StoreRequest) -> _Entry:
             image = read_image(image_path)
         else:
             image = decode(encoded, name=image_path)
-        phash, thumbnail = fingerprint(image)  # before scaling: the split must not depend on the image size
+        phash, thumbnail = fingerprint(image)  # before scaling, because the split must not depend on the image size
         pixels = fit(image, request.short_side)
         planes = {"pixels": pixels}
         companions = {}

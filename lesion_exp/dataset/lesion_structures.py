@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from lesion_exp.dataset.lesion_traits import Traits
 
 Float = npt.NDArray[np.float32]
+
+_REACH: Final = 0.9
+"""Greatest distance of a spot from the middle, as a fraction of the way to the outline."""
 
 
 @dataclass
@@ -237,7 +241,6 @@ def _dots(
     size: tuple[float, float],
     *,
     blur: float = 0.005,
-    reach: float = 0.9,
     stretched: bool = False,
     bearing: float | None = None,
 ) -> Float:
@@ -249,7 +252,6 @@ def _dots(
         count: number of spots.
         size: smallest and greatest radius, fractions of the shorter side.
         blur: width of the soft border, a fraction of the shorter side.
-        reach: greatest distance from the middle, as a fraction of the way to the outline.
         stretched: whether the spots are clearly elliptic.
         bearing: direction in radians in which most spots lie; None: no direction.
     """
@@ -258,7 +260,7 @@ def _dots(
     for _ in range(count):
         turn = rng.uniform(0, 2 * np.pi) if bearing is None else bearing + rng.normal(0, 0.7)
         edge = ground.outline[int(turn / (2 * np.pi) * 180) % 180] - middle
-        centre = middle + edge * reach * np.sqrt(rng.random())
+        centre = middle + edge * _REACH * np.sqrt(rng.random())
         axis = rng.uniform(*size) * ground.side * 16
         axes = (round(axis), round(axis * (rng.uniform(0.45, 0.9) if stretched else rng.uniform(0.85, 1))))
         place = _points([centre])[0]

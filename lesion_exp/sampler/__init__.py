@@ -1,1 +1,1 @@
-"""Table -> the order of an epoch. Which images are seen, how often and in which order is decided here alone."""
+"""Samplers, which decide which training images an epoch contains, how often and in which order."""

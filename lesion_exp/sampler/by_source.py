@@ -1,4 +1,4 @@
-"""Images drawn so that small sources of a combined data set are not drowned."""
+"""A sampler for combined data sets that draws images of small sources more often."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lesion_exp.sampler.sampler import IntArray, draw, positions_by
 
 
 class BySource:
-    """Gives each source a share of the epoch proportional to its size ** (1 - power).
+    """Gives each source a share of the epoch that is proportional to size ** (1 - power).
 
-    Within a source, images come as they are, each as often as the others or once more.
+    Within a source, every image occurs equally often, or once more than others.
 
     Args:
-        power: 1 = every source equally often, 0 = by its size.
+        power: 1: all sources equally often; 0: in proportion to their sizes.
 
     Raises:
-        ConfigError: a power outside 0 to 1.
+        ConfigError: `power` is outside 0 to 1.
     """
 
     def __init__(self, power: float = 1.0) -> None:
@@ -27,7 +27,7 @@ class BySource:
         self.power = power
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """As many positions as there are training images, shuffled together."""
+        """Returns as many positions as there are training images, in random order."""
         sources = positions_by(table["source"])
         shares = np.array([len(positions) for positions in sources], dtype=np.float64) ** (1 - self.power)
         ends = np.round(np.cumsum(shares) / shares.sum() * len(table)).astype(int)

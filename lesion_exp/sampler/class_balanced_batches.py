@@ -1,4 +1,4 @@
-"""Batches in which the classes are as equally many as they can be."""
+"""A sampler with the same number of images of every class in each batch."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from lesion_exp.sampler.sampler import IntArray, positions_by
 
 
 class ClassBalancedBatches:
-    """Orders an epoch so that each batch holds every class equally often, give or take one image.
+    """Orders an epoch so that the numbers of images of the classes in a batch differ by at most one.
 
-    Each class is gone through in random order and begun again when it is used up. An epoch has as many batches as the
-    training part fills.
+    The images of each class are used in random order, and again in another order when all were used. An epoch has as
+    many full batches as the training part fills.
 
     Args:
-        batch_size: images a batch, `loader.batch_size`.
+        batch_size: images per batch, `loader.batch_size`.
 
     Raises:
-        ConfigError: a batch of fewer than one image.
+        ConfigError: `batch_size` is less than 1.
     """
 
     def __init__(self, batch_size: int) -> None:
         if batch_size < 1:
-            raise ConfigError(f"expected loader.batch_size of at least 1, got {batch_size}")
+            raise ConfigError(f"expected loader.batch_size of at least 1, got {batch_size}; 32 is usual")
         self.batch_size = batch_size
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """Whole batches one after the other, each shuffled."""
+        """Returns the positions of whole batches, one after the other, each in random order."""
         classes = positions_by(table["label"])
         num_batches = max(len(table) // self.batch_size, 1)
-        # which class each place of the epoch gets: the classes in turn, so that shares differ by one at most
+        # the class of each position of the epoch: the classes in turn, so that their numbers differ by at most one
         turns = np.arange(num_batches * self.batch_size) % len(classes)
         epoch = np.empty(len(turns), dtype=np.int64)
         for code, positions in enumerate(classes):

@@ -1,4 +1,4 @@
-"""What every sampler promises."""
+"""The interface of samplers, the check of what a sampler returns, and functions that samplers share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Sampler(Protocol):
-    """Decides the order of an epoch from the training table and a generator, and from nothing else."""
+    """Decides the order of an epoch from the training table and a random generator only."""
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
         """Positions (0 to len(table) - 1) of one whole epoch, before it is dealt to ranks, int64 (M,); M is the same in
@@ -53,12 +53,12 @@ def order_of_epoch(sampler: Sampler, table: pd.DataFrame, rng: np.random.Generat
 
 
 def positions_by(values: Sequence[object] | pd.Series) -> list[IntArray]:
-    """The positions of each distinct value, values in ascending order."""
+    """Returns the positions of each distinct value, for the values in ascending order."""
     codes, _ = pd.factorize(pd.Series(values).astype(str), sort=True)
     return [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
 
 
 def draw(positions: IntArray, count: int, rng: np.random.Generator) -> IntArray:
-    """`count` of `positions`: each at most once while they last, then each as often as the others or once more."""
+    """Returns `count` of `positions`, each equally often or once more than others; which ones is random."""
     whole, rest = divmod(count, len(positions))
     return np.concatenate([np.tile(positions, whole), rng.permutation(positions)[:rest]])

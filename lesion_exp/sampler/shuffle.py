@@ -1,4 +1,4 @@
-"""Every image once an epoch, in a new order."""
+"""A sampler with every image once per epoch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lesion_exp.sampler.sampler import IntArray
 
 
 class Shuffle:
-    """Each training image once an epoch, in random order."""
+    """Gives every training image once per epoch, in random order."""
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """A permutation of all positions."""
+        """Returns a random permutation of all positions."""
         return rng.permutation(len(table)).astype(np.int64)

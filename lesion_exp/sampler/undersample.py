@@ -1,4 +1,4 @@
-"""Every class cut down to the same number of images, redrawn each epoch."""
+"""A sampler with the same number of images of every class, which leaves out images of large classes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from lesion_exp.sampler.sampler import IntArray, positions_by
 
 
 class Undersample:
-    """Takes at most `samples_per_class` different images of every class, other ones each epoch.
+    """Draws at most `samples_per_class` different images of every class, again for every epoch.
 
     Args:
-        samples_per_class: images of each class an epoch; None = the size of the smallest class. A class that has fewer
-            gives all it has.
+        samples_per_class: images of each class per epoch, or all images of a class with fewer; None: the size of the
+            smallest class.
 
     Raises:
-        ConfigError: fewer than one.
+        ConfigError: `samples_per_class` is less than 1.
     """
 
     def __init__(self, samples_per_class: int | None = None) -> None:
         if samples_per_class is not None and samples_per_class < 1:
-            raise ConfigError(f"expected sampler.samples_per_class of at least 1, got {samples_per_class}")
+            raise ConfigError(
+                f"expected sampler.samples_per_class of at least 1, got {samples_per_class}; null takes the size of "
+                f"the smallest class"
+            )
         self.samples_per_class = samples_per_class
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """Positions without repetition, shuffled together."""
+        """Returns positions without repetition, in random order."""
         classes = positions_by(table["label"])
         count = self.samples_per_class or min(map(len, classes))
         return rng.permutation(np.concatenate([rng.permutation(positions)[:count] for positions in classes]))

@@ -1,4 +1,4 @@
-"""Images drawn with replacement, rare classes more often."""
+"""A sampler that draws images with replacement, and images of rare classes more often."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lesion_exp.sampler.sampler import IntArray
 
 
 class Weighted:
-    """Draws images with probability proportional to 1 / (size of their class) ** power.
+    """Draws images with a probability that is proportional to 1 / (size of their class) ** power.
 
     Args:
-        power: 1 = every class equally often, 0.5 = by the square root of its size, 0 = as it is.
-        num_samples: draws an epoch; None = as many as there are training images.
+        power: 1: all classes equally often; 0.5: in proportion to the square root of their sizes; 0: to their sizes.
+        num_samples: draws per epoch; None: as many as there are training images.
 
     Raises:
-        ConfigError: a negative power, or fewer than one draw.
+        ConfigError: `power` is negative, or `num_samples` is less than 1.
     """
 
     def __init__(self, power: float = 1.0, num_samples: int | None = None) -> None:
@@ -29,7 +29,7 @@ class Weighted:
         self.num_samples = num_samples
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """`num_samples` positions drawn with replacement."""
+        """Returns `num_samples` positions, drawn with replacement."""
         sizes = table.groupby("label")["label"].transform("size").to_numpy(np.float64)
         weights = sizes**-self.power
         count = self.num_samples or len(table)

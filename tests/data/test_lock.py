@@ -109,7 +109,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     monkeypatch.setattr(lock.fcntl, "lockf", refuse)
-    said = f"on which files can be locked.*{os.strerror(number)}.*Set paths.root=FOLDER"
+    said = f"with file locks.*{os.strerror(number)}.*set paths.root=FOLDER"
     with pytest.raises(ConfigError, match=said), file_lock(tmp_path / "a.lock"):
         pass
     for ask in (lambda: hold(tmp_path / "b.lock"), lambda: check_locks(tmp_path / "live")):
@@ -132,7 +132,7 @@ def test_an_operating_system_without_locks_is_named(tmp_path: Path, monkeypatch:
 def test_who_waits_for_a_lock_says_so_and_may_give_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lock, "_SAY_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "_WARN_AFTER_SECONDS", 0.1)
     with file_lock(tmp_path / "lock"), pytest.raises(TimeoutError), file_lock(tmp_path / "lock", 0.4):
         pass
     assert caplog.text.count("waiting for another process") == 1
