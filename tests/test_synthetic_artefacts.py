@@ -50,9 +50,8 @@ def test_lengths_go_with_the_image(draw: Draw) -> None:
     assert np.abs(reduced - small).sum() < 0.3 * changed
 
 
-@pytest.mark.parametrize("draw", [draw_hair, draw_ink])
-def test_count_zero_draws_nothing_and_more_draws_more(draw: Callable[..., np.ndarray]) -> None:
-    covered = [_changed(draw(_skin(), np.random.default_rng(1), count=count)).sum() for count in (0, 3, 30)]
+def test_count_zero_draws_nothing_and_more_draws_more() -> None:
+    covered = [_changed(draw_hair(_skin(), np.random.default_rng(1), count=count)).sum() for count in (0, 3, 30)]
     assert covered[0] == 0
     assert covered[0] < covered[1] < covered[2]
 
