@@ -21,7 +21,7 @@ import torch
 from benchmark_rounds import seconds_of, show, spread_of, summary, take_turns
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.intervals import intervals
 from lesion_exp.evaluation.metrics import metric_names
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
@@ -103,4 +103,4 @@ def loop(table: pd.DataFrame) -> None:
 def verdict(table: pd.DataFrame, draws: int, folder: Path) -> None:
     store = open_store(None, folder)
     with TrackedRun.start(store, "benchmark", "verdict", {}) as run:
-        log_judged(run, "evaluation", study(table, options=EvaluationOptions(draws=draws)), "benchmark")
+        log_judged(run, "evaluation", evaluate_table(table, options=EvaluationOptions(draws=draws)), "benchmark")

@@ -1,1 +1,1 @@
-"""Predictions table -> metrics, intervals, report and figures. See `predictions` for the table."""
+"""Metrics, intervals, reports and figures, all computed from predictions tables (see `predictions`)."""

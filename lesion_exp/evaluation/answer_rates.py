@@ -1,4 +1,4 @@
-"""How often the answers of a network were right on images that it was tested on, as measured, with intervals."""
+"""The share of a network's predictions that were right on its test part, by the confidence of the prediction."""
 
 from __future__ import annotations
 
@@ -34,31 +34,32 @@ class Rate:
 
     @property
     def is_of_few(self) -> bool:
-        """Whether it rests on fewer lesions than a statement needs."""
+        """Whether the rate rests on too few lesions (see `is_enough`)."""
         return not is_enough(self.lesions)
 
 
 @dataclass(frozen=True)
 class AnswerRates:
-    """What a test part says of answers like those that are given now."""
+    """How often predictions on a test part were right, as an estimate for new images."""
 
     right: tuple[Rate | None, ...]
-    """The share of right predictions in each band of confidence, the lowest first; None where no image was in it."""
+    """The share of right predictions in each band of confidence, the lowest band first; None for a band without images.
+    """
     malignant_sensitivity: Rate | None
-    """The share of images of malignant lesions whose likeliest class is a malignant one; None where there are none, or
-    the classes do not tell."""
+    """The share of images of malignant lesions whose predicted class is malignant. None without such images, and where
+    the classes are not known to be malignant or benign."""
 
 
 def answer_rates(table: pd.DataFrame, edges: Sequence[float]) -> AnswerRates:
-    """The rates of a predictions table of a test part, with the probabilities as they are shown.
+    """Returns the rates of a test part, from the probabilities in its predictions table.
 
     Args:
-        table: predictions of images that the network was neither trained, chosen nor calibrated on.
-        edges: rising, where the bands of the highest probability begin and end; a band holds its lower edge, and the
-            last one its upper edge, too.
+        table: predictions of images that were not used to train, select or calibrate the network.
+        edges: the ends of the bands of the highest probability, in rising order. A band contains its lower edge; the
+            last band also contains its upper edge.
 
     Raises:
-        DataError: this is no predictions table.
+        DataError: `table` is not a predictions table.
     """
     table = known_rows(table).reset_index(drop=True)
     true, predicted = true_classes(table), predicted_classes(table)
@@ -70,7 +71,7 @@ def answer_rates(table: pd.DataFrame, edges: Sequence[float]) -> AnswerRates:
 
 
 def _rate(table: pd.DataFrame, counted: npt.NDArray[np.bool_], hits: npt.NDArray[np.bool_]) -> Rate | None:
-    """The share of `hits` among the `counted` images; None without any."""
+    """The share of `hits` among the `counted` images; None if no image is counted."""
     if not counted.any():
         return None
     lesion, num_lesions = lesion_of(table[counted])

@@ -1,4 +1,4 @@
-"""How far predicted probabilities are from observed frequencies, with intervals."""
+"""Calibration metrics: how far predicted probabilities are from observed frequencies, with intervals."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ _STEPS: Final = 20
 
 
 def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float = 1.0) -> Limits:
-    """The limits of sum_b |sum_g gaps_bg| / (N divisor), a calibration error over bins.
+    """Returns the 95% limits of a calibration error over bins, sum_b |sum_g gaps_bg| / (N divisor).
 
-    Absolute values of noise do not cancel: the error of a perfectly calibrated model is estimated well above 0, and a
-    bootstrap of it, whose draws add their own noise, even higher (Broecker 2012, doi:10.1007/s00382-011-1191-1). So the
-    ends are found by inverting a test: the interval holds each error t for which the estimate seen lies between the
-    2.5% and the 97.5% quantile of the estimates that a model of error t would give, namely |t d + e| summed over bins,
-    d being the direction of the gaps seen and e normal with their covariance over lesions (Carpenter 1999,
-    doi:10.1111/1467-9868.00169). It begins at 0 where the estimate is one that a calibrated model gives. Where the
-    estimate itself lies outside, because it is so much too large, the interval is extended to hold it.
+    Absolute values of noise do not cancel. The estimated error of a perfectly calibrated model therefore lies well
+    above 0, and its bootstrap, whose draws add noise again, lies higher still (Broecker 2012,
+    doi:10.1007/s00382-011-1191-1). So the interval is found by inverting a test. It contains each error t for which the
+    estimate lies between the 2.5% and the 97.5% quantile of the estimates of a model whose error is t: |t d + e| summed
+    over bins, where d is the direction of the observed gaps and e is normal with their covariance over lesions
+    (Carpenter 1999, doi:10.1111/1467-9868.00169). The interval begins at 0 if a calibrated model can give the
+    estimate. If the estimate lies outside the interval, because it is so much too large, the interval is extended to
+    contain it.
 
-    In simulations (`scripts/coverage.py`) 86 to 98% of the intervals hold the true error (bootstrap: 0% for a
+    In simulations (`scripts/coverage.py`) 86 to 98% of the intervals contain the true error (bootstrap: 0% for a
     calibrated model).
 
     Args:
         gaps: float64 (B, G), the sum of (confidence - correct) over the images of each bin in each group.
-        images: float64 (G,), the images of each group.
+        images: float64 (G,), the number of images of each group.
         divisor: the number of classes, for a mean over classes.
     """
     total = float(images.sum())
@@ -48,7 +49,7 @@ def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float
     direction = seen / value if value > 0 else np.zeros_like(seen)
 
     def end(quantile: float) -> float:
-        """The error at which the estimate seen is this quantile; 0 where it is below it for a calibrated model."""
+        """The error for which `value` is this quantile of the estimates; 0 if it is below it for a calibrated model."""
 
         def seen_at(error: float) -> float:
             return float(np.quantile(np.abs(error * direction[:, None] + noise).sum(axis=0), quantile))
@@ -66,7 +67,7 @@ def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float
 
 
 def _normal(covariance: FloatArray) -> FloatArray:
-    """Normal draws with that covariance, (B, D), always the same ones."""
+    """Draws of a normal distribution with this covariance, float64 (B, D), from a fixed seed."""
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
     drawn: FloatArray = root @ np.random.default_rng(0).normal(size=(len(values), _DRAWS))
@@ -77,12 +78,12 @@ CALIBRATION: Final = ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise", 
 NUM_BINS: Final = 15
 """As in Guo et al. 2017."""
 SMALLEST_PROBABILITY: Final = float(np.finfo(np.float32).eps)
-"""Probabilities below this count as this in the log loss: a table holds float32, which rounds small ones to 0."""
+"""The log loss replaces smaller probabilities by this one, because float32 rounds small probabilities to 0."""
 
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Predictions by their confidence; arrays of length `NUM_BINS`, means NaN in empty bins."""
+    """Predictions in bins of their confidence; arrays of length `NUM_BINS`, whose means are NaN in empty bins."""
 
     edges: FloatArray
     """float64 (NUM_BINS + 1,)."""
@@ -92,23 +93,23 @@ class ReliabilityBins:
     accuracy: FloatArray
     """Share of correct predictions."""
     ece: float
-    """expected calibration error."""
+    """Expected calibration error."""
 
 
 def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> Weighted:
-    """The metrics of `CALIBRATION` as a function of the weights of groups of images.
+    """Returns the metrics of `CALIBRATION` as a function of the weights of groups of images.
 
     - `brier`: mean of sum_c (p_c - y_c)^2, in 0..2 (Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2);
     - `nll`: mean of -log p_y, in nats, p_y at least 1.2e-7;
     - `ece`: sum over 15 equal bins of the highest probability of |sum of (confidence - correct)| / N, in 0..1
       (Guo et al. 2017, arXiv:1706.04599);
-    - `ece_equal_mass`: the same over 15 bins with as many images each (Nguyen and O'Connor 2015, arXiv:1508.05154);
-      equal confidences share a bin, and the bins are those of the whole table in every draw;
+    - `ece_equal_mass`: the same over 15 bins with equally many images (Nguyen and O'Connor 2015, arXiv:1508.05154).
+      Equal confidences share a bin, and every draw uses the bins of the whole table;
     - `ece_classwise`: the mean over classes of the error of p_c against "is c" in 15 equal bins (Kull et al. 2019,
       arXiv:1910.12656);
-    - `ece_of_calibrated`: the `ece` to be expected of a model with these confidences that is right exactly as often as
-      it says, with as many images: sum over bins of sqrt(2 / pi sum of confidence (1 - confidence)) / N, images being
-      independent. The `ece` means something where it is larger (Broecker and Smith 2007, doi:10.1175/WAF993.1).
+    - `ece_of_calibrated`: the expected `ece` of a perfectly calibrated model with the same confidences and independent
+      images: sum over bins of sqrt(2 / pi sum of confidence (1 - confidence)) / N. Only a larger `ece` is a sign of
+      miscalibration (Broecker and Smith 2007, doi:10.1175/WAF993.1).
 
     Args:
         probs: float64 (N, C).
@@ -153,13 +154,18 @@ def calibration_metrics(probs: FloatArray, true: IntArray, group: IntArray, num_
 
 
 def log_losses(probs: FloatArray, true: IntArray) -> FloatArray:
-    """float64 (N,), in nats: -log p_y of each image, p_y at least `SMALLEST_PROBABILITY`; `probs` float64 (N, C)."""
+    """Returns -log p_y of each image in nats, float64 (N,), with p_y at least `SMALLEST_PROBABILITY`.
+
+    Args:
+        probs: float64 (N, C).
+        true: int (N,), positions of the true classes.
+    """
     found: FloatArray = -np.log(np.clip(probs[np.arange(len(true)), true], SMALLEST_PROBABILITY, 1.0))
     return found
 
 
 class _Binned:
-    """Sums of absolute sums of values in bins, for several binnings at once."""
+    """For several binnings at once: the values are summed in each bin, and the absolute sums are added over bins."""
 
     def __init__(
         self, bins: Sequence[IntArray], values: Sequence[FloatArray], group: IntArray, num_groups: int
@@ -170,7 +176,10 @@ class _Binned:
         self._sums = csr_array((np.concatenate(values), cells), shape=(NUM_BINS * len(bins), num_groups))
 
     def of(self, first: int, end: int | None = None) -> csr_array:
-        """The sums of the binnings from `first` to before `end` (that one alone), float64 (bins, G)."""
+        """The sums in the bins of the binnings from `first` up to `end`, exclusive, float64 (bins, G).
+
+        Without `end`, those of the binning `first` alone.
+        """
         return self._sums[NUM_BINS * first : NUM_BINS * (first + 1 if end is None else end)]
 
     def __call__(self, weights: FloatArray) -> FloatArray:
@@ -180,7 +189,12 @@ class _Binned:
 
 
 def reliability_bins(probs: FloatArray, true: IntArray) -> ReliabilityBins:
-    """The predictions by their highest probability; `probs` float64 (N, C), `true` int (N,)."""
+    """Returns the predictions in bins of their highest probability.
+
+    Args:
+        probs: float64 (N, C).
+        true: int (N,), positions of the true classes.
+    """
     confidence = probs.max(axis=1)
     correct = (probs.argmax(axis=1) == true).astype(np.float64)
     place = bin_of(confidence)
@@ -193,13 +207,14 @@ def reliability_bins(probs: FloatArray, true: IntArray) -> ReliabilityBins:
 
 
 def bin_of(confidence: FloatArray) -> IntArray:
-    """Bin k holds the confidences in (k, k + 1] / NUM_BINS."""
+    """The bin of each confidence, int64 (N,); bin k contains the confidences in (k, k + 1] / NUM_BINS."""
     places = np.ceil(confidence * NUM_BINS).astype(np.int64) - 1
     return np.clip(places, 0, NUM_BINS - 1)
 
 
 def _equal_mass_bin_of(confidence: FloatArray) -> IntArray:
-    """Bins of as many images each, as far as equal confidences, which share one, allow."""
+    """The bin of each confidence, int64 (N,). The bins have equally many images, up to equal confidences, which share
+    a bin."""
     order = np.sort(confidence)
     edges = order[np.arange(1, NUM_BINS) * len(order) // NUM_BINS]
     return np.searchsorted(edges, confidence, side="right").astype(np.int64)

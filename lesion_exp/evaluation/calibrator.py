@@ -1,4 +1,4 @@
-"""Calibrations that are fitted on the validation part, and their effect on the test part."""
+"""Calibration methods that are fitted on the validation part, and their effect on the test part."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from lesion_exp.evaluation.predictions import (
 )
 
 SMALLEST: Final = float(np.finfo(np.float32).tiny)
-"""Probabilities below this count as this before a logarithm: a table's float32 holds nothing smaller exactly."""
-_LOG_RANGE: Final = (np.log(0.02), np.log(50.0))
+"""Smaller probabilities are replaced by this one before a logarithm: float32 represents no smaller number exactly."""
+_LOG_TEMPERATURES: Final = (np.log(0.02), np.log(50.0))
 
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """softmax(z / T); with T > 1 less certain than the network (Guo et al. 2017, arXiv:1706.04599).
+    """Temperature scaling, softmax(z / T); T > 1 lowers the confidence (Guo et al. 2017, arXiv:1706.04599).
 
-    The logits z are taken as log p, from which they differ by a constant in each image, which a softmax does not see.
-    The order of the classes, and so the prediction, stays.
+    The logits z are computed as log p. They differ from the network's logits by a constant for each image, which does
+    not change the softmax. The order of the classes and the prediction do not change.
     """
 
     method: ClassVar[str] = "temperature"
@@ -43,7 +43,7 @@ class TemperatureScaling:
 
     @classmethod
     def fit(cls, probs: FloatArray, true: IntArray) -> Self:
-        """The temperature of the smallest log loss, between 0.02 and 50.
+        """Fits the temperature, between 0.02 and 50, with the smallest log loss.
 
         Args:
             probs: float64 (N, C).
@@ -55,7 +55,7 @@ class TemperatureScaling:
             scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
             return -float(scaled[np.arange(len(true)), true].mean())
 
-        found = minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded", options={"xatol": 1e-6})
+        found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded", options={"xatol": 1e-6})
         return cls(float(np.exp(found.x)))
 
     def apply(self, probs: FloatArray) -> FloatArray:
@@ -68,26 +68,27 @@ class TemperatureScaling:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What `to_dict` gave."""
+        """Restores the values of `to_dict`."""
         return cls(float(values["temperature"]))
 
 
 def log_probs(probs: FloatArray) -> FloatArray:
-    """log p, float64 (N, C), finite also for 0."""
+    """Returns log p, float64 (N, C), with p at least `SMALLEST`, so that the result is finite."""
     return np.asarray(np.log(np.clip(probs, SMALLEST, 1.0)), dtype=np.float64)
 
 
 _PRIOR_WEIGHT: Final = 1.0
-"""Of the pull towards factor 1 and shift 0: it counts as one image, and only matters for classes of a few."""
+"""Weight of the penalty that pulls scales to 1 and biases to 0. It counts as much as one image, so it only matters for
+classes with few images."""
 
 
 @dataclass(frozen=True)
 class VectorScaling:
-    """softmax(w * log p + b), w and b a number a class: vector scaling (Guo et al. 2017, arXiv:1706.04599) of log p in
-    place of the logits, which a table does not hold; as such the diagonal case of Kull et al. 2019, arXiv:1910.12656.
+    """Vector scaling, softmax(w * log p + b), with one w and one b for each class (Guo et al. 2017, arXiv:1706.04599).
 
-    Unlike a temperature it moves probability between classes, as after training on balanced batches it must, and so it
-    changes predictions.
+    It uses log p instead of the logits, which a predictions table does not contain, and so is the diagonal case of
+    Dirichlet calibration (Kull et al. 2019, arXiv:1910.12656). Unlike a temperature it moves probability between
+    classes, which is necessary after training on balanced batches, and so it changes predictions.
     """
 
     method: ClassVar[str] = "vector"
@@ -96,9 +97,9 @@ class VectorScaling:
 
     @classmethod
     def fit(cls, probs: FloatArray, true: IntArray) -> Self:
-        """The numbers of the smallest sum of log losses and (|w - 1|^2 + |b|^2) / 2, from w = 1 and b = 0 on.
+        """Minimises the sum of the log losses and (|w - 1|^2 + |b|^2) / 2, starting at w = 1 and b = 0.
 
-        The second term keeps the numbers of a class finite that the validation part holds little or nothing of.
+        The second term keeps w and b finite for classes with few or no images in the validation part.
 
         Args:
             probs: float64 (N, C).
@@ -108,15 +109,15 @@ class VectorScaling:
         logits = log_probs(probs)
         hits = np.eye(size)[true]
 
-        def loss(numbers: FloatArray) -> tuple[float, FloatArray]:
-            scale, bias = numbers[:size], numbers[size:]
+        def loss_and_gradient(parameters: FloatArray) -> tuple[float, FloatArray]:
+            scale, bias = parameters[:size], parameters[size:]
             scaled = log_softmax(logits * scale + bias, axis=1)
             pull = np.concatenate([scale - 1, bias])
             errors = np.exp(scaled) - hits
-            slope = np.concatenate([(errors * logits).sum(axis=0), errors.sum(axis=0)]) + _PRIOR_WEIGHT * pull
-            return -float(scaled[np.arange(len(true)), true].sum()) + _PRIOR_WEIGHT * float(pull @ pull) / 2, slope
+            gradient = np.concatenate([(errors * logits).sum(axis=0), errors.sum(axis=0)]) + _PRIOR_WEIGHT * pull
+            return -float(scaled[np.arange(len(true)), true].sum()) + _PRIOR_WEIGHT * float(pull @ pull) / 2, gradient
 
-        found = minimize(loss, np.r_[np.ones(size), np.zeros(size)], jac=True, method="L-BFGS-B").x
+        found = minimize(loss_and_gradient, np.r_[np.ones(size), np.zeros(size)], jac=True, method="L-BFGS-B").x
         return cls(tuple(map(float, found[:size])), tuple(map(float, found[size:])))
 
     def apply(self, probs: FloatArray) -> FloatArray:
@@ -129,25 +130,26 @@ class VectorScaling:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What `to_dict` gave."""
+        """Restores the values of `to_dict`."""
         return cls(tuple(map(float, values["scale"])), tuple(map(float, values["bias"])))
 
 
 @dataclass(frozen=True)
 class IsotonicScaling:
-    """Each class's probability through a rising curve of its own, then divided by their sum (Zadrozny and Elkan 2002,
-    doi:10.1145/775047.775151).
+    """Isotonic regression of each class against the rest; the results are divided by their sum (Zadrozny and Elkan
+    2002, doi:10.1145/775047.775151).
 
-    It assumes no shape, and needs many images a class for it; an image to which all curves give 0 keeps what it had.
+    It assumes no shape of the curves and therefore needs many images of each class. The probabilities of an image for
+    which all curves give 0 are not changed.
     """
 
     method: ClassVar[str] = "isotonic"
     curves: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
-    """For each class the corners of its curve: probabilities before, rising, and after."""
+    """For each class the corners of its curve: probabilities before calibration, in rising order, and after it."""
 
     @classmethod
     def fit(cls, probs: FloatArray, true: IntArray) -> Self:
-        """The curves of the smallest squared error against "is of this class".
+        """Fits, for each class, the rising curve with the smallest squared error against "is of this class".
 
         Args:
             probs: float64 (N, C).
@@ -173,7 +175,7 @@ class IsotonicScaling:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What `to_dict` gave."""
+        """Restores the values of `to_dict`."""
         return cls(tuple((tuple(curve["before"]), tuple(curve["after"])) for curve in values["curves"]))
 
 
@@ -182,13 +184,13 @@ METHODS: Final[dict[str, type[Scaling]]] = {
     kind.method: kind for kind in (TemperatureScaling, VectorScaling, IsotonicScaling)
 }
 DEFAULT_CALIBRATION: Final = "none"
-"""Of every verb that hands out probabilities (predict, serve, export, the MLflow model): the network's own ones, of
-which the argmax is judged in `test/...`; calibrated ones are given where they are asked for."""
+"""The default of everything that returns probabilities (predict, serve, export, the MLflow model): the network's own
+probabilities, whose predictions are those that the metrics `test/...` evaluate."""
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A scaling of the probabilities of `classes`, and how much it was fitted on."""
+    """A fitted calibration of the probabilities of `classes`, and the numbers of images and lesions of the fit."""
 
     scaling: Scaling
     classes: tuple[str, ...]
@@ -196,20 +198,20 @@ class Calibrator:
     lesions: int
 
     def apply(self, probs: FloatArray) -> FloatArray:
-        """The calibrated probabilities, float64 (N, C), of probabilities in the order of `classes`."""
+        """Returns the calibrated probabilities, float64 (N, C); `probs` has the order of `classes`."""
         assert probs.shape[1] == len(self.classes), "the probabilities are those of other classes"
         return self.scaling.apply(np.asarray(probs, dtype=np.float64))
 
     def calibrate(self, table: pd.DataFrame) -> pd.DataFrame:
-        """`table` with calibrated probabilities, and the predictions that follow from them.
+        """Returns `table` with calibrated probabilities and the predictions that follow from them.
 
         Raises:
-            DataError: the table is of other classes.
+            DataError: the table has other classes.
         """
         if classes_of(table) != self.classes:
             raise DataError(
                 f"expected predictions of the classes {', '.join(self.classes)}, on which the calibration was fitted, "
-                f"got {', '.join(classes_of(table))}; use the calibration of the run that made them"
+                f"got {', '.join(classes_of(table))}; use the calibration of the run that made the predictions"
             )
         return with_probabilities(table, self.apply(probabilities(table)))
 
@@ -224,7 +226,7 @@ class Calibrator:
 
 
 def fit_calibrator(method: str, table: pd.DataFrame) -> Calibrator:
-    """The calibration `method` (temperature, vector or isotonic) fitted on the predictions of a validation part.
+    """Fits the calibration `method` (temperature, vector or isotonic) to the predictions of a validation part.
 
     Raises:
         ConfigError: the method is unknown.
@@ -235,11 +237,11 @@ def fit_calibrator(method: str, table: pd.DataFrame) -> Calibrator:
 
 
 def read_calibrator(content: dict[str, Any]) -> Calibrator:
-    """What `Calibrator.to_dict` gave.
+    """Restores a calibration from the values of `Calibrator.to_dict`.
 
     Raises:
         ConfigError: the method is unknown.
-        DataError: something is missing in it.
+        DataError: a value is missing.
     """
     try:
         method = content["method"]
@@ -254,36 +256,41 @@ def read_calibrator(content: dict[str, Any]) -> Calibrator:
 
 
 def with_probabilities(table: pd.DataFrame, probs: FloatArray) -> pd.DataFrame:
-    """`table` with other probabilities, float (N, C) in its class order, and the predictions that follow from them."""
+    """Returns `table` with new probabilities and the predictions that follow from them.
+
+    Args:
+        table: predictions table.
+        probs: float (N, C), in the class order of the table.
+    """
     classes = classes_of(table)
     columns = {f"{PREFIX}{name}": probs[:, position].astype(np.float32) for position, name in enumerate(classes)}
     predicted = np.asarray(classes, dtype=object)[probs.argmax(axis=1)]
     return table.assign(prediction=predicted, **columns)
 
 
-_DIGITS = 3
-"""Of a log loss where it is shown: what is shown as equal is not called worse."""
+_DIGITS: Final = 3
+"""Decimals of a log loss in messages. Log losses that are equal at these digits count as equal."""
 
 
 @dataclass(frozen=True)
 class CalibrationEffect:
-    """The log loss of images before and after a calibration that was fitted on others, in nats."""
+    """The log loss, in nats, before and after a calibration, on images that it was not fitted on."""
 
     method: str
     images: int
     before: float
     after: float
     others: Mapping[str, float]
-    """The log loss of the same images after each other calibration that is known."""
+    """The log loss of the same images after each of the other calibrations of the network, by method."""
 
     @property
     def is_worse(self) -> bool:
-        """Whether the calibration raises the log loss, at the digits that are shown."""
+        """Whether the calibration raises the log loss, rounded to three decimals."""
         return round(self.after, _DIGITS) > round(self.before, _DIGITS)
 
     @property
     def warning(self) -> str | None:
-        """What a person must know of the probabilities, in sentences; None where the calibration does no harm."""
+        """A warning with a remedy if the calibration raises the log loss; else None."""
         if not self.is_worse:
             return None
         loss = f"from {self.before:.{_DIGITS}f} to {self.after:.{_DIGITS}f}"
@@ -303,15 +310,17 @@ class CalibrationEffect:
 def calibration_effect(
     table: pd.DataFrame, method: str, calibrators: Mapping[str, Calibrator]
 ) -> CalibrationEffect | None:
-    """What the calibration `method` does to the log loss of `table`; None where `calibrators` do not hold it.
+    """Returns the log loss of `table` before and after the calibration `method`.
+
+    The result is None if `calibrators` has no such calibration, or if `table` has no image of a known class.
 
     Args:
         table: uncalibrated predictions of images that no calibration was fitted on.
-        method: a calibration.
-        calibrators: those of the network, by their methods, the ones to recommend first.
+        method: the calibration.
+        calibrators: the calibrations of the network, by method. Those that a warning should recommend come first.
 
     Raises:
-        DataError: the table is of other classes.
+        DataError: the table has other classes.
     """
     table = known_rows(table)
     if method not in calibrators or table.empty:

@@ -1,4 +1,4 @@
-"""A predictions table summed up in words and numbers."""
+"""The classification report of a predictions table, as text and as plain values."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lesion_exp.evaluation.predictions import IntArray, classes_of, predicted_cl
 from lesion_exp.evaluation.registry import HEADLINE, OF_A_CLASS, short_of
 
 _MAX_NAME_WIDTH: Final = 26
-"""What the numbers leave of 80 columns."""
+"""Letters of a class name that leave room for the numbers in 80 columns."""
 Intervals = Mapping[str, tuple[float, float]]
 
 
 def confusion_counts(table: pd.DataFrame) -> IntArray:
-    """int64 (C, C): images of the true class (row) predicted as a class (column), in the class order."""
+    """Returns the confusion matrix, int64 (C, C), in class order: rows are true classes, columns predicted ones."""
     places = np.arange(len(classes_of(table)))
     found: IntArray = confusion_matrix(true_classes(table), predicted_classes(table), labels=places)
     return found
 
 
 def confusion_matrix_data(table: pd.DataFrame) -> dict[str, Any]:
-    """The confusion matrix as plain values, for JSON."""
+    """Returns the confusion matrix as plain values, for JSON."""
     return {"classes": list(classes_of(table)), "rows": "true", "counts": confusion_counts(table).tolist()}
 
 
@@ -39,16 +39,16 @@ def classification_report(
     unit: str = "lesion",
     added: Mapping[str, float] | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The report as text of at most 80 columns, and as plain values.
+    """Returns the report as text of at most 80 columns and as plain values.
 
-    Numbers that rest on fewer than `LEAST_LESIONS` lesions have a star in the text; the values name them in `too_few`.
+    Numbers that rest on fewer than `LEAST_LESIONS` lesions have a star in the text; the values list them in `too_few`.
 
     Args:
         table: predictions table.
-        intervals: 95% interval of overall metrics.
-        names: full name of each class.
-        unit: what the intervals are over, lesion or patient.
-        added: further metrics of the whole table.
+        intervals: the 95% intervals of overall metrics, by name.
+        names: the full name of each class.
+        unit: what the intervals were computed over, lesion or patient.
+        added: further metrics of the whole table, by name.
     """
     values, classes = metrics(table), classes_of(table)
     counts = {name: int(number) for name, number in zip(classes, confusion_counts(table).sum(axis=1), strict=True)}

@@ -1,4 +1,4 @@
-"""Jobs compared on the same images: every metric's difference, its interval and its test."""
+"""The comparison of jobs on the same images: the difference in each metric, with its interval and its test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lesion_exp.evaluation.predictions import FloatArray
 from lesion_exp.evaluation.registry import AUROC_MACRO, METRICS, shown_in
 
 SIGNIFICANT: Final = 0.05
-"""Corrected p-values below this are called a difference."""
+"""A difference with a smaller corrected p-value is called significant."""
 OVERALL: Final = shown_in("compare")
 BY_CLASS: Final = ("recall", "precision", "f1", "auroc")
 MCNEMAR: Final = "McNemar"
@@ -25,14 +25,15 @@ DELONG: Final = "DeLong"
 PERMUTATION: Final = "permuted"
 SEEDS: Final = "seeds"
 PRIMARY: Final = "accuracy"
-"""The metric of the verdict; all others are one family of tests."""
+"""The primary metric of a comparison; all other metrics are one family of tests."""
 FAMILIES: Final = 2
-"""Accuracy and all other metrics share the 5% equally, so each p-value is multiplied by 2 (Bonferroni's method)."""
+"""Accuracy and the family of all other metrics share the level of 5% equally, so each p-value is multiplied by 2
+(Bonferroni's method)."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A job with its runs, which differ in their seed alone."""
+    """A job with its runs, which differ only in their seed."""
 
     letter: str
     runs: tuple[int, ...]
@@ -56,33 +57,35 @@ class Difference:
     low: float
     high: float
     p: float | None
-    """Of `test`; None where the metric rests on too few lesions to be tested."""
+    """The p-value of `test`; None if the metric rests on too few lesions to be tested."""
     test: str
+    """The name of the test, or `TOO_FEW`."""
     lesions: int
-    """On which the metric rests."""
+    """The number of lesions on which the metric rests."""
     p_corrected: float | None = None
-    """`p` corrected for the number of pairs and of families, and for all metrics but accuracy for their number, too."""
+    """`p` corrected for the number of pairs and of families; for metrics other than accuracy also for their number."""
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected p-value calls it a difference."""
+        """Whether the corrected p-value is below `SIGNIFICANT`."""
         return self.p_corrected is not None and self.p_corrected < SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two jobs, the second subtracted from the first."""
+    """Two jobs and their differences, first minus second."""
 
     first: str
     second: str
     differences: dict[str, Difference]
-    """By metric, as `metrics` names them."""
+    """By the name of the metric."""
     only_first: int | None
-    """Images that only the first reads right; None where runs are pooled."""
+    """The number of images that only the first job predicts correctly; None where runs are pooled."""
     only_second: int | None
     to_change: int | None
-    """Lesions on which the one ahead would have to answer otherwise for the verdict on accuracy to turn; where runs
-    are pooled, in each of its runs. None where no such change turns it, and where too few lesions were compared."""
+    """The number of lesions whose predictions by the more accurate job would have to change for the significance of the
+    difference in accuracy to change; where runs are pooled, in each of its runs. None if no such number exists, and
+    where too few lesions were compared."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Comparison:
     num_images: int
     num_lesions: int
     class_images: dict[str, int]
-    """Of each class, and for several diagnoses of `malignant`, their malignant view."""
+    """The images of each class; for several diagnoses also those of `malignant` (see `malignant_view`)."""
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
 
@@ -105,25 +108,25 @@ def compared(
     draws: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """The comparison of `pairs` of groups of runs.
+    """Compares `pairs` of groups of runs.
 
-    Intervals of single runs are those of `limits`, paired, and of a paired bootstrap over lesions for what has no
-    largest value. Single runs are tested by McNemar's exact test (accuracy and the recall of a class), DeLong's
-    (AUROC), both by lesion, and by exchanging answers at random (all else, see `paired_randomization`). Where a group
-    holds several seeds, interval and test are those of `seed_pooling`. What rests on fewer than 20 lesions is not
-    tested.
+    The intervals of single runs are the paired ones of `limits`; metrics without a largest value have intervals from a
+    paired bootstrap over lesions. Single runs are tested with McNemar's exact test (accuracy and the recall of a
+    class) and DeLong's test (AUROC), both by lesion, and with a randomization test (all other metrics, see
+    `paired_randomization`). If a group has several seeds, interval and test are those of `pairing.pooled`. Metrics that
+    rest on fewer than 20 lesions are not tested.
 
-    Accuracy is the primary question: its p-values are corrected by Holm's method for the number of pairs. All other
-    metrics are one family, whose p-values are corrected for their number (Westfall and Young's method for single runs,
-    Holm's for pooled ones) and, by Bonferroni's method, for the number of pairs. Both are multiplied by 2, because
-    accuracy and the family share the 5%. In simulations of equally good models with 5 to 30 lesions of the rarest class
-    (`scripts/false_differences.py`, docs/statistics.md), a difference in any metric at all is declared in at most 5% of
-    comparisons.
+    Accuracy is the primary metric: its p-values are corrected for the number of pairs by Holm's method. All other
+    metrics are one family, whose p-values are corrected for their number (by Westfall and Young's method for single
+    runs, by Holm's for pooled ones) and for the number of pairs (by Bonferroni's). Both are multiplied by 2, because
+    accuracy and the family share the level of 5%. In simulations of equally good models with 5 to 30 lesions of the
+    rarest class (`scripts/false_differences.py`, docs/statistics.md), at most 5% of the comparisons show a significant
+    difference in any metric.
 
     Args:
         tables: predictions tables with the same rows in the same order (see `pairing.aligned`).
-        groups: by letter, the positions of the tables of each job.
-        pairs: letters of the groups that are compared.
+        groups: the positions of the tables of each job, by its letter.
+        pairs: the letters of the groups to compare.
         draws: number of bootstrap draws.
         seed: seed of the draws.
     """
@@ -145,7 +148,7 @@ def compared(
         {name: int(np.count_nonzero(found.positive)) for name, found in tests.classes.items()},
         tuple(_group(letter, group, names, drawn, tests.num_lesions) for letter, group in groups.items()),
         tuple(
-            _pair(pairs[number], corrected[number], runs[number], drawn, tests, _verdict_of(number, corrected))
+            _pair(pairs[number], corrected[number], runs[number], drawn, tests, _significance_of(number, corrected))
             for number in range(len(pairs))
         ),
     )
@@ -158,8 +161,8 @@ def _group(letter: str, runs: Sequence[int], names: Sequence[str], drawn: Paired
 
 
 def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num_lesions: int) -> Pooled:
-    """The value with its interval: of single runs that of `limits` where there is one; of pooled runs that of
-    `seed_pooling`, ending where the metric, or the difference of two, does."""
+    """The value of a group, or the difference of two, with its interval, cut off at the smallest and largest possible
+    values. Single runs have the interval of `limits` where there is one, pooled runs that of `pooled`."""
     result = pooled(drawn.estimates[name], drawn.draws[name], groups, num_lesions)
     limits = drawn.limits(name, [group[0] for group in groups]) if result.error is None else None
     if limits is not None:
@@ -174,7 +177,7 @@ def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num
 def _exchanged(
     tables: Sequence[pd.DataFrame], both: Sequence[Sequence[int]], names: Collection[str], draws: int, seed: int
 ) -> dict[str, FloatArray]:
-    """The differences that chance gives, by metric; nothing for pooled runs, whose test counts their seeds."""
+    """The differences under random exchange, by metric; empty for pooled runs, which have another test."""
     if max(map(len, both)) > 1 or not names:
         return {}
     first, second = (tables[runs[0]] for runs in both)
@@ -215,7 +218,7 @@ def _difference(
 def _corrected_in_pair(
     differences: Mapping[str, Difference], exchanged: Mapping[str, FloatArray], num_pairs: int
 ) -> dict[str, Difference]:
-    """The differences, with the p-values of all metrics but accuracy corrected for their number and the pairs'."""
+    """The differences, with p-values corrected for the number of metrics and of pairs, except that of accuracy."""
     family = {name: found for name, found in differences.items() if name != PRIMARY and found.p is not None}
     if exchanged:
         corrected = family_p({name: found.difference for name, found in family.items()}, exchanged)
@@ -231,7 +234,7 @@ def _corrected_in_pair(
 
 
 def _corrected_over_pairs(found: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
-    """The differences of each pair with the p-values of accuracy corrected for the number of pairs and of families."""
+    """The differences of each pair, with p-values of accuracy corrected for the number of pairs and of families."""
     p_values = _corrected_accuracy([differences[PRIMARY].p for differences in found])
     return [
         {**differences, PRIMARY: replace(differences[PRIMARY], p_corrected=p_value)}
@@ -244,8 +247,8 @@ def _corrected_accuracy(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else min(1.0, FAMILIES * value) for value in holm(p_values)]
 
 
-def _verdict_of(number: int, corrected: Sequence[Mapping[str, Difference]]) -> Callable[[float], bool]:
-    """Whether a pair would be called different in accuracy if its p-value were another and those of the rest stayed."""
+def _significance_of(number: int, corrected: Sequence[Mapping[str, Difference]]) -> Callable[[float], bool]:
+    """Whether the difference in accuracy of a pair would be significant with another p-value, as a function of it."""
     p_values = [differences[PRIMARY].p for differences in corrected]
 
     def is_significant(p_value: float) -> bool:
@@ -276,15 +279,16 @@ def _pair(
 
 
 def _mean_to_change(result: Pooled, num_lesions: int, is_significant: Callable[[float], bool]) -> int | None:
-    """Of pooled runs: lesions of average size by which the mean accuracy ahead has to move, its error staying."""
+    """For pooled runs: the number of lesions of average size by which the larger mean accuracy has to change, with an
+    unchanged standard error, for its significance to change."""
 
-    def verdict(value: float) -> bool:
+    def significant(value: float) -> bool:
         p_value = result.p_of(value)
         assert p_value is not None, "pooled runs have a standard error"
         return is_significant(p_value)
 
     ahead = abs(result.value)
-    before = verdict(ahead)
+    before = significant(ahead)
     step = -1 / num_lesions if before else 1 / num_lesions
-    changes = (number for number in range(1, num_lesions + 1) if verdict(max(ahead + number * step, 0)) != before)
+    changes = (number for number in range(1, num_lesions + 1) if significant(max(ahead + number * step, 0)) != before)
     return next(changes, None)

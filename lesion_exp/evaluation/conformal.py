@@ -1,4 +1,4 @@
-"""Conformal prediction sets: as many classes for an image as it takes to hold the true one at a promised rate."""
+"""Conformal prediction sets, which contain the true class of an image with a chosen probability."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
 @dataclass(frozen=True)
 class ConformalSets:
-    """Which classes belong to the set of an image: those whose score is at most `threshold`.
+    """A fitted method. The set of an image contains the classes whose score is at most `threshold`.
 
-    - `lac` (least ambiguous classifier): score 1 - p_c; the smallest sets on average, empty ones too (Sadinle et al.
-      2019, doi:10.1080/01621459.2017.1395341);
-    - `aps` (adaptive): score the sum of the probabilities larger than p_c, so that classes of equal probability are in
-      the set together or not at all; larger sets for hard images, never empty (Romano et al. 2020, arXiv:2006.02544,
-      with 0 for its random number, so that an image always has the same set).
+    - `lac` (least ambiguous classifier): the score is 1 - p_c. The sets are the smallest on average, and may be empty
+      (Sadinle et al. 2019, doi:10.1080/01621459.2017.1395341);
+    - `aps` (adaptive): the score is the sum of the probabilities larger than p_c, so that a set contains either all
+      classes of equal probability or none of them. Sets are larger for hard images and never empty (Romano et al. 2020,
+      arXiv:2006.02544, with 0 for its random number, so that an image always has the same set).
 
-    The threshold makes the true class of an image of a new lesion belong to its set with a probability of at least
-    1 - `alpha`, on average over lesions like those of the validation part, whatever the network: it is the quantile of
-    the true classes' scores, each lesion weighing as one and a further one counting as the largest possible (Lee et al.
-    2023, arXiv:2306.06342; with one image a lesion this is split conformal prediction).
+    The true class of an image of a new lesion belongs to its set with a probability of at least 1 - `alpha`, on average
+    over lesions like those of the validation part, for any network. The threshold is the quantile of the scores of the
+    true classes, where each lesion has the weight 1 and one further lesion has the largest possible score (Lee et al.
+    2023, arXiv:2306.06342; with one image for each lesion this is split conformal prediction).
     """
 
     METHODS: ClassVar[tuple[str, ...]] = CONFORMAL
     method: str
     alpha: float
     threshold: float
-    """Infinite where there are too few lesions for the promise: then every set holds all classes."""
+    """Infinite if there are too few lesions to guarantee the coverage; every set then contains all classes."""
     classes: tuple[str, ...]
     lesions: int
 
     def sets(self, probs: FloatArray) -> BoolArray:
-        """Whether each class belongs to the set of each image, bool (N, C)."""
-        members: BoolArray = _scores(self.method, probs) <= self.threshold + _ROUNDING
-        return members
+        """Returns whether the set of each image contains each class, bool (N, C)."""
+        contained: BoolArray = _scores(self.method, probs) <= self.threshold + _ROUNDING
+        return contained
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; an infinite threshold is null."""
@@ -58,7 +58,7 @@ class ConformalSets:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ConformalSets:
-        """What `to_dict` gave."""
+        """Restores the values of `to_dict`."""
         threshold = np.inf if content["threshold"] is None else float(content["threshold"])
         return cls(
             content["method"],
@@ -73,15 +73,15 @@ _ROUNDING: Final = 1e-9
 
 
 def fit_conformal(table: pd.DataFrame, method: str = "lac", alpha: float = 0.1) -> ConformalSets:
-    """The sets whose threshold comes from the predictions of a validation part.
+    """Fits the threshold to the predictions of a validation part.
 
     Args:
         table: predictions table of images that the network was not trained on.
         method: lac or aps.
-        alpha: the share of lesions whose true class may be missing, between 0 and 1.
+        alpha: the share of lesions whose set may lack the true class, between 0 and 1.
 
     Raises:
-        ConfigError: unknown method, or alpha out of range.
+        ConfigError: the method is unknown, or alpha is out of range.
     """
     check_choice("the method of conformal sets", method, ConformalSets.METHODS)
     if not 0 < alpha < 1:
@@ -96,14 +96,16 @@ def fit_conformal(table: pd.DataFrame, method: str = "lac", alpha: float = 0.1) 
 
 
 def conformal_metrics(table: pd.DataFrame, fitted: ConformalSets, group: IntArray, num_groups: int) -> Weighted:
-    """What the sets come to on `table`, as a function of the weights of groups of images.
+    """Returns the metrics of the sets on `table` as a function of the weights of groups of images.
 
-    `coverage`: share of images whose set holds the true class; `coverage/<class>`: of those of a class, for which
-    nothing is promised; `set_size`: mean number of classes in a set; `singletons`: share of sets of one class.
+    - `coverage`: the share of images whose set contains the true class;
+    - `coverage/<class>`: the same for the images of a class, for which nothing is guaranteed;
+    - `set_size`: the mean number of classes in a set;
+    - `singletons`: the share of sets of one class.
     """
-    members, true = fitted.sets(probabilities(table)), true_classes(table)
-    covered = members[np.arange(len(true)), true].astype(np.float64)
-    size = members.sum(axis=1).astype(np.float64)
+    contained, true = fitted.sets(probabilities(table)), true_classes(table)
+    covered = contained[np.arange(len(true)), true].astype(np.float64)
+    size = contained.sum(axis=1).astype(np.float64)
 
     def summed(values: FloatArray) -> FloatArray:
         return np.bincount(group, values, minlength=num_groups).astype(np.float64)
@@ -130,13 +132,13 @@ def conformal_metrics(table: pd.DataFrame, fitted: ConformalSets, group: IntArra
 
 
 def _scores(method: str, probs: FloatArray) -> FloatArray:
-    """float64 (N, C); the smaller, the likelier the class."""
+    """The score of each class of each image, float64 (N, C); likelier classes have smaller scores."""
     if method == "lac":
         return 1 - probs
     order = np.argsort(-probs, axis=1, kind="stable")
     falling = np.take_along_axis(probs, order, axis=1)
     larger = np.cumsum(falling, axis=1) - falling
-    for place in range(1, falling.shape[1]):  # classes of equal probability have the score of the first of them
+    for place in range(1, falling.shape[1]):  # classes of equal probability get the same score
         equal = falling[:, place] == falling[:, place - 1]
         larger[equal, place] = larger[equal, place - 1]
     scores = np.empty_like(falling)

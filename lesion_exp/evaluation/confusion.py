@@ -1,4 +1,4 @@
-"""What is counted from true and predicted class: accuracy, recall, precision, specificity, F1 and their means."""
+"""Metrics of the confusion matrix: accuracy, recall, precision, specificity, F1 and their means over classes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted
 OF_ALL_CLASSES: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn")
 """What is said of all classes together, of each part and, where the registry shows it there, of each epoch."""
 FAMILIES: Final = ("recall", "precision", "specificity", "f1")
-"""What is said of each class."""
+"""The metrics that each class has."""
 
 
 def confusion_metrics(
     true: IntArray, predicted: IntArray, group: IntArray, num_groups: int, classes: Sequence[str]
 ) -> Weighted:
-    """Metrics of the confusion matrix as a function of the weights of groups of images.
+    """Returns the metrics of the confusion matrix as a function of the weights of groups of images.
 
-    With t_c true, p_c predicted and h_c hit images of class c: accuracy sum h / N; recall h_c / t_c; precision
-    h_c / p_c, 0 where p_c is 0; F1 2 h_c / (t_c + p_c); specificity: the share of images of other classes that are
-    not predicted c. `balanced_accuracy` is the mean recall, `f1_macro` the mean F1, over the classes with t_c > 0.
+    With t_c true, p_c predicted and h_c correctly predicted images of class c:
 
-    Of a class these are scikit-learn's definitions with `zero_division=0`, and `balanced_accuracy` is its
+    - accuracy: sum h / N;
+    - recall: h_c / t_c;
+    - precision: h_c / p_c, 0 if p_c is 0;
+    - F1: 2 h_c / (t_c + p_c);
+    - specificity: the share of images of other classes that are not predicted as c;
+    - `balanced_accuracy` and `f1_macro`: the means of recall and F1 over the classes with t_c > 0.
+
+    For each class these are scikit-learn's definitions with `zero_division=0`, and `balanced_accuracy` is its
     `balanced_accuracy_score`. Its `f1_score(average="macro")` also counts, with an F1 of 0, classes without images that
-    are predicted (t_c = 0, p_c > 0), so that it depends on the classes that a part happens to lack: that mean is
-    `f1_macro_sklearn`. The two are equal where every class that is predicted has images.
+    are predicted (t_c = 0, p_c > 0), so that it depends on which classes a part happens to lack; that mean is
+    `f1_macro_sklearn`. The two means are equal if every predicted class has images.
 
     Args:
         true: int (N,), positions of the true classes.
@@ -55,7 +60,7 @@ def confusion_metrics(
 
 
 def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
-    """How the interval of each metric is found from `counting`, float64 (C * C, G), the images of each cell."""
+    """The limits of each metric, from the images in each cell and group, `counting`, float64 (C * C, G)."""
     cells = np.arange(len(classes) ** 2).reshape(len(classes), len(classes))
     num_true = np.asarray(counting.sum(axis=1)).reshape(cells.shape).sum(axis=1)
 
@@ -77,7 +82,7 @@ def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
         return mean_limits([of_class(family, place) for place in np.flatnonzero(num_true).tolist()])
 
     def mean_f1_of_predicted() -> Limits:
-        """The classes without images have an F1 of 0 with certainty: they only count in the number of classes."""
+        """Classes without images have an F1 of exactly 0, so they only change the number of classes."""
         either = num_true + np.asarray(counting.sum(axis=1)).reshape(cells.shape).sum(axis=0)
         parts = [of_class("f1", place) for place in np.flatnonzero(num_true).tolist()]
         return combined_limits([1 / np.count_nonzero(either)] * len(parts), parts)
@@ -95,10 +100,10 @@ def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
 
 
 def metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, FloatArray]:
-    """Every metric of `confusion_metrics`, float64 (D,) each, NaN where it is not determined.
+    """Returns every metric of `confusion_metrics`, float64 (D,) each, NaN where it is undefined.
 
     Args:
-        counts: float64 (C true, C predicted, D), the images of each pair of true and predicted class.
+        counts: float64 (C true, C predicted, D), the number of images of each pair of true and predicted class.
         classes: class names.
     """
     hits = np.einsum("ccd->cd", counts)
@@ -111,17 +116,18 @@ def metrics_of_counts(counts: FloatArray, classes: Sequence[str]) -> dict[str, F
     specificity = _share(total - num_true - num_predicted + hits, total - num_true)
     values = {
         "accuracy": _share(hits.sum(axis=0), total),
-        "balanced_accuracy": mean_of_determined(recall),
-        "f1_macro": mean_of_determined(f1),
-        "f1_macro_sklearn": mean_of_determined(_share(2 * hits, num_true + num_predicted)),
+        "balanced_accuracy": nan_mean(recall),
+        "f1_macro": nan_mean(f1),
+        "f1_macro_sklearn": nan_mean(_share(2 * hits, num_true + num_predicted)),
     }
     for family, rows in zip(FAMILIES, (recall, precision, specificity, f1), strict=True):
         values |= {f"{family}/{name}": row for name, row in zip(classes, rows, strict=True)}
     return values
 
 
-def mean_of_determined(rows: FloatArray) -> FloatArray:
-    """The mean over classes, (C, D) -> (D,), without those that are NaN; NaN where all are."""
+def nan_mean(rows: FloatArray) -> FloatArray:
+    """The mean over classes without NaN values, (C, D) -> (D,); NaN where all are NaN. Unlike `numpy.nanmean`, it does
+    not warn."""
     known = ~np.isnan(rows)
     return _share(np.where(known, rows, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 

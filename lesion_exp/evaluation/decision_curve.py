@@ -1,4 +1,4 @@
-"""Net benefit: what acting on the predictions is worth at each threshold of concern."""
+"""Decision curve analysis: the net benefit of acting on the predictions, by threshold probability."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ THRESHOLDS: Final = tuple(percent / 100 for percent in (1, 2, *range(3, 61, 3)))
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefits by threshold; for comparison those of acting on everyone, of acting on no one it is 0."""
+    """Net benefits by threshold probability, of acting on the model and of acting on everyone; that of acting on no one
+    is 0."""
 
     target: str
     prevalence: float
@@ -42,14 +43,15 @@ class DecisionCurve:
 def decision_curve(
     table: pd.DataFrame, target: str, draws: int = 2000, seed: int = 0, unit: Unit = "lesion"
 ) -> DecisionCurve:
-    """The net benefit of acting on `target` (a class, or `malignant`) at the thresholds 1% to 60%, with intervals.
+    """Returns the net benefit of acting on `target` at the thresholds from 1% to 60%, with intervals.
 
     Args:
-        table: predictions table; what its probabilities are worth shows here, so calibrated ones belong here.
-        target: see `targets`.
-        draws: bootstrap draws.
-        seed: their seed.
-        unit: what is drawn, see `units_of`.
+        table: predictions table, with calibrated probabilities where there are any: the net benefit depends on their
+            values, not only on their order.
+        target: a class, or `malignant` (see `targets`).
+        draws: number of bootstrap draws.
+        seed: seed of the draws.
+        unit: the unit of resampling, see `units_of`.
     """
     group, num_groups = units_of(table, unit)
     found = bootstrap(net_benefit(table, target, group, num_groups), num_groups, draws, seed)
@@ -59,16 +61,17 @@ def decision_curve(
 
 
 def net_benefit(table: pd.DataFrame, target: str, group: IntArray, num_groups: int) -> Weighted:
-    """TP / n - FP / n * pt / (1 - pt) at each threshold pt of `THRESHOLDS`, acting where p >= pt, by the name `0.03`.
+    """Returns the net benefit at each threshold as a function of the weights of groups of images.
 
-    In units of true positives an image: a biopsy for nothing weighs pt / (1 - pt) of a cancer found (Vickers and
-    Elkin 2006, doi:10.1177/0272989X06295361). A function of the weights of groups of images.
+    The net benefit at the threshold pt is TP / n - FP / n * pt / (1 - pt), where images with p >= pt are positive. Its
+    unit is true positives per image: an unnecessary biopsy has the weight pt / (1 - pt) of a detected cancer (Vickers
+    and Elkin 2006, doi:10.1177/0272989X06295361). The names are the thresholds, such as `0.03`.
     """
     scores, positive = scores_of(table, target)
     images = np.bincount(group, minlength=num_groups).astype(np.float64)
 
     def acted_on(pt: float, kind: BoolArray) -> FloatArray:
-        """The images of a kind in each group that are acted on."""
+        """The number of images of a kind in each group whose probability reaches the threshold."""
         return np.bincount(group[kind & (scores >= pt)], minlength=num_groups).astype(np.float64)
 
     gains = np.stack([acted_on(pt, positive) - pt / (1 - pt) * acted_on(pt, ~positive) for pt in THRESHOLDS])

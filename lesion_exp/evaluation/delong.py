@@ -1,4 +1,4 @@
-"""DeLong's test of areas under the ROC curve, with the images of a lesion taken together."""
+"""DeLong's test of areas under the ROC curve, for images that are clustered in lesions."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class PlacedArea:
-    """An area under the ROC curve and what each lesion contributes to its error."""
+    """An area under the ROC curve and the contribution of each lesion to its error."""
 
     auroc: float
     influence: FloatArray
     """float64 (L,): the variance of a sum of areas is the sum of squares of the sum of their influences."""
     lesions: tuple[int, int]
-    """The numbers of lesions with positives and with negatives."""
+    """The numbers of lesions with positive and with negative images."""
 
 
 def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_lesions: int) -> PlacedArea | None:
-    """The area with the influence of each lesion; None with positives, or negatives, of fewer than two lesions.
+    """Returns the area with the influence of each lesion; None if positives or negatives come from fewer than two
+    lesions.
 
-    With P positives and N negatives, a positive's placement V is the share of negatives below its score (ties count
-    half), a negative's the share of positives above; the area A is their mean. An image contributes (V - A) / P,
-    respectively (V - A) / N, times sqrt(I / (I - 1)), where I is the number of lesions with positives, respectively
-    negatives, and a lesion the sum of its images. This is Obuchowski's variance for clustered data, and DeLong's where
-    each lesion has one image. (A lesion of both kinds, which no data set should have, gets the root of both factors.)
+    With P positives and N negatives, the placement V of a positive is the share of negatives with a lower score (ties
+    count half), that of a negative the share of positives with a higher score; the area A is their mean. A positive
+    image contributes (V - A) / P, a negative one (V - A) / N, times sqrt(I / (I - 1)), where I is the number of lesions
+    with positive or negative images, respectively. A lesion contributes the sum of its images. This is Obuchowski's
+    variance for clustered data, and DeLong's if each lesion has one image.
 
-    DeLong's own test takes images for independent, and finds differences that are not there if lesions have several.
-    Sources: DeLong et al. 1988, doi:10.2307/2531595; placements from ranks in O(n log n): Sun and Xu 2014,
+    DeLong's own test assumes independent images, and finds differences that do not exist if lesions have several
+    images. Sources: DeLong et al. 1988, doi:10.2307/2531595; placements from ranks in O(n log n): Sun and Xu 2014,
     doi:10.1109/LSP.2014.2337313; clusters: Obuchowski 1997, doi:10.2307/2533958.
 
     Args:
@@ -59,9 +60,10 @@ def placed_area(scores: FloatArray, positive: BoolArray, lesion: IntArray, num_l
 
 
 def delong_p(difference: float, influence: FloatArray) -> float | None:
-    """Two-sided p-value of a difference of areas (or of their means) from the difference of their influences.
+    """Returns the two-sided p-value of a difference of areas, or of their means, from the difference of their
+    influences.
 
-    None where no lesion has an influence though the areas differ: the normal approximation has nothing to say.
+    The result is None if the areas differ but no lesion has an influence: the normal approximation is undefined then.
     """
     error = float(np.sqrt(np.square(influence).sum()))
     if error < 1e-12:

@@ -1,4 +1,4 @@
-"""All that a study must report of one predictions table, with an interval beside every metric."""
+"""The evaluation of a predictions table: every result that a run stores, with an interval for each metric."""
 
 from __future__ import annotations
 
@@ -40,46 +40,48 @@ from lesion_exp.evaluation.unknown import unknown_metrics
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 _BY_CLASS: Final = ("isic",)
-"""Those of them whose names end with a class."""
+"""The sections in which the names of results end with a class."""
 _OF_CALIBRATED: Final = (*CALIBRATION, *shown_in("epoch"))
+"""The metrics that are computed from calibrated probabilities, too."""
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How a table is judged."""
+    """How a predictions table is evaluated."""
 
     draws: int = 2000
     seed: int = 0
     unit: Unit = "lesion"
     calibration: str = "none"
-    """The calibration whose metrics are reported beside the others: a key of `PosthocModels.calibrators`, or none."""
+    """The calibration that is evaluated too: a key of `PosthocModels.calibrators`, or `none`."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A judged table."""
+    """A predictions table with everything that was computed from it."""
 
     whole: pd.DataFrame
-    """All predictions, also of images of unknown classes."""
+    """All predictions, including those of images of unknown classes."""
     table: pd.DataFrame
-    """Those of images of known classes, which every metric but those of `unknown` is about."""
+    """The predictions of images of known classes, from which all metrics except `unknown` are computed."""
     metrics: dict[str, float]
-    """Plain metrics by name."""
+    """The metrics of `table` by name, including those that the config adds."""
     unknown: dict[str, float]
-    """How well unknown classes are noticed, by names such as `unknown/auroc/energy`; empty where there are none."""
+    """How well unknown classes are detected, by names such as `unknown/auroc/energy`; empty without such images."""
     estimates: dict[str, Estimate]
-    """Plain metrics, and those of `SECTIONS` by names such as `isic/balanced_accuracy`, with intervals."""
+    """Metrics with intervals, and the results of `SECTIONS` by names such as `isic/balanced_accuracy`."""
     subgroups: Subgroups
     decision: DecisionCurve | None
+    """None if the classes are not known to be malignant or benign."""
     calibrated: pd.DataFrame | None
-    """The table with calibrated probabilities."""
+    """`table` with calibrated probabilities; None without a calibration."""
     effect: CalibrationEffect | None
-    """What that calibration does to the log loss."""
+    """The log loss before and after that calibration."""
     options: EvaluationOptions
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """The 95% interval of each plain metric."""
+        """The 95% interval of each of `metrics` that has one."""
         return {name: found.interval for name, found in self.estimates.items() if name in self.metrics}
 
     @property
@@ -89,31 +91,32 @@ class EvaluationResult:
 
     @property
     def note(self) -> str:
-        """A sentence on the images that no metric counts; empty where there are none."""
+        """A sentence on the images of unknown classes, which no metric counts; empty without such images."""
         counts = unknown_counts(self.whole)
         return unknown_in_words(counts) if counts else ""
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know: that there are too few lesions, that the calibration makes probabilities worse."""
+        """Warnings for the reader: of too few lesions, and of a calibration that makes the probabilities worse."""
         found = (too_few_in_all(self.table), None if self.effect is None else self.effect.warning)
         return [text for text in found if text is not None]
 
-    def of_sections(self) -> dict[str, float]:
-        """The results of `SECTIONS`, such as `isic/balanced_accuracy`, with the intervals of `with_intervals`."""
+    def section_results(self) -> dict[str, float]:
+        """Returns the results of `SECTIONS`, such as `isic/balanced_accuracy`, with their intervals (see
+        `with_intervals`)."""
         values = {name: found.value for name, found in self.estimates.items() if _section(name)}
         return with_intervals(values, self.estimates)
 
     def too_few(self) -> dict[str, str]:
-        """`too few (3 lesions)` by the results of classes that rest on too few lesions to judge by."""
+        """Returns `too few (3 lesions)` for each result of a class that rests on too few lesions, by its name."""
         counts = lesion_counts(self.table)
         names = [*self.metrics, *(name for name in self.estimates if _section(name))]
         return {name: said for name in names if counts.is_of_class(name) and (said := counts.too_few(name))}
 
     def files(self) -> dict[str, Any]:
-        """The plain content of each JSON file by its name.
+        """Returns the content of each JSON file by its name.
 
-        A metric of a class that rests on too few lesions to judge by says so beside its value, as `too_few`.
+        A metric of a class that rests on too few lesions has an entry `too_few` beside its value.
         """
         plain = {**self.metrics, **self.unknown}
         sections: dict[str, dict[str, Any]] = {"metrics": {name: {"value": value} for name, value in plain.items()}}
@@ -141,7 +144,7 @@ class EvaluationResult:
         return content
 
     def figures(self, title: str) -> Iterator[tuple[str, Figure]]:
-        """The pictures with their file names; `title` says what was judged."""
+        """Yields the file name and the figure of each picture; `title` names the model and the images."""
         of_subgroups = subgroup_figure(self.subgroups, f"subgroups, {title}")
         if of_subgroups is not None:
             yield "subgroups.png", of_subgroups
@@ -154,16 +157,26 @@ class EvaluationResult:
             yield "decision_curve.png", decision_curve_figure(self.decision, f"decision curve, {title}")
 
 
-def study(
+def evaluate_table(
     table: pd.DataFrame,
-    fitted: PosthocModels | None = None,
+    posthoc: PosthocModels | None = None,
     options: EvaluationOptions | None = None,
     added: Mapping[str, float] | None = None,
 ) -> EvaluationResult:
-    """Judges a predictions table; without `fitted`, as for the validation part itself, nothing that must be fitted.
+    """Evaluates a predictions table.
 
-    Images of unknown classes are left out of everything but the metrics of `unknown`. `added` are values of further
-    metrics of the table, which have no intervals.
+    Images of unknown classes only count for the metrics of `unknown`.
+
+    Args:
+        table: predictions table.
+        posthoc: the models that were fitted on the validation part. Without them, as for the validation part itself,
+            calibration, conformal sets and operating points are left out.
+        options: None is the defaults.
+        added: further metrics of the table by name, which have no intervals.
+
+    Raises:
+        ConfigError: the number of draws is not positive, or patients are the unit and no image has one.
+        DataError: `table` is not a predictions table.
     """
     options = options or EvaluationOptions()
     whole, table = table, known_rows(table).reset_index(drop=True)
@@ -174,18 +187,18 @@ def study(
         "isic/": weighted_isic_metrics(table, group, num_groups, ranked),
     }
     calibrated = effect = None
-    if fitted is not None:
-        for method, sets in fitted.conformal.items():
+    if posthoc is not None:
+        for method, sets in posthoc.conformal.items():
             parts[f"conformal/{method}/"] = conformal_metrics(table, sets, group, num_groups)
-        parts["operating/"] = operating_point_metrics(table, fitted.points, group, num_groups)
+        parts["operating/"] = operating_point_metrics(table, posthoc.points, group, num_groups)
         if options.calibration != "none":
-            calibrated = fitted.calibrators[options.calibration].calibrate(table)
-            effect = calibration_effect(table, options.calibration, fitted.calibrators)
+            calibrated = posthoc.calibrators[options.calibration].calibrate(table)
+            effect = calibration_effect(table, options.calibration, posthoc.calibrators)
             parts["calibrated/"] = weighted_metrics(calibrated, group, num_groups, _OF_CALIBRATED)
     estimates = bootstrap(merged(parts.items()), num_groups, options.draws, options.seed)
-    unknown = _unknown(whole, fitted, options)
-    judged = table if calibrated is None else calibrated
-    question = MALIGNANT if MALIGNANT in targets(classes_of(table)) else None
+    unknown = _unknown(whole, posthoc, options)
+    acted_on = table if calibrated is None else calibrated
+    has_malignancy = MALIGNANT in targets(classes_of(table))
     return EvaluationResult(
         whole,
         table,
@@ -193,26 +206,27 @@ def study(
         {name: found.value for name, found in unknown.items()},
         estimates | unknown,
         subgroups(table, options.draws, options.seed, options.unit),
-        decision_curve(judged, question, options.draws, options.seed, options.unit) if question else None,
+        decision_curve(acted_on, MALIGNANT, options.draws, options.seed, options.unit) if has_malignancy else None,
         calibrated,
         effect,
         options,
     )
 
 
-def _unknown(whole: pd.DataFrame, fitted: PosthocModels | None, options: EvaluationOptions) -> dict[str, Estimate]:
+def _unknown(whole: pd.DataFrame, posthoc: PosthocModels | None, options: EvaluationOptions) -> dict[str, Estimate]:
     if not is_unknown(whole).any():
         return {}
     group, num_groups = units_of(whole, options.unit)
-    at = unknown_metrics(whole, {} if fitted is None else fitted.conformal, group, num_groups)
+    at = unknown_metrics(whole, {} if posthoc is None else posthoc.conformal, group, num_groups)
     found = bootstrap(at, num_groups, options.draws, options.seed)
     return {f"{UNKNOWN}/{name}": estimate for name, estimate in found.items()}
 
 
 def with_intervals(values: Mapping[str, float], estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """`values`, with `_low` and `_high` of each interval that is known; those of single classes are in the files only.
+    """Returns `values` with the ends of their intervals, named `<metric>_low` and `<metric>_high`.
 
-    The interval of a class `dys` would else have the name of the same metric of a class `dys_low`.
+    Metrics of single classes are left out (only the JSON files have their intervals): the interval of a class `dys`
+    would have the same name as the metric of a class `dys_low`.
     """
     bounds: dict[str, float] = {}
     for name in values:

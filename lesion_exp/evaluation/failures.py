@@ -1,4 +1,4 @@
-"""The mistakes that a reader should see first: wrong, and sure of it."""
+"""The wrong and the correct predictions with the highest probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lesion_exp.evaluation.predictions import IntArray, predicted_classes, proba
 
 
 def failures(table: pd.DataFrame, count: int = 50) -> list[dict[str, Any]]:
-    """The `count` wrong predictions with the highest probability, the surest first, as plain values."""
+    """Returns the `count` wrong predictions with the highest probability, highest first, as plain values for JSON."""
     probs, true, predicted = probabilities(table), true_classes(table), predicted_classes(table)
     return [
         {
@@ -27,8 +27,10 @@ def failures(table: pd.DataFrame, count: int = 50) -> list[dict[str, Any]]:
 
 
 def surest_wrong(table: pd.DataFrame, count: int, once_a_lesion: bool = False) -> IntArray:
-    """The positions of the `count` wrong predictions with the highest probability, the surest first; of each lesion one
-    at most, if so asked."""
+    """Returns the positions of the `count` wrong predictions with the highest probability, highest first.
+
+    With `once_a_lesion` there is at most one of each lesion.
+    """
     predicted = predicted_classes(table)
     wrong = np.flatnonzero(true_classes(table) != predicted)
     order = wrong[np.argsort(-probabilities(table)[wrong, predicted[wrong]], kind="stable")]
@@ -36,8 +38,10 @@ def surest_wrong(table: pd.DataFrame, count: int, once_a_lesion: bool = False) -
 
 
 def surest_right(table: pd.DataFrame, count: int, once_a_lesion: bool = False) -> IntArray:
-    """The positions of right predictions: of each class in turn the surest that is left, until there are `count`; of
-    each lesion one at most, if so asked."""
+    """Returns the positions of `count` correct predictions: the one with the highest probability of each class in turn.
+
+    With `once_a_lesion` there is at most one of each lesion.
+    """
     predicted, true = predicted_classes(table), true_classes(table)
     right = np.flatnonzero(true == predicted)
     order = right[np.argsort(-probabilities(table)[right, predicted[right]], kind="stable")]
@@ -48,6 +52,6 @@ def surest_right(table: pd.DataFrame, count: int, once_a_lesion: bool = False) -
 
 
 def first_of_each_lesion(table: pd.DataFrame, positions: IntArray) -> IntArray:
-    """Those of `positions` whose lesion none of the earlier ones shows, in their order."""
+    """Returns `positions` in their order, without those whose lesion occurs at an earlier position."""
     _, first = np.unique(lesion_of(table)[0][positions], return_index=True)
     return positions[np.sort(first)]

@@ -1,4 +1,4 @@
-"""How many predictions change when something about an image changes that should not matter."""
+"""How many predictions change when an image is changed in a way that should not matter."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SCORES: Final = shown_in("shortcuts")
 
 @dataclass(frozen=True)
 class Flips:
-    """What a change does to the predictions of a network, with 95% intervals over lesions."""
+    """The effect of a change of the images on the predictions of a network, with 95% intervals over lesions."""
 
     images: int
     flip_rate: Estimate
-    """Share of the images whose predicted class is another one than without the change."""
+    """The share of the images whose predicted class changes."""
     excess: Estimate
-    """The flip rate less that of the control, on the same draws."""
+    """The flip rate minus that of the control, on the same draws."""
     scores: dict[str, Estimate]
-    """Of the changed images: those of `SCORES` that they determine."""
+    """The metrics `SCORES` on the changed images, without those that are undefined."""
     drops: dict[str, Estimate]
-    """By how much the scores are lower than without the change, on the same draws."""
+    """The metrics `SCORES` without the change minus those with it, on the same draws."""
     mostly_to: str | None
-    """The class that most of the changed predictions went to; None where none changed."""
+    """The most frequent class among the changed predictions; None if no prediction changed."""
     share_to: float
-    """Share of the changed predictions that went there."""
+    """The share of this class among the changed predictions."""
 
 
 def flips(
@@ -42,18 +42,18 @@ def flips(
     seed: int = 0,
     unit: Unit = "lesion",
 ) -> Flips:
-    """What the change between `plain` and `changed` does, beyond a harmless one.
+    """Computes the effect of a change of the images, also beyond that of a harmless change.
 
     Args:
-        plain: predictions table of the images as they are.
-        changed: of the same rows in the same order, changed.
-        control: of the same rows, changed in a harmless way.
+        plain: predictions table of the unchanged images.
+        changed: predictions table of the changed images, with the same rows in the same order.
+        control: predictions table of the harmlessly changed images, with the same rows in the same order.
         draws: number of bootstrap draws of lesions.
-        seed: the draws are a function of it and of the number of lesions.
-        unit: what is drawn, see `units_of`.
+        seed: seed of the draws, which also depend on the number of lesions.
+        unit: the unit of resampling, see `units_of`.
 
     Raises:
-        ConfigError: `draws` is not positive, or patients are asked for where no image has one.
+        ConfigError: `draws` is not positive, or patients are the unit and no image has one.
     """
     assert list(plain["row_id"]) == list(changed["row_id"]) == list(control["row_id"]), "the same rows in one order"
     before = plain["prediction"].to_numpy()

@@ -1,4 +1,4 @@
-"""By how much a model's score on its own test part exceeds its score on images that it has never seen the like of."""
+"""Inflation by leakage: how much higher a model's score is on its own test part than on a clean part."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lesion_exp.evaluation.metrics import weighted_metrics
 
 @dataclass(frozen=True)
 class Inflation:
-    """One metric of one network on two sets of images, each with its 95% interval."""
+    """A metric of a network on two sets of images and their difference, with 95% intervals."""
 
     own: Estimate
-    """On the test part of the split that it was trained with."""
+    """The metric on the test part of the split that the network was trained with."""
     clean: Estimate
-    """On the clean part."""
+    """The metric on the clean part."""
     inflation: Estimate
-    """The difference, own - clean."""
+    """own - clean."""
 
 
 def inflation(
@@ -32,22 +32,23 @@ def inflation(
     seed: int = 0,
     unit: Unit = "lesion",
 ) -> dict[str, Inflation]:
-    """The metrics `names` of `own` and `clean`, and their differences; without those that a table does not determine.
+    """Computes metrics of `own` and `clean` and their differences.
 
-    Lesions are drawn anew with all their images (also with all copies of an image), in each table for itself: the two
+    Lesions are resampled with all their images (including copies of an image), independently in the two tables: these
     share no lesion, so their errors are independent. The interval of a difference is combined from those of its two
-    parts (`limits.combined_limits`). All hold for this training of the network, not for another.
+    parts (`limits.combined_limits`). The intervals are valid for this trained network, not for the job in general.
+    Metrics that are undefined on one of the tables are left out.
 
     Args:
         own: predictions table of the network's own test part.
         clean: predictions table of the same network on the clean part.
-        names: metrics, as `metrics` names them.
+        names: the names of the metrics.
         draws: number of bootstrap draws.
-        seed: the draws are a function of it and of the numbers of lesions.
-        unit: what is drawn, see `units_of`.
+        seed: seed of the draws, which also depend on the numbers of lesions.
+        unit: the unit of resampling, see `units_of`.
 
     Raises:
-        ConfigError: `draws` is not positive, or patients are asked for where no image has one.
+        ConfigError: `draws` is not positive, or patients are the unit and no image has one.
     """
     found = {}
     of_own, of_clean = (

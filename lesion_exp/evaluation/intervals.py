@@ -17,7 +17,7 @@ from lesion_exp.progress import Stage
 
 Unit = Literal["lesion", "patient"]
 _MAX_CELLS: Final = 1_000_000
-"""Lesions times draws that are held at once: 8 MB of weights."""
+"""The largest number of weights (lesions times draws) in memory at once, which are 8 MB."""
 
 
 class Estimate(NamedTuple):
@@ -36,20 +36,20 @@ class Estimate(NamedTuple):
 def intervals(
     table: pd.DataFrame, names: Sequence[str] | None = None, draws: int = 2000, seed: int = 0, unit: Unit = "lesion"
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval (low, high) of each metric; see `bootstrap`.
+    """Returns the 95% interval (low, high) of each metric; see `bootstrap`.
 
-    Metrics that the table itself does not determine are left out of the result.
+    Metrics that are undefined for the table are left out.
 
     Args:
         table: predictions table.
-        names: metrics, as `metrics` names them; None is all.
+        names: the names of the metrics; None is all.
         draws: number of bootstrap draws.
-        seed: the draws are a function of it and of the number of lesions.
-        unit: what is drawn, see `units_of`.
+        seed: seed of the draws, which also depend on the number of lesions.
+        unit: the unit of resampling, see `units_of`.
 
     Raises:
         ConfigError: a name is unknown, or `draws` is not positive.
-        DataError: this is no predictions table.
+        DataError: `table` is not a predictions table.
     """
     known = metric_names(classes_of(table))
     for name in names or ():
@@ -61,23 +61,23 @@ def intervals(
 
 
 def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int = 0) -> dict[str, Estimate]:
-    """Each metric with its 95% interval over groups of images, which are lesions or patients.
+    """Returns each metric with its 95% interval over groups of images, which are lesions or patients.
 
-    The interval of what is counted or ranked follows from the images (`limits`, `calibration_limits`) and holds at 0
-    and 1, too; that of other metrics with a largest value from bootstrap draws, by `bounded_limits`; of the rest it is
-    the 2.5% and the 97.5% quantile of the draws (Efron 1979, doi:10.1214/aos/1176344552).
+    Metrics that are counted or ranked have analytical intervals (`limits`, `calibration_error_limits`), which are also
+    valid at 0 and 1. Other metrics with a largest value have intervals from bootstrap draws by `bounded_limits`. The
+    rest have percentile intervals, from the 2.5% to the 97.5% quantile of the draws (Efron 1979,
+    doi:10.1214/aos/1176344552). An interval always contains its value.
 
-    Each draw takes as many lesions as there are, with replacement, and each with all its images: images of a lesion
-    are not independent, and drawing them one by one gives intervals that are too narrow (Field and Welsh 2007,
-    doi:10.1111/j.1467-9868.2007.00593.x). Draws that do not determine a metric (a class of two lesions may miss) are
-    left out of its quantiles. What the data themselves, or none of the draws, determine is left out of the result. An
-    interval always holds its value.
+    Each draw resamples lesions with replacement, each with all its images: images of a lesion are not independent, and
+    resampling images gives intervals that are too narrow (Field and Welsh 2007,
+    doi:10.1111/j.1467-9868.2007.00593.x). Draws for which a metric is undefined, such as those without a lesion of its
+    class, do not count for its interval. Metrics that are undefined for the data, or for all draws, are left out.
 
     Args:
-        metrics: from weights of groups, float64 (G, D), to values, float64 (D,).
+        metrics: a function from the weights of groups, float64 (G, D), to values, float64 (D,).
         num_groups: G.
         draws: number of bootstrap draws.
-        seed: the draws are a function of it and of G.
+        seed: seed of the draws, which also depend on G.
 
     Raises:
         ConfigError: `draws` is not positive.
@@ -106,29 +106,29 @@ def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray) -> 
 
 
 def intervals_in_words(draws: int, unit: Unit) -> str:
-    """How the intervals of `bootstrap` are made, for a reader of the results; docs/statistics.md names each."""
+    """Returns a description of the intervals of `bootstrap` for readers of results; see docs/statistics.md."""
     return (
-        f"95%, over {unit}s, the images of one taken together: Wilson's for proportions, F1 and AUROC, combined from "
+        f"95%, over {unit}s, each with all its images: Wilson's for proportions, F1 and AUROC, combined from "
         f"these for means of classes, an inverted test for calibration errors, and {draws:,} bootstrap draws for the "
         f"rest"
     )
 
 
 def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]:
-    """The number of each image's lesion or patient, int64 (N,), and how many there are.
+    """Returns the position of each image's lesion or patient, int64 (N,), and their number.
 
-    An image without `patient_id` belongs to its lesion, and one without `lesion_id` is a lesion of its own.
+    The lesion replaces the patient for images without `patient_id`. Each image without `lesion_id` is a lesion.
 
     Raises:
-        ConfigError: patients are asked for, and no image has one.
+        ConfigError: the unit is patients, and no image has one.
     """
     lesion, num_lesions = lesion_of(table)
     if unit == "lesion":
         return lesion, num_lesions
     if "patient_id" not in table or table["patient_id"].isna().all():
         raise ConfigError(
-            "expected evaluation.bootstrap_unit=lesion for images without patient_id, got patient: nobody knows which "
-            "lesions belong together"
+            "expected evaluation.bootstrap_unit=lesion for images without patient_id, got patient: the data do not "
+            "say which lesions belong to one patient"
         )
     patient = table["patient_id"].astype(object)
     known = patient.notna().to_numpy()
@@ -138,7 +138,7 @@ def units_of(table: pd.DataFrame, unit: Unit = "lesion") -> tuple[IntArray, int]
 
 
 def lesion_of(table: pd.DataFrame) -> tuple[IntArray, int]:
-    """The number of each image's lesion, int64 (N,), and how many lesions there are."""
+    """Returns the position of each image's lesion, int64 (N,), and the number of lesions."""
     if "lesion_id" not in table:
         return np.arange(len(table)), len(table)
     codes, known = pd.factorize(table["lesion_id"])
@@ -149,8 +149,9 @@ def lesion_of(table: pd.DataFrame) -> tuple[IntArray, int]:
 
 
 def lesion_draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray]:
-    """How often each lesion is drawn, float64 (lesions, at most `draws`), block by block; the blocks' size is no part
-    of the result. A stage shows how many draws are done.
+    """Yields how often each lesion is drawn in each draw, float64 (lesions, draws of the block), block by block.
+
+    The size of the blocks does not change the draws. A progress bar shows their number.
 
     Raises:
         ConfigError: `draws` is not positive.
@@ -170,7 +171,7 @@ def lesion_draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray
 
 
 def percentile_interval(values: FloatArray) -> tuple[float, float]:
-    """The 2.5% and the 97.5% quantile of the draws that determine a value; NaN where none does."""
+    """Returns the 2.5% and the 97.5% quantile of the draws that are not NaN; NaN if all are."""
     known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""The scores of the ISIC challenges as the organisers compute them, under their names."""
+"""The scores of the ISIC challenges, as their organisers define and name them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from lesion_exp.evaluation.confusion import mean_of_determined
+from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
@@ -23,7 +23,7 @@ _RANKED: Final = {"auc": "auroc", "ap": "average_precision", AUC_SENS_80: AUC_SE
 _MACRO: Final = (*_AT_HALF, "auc", "ap", AUC_SENS_80)
 MACRO: Final = "macro"
 _MACRO_OF_DRAWS: Final = ("ap", AUC_SENS_80)
-"""Means whose intervals come from the bootstrap's draws; the others' come from the limits of the classes."""
+"""Means with intervals from bootstrap draws; those of the other means are combined from the limits of the classes."""
 _THRESHOLD: Final = 0.5
 WITH_UNK: Final = "balanced_accuracy_with_unk"
 _UNK: Final = "unk"
@@ -31,7 +31,7 @@ _ISIC_2019: Final = frozenset({"ak", "bcc", "bkl", "df", "mel", "nv", "scc", "va
 
 
 def isic_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The scores of `weighted_isic_metrics` for the table itself; what is not determined is left out."""
+    """Returns the scores of `weighted_isic_metrics` for the table itself, without those that are undefined."""
     at = weighted_isic_metrics(table, np.arange(len(table)), len(table))
     return {name: float(value[0]) for name, value in at(np.ones((len(table), 1))).items() if not np.isnan(value[0])}
 
@@ -39,18 +39,19 @@ def isic_metrics(table: pd.DataFrame) -> dict[str, float]:
 def weighted_isic_metrics(
     table: pd.DataFrame, group: IntArray, num_groups: int, ranked: Sequence[Weighted] | None = None
 ) -> Weighted:
-    """The organisers' scores of `table` as a function of the weights of groups of its images.
+    """Returns the scores of the challenges as a function of the weights of groups of images.
 
-    - `balanced_accuracy`, the score of ISIC 2018 Task 3: the mean recall over the classes present, where an image whose
-      highest probability is shared by several classes is undecided, and so counts as wrong;
-    - `balanced_accuracy_with_unk`, the score of ISIC 2019, for its classes alone: the same mean with UNK, which a fifth
-      of its test images are, as one class more. A network without an output for UNK reads none of them rightly,
-      however many there are: of its eight recalls it has the sum over nine;
-    - a class, from "probability above 0.5": `accuracy/mel`, `sensitivity/mel`, `specificity/mel`, `dice/mel`,
-      `ppv/mel`, `npv/mel`, each 1 where its denominator is 0;
-    - a class, from the order: `auc/mel`, `ap/mel`, `auc_sens_80/mel`, and `pauc_2024/mel` (see `ranking`);
-    - `<score>/macro`, the mean over classes of each but the last (see `mean_name`);
-    - `auc/malignant` and `pauc_2024/malignant`, the score of ISIC 2024, also for a table over several diagnoses.
+    - `balanced_accuracy`, the score of ISIC 2018 Task 3: the mean recall over the classes present. An image whose
+      highest probability is shared by several classes counts as wrong;
+    - `balanced_accuracy_with_unk`, the score of ISIC 2019, only for its classes: the same mean with UNK, the class of a
+      fifth of its test images, as one more class. The recall of UNK is 0 for a network without an output for it, so the
+      score is the sum of the eight other recalls over nine;
+    - for each class, from the prediction "probability above 0.5": `accuracy/mel`, `sensitivity/mel`, `specificity/mel`,
+      `dice/mel`, `ppv/mel`, `npv/mel`, each 1 if its denominator is 0;
+    - for each class, from the order of the images: `auc/mel`, `ap/mel`, `auc_sens_80/mel`, `pauc_2024/mel` (see
+      `ranking`);
+    - `<score>/macro`: the mean over classes of each of these except the last (see `mean_name`);
+    - `auc/malignant` and `pauc_2024/malignant`, the score of ISIC 2024, also for a table with several diagnoses.
 
     Source: github.com/ImageMarkup/isic-challenge-scoring (`metrics.py`, `classification.py`), and the code that
     kaggle.com/competitions/isic-2024-challenge publishes as its metric.
@@ -59,7 +60,7 @@ def weighted_isic_metrics(
         table: predictions table.
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
-        ranked: `ranking_of_classes` of the table, where somebody else has it too.
+        ranked: `ranking_of_classes` of the table, if the caller also uses it elsewhere; None computes it.
     """
     classes, true, probs = classes_of(table), true_classes(table), probabilities(table)
     ranked = ranked or ranking_of_classes(probs, true, group, num_groups)
@@ -78,14 +79,16 @@ def weighted_isic_metrics(
 
 
 def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: int) -> Weighted:
-    """The metrics of the classes, and of each family in `_MACRO` the mean over those that are determined; the rarest
-    class has so many lesions."""
+    """The metrics of the classes, and for each family in `_MACRO` the mean over the classes for which it is defined.
+
+    `rarest` is the number of lesions of the rarest class.
+    """
     found, mean = merged(("", part) for part in of_classes), mean_name(classes)
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values = found(weights)
         for family in _MACRO:
-            values[f"{family}/{mean}"] = mean_of_determined(np.stack([values[f"{family}/{name}"] for name in classes]))
+            values[f"{family}/{mean}"] = nan_mean(np.stack([values[f"{family}/{name}"] for name in classes]))
         return values
 
     def limits(family: str) -> Limits:
@@ -99,7 +102,7 @@ def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: 
 
 
 def titles(classes: Sequence[str]) -> dict[str, str]:
-    """The headline scores of the challenges by metric, with what each of them is, as every output calls it."""
+    """Returns the titles of the headline scores of the challenges, by the names of the metrics."""
     of_2019 = {f"isic/{WITH_UNK}": "ISIC 2019: balanced accuracy with UNK, ties are wrong"}
     return {
         "isic/balanced_accuracy": "ISIC 2018: balanced accuracy, ties are wrong",
@@ -110,23 +113,23 @@ def titles(classes: Sequence[str]) -> dict[str, str]:
 
 
 def is_isic_2019(classes: Sequence[str]) -> bool:
-    """Whether these are the diagnoses of ISIC 2019, with or without UNK."""
+    """Returns whether `classes` are the diagnoses of ISIC 2019, with or without UNK."""
     return set(classes) - {_UNK} == _ISIC_2019
 
 
 def note_on_unk(classes: Sequence[str]) -> str:
-    """What must be known of the two balanced accuracies of ISIC 2019's classes; empty for all others."""
+    """Returns an explanation of the score of ISIC 2019 for networks of its classes without UNK; else an empty text."""
     if not is_isic_2019(classes) or _UNK in classes:
         return ""
     return (
-        "ISIC 2019 averages nine recalls, UNK (none of the others) being the ninth. This network has no output for UNK "
-        "and so a recall of 0 there: its official score is the sum of the eight recalls over nine, 8/9 of the balanced "
-        "accuracy above."
+        "ISIC 2019 averages nine recalls; the ninth is that of UNK (none of the others). This network has no output "
+        "for UNK, so its recall of UNK is 0, and its official score is the sum of the eight other recalls over nine: "
+        "8/9 of the balanced accuracy above."
     )
 
 
 def mean_name(classes: Sequence[str]) -> str:
-    """What the mean over `classes` is called: `macro`, unless one of them is."""
+    """Returns the name of the mean over `classes`: `macro`, or `macro mean` if a class is called `macro`."""
     return MACRO if MACRO not in classes else f"{MACRO} mean"
 
 
@@ -143,7 +146,7 @@ def _malignant(table: pd.DataFrame, classes: Sequence[str], group: IntArray, num
 def _recall_without_ties(
     true: IntArray, probs: FloatArray, group: IntArray, num_groups: int, with_unk: bool
 ) -> Weighted:
-    """`balanced_accuracy`, and `balanced_accuracy_with_unk` where that is asked for."""
+    """`balanced_accuracy`, and if `with_unk` also `balanced_accuracy_with_unk`."""
     is_highest = probs == probs.max(axis=1, keepdims=True)
     hit = (is_highest.sum(axis=1) == 1) & is_highest[np.arange(len(true)), true]
     shape = (probs.shape[1], num_groups)
@@ -154,10 +157,10 @@ def _recall_without_ties(
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         recalls = _ratio(hits @ weights, images @ weights, np.nan)
-        found = {"balanced_accuracy": mean_of_determined(recalls)}
+        found = {"balanced_accuracy": nan_mean(recalls)}
         if with_unk:
-            unread = np.zeros((without_output, recalls.shape[1]))
-            found[WITH_UNK] = mean_of_determined(np.concatenate([recalls, unread]))
+            recall_of_unk = np.zeros((without_output, recalls.shape[1]))
+            found[WITH_UNK] = nan_mean(np.concatenate([recalls, recall_of_unk]))
         return found
 
     def limits(further: int) -> Limits:
@@ -170,6 +173,7 @@ def _recall_without_ties(
 
 
 def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:
+    """The metrics of `_AT_HALF` of one class."""
     predicted = scores > _THRESHOLD
     cells = 2 * positive.astype(np.int64) + predicted
     counting = csr_array((np.ones(len(cells)), (cells, group)), shape=(4, num_groups))

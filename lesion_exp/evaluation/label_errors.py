@@ -1,4 +1,4 @@
-"""Labels that a model, which has not seen the image, has good reason to doubt."""
+"""Suspected label errors: labels that a model contradicts on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from lesion_exp.evaluation.predictions import check, classes_of, predicted_class
 
 PACKAGE: Final = "cleanlab"
 LEAST_SKILL: Final = 2 / 3
-"""Of the way from guessing to always right: the balanced accuracy from which on a network may doubt labels.
+"""The least balanced accuracy of a network, on a scale from guessing (0) to perfect (1), for a list of label errors.
 
-What a network disputes are wrong labels and its own mistakes, and a weak network makes many more mistakes than there
-are wrong labels. In a simulation (`scripts/label_error_bar.py`) with 10% of the labels wrong, about 80, 70 and 60% of
-the suspected labels of 2, 3 and 7 classes are wrong at this bar, but half as far from guessing 48, 30 and 26%. With 5%
-of them wrong it is 68, 46 and 36% at the bar. From a weaker network the list would mostly be its own mistakes.
+A network contradicts wrong labels, and it makes mistakes; a weak network makes many more mistakes than there are wrong
+labels. In a simulation (`scripts/label_error_bar.py`) with 10% wrong labels and a network at this threshold, about 80,
+70 and 60% of the suspected labels are wrong with 2, 3 and 7 classes; at half the threshold they are 48, 30 and 26%.
+With 5% wrong labels they are 68, 46 and 36% at the threshold. The list of a weaker network would mostly contain the
+network's own mistakes.
 """
 
 
 def least_balanced_accuracy(table: pd.DataFrame) -> float:
-    """The balanced accuracy on a predictions table from which on a network is good enough to doubt its labels."""
+    """Returns the least balanced accuracy that a network must have for a list of label errors; see `LEAST_SKILL`."""
     guessing = 1 / max(table["label"].nunique(), 1)
     return guessing + LEAST_SKILL * (1 - guessing)
 
 
 def check_strong_enough(table: pd.DataFrame, least: float | None = None) -> float:
-    """The balanced accuracy on a predictions table, if it is at least `least` (None: `least_balanced_accuracy`).
+    """Checks that the balanced accuracy of a predictions table is high enough, and returns it.
+
+    Args:
+        table: predictions table.
+        least: the least balanced accuracy; None is that of `least_balanced_accuracy`.
 
     Raises:
-        DataError: it is lower, so the network is too weak to judge labels; or this is no predictions table.
+        DataError: the balanced accuracy is lower, or `table` is not a predictions table.
     """
     check(table)
     found = metrics(table, ["balanced_accuracy"])["balanced_accuracy"]
@@ -42,29 +47,31 @@ def check_strong_enough(table: pd.DataFrame, least: float | None = None) -> floa
     reason = (
         ""
         if least is not None
-        else f", two thirds of the way from guessing among {table['label'].nunique()} classes to always right"
+        else f" (two thirds of the way from guessing among {table['label'].nunique()} classes to always right)"
     )
     raise DataError(
         f"expected a network with a balanced accuracy of at least {bar:.3f}{reason}, got one with {found:.3f} on "
-        f"{len(table):,} images: it is too weak to judge labels, since most that it disputes would be its own "
-        f"mistakes. Name a better run, or say min_balanced_accuracy={np.floor(100 * found) / 100:g} to list them all "
-        f"the same"
+        f"{len(table):,} images: it is too weak, because most of the labels that it contradicts would be its own "
+        f"mistakes. Name a better run, or set min_balanced_accuracy={np.floor(100 * found) / 100:g} to list them "
+        f"nevertheless"
     )
 
 
 def label_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """The suspected label errors of a predictions table, the surest first: `row_id`, `image_id`, `label`, `suggested`
-    (the predicted class) and `score` (the probability of the label that it has, 0 to 1).
+    """Returns the suspected label errors of a predictions table, the lowest scores first.
 
-    Confident learning by the package cleanlab (Northcutt et al. 2021, arXiv:1911.00068): an image counts as one of
-    another class if that class's probability is at least its mean over the images so labelled. These counts say how
-    many labels of each class are wrong as which other; so many are named, those with the largest margins first (prune
-    by noise rate). It takes predictions of images that the model was not trained on. A systematic weakness of the
-    model looks like label errors, too: somebody has to look at every one.
+    The columns are `row_id`, `image_id`, `label`, `suggested` (the predicted class) and `score` (the probability of the
+    label, 0 to 1).
+
+    The method is confident learning by the package cleanlab (Northcutt et al. 2021, arXiv:1911.00068): an image is
+    counted as one of another class if the probability of that class is at least its mean over the images with that
+    label. The counts estimate how many labels of each class belong to each other class, and as many images are
+    returned, those with the largest margins first (prune by noise rate). The images must not have been used to train
+    the model. Systematic errors of the model look like label errors, so a person has to check each image.
 
     Raises:
         ConfigError: cleanlab is not installed.
-        DataError: no predictions table.
+        DataError: `table` is not a predictions table.
     """
     check(table)
     try:
@@ -72,7 +79,7 @@ def label_errors(table: pd.DataFrame) -> pd.DataFrame:
     except ImportError as error:
         raise not_installed(PACKAGE, "suspected label errors") from error
     true, probs = true_classes(table), probabilities(table)
-    present = np.unique(true)  # a class without an image has no threshold, and none of its labels can be wrong
+    present = np.unique(true)  # cleanlab has no threshold for a class without images, and no label of it can be wrong
     within = probs[:, present] / np.maximum(probs[:, present].sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     suspected = np.asarray(find_label_issues(np.searchsorted(present, true), within, n_jobs=1), dtype=np.bool_)
     names = np.array(classes_of(table), dtype=object)
@@ -82,7 +89,7 @@ def label_errors(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_by_class(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """For each class with images: how many there are, how many labels are suspected, and what is suggested instead."""
+    """Returns, for each class with images, the numbers of images, of suspected labels and of suggested classes."""
     counts: dict[str, dict[str, Any]] = {}
     for name in classes_of(table):
         images, mine = int((table["label"] == name).sum()), found[found["label"] == name]

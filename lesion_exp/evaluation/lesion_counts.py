@@ -1,4 +1,4 @@
-"""How many lesions each metric rests on, and whether these are enough to judge by."""
+"""The number of lesions that each metric rests on, and whether there are enough of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lesion_exp.evaluation.predictions import classes_of, true_classes
 from lesion_exp.evaluation.registry import SECTIONS
 
 TOO_FEW: Final = "too few"
-"""What stands in place of a judgement where a metric rests on fewer than `LEAST_LESIONS` lesions."""
+"""Shown instead of a test or a comparison if a metric rests on fewer than `LEAST_LESIONS` lesions."""
 _OF_ALL: Final = ("accuracy", "balanced_accuracy", "brier", "ece")
-"""Metrics of the malignant view that rest on all its lesions, although their names end with its class."""
+"""Metrics of the malignant view that rest on all lesions although their names end with a class."""
 _OF_THE_CLASS: Final = (
     *("recall", "precision", "f1", "average_precision"),
-    *("sensitivity", "ppv", "dice", "ap", "coverage"),  # of the sections: challenges, operating points, conformal sets
+    *("sensitivity", "ppv", "dice", "ap", "coverage"),  # of the challenges, operating points and conformal sets
 )
 _OF_THE_REST: Final = ("specificity", "npv")
 _OPERATING: Final = "operating/"
@@ -30,18 +30,18 @@ _CONFORMAL: Final = "conformal/"
 
 @dataclass(frozen=True)
 class LesionCounts:
-    """The lesions of a predictions table."""
+    """The numbers of lesions in a predictions table."""
 
     total: int
     classes: Mapping[str, tuple[int, int]]
-    """The lesions of each class and those of all other classes; for several diagnoses also those of `malignant`."""
+    """The lesions of each class, and those of all other classes; for several diagnoses also of `malignant`."""
 
     def of(self, metric: str) -> int:
-        """The number of lesions on which a result rests, a plain one or one of `SECTIONS`.
+        """Returns the number of lesions on which a metric, or a result of `SECTIONS`, rests.
 
-        A result without a class rests on all lesions. Of a class, recall, precision, F1 and average precision rest on
-        its own lesions, the specificity and the NPV on those of the rest, and what depends on the order of the scores
-        (AUROC, sensitivity at a specificity) on the rarer of both.
+        A result without a class rests on all lesions. For a class, recall, precision, F1 and average precision rest on
+        its own lesions, specificity and NPV on those of the other classes, and metrics of the order of the scores
+        (AUROC, sensitivity at a specificity) on the smaller of the two numbers.
         """
         family, name = _family_and_class(metric)
         if family in _OF_ALL or name not in self.classes:
@@ -52,11 +52,11 @@ class LesionCounts:
         return rest if family in _OF_THE_REST else min(own, rest)
 
     def is_of_class(self, metric: str) -> bool:
-        """Whether the result is one of a class, not of the whole part."""
+        """Returns whether the result is that of a class, not of the whole part."""
         return _family_and_class(metric)[1] in self.classes
 
     def too_few(self, metric: str) -> str:
-        """`too few (3 lesions)` where these are fewer than `LEAST_LESIONS`, else empty."""
+        """Returns `too few (3 lesions)` if the metric rests on fewer than `LEAST_LESIONS`, else an empty text."""
         lesions = self.of(metric)
         return "" if is_enough(lesions) else too_few(lesions)
 
@@ -64,7 +64,7 @@ class LesionCounts:
 def _family_and_class(metric: str) -> tuple[str, str]:
     """`recall` and `mel` of `recall/mel`, `ppv` and `mel` of `operating/mel/youden/ppv`; the class may be empty.
 
-    A class's name may hold a slash, what stands around it may not.
+    The name of a class may contain a slash; the other parts of a metric's name may not.
     """
     if metric.startswith(_OPERATING):
         name, _, family = metric.removeprefix(_OPERATING).rsplit("/", 2)
@@ -77,34 +77,34 @@ def _family_and_class(metric: str) -> tuple[str, str]:
 
 
 def lesion_counts(table: pd.DataFrame) -> LesionCounts:
-    """The lesions of a predictions table, each counted once, and of each class."""
+    """Returns the numbers of lesions of a predictions table and of each class."""
     lesion, total = lesion_of(table)
     names, true = classes_of(table), true_classes(table)
-    members = {name: np.array([place]) for place, name in enumerate(names)}
+    positions = {name: np.array([place]) for place, name in enumerate(names)}
     kinds = malignant_classes(names)
     if kinds is not None:
-        members[MALIGNANT] = np.flatnonzero(kinds)
+        positions[MALIGNANT] = np.flatnonzero(kinds)
     found = {}
-    for name, places in members.items():
+    for name, places in positions.items():
         own = np.isin(true, places)
         found[name] = len(np.unique(lesion[own])), len(np.unique(lesion[~own]))
     return LesionCounts(total, found)
 
 
 def too_few_in_all(table: pd.DataFrame) -> str | None:
-    """A sentence where a predictions table has too few lesions for any result on it to judge a network by."""
+    """Returns a warning if a predictions table has fewer than `LEAST_LESIONS` lesions, else None."""
     total = lesion_of(table)[1]
     if is_enough(total):
         return None
     lesions = f"{total:,} {'lesion' if total == 1 else 'lesions'}"
-    return f"every result here rests on {lesions}, {TOO_FEW} to judge a network by; at least {LEAST_LESIONS} are needed"
+    return f"every result here rests on {lesions}, {TOO_FEW} to evaluate a network; at least {LEAST_LESIONS} are needed"
 
 
 def is_enough(lesions: int) -> bool:
-    """Whether so many lesions are enough to test, compare or judge by: at least `LEAST_LESIONS`."""
+    """Returns whether this number of lesions is enough for a test or a comparison: at least `LEAST_LESIONS`."""
     return lesions >= LEAST_LESIONS
 
 
 def too_few(lesions: int) -> str:
-    """`too few (3 lesions)`."""
+    """Returns `too few (3 lesions)`."""
     return f"{TOO_FEW} ({lesions:,} {'lesion' if lesions == 1 else 'lesions'})"

@@ -1,8 +1,8 @@
-"""95% limits of metrics that lie between 0 and 1, which hold at 0 and at 1 and for images of one lesion.
+"""95% limits of metrics between 0 and 1, valid also at 0 and 1 and for images that are clustered in lesions.
 
-A percentile bootstrap cannot leave the value 1 when every draw gives 1, so "16 of 16 right" would be certain. Here each
-metric is brought down to Wilson's interval with an effective number of images, and what is made of several metrics
-(means, differences, net benefits) is combined from their limits.
+If 16 of 16 predictions are right, every bootstrap draw gives 1, and a percentile interval would be 1 to 1. The limits
+of each metric are therefore computed as Wilson's interval with an effective number of images, and those of functions of
+several metrics (means, differences, net benefits) are combined from the limits of each.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lesion_exp.evaluation.delong import PlacedArea
 from lesion_exp.evaluation.predictions import FloatArray
 
 LEAST_LESIONS: Final = 20
-"""What rests on fewer lesions is neither tested nor compared, and is called "too few" wherever it is shown. The one
-setting of all: comparisons, subgroups, gaps, pictures, reports and model cards read it (see `lesion_counts`)."""
+"""A metric that rests on fewer lesions is neither tested nor compared, and is shown as "too few". Comparisons,
+subgroups, gaps, pictures, reports and model cards all use this number (see `lesion_counts`)."""
 _Z: Final = float(stats.norm.ppf(0.975))
 _SMALL: Final = 1e-12
 
@@ -32,13 +32,18 @@ class Limits:
     low: float
     high: float
     influence: FloatArray | None = None
-    """float64 (G,): what each group of images adds to the error of the value; None where that is not known."""
+    """float64 (G,), the contribution of each group of images to the error of the value; None if it is not known."""
 
 
 def wilson(value: float, number: float, quantile: float = _Z) -> tuple[float, float]:
-    """Wilson's score interval of a proportion that was seen in `number` independent trials, which may be a fraction.
+    """Returns Wilson's score interval of a proportion.
 
-    It never has the width 0: 16 of 16 gives 0.806 to 1. Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    Its width is never 0: 16 of 16 gives 0.806 to 1. Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+
+    Args:
+        value: the observed proportion.
+        number: the number of independent trials, not necessarily whole.
+        quantile: of the standard normal distribution.
     """
     if number <= 0:
         return 0.0, 1.0
@@ -53,25 +58,24 @@ def wilson(value: float, number: float, quantile: float = _Z) -> tuple[float, fl
 def proportion_limits(
     part: FloatArray, whole: FloatArray, otherwise: float = float("nan"), quantile: float = _Z
 ) -> Limits:
-    """The limits of sum(part) / sum(whole): Wilson's interval with an effective number of images.
+    """Returns the limits of the proportion p = sum(part) / sum(whole): Wilson's interval with an effective number.
 
-    The effective number is the one at which independent images would vary as much as the clustered ones do,
-    p (1 - p) / V, with V = m / (m - 1) * sum_g (part_g - p whole_g)^2 / (sum_g whole_g)^2, the variance of a ratio over
-    m clusters (Cochran 1977, Sampling Techniques, section 6). V cannot be trusted where few lesions differ from the
-    rest, and is 0 at p = 0 and p = 1. So it is averaged, with the weight 1 / (1 + m min(p, 1 - p)), with the variance
-    that images of one lesion would have if they were always right or wrong together: p (1 - p) / Kish's number
-    (sum whole)^2 / sum whole^2 (Kish 1965, Survey Sampling). Wilson's interval with an effective number is studied by
-    Franco et al. 2019, doi:10.1093/jssam/smy019.
+    The effective number of images, p (1 - p) / V, is that of independent images with the same variance as the
+    clustered ones. V = m / (m - 1) * sum_g (part_g - p whole_g)^2 / (sum_g whole_g)^2 is the variance of a ratio over
+    m clusters (Cochran 1977, Sampling Techniques, section 6). V is unreliable if few lesions differ from the rest, and
+    is 0 at p = 0 and p = 1. So it is averaged, with the weight 1 / (1 + m min(p, 1 - p)), with the variance for
+    perfectly correlated images of a lesion, p (1 - p) divided by Kish's number (sum whole)^2 / sum whole^2 (Kish 1965,
+    Survey Sampling). Franco et al. 2019, doi:10.1093/jssam/smy019, examine Wilson's interval with effective numbers.
 
-    In simulations (`scripts/coverage.py`) 93 to 99% of the intervals hold the truth for 5 to 1,000 lesions. More than
-    97% do where the number of possible results is small (few lesions, proportions near 0 or 1), which no interval
-    without a random element can avoid, and at 0 and 1 all do.
+    In simulations (`scripts/coverage.py`) with 5 to 1,000 lesions, 93 to 99% of the intervals contain the true value.
+    The share exceeds 97% if the number of possible results is small (few lesions, or proportions near 0 or 1), which
+    no interval without a random element can avoid; at 0 and 1 all intervals contain the true value.
 
     Args:
-        part: float64 (G,), what counts of each group of images (a lesion or a patient): its right images, say.
-        whole: float64 (G,), what could have counted.
-        otherwise: the value where nothing could have counted; its limits are 0 and 1.
-        quantile: of the standard normal distribution; a larger one gives an interval that holds for several results.
+        part: float64 (G,), the number of images that count in each group (a lesion or a patient).
+        whole: float64 (G,), the number of images of each group.
+        otherwise: the value if there are no images; its limits are 0 and 1.
+        quantile: of the standard normal distribution; a larger one gives an interval for several simultaneous results.
     """
     total = float(whole.sum())
     if total <= 0:
@@ -88,32 +92,33 @@ def proportion_limits(
 
 
 def overlap_limits(hits: FloatArray, either: FloatArray, otherwise: float = float("nan")) -> Limits:
-    """The limits of F1, hits being images that are and are predicted the class, `either` those of which one is true.
+    """Returns the limits of F1.
 
-    F1 = 2 J / (1 + J) rises with the share J = hits / either (Jaccard's index), so its limits are those of the share.
+    F1 = 2 J / (1 + J) is a rising function of Jaccard's index J = hits / either, so its limits are the transformed
+    limits of the proportion J.
 
     Args:
-        hits: float64 (G,).
-        either: float64 (G,).
+        hits: float64 (G,), the number of images of the class that are predicted as the class.
+        either: float64 (G,), the number of images that are of the class, or predicted as the class, or both.
         otherwise: as for `proportion_limits`.
     """
     share = proportion_limits(hits, either, otherwise)
     value, low, high = (2 * x / (1 + x) for x in (share.value, share.low, share.high))
-    assert share.influence is not None, "a share has an influence"
+    assert share.influence is not None, "a proportion has an influence"
     return Limits(value, low, high, 2 / (1 + share.value) ** 2 * share.influence)
 
 
 def area_limits(area: PlacedArea) -> Limits:
-    """The limits of an area under the ROC curve: Wilson's interval with an effective number of lesions.
+    """Returns the limits of an area A under the ROC curve: Wilson's interval with an effective number of lesions.
 
     The effective number is A (1 - A) / V with the variance V of `placed_area` (DeLong's for clusters). V is far too
-    small where few lesions are ranked wrongly. So it is averaged, with the weight 1 / (1 + k min(A, 1 - A)) for k
-    lesions of the rarer kind, with the larger of itself and the variance that Hanley and McNeil 1982
-    (doi:10.1148/radiology.143.1.7063747) derive from exponentially distributed scores; and the quantile is Student's
-    with k - 1 degrees of freedom. At A = 1 the effective number is k.
+    small if few lesions are ranked wrongly. So it is averaged, with the weight 1 / (1 + k min(A, 1 - A)) for k lesions
+    of the rarer kind, with the larger of V and the variance that Hanley and McNeil 1982
+    (doi:10.1148/radiology.143.1.7063747) derive from exponentially distributed scores. The quantile is that of
+    Student's distribution with k - 1 degrees of freedom. At A = 1 the effective number is k.
 
-    In simulations 95 to 99% of the intervals hold the truth for 5 to 60 lesions of the rarer kind and areas of 0.64 to
-    0.97, up to 99.7% above (percentiles of a bootstrap: 55 to 96%).
+    In simulations with 5 to 60 lesions of the rarer kind, 95 to 99% of the intervals contain the true value for areas
+    of 0.64 to 0.97, and up to 99.7% for larger ones (percentile bootstrap: 55 to 96%).
     """
     positives, negatives = area.lesions
     rarer = min(positives, negatives)
@@ -125,17 +130,18 @@ def area_limits(area: PlacedArea) -> Limits:
 
 
 def bounded_limits(value: float, drawn: FloatArray, lesions: int, highest: float = 1.0, lowest: float = 0.0) -> Limits:
-    """The limits of any other metric between `lowest` and `highest` from its bootstrap draws: Wilson's interval again.
+    """Returns the limits of any other metric between `lowest` and `highest`, from its bootstrap draws.
 
-    The variance of the draws, which is too small by (k - 1) / k, takes the place of V in `proportion_limits`, k lesions
-    that of Kish's number, and the quantile is Student's with k - 1 degrees of freedom.
+    They are those of `proportion_limits` with the variance of the draws, times k / (k - 1) as it is too small, for V,
+    with k lesions for Kish's number, and with the quantile of Student's distribution with k - 1 degrees of freedom.
 
     Args:
         value: the metric.
-        drawn: float64 (D,), its bootstrap draws, NaN where a draw does not determine it.
-        lesions: k, the number of lesions that the metric rests on: those of the class for its average precision.
-        highest: the largest value that the metric can take.
-        lowest: its smallest value.
+        drawn: float64 (D,), its bootstrap draws, NaN where it is undefined.
+        lesions: k, the number of lesions that the metric rests on, such as those of the class for its average
+            precision.
+        highest: the largest possible value of the metric.
+        lowest: the smallest possible value of the metric.
     """
     width = highest - lowest
     known = (drawn[~np.isnan(drawn)] - lowest) / width
@@ -147,12 +153,12 @@ def bounded_limits(value: float, drawn: FloatArray, lesions: int, highest: float
 
 
 def combined_limits(coefficients: Sequence[float], parts: Sequence[Limits]) -> Limits:
-    """The limits of a weighted sum of metrics from the limits of each: a mean, a difference, a net benefit.
+    """Returns the limits of a weighted sum of metrics (a mean, a difference, a net benefit) from the limits of each.
 
-    MOVER, the method of variance estimates recovery: the low end lies below the value by the root of
-    sum_ij r_ij d_i d_j, d_i being the distance from part i to its low end (times the coefficient; to its high end where
-    that is negative), and r_ij the correlation of the parts over lesions, 0 where one of them does not vary. For a
-    difference of two proportions this is Newcombe's interval for paired data (his method 10).
+    The method is MOVER, the method of variance estimates recovery. The distance from the value to the low end is the
+    root of sum_ij r_ij d_i d_j. Here d_i is the distance from metric i to its low end (to its high end if the
+    coefficient is negative), times the coefficient, and r_ij is the correlation of the metrics over lesions, 0 if one
+    of them does not vary. For a difference of two proportions this is Newcombe's interval for paired data (method 10).
     Sources: Zou and Donner 2008, doi:10.1002/sim.3095; Newcombe 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22.
     """
     value = sum(c * part.value for c, part in zip(coefficients, parts, strict=True))
@@ -170,20 +176,20 @@ def combined_limits(coefficients: Sequence[float], parts: Sequence[Limits]) -> L
 
 
 def mean_limits(parts: Sequence[Limits]) -> Limits:
-    """The limits of the mean of `parts`; NaN without any."""
+    """Returns the limits of the mean of `parts`; NaN if there are none."""
     if not parts:
         return Limits(float("nan"), float("nan"), float("nan"))
     return combined_limits([1 / len(parts)] * len(parts), parts)
 
 
 def _distance(coefficient: float, part: Limits, sign: int) -> float:
-    """How far the end of `part` on this side of the sum lies from its value, times the coefficient; at least 0."""
+    """The distance from a metric to its end on the side `sign` of the sum, times the coefficient; at least 0."""
     end = part.high if coefficient * sign > 0 else part.low
     return abs(coefficient * (end - part.value))
 
 
 def _correlation(rows: FloatArray) -> FloatArray:
-    """The correlation of C influences, (C, G) -> (C, C); that of a row of zeros with all others is 0."""
+    """The correlations of C influences, (C, G) -> (C, C); those of a row of zeros are 0."""
     products = rows @ rows.T
     size = np.sqrt(np.diag(products))
     known = size > _SMALL
@@ -194,8 +200,8 @@ def _correlation(rows: FloatArray) -> FloatArray:
 
 
 def _effective_number(value: float, variance: float, lesions: float, supposed: float, at_the_edge: float) -> float:
-    """value (1 - value) over the mean of `variance`, as estimated, and `supposed`, which counts where few lesions
-    differ from the rest."""
+    """value (1 - value), divided by a weighted mean of the estimated `variance` and the `supposed` one. The weight of
+    `supposed` is large if few lesions differ from the rest."""
     spread = value * (1 - value)
     if spread < _SMALL:
         return at_the_edge
@@ -209,7 +215,7 @@ def _student(lesions: int) -> float:
 
 
 def _hanley_mcneil(area: float, positives: int, negatives: int) -> float:
-    """The variance of an area from so many positives and negatives, whichever of the two varies more."""
+    """Hanley and McNeil's variance of an area, the larger of its values for exchanged positives and negatives."""
     first, second = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
     spread = area * (1 - area)
 

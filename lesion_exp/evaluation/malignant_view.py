@@ -1,4 +1,4 @@
-"""Questions with two answers, asked of a predictions table: is it malignant, is it this class?"""
+"""Binary views of a predictions table: malignant against benign, and one class against the rest."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_NAMES: Final = 8
 
 
 def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
-    """The predictions table of `table` over the classes `benign` and `malignant`; None where it has no such view.
+    """Returns the predictions of `table` over the classes `benign` and `malignant`; None if there is no such view.
 
-    The probability of malignancy is the sum of those of the malignant classes, and the prediction the more probable of
-    the two: an image with mel 0.3, bcc 0.3 and nv 0.4 is predicted malignant, though nv leads. A table of two classes
-    is such a view already, and one with a class that may be either (or that the taxonomy does not know) has none.
-    `rule_in_words` says the same to readers.
+    The probability of `malignant` is the sum over the malignant classes, and the more probable of the two is predicted:
+    an image with mel 0.3, bcc 0.3 and nv 0.4 is predicted as malignant although nv has the highest probability. There
+    is no view of a table with two classes, and none of a table with a class that may be either, or that is not in the
+    taxonomy. `rule_in_words` explains the rule to readers.
     """
     kinds = malignant_classes(classes_of(table))
     if kinds is None:
@@ -43,10 +43,10 @@ def malignant_view(table: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def rule_in_words(classes: Sequence[str]) -> str:
-    """The rule of `malignant_view` in a sentence, for every output that shows `<metric>/malignant` of such a table.
+    """Returns the rule of `malignant_view` as a sentence, for every output with metrics `<metric>/malignant`.
 
     Raises:
-        ValueError: a table with these classes has no such view.
+        ValueError: tables with these classes have no malignant view.
     """
     kinds = malignant_classes(classes)
     if kinds is None:
@@ -60,22 +60,22 @@ def rule_in_words(classes: Sequence[str]) -> str:
 
 
 def malignant_classes(classes: Sequence[str]) -> list[bool] | None:
-    """Whether each of `classes` is malignant; None where that is not determined, or tells nothing more."""
+    """Returns whether each of `classes` is malignant; None if `malignant_view` has no view of them."""
     kinds = [malignancy(name) for name in classes]
     known = [kind for kind in kinds if kind is not None]
     return known if len(classes) > 2 and len(known) == len(kinds) and any(known) and not all(known) else None
 
 
 def targets(classes: Sequence[str]) -> list[str]:
-    """What can be asked of a table with these classes: each of them, and `malignant` where that is determined."""
+    """Returns the possible targets of a binary view: each class, and `malignant` if there is a malignant view."""
     return [*classes, *([MALIGNANT] if malignant_classes(classes) and MALIGNANT not in classes else [])]
 
 
 def scores_of(table: pd.DataFrame, target: str) -> tuple[FloatArray, BoolArray]:
-    """The probability that the answer is yes, float64 (N,), and the truth, bool (N,).
+    """Returns the probability of `target`, float64 (N,), and whether each image is one of `target`, bool (N,).
 
     Raises:
-        DataError: it cannot be asked of this table.
+        DataError: `target` is not among `targets`.
     """
     known = targets(classes_of(table))
     if target not in known:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.calibration import CALIBRATION, calibration_metrics
-from lesion_exp.evaluation.confusion import FAMILIES, OF_ALL_CLASSES, confusion_metrics, mean_of_determined
+from lesion_exp.evaluation.confusion import FAMILIES, OF_ALL_CLASSES, confusion_metrics, nan_mean
 from lesion_exp.evaluation.limits import Limits, mean_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view
 from lesion_exp.evaluation.predictions import (
@@ -28,20 +28,20 @@ _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT
 OVERALL: Final = (*OF_ALL_CLASSES, AUROC_MACRO, *CALIBRATION)
 OF_A_CLASS: Final = (*FAMILIES, *_RANKED)
 OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
-"""What `<metric>/malignant` says of the malignant view of a table over several diagnoses."""
+"""The metrics `<metric>/malignant`, of the malignant view of a table with several diagnoses."""
 
 
 def metrics(table: pd.DataFrame, names: Collection[str] | None = None) -> dict[str, float]:
-    """Every metric of a predictions table (or those in `names`): `OVERALL`, `<metric>/<class>` for `OF_A_CLASS`, and
-    for several diagnoses `<metric>/malignant` of their malignant view.
+    """Returns every metric of a predictions table, or those in `names`.
 
-    Means go over the classes present; `f1_macro_sklearn` also counts those that are only predicted. What is not
-    determined is left out: everything but the specificity of a class without images, the specificity and AUROC of a
-    class that all images have. So no value is NaN. Definitions and sources: `confusion`, `ranking`, `calibration`,
-    `malignant_view`.
+    These are `OVERALL`, `<metric>/<class>` for `OF_A_CLASS`, and for several diagnoses `<metric>/malignant` for
+    `OF_THE_VIEW`. Means are over the classes present; `f1_macro_sklearn` also counts classes that are only predicted.
+    Undefined metrics are left out, so no value is NaN: those of a class without images, except its specificity, and the
+    specificity and AUROC of a class to which all images belong. For definitions and sources see `confusion`, `ranking`,
+    `calibration` and `malignant_view`.
 
     Raises:
-        DataError: this is no predictions table (see `predictions.check`).
+        DataError: `table` is not a predictions table (see `predictions.check`).
     """
     group = np.arange(len(table))
     values = weighted_metrics(table, group, len(table), names)(np.ones((len(table), 1)))
@@ -49,7 +49,7 @@ def metrics(table: pd.DataFrame, names: Collection[str] | None = None) -> dict[s
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:
-    """The names of all metrics that a table with these classes may have."""
+    """Returns the names of all metrics that a table with these classes can have."""
     view = OF_THE_VIEW if malignant_classes(classes) else ()
     return [
         *OVERALL,
@@ -65,14 +65,14 @@ def weighted_metrics(
     names: Collection[str] | None = None,
     ranked: Sequence[Weighted] | None = None,
 ) -> Weighted:
-    """The metrics of `table` as a function of the weights of groups of its images, for estimates and bootstraps alike.
+    """Returns the metrics of `table` as a function of the weights of groups of images, for estimates and bootstraps.
 
     Args:
         table: predictions table.
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
-        names: the metrics that are computed; None is all.
-        ranked: `ranking_of_classes` of the table, where somebody else has it too.
+        names: the names of the metrics; None is all.
+        ranked: `ranking_of_classes` of the table, if the caller also uses it elsewhere; None computes it.
     """
     classes = classes_of(table)
     known = metric_names(classes)
@@ -110,12 +110,12 @@ def _of_classes(
 
 
 def _with_macro_area(found: Weighted, classes: Sequence[str]) -> Weighted:
-    """`found` with `auroc_macro`, the mean of the areas that are determined."""
+    """`found` with `auroc_macro`, the mean of the areas that are defined."""
     names = [f"auroc/{name}" for name in classes]
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values = found(weights)
-        return {**values, AUROC_MACRO: mean_of_determined(np.stack([values[name] for name in names]))}
+        return {**values, AUROC_MACRO: nan_mean(np.stack([values[name] for name in names]))}
 
     def limits() -> Limits:
         areas = [found.limits[name]() for name in names]
@@ -126,7 +126,7 @@ def _with_macro_area(found: Weighted, classes: Sequence[str]) -> Weighted:
 
 def _of_malignant_view(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:
     view = malignant_view(table)
-    assert view is not None, "the names of the view's metrics are known only where there is one"
+    assert view is not None, "metric_names() only has metrics of the view if there is one"
     families = [name.removesuffix(f"/{MALIGNANT}") for name in wanted]
     names = {
         f"{family}/{MALIGNANT}" if family in OF_A_CLASS else family: f"{family}/{MALIGNANT}" for family in families

@@ -1,5 +1,4 @@
-"""Tests between two models on the same images that hold their level for few images: which answers are exchanged at
-random decides what a difference is worth."""
+"""Paired randomization tests of two models on the same images, which keep their level for any number of images."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lesion_exp.evaluation.confusion import mean_of_determined
+from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.malignant_view import scores_of
 from lesion_exp.evaluation.metrics import weighted_metrics
@@ -27,21 +26,21 @@ _ROUNDING: Final = 1e-9
 def exchanged_differences(
     first: pd.DataFrame, second: pd.DataFrame, names: Collection[str], draws: int = 2000, seed: int = 0
 ) -> dict[str, FloatArray]:
-    """Each metric of `first` less that of `second`, float64 (D,), with their answers exchanged on half of the lesions.
+    """Returns the differences of each metric, first minus second, under random exchange, float64 (D,).
 
-    If neither model is better, it could as well have been the other that gave an answer: each draw exchanges the
-    predictions of the two on the lesions that a coin chooses, with all images of a lesion. The differences seen in this
-    way are what chance gives, for any metric and any number of images (Noreen 1989, Computer-Intensive Methods for
-    Testing Hypotheses; Yeh 2000, doi:10.3115/992730.992783, for precision and F1). Models may use different scales of
-    scores, so for areas under the ROC curve the ranks of the scores are exchanged (Bandos et al. 2005,
+    Under the null hypothesis that neither model is better, the predictions of the two are exchangeable. Each draw
+    exchanges them on random lesions, each with probability 1/2 and with all its images. The differences of the draws
+    are the null distribution, for any metric and any number of images (Noreen 1989, Computer-Intensive Methods for
+    Testing Hypotheses; Yeh 2000, doi:10.3115/992730.992783, for precision and F1). The scores of the models may have
+    different scales, so for areas under the ROC curve the ranks of the scores are exchanged (Bandos et al. 2005,
     doi:10.1002/sim.2149).
 
     Args:
         first: predictions table.
-        second: one with the same rows in the same order (see `pairing.aligned`).
-        names: metrics, as `metrics` names them.
+        second: predictions table with the same rows in the same order (see `pairing.aligned`).
+        names: the names of the metrics.
         draws: D.
-        seed: the draws are a function of it and of the number of lesions.
+        seed: seed of the draws, which also depend on the number of lesions.
     """
     lesion, num_lesions = lesion_of(first)
     metrics = _of_both(first, second, np.concatenate([lesion, lesion + num_lesions]), 2 * num_lesions, names)
@@ -53,9 +52,9 @@ def exchanged_differences(
 
 
 def randomization_p(difference: float, exchanged: FloatArray) -> float:
-    """The two-sided p-value of a difference: (1 + draws that are as far from 0, or farther) / (1 + draws).
+    """Returns the two-sided p-value of a difference: (1 + number of draws at least as far from 0) / (1 + draws).
 
-    It is never 0: with 2000 draws the smallest value is 0.0005.
+    It is never 0: the smallest value with 2000 draws is 0.0005.
     Source: Phipson and Smyth 2010, doi:10.2202/1544-6115.1585.
     """
     farther = np.count_nonzero(np.abs(exchanged) >= abs(difference) - _ROUNDING)
@@ -63,16 +62,17 @@ def randomization_p(difference: float, exchanged: FloatArray) -> float:
 
 
 def family_p(differences: Mapping[str, float], exchanged: Mapping[str, FloatArray]) -> dict[str, float]:
-    """The p-value of each difference corrected for their number: how often chance gives any metric one as small.
+    """Returns the p-value of each difference, corrected for the number of metrics.
 
-    The differences seen count as one draw more, so that a p-value of a draw and that of what was seen are ranks among
-    the same 1 + D values. The draws are the same for all metrics, so that their dependence counts: metrics that say
-    nearly the same cost nearly nothing. Calling corrected values below 0.05 real is wrong about any of them in at most
-    5% of comparisons, for any number of draws.
+    A corrected p-value is the share of draws in which any metric has a p-value as small as the observed one. The
+    observed differences count as one further draw, so that the p-values of draws and of the observation are ranks among
+    the same 1 + D values. All metrics share their draws, which takes their dependence into account: highly correlated
+    metrics hardly increase the correction. If values below 0.05 are called significant, at most 5% of comparisons have
+    any false finding, for any number of draws.
     Source: Westfall and Young 1993, Resampling-Based Multiple Testing (single-step minP).
 
     Args:
-        differences: those seen, by metric.
+        differences: the observed differences, by metric.
         exchanged: the differences of `exchanged_differences`, by metric, of the same draws.
     """
     if not differences:
@@ -83,7 +83,7 @@ def family_p(differences: Mapping[str, float], exchanged: Mapping[str, FloatArra
 
 
 def _p_of_each(differences: FloatArray) -> FloatArray:
-    """The share of the differences that are as far from 0 as each of them, or farther."""
+    """For each difference, the share of all differences that are at least as far from 0."""
     size = np.round(np.abs(differences), 9)
     farther = len(size) - np.searchsorted(np.sort(size), size, side="left")
     return np.asarray(farther / len(size), dtype=np.float64)
@@ -92,7 +92,7 @@ def _p_of_each(differences: FloatArray) -> FloatArray:
 def _of_both(
     first: pd.DataFrame, second: pd.DataFrame, group: np.ndarray, num_groups: int, names: Collection[str]
 ) -> Weighted:
-    """The metrics of the rows of both tables; each lesion is two groups, one for each table."""
+    """The metrics of the rows of both tables. Each lesion is two groups, one for each table."""
     both = pd.concat([first, second], ignore_index=True)
     areas = [name for name in names if name.partition("/")[0] in {_AREA, AUROC_MACRO}]
     others = [name for name in names if name not in areas]
@@ -105,6 +105,7 @@ def _of_both(
 def _areas(
     first: pd.DataFrame, second: pd.DataFrame, group: np.ndarray, num_groups: int, names: Collection[str]
 ) -> Weighted:
+    """The areas under the ROC curve of the rows of both tables, from the ranks of the scores within each table."""
     classes = classes_of(first)
     asked = {name.partition("/")[2] for name in names} - {""} | (set(classes) if AUROC_MACRO in names else set())
     parts = []
@@ -118,15 +119,17 @@ def _areas(
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         values = found(weights)
         if AUROC_MACRO in names:
-            values[AUROC_MACRO] = mean_of_determined(np.stack([values[f"{_AREA}/{name}"] for name in classes]))
+            values[AUROC_MACRO] = nan_mean(np.stack([values[f"{_AREA}/{name}"] for name in classes]))
         return {name: values[name] for name in names}
 
     return Weighted(at)
 
 
 def _coins(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray]:
-    """0 or 1 for each lesion in each draw, float64 (lesions, at most `draws`), block by block; the size of the blocks
-    is no part of the result."""
+    """Yields 0 or 1 for each lesion in each draw, float64 (lesions, draws of the block), block by block.
+
+    The size of the blocks does not change the draws.
+    """
     rng = np.random.default_rng([seed, 0xE])
     size = max(_MAX_CELLS // num_lesions, 1)
     for start in range(0, draws, size):

@@ -1,4 +1,4 @@
-"""Tests of the difference between two models on the same lesions, and Holm's correction of their p-values."""
+"""McNemar's and DeLong's tests of two models on the same lesions, paired bootstrap draws, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ from lesion_exp.evaluation.weighted import Weighted
 
 
 def mcnemar_p(surplus: IntArray) -> float:
-    """Two-sided exact p-value of the sum of `surplus`, int (L,): per lesion, images that only the first model read
-    right minus images that only the second did.
+    """Returns the exact two-sided p-value of McNemar's test for clustered images.
 
-    If neither is better, a lesion's surplus could as well have the other sign. The p-value is the share of all
-    assignments of signs whose sum lies as far from 0 as the one seen, or farther. Where each lesion has one image this
-    is McNemar's exact test (binomial over the images that one model alone reads right); else the images of a lesion
-    stay together, which McNemar's test does not do.
+    If neither model is better, both signs of a lesion's surplus are equally probable. The p-value is the share of all
+    assignments of signs whose sum is at least as far from 0 as the observed sum. If each lesion has one image, this is
+    McNemar's exact test (binomial over the images that exactly one model predicts correctly); McNemar's test itself
+    does not take into account that images belong to the same lesion.
     Sources: McNemar 1947, doi:10.1007/BF02295996; Fisher 1935, The Design of Experiments, section 21.
+
+    Args:
+        surplus: int (L,), for each lesion the number of images that only the first model predicts correctly, minus that
+            of images that only the second does.
     """
     sizes, counts = np.unique(np.abs(surplus[surplus != 0]), return_counts=True)
     chances: FloatArray = np.ones(1)
@@ -51,7 +54,14 @@ def mcnemar_p(surplus: IntArray) -> float:
 
 
 def surplus_of(first: IntArray, second: IntArray, lesion: IntArray, num_lesions: int) -> IntArray:
-    """What `mcnemar_p` takes, from right answers as 0 and 1, int (N,), and the lesion of each image."""
+    """Returns the argument of `mcnemar_p`, int64 (L,).
+
+    Args:
+        first: int (N,), 1 if the first model is right, else 0.
+        second: the same for the second model.
+        lesion: int (N,), the lesion of each image, in 0..L-1.
+        num_lesions: L.
+    """
     return np.bincount(lesion, (first - second).astype(np.float64), minlength=num_lesions).round().astype(np.int64)
 
 
@@ -62,20 +72,21 @@ def lesions_to_change(
     num_lesions: int,
     is_significant: Callable[[float], bool],
 ) -> int | None:
-    """On how many lesions the model that is ahead would have to answer otherwise for the verdict to turn.
+    """Returns the number of lesions whose predictions by the better model would have to change for the significance of
+    the difference to change: the fragility index.
 
-    Not significant: lesions on which it would have to be right (with all their images) instead of wrong. Significant:
-    wrong instead of right. Those that weigh most are changed first, which needs the fewest where each lesion has one
-    image, else now and then one more than the fewest. None where changing all of them does not turn it. A small
-    number is a warning: so few answers carry the verdict.
-    Source: the fragility index, Walsh et al. 2014, doi:10.1016/j.jclinepi.2013.10.019.
+    If the difference is not significant, lesions become right (all their images) that were wrong; if it is significant,
+    lesions become wrong that were right. The lesions with the largest effect are changed first, which gives the
+    smallest number if each lesion has one image, and otherwise sometimes one more. The result is None if changing all
+    of them does not change the significance. A small number is a warning that few predictions decide the result.
+    Source: Walsh et al. 2014, doi:10.1016/j.jclinepi.2013.10.019.
 
     Args:
-        first: int (N,), 1 where the first model is right, else 0.
+        first: int (N,), 1 if the first model is right, else 0.
         second: the same for the second model.
-        lesion: int (N,), the lesion of each image.
-        num_lesions: number of lesions.
-        is_significant: the verdict on a p-value of `mcnemar_p`.
+        lesion: int (N,), the lesion of each image, in 0..L-1.
+        num_lesions: L.
+        is_significant: whether a p-value of `mcnemar_p` is significant.
     """
     surplus = surplus_of(first, second, lesion, num_lesions)
     leader = first
@@ -90,7 +101,8 @@ def lesions_to_change(
     spread = after**2 - surplus**2
     order = np.lexsort((sign * spread, -gain))[: np.count_nonzero(gain)]
     ahead = surplus.sum() + sign * gain[order].cumsum()
-    most = min(int(np.count_nonzero(ahead > 0)) + 1, len(order)) if before else len(order)  # no lead is left there
+    # beyond the change at which the lead is lost, further changes would make the other model the better one
+    most = min(int(np.count_nonzero(ahead > 0)) + 1, len(order)) if before else len(order)
 
     def turned(number: int) -> bool:
         changed = surplus.copy()
@@ -101,7 +113,10 @@ def lesions_to_change(
 
 
 def _first(is_so: Callable[[int], bool], most: int) -> int | None:
-    """The smallest number from 1 to `most` that `is_so`, which stays so for all larger ones; None if there is none."""
+    """The smallest number from 1 to `most` for which `is_so` is true, found by bisection; None if there is none.
+
+    `is_so` must be true for all larger numbers, too.
+    """
     high = 1
     while high < most and not is_so(high):
         high *= 2
@@ -113,7 +128,7 @@ def _first(is_so: Callable[[int], bool], most: int) -> int | None:
 
 @dataclass(frozen=True)
 class _OneClass:
-    """A class against the rest, for each table."""
+    """One class against the rest."""
 
     positive: BoolArray
     right: list[IntArray]
@@ -121,9 +136,9 @@ class _OneClass:
 
 
 class PairedTests:
-    """McNemar's and DeLong's test between any two of several tables with the same rows; the tables are read once.
+    """McNemar's and DeLong's tests between any two of several predictions tables with the same rows.
 
-    Classes are the diagnoses, and for several of them `malignant`, their malignant view.
+    `classes` are the diagnoses; for several diagnoses also `malignant` (see `malignant_view`).
     """
 
     def __init__(self, tables: Sequence[pd.DataFrame]) -> None:
@@ -138,23 +153,24 @@ class PairedTests:
                 self.classes[MALIGNANT] = self._one_class(MALIGNANT, views, [self._right(view) for view in views])
 
     def mcnemar(self, one: int, two: int, class_name: str | None) -> float:
-        """The p-value over all images, or over those of a class."""
+        """Returns the p-value of McNemar's test over all images, or over those of a class."""
         right = self.right if class_name is None else self.classes[class_name].right
         chosen = slice(None) if class_name is None else self.classes[class_name].positive
         surplus = surplus_of(right[one][chosen], right[two][chosen], self.lesion[chosen], self.num_lesions)
         return mcnemar_p(surplus)
 
     def has_large_classes(self, class_name: str | None) -> bool:
-        """Whether the class, or each of the diagnoses present, and its rest have enough lesions for DeLong's test.
+        """Returns whether the class, or each of the diagnoses present, has enough lesions for DeLong's test, and so
+        have the other classes.
 
-        Its normal approximation finds too many differences in a mean over classes of which one has few lesions.
+        The normal approximation finds too many differences in a mean over classes if one of them has few lesions.
         """
         known = [name for name in self.diagnoses if self.classes[name].positive.any()]
         names = known if class_name is None else [class_name]
         return all(is_enough(self.counts.of(f"auroc/{name}")) for name in names)
 
     def delong(self, one: int, two: int, class_name: str | None, difference: float) -> float | None:
-        """The p-value of the area of a class, or of the mean over the diagnoses present."""
+        """Returns DeLong's p-value for the area of a class, or for the mean area over the diagnoses present."""
         present = [name for name in self.diagnoses if self.classes[name].positive.any()]
         influences: list[FloatArray] = []
         for name in present if class_name is None else [class_name]:
@@ -178,18 +194,21 @@ class PairedTests:
 
 @dataclass(frozen=True)
 class PairedDraws:
-    """Metrics of T models on the same images; NaN where a table or a draw does not determine a metric."""
+    """Metrics of T models on the same images and on the same bootstrap draws; NaN where a metric is undefined."""
 
     estimates: dict[str, FloatArray]
-    """float64 (T,), on the images as they are."""
+    """float64 (T,), by metric."""
     draws: dict[str, FloatArray]
-    """float64 (T, D), on the bootstrap draws; column d is the same draw of lesions for all models."""
+    """float64 (T, D), by metric; column d is the same draw of lesions for all models."""
     metrics: Sequence[Weighted] = ()
-    """Those of each table, as functions of the weights of its lesions."""
+    """The metrics of each table as a function of the weights of its lesions."""
 
     def limits(self, name: str, groups: Sequence[int]) -> Limits | None:
-        """The limits of a metric of one table, or of that of the first less that of the second of two; None where they
-        are those of the draws, as for the difference of two areas that varies."""
+        """Returns the limits of a metric of one table, or of the difference between two tables, first minus second.
+
+        The result is None if the interval follows from the bootstrap draws instead, as it does for the difference of
+        two areas, unless that is the same in all draws.
+        """
         is_area = name.partition("/")[0] in {"auroc", AUROC_MACRO}
         if len(groups) == 2 and is_area and np.ptp(self.draws[name][groups[0]] - self.draws[name][groups[1]]) > 0:
             return None
@@ -202,17 +221,18 @@ class PairedDraws:
 
 
 def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: int = 2000, seed: int = 0) -> PairedDraws:
-    """The metrics `names` of each table, estimated and on `draws` bootstrap draws of lesions that all tables share.
+    """Returns the metrics of each table, and their values on bootstrap draws that all tables share.
 
-    An image that is hard for one model is mostly hard for the other; drawing both together takes this out of the
-    difference, whose interval becomes narrower than that of two test parts. The draws are those of `intervals`.
+    Images that are hard for one model are mostly hard for the other. Shared draws remove this variation from the
+    difference, whose interval becomes narrower than that for two different test parts. The draws are those of
+    `bootstrap`.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 8.
 
     Args:
         tables: predictions tables with the same rows in the same order (see `pairing.aligned`).
-        names: metrics, as `metrics` names them.
+        names: the names of the metrics.
         draws: number of bootstrap draws.
-        seed: the draws are a function of it and of the number of lesions.
+        seed: seed of the draws, which also depend on the number of lesions.
 
     Raises:
         ConfigError: `draws` is not positive.
@@ -234,9 +254,9 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
 def paired_differences(
     first: pd.DataFrame, second: pd.DataFrame, names: Sequence[str], draws: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Each metric of `first` less that of `second`, both on the same draws, with its 95% interval.
+    """Returns the difference of each metric, first minus second, with its 95% interval from shared draws.
 
-    The arguments are those of `paired_draws`; what the tables or all draws leave undetermined is left out.
+    The arguments are those of `paired_draws`. Metrics that are undefined for a table or for all draws are left out.
     """
     found = paired_draws([first, second], names, draws, seed)
     differences = {}
@@ -249,10 +269,10 @@ def paired_differences(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """The adjusted p-values, in the order given; those that are None stay so and do not count.
+    """Returns the p-values adjusted by Holm's method, in the order given; None is not counted and remains None.
 
-    With m values in rising order, the k-th becomes the largest of (m - j + 1) p_j, j <= k, at most 1. Calling those
-    below 0.05 real is wrong about any of them with a probability of at most 5%, however they depend on each other.
+    With m values in rising order, the k-th becomes the largest of (m - j + 1) p_j, j <= k, at most 1. If values below
+    0.05 are called significant, the probability of any false finding is at most 5%, for any dependence between tests.
     Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
     """
     places = [place for place, p_value in enumerate(p_values) if p_value is not None]

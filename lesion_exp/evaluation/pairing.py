@@ -1,4 +1,4 @@
-"""The predictions of two models, or of the seeds of two configurations, on the same images."""
+"""Alignment of predictions tables of several models, and pooling of runs that differ in their seed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from lesion_exp.evaluation.predictions import FloatArray, check, classes_of
 
 
 def aligned(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The predictions tables, by the names of their models, each with the rows of the first in its order.
+    """Returns the predictions tables, each with the rows in the order of the first.
+
+    Args:
+        tables: predictions tables, by the names of their models.
 
     Raises:
-        DataError: a table is no predictions table, or two differ in their classes, images, labels or lesions.
+        DataError: a table is not a predictions table, or two differ in their classes, images, labels or lesions.
     """
     for table in tables.values():
         check(table)
@@ -61,7 +64,7 @@ def _refuse_other_images(first_name: str, first: pd.DataFrame, name: str, table:
         raise DataError(
             f"expected runs on the same images, but {first_name} has {len(first):,}, {name} has {len(table):,}, and "
             f"they share {len(first.index.intersection(table.index)):,}:\n{first_cases(cases)}\n"
-            f"A difference between other images says nothing about the models."
+            f"Compare runs with the same split (the tag split_hash), or evaluate them on the same images first."
         )
 
 
@@ -70,7 +73,10 @@ def _refuse_other_values(column: str, first_name: str, first: pd.DataFrame, name
         return
     if (column in first) != (column in table):
         without = name if column in first else first_name
-        raise DataError(f"expected the column {column} in the predictions of both runs, but {without} has none")
+        raise DataError(
+            f"expected the column {column} in the predictions of both runs, but {without} has none; compare runs of "
+            f"one data set"
+        )
     left, right = first[column], table[column]
     other = ~((left == right) | (left.isna() & right.isna())).to_numpy(dtype=bool)
     if other.any():
@@ -79,8 +85,8 @@ def _refuse_other_values(column: str, first_name: str, first: pd.DataFrame, name
             for index, one, two in zip(first.index[other], left[other], right[other], strict=True)
         ]
         raise DataError(
-            f"expected the same {column} of every image, but {len(cases):,} of {len(first):,} differ; the runs were "
-            f"tested against different truths:\n{first_cases(cases)}"
+            f"expected the same {column} of every image, but {len(cases):,} of {len(first):,} differ; compare runs "
+            f"of one task and one version of the data set:\n{first_cases(cases)}"
         )
 
 
@@ -92,12 +98,12 @@ class Pooled:
     low: float
     high: float
     error: float | None = None
-    """Standard error; None for single runs, whose interval is a bare bootstrap."""
+    """Standard error; None for single runs, whose interval is a percentile bootstrap."""
     degrees: float = math.inf
     """Degrees of freedom of the standard error."""
 
     def p_of(self, value: float) -> float | None:
-        """Two-sided p-value that a result of `value`, as uncertain as this one, has against 0; None for single runs."""
+        """Returns the two-sided p-value of a result of `value` with this standard error; None for single runs."""
         if self.error is None:
             return None
         if self.error == 0:
@@ -106,25 +112,26 @@ class Pooled:
 
 
 def pooled(values: FloatArray, draws: FloatArray, groups: Sequence[Sequence[int]], num_lesions: int) -> Pooled:
-    """The mean of the first group of runs, less that of the second if there are two, with a 95% interval.
+    """Returns the mean of a group of runs, or the difference of two groups, first minus second, with a 95% interval.
 
-    Single runs have the percentile interval of the bootstrap. Where a group holds several runs, their spread counts,
-    too: the standard error is the root of
+    Single runs have the percentile interval of the bootstrap. If a group has several runs, their variance is added: the
+    standard error is the root of
 
         var(draws of the difference of means) + s^2 (1/k_1 + 1/k_2),
         s^2 = sum_g (k_g - 1) s_g^2 / sum_g (k_g - 1),
 
-    with k_g runs and the standard deviation s_g in group g, and the interval is Student's, with Welch and
-    Satterthwaite's degrees of freedom (the bootstrap term has one less than there are lesions). That training varies as
-    much in one job as in the other is assumed; so a single run can be compared with several. What a seed changes on
-    some lesions and not on others is in both terms: in simulations 94 to 99% of the intervals hold the truth.
-    Sources: Bouthillier et al. 2021, arXiv:2103.03098 (why seeds count); Satterthwaite 1946, doi:10.2307/3002019.
+    with k_g runs and the standard deviation s_g in group g. The interval is that of Student's distribution with Welch
+    and Satterthwaite's degrees of freedom (the bootstrap term has one less than the number of lesions). The variance
+    between seeds is assumed to be the same in both groups, so a single run can be compared with several. Interactions
+    of seeds and lesions are part of both terms: in simulations 94 to 99% of the intervals contain the true value.
+    Sources: Bouthillier et al. 2021, arXiv:2103.03098 (on the variance between seeds); Satterthwaite 1946,
+    doi:10.2307/3002019.
 
     Args:
         values: float64 (T,), the metric of each run.
-        draws: float64 (T, D), the same on paired bootstrap draws.
-        groups: the positions of the runs of one group, or of two.
-        num_lesions: number of lesions drawn from.
+        draws: float64 (T, D), the metric on paired bootstrap draws.
+        groups: the positions of the runs of one group or of two.
+        num_lesions: the number of lesions.
     """
     signs = (1, -1)
     means = [values[list(group)].mean() for group in groups]

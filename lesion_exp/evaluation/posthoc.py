@@ -1,4 +1,4 @@
-"""Everything that is fitted on the validation part, so that nothing is on the test part."""
+"""Operating points, and all models that are fitted on the predictions of the validation part after training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold: `target` is said to be there where its probability is at least `threshold`."""
+    """A threshold: an image is positive if the probability of `target` is at least `threshold`."""
 
     target: str
     rule: str
@@ -37,7 +37,7 @@ class OperatingPoint:
 
     @property
     def name(self) -> str:
-        """As in the names of metrics: `malignant/sensitivity_90`."""
+        """The name in metrics, such as `malignant/sensitivity_90`."""
         return f"{self.target}/{self.rule}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,11 +46,14 @@ class OperatingPoint:
 
 
 def fit_operating_points(table: pd.DataFrame) -> list[OperatingPoint]:
-    """The points of every target and rule from the predictions of a validation part.
+    """Fits an operating point for each target and rule to the predictions of a validation part.
 
-    `sensitivity_90`: the highest threshold with a sensitivity of at least 0.9, `specificity_90` the lowest with that
-    specificity, `youden` the one with the largest sum of both (Youden 1950), the highest of equals. A target of which
-    the table has no case, or nothing else, has no points; nor has a specificity that no case is above.
+    - `sensitivity_90` (and 95): the highest threshold with a sensitivity of at least 0.9;
+    - `specificity_90` (and 95): the lowest threshold with a specificity of at least 0.9;
+    - `youden`: the threshold with the largest sum of both (Youden 1950), the highest of equal ones.
+
+    A target without positive or without negative images has no points. A rule on the specificity has no point if no
+    positive image reaches the threshold.
     """
     points = []
     for target in targets(classes_of(table)):
@@ -63,9 +66,10 @@ def fit_operating_points(table: pd.DataFrame) -> list[OperatingPoint]:
 def operating_point_metrics(
     table: pd.DataFrame, points: Sequence[OperatingPoint], group: IntArray, num_groups: int
 ) -> Weighted:
-    """What each point comes to on `table`, as a function of the weights of groups of images.
+    """Returns the metrics of each operating point on `table` as a function of the weights of groups of images.
 
-    `malignant/sensitivity_90/sensitivity` and so on with `specificity`, `ppv` and `npv`; NaN where nothing counts.
+    The names are `malignant/sensitivity_90/sensitivity`, and so on with `specificity`, `ppv` and `npv`. A metric is NaN
+    if its denominator is 0.
     """
     seen = {target: scores_of(table, target) for target in dict.fromkeys(point.target for point in points)}
     cells = [
@@ -101,7 +105,7 @@ def operating_point_metrics(
 
 
 def _points_of(target: str, scores: FloatArray, positive: BoolArray) -> list[OperatingPoint]:
-    steps = np.unique(scores[positive])  # rising; between them only the specificity changes, for the worse
+    steps = np.unique(scores[positive])  # a threshold between two of them has the same sensitivity and less specificity
     cases, others = np.sort(scores[positive]), np.sort(scores[~positive])
     sensitivity = 1 - np.searchsorted(cases, steps, side="left") / len(cases)
     specificity = np.searchsorted(others, steps, side="left") / len(others)
@@ -121,14 +125,14 @@ def _points_of(target: str, scores: FloatArray, positive: BoolArray) -> list[Ope
 
 @dataclass(frozen=True)
 class PosthocModels:
-    """Calibrations, conformal sets and operating points of one model, by their names."""
+    """The calibrations and conformal sets of a model, by method, and its operating points."""
 
     calibrators: Mapping[str, Calibrator]
     conformal: Mapping[str, ConformalSets]
     points: list[OperatingPoint]
 
     def files(self) -> dict[str, Any]:
-        """What a run keeps of it: the plain content of each JSON file by its path."""
+        """Returns the content of the JSON files that a run stores, by path."""
         return {
             **{calibrator_path(method): found.to_dict() for method, found in self.calibrators.items()},
             **{f"conformal/{method}.json": found.to_dict() for method, found in self.conformal.items()},
@@ -137,7 +141,15 @@ class PosthocModels:
 
 
 def fit_on_validation(table: pd.DataFrame, alpha: float = 0.1) -> PosthocModels:
-    """What the predictions of a validation part say about others; `alpha` is the conformal sets' share of misses."""
+    """Fits every calibration, conformal method and operating point to the predictions of a validation part.
+
+    Args:
+        table: predictions table of the validation part.
+        alpha: the share of conformal sets that may lack the true class, between 0 and 1.
+
+    Raises:
+        ConfigError: `alpha` is out of range.
+    """
     return PosthocModels(
         {method: fit_calibrator(method, table) for method in METHODS},
         {method: fit_conformal(table, method, alpha) for method in ConformalSets.METHODS},
@@ -146,5 +158,5 @@ def fit_on_validation(table: pd.DataFrame, alpha: float = 0.1) -> PosthocModels:
 
 
 def calibrator_path(method: str) -> str:
-    """Where a run keeps its calibration `method`."""
+    """Returns the path at which a run stores its calibration `method`."""
     return f"calibration/{method}.json"

@@ -1,20 +1,20 @@
-"""The predictions table: a model's whole verdict on a part of a data set, a row an image.
+"""The predictions table: the predictions of a model for a part of a data set, one row for each image.
 
 | column | content |
 |---|---|
 | `image_id`, `row_id`, `lesion_id`, `patient_id` | as in the data set's table; `row_id` is unique |
 | `label` | true class, a name |
 | `prediction` | class of the highest probability |
-| `p_<class>` | float32 probability, one column a class, in class order; no other column starts with `p_` |
+| `p_<class>` | float32 probability, one column for each class, in class order; no other column starts with `p_` |
 | `age`, `sex`, `site`, `source` | for subgroups |
-| `energy` | float32, -log sum_c exp(logit_c), the mean over the views of an image; in tables of one network |
-| `is_unknown` | bool: the true class is none of the network's; in tables with such images |
+| `energy` | float32, -log sum_c exp(logit_c), the mean over the views of an image; only in tables of one network |
+| `is_unknown` | bool: the network does not know the true class; only in tables with such images |
 
-Images of unknown classes are in no closed-set metric: `known_rows` leaves them out, and what reads true classes takes
-tables without them. See `unknown` for what is measured on them.
+Images of unknown classes do not count for closed-set metrics: functions that need the true classes take tables without
+them, as `known_rows` returns. See `unknown` for the metrics of unknown classes.
 
-The data set's own columns follow, but no column that shows, identifies or locates a picture: neither hashes and
-thumbnails nor paths of files.
+The data set's own columns follow, except those that show, identify or locate an image: hashes, thumbnails and file
+paths.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")
 PREFIX: Final = "p_"
 ENERGY: Final = "energy"
 NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "image_path", "mask_path", "clinical_path"})
-"""Columns of a data set's table that no predictions table has: what it keeps can be read by whoever reads the store."""
+"""Columns of a data set's table that are removed, because everybody with access to the store can read predictions."""
 _PATH: Final = re.compile(r"([/\\]|^[A-Za-z]:).*\.\w{2,5}$|^([/\\]|[A-Za-z]:[/\\]|~/|file:)")
 _LOOKED_AT: Final = 100
-"""Values of a column of the user's own by which it is known to hold paths."""
+"""The number of values of a user's column that are searched for file paths."""
 SUM_TOLERANCE: Final = 1e-3
-"""Largest accepted distance of a row's sum from 1: float32 rounding stays far below it, logits do not."""
+"""Largest accepted distance of a row's sum from 1. Rounding to float32 stays far below it; logits do not."""
 
 
 def predictions_table(
@@ -53,18 +53,18 @@ def predictions_table(
     classes: Sequence[str],
     energy: npt.NDArray[np.floating[Any]] | None = None,
 ) -> pd.DataFrame:
-    """The predictions table of `rows`.
+    """Builds the predictions table of `rows`.
 
     Args:
-        rows: the images, with `image_id, row_id, lesion_id, patient_id, label, age, sex, site, source`; further
-            columns follow at the end of the table, except those of pictures and paths.
+        rows: the images, with `image_id, row_id, lesion_id, patient_id, label, age, sex, site, source`. Further columns
+            are appended to the table, except those of images and file paths.
         probs: float (N, C), softmax probabilities in the order of `rows` and `classes`.
         classes: class names, in class order.
-        energy: float (N,), where a network's logits are known.
+        energy: float (N,), the energy of each image, if the logits of one network are known.
 
     Raises:
-        DataError: a column lacks, shapes differ, an image comes twice, a label is not among the classes though
-            `is_unknown` does not say so, or a row's probabilities are not finite, are negative or do not sum to 1.
+        DataError: a column is missing, shapes differ, an image occurs twice, a label is not among the classes and the
+            image is not marked by `is_unknown`, or probabilities are not finite, are negative or do not sum to 1.
     """
     needed = [*ID_COLUMNS, "label", *SUBGROUP_COLUMNS]
     lacking = [column for column in needed if column not in rows]
@@ -100,7 +100,7 @@ def predictions_table(
 
 
 def _is_private(values: pd.Series) -> bool:
-    """Whether a column shows, identifies or locates pictures: by its name, or as it holds bytes or paths of files."""
+    """Whether a column shows, identifies or locates images: its name says so, or it contains bytes or file paths."""
     if values.name in NOT_KEPT:
         return True
     if values.dtype.kind != "O" and not isinstance(values.dtype, pd.StringDtype):
@@ -110,7 +110,7 @@ def _is_private(values: pd.Series) -> bool:
 
 
 def check(table: pd.DataFrame) -> None:
-    """Refuses what is no predictions table; for tables that come from a file.
+    """Checks that `table`, which may come from a file, is a predictions table.
 
     Raises:
         DataError: as in `predictions_table`.
@@ -121,15 +121,15 @@ def check(table: pd.DataFrame) -> None:
         repeated = table["row_id"][table["row_id"].duplicated()]
         if len(repeated):
             raise DataError(
-                f"expected every row_id once, but {len(repeated)} come again; an image counted twice spoils every "
-                f"metric:\n{first_cases(repeated)}"
+                f"expected every row_id once, but {len(repeated)} of {len(table)} rows repeat one; remove the repeated rows, because "
+                f"metrics would count their images twice:\n{first_cases(repeated)}"
             )
     known = known_rows(table)
     if known.empty:
         raise DataError(
             f"expected images of the classes {', '.join(classes_of(table))}, but all {len(table):,} are of others "
-            f"({', '.join(sorted(set(table['label'].astype(str))))}): nothing can be scored; use a part or a data set "
-            f"that has some"
+            f"({', '.join(sorted(set(table['label'].astype(str))))}): no metric can be computed; use a part or a data "
+            f"set with images of these classes"
         )
     true_classes(known)
     contradicting = sorted(set(unknown_rows(table)["label"].astype(str)) & set(classes_of(table)))
@@ -149,16 +149,16 @@ def check(table: pd.DataFrame) -> None:
             for name, row in zip(names[off], probs[off], strict=True)
         ]
         raise DataError(
-            f"expected probabilities that are not negative and sum to 1, but {len(cases)} of {len(table)} rows differ; "
-            f"apply a softmax to logits first:\n{first_cases(cases)}"
+            f"expected probabilities that are not negative and sum to 1, but those of {len(cases)} of {len(table)} "
+            f"rows are not; apply a softmax to logits first:\n{first_cases(cases)}"
         )
 
 
 def check_finite(rows: FloatArray, names: Sequence[str]) -> None:
-    """Checks that the probabilities or logits `rows` (N, C) of the images `names` are numbers.
+    """Checks that the probabilities or logits `rows` (N, C) of the images `names` are finite.
 
     Raises:
-        DataError: some are not.
+        DataError: some are NaN or infinite.
     """
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
@@ -170,10 +170,10 @@ def check_finite(rows: FloatArray, names: Sequence[str]) -> None:
 
 
 def is_unknown(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Whether the true class of each image is unknown to the network, bool (N,); for split tables, too.
+    """Returns whether the true class of each image is unknown to the network, bool (N,); also for split tables.
 
     Raises:
-        DataError: the column holds something else than true and false.
+        DataError: the column contains values other than true and false.
     """
     if IS_UNKNOWN not in table:
         return np.zeros(len(table), dtype=np.bool_)
@@ -185,23 +185,23 @@ def is_unknown(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def known_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` without the images of unknown classes, and without the column that says so."""
+    """Returns `table` without the images of unknown classes and without the column `is_unknown`."""
     return table if IS_UNKNOWN not in table else table[~is_unknown(table)].drop(columns=IS_UNKNOWN)
 
 
 def unknown_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The images of unknown classes in `table`."""
+    """Returns the images of unknown classes in `table`."""
     return table[is_unknown(table)]
 
 
 def unknown_counts(table: pd.DataFrame) -> dict[str, int]:
-    """How many images of each unknown class `table` holds, by name in alphabetical order; empty where it has none."""
+    """Returns the number of images of each unknown class in `table`, by name in alphabetical order."""
     counts = unknown_rows(table)["label"].astype(str).value_counts()
     return {str(label): int(counts[label]) for label in sorted(counts.index)}
 
 
 def unknown_in_words(counts: Mapping[str, int]) -> str:
-    """`counts` as a sentence: that these images are in none of the figures beside it."""
+    """Returns a sentence that says that the images of unknown classes in `counts` are left out of the metrics."""
     named = ", ".join(f"{label} {count:,}" for label, count in counts.items())
     total = sum(counts.values())
     return (
@@ -211,7 +211,7 @@ def unknown_in_words(counts: Mapping[str, int]) -> str:
 
 
 def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
-    """The class names in class order.
+    """Returns the class names in class order.
 
     Raises:
         DataError: the table has no probability column.
@@ -219,20 +219,20 @@ def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
     names = tuple(str(column)[len(PREFIX) :] for column in table.columns if str(column).startswith(PREFIX))
     if not names:
         raise DataError(
-            f"expected one column {PREFIX}<class> a class, got {', '.join(map(str, table.columns))}; is this a "
-            f"predictions table?"
+            f"expected a column {PREFIX}<class> for each class, got the columns {', '.join(map(str, table.columns))}; "
+            f"is this a predictions table?"
         )
     return names
 
 
 def probabilities(table: pd.DataFrame) -> FloatArray:
-    """The probabilities, float64 (N, C), in class order."""
+    """Returns the probabilities, float64 (N, C), in class order."""
     columns = [f"{PREFIX}{name}" for name in classes_of(table)]
     return table[columns].to_numpy(dtype=np.float64)
 
 
 def true_classes(table: pd.DataFrame) -> IntArray:
-    """The position of each true class in the class order, int64 (N,).
+    """Returns the position of each true class in the class order, int64 (N,).
 
     Raises:
         DataError: a label is not among the classes.
@@ -241,7 +241,7 @@ def true_classes(table: pd.DataFrame) -> IntArray:
 
 
 def predicted_classes(table: pd.DataFrame) -> IntArray:
-    """The position of each predicted class in the class order, int64 (N,).
+    """Returns the position of each predicted class in the class order, int64 (N,).
 
     Raises:
         DataError: a prediction is not among the classes.
@@ -253,7 +253,7 @@ def _positions(table: pd.DataFrame, column: str) -> IntArray:
     classes = classes_of(table)
     if column not in table:
         raise DataError(
-            f"expected a column {column!r} in a predictions table, got {', '.join(map(str, table.columns))}"
+            f"expected a column {column!r} in a predictions table, got the columns {', '.join(map(str, table.columns))}"
         )
     names = table[column].astype(str).to_numpy()
     positions = pd.Index(classes).get_indexer(pd.Index(names))

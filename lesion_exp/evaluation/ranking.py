@@ -1,4 +1,4 @@
-"""How well scores rank: ROC and precision-recall curves, the areas under them, and the covariance of areas."""
+"""Ranking metrics of scores: ROC and precision-recall curves, areas under them and points on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from lesion_exp.evaluation.confusion import mean_of_determined
+from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.delong import placed_area
 from lesion_exp.evaluation.limits import Limits, area_limits
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
@@ -22,35 +22,35 @@ AUC_SENS_80: Final = "auc_sens_80"
 PAUC_2024: Final = "pauc_2024"
 RANKING: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT, AUC_SENS_80, PAUC_2024)
 _LEAST_SENSITIVITY: Final = 0.8
-"""Where both partial areas of the ISIC challenges begin."""
+"""The sensitivity from which both partial areas of the ISIC challenges count."""
 _ROUNDING: Final = 1e-9
 
 
 def ranking_metrics(
     scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int, names: Collection[str] = RANKING
 ) -> Weighted:
-    """The metrics of `RANKING` (those in `names`) as a function of the weights of groups of images.
+    """Returns the metrics of `RANKING`, or those in `names`, as a function of the weights of groups of images.
 
     - `auroc`: the probability that a positive image scores above a negative one, ties counting half (Mann-Whitney);
-    - `average_precision`: sum_k (R_k - R_{k-1}) P_k over the distinct scores in falling order, P_k and R_k being
-      precision and recall of "positive from score k on"; scikit-learn's definition, without interpolation;
+    - `average_precision`: sum_k (R_k - R_{k-1}) P_k over the distinct scores in falling order, where P_k and R_k are
+      the precision and the recall at the threshold k; scikit-learn's definition, without interpolation;
     - `sensitivity_at_90_specificity` (and 95): the highest sensitivity of a threshold with at least that specificity,
-      0 where there is none; `specificity_at_90_sensitivity` the reverse. The threshold is the best one for these very
-      images; for one that was fixed beforehand see `operating_points`;
+      0 if there is none; `specificity_at_90_sensitivity` the reverse. The threshold is the best one for the evaluated
+      images; for thresholds from the validation part see `posthoc.operating_point_metrics`;
     - `auc_sens_80`, of ISIC 2018 and 2019: the area under the ROC curve from a sensitivity of 0.8 on, down to 0,
       in 0..1 (isic-challenge-scoring, `auc_above_sensitivity`);
     - `pauc_2024`, the score of ISIC 2024: the area under the ROC curve from a sensitivity of 0.8 on, down to
       0.8, in 0..0.2.
 
-    The curve goes straight through ties, as scikit-learn's. Without positives or without negatives all are NaN, but the
-    average precision, which needs positives only.
+    The ROC curve is a straight line between the ends of tied scores, as scikit-learn's is. Without positives or without
+    negatives all metrics are NaN, except the average precision, which only needs positives.
 
     Args:
         scores: float64 (N,), higher for positives.
         positive: bool (N,).
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
-        names: which of the metrics.
+        names: the names of the metrics.
     """
     steps = _Steps(scores, positive, group, num_groups)
 
@@ -74,14 +74,16 @@ def ranking_metrics(
         placed = placed_area(scores, positive, group, num_groups)
         if placed is not None:
             return area_limits(placed)
-        alone = at(np.ones((num_groups, 1)))["auroc"]  # fewer than two lesions of a kind say nothing of the spread
+        alone = at(np.ones((num_groups, 1)))["auroc"]  # the variance is unknown with fewer than two lesions of a kind
         return Limits(float(alone[0]), 0.0, 1.0, np.zeros(num_groups))
 
     return Weighted(at, {"auroc": area} if "auroc" in names else {}, bounds)
 
 
 def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> list[Weighted]:
-    """All ranking metrics of each class against the rest; several readers of the same weights share one computation.
+    """Returns all ranking metrics of each class against the rest, which remember their last result.
+
+    Functions that call them with the same array of weights share one computation.
 
     Args:
         probs: float64 (N, C).
@@ -94,7 +96,8 @@ def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_g
 
 
 def mean_area(probs: FloatArray, true: IntArray) -> float:
-    """The mean AUROC of the classes that have images and are not all images; NaN where there is none.
+    """Returns the mean AUROC over the classes for which it is defined: those of some but not all images. NaN if there
+    are none.
 
     Args:
         probs: float64 (N, C).
@@ -103,10 +106,11 @@ def mean_area(probs: FloatArray, true: IntArray) -> float:
     images, ones = np.arange(len(true)), np.ones((len(true), 1))
     classes = range(probs.shape[1])
     areas = [ranking_metrics(probs[:, c], true == c, images, len(true), ("auroc",))(ones)["auroc"] for c in classes]
-    return float(mean_of_determined(np.stack(areas))[0])
+    return float(nan_mean(np.stack(areas))[0])
 
 
 def _remembered(metrics: Weighted) -> Weighted:
+    """`metrics`, which are computed once for consecutive calls with the same array of weights."""
     last: list[tuple[FloatArray, dict[str, FloatArray]]] = []
 
     def again(weights: FloatArray) -> dict[str, FloatArray]:
@@ -119,29 +123,29 @@ def _remembered(metrics: Weighted) -> Weighted:
 
 @dataclass(frozen=True)
 class _Curve:
-    """The ROC curve in each of D draws, from its K thresholds in rising order; each array float64 (K, D) of images."""
+    """The ROC curve in each of D draws, from numbers of images at K thresholds in rising order, float64 (K, D) each."""
 
     hits: FloatArray
     """Positives at the threshold."""
     below: FloatArray
-    """Negatives below it."""
+    """Negatives below the threshold."""
     tied: FloatArray
-    """Negatives at it."""
+    """Negatives at the threshold."""
     hits_from: FloatArray
-    """Positives at it or above."""
+    """Positives at or above the threshold."""
     num_negative: FloatArray
-    """(D,)."""
+    """float64 (D,)."""
 
     @property
     def num_positive(self) -> FloatArray:
-        """(D,)."""
+        """float64 (D,)."""
         if not len(self.hits):
             return np.zeros_like(self.num_negative)
         first: FloatArray = self.hits_from[0]
         return first
 
     def areas(self, partial: bool) -> dict[str, FloatArray]:
-        """`auroc`, and if `partial` the two areas from a sensitivity of 0.8 on."""
+        """`auroc`, and if `partial` also the two areas from a sensitivity of 0.8 on, float64 (D,) each."""
         num_pairs = self.num_positive * self.num_negative
         if not partial:
             ordered = np.einsum("kd,kd->d", self.hits, self.below) + np.einsum("kd,kd->d", self.hits, self.tied) / 2
@@ -153,12 +157,12 @@ class _Curve:
             missing = np.full(num_pairs.shape, np.nan)
             return {"auroc": missing, AUC_SENS_80: missing, PAUC_2024: missing}
         hits, below, tied, hits_from = (_at(rows, place) for rows in (self.hits, self.below, self.tied, self.hits_from))
-        # the part of this threshold's positives that lies above 0.8, and its share of their straight piece of curve
+        # this threshold's positives above a sensitivity of 0.8, and their share of this straight piece of the curve
         above = np.clip(hits_from - least, 0.0, None)
         share = np.divide(above, hits, out=np.zeros_like(above), where=hits > 0)
         before = _at(ordered_to, place) - hits * (below + tied / 2)
         upper = before + above * (below + share * tied / 2)
-        right = below + share * tied  # negatives to the right of where the curve reaches 0.8
+        right = below + share * tied  # negatives to the right of the point at which the curve reaches 0.8
         return {
             "auroc": _ratio(ordered_to[-1], num_pairs),
             PAUC_2024: _ratio(upper, num_pairs),
@@ -166,13 +170,13 @@ class _Curve:
         }
 
     def average_precision(self) -> FloatArray:
-        """(D,)."""
+        """float64 (D,)."""
         num_from = self.hits_from + self.num_negative - self.below
         precision = np.divide(self.hits_from, num_from, out=np.zeros_like(num_from), where=num_from > 0)
         return _ratio(np.einsum("kd,kd->d", self.hits, precision), self.num_positive)
 
     def sensitivity_at(self, specificity: float) -> FloatArray:
-        """(D,), the highest with at least that specificity."""
+        """The highest sensitivity with at least that specificity, float64 (D,)."""
         needed = specificity * self.num_negative - _ROUNDING
         place = np.count_nonzero(self.below < needed, axis=0)
         padded = np.concatenate([self.hits_from, np.zeros((1, self.hits.shape[1]))])
@@ -180,7 +184,7 @@ class _Curve:
         return np.where(self.num_negative > 0, found, np.nan)
 
     def specificity_at(self, sensitivity: float) -> FloatArray:
-        """(D,), the highest with at least that sensitivity."""
+        """The highest specificity with at least that sensitivity, float64 (D,)."""
         place = self._last_reaching(sensitivity)
         if place is None:
             return np.full(self.num_negative.shape, np.nan)
@@ -188,7 +192,7 @@ class _Curve:
         return np.where(self.num_positive > 0, found, np.nan)
 
     def _last_reaching(self, sensitivity: float) -> IntArray | None:
-        """The highest threshold with at least that sensitivity, int64 (D,); None without positives."""
+        """The position of the highest threshold with at least that sensitivity, int64 (D,); None without positives."""
         if not len(self.hits):
             return None
         reached = np.count_nonzero(self.hits_from >= sensitivity * self.num_positive - _ROUNDING, axis=0)
@@ -196,7 +200,7 @@ class _Curve:
 
 
 class _Steps:
-    """What a curve needs: positives at, and negatives between, the K distinct scores of the positives."""
+    """Numbers of positives at, and of negatives between and at, the K distinct scores of the positives."""
 
     def __init__(self, scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> None:
         steps = np.unique(scores[positive])
@@ -210,7 +214,7 @@ class _Steps:
         self._negatives = np.bincount(group[negative], minlength=num_groups).astype(np.float64)
 
     def curve(self, weights: FloatArray) -> _Curve:
-        """The curve in each draw; `weights` float64 (G, D)."""
+        """The curve in each draw, from the weights of the groups, float64 (G, D)."""
         misses, hits = self._misses @ weights, self._hits @ weights
         tied = misses[1::2].copy()
         below = misses.cumsum(axis=0, out=misses)[0:-1:2]
@@ -223,7 +227,7 @@ def _summing(row: IntArray, group: IntArray, shape: tuple[int, int]) -> csr_arra
 
 
 def _at(rows: FloatArray, place: IntArray) -> FloatArray:
-    """From (K, D) the row `place` of each column, (D,)."""
+    """The value in row `place` of each column, (K, D) -> (D,)."""
     taken: FloatArray = np.take_along_axis(rows, place[None, :], axis=0)[0]
     return taken
 
@@ -234,7 +238,9 @@ def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
 
 
 def roc_points(scores: FloatArray, positive: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """1 - specificity and sensitivity, both rising from 0 to 1; joined by straight lines they enclose the AUROC.
+    """Returns the ROC curve: 1 - specificity and sensitivity, both rising from 0 to 1.
+
+    The area under the points, joined by straight lines, is the AUROC.
 
     Args:
         scores: float64 (N,), higher for positives.
@@ -245,10 +251,14 @@ def roc_points(scores: FloatArray, positive: BoolArray) -> tuple[FloatArray, Flo
 
 
 def precision_recall_points(scores: FloatArray, positive: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Recall, rising from 0, and precision; joined by straight lines they enclose the average precision.
+    """Returns the precision-recall curve: recall, rising from 0, and precision.
 
-    The average precision gives each rise of the recall the precision that is reached at its end, so the curve is a
-    staircase whose steps lie to the left of their points.
+    The area under the points, joined by straight lines, is the average precision. That multiplies each rise of the
+    recall by the precision at its end, so the curve is a step function with the steps to the left of their points.
+
+    Args:
+        scores: float64 (N,), higher for positives.
+        positive: bool (N,).
     """
     precision, recall, _ = precision_recall_curve(positive, scores)
     return np.repeat(recall[::-1], 2)[:-1], np.repeat(precision[::-1], 2)[1:]

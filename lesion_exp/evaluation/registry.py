@@ -1,4 +1,4 @@
-"""The one entry of each metric: name, words, direction, where it is shown, and whether MLflow has it as a metric."""
+"""The registry of metrics: the name, title and direction of each, where it is shown, and whether MLflow stores it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ Place = Literal["epoch", "headline", "tracked", "report", "compare", "sweep", "s
 """Where a metric is shown:
 
 - `epoch`: logged after each validation;
-- `headline`: the few numbers that stand for a run, in its description, in notebooks and where jobs are compared;
-- `tracked`: a metric in MLflow, with the ends of its interval, for each part that is evaluated;
-- `report`: the table of overall results of a run's page;
+- `headline`: shown as a summary of a run, in its description, in notebooks and in comparisons of jobs;
+- `tracked`: stored in MLflow as a metric, with the ends of its interval, for each part that is evaluated;
+- `report`: shown in the table of overall results on a run's page;
 - `compare`: tested between jobs;
-- `sweep`: a column and a chart of sweeps, where cells read the test part;
-- `shortcuts`: of the models that see no lesion, and of changed images.
+- `sweep`: a column and a chart of sweeps, if their cells evaluate the test part;
+- `shortcuts`: computed for the shallow models and for the changed images of the shortcut check.
 """
 
 AUROC_MACRO: Final = "auroc_macro"
 LOSS: Final = "loss"
-"""What the training objective is called, and in MLflow also the log loss `nll` of the test part."""
+"""The name of the training objective, and in MLflow also that of the log loss `nll` of the test part."""
 HIGHER: Final = "higher is better"
 LOWER: Final = "lower is better"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """An entry."""
+    """The entry of a metric."""
 
     name: str
-    """As in `val/NAME`; of a metric of each class as in `test/NAME/CLASS`."""
+    """As in `val/NAME`, or for a metric of each class as in `test/NAME/CLASS`."""
     words: str
-    """What it is called in headings and tables."""
+    """The title in headings and tables."""
     short: str = ""
-    """What it is called within a sentence and where there is little room; as `words`, in lower case, if empty."""
+    """The title within a sentence and where there is little room; if empty, `words` in lower case."""
     higher_is_better: bool = True
     highest: float = 1.0
-    """Its largest value."""
+    """The largest possible value."""
     lowest: float = 0.0
-    """Its smallest value."""
+    """The smallest possible value."""
     shown: frozenset[Place] = frozenset()
     habits: tuple[str, ...] = ()
-    """What users of other frameworks call it."""
+    """Names in other frameworks, for hints at misspelt names."""
     same_as: str = ""
-    """A call of scikit-learn that gives the same number of true and predicted classes (of true classes and
-    probabilities, if the metric is one of those); a test compares the two. Empty where there is none."""
+    """A call of scikit-learn that returns the same number for true and predicted classes, or for true classes and
+    probabilities if the metric is one of those; a test compares the two. Empty if there is none."""
 
     @property
     def in_a_sentence(self) -> str:
-        """Its words within a sentence."""
+        """The title within a sentence."""
         return self.short or f"{self.words[:1].lower()}{self.words[1:]}"
 
 
@@ -127,18 +127,18 @@ _NAMES_BEFORE: Final[Mapping[str, int]] = {
     "best": 1, "train": 1, "val": 1, "test": 1, "time": 1, "isic": 1, "calibrated": 1, "unknown": 1,
     "shortcuts": 2, "evaluation": 2, "conformal": 2, "operating": 3,
 }  # fmt: skip
-"""What stands before the name of a metric, and how many parts of the whole name are not its own then."""
+"""First parts of full names, and how many parts of the full name precede the name of the metric."""
 
 
 def shown_in(place: Place) -> tuple[str, ...]:
-    """The names of the metrics that are shown there, in order."""
+    """Returns the names of the metrics that are shown at `place`, in the order of `METRICS`."""
     return tuple(name for name, metric in METRICS.items() if place in metric.shown)
 
 
 def entry_of(name: str) -> Metric | None:
-    """The entry of a metric by the name that it has anywhere: `best/val/loss`, `test/recall/mel`, `brier_low`.
+    """Returns the entry of a metric by any of its full names, such as `best/val/loss`, `test/recall/mel`, `brier_low`.
 
-    None for the name of a metric that a config adds, or of none.
+    The result is None for metrics that a config adds, and for names of no metric.
     """
     parts = name.split("/")
     while len(parts) > 1 and parts[0] in _NAMES_BEFORE and parts[0] not in METRICS:
@@ -148,81 +148,81 @@ def entry_of(name: str) -> Metric | None:
 
 
 def is_added(name: str) -> bool:
-    """Whether `name`, without a stage, can be that of a metric that a config adds: it has no entry and no class."""
+    """Returns whether `name`, without a stage, can be a metric that a config adds: it has no entry and no class."""
     return bool(name) and "/" not in name and entry_of(name) is None
 
 
 def added_among(names: Iterable[str], stage: str) -> list[str]:
-    """The names, without `stage` (such as `test/`), of the added metrics among `names`."""
+    """Returns the added metrics among `names`, without the prefix `stage` (such as `test/`)."""
     found = [name.removeprefix(stage) for name in names if name.startswith(stage)]
     return [name for name in found if is_added(name)]
 
 
 def is_lower_better(name: str) -> bool:
-    """Whether lower values of the metric `name` (see `entry_of`) are better; of one without an entry they are not."""
+    """Returns whether lower values of the metric `name` (see `entry_of`) are better; False without an entry."""
     found = entry_of(name)
     return found is not None and not found.higher_is_better
 
 
 def is_better(name: str, value: float, than: float) -> bool:
-    """Whether `value` of the metric `name` is better than another."""
+    """Returns whether `value` of the metric `name` is better than another."""
     return value < than if is_lower_better(name) else value > than
 
 
 def mode_of(name: str) -> Literal["min", "max"]:
-    """Which values of the metric `name` are better, as schedulers and callbacks say it."""
+    """Returns the direction of the metric `name` in the words of schedulers and callbacks."""
     return "min" if is_lower_better(name) else "max"
 
 
 def direction_of(name: str) -> Literal["minimize", "maximize"]:
-    """Which values of the metric `name` are better, as searches say it."""
+    """Returns the direction of the metric `name` in the words of searches."""
     return "minimize" if is_lower_better(name) else "maximize"
 
 
 def is_share(name: str) -> bool:
-    """Whether all values of the metric `name` lie between 0 and 1; False where nothing is known of it."""
+    """Returns whether all values of the metric `name` lie between 0 and 1; False without an entry."""
     found = entry_of(name)
     return found is not None and found.lowest >= 0 and found.highest <= 1
 
 
 def words_of(name: str) -> str:
-    """The metric `name`, without a stage, in words: `recall/mel` is `Sensitivity, mel`."""
+    """Returns the title of the metric `name`, without a stage: that of `recall/mel` is `Sensitivity, mel`."""
     family, _, of = name.partition("/")
     words = METRICS[family].words if family in METRICS else family.replace("_", " ")
     return f"{words}, {of}" if of else words
 
 
 def short_of(name: str) -> str:
-    """The metric `name`, without a stage, in words that fit into a sentence: `recall/mel` is `sensitivity, mel`."""
+    """Returns the title of the metric `name`, without a stage, within a sentence: `sensitivity, mel`."""
     family, _, of = name.partition("/")
     words = METRICS[family].in_a_sentence if family in METRICS else family.replace("_", " ")
     return f"{words}, {of}" if of else words
 
 
 OF_A_CLASS: Final = ("precision", "recall", "specificity", "f1", "auroc")
-"""Results of a class that a reader looks for first."""
+"""The headline results of each class."""
 HEADLINE: Final = tuple(name for name in shown_in("tracked") if name not in {LOSS, *OF_A_CLASS})
-"""Results of a whole part that a reader looks for first, by the names of the registry of metrics."""
+"""The headline results of a whole part."""
 SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
-"""What stands before the names of results that are not plain ones; no such result is a metric."""
+"""The first parts of the names of further results, which MLflow does not store as metrics."""
 TEST: Final = "test"
 FOLDER: Final = "evaluation"
-"""Folder of a run's evaluations, and what the names of metrics of other data than its own parts begin with."""
+"""The folder of a run's evaluations, and the first part of the names of metrics on data other than its own parts."""
 _ENDS: Final = ("_low", "_high")
 _OF_A_PART: Final = (LOSS, *HEADLINE)
 OF_SEVERAL_RUNS: Final = tuple(f"best/val/{name}" for name in (LOSS, *shown_in("epoch"))) + tuple(
     f"{TEST}/{name}" for name in _OF_A_PART
 )
-"""Results whose mean over several runs is a metric of the run that stands for them."""
+"""The results whose means over several runs are metrics of the run that summarises them."""
 _OF_AN_EPOCH: Final = frozenset((LOSS, *shown_in("epoch")))
 
 
 def is_metric(name: str) -> bool:
-    """Whether a result is a metric in MLflow.
+    """Returns whether MLflow stores a result as a metric.
 
-    These are: `best/...`; `val/...` as every epoch has it; `test/...` for `HEADLINE` and the loss, with `_low` and
-    `_high`, and for `OF_A_CLASS` of each class; `evaluation/DATA/...` for `HEADLINE` and the loss, with both ends;
-    and the metrics that a config adds, in each of these places.
+    These are `best/...`, the metrics `val/...` of every epoch, `test/...` and `evaluation/DATA/...` for `HEADLINE` and
+    the loss, each with `_low` and `_high`, `test/...` for `OF_A_CLASS` of each class, and the metrics that a config
+    adds, with each of these prefixes.
     """
     first, _, rest = name.partition("/")
     if first == "best":
@@ -240,5 +240,5 @@ def _is_headline(name: str) -> bool:
 
 
 def only_metrics(results: Mapping[str, float]) -> dict[str, float]:
-    """Those of `results` that are metrics in MLflow."""
+    """Returns those of `results` that MLflow stores as metrics."""
     return {name: value for name, value in results.items() if is_metric(name)}

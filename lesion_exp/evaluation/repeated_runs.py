@@ -1,4 +1,4 @@
-"""Jobs that were run several times, with other seeds or on other folds: mean, spread and comparison."""
+"""Jobs with several runs, which differ in their seeds or folds: mean, standard deviation and comparison."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from lesion_exp.evaluation.registry import WATCHED_METRIC, is_share
 
 Direction = Literal["maximize", "minimize"]
 LEVEL: Final = 0.05
-"""Two jobs with a corrected p-value below this one are told apart."""
+"""Two jobs with a smaller corrected p-value differ significantly."""
 _LEAST_OVERLAP: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """What the runs of one job came to in one metric."""
+    """A metric of a job over its runs."""
 
     runs: int
     mean: float
     deviation: float | None
-    """Standard deviation of its runs; where the splits differ, of the means of its splits; None for one of them."""
+    """Standard deviation over the runs, or over the means of the splits if there are several; None for a single one."""
     low: float | None
-    """Ends of the 95% interval of the mean; None where no job of the comparison was run several times."""
+    """Lower end of the 95% interval of the mean; None if no job of the comparison has several runs."""
     high: float | None
     p_against_best: float | None
-    """Corrected p-value against the job with the best mean; None for that job, and where the spread is not known."""
+    """Corrected p-value against the job with the best mean; None for that job, and if the variance is unknown."""
 
     @property
     def differs(self) -> bool:
-        """Whether the job is worse than the one with the best mean by more than repeated runs vary."""
+        """Whether the job is significantly worse than the one with the best mean."""
         return self.p_against_best is not None and self.p_against_best < LEVEL
 
 
 def repeated(
     jobs: Sequence[Sequence[tuple[Hashable, float]]], direction: Direction = "maximize", metric: str = WATCHED_METRIC
 ) -> list[Repeated]:
-    """Mean, standard deviation and 95% interval of each job, and its corrected p-value against the best of them.
+    """Returns mean, standard deviation and 95% interval of each job, and its corrected p-value against the best job.
 
-    Training is assumed to vary as much in one job as in another: the deviations of all jobs are pooled,
+    The variance between runs is assumed to be the same in all jobs and is pooled,
 
         s^2 = sum_g sum_i (y_gi - mean_g)^2 / sum_g (n_g - 1),
 
-    so a job that was run once has an interval, too, if another one was run several times. The interval is Student's,
-    mean +- t s (1 / n + o)^(1/2). On one split, o = 0, and the interval tells what other seeds would come to on the
-    same images. With several splits the runs of one split are averaged first, and because the training images of the
-    splits overlap, o is the ratio of judged to trained images, taken as 1 / (splits - 1) and as 1 / 4 at least (Nadeau
-    and Bengio 2003, doi:10.1023/A:1024068626366). If all jobs were run on the same splits, the differences between
-    splits are taken out of s before jobs are compared.
+    so a job with a single run also has an interval if another job has several. The interval is that of Student's
+    distribution, mean +- t s (1 / n + o)^(1/2). With one split, o = 0, and the interval is that over seeds on the same
+    images. With several splits the runs of one split are averaged first, and because the training images of the splits
+    overlap, o is the ratio of evaluated to training images, computed as 1 / (splits - 1) and at least 1 / 4 (Nadeau and
+    Bengio 2003, doi:10.1023/A:1024068626366). If all jobs have the same splits, the differences between splits are
+    removed from s before jobs are compared.
 
-    The p-values are Tukey's and Kramer's (Kramer 1956, doi:10.2307/3001469): they hold for all pairs at once, so also
-    for the pairs with the job that was found to be the best. Nothing is known about the spread where no job was run
-    twice, or where all runs of each job came to the same value.
+    The p-values are those of Tukey and Kramer (Kramer 1956, doi:10.2307/3001469). They are valid for all pairs at once,
+    and so also for the pairs with the job that turned out to be the best. The variance is unknown if no job has two
+    runs, or if all runs of each job have the same value; there are no intervals and p-values then.
 
     Args:
         jobs: for each job the split (anything hashable) and the metric of each run.
         direction: which values of the metric are better.
-        metric: its name; the interval of a metric between 0 and 1 does not leave this range.
+        metric: the name of the metric; intervals of a metric between 0 and 1 are cut off at this range.
     """
     splits = list(dict.fromkeys(split for runs in jobs for split, _ in runs))
     units = [_units(runs, several=len(splits) > 1) for runs in jobs]
@@ -92,7 +92,7 @@ def repeated(
 
 
 def _units(runs: Sequence[tuple[Hashable, float]], several: bool) -> FloatArray:
-    """The values of the runs, or of several splits the mean of each, in the order of the splits."""
+    """The values of the runs, or if there are several splits the mean of each, in the order of the splits."""
     if not several:
         return np.array([value for _, value in runs], dtype=np.float64)
     by_split: dict[Hashable, list[float]] = {}
@@ -102,7 +102,7 @@ def _units(runs: Sequence[tuple[Hashable, float]], several: bool) -> FloatArray:
 
 
 def _spread(residuals: Sequence[FloatArray], degrees: int) -> tuple[float, int]:
-    """The pooled standard deviation, 0 where nothing is known about it, and its degrees of freedom."""
+    """The pooled standard deviation, 0 if it is unknown, and its degrees of freedom."""
     if degrees < 1:
         return 0.0, 0
     spread = math.sqrt(sum(float(np.square(row).sum()) for row in residuals) / degrees)
@@ -110,6 +110,7 @@ def _spread(residuals: Sequence[FloatArray], degrees: int) -> tuple[float, int]:
 
 
 def _within(low: float, high: float, metric: str, units: Sequence[FloatArray]) -> tuple[float, float]:
+    """The interval, cut off at 0 and 1 for a metric between 0 and 1."""
     known = np.concatenate(units)
     if not is_share(metric) or known.min() < 0 or known.max() > 1:
         return low, high
@@ -122,7 +123,7 @@ def _tukey(statistic: float, jobs: int, degrees: int) -> float:
 
 
 def as_fields(found: Mapping[str, Repeated]) -> dict[str, dict[str, float | int | bool | None]]:
-    """Plain values by metric, for JSON."""
+    """Returns plain values by metric, for JSON."""
     return {
         name: {
             "runs": one.runs,

@@ -27,7 +27,7 @@ from lesion_exp.evaluation.predictions import (
 from lesion_exp.evaluation.weighted import Weighted, merged
 
 COMPARED: Final = ("balanced_accuracy", f"recall/{MALIGNANT}", f"specificity/{MALIGNANT}")
-"""Metrics that are means over classes of a share of right images; the others change with the mix of classes alone."""
+"""Metrics that are means over classes of a share of right images; others also depend on the class frequencies."""
 _LEVEL: Final = 0.05
 
 
@@ -40,25 +40,26 @@ class Gap:
     highest: str
     lowest: str
     difference: Estimate
-    """Its 95% interval allows for all pairs of subgroups that were compared in this metric."""
+    """With a 95% interval that is corrected for all pairs of subgroups compared in this metric."""
     classes: tuple[str, ...]
-    """Those that both subgroups have enough lesions of; the metric is the mean over them."""
+    """The classes with enough lesions in both subgroups, over which the metric is the mean."""
     pairs: int
-    """How many pairs of subgroups were compared in this metric, over all attributes."""
+    """The number of pairs of subgroups compared in this metric, over all attributes."""
 
 
 def largest_gaps(
     table: pd.DataFrame, group: IntArray, num_groups: int, masks: Mapping[tuple[str, str], BoolArray]
 ) -> list[Gap]:
-    """The largest gap of each metric in each attribute.
+    """Returns the largest gap of each metric in each attribute.
 
-    Subgroups are compared on the classes of which both have 20 lesions: the mean over these classes of the share of
-    right images (balanced accuracy), of malignant images called malignant, of benign ones not called so. So neither a
-    class that one of them lacks, nor another mix of classes, makes a gap; accuracies and AUROCs, which change with the
-    mix, are not compared. The interval is that of a difference of means of proportions (`combined_limits`), and holds
-    for all pairs compared in the metric at once: its level is 5% divided by their number (Bonferroni; Dunn 1961,
-    doi:10.1080/01621459.1961.10482090), because the largest of many gaps excludes 0 easily. In simulations without any
-    difference (`scripts/false_gaps.py`) at most 5% of the tables have a largest gap whose interval excludes 0.
+    Subgroups are compared on the classes of which both have at least 20 lesions. The metrics are means over these
+    classes of the share of right images (balanced accuracy), of malignant images predicted as malignant, and of benign
+    images not predicted as malignant. So neither missing classes nor other class frequencies cause a gap; accuracies
+    and AUROCs, which depend on the frequencies, are not compared. The interval is that of a difference of means of
+    proportions (`combined_limits`). It is valid for all pairs compared in the metric at once: its level is 5% divided
+    by their number (Bonferroni; Dunn 1961, doi:10.1080/01621459.1961.10482090), because the largest of many gaps would
+    otherwise often exclude 0 by chance. In simulations without any difference (`scripts/false_gaps.py`) at most 5% of
+    the tables have a largest gap whose interval excludes 0.
 
     Args:
         table: predictions table.
@@ -103,7 +104,7 @@ def largest_gaps(
 
 
 def _right(table: pd.DataFrame) -> dict[str, tuple[BoolArray, Sequence[int]]]:
-    """By metric which images are right, bool (N,), and the positions of the classes that it is a mean over."""
+    """For each metric, which images are right, bool (N,), and the positions of the classes over which it is a mean."""
     classes, true = classes_of(table), true_classes(table)
     found: dict[str, tuple[BoolArray, Sequence[int]]] = {
         COMPARED[0]: (predicted_classes(table) == true, range(len(classes)))
@@ -132,25 +133,25 @@ _OF_MALIGNANCY: Final = (f"recall/{MALIGNANT}", f"specificity/{MALIGNANT}", f"au
 
 @dataclass(frozen=True)
 class Cell:
-    """A subgroup; a metric that rests on fewer than 20 lesions is None, which files show as "too few"."""
+    """A subgroup and its metrics. A metric that rests on fewer than 20 lesions is None, and "too few" in files."""
 
     attribute: str
     name: str
     images: int
     lesions: int
     classes: tuple[str, ...]
-    """The true classes of its images, which its balanced accuracy is a mean over."""
+    """The true classes of its images, over which its balanced accuracy is a mean."""
     estimates: Mapping[str, Estimate | None]
 
 
 @dataclass(frozen=True)
 class Subgroups:
-    """All cells and gaps of a table."""
+    """All subgroups and gaps of a predictions table."""
 
     cells: list[Cell]
     gaps: list[Gap]
     classes: tuple[str, ...]
-    """The true classes of all images, which the balanced accuracy of the whole is a mean over."""
+    """The true classes of all images, over which the overall balanced accuracy is a mean."""
     overall: Mapping[str, Estimate]
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,12 +185,12 @@ class Subgroups:
 
 
 def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit = "lesion") -> Subgroups:
-    """The metrics of each subgroup with 95% intervals, and the largest gap of each metric in each attribute.
+    """Returns the metrics of each subgroup with 95% intervals, and the largest gap of each metric in each attribute.
 
-    A metric needs 20 lesions of the kind that it rests on: all for accuracies, malignant ones for their recall, benign
-    ones for the specificity, of either kind for the AUROC. The balanced accuracy of a subgroup is the mean over the
-    classes that it has images of (`Cell.classes`), which may be fewer than the whole's; gaps compare two subgroups on
-    the classes that both have (`largest_gaps`).
+    A metric needs 20 lesions of the kind on which it rests: any lesions for accuracies, malignant ones for their
+    recall, benign ones for the specificity, and 20 of either kind for the AUROC. The balanced accuracy of a subgroup is
+    the mean over the classes of its images (`Cell.classes`), which may be fewer than those of the whole table. Gaps
+    compare two subgroups on their common classes (`largest_gaps`).
     """
     group, num_groups = units_of(table, unit)
     names = [*_OF_ALL, *(_OF_MALIGNANCY if MALIGNANT in targets(classes_of(table)) else ())]
@@ -221,8 +222,10 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
 
 
 def attributes(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """The subgroup of each image by attribute, `unknown` where nobody noted it; attributes that nobody noted, and those
-    with one value, are left out."""
+    """Returns the subgroup of each image by attribute, `unknown` if it is not recorded.
+
+    Attributes with fewer than two recorded values are left out.
+    """
     found: dict[str, pd.Series] = {}
     if "age" in table:
         found["age"] = table["age"].map(age_band)
@@ -235,7 +238,7 @@ def attributes(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def age_band(age: float | None) -> str:
-    """`under 30`, `30-44`, `45-59`, `60-74` or `75 and over`, in years; `unknown` without an age."""
+    """Returns `under 30`, `30-44`, `45-59`, `60-74` or `75 and over`, in years; `unknown` without an age."""
     if age is None or not np.isfinite(age):
         return UNKNOWN
     first, *_, last = _AGE_EDGES
@@ -248,19 +251,20 @@ def age_band(age: float | None) -> str:
 
 
 def missing_classes(classes: Sequence[str], of: Sequence[str], most: int = 6) -> str:
-    """The classes of `of` that are not among `classes`, in words: `df, mel`; more than `most` are counted."""
+    """Returns the classes of `of` that are not among `classes` as a text: `df, mel`, or if there are more than `most`
+    their number."""
     names = [name for name in of if name not in classes]
     return ", ".join(names) if len(names) <= most else f"{len(names)} classes"
 
 
 def _present(table: pd.DataFrame) -> tuple[str, ...]:
-    """The true classes of its images, in class order."""
+    """The true classes of the images of a table, in class order."""
     classes = classes_of(table)
     return tuple(classes[place] for place in np.unique(true_classes(table)))
 
 
 def _in_order(attribute: str, values: pd.Series) -> list[str]:
-    """Ages rising, others by name; the unknown last."""
+    """The subgroups of an attribute: ages in rising order, others by name, `unknown` last."""
     names = sorted(set(values), key=lambda name: (attribute == "age" and not name.startswith("under"), name))
     return sorted(names, key=lambda name: name == UNKNOWN)
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean probability over views of an image."""
+"""Test-time augmentation: the mean probability over several views of an image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn import functional
 from lesion_exp.errors import check_choice
 
 CROP_SHARE: Final = 0.8
-"""Of the image's side, in `multicrop`."""
+"""The side of a crop of `multicrop`, as a share of the image's side."""
 Views = Callable[[Tensor], Iterator[Tensor]]
-"""From images, float (N, C, H, W), to their views, each of the same shape, one after the other."""
+"""A function that yields the views of images, float (N, C, H, W), each with the shape of the images."""
 
 
 def tta_views(name: str) -> Views:
-    """The views called `name`: `none` (the images as they are), `flips8` or `multicrop`.
+    """Returns the views called `name`: `none` (the unchanged images), `flips8` or `multicrop`.
 
     Raises:
         ConfigError: the name is unknown.
@@ -29,9 +29,9 @@ def tta_views(name: str) -> Views:
 
 
 def flips8(images: Tensor) -> Iterator[Tensor]:
-    """The 8 symmetries of a square: transposed or not, flipped left to right or not, upside down or not.
+    """Yields the 8 symmetries of a square: transposed or not, flipped left to right or not, upside down or not.
 
-    A dermoscopic image has no upper side, so all 8 are images of the same lesion.
+    Dermoscopic images have no preferred orientation, so all 8 are possible images of the same lesion.
 
     Args:
         images: float (N, C, S, S), square.
@@ -43,9 +43,9 @@ def flips8(images: Tensor) -> Iterator[Tensor]:
 
 
 def multicrop(images: Tensor) -> Iterator[Tensor]:
-    """9 crops in 3 rows and 3 columns, each 0.8 of the side and scaled back to the whole of it.
+    """Yields 9 crops in 3 rows and 3 columns, each with 0.8 of the image's side and scaled to the size of the image.
 
-    They overlap by half and more, so that a lesion near the middle is whole in most of them.
+    The crops overlap by more than half, so that most of them contain a lesion near the middle as a whole.
 
     Args:
         images: float (N, C, H, W).
@@ -59,10 +59,10 @@ def multicrop(images: Tensor) -> Iterator[Tensor]:
 
 
 def mean_probabilities(predict: Callable[[Tensor], Tensor], images: Tensor, views: Views) -> Tensor:
-    """The mean of the softmax probabilities over the views, float32 (N, classes).
+    """Returns the mean of the softmax probabilities over the views, float32 (N, classes).
 
     Args:
-        predict: from images to unnormalised logits, (N, classes).
+        predict: a function from images to unnormalised logits, (N, classes).
         images: float (N, C, H, W).
         views: see `tta_views`.
     """
@@ -73,7 +73,10 @@ def mean_probabilities(predict: Callable[[Tensor], Tensor], images: Tensor, view
 def probabilities_and_energies(
     predict: Callable[[Tensor], Tensor], images: Tensor, views: Views
 ) -> tuple[Tensor, Tensor]:
-    """What `mean_probabilities` gives, and the mean energy -log sum_c exp(logit_c) over the views, float32 (N,)."""
+    """Returns the mean probabilities (see `mean_probabilities`) and the mean energies over the views, float32 (N,).
+
+    The energy of a view is -log sum_c exp(logit_c).
+    """
     probs, energies = [], []
     for view in views(images):
         logits = predict(view).float()

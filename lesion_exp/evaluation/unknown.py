@@ -1,4 +1,4 @@
-"""How well scores of a network tell images of its classes from images of classes that it does not know."""
+"""Detection of unknown classes: how well scores separate images of known classes from those of unknown classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesion_exp.evaluation.ranking import ranking_metrics
 from lesion_exp.evaluation.weighted import Weighted
 
 SECTION: Final = "unknown"
-"""What stands before the names of these metrics."""
+"""The first part of the names of these metrics."""
 AUROC: Final = "auroc"
 FPR: Final = "fpr_at_95_tpr"
 MAX_PROBABILITY: Final = "max_probability"
@@ -23,16 +23,16 @@ _SENSITIVITY: Final = "sensitivity_at_95_specificity"
 
 
 def unknown_scores(table: pd.DataFrame, conformal: Mapping[str, ConformalSets]) -> dict[str, FloatArray]:
-    """Scores that are higher the less an image looks like one of the network's classes, float64 (N,) each.
+    """Returns scores that are high for images that are unlike the network's classes, float64 (N,) each.
 
-    - `max_probability`: 1 less the highest probability (Hendrycks and Gimpel 2017, arXiv:1610.02136);
-    - `energy`: -log sum_c exp(logit_c), where the table holds it for every image (Liu et al. 2020, arXiv:2010.03759);
-    - `set_size_<method>`: the number of classes in the conformal set of each of `conformal`. A set of `lac` may be
-      empty, which an image like no class can have as well as a set of many classes.
+    - `max_probability`: 1 - the highest probability (Hendrycks and Gimpel 2017, arXiv:1610.02136);
+    - `energy`: -log sum_c exp(logit_c), if the table has it for every image (Liu et al. 2020, arXiv:2010.03759);
+    - `set_size_<method>`: the number of classes in the conformal set, for each method of `conformal`. Images of unknown
+      classes may have large sets, but with `lac` also empty ones.
 
     Args:
         table: predictions table.
-        conformal: fitted conformal sets by method; none where nothing could be fitted.
+        conformal: fitted conformal sets, by method.
     """
     probs = probabilities(table)
     scores: dict[str, FloatArray] = {MAX_PROBABILITY: 1 - probs.max(axis=1)}
@@ -46,12 +46,12 @@ def unknown_scores(table: pd.DataFrame, conformal: Mapping[str, ConformalSets]) 
 def unknown_metrics(
     table: pd.DataFrame, conformal: Mapping[str, ConformalSets], group: IntArray, num_groups: int
 ) -> Weighted:
-    """`auroc/<score>` and `fpr_at_95_tpr/<score>` of each score, as a function of the weights of groups of images.
+    """Returns `auroc/<score>` and `fpr_at_95_tpr/<score>` of each score as a function of the weights of groups.
 
-    - `auroc`: the probability that an image of an unknown class has the higher score than one of a known class, ties
+    - `auroc`: the probability that an image of an unknown class has a higher score than one of a known class, ties
       counting half; 0.5 is chance;
-    - `fpr_at_95_tpr`: the share of images of unknown classes that are taken for known ones at the strictest threshold
-      that takes at least 95% of the images of known classes for known; lower is better, 0.95 or so is chance.
+    - `fpr_at_95_tpr`: the share of images of unknown classes that are accepted as known at the strictest threshold that
+      accepts at least 95% of the images of known classes; lower is better, and about 0.95 is chance.
 
     Args:
         table: predictions table with images of known and of unknown classes.

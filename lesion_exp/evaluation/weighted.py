@@ -1,4 +1,4 @@
-"""Metrics as functions of the weights of groups of images, so that one piece of code serves estimates and draws."""
+"""Metrics as functions of the weights of groups of images, so that the same code computes estimates and bootstraps."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ LimitsOf = Callable[[], Limits]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the interval of a metric from its bootstrap draws must know; see `bounded_limits`."""
+    """The arguments of `bounded_limits` for a metric whose interval comes from bootstrap draws."""
 
     lesions: int
-    """Those that the metric rests on."""
+    """The number of lesions on which the metric rests."""
     highest: float = 1.0
-    """Its largest value."""
+    """The largest possible value of the metric."""
     lowest: float = 0.0
-    """Its smallest value."""
+    """The smallest possible value of the metric."""
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """Metrics by name. Calling it with the weights of the groups in each draw, float64 (G, D), gives every metric in
-    each draw, float64 (D,), NaN where a draw does not determine it."""
+    """Metrics as a function of the weights of G groups of images in D draws.
+
+    The function takes the weights, float64 (G, D), and returns each metric by name, float64 (D,), NaN where it is
+    undefined.
+    """
 
     at: Callable[[FloatArray], dict[str, FloatArray]]
     limits: Mapping[str, LimitsOf] = field(default_factory=dict)
-    """The 95% interval of a metric, where it follows from the images themselves."""
+    """The 95% limits of the metrics that have analytical ones."""
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
-    """Of metrics whose interval comes from bootstrap draws and lies within bounds; of others it is the percentiles."""
+    """For the metrics whose intervals come from `bounded_limits`; the others have percentile intervals."""
 
     def __call__(self, weights: FloatArray) -> dict[str, FloatArray]:
-        """The metrics for `weights`."""
+        """Returns the metrics for `weights`, float64 (G, D)."""
         return self.at(weights)
 
     def renamed(self, names: Mapping[str, str]) -> Weighted:
-        """Only the metrics that are keys of `names`, by the names that are its values."""
+        """Returns only the metrics in `names`, which maps their names to new ones."""
 
         def at(weights: FloatArray) -> dict[str, FloatArray]:
             values = self.at(weights)
@@ -54,12 +57,12 @@ class Weighted:
         return Weighted(at, limits, {new: self.bounds[old] for old, new in names.items() if old in self.bounds})
 
     def only(self, names: Iterable[str]) -> Weighted:
-        """Only the metrics in `names`, in their order."""
+        """Returns only the metrics in `names`, in their order."""
         return self.renamed({name: name for name in names})
 
 
 def merged(parts: Iterable[tuple[str, Weighted]]) -> Weighted:
-    """The metrics of all `parts`, each with the text of its part before its name."""
+    """Returns the metrics of all `parts` together, with the prefix of their part before each name."""
     known = list(parts)
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
@@ -71,10 +74,10 @@ def merged(parts: Iterable[tuple[str, Weighted]]) -> Weighted:
 
 
 def mean_of(columns: Mapping[str, npt.NDArray[Any]], group: IntArray, num_groups: int) -> Weighted:
-    """The mean of each column, values between 0 and 1 of N images, over the images that are not NaN.
+    """Returns the mean of each column over the images whose value is not NaN.
 
     Args:
-        columns: float or bool (N,), by the name of its mean.
+        columns: float or bool (N,), values between 0 and 1, by the name of the mean.
         group: int (N,), the group of each image, in 0..G-1.
         num_groups: G.
     """
@@ -96,7 +99,7 @@ def mean_of(columns: Mapping[str, npt.NDArray[Any]], group: IntArray, num_groups
 
 
 def difference(first: Weighted, second: Weighted) -> Weighted:
-    """The metrics of `first` less those of `second`, which are the same metrics of the same groups of images."""
+    """Returns the metrics of `first` minus those of `second`, which have the same names and groups of images."""
 
     def at(weights: FloatArray) -> dict[str, FloatArray]:
         one, two = first(weights), second(weights)

@@ -1,1 +1,4 @@
-"""Where in an image the evidence for a class lies: a module a method, `explainer(network, images, targets) -> maps`."""
+"""Saliency maps: how much each pixel of an image contributes to the score of a class.
+
+Each method has a module with a class whose objects are called as `explainer(network, images, targets)`.
+"""

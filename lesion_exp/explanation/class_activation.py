@@ -1,4 +1,4 @@
-"""What the methods of class activation maps have in common: feature maps, weighted and added up."""
+"""The base class of class activation maps, which are weighted sums of feature maps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from lesion_exp.explanation.network import ExplainedNetwork, spread
 log = logging.getLogger(__name__)
 
 COARSE: Final = 5
-"""Maps of fewer cells a side are too coarse to point at a lesion: the one cell of a small image says nothing."""
+"""Maps with fewer cells on a side are too coarse to locate anything in a lesion."""
 
 
 class ClassActivation(Explainer):
-    """relu(sum_k w_k A_k) over the maps A_k of a layer, each cell where it lies in the image.
+    """relu(sum_k w_k A_k) over the feature maps A_k of a layer.
 
-    A transformer's tokens are laid out as a map; those of its class and its registers are left out.
+    The tokens of a transformer are arranged as maps, without its class token and register tokens. Each cell of a map is
+    drawn at its position in the image.
 
     Args:
-        layer: dotted name of the module, inside the body's network, whose output is the maps; None is the last maps.
+        layer: dotted name, within the feature extractor, of the module whose output is used; None is the last layer
+            with feature maps.
     """
 
     def __init__(self, layer: str | None = None) -> None:
@@ -32,17 +34,22 @@ class ClassActivation(Explainer):
 
     @property
     def passes(self) -> int:
-        """A forward pass and a backward pass."""
+        """One forward pass and one backward pass."""
         return 3
 
     @abstractmethod
     def weights(self, maps: Tensor, gradients: Tensor) -> Tensor:
-        """The weight of each map, float32 (N, C), from the maps and the class's gradients, float32 (N, C, h, w)."""
+        """Returns the weight of each map, float32 (N, C).
+
+        Args:
+            maps: float32 (N, C, h, w).
+            gradients: of the logit of the class by the maps, float32 (N, C, h, w).
+        """
 
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """The weighted sum of the maps, float32 (N, H, W); what is negative counts as none before it is spread out."""
+        """Returns the weighted sum of the maps, float32 (N, H, W); negative sums are set to 0 before interpolation."""
         last = network.last_maps(images, targets, self.layer)
-        self._warn_if_coarse(last.maps.shape[-1], network.of(0), images[:1])
+        self._warn_if_coarse(last.maps.shape[-1], network.for_image(0), images[:1])
         weights = self.weights(last.maps, last.gradients)
         summed = (weights[:, :, None, None] * last.maps).sum(dim=1)
         return spread(summed.clamp(min=0), last.cells, images.shape[-1])
@@ -56,5 +63,5 @@ class ClassActivation(Explainer):
                 cells = f"{finer.cells} x {finer.cells}"
                 remedy = f"an earlier layer has {cells} (explain and serve: grad_cam.layer={finer.name})"
             log.warning(
-                "maps of %d x %d cells are too coarse to say where in a lesion; %s", num_cells, num_cells, remedy
+                "maps of %d x %d cells are too coarse to locate anything in a lesion; %s", num_cells, num_cells, remedy
             )

@@ -1,4 +1,4 @@
-"""What all explainers have in common: network, images and classes in; maps of the evidence out."""
+"""The base class of all explainers, which compute saliency maps from a network, images and classes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from lesion_exp.explanation.network import ExplainedNetwork
 
 
 class Explainer(ABC):
-    """Says where in each image the evidence for a class lies."""
+    """Computes saliency maps of images for a class."""
 
     @property
     @abstractmethod
     def passes(self) -> int:
-        """About how many forward passes an image costs; a backward pass counts for two."""
+        """The approximate number of forward passes for an image; a backward pass counts as two."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What every output must say of the maps made so far, in whole sentences without their full stops."""
+        """Remarks on the maps computed so far, which every output shows; sentences without full stops."""
         return ()
 
     @abstractmethod
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """Attributions, float32 (N, h, w): positive for the class, negative against it, on a scale of their own."""
+        """Returns attributions, float32 (N, h, w), on any scale: positive for the class, negative against it."""
 
     def __call__(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """The evidence for the classes `targets`, float32 (N, H, W), from 0 to 1, the largest of each image.
+        """Returns the saliency maps for the classes `targets`, float32 (N, H, W), from 0 to 1.
 
-        What speaks against the class counts as none; a map without evidence is 0 all over.
+        The maps are the positive attributions, divided by the largest of each image. A map without positive
+        attributions is 0 everywhere.
 
         Args:
-            network: what is explained.
+            network: the network to explain.
             images: float32 (N, C, H, W), normalised.
-            targets: int64 (N,), the class that is explained of each image.
+            targets: int64 (N,), the class to explain for each image.
 
         Raises:
-            ConfigError: `attribute` returns anything but a map for each image.
+            ConfigError: `attribute` does not return a map for each image.
         """
         found = self.attribute(network, images, targets)
         if not isinstance(found, Tensor) or found.ndim != 3 or len(found) != len(images):
@@ -51,11 +52,12 @@ class Explainer(ABC):
                 f"expected {type(self).__name__}.attribute to return a tensor (N, h, w), a map for each of "
                 f"{len(images)} images, got {got}; {remedy}"
             )
-        return evidence(found.detach(), (images.shape[2], images.shape[3]))
+        return normalised(found.detach(), (images.shape[2], images.shape[3]))
 
 
-def evidence(attributions: Tensor, size: tuple[int, int]) -> Tensor:
-    """The positive part of attributions, (N, h, w), at `size` (H, W), each divided by its largest value."""
+def normalised(attributions: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns the positive part of attributions, (N, h, w), resized to `size` (H, W), with a maximum of 1 for each
+    image."""
     positive = attributions.float().clamp(min=0)[:, None]
     if positive.shape[2:] != size:
         positive = functional.interpolate(positive, size=size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Grad-CAM: the last feature maps, weighted by how much the class's logit rises with each."""
+"""Grad-CAM: the last feature maps, weighted by the gradients of the logit of the class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lesion_exp.explanation.class_activation import ClassActivation
 
 
 class GradCam(ClassActivation):
-    """relu(sum_k w_k A_k), where w_k is the mean over the map A_k of the logit's gradient.
+    """relu(sum_k w_k A_k), where w_k is the mean of the gradient of the logit over the map A_k.
 
-    Source: Selvaraju et al. 2017, arXiv:1610.02391. Coarse: a cell of the last map is 16 to 32 pixels wide.
+    Source: Selvaraju et al. 2017, arXiv:1610.02391. The maps are coarse: a cell of the last map is 16 to 32 pixels wide.
     """
 
     def weights(self, maps: Tensor, gradients: Tensor) -> Tensor:
-        """The mean gradient of each map, float32 (N, C)."""
+        """Returns the mean gradient of each map, float32 (N, C)."""
         return gradients.mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Integrated gradients: what each pixel adds to the logit on the way from an image of one colour."""
+"""Integrated gradients: the contribution of each pixel to the logit on the path from an image of one colour."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.network import ExplainedNetwork
 
 _AT_ONCE: Final = 64
-"""Images in memory at a time."""
+"""The number of images in memory at once."""
 _FINER: Final = 3
-"""The middle points of three times as many steps include the old ones, so that no gradient is computed twice."""
+"""Factor of the number of steps. The midpoints of three times as many steps include the old ones, so that no gradient
+is computed twice."""
 
 
 class IntegratedGradients(Explainer):
     """(x - x0) times the mean gradient of the logit between x0 and x, summed over the channels; x0 is the mean colour.
 
-    Summed over an image it is the difference of the two logits. The mean over the gradients in the middles of so many
-    steps misses it, because the gradient of a network jumps on the way; so the steps of an image are made three times
-    as many until the sum misses the difference by at most `tolerance`. What still misses it by more after `max_steps`
-    is said with the maps (`notes`). Source: Sundararajan et al. 2017, arXiv:1703.01365.
+    The sum over an image is the difference of the two logits. With the mean over the gradients at the midpoints of a
+    number of steps it is an approximation, because the gradient of a network is not continuous. So the number of steps
+    is tripled for each image until the error of the sum is at most `tolerance`. `notes` reports the maps whose error is
+    still larger after `max_steps`. Source: Sundararajan et al. 2017, arXiv:1703.01365.
 
     Args:
-        steps: of the integral at first, at least 2.
-        tolerance: of the sum, as a share of the difference of the logits, above 0.
-        max_steps: of the integral at most, at least `steps`.
+        steps: initial number of steps of the integral, at least 2.
+        tolerance: largest error of the sum, as a share of the difference of the logits, above 0.
+        max_steps: largest number of steps of the integral, at least `steps`.
 
     Raises:
-        ConfigError: an argument is out of its range.
+        ConfigError: an argument is out of range.
     """
 
     def __init__(self, steps: int = 32, tolerance: float = 0.01, max_steps: int = 288) -> None:
@@ -47,33 +48,34 @@ class IntegratedGradients(Explainer):
         self.steps = steps
         self.tolerance = tolerance
         self.max_steps = max_steps
-        self._misses: list[float] = []
+        self._errors: list[float] = []
 
     @property
     def passes(self) -> int:
-        """A forward pass and a backward pass a step, of steps that were refined once."""
+        """A forward pass and a backward pass for each step, assuming that the number of steps is tripled once."""
         return 3 * (self.steps * _FINER if self.steps * _FINER <= self.max_steps else self.steps)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How far the sums of all maps so far miss the differences of the logits."""
-        if not self._misses:
+        """The errors of the sums of all maps so far."""
+        if not self._errors:
             return ()
-        within = sum(miss <= self.tolerance for miss in self._misses)
+        within = sum(error <= self.tolerance for error in self._errors)
         return (
-            f"the sums of {within:,} of {len(self._misses):,} maps are the difference of the logits within "
-            f"{self.tolerance:.0%}; the farthest misses it by {max(self._misses):.1%}",
+            f"the sums of {within:,} of {len(self._errors):,} maps are the difference of the logits within "
+            f"{self.tolerance:.0%}; the largest error is {max(self._errors):.1%}",
         )
 
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """The pixels' parts in the logit, float32 (N, H, W)."""
+        """Returns the contribution of each pixel to the logit, float32 (N, H, W)."""
         rows = [
-            self._of_image(network.of(row), images[row : row + 1], targets[row : row + 1]) for row in range(len(images))
+            self._of_image(network.for_image(row), images[row : row + 1], targets[row : row + 1])
+            for row in range(len(images))
         ]
         return torch.cat(rows)
 
     def _of_image(self, network: ExplainedNetwork, image: Tensor, target: Tensor) -> Tensor:
-        """The parts of one image, (1, H, W), with as few steps as their sum needs."""
+        """The contributions of the pixels of one image, (1, H, W), with as few steps as the tolerance allows."""
         with torch.no_grad():
             ends = network(torch.cat([image, torch.zeros_like(image)]))[:, target].double()
         difference = float(ends[0] - ends[1])
@@ -81,10 +83,10 @@ class IntegratedGradients(Explainer):
         total = _summed_gradients(network, image, target, range(num_steps), num_steps)
         while True:
             parts = (image * total / num_steps).sum(dim=1)
-            error = abs(float(parts.double().sum()) - difference)
-            miss = error / abs(difference) if difference else float(error > 0)
-            if miss <= self.tolerance or num_steps * _FINER > self.max_steps:
-                self._misses.append(miss)
+            distance = abs(float(parts.double().sum()) - difference)
+            error = distance / abs(difference) if difference else float(distance > 0)
+            if error <= self.tolerance or num_steps * _FINER > self.max_steps:
+                self._errors.append(error)
                 return parts
             num_steps *= _FINER
             between = [place for place in range(num_steps) if place % _FINER != 1]
@@ -94,7 +96,7 @@ class IntegratedGradients(Explainer):
 def _summed_gradients(
     network: ExplainedNetwork, image: Tensor, target: Tensor, places: range | list[int], num_steps: int
 ) -> Tensor:
-    """The sum of the gradients of the logit in the middles of the steps at `places`, (1, C, H, W)."""
+    """The sum of the gradients of the logit at the midpoints of the steps `places`, (1, C, H, W)."""
     total = torch.zeros_like(image)
     shares = (torch.tensor(list(places), dtype=image.dtype, device=image.device) + 0.5) / num_steps
     for some in torch.split(shares, _AT_ONCE):

@@ -1,4 +1,4 @@
-"""LIME: a linear model of which superpixels the class's probability needs; needs the extra `lime`."""
+"""LIME: a linear model of the probability of the class from the superpixels that are shown. Needs the extra `lime`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.network import ExplainedNetwork
 
 PACKAGE: Final = "lime"
-"""What must be installed; `explain` looks for it before it reads any data."""
+"""The required package; `explain` checks that it is installed before it reads any data."""
 KERNEL_WIDTH: Final = 0.25
-"""Of the weight sqrt(exp(-d^2 / width^2)) at a cosine distance d from the whole image, as lime has it for images."""
+"""Width in the weight sqrt(exp(-d^2 / width^2)) of a sample at the cosine distance d from the image, lime's default."""
 _AT_ONCE: Final = 64
 
 
 class Lime(Explainer):
-    """The weights of a ridge regression of the probability on which superpixels are shown; others have the mean colour.
+    """The weights of a ridge regression of the probability on which superpixels are shown.
 
-    Source: Ribeiro et al. 2016, arXiv:1602.04938, fitted by the package lime; superpixels by SLIC (Achanta et al. 2012,
-    doi:10.1109/TPAMI.2012.120) of scikit-image, which that package brings.
+    Hidden superpixels have the mean colour. Source: Ribeiro et al. 2016, arXiv:1602.04938, fitted by the package lime.
+    Superpixels are those of SLIC (Achanta et al. 2012, doi:10.1109/TPAMI.2012.120) in scikit-image, which lime
+    requires.
 
     Args:
-        superpixels: about how many, at least 4.
-        samples: images with some of them covered, at least 10.
-        seed: of the choice which are covered.
+        superpixels: approximate number of superpixels, at least 4.
+        samples: number of images with some hidden superpixels, at least 10.
+        seed: of the choice of hidden superpixels.
 
     Raises:
-        ConfigError: a number below its least.
+        ConfigError: a number is too small.
     """
 
     def __init__(self, superpixels: int = 60, samples: int = 500, seed: int = 0) -> None:
@@ -48,11 +49,11 @@ class Lime(Explainer):
 
     @property
     def passes(self) -> int:
-        """A forward pass a sample."""
+        """A forward pass for each sample."""
         return self.samples
 
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """Each pixel has the weight of its superpixel, float32 (N, H, W).
+        """Returns the weight of the superpixel of each pixel, float32 (N, H, W).
 
         Raises:
             ConfigError: lime is not installed.
@@ -62,14 +63,14 @@ class Lime(Explainer):
         except ModuleNotFoundError as error:
             raise not_installed(PACKAGE, "method=lime") from error
         cases = enumerate(zip(images, targets.tolist(), strict=True))
-        maps = [self._explain(local_model, network.of(row), image, target) for row, (image, target) in cases]
+        maps = [self._explain(local_model, network.for_image(row), image, target) for row, (image, target) in cases]
         return torch.stack(maps).to(images.device)
 
     def _explain(self, local_model: Any, network: ExplainedNetwork, image: Tensor, target: int) -> Tensor:
         segments = superpixels(image, self.superpixels)
         rng = np.random.default_rng(self.seed)
         shown = rng.integers(0, 2, (self.samples, int(segments.max()) + 1))
-        shown[0] = 1  # the image itself, from which distances are measured
+        shown[0] = 1  # the whole image, from which distances are measured
         probs = _probabilities(network, image, torch.from_numpy(segments), torch.from_numpy(shown))
         distances = 1 - np.sqrt(shown.mean(axis=1))  # cosine distance between vectors of zeros and ones
         model = local_model(lambda d: np.sqrt(np.exp(-(d**2) / KERNEL_WIDTH**2)), random_state=self.seed)
@@ -83,7 +84,12 @@ class Lime(Explainer):
 
 
 def superpixels(image: Tensor, count: int) -> npt.NDArray[np.int64]:
-    """About `count` connected pieces of one colour of a normalised image, float32 (C, H, W): their numbers (H, W)."""
+    """Returns the superpixel of each pixel, int64 (H, W), numbered from 0.
+
+    Args:
+        image: float32 (C, H, W), normalised.
+        count: approximate number of superpixels.
+    """
     slic = importlib.import_module("skimage.segmentation").slic
     colours = image[:3].detach().cpu().numpy().transpose(1, 2, 0).astype(np.float64)
     low, high = colours.min(), colours.max()
@@ -94,7 +100,7 @@ def superpixels(image: Tensor, count: int) -> npt.NDArray[np.int64]:
 def _probabilities(
     network: ExplainedNetwork, image: Tensor, segments: Tensor, shown: Tensor
 ) -> npt.NDArray[np.float64]:
-    """The class probabilities, (samples, classes), with the superpixels hidden that have a 0 in `shown`."""
+    """The class probabilities, (samples, classes), of images without the superpixels that have a 0 in `shown`."""
     blocks = []
     with torch.no_grad():
         for block in torch.split(shown, _AT_ONCE):

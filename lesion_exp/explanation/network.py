@@ -1,4 +1,4 @@
-"""What an explainer needs of a network: logits of images, and its last feature maps with their gradients."""
+"""The network that is explained: its logits, and its feature maps with gradients and their positions in the image."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Cells(NamedTuple):
-    """Centres of the cells of a square map, the same for rows and columns, in pixels; pixel 0 has its centre at 0."""
+    """The centres of the cells of a square map, in pixels, for rows and columns alike; the centre of pixel 0 is at 0."""
 
     first: float
     step: float
 
 
 def even_cells(num_cells: int, side: int) -> Cells:
-    """Cells that divide the image's side, in pixels, into equal parts: those of patches and of pooling."""
+    """Returns the cells that divide the side of the image, in pixels, into equal parts, as patches and pooling do."""
     step = side / num_cells
     return Cells(step / 2 - 0.5, step)
 
 
 class CellTracker:
-    """Follows a forward pass, and knows afterwards where the cells of each size of map lie.
+    """Records, during a forward pass, the positions of the cells of maps of each size.
 
-    A window of k pixels in steps of s, after p pixels of padding, has its first centre at (k - 1) / 2 - p: at pixel 0
-    for the strided 3 x 3 and 7 x 7 convolutions of ResNets, so that their last cells lie half a cell further up and
-    left than equal parts of the image would. Branches that are added or concatenated agree on it.
+    The first window of k pixels, after p pixels of padding, has its centre at (k - 1) / 2 - p. This is pixel 0 for the
+    strided 3 x 3 and 7 x 7 convolutions of ResNets, so that their last cells lie half a cell further up and left than
+    equal parts of the image would. Branches that are added or concatenated have the same positions.
     """
 
     def __init__(self, side: int) -> None:
@@ -41,21 +41,21 @@ class CellTracker:
         self._known = {side: Cells(0.0, 1.0)}
 
     def cells(self, num_cells: int) -> Cells:
-        """Those of a map of `num_cells` by `num_cells`; equal parts of the image where no window made it."""
+        """Returns the cells of a map of `num_cells` by `num_cells`; equal parts of the image if no window made it."""
         return self._known.get(num_cells) or even_cells(num_cells, self.side)
 
     @contextmanager
     def following(self, network: nn.Module) -> Iterator[None]:
-        """Inside the block, forward passes of `network` are followed."""
+        """Records the forward passes of `network` inside the block."""
         layers = [module for module in network.modules() if isinstance(module, _WINDOWS)]
-        handles = [layer.register_forward_hook(self._note) for layer in layers]
+        handles = [layer.register_forward_hook(self._record) for layer in layers]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _note(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def _record(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         before, after = inputs[0].shape[-1], output.shape[-1]
         if after == before or after in self._known or before not in self._known:
             return
@@ -67,7 +67,10 @@ class CellTracker:
 
 
 def spread(maps: Tensor, cells: Cells, side: int) -> Tensor:
-    """Maps, (N, h, h), as (N, side, side): linear between the centres of the cells, and even beyond the outermost."""
+    """Interpolates maps, (N, h, h) -> (N, side, side), linearly between the centres of the cells.
+
+    Values are constant beyond the outermost centres.
+    """
     count = maps.shape[1]
     if cells == even_cells(count, side):
         return functional.interpolate(maps[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
@@ -82,21 +85,21 @@ def _first(value: Any) -> float:
 
 
 class FeatureBody(Protocol):
-    """The part of a network that makes feature maps of the image that is explained."""
+    """The part of a network that computes feature maps of the image that is explained."""
 
     @property
     def network(self) -> nn.Module:
-        """The network, whose layers have dotted names."""
+        """The feature extractor, whose layers have dotted names."""
 
     def cam_layer(self) -> nn.Module:
         """The module whose output is the last feature map."""
 
     def feature_maps(self, output: Tensor) -> Tensor:
-        """A layer's output as maps, (N, C, h, w)."""
+        """Returns the output of a layer as maps, (N, C, h, w)."""
 
 
 class LastMaps(NamedTuple):
-    """Feature maps of N images, the gradients of a logit by them, and where their cells lie."""
+    """Feature maps of N images, the gradients of a logit by them, and the positions of their cells."""
 
     maps: Tensor
     """float32 (N, C, h, h)."""
@@ -106,22 +109,22 @@ class LastMaps(NamedTuple):
 
 
 class FinerLayer(NamedTuple):
-    """A layer whose maps have more cells than the last ones."""
+    """A layer with finer maps than the last one."""
 
     name: str
     cells: int
-    """A side."""
+    """The number of cells on a side."""
 
 
 class ExplainedNetwork(nn.Module):
-    """Images in, logits out, in evaluation mode; with access to the feature maps on the way.
+    """A network from images to logits, in evaluation mode, with access to its feature maps.
 
-    Forward hooks are set while feature maps are looked for: one thread at a time.
+    `last_maps` and `finer_layer` set forward hooks, so that only one thread may use an object at a time.
 
     Args:
-        classifier: from a batch with the key `image` and those of `companions` to logits.
-        body: what makes the feature maps.
-        companions: what goes with each image and is not explained: `metadata` (N, D), `clinical` (N, 3, S, S).
+        classifier: maps a batch with the key `image` and those of `companions` to logits.
+        body: computes the feature maps.
+        companions: further inputs of each image, which are not explained: `metadata` (N, D), `clinical` (N, 3, S, S).
     """
 
     def __init__(
@@ -133,8 +136,11 @@ class ExplainedNetwork(nn.Module):
         self.companions = dict(companions or {})
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 (k * N, classes), of normalised images, float32 (k * N, C, S, S): k versions of N images, one
-        version after the other."""
+        """Returns logits, float32 (k * N, classes).
+
+        Args:
+            images: float32 (k * N, C, S, S), normalised: k versions of the N images, one version after the other.
+        """
         batch = {"image": images}
         for name, values in self.companions.items():
             batch[name] = values.repeat(len(images) // len(values), *[1] * (values.ndim - 1))
@@ -142,34 +148,34 @@ class ExplainedNetwork(nn.Module):
         return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """The softmax of `forward`."""
+        """Returns the softmax of `forward`."""
         logits: Tensor = self(images)
         return logits.softmax(dim=1)
 
-    def of(self, row: int) -> ExplainedNetwork:
-        """The same network for versions of one of the N images."""
+    def for_image(self, row: int) -> ExplainedNetwork:
+        """Returns the same network with the further inputs of one of the N images."""
         return ExplainedNetwork(
             self.classifier, self.body, {name: values[row : row + 1] for name, values in self.companions.items()}
         )
 
     def last_maps(self, images: Tensor, targets: Tensor, layer: str | None = None) -> LastMaps:
-        """The last feature maps of the images, and the gradients of the targets' logits by them.
+        """Returns the last feature maps of the images, and the gradients of the logits of the targets by them.
 
         Args:
             images: float32 (N, C, S, S), normalised.
             targets: int64 (N,), classes.
-            layer: dotted name, inside the body's network, of another module whose output is looked at instead.
+            layer: dotted name, within the feature extractor, of another module whose output is used instead.
 
         Raises:
-            ConfigError: there is no such module, or its output is no map.
+            ConfigError: there is no such module, or its output is not a map.
         """
         outputs: list[Tensor] = []
 
         def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            if outputs:  # a body that two views share: the dermoscopic image goes first
+            if outputs:  # a feature extractor that two views share: the dermoscopic image goes first
                 return output
             outputs.append(output.detach().requires_grad_())
-            return outputs[0].clone()  # what follows may work in place
+            return outputs[0].clone()  # the next layers may work in place
 
         tracker = CellTracker(images.shape[-1])
         handle = self._layer(layer).register_forward_hook(keep)
@@ -186,13 +192,13 @@ class ExplainedNetwork(nn.Module):
         return LastMaps(maps, self.body.feature_maps(gradients), tracker.cells(maps.shape[-1]))
 
     def finer_layer(self, image: Tensor, cells: int) -> FinerLayer | None:
-        """The last block whose square maps have at least `cells` cells a side; None where no block has such maps.
+        """Returns the last block whose square maps have at least `cells` cells on a side; None if there is none.
 
-        Blocks are the modules at the first two levels of the body's network: `layer3`, `features.2`.
+        Blocks are the modules at the first two levels of the feature extractor, such as `layer3` and `features.2`.
 
         Args:
             image: float32 (1, C, S, S), normalised.
-            cells: fewest a side.
+            cells: the least number of cells on a side.
         """
         found: list[FinerLayer] = []
         handles = []
@@ -227,7 +233,7 @@ class ExplainedNetwork(nn.Module):
 
 
 def _nearest(name: str, layers: Mapping[str, nn.Module]) -> str:
-    """The nearest names, else those of the first level: a network has hundreds."""
+    """The most similar names, else those of the first level, because a network has hundreds of names."""
     paths = [path for path in layers if path]
     near = nearest(name, paths)
     return near if near.startswith("did") else nearest(name, [path for path in paths if "." not in path])

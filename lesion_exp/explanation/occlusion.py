@@ -1,4 +1,4 @@
-"""Occlusion: how far the class's probability falls when a window of the image is covered."""
+"""Occlusion: the decrease of the probability of the class if a window of the image is covered."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.network import ExplainedNetwork
 
 _AT_ONCE: Final = 64
-"""Images in memory at a time."""
+"""The number of images in memory at once."""
 
 
 class Occlusion(Explainer):
-    """A square of the mean colour moves over the image; a pixel has the mean fall over the squares that cover it.
+    """The mean decrease of the probability over all positions of a square of the mean colour that cover a pixel.
 
     Source: Zeiler and Fergus 2014, arXiv:1311.2901; computed by captum.
 
     Args:
         window: side of the square as a share of the image's side, above 0 and below 1.
-        stride: a step as a share of the window, above 0 up to 1.
+        stride: distance between positions as a share of the window, above 0 and at most 1.
 
     Raises:
-        ConfigError: a share out of its range.
+        ConfigError: a share is out of range.
     """
 
     def __init__(self, window: float = 0.2, stride: float = 0.5) -> None:
@@ -38,11 +38,11 @@ class Occlusion(Explainer):
 
     @property
     def passes(self) -> int:
-        """A forward pass a place of the window."""
+        """A forward pass for each position of the window."""
         return (round((1 - self.window) / (self.window * self.stride)) + 1) ** 2 + 1
 
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """The fall of the probability, float32 (N, H, W)."""
+        """Returns the decrease of the probability, float32 (N, H, W)."""
         from captum.attr import Occlusion as CaptumOcclusion
 
         channels, side = images.shape[1], images.shape[2]
@@ -57,4 +57,4 @@ class Occlusion(Explainer):
                 target=targets,
                 perturbations_per_eval=max(_AT_ONCE // len(images), 1),
             )
-        return falls[:, 0]  # all channels are covered together, and have the same value
+        return falls[:, 0]  # all channels are covered together and have the same value

@@ -1,4 +1,4 @@
-"""A map of the evidence, drawn over its image."""
+"""A saliency map, drawn over its image."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ import numpy.typing as npt
 
 COLOURS: Final = "turbo"
 _FROM, _TO = 0.15, 0.93
-"""The ends of it are nearly black, and would be taken for dark places of the image."""
+"""The range of the colour map that is used. Its ends are nearly black and look like dark regions of the image."""
 OPACITY: Final = 0.75
-"""Of the colour where the evidence is largest; where there is none, the grey image is seen as it is."""
+"""The opacity of the colour at the highest saliency; without saliency the grey image is not covered."""
 _FADING: Final = 0.8
-"""Power of the evidence to which the opacity goes."""
+"""The opacity is proportional to this power of the saliency."""
 _BRIGHTEST: Final = 99.5
-"""Percentile of a map that is drawn as its largest value: a lone pixel must not darken all others."""
+"""The percentile of a map that is drawn with the last colour, so that a single pixel does not darken all others."""
 
 
-def overlay(image: npt.NDArray[np.uint8], evidence: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
-    """`image`, uint8 (H, W, 3) RGB, in grey under the map `evidence`, float (h, w), 0 to 1, from blue to red.
+def overlay(image: npt.NDArray[np.uint8], saliency: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
+    """Draws a saliency map in colours from blue to red over the image in grey, uint8 (H, W, 3) RGB.
 
-    Grey, since skin and lesions have the very colours that would say how much evidence there is.
-    The map is scaled to the image's size, and a little blurred where it is as fine as the image.
+    The image is grey because skin and lesions have the same colours as the map. The map is resized to the image, and
+    slightly blurred.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        saliency: float (h, w), 0 to 1.
     """
     height, width = image.shape[:2]
-    shown = cv2.resize(evidence.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    shown = cv2.resize(saliency.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     shown = cv2.GaussianBlur(shown, (0, 0), max(min(height, width) / 100, 0.5))
     brightest = np.percentile(shown, _BRIGHTEST)
     strength = np.clip(shown / brightest, 0, 1) if brightest > 0 else np.zeros_like(shown)

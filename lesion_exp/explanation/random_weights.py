@@ -1,4 +1,4 @@
-"""A check of an explainer: its maps of a network that has learnt nothing should be other ones."""
+"""A sanity check of an explainer: its maps should change if the weights of the network are random."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from lesion_exp.explanation.network import ExplainedNetwork
 def random_weights_correlation(
     explainer: Explainer, network: ExplainedNetwork, images: Tensor, targets: Tensor, seed: int = 0
 ) -> float:
-    """The mean rank correlation of an image's map, over its pixels, with that of the network with random weights.
+    """Returns the mean rank correlation between the maps of the trained network and those with random weights.
 
-    Near 1, the map shows what is in the image and not what was learnt. NaN where no image has evidence in both.
-    Source: Adebayo et al. 2018, arXiv:1810.03292.
+    A value near 1 means that the maps show the image and not what the network has learnt. The result is NaN if no image
+    has a map that varies in both cases. Source: Adebayo et al. 2018, arXiv:1810.03292.
 
     Args:
-        explainer: what is checked.
+        explainer: the explainer to check.
         network: the trained network.
         images: float32 (N, C, H, W), normalised.
         targets: int64 (N,), classes.
-        seed: of the random weights.
+        seed: seed of the random weights.
     """
-    learnt = explainer(network, images, targets)
+    trained = explainer(network, images, targets)
     with random_weights(network, images, seed):
-        unlearnt = explainer(network, images, targets)
-    found = [rank_correlation(one, other) for one, other in zip(learnt, unlearnt, strict=True)]
+        untrained = explainer(network, images, targets)
+    found = [rank_correlation(one, other) for one, other in zip(trained, untrained, strict=True)]
     known = [value for value in found if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
 @contextmanager
 def random_weights(network: nn.Module, images: Tensor, seed: int) -> Iterator[None]:
-    """Inside the block, each tensor of weights is drawn from a normal distribution with its own mean and deviation.
+    """Replaces the weights inside the block by draws of a normal distribution with the mean and the standard deviation
+    of each tensor.
 
-    The statistics of batch norm are measured anew on `images`, float32 (N, C, H, W): with those of other weights
-    nothing would pass through.
+    The statistics of batch normalisation are recomputed from `images`, float32 (N, C, H, W), because those of the
+    trained weights do not fit.
     """
     state = {name: values.clone() for name, values in network.state_dict().items()}
     norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
@@ -52,7 +53,7 @@ def random_weights(network: nn.Module, images: Tensor, seed: int) -> Iterator[No
             _draw(network, seed)
             for layer in norms:
                 layer.reset_running_stats()
-                layer.momentum = None  # the mean over all batches: here, over the one
+                layer.momentum = None  # the mean over all batches, here one
                 layer.train(len(images) > 1)  # one image has no variance
             network(images)
             for layer in norms:
@@ -74,7 +75,7 @@ def _draw(network: nn.Module, seed: int) -> None:
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float:
-    """Spearman's correlation of two maps, (H, W), over their pixels; NaN where one of them is the same all over."""
+    """Returns Spearman's correlation of two maps, (H, W), over their pixels; NaN if one of them is constant."""
     ranks = [rankdata(values.detach().cpu().numpy().ravel()) for values in (one, other)]
     if any(values.std() == 0 for values in ranks):
         return float("nan")

@@ -1,4 +1,4 @@
-"""SHAP: what each region adds to the class's probability, averaged over what else is shown; needs the extra `shap`."""
+"""SHAP: the mean contribution of each region to the probability of the class. Needs the extra `shap`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.network import ExplainedNetwork
 
 PACKAGE: Final = "shap"
-"""What must be installed; `explain` looks for it before it reads any data."""
+"""The required package; `explain` checks that it is installed before it reads any data."""
 _AT_ONCE: Final = 64
 
 
 class Shap(Explainer):
-    """Owen values: Shapley values over a hierarchy of rectangles, the hidden ones in the mean colour.
+    """Owen values: Shapley values over a hierarchy of rectangles, where hidden rectangles have the mean colour.
 
-    Source: Lundberg and Lee 2017, arXiv:1705.07874; the hierarchy of the package shap's partition explainer, which
-    halves the image again and again where the probability changes most.
+    Source: Lundberg and Lee 2017, arXiv:1705.07874. The hierarchy is that of the partition explainer in the package
+    shap, which repeatedly halves the rectangles whose probabilities differ most.
 
     Args:
-        evaluations: images with some rectangles hidden, at least 20; more make smaller rectangles.
+        evaluations: number of images with some hidden rectangles, at least 20; more give smaller rectangles.
 
     Raises:
-        ConfigError: fewer.
+        ConfigError: the number is too small.
     """
 
     def __init__(self, evaluations: int = 500) -> None:
@@ -39,11 +39,11 @@ class Shap(Explainer):
 
     @property
     def passes(self) -> int:
-        """A forward pass an evaluation."""
+        """A forward pass for each evaluation."""
         return self.evaluations
 
     def attribute(self, network: ExplainedNetwork, images: Tensor, targets: Tensor) -> Tensor:
-        """The pixels' Owen values, summed over the channels, float32 (N, H, W).
+        """Returns the Owen value of each pixel, summed over the channels, float32 (N, H, W).
 
         Raises:
             ConfigError: shap is not installed.
@@ -53,7 +53,7 @@ class Shap(Explainer):
         except ModuleNotFoundError as error:
             raise not_installed(PACKAGE, "method=shap") from error
         cases = enumerate(zip(images, targets.tolist(), strict=True))
-        maps = [self._explain(shap, network.of(row), image, target) for row, (image, target) in cases]
+        maps = [self._explain(shap, network.for_image(row), image, target) for row, (image, target) in cases]
         return torch.stack(maps).to(images.device)
 
     def _explain(self, shap: Any, network: ExplainedNetwork, image: Tensor, target: int) -> Tensor:

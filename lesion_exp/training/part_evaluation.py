@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from lesion_exp.evaluation.classification_report import classification_report, confusion_matrix_data
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study, with_intervals
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, evaluate_table, with_intervals
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
 from lesion_exp.evaluation.figures.reliability import reliability_diagram
@@ -44,7 +44,7 @@ def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
 
 def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocModels | None) -> EvaluationResult:
     """All that is reported of a predictions table; of the validation part, without what is fitted on it."""
-    return study(table, fitted, evaluation_options(config["evaluation"]), added_scores(config, table))
+    return evaluate_table(table, fitted, evaluation_options(config["evaluation"]), added_scores(config, table))
 
 
 def evaluation_options(node: Mapping[str, Any]) -> EvaluationOptions:
@@ -115,7 +115,7 @@ def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None
     """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
     values = {f"best/{name}": value for name, value in best_epoch.items()}
     if test is not None:
-        values |= part_results(TEST, test) | test.of_sections()
+        values |= part_results(TEST, test) | test.section_results()
     return values
 
 

@@ -97,7 +97,7 @@ class JobResult:
 
     run_id: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """`best/val/...`; where the test part was evaluated, `test/...`, too, with `EvaluationResult.of_sections`."""
+    """`best/val/...`; where the test part was evaluated, `test/...`, too, with `EvaluationResult.section_results`."""
     live_dir: str = ""
     pruned: bool = False
     """Whether training was asked to end before its last epoch."""

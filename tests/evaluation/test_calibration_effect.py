@@ -1,14 +1,14 @@
 import pytest
 
 from lesion_exp.evaluation.calibrator import CalibrationEffect, calibration_effect
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.posthoc import fit_on_validation
 
 
 def test_isotonic_calibration_on_few_images_is_warned_of_with_numbers_and_the_remedy(make_table):
     fitted, table = fit_on_validation(make_table(60, seed=1)), make_table(200)
-    found = study(table, fitted, EvaluationOptions(draws=20, calibration="isotonic"))
+    found = evaluate_table(table, fitted, EvaluationOptions(draws=20, calibration="isotonic"))
     before, after = found.estimates["nll"].value, found.estimates["calibrated/nll"].value
     assert after > before + 0.05, "else this tests nothing"
     (text,) = found.warnings
@@ -25,7 +25,9 @@ def test_a_calibration_that_helps_is_not_warned_of(make_table):
     total = sharp.filter(like="p_").sum(axis=1)
     sharp = sharp.assign(**{name: sharp[name] / total for name in sharp if name.startswith("p_")})
     halves = sharp.iloc[::2].reset_index(drop=True), sharp.iloc[1::2].reset_index(drop=True)
-    found = study(halves[1], fit_on_validation(halves[0]), EvaluationOptions(draws=20, calibration="temperature"))
+    found = evaluate_table(
+        halves[1], fit_on_validation(halves[0]), EvaluationOptions(draws=20, calibration="temperature")
+    )
     assert found.effect.after < found.effect.before
     assert found.warnings == []
     assert "warning" not in found.files()["calibrated.json"]

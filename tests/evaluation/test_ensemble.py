@@ -91,12 +91,12 @@ def test_the_order_of_rows_is_the_first_members(make_table: MakeTable) -> None:
 
 def test_tables_that_do_not_belong_together_are_refused(make_table: MakeTable) -> None:
     tables = members(make_table, 40, 0, 2)
-    with pytest.raises(DataError, match=r"but 1 are in one only of the first and the 2. run:\n  - img0\nuse runs"):
+    with pytest.raises(DataError, match=r"but 1 images are in only one of the runs 1 and 2:\n  - img0\nuse runs"):
         ensemble("mean", [tables[0], tables[1].iloc[1:]])
-    with pytest.raises(DataError, match=r"same classes, got bkl, mel, nv and, of the 2. run, mel, nv"):
+    with pytest.raises(DataError, match=r"same classes, got bkl, mel, nv in run 1 and mel, nv in run 2"):
         ensemble("mean", [tables[0], make_table(40, {"mel": 1, "nv": 1})])
     relabelled = tables[1].assign(label=["mel" if label == "nv" else label for label in tables[1]["label"]])
-    with pytest.raises(DataError, match=r"same labels, but \d+ images of the 2. run have others"):
+    with pytest.raises(DataError, match=r"same labels in all runs, but \d+ images have other labels in run 2"):
         ensemble("mean", [tables[0], relabelled])
     with pytest.raises(ConfigError, match="at least two runs for an ensemble, got 1"):
         ensemble("mean", tables[:1])

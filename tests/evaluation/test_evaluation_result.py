@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.evaluation.calibrator import fit_calibrator
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, study
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, evaluate_table
 from lesion_exp.evaluation.failures import failures, surest_right, surest_wrong
 from lesion_exp.evaluation.intervals import intervals, intervals_in_words
 from lesion_exp.evaluation.isic import isic_metrics
@@ -28,7 +28,9 @@ def validation(make_table: MakeTable) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def judged(make_table: MakeTable, validation: pd.DataFrame) -> EvaluationResult:
-    return study(make_table(600), fit_on_validation(validation), EvaluationOptions(draws=50, calibration="temperature"))
+    return evaluate_table(
+        make_table(600), fit_on_validation(validation), EvaluationOptions(draws=50, calibration="temperature")
+    )
 
 
 def test_every_part_is_what_its_own_function_says(judged: EvaluationResult, validation: pd.DataFrame) -> None:
@@ -51,14 +53,14 @@ def test_operating_points_are_those_of_validation(judged: EvaluationResult, vali
 
 
 def test_the_validation_part_is_judged_without_what_is_fitted_on_it(validation: pd.DataFrame) -> None:
-    found = study(validation, None, EvaluationOptions(draws=20, calibration="temperature"))
-    assert {name.split("/")[0] for name in found.of_sections()} == {"isic"}
+    found = evaluate_table(validation, None, EvaluationOptions(draws=20, calibration="temperature"))
+    assert {name.split("/")[0] for name in found.section_results()} == {"isic"}
     assert found.calibrated is None
     assert not {"calibrated.json", "conformal.json", "operating.json"} & set(found.files())
 
 
 def test_results_of_sections_have_intervals(judged: EvaluationResult) -> None:
-    logged = judged.of_sections()
+    logged = judged.section_results()
     values = {name for name in logged if not name.endswith(("_low", "_high"))}
     assert {"isic/balanced_accuracy", "isic/pauc_2024/malignant", "isic/auc_sens_80/mel", "calibrated/ece"} <= values
     assert {"conformal/lac/coverage", "operating/malignant/youden/specificity"} <= values
@@ -81,7 +83,7 @@ def test_files_are_plain_and_hold_all_sections(judged: EvaluationResult) -> None
 
 
 def test_a_calibration_of_none_leaves_that_section_out(make_table: MakeTable, validation: pd.DataFrame) -> None:
-    found = study(make_table(100), fit_on_validation(validation), EvaluationOptions(draws=20))
+    found = evaluate_table(make_table(100), fit_on_validation(validation), EvaluationOptions(draws=20))
     assert "calibrated.json" not in found.files()
     assert [name for name, _ in found.figures("x")] == ["subgroups.png", "decision_curve.png"]
 
@@ -135,8 +137,8 @@ def test_no_interval_has_the_name_of_the_metric_of_a_class(make_table: MakeTable
     rows = table.drop(columns=[*table.filter(regex="^p_"), "prediction"])
     classes = list(probs)
     renamed = predictions_table(rows.assign(label=rows["label"].replace(odd)), probs.to_numpy(), classes)
-    found = study(renamed, None, EvaluationOptions(draws=50))
-    logged = part_results("test", found) | found.of_sections()
+    found = evaluate_table(renamed, None, EvaluationOptions(draws=50))
+    logged = part_results("test", found) | found.section_results()
     plain = metrics(renamed)
     for name in classes:
         assert logged[f"test/recall/{name}"] == plain[f"recall/{name}"] == found.metrics[f"recall/{name}"]

@@ -12,7 +12,7 @@ import pytest
 
 import lesion_exp
 from lesion_exp.evaluation.classification_report import classification_report
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.figures.curves import roc_curves
 from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
@@ -72,7 +72,7 @@ def test_twenty_are_enough_and_nineteen_are_not(table: pd.DataFrame) -> None:
 
 
 def test_files_and_reports_say_what_is_too_few_and_keep_the_number(table: pd.DataFrame) -> None:
-    judged = study(table, options=EvaluationOptions(draws=20))
+    judged = evaluate_table(table, options=EvaluationOptions(draws=20))
     stored = judged.files()["metrics.json"]
     assert stored["recall/df"].keys() == {"value", "low", "high", "too_few"}
     assert stored["recall/df"]["too_few"] == "too few (19 lesions)"
@@ -95,9 +95,9 @@ def test_files_and_reports_say_what_is_too_few_and_keep_the_number(table: pd.Dat
 def test_a_part_of_too_few_lesions_is_warned_of(table: pd.DataFrame) -> None:
     few = table[table["lesion_id"].isin([f"les{number}" for number in (*range(7), *range(20, 27), *range(40, 45))])]
     options = EvaluationOptions(draws=100, seed=0)
-    [said] = study(few.reset_index(drop=True), None, options).warnings
-    assert said == "every result here rests on 19 lesions, too few to judge a network by; at least 20 are needed"
-    assert study(table, None, options).warnings == []
+    [said] = evaluate_table(few.reset_index(drop=True), None, options).warnings
+    assert said == "every result here rests on 19 lesions, too few to evaluate a network; at least 20 are needed"
+    assert evaluate_table(table, None, options).warnings == []
 
 
 def test_curves_of_too_few_lesions_say_so_in_the_legend(table: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ def test_each_test_that_the_page_names_exists() -> None:
 
 def test_each_figure_with_numbers_stands_on_the_page() -> None:
     """A figure is a public function of `evaluation/figures` that returns one; pictures of lesions have no numbers."""
-    of_lesions = {"evidence_gallery", "gallery", "image_batch", "square_axes"}
+    of_lesions = {"saliency_gallery", "gallery", "image_batch", "square_axes"}
     drawn = {
         node.name
         for path in (ROOT / "lesion_exp" / "evaluation" / "figures").glob("*.py")

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.ensemble import ensemble
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import (
@@ -63,9 +63,9 @@ def test_the_table_keeps_them_and_its_classes(table):
 
 
 def test_no_closed_set_metric_depends_on_them(table):
-    judged = study(table, None, OPTIONS)
+    judged = evaluate_table(table, None, OPTIONS)
     assert judged.metrics == metrics(known_rows(table))
-    alone = study(known_rows(table).reset_index(drop=True), None, OPTIONS)
+    alone = evaluate_table(known_rows(table).reset_index(drop=True), None, OPTIONS)
     assert judged.metrics == alone.metrics
     assert {name: found for name, found in judged.estimates.items() if not name.startswith("unknown/")} == (
         alone.estimates
@@ -110,7 +110,7 @@ def test_a_table_without_energies_is_scored_by_the_rest(table):
 
 def test_the_study_holds_values_with_intervals_and_says_what_it_left_out(table):
     fitted = fit_on_validation(known_rows(table).reset_index(drop=True))
-    judged = study(table, fitted, OPTIONS)
+    judged = evaluate_table(table, fitted, OPTIONS)
     content = json.loads(json.dumps(judged.files()["metrics.json"], allow_nan=False))
     assert content["images"] == 200
     assert content["unknown_images"] == {"images": 60, "classes": unknown_counts(table)}
@@ -128,7 +128,7 @@ def test_intervals_of_unknown_scores_are_over_lesions(rows_of):
     many = pd.concat(
         [one.assign(row_id=[f"{k}#{copy}" for k in one["row_id"]]) for copy in range(3)], ignore_index=True
     )
-    first, second = (study(found, None, OPTIONS).estimates["unknown/auroc/energy"] for found in (one, many))
+    first, second = (evaluate_table(found, None, OPTIONS).estimates["unknown/auroc/energy"] for found in (one, many))
     assert first.value == pytest.approx(second.value)
     assert second.high - second.low == pytest.approx(first.high - first.low, rel=0.35), "copies prove nothing"
 
@@ -145,7 +145,7 @@ def test_members_of_an_ensemble_share_their_energies_and_ranks_of_the_known(rows
     assert np.allclose(probabilities(known_rows(ranked)), probabilities(closed))
     stacked = ensemble("stacked", tables, [known_rows(found).reset_index(drop=True) for found in tables])
     assert "energy" not in stacked
-    assert study(stacked, None, OPTIONS).unknown.keys() == {
+    assert evaluate_table(stacked, None, OPTIONS).unknown.keys() == {
         "unknown/auroc/max_probability",
         "unknown/fpr_at_95_tpr/max_probability",
     }

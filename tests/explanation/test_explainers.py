@@ -6,7 +6,7 @@ from captum.attr import LayerGradCam
 
 from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
-from lesion_exp.explanation.explainer import Explainer, evidence
+from lesion_exp.explanation.explainer import Explainer, normalised
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
 from lesion_exp.explanation.integrated_gradients import IntegratedGradients
@@ -41,7 +41,7 @@ def test_maps_go_from_0_to_1_at_the_size_of_the_images(network, images, targets,
 
 
 @pytest.mark.parametrize(("method", "options", "package"), PERTURBING)
-def test_the_evidence_lies_where_the_network_looks(bright, method, options, package):
+def test_a_map_is_highest_where_the_network_looks(bright, method, options, package):
     pytest.importorskip(package or "torch")
     for_it, against_it = (method(**options)(bright.network, bright.images, torch.tensor([c, c])) for c in (1, 0))
     mask = bright.mask.numpy()
@@ -59,7 +59,7 @@ def test_what_goes_with_an_image_stays_with_it(with_metadata, images, targets, m
     explainer = method(**options)
     together = explainer(with_metadata, images, targets)
     for row in range(3):
-        alone = explainer(with_metadata.of(row), images[row : row + 1], targets[row : row + 1])
+        alone = explainer(with_metadata.for_image(row), images[row : row + 1], targets[row : row + 1])
         torch.testing.assert_close(together[row], alone[0], atol=1e-4, rtol=1e-3)
     other = explainer(with_metadata.of(1), images[:1], targets[:1])
     assert not torch.allclose(together[0], other[0], atol=1e-3)
@@ -91,7 +91,7 @@ def test_a_map_that_is_too_coarse_is_said_once(network, images, targets, caplog)
 def test_where_no_layer_has_finer_maps_a_larger_image_is_the_remedy(network, images, targets, caplog):
     GradCam()(network, images[:, :, :4, :4], targets)
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "maps of 2 x 2 cells are too coarse to say where in a lesion; train with a larger image_size"
+    assert said == "maps of 2 x 2 cells are too coarse to locate anything in a lesion; train with a larger image_size"
 
 
 def test_grad_cam_plus_plus_is_its_formula(network, images, targets):
@@ -142,7 +142,7 @@ def test_integrated_gradients_take_more_steps_where_the_gradient_jumps(network, 
     assert "the sums of 0 of 2 maps" in fixed.notes[0]
     assert "the sums of 2 of 2 maps" in refined.notes[0]
     farthest = float(((missed - truth) / truth).abs().max())
-    assert fixed.notes[0].endswith(f"misses it by {farthest:.1%}")
+    assert fixed.notes[0].endswith(f"largest error is {farthest:.1%}")
     assert IntegratedGradients().notes == ()
 
 
@@ -232,6 +232,6 @@ def test_every_method_that_ships_is_tested_here():
     assert tested == set(option_names("explanation", [conf_dir()])), "add it to PERTURBING or CAMS"
 
 
-def test_evidence_is_what_speaks_for_the_class():
-    found = evidence(torch.tensor([[[2.0, -4.0], [1.0, 0.0]], [[-1.0, -2.0], [0.0, -3.0]]]), (2, 2))
+def test_a_map_has_the_positive_attributions():
+    found = normalised(torch.tensor([[[2.0, -4.0], [1.0, 0.0]], [[-1.0, -2.0], [0.0, -3.0]]]), (2, 2))
     assert found.tolist() == [[[1.0, 0.0], [0.5, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]

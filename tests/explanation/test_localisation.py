@@ -8,14 +8,14 @@ MASK[:2, :2] = True
 
 
 def at(*places, value=1.0):
-    evidence = np.zeros((4, 4), dtype=np.float32)
+    saliency = np.zeros((4, 4), dtype=np.float32)
     for place in places:
-        evidence[place] = value
-    return evidence
+        saliency[place] = value
+    return saliency
 
 
 @pytest.mark.parametrize(
-    ("evidence", "hit", "share"),
+    ("saliency", "hit", "share"),
     [
         (at((0, 0)), 1.0, 1.0),
         (at((3, 3)), 0.0, 0.0),
@@ -24,12 +24,12 @@ def at(*places, value=1.0):
         (np.ones((4, 4), dtype=np.float32), 0.25, 0.25),
     ],
 )
-def test_where_the_highest_pixel_and_the_sum_lie(evidence, hit, share):
-    assert pointing_hit(evidence, MASK) == pytest.approx(hit)
-    assert share_inside(evidence, MASK) == pytest.approx(share)
+def test_where_the_highest_pixel_and_the_sum_lie(saliency, hit, share):
+    assert pointing_hit(saliency, MASK) == pytest.approx(hit)
+    assert share_inside(saliency, MASK) == pytest.approx(share)
 
 
-def test_a_map_without_evidence_has_neither():
+def test_a_map_without_saliency_has_neither():
     assert np.isnan(pointing_hit(at(), MASK))
     assert np.isnan(share_inside(at(), MASK))
 

@@ -7,14 +7,14 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 GREY = np.repeat(cv2.cvtColor(IMAGE, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
 
 
-def test_an_image_without_evidence_is_grey():
+def test_an_image_without_saliency_is_grey():
     assert np.array_equal(overlay(IMAGE, np.zeros((40, 60))), GREY)
 
 
-def test_colour_lies_where_the_evidence_is_and_a_small_map_is_scaled():
-    evidence = np.zeros((4, 6), dtype=np.float32)
-    evidence[0, 0] = 1
-    drawn = overlay(IMAGE, evidence)
+def test_colour_lies_where_the_saliency_is_and_a_small_map_is_scaled():
+    saliency = np.zeros((4, 6), dtype=np.float32)
+    saliency[0, 0] = 1
+    drawn = overlay(IMAGE, saliency)
     assert drawn.shape == IMAGE.shape
     assert drawn.dtype == np.uint8
     assert np.array_equal(drawn[20:, 30:], GREY[20:, 30:])

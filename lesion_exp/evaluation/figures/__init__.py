@@ -1,2 +1,2 @@
-"""Pictures of a predictions table, one a file; each is a matplotlib Figure (a gallery: a PIL image) that nobody has
-shown or saved."""
+"""Figures of predictions tables and of results. The functions return a matplotlib Figure, or a PIL image for a gallery,
+and neither show nor save it."""

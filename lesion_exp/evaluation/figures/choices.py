@@ -14,27 +14,27 @@ from lesion_exp.evaluation.figures.style import GREY, PALETTE, labels, style
 MOST_ROWS: Final = 20
 _LABEL_WIDTH: Final = 28
 _LABEL_LINES: Final = 3
-"""Of a choice's name: characters of a line, and lines."""
+"""The largest numbers of characters in a line, and of lines, of the name of a choice."""
 
 
 class ChoiceRow(NamedTuple):
-    """A choice with what its runs came to."""
+    """A choice and the results of its runs."""
 
     name: str
     values: Sequence[float]
-    """One a run."""
+    """The metric of each run."""
     mean: float
     low: float | None
-    """Ends of the 95% interval of the mean; None where no choice was run several times."""
+    """Lower end of the 95% interval of the mean; None if no choice has several runs."""
     high: float | None
     is_worse: bool
-    """Whether it can be told apart from the first one."""
+    """Whether the choice is significantly worse than the first one."""
 
 
 def choices_figure(rows: Sequence[ChoiceRow], metric: str) -> Figure:
-    """The first `MOST_ROWS` choices from above in their order: grey points are runs, the large point is their mean.
+    """Draws the first `MOST_ROWS` choices from top to bottom: grey points are runs, the large point is their mean.
 
-    It is 735 pixels wide, which fit into the description of a run in MLflow's page.
+    The figure is 735 pixels wide, so that it fits into the description of a run on MLflow's page.
     """
     shown = rows[:MOST_ROWS]
     with style():

@@ -1,4 +1,4 @@
-"""How many images of each class each part of a split holds."""
+"""The class distribution of a split: the number of images of each class in each part."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM, PALETTE, labels, style
 
-PARTS = ("train", "val", "test")
-_LEFT_EDGE = 0.8
-"""Where the logarithmic axis begins: one image is a visible bar."""
+PARTS: Final = ("train", "val", "test")
+_LEFT_EDGE: Final = 0.8
+"""The start of the logarithmic axis, so that one image is a visible bar."""
 _BAR: Final = 0.26
 _MARKERS: Final = ("o", "s", "D")
 
 
 def class_distribution(table: pd.DataFrame) -> Figure:
-    """The images of each class in each part, on a logarithmic axis, and the share of each class in its part.
+    """Draws the number of images of each class in each part, on a logarithmic axis, and the share of each class.
 
-    Bars with their numbers; from 13 classes on points, with the three counts beside the name of the class.
+    Up to 12 classes are drawn as bars with their numbers; more are drawn as points, with the three numbers beside the
+    name of the class.
 
     Args:
-        table: with `label` and `split`.
+        table: split table with `label` and `split`.
     """
     counts = pd.crosstab(table["label"], table["split"]).reindex(columns=list(PARTS), fill_value=0).sort_index()
     shares = counts / counts.sum(axis=0).clip(lower=1)

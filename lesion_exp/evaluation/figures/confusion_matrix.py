@@ -1,4 +1,4 @@
-"""The confusion matrix: counts, and the share of each true class as the colour of every cell."""
+"""The confusion matrix: counts, coloured by the share of the true class."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
 
 _WHITE_TO_BLUE = LinearSegmentedColormap.from_list("white_to_blue", ["#FFFFFF", "#9FC9E3", "#2F7EBB", "#08306B"])
 _MOST_LEVEL = 3
-"""More classes than these have turned names below their columns, if the names are long."""
+"""With more classes, long names below the columns are rotated."""
 _FAINT = "#5F6871"
-"""Of zeros, which are many; 5.7 to 1 on white."""
+"""The colour of zeros; its contrast is 5.7 to 1 on white."""
 
 
 def confusion_matrix(table: pd.DataFrame, title: str = "") -> Figure:
-    """Counts at the left; at the right each row in percent of its sum, so that the diagonal shows the recall.
+    """Draws the counts on the left, and on the right each row in percent of its sum, with the recalls on the diagonal.
 
-    Both are shaded by the share of the true class. A dash stands in the rows of classes without images. From 13 classes
-    on there is one panel, whose columns have the numbers that stand before the names of the rows: it shows the counts,
-    leaves zeros out, and has the recall at the right of each row.
+    The colour of a cell is its share of the true class. Rows of classes without images have dashes. With 13 or more
+    classes there is one panel with the counts, without zeros, and the recall on the right of each row. Its columns have
+    numbers instead of names, which also precede the names of the rows.
     """
     classes = classes_of(table)
     counts = confusion_counts(table).astype(np.int64)
@@ -69,12 +69,12 @@ def _side_by_side(classes: Sequence[str], counts: IntArray, shares: FloatArray) 
 
 
 def _name_lines(num_classes: int) -> int:
-    """The lines that a row of cells has place for."""
+    """The number of lines of text that fit into a row of cells."""
     return 4 if num_classes <= _MOST_LEVEL else 3 if num_classes <= 7 else 2
 
 
 def _column_names(classes: Sequence[str]) -> list[str]:
-    """Names below the columns: level and as wide as a column of few classes, else in two lines, which are turned."""
+    """Names below the columns: for few classes as wide as a column, else in at most two lines, which are rotated."""
     if len(classes) <= _MOST_LEVEL:
         return labels(classes, 36 // max(len(classes), 2), 4)
     return labels(classes, 16, 2)
@@ -129,7 +129,7 @@ def _panel(axes: Axes, shares: FloatArray, texts: list[list[str]], size: float) 
 
 
 def _key(figure: Figure, panels: list[Axes], image: AxesImage) -> None:
-    """What the colours mean, which is the same in all panels."""
+    """Draws the colour bar, which is the same for all panels."""
     bar = figure.colorbar(image, ax=panels, shrink=0.7, aspect=25, pad=0.02, ticks=[0, 0.25, 0.5, 0.75, 1])
     bar.ax.set_yticklabels(["0%", "25%", "50%", "75%", "100%"])
     bar.set_label("share of the true class", fontsize=8)

@@ -33,43 +33,44 @@ from lesion_exp.evaluation.ranking import precision_recall_points, roc_points
 from lesion_exp.evaluation.registry import AUROC_MACRO
 
 _NAME_LENGTH: Final = 26
-"""Of each of the two lines of a name, letters."""
+"""The largest number of letters in each of the two lines of a name."""
 _COLUMNS: Final = 5
 _PANEL: Final = 2.0
-"""Side of a class's own panel with its title, inches."""
+"""The side of the panel of a class with its title, in inches."""
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """What is drawn of a class."""
+    """The curve of a class."""
 
     name: str
     positive: BoolArray
     points: tuple[FloatArray, FloatArray]
     area: float
     is_enough: bool
-    """Whether its lesions are enough to judge by; the legend says where they are too few."""
+    """Whether the class has enough lesions; if it does not, the legend says so."""
 
     @property
     def number(self) -> str:
-        """How many images of the class there are."""
+        """The number of images of the class, as text."""
         images = f"n = {np.count_nonzero(self.positive):,}"
         return images if self.is_enough else f"{images}, {TOO_FEW}"
 
 
 def roc_curves(table: pd.DataFrame, title: str = "") -> Figure:
-    """Sensitivity over 1 - specificity, with the area of each class in the legend; from 13 classes on a panel a class.
+    """Draws sensitivity over 1 - specificity, with the area of each class in the legend.
 
-    Classes without positives or without negatives have no curve.
+    With 13 or more classes each class has its own panel. Classes without positives or without negatives have no curve.
     """
     return _figure(table, "auroc", (title or "ROC curves", "1 - specificity", "sensitivity"))
 
 
 def precision_recall_curves(table: pd.DataFrame, title: str = "") -> Figure:
-    """Precision over recall, with the average precision of each class in the legend; a panel a class from 13 on.
+    """Draws precision over recall, with the average precision of each class in the legend.
 
-    A tick at the right (in panels a dotted line) marks the class's prevalence, which is the precision of guessing: a
-    curve is to be compared with its own tick. Classes without positives have no curve.
+    A tick on the right marks the prevalence of each class, which is the precision of guessing, for comparison with its
+    curve. With 13 or more classes each class has its own panel, where the prevalence is a dotted line. Classes without
+    positives have no curve.
     """
     return _figure(table, "average_precision", (title or "precision-recall curves", "recall", "precision"))
 
@@ -124,7 +125,7 @@ def _one_frame(
 
 
 def _panels(curves: Sequence[_Curve], family: str, words: tuple[str, str, str], heading: str) -> Figure:
-    """A panel a class, so that no two curves need to be told apart by their colour."""
+    """Draws a panel for each class, so that curves need not be distinguished by their colours."""
     rows = ceil(len(curves) / _COLUMNS) or 1
     figure = Figure(figsize=(_PANEL * _COLUMNS, (_PANEL + 0.3) * rows + 1.0), layout="constrained")
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
@@ -154,11 +155,11 @@ def _panel(axes: Axes, curve: _Curve, family: str) -> None:
 
 _NAME: Final = 30
 _LINE: Final = 58
-"""Of the class and of each line below the curve, letters."""
+"""The largest numbers of letters in the name of the class, and in each line below the decision curve."""
 
 
 def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
-    """The model with its 95% band, acting on everyone, and acting on no one."""
+    """Draws the net benefit of acting on the model, with its 95% band, on everyone, and on no one."""
     model = curve.model
     lowest = min(0.0, min(estimate.low for estimate in model))
     highest = max(0.01, max(estimate.high for estimate in model))
@@ -172,11 +173,11 @@ def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
         axes.plot(curve.thresholds, curve.everyone, color=PALETTE[1], linewidth=1.3, linestyle="--", label="everyone")
         axes.axhline(0, color=GREY, linewidth=1.0, linestyle=":", label="no one")
         name = shortened(curve.target, _NAME)
-        threshold = wrap(f"threshold: probability of {name} from which one acts", _LINE)
+        threshold = wrap(f"threshold: lowest probability of {name} at which one acts", _LINE)
         axes.set(
             title=title or f"decision curve, {name}",
             xlabel="\n".join(threshold),
-            ylabel="net benefit (true positives an image)",
+            ylabel="net benefit (true positives per image)",
             xlim=(0, max(curve.thresholds)),
             ylim=(lowest - 0.1 * highest, 1.05 * highest),
         )

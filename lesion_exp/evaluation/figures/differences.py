@@ -1,4 +1,4 @@
-"""The differences between jobs as a forest plot: each with its interval, and the line of no difference."""
+"""The differences between jobs as a forest plot: each with its interval, and a line at 0."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 from lesion_exp.evaluation.registry import HIGHER, LOWER, METRICS, is_lower_better, shown_in
 
 _MOST_COLOURS: Final = 4
-"""More pairs than these have a row each instead of a colour each."""
+"""If there are more pairs, each has its own row instead of its own colour."""
 _WORDS: Final = "#57606A"
-"""Of words in a row; 5.9 to 1 on its background."""
+"""The colour of text in a row; its contrast is 5.9 to 1 on the background."""
 
 
 def differences_figure(comparison: Comparison, names: Mapping[str, str], title: str = "") -> Figure:
-    """Differences with their 95% intervals; those that the corrected p-value confirms are filled.
+    """Draws the differences with their 95% intervals; significant ones (by the corrected p-value) are filled.
 
-    Up to four pairs: a colour each, in panels of overall metrics, of metrics of the probabilities, and of the recall
-    and the AUROC of each class. More pairs: a row each, in a panel for each headline metric.
+    Up to four pairs have a colour each, in panels of the overall metrics for which higher or lower is better, and of
+    the recall and the AUROC of each class. More pairs have a row each, in a panel for each headline metric.
     """
     with style():
         pairs = comparison.pairs if len(comparison.pairs) <= _MOST_COLOURS else ()
@@ -67,7 +67,7 @@ def _by_metric(comparison: Comparison) -> Figure:
 
 
 def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair]) -> None:
-    """A row a metric, in it a point a pair."""
+    """Draws a row for each metric, with a point for each pair."""
     step = 0.7 / len(pairs)
     for place in range(len(names)):
         axes.axhspan(place - 0.5, place + 0.5, color=_face(place), zorder=0)
@@ -79,7 +79,7 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
                 continue
             if found.test != TOO_FEW:
                 _point(axes, found, place + shift, PALETTE[number])
-            elif number == 0:  # the same lesions in all pairs
+            elif number == 0:  # all pairs have the same lesions
                 face = {"facecolor": _face(place), "edgecolor": "none", "pad": 1.5}
                 looks: Any = {"color": _WORDS, "fontsize": 7, "ha": "center", "va": "center", "zorder": 3, "bbox": face}
                 axes.text(0, place, too_few(found.lesions), **looks)
@@ -103,7 +103,7 @@ def _by_pair(comparison: Comparison) -> Figure:
 
 
 def _face(place: int) -> str:
-    """The background of a row."""
+    """The background colour of a row."""
     return "#F4F6F8" if place % 2 == 0 else "white"
 
 
@@ -132,7 +132,7 @@ def _finish(axes: Axes, num_rows: int) -> None:
 
 
 def _handles(pairs: Sequence[Pair]) -> list[Line2D]:
-    """What a colour and a filling mean."""
+    """The handles of the legend: the colours of the pairs, and filled and open points."""
     named = [
         Line2D([], [], color=PALETTE[number], marker="o", label=f"{pair.first} - {pair.second}")
         for number, pair in enumerate(pairs)

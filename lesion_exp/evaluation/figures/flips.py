@@ -1,4 +1,4 @@
-"""How many predictions each change of the images flips, and what it does to the scores."""
+"""The effect of each change of the images: the share of predictions that change, and the scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lesion_exp.evaluation.intervals import Estimate
 
 
 def flips_figure(changes: Mapping[str, Flips], title: str = "") -> Figure:
-    """A row a change, the control first: flip rate, accuracy and balanced accuracy with 95% intervals.
+    """Draws a row for each change, the control first: flip rate, accuracy and balanced accuracy with 95% intervals.
 
-    The dotted line is what the control reaches, the other panels' what the images reach as they are.
+    The dotted line is the flip rate of the control in the first panel, and the score without a change in the others.
     """
     with style():
         figure = Figure(figsize=(9.2, 0.42 * len(changes) + 1.5), layout="constrained")

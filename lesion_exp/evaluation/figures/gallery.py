@@ -1,4 +1,4 @@
-"""Images side by side: a batch, failures, and heat maps over lesions."""
+"""Galleries of images: a batch, predictions, and saliency maps drawn over lesions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from lesion_exp.evaluation.figures.style import GREY, labels, shortened, style
 
 COLUMNS: Final = 8
 TILE: Final = 168
-"""Side of an image in pixels, unless told otherwise."""
+"""The default side of an image, in pixels."""
 _GAP, _LINE = 8, 17
 _FONT_SIZE, _SMALL = 14, 11
 
 
 def gallery(images: npt.NDArray[np.uint8], titles: Sequence[str], footer: str = "", tile: int = TILE) -> Image.Image:
-    """`images`, uint8 (N, S, S, 3) RGB, in rows of eight, `tile` pixels wide and high.
+    """Draws images in rows of eight, with titles above them.
 
-    A title may have several lines; a line that is too long for its image loses its middle, so that what stands at its
-    end, such as a probability, is always seen. `footer` stands below all images.
+    Args:
+        images: uint8 (N, S, S, 3), RGB.
+        titles: of the images, in one or several lines. A line that is too long loses its middle, so that its end, such
+            as a probability, remains visible.
+        footer: text below all images.
+        tile: side of a drawn image in pixels.
     """
     columns, rows = min(COLUMNS, len(images)), ceil(len(images) / COLUMNS)
     lines = max(title.count("\n") + 1 for title in titles)
@@ -48,7 +52,7 @@ def gallery(images: npt.NDArray[np.uint8], titles: Sequence[str], footer: str = 
 
 
 def _fitting(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """`line`, without its middle where it is wider than `width` pixels."""
+    """`line`, without its middle if it is wider than `width` pixels."""
     if font.getlength(line) <= width:
         return line
     ways = (shortened(line, length) for length in range(len(line) - 1, 2, -1))
@@ -59,12 +63,12 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-_WIDTH = 21
-"""Of a line above an image, letters."""
+_WIDTH: Final = 21
+"""The largest number of letters in a line above an image."""
 
 
 def image_batch(images: npt.NDArray[np.uint8], titles: Sequence[str], columns: int = COLUMNS) -> Figure:
-    """`images`, uint8 (N, S, S, 3) RGB, in rows of `columns` with their `titles`, in two lines at most, above."""
+    """Draws images, uint8 (N, S, S, 3) RGB, in rows of `columns`, with titles of at most two lines above them."""
     rows = ceil(len(images) / columns)
     fitting = labels(titles, _WIDTH, 2)
     with style():
@@ -81,28 +85,28 @@ def image_batch(images: npt.NDArray[np.uint8], titles: Sequence[str], columns: i
 Picture = npt.NDArray[np.uint8]
 _CELL: Final = 1.45
 _HEAD: Final = 0.56
-"""For a block's title and the captions of its images, inches."""
-_LEGEND: Final = "evidence from none (grey) over blue to the most in the image (red); the outline is the lesion's mask"
+"""The height of a block's title and of the captions of its images, in inches."""
+_LEGEND: Final = "saliency from none (grey) over low (blue) to the highest of the image (red); outline: lesion mask"
 _SPACE: Final = 0.14
 
 
 @dataclass(frozen=True)
 class Block:
-    """Images side by side, with rows of drawn maps below."""
+    """Images side by side, with rows of saliency maps below them."""
 
     title: str
     captions: Sequence[str]
-    """Above each image."""
+    """The captions above the images."""
     rows: Sequence[tuple[str, Sequence[Picture]]]
-    """Each with what it shows; uint8 (S, S, 3)."""
+    """The label of each row and its pictures, uint8 (S, S, 3)."""
     masks: Sequence[npt.NDArray[np.bool_] | None]
-    """The lesion in each image, drawn as an outline; (S, S)."""
+    """The lesion mask of each image, bool (S, S), drawn as an outline; None without a mask."""
     empty: str = ""
-    """What is said where there are no images."""
+    """The text that replaces the images if there are none."""
 
 
-def evidence_gallery(blocks: Sequence[Block], title: str, columns: int) -> Figure:
-    """The `blocks` one below the other, with up to `columns` images each."""
+def saliency_gallery(blocks: Sequence[Block], title: str, columns: int) -> Figure:
+    """Draws the `blocks` from top to bottom, with up to `columns` images each."""
     heights = [_HEAD + _CELL * len(block.rows) + _SPACE if block.captions else 0.3 for block in blocks]
     width = _CELL * max(columns, 3) + 1.1
     with style():
@@ -137,6 +141,6 @@ def _draw(figure: Figure, block: Block, top: float, width: float) -> None:
 def _show(axes: Axes, picture: Picture, mask: npt.NDArray[np.bool_] | None) -> None:
     axes.imshow(picture, interpolation="nearest")
     if mask is not None and not mask.all():
-        for colour, line in (("black", 1.4), ("white", 0.7)):  # seen on light and dark skin
+        for colour, line in (("black", 1.4), ("white", 0.7)):  # visible on light and dark skin
             axes.contour(mask, levels=[0.5], colors=colour, linewidths=line)
     axes.axis("off")

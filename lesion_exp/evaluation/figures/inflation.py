@@ -1,4 +1,4 @@
-"""The inflation by each way to split: for each metric a line from the score on the clean part to that on its own."""
+"""Inflation by leakage: the scores of networks on a clean part and on their own test part, by way of splitting."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from lesion_exp.evaluation.intervals import Estimate
 
 _CLEAN, _OWN = PALETTE[0], PALETTE[1]
 _APART: Final = 0.13
-"""Between the two points of a row and its middle, rows."""
+"""The distance of the two points of a row from its middle, in rows."""
 
 
 def inflation_figure(
     panels: Mapping[str, Mapping[str, Inflation]], title: str = "", references: Mapping[str, float] | None = None
 ) -> Figure:
-    """A panel a metric, in it a row a way to split: both scores with their 95% intervals, and the difference in words.
+    """Draws a panel for each metric, with a row for each way of splitting: both scores with 95% intervals, and their
+    difference as text.
 
     Args:
-        panels: by metric, then by the way's name, which may have several lines.
+        panels: the inflation by metric and by the name of the way of splitting, which may have several lines.
         title: above all panels.
-        references: by metric a value that others report, drawn as a dotted line.
+        references: published values, by metric, drawn as dotted lines.
     """
     lines = dict(references or {})
     rows = max(len(ways) for ways in panels.values())
@@ -76,4 +77,4 @@ def _point(axes: Axes, found: Estimate, place: float, colour: str) -> None:
 def _handles(with_reference: bool) -> list[Line2D]:
     named = {"own test part": _OWN, "clean part": _CLEAN}
     handles = [Line2D([], [], color=colour, marker="o", label=label) for label, colour in named.items()]
-    return [*handles, *([Line2D([], [], color=GREY, linestyle=":", label="popular figure")] if with_reference else [])]
+    return [*handles, *([Line2D([], [], color=GREY, linestyle=":", label="published value")] if with_reference else [])]

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often predictions of a confidence are right."""
+"""Reliability diagrams: the accuracy of predictions as a function of their confidence."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import IntArray, predicted_classes, probabilities, true_classes
 
 _FAINT: Final = 0.35
-"""Opacity of the bars that rest on few lesions."""
+"""The opacity of bars that rest on too few lesions."""
 _GAP_LOOKS: Final[Any] = {"facecolor": "none", "edgecolor": PALETTE[1], "hatch": "////", "linewidth": 0.8}
 
 
 def reliability_diagram(table: pd.DataFrame, title: str = "") -> Figure:
-    """Accuracy over confidence in 15 equal bins, with the expected calibration error and the images of each bin.
+    """Draws accuracy over confidence in 15 equal bins, with the expected calibration error and the images of each bin.
 
-    Each bin has its 95% interval over lesions; a bin of fewer than 20 lesions is faint. Beside the error stands the one
-    that a perfectly calibrated model would show on so few images.
+    Each bin has a 95% interval over lesions; bins with fewer than 20 lesions are faint. A note gives the error that a
+    perfectly calibrated model would have on these images.
     """
     with style():
         figure = Figure(figsize=(7.4, 5.6), layout="constrained")
@@ -42,7 +42,7 @@ def reliability_diagram(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def reliability_before_and_after(before: pd.DataFrame, after: pd.DataFrame, method: str, title: str = "") -> Figure:
-    """The diagrams of predictions as the network made them and after the calibration `method`, side by side."""
+    """Draws the reliability diagrams before and after the calibration `method` side by side."""
     with style():
         figure = Figure(figsize=(10.6, 5.8), layout="constrained")
         if title:
@@ -57,7 +57,8 @@ def reliability_before_and_after(before: pd.DataFrame, after: pd.DataFrame, meth
 
 
 def bin_limits(table: pd.DataFrame) -> tuple[list[Limits | None], IntArray]:
-    """The accuracy of each bin with its 95% interval over lesions, None where a bin is empty, and its lesions."""
+    """Returns the accuracy of each bin with its 95% interval over lesions, None for an empty bin, and the number of
+    lesions in each bin."""
     lesion, num_lesions = lesion_of(table)
     place = bin_of(probabilities(table).max(axis=1))
     right = (true_classes(table) == predicted_classes(table)).astype(np.float64)
@@ -104,7 +105,7 @@ def _bars(axes: Axes, bins: ReliabilityBins, middles: np.ndarray, width: float, 
 
 
 def _handles(panels: Iterable[Axes]) -> list[Artist]:
-    """What the bars and lines mean; faint bars are named where a panel has one."""
+    """The handles of the legend; those of faint bars only if a panel has one."""
     handles: list[Artist] = [
         Patch(color=PALETTE[5], label="share of right predictions"),
         Patch(label="gap to the confidence", **_GAP_LOOKS),

@@ -1,4 +1,4 @@
-"""What all figures share: colours, fonts, sizes, and labels that fit."""
+"""The common style of all figures: colours, fonts, sizes, and labels of limited length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PALETTE: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B", "#4D4D4D", "#A6761D",
     "#1B9E77", "#E7298A",
 )  # fmt: skip
-"""Colours that can be told apart with any colour vision (Okabe and Ito 2008), and further ones for more classes."""
+"""Colours that are distinct for any colour vision (Okabe and Ito 2008), followed by further ones for more classes."""
 GREY: Final = "#6E7781"
 _SETTINGS: Final[Any] = {
     "figure.dpi": 150,
@@ -34,27 +34,27 @@ _SETTINGS: Final[Any] = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "legend.frameon": False,
-    "text.parse_math": False,  # a class may be called "$5 to $10": dollar signs are text, not the start of a formula
+    "text.parse_math": False,  # a class may be called "$5 to $10", which is no formula
 }
 
 
 def style() -> Any:
-    """A context in which figures have the house's looks."""
+    """Returns a context in which figures are created in the common style."""
     return rc_context(_SETTINGS)
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
-    """The colour of each class: the same in every picture of a run."""
+    """Returns the colour of each class, which is the same in every figure of a run."""
     return {name: PALETTE[position % len(PALETTE)] for position, name in enumerate(classes)}
 
 
 def class_dashes(classes: Sequence[str]) -> dict[str, str]:
-    """The line style of each class: solid for the first seven, whose colours anyone can tell apart, then dashed."""
+    """Returns the line style of each class: solid for the first seven, whose colours are distinct, then dashed."""
     return {name: "-" if position < 7 else "--" for position, name in enumerate(classes)}
 
 
 def readable_on(background: tuple[float, ...]) -> str:
-    """Black or white, whichever stands out more from the colour `background` (red, green, blue, 0 to 1).
+    """Returns black or white, whichever has the larger contrast to `background` (red, green, blue, 0 to 1).
 
     The contrast is at least 4.58 to 1. Source: WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio.
     """
@@ -73,9 +73,9 @@ def to_unit_square(axes: Axes, ticks: Sequence[float]) -> None:
 
 
 def square_axes(title: str, xlabel: str, ylabel: str, legend_width: float) -> tuple[Figure, Axes, Axes]:
-    """A figure with one square plot from 0 to 1, and empty axes at its right for a legend `legend_width` inches wide.
+    """Returns a figure, its square axes from 0 to 1, and empty axes on the right for a legend.
 
-    The legend has its own place, so that long names widen the picture and never shrink the plot.
+    The legend has its own axes, `legend_width` inches wide, so that long names do not make the plot smaller.
     """
     height = 5.2 + 0.2 * xlabel.count("\n")
     figure = Figure(figsize=(4.9 + legend_width, height), layout="constrained")
@@ -87,23 +87,23 @@ def square_axes(title: str, xlabel: str, ylabel: str, legend_width: float) -> tu
 
 
 NUMBERED_FROM: Final = 13
-"""Pictures of so many classes number them, or give each its own panel: no reader keeps 13 colours apart."""
+"""Figures of this many classes or more number the classes or have a panel for each: 13 colours are not distinct."""
 _HEADS: Final = (0.6, 0.45, 0.3, 0.15)
-"""Share of a shortened name that is its beginning; the first that tells all names apart is taken."""
+"""Shares of a shortened name that come from its beginning; the first that keeps all names distinct is used."""
 _DOTS: Final = "…"
 _MARKS: Final = " _-/"
-"""Where one word ends and another begins."""
+"""The characters that separate words."""
 _LEAST_LETTERS: Final = 3
-"""Of a word whose end is lost; fewer say nothing."""
+"""The smallest number of letters that remain of a word without its end."""
 _PIECE: Final = re.compile(r" *[^ _/…-]*[_/…-]*")
-"""A word with what stands before and after it: a line may end after each."""
+"""A word with its separators, after which a line may end."""
 
 
 def labels(names: Sequence[str], width: int, lines: int = 1) -> list[str]:
-    """Each name in up to `lines` lines of up to `width` characters; different names have different labels.
+    """Returns each name in up to `lines` lines of up to `width` characters; different names have different labels.
 
-    Lines break between words. A name that is too long loses its middle; names that would look the same then lose
-    another part, and names that differ in nothing but what is lost end with a number. Capitals stay as they are.
+    Lines break between words. A name that is too long loses its middle. If names would become equal, they lose another
+    part; if they only differ in the lost part, they end with a number.
     """
     found: dict[str, str] = {}
     for length in range(width * lines, width - 1, -1):
@@ -117,14 +117,14 @@ def labels(names: Sequence[str], width: int, lines: int = 1) -> list[str]:
 
 
 def shortened(name: str, length: int, head: float = _HEADS[0]) -> str:
-    """`name` in at most `length` characters, with an ellipsis where its middle is missing.
+    """Returns `name` in at most `length` characters, with an ellipsis in place of its middle.
 
-    What follows the ellipsis begins with a whole word, if a word begins there at all.
+    The text after the ellipsis begins with a whole word, if a word begins there at all.
 
     Args:
         name: any text.
         length: at least 3.
-        head: the share of what is kept that comes from the beginning.
+        head: the share of the remaining text that comes from the beginning of `name`.
     """
     if len(name) <= length:
         return name
@@ -133,13 +133,13 @@ def shortened(name: str, length: int, head: float = _HEADS[0]) -> str:
 
 
 def _whole_words(name: str, start: int) -> str:
-    """`name` from the first word on that begins at `start` or later; from `start` on where none does."""
+    """The rest of `name` from the first word that begins at `start` or later, or from `start` if none does."""
     begins = (place for place in range(start, len(name)) if name[place - 1] in _MARKS and name[place] not in _MARKS)
     return name[next(begins, start) :]
 
 
 def _joined(name: str, end: str, length: int) -> str:
-    """As much of the beginning of `name` as fits before an ellipsis and `end`, without a letter or two of a word."""
+    """The longest beginning of `name` that fits before an ellipsis and `end`, without a rest of one or two letters."""
     begin = name[: length - 1 - len(end)]
     last = max(begin.rfind(mark) for mark in _MARKS) + 1
     is_cut = name[len(begin)] not in _MARKS
@@ -149,7 +149,7 @@ def _joined(name: str, end: str, length: int) -> str:
 
 
 def _distinct(names: Sequence[str], length: int) -> list[str]:
-    """Labels of one line; different names get different ones."""
+    """Labels of one line, which are different for different names."""
     found: dict[str, str] = {}
     for group in _groups({name: name[: _begin(length)] for name in names}):
         start = _start_of_difference(group) if len(group) > 1 else 0
@@ -163,7 +163,7 @@ def _distinct(names: Sequence[str], length: int) -> list[str]:
 
 
 def _groups(found: dict[str, str]) -> list[list[str]]:
-    """The names that have the same text."""
+    """The names, grouped by equal texts."""
     groups: dict[str, list[str]] = {}
     for name, text in found.items():
         groups.setdefault(text, []).append(name)
@@ -171,11 +171,12 @@ def _groups(found: dict[str, str]) -> list[list[str]]:
 
 
 def _begin(length: int) -> int:
-    """How much of its beginning a name keeps where the names that begin alike are told apart by a later part."""
+    """The number of letters that remain of the beginning if names with the same beginning differ in a later part."""
     return max(2, round(0.35 * length))
 
 
 def _told_apart(group: Sequence[str], length: int, taken: set[str]) -> dict[str, str]:
+    """Labels for names that would have equal ones, none of which is among `taken`."""
     start = _start_of_difference(group)
     ways = [{name: _from(name, start, length) for name in group}]
     ways += [{name: shortened(name, length, head) for name in group} for head in _HEADS[1:]]
@@ -188,13 +189,13 @@ def _told_apart(group: Sequence[str], length: int, taken: set[str]) -> dict[str,
 
 
 def _start_of_difference(group: Sequence[str]) -> int:
-    """The first letter of the word in which the names of `group` begin to differ."""
+    """The position of the first letter of the word in which the names of `group` begin to differ."""
     start = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*group, strict=False)))
     return max(group[0].rfind(mark, 0, start) for mark in _MARKS) + 1
 
 
 def _from(name: str, start: int, length: int) -> str:
-    """The beginning of `name`, and what stands from `start` on, which is shortened in turn where it is too long."""
+    """The beginning of `name` and its rest from `start` on, which is shortened in turn if it is too long."""
     begin = _begin(length)
     if start <= begin or len(name) <= length:
         return shortened(name, length)
@@ -202,7 +203,7 @@ def _from(name: str, start: int, length: int) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of up to `width` characters, which break after words, marks and ellipses, never in a word."""
+    """`text` in lines of up to `width` characters, which break after words, separators and ellipses."""
     rows = [""]
     for piece in _PIECE.findall(re.sub(r"\s", " ", text)):
         if len((rows[-1] + piece).strip()) <= width:

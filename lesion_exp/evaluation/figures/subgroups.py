@@ -1,4 +1,4 @@
-"""The metrics of subgroups with their intervals, one below the other, a column a metric."""
+"""The metrics of subgroups with their intervals: a row for each subgroup and a column for each metric."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TITLES: Final = {
 }
 _ROW_HEIGHT = 0.24
 _LETTERS_AN_INCH = 15
-"""Of the lines below the panels."""
+"""The number of letters for each inch of a line below the panels."""
 _ABOVE_ATTRIBUTE = 18
-"""From the panels to their titles, points: the name of the first attribute stands between them."""
+"""The distance from the panels to their titles, in points; the name of the first attribute is between them."""
 
 
 def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
-    """Points with 95% intervals; a dotted line is the whole part; None where no subgroup is large enough.
+    """Draws the metrics with 95% intervals, and a dotted line at the value of the whole part.
 
-    What rests on fewer than 20 lesions has no place in the panels: it is counted below them. A balanced accuracy over
-    fewer classes than the whole part's, which the dotted line is no measure for, is an open circle; the classes that
-    are missing stand below.
+    Metrics that rest on fewer than 20 lesions are not drawn but counted below the panels. A balanced accuracy over
+    fewer classes than that of the whole part cannot be compared with the dotted line: it is an open circle, and the
+    missing classes are listed below the panels. The result is None if no subgroup is large enough.
     """
     shown = [cell for cell in found.cells if any(cell.estimates.values())]
     if not shown:
@@ -66,7 +66,7 @@ def subgroup_figure(found: Subgroups, title: str = "") -> Figure | None:
 
 
 def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str]) -> list[str]:
-    """What is not in the panels, and why."""
+    """Notes on the subgroups and metrics that are not drawn."""
     left_out = [
         f"{cell.attribute.replace('_', ' ')} {cell.name} ({cell.lesions:,})" for cell in cells if cell not in shown
     ]
@@ -74,12 +74,12 @@ def _notes(cells: Sequence[Cell], shown: Sequence[Cell], columns: Sequence[str])
     missing = {TITLES[metric]: sum(cell.estimates.get(metric) is None for cell in shown) for metric in columns}
     words = [f"{name} in {count} of {len(shown)} subgroups" for name, count in missing.items() if count]
     if words:
-        notes.append(f"without a point, for too few lesions that the metric rests on: {'; '.join(words)}")
+        notes.append(f"not drawn, because the metric rests on too few lesions: {'; '.join(words)}")
     return notes
 
 
 def _fewer_classes(found: Subgroups, shown: Sequence[Cell]) -> list[str]:
-    """What an open circle is, and the classes that the subgroups with one lack."""
+    """The explanation of open circles, with the missing classes of each subgroup that has one."""
     lacking = [
         f"{cell.attribute.replace('_', ' ')} {cell.name} without {missing_classes(cell.classes, found.classes)}"
         for cell in shown

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.evaluation_result import study
+from lesion_exp.evaluation.evaluation_result import evaluate_table
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import only_metrics
@@ -66,7 +66,7 @@ def _judge_one(member: TrainedRun, request: EvaluationRequest) -> RunEvaluation:
         fitted = fit_on_validation(member.predictions("val"), options["conformal_alpha"])
     name, title = name_and_title(request, len(known_rows(table)), options["tta"] if member.predicts_anew else None)
     with Stage(f"judging {title}"):
-        found = study(table, fitted, evaluation_options(options), added_scores(member.config, table))
+        found = evaluate_table(table, fitted, evaluation_options(options), added_scores(member.config, table))
     judged = RunEvaluation(run.run_id, run.name, name, title, (), options, member.leaky or has_seen, found, fitted)
     with Stage("keeping results and figures"):
         _log(RunWriter.of(run), judged)

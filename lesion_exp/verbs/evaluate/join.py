@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError, DataError, first_cases
-from lesion_exp.evaluation.ensemble import Stacking, aligned, ensemble
+from lesion_exp.evaluation.ensemble import Stacking, ensemble, same_rows
 from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
@@ -66,7 +66,7 @@ def join(members: Sequence[TrainedRun], way: str, request: EvaluationRequest, fo
         )
     files = {}
     if way == "stacked" and validation is not None:
-        files["ensemble/stacking.json"] = Stacking.fit(aligned(validation)).to_dict()
+        files["ensemble/stacking.json"] = Stacking.fit(same_rows(validation)).to_dict()
     test = [member.predictions("test") for member in members] if request.part == "test" else None
     other, has_seen = (None, False) if request.dataset is None else _elsewhere(members, request)
     on_validation, on_test, on_other = (

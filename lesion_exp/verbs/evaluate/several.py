@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.choices import POOLED, SOUP
-from lesion_exp.evaluation.evaluation_result import EvaluationResult, study
+from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
@@ -101,7 +101,7 @@ def _studies(
     tables = {"val": (joined.validation, None), "test": (joined.test, fitted), "other": (joined.other, fitted)}
     how = evaluation_options(options)
     return {
-        key: study(table, applied, how, added_scores(config, table))
+        key: evaluate_table(table, applied, how, added_scores(config, table))
         for key, (table, applied) in tables.items()
         if table is not None
     }
@@ -173,7 +173,7 @@ def _log(
         metrics |= {f"best/{name}": value for name, value in of_an_epoch.items()}
     if "test" in studies:
         log_evaluation(run, "test", studies["test"])
-        metrics |= part_results("test", studies["test"]) | studies["test"].of_sections()
+        metrics |= part_results("test", studies["test"]) | studies["test"].section_results()
     if "other" in studies:
         name, title = judged
         folder = artifacts.evaluation(name)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lesion_exp import taxonomy
-from lesion_exp.evaluation.figures.gallery import Block, evidence_gallery
+from lesion_exp.evaluation.figures.gallery import Block, saliency_gallery
 from lesion_exp.evaluation.figures.style import shortened
 from lesion_exp.evaluation.predictions import IntArray, probabilities
 from lesion_exp.explanation.localisation import FloatMap
@@ -32,7 +32,7 @@ def galleries(
         counts["wrong"] = int(mine.sum()) - counts["right"]
         blocks = [_block(kind, kinds[kind], counts, name, table, images, maps) for kind in KINDS]
         title = shortened(f"{method}: {name}, {taxonomy.full_name(name)}", _TITLE_LENGTH)
-        yield name, evidence_gallery(blocks, title, columns)
+        yield name, saliency_gallery(blocks, title, columns)
 
 
 def _block(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lesion_exp.evaluation.figures.gallery import Block, evidence_gallery
+from lesion_exp.evaluation.figures.gallery import Block, saliency_gallery
 
 
 def test_images_lie_in_a_grid_below_their_captions(tmp_path):
@@ -9,7 +9,7 @@ def test_images_lie_in_a_grid_below_their_captions(tmp_path):
     mask[2:5, 2:5] = True
     rows = [("image", [picture] * 2), ("evidence", [picture] * 2)]
     blocks = [Block("right (2 of 9)", ["a", "b"], rows, [mask, None]), Block("wrong", [], [], [], empty="none")]
-    figure = evidence_gallery(blocks, "nv", columns=2)
+    figure = saliency_gallery(blocks, "nv", columns=2)
     assert len(figure.axes) == 4
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "", ""]
     boxes = [axes.get_position() for axes in figure.axes]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
-from lesion_exp.evaluation.evaluation_result import EvaluationOptions, study
+from lesion_exp.evaluation.evaluation_result import EvaluationOptions, evaluate_table
 from lesion_exp.evaluation.posthoc import fit_on_validation
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.tracking.find import find_run
@@ -142,8 +142,8 @@ def put_evaluation(folder):
     val, test = predicted(1), predicted(2)
     fitted = fit_on_validation(val)
     options = EvaluationOptions(DRAWS, calibration="temperature")
-    log_evaluation(Folder(folder), "val", study(val, None, options))
-    log_evaluation(Folder(folder), "test", study(test, fitted, options))
+    log_evaluation(Folder(folder), "val", evaluate_table(val, None, options))
+    log_evaluation(Folder(folder), "test", evaluate_table(test, fitted, options))
     log_fitted(Folder(folder), fitted)
     (folder / "dataset").mkdir()
     Image.new("RGB", (2000, 400), "brown").save(folder / "dataset" / "batch.png")

@@ -56,9 +56,7 @@ def test_answers_on_results_say_what_they_are_of_and_how_they_were_made(full_run
     run = full_run()
     facts = RunSummary(run, RunArtifacts(run))
     intervals = ANSWERS["uncertainty"](facts)
-    assert intervals.startswith(
-        "Intervals: 95%, over lesions, the images of one taken together: Wilson's for proportions"
-    )
+    assert intervals.startswith("Intervals: 95%, over lesions, each with all its images: Wilson's for proportions")
     assert "30 bootstrap draws for the rest" in intervals
     assert "Percentile" not in intervals
     assert ANSWERS["subgroups"](facts)
