@@ -1,9 +1,9 @@
-"""The metrics of an epoch as torchmetrics keeps them: states on the device, synchronised over processes.
+"""The metrics of training and validation epochs: torchmetrics with states on the device, synchronised over processes.
 
-What is summed and kept is torchmetrics'; what is made of it at the epoch's end are the definitions of
-`lesion_exp.evaluation`, which a run's final evaluation uses, too. They differ from those of torchmetrics in the means
-over classes: torchmetrics counts a class without images as 0 where it was predicted (recall, F1) and in the AUROC
-always, so that its means depend on which classes a small validation part happens to lack.
+The states are those of torchmetrics. The values at the end of the epoch are computed from them by the definitions of
+`lesion_exp.evaluation`, which the final evaluation of a run also uses. These differ from torchmetrics in the means over
+classes: torchmetrics counts a class without images as 0 if it was predicted (recall, F1) or always (AUROC), so that its
+means depend on which classes a small validation part happens to lack.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from lesion_exp.evaluation.ranking import mean_area
 from lesion_exp.evaluation.registry import AUROC_MACRO, LOSS, shown_in
 
 EXACT: Final = torch.float32 if torch.backends.mps.is_available() else torch.float64
-"""Of the sum of an epoch's losses; Apple's GPUs have no float64."""
+"""The type of the sum of losses; Apple's GPUs have no float64."""
+OWN_NAMES: Final = (LOSS, "confusion", "ranking")
+"""Names in the collection of validation metrics, which no added metric can have."""
 
 
 def training_metrics() -> MetricCollection:
-    """What is measured while an epoch trains: `train/loss`. Its `update` takes `total` and `count` (see `MeanLoss`)."""
+    """Returns the metric of training, `train/loss`. Its `update` takes `total` and `count` (see `MeanLoss`)."""
     return MetricCollection({LOSS: MeanLoss()}, prefix="train/", compute_groups=False)
 
 
@@ -38,17 +40,17 @@ def validation_metrics(
     image_ids: Sequence[str],
     added: Mapping[str, Metric] | None = None,
 ) -> MetricCollection:
-    """What is measured of the validation part at the end of an epoch: `val/loss`, the metrics that the registry shows
-    for an epoch, `val/recall/CLASS`, and `val/NAME` of each metric in `added`.
+    """Returns the metrics of the validation part at the end of an epoch.
 
-    Its `update` takes, for each batch, `logits` float32 (N, C), `preds` (their softmax), `target` int64 (N,) and the
-    positions of the images in the part, `index` int64 (N,).
+    These are `val/loss`, the metrics that the registry shows for an epoch, `val/recall/CLASS`, and `val/NAME` for each
+    metric in `added`. For each batch, `update` takes `logits` float32 (N, C), `preds` (their softmax), `target` int64
+    (N,), and `index` int64 (N,), the positions of the images in the part.
 
     Args:
-        objective: the loss of all logits and labels of the part at once.
-        classes: class names.
-        image_ids: of the part, by position.
-        added: further torchmetrics metrics by their names.
+        objective: the loss as a function of all logits and labels of the part.
+        classes: class names, in class order.
+        image_ids: the image ids of the part, by position.
+        added: further torchmetrics metrics, by name.
     """
     own: dict[str, Metric] = {
         LOSS: PartLoss(objective, image_ids),
@@ -58,12 +60,8 @@ def validation_metrics(
     return MetricCollection({**own, **(added or {})}, prefix="val/", compute_groups=False)
 
 
-OWN_NAMES: Final = (LOSS, "confusion", "ranking")
-"""Names in the collection that no added metric can have."""
-
-
 class MeanLoss(Metric):
-    """The mean loss of the images of an epoch; updating it waits for no step of a GPU."""
+    """The mean loss over the images of an epoch; `update` does not synchronise with the GPU."""
 
     is_differentiable = False
     higher_is_better = False
@@ -82,16 +80,16 @@ class MeanLoss(Metric):
         self.count = self.count + count
 
     def compute(self) -> float:
-        """The mean over all processes; 0 before the first image."""
+        """Returns the mean over all processes; 0 before the first image."""
         return float(self.total) / max(int(self.count), 1)
 
     def over_processes(self) -> tuple[float, float]:
-        """The sum of the losses and the number of images, over all processes; each process must call it."""
+        """Returns the sum of the losses and the number of images over all processes; each process must call it."""
         with self.sync_context():
             return float(self.total), float(self.count)
 
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> Any:
-        """Moves the states to a device. They keep their precision where the network is made bfloat16."""
+        """Moves the states to a device; their precision remains if the network is converted to bfloat16."""
         moved = super()._apply(fn, exclude_state)
         self.total = self.total.to(EXACT)
         self._defaults["total"] = torch.zeros_like(self.total)
@@ -99,7 +97,7 @@ class MeanLoss(Metric):
 
 
 class PartLoss(Metric):
-    """The loss of all images of a part at once: losses that weight classes are no mean of their batches' losses."""
+    """The loss of all images of a part at once: a loss with class weights is not the mean of the losses of batches."""
 
     is_differentiable = False
     higher_is_better = False
@@ -116,16 +114,16 @@ class PartLoss(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, target: Tensor, index: Tensor) -> None:
-        """Keeps a batch: `logits` float32 (N, C), `target` int64 (N,), `index` int64 (N,), positions in the part."""
+        """Stores a batch: `logits` float32 (N, C), `target` int64 (N,), `index` int64 (N,), positions in the part."""
         self.logits.append(logits)
         self.target.append(target)
         self.index.append(index)
 
     def compute(self) -> Tensor:
-        """The loss, a scalar, in the order of the part, so that it does not depend on the number of processes.
+        """Returns the loss, a scalar, computed in the order of the part, so that the number of processes has no effect.
 
         Raises:
-            DataError: logits that are no numbers; training diverged.
+            DataError: logits are not finite, because training diverged.
         """
         index = dim_zero_cat(self.index)
         order = index.argsort()
@@ -144,7 +142,7 @@ class MeansOfClasses(MulticlassConfusionMatrix):
         self._classes = tuple(classes)
 
     def compute(self) -> dict[str, float]:  # type: ignore[override]
-        """The metrics by name; what is not determined is left out."""
+        """Returns the metrics by name, without those that are undefined."""
         counts = self.confmat.cpu().numpy().astype(np.float64)[..., None]
         names = (*shown_in("epoch"), *(f"recall/{name}" for name in self._classes))
         found = metrics_of_counts(counts, self._classes)
@@ -152,13 +150,13 @@ class MeansOfClasses(MulticlassConfusionMatrix):
 
 
 class MeanAUROC(MulticlassAUROC):
-    """The mean AUROC of the classes that have images."""
+    """The mean AUROC over the classes for which it is defined (see `mean_area`)."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes=num_classes, average="none", validate_args=False)
 
     def compute(self) -> dict[str, float]:  # type: ignore[override]
-        """The mean by its name; nothing where no class has images beside those of others."""
+        """Returns the mean by its name; empty if it is undefined for every class."""
         probs, true = dim_zero_cat(self.preds).double().cpu().numpy(), dim_zero_cat(self.target).cpu().numpy()
         found = mean_area(probs, true)
         return {} if np.isnan(found) else {AUROC_MACRO: found}

@@ -1,4 +1,4 @@
-"""What the functions of the Python interface return: the results, with a text and a page for notebooks."""
+"""The results that the functions of the Python interface return, with a text and an HTML page for notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import pandas as pd
 from markupsafe import Markup
@@ -28,27 +28,24 @@ from lesion_exp.verbs.predict.predict import Summary as PredictionSummary
 from lesion_exp.verbs.prepare import PreparedData, show
 from lesion_exp.verbs.report.shown_result import number_table, page, picture
 
-if TYPE_CHECKING:
-    pass
-
-_WIDTH = 100
-"""Of a text, characters."""
+_WIDTH: Final = 100
+"""The largest number of characters in a line of text."""
 
 
 @dataclass(frozen=True, repr=False)
 class ShownData:
-    """A data set that was read, split and audited: what `lesion_exp.verbs.prepare` returns."""
+    """The result of `lesion_exp.prepare`: a data set that was read, split and audited."""
 
     prepared: PreparedData
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row an image, with its `split`."""
+        """A row for each image, with its `split`."""
         return self.prepared.split.table
 
     @property
     def audit(self) -> Audit:
-        """Whether anything lies in two parts."""
+        """The audit of the split for leakage between its parts."""
         return self.prepared.split.audit
 
     @property
@@ -58,11 +55,11 @@ class ShownData:
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """Counts a class and a part, faults, differences from the published counts: what `prepare --json` prints."""
+        """The output of `prepare --json`: counts by class and part, faults, differences from the published counts."""
         return self.prepared.summary
 
     def __repr__(self) -> str:
-        """What `lesion-exp prepare` shows."""
+        """The output of `lesion-exp prepare`."""
         console = _console()
         show(self.prepared.summary, console)
         return _text(console)
@@ -75,18 +72,18 @@ class ShownData:
 
 @dataclass(frozen=True, repr=False)
 class ShownEvaluation:
-    """An evaluation of a run, or of several as one: what `lesion_exp.verbs.evaluate` returns."""
+    """The result of `lesion_exp.evaluate`: the evaluation of a run, or of several runs as one."""
 
     evaluation: RunEvaluation
 
     @property
     def run_id(self) -> str:
-        """The run that keeps the results."""
+        """The id of the run that stores the results."""
         return self.evaluation.run_id
 
     @property
     def metrics(self) -> Mapping[str, Estimate]:
-        """Every metric by its name, with value and 95% interval over lesions."""
+        """The value and the 95% interval of each metric, by name."""
         return self.evaluation.study.estimates
 
     @property
@@ -95,7 +92,7 @@ class ShownEvaluation:
         return self.evaluation.study.whole
 
     def __repr__(self) -> str:
-        """What `lesion-exp evaluate` shows."""
+        """The output of `lesion-exp evaluate`."""
         return as_text(self.evaluation)
 
     def _repr_html_(self) -> str:
@@ -112,18 +109,18 @@ class ShownEvaluation:
 
 @dataclass(frozen=True, repr=False)
 class ShownPredictions:
-    """The predictions of images without labels: what `lesion_exp.verbs.predict` returns."""
+    """The result of `lesion_exp.predict`: predictions for images without labels."""
 
     summary: PredictionSummary
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row an image: `image`, `prediction`, a column `p_<class>` for each class, `error`."""
+        """A row for each image: `image`, `prediction`, a column `p_<class>` for each class, `error`."""
         path = Path(self.summary.output)
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
     def __repr__(self) -> str:
-        """How many images got a prediction, and where the table is."""
+        """The number of predicted images and the path of the table."""
         found = self.summary
         done = found.images - found.errors
         lines = [f"{done:,} images predicted by run {found.run_id}, {found.errors:,} without a prediction"]
@@ -138,22 +135,22 @@ class ShownPredictions:
 
 @dataclass(frozen=True, repr=False)
 class ShownComparison:
-    """Runs compared on the same images: what `lesion_exp.verbs.compare` returns."""
+    """The result of `lesion_exp.compare`: runs compared on the same images."""
 
     compared: Compared
 
     @property
     def run_id(self) -> str:
-        """The run that keeps the comparison."""
+        """The id of the run that stores the comparison."""
         return self.compared.run_id
 
     @property
     def report(self) -> ComparisonReport:
-        """The pairs with their differences, intervals and p-values; `to_dict()` gives plain values."""
+        """The pairs with their differences, intervals and p-values; `to_dict()` returns plain values."""
         return self.compared.report
 
     def __repr__(self) -> str:
-        """What `lesion-exp compare` shows."""
+        """The output of `lesion-exp compare`."""
         console = _console()
         show_report(self.report, console)
         return _text(console)
@@ -165,27 +162,27 @@ class ShownComparison:
 
 @dataclass(frozen=True, repr=False)
 class ShownSweep:
-    """A sweep whose cells were run: what `lesion_exp.sweeps` returns."""
+    """The result of `lesion_exp.sweep`: a sweep whose cells were run."""
 
     summary: SweepSummary
 
     @property
     def sweep_id(self) -> str:
-        """Its id, as `lesion-exp sweep status` takes it."""
+        """The id of the sweep, as `lesion-exp sweep status` takes it."""
         return self.summary.sweep.facts.sweep_id
 
     @property
     def run_id(self) -> str | None:
-        """The run in MLflow under which its cells lie."""
+        """The id of the parent run of the cells in MLflow."""
         return self.summary.sweep.facts.parent_run_id
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a cell: what it sets, status, metrics, id of its run."""
+        """A row for each cell: its overrides, status, metrics and run id."""
         return as_frame(self.summary)
 
     def __repr__(self) -> str:
-        """What `lesion-exp sweep status` shows."""
+        """The output of `lesion-exp sweep status`."""
         console = _console()
         console.print(as_table(self.summary))
         return _text(console)

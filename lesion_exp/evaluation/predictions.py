@@ -121,8 +121,8 @@ def check(table: pd.DataFrame) -> None:
         repeated = table["row_id"][table["row_id"].duplicated()]
         if len(repeated):
             raise DataError(
-                f"expected every row_id once, but {len(repeated)} of {len(table)} rows repeat one; remove the repeated rows, because "
-                f"metrics would count their images twice:\n{first_cases(repeated)}"
+                f"expected every row_id once, but {len(repeated)} of {len(table)} rows repeat one; remove the repeated "
+                f"rows, because metrics would count their images twice:\n{first_cases(repeated)}"
             )
     known = known_rows(table)
     if known.empty:

@@ -16,7 +16,7 @@ _WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Cells(NamedTuple):
-    """The centres of the cells of a square map, in pixels, for rows and columns alike; the centre of pixel 0 is at 0."""
+    """The centres of the cells of a square map, in pixels, for rows and columns alike; that of pixel 0 is 0."""
 
     first: float
     step: float

@@ -1,1 +1,1 @@
-"""Logits and labels -> scalar: one module a loss. `base` says what every loss promises."""
+"""Losses, one in each module. `base` has their base class and the class weights."""

@@ -10,7 +10,7 @@ from lesion_exp.loss.logit_adjusted import LogitAdjusted
 class BalancedSoftmax(LogitAdjusted):
     """-log(n_y exp(z_y) / sum_c n_c exp(z_c)), averaged over the batch, with n_c training images of class c.
 
-    The same as the logit-adjusted cross-entropy with tau 1: counts and shares differ by a factor that cancels.
+    It equals the logit-adjusted cross-entropy with tau 1: counts and shares differ by a factor that cancels.
     Source: Ren et al. 2020, arXiv:2007.10740, equation 3.
 
     Args:

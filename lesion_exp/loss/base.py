@@ -1,4 +1,4 @@
-"""What every loss promises: logits and labels in, a float32 scalar out; and how any callable becomes one."""
+"""The base class of losses, an adapter for other callables, a check, and class weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesion_exp.errors import ConfigError, DataError, check_choice
 
 
 class Loss(nn.Module, ABC):
-    """A loss of a classifier with one class a lesion.
+    """The loss of a classifier, from logits and labels to a float32 scalar.
 
     Args:
         class_counts: training images of each class, in class order.
@@ -34,7 +34,7 @@ class Loss(nn.Module, ABC):
         self.num_classes = len(class_counts)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch, float32 scalar, computed in float32 also under autocast.
+        """Returns the mean loss of a batch, float32 scalar, computed in float32 also under autocast.
 
         Args:
             logits: float (N, C), unnormalised.
@@ -46,22 +46,22 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
+        """Returns the mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
 
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Called before each epoch, counted from 0; for losses that change during training."""
+        """Is called before each epoch, counted from 0; for losses that change during training."""
         del epoch, max_epochs
 
 
 class LossFunction(Loss):
-    """Any callable `(logits, labels) -> scalar` as a loss; where it has a method `set_epoch`, that is called, too.
+    """Any callable `(logits, labels) -> scalar` as a loss; its method `set_epoch` is called, too, if it has one.
 
     Args:
-        function: logits float32 (N, C) and labels int64 (N,) -> the mean loss of the batch.
+        function: from logits, float32 (N, C), and labels, int64 (N,), to the mean loss of the batch.
         class_counts: training images of each class, in class order.
 
     Raises:
-        ConfigError: it cannot be called.
+        ConfigError: `function` cannot be called.
         DataError: a class has no training image.
     """
 
@@ -69,45 +69,47 @@ class LossFunction(Loss):
         super().__init__(class_counts)
         if not callable(function):
             raise ConfigError(
-                f"expected the loss's _target_ to make something that is called with logits and labels, got "
-                f"{type(function).__name__}"
+                f"expected the _target_ of the loss to create an object that can be called with logits and labels, got "
+                f"{type(function).__name__}; name a class with a method forward or __call__, or a function"
             )
         self.function = function
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """What the callable gives; `logits` float32 (N, C), `labels` int64 (N,)."""
+        """Returns the result of the callable; `logits` float32 (N, C), `labels` int64 (N,)."""
         value: Tensor = self.function(logits, labels)
         return value
 
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Passed on to a callable that has a method of this name."""
-        told = getattr(self.function, "set_epoch", None)
-        if told is not None:
-            told(epoch, max_epochs)
+        """Calls the method of this name of the callable, if it has one."""
+        method = getattr(self.function, "set_epoch", None)
+        if method is not None:
+            method(epoch, max_epochs)
 
 
 def check_loss(loss: Loss, name: str) -> None:
-    """Checks on one batch of two images a class that a loss can train: it gives a scalar that depends on the logits.
+    """Checks with a batch of two images of each class that a loss returns a scalar that depends on the logits.
 
     Args:
         loss: any loss.
-        name: what the user calls it, for the message.
+        name: the name of the loss in messages.
 
     Raises:
-        ConfigError: it fails, or gives something else.
+        ConfigError: the loss fails or returns something else.
     """
     labels = torch.arange(loss.num_classes).repeat(2)
     logits = torch.linspace(-1.0, 1.0, len(labels) * loss.num_classes).reshape(len(labels), -1).requires_grad_()
-    expected = "expected a loss that takes logits (N, C) and labels (N,) and gives a scalar tensor to train on, but"
+    expected = "expected a loss that takes logits (N, C) and labels (N,) and returns a differentiable scalar, but"
     try:
         value = loss(logits, labels)
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise ConfigError(f"{expected} {name} fails: {error}") from error
     if not isinstance(value, Tensor) or value.shape != ():
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ConfigError(f"{expected} {name} gives {found}; return the mean over the batch")
+        raise ConfigError(f"{expected} {name} returns {found}; return the mean over the batch")
     if not value.requires_grad:
-        raise ConfigError(f"{expected} what {name} gives does not depend on the logits by torch's operations")
+        raise ConfigError(
+            f"{expected} the result of {name} has no gradient; compute it from the logits with torch's operations alone"
+        )
 
 
 SCHEMES: Final = ("none", "balanced", "inverse", "effective_number")
@@ -116,22 +118,22 @@ SCHEMES: Final = ("none", "balanced", "inverse", "effective_number")
 def class_weights(
     class_counts: Sequence[int], scheme: str = "none", power: float | None = None, beta: float | None = None
 ) -> Tensor | None:
-    """The weight of each class, float32 (C,), such that the mean weight of a training image is 1; None for `none`.
+    """Returns the weight of each class, float32 (C,), with a mean weight of 1 over training images; None for `none`.
 
-    With n_c images of class c, N images in all and C classes, the weight of c is, up to that common scale,
+    With n_c images of class c, N images in total and C classes, the weight of c is, up to a common factor,
 
-    - `balanced`: N / (C n_c), so that every class weighs the same in sum (King and Zeng 2001,
+    - `balanced`: N / (C n_c), so that all classes have the same total weight (King and Zeng 2001,
       doi:10.1093/oxfordjournals.pan.a004868, as in scikit-learn);
-    - `inverse`: (N / n_c)^power; power 1 equals `balanced`, 0.5 (square root) is milder, 0 is no weighting
+    - `inverse`: (N / n_c)^power; power 1 equals `balanced`, 0.5 (square root) is weaker, 0 is no weighting
       (Mahajan et al. 2018, arXiv:1805.00932, for the square root);
-    - `effective_number`: (1 - beta) / (1 - beta^n_c); beta 0 is no weighting, beta towards 1 tends to `balanced`
+    - `effective_number`: (1 - beta) / (1 - beta^n_c); beta 0 is no weighting, beta near 1 is close to `balanced`
       (Cui et al. 2019, arXiv:1901.05555).
 
     Args:
         class_counts: training images of each class, in class order, all positive.
         scheme: one of `none`, `balanced`, `inverse`, `effective_number`.
         power: exponent of `inverse`, at least 0; None is 1.
-        beta: of `effective_number`, in [0, 1); None is 0.9999.
+        beta: parameter of `effective_number`, in [0, 1); None is 0.9999.
 
     Raises:
         ConfigError: the scheme is unknown, a value is out of range, or `power` or `beta` would have no effect.
@@ -161,10 +163,11 @@ def _effective_number_weights(counts: Tensor, beta: float) -> Tensor:
     if beta == 0:
         return torch.ones_like(counts)
     exponent = counts * torch.log(torch.tensor(beta, dtype=torch.float64))
-    return (1 - beta) / -torch.expm1(exponent)  # expm1: no digits are lost where beta is next to 1
+    return (1 - beta) / -torch.expm1(exponent)  # expm1 is exact for beta near 1
 
 
 def _require_effect(key: str, value: float | None, owner: str, scheme: str) -> None:
+    """Raises ConfigError if `value` is set and `scheme` is not the one that uses it, `owner`."""
     if value is not None and scheme != owner:
         raise ConfigError(
             f"loss.{key}={value} has an effect only with loss.class_weights={owner}, got "

@@ -15,9 +15,9 @@ from lesion_exp.loss.base import Loss
 class BinaryCrossEntropy(Loss):
     """-(v y log s(d) + (1 - y) log(1 - s(d))), averaged over the batch, with d = z_1 - z_0 and s the logistic function.
 
-    Class 1 is `malignant` (classes are in alphabetical order), v its weight. s(d) is the softmax probability of
-    class 1, so that with v = 1 it is the cross-entropy of two classes. Unlike a weighted cross-entropy, the sum is
-    divided by the number of images, not by the sum of weights.
+    Class 1 is `malignant` (classes are in alphabetical order), and v is its weight. s(d) is the softmax probability of
+    class 1, so that the loss with v = 1 is the cross-entropy of two classes. Unlike in a weighted cross-entropy, the
+    sum is divided by the number of images, not by the sum of weights.
 
     Args:
         class_counts: training images of the two classes.
@@ -40,7 +40,7 @@ class BinaryCrossEntropy(Loss):
         self.register_buffer("pos_weight", torch.tensor(_weight_of_positives(class_counts, pos_weight)), False)
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean binary cross-entropy; `logits` float32 (N, 2), `labels` int64 (N,)."""
+        """Returns the mean binary cross-entropy; `logits` float32 (N, 2), `labels` int64 (N,)."""
         margins = logits[:, 1] - logits[:, 0]
         return F.binary_cross_entropy_with_logits(margins, labels.to(margins.dtype), pos_weight=self.pos_weight)
 

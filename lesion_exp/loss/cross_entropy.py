@@ -15,14 +15,14 @@ from lesion_exp.loss.base import class_weights as weights_of_classes
 class CrossEntropy(Loss):
     """sum_i w_{y_i} (-log p_{i, y_i}) / sum_i w_{y_i}, with p the softmax of the logits.
 
-    Label smoothing s replaces the one-hot target by (1 - s) of it plus s / C on every class (Szegedy et al. 2016,
-    arXiv:1512.00567). Reductions are those of `torch.nn.functional.cross_entropy`.
+    Label smoothing s replaces the one-hot target t by (1 - s) t + s / C (Szegedy et al. 2016, arXiv:1512.00567). The
+    reduction is that of `torch.nn.functional.cross_entropy`.
 
     Args:
         class_counts: training images of each class, in class order.
         class_weights: scheme of the class weights w: `none`, `balanced`, `inverse` or `effective_number`.
         power: exponent of `inverse`.
-        beta: of `effective_number`.
+        beta: parameter of `effective_number`.
         label_smoothing: s, in [0, 1).
 
     Raises:
@@ -48,5 +48,5 @@ class CrossEntropy(Loss):
         self.register_buffer("weights", weights, persistent=False)
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted mean cross-entropy; `logits` float32 (N, C), `labels` int64 (N,)."""
+        """Returns the weighted mean cross-entropy; `logits` float32 (N, C), `labels` int64 (N,)."""
         return F.cross_entropy(logits, labels, weight=self.weights, label_smoothing=self.label_smoothing)

@@ -13,21 +13,21 @@ from lesion_exp.loss.base import Loss
 from lesion_exp.loss.base import class_weights as weights_of_classes
 
 _SMALLEST_GAP = 1e-12
-"""Below this 1 - p counts as this: with gamma below 1 the derivative of (1 - p)^gamma is infinite at p = 1."""
+"""The smallest value of 1 - p: with gamma below 1 the derivative of (1 - p)^gamma is infinite at p = 1."""
 
 
 class Focal(Loss):
     """sum_i w_{y_i} (1 - p_i)^gamma (-log p_i) / sum_i w_{y_i}, with p_i the softmax probability of the true class.
 
-    Images that are classified well already count less. The single alpha of two classes becomes one weight a class.
-    With gamma 0 it is the weighted cross-entropy. Source: Lin et al. 2017, arXiv:1708.02002.
+    Images that are already classified well have less weight. The single alpha of two classes is generalised to a weight
+    for each class. The loss with gamma 0 is the weighted cross-entropy. Source: Lin et al. 2017, arXiv:1708.02002.
 
     Args:
         class_counts: training images of each class, in class order.
         gamma: focusing exponent, at least 0.
         class_weights: scheme of the class weights w: `none`, `balanced`, `inverse` or `effective_number`.
         power: exponent of `inverse`.
-        beta: of `effective_number`.
+        beta: parameter of `effective_number`.
 
     Raises:
         ConfigError: a value is out of range or has no effect.
@@ -52,9 +52,9 @@ class Focal(Loss):
         self.register_buffer("weights", weights, persistent=False)
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted mean focal loss; `logits` float32 (N, C), `labels` int64 (N,)."""
+        """Returns the weighted mean focal loss; `logits` float32 (N, C), `labels` int64 (N,)."""
         log_probs = F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
-        gaps = (-torch.expm1(log_probs)).clamp_min(_SMALLEST_GAP)  # 1 - p, exact also next to p = 1
+        gaps = (-torch.expm1(log_probs)).clamp_min(_SMALLEST_GAP)  # 1 - p, exact also near p = 1
         losses = -log_probs * gaps**self.gamma
         if self.weights is None:
             return losses.mean()

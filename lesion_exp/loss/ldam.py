@@ -13,22 +13,22 @@ from lesion_exp.loss.base import Loss, class_weights
 
 
 class LDAM(Loss):
-    """The cross-entropy of scale * (z - margin_y e_y), the true class y handicapped by its margin.
+    """The cross-entropy of scale * (z - margin_y e_y): the margin is subtracted from the logit of the true class y.
 
-    margin_c is proportional to n_c^(-1/4), with n_c training images of class c, and the rarest class has
-    `max_margin`: rare classes are pushed further from the boundary. From epoch `defer_epoch * max_epochs` on, classes
-    are weighted by their effective number as well (deferred reweighting). Margin 0 and scale 1 are the cross-entropy.
-    Source: Cao et al. 2019, arXiv:1906.07413, equations 11 to 13 and section 3.3.
+    margin_c is proportional to n_c^(-1/4), with n_c training images of class c, and is `max_margin` for the rarest
+    class, so that rare classes get larger margins. From epoch `defer_epoch * max_epochs` on, classes also have weights
+    by their effective number (deferred reweighting). The loss with margin 0 and scale 1 is the cross-entropy. Source:
+    Cao et al. 2019, arXiv:1906.07413, equations 11 to 13 and section 3.3.
 
-    The paper takes the cosines of a normalised head as logits and scale 30. The heads here give unnormalised logits,
-    which have a scale of their own, hence the default 1.
+    The logits in the paper are cosines from a normalised head, with scale 30. The heads of this package return
+    unnormalised logits, hence the default scale 1.
 
     Args:
         class_counts: training images of each class, in class order.
         max_margin: margin of the rarest class, in units of a logit, at least 0.
-        scale: factor of the logits after the margin, positive.
-        defer_epoch: share of the epochs that pass before reweighting, in [0, 1]; 1 is no reweighting.
-        beta: of the effective number, in [0, 1).
+        scale: factor of the logits after subtraction of the margin, positive.
+        defer_epoch: share of the epochs before reweighting begins, in [0, 1]; 1 is no reweighting.
+        beta: parameter of the effective number, in [0, 1).
 
     Raises:
         ConfigError: a value is out of range.
@@ -64,10 +64,10 @@ class LDAM(Loss):
         self.register_buffer("weights", weights, persistent=False)
 
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Switches the reweighting on from `defer_epoch * max_epochs` on; `epoch` is counted from 0.
+        """Enables the reweighting from epoch `defer_epoch * max_epochs` on; `epoch` is counted from 0.
 
         Raises:
-            ConfigError: `max_epochs` is not positive, so that there is no share of the epochs.
+            ConfigError: `max_epochs` is not positive and reweighting depends on it.
         """
         if self.defer_epoch < 1 and max_epochs <= 0:
             raise ConfigError(
@@ -77,6 +77,6 @@ class LDAM(Loss):
         self.reweighting = self.defer_epoch < 1 and epoch >= self.defer_epoch * max_epochs
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
+        """Returns the mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
         margins = F.one_hot(labels, self.num_classes) * self.margins
         return F.cross_entropy(self.scale * (logits - margins), labels, self.weights if self.reweighting else None)

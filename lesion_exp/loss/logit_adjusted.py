@@ -15,8 +15,8 @@ from lesion_exp.loss.base import Loss
 class LogitAdjusted(Loss):
     """The cross-entropy of logits_c + tau log(n_c / N), with n_c of the N training images in class c.
 
-    The network learns logits from which the prior is taken out, so the argmax of its own logits aims at balanced
-    accuracy; the adjustment belongs to the loss alone. tau 0 is the cross-entropy.
+    The adjustment is only part of the loss. The network learns logits without the prior, so the argmax of its logits
+    aims at balanced accuracy. The loss with tau 0 is the cross-entropy.
     Source: Menon et al. 2021, arXiv:2007.07314, equation 10.
 
     Args:
@@ -38,5 +38,5 @@ class LogitAdjusted(Loss):
         self.register_buffer("adjustment", (tau * (counts / counts.sum()).log()).float(), persistent=False)
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross-entropy of the adjusted logits; `logits` float32 (N, C), `labels` int64 (N,)."""
+        """Returns the mean cross-entropy of the adjusted logits; `logits` float32 (N, C), `labels` int64 (N,)."""
         return F.cross_entropy(logits + self.adjustment, labels)

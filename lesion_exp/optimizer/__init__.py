@@ -1,1 +1,1 @@
-"""Optimizers that torch does not have. `conf/optimizer` also points straight at `torch.optim`."""
+"""Optimizers that torch does not have. Most options in `conf/optimizer` are classes of `torch.optim`."""

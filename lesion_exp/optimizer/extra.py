@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from lesion_exp.errors import not_installed
 
 PACKAGE: Final = "pytorch_optimizer"
-"""What must be installed; a job looks for it before it reads any data."""
+"""The required package; a job checks that it is installed before it reads any data."""
 
 
 def lion(
@@ -21,16 +21,16 @@ def lion(
     betas: Sequence[float] = (0.9, 0.99),
     weight_decay: float = 0.1,
 ) -> Optimizer:
-    """Lion: the sign of an interpolated momentum, with decoupled weight decay.
+    """Returns Lion: updates by the sign of an interpolated momentum, with decoupled weight decay.
 
-    Every weight moves by `lr` a step, so that `lr` is 3 to 10 times smaller, and `weight_decay` as many times larger,
-    than AdamW's. Source: Chen et al. 2023, arXiv:2302.06675.
+    Every weight changes by `lr` in each step, so `lr` should be 3 to 10 times smaller than that of AdamW, and
+    `weight_decay` larger by the same factor. Source: Chen et al. 2023, arXiv:2302.06675.
 
     Args:
         params: parameters, or parameter groups.
-        lr: learning rate, the length of a weight's step.
-        betas: of the update's interpolation and of the momentum, in [0, 1).
-        weight_decay: decoupled; a weight shrinks by `lr * weight_decay` of itself a step.
+        lr: learning rate, the change of each weight in a step.
+        betas: coefficients of the interpolation for the update and of the momentum, in [0, 1).
+        weight_decay: decoupled; a step multiplies each weight by 1 - `lr * weight_decay`.
 
     Raises:
         ConfigError: pytorch_optimizer is not installed.
@@ -45,21 +45,21 @@ def lamb(
     weight_decay: float = 0.02,
     eps: float = 1e-6,
 ) -> Optimizer:
-    """LAMB: Adam's direction, a step in proportion to each layer's own norm; made for large batches.
+    """Returns LAMB, for large batches: the direction of Adam, with steps in proportion to the norm of each layer.
 
     Source: You et al. 2020, arXiv:1904.00962, algorithm 2 without bias correction.
 
     Args:
         params: parameters, or parameter groups.
-        lr: learning rate, a step's length as a share of the layer's norm (norms above 10 count as 10).
+        lr: learning rate, the length of a step as a share of the layer's norm (norms above 10 count as 10).
         betas: decay of the means of gradient and squared gradient, in [0, 1).
-        weight_decay: share of a weight that is added to Adam's direction before its length is set.
+        weight_decay: share of a weight that is added to the direction of Adam before its normalisation.
         eps: added to the denominator.
 
     Raises:
         ConfigError: pytorch_optimizer is not installed.
     """
-    # The paper's algorithm: decay inside the direction, and no correction that lengthens the first steps tenfold.
+    # as in the paper: decay before normalisation, and no bias correction, which makes the first steps ten times longer
     as_published = {"weight_decouple": False, "adam_debias": True}
     return _build("Lamb", params, lr=lr, betas=tuple(betas), weight_decay=weight_decay, eps=eps, **as_published)
 

@@ -1,1 +1,1 @@
-"""The learning rate over a training: one module a scheduler, each of which returns a `schedule.Schedule`."""
+"""Learning-rate schedulers, one in each module; each is a function that returns a `schedule.Schedule`."""

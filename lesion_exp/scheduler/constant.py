@@ -1,4 +1,4 @@
-"""The learning rate as it is, after a warm-up."""
+"""A constant learning rate after a warm-up."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from lesion_exp.scheduler.schedule import Schedule, scaled_by, warmup_factor, wa
 
 
 def constant(optimizer: Optimizer, total_steps: float, steps_per_epoch: int, warmup_epochs: float = 0.0) -> Schedule:
-    """The learning rate rises linearly for `warmup_epochs` and stays.
+    """Returns a schedule whose learning rate rises linearly for `warmup_epochs` and then remains constant.
 
     Args:
-        optimizer: whose groups' learning rates are kept.
-        total_steps: optimizer steps of the whole training; infinite or not positive where it has no end.
-        steps_per_epoch: optimizer steps an epoch.
+        optimizer: its groups have the final learning rates.
+        total_steps: optimizer steps of the whole training; infinite or not positive for a training without an end.
+        steps_per_epoch: optimizer steps in an epoch.
         warmup_epochs: length of the warm-up in epochs; fractions are allowed.
 
     Raises:

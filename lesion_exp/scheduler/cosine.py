@@ -17,15 +17,15 @@ def cosine(
     warmup_epochs: float = 1.0,
     min_lr_ratio: float = 0.01,
 ) -> Schedule:
-    """The learning rate rises linearly for `warmup_epochs`, then falls along half a cosine to `min_lr_ratio` of itself.
+    """Returns a schedule whose learning rate rises linearly and then falls along half a cosine.
 
-    After the warm-up of W of T steps, step t has lr * (r + (1 - r) (1 + cos(pi (t - W) / (T - W))) / 2), r being
-    `min_lr_ratio`. Source: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
+    After a warm-up of W of T steps, the learning rate of step t is lr * (r + (1 - r) (1 + cos(pi (t - W) / (T - W))) /
+    2), where r is `min_lr_ratio`. Source: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
 
     Args:
-        optimizer: whose groups' learning rates are the peaks.
+        optimizer: its groups have the peak learning rates.
         total_steps: optimizer steps of the whole training.
-        steps_per_epoch: optimizer steps an epoch.
+        steps_per_epoch: optimizer steps in an epoch.
         warmup_epochs: length of the warm-up in epochs; fractions are allowed.
         min_lr_ratio: final learning rate as a share of the peak, in [0, 1].
 

@@ -1,4 +1,4 @@
-"""One cycle of the learning rate, and of the momentum against it."""
+"""One cycle of the learning rate, and the reverse cycle of the momentum."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def one_cycle(
     min_momentum: float = 0.85,
     max_momentum: float = 0.95,
 ) -> Schedule:
-    """The learning rate rises to its peak and falls to next to nothing, along cosines; the momentum does the reverse.
+    """Returns a schedule whose learning rate rises to its peak and falls to nearly 0, along cosines.
 
-    Source: Smith and Topin 2018, arXiv:1708.07120; torch's OneCycleLR with its defaults.
+    The momentum falls while the learning rate rises, and vice versa. Source: Smith and Topin 2018, arXiv:1708.07120;
+    torch's OneCycleLR with its defaults.
 
     Args:
-        optimizer: whose groups' learning rates are the peaks; it must have a momentum or betas.
+        optimizer: its groups have the peak learning rates; it must have a momentum or betas.
         total_steps: optimizer steps of the whole training.
-        steps_per_epoch: optimizer steps an epoch; the cycle does not depend on it.
-        warmup_fraction: share of the training in which the rate rises, in (0, 1).
+        steps_per_epoch: optimizer steps in an epoch; the cycle does not depend on it.
+        warmup_fraction: share of the training in which the learning rate rises, in (0, 1).
         start_lr_ratio: first learning rate as a share of the peak, in (0, 1].
         min_lr_ratio: final learning rate as a share of the peak, in (0, `start_lr_ratio`].
         min_momentum: momentum, or first beta, at the peak, in [0, 1).

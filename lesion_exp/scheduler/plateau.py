@@ -1,4 +1,4 @@
-"""A learning rate that drops when a metric stops improving."""
+"""A learning rate that falls when a metric stops improving."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ def plateau(
     cooldown: int = 0,
     min_lr: float = 0.0,
 ) -> Schedule:
-    """The learning rate is multiplied by `factor` when `monitor` has not improved for more than `patience` values.
+    """Returns a schedule that multiplies the learning rate by `factor` when `monitor` stops improving.
 
-    A metric of validation has a value for each validation, `train/loss` one for each epoch; what follows calls either a
-    check.
+    The metric is checked after each validation, or after each epoch if it is `train/loss`.
 
     Args:
-        optimizer: whose groups' learning rates are the start.
+        optimizer: its groups have the initial learning rates.
         total_steps: optimizer steps of the whole training; the schedule does not depend on it.
-        steps_per_epoch: optimizer steps an epoch; the schedule does not depend on it.
-        monitor: name of the metric that is watched.
-        mode: `min` where lower is better (losses), else `max`.
-        factor: of a drop, in (0, 1).
-        patience: checks without improvement that are tolerated.
-        threshold: smallest relative change that counts as improvement.
-        cooldown: checks after a drop that are not counted.
-        min_lr: no learning rate falls below it.
+        steps_per_epoch: optimizer steps in an epoch; the schedule does not depend on it.
+        monitor: name of the metric.
+        mode: `min` if lower values are better (losses), else `max`.
+        factor: factor of the learning rate at each reduction, in (0, 1).
+        patience: number of checks without improvement before a reduction.
+        threshold: smallest relative change that counts as an improvement.
+        cooldown: number of checks after a reduction that are not counted.
+        min_lr: lower bound of the learning rate.
 
     Raises:
         ConfigError: a value is out of range.

@@ -1,4 +1,4 @@
-"""A learning-rate scheduler with what the training loop must know to step it."""
+"""Learning-rate schedules, the warm-up that several of them share, and the length of a training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
@@ -16,24 +16,31 @@ from lesion_exp.errors import ConfigError
 
 @dataclass(frozen=True)
 class Schedule:
-    """A scheduler, when to step it, and the metric it looks at."""
+    """A learning-rate scheduler, when to step it, and the metric that it needs."""
 
     scheduler: LRScheduler | ReduceLROnPlateau
     interval: Literal["step", "epoch"]
-    """`step`: after every optimizer step; `epoch`: after every epoch, or every validation where it watches one."""
+    """`step`: after every optimizer step; `epoch`: after every epoch, or every validation if `monitor` is one of its
+    metrics."""
     monitor: str | None = None
-    """Name of the metric given to `scheduler.step`; None where it looks at none."""
+    """The name of the metric that is passed to `scheduler.step`; None if it takes no metric."""
 
 
 def scaled_by(optimizer: Optimizer, factor: Callable[[int], float]) -> Schedule:
-    """The schedule that gives every parameter group its own learning rate times `factor(optimizer step, from 0)`."""
+    """Returns a schedule that multiplies the learning rate of each parameter group by `factor(step)`.
+
+    `factor` takes the number of the optimizer step, counted from 0.
+    """
     return Schedule(LambdaLR(optimizer, factor), interval="step")
 
 
 def warmup_steps(warmup_epochs: float, total_steps: float, steps_per_epoch: int) -> int:
-    """Length of the warm-up in optimizer steps; warns where training ends before the warm-up does.
+    """Returns the length of the warm-up in optimizer steps, and warns if training ends before the warm-up does.
 
-    `total_steps` that is infinite or not positive stands for a training without an end.
+    Args:
+        warmup_epochs: length of the warm-up in epochs.
+        total_steps: optimizer steps of the whole training; infinite or not positive for a training without an end.
+        steps_per_epoch: optimizer steps in an epoch.
 
     Raises:
         ConfigError: `warmup_epochs` is negative.
@@ -51,12 +58,12 @@ def warmup_steps(warmup_epochs: float, total_steps: float, steps_per_epoch: int)
 
 
 def warmup_factor(step: int, num_warmup_steps: int) -> float:
-    """Share of the learning rate at `step` (from 0): rises linearly from above 0 to 1 at the end of the warm-up."""
+    """Returns the factor of the learning rate at `step`, counted from 0, which rises linearly to 1 in the warm-up."""
     return min((step + 1) / (num_warmup_steps + 1), 1.0)
 
 
 def require_known_length(total_steps: float, name: str) -> None:
-    """Refuses a training without an end for a scheduler that needs one.
+    """Checks that a training has an end, for the scheduler `name`, which needs one.
 
     Raises:
         ConfigError: `total_steps` is not a positive, finite number.
@@ -68,35 +75,35 @@ def require_known_length(total_steps: float, name: str) -> None:
         )
 
 
-ENDLESS = -1
-"""What Lightning writes for a training without a last epoch, or without a last step."""
+ENDLESS: Final = -1
+"""Lightning's value of `max_epochs` and `max_steps` for no limit."""
 
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """The length of a training, counted as Lightning counts it."""
+    """The length of a training, as Lightning counts it."""
 
     num_batches: int
-    """Training batches an epoch on each process, limits applied."""
+    """Training batches in an epoch on each process, after `trainer.limit_train_batches`."""
     accumulated: int = 1
-    """Batches whose gradients are added before an optimizer step; the last batch of an epoch always ends a step."""
+    """Batches whose gradients are added before an optimizer step; a step always follows the last batch of an epoch."""
     max_epochs: int = ENDLESS
     max_steps: int = ENDLESS
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of a whole epoch."""
+        """Optimizer steps in a whole epoch."""
         return max(math.ceil(self.num_batches / self.accumulated), 1)
 
     @property
     def total_steps(self) -> float:
-        """Optimizer steps of the whole training; infinite where neither epochs nor steps end it."""
+        """Optimizer steps of the whole training; infinite without a limit of epochs or steps."""
         by_epochs = math.inf if self.max_epochs == ENDLESS else self.max_epochs * self.steps_per_epoch
         return by_epochs if self.max_steps == ENDLESS else min(by_epochs, self.max_steps)
 
     @property
     def num_epochs(self) -> int:
-        """Epochs that the training begins; `ENDLESS` where there is no last one."""
+        """The number of epochs that the training begins; `ENDLESS` without a limit."""
         return ENDLESS if math.isinf(self.total_steps) else math.ceil(self.total_steps / self.steps_per_epoch)
 
     @property

@@ -1,4 +1,4 @@
-"""A learning rate that drops every few epochs."""
+"""A learning rate that falls every few epochs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def step(
     gamma: float = 0.1,
     warmup_epochs: float = 0.0,
 ) -> Schedule:
-    """The learning rate is multiplied by `gamma` every `drop_epochs` epochs, after a linear warm-up.
+    """Returns a schedule that multiplies the learning rate by `gamma` every `drop_epochs` epochs, after a warm-up.
 
     Args:
-        optimizer: whose groups' learning rates are the peaks.
-        total_steps: optimizer steps of the whole training; infinite or not positive where it has no end.
-        steps_per_epoch: optimizer steps an epoch.
-        drop_epochs: epochs from one drop to the next, counted from the start of training.
-        gamma: factor of a drop, in (0, 1].
+        optimizer: its groups have the peak learning rates.
+        total_steps: optimizer steps of the whole training; infinite or not positive for a training without an end.
+        steps_per_epoch: optimizer steps in an epoch.
+        drop_epochs: number of epochs between two reductions, counted from the start of training.
+        gamma: factor of the learning rate at each reduction, in (0, 1].
         warmup_epochs: length of the warm-up in epochs; fractions are allowed.
 
     Raises:
