@@ -10,7 +10,7 @@ from lesion_exp.explanation.class_activation import ClassActivation
 class GradCam(ClassActivation):
     """relu(sum_k w_k A_k), where w_k is the mean of the gradient of the logit over the map A_k.
 
-    Source: Selvaraju et al. 2017, arXiv:1610.02391. The maps are coarse: cells of the last map are 16 to 32 pixels wide.
+    Source: Selvaraju et al. 2017, arXiv:1610.02391. The maps are coarse: cells are 16 to 32 pixels wide.
     """
 
     def weights(self, maps: Tensor, gradients: Tensor) -> Tensor:
