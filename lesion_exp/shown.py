@@ -84,12 +84,12 @@ class ShownEvaluation:
     @property
     def metrics(self) -> Mapping[str, Estimate]:
         """The value and the 95% interval of each metric, by name."""
-        return self.evaluation.study.estimates
+        return self.evaluation.result.estimates
 
     @property
     def table(self) -> pd.DataFrame:
         """The predictions table."""
-        return self.evaluation.study.whole
+        return self.evaluation.result.whole
 
     def __repr__(self) -> str:
         """The output of `lesion-exp evaluate`."""
@@ -100,7 +100,7 @@ class ShownEvaluation:
         values = {name: estimate.value for name, estimate in self.metrics.items()}
         for name, estimate in self.metrics.items():
             values[f"{name}_low"], values[f"{name}_high"] = estimate.interval
-        figure = confusion_matrix(found.study.table, found.title)
+        figure = confusion_matrix(found.result.table, found.title)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png")
         image = picture(drawn.getvalue(), "confusion matrix")

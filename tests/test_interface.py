@@ -79,16 +79,16 @@ def test_what_there_is_not_is_said(tmp_path, monkeypatch):
 
 
 def test_evaluate_gives_what_the_command_prints(trained, capsys):
-    judged = lesion_exp.evaluate(trained[1], tta="flips8")
-    assert judged.evaluation.name == "test-flips8"
-    low, high = judged.metrics["balanced_accuracy"].interval
-    assert low <= judged.metrics["balanced_accuracy"].value <= high
-    assert {"label", "prediction"} <= set(judged.table)
-    assert repr(judged).startswith(judged.evaluation.run_name)
-    assert "data:image/png" in judged._repr_html_()
+    evaluated = lesion_exp.evaluate(trained[1], tta="flips8")
+    assert evaluated.evaluation.name == "test-flips8"
+    low, high = evaluated.metrics["balanced_accuracy"].interval
+    assert low <= evaluated.metrics["balanced_accuracy"].value <= high
+    assert {"label", "prediction"} <= set(evaluated.table)
+    assert repr(evaluated).startswith(evaluated.evaluation.run_name)
+    assert "data:image/png" in evaluated._repr_html_()
     assert main(["evaluate", f"run={trained[1]}", "tta=flips8", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)["metrics"]
-    assert printed["accuracy"]["value"] == pytest.approx(judged.metrics["accuracy"].value)
+    assert printed["accuracy"]["value"] == pytest.approx(evaluated.metrics["accuracy"].value)
     with pytest.raises(ConfigError, match="calibration"):
         lesion_exp.evaluate(trained[1], part="val", calibration="temperature")
 

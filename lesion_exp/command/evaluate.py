@@ -105,7 +105,7 @@ def _runs(store: Store, spec: str) -> list[Run]:
     The parent run of a sweep stands for its cells, and `folds:RUN` for all folds of a cross-validation.
     """
     from lesion_exp.tracking.find import PARENT_TAG, runs_where
-    from lesion_exp.verbs.evaluate.member import fold_runs
+    from lesion_exp.verbs.evaluate.evaluated_runs import fold_runs
 
     runs = chosen_runs(store, spec.removeprefix(FOLDS))
     cells = [run for run in runs if "sweep_id" not in run.tags or PARENT_TAG in run.tags]

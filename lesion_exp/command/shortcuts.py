@@ -38,7 +38,7 @@ def shortcuts(arguments: Arguments) -> int:
     job = compose_job(arguments)
     if job is None:
         return 0
-    from lesion_exp.verbs.evaluate.member import make_members
+    from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs
     from lesion_exp.verbs.evaluate.request import EvaluationRequest
     from lesion_exp.verbs.shortcuts.check import check_shortcuts
     from lesion_exp.verbs.shortcuts.shortcut_report import as_text
@@ -50,7 +50,7 @@ def shortcuts(arguments: Arguments) -> int:
         data_root=root.resolve() if root else None,
     )
     run = chosen_run(job.project.store, spec)
-    member = make_members([run], request, job.project)[0]
+    member = evaluated_runs([run], request, job.project)[0]
     checked = check_shortcuts(member, request.part, wanted.images)
     if arguments.json:
         print(json.dumps(checked.report.to_dict()))

@@ -212,10 +212,10 @@ def _join_folds(summary: Summary, store: Store) -> None:
     facts = summary.sweep.facts
     if FOLD not in facts.keys or facts.parent_run_id is None or set(summary.counts()) != {"finished"}:
         return
-    from lesion_exp.verbs.evaluate.evaluate import judge_folds
+    from lesion_exp.verbs.evaluate.evaluate import evaluate_folds
     from lesion_exp.verbs.evaluate.evaluation_report import as_text
 
-    for judged in judge_folds(store, facts.parent_run_id, Project.from_config(facts.store)):
+    for judged in evaluate_folds(store, facts.parent_run_id, Project.from_config(facts.store)):
         say(as_text(judged), sys.stderr)
 
 

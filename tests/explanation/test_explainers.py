@@ -61,7 +61,7 @@ def test_what_goes_with_an_image_stays_with_it(with_metadata, images, targets, m
     for row in range(3):
         alone = explainer(with_metadata.for_image(row), images[row : row + 1], targets[row : row + 1])
         torch.testing.assert_close(together[row], alone[0], atol=1e-4, rtol=1e-3)
-    other = explainer(with_metadata.of(1), images[:1], targets[:1])
+    other = explainer(with_metadata.for_image(1), images[:1], targets[:1])
     assert not torch.allclose(together[0], other[0], atol=1e-3)
 
 

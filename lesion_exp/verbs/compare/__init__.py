@@ -1,1 +1,1 @@
-"""Finished runs -> a statistical comparison of the jobs they were made from. See `compare`."""
+"""The verb `compare`: a statistical comparison of jobs from the stored predictions of their runs."""

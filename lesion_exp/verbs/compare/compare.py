@@ -1,4 +1,4 @@
-"""Runs compared on their stored predictions; the comparison is a run of its own in MLflow."""
+"""Compares runs by their stored predictions and stores the comparison as a new run in MLflow."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from lesion_exp.tracking.find import Run, download_artifact, find_run, read_pred
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
-from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, taken_apart
+from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, one_job_for_each_run
 from lesion_exp.verbs.compare.tables import show_report
 
 ALL: Final = "ALL"
-"""In place of a letter: all runs, where they are seeds of one job."""
+"""The letter of the group of all runs, if they differ only in their seed."""
 KIND: Final = "comparison"
-"""The tag `kind` of a comparison's run."""
+"""The tag `kind` of the run of a comparison."""
 _COMPARED: Final = ("test", "val")
-"""Parts that can be compared, the better one first."""
+"""The parts that can be compared, in order of preference."""
 _TEXT_WIDTH: Final = 120
 _MOST_VERDICTS: Final = 10
-"""In the description of the comparison's run."""
+"""The largest number of pairs in the description of the run."""
 _LONGEST_NAME: Final = 200
-_LONGEST_NOTE: Final = 7500
-"""MLflow keeps 8000 characters of a tag."""
+_LONGEST_DESCRIPTION: Final = 7500
+"""MLflow stores 8000 characters of a tag."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison and the run that keeps it."""
+    """A comparison and the run that stores it."""
 
     report: ComparisonReport
     run_id: str
@@ -59,26 +59,26 @@ def compare(
     draws: int = 2000,
     seed: int = 0,
 ) -> Compared:
-    """The comparison of the runs that `specs` name (see `find.find_run`), kept as a run of the first one's experiment.
+    """Compares the runs that `specs` name (see `find.find_run`) and stores the result in the first one's experiment.
 
     Args:
         store: store of the runs.
-        specs: two runs or more.
-        against: a run whose job all others are compared with; None compares every pair.
-        part: `test` or `val`; None is `test` where every run has it, else `val`.
+        specs: two or more runs.
+        against: a run with whose job all others are compared; None compares every pair.
+        part: `test` or `val`; None is `test` if every run has predictions of it, else `val`.
         draws: number of bootstrap draws.
         seed: seed of the draws.
 
     Raises:
-        ConfigError: fewer than two runs, or a run that is not found or named twice.
-        DataError: the runs have no predictions of one part, or these are of different images, labels or classes.
+        ConfigError: there are fewer than two runs, or a run is not found or named twice.
+        DataError: no part has predictions of all runs, or these have different images, labels or classes.
     """
     runs = [find_run(store, spec) for spec in specs]
     base = find_run(store, against) if against else None
     if base and base.run_id not in {run.run_id for run in runs}:
         runs.append(base)
     if len(runs) < 2:
-        raise ConfigError(f"expected at least 2 runs to compare, got {len(runs)}; name one more")
+        raise ConfigError(f"expected at least 2 runs to compare, got {len(runs)}; name another one")
     with Stage(f"comparing {len(runs)} runs"):
         report = _report(runs, base, part, draws, seed)
     with _start(store, report) as run:
@@ -95,8 +95,8 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
     jobs = jobs_of(runs)
     is_one_job = len(jobs) == 1
     if is_one_job:
-        jobs = taken_apart(jobs[0])
-        notes.append(f"one job with {len(jobs)} seeds: its runs are compared one by one; ALL is their mean")
+        jobs = one_job_for_each_run(jobs[0])
+        notes.append(f"one job with {len(jobs)} seeds: its runs are compared with each other; ALL is their mean")
     tables = aligned({_label(run): read_predictions(run, chosen) for job in jobs for run in job.runs})
     places = iter(range(len(tables)))
     groups = {job.letter: [next(places) for _ in job.runs] for job in jobs}
@@ -112,7 +112,7 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
 
 
 def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
-    """The part that is compared, and what is to be said of it."""
+    """The part to compare, and notes on the choice."""
     if asked is not None:
         check_choice("split.part", asked, _COMPARED)
     without = {
@@ -123,13 +123,14 @@ def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]
     if chosen is None:
         cases = [f"without predictions/{part}.parquet: {', '.join(runs)}" for part, runs in without.items()]
         raise DataError(
-            f"expected runs that all keep their predictions of one part; some did not:\n{first_cases(cases)}\n"
-            f"They are made when a run ends (for the test part: with test=true); leave these runs out, or resume them."
+            f"expected runs that have all stored their predictions of one part, but some have not:\n"
+            f"{first_cases(cases)}\nPredictions are stored when a run ends (for the test part: with test=true); leave "
+            f"these runs out, or resume them."
         )
     notes = []
     if chosen == "val":
-        reason = f", since {', '.join(without['test'])} kept no predictions of the test part" if asked is None else ""
-        notes.append(f"compared on validation{reason}: the best epoch of each run was chosen on these very images")
+        reason = f", because {', '.join(without['test'])} stored no predictions of the test part" if not asked else ""
+        notes.append(f"compared on validation{reason}: the best epoch of each run was chosen by these images")
     return chosen, notes
 
 
@@ -148,18 +149,14 @@ def _notes_on_runs(jobs: Sequence[ComparedJob]) -> list[str]:
     unfinished = [f"{_label(run)} is {run.status}" for run in runs if run.status != "FINISHED"]
     splits = {run.tags.get("split_hash") for run in runs}
     return [
-        *(
-            [f"leaky: {', '.join(leaky)} trained on lesions that are tested here, or on copies of them"]
-            if leaky
-            else []
-        ),
+        *([f"leaky: {', '.join(leaky)} trained on lesions of the test part, or on copies of them"] if leaky else []),
         *([f"not finished: {', '.join(unfinished)}"] if unfinished else []),
-        *(["the runs were split differently: their training images differ, too"] if len(splits) > 1 else []),
+        *(["the runs have different splits, so their training images differ, too"] if len(splits) > 1 else []),
     ]
 
 
 def _notes_on_draws(found: Comparison, draws: int) -> list[str]:
-    """A warning where the smallest p-value that exchanged answers can give, corrected, could never be significant."""
+    """A warning if the smallest possible p-value of the randomization test, corrected, is not significant."""
     if all(difference.test != PERMUTATION for pair in found.pairs for difference in pair.differences.values()):
         return []
     smallest, num_pairs = 1 / (1 + draws), len(found.pairs)
@@ -167,8 +164,8 @@ def _notes_on_draws(found: Comparison, draws: int) -> list[str]:
         return []
     needed = math.ceil(2 * FAMILIES / SIGNIFICANT * num_pairs / 1000) * 1000
     return [
-        f"with {draws:,} draws no p-value but that of accuracy is below {smallest:.4f}, which {num_pairs} pairs make "
-        f"too coarse; take evaluation.bootstrap_draws={needed}"
+        f"with {draws:,} draws no p-value except that of accuracy can be below {smallest:.4f}, which is not small "
+        f"enough for {num_pairs} pairs; set evaluation.bootstrap_draws={needed}"
     ]
 
 
@@ -179,21 +176,21 @@ def _start(store: Store, report: ComparisonReport) -> TrackedRun:
         "kind": KIND,
         "compared_runs": ",".join(run.run_id for run in runs),
         "compared_part": report.part,
-        "mlflow.note.content": _note(report)[:_LONGEST_NOTE],
+        "mlflow.note.content": _description(report)[:_LONGEST_DESCRIPTION],
     }
     name = f"compare {' / '.join(dict.fromkeys(job.name for job in report.jobs))}"[:_LONGEST_NAME]
     params = {"part": report.part, "bootstrap_draws": report.draws, "bootstrap_seed": report.seed}
     return TrackedRun.start(store, experiment, name, tags, params, system_metrics_seconds=0)
 
 
-def _note(report: ComparisonReport) -> str:
-    """The description of the comparison's run: the verdicts, and what was compared, with links."""
+def _description(report: ComparisonReport) -> str:
+    """The description of the run: the verdict on each pair, and links to the compared runs."""
     found = report.comparison
     lines = [f"{found.num_images:,} images of {found.num_lesions:,} lesions, {PARTS[report.part]} part."]
     lines += [f"**{note}**" for note in report.notes]
     lines += [f"**{pair.first} - {pair.second}**: {report.verdict(pair)}" for pair in found.pairs[:_MOST_VERDICTS]]
     if len(found.pairs) > _MOST_VERDICTS:
-        lines.append(f"{len(found.pairs) - _MOST_VERDICTS} more pairs stand in compare/comparison.txt.")
+        lines.append(f"{len(found.pairs) - _MOST_VERDICTS} more pairs are in compare/comparison.txt.")
     jobs = []
     for job in report.jobs:
         links = (f"[{run.run_id[:8]}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in job.runs)
@@ -204,7 +201,7 @@ def _note(report: ComparisonReport) -> str:
 def _text(report: ComparisonReport) -> str:
     console = Console(file=io.StringIO(), width=_TEXT_WIDTH, highlight=False, color_system=None)
     show_report(report, console, every_pair=True)
-    assert isinstance(console.file, io.StringIO), "it was made so"
+    assert isinstance(console.file, io.StringIO), "created above"
     return console.file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""A comparison with the runs it was made from, as plain values."""
+"""The report of a comparison: the result for each pair in words, and everything as plain values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lesion_exp.verbs.compare.jobs import ComparedJob
 
 
 def p_text(p_value: float | None) -> str:
-    """A p-value in three digits, `-` where there is none."""
+    """Returns a p-value with three decimals, or `-` for None."""
     return "-" if p_value is None else "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def verdict(pair: Pair, num_lesions: int) -> str:
-    """Whether accuracy tells the two apart, and how many lesions carry this; which other metrics do. Of fewer than
-    `LEAST_LESIONS` lesions it says only that they are too few."""
+    """Returns the result for a pair in words: the difference in accuracy, how many lesions decide it, and the other
+    metrics with significant differences. With fewer than `LEAST_LESIONS` lesions it only says that they are too few."""
     accuracy = pair.differences["accuracy"]
     if accuracy.test == TOO_FEW:
         return f"{too_few(accuracy.lesions)} to compare: at least {LEAST_LESIONS} are needed."
@@ -29,7 +29,7 @@ def verdict(pair: Pair, num_lesions: int) -> str:
     lead = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
     change = "wrong instead of right" if accuracy.significant else "right instead of wrong"
     if pair.to_change is None:
-        carried = f"no number of lesions that {ahead} read otherwise would change this"
+        carried = f"no number of changed predictions of {ahead} would change this"
     else:
         each = "" if pair.only_first is not None else ", in the mean of its seeds"
         lesions = "lesion" if pair.to_change == 1 else "lesions"
@@ -44,7 +44,7 @@ def _others(pair: Pair) -> str:
     overall = {name: d for name, d in found.items() if name in OVERALL}
     classes = {name: d for name, d in found.items() if name not in OVERALL}
     if not found:
-        return "No other metric tells them apart."
+        return "No other metric differs."
     return " ".join(f"{text}." for text in (*_listed(pair, overall, "Better"), *_listed(pair, classes, "By class")))
 
 
@@ -60,36 +60,36 @@ def _listed(pair: Pair, found: Mapping[str, Difference], heading: str) -> list[s
 METHODS: Final = {
     "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
     "differences (Newcombe); of brier, nll and differences of ece a paired bootstrap",
-    "McNemar": "McNemar's exact test of right answers; the images of a lesion change sign together",
-    "DeLong": "DeLong's test of areas under the ROC curve, with the images of a lesion taken together (Obuchowski)",
-    "permuted": "the answers of both exchanged at random, lesion by lesion: the share of differences as large",
-    "seeds": "t test of means over seeds; its error counts both lesions (bootstrap) and the spread of the seeds",
-    "one seed": "these trained models are compared; how much training them again would vary is not in the interval",
-    TOO_FEW: f"the metric rests on fewer than {LEAST_LESIONS} lesions (n of them), so nothing is tested or claimed",
+    "McNemar": "McNemar's exact test of right predictions; the images of a lesion change sign together",
+    "DeLong": "DeLong's test of areas under the ROC curve, for images that are clustered in lesions (Obuchowski)",
+    "permuted": "predictions exchanged at random, lesion by lesion: the share of differences at least as large",
+    "seeds": "t test of means over seeds; its standard error counts lesions (bootstrap) and the variance of seeds",
+    "one seed": "these trained models are compared; the interval does not contain the variation of repeated training",
+    TOO_FEW: f"the metric rests on fewer than {LEAST_LESIONS} lesions (n of them), so nothing is tested",
     "p_corrected": "accuracy: Holm's correction for the pairs; all other metrics: for their number (Westfall and "
-    "Young) and the pairs; both twice, since accuracy and the others share the 5%",
+    "Young) and the pairs; both times 2, because accuracy and the others share the level of 5%",
 }
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What `compare` found."""
+    """A comparison with its jobs, options and notes."""
 
     part: str
     jobs: tuple[ComparedJob, ...]
     comparison: Comparison
     config_differences: dict[str, dict[str, str | None]]
     notes: tuple[str, ...]
-    """What a reader must know before believing the numbers."""
+    """Warnings and remarks for the reader."""
     draws: int
     seed: int
 
     def verdict(self, pair: Pair) -> str:
-        """The outcome for a pair in words."""
+        """Returns the result for a pair in words."""
         return verdict(pair, self.comparison.num_lesions)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for `--json` and the artifact."""
+        """Returns everything as plain values, for `--json` and the artifact."""
         found = self.comparison
         return {
             "part": self.part,
@@ -108,7 +108,7 @@ class ComparisonReport:
         }
 
     def methods(self) -> list[str]:
-        """The names in `METHODS` of the tests that were used, and `one seed` where pairs of single runs were."""
+        """Returns the keys in `METHODS` of the tests that were used, and `one seed` if single runs were compared."""
         pairs = self.comparison.pairs
         tests = dict.fromkeys(difference.test for pair in pairs for difference in pair.differences.values())
         return [*tests, *(["one seed"] if any(pair.only_first is not None for pair in pairs) else [])]

@@ -1,4 +1,4 @@
-"""Runs sorted into jobs: runs whose configs differ in their seed alone are one job."""
+"""Runs grouped into jobs: the runs of a job differ only in their seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lesion_exp.tracking.run_description import CHOICES
 DATA_TAGS: Final = ("dataset_fingerprint", "split_hash")
 CODE_TAGS: Final = ("git_commit",)
 PREDICTING: Final = ("tta",)
-"""Keys of `evaluation` that change predictions."""
+"""The keys of `evaluation` that change predictions."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class ComparedJob:
     runs: tuple[Run, ...]
     seeds: tuple[str, ...]
     config: Mapping[str, Any]
-    """That of the first run; its parameters in MLflow where it kept no job file."""
+    """The config of the first run, or its parameters in MLflow if it has no job file."""
 
     @property
     def name(self) -> str:
-        """The name of the runs, without the seed where there are several, with the choices that it does not tell."""
+        """The name of the runs, without the seed if there are several, and with the choices that it lacks."""
         first = self.runs[0]
         seed = rf"(^| )(s|seed=){re.escape(self.seeds[0])}(?= |$)"
         name = re.sub(seed, "", first.name).strip() or first.name if len(self.runs) > 1 else first.name
@@ -42,71 +42,74 @@ class ComparedJob:
 
     @property
     def title(self) -> str:
-        """The name with the seeds, once."""
+        """The name with the seeds."""
         if len(self.seeds) == 1 and re.search(rf"\bseed={re.escape(self.seeds[0])}\b", self.name):
             return self.name
         return f"{self.name}, seed{'s' if len(self.seeds) > 1 else ''} {', '.join(self.seeds)}"
 
 
 def jobs_of(runs: Sequence[Run]) -> tuple[ComparedJob, ...]:
-    """The jobs of `runs`, lettered in the order of their first runs.
+    """Groups `runs` into jobs, with letters in the order of their first runs.
 
-    One job are runs with the same data, split and config (see `what_predicts`) but for `seed`, and with different
-    seeds: a run and its repetition with the same seed say nothing about seeds, so the repetition stands for itself.
+    The runs of a job have the same data, split and config (see `predicting_config`) except for `seed`, and different
+    seeds. A run with the same config and seed as another one is a job of its own, because the two do not show the
+    variation between seeds.
 
     Raises:
-        ConfigError: a run is named twice, there are more jobs than letters, or a run's job file was changed.
+        ConfigError: a run is named twice, there are more jobs than letters, or the job file of a run was changed.
     """
     doubled = sorted({run.run_id for run in runs if [other.run_id for other in runs].count(run.run_id) > 1})
     if doubled:
-        raise ConfigError(f"expected different runs, but {', '.join(doubled)} was named more than once; leave it out")
-    members: dict[tuple[object, ...], list[Run]] = {}
+        raise ConfigError(f"expected different runs, but {', '.join(doubled)} was named more than once; name it once")
+    groups: dict[tuple[object, ...], list[Run]] = {}
     seeds, configs = {}, {}
     for run in runs:
-        seeds[run.run_id], configs[run.run_id], same = _made_from(run)
+        seeds[run.run_id], configs[run.run_id], same = _identity_of(run)
         repeated = 0
-        while seeds[run.run_id] in {seeds[other.run_id] for other in members.get((*same, repeated), [])}:
+        while seeds[run.run_id] in {seeds[other.run_id] for other in groups.get((*same, repeated), [])}:
             repeated += 1
-        members.setdefault((*same, repeated), []).append(run)
-    if len(members) > len(string.ascii_uppercase):
-        raise ConfigError(f"expected at most {len(string.ascii_uppercase)} jobs to compare, got {len(members)}")
+        groups.setdefault((*same, repeated), []).append(run)
+    if len(groups) > len(string.ascii_uppercase):
+        raise ConfigError(
+            f"expected at most {len(string.ascii_uppercase)} jobs to compare, got {len(groups)}; name fewer runs"
+        )
     return tuple(
         ComparedJob(letter, tuple(group), tuple(seeds[run.run_id] for run in group), configs[group[0].run_id])
-        for letter, group in zip(string.ascii_uppercase, members.values(), strict=False)
+        for letter, group in zip(string.ascii_uppercase, groups.values(), strict=False)
     )
 
 
-def what_predicts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without the keys that only say how predictions are judged, or whether the test part is."""
+def predicting_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config without the keys that only affect how predictions are evaluated."""
     kept = {key: value for key, value in config.items() if key not in {"evaluation", "test"}}
     evaluation = config.get("evaluation", {})
     return {**kept, "evaluation": {key: evaluation[key] for key in PREDICTING if key in evaluation}}
 
 
-def taken_apart(job: ComparedJob) -> tuple[ComparedJob, ...]:
-    """The runs of a job, each as a job of its own with its own seed."""
+def one_job_for_each_run(job: ComparedJob) -> tuple[ComparedJob, ...]:
+    """Returns a job for each run of `job`."""
     return tuple(
         ComparedJob(letter, (run,), (seed,), {**job.config, "seed": seed})
         for letter, run, seed in zip(string.ascii_uppercase, job.runs, job.seeds, strict=False)
     )
 
 
-def _made_from(run: Run) -> tuple[str, Mapping[str, Any], tuple[object, ...]]:
-    """The seed of a run, its config, and what the runs of its job have in common."""
+def _identity_of(run: Run) -> tuple[str, Mapping[str, Any], tuple[object, ...]]:
+    """The seed of a run, its config, and a key that is the same for all runs of its job."""
     path = run.fetch(artifacts.JOB)
     if path is None:
         return run.params.get("seed", ""), run.params, (run.run_id,)
     job = read_job(path)
-    without_seed = {key: value for key, value in what_predicts(job.config).items() if key != "seed"}
+    without_seed = {key: value for key, value in predicting_config(job.config).items() if key != "seed"}
     data = [run.tags.get(tag) for tag in DATA_TAGS]
     return str(job.config["seed"]), job.config, (job_hash(without_seed, job.files), *data)
 
 
 def config_differences(jobs: Sequence[ComparedJob]) -> dict[str, dict[str, str | None]]:
-    """By flat key, the value in each job by its letter, None where it has no such key; only keys that differ.
+    """Returns, for each flat key that differs, the value in each job by its letter; None if the job has no such key.
 
-    Keys that cannot change predictions (`freeze.NOT_HASHED`, and what `what_predicts` drops) are left out. The tags
-    that name data, split and code stand at the end.
+    Keys that cannot change predictions (`freeze.NOT_HASHED`, and those that `predicting_config` drops) are left out.
+    The tags of data, split and code are the last keys.
     """
     values = {job.letter: _flat(job) for job in jobs}
     keys = dict.fromkeys(key for flat in values.values() for key in flat)
@@ -115,7 +118,7 @@ def config_differences(jobs: Sequence[ComparedJob]) -> dict[str, dict[str, str |
 
 
 def _flat(job: ComparedJob) -> dict[str, str]:
-    flat = {key: value for key, value in flat_params(what_predicts(job.config)).items() if not _is_left_out(key)}
+    flat = {key: value for key, value in flat_params(predicting_config(job.config)).items() if not _is_left_out(key)}
     flat["seed"] = ", ".join(sorted(job.seeds))
     tags = {tag: sorted({run.tags.get(tag, "unknown") for run in job.runs}) for tag in (*DATA_TAGS, *CODE_TAGS)}
     return flat | {f"tag {tag}": ", ".join(found) for tag, found in tags.items()}

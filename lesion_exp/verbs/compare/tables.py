@@ -1,4 +1,4 @@
-"""A comparison as tables for the terminal, readable from 80 columns."""
+"""A comparison as tables for terminals of at least 80 columns."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lesion_exp.split import PARTS
 from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, p_text
 
 _WIDE: Final = 100
-"""Columns from which there is room for more."""
+"""The number of columns from which tables show more."""
 _MOST_PAIRS: Final = 3
-"""More pairs than these are shown a line each."""
-_DIFFERS: Final = "What differs"
+"""If there are more pairs, each is shown in one line."""
+_DIFFERS: Final = "Differences between the configs"
 
 
 def show_report(report: ComparisonReport, console: Console, *, every_pair: bool = False) -> None:
-    """Prints the comparison; all tables of more than three pairs only with `every_pair`."""
+    """Prints the comparison; the tables of each pair only for up to three pairs, or with `every_pair`."""
     found = report.comparison
     console.print(
         f"[bold]Comparison on the {PARTS[report.part]} part[/]: "
@@ -74,7 +74,7 @@ def _jobs_table(found: Comparison) -> FittedTable:
 
 
 def _config_table(report: ComparisonReport, console: Console) -> FittedTable:
-    """A column a job where there is room, else a line for each value and the jobs that have it."""
+    """A table with a column for each job if there is room, else with a line for each value and its jobs."""
     rows = {
         key: {letter: _short(key, value) for letter, value in values.items()}
         for key, values in report.config_differences.items()
@@ -143,17 +143,17 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
     lines = [
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
-        f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for their number",
+        f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for the number of intervals",
         f"{', '.join(name for name in OVERALL if is_lower_better(name))}: {LOWER}",
     ]
     if not with_tables:
-        lines.append("The tables of each pair stand in compare/comparison.txt of the run.")
+        lines.append("The tables of each pair are in compare/comparison.txt of the run.")
     for line in lines:
         console.print(Text(line, "dim"))
 
 
 def _interval(found: Difference) -> str:
-    """The interval, or why nothing can be said, in as much room."""
+    """The interval, or `too few (n=3)`."""
     if found.test == TOO_FEW:
         return f"{TOO_FEW} (n={found.lesions})"
     return f"{found.low:+.3f} to {found.high:+.3f}"

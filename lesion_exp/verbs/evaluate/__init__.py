@@ -1,1 +1,1 @@
-"""Runs judged once more: on a part or another data set, with test-time augmentation, calibrated, several as one."""
+"""The verb `evaluate`: a run on one of its parts or on another data set, or several runs as an ensemble."""

@@ -1,4 +1,4 @@
-"""A judgement in words and as plain values."""
+"""The report of an evaluation, as text and as plain values."""
 
 from __future__ import annotations
 
@@ -21,120 +21,127 @@ from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 _COLUMNS: Final = 80
 _ISIC_TITLE: Final = 54
-"""Beside it a value with its interval fits into 80 columns; longer titles are broken."""
+"""The width of a title that leaves room for a value with its interval; longer titles are wrapped."""
 _OF_CALIBRATION = {name: short_of(name) for name in ("ece", "brier", "nll")}
 
 
-def as_text(judged: RunEvaluation) -> str:
-    """The evaluation as text of at most 80 columns or so."""
-    study = judged.study
-    table, unit = study.table, study.options.unit
-    report, _ = classification_report(table, study.intervals, unit=unit, added=study.added)
-    what = judged.run_name
-    if judged.members and judged.options["ensemble"] != POOLED:
-        what = f"{len(judged.members)} runs as one: {judged.options['ensemble']}"
-    lines = [f"{what}: {judged.title}", f"test-time augmentation: {judged.options['tta']}", ""]
-    if judged.leaky:
-        lines.insert(0, "LEAKY: images of the training data reappear in what is judged")
+def as_text(evaluation: RunEvaluation) -> str:
+    """Returns the evaluation as text of about 80 columns."""
+    result = evaluation.result
+    table, unit = result.table, result.options.unit
+    report, _ = classification_report(table, result.intervals, unit=unit, added=result.added)
+    what = evaluation.run_name
+    if evaluation.members and evaluation.options["ensemble"] != POOLED:
+        what = f"{len(evaluation.members)} runs as one: {evaluation.options['ensemble']}"
+    lines = [f"{what}: {evaluation.title}", f"test-time augmentation: {evaluation.options['tta']}", ""]
+    if evaluation.leaky:
+        lines.insert(0, "LEAKY: evaluated images are also in the training data")
     for block in (_unknown, _isic, _calibrated, _conformal, _operating, _gaps):
-        text = list(block(judged))
+        text = list(block(evaluation))
         if text:
             report += "\n" + "\n".join(text) + "\n"
-    for warning in study.warnings:
+    for warning in result.warnings:
         report += f"\n{textwrap.fill('warning: ' + warning, _COLUMNS)}\n"
     return "\n".join(lines) + report
 
 
-def as_json(judged: RunEvaluation) -> dict[str, Any]:
-    """The evaluation as plain values: `metrics` hold all with value, low and high, and `too_few` where that is so."""
-    study = judged.study
-    values: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in study.metrics.items()}
-    values |= {name: found._asdict() for name, found in study.estimates.items()}
-    for name, said in study.too_few().items():
-        values[name]["too_few"] = said
+def as_json(evaluation: RunEvaluation) -> dict[str, Any]:
+    """Returns the evaluation as plain values.
+
+    `metrics` has each metric with its value, `low` and `high`, and `too_few` if it rests on too few lesions.
+    """
+    result = evaluation.result
+    values: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in result.metrics.items()}
+    values |= {name: found._asdict() for name, found in result.estimates.items()}
+    for name, text in result.too_few().items():
+        values[name]["too_few"] = text
     return {
-        "run_id": judged.run_id,
-        "judged": judged.name,
-        "images": len(study.table),
-        "unknown_images": unknown_counts(study.whole),
-        "members": list(judged.members),
-        "evaluation": dict(judged.options),
-        "leaky": judged.leaky,
-        "warnings": study.warnings,
-        "classes": list(classes_of(study.table)),
+        "run_id": evaluation.run_id,
+        "judged": evaluation.name,
+        "images": len(result.table),
+        "unknown_images": unknown_counts(result.whole),
+        "members": list(evaluation.members),
+        "evaluation": dict(evaluation.options),
+        "leaky": evaluation.leaky,
+        "warnings": result.warnings,
+        "classes": list(classes_of(result.table)),
         "metrics": values,
-        "subgroups": study.subgroups.to_dict(),
+        "subgroups": result.subgroups.to_dict(),
     }
 
 
-def _unknown(judged: RunEvaluation) -> Iterator[str]:
-    if not judged.study.unknown:
+def _unknown(evaluation: RunEvaluation) -> Iterator[str]:
+    result = evaluation.result
+    if not result.unknown:
         return
-    yield from textwrap.wrap(f"{judged.study.note}.", _COLUMNS)
-    yield "how well scores tell them from the others:"
-    for name in judged.study.unknown:
+    yield from textwrap.wrap(f"{result.note}.", _COLUMNS)
+    yield "detection of these images by scores:"
+    for name in result.unknown:
         if (score := name.removeprefix(f"{UNKNOWN}/{AUROC}/")) != name:
-            fpr = judged.study.estimates[f"{UNKNOWN}/{FPR}/{score}"]
-            auroc = judged.study.estimates[name]
+            fpr, auroc = result.estimates[f"{UNKNOWN}/{FPR}/{score}"], result.estimates[name]
             yield f"  {score.replace('_', ' '):<16} AUROC {_interval(auroc)}, FPR at 95% TPR {_interval(fpr)}"
 
 
-def _isic(judged: RunEvaluation) -> Iterator[str]:
-    names, found = titles(classes_of(judged.study.table)), judged.study.estimates
-    few = judged.study.too_few()
+def _isic(evaluation: RunEvaluation) -> Iterator[str]:
+    names, found = titles(classes_of(evaluation.result.table)), evaluation.result.estimates
+    few = evaluation.result.too_few()
     for name, title in names.items():
         if name in found:
             *lines, last = textwrap.wrap(title, _ISIC_TITLE, subsequent_indent="  ")
             yield from (*lines, f"{last:<{_ISIC_TITLE}}  {_interval(found[name], few.get(name))}")
-    yield from textwrap.wrap(note_on_unk(classes_of(judged.study.table)), _COLUMNS)
+    yield from textwrap.wrap(note_on_unk(classes_of(evaluation.result.table)), _COLUMNS)
 
 
-def _calibrated(judged: RunEvaluation) -> Iterator[str]:
-    if judged.study.calibrated is None:
+def _calibrated(evaluation: RunEvaluation) -> Iterator[str]:
+    if evaluation.result.calibrated is None:
         return
-    found = judged.study.estimates
-    yield f"after {judged.options['calibration']} calibration, fitted on validation (before -> after):"
+    found = evaluation.result.estimates
+    yield f"after {evaluation.options['calibration']} calibration, fitted on validation (before -> after):"
     for name, title in _OF_CALIBRATION.items():
         yield f"  {title:<18} {found[name].value:.3f} -> {_interval(found[f'calibrated/{name}'])}"
 
 
-def _conformal(judged: RunEvaluation) -> Iterator[str]:
-    if judged.fitted is None:
+def _conformal(evaluation: RunEvaluation) -> Iterator[str]:
+    if evaluation.posthoc is None:
         return
     yield "conformal prediction sets, fitted on validation:"
-    for method, sets in judged.fitted.conformal.items():
-        coverage, size = (judged.study.estimates[f"conformal/{method}/{name}"] for name in ("coverage", "set_size"))
+    estimates = evaluation.result.estimates
+    for method, sets in evaluation.posthoc.conformal.items():
+        coverage, size = (estimates[f"conformal/{method}/{name}"] for name in ("coverage", "set_size"))
         yield (
-            f"  {method}: coverage {_interval(coverage)}, promised {1 - sets.alpha:.0%}; {size.value:.2f} classes a set"
+            f"  {method}: coverage {_interval(coverage)}, nominal {1 - sets.alpha:.0%}; "
+            f"{size.value:.2f} classes in a set"
         )
 
 
-def _operating(judged: RunEvaluation) -> Iterator[str]:
-    points = [] if judged.fitted is None else [point for point in judged.fitted.points if point.target == MALIGNANT]
+def _operating(evaluation: RunEvaluation) -> Iterator[str]:
+    posthoc = evaluation.posthoc
+    points = [] if posthoc is None else [point for point in posthoc.points if point.target == MALIGNANT]
     if not points:
         return
-    yield "operating points for malignancy, thresholds fixed on validation:"
-    few = judged.study.too_few()
+    yield "operating points for malignancy, with thresholds from validation:"
+    few = evaluation.result.too_few()
     for point in points:
         names = [f"operating/{point.name}/{name}" for name in ("sensitivity", "specificity")]
-        found = {name: judged.study.estimates.get(name) for name in names}
+        found = {name: evaluation.result.estimates.get(name) for name in names}
         texts = ["-" if estimate is None else _interval(estimate, few.get(name)) for name, estimate in found.items()]
         yield f"  {point.rule:<15} p >= {point.threshold:.3f}: sensitivity {texts[0]}, specificity {texts[1]}"
 
 
-def _gaps(judged: RunEvaluation) -> Iterator[str]:
-    gaps: Mapping[str, Gap] = {gap.attribute: gap for gap in judged.study.subgroups.gaps if gap.metric == WATCHED}
+def _gaps(evaluation: RunEvaluation) -> Iterator[str]:
+    found = evaluation.result.subgroups.gaps
+    gaps: Mapping[str, Gap] = {gap.attribute: gap for gap in found if gap.metric == WATCHED}
     if not gaps:
         return
     pairs = next(iter(gaps.values())).pairs
     yield (
-        f"largest gaps of {short_of(WATCHED)} between subgroups, on the classes that both have {LEAST_LESIONS} lesions "
-        f"of; the intervals allow for all {pairs} pairs compared:"
+        f"largest gaps in {short_of(WATCHED)} between subgroups, on the classes of which both have {LEAST_LESIONS} "
+        f"lesions; the intervals are corrected for all {pairs} pairs compared:"
     )
     for attribute, gap in gaps.items():
         yield f"  {attribute.replace('_', ' '):<10} {gap.highest} - {gap.lowest}: {_interval(gap.difference)}"
 
 
 def _interval(found: Estimate, few: str | None = None) -> str:
-    """The value with its interval; what rests on too few lesions has the star that the table of classes explains."""
+    """The value with its interval, and a star if it rests on too few lesions (see `classification_report`)."""
     return f"{found.value:.3f}{'*' if few else ''} ({found.low:.3f} to {found.high:.3f})"

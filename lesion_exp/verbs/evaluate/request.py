@@ -1,4 +1,4 @@
-"""What somebody wants judged, and how."""
+"""The request of an evaluation: which images, and with which options."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.training.part_evaluation import JudgedPart
 
 SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
-"""Keys of `dataset` that say what a network sees of an image, and so stay as it was trained."""
+"""Keys of `dataset` that change what a network sees of an image; they keep the values of its training."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What `evaluate` is asked for."""
+    """What to evaluate, and how."""
 
     part: JudgedPart
     evaluation: Mapping[str, Any]
     """The node `evaluation` of the config."""
     chosen: frozenset[str] = field(default_factory=frozenset)
-    """Keys of it that the user gave; for all others a run keeps its own."""
+    """The keys of `evaluation` that the user set; for all others a run keeps its own values."""
     dataset: Mapping[str, Any] | None = None
-    """The node of another data set to judge on."""
+    """The node `dataset` of another data set; None evaluates a part of the run's own data."""
     data_root: Path | None = None
-    """Where the runs' own data lie now, if they have moved."""
+    """The folder of the runs' own data, if they have moved."""
     allow_leakage: bool = False
-    """Whether another data set may hold images that a run was trained on."""
+    """Whether another data set may have images that a run has seen."""
 
     def __post_init__(self) -> None:
-        """Refuses what contradicts itself.
+        """Checks that the options do not contradict each other.
 
         Raises:
-            ConfigError: a calibration of the part that it would be fitted on.
+            ConfigError: a calibration is set for the part on which it would be fitted.
         """
         calibration = self.evaluation["calibration"]
         on_validation = self.part == "val" and self.dataset is None
         if on_validation and "calibration" in self.chosen and calibration != "none":
             raise ConfigError(
                 f"expected calibration=none with split.part=val, got {calibration}: calibrations are fitted on the "
-                f"validation part and prove nothing there; judge the test part, or another data set"
+                f"validation part and cannot be evaluated on it; evaluate the test part, or another data set"
             )
 
     def options_of(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """The node `evaluation` for a run whose own one is `own`."""
+        """Returns the node `evaluation` for a run whose job has `own`."""
         return {**self.evaluation, **own, **{key: self.evaluation[key] for key in self.chosen}}

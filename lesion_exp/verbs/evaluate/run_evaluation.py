@@ -1,4 +1,4 @@
-"""What was judged, how, and what it came to."""
+"""The evaluation of a run or of an ensemble of runs."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from lesion_exp.split import PARTS
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 
 OWN_PARTS: Final = ("val", "test")
-"""Parts of a run's own data that it is evaluated on."""
+"""The parts of a run's own data on which it can be evaluated."""
 
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """The evaluation of a run, or of several as one."""
+    """The evaluation of a run, or of an ensemble of runs."""
 
     run_id: str
-    """The run that holds the results."""
+    """The run that stores the results."""
     run_name: str
     name: str
-    """Of what was judged, in paths and metrics: `test`, `test-flips8`, `ph2`."""
+    """The name of the evaluated images in paths and metrics: `test`, `test-flips8`, `ph2`."""
     title: str
-    """The same in words."""
+    """A title for the evaluated images."""
     members: tuple[str, ...]
-    """The runs that were joined; none for a run that was judged by itself."""
+    """The ids of the runs of the ensemble; empty for a single run."""
     options: Mapping[str, Any]
-    """The node `evaluation` that counted."""
+    """The node `evaluation` that was used."""
     leaky: bool
-    study: EvaluationResult
-    fitted: PosthocModels | None
-    """What was fitted on validation; None where nothing could be."""
+    """Whether evaluated images are also in the training or validation data."""
+    result: EvaluationResult
+    posthoc: PosthocModels | None
+    """The models that were fitted on the validation part; None if there are none."""
 
 
 def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None = None) -> tuple[str, str]:
-    """Name and title of what is judged; `tta` where it is another one than the run's own."""
+    """Returns the name and the title of the evaluated images; `tta` only if it differs from the run's own."""
     name, title = str(request.part), f"{PARTS[request.part]} part"
     if request.dataset is not None:
         name = title = display_name(request.dataset)

@@ -1,1 +1,1 @@
-"""The evidence behind a run's predictions: maps drawn over images, and how much of them lies inside the lesion."""
+"""The verb `explain`: saliency maps of a run's predictions, and how much of them lies inside the lesion."""

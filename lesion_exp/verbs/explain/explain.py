@@ -1,4 +1,4 @@
-"""Explains a run's predictions with every method asked for, and keeps what it finds in the run."""
+"""Computes saliency maps of a run's predictions by several methods and stores the results in the run."""
 
 from __future__ import annotations
 
@@ -25,49 +25,50 @@ from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.params import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import WhichWeights
+from lesion_exp.verbs.explain.explained_part import ExplainedPart, drawn_positions, gallery_positions, open_part
 from lesion_exp.verbs.explain.explanation_report import ALL, MEASURES, estimates, measures
 from lesion_exp.verbs.explain.gallery import galleries
 from lesion_exp.verbs.explain.request import ExplanationRequest
-from lesion_exp.verbs.explain.subject import Subject, drawn_positions, gallery_positions, open_subject
 
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "explanations"
 CORRELATION: Final = "random_weights_correlation"
 _CHECKED: Final = 16
-"""Images that are explained once more with random weights."""
+"""The number of images whose maps are also computed with random weights."""
 _ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "label", "prediction")
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What a method found."""
+    """The results of a method."""
 
     run_id: str
     method: str
     name: str
-    """In paths and metrics: the method, and in what the maps are not those of the best weights on the test part."""
+    """The name in paths and metrics: the method, followed by `val`, `last` or `file` if the maps are not those of the
+    best weights on the test part."""
     part: str
     num_images: int
-    """That were drawn from the part, and explained."""
+    """The number of explained images."""
     table: pd.DataFrame
-    """Those of them that have a lesion mask, with the measures of their maps."""
+    """The explained images with a lesion mask, and the measures of their maps."""
     estimates: Mapping[str, Mapping[str, Estimate]]
-    """By group of images (`all`, `right`, `wrong`, a class) and measure; empty where no image has a mask."""
+    """By group of images (`all`, `right`, `wrong`, a class) and measure; empty if no image has a mask."""
     correlation: float
-    """With maps of the network with random weights; NaN where there is no evidence in one of them."""
+    """The rank correlation with the maps of random weights; NaN if it is undefined."""
     galleries: tuple[str, ...]
-    """Artifacts of the run."""
+    """The paths of the galleries in the run."""
     notes: tuple[str, ...] = ()
-    """What the method says of the exactness of its maps."""
+    """Remarks of the method on the accuracy of its maps."""
 
     @property
     def folder(self) -> str:
-        """Where its artifacts lie in the run."""
+        """The folder of the results in the run."""
         return f"{FOLDER}/{self.name}"
 
     def metrics(self) -> dict[str, float]:
-        """The means of all images with their intervals, and the correlation, by their names in MLflow."""
+        """Returns the means over all images with their intervals, and the correlation, by their names in MLflow."""
         found = {} if math.isnan(self.correlation) else {CORRELATION: self.correlation}
         for measure, estimate in self.estimates.get(ALL, {}).items():
             found |= {measure: estimate.value, f"{measure}_low": estimate.low, f"{measure}_high": estimate.high}
@@ -75,50 +76,57 @@ class Explained:
 
 
 def explain(run: Run, request: ExplanationRequest, project: Project) -> list[Explained]:
-    """What each method finds in the run's predictions; `project` is that of this machine.
+    """Computes the saliency maps of a run's predictions by each method of `request`, and stores the results.
 
-    Galleries, the measures of each image and their means are kept below `explanations/METHOD/`, the means also as
-    metrics `explanation/METHOD/...`. A first look of the run at its test part is counted.
+    Galleries, the measures of each image and their means are stored below `explanations/METHOD/`, the means also as
+    metrics `explanation/METHOD/...`. If the run has not evaluated its test part before, this counts as a test-set read.
+
+    Args:
+        run: a run with a network.
+        request: the methods, the part and the numbers of images.
+        project: the project of this machine.
 
     Raises:
-        ConfigError: a run that trained nothing or has not finished, or a method that its network does not allow.
-        DataError: checkpoints or data that are not there, or not what they were.
+        ConfigError: the run has no network or has not finished, or a method does not fit the network.
+        DataError: checkpoints or data are missing or have changed.
     """
-    subject = open_subject(run, request, project)
-    log.info("run %s (%s), %s part, on %s", run.run_id[:8], run.name, subject.part, subject.device.type)
-    if not subject.images.has_masks:
-        log.warning("no image of this part has a lesion mask: nothing is said of how much evidence lies inside")
-    if not _shows_images(request, subject):
-        log.warning("no galleries: tracking.log_images=false keeps pictures of patients out of the store")
+    part = open_part(run, request, project)
+    log.info("run %s (%s), %s part, on %s", run.run_id[:8], run.name, part.part, part.device.type)
+    if not part.images.has_masks:
+        log.warning("no image of this part has a lesion mask, so the share of saliency inside lesions is not measured")
+    if not _shows_images(request, part):
+        log.warning(
+            "no galleries are stored, because tracking.log_images=false keeps images of patients out of the store"
+        )
     found = []
     for method, explainer in request.methods.items():
         with Stage(f"explaining with {method}", announced=False):
-            found.append(_explain(method, explainer, subject, request))
+            found.append(_explain(method, explainer, part, request))
     return found
 
 
-def _explain(method: str, explainer: Explainer, subject: Subject, request: ExplanationRequest) -> Explained:
+def _explain(method: str, explainer: Explainer, part: ExplainedPart, request: ExplanationRequest) -> Explained:
     began = time.monotonic()
-    positions = drawn_positions(len(subject.table), request.num_images(explainer))
-    of, in_all = f"{len(positions):,}", f"{len(subject.table):,}"
-    log.info("%s: %s of %s images, about %s forward passes an image", method, of, in_all, f"{explainer.passes:,}")
+    positions = drawn_positions(len(part.table), request.num_images(explainer))
+    num_drawn, num_all, passes = f"{len(positions):,}", f"{len(part.table):,}", f"{explainer.passes:,}"
+    log.info("%s: %s of %s images, about %s forward passes for each image", method, num_drawn, num_all, passes)
     differs = {
-        "val": subject.part == "val",
+        "val": part.part == "val",
         "last": request.checkpoint == "last",
         "file": isinstance(request.checkpoint, Path),
     }
     name = "-".join([method, *(word for word, is_so in differs.items() if is_so)])
-    run = RunWriter.of(subject.run)
-    table = _measured(explainer, subject, positions)
-    node = subject.config["evaluation"]
+    run = RunWriter.of(part.run)
+    table = _measured(explainer, part, positions)
+    node = part.config["evaluation"]
     found = estimates(table, int(node["bootstrap_draws"]), int(node["bootstrap_seed"])) if len(table) else {}
     with Stage("drawing galleries"):
-        pictures = _draw(run, method, name, explainer, subject, request) if _shows_images(request, subject) else ()
-    notes = explainer.notes  # before the maps of random weights are made
+        pictures = _draw(run, method, name, explainer, part, request) if _shows_images(request, part) else ()
+    notes = explainer.notes  # the maps of random weights, which follow, must not change them
     with Stage(f"comparing with random weights on {len(positions[:_CHECKED])} images"):
-        correlation = _check(explainer, subject, positions[:_CHECKED])
+        correlation = _check(explainer, part, positions[:_CHECKED])
     explained = Explained(
-        run.run_id, method, name, subject.part, len(positions), table, found, correlation, pictures, notes
+        run.run_id, method, name, part.part, len(positions), table, found, correlation, pictures, notes
     )
     _log(run, explained, explainer, request)
     log.info("%s: %.0f s", method, time.monotonic() - began)
@@ -126,50 +134,54 @@ def _explain(method: str, explainer: Explainer, subject: Subject, request: Expla
 
 
 def _name(checkpoint: WhichWeights) -> str:
-    """Which weights were explained; of a file its name, since the folder is that of one machine."""
+    """The name of the weights; for a file its name without its folder, which belongs to one machine."""
     return checkpoint.name if isinstance(checkpoint, Path) else checkpoint
 
 
-def _shows_images(request: ExplanationRequest, subject: Subject) -> bool:
-    return request.log_images and bool(subject.config["tracking"]["log_images"])
+def _shows_images(request: ExplanationRequest, part: ExplainedPart) -> bool:
+    return request.log_images and bool(part.config["tracking"]["log_images"])
 
 
-def _measured(explainer: Explainer, subject: Subject, positions: IntArray) -> pd.DataFrame:
-    """The images at `positions` that have a mask, with the measures of their maps."""
+def _measured(explainer: Explainer, part: ExplainedPart, positions: IntArray) -> pd.DataFrame:
+    """The images at `positions` with a mask, and the measures of their maps."""
     rows = []
-    masks = {int(position): subject.images.mask(int(position)) for position in positions}
+    masks = {int(position): part.images.mask(int(position)) for position in positions}
     known = positions[[masks[int(position)] is not None for position in positions]]
-    for position, evidence in zip(known, subject.maps(explainer, known), strict=True):
+    for position, saliency in zip(known, part.maps(explainer, known), strict=True):
         mask = masks[int(position)]
-        assert mask is not None, "only those with a mask were explained"
-        row = subject.table.iloc[int(position)]
+        assert mask is not None, "only images with a mask are explained here"
+        row = part.table.iloc[int(position)]
         confidence = float(row[f"p_{row['prediction']}"])
-        rows.append({**row[list(_ID_COLUMNS)], "probability": confidence, **measures(evidence, mask)})
+        rows.append({**row[list(_ID_COLUMNS)], "probability": confidence, **measures(saliency, mask)})
     return pd.DataFrame(rows, columns=[*_ID_COLUMNS, "probability", *MEASURES])
 
 
-def _check(explainer: Explainer, subject: Subject, positions: IntArray) -> float:
-    network, images = subject.images.explained(subject.images.samples(positions), subject.device)
-    classes = subject.images.restored.classes
-    predicted = [classes.index(name) for name in subject.table["prediction"].iloc[positions]]
-    return random_weights_correlation(explainer, network, images, torch.tensor(predicted, device=subject.device))
+def _check(explainer: Explainer, part: ExplainedPart, positions: IntArray) -> float:
+    """The rank correlation of the maps with those of random weights."""
+    network, images = part.images.explained(part.images.samples(positions), part.device)
+    classes = part.images.restored.classes
+    predicted = [classes.index(name) for name in part.table["prediction"].iloc[positions]]
+    return random_weights_correlation(explainer, network, images, torch.tensor(predicted, device=part.device))
 
 
 def _draw(
-    run: RunWriter, method: str, name: str, explainer: Explainer, subject: Subject, request: ExplanationRequest
+    run: RunWriter, method: str, name: str, explainer: Explainer, part: ExplainedPart, request: ExplanationRequest
 ) -> tuple[str, ...]:
-    def maps(positions: IntArray, column: str) -> Any:
-        return subject.maps(explainer, positions, column)
+    """Draws and logs the galleries, and returns their paths."""
 
-    selection = gallery_positions(subject.table, request.count)
+    def maps(positions: IntArray, column: str) -> Any:
+        return part.maps(explainer, positions, column)
+
+    selection = gallery_positions(part.table, request.count)
     paths = []
-    for label, figure in galleries(selection, subject.table, subject.images, maps, method, request.count):
+    for label, figure in galleries(selection, part.table, part.images, maps, method, request.count):
         paths.append(f"{FOLDER}/{name}/{allowed_name(label)}.png")
-        run.log_figure(figure, paths[-1], f"{PARTS[subject.part]} part")
+        run.log_figure(figure, paths[-1], f"{PARTS[part.part]} part")
     return tuple(paths)
 
 
 def _options(explainer: Explainer) -> dict[str, Any]:
+    """The options of a method, which are its public attributes."""
     return {key: value for key, value in vars(explainer).items() if not key.startswith("_")}
 
 

@@ -1,4 +1,4 @@
-"""What the methods found, in words and as plain values."""
+"""The measures of saliency maps, their means, and the report as text and as plain values."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ if TYPE_CHECKING:
     from lesion_exp.verbs.explain.explain import Explained
 
 MEASURES: Final = ("pointing_game", "share_inside", "mask_share", "centre_in_mask")
-"""The last two are what chance scores: a map that is even all over, one that points at the centre without looking."""
+"""The last two are baselines: `mask_share` is the `share_inside` of a uniform map, and `centre_in_mask` the
+`pointing_game` of a map whose highest point is the centre of the image."""
 ALL, RIGHT, WRONG = "all", "right", "wrong"
 
 
-def measures(evidence: FloatMap, mask: Mask) -> dict[str, float]:
-    """The measures of one map, (H, W), all from 0 to 1; NaN for what a map without evidence leaves open."""
-    found = pointing_hit(evidence, mask), share_inside(evidence, mask), float(mask.mean()), centre_hit(mask)
+def measures(saliency: FloatMap, mask: Mask) -> dict[str, float]:
+    """Returns the measures of a map, (H, W), all from 0 to 1; the first two are NaN for a map that is 0 everywhere."""
+    found = pointing_hit(saliency, mask), share_inside(saliency, mask), float(mask.mean()), centre_hit(mask)
     return dict(zip(MEASURES, found, strict=True))
 
 
 def estimates(table: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str, Estimate]]:
-    """The mean of each measure with its 95% interval from a bootstrap over lesions: of all images, of those predicted
-    right or wrong, and of each true class. What no image determines is left out.
+    """Returns the mean of each measure with its 95% interval over lesions.
+
+    The groups of images are all images, those with right and wrong predictions, and each true class. Measures that are
+    NaN for all images of a group are left out.
 
     Args:
-        table: `lesion_id`, `label`, `prediction` and the measures, a row an image.
+        table: a row for each image, with `lesion_id`, `label`, `prediction` and the measures.
         draws: number of bootstrap draws.
-        seed: their seed.
+        seed: seed of the draws.
     """
     right = table["label"] == table["prediction"]
     groups = {ALL: table, RIGHT: table[right], WRONG: table[~right]}
@@ -51,19 +54,20 @@ def estimates(table: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str,
 
 _MEANINGS: Final = {
     "pointing_game": "highest point inside the lesion",
-    "centre_in_mask": "  the image's centre would be",
-    "share_inside": "share of the evidence inside it",
-    "mask_share": "  share of the image it covers",
+    "centre_in_mask": "  image centre inside the lesion",
+    "share_inside": "saliency inside the lesion",
+    "mask_share": "  image area inside the lesion",
 }
 
 
 def as_text(found: Sequence[Explained]) -> str:
-    """The figures of each method as text of at most 100 columns or so."""
+    """Returns the results of each method as text of about 100 columns."""
     return "\n".join("\n".join([*_lines(one), ""]) for one in found)
 
 
 def as_json(explained: Explained) -> dict[str, Any]:
-    """The figures of a method as plain values; `groups` has them of all images, the right, the wrong and each class."""
+    """Returns the results of a method as plain values; `groups` has those of all, right and wrong images and of each
+    class."""
     table = explained.table
     correlation = explained.correlation
     return {
@@ -97,9 +101,12 @@ def _lines(explained: Explained) -> Iterator[str]:
             yield f"  {meaning:<34} {_interval(whole)}   {', '.join(further)}"
     empty = plain["images_without_evidence"]
     if empty:
-        yield f"  maps without any evidence          {empty:,}, left out above"
+        yield f"  maps that are 0 everywhere         {empty:,}, left out above"
     if not math.isnan(explained.correlation):
-        yield f"  rank correlation with the maps of random weights: {explained.correlation:.2f} (0: of what was learnt)"
+        yield (
+            f"  rank correlation with the maps of random weights: {explained.correlation:.2f} (1: the maps do not show "
+            f"what was learnt)"
+        )
     for note in explained.notes:
         yield f"  {note}"
     if explained.galleries:

@@ -1,4 +1,4 @@
-"""The galleries of a method: of each class the images that were right, and wrong, with the evidence drawn over them."""
+"""The galleries of a method: for each class, images with right and wrong predictions and their saliency maps."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lesion_exp.evaluation.figures.style import shortened
 from lesion_exp.evaluation.predictions import IntArray, probabilities
 from lesion_exp.explanation.localisation import FloatMap
 from lesion_exp.explanation.overlay import overlay
-from lesion_exp.verbs.explain.subject import KINDS, Kind, PartImages, Selection
+from lesion_exp.verbs.explain.explained_part import KINDS, Kind, PartImages, Selection
 
 _TITLE_LENGTH: Final = 72
 Maps = Callable[[IntArray, str], list[FloatMap]]
-"""From positions and a column of the predictions table (`prediction`, `label`: the class explained) to maps."""
+"""A function from positions and the column with the explained class (`prediction` or `label`) to maps."""
 
 
 def galleries(
     selection: Selection, table: pd.DataFrame, images: PartImages, maps: Maps, method: str, columns: int
 ) -> Iterator[tuple[str, Figure]]:
-    """Class and gallery of each class in `selection`."""
+    """Yields the name and the gallery of each class in `selection`."""
     for name, kinds in selection.items():
         mine = table["label"] == name
         counts = {"right": int((mine & (table["prediction"] == name)).sum())}
@@ -52,7 +52,7 @@ def _block(
             [],
             [],
             [],
-            empty="all of them, or other images of their lesions, stand above" if none_left else "none",
+            empty="all of them, or other images of their lesions, are shown above" if none_left else "none",
         )
     batch: Any = images.samples(positions)
     plain = [np.ascontiguousarray(image[:3].permute(1, 2, 0).numpy()) for image in batch["image"]]
@@ -70,4 +70,4 @@ def _caption(table: pd.DataFrame, position: int) -> str:
 
 
 def _over(images: list[np.ndarray], maps: list[FloatMap]) -> list[np.ndarray]:
-    return [overlay(image, evidence) for image, evidence in zip(images, maps, strict=True)]
+    return [overlay(image, saliency) for image, saliency in zip(images, maps, strict=True)]

@@ -1,4 +1,4 @@
-"""What somebody wants explained, and how: options of `explain`."""
+"""The request of an explanation, which has the options of `explain`, and the methods that it can name."""
 
 from __future__ import annotations
 
@@ -23,59 +23,59 @@ if TYPE_CHECKING:
 
 Part = Literal["val", "test"]
 PASSES: Final = 10_000
-"""Forward passes of a method, by which the number of images behind its figures is chosen where nobody says it."""
+"""The forward passes of a method, from which the default number of measured images follows."""
 FEWEST: Final = 20
+"""The least default number of measured images."""
 DEFAULT_METHODS: Final = ("grad_cam", "grad_cam_plus_plus", "integrated_gradients")
-"""What `explain` shows where nothing else is said."""
+"""The default methods of `explain`."""
+GROUP: Final = "explanation"
+"""The config group of the methods."""
 
 
 @dataclass(frozen=True)
 class ExplanationRequest:
-    """What `explain` is asked for."""
+    """What to explain, and how."""
 
     methods: Mapping[str, Explainer]
     part: Part | None = option(
-        None, choice(EVALUATED_PARTS), "the part; without it, test if the run has read it, else val"
+        None, choice(EVALUATED_PARTS), "the part; without it, test if the run has evaluated it, else val"
     )
-    count: int = option(6, whole(example="8"), "images a row of a gallery")
+    count: int = option(6, whole(example="8"), "number of images in a row of a gallery")
     images: int | None = option(
-        None, whole(example="500"), "images behind the figures, drawn from the part; without it, by the method's cost"
+        None, whole(example="500"), "number of measured images, drawn from the part; without it, by the method's cost"
     )
-    checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which of the run's weights")
+    checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which weights of the run")
     data_root: Path | None = None
     log_images: bool = option(
         True,
         Truth(),
-        "false: no galleries, so that pictures of patients stay out of the store (also where the run's config says so)",
+        "false: no galleries, so that images of patients stay out of the store (as with this key in the run's config)",
         key="tracking.log_images",
     )
 
     def __post_init__(self) -> None:
-        """Refuses values that an option does not take.
+        """Checks the values of the options.
 
         Raises:
-            ConfigError: one of the keys.
+            ConfigError: an option does not take its value.
         """
         check_options(self)
 
     def num_images(self, explainer: Explainer) -> int:
-        """How many images the figures of a method are about, unless the part has fewer."""
+        """Returns the number of images that are measured with a method, if the part has as many."""
         return max(PASSES // explainer.passes, FEWEST) if self.images is None else self.images
 
 
-GROUP: Final = "explanation"
-
-
 def method_names(folders: Sequence[Path]) -> list[str]:
-    """The methods that `folders` (the shipped configs, then the user's own) describe."""
+    """Returns the names of the methods in `folders`: the shipped configs, then the user's own."""
     return option_names(GROUP, folders)
 
 
 def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, Any] | None = None) -> Explainer:
-    """The method `name`, with `settings` instead of the values in its YAML.
+    """Returns the method `name`, with `settings` replacing values of its YAML.
 
     Raises:
-        ConfigError: an unknown name or setting, a value that it does not take, or a package that is not installed.
+        ConfigError: the name or a setting is unknown, a value is out of range, or a package is not installed.
     """
     from lesion_exp.explanation.explainer import Explainer  # heavy
 
@@ -84,21 +84,21 @@ def make_explainer(name: str, folders: Sequence[Path], settings: Mapping[str, An
     made = instantiate(node, GROUP)
     if not isinstance(made, Explainer):
         raise ConfigError(
-            f"expected a subclass of lesion_exp.explanation.explainer.Explainer as target of {name}, got "
-            f"{node['_target_']}"
+            f"expected a subclass of lesion_exp.explanation.explainer.Explainer as _target_ of method={name}, got "
+            f"{node['_target_']}; derive the class from Explainer"
         )
     return made
 
 
 def about(name: str, folders: Sequence[Path]) -> str:
-    """What the method does, in one sentence."""
+    """Returns a description of the method: the first line of the docstring of its module or class."""
     target = resolve_target(_node(name, folders)["_target_"], GROUP)
     text = sys.modules[target.__module__].__doc__ or target.__doc__ or ""
     return text.strip().partition("\n")[0]
 
 
 def is_installed(name: str, folders: Sequence[Path]) -> bool:
-    """Whether the package that the method needs, if any, is there."""
+    """Returns whether the package that the method needs, if any, is installed."""
     target = resolve_target(_node(name, folders)["_target_"], GROUP)
     package = getattr(sys.modules[target.__module__], "PACKAGE", None)
     return package is None or importlib.util.find_spec(package) is not None

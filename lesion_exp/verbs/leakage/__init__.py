@@ -1,1 +1,1 @@
-"""The leak meter: one config trained on a right split and on wrong ones, and what each mistake does to the score."""
+"""The verb `leakage`, the leak meter: one config trained on a correct and on leaky splits, and the inflated scores."""

@@ -1,4 +1,4 @@
-"""What the leak meter shows: as plain values, as metrics, in words."""
+"""The report of the leak meter: as plain values, as metrics, and as text."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ METRICS: Final = ("balanced_accuracy", "accuracy")
 CONTROL: Final = "grouped"
 RESAMPLED: Final = "resample_then_split"
 MOST_UNNAMED: Final = 0.05
-"""Share of images without lesion and patient above which the reading is doubted."""
+"""The share of images without lesion and patient above which the report has a warning."""
 POPULAR_ACCURACY: Final = {"ham10000": 0.92}
-"""The accuracy, by data set, of popular notebooks that oversample every class to the size of the largest before they
-split."""
+"""The accuracy, by data set, of popular notebooks that oversample every class to the size of the largest one before
+splitting."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to split, and what the network trained on it scores."""
+    """A way of splitting, and the scores of the network trained on that split."""
 
     way: str
     run_id: str
     train_rows: int
     test_rows: int
-    """Of its own test part."""
+    """The number of rows of its own test part."""
     test_lesions: int
     image_in_train: float
-    """Share of the own test rows whose identical image is trained on."""
+    """The share of its own test rows whose identical image is in the training part."""
     lesion_in_train: float
-    """Share of the own test rows whose lesion is trained on."""
+    """The share of its own test rows whose lesion is in the training part."""
     scores: Mapping[str, Inflation]
+    """The scores and their inflation, by metric."""
     against_grouped: Mapping[str, Estimate]
-    """On the clean part: this network less the one that was trained on the grouped split, on the same draws."""
+    """On the clean part, the metrics of this network minus those of the control, on the same draws."""
 
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """The leak meter's reading."""
+    """The results of the leak meter."""
 
     run_id: str
-    """Of the sweep's run, which keeps it."""
+    """The run of the sweep, which stores the report."""
     sweep_id: str
     title: str
     dataset: str
@@ -56,15 +57,15 @@ class LeakageReport:
     clean_lesions: int
     epochs: int
     batches: int
-    """Batches an epoch on each device, the same for every way."""
+    """The number of batches in an epoch on each device, which is the same for every way of splitting."""
     batch_size: int
     draws: int
     unnamed: float
-    """Share of the images that name neither lesion nor patient."""
+    """The share of images with neither lesion nor patient."""
     arms: tuple[Arm, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         body = asdict(self)
         for arm, found in zip(body["arms"], self.arms, strict=True):
             arm["scores"] = {
@@ -75,7 +76,7 @@ class LeakageReport:
         return {**body, "popular_accuracy": self.reference().get("accuracy"), "remarks": self.remarks()}
 
     def metrics(self) -> dict[str, float]:
-        """What is logged, by names such as `leakage/by_image/balanced_accuracy/inflation`."""
+        """Returns the metrics to log, by names such as `leakage/by_image/balanced_accuracy/inflation`."""
         found = {}
         for arm in self.arms:
             found[f"leakage/{arm.way}/image_in_train"] = arm.image_in_train
@@ -88,16 +89,16 @@ class LeakageReport:
         return found
 
     def panels(self) -> dict[str, dict[str, Inflation]]:
-        """For the figure: by metric, then by a way in words."""
+        """Returns the panels of the figure: the inflation by metric and by the label of the way of splitting."""
         return {name: {_label(arm): arm.scores[name] for arm in self.arms if name in arm.scores} for name in METRICS}
 
     def reference(self) -> dict[str, float]:
-        """The popular accuracy on this data set, where there is one."""
+        """Returns the popular accuracy on this data set, if there is one."""
         popular = POPULAR_ACCURACY.get(self.dataset)
         return {} if popular is None else {"accuracy": popular}
 
     def remarks(self) -> list[str]:
-        """What the numbers say, a sentence each."""
+        """Returns the conclusions, one sentence each."""
         found = []
         for arm in self.arms:
             score = arm.scores.get("balanced_accuracy")
@@ -107,8 +108,9 @@ class LeakageReport:
                 found.append(_trained(arm.way, arm.against_grouped["balanced_accuracy"]))
         if self.unnamed > MOST_UNNAMED:
             found.append(
-                f"{self.unnamed:.0%} of the images name neither lesion nor patient: their siblings cannot be told. "
-                f"The clean part may hold some of what was trained on; read the figures as lower bounds"
+                f"{self.unnamed:.0%} of the images have neither lesion nor patient, so images of the same lesion "
+                f"cannot be recognised. The clean part may contain lesions of the training parts, and the inflation is "
+                f"a lower bound"
             )
         popular = self.reference().get("accuracy")
         resampled = next((arm for arm in self.arms if arm.way == RESAMPLED and "accuracy" in arm.scores), None)
@@ -123,15 +125,15 @@ class LeakageReport:
         return found
 
     def heading(self) -> str:
-        """How the numbers were made."""
+        """Returns a description of the trainings and of the clean part."""
         return (
             f"Leak meter: {self.title}. Each way: {self.epochs} epochs of {self.batches:,} batches of "
-            f"{self.batch_size}; clean part: {self.clean_images:,} images of {self.clean_lesions:,} lesions that no "
-            f"network has seen, nor a sibling or near-duplicate of them."
+            f"{self.batch_size}; clean part: {self.clean_images:,} images of {self.clean_lesions:,} lesions. No "
+            f"network has seen them, other images of their lesions, or near-duplicates."
         )
 
     def as_markdown(self) -> str:
-        """The tables and remarks, for the run's description."""
+        """Returns the tables and remarks for the description of the run."""
         header = [
             "way",
             "image in train",
@@ -151,7 +153,7 @@ class LeakageReport:
 
 
 def row_of(arm: Arm, score: Inflation) -> tuple[str, ...]:
-    """The cells of an arm's line in a table."""
+    """Returns the cells of the row of an arm in a table."""
     return (
         arm.way,
         f"{arm.image_in_train:.1%}",
@@ -165,25 +167,25 @@ def row_of(arm: Arm, score: Inflation) -> tuple[str, ...]:
 
 def _inflated(arm: Arm, found: Estimate) -> str:
     amount = f"{found.value:+.3f} of balanced accuracy (95% interval {found.low:+.3f} to {found.high:+.3f})"
-    sure = found.low > 0 or found.high < 0
+    differs = found.low > 0 or found.high < 0
     if arm.way == CONTROL:
-        if sure:
+        if differs:
             return (
-                f"grouped, the control: {amount}, though nothing leaks: so much does the draw of a test part do by "
-                f"itself here; another split.seed draws others"
+                f"grouped, the control: {amount}, although nothing leaks: this is the effect of the random choice of "
+                f"the test part; another split.seed chooses other parts"
             )
-        return f"grouped, the control: {amount}, not distinguishable from nothing, as it should be"
+        return f"grouped, the control: {amount}, not distinguishable from 0, as expected"
     if found.low > 0:
         return f"{arm.way} inflates its own score: {amount}"
-    if sure:
-        return f"{arm.way}: {amount}; its own test part is the harder one"
-    return f"{arm.way}: {amount}, not distinguishable from nothing with these images"
+    if differs:
+        return f"{arm.way}: {amount}; its own test part is harder than the clean part"
+    return f"{arm.way}: {amount}, not distinguishable from 0 with these images"
 
 
 def _trained(way: str, against: Estimate) -> str:
-    """What training on the other rows did to the network, which has nothing to do with the test."""
+    """The effect of the other training rows on the network, which does not depend on its test part."""
     amount = f"{against.value:+.3f} ({against.low:+.3f} to {against.high:+.3f})"
-    return f"on the clean part, the same images for both, {way} differs from grouped by {amount} of balanced accuracy"
+    return f"on the clean part, which is the same for both, {way} differs from grouped by {amount} of balanced accuracy"
 
 
 def _label(arm: Arm) -> str:
@@ -194,7 +196,7 @@ _WIDEST: Final = 100
 
 
 def show_report(report: LeakageReport, console: Console) -> None:
-    """Prints a table for each metric, and what they say."""
+    """Prints the heading, a table for each metric, and the remarks."""
     width = min(console.width, _WIDEST)
     console.print(Text(textwrap.fill(report.heading(), width)))
     for name in METRICS:

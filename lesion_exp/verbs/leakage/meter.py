@@ -1,4 +1,4 @@
-"""Reads the leak meter: every trained network on its own test part and on the clean part, kept with the sweep's run."""
+"""The measurement of the leak meter: every trained network on its own test part and on the clean part."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from lesion_exp.verbs.leakage.leakage_report import METRICS, Arm, LeakageReport
 log = logging.getLogger(__name__)
 
 CLEAN: Final = artifacts.CLEAN_PREDICTIONS
-"""Where a run keeps its predictions on the clean part."""
+"""The path at which a run stores its predictions on the clean part."""
 CHECKPOINT: Final = artifacts.checkpoint()
 FIGURE: Final = f"{artifacts.LEAKAGE}.png"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the meter shows, and where it is kept."""
+    """The report, and the path of its figure."""
 
     report: LeakageReport
     figure: Path
@@ -50,6 +50,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Trained:
+    """A trained network with its predictions on the clean part."""
+
     way: str
     run: Run
     job: Job
@@ -57,14 +59,16 @@ class _Trained:
 
 
 def measure(sweep: Sweep, store: Store) -> Measured:
-    """The report of a leak meter whose cells have all finished; networks predict the clean part once.
+    """Returns the report of a leak meter whose cells have all finished, and stores it in the run of the sweep.
+
+    Each network predicts the clean part once, and its run stores the predictions.
 
     Raises:
-        DataError: data, checkpoints or predictions are no longer what they were.
+        DataError: data, checkpoints or predictions are missing or have changed.
     """
     trained = _on_clean_part(sweep.cells(), store)
     parent = sweep.facts.parent_run_id
-    assert parent is not None, "a sweep whose cells have finished has a run"
+    assert parent is not None, "a sweep with finished cells has a run"
     config = trained[0].job.config
     report = LeakageReport(
         run_id=parent,
@@ -90,7 +94,7 @@ def _on_clean_part(cells: Sequence[Cell], store: Store) -> list[_Trained]:
     tables: dict[str, pd.DataFrame] = {}
     for cell in cells:
         job, run_id = cell.job(), cell.state().run_id
-        assert run_id is not None, "a cell that finished has a run"
+        assert run_id is not None, "a finished cell has a run"
         run = find_run(store, run_id)
         way = str(job.config["split"]["way"])
         kept = run.fetch(CLEAN)
@@ -106,19 +110,19 @@ def _on_clean_part(cells: Sequence[Cell], store: Store) -> list[_Trained]:
 
 
 def _predict_clean(run: Run, config: Mapping[str, Any], loaded: LoadedData) -> pd.DataFrame:
-    """The predictions of a network on the clean part, which is proven to be clean for it; they are kept with its run.
+    """The predictions of a network on the clean part, after a check that it is clean. The run stores them.
 
     Raises:
-        DataError: the data are not those that it was trained on, or the part is not clean.
+        DataError: the data have changed since training, or the part is not clean.
     """
     from lesion_exp.model.restore import restore
 
     split = split_data(config, loaded)
     check_same_data(run, split)
     splitter = make_splitter(config["split"])
-    assert isinstance(splitter, HeldOut), "the meter plans no other split"
+    assert isinstance(splitter, HeldOut), "plan_meter() sets this split"
     clean = splitter.clean_rows(with_groups(config["split"], loaded.table))
-    _prove_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
+    _check_clean(clean, split.table, config["split"]["near_duplicate_threshold"])
     table = _predicted(restore(config, download_artifact(run, CHECKPOINT)), clean, loaded.store)
     written = RunWriter.of(run)
     written.log_table(table, CLEAN)
@@ -130,13 +134,13 @@ def _predicted(network: Any, rows: pd.DataFrame, store: ImageStore) -> pd.DataFr
     return table
 
 
-def _prove_clean(clean: pd.DataFrame, rest: pd.DataFrame, threshold: float) -> None:
+def _check_clean(clean: pd.DataFrame, rest: pd.DataFrame, threshold: float) -> None:
     once = rest.drop_duplicates("image_id").assign(split="train")
     found = audit(pd.concat([once, clean.assign(split="test")], ignore_index=True), threshold)
     if not found.passed:
         raise DataError(
-            f"expected a clean part that shares nothing with what the networks have seen, got one that does:\n"
-            f"{found.summary()}"
+            f"expected a clean part that shares no lesion or image with the other parts, got one that does:\n"
+            f"{found.summary()}\nset another split.seed, or remove the duplicates with dataset.filter"
         )
 
 
@@ -174,7 +178,7 @@ def _title(job: Job) -> str:
 
 
 def _keep(report: LeakageReport, store: Store) -> Path:
-    """Keeps table, figure, text and metrics with the sweep's run; the path of the figure."""
+    """Stores values, figure, text and metrics in the run of the sweep, and returns the path of the figure."""
     run = find_run(store, report.run_id)
     written = RunWriter.of(run)
     written.log_json(report.to_dict(), f"{artifacts.LEAKAGE}.json")

@@ -1,4 +1,4 @@
-"""The trainings of the leak meter as cells of a sweep."""
+"""The plan of the leak meter, whose trainings are the cells of a sweep."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from lesion_exp.sweeps.plan import SweepPlan
 
 KEY: Final = "split.way"
-"""In which the cells of a leak meter differ."""
+"""The key in which the cells of a leak meter differ."""
 BUDGET: Final = "trainer.limit_train_batches"
-"""The key that makes their budgets equal."""
+"""The key that gives all cells the same number of optimizer steps."""
 
 
 def same_meter(folder: Path, plan: SweepPlan) -> Sweep | None:
-    """The newest sweep in `folder` that has the very cells of `plan`, the same kind of launcher and the same store."""
+    """Returns the newest sweep in `folder` with the same cells, kind of launcher and store as `plan`; else None."""
     wanted = [job.job_hash for job, _ in plan.cells]
     for sweep in reversed(sweeps_in(folder)):
         facts = sweep.facts
@@ -39,68 +39,68 @@ def same_meter(folder: Path, plan: SweepPlan) -> Sweep | None:
 
 
 def is_meter(sweep: Sweep) -> bool:
-    """Whether a sweep is one that `plan_meter` planned."""
+    """Returns whether a sweep was planned by `plan_meter`."""
     has_budget = any(text.startswith(f"{BUDGET}=") for text in sweep.facts.fixed)
     return sweep.facts.keys == (KEY,) and has_budget and "test=true" in sweep.facts.fixed
 
 
 def find_meter(folder: Path, spec: str) -> Sweep:
-    """The leak meter in `folder` that `spec` names, as `find_sweep`.
+    """Returns the leak meter in `folder` that `spec` names (see `find_sweep`).
 
     Raises:
-        ConfigError: no sweep, several, or one that is no leak meter, are named so.
+        ConfigError: `spec` names no sweep, several sweeps, or a sweep that is not a leak meter.
     """
     sweep = find_sweep(folder, spec)
     if not is_meter(sweep):
         raise ConfigError(
-            f"expected a leak meter, got {sweep.facts.sweep_id}, a sweep of {', '.join(sweep.facts.keys)}; lesion-exp "
-            f"leakage makes one"
+            f"expected a leak meter, got {sweep.facts.sweep_id}, a sweep of {', '.join(sweep.facts.keys)}; start one "
+            f"with lesion-exp leakage"
         )
     return sweep
 
 
 _CHOSEN_HERE: Final = (
-    ("split", "the meter trains split.way=grouped, by_image and resample_then_split in turn"),
-    (KEY, "the meter trains all three in turn"),
-    ("split.allow_leakage", "the meter allows it where it is measured"),
-    ("test", "the meter tests every training"),
-    ("search", "the three trainings of the meter are fixed"),
+    ("split", "the leak meter trains with split.way=grouped, by_image and resample_then_split"),
+    (KEY, "the leak meter trains with all three ways of splitting"),
+    ("split.allow_leakage", "the leak meter sets it to true, because it measures leakage"),
+    ("test", "the leak meter evaluates the test part of every training"),
+    ("search", "the leak meter always has the same three trainings"),
 )
-"""Keys that the meter sets itself, and why."""
+"""The keys that the leak meter sets itself, and the reasons."""
 _UNEQUAL: Final = (
-    ("early_stopping.patience", "each training would end after a time of its own"),
-    ("find_batch_size", "each training would find a size of its own"),
-    ("find_lr", "each training would find a rate of its own"),
-    ("max_time", "trainings of the same time differ in their steps"),
+    ("early_stopping.patience", "the trainings would end after different numbers of epochs"),
+    ("find_batch_size", "the trainings would have different batch sizes"),
+    ("find_lr", "the trainings would have different learning rates"),
+    ("max_time", "trainings of the same duration have different numbers of steps"),
 )
-"""Keys of `trainer` with which budgets would not be equal, and why."""
+"""The keys of `trainer` that would make trainings unequal, and the reasons."""
 
 
 def plan_meter(
     overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
 ) -> SweepPlan:
-    """The sweep of the leak meter for the config that `overrides` describe.
+    """Returns the sweep of the leak meter for the config that `overrides` describe.
 
-    A clean part is held out by groups first (`split.held_out`); each training splits the rest its own way into train,
-    validation and a test part of its own. A lesion of the test part of `grouped` could otherwise be in the training
-    part of another way, and no part would be clean for all. Every training takes the same number of optimiser steps
-    with batches of the same size: an epoch is as many batches as fill the smallest of the training parts, drawn anew
-    from the larger ones in every epoch. `grouped` is trained the same way and is the control: its inflation
-    is chance.
+    A clean part is held out by groups first (`split.held_out`), and each training splits the rest in its own way into
+    training, validation and test parts. Without this, a lesion of the test part of `grouped` could be in the training
+    part of another way, and no part would be clean for all. Every training has the same number of optimizer steps with
+    batches of the same size: an epoch has as many batches as the smallest training part, and from larger parts other
+    images are drawn in every epoch. `grouped` is the control, whose inflation is due to chance.
 
     Raises:
-        ConfigError: keys that the meter sets itself, or with which budgets would differ; what `plan_sweep` refuses.
-        DataError: data that cannot be used.
+        ConfigError: `overrides` set a key that the leak meter sets itself or that would make trainings unequal, or
+            `plan_sweep` raises it.
+        DataError: the data cannot be used.
     """
     for key, reason in _CHOSEN_HERE:
-        said = next((text for text in overrides if text.lstrip("+~").partition("=")[0] == key), None)
-        if said is not None:
-            raise ConfigError(f"expected no {key}= in the leak meter, got {said}: {reason}; leave it out")
+        given = next((text for text in overrides if text.lstrip("+~").partition("=")[0] == key), None)
+        if given is not None:
+            raise ConfigError(f"expected no {key}= in the leak meter, got {given}: {reason}; leave it out")
     fixed = [*overrides, "split=held_out", "split.allow_leakage=true", "test=true"]
     composed = compose(fixed, config_dirs=config_dirs, root=root, in_sweep=True)
     config = composed.config
     _check_budget(config["trainer"])
-    check_cell(freeze(composed), (), composed.launcher)  # mistakes that need no data to be seen
+    check_cell(freeze(composed), (), composed.launcher)  # finds mistakes before data are read
     batches = _batches_of_all(config)
     plan = plan_sweep(
         [*fixed, f"{BUDGET}={batches}", f"{KEY}={','.join(WAYS_TO_SPLIT)}"],
@@ -108,7 +108,7 @@ def plan_meter(
         root=root,
         force=force,
     )
-    assert plan is not None, "the ways are several values"
+    assert plan is not None, "there are several ways of splitting"
     if plan.facts.keys != (KEY,):
         further = ", ".join(key for key in plan.facts.keys if key != KEY)
         raise ConfigError(f"expected one config for the leak meter, got several values of {further}; choose one")
@@ -122,13 +122,14 @@ def _check_budget(trainer: Mapping[str, Any]) -> None:
             node = node.get(name) if isinstance(node, Mapping) else None
         if node:
             raise ConfigError(
-                f"expected trainings of equal budgets for the leak meter, got trainer.{key}={node}: {reason}; leave it "
-                f"out"
+                f"expected trainings with equal numbers of steps in the leak meter, got trainer.{key}={node}: "
+                f"{reason}; leave it out"
             )
 
 
 def _batches_of_all(config: Mapping[str, Any]) -> int:
-    """The batches an epoch (on each device) that every way can fill, at most as many as the config asks for."""
+    """The number of batches in an epoch (on each device) that is possible for every way of splitting, at most as many
+    as the config asks for."""
     loaded = load_data(config)
     sampler, num_ranks = instantiate(config["sampler"], "sampler"), num_processes(config["trainer"])
     found = []

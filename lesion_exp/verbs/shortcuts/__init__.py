@@ -1,1 +1,1 @@
-"""Shortcut checks: what can be told without looking at the lesion, and what a network makes of things beside it."""
+"""The verb `shortcuts`: how well models predict without seeing the lesion, and the effect of artefacts on a network."""

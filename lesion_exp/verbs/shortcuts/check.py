@@ -1,4 +1,4 @@
-"""Checks a run for shortcuts and keeps what it finds with the run."""
+"""Checks a run for shortcut learning and stores the report in the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from lesion_exp.verbs.shortcuts.shallow import (
     rim_features,
     shallow_predictions,
 )
-from lesion_exp.verbs.shortcuts.shortcut_report import JUDGED, MAJORITY, NETWORK, ShortcutReport, as_text
+from lesion_exp.verbs.shortcuts.shortcut_report import COMPARED, MAJORITY, NETWORK, ShortcutReport, as_text
 
 if TYPE_CHECKING:
     from lesion_exp.model.restore import Restored
@@ -43,42 +43,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEVEL_TAG: Final = "shortcuts"
-"""Tag of a checked run: the level of its most serious verdict on its test part."""
+"""The tag of a checked run, with the most serious level on its test part."""
 _EXAMPLES: Final = 4
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The checks of a run, and where their figure is kept."""
+    """The report, and the path of its figure."""
 
     report: ShortcutReport
     figure: Path
 
 
-def check_shortcuts(member: TrainedRun, part: JudgedPart, most_images: int | None = None) -> Checked:
-    """The shortcut checks of a run on a part of its data, with the network and the split that it was made with.
+def check_shortcuts(trained: TrainedRun, part: JudgedPart, most_images: int | None = None) -> Checked:
+    """Checks a run for shortcut learning on a part of its data, and stores the report.
 
-    Shallow models are fitted on the training part and judged on all images of the part; the network sees these as they
-    are and changed, or lesions drawn from them up to `most_images` images.
+    Shallow models are fitted on the training part and evaluated on the part. The network predicts the images of the
+    part without and with changes, or those of random lesions with up to `most_images` images.
 
     Raises:
-        ConfigError: a run that trained nothing or did not finish.
-        DataError: its data or its checkpoint are no longer there, or not what they were.
+        ConfigError: the run has no network or did not finish, or `most_images` is not positive.
+        DataError: the data or the checkpoint are missing or have changed.
     """
-    split = member.data()
-    network = member.network()
+    split = trained.data()
+    network = trained.network()
     known = known_rows(split.table)
-    rows = _drawn(known[known["split"] == part], most_images, int(member.evaluation["bootstrap_seed"]))
+    rows = _drawn(known[known["split"] == part], most_images, int(trained.evaluation["bootstrap_seed"]))
     changed = _Changed(network, split.loaded.store, rows)
     with Stage("checking for shortcuts", announced=False):
-        report = _report(member, part, split, changed)
-    with Stage("drawing figures and keeping the report"):
-        return Checked(report, _keep(member.run, report, changed, bool(network.config["tracking"]["log_images"])))
+        report = _report(trained, part, split, changed)
+    with Stage("drawing figures and storing the report"):
+        return Checked(report, _keep(trained.run, report, changed, bool(network.config["tracking"]["log_images"])))
 
 
 @dataclass(frozen=True)
 class _Changed:
-    """A network with the rows that it sees changed."""
+    """A network with the rows of the images that are changed for it."""
 
     network: Restored
     store: ImageStore
@@ -99,8 +99,8 @@ class _Changed:
         return self.network.predict(rows, self.images(change))
 
 
-def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) -> ShortcutReport:
-    node = member.evaluation
+def _report(trained: TrainedRun, part: str, split: SplitData, changed: _Changed) -> ShortcutReport:
+    node = trained.evaluation
     plain, control = (changed.predictions(change, changed.rows) for change in (PLAIN, CONTROL))
 
     def against_plain(table: pd.DataFrame) -> Flips:
@@ -113,8 +113,8 @@ def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) 
     painted = None if masked.empty else changed.predictions(PAINTED, masked)
     painted_plain = plain[plain["row_id"].isin(masked["row_id"])]
     return ShortcutReport(
-        run_id=member.run.run_id,
-        run_name=member.run.name,
+        run_id=trained.run.run_id,
+        run_name=trained.run.name,
         part=part,
         images=len(plain),
         lesions=lesion_of(plain)[1],
@@ -122,12 +122,12 @@ def _report(member: TrainedRun, part: str, split: SplitData, changed: _Changed) 
         control=against_plain(control),
         inserted={name: against_plain(changed.predictions(name, changed.rows)) for name in INSERTIONS},
         painted=None if painted is None else against_plain(painted),
-        painted_own=None if painted is None else _scores(painted_plain, node)[JUDGED],
+        painted_own=None if painted is None else _scores(painted_plain, node)[COMPARED],
     )
 
 
 def _without_lesions(split: SplitData, part: str, seed: int) -> dict[str, pd.DataFrame]:
-    """Predictions on a part by whoever never sees a lesion."""
+    """The predictions of models that never see a lesion, by model."""
     table = known_rows(split.table[split.table["split"].isin(["train", part])]).reset_index(drop=True)
     rim, file = rim_features(table, split.loaded.store), file_features(table)
     known = {
@@ -151,11 +151,11 @@ def _scores(table: pd.DataFrame, node: Mapping[str, Any]) -> dict[str, Estimate]
 
 
 def _drawn(rows: pd.DataFrame, most_images: int | None, seed: int) -> pd.DataFrame:
-    """Whole lesions of `rows`, drawn until they have `most_images` images; all where that is None."""
+    """Random lesions of `rows` with at most `most_images` images in total, at least one lesion; all rows for None."""
     if most_images is None or most_images >= len(rows):
         return rows
     if most_images < 1:
-        raise ConfigError(f"expected images of at least 1, got {most_images}; leave it out for all")
+        raise ConfigError(f"expected images= to be at least 1, got {most_images}; leave it out for all images")
     lesion, num_lesions = lesion_of(rows)
     place = np.random.default_rng([seed, 0x5C]).permutation(num_lesions)[lesion]
     sizes = np.bincount(place, minlength=num_lesions).cumsum()
@@ -181,7 +181,7 @@ def _keep(run: Run, report: ShortcutReport, changed: _Changed, with_images: bool
 
 
 def _examples(changed: _Changed) -> Any:
-    """A few images as they are and with each change, a column a change."""
+    """A figure of a few images, with a column for each change."""
     masked = changed.with_masks()
     rows = (changed.rows if masked.empty else masked).drop_duplicates("group").head(_EXAMPLES)
     changes = [PLAIN, CONTROL, *INSERTIONS, *([] if masked.empty else [PAINTED])]

@@ -1,4 +1,4 @@
-"""Test images changed in a way that should not matter: an image store that shows them."""
+"""Changes of images that should not matter, and an image store that applies them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from lesion_exp.image_file import UInt8Array, read_mask
 from lesion_exp.synthetic_artefacts import draw_dark_corner, draw_hair, draw_ink, draw_ruler
 
 MARGIN: Final = 0.05
-"""By how much the painted area is larger than the mask, as a share of the shorter side: masks cut the rim off."""
+"""The margin of the painted area around the mask, as a share of the shorter side, because masks are often too small."""
 FEATHER: Final = 0.01
-"""Width of the passage to the untouched skin, as a share of the shorter side."""
+"""The width of the transition to the unchanged skin, as a share of the shorter side."""
 
 Float = npt.NDArray[np.float32]
 
 
 def paint_out(image: UInt8Array, mask: UInt8Array, rng: np.random.Generator) -> UInt8Array:
-    """`image`, uint8 (H, W, 3), with what `mask`, uint8 (H, W) of 0 or 255, marks replaced by the colours around it.
+    """Returns `image` with the lesion replaced by the colours of the skin around it.
 
-    The colours run smoothly into the area (pushed down a pyramid of means and pulled up again: Gortler et al. 1996,
-    doi:10.1145/237170.237200) and get the grain of the skin outside, so that no silhouette is left to be read. Where
-    nothing but lesion is in view, the whole image takes the colour of its brightest tenth.
+    The colours are interpolated smoothly by a pyramid of means (push-pull: Gortler et al. 1996,
+    doi:10.1145/237170.237200), with added noise like that of the skin, so that no silhouette remains. If the lesion
+    covers the whole image, this gets the 90% quantile of its colours.
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask: uint8 (H, W), 255 in the lesion, else 0.
+        rng: source of the noise.
     """
     side = min(image.shape[:2])
     reach = max(1, round(MARGIN * side))
@@ -48,7 +53,7 @@ def paint_out(image: UInt8Array, mask: UInt8Array, rng: np.random.Generator) -> 
 
 
 def _filled(pixels: Float, known: Float) -> Float:
-    """`pixels` (H, W, 3) where `known` (H, W) is 1, elsewhere smooth colours between them."""
+    """`pixels`, (H, W, 3), where `known`, (H, W), is 1, and smoothly interpolated colours elsewhere."""
     if known.min() > 0:
         return pixels
     half = (max(1, (known.shape[1] + 1) // 2), max(1, (known.shape[0] + 1) // 2))
@@ -61,10 +66,10 @@ def _filled(pixels: Float, known: Float) -> Float:
 
 
 def _grain(pixels: Float, skin: npt.NDArray[np.bool_], rng: np.random.Generator) -> Float:
-    """Noise (H, W, 1) as strong as the finest detail of the skin."""
+    """Noise, (H, W, 1), with the standard deviation of the finest details of the skin."""
     grey = pixels.mean(axis=2)
     detail = grey - np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0))
-    strength = float(np.median(np.abs(detail[skin]))) / 0.6745  # of a normal distribution, blind to hairs
+    strength = float(np.median(np.abs(detail[skin]))) / 0.6745  # robust standard deviation, which ignores hairs
     return np.asarray(rng.normal(0, strength, (*grey.shape, 1)), dtype=np.float32)
 
 
@@ -73,7 +78,7 @@ Draw = Callable[[UInt8Array, np.random.Generator], UInt8Array]
 
 @dataclass(frozen=True)
 class Insertion:
-    """A thing that is drawn into an image."""
+    """An artefact that is drawn into an image."""
 
     words: str
     draw: Draw
@@ -86,24 +91,24 @@ INSERTIONS: Final[Mapping[str, Insertion]] = {
     "dark_corner": Insertion("the dark corners of a dermatoscope", draw_dark_corner),
 }
 CONTROL: Final = "mirrored"
-"""Left and right exchanged: it changes no finding, so what it flips is the network's own unsteadiness."""
+"""The images are mirrored. This changes no diagnosis, so it measures how unstable the predictions are in general."""
 PAINTED: Final = "painted_out"
 PLAIN: Final = "plain"
 
 
 class ChangedStore(ImageStore):
-    """The images of a store, each changed as `change` says, a function of the image's id and `seed` alone.
+    """The images of a store with a change, which is a function of the id of the image and of `seed`.
 
-    An image is first cut to the part of it that the network's evaluation shows, so that nothing is drawn where it would
-    not be seen.
+    An image is first cropped to the part that the network sees in evaluation, so that artefacts are drawn where they
+    are visible.
 
     Args:
-        store: what is changed.
+        store: the images to change.
         change: `plain`, `mirrored`, `painted_out` or one of `INSERTIONS`.
-        fit: how evaluation makes an image a square.
-        share: of the sides of the frame of `fit` that evaluation shows.
-        masks: image id -> locator of the lesion mask, for `painted_out`.
-        seed: of what is drawn.
+        fit: the way in which evaluation makes images square.
+        share: the share of the sides of the frame of `fit` that evaluation shows.
+        masks: the locator of the lesion mask by image id, for `painted_out`.
+        seed: seed of the artefacts.
     """
 
     def __init__(
@@ -122,7 +127,7 @@ class ChangedStore(ImageStore):
         self.ids = [str(image_id) for image_id in self.image_ids]
 
     def read(self, row: int, plane: str = "pixels") -> UInt8Array:
-        """As in the store, but changed."""
+        """Returns the changed image or plane of a row."""
         image = self._seen(super().read(row, plane))
         if self.change == CONTROL:
             return np.ascontiguousarray(image[:, ::-1])

@@ -1,4 +1,4 @@
-"""Shallow models that never see a lesion, judged as the network is."""
+"""Shallow models that never see a lesion, and their features."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lesion_exp.progress import Stage
 def shallow_predictions(
     features: pd.DataFrame, table: pd.DataFrame, part: str, classes: tuple[str, ...], seed: int = 0
 ) -> pd.DataFrame:
-    """The predictions table on `part` of boosted trees that were fitted on the training part.
+    """Returns the predictions on `part` of gradient-boosted trees that are fitted on the training part.
 
-    Classes weigh the same, whatever their frequency, so that balanced accuracy is what the model goes for.
+    Classes have the same total weight, so that the model optimises its balanced accuracy.
 
     Args:
         features: a row for each row of `table`, in its order; columns of numbers and of categories.
         table: split table.
-        part: the judged part.
+        part: the part to predict.
         classes: class names, in class order.
-        seed: of the model.
+        seed: seed of the model.
     """
     split = table["split"].to_numpy()
-    train, judged = split == "train", split == part
+    train, predicted = split == "train", split == part
     model = HistGradientBoostingClassifier(
         max_iter=100,
         max_leaf_nodes=15,
@@ -42,29 +42,29 @@ def shallow_predictions(
         random_state=seed,
     )
     model.fit(features[train], table["label"].to_numpy()[train])
-    found = model.predict_proba(features[judged])
+    found = model.predict_proba(features[predicted])
     probs = np.zeros((len(found), len(classes)))
     probs[:, [classes.index(name) for name in model.classes_]] = found
-    return predictions_table(table[judged], probs, classes)
+    return predictions_table(table[predicted], probs, classes)
 
 
 def majority_predictions(table: pd.DataFrame, part: str, classes: tuple[str, ...]) -> pd.DataFrame:
-    """The predictions table on `part` of who always says the most frequent class of the training part, with the
-    frequencies there as probabilities."""
+    """Returns the predictions on `part` of a model that always predicts the most frequent class of the training part,
+    with the class frequencies there as probabilities."""
     train = table.loc[table["split"] == "train", "label"].value_counts(normalize=True)
-    judged = table[table["split"] == part]
+    rows = table[table["split"] == part]
     shares = np.array([float(train.get(name, 0.0)) for name in classes])
-    return predictions_table(judged, np.tile(shares, (len(judged), 1)), classes)
+    return predictions_table(rows, np.tile(shares, (len(rows), 1)), classes)
 
 
 RIM: Final = 0.06
-"""Width of the looked-at rim of an image, as a share of its shorter side."""
+"""The width of the rim of an image, as a share of its shorter side."""
 _MOST_VALUES: Final = 200
-"""Different values of a column of words that a model is given; rarer ones count as missing."""
+"""The largest number of categories of a feature; rarer values count as missing."""
 
 
 def metadata_features(table: pd.DataFrame) -> pd.DataFrame:
-    """Age, sex, site and source, and which of these and of the ids are missing; a row an image."""
+    """Returns age, sex, site and source, and which of these and of the ids are missing, for each row of `table`."""
     columns: dict[str, pd.Series] = {"age": table["age"].astype(float)}
     for name in ("sex", "site", "source"):
         words = table[name].astype(str)
@@ -78,10 +78,10 @@ def metadata_features(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rim_features(table: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
-    """Mean colour and spread of brightness in the four edges and the four corners of each image."""
+    """Returns the mean colour and the standard deviation of the brightness in the four edges and corners of images."""
     images = table["image_id"].drop_duplicates()
     found = []
-    with Stage("looking at the edges of", len(images), "images") as stage:
+    with Stage("reading the edges of", len(images), "images") as stage:
         for row in store.rows(images):
             found.append(_rim(store.read(row)))
             stage.advance()
@@ -90,7 +90,7 @@ def rim_features(table: pd.DataFrame, store: ImageStore) -> pd.DataFrame:
 
 
 def file_features(table: pd.DataFrame) -> pd.DataFrame:
-    """Size of the file in bytes, width and height of the image in pixels, and bytes a pixel."""
+    """Returns the size of the file in bytes, width and height of the image in pixels, and bytes per pixel."""
     images = table.drop_duplicates("image_id")
     facts = [file_and_image_size(locator) for locator in images["image_path"]]
     found = pd.DataFrame(facts, columns=["num_bytes", "width", "height"], index=images["image_id"].to_numpy())

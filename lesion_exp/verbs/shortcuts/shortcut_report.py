@@ -1,4 +1,4 @@
-"""What the shortcut checks of a run came to: verdicts, numbers, metrics."""
+"""The report of the shortcut checks of a run: verdicts, numbers and metrics."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ Level = Literal["ok", "look", "warning"]
 LEVELS: Final[tuple[Level, ...]] = ("ok", "look", "warning")
 
 CHANCE: Final = 0.5
-"""AUROC of guessing."""
+"""The AUROC of guessing."""
 LOOK_SHARE: Final = 0.25
-"""Share of the network's macro AUROC above chance that is reached without the lesion, from which on it is worth a look,
-where the 95% interval lies above chance. A little is expected: age and site do tell something of a diagnosis."""
+"""The level of a check is `look` from this share on: macro AUROC above chance without the lesion, divided by that of
+the network, if the 95% interval lies above chance. Some is expected, because age and site are related to diagnoses."""
 WARNING_SHARE: Final = 0.5
-"""The same for a warning: such a score says as much of how the images were collected as of lesions."""
+"""The same for `warning`: this score is due to the collection of the images as much as to lesions."""
 LOOK_FLIPS: Final = 0.05
-"""Share of the predictions that a drawn artefact flips beyond the control, from which on it is worth a look, where the
-95% interval lies above 0: one image of twenty."""
+"""The level of a check is `look` from this share on: predictions that change with an artefact, minus those that change
+in the control, if the 95% interval lies above 0. It is one image of twenty."""
 WARNING_FLIPS: Final = 0.15
-"""The same for a warning: about one of seven. These four are conventions of this package, none is a law."""
+"""The same for `warning`, about one image of seven. These four numbers are conventions of this package."""
 
 
 @dataclass(frozen=True)
 class ShortcutVerdict:
-    """What one check says."""
+    """The result of a check."""
 
     check: str
-    """Its name in files and metrics."""
+    """The name of the check in files and metrics."""
     level: Level
     words: str
 
 
 def worst(verdicts: list[ShortcutVerdict]) -> Level:
-    """The most serious level."""
+    """Returns the most serious level."""
     return max((verdict.level for verdict in verdicts), key=LEVELS.index)
 
 
-def judge_without_lesion(check: str, what: str, score: Estimate, own: float) -> ShortcutVerdict:
-    """The verdict on what reaches the macro AUROC `score` without seeing a lesion.
+def verdict_without_lesion(check: str, what: str, score: Estimate, own: float) -> ShortcutVerdict:
+    """Returns the verdict on predictions that are made without seeing a lesion.
 
-    AUROC does not depend on how often a model says which class, so that models with classes weighed and not can be held
-    against each other.
+    The AUROC does not depend on how often a model predicts a class, so models with and without class weights can be
+    compared.
 
     Args:
         check: name of the check.
-        what: who scores, in words.
-        score: macro AUROC of it.
-        own: macro AUROC of the network on the images as they are.
+        what: description of the model.
+        score: its macro AUROC.
+        own: the macro AUROC of the network on unchanged images.
     """
     reached = f"{what}: AUROC {score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
     if own <= CHANCE:
         if score.low <= CHANCE:
             return ShortcutVerdict(check, "ok", f"{reached}; not above chance, nor is the network ({own:.3f})")
-        return ShortcutVerdict(check, "look", f"{reached}; above chance, which the network itself ({own:.3f}) is not")
+        return ShortcutVerdict(check, "look", f"{reached}; above chance, although the network ({own:.3f}) is not")
     share, most = (score.value - CHANCE) / (own - CHANCE), (score.high - CHANCE) / (own - CHANCE)
-    network = f"of what the network ({own:.3f}) is above chance"
+    network = f"of the network's distance from chance ({own:.3f})"
     if score.low <= CHANCE:
         if most < WARNING_SHARE:
             return ShortcutVerdict(check, "ok", f"{reached}; not above chance")
@@ -72,8 +72,8 @@ def judge_without_lesion(check: str, what: str, score: Estimate, own: float) -> 
     return ShortcutVerdict(check, level, f"{reached}; {share:.0%} {network}")
 
 
-def judge_flips(check: str, what: str, found: Flips) -> ShortcutVerdict:
-    """The verdict on what a drawn artefact does to predictions."""
+def verdict_on_flips(check: str, what: str, found: Flips) -> ShortcutVerdict:
+    """Returns the verdict on the effect of an artefact, described by `what`, on predictions."""
     rate, excess = found.flip_rate, found.excess
     words = f"with {what}, {rate.value:.1%} of the predictions change ({rate.low:.1%} to {rate.high:.1%})"
     if found.mostly_to is not None:
@@ -90,15 +90,15 @@ def judge_flips(check: str, what: str, found: Flips) -> ShortcutVerdict:
 
 
 SHALLOW: Final[Mapping[str, str]] = {
-    "metadata": "a shallow model on age, sex, site, source and what of these is missing",
-    "rim_and_file": "a shallow model on border pixels, file size and image size",
-    "rim": "a shallow model on border pixels alone",
-    "file": "a shallow model on file size and image size alone",
+    "metadata": "a shallow model of age, sex, site, source and which of these are missing",
+    "rim_and_file": "a shallow model of border pixels, file size and image size",
+    "rim": "a shallow model of border pixels alone",
+    "file": "a shallow model of file size and image size alone",
 }
-"""Models that never see a lesion."""
+"""The models that never see a lesion."""
 NETWORK, MAJORITY = "network", "majority"
-JUDGED: Final = AUROC_MACRO
-"""The score by which models without the lesion are held against the network."""
+COMPARED: Final = AUROC_MACRO
+"""The metric by which these models are compared with the network."""
 Scores = Mapping[str, Estimate]
 
 
@@ -112,31 +112,31 @@ class ShortcutReport:
     images: int
     lesions: int
     scores: Mapping[str, Scores]
-    """By `network`, `majority` and the names of `SHALLOW`: accuracy, balanced accuracy and macro AUROC."""
+    """Accuracy, balanced accuracy and macro AUROC, by `network`, `majority` and the names of `SHALLOW`."""
     control: Flips
     inserted: Mapping[str, Flips]
     """By the names of `INSERTIONS`."""
     painted: Flips | None
-    """None where no image of the part has a lesion mask."""
+    """The effect of painting lesions out; None if no image of the part has a lesion mask."""
     painted_own: Estimate | None
-    """The network's macro AUROC on the images with masks, as they are."""
+    """The network's macro AUROC on the unchanged images with masks."""
 
     def verdicts(self) -> list[ShortcutVerdict]:
-        """One a check."""
-        own = self.scores[NETWORK][JUDGED].value
-        found = [judge_without_lesion(name, what, self.scores[name][JUDGED], own) for name, what in SHALLOW.items()]
+        """Returns the verdict of each check."""
+        own = self.scores[NETWORK][COMPARED].value
+        found = [verdict_without_lesion(name, what, self.scores[name][COMPARED], own) for name, what in SHALLOW.items()]
         if self.painted is not None and self.painted_own is not None:
             what = f"the network with the lesion painted out ({self.painted.images:,} images with masks)"
-            found.append(judge_without_lesion(PAINTED, what, self.painted.scores[JUDGED], self.painted_own.value))
-        return [*found, *(judge_flips(name, INSERTIONS[name].words, flip) for name, flip in self.inserted.items())]
+            found.append(verdict_without_lesion(PAINTED, what, self.painted.scores[COMPARED], self.painted_own.value))
+        return [*found, *(verdict_on_flips(name, INSERTIONS[name].words, flip) for name, flip in self.inserted.items())]
 
     @property
     def level(self) -> Level:
-        """The most serious verdict's."""
+        """The most serious level of all verdicts."""
         return worst(self.verdicts())
 
     def metrics(self) -> dict[str, float]:
-        """What is logged, by names such as `metadata/balanced_accuracy` and `ruler/flip_rate`."""
+        """Returns the metrics to log, by names such as `metadata/balanced_accuracy` and `ruler/flip_rate`."""
         found: dict[str, Estimate] = {
             f"{who}/{name}": value for who, scores in self.scores.items() for name, value in scores.items()
         }
@@ -148,7 +148,7 @@ class ShortcutReport:
         return values | lows | {f"{name}_high": estimate.high for name, estimate in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return {
             "run_id": self.run_id,
             "part": self.part,
@@ -172,7 +172,7 @@ class ShortcutReport:
         }
 
     def changes(self) -> Iterator[tuple[str, Flips]]:
-        """Each change of the images with what it does, the control first."""
+        """Yields each change of the images with its effect, the control first."""
         yield CONTROL, self.control
         yield from self.inserted.items()
         if self.painted is not None:
@@ -185,7 +185,7 @@ def _plain(scores: Scores) -> dict[str, dict[str, float]]:
 
 _WIDTH: Final = 80
 _TITLES: Final = {
-    NETWORK: "the network, which looks",
+    NETWORK: "the network",
     MAJORITY: "always the most frequent class",
     "metadata": "metadata and missingness",
     "rim_and_file": "border, file and image size",
@@ -195,7 +195,7 @@ _TITLES: Final = {
 
 
 def as_text(report: ShortcutReport) -> str:
-    """Verdicts, then the numbers behind them, in lines of at most 80 columns."""
+    """Returns the verdicts and then the numbers, in lines of at most 80 columns."""
     heading = (
         f"Shortcuts of {report.run_name} ({report.run_id[:8]}): {PARTS[report.part]} part, {report.images:,} images of "
         f"{report.lesions:,} lesions"
@@ -205,11 +205,11 @@ def as_text(report: ShortcutReport) -> str:
         verdicts.append(("-", f"{PAINTED}: no image of this part has a lesion mask"))
     lines = [textwrap.fill(heading, _WIDTH), ""]
     lines += [textwrap.fill(f"{level:<8} {words}", _WIDTH, subsequent_indent=" " * 9) for level, words in verdicts]
-    lines += ["", f"{'who predicts':<31}{'accuracy':>9}{'balanced':>10}{'AUROC':>8}{'95% interval':>18}"]
+    lines += ["", f"{'model':<31}{'accuracy':>9}{'balanced':>10}{'AUROC':>8}{'95% interval':>18}"]
     lines += [_score_line(who, scores) for who, scores in report.scores.items()]
     lines += [
         "",
-        f"{'what is changed':<16}{'flipped':>9}{'95% interval':>17}{'accuracy':>9}{'drop':>8}{'95% interval':>19}",
+        f"{'change':<16}{'flipped':>9}{'95% interval':>17}{'accuracy':>9}{'drop':>8}{'95% interval':>19}",
     ]
     lines += [_flip_line(name, found) for name, found in report.changes()]
     return "\n".join(lines)

@@ -171,7 +171,7 @@ def test_what_spoils_a_comparison_is_said(store: Store, plant: Plant, predicted:
     notes = compare(store, ids, draws=10).report.notes
     assert any(note.startswith("leaky") and ids[0][:8] in note for note in notes)
     assert any(f"{ids[1][:8]} (run s0) is KILLED" in note for note in notes)
-    assert any("with 10 draws no p-value but that of accuracy" in note for note in notes)
+    assert any("with 10 draws no p-value except that of accuracy" in note for note in notes)
 
 
 def test_a_run_without_a_job_file_stands_for_itself(store: Store, plant: Plant, predicted: Predicted) -> None:

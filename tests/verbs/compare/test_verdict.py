@@ -19,7 +19,7 @@ def test_not_distinguishable() -> None:
     text = verdict(pair_of(accuracy=(-0.01, 0.4)), 700)
     assert text == (
         "not distinguishable in accuracy (p = 0.400): 40 lesions of 700 would have to change "
-        "(B right instead of wrong). No other metric tells them apart."
+        "(B right instead of wrong). No other metric differs."
     )
 
 
@@ -29,7 +29,7 @@ def test_ahead() -> None:
 
 
 def test_no_change_turns_it() -> None:
-    assert "no number of lesions that A read otherwise" in verdict(pair_of(None, accuracy=(0.1, 0.4)), 3)
+    assert "no number of changed predictions of A" in verdict(pair_of(None, accuracy=(0.1, 0.4)), 3)
 
 
 def test_too_few_lesions_have_no_verdict() -> None:

@@ -5,7 +5,7 @@ import pytest
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import DataError
 from lesion_exp.tracking.find import Run
-from lesion_exp.verbs.evaluate import member
+from lesion_exp.verbs.evaluate import evaluated_runs
 
 PARTS = {"images": "1", "labels": "1", "ids": "1", "metadata": "1"}
 
@@ -19,8 +19,10 @@ def run_with(tags):
     [({}, None), ({"labels": "2"}, "in: labels."), ({"ids": "2", "images": "2"}, "in: images; ids of lesions")],
 )
 def test_kept_predictions_on_other_data_are_judged_with_a_warning(monkeypatch, caplog, changes, said):
-    monkeypatch.setattr(member, "present_fingerprint", lambda config: DataFingerprint({**PARTS, **changes}, "b"))
-    member.say_changes(run_with(DataFingerprint(PARTS, "b").tags()), {})
+    monkeypatch.setattr(
+        evaluated_runs, "present_fingerprint", lambda config: DataFingerprint({**PARTS, **changes}, "b")
+    )
+    evaluated_runs.warn_of_changed_data(run_with(DataFingerprint(PARTS, "b").tags()), {})
     assert len(caplog.records) == (0 if said is None else 1)
     assert (said or "") in caplog.text
 
@@ -30,10 +32,10 @@ def test_data_that_cannot_be_read_or_would_have_to_be_decoded_stop_nothing(monke
         raise DataError("expected the images in DIR, but it is not there")
 
     with caplog.at_level(logging.INFO):
-        monkeypatch.setattr(member, "present_fingerprint", lambda config: None)
-        member.say_changes(run_with({}), {})
+        monkeypatch.setattr(evaluated_runs, "present_fingerprint", lambda config: None)
+        evaluated_runs.warn_of_changed_data(run_with({}), {})
         assert not caplog.records
-        monkeypatch.setattr(member, "present_fingerprint", absent)
-        member.say_changes(run_with({}), {})
+        monkeypatch.setattr(evaluated_runs, "present_fingerprint", absent)
+        evaluated_runs.warn_of_changed_data(run_with({}), {})
     assert "not compared" in caplog.text
     assert [record.levelname for record in caplog.records] == ["INFO"]

@@ -16,9 +16,9 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.run import train
-from lesion_exp.verbs.evaluate.evaluate import evaluate, judge_folds
+from lesion_exp.verbs.evaluate.evaluate import evaluate, evaluate_folds
+from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs, fold_runs
 from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
-from lesion_exp.verbs.evaluate.member import fold_runs, make_members
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def folds(project):
 
 
 @pytest.fixture
-def judge(project):
+def evaluation_of(project):
     """Judges runs by overrides of the node `evaluation`."""
     store, config, _ = project
 
@@ -62,7 +62,7 @@ def judge(project):
 
 
 def member_of(store, run_id, config):
-    return make_members(
+    return evaluated_runs(
         [find_run(store, run_id)], EvaluationRequest("test", config["evaluation"]), Project.from_config(config)
     )[0]
 
@@ -75,25 +75,25 @@ def metrics_of(store, run_id):
     return store.client.get_run(run_id).data.metrics
 
 
-def test_a_run_judged_again_has_the_metrics_of_its_training(project, judge):
+def test_a_run_judged_again_has_the_metrics_of_its_training(project, evaluation_of):
     store, _, (run_id, _) = project
     before, first = metrics_of(store, run_id), find_run(store, run_id).result("calibrated/ece")
-    judged = judge(run_id, calibration="isotonic")
-    assert (judged.run_id, judged.name) == (run_id, "test")
-    assert {f"test/{name}": judged.study.metrics[name] for name in ("accuracy", "ece")}.items() <= before.items()
+    evaluated = evaluation_of(run_id, calibration="isotonic")
+    assert (evaluated.run_id, evaluated.name) == (run_id, "test")
+    assert {f"test/{name}": evaluated.result.metrics[name] for name in ("accuracy", "ece")}.items() <= before.items()
     run = find_run(store, run_id)
     assert run.metrics == before
-    assert run.result("calibrated/ece") == judged.study.estimates["calibrated/ece"].value != first
+    assert run.result("calibrated/ece") == evaluated.result.estimates["calibrated/ece"].value != first
     kept = json.loads(download_artifact(run, "evaluation/test/calibrated.json").read_text())
     assert kept["calibration"] == "isotonic"
     saved = read_calibrator(json.loads(download_artifact(run, "calibration/isotonic.json").read_text()))
-    pd.testing.assert_frame_equal(saved.calibrate(read_predictions(run, "test")), judged.study.calibrated)
+    pd.testing.assert_frame_equal(saved.calibrate(read_predictions(run, "test")), evaluated.result.calibrated)
 
 
-def test_the_report_says_what_the_plain_values_say(project, judge):
-    judged = judge(project[2][0])
-    plain = json.loads(json.dumps(as_json(judged), allow_nan=False))
-    text = as_text(judged)
+def test_the_report_says_what_the_plain_values_say(project, evaluation_of):
+    evaluated = evaluation_of(project[2][0])
+    plain = json.loads(json.dumps(as_json(evaluated), allow_nan=False))
+    text = as_text(evaluated)
     for name in ("isic/balanced_accuracy", "conformal/lac/coverage", "calibrated/ece"):
         found = plain["metrics"][name]
         assert f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" in text
@@ -111,57 +111,57 @@ def test_a_checkpoint_gives_the_very_predictions_that_were_kept(project):
     pd.testing.assert_frame_equal(found, read_predictions(member.run, "test"), check_dtype=False)
 
 
-def test_another_augmentation_predicts_anew_and_stands_apart(project, judge):
+def test_another_augmentation_predicts_anew_and_stands_apart(project, evaluation_of):
     store, _, (run_id, _) = project
     before = metrics_of(store, run_id)
-    judged = judge(run_id, tta="flips8")
-    assert judged.name == "test-flips8"
+    evaluated = evaluation_of(run_id, tta="flips8")
+    assert evaluated.name == "test-flips8"
     run = find_run(store, run_id)
     table = pd.read_parquet(download_artifact(run, "evaluation/test-flips8/predictions.parquet"))
     kept = read_predictions(run, "test")
     assert list(table["row_id"]) == list(kept["row_id"])
     assert 0 < np.abs(probabilities(table) - probabilities(kept)).max() < 0.9
     after = metrics_of(store, run_id)
-    assert after["evaluation/test-flips8/accuracy"] == judged.study.metrics["accuracy"]
+    assert after["evaluation/test-flips8/accuracy"] == evaluated.result.metrics["accuracy"]
     assert before.items() <= after.items()
 
 
-def test_the_validation_part_is_judged_without_what_is_fitted_on_it(project, judge):
-    judged = judge(project[2][0], part="val")
-    assert judged.fitted is None
-    assert "fitted on validation" not in as_text(judged)
-    with pytest.raises(ConfigError, match="prove nothing there"):
-        judge(project[2][0], part="val", calibration="temperature")
+def test_the_validation_part_is_judged_without_what_is_fitted_on_it(project, evaluation_of):
+    evaluated = evaluation_of(project[2][0], part="val")
+    assert evaluated.posthoc is None
+    assert "fitted on validation" not in as_text(evaluated)
+    with pytest.raises(ConfigError, match="cannot be evaluated on it"):
+        evaluation_of(project[2][0], part="val", calibration="temperature")
 
 
-def test_another_data_set_is_judged_by_what_validation_fitted(project, judge):
+def test_another_data_set_is_judged_by_what_validation_fitted(project, evaluation_of):
     store, config, (run_id, _) = project
-    judged = judge(run_id, dataset=other_set(config, 9))
-    assert (judged.name, judged.leaky) == ("others", False)
-    assert len(judged.study.table) > 90
+    evaluated = evaluation_of(run_id, dataset=other_set(config, 9))
+    assert (evaluated.name, evaluated.leaky) == ("others", False)
+    assert len(evaluated.result.table) > 90
     own = json.loads(download_artifact(find_run(store, run_id), "conformal/lac.json").read_text())
-    assert judged.fitted.conformal["lac"].to_dict() == own
+    assert evaluated.posthoc.conformal["lac"].to_dict() == own
     run = find_run(store, run_id)
-    assert run.metrics["evaluation/others/accuracy"] == judged.study.metrics["accuracy"]
+    assert run.metrics["evaluation/others/accuracy"] == evaluated.result.metrics["accuracy"]
     coverage = "conformal/lac/coverage"
-    assert run.result(f"evaluation/others/{coverage}") == judged.study.estimates[coverage].value
+    assert run.result(f"evaluation/others/{coverage}") == evaluated.result.estimates[coverage].value
 
 
-def test_images_that_the_run_was_trained_on_are_noticed(project, judge):
+def test_images_that_the_run_was_trained_on_are_noticed(project, evaluation_of):
     _, config, (run_id, _) = project
     same = other_set(config, config["dataset"]["drawing_seed"])
     with pytest.raises(LeakageError, match=r"split\.allow_leakage=true"):
-        judge(run_id, dataset=same)
-    judged = judge(run_id, dataset=same, allow_leakage=True)
-    assert judged.leaky
-    assert as_text(judged).startswith("LEAKY")
+        evaluation_of(run_id, dataset=same)
+    evaluated = evaluation_of(run_id, dataset=same, allow_leakage=True)
+    assert evaluated.leaky
+    assert as_text(evaluated).startswith("LEAKY")
 
 
-def test_labels_that_the_network_does_not_know_are_listed(project, judge):
+def test_labels_that_the_network_does_not_know_are_listed(project, evaluation_of):
     _, config, (run_id, _) = project
     store = project[0]
     small = {**other_set(config, 9), "filter": "label in ['mel', 'nv']"}
-    assert set(judge(run_id, dataset=small).study.table["label"]) == {"mel", "nv"}
+    assert set(evaluation_of(run_id, dataset=small).result.table["label"]) == {"mel", "nv"}
     member = member_of(store, run_id, config)
     rows = pd.DataFrame({"label": ["mel", "scc", "scc"], "split": "test"})
     with pytest.raises(DataError, match=r"scc: 2 images(?s:.)*dataset\.filter"):
@@ -169,10 +169,10 @@ def test_labels_that_the_network_does_not_know_are_listed(project, judge):
 
 
 @pytest.mark.parametrize("way", ["mean", "stacked"])
-def test_an_ensemble_is_a_run_with_joined_predictions(project, judge, way):
+def test_an_ensemble_is_a_run_with_joined_predictions(project, evaluation_of, way):
     store, _, ids = project
-    judged = judge(*ids, ensemble=way)
-    run = find_run(store, judged.run_id)
+    evaluated = evaluation_of(*ids, ensemble=way)
+    run = find_run(store, evaluated.run_id)
     assert (run.status, run.tags["kind"], run.tags["ensemble"]) == ("FINISHED", "ensemble", way)
     assert run.tags["members"] == ",".join(ids)
     assert run.tags["split_hash"] == find_run(store, ids[0]).tags["split_hash"]
@@ -180,70 +180,70 @@ def test_an_ensemble_is_a_run_with_joined_predictions(project, judge, way):
     for part in ("val", "test"):
         expected = ensemble(way, tables[part], tables["val"])
         pd.testing.assert_frame_equal(read_predictions(run, part), expected, check_dtype=False)
-    assert run.metrics["test/accuracy"] == judged.study.metrics["accuracy"]
+    assert run.metrics["test/accuracy"] == evaluated.result.metrics["accuracy"]
     assert {"test/recall/mel", "best/val/balanced_accuracy", "best/val/loss"} <= set(run.metrics)
     assert {"isic/balanced_accuracy", "calibrated/ece"} <= set(run.results())
     assert "best/val/ece" not in run.metrics
 
 
-def test_an_ensemble_is_judged_again_like_any_run_but_predicts_nothing_new(project, judge):
-    joined = judge(*project[2], ensemble="mean")
-    again = judge(joined.run_id, calibration="vector")
-    assert again.study.metrics == joined.study.metrics
+def test_an_ensemble_is_judged_again_like_any_run_but_predicts_nothing_new(project, evaluation_of):
+    joined = evaluation_of(*project[2], ensemble="mean")
+    again = evaluation_of(joined.run_id, calibration="vector")
+    assert again.result.metrics == joined.result.metrics
     with pytest.raises(ConfigError, match=r"run=\[A,B\]"):
-        judge(joined.run_id, tta="flips8")
+        evaluation_of(joined.run_id, tta="flips8")
 
 
-def test_a_soup_is_a_run_with_a_network(project, judge):
+def test_a_soup_is_a_run_with_a_network(project, evaluation_of):
     store, config, ids = project
-    judged = judge(*ids, ensemble="soup")
-    member = member_of(store, judged.run_id, config)
+    evaluated = evaluation_of(*ids, ensemble="soup")
+    member = member_of(store, evaluated.run_id, config)
     assert (member.run.tags["kind"], member.config["seed"]) == ("soup", 0)
     card = read_checkpoint(download_artifact(member.run, "checkpoints/best.ckpt"))["lesion_exp"]
-    assert card["run_id"] == judged.run_id, "not that of a run it was made of"
-    assert card["calibration"]["temperature"] == judged.fitted.calibrators["temperature"].to_dict()
+    assert card["run_id"] == evaluated.run_id, "not that of a run it was made of"
+    assert card["calibration"]["temperature"] == evaluated.posthoc.calibrators["temperature"].to_dict()
     split = member.data()
     found = member.network().predict(split.table[split.table["split"] == "test"], split.loaded.store)
-    pd.testing.assert_frame_equal(found, judged.study.table, check_dtype=False)
+    pd.testing.assert_frame_equal(found, evaluated.result.table, check_dtype=False)
 
 
-def test_folds_are_pooled_each_image_once(project, folds, judge):
+def test_folds_are_pooled_each_image_once(project, folds, evaluation_of):
     store, _, _ = project
     found = fold_runs(find_run(store, folds[1]))
     assert [run.run_id for run in found] == folds
-    judged = judge(*folds)
-    assert judged.members == tuple(folds)
-    assert judged.options["ensemble"] == "pooled"
+    evaluated = evaluation_of(*folds)
+    assert evaluated.members == tuple(folds)
+    assert evaluated.options["ensemble"] == "pooled"
     manifest = pd.read_parquet(download_artifact(find_run(store, folds[0]), "split/manifest.parquet"))
-    assert sorted(judged.study.table["row_id"]) == sorted(manifest["row_id"])
-    assert judged.fitted is None
+    assert sorted(evaluated.result.table["row_id"]) == sorted(manifest["row_id"])
+    assert evaluated.posthoc is None
     with pytest.raises(ConfigError, match=r"dataset=NAME"):
-        judge(*folds, ensemble="mean")
+        evaluation_of(*folds, ensemble="mean")
 
 
-def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, judge, caplog):
+def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, evaluation_of, caplog):
     store, config, _ = project
     experiment = find_run(store, folds[0]).experiment_id
     parent = store.client.create_run(experiment, tags={"kind": "sweep", "sweep_id": "s"}).info.run_id
     store.client.set_tag(folds[0], PARENT_TAG, parent)
-    assert judge_folds(store, parent, Project.from_config(config)) == []
+    assert evaluate_folds(store, parent, Project.from_config(config)) == []
     assert "no finished run of fold 1" in caplog.text
     store.client.set_tag(folds[1], PARENT_TAG, parent)
-    (judged,) = judge_folds(store, parent, Project.from_config(config))
-    assert (judged.run_id, judged.members) == (parent, tuple(folds))
+    (evaluated,) = evaluate_folds(store, parent, Project.from_config(config))
+    assert (evaluated.run_id, evaluated.members) == (parent, tuple(folds))
     run = find_run(store, parent)
-    assert run.metrics["test/balanced_accuracy"] == pytest.approx(judged.study.metrics["balanced_accuracy"])
+    assert run.metrics["test/balanced_accuracy"] == pytest.approx(evaluated.result.metrics["balanced_accuracy"])
     assert len(read_predictions(run, "test")) == sum(
         len(read_predictions(find_run(store, fold), "test")) for fold in folds
     )
-    assert judge_folds(store, parent, Project.from_config(config)) == [], "it was judged before"
+    assert evaluate_folds(store, parent, Project.from_config(config)) == [], "it was evaluated before"
     other = store.client.create_run(experiment, tags={"kind": "train", PARENT_TAG: parent}).info.run_id
     store.client.delete_tag(parent, "members")
-    below = judge(*folds)
+    below = evaluation_of(*folds)
     assert below.run_id not in {parent, other}, "the sweep has other cells, too"
-    assert judge_folds(store, parent, Project.from_config(config)) == [], "it was judged before, on a run below"
+    assert evaluate_folds(store, parent, Project.from_config(config)) == [], "it was evaluated before, on a run below"
     store.client.set_terminated(below.run_id, "KILLED")
-    (anew,) = judge_folds(store, parent, Project.from_config(config))
+    (anew,) = evaluate_folds(store, parent, Project.from_config(config))
     assert anew.run_id not in {below.run_id, parent}, "what ended half-way counts for nothing"
     store.client.delete_run(anew.run_id)
     assert find_run(store, below.run_id).tags[PARENT_TAG] == parent
@@ -252,31 +252,31 @@ def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, j
     store.client.delete_run(other)
 
 
-def test_folds_together_judge_another_data_set(project, folds, judge):
+def test_folds_together_judge_another_data_set(project, folds, evaluation_of):
     others = {**other_set(project[1], 9), "filter": "label in ['bkl', 'mel', 'nv']"}
-    judged = judge(*folds, ensemble="mean", dataset=others)
-    assert (judged.name, judged.fitted) == ("others", None)
-    alone = [judge(fold, dataset=others).study.table for fold in folds]
+    evaluated = evaluation_of(*folds, ensemble="mean", dataset=others)
+    assert (evaluated.name, evaluated.posthoc) == ("others", None)
+    alone = [evaluation_of(fold, dataset=others).result.table for fold in folds]
     np.testing.assert_allclose(
-        probabilities(judged.study.table), np.mean([probabilities(table) for table in alone], axis=0), atol=1e-6
+        probabilities(evaluated.result.table), np.mean([probabilities(table) for table in alone], axis=0), atol=1e-6
     )
 
 
-def test_runs_that_do_not_go_together_are_refused(project, folds, judge):
+def test_runs_that_do_not_go_together_are_refused(project, folds, evaluation_of):
     store, _, ids = project
     with pytest.raises(ConfigError, match="twice"):
-        judge(ids[0], ids[0])
+        evaluation_of(ids[0], ids[0])
     with pytest.raises(ConfigError, match="at least two runs"):
-        judge(ids[0], ensemble="mean")
+        evaluation_of(ids[0], ensemble="mean")
     with pytest.raises(ConfigError, match="cross-validation"):
-        judge(*ids, ensemble="pooled")
+        evaluation_of(*ids, ensemble="pooled")
     with pytest.raises(ConfigError, match="run of a cross-validation"):
         fold_runs(find_run(store, ids[0]))
     with pytest.raises(ConfigError, match="same split for ensemble=soup"):
-        judge(*folds, ensemble="soup")
+        evaluation_of(*folds, ensemble="soup")
     store.client.set_tag(folds[0], "dataset_fingerprint", "0" * 16)
     with pytest.raises(DataError, match="they differ in: data"):
-        judge(folds[0], tta="multicrop")
+        evaluation_of(folds[0], tta="multicrop")
 
 
 def test_the_command_prints_one_json_object(project, capsys, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.evaluate.join import mean_checkpoint, mean_state, renew_batch_norm
+from lesion_exp.verbs.evaluate.combine import mean_checkpoint, mean_state, recompute_batch_norm
 
 
 def state(seed):
@@ -52,10 +52,10 @@ def test_batch_norm_has_the_statistics_of_the_training_images():
     images = torch.rand(24, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 7
     batches = [{"image": part, "index": torch.arange(8)} for part in images.split(8)]
     network = Network()
-    assert renew_batch_norm(network, SimpleNamespace(evaluation_dataloader=lambda part: batches)) == 1
+    assert recompute_batch_norm(network, SimpleNamespace(evaluation_dataloader=lambda part: batches)) == 1
     torch.testing.assert_close(network.norm.running_mean, images.mean(dim=(0, 2, 3)))
     expected = torch.stack([part.var(dim=(0, 2, 3)) for part in images.split(8)]).mean(dim=0)
     torch.testing.assert_close(network.norm.running_var, expected)
     assert not network.training
     assert network.norm.momentum == 0.1
-    assert renew_batch_norm(nn.Linear(2, 2), None) == 0
+    assert recompute_batch_norm(nn.Linear(2, 2), None) == 0

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.verbs.explain.subject import KINDS, drawn_positions, gallery_positions
+from lesion_exp.verbs.explain.explained_part import KINDS, drawn_positions, gallery_positions
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_it_is_kept_with_the_run_of_the_sweep(measured, trained):
 
 def test_the_words_say_what_can_be_told_from_chance(measured):
     control, _, _, resampled, on_clean = measured.report.remarks()
-    assert "not distinguishable from nothing, as it should be" in control
+    assert "not distinguishable from 0, as expected" in control
     assert resampled.startswith("resample_then_split inflates its own score: +0.35")
     assert "resample_then_split differs from grouped by +0.000 (-0.0" in on_clean
     swapped = [replace(arm, way={"grouped": "by_image", "by_image": "grouped"}.get(arm.way, arm.way))

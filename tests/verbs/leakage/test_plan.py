@@ -46,12 +46,12 @@ def test_a_smaller_budget_can_be_asked_for(plan, project):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("split=grouped", "trains split.way="),
+        ("split=grouped", "trains with split.way="),
         ("split.way=by_image", "all three"),
         ("test=false", "tests every training"),
         ("search=random", "fixed"),
-        ("trainer.early_stopping.patience=3", "equal budgets"),
-        ("trainer.find_batch_size=true", "equal budgets"),
+        ("trainer.early_stopping.patience=3", "equal numbers of steps"),
+        ("trainer.find_batch_size=true", "equal numbers of steps"),
         ("seed=1,2", "several"),
     ],
 )

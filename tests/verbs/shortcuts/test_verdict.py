@@ -11,8 +11,8 @@ from lesion_exp.verbs.shortcuts.shortcut_report import (
     SHALLOW,
     ShortcutReport,
     as_text,
-    judge_flips,
-    judge_without_lesion,
+    verdict_on_flips,
+    verdict_without_lesion,
     worst,
 )
 
@@ -30,16 +30,16 @@ def flipped(rate, excess, width=0.02):
     ("score", "own", "level", "said"),
     [
         (estimate(0.51), 0.9, "ok", "not above chance"),
-        (estimate(0.54), 0.9, "ok", "10% of what the network (0.900) is above chance"),
+        (estimate(0.54), 0.9, "ok", "10% of the network's distance from chance (0.900)"),
         (estimate(0.62), 0.9, "look", "30% of what"),
         (estimate(0.71), 0.9, "warning", "52% of what"),
         (estimate(0.60, 0.2), 0.9, "look", "too few images to rule out 75%"),
-        (estimate(0.60), 0.5, "look", "which the network itself (0.500) is not"),
+        (estimate(0.60), 0.5, "look", "although the network (0.500) is not"),
         (estimate(0.50), 0.5, "ok", "nor is the network"),
     ],
 )
 def test_what_is_reached_without_a_lesion_is_held_against_the_network(score, own, level, said):
-    found = judge_without_lesion("rim", "border pixels", score, own)
+    found = verdict_without_lesion("rim", "border pixels", score, own)
     assert found.level == level
     assert said in found.words
 
@@ -55,7 +55,7 @@ def test_what_is_reached_without_a_lesion_is_held_against_the_network(score, own
     ],
 )
 def test_flips_are_held_against_those_of_the_control(flip, level, said):
-    found = judge_flips("ruler", "a ruler", flip)
+    found = verdict_on_flips("ruler", "a ruler", flip)
     assert found.level == level
     assert said in found.words
 

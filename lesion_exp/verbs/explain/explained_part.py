@@ -1,4 +1,4 @@
-"""What is explained: the network of a run, the images of a part, and what was predicted of them."""
+"""The part of a data set that is explained: a run's network, the images, their predictions, and those to show."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ _AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A run's network with the images of a part."""
+class ExplainedPart:
+    """A run's network with the images of a part and their predictions."""
 
     run: Run
     config: Mapping[str, Any]
     part: str
     images: PartImages
     table: pd.DataFrame
-    """Predictions, a row an image, in the images' order."""
+    """Predictions table, with rows in the order of the images."""
     device: torch.device
 
     def maps(self, explainer: Explainer, positions: IntArray, column: str = "prediction") -> list[FloatMap]:
-        """The evidence, (S, S), in the images at `positions` for the class in `column`, `prediction` or `label`."""
+        """Returns the saliency maps, (S, S), of the images at `positions` for the class in the column `column`."""
         classes = self.images.restored.classes
         found: list[FloatMap] = []
-        is_one_step = len(positions) <= _AT_ONCE  # the row of a gallery, for example
+        is_one_step = len(positions) <= _AT_ONCE  # such as a row of a gallery
         with Stage("explaining", len(positions), "images", announced=not is_one_step) as stage:
             for begin in range(0, len(positions), _AT_ONCE):
                 some = positions[begin : begin + _AT_ONCE]
@@ -69,18 +69,18 @@ class Subject:
         return found
 
 
-def open_subject(run: Run, request: ExplanationRequest, project: Project) -> Subject:
-    """What `request` asks for of `run`; a first look at its test part is counted.
+def open_part(run: Run, request: ExplanationRequest, project: Project) -> ExplainedPart:
+    """Opens the part of `run` that `request` asks for; the first read of a test part is counted.
 
     Raises:
-        ConfigError: a run that trained nothing or has not finished.
-        DataError: checkpoints or data that are not there, or not what they were.
+        ConfigError: the run has no network or has not finished.
+        DataError: checkpoints or data are missing or have changed.
     """
-    member = trained_run(run, project, request.data_root)
-    config = member.job_config("an explanation")
+    trained = trained_run(run, project, request.data_root)
+    config = trained.job_config("an explanation")
     part = request.part or ("test" if READINGS_TAG in run.tags else "val")
-    network = member.network(request.checkpoint)
-    split = member.data()
+    network = trained.network(request.checkpoint)
+    split = trained.data()
     rows = known_rows(split.table[split.table["split"] == part]).reset_index(drop=True)
     kept = None
     if request.checkpoint == "best":
@@ -88,15 +88,15 @@ def open_subject(run: Run, request: ExplanationRequest, project: Project) -> Sub
     table = network.predict(rows, split.loaded.store) if kept is None else known_rows(pd.read_parquet(kept))
     if set(table["row_id"]) != set(rows["row_id"]):
         raise DataError(
-            f"expected predictions of the {part} part of run {run.run_id}, but those it keeps are of other images; "
-            f"explain one whose predictions are its own"
+            f"expected predictions of the {part} part of run {run.run_id}, but those that it stores are of other "
+            f"images; explain another run, or other weights (checkpoint=last)"
         )
     table = table.set_index("row_id", drop=False).loc[rows["row_id"]].reset_index(drop=True)
     if part == "test" and READINGS_TAG not in run.tags:
         _count_reading(run, split)
     on_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
-    return Subject(run, config, part, PartImages(network, rows, split.loaded.store), table, device)
+    return ExplainedPart(run, config, part, PartImages(network, rows, split.loaded.store), table, device)
 
 
 def _count_reading(run: Run, split: SplitData) -> None:
@@ -107,15 +107,18 @@ def _count_reading(run: Run, split: SplitData) -> None:
 Kind = Literal["right", "most confident wrong", "wrong"]
 KINDS: Final[tuple[Kind, ...]] = ("right", "most confident wrong", "wrong")
 SEED: Final = 0
-"""Of all draws: every method shows the same images."""
+"""The seed of all draws, so that every method shows the same images."""
 
 Selection = dict[str, dict[Kind, IntArray]]
 """Positions in the predictions table, by true class and kind."""
 
 
 def gallery_positions(table: pd.DataFrame, count: int) -> Selection:
-    """Of each class that has images: `count` right ones drawn at random, the `count` wrong ones of the highest
-    probability, the surest first, and `count` of the other wrong ones drawn at random. No lesion is shown twice."""
+    """Chooses the images to show for each class with images.
+
+    These are `count` random images with right predictions, the `count` wrong ones with the highest probabilities,
+    highest first, and `count` random other wrong ones. No lesion is shown twice.
+    """
     probs, true, predicted = probabilities(table), true_classes(table), predicted_classes(table)
     confidence = probs[np.arange(len(probs)), predicted]
     lesion, _ = lesion_of(table)
@@ -134,14 +137,14 @@ def gallery_positions(table: pd.DataFrame, count: int) -> Selection:
 
 
 def drawn_positions(num_images: int, wanted: int) -> IntArray:
-    """`wanted` of `num_images` positions, or all of them, in ascending order."""
+    """Returns `wanted` random positions below `num_images`, or all of them, in ascending order."""
     return _drawn(np.arange(num_images), wanted, np.random.default_rng(SEED))
 
 
 def _of_new_lesions(
     positions: IntArray, lesion: IntArray, shown: IntArray, count: int, rng: np.random.Generator
 ) -> IntArray:
-    """`count` of `positions`, drawn, ascending, of different lesions, none of which `shown` shows."""
+    """`count` random `positions` in ascending order, of different lesions that do not occur at `shown`."""
     order = rng.permutation(positions[~np.isin(lesion[positions], lesion[shown])])
     _, first = np.unique(lesion[order], return_index=True)
     return np.sort(order[np.sort(first)][:count]).astype(np.int64)
@@ -154,12 +157,12 @@ def _drawn(positions: IntArray, count: int, rng: np.random.Generator) -> IntArra
 
 
 class PartImages:
-    """The images of `rows` (of a data set's table), by their position.
+    """The images of a part, by position.
 
     Args:
-        restored: the network, and how an image is prepared for it.
-        rows: which images.
-        store: where they are.
+        restored: the network, with the preparation of its images.
+        rows: the rows of the images in the data set's table.
+        store: the decoded images.
     """
 
     def __init__(self, restored: Restored, rows: pd.DataFrame, store: ImageStore) -> None:
@@ -173,12 +176,12 @@ class PartImages:
         return "mask_path" in self.rows and bool(self.rows["mask_path"].notna().any())
 
     def samples(self, positions: Sequence[int] | np.ndarray) -> Sample:
-        """The samples at `positions`, as a batch."""
+        """Returns the samples at `positions` as a batch."""
         batch: Sample = batch_of([self.dataset[(0, int(position))] for position in positions])
         return batch
 
     def explained(self, batch: Sample, device: torch.device) -> tuple[ExplainedNetwork, Tensor]:
-        """The network with what goes with the images of `batch`, and these, normalised, on `device`."""
+        """Returns the network, with the further inputs of the images of `batch`, and these images, normalised."""
         classifier = self.restored.classifier.to(device)
         companions: dict[str, Any] = {}
         if "clinical" in batch:
@@ -189,7 +192,7 @@ class PartImages:
         return network, classifier.normalize(batch["image"].to(device))
 
     def mask(self, position: int) -> Mask | None:
-        """The lesion in the square that the network sees, (S, S); None where it is not known, or not in the square."""
+        """Returns the lesion mask, (S, S), of the square that the network sees; None if it is missing or empty."""
         locator = self.rows["mask_path"].iloc[position] if "mask_path" in self.rows else None
         if locator is None or pd.isna(locator):
             return None
@@ -198,5 +201,5 @@ class PartImages:
         if self.dataset.options.mask == "crop":
             image, mask = crop_to_lesion(image, mask, self.dataset.options.mask_margin)
         _, moved = self.dataset.pipeline.evaluate(image, mask)
-        assert moved is not None, "what goes in with a mask comes out with one"
+        assert moved is not None, "the pipeline returns a mask if it gets one"
         return moved > 0 if moved.any() else None

@@ -1,4 +1,4 @@
-"""Several runs as one: their predictions joined, their folds put together, or their weights averaged."""
+"""Combines several runs into one: by an ensemble of predictions, by pooled folds, or by averaged weights."""
 
 from __future__ import annotations
 
@@ -20,66 +20,68 @@ from lesion_exp.evaluation.predictions import classes_of
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.trained_run import TrainedRun
-from lesion_exp.verbs.evaluate.member import other_predictions
+from lesion_exp.verbs.evaluate.evaluated_runs import predictions_elsewhere
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Joined:
-    """What several runs say as one."""
+class Combined:
+    """The predictions of several runs combined into one."""
 
     validation: pd.DataFrame | None
-    """On the validation part; None where no image was held out from all of them."""
+    """Predictions of the validation part; None if no image was held out from all runs."""
     test: pd.DataFrame | None
+    """Predictions of the test part; None if it is not evaluated."""
     other: pd.DataFrame | None = None
-    """On another data set."""
+    """Predictions of another data set."""
     has_seen: bool = False
-    """Whether the other data set holds images that one of the runs was made with."""
+    """Whether the other data set has images of the training or validation part of a run."""
     files: Mapping[str, Any] = field(default_factory=dict)
-    """Plain content of files to keep."""
+    """The content of further JSON files to store, by path."""
     checkpoint: Path | None = None
-    """The averaged network."""
+    """The averaged network of a soup."""
 
 
-def join(members: Sequence[TrainedRun], way: str, request: EvaluationRequest, folder: Path) -> Joined:
-    """The runs as one by `way`: mean, rank, stacked, soup or pooled; files that it needs are written to `folder`.
+def combine(members: Sequence[TrainedRun], method: str, request: EvaluationRequest, folder: Path) -> Combined:
+    """Combines the runs by `method`: mean, rank, stacked, soup or pooled. The checkpoint of a soup is written to
+    `folder`.
 
     Raises:
-        ConfigError: fewer than two runs, or runs that do not go together.
-        DataError: they are of different images, classes or labels.
+        ConfigError: there are fewer than two runs, or they cannot be combined by this method.
+        DataError: the runs have different images, classes or labels.
     """
     if len(members) < 2:
         raise ConfigError(f"expected at least two runs for an ensemble, got {len(members)}; name them run=[A,B]")
-    if way == POOLED:
+    if method == POOLED:
         return _pooled(members, request)
-    if way == SOUP:
+    if method == SOUP:
         return _soup(members, request, folder)
     if are_folds(members):
-        return _folds_elsewhere(members, way, request)
-    validation = None if _splits(members) > 1 else [member.predictions("val") for member in members]
-    if validation is None and way == "stacked":
+        return _folds_elsewhere(members, method, request)
+    validation = None if _num_splits(members) > 1 else [member.predictions("val") for member in members]
+    if validation is None and method == "stacked":
         raise ConfigError(
-            "expected runs with the same split for ensemble=stacked, got different ones: it is fitted on a validation "
-            "part that all have in common; use ensemble=mean"
+            "expected runs with the same split for ensemble=stacked, got different ones: it is fitted on the "
+            "validation part of all runs; use ensemble=mean"
         )
     files = {}
-    if way == "stacked" and validation is not None:
+    if method == "stacked" and validation is not None:
         files["ensemble/stacking.json"] = Stacking.fit(same_rows(validation)).to_dict()
     test = [member.predictions("test") for member in members] if request.part == "test" else None
     other, has_seen = (None, False) if request.dataset is None else _elsewhere(members, request)
     on_validation, on_test, on_other = (
-        None if tables is None else ensemble(way, tables, validation) for tables in (validation, test, other)
+        None if tables is None else ensemble(method, tables, validation) for tables in (validation, test, other)
     )
-    return Joined(on_validation, on_test, on_other, has_seen, files)
+    return Combined(on_validation, on_test, on_other, has_seen, files)
 
 
-def _pooled(members: Sequence[TrainedRun], request: EvaluationRequest) -> Joined:
-    """Each image as the one fold predicts it that has not seen it."""
+def _pooled(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combined:
+    """The prediction of each image by the fold that was not trained on it."""
     if request.dataset is not None:
         raise ConfigError(
-            "expected ensemble=mean for folds on another data set, got pooled: there every fold can judge every image"
+            "expected ensemble=mean for folds on another data set, got pooled: every fold predicts all images there"
         )
     if not are_folds(members):
         raise ConfigError("expected the folds of a cross-validation for ensemble=pooled, got runs with the same test "
@@ -94,39 +96,37 @@ def _pooled(members: Sequence[TrainedRun], request: EvaluationRequest) -> Joined
             f"expected folds that share no test image, but {len(twice):,} images are tested twice; name runs of one "
             f"cross-validation, or folds:RUN"
         )
-    return Joined(None, pooled)
+    return Combined(None, pooled)
 
 
-def _folds_elsewhere(members: Sequence[TrainedRun], way: str, request: EvaluationRequest) -> Joined:
-    """All folds on the images of another data set, which none of them knows."""
+def _folds_elsewhere(members: Sequence[TrainedRun], method: str, request: EvaluationRequest) -> Combined:
+    """The ensemble of all folds on another data set."""
     if request.dataset is None:
         raise ConfigError(
-            f"expected ensemble=pooled for the folds of a cross-validation, got {way}: each fold was trained on the "
-            f"other folds' test images, so only its own are new to it; ensemble={way} judges them on another data set "
-            f"(dataset=NAME)"
+            f"expected ensemble=pooled for the folds of a cross-validation, got {method}: each fold was trained on the "
+            f"test images of the other folds; ensemble={method} needs another data set (dataset=NAME)"
         )
-    if way == "stacked":
+    if method == "stacked":
         raise ConfigError(
-            "expected ensemble=mean or rank for the folds of a cross-validation, got stacked: no image was held out "
-            "from all of them, on which a stacking could be fitted"
+            "expected ensemble=mean or rank for the folds of a cross-validation, got stacked: it is fitted on images "
+            "that were held out from all runs, and there are none"
         )
     tables, has_seen = _elsewhere(members, request)
-    return Joined(None, None, ensemble(way, tables), has_seen)
+    return Combined(None, None, ensemble(method, tables), has_seen)
 
 
-def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path) -> Joined:
+def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path) -> Combined:
+    """The predictions of a network with the mean weights of all runs, whose checkpoint is written to `folder`."""
     if request.dataset is not None:
         raise ConfigError(
-            "expected ensemble=soup without dataset=: it makes a run with a network of its own; then evaluate run=THAT "
-            "on the other data set"
+            "expected ensemble=soup without dataset=, got a data set: make the soup first, which becomes a run with "
+            "its own network, and evaluate that run on the data set"
         )
-    if _splits(members) > 1:
+    if _num_splits(members) > 1:
         raise ConfigError(
             "expected runs with the same split for ensemble=soup, got different ones: no image was held out from all "
-            "of them; train runs that differ in seed or learning rate only"
+            "of them; train runs that only differ in seed or learning rate"
         )
-    import torch
-
     from lesion_exp.model.restore import restore
 
     first = members[0]
@@ -135,29 +135,30 @@ def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Pat
     torch.save(content, path)
     network = restore(first.job_config("ensemble=soup"), path)
     split = first.data()
-    layers = renew_batch_norm(network.classifier, network.data(split.table, split.loaded.store))
+    layers = recompute_batch_norm(network.classifier, network.data(split.table, split.loaded.store))
     if layers:
-        log.info("statistics of %d batch-norm layers measured anew on the training part", layers)
+        log.info("statistics of %d batch normalisation layers recomputed on the training part", layers)
     torch.save({**content, "state_dict": network.classifier.state_dict()}, path)
     parts = ["val", *(["test"] if request.part == "test" else [])]
     rows = {part: split.table[split.table["split"] == part] for part in parts}
     found = {part: network.predict(own, split.loaded.store) for part, own in rows.items()}
-    return Joined(found["val"], found.get("test"), checkpoint=path)
+    return Combined(found["val"], found.get("test"), checkpoint=path)
 
 
 def _elsewhere(members: Sequence[TrainedRun], request: EvaluationRequest) -> tuple[list[pd.DataFrame], bool]:
-    found = [other_predictions(member, request) for member in members]
+    """The predictions of each run on another data set, and whether that has images which a run has seen."""
+    found = [predictions_elsewhere(member, request) for member in members]
     return [table for table, _ in found], any(seen for _, seen in found)
 
 
 def are_folds(members: Sequence[TrainedRun]) -> bool:
-    """Whether one run was trained on what another is tested on."""
+    """Returns whether the runs are folds of a cross-validation, each trained on test images of the others."""
     folds = [member.config is not None and "fold" in member.config["split"] for member in members]
-    return any(folds) and _splits(members) > 1
+    return any(folds) and _num_splits(members) > 1
 
 
-def _splits(members: Sequence[TrainedRun]) -> int:
-    """How many different splits the runs have."""
+def _num_splits(members: Sequence[TrainedRun]) -> int:
+    """The number of different splits."""
     return len({member.run.tags.get("split_hash") for member in members})
 
 
@@ -165,10 +166,10 @@ State = dict[str, Tensor]
 
 
 def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
-    """A checkpoint with the mean weights of the checkpoints at `paths`, and the card of the first.
+    """Returns a checkpoint with the mean weights of the checkpoints at `paths` and the card of the first.
 
-    It is worth something where the runs started from the same pretrained weights and went not far from each other
-    (Wortsman et al. 2022, arXiv:2203.05482); networks trained from different random weights have no meaningful mean.
+    The mean is useful for runs that started from the same pretrained weights and remained close to each other (Wortsman
+    et al. 2022, arXiv:2203.05482). Networks trained from different random weights have no meaningful mean.
 
     Raises:
         ConfigError: the networks have different layers or classes.
@@ -178,17 +179,17 @@ def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
     for number, other in enumerate(contents[1:], start=2):
         if other["lesion_exp"]["classes"] != first["lesion_exp"]["classes"]:
             raise ConfigError(
-                f"expected networks with the same classes for ensemble=soup, but those of the first and the {number}. "
-                f"run differ; use ensemble=mean with runs on the same data"
+                f"expected networks with the same classes for ensemble=soup, but those of the runs 1 and {number} "
+                f"differ; name runs with the same classes"
             )
         _check_same_layers(first["state_dict"], other["state_dict"], number)
     mean = mean_state([content["state_dict"] for content in contents])
-    card = {**first["lesion_exp"], "calibration": {}}  # fitted on what another network says
+    card = {**first["lesion_exp"], "calibration": {}}  # those of the first network do not fit the mean
     return {"state_dict": mean, "lesion_exp": card}
 
 
 def mean_state(states: Sequence[State]) -> State:
-    """The mean of each tensor; of whole numbers, such as counters, the first."""
+    """Returns the mean of each tensor; for tensors of whole numbers, such as counters, the first one."""
     return {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(tensor.dtype)
         if tensor.is_floating_point()
@@ -197,12 +198,14 @@ def mean_state(states: Sequence[State]) -> State:
     }
 
 
-def renew_batch_norm(classifier: LesionClassifier, datamodule: LesionDataModule) -> int:
-    """Measures means and variances of the batch-norm layers anew, over all images of the training part as evaluation
-    shows them; how many layers that were.
+def recompute_batch_norm(classifier: LesionClassifier, datamodule: LesionDataModule) -> int:
+    """Recomputes the statistics of batch normalisation layers over the training part without augmentation.
 
-    Statistics belong to the weights that they were measured with: their mean is that of no network. Layers that
-    `backbone.tune` froze kept theirs in training, and keep them here.
+    The mean of the statistics of several networks does not fit the mean of their weights. Layers that `backbone.tune`
+    froze kept their statistics in training, and keep them here.
+
+    Returns:
+        The number of such layers.
     """
     classifier.train()
     norms = [layer for layer in classifier.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
@@ -233,8 +236,8 @@ def _check_same_layers(first: State, other: State, number: int) -> None:
     if differing:
         cases = [f"{name}: {_shape(first, name)} and {_shape(other, name)}" for name in differing]
         raise ConfigError(
-            f"expected networks of the same layers for ensemble=soup, but those of the first and the {number}. run "
-            f"differ:\n{first_cases(cases)}\nuse ensemble=mean, which averages their probabilities"
+            f"expected networks with the same layers for ensemble=soup, but those of the runs 1 and {number} differ:\n"
+            f"{first_cases(cases)}\nuse ensemble=mean, which averages their probabilities"
         )
 
 

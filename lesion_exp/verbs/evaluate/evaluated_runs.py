@@ -1,4 +1,4 @@
-"""The runs that are judged."""
+"""The runs to evaluate: finding them, their predictions on other data, and warnings if their data have changed."""
 
 from __future__ import annotations
 
@@ -24,34 +24,30 @@ from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 log = logging.getLogger(__name__)
 
 
-def make_members(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> list[TrainedRun]:
-    """The runs with their jobs, each once; `project` is that of this machine.
+def evaluated_runs(runs: Sequence[Run], request: EvaluationRequest, project: Project) -> list[TrainedRun]:
+    """Returns the trained runs with the evaluation options that `request` asks for.
 
     Raises:
-        ConfigError: a run named twice.
+        ConfigError: a run is named twice.
     """
     for position, run in enumerate(runs):
         if run.run_id in {other.run_id for other in runs[:position]}:
             raise ConfigError(f"expected different runs, got {run.run_id} ({run.name}) twice; name each once")
-    return [_member(run, request, project) for run in runs]
-
-
-def _member(run: Run, request: EvaluationRequest, project: Project) -> TrainedRun:
-    member = trained_run(run, project, request.data_root)
-    return replace(member, evaluation=request.options_of(member.evaluation))
+    found = [trained_run(run, project, request.data_root) for run in runs]
+    return [replace(trained, evaluation=request.options_of(trained.evaluation)) for trained in found]
 
 
 def fold_runs(run: Run) -> list[Run]:
-    """The newest finished run of each fold of the cross-validation that `run` belongs to.
+    """Returns the newest finished run of each fold of the cross-validation of `run`.
 
     Raises:
-        ConfigError: it belongs to none, or there are folds without a finished run.
+        ConfigError: `run` belongs to no cross-validation, or a fold has no finished run.
     """
     config = job_of(run).config
     if "fold" not in config["split"] or "num_folds" not in config["split"]:
         raise ConfigError(
-            f"expected a run of a cross-validation for all its folds, got {run.run_id} ({run.name}), whose split is "
-            f"another; train one with split=kfold split.fold=0"
+            f"expected a run of a cross-validation for folds:RUN, got {run.run_id} ({run.name}), whose split has no "
+            f"folds; train one with split=kfold split.fold=0"
         )
     found: dict[int, Run] = {}
     condition = f"attributes.status = 'FINISHED' and params.`split._target_` = '{config['split']['_target_']}'"
@@ -59,75 +55,80 @@ def fold_runs(run: Run) -> list[Run]:
         if other.fetch(artifacts.JOB) is None:
             continue
         job = job_of(other)
-        if without_fold(job.config, job.files) == without_fold(config, job.files):
+        if hash_without_fold(job.config, job.files) == hash_without_fold(config, job.files):
             found.setdefault(int(job.config["split"]["fold"]), other)
     missing = sorted(set(range(config["split"]["num_folds"])) - set(found))
     if missing:
         raise ConfigError(
-            f"expected a finished run of each of the {config['split']['num_folds']} folds, but there is none of "
+            f"expected a finished run of each of the {config['split']['num_folds']} folds, but there is none of fold "
             f"{', '.join(map(str, missing))}; train the same job with split.fold={missing[0]}"
         )
     return [found[fold] for fold in sorted(found)]
 
 
-def without_fold(config: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """What the jobs of all folds of a cross-validation have in common, as a hash."""
+def hash_without_fold(config: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """Returns a hash that is the same for the jobs of all folds of a cross-validation."""
     kept = copy.deepcopy(dict(config))
     kept["split"]["fold"] = None
     return job_hash(kept, files)
 
 
-def say_changes(run: Run, config: Mapping[str, Any]) -> None:
-    """Warns where the data set is no longer what the kept predictions of `run` were made on, as far as it can be read
-    at once.
+def warn_of_changed_data(run: Run, config: Mapping[str, Any]) -> None:
+    """Warns if the data set has changed since the stored predictions of `run` were made.
+
+    Data that cannot be read, or whose images would have to be decoded first, are not compared.
     """
     try:
         data = present_fingerprint(config)
     except UserError as error:
-        log.info("the data of run %s are not compared with those of today: %s", run.run_id, str(error).splitlines()[0])
+        log.info(
+            "the data of run %s cannot be compared with the present ones: %s", run.run_id, str(error).splitlines()[0]
+        )
         return
     changed = [] if data is None else data.differences(run.tags)
     if changed:
         log.warning(
-            "the data set differs from the one that run %s was made on, in: %s. The predictions that it keeps are "
-            "judged by what they were made on; lesion-exp reproduce run=%s trains on the data of today",
+            "the data set differs from that of run %s in: %s. Its stored predictions are evaluated with the labels of "
+            "that data set; lesion-exp reproduce run=%s trains on the present data",
             run.run_id,
             "; ".join(changed),
             run.run_id,
         )
 
 
-def other_predictions(member: TrainedRun, request: EvaluationRequest) -> tuple[pd.DataFrame, bool]:
-    """The predictions on the whole of another data set, and whether it holds images that the run was made with.
+def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tuple[pd.DataFrame, bool]:
+    """Returns the predictions on another data set, and whether that has images which the run has seen.
 
     Raises:
-        LeakageError: it does, and that is not allowed.
-        DataError: labels that the network does not know.
+        LeakageError: the run has seen some of the images, and `request` does not allow that.
+        DataError: the network does not know a label.
     """
-    assert request.dataset is not None, "there is another data set"
-    config = member.job_config("predictions on another data set")
+    assert request.dataset is not None, "the caller checks that there is another data set"
+    config = trained.job_config("predictions on another data set")
     node = {**request.dataset, **{key: config["dataset"][key] for key in SHARED_KEYS}}
     loaded = load_data({**config, "dataset": node})
-    seen = seen_images(member.run, loaded.table)
+    seen = seen_images(trained.run, loaded.table)
     if seen and not request.allow_leakage:
         raise LeakageError(
-            f"expected a data set that run {member.run.run_id} has not seen, but {len(seen):,} of its "
+            f"expected a data set that run {trained.run.run_id} has not seen, but {len(seen):,} of its "
             f"{len(loaded.table):,} images are in the run's training or validation part:\n{first_cases(seen)}\n"
-            f"leave them out with dataset.filter, or judge all the same with split.allow_leakage=true (the result is "
-            f"then marked leaky)"
+            f"leave them out with dataset.filter, or evaluate them nevertheless with split.allow_leakage=true (the "
+            f"result is then marked leaky)"
         )
-    return member.network().predict(loaded.table, loaded.store), bool(seen)
+    return trained.network().predict(loaded.table, loaded.store), bool(seen)
 
 
 def seen_images(run: Run, table: pd.DataFrame) -> list[str]:
-    """The ids of the images of `table` that the run trained on or was chosen by: those with the same content, and
-    those with the same id and perceptual hash, which were stored once more."""
+    """Returns the ids of the images of `table` that are in the training or validation part of the run.
+
+    These have the same content, or the same id and perceptual hash, as files that were saved again.
+    """
     manifest = pd.read_parquet(download_artifact(run, artifacts.MANIFEST))
     known = manifest[manifest["split"] != "test"]
     if "content_key" in known:
         keys = image_keys(table, run.tags["split_hash"])
         again = keys["content_key"].isin(known["content_key"]) | keys["picture_key"].isin(known["picture_key"])
-    else:  # a run of a version that kept the hashes themselves
+    else:  # a run of a version that stored the hashes themselves
         known_pairs = pd.MultiIndex.from_frame(known[["image_id", "phash"]].astype(str))
         same_picture = pd.MultiIndex.from_frame(table[["image_id", "phash"]].astype(str)).isin(known_pairs)
         again = table["sha256"].isin(known["sha256"]) | same_picture
