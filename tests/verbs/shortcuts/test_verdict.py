@@ -31,8 +31,8 @@ def flipped(rate, excess, width=0.02):
     [
         (estimate(0.51), 0.9, "ok", "not above chance"),
         (estimate(0.54), 0.9, "ok", "10% of the network's distance from chance (0.900)"),
-        (estimate(0.62), 0.9, "look", "30% of what"),
-        (estimate(0.71), 0.9, "warning", "52% of what"),
+        (estimate(0.62), 0.9, "look", "30% of the network"),
+        (estimate(0.71), 0.9, "warning", "52% of the network"),
         (estimate(0.60, 0.2), 0.9, "look", "too few images to rule out 75%"),
         (estimate(0.60), 0.5, "look", "although the network (0.500) is not"),
         (estimate(0.50), 0.5, "ok", "nor is the network"),
