@@ -1,1 +1,1 @@
-"""Runs and sweeps as one HTML page each, from what they keep: no network, no model, no images of the data set."""
+"""The verb `report`: HTML pages of runs and sweeps, made from stored results without the network or the data set."""

@@ -1,4 +1,4 @@
-"""What a section of the page is made of; the template `page.html` knows how each block looks."""
+"""The blocks of a section of a page; the template `page.html` draws each of them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from markupsafe import Markup
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM, labels
 
 _MOST_UPRIGHT: Final = 9
-"""Columns that an upright sheet has room for."""
+"""The number of columns that fit on a page in portrait format."""
 _MOST_TURNED: Final = 30
-"""Numbered columns that a turned sheet has room for."""
+"""The number of numbered columns that fit on a page in landscape format."""
 _MOST_UNBROKEN: Final = 14
+"""The number of rows or lines up to which a block is printed without a page break."""
 _CODE_LINE: Final = 90
-"""Of a text to be copied on paper, letters."""
+"""The number of letters in a printed line of code."""
 _ROW_HEAD, _COLUMN_HEAD = 26, 11
-"""Letters of a class's name beside a row, and of each line above a column."""
+"""The numbers of letters of a class name beside a row, and in each line above a column."""
 Cell = str | Markup
-"""Text is escaped; `Markup` is taken as it is."""
+"""Text is escaped; `Markup` is not."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `lead` is the sentence to be read first."""
+    """A paragraph; `lead` marks the main sentence of a section."""
 
     kind: ClassVar = "text"
     text: Cell
@@ -35,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a reader must know before believing the rest: a warning, or what a run did not store."""
+    """A warning, a good result, or a note on something that the run did not store."""
 
     kind: ClassVar = "note"
     text: Cell
@@ -44,31 +45,32 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows below a head; columns written `>name` are numbers and stand right."""
+    """A table; columns with names such as `>name` have numbers, which are aligned to the right."""
 
     kind: ClassVar = "table"
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     wraps: bool = False
-    """Whether cells hold sentences, which may be broken into lines."""
+    """Whether cells contain sentences, which may be wrapped."""
 
     @property
     def is_turned(self) -> bool:
-        """Whether a sheet of paper must be turned for its columns."""
+        """Whether the table is printed in landscape format, because it has many columns."""
         return len(self.columns) > _MOST_UPRIGHT
 
     @property
     def is_short(self) -> bool:
-        """Whether it fits on a sheet with room to spare, so that it need not be broken."""
+        """Whether the table is short enough to be printed without a page break."""
         return len(self.rows) <= _MOST_UNBROKEN and not self.wraps
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix: counts, shaded by their share of the true class.
+    """A confusion matrix: counts, coloured by the share of the true class.
 
-    From 13 classes on its columns are numbered as its rows are, and stand in parts that a turned sheet has room for.
+    With 13 or more classes, rows and columns are numbered, and the columns are divided into parts that fit on a page in
+    landscape format.
     """
 
     kind: ClassVar = "matrix"
@@ -78,18 +80,18 @@ class Matrix:
 
     @property
     def is_numbered(self) -> bool:
-        """Whether columns are numbered instead of named; such a matrix is turned on paper."""
+        """Whether columns have numbers instead of names; such a matrix is printed in landscape format."""
         return len(self.classes) >= NUMBERED_FROM
 
     @property
     def rows(self) -> list[str]:
-        """The heads of the rows."""
+        """The labels of the rows."""
         names = labels(self.classes, _ROW_HEAD)
         return [f"{place} {name}" for place, name in enumerate(names, 1)] if self.is_numbered else names
 
     @property
     def columns(self) -> list[str]:
-        """The heads of the columns, which may have several lines."""
+        """The labels of the columns, which may have several lines."""
         if self.is_numbered:
             return [str(place) for place in range(1, len(self.classes) + 1)]
         return labels(self.classes, _COLUMN_HEAD, 3)
@@ -101,7 +103,7 @@ class Matrix:
         return [range(first, min(first + size, len(self.classes))) for first in range(0, len(self.classes), size)]
 
     def caption_of(self, part: range) -> str:
-        """The caption of a part."""
+        """Returns the caption of a part."""
         if len(self.parts) == 1:
             return self.caption
         return f"{self.caption}; predicted classes {part.start + 1} to {part.stop} of {len(self.classes)}"
@@ -109,7 +111,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Legend:
-    """An entry below a figure; `colour` as in `charts`."""
+    """An entry of the legend of a figure; `colour` is a number as in `charts`."""
 
     name: str
     colour: int
@@ -124,12 +126,12 @@ class Figure:
     caption: str
     legend: Sequence[Legend] = ()
     wide: bool = False
-    """Whether it has a row of its own, and scrolls on a narrow screen."""
+    """Whether the figure fills a row, and scrolls on a narrow screen."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures side by side where there is room."""
+    """Figures, side by side if there is room."""
 
     kind: ClassVar = "figures"
     figures: Sequence[Figure]
@@ -137,7 +139,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a `data:` address, with what a reader who cannot see it is told."""
+    """A picture as a `data:` address, with a text alternative."""
 
     kind: ClassVar = "picture"
     address: str
@@ -152,22 +154,22 @@ class Pairs:
     kind: ClassVar = "pairs"
     pairs: Mapping[str, Cell]
     wide: bool = False
-    """Whether values are sentences, which want the whole width."""
+    """Whether values are sentences, which need the whole width."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """A text to be copied or looked up; a long one scrolls on a screen, and is whole on paper."""
+    """Text to copy or to look up; long text scrolls on a screen, and is complete on paper."""
 
     kind: ClassVar = "code"
     caption: str
     text: str
     columns: bool = False
-    """Whether short lines stand in columns."""
+    """Whether lines are arranged in columns."""
 
     @property
     def is_short(self) -> bool:
-        """Whether it fits on a sheet with room to spare, so that it need not be broken."""
+        """Whether the text is short enough to be printed without a page break."""
         return len(self.text) <= _MOST_UNBROKEN * _CODE_LINE and self.text.count("\n") < _MOST_UNBROKEN
 
 
@@ -184,5 +186,5 @@ class Section:
 
 
 def not_stored(name: str, remedy: str = "") -> Note:
-    """What stands where something is missing; `name` is the artifact, or what it would have said."""
+    """Returns a note that the run did not store something; `name` is the artifact or its content."""
     return Note(f"Not stored by this run: {name}.{f' {remedy}' if remedy else ''}", "missing")

@@ -1,4 +1,4 @@
-"""Drawings as inline SVG whose colours follow the page's, so that they fit a dark screen, a phone and paper."""
+"""Charts as inline SVG with the colours of the page, for light and dark screens, phones and paper."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 300
 COLOURS: Final = 12
-"""Colours of the page's style, `--c0` and so on."""
+"""The number of colours in the style of the page, `--c0` and so on."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 42
 _BAR_WIDTH: Final = 120
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from `low` to `high` with marks."""
+    """A scale from `low` to `high` with ticks."""
 
     label: str
     low: float
@@ -26,13 +26,13 @@ class Axis:
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """0 at `low`, 1 at `high`."""
+        """Returns the position of a value: 0 at `low`, 1 at `high`."""
         return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve; one without a colour is a dotted reference."""
+    """A curve; without a colour it is a dotted reference line."""
 
     xs: Sequence[float]
     ys: Sequence[float]
@@ -63,23 +63,23 @@ class Dots:
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line with a word at its top."""
+    """A vertical line with a label."""
 
     x: float
     text: str
 
 
 Drawn = Line | Band | Dots | Mark
-"""What a plot may hold, drawn in the order of the list."""
+"""An element of a plot."""
 
 
 def unit_axis(label: str) -> Axis:
-    """From 0 to 1."""
+    """Returns an axis from 0 to 1."""
     return Axis(label, 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
 
 def round_axis(label: str, values: Sequence[float], *, least: float | None = None, whole: bool = False) -> Axis:
-    """Around `values`, with marks at round numbers; it begins at `least` where that is given."""
+    """Returns an axis that contains `values`, with ticks at round numbers; it begins at `least` if that is not None."""
     known = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(known) if least is None else least, max(known)
     high = high if high > low else low + (abs(low) or 1.0)
@@ -94,7 +94,7 @@ def round_axis(label: str, values: Sequence[float], *, least: float | None = Non
 
 
 def plot(description: str, x: Axis, y: Axis, marks: Sequence[Drawn]) -> Markup:
-    """A plot with its axes; `description` is read to those who cannot see it."""
+    """Returns a plot with its axes and `marks`, drawn in their order; `description` is the text alternative."""
     body = Markup("").join([_grid(x, y), *(_drawn(mark, x, y) for mark in marks)])
     return _svg(WIDTH, HEIGHT, "plot", description, body)
 
@@ -102,15 +102,15 @@ def plot(description: str, x: Axis, y: Axis, marks: Sequence[Drawn]) -> Markup:
 def panel(
     description: str, name: str, told: str, xs: Sequence[float], ys: Sequence[float], guessing: float | None
 ) -> Markup:
-    """A small square plot of a curve from 0 to 1, one of many, with its name and what is told of it below.
+    """Returns a small square plot of a curve from 0 to 1, one of many, with texts below it.
 
     Args:
-        description: read to those who cannot see it.
-        name: what the curve is of.
-        told: its number in words.
+        description: the text alternative.
+        name: the name of the curve.
+        told: the text below the name.
         xs: 0..1.
         ys: 0..1.
-        guessing: height of the dotted line that guessing would come to; None for the rising diagonal.
+        guessing: height of the dotted line for guessing; None is the diagonal.
     """
     places = [f"{100 * x:.1f} {100 - 100 * y:.1f}" for x, y in zip(xs, ys, strict=True)]
     path = "L".join(place for number, place in enumerate(places) if not number or place != places[number - 1])
@@ -123,7 +123,7 @@ def panel(
 
 
 def interval_bar(value: float, low: float | None, high: float | None, reference: float | None = None) -> Markup:
-    """A value between 0 and 1 with its interval, for a cell of a table; `reference` is a thin line behind it."""
+    """Returns a drawing of a value between 0 and 1, its interval and a reference line, for a cell of a table."""
 
     def place(share: float) -> float:
         return round(4 + (_BAR_WIDTH - 8) * min(max(share, 0.0), 1.0), 1)
@@ -140,7 +140,7 @@ def interval_bar(value: float, low: float | None, high: float | None, reference:
 
 
 def tick_text(value: float) -> str:
-    """`0.25`, `40`, `0.001`, without digits that say nothing."""
+    """Returns the text of a tick, such as `0.25`, `40` or `0.001`."""
     return "0" if abs(value) < 1e-12 else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -202,7 +202,7 @@ def _grid(x: Axis, y: Axis) -> Markup:
 
 
 def _points(xs: Sequence[float], ys: Sequence[float], x: Axis, y: Axis) -> list[str]:
-    """The points of a curve in pixels, each place once."""
+    """The points of a curve in pixels, without repeated ones."""
     places = [f"{_px(x, a)} {_py(y, b)}" for a, b in zip(xs, ys, strict=True) if math.isfinite(a) and math.isfinite(b)]
     return [place for number, place in enumerate(places) if not number or place != places[number - 1]]
 
@@ -222,18 +222,18 @@ def _svg(width: int, height: int, looks: str, description: str, body: Markup) ->
 
 
 _MOST_NAMES: Final = 10
-"""More values than these are a scale if they are numbers, else their names are left out."""
+"""If there are more values, numbers get a numeric scale, and the names of other values are left out."""
 _LONGEST: Final = 22
 _APART: Final = 124
-"""Pixels between two axes, at least."""
+"""The least distance of two axes, in pixels."""
 _HEAD, _FOOT, _SIDE = 34, 18, 76
 _SMALLER, _LARGER = 0.8, 1.25
-"""How much smaller and larger than its own pixels the drawing may be shown on a screen; then it scrolls."""
+"""The smallest and largest scale at which the chart is shown on a screen; on smaller screens it scrolls."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis: where each value stands, 0 at its foot and 1 at its top, and the texts beside it."""
+    """An axis of a parallel-coordinates plot, with the positions of values and texts: 0 is the bottom, 1 the top."""
 
     label: str
     places: dict[str, float]
@@ -241,7 +241,7 @@ class Scale:
 
 
 def scale_of(label: str, values: Sequence[str]) -> Scale:
-    """Values that stand evenly, in order; many numbers on a scale of their own."""
+    """Returns a scale with equal distances between the sorted values, or a numeric scale for many numbers."""
     known = sorted(set(values), key=lambda value: (_number(value) is None, _number(value) or 0.0, value))
     numbers = [number for value in known if (number := _number(value)) is not None]
     if len(known) > _MOST_NAMES and len(numbers) == len(known):
@@ -253,9 +253,15 @@ def scale_of(label: str, values: Sequence[str]) -> Scale:
 
 
 def number_scale(label: str, numbers: Sequence[float], names: Sequence[str]) -> Scale:
-    """Numbers, each known by its name, between round ones; logarithmic over more than a factor of 50."""
+    """Returns a numeric scale between round numbers; it is logarithmic if numbers differ by more than a factor of 50.
+
+    Args:
+        label: name of the quantity.
+        numbers: the values.
+        names: the texts of the values, by which lines refer to them.
+    """
     low, high = min(numbers), max(numbers)
-    if low == high:  # any other mark would be a number that the quantity may not have
+    if low == high:  # another tick could be a number that is impossible for the quantity
         return Scale(label, dict.fromkeys(names, 0.5), {tick_text(low): 0.5})
     if low > 0 and high / low > 50:
         span = math.log(high / low)
@@ -267,7 +273,13 @@ def number_scale(label: str, numbers: Sequence[float], names: Sequence[str]) -> 
 
 
 def parallel(description: str, scales: Sequence[Scale], lines: Sequence[tuple[Sequence[str], bool]]) -> Markup:
-    """The drawing; each line has a value an axis, and whether it is one of the best, which are drawn last."""
+    """Returns a parallel-coordinates plot.
+
+    Args:
+        description: the text alternative.
+        scales: the axes.
+        lines: for each line its value on each axis, and whether it is one of the best, which are drawn last.
+    """
     width = max(WIDTH, 2 * _SIDE + _APART * (len(scales) - 1))
     step = (width - 2 * _SIDE) / max(len(scales) - 1, 1)
     columns = [_SIDE + step * number for number in range(len(scales))]

@@ -1,4 +1,4 @@
-"""From sections to one HTML file that needs nothing else."""
+"""A page of sections as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ MEANINGS: Final = {
     "n": "number of images of the class",
     "sd": "standard deviation",
 }  # fmt: skip
-"""What the pages abbreviate, besides the names of classes."""
+"""The abbreviations on pages, except the names of classes."""
 
 
 class Explained:
-    """What a page has explained so far.
+    """The abbreviations that a page has explained so far.
 
     Args:
-        meanings: abbreviations of this page alone, such as the codes of its classes, beside `MEANINGS`.
+        meanings: further abbreviations of this page, such as the codes of its classes.
     """
 
     def __init__(self, meanings: Mapping[str, str]) -> None:
         self._left = {**MEANINGS, **meanings}
 
     def first_used_in(self, block: Block) -> list[tuple[str, str]]:
-        """The abbreviations that `block` is the first to use, each with its meaning, in the order of their use."""
+        """Returns the abbreviations that `block` is the first to use, and their meanings, in the order of their use."""
         if not self._left:
             return []
         names = "|".join(re.escape(name) for name in sorted(self._left, key=len, reverse=True))
@@ -59,7 +59,7 @@ class Explained:
 
 
 def _words(block: Block) -> Iterator[str]:
-    """The words of a block as they are read; those of code and of names with values are not looked at."""
+    """The texts of a block, except code and pairs of names and values."""
     if isinstance(block, Text | Note):
         yield _plain(block.text)
     elif isinstance(block, Table):
@@ -83,39 +83,39 @@ def _plain(text: str | Markup) -> str:
 
 
 _LONGEST_FOOT: Final = 90
-"""Letters at the foot of a printed page."""
+"""The largest number of letters at the foot of a printed page."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page before it is text."""
+    """The content of a page."""
 
     title: str
     subtitle: str
     facts: Mapping[str, str]
-    """What stands below the title: the run's id, its status, the day."""
+    """Names and values below the title, such as the id of the run, its status and its start."""
     sections: Sequence[Section]
     meanings: Mapping[str, str] = field(default_factory=dict)
-    """Abbreviations of this page alone, such as the codes of its classes, in full."""
+    """The meanings of further abbreviations, such as the codes of classes."""
 
 
 class Numbers:
-    """Counts the figures and the tables of a page."""
+    """The numbers of the figures and the tables of a page."""
 
     def __init__(self) -> None:
         self._last: Counter[str] = Counter()
 
     def next(self, kind: Literal["Figure", "Table"]) -> str:
-        """`Figure 1`, then `Figure 2`; tables have numbers of their own."""
+        """Returns `Figure 1`, then `Figure 2`, and so on; tables are counted separately."""
         self._last[kind] += 1
         return f"{kind} {self._last[kind]}"
 
 
 def render(page: Page) -> str:
-    """The page as HTML: style and drawings are inside, no address outside is ever asked for.
+    """Returns the page as HTML with all styles and pictures, which requests nothing from the network.
 
-    Figures and tables are numbered, abbreviations explained below the block that first uses them; a printed page has
-    its number and the title of the report at its foot.
+    Figures and tables are numbered, and abbreviations are explained below the block that uses them first. Printed pages
+    have their number and the title at the foot.
     """
     environment = Environment(
         loader=PackageLoader("lesion_exp.verbs.report"),
@@ -133,7 +133,7 @@ def render(page: Page) -> str:
 
 
 def css_string(text: str) -> Markup:
-    """`text` as a string of a style sheet; whatever is no letter, digit or space is escaped."""
+    """Returns `text` as a string of a style sheet, with everything but letters, digits and spaces escaped."""
     plain = "".join(
         char if char.isascii() and (char.isalnum() or char == " ") else f"\\{ord(char):x} " for char in text
     )

@@ -26,23 +26,25 @@ SECTIONS: Final[tuple[Callable[[RunSummary], Section], ...]] = (
     question, data_flow, split, training, results, confusion, curves, calibration, subgroups, galleries, failures,
     config, environment, reproduce,
 )  # fmt: skip
-"""In the order of the page; the checklists, which point at them, come last."""
+"""The sections in the order of the page. The checklists, which refer to them, are the last section."""
 _WITHOUT_RESULTS: Final = ("preview", "comparison")
 
 
 def run_page(run: Run) -> Page:
-    """The page of `run`, from what it keeps; what it did not store is said.
+    """Returns the page of `run`, from its stored results; a note names what it did not store.
 
     Raises:
-        ConfigError: a preview, a comparison or a sweep.
+        ConfigError: the run is a preview, a comparison or a sweep.
     """
     kind = run.tags.get("kind", "train")
     if kind == "sweep":
         raise ConfigError(
-            f"expected a run that was trained or judged, got the sweep {run.run_id}; use sweep={run.run_id}"
+            f"expected a run that was trained or evaluated, got the sweep {run.run_id}; use sweep={run.run_id}"
         )
     if kind in _WITHOUT_RESULTS:
-        raise ConfigError(f"expected a run that was trained or judged, got {run.run_id} of kind {kind}")
+        raise ConfigError(
+            f"expected a run that was trained or evaluated, got {run.run_id} of kind {kind}; name another run"
+        )
     facts = RunSummary(run, RunArtifacts(run))
     sections = [make(facts) for make in SECTIONS]
     sections.append(checklists(facts, {section.key: section.title for section in sections}))

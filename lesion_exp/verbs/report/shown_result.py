@@ -1,4 +1,4 @@
-"""A run, just made or opened again, as a notebook shows it: numbers with intervals, curves and confusion matrix."""
+"""Runs in notebooks: headline metrics with intervals, curves and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _STYLE: Final = Markup(
 
 @dataclass(frozen=True, repr=False)
 class ShownResult(JobResult):
-    """What a finished run came to; the last line of a notebook's cell shows it as a page of its own."""
+    """The result of a finished run, which a notebook shows as HTML."""
 
     config: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The run's config, which says where its store is."""
+    """The config of the run, which names its store."""
 
     def __repr__(self) -> str:
-        """Its id and its headline metrics; `metrics` has all of them."""
+        """The id and the headline metrics; `metrics` has all metrics."""
         return "\n".join([f"run {self.run_id}", *headline_lines(self.metrics)])
 
     def _repr_html_(self) -> str:
@@ -50,13 +50,13 @@ class ShownResult(JobResult):
             run = find_run(Project.from_config(self.config).store, self.run_id)
             numbers = number_table(_with_validation(run, self.metrics))
             return page(run.name, self.run_id, [numbers, *_curves(read_history(run)), _confusion(run)])
-        except (UserError, OSError):  # the numbers are here, whatever became of the store
+        except (UserError, OSError):  # the metrics are shown even if the store is gone
             return page("run", self.run_id, [number_table(self.metrics)])
 
 
 @dataclass(frozen=True, repr=False)
 class ShownRun(TrainedRun):
-    """A run as `lesion_exp.open_run` gives it; the last line of a notebook's cell shows it as a page of its own."""
+    """The result of `lesion_exp.open_run`, which a notebook shows as HTML."""
 
     def _repr_html_(self) -> str:
         run = self.run
@@ -65,7 +65,7 @@ class ShownRun(TrainedRun):
 
 
 def _with_validation(run: Run, metrics: Mapping[str, float]) -> dict[str, float]:
-    """`metrics` with the intervals of the best epoch's validation metrics, which the run keeps in a file of its own."""
+    """`metrics` with the intervals of the validation metrics of the best epoch, which a file of the run has."""
     path = run.fetch(artifacts.evaluation("val/metrics.json"))
     kept = {} if path is None else json.loads(path.read_text("utf-8"))
     found: dict[str, float] = {}
@@ -76,18 +76,23 @@ def _with_validation(run: Run, metrics: Mapping[str, float]) -> dict[str, float]
 
 
 def page(title: str, run_id: str, parts: Sequence[Markup]) -> str:
-    """A result as HTML for a cell of a notebook: its title, the id of its run, and `parts` side by side."""
+    """Returns a result as HTML for a notebook: its title, the id of its run, and `parts` side by side."""
     head = Markup("<p><b>{}</b> <code>{}</code></p>").format(title, run_id)
     return str(Markup('{}<div>{}<div class="lesion-exp">{}</div></div>').format(_STYLE, head, Markup("").join(parts)))
 
 
 def picture(png: bytes, alt: str) -> Markup:
-    """A PNG file as a picture within the page; `alt` says what it shows."""
+    """Returns a PNG file as an embedded picture; `alt` is the text alternative."""
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(alt, base64.b64encode(png).decode())
 
 
 def number_table(metrics: Mapping[str, float], parts: Mapping[str, str] = _PARTS) -> Markup:
-    """The headline metrics with their intervals; `parts` are the beginnings of their names, with what each is of."""
+    """Returns a table of the headline metrics with their intervals.
+
+    Args:
+        metrics: metrics by name, with the ends of intervals as `<name>_low` and `<name>_high`.
+        parts: the prefixes of the names to show, with the title of each.
+    """
     rows = Markup("")
     for prefix, part in parts.items():
         added = {name: short_of(name) for name in added_among(metrics, prefix)}

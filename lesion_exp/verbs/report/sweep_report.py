@@ -54,7 +54,7 @@ from lesion_exp.verbs.report.swept import FACTS, TEST, Swept, SweptCell
 
 
 def question(swept: Swept) -> Section:
-    """The first section."""
+    """Returns the first section: question, answer and the use of the test part."""
     counts = Counter(cell.status for cell in swept.cells)
     stand = ", ".join(f"{count} {status}" for status, count in counts.items())
     blocks: list[Block] = [
@@ -69,12 +69,12 @@ def question(swept: Swept) -> Section:
 
 def _asked(swept: Swept) -> str:
     if swept.are_folds:
-        return "How well does one job do, trained once for each fold of a cross-validation?"
+        return "How well does one job perform, trained once for each fold of a cross-validation?"
     if swept.keys and not swept.choice_keys:
-        return f"How well does one job do, trained once for each {listed(swept.keys)}?"
+        return f"How well does one job perform, trained once for each {listed(swept.keys)}?"
     what = listed([staged_metric_name(name) for name in swept.metrics])
     choice = f"choice of {listed(swept.choice_keys)}" if swept.choice_keys else "cell"
-    return f"Which {choice} comes to the best {what}?"
+    return f"Which {choice} has the best {what}?"
 
 
 def _answer(swept: Swept) -> list[Block]:
@@ -82,14 +82,16 @@ def _answer(swept: Swept) -> list[Block]:
         return [Note("No cell has finished: there is no result yet.")]
     if swept.are_folds:
         pooled = headline(RunSummary(swept.parent, RunArtifacts(swept.parent)))
-        each = "Every image was judged by the network of the fold that had not seen it."
-        return [Text(f"{pooled} {each}" if pooled else "The folds are not judged as one yet: see their mean below.")]
+        each = "Every image was predicted by the network of the fold that had not seen it."
+        return [
+            Text(f"{pooled} {each}" if pooled else "The folds are not evaluated together yet; see their mean below.")
+        ]
     if len(swept.metrics) > 1 and swept.best:
         front = "; ".join(choice.text for choice in swept.choices.front)
-        what = "where the mean of no other choice is better in one metric and as good in the others"
-        return [Text(f"On the Pareto front, {what}, lie: {front}.")]
+        what = "for which no other choice is better in one metric and at least as good in the others"
+        return [Text(f"The Pareto front, the choices {what}: {front}.")]
     chosen = (
-        " It was chosen on the very images that this number is of: on others, expect less."
+        " It was chosen by these same images, so expect lower values on others."
         if len(swept.choices.ranked) > 1
         else ""
     )
@@ -100,24 +102,24 @@ def _answer(swept: Swept) -> list[Block]:
 def _readings(swept: Swept) -> Block:
     readers = [cell for cell in swept.cells if any(name.startswith("test/") for name in cell.metrics)]
     if not readers:
-        return Note("No cell read the test part: every number here is of validation.", "good")
+        return Note("No cell evaluated the test part: all numbers here are validation results.", "good")
     noted = swept.parent.tags.get(READINGS_TAG)
     tag = f" ({READINGS_TAG} of the sweep: {noted})" if noted else ""
     return Note(
-        f"{counted(len(readers), 'cell')} of this sweep read the test part{tag}. To choose between cells by these "
-        f"numbers would make the chosen one look better than it is."
+        f"{counted(len(readers), 'cell')} of this sweep read the test part{tag}. If cells are chosen by test results, "
+        f"those of the chosen one are too optimistic."
     )
 
 
-_TITLE: Final = "What each value came to"
+_TITLE: Final = "Results by value"
 _MOST_LINES: Final = 400
-"""Choices of a drawing, the best of them."""
+"""The largest number of choices in the drawing, which shows the best of them."""
 _MOST_VALUES: Final = 10
-"""A key with more values than these, drawn from an interval for example, has no rows in the table."""
+"""A key with more values, such as one sampled from an interval, has no rows in the table."""
 
 
 def choices(swept: Swept) -> Section:
-    """The section on the values of each key but seeds and folds."""
+    """Returns the section on the values of each key, except seeds and folds."""
     found, name = swept.choices.ranked, swept.metrics[0]
     keys = [key for key in swept.choice_keys if len({choice.values.get(key) for choice in found}) > 1]
     if not keys:
@@ -137,7 +139,7 @@ def choices(swept: Swept) -> Section:
         lines[:_MOST_LINES],
     )
     legend = [Legend("the best mean", 1), Legend("others", 0)]
-    figure = Figure(drawing, "A line a choice, from what it sets to the mean that it came to", legend, wide=True)
+    figure = Figure(drawing, "A line for each choice, from its values to its mean", legend, wide=True)
     return Section("choices", _TITLE, [Figures([figure]), _by_value(swept, dict(zip(keys, scales, strict=True)))])
 
 
@@ -154,7 +156,7 @@ def _by_value(swept: Swept, scales: dict[str, Scale]) -> Table:
 
 
 def cells(swept: Swept) -> Section:
-    """The section with the table of cells."""
+    """Returns the section with the table of cells."""
     tested = [name for name in TEST if any(name in cell.metrics for cell in swept.cells)]
     measured = [*swept.metrics, *tested]
     columns = ["cell", *swept.keys, "status", *(f">{staged_metric_name(name)}" for name in measured), ">time", "run"]
@@ -162,11 +164,11 @@ def cells(swept: Swept) -> Section:
     table = Table(
         "Every cell, with validation metrics of its best epoch; those of the best choice are bold", columns, rows
     )
-    return Section("cells", "Cells", [table, Text("lesion-exp report run=RUN makes the page of a cell.")])
+    return Section("cells", "Cells", [table, Text("The command lesion-exp report run=RUN makes the page of a cell.")])
 
 
 def failed(swept: Swept) -> Section:
-    """The section with the errors."""
+    """Returns the section with the errors of failed cells."""
     blocks: list[Block] = []
     for cell in (cell for cell in swept.cells if cell.status == "failed"):
         blocks.append(Note(f"Cell {cell.number} ({cell.text}): {cell.error or 'without a message'}"))
@@ -188,17 +190,17 @@ def _row(cell: SweptCell, swept: Swept, measured: list[str]) -> list[Cell]:
 
 
 _HOW = (
-    "Cells that differ in seed or fold alone are repeats of one choice. The standard deviation is that of the repeats "
-    "(of several splits: of their means). The 95% interval of a mean supposes that the repeats of all choices vary "
-    "equally; it tells what other seeds would come to on the same images. Choices are compared by Tukey's test, which "
-    "allows for choosing the best of them."
+    "Cells that differ only in seed or fold are repeats of one choice. The standard deviation is that of the repeats, "
+    "or with several splits that of their means. The 95% interval of a mean assumes that the repeats of all choices "
+    "have the same variance; it is about other seeds on the same images. Choices are compared by Tukey's test, which "
+    "is corrected for the choice of the best one."
 )
 
 
 def repeats(swept: Swept) -> Section:
-    """The section on choices and their repeats."""
-    blocks = [*_by_choice(swept), *_joined(swept)]
-    none = Text("No finished cells differ in seed or fold alone, and no run of the store joins cells of this sweep.")
+    """Returns the section on choices and their repeats."""
+    blocks = [*_by_choice(swept), *_ensembles(swept)]
+    none = Text("No finished cells differ only in seed or fold, and no run of the store combines cells of this sweep.")
     return Section("repeats", "Results by choice", blocks or [none])
 
 
@@ -224,7 +226,7 @@ def _by_choice(swept: Swept) -> list[Block]:
     return [Table(caption, columns, rows), Text(_HOW)]
 
 
-def _joined(swept: Swept) -> list[Block]:
+def _ensembles(swept: Swept) -> list[Block]:
     ids = {cell.run_id for cell in swept.cells if cell.run_id}
     rows: list[list[Cell]] = []
     for run in runs_where(swept.parent.store, "tags.members != ''"):
@@ -232,20 +234,20 @@ def _joined(swept: Swept) -> list[Block]:
         for name in TEST if members <= ids else ():
             if name in run.metrics:
                 value = Value(run.metrics[name], run.metrics.get(f"{name}_low"), run.metrics.get(f"{name}_high"))
-                what = f"{run.tags.get('ensemble', 'joined')} of {len(members)} cells"
+                what = f"{run.tags.get('ensemble', 'ensemble')} of {len(members)} cells"
                 rows.append([what, staged_metric_name(name), number(value.value), interval(value), run.run_id[:8]])
-    columns = ["joined", "metric", ">value", ">95% interval", "run"]
-    return [Table("Cells judged as one by lesion-exp evaluate", columns, rows)] if rows else []
+    columns = ["ensemble", "metric", ">value", ">95% interval", "run"]
+    return [Table("Ensembles of cells, evaluated by lesion-exp evaluate", columns, rows)] if rows else []
 
 
 def config(swept: Swept) -> Section:
-    """The section with the config."""
+    """Returns the section with the config."""
     facts = swept.facts
     if not facts:
         return Section("config", "Config", [not_stored(FACTS)])
     pairs: dict[str, Cell] = {
         "keys that differ": listed(swept.keys),
-        "the same for all": " ".join(without_place(text) for text in facts.get("fixed", [])) or NONE,
+        "keys that are the same": " ".join(without_place(text) for text in facts.get("fixed", [])) or NONE,
         "commit": swept.parent.tags.get("git_commit", NONE),
     }
     nodes = {node: facts[node] for node in ("search", "launcher", "space") if facts.get(node)}
@@ -254,16 +256,17 @@ def config(swept: Swept) -> Section:
 
 
 def reproduce(swept: Swept) -> Section:
-    """The section on reproduction."""
+    """Returns the section on reproduction."""
     sweep_id = swept.parent.tags.get("sweep_id", swept.parent.run_id)
     words = [shlex.quote(without_place(str(text))) for text in swept.facts.get("overrides", [])]
-    made: Block = Code("It was made by", " ".join(["lesion-exp train -m", *words])) if words else not_stored(FACTS)
+    command = " ".join(["lesion-exp train -m", *words])
+    made: Block = Code("The command that made this sweep", command) if words else not_stored(FACTS)
     blocks = [
         made,
-        Code("Goes on with what is missing", f"lesion-exp sweep resume {sweep_id}"),
-        Code("Tries again what failed", f"lesion-exp sweep retry {sweep_id}"),
-        Code("One cell again, compared with the first time", "lesion-exp reproduce run=RUN dataset.root=DIR"),
-        Code("All of it as one file, for another machine", f"lesion-exp bundle export run={sweep_id} output=sweep.zip"),
+        Code("Continue with the missing cells", f"lesion-exp sweep resume {sweep_id}"),
+        Code("Retry the failed cells", f"lesion-exp sweep retry {sweep_id}"),
+        Code("Train one cell again and compare the results", "lesion-exp reproduce run=RUN dataset.root=DIR"),
+        Code("Export everything as one file", f"lesion-exp bundle export run={sweep_id} output=sweep.zip"),
     ]
     return Section("reproduce", "How to reproduce", blocks)
 
@@ -271,15 +274,15 @@ def reproduce(swept: Swept) -> Section:
 SECTIONS: Final[tuple[Callable[[Swept], Section], ...]] = (
     question, repeats, choices, cells, failed, config, reproduce,
 )  # fmt: skip
-"""In the order of the page."""
+"""The sections in the order of the page."""
 OF_FOLDS: Final[tuple[Callable[[RunSummary], Section], ...]] = (
     results, confusion, curves, calibration, subgroups, failures,
 )  # fmt: skip
-"""Sections of a run that the page of a cross-validation has as well, once its folds are judged as one."""
+"""The sections of a run that the page of a cross-validation also has if its folds are evaluated together."""
 
 
 def sweep_page(swept: Swept) -> Page:
-    """The page of a sweep, from its cells."""
+    """Returns the page of a sweep."""
     parent = swept.parent
     told = {
         "sweep": parent.tags.get("sweep_id", NONE),

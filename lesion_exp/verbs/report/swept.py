@@ -1,4 +1,4 @@
-"""A sweep for its page: from its ledger where that lies on this machine, else from what its run keeps."""
+"""A sweep for its page: from its ledger if that is on this machine, else from the artifacts of its run."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ FACTS: Final = artifacts.SWEEP_FACTS
 CELLS: Final = artifacts.SWEEP_CELLS
 LATEST: Final = "latest"
 TEST: Final = tuple(f"test/{name}" for name in shown_in("sweep"))
-"""Metrics of the test part that the page shows where a cell read it."""
+"""The metrics of the test part that the page shows if cells have them."""
 _KIND: Final = "tags.kind = 'sweep'"
 
 
 @dataclass(frozen=True)
 class SweptCell:
-    """A cell."""
+    """A cell of a sweep."""
 
     number: int
     values: Mapping[str, str]
-    """What it sets, by the keys in which cells differ."""
+    """Its values of the keys in which cells differ."""
     status: str
     metrics: Mapping[str, float]
-    """Those of the search at the best epoch by their plain names, and `test/...` where the test part was read."""
+    """The metrics of the search at the best epoch, and `test/...` if the test part was evaluated."""
     run_id: str | None
     seconds: float | None
     note: str
@@ -49,7 +49,7 @@ class SweptCell:
 
     @property
     def text(self) -> str:
-        """What it sets, in a line."""
+        """The overrides of the cell, in one line."""
         return " ".join(f"{key}={value}" for key, value in self.values.items()) or "as composed"
 
 
@@ -59,10 +59,10 @@ class Swept:
 
     parent: Run
     facts: Mapping[str, Any]
-    """What `sweep.json` holds; empty where nobody kept it."""
+    """The content of `sweep.json`; empty if it is not stored."""
     cells: Sequence[SweptCell]
     metrics: Sequence[str]
-    """What the search looked at, such as `val/balanced_accuracy`."""
+    """The metrics of the search, such as `val/balanced_accuracy`."""
     directions: Sequence[str]
 
     @property
@@ -72,7 +72,7 @@ class Swept:
 
     @property
     def choice_keys(self) -> list[str]:
-        """The keys that are choices: all in which cells differ except seeds and folds."""
+        """The keys in which cells differ, except seeds and folds."""
         return [key for key in self.keys if not is_repeat(key)]
 
     @property
@@ -82,7 +82,7 @@ class Swept:
 
     @cached_property
     def finished(self) -> list[SweptCell]:
-        """The finished cells with a value of every metric."""
+        """The finished cells that have every metric of the search."""
         return [
             cell
             for cell in self.cells
@@ -91,26 +91,29 @@ class Swept:
 
     @cached_property
     def choices(self) -> Choices:
-        """The finished cells, grouped by all that they set except seeds and folds, the best mean first."""
+        """The finished cells, grouped by their values of `choice_keys`, the best mean first."""
         return group_cells(self.finished, self.metrics, self.directions, TEST)
 
     @cached_property
     def best(self) -> list[SweptCell]:
-        """The cells of the best choice; where there are several metrics, of the choices on the Pareto front.
+        """The cells of the best choice, or with several metrics of the choices on the Pareto front.
 
-        Empty where only seeds or folds differ: none of them is a better choice.
+        It is empty if cells only differ in seeds or folds, because these are not choices.
         """
         numbers = {number for choice in self.choices.front for number in choice.cells}
         return [cell for cell in self.finished if cell.number in numbers]
 
 
 def find_swept(store: Store, folder: Path, spec: str) -> Swept:
-    """The sweep that `spec` names: its id, its run's id, the beginning of one, or `latest`.
+    """Returns the sweep that `spec` names.
 
-    `folder` is that of the project's ledgers.
+    Args:
+        store: the store of the runs.
+        folder: the folder of the project's ledgers.
+        spec: the id of the sweep or of its run, the beginning of one of them, or `latest`.
 
     Raises:
-        ConfigError: none, or several, are named so.
+        ConfigError: `spec` names no sweep or several.
     """
     try:
         sweep = find_sweep(folder, spec)
@@ -130,8 +133,8 @@ def _parent(store: Store, spec: str) -> Run:
     if len(matches) != 1:
         listed = "\n".join(f"  {run.tags.get('sweep_id')}  {run.run_id}  {run.name}" for run in (matches or runs)[:5])
         raise ConfigError(
-            f"expected a sweep's id, its run's id, the beginning of one, or latest; {spec!r} names {len(matches)} in "
-            f"{without_secrets(store.uri)}:\n{listed or '  it has no sweep'}"
+            f"expected a sweep's id, its run's id, the beginning of one, or latest; {spec!r} names {len(matches)} "
+            f"sweeps in {without_secrets(store.uri)}:\n{listed or '  there are no sweeps'}"
         )
     return matches[0]
 
@@ -184,7 +187,7 @@ def _of_row(row: pd.Series, facts: Mapping[str, Any]) -> SweptCell:
 
 
 def _children(parent: Run) -> list[SweptCell]:
-    """The cells' own runs, where the sweep's run holds no table of them: it never came to its end."""
+    """The cells from their own runs, if the run of the sweep has no table of them because it did not end."""
     found = list(runs_where(parent.store, f"tags.`{PARENT_TAG}` = '{parent.run_id}' AND tags.kind = 'train'"))[::-1]
     return [
         SweptCell(
@@ -203,7 +206,8 @@ def _children(parent: Run) -> list[SweptCell]:
 
 
 def _plain(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Values of the best epoch by their plain names, where there are any, and those of the test part."""
+    """The values of the best epoch, without their prefix, and those of the test part; all values if there is no best
+    epoch."""
     best = {name.removeprefix("best/"): value for name, value in metrics.items() if name.startswith("best/")}
     test = {name: value for name, value in metrics.items() if name.startswith("test/")}
     return best | test if best else dict(metrics)

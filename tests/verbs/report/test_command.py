@@ -66,5 +66,5 @@ def test_a_trained_run_stores_all_that_its_page_asks_for(root, own_process, outl
     text = download_artifact(run, "report.html").read_text(encoding="utf-8")
     page = outline(text)
     assert "Not stored by this run:" not in page.text.partition("Reporting checklists The items")[0]
-    assert {alt for _, alt in page.images} >= {"The surest mistakes"}
+    assert {alt for _, alt in page.images} >= {"The wrong predictions with the highest probabilities"}
     assert str(root) not in text

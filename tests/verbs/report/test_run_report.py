@@ -65,7 +65,7 @@ def test_a_page_says_what_the_run_came_to(full_run, page_of):
     shares = table["label"].value_counts(normalize=True)
     assert f"always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}" in page.text
     wrong = int((table["label"] != table["prediction"]).sum())
-    assert f"{wrong} images ({100 * wrong / len(table):.1f}%) were read wrongly" in page.text
+    assert f"{wrong} predictions ({100 * wrong / len(table):.1f}%) wrong" in page.text
     worst = table[table["label"] != table["prediction"]]
     worst = worst.iloc[np.argmax(worst[["p_bkl", "p_mel", "p_nv"]].max(axis=1))]
     assert worst["image_id"] in page.text
@@ -87,7 +87,7 @@ def test_malignant_or_not_says_its_rule_its_count_and_why_the_matrix_differs(ful
         "predicted malignant where the probabilities of the malignant classes (mel) add up to more than 0.5"
         in page.text
     )
-    assert f"It finds {found} of the {mel.sum()} malignant images" in page.text
+    assert f"By this rule {found} of the {mel.sum()} malignant images are detected" in page.text
     assert f"which is a malignant one for {leading} of them." in page.text
 
 
@@ -103,7 +103,7 @@ def test_a_balanced_accuracy_over_fewer_classes_is_marked(full_run, page_of, edi
     assert "means over the 3 classes of the whole part" in page.text
     assert page.text.count("age: 30-44 50 40 * 0.500") == 1
     assert "age: 45-59 50 40 0.500" in page.text
-    assert "since the two cannot be compared: age: 30-44 without mel." in page.text
+    assert "because the two cannot be compared: age: 30-44 without mel." in page.text
     rows = {row.split("<")[0]: row for row in text.split('<th scope="row" role="rowheader">')}
     assert 'class="reference"' in rows["age: 45-59"]
     assert 'class="reference"' not in rows["age: 30-44"]
@@ -220,15 +220,15 @@ def test_what_other_verbs_kept_is_shown(full_run, page_of):
     assert "rim and file warning The rim says too much." in page.text
     assert "checks for shortcuts: 1 warning." in page.text
     assert "grad cam, test part highest point inside the lesion 0.750 0.500 to 0.875" in page.text
-    maps = [alt for _, alt in page.images if str(alt).startswith("Maps of evidence")]
-    assert maps[:2] == ["Maps of evidence: grad cam, test part, mel", "Maps of evidence: grad cam, validation part, a0"]
-    assert "2 further pictures lie in explanations/" in page.text
-    assert "Maps of evidence: grad cam, test part; grad cam, validation part." in page.text
+    maps = [alt for _, alt in page.images if str(alt).startswith("Saliency maps")]
+    assert maps[:2] == ["Saliency maps: grad cam, test part, mel", "Saliency maps: grad cam, validation part, a0"]
+    assert "2 further pictures in explanations/" in page.text
+    assert "Saliency maps: grad cam, test part; grad cam, validation part." in page.text
 
 
 def test_joined_runs_name_their_members(bare_run, page_of):
     _, page = page_of(bare_run(kind="ensemble", members="a" * 32 + "," + "b" * 32, ensemble="rank"))
-    assert "joins the runs aaaaaaaa and bbbbbbbb" in page.text
+    assert "combines the runs aaaaaaaa and bbbbbbbb" in page.text
     assert "run=[aaaaaaaa,bbbbbbbb]' ensemble=rank" in page.text
 
 

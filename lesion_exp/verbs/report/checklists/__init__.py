@@ -1,1 +1,1 @@
-"""The reporting checklists of this field, and what a run answers of them."""
+"""Reporting checklists of medical image analysis, with answers from a run."""

@@ -1,4 +1,4 @@
-"""A checklist with what a run answers of it."""
+"""Reporting checklists, and filling them from a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ANSWERS: Final[Mapping[str, Answer]] = {
     "floor": floor_of,
     "software": on_model.software_and_machine,
 }  # fmt: skip
-"""What a run can answer, by the names that the checklists use."""
+"""The functions that answer items from a run, by the names that the checklists use."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Item:
     topic: str
     asks: str
     answer: str | None = None
-    """A key of `ANSWERS`; None where only the author knows."""
+    """A key of `ANSWERS`; None if only the author knows the answer."""
     section: str | None = None
-    """The section of the page where the reader finds it."""
+    """The section of the page with the details."""
     author: str | None = None
-    """What the author must add in any case."""
+    """What the author must always add."""
 
 
 @dataclass(frozen=True)
 class Checklist:
-    """A published list of what a study must report."""
+    """A published checklist for the reports of studies."""
 
     name: str
     title: str
@@ -67,7 +67,7 @@ class Checklist:
 
 @dataclass(frozen=True)
 class Filled:
-    """An item with what the run says, and what is left for the author; one of both is there, or both are."""
+    """An item with the answer of the run, with what is left to the author, or with both."""
 
     item: Item
     answer: str | None
@@ -76,14 +76,14 @@ class Filled:
 
 @cache
 def read_checklist(name: str) -> Checklist:
-    """The checklist of that name (see `NAMES`)."""
+    """Returns the checklist of a name in `NAMES`."""
     text = resources.files("lesion_exp.verbs.report.checklists").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     body = yaml.safe_load(text)
     return Checklist(name, body["title"], body["source"], tuple(Item(**item) for item in body["items"]))
 
 
 def fill(checklist: Checklist, facts: RunSummary) -> list[Filled]:
-    """Every item; what the run did not store is the author's, too."""
+    """Returns every item with its answer; items whose answer the run did not store are left to the author."""
     return [_filled(item, None if item.answer is None else ANSWERS[item.answer](facts)) for item in checklist.items]
 
 

@@ -1,4 +1,4 @@
-"""What a run answers on its data."""
+"""Answers of a run to checklist items on its data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ GENERATED = "synthetic"
 
 
 def images(facts: RunSummary) -> str | None:
-    """What kind of images they are."""
+    """The kind of images."""
     view = facts.key("dataset.view")
     title = _identity(facts).get("title")
     return "; ".join([*([title] if title else []), *([f"view: {view}"] if view else [])]) or None
 
 
 def source(facts: RunSummary) -> str | None:
-    """Citation, licence and place of the data set."""
+    """Citation, licence and address of the data set."""
     known = _identity(facts)
     return f"{known['citation']}; licence {known['licence']}; {known['where']}" if known else None
 
@@ -44,7 +44,7 @@ def artefacts(facts: RunSummary) -> str | None:
 
 
 def characteristics(facts: RunSummary) -> str | None:
-    """Who is in the parts, in a sentence."""
+    """The age and sex of the patients."""
     found = facts.kept.mapping(CHARACTERISTICS)
     total = sum(part["images"] for part in found.values())
     if not total:
@@ -60,7 +60,7 @@ def characteristics(facts: RunSummary) -> str | None:
 
 
 def unknown_attributes(facts: RunSummary) -> str | None:
-    """How often an attribute is unknown."""
+    """The shares of unknown age, sex and site."""
     found = facts.kept.mapping(CHARACTERISTICS)
     total = sum(part["images"] for part in found.values())
     if not total:
@@ -72,7 +72,7 @@ def unknown_attributes(facts: RunSummary) -> str | None:
 
 
 def skin_tone(facts: RunSummary) -> str | None:
-    """Images of the judged part by skin tone, where the data set notes it."""
+    """The images of the evaluated part by skin tone, if the data set has it."""
     cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "skin_tone"]
     words = [f"{cell['group']}: {cell['images']:,}" for cell in cells]
     part = PARTS[facts.part or "val"]
@@ -80,22 +80,22 @@ def skin_tone(facts: RunSummary) -> str | None:
 
 
 def partitions(facts: RunSummary) -> str | None:
-    """How the parts were made, and the audit's verdict."""
+    """The way of splitting, and the result of the audit."""
     words, level = split_in_words(facts), disjoint(facts)
     return " ".join(text for text in (words, level) if text) or None
 
 
 def disjoint(facts: RunSummary) -> str | None:
-    """What never lies in two parts."""
+    """Whether parts share patients, lesions or images."""
     if "passed" not in facts.audit:
         return None
     if not facts.audit["passed"]:
         return "The audit failed: parts share lesions or images."
-    return "No patient (where known), lesion, byte-identical or near-duplicate image lies in two parts: audited."
+    return "The audit found no patient (where known), lesion, byte-identical or near-duplicate image in two parts."
 
 
 def sizes(facts: RunSummary) -> str | None:
-    """Images and lesions of each part."""
+    """The numbers of images, lesions and patients of each part."""
     words = []
     for name, part in facts.parts.items():
         patients = f", {counted(part['patients'], 'patient')}" if part.get("patients") else ""
@@ -105,18 +105,18 @@ def sizes(facts: RunSummary) -> str | None:
 
 
 def class_counts(facts: RunSummary) -> str | None:
-    """Images of each class in each part."""
+    """The number of images of each class in each part."""
     words = [
         f"{PARTS.get(name, name)}: {', '.join(f'{label} {count:,}' for label, count in part.get('counts', {}).items())}"
         for name, part in facts.parts.items()
     ]
     if len(facts.classes) >= NUMBERED_FROM and words:
-        return f"The images of each of {len(facts.classes)} classes in each part stand in the table of parts."
+        return f"The table of parts has the images of each of {len(facts.classes)} classes in each part."
     return f"{'; '.join(words)}." if words else None
 
 
 def classes(facts: RunSummary) -> str | None:
-    """The classes with their full names; those of many classes fill a table already."""
+    """The classes with their full names; for many classes a reference to their table."""
     if len(facts.classes) >= NUMBERED_FROM:
         return f"{len(facts.classes)} classes, named in the table of parts."
     names = [f"{name} ({facts.full_name(name)})" if facts.full_name(name) != name else name for name in facts.classes]
@@ -124,13 +124,13 @@ def classes(facts: RunSummary) -> str | None:
 
 
 def flow(facts: RunSummary) -> str | None:
-    """The images after each step."""
+    """The number of images after each step."""
     steps = [f"{step['step']}: {step['images']:,}" for step in facts.flow.get("steps", [])]
     return f"Images after each step: {'; '.join(steps)}." if steps else None
 
 
 def exclusions(facts: RunSummary) -> str | None:
-    """Which images were filtered or left out by the config."""
+    """The filters, and the number of unusable images."""
     if not facts.flow:
         return None
     filters = [step["step"] for step in facts.flow.get("steps", [])[2:]]
@@ -140,22 +140,18 @@ def exclusions(facts: RunSummary) -> str | None:
 
 
 def missing(facts: RunSummary) -> str | None:
-    """What became of missing values."""
+    """The treatment of missing values."""
     if not facts.config:
         return None
     dropped = facts.key("dataset.drop_unknown") is True
     metadata = facts.key("backbone.metadata") not in (None, "none")
-    use = (
-        "an indicator stands for each missing value that the network reads"
-        if metadata
-        else "the network reads no metadata"
-    )
+    use = "the network gets an indicator for each missing value" if metadata else "the network gets no metadata"
     kept = "images with unknown age, sex or site were dropped" if dropped else "images with unknown metadata were kept"
-    return f"{kept.capitalize()}; {use}; subgroups call them unknown."
+    return f"{kept.capitalize()}; {use}; they are the subgroup unknown."
 
 
 def shift(facts: RunSummary) -> str | None:
-    """The largest difference of a class's share between the test part and the data set."""
+    """The class whose share differs most between the test part and the data set."""
     shares = facts.audit.get("prevalence_shift", {}).get("test", {})
     if not shares:
         return None

@@ -1,4 +1,4 @@
-"""What a run answers on its network and how that was trained."""
+"""Answers of a run to checklist items on its network and its training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _PARAMETERS = "resolved.parameters"
 
 
 def title(facts: RunSummary) -> str | None:
-    """What was developed and evaluated."""
+    """A title with the network and the data set."""
     network, data = facts.option("backbone"), facts.data_name
     return f"Development and evaluation of a deep network ({network}) on {data}." if network and data else None
 
 
 def preprocessing(facts: RunSummary) -> str | None:
-    """From the file to the tensor."""
+    """The preprocessing of images."""
     size = facts.key("image_size")
     if size is None:
         return None
@@ -37,7 +37,7 @@ def preprocessing(facts: RunSummary) -> str | None:
 
 
 def inputs(facts: RunSummary) -> str | None:
-    """What the network reads."""
+    """The inputs of the network."""
     metadata = facts.key("backbone.metadata")
     if metadata is None:
         return None
@@ -45,7 +45,7 @@ def inputs(facts: RunSummary) -> str | None:
 
 
 def architecture(facts: RunSummary) -> str | None:
-    """The network, what goes in and what comes out."""
+    """The network with its number of parameters, its input and its output."""
     name, size = facts.option("backbone"), facts.key("image_size")
     if name is None or size is None:
         return None
@@ -56,7 +56,7 @@ def architecture(facts: RunSummary) -> str | None:
 
 
 def initialisation(facts: RunSummary) -> str | None:
-    """The weights at the start."""
+    """The initial weights."""
     weights = facts.key("backbone.weights")
     if weights is None:
         return None
@@ -64,7 +64,7 @@ def initialisation(facts: RunSummary) -> str | None:
 
 
 def training(facts: RunSummary) -> str | None:
-    """Optimiser, schedule, loss, sampling, augmentation."""
+    """Optimizer, schedule, loss, sampler, batch size, epochs and augmentation."""
     if not facts.config:
         return None
     parts = [
@@ -72,7 +72,7 @@ def training(facts: RunSummary) -> str | None:
         f"schedule {facts.option('scheduler')}",
         f"loss {facts.option('loss')}",
         f"sampler {facts.option('sampler')}",
-        f"{counted(int(facts.key('loader.batch_size') or 0), 'image')} a step",
+        f"{counted(int(facts.key('loader.batch_size') or 0), 'image')} in a batch",
         _longest(int(facts.key("trainer.max_epochs") or 0)),
         f"augmentation: {augmentation_in_words(facts)}",
         "one model trained by this run",
@@ -81,67 +81,67 @@ def training(facts: RunSummary) -> str | None:
 
 
 def _longest(max_epochs: int) -> str:
-    return f"at most {counted(max_epochs, 'epoch')}" if max_epochs > 0 else "no largest number of epochs"
+    return f"at most {counted(max_epochs, 'epoch')}" if max_epochs > 0 else "no limit of epochs"
 
 
 def model(facts: RunSummary) -> str | None:
-    """All of it."""
+    """Architecture, initialisation and training."""
     return " ".join(text for text in (architecture(facts), initialisation(facts), training(facts)) if text) or None
 
 
 def selection(facts: RunSummary) -> str | None:
-    """How the weights that are judged were chosen."""
+    """The choice of the evaluated weights."""
     if facts.members or not facts.config:
         return None
-    return "The epoch with the highest balanced accuracy on the validation part; the test part had no say."
+    return "The epoch with the highest balanced accuracy on the validation part; the test part was not used."
 
 
 def ensemble(facts: RunSummary) -> str | None:
-    """Whether several models were joined."""
+    """The number of models and the way in which they were combined."""
     if facts.members:
-        return f"{len(facts.members)} models joined: {facts.run.tags.get('ensemble', 'unknown way')}."
+        return f"{len(facts.members)} models, combined by: {facts.run.tags.get('ensemble', 'an unknown method')}."
     return "None: a single model."
 
 
 def imbalance(facts: RunSummary) -> str | None:
-    """How unequal class sizes were treated."""
+    """The treatment of class imbalance."""
     sampler, weights = facts.option("sampler"), facts.key("loss.class_weights")
     if sampler is None:
         return None
     return (
         f"Sampler {sampler}, loss {facts.option('loss')} with class weights {weights or 'of its own'}; balanced "
-        f"accuracy counts every class alike, and validation and test keep their natural class shares."
+        f"accuracy weights all classes equally; the validation and test parts have their natural class frequencies."
     )
 
 
 def output(facts: RunSummary) -> str | None:
-    """What comes out, and where thresholds come from."""
+    """The output of the network, and the choice of thresholds."""
     if facts.predictions is None:
         return None
     return (
-        "A probability for each class; the class of the highest one is the prediction. Thresholds of operating points "
-        "are chosen on the validation part alone."
+        "A probability for each class; the class with the highest probability is predicted. Thresholds of operating "
+        "points are chosen on the validation part alone."
     )
 
 
 def computed(facts: RunSummary) -> str | None:
-    """How the evaluated predictions came about."""
+    """The computation of the evaluated predictions."""
     tta = facts.key("evaluation.tta")
     if tta is None:
         return None
-    return f"By the software itself from the kept weights, test-time augmentation {tta}; every image once."
+    return f"By lesion_exp from the stored weights, with test-time augmentation {tta}; every image once."
 
 
 def weights_kept(facts: RunSummary) -> str | None:
-    """Whether the trained weights lie with the run."""
+    """Whether the run stores the trained weights."""
     if artifacts.checkpoint() not in facts.kept.names:
         return None
     digest = facts.run.tags.get("weights_hash")
-    return f"Weights and job file lie with the run{f', weights {digest}' if digest else ''}."
+    return f"The run stores the weights and the job file{f', weights {digest}' if digest else ''}."
 
 
 def code(facts: RunSummary) -> str | None:
-    """The commit, and whether it was clean."""
+    """The commit of the code, and whether there were uncommitted changes."""
     commit = facts.run.tags.get("git_commit")
     if commit is None:
         return None
@@ -151,7 +151,7 @@ def code(facts: RunSummary) -> str | None:
 def job(facts: RunSummary) -> str | None:
     """The frozen job."""
     digest = facts.run.tags.get("job_hash")
-    return f"Every setting stands in the frozen job {digest}, kept with the run." if digest else None
+    return f"The frozen job {digest}, which the run stores, has every setting." if digest else None
 
 
 def software_and_machine(facts: RunSummary) -> str | None:

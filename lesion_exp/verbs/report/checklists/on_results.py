@@ -1,4 +1,4 @@
-"""What a run answers on its results."""
+"""Answers of a run to checklist items on its results."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def performance(facts: RunSummary) -> str | None:
 
 
 def diagnostic(facts: RunSummary) -> str | None:
-    """Sensitivity and specificity for malignancy, else of each class; those of many classes fill a table already."""
+    """Sensitivity, specificity and AUROC for malignancy, else of each class; for many classes a reference."""
     of = [MALIGNANT] if f"recall/{MALIGNANT}" in facts.values else facts.classes
     if len(of) >= NUMBERED_FROM and any(f"recall/{name}" in facts.values for name in of):
-        return f"Sensitivity, specificity and AUROC of each of {len(of)} classes stand in the table of classes."
+        return f"The table of classes has sensitivity, specificity and AUROC of each of {len(of)} classes."
     words = [
         f"{name}: {', '.join(_named(facts, family, name) for family in ('recall', 'specificity', 'auroc'))}"
         for name in of
@@ -38,7 +38,7 @@ def diagnostic(facts: RunSummary) -> str | None:
 
 
 def measures(facts: RunSummary) -> str | None:
-    """Which measures are reported."""
+    """The reported measures."""
     if not facts.values:
         return None
     further = [words for name, words in (("decision_curve", "a decision curve"), ("operating", "operating points"),
@@ -49,7 +49,7 @@ def measures(facts: RunSummary) -> str | None:
 
 
 def uncertainty(facts: RunSummary) -> str | None:
-    """How intervals were made."""
+    """The computation of intervals."""
     how = facts.study("metrics").get("interval")
     words = f"Intervals: {how}. " if how else ""
     has_any = any(value.low is not None for value in facts.values.values())
@@ -57,7 +57,7 @@ def uncertainty(facts: RunSummary) -> str | None:
 
 
 def subgroups(facts: RunSummary) -> str | None:
-    """The largest gap between subgroups, or where the subgroups stand that are too small to be compared."""
+    """The largest gap between subgroups, or the attributes whose subgroups are too small to be compared."""
     gap = largest_gap(facts)
     if gap:
         return f"{gap[0].upper()}{gap[1:]}."
@@ -70,7 +70,7 @@ def subgroups(facts: RunSummary) -> str | None:
 
 
 def clusters(facts: RunSummary) -> str | None:
-    """Whether sources differ."""
+    """The balanced accuracy of each source."""
     cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "source"]
     found = [(cell["group"], as_value(cell["metrics"].get(WATCHED))) for cell in cells]
     words = [f"{name} {with_interval(value)}" for name, value in found if value]
@@ -78,7 +78,7 @@ def clusters(facts: RunSummary) -> str | None:
 
 
 def recalibration(facts: RunSummary) -> str | None:
-    """The calibration error before and after."""
+    """The expected calibration error before and after calibration."""
     calibrated = facts.study("calibrated")
     after, before = as_value(calibrated.get("ece")), facts.values.get("ece")
     if after is None or before is None:
@@ -90,7 +90,7 @@ def recalibration(facts: RunSummary) -> str | None:
 
 
 def external(facts: RunSummary) -> str | None:
-    """Evaluations on other data."""
+    """The evaluations on other data sets."""
     found = {name: as_value(metrics.get(WATCHED)) for name, metrics in elsewhere(facts).items()}
     words = [f"{name}: {short_of(WATCHED)} {with_interval(value)}" for name, value in found.items()
              if value and not name.startswith(("test-", "val-"))]  # fmt: skip
@@ -98,7 +98,7 @@ def external(facts: RunSummary) -> str | None:
 
 
 def robustness(facts: RunSummary) -> str | None:
-    """Evaluations of the same images under change."""
+    """The evaluations of changed images, and the shortcut checks."""
     found = {name: as_value(metrics.get(WATCHED)) for name, metrics in elsewhere(facts).items()}
     words = [f"{name}: {short_of(WATCHED)} {with_interval(value)}" for name, value in found.items()
              if value and name.startswith(("test-", "val-"))]  # fmt: skip
@@ -109,18 +109,18 @@ def robustness(facts: RunSummary) -> str | None:
 
 
 def explanations(facts: RunSummary) -> str | None:
-    """The methods by which decisions were explained."""
+    """The methods of saliency maps."""
     methods = sorted({name.split("/")[1] for name in facts.kept.below("explanations") if name.count("/") > 1})
-    return f"Maps of evidence: {'; '.join(map(maps_in_words, methods))}." if methods else None
+    return f"Saliency maps: {'; '.join(map(maps_in_words, methods))}." if methods else None
 
 
 def failures(facts: RunSummary) -> str | None:
-    """How many images were misread."""
+    """The number of wrong predictions, and the most frequent confusions."""
     return most_frequent_confusions(facts)
 
 
 def limits(facts: RunSummary) -> str | None:
-    """What the page itself warns of."""
+    """The warnings of the page."""
     return " ".join(warnings_of(facts)) or None
 
 

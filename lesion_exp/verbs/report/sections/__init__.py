@@ -1,1 +1,1 @@
-"""The sections of a run's page, a module each: from the facts of a run to headings, sentences, tables and figures."""
+"""The sections of a run's page, made of headings, sentences, tables and figures from the results of the run."""

@@ -1,4 +1,4 @@
-"""How far the probabilities can be taken at their word, and thresholds fixed on validation."""
+"""The section on calibration, conformal sets and operating points."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LARGEST_DOT: Final = 14.0
 
 
 def calibration(facts: RunSummary) -> Section:
-    """The section on calibration."""
+    """Returns the section on calibration."""
     table, title = facts.predictions, "Calibration"
     if table is None:
         return Section("calibration", title, [not_stored("predictions of the validation or the test part")])
@@ -41,8 +41,9 @@ def calibration(facts: RunSummary) -> Section:
     figures = [_reliability(table, "As predicted")]
     figures += [_reliability(after, f"After {method} scaling, fitted on validation")] if after is not None else []
     intro = Text(
-        "A dot gathers the images of one range of confidence, its area their number. On the dotted line, predictions "
-        "made with a confidence of 0.8 are right in 80% of all cases; below it the network is too sure of itself."
+        "Each dot is the images of one range of confidence; its area is proportional to their number. On the dotted "
+        "line, predictions with a confidence of 0.8 are right in 80% of all cases; below it the network is "
+        "overconfident."
     )
     warning = facts.study("calibrated").get("warning")
     warned: list[Block] = [Note(str(warning))] if warning else []
@@ -86,15 +87,15 @@ def _table(facts: RunSummary) -> list[Block]:
 
 
 def _by_chance(facts: RunSummary) -> list[Block]:
-    """What a calibrated network would show, without which a calibration error of few images cannot be read."""
+    """The calibration error to expect of a calibrated network, for comparison."""
     expected = facts.values.get("ece_of_calibrated")
     if expected is None:
         return []
     return [
         Text(
-            f"On so few images a calibration error is above 0 by chance alone: a perfectly calibrated network would "
-            f"show an expected calibration error of {number(expected.value)} on these. The intervals allow for that, "
-            f"so they lie lower than the values and may end at them."
+            f"A calibration error is above 0 by chance alone: a perfectly calibrated network would have an expected "
+            f"calibration error of {number(expected.value)} on these images. The intervals account for this, so they "
+            f"lie lower than the values and may end at them."
         )
     ]
 
@@ -107,9 +108,9 @@ def _conformal(facts: RunSummary) -> list[Block]:
         if coverage and size:
             rows.append([words, with_interval(coverage), with_interval(size)])
     alpha = facts.kept.mapping("conformal/lac.json").get("alpha")
-    promised = f", promised coverage {1 - alpha:.0%}" if isinstance(alpha, float) else ""
-    caption = f"Conformal prediction sets, fitted on validation{promised}"
-    return [Table(caption, ["sets", ">hold the true class", ">classes a set"], rows)] if rows else []
+    nominal = f", nominal coverage {1 - alpha:.0%}" if isinstance(alpha, float) else ""
+    caption = f"Conformal prediction sets, fitted on validation{nominal}"
+    return [Table(caption, ["sets", ">contain the true class", ">classes in a set"], rows)] if rows else []
 
 
 def _points(facts: RunSummary) -> list[Block]:
@@ -125,5 +126,5 @@ def _points(facts: RunSummary) -> list[Block]:
         cells = (stacked(value, said[name]) for name, value in measured.items())
         rows.append([words, number(point["threshold"]), *cells])
     columns = ["threshold chosen for", ">probability", ">sensitivity", ">specificity", ">PPV", ">NPV"]
-    caption = "Operating points for malignancy: thresholds fixed on validation, measured here"
+    caption = "Operating points for malignancy: thresholds chosen on validation, evaluated on this part"
     return [Table(caption, columns, rows)] if rows else []

@@ -1,4 +1,4 @@
-"""The reporting checklists, filled from the run as far as it can answer."""
+"""The section with the reporting checklists, filled from the run as far as possible."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lesion_exp.verbs.report.checklists.checklist import NAMES, Checklist, Fille
 
 
 def checklists(facts: RunSummary, titles: Mapping[str, str]) -> Section:
-    """The section with all checklists; `titles` are those of the page's sections, which the items point at."""
+    """Returns the section with all checklists; `titles` has the titles of the page's sections by their keys."""
     blocks: list[Block] = [
         Text(
-            "The items stand here in words of our own, with what the run answers; what only an author can say is "
-            "marked. The published lists have the full wording."
+            "The items are paraphrased and have the answers of the run; what only an author can add is marked. The "
+            "published checklists have the full wording."
         )
     ]
     for name in NAMES:
@@ -30,7 +30,7 @@ def _blocks(checklist: Checklist, facts: RunSummary, titles: Mapping[str, str]) 
     partly = sum(bool(entry.answer and entry.left) for entry in filled)
     rest = len(filled) - whole - partly
     intro = Markup(
-        "<strong>{}</strong> ({}): of {} items the run fills {}, {} in part, and leaves {} to the author."
+        "<strong>{}</strong> ({}): of {} items the run answers {}, {} in part, and leaves {} to the author."
     ).format(checklist.title, checklist.source, len(filled), whole, partly, rest)
     rows = [
         [

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves of each class, and the decision curve."""
+"""The section with the ROC and precision-recall curves of each class, and the decision curve."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lesion_exp.verbs.report.blocks import Block, Figure, Figures, Legend, Secti
 from lesion_exp.verbs.report.charts import Band, Drawn, Line, panel, plot, round_axis, unit_axis
 
 _SOLID: Final = 7
-"""Classes whose colours anyone can tell apart; further ones are dashed."""
+"""The number of classes with distinct colours; the curves of further classes are dashed."""
 _NAME_LENGTH: Final = 34
 
 
 def curves(facts: RunSummary) -> Section:
-    """The section with the curves."""
+    """Returns the section with the curves."""
     if facts.predictions is None:
         return Section("curves", "Curves", [not_stored("predictions of the validation or the test part")])
     figures = [_ranked(facts, "auroc"), _ranked(facts, "average_precision"), *_decision(facts)]
@@ -30,7 +30,7 @@ def curves(facts: RunSummary) -> Section:
 
 
 def _ranked(facts: RunSummary, family: str) -> Figure:
-    """The curves of all classes in a frame; from 13 classes on a panel a class, since no reader keeps so many apart."""
+    """The curves of all classes in one plot, or with 13 or more classes in a panel for each."""
     assert facts.predictions is not None
     is_numbered = len(facts.classes) >= NUMBERED_FROM
     probs, true = probabilities(facts.predictions), true_classes(facts.predictions)
@@ -52,10 +52,10 @@ def _ranked(facts: RunSummary, family: str) -> Figure:
     x, y = ("1 - specificity", "sensitivity") if is_roc else ("recall", "precision")
     title = "ROC curves, with AUROC" if is_roc else "Precision-recall curves, with average precision"
     if is_numbered:
-        axes = f"upwards {y}, to the right {x}, each from 0 to 1; dotted is what guessing comes to"
+        axes = f"vertical axis {y}, horizontal axis {x}, each from 0 to 1; dotted: guessing"
         return Figure(
             Markup('<div class="panels">{}</div>').format(Markup("").join(panel(*drawn) for drawn in panels)),
-            f"{title} (95% interval) and the number n of images: a panel a class, {axes}",
+            f"{title} (95% interval) and the number n of images, with a panel for each class; {axes}",
             wide=True,
         )
     reference = [Line([0, 1], [0, 1], None)] if is_roc else []

@@ -1,4 +1,4 @@
-"""Pictures that the run keeps: images as the network saw them, right and wrong ones, maps of evidence."""
+"""The sections with pictures: images as the network sees them, right and wrong predictions, saliency maps."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lesion_exp.trained_runs.wording import Value, counted, interval, number
 from lesion_exp.verbs.report.blocks import Block, Cell, Picture, Section, Table, Text, not_stored
 
 WIDEST: Final = 1400
-"""Pixels; more is not seen on a page."""
+"""The largest width of a picture on a page, in pixels."""
 _QUALITY: Final = 82
 
 
 def picture_address(path: Path) -> str | None:
-    """The picture as a `data:` address, as JPEG of at most 1400 pixels width; None where it cannot be read."""
+    """Returns a picture as a `data:` address, a JPEG file of at most 1400 pixels width; None if it cannot be read."""
     try:
         with Image.open(path, formats=tuple(FORMATS)) as opened:
             image = opened.convert("RGBA")
@@ -43,31 +43,31 @@ WRONG: Final = "gallery/wrong_{part}.png"
 _EXPLANATIONS: Final = "explanations"
 _MEASURES: Final = {
     "pointing_game": "highest point inside the lesion",
-    "centre_in_mask": "the image's centre inside the lesion",
-    "share_inside": "share of the evidence inside the lesion",
-    "mask_share": "share of the image that the lesion covers",
+    "centre_in_mask": "image centre inside the lesion",
+    "share_inside": "saliency inside the lesion",
+    "mask_share": "image area inside the lesion",
     "random_weights_correlation": "rank correlation with the maps of random weights",
 }
-"""What lesion-exp explain measures, as its own table says it."""
+"""The measures of lesion-exp explain, in its own words."""
 _MOST: Final = 8
-"""Pictures of explanations that travel inside the page; all stay with the run."""
+"""The largest number of saliency galleries on the page; the run has all of them."""
 
 
 def galleries(facts: RunSummary) -> Section:
-    """The section with pictures."""
+    """Returns the section with pictures."""
     chosen = {
         BATCH: "Images of the training part as the network sees them, augmented, with their classes",
-        RIGHT.format(part=facts.part): "The surest right predictions of each class, with their probability",
+        RIGHT.format(part=facts.part): "The right predictions of each class with the highest probabilities",
     }
     blocks: list[Block] = [block for name, words in chosen.items() for block in picture(facts, name, words)]
     if not blocks:
-        why = "The run was told to keep none (tracking.log_images=false)." if _none_wanted(facts) else ""
+        why = "Its config has tracking.log_images=false." if _none_wanted(facts) else ""
         blocks = [not_stored("pictures of images", why)]
     return Section("galleries", "Galleries", [*blocks, *_explanations(facts)])
 
 
 def picture(facts: RunSummary, name: str, caption: str) -> list[Block]:
-    """The picture that the run keeps as `name`, if it does."""
+    """Returns the picture that the run stores as `name`; nothing if there is none."""
     path = facts.kept.path(name)
     address = None if path is None else picture_address(path)
     return [Picture(address, caption, caption)] if address else []
@@ -78,12 +78,12 @@ def _none_wanted(facts: RunSummary) -> bool:
 
 
 def _is_other(name: str, part: str | None) -> bool:
-    """Whether a picture of explanations is of another part than the page is about."""
+    """Whether a saliency gallery is of another part than that of the page."""
     return ("-val" in name.split("/")[1]) != (part == "val")
 
 
 def maps_in_words(folder: str) -> str:
-    """`grad_cam-val` in words: the method, the part, and whether the last weights were explained."""
+    """Returns the name of a folder such as `grad_cam-val` in words: the method, the part and the weights."""
     method, *more = folder.split("-")
     part = "validation part" if "val" in more else "test part"
     last = ", weights of the last epoch" if "last" in more else ""
@@ -92,19 +92,19 @@ def maps_in_words(folder: str) -> str:
 
 def _explanations(facts: RunSummary) -> list[Block]:
     names = sorted(facts.kept.below(_EXPLANATIONS, ".png"), key=lambda name: (_is_other(name, facts.part), name))
-    blocks: list[Block] = [*_evidence(facts)]
+    blocks: list[Block] = [*_measures(facts)]
     for name in names[:_MOST]:
         folder, _, label = (
             PurePosixPath(name).with_suffix("").as_posix().removeprefix(f"{_EXPLANATIONS}/").partition("/")
         )
-        blocks += picture(facts, name, f"Maps of evidence: {maps_in_words(folder)}, {label.replace('_', ' ')}")
+        blocks += picture(facts, name, f"Saliency maps: {maps_in_words(folder)}, {label.replace('_', ' ')}")
     if len(names) > _MOST:
-        blocks.append(Text(f"{counted(len(names) - _MOST, 'further picture')} lie in {_EXPLANATIONS}/ of the run."))
+        blocks.append(Text(f"{counted(len(names) - _MOST, 'further picture')} in {_EXPLANATIONS}/ of the run."))
     return blocks
 
 
-def _evidence(facts: RunSummary) -> list[Block]:
-    """How much of the evidence lies inside the lesion, by method, as lesion-exp explain measured it."""
+def _measures(facts: RunSummary) -> list[Block]:
+    """The measures of saliency maps by method, as lesion-exp explain logged them."""
     rows: list[list[Cell]] = []
     for name, value in sorted(facts.run.metrics.items()):
         _, _, rest = name.partition("explanation/")
@@ -114,20 +114,20 @@ def _evidence(facts: RunSummary) -> list[Block]:
             words = _MEASURES.get(measure, measure.replace("_", " "))
             rows.append([maps_in_words(folder), words, number(value), interval(found)])
     columns = ["maps", "measure", ">value", ">95% interval"]
-    return [Table("Where the evidence lies", columns, rows)] if rows else []
+    return [Table("Saliency inside the lesion", columns, rows)] if rows else []
 
 
 _SHOWN: Final = 20
 
 
 def failures(facts: RunSummary) -> Section:
-    """The section with failure cases."""
+    """Returns the section with failure cases."""
     title = "Failure cases"
     if facts.predictions is None:
         return Section("failures", title, [not_stored("predictions of the validation or the test part")])
     cases = worst(facts.predictions, _SHOWN)
     if not cases:
-        return Section("failures", title, [Text("Every image was read rightly.")])
+        return Section("failures", title, [Text("Every prediction is right.")])
     rows: list[list[Cell]] = [
         [
             case["image_id"],
@@ -139,7 +139,7 @@ def failures(facts: RunSummary) -> Section:
         for case in cases
     ]
     columns = ["image", "true", "predicted", ">probability", ">of the true class"]
-    intro = Text("Wrong predictions that were made with the highest probability, the surest first.")
-    blocks: list[Block] = [intro, *picture(facts, WRONG.format(part=facts.part), "The surest mistakes")]
-    caption = f"The {counted(len(cases), 'surest mistake')}"
+    words = "The wrong predictions with the highest probabilities"
+    blocks: list[Block] = [Text(f"{words}, highest first."), *picture(facts, WRONG.format(part=facts.part), words)]
+    caption = f"The {counted(len(cases), 'wrong prediction')} with the highest probabilities"
     return Section("failures", title, [*blocks, Table(caption, columns, rows)])

@@ -1,4 +1,4 @@
-"""What the run was made of."""
+"""The sections on the config, the environment and the reproduction of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesion_exp.trained_runs.wording import counted, duration, listed
 from lesion_exp.verbs.report.blocks import Block, Cell, Code, Note, Pairs, Section, Text, not_stored
 
 _LEFT_OUT: Final = ("paths", "tracking", "launcher", "print_config")
-"""Nodes that say where things lie on a machine and cannot change a result."""
+"""Nodes with locations on a machine, which cannot change a result."""
 CHOICES: Final = {
     "data set": "dataset",
     "split": "split",
@@ -27,12 +27,12 @@ CHOICES: Final = {
 _KEYS: Final = {
     "target": "task.target",
     "image size, pixels": "image_size",
-    "weights at the start": "backbone.weights",
+    "initial weights": "backbone.weights",
     "metadata": "backbone.metadata",
     "learning rate": "optimizer.lr",
     "weight decay": "optimizer.weight_decay",
-    "most epochs": "trainer.max_epochs",
-    "images a step": "loader.batch_size",
+    "maximum number of epochs": "trainer.max_epochs",
+    "batch size": "loader.batch_size",
     "precision": "trainer.precision",
     "moving average of weights": "trainer.ema_decay",
     "filter": "dataset.filter",
@@ -41,19 +41,19 @@ _KEYS: Final = {
 
 
 def config(facts: RunSummary) -> Section:
-    """The section with the config."""
+    """Returns the section with the config."""
     if not facts.config:
         return Section("config", "Config", [not_stored(JOB)])
     pairs: dict[str, Cell] = {words: option for words, group in CHOICES.items() if (option := facts.option(group))}
     pairs |= {words: _text(value) for words, key in _KEYS.items() if (value := facts.key(key)) is not None}
     pairs["augmentation"] = augmentation_in_words(facts)
     whole = yaml.safe_dump(shown(facts.config), sort_keys=False, width=100, allow_unicode=True)
-    blocks: list[Block] = [Pairs(pairs), Code("The whole config, without paths and store", whole)]
+    blocks: list[Block] = [Pairs(pairs), Code("The whole config, without locations", whole)]
     return Section("config", "Config", blocks)
 
 
 def shown(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without what says where things lie on a machine."""
+    """Returns a config without locations on a machine."""
     kept = {key: value for key, value in node.items() if key not in _LEFT_OUT}
     data = kept.get("dataset")
     if isinstance(data, dict):
@@ -62,7 +62,7 @@ def shown(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def augmentation_in_words(facts: RunSummary) -> str:
-    """The names of the transforms of the training images, in their order."""
+    """Returns the names of the transforms of training images, in their order."""
     transforms = facts.key("augmentation.transforms")
     names = list(transforms) if isinstance(transforms, dict) else []
     mixed = [name for name in ("mixup", "cutmix") if (facts.key(f"augmentation.mix.{name}_alpha") or 0) > 0]
@@ -79,7 +79,7 @@ _KEY_PACKAGES: Final = ("torch", "torchvision", "pytorch-lightning", "scikit-lea
 
 
 def environment(facts: RunSummary) -> Section:
-    """The section on the environment."""
+    """Returns the section on the environment."""
     python = facts.kept.mapping(_PYTHON)
     pairs: dict[str, Cell] = {
         words: text
@@ -87,8 +87,8 @@ def environment(facts: RunSummary) -> Section:
             ("software", software(facts)),
             ("hardware", hardware(facts)),
             ("platform", str(python.get("platform", ""))),
-            ("what auto became", _resolved(facts)),
-            ("threads of PyTorch", str(python.get("torch_num_threads", ""))),
+            ("values chosen for auto", _resolved(facts)),
+            ("PyTorch threads", str(python.get("torch_num_threads", ""))),
             ("training speed", _speed(facts)),
         )
         if text
@@ -100,7 +100,7 @@ def environment(facts: RunSummary) -> Section:
 
 
 def software(facts: RunSummary) -> str | None:
-    """Python and the packages that matter most, with their versions; None where they are not stored."""
+    """Returns the versions of Python and the main packages; None if they are not stored."""
     python = facts.kept.mapping(_PYTHON).get("python")
     lines = (facts.kept.text(_PACKAGES) or "").splitlines()
     versions = dict(line.partition("==")[::2] for line in lines)
@@ -112,7 +112,7 @@ def software(facts: RunSummary) -> str | None:
 
 
 def hardware(facts: RunSummary) -> str | None:
-    """Processor, memory and GPUs; None where they are not stored."""
+    """Returns processor, memory and GPUs; None if they are not stored."""
     found = facts.kept.mapping(artifacts.environment("hardware.json"))
     if not found:
         return None
@@ -131,7 +131,7 @@ def _resolved(facts: RunSummary) -> str:
 
 def _speed(facts: RunSummary) -> str:
     rate, span = facts.run.metrics.get("time/images_per_second"), facts.run.metrics.get("time/epoch_seconds")
-    return "" if rate is None else f"{rate:,.0f} images a second; {duration(span)} an epoch with validation"
+    return "" if rate is None else f"{rate:,.0f} images per second; {duration(span)} per epoch with validation"
 
 
 _HASHES: Final = {
@@ -142,28 +142,28 @@ _HASHES: Final = {
 }
 _CHECKPOINT: Final = artifacts.checkpoint()
 PLACES: Final = ("dataset.root", "paths", "tracking.uri")
-"""Keys whose values say where things lie on a machine."""
+"""Keys whose values are locations on a machine."""
 
 
 def reproduce(facts: RunSummary) -> Section:
-    """The section on reproduction."""
+    """Returns the section on reproduction."""
     run_id = facts.run.run_id
     if facts.members:
         command = f"lesion-exp evaluate 'run=[{','.join(member[:8] for member in facts.members)}]' ensemble="
-        joined = Code("Joins the same runs again", command + facts.run.tags.get("ensemble", "mean"))
-        return Section("reproduce", "How to reproduce", [joined, _fingerprints(facts), *_kept(facts)])
+        again = Code("Combine the same runs again", command + facts.run.tags.get("ensemble", "mean"))
+        return Section("reproduce", "How to reproduce", [again, _fingerprints(facts), *_kept(facts)])
     blocks: list[Block] = [
-        Text("Trains the same job again, in a store that holds this run, and names whatever is not equal:"),
-        Code("With its store", f"lesion-exp reproduce run={run_id[:8]} dataset.root=DIR"),
+        Text("These commands train the same job again, compare the results and report all differences:"),
+        Code("With the store of this run", f"lesion-exp reproduce run={run_id[:8]} dataset.root=DIR"),
         Code("From its job file alone, an artifact of the run", f"lesion-exp reproduce job={JOB} dataset.root=DIR"),
     ]
     made = made_by(facts)
-    blocks += [Code("It was made by", made)] if made else [not_stored(JOB)]
+    blocks += [Code("The command that made this run", made)] if made else [not_stored(JOB)]
     return Section("reproduce", "How to reproduce", [*blocks, _fingerprints(facts), *_kept(facts)])
 
 
 def made_by(facts: RunSummary) -> str | None:
-    """The command that made the run, without places on its machine; None where it is not stored."""
+    """Returns the command that made the run, without locations on its machine; None if it is not stored."""
     overrides = facts.job.get("overrides")
     if not isinstance(overrides, list):
         return None
@@ -171,7 +171,7 @@ def made_by(facts: RunSummary) -> str | None:
 
 
 def without_place(override: str) -> str:
-    """`override`, with DIR instead of a place on somebody's machine."""
+    """Returns `override` with DIR instead of a location on a machine."""
     key = override.lstrip("+").partition("=")[0]
     return f"{key}=DIR" if key.startswith(PLACES) else override
 
@@ -180,7 +180,9 @@ def _fingerprints(facts: RunSummary) -> Pairs:
     tags = facts.run.tags
     pairs: dict[str, Cell] = {words: tags[tag] for words, tag in _HASHES.items() if tag in tags}
     if "git_commit" in tags:
-        pairs["commit"] = f"{tags['git_commit']}{' and changes' if tags.get('git_dirty') == 'true' else ''}"
+        pairs["commit"] = (
+            f"{tags['git_commit']}{' with uncommitted changes' if tags.get('git_dirty') == 'true' else ''}"
+        )
     pairs["run"] = facts.run.run_id
     seeds = [
         f"{words} {facts.key(key)}"
@@ -194,5 +196,5 @@ def _kept(facts: RunSummary) -> list[Block]:
     names = sorted(facts.kept.names - {"report.html"})
     broken = [Note(f"{name} cannot be read: {why}", "missing") for name, why in sorted(facts.kept.broken.items())]
     weights = "" if _CHECKPOINT in facts.kept.names else " The weights are not among them."
-    intro = Text(f"The run keeps {counted(len(names), 'file')}.{weights}")
+    intro = Text(f"The run stores {counted(len(names), 'file')}.{weights}")
     return [intro, *broken, Code("All files of the run", "\n".join(names), columns=True)]

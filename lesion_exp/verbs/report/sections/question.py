@@ -1,4 +1,4 @@
-"""What was asked, and in one sentence what came out."""
+"""The first section: the question of the experiment, its answer in a sentence, and warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesion_exp.trained_runs.wording import listed
 from lesion_exp.verbs.report.blocks import Block, Note, Section, Text, not_stored
 
 QUESTION_TAG: Final = "question"
-"""A tag of the run (`tags.question=...`) in which its author puts the question in words of their own."""
+"""The tag of a run (`tags.question=...`) with the question in the words of its author."""
 RESEARCH_ONLY: Final = (
     "Research use only. This page describes an experiment: nothing in it is a medical device, a diagnosis or advice "
     "about any lesion."
@@ -19,7 +19,7 @@ RESEARCH_ONLY: Final = (
 
 
 def question(facts: RunSummary) -> Section:
-    """The first section: question, answer, and what must be known before believing it."""
+    """Returns the first section: question, answer and warnings."""
     blocks: list[Block] = [Text(question_of(facts), lead=True)]
     answer = headline(facts)
     blocks.append(Text(answer) if answer else not_stored("predictions of the validation or the test part"))
@@ -32,25 +32,25 @@ def question(facts: RunSummary) -> Section:
 
 
 def question_of(facts: RunSummary) -> str:
-    """The author's own words where a tag holds them, else the question that the config asks."""
+    """Returns the question of the author's tag, else a question made from the config."""
     if QUESTION_TAG in facts.run.tags:
         return facts.run.tags[QUESTION_TAG]
     classes = facts.classes
     names = f" ({listed(classes)})" if len(classes) < NUMBERED_FROM else ""
     named = f"{len(classes)} diagnoses{names}" if classes else "diagnoses"
-    apart = "malignant from benign lesions" if facts.key("task.target") == "malignant" else f"{named} apart"
-    data = facts.data_name or "a data set that this run does not name"
+    task = "malignant from benign lesions" if facts.key("task.target") == "malignant" else f"{named}"
+    data = facts.data_name or "an unnamed data set"
     if facts.members:
-        return f"How well do {len(facts.members)} trained networks, joined as one, tell {apart} on images of {data}?"
+        return f"How well do {len(facts.members)} networks, combined, distinguish {task} on images of {data}?"
     network = facts.option("backbone") or "the network"
-    return f"Can {network}, {_start(facts)}, tell {apart} on images of {data} that it has not seen?"
+    return f"How well does {network}, {_start(facts)}, distinguish {task} on unseen images of {data}?"
 
 
 def _members(facts: RunSummary) -> str:
     names = listed([member[:8] for member in facts.members])
-    return f"This run joins the runs {names}; their own pages tell of their data, training and config."
+    return f"This run combines the runs {names}; their pages have their data, training and config."
 
 
 def _start(facts: RunSummary) -> str:
     weights = facts.key("backbone.weights")
-    return "trained from random weights" if weights in (None, "none") else f"starting from the weights {weights}"
+    return "trained from random weights" if weights in (None, "none") else f"fine-tuned from the weights {weights}"

@@ -1,4 +1,4 @@
-"""The results with their intervals: overall, by class, by the challenges' rules, and on other data."""
+"""The sections with results: overall, by class, by the rules of the challenges, on other data, and confusions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHORTCUTS: Final = "shortcuts/report.json"
 
 
 def results(facts: RunSummary) -> Section:
-    """The section on results."""
+    """Returns the section on results."""
     answer = headline(facts)
     if answer is None:
         return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
@@ -73,7 +73,7 @@ def _by_class(facts: RunSummary) -> list[Block]:
     columns = ["class", ">images", *(f">{short_of(family)}" for family in families)]
     table = Table("Each class against the rest, with 95% intervals", columns, rows)
     words = (
-        [f"Numbers that rest on fewer than {LEAST_LESIONS} lesions are {TOO_FEW} to judge the network by."]
+        [f'Numbers marked "{TOO_FEW}" rest on fewer than {LEAST_LESIONS} lesions and allow no conclusions.']
         if few
         else []
     )
@@ -82,7 +82,7 @@ def _by_class(facts: RunSummary) -> list[Block]:
 
 
 def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
-    """The rule behind "malignant or not", and why the confusion matrix comes to another sensitivity."""
+    """The rule of "malignant or not", and the reason why the confusion matrix gives another sensitivity."""
     classes = classes_of(table)
     kinds = malignant_classes(classes) or []
     names = [name for name, is_malignant in zip(classes, kinds, strict=True) if is_malignant]
@@ -90,15 +90,15 @@ def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
     found = int((positive & (view["prediction"] == MALIGNANT).to_numpy()).sum())
     leading = int((positive & table["prediction"].isin(names).to_numpy()).sum())
     return (
-        f"Malignant or not: {within(rule_in_words(classes))} It finds {found:,} of the "
-        f"{counted(positive.sum(), 'malignant image')}; the confusion matrix counts the class with the highest "
-        f"probability alone, which is a malignant one for {leading:,} of them. The two differ where no class has a "
-        f"probability above 0.5."
+        f"Malignant or not: {within(rule_in_words(classes))} By this rule {found:,} of the "
+        f"{counted(positive.sum(), 'malignant image')} are detected; the confusion matrix only uses the class with "
+        f"the highest probability, which is a malignant one for {leading:,} of them. The two can differ for images "
+        f"without a probability above 0.5."
     )
 
 
 def _unknown(facts: RunSummary) -> list[Block]:
-    """How well the images of classes that the network was not trained on are noticed, where the part has some."""
+    """The detection of images of unknown classes, if the part has some."""
     images = facts.study("metrics").get("unknown_images")
     counts = images.get("classes") if isinstance(images, dict) else None
     first = f"{UNKNOWN}/{AUROC}/"
@@ -112,7 +112,7 @@ def _unknown(facts: RunSummary) -> list[Block]:
     rows: list[list[Cell]] = [
         [score.replace("_", " "), *map(stacked, found)] for score, found in zip(scores, values, strict=True)
     ]
-    title = "Scores that tell images of unknown classes from the others, with 95% intervals"
+    title = "Detection of images of unknown classes by scores, with 95% intervals"
     words = f"{unknown_in_words({str(label): int(count) for label, count in counts.items()})}."
     return [Text(words), Table(title, ["score", ">AUROC", ">FPR at 95% TPR"], rows)]
 
@@ -132,7 +132,7 @@ def _isic(facts: RunSummary) -> list[Block]:
 
 
 def elsewhere(facts: RunSummary) -> dict[str, Mapping[str, Any]]:
-    """The metrics of every other evaluation that the run keeps, by its name: other data sets, other augmentation."""
+    """Returns the metrics of every further evaluation of the run, by its name: other data sets, other augmentation."""
     ending = "/metrics.json"
     names = [path.removeprefix("evaluation/").removesuffix(ending) for path in facts.kept.below("evaluation", ending)]
     return {name: facts.kept.mapping(artifacts.evaluation(f"{name}{ending}")) for name in names if name not in _OWN}
@@ -144,27 +144,28 @@ def _elsewhere(facts: RunSummary) -> list[Block]:
         values = [stacked(as_value(found.get(metric))) for metric in shown_in("headline")]
         rows.append([name, f"{found.get('images', 0):,}", *values])
     columns = ["evaluation", ">images", *(f">{short_of(metric)}" for metric in shown_in("headline"))]
-    return [Table("Judged further: other data sets, other test-time augmentation", columns, rows)] if rows else []
+    return [Table("Further evaluations: other data sets, other test-time augmentation", columns, rows)] if rows else []
 
 
 def shortcut_verdicts(facts: RunSummary) -> list[tuple[str, str, str]]:
-    """Check, level and words of each verdict of lesion-exp shortcuts on the judged part; empty where none is kept."""
+    """Returns check, level and words of each verdict of lesion-exp shortcuts on the evaluated part; empty without
+    any."""
     found = facts.kept.mapping(SHORTCUTS if facts.part == "test" else SHORTCUTS.replace("/", f"/{facts.part}/"))
     return [(str(v["check"]), str(v["level"]), str(v["words"])) for v in found.get("verdicts", [])]
 
 
 def _shortcuts(facts: RunSummary) -> list[Block]:
     rows = [[check.replace("_", " "), level, words] for check, level, words in shortcut_verdicts(facts)]
-    return [Table("Checks for shortcuts", ["check", "verdict", "in words"], rows, wraps=True)] if rows else []
+    return [Table("Checks for shortcuts", ["check", "level", "result"], rows, wraps=True)] if rows else []
 
 
 def share_bar(value: Value | None, reference: float | None = None) -> Markup:
-    """An interval bar, or nothing without a value."""
+    """Returns an interval bar; empty without a value."""
     return Markup("") if value is None else interval_bar(*value, reference)
 
 
 def confusion(facts: RunSummary) -> Section:
-    """The section with the confusion matrix."""
+    """Returns the section with the confusion matrix."""
     table, title = facts.predictions, "Confusion matrix"
     if table is None:
         return Section("confusion", title, [not_stored("predictions of the validation or the test part")])
@@ -177,7 +178,7 @@ def confusion(facts: RunSummary) -> Section:
 
 
 def most_frequent_confusions(facts: RunSummary, most: int = 3) -> str | None:
-    """The pairs of classes that account for most mistakes, in words; None where there is no mistake."""
+    """Returns the number of wrong predictions and the most frequent confusions in words; None if there are none."""
     if facts.predictions is None:
         return None
     counts = confusion_counts(facts.predictions)
@@ -187,7 +188,7 @@ def most_frequent_confusions(facts: RunSummary, most: int = 3) -> str | None:
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(place, wrong.shape) for place in order if wrong.flat[place]]
     words = [
-        f"{facts.classes[row]} taken for {facts.classes[column]} ({wrong[row, column]:,})" for row, column in pairs
+        f"{facts.classes[row]} predicted as {facts.classes[column]} ({wrong[row, column]:,})" for row, column in pairs
     ]
     share = percent(wrong.sum() / counts.sum())
-    return f"{counted(wrong.sum(), 'image')} ({share}) were read wrongly, most often {', '.join(words)}."
+    return f"{counted(wrong.sum(), 'prediction')} ({share}) wrong, most often {', '.join(words)}."

@@ -1,4 +1,4 @@
-"""How the images were divided, and the proof that nothing lies in two parts."""
+"""The sections on the data, the split and its audit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lesion_exp.verbs.report.blocks import Block, Cell, Note, Pairs, Section, Ta
 _CROSSINGS = {
     "patients": "patients",
     "lesions": "lesions",
-    "groups": "groups (what must stay together)",
+    "groups": "groups (images that must not be separated)",
     "identical_images": "byte-identical images",
     "near_duplicate_pairs": "pairs of near-duplicate images",
 }
 
 
 def split(facts: RunSummary) -> Section:
-    """The section on the split."""
+    """Returns the section on the split."""
     blocks: list[Block] = [Text(words) for words in [split_in_words(facts)] if words]
     if not facts.parts:
         return Section("split", "Split and audit", [*blocks, not_stored(AUDIT)])
@@ -34,11 +34,11 @@ def _verdict(facts: RunSummary) -> Note:
     unnamed = facts.audit.get("unnamed_images", 0)
     if facts.audit.get("passed"):
         named = f" ({counted(unnamed, 'image')} without any id count as a lesion each)" if unnamed else ""
-        return Note(f"The audit passed: no patient, lesion or picture lies in two parts{named}.", "good")
+        return Note(f"The audit passed: no patient, lesion or image is in two parts{named}.", "good")
     lesion = facts.audit.get("test_rows_with_lesion_in_train", {}).get("all", 0.0)
     image = facts.audit.get("test_rows_with_image_in_train", {}).get("all", 0.0)
-    return Note(f"The audit FAILED: {percent(lesion)} of the test rows have their lesion in training, "
-                f"{percent(image)} their very image.")  # fmt: skip
+    return Note(f"The audit FAILED: the training part has the lesion of {percent(lesion)} of the test rows, and the "
+                f"identical image of {percent(image)}.")  # fmt: skip
 
 
 def _tables(facts: RunSummary) -> list[Block]:
@@ -61,8 +61,8 @@ def _tables(facts: RunSummary) -> list[Block]:
         if kind in crossings
     ]
     return [
-        Table("Each part by class", ["count of", *(f">{PARTS[part]}" for part in parts)], sizes),
-        Table("What lies in more than one part", ["kind", ">how many", "first cases"], rows),
+        Table("Each part by class", ["number of", *(f">{PARTS[part]}" for part in parts)], sizes),
+        Table("Overlap between parts", ["kind", ">number", "first cases"], rows),
     ]
 
 
@@ -76,7 +76,7 @@ _MOST_SITES: Final = 16
 
 
 def data_flow(facts: RunSummary) -> Section:
-    """The section on data."""
+    """Returns the section on data."""
     return Section("data", "Data", [*_identity(facts), *_flow(facts), *_characteristics(facts)])
 
 
@@ -84,7 +84,7 @@ def _identity(facts: RunSummary) -> list[Block]:
     known = facts.flow.get("identity")
     if not isinstance(known, dict):
         return [not_stored("citation and licence of the data set")]
-    names = {"data set": "title", "to be cited": "citation", "licence": "licence", "where it is": "where"}
+    names = {"data set": "title", "citation": "citation", "licence": "licence", "address": "where"}
     return [Pairs({words: str(known.get(name, NONE)) for words, name in names.items()}, wide=True)]
 
 
@@ -100,17 +100,17 @@ def _flow(facts: RunSummary) -> list[Block]:
         patients = [f"{step.get('patients', 0):,}"] if with_patients else []
         rows.append([step["step"], f"{counts[0]:,}", f"{counts[1]:,}" if number else NONE, f"{counts[2]:,}", *patients])
     columns = ["after", ">images", ">change", ">lesions", *([">patients"] if with_patients else [])]
-    blocks: list[Block] = [Table("Images after each step, from the files to what was split", columns, rows)]
+    blocks: list[Block] = [Table("Images after each step, from the files to the split", columns, rows)]
     blocks.append(Text(_left_out(facts.flow.get("left_out", []))))
     differs = facts.flow.get("differs_from_published", {})
     if differs:
         words = [f"{code} {found:,} instead of {published:,}" for code, (found, published) in differs.items()]
-        blocks.append(Note(f"The data set as it was read differs from what was published: {listed(words)}."))
+        blocks.append(Note(f"The data set differs from the published counts: {listed(words)}."))
     return blocks
 
 
 def _left_out(cases: Sequence[Mapping[str, str]]) -> str:
-    """How many images were unusable, why and which; a reason that names a place on a machine is not shown."""
+    """The number of unusable images, the reasons and the first ids; reasons with a path are not shown in full."""
     if not cases:
         return "No image was left out as unusable."
     reasons = Counter("cannot be decoded" if "/" in case["reason"] else case["reason"] for case in cases)
@@ -139,7 +139,7 @@ def _characteristics(facts: RunSummary) -> list[Block]:
         if len(names) > _MOST_SITES:
             rows.append([f"{attribute}: {counted(len(names) - _MOST_SITES, 'further value')}", *([NONE] * len(parts))])
     columns = ["characteristic", *(f">{PARTS[part]}" for part in parts)]
-    return [Table("Who is in each part", columns, rows)]
+    return [Table("Characteristics of each part", columns, rows)]
 
 
 def _ages(age: Mapping[str, Any]) -> str:

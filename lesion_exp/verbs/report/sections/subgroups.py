@@ -1,4 +1,4 @@
-"""For whom the network is how good."""
+"""The section on subgroups."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lesion_exp.verbs.report.blocks import Block, Cell, Section, Table, Text, no
 from lesion_exp.verbs.report.sections.results import share_bar
 
 FEWER: Final = "*"
-"""Marks a balanced accuracy over fewer classes than the whole part's."""
+"""The mark of a balanced accuracy over fewer classes than that of the whole part."""
 NOT_COMPARED: Final = f"No two subgroups have {LEAST_LESIONS} lesions of one class, so none are compared."
 _HOW: Final = (
-    f"Two subgroups are compared on the classes of which both have {LEAST_LESIONS} lesions, each class with the same "
-    "weight, so that another mix of classes makes no gap. The interval of a gap allows for all pairs that were "
-    "compared in its metric: a gap is more than chance where the interval excludes 0."
+    f"Two subgroups are compared on the classes of which both have {LEAST_LESIONS} lesions, with equal weights, so "
+    "that other class frequencies cause no gap. The interval of a gap is corrected for all pairs that were compared in "
+    "its metric: a gap is significant if its interval excludes 0."
 )
 
 
 def subgroups(facts: RunSummary) -> Section:
-    """The section on subgroups."""
+    """Returns the section on subgroups."""
     found, title = facts.study("subgroups"), "Subgroups"
     if not found:
         remedy = f"lesion-exp evaluate run={facts.run.run_id[:8]} adds them." if facts.predictions is not None else ""
@@ -39,7 +39,7 @@ def subgroups(facts: RunSummary) -> Section:
     names = [name for name in overall if any(as_value(cell["metrics"].get(name)) for cell in cells)]
     intro = Text(
         f"Metrics that rest on fewer than {found.get('least_lesions', LEAST_LESIONS)} lesions are not shown. The "
-        f"drawing shows the balanced accuracy; its thin line is the whole part's. {_averaged(found)}"
+        f"drawing shows the balanced accuracy; the thin line is that of the whole part. {_averaged(found)}"
     )
     classes = found.get("classes", [])
     return Section(
@@ -48,10 +48,10 @@ def subgroups(facts: RunSummary) -> Section:
 
 
 def _averaged(found: Mapping[str, Any]) -> str:
-    """Which classes each balanced accuracy is a mean over, as far as the file says."""
+    """A text on the classes over which each balanced accuracy is a mean, if the file has them."""
     classes = found.get("classes")
     if not classes:
-        return "A balanced accuracy is the mean over the classes present in a subgroup, which may differ between two."
+        return "A balanced accuracy is the mean over the classes of a subgroup, which may differ between subgroups."
     fewer = [
         f"{_name(cell)} without {missing_classes(cell['classes'], classes)}"
         for cell in found["cells"]
@@ -59,10 +59,10 @@ def _averaged(found: Mapping[str, Any]) -> str:
     ]
     whole = f"Balanced accuracies are means over the {counted(len(classes), 'class')} of the whole part"
     if not fewer:
-        return f"{whole}, which every subgroup shown has images of."
+        return f"{whole}; every subgroup shown has images of all of them."
     return (
-        f"{whole}. Where a subgroup has no image of some, the mean is over the others, marked {FEWER} and drawn "
-        f"without the thin line, since the two cannot be compared: {'; '.join(fewer)}."
+        f"{whole}. If a subgroup has no image of some classes, the mean is over the others; it is marked {FEWER} and "
+        f"drawn without the thin line, because the two cannot be compared: {'; '.join(fewer)}."
     )
 
 
@@ -98,5 +98,5 @@ def _gaps(gaps: list[dict]) -> list[Block]:  # type: ignore[type-arg]
     ]
     if not rows:
         return [Text(NOT_COMPARED)]
-    table = Table("Largest gaps between two subgroups", ["of", "between", "on the classes", ">difference"], rows)
+    table = Table("Largest gaps between two subgroups", ["metric", "between", "on the classes", ">difference"], rows)
     return [table, Text(_HOW)] if "pairs" in gaps[0] else [table]

@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch."""
+"""The section on training, with its metrics by epoch."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ RATE: Final = "train/lr"
 
 
 def training(facts: RunSummary) -> Section:
-    """The section on training."""
+    """Returns the section on training."""
     if facts.members:
-        return Section("training", "Training", [Text("This run joins others and trained nothing itself.")])
+        return Section("training", "Training", [Text("This run combines other runs and trained no network.")])
     added = [f"val/{name}" for name in added_among(facts.run.metrics, "val/")]
     history = read_history(facts.run, (*LOSSES, *SCORES, *added, RATE))
     steps = [point.step for point in history.get("train/loss") or history.get("val/loss") or []]
@@ -45,7 +45,7 @@ def training(facts: RunSummary) -> Section:
 
 
 def _best(history: History, steps: Sequence[int]) -> tuple[float, float] | None:
-    """Epoch and value of the watched metric at its best; None where it was never measured."""
+    """The epoch and value of the best validation; None without any."""
     points = [point for point in history.get(WATCHED_METRIC, []) if np.isfinite(point.value)]
     if not points:
         return None
@@ -55,7 +55,7 @@ def _best(history: History, steps: Sequence[int]) -> tuple[float, float] | None:
 
 
 def _epochs(points: Sequence[Point], steps: Sequence[int]) -> list[float]:
-    """The epoch, from 1, that each point lies in or ends; `steps` are those of the epochs' ends."""
+    """The epoch of each point, counted from 1, from the steps at the ends of epochs."""
     ends = [step + 1 for step in steps]
     return [float(np.interp(point.step + 1, [0, *ends], range(len(ends) + 1))) for point in points]
 
@@ -66,7 +66,7 @@ def _in_words(history: History, steps: Sequence[int], best: tuple[float, float] 
         return f"{ran}."
     return (
         f"{ran}. The validation part's {short_of(WATCHED)} was best in epoch {best[0]:.0f}, {number(best[1])}; the "
-        f"weights of that epoch are what is judged below."
+        f"weights of that epoch are evaluated below."
     )
 
 
@@ -87,7 +87,7 @@ def _scores(history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Fi
 
 
 def _added(name: str, history: History, steps: Sequence[int], marks: Sequence[Mark]) -> Figure | None:
-    """A drawing of its own for a metric whose range is not known."""
+    """A figure of a metric that the config adds, whose range is not known."""
     words = words_of(name.removeprefix("val/"))
     values = [point.value for point in history[name] if np.isfinite(point.value)]
     if not values:
@@ -102,7 +102,7 @@ def _rate(history: History, steps: Sequence[int]) -> Figure | None:
         return None
     axis = round_axis("learning rate", [point.value for point in points], least=0.0)
     return _figure(
-        "Learning rate as each epoch begins", {RATE: points}, {RATE: "largest of all groups"}, axis, steps, []
+        "Learning rate at the start of each epoch", {RATE: points}, {RATE: "largest of all groups"}, axis, steps, []
     )
 
 
