@@ -79,7 +79,7 @@ def classification_report(
         title = name if len(name) <= width else name[: width - 1].rstrip() + "…"
         lines.append(f"{title:<{width}} {counts[name]:>7,}{cells}".rstrip())
     if any(few.values()):
-        lines.append(f"* {TOO_FEW} to judge: the number rests on fewer than {LEAST_LESIONS} lesions")
+        lines.append(f"* {TOO_FEW}: the number rests on fewer than {LEAST_LESIONS} lesions")
     lines.append("")
     for name, value in overall.items():
         low, high = intervals.get(name, (None, None))

@@ -15,7 +15,7 @@ from lesion_exp.evaluation.registry import METRICS
 from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted
 
 OF_ALL_CLASSES: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn")
-"""What is said of all classes together, of each part and, where the registry shows it there, of each epoch."""
+"""The metrics over all classes, of each part and, if the registry shows them there, of each epoch."""
 FAMILIES: Final = ("recall", "precision", "specificity", "f1")
 """The metrics that each class has."""
 

@@ -111,7 +111,7 @@ class EvaluationResult:
         """Returns `too few (3 lesions)` for each result of a class that rests on too few lesions, by its name."""
         counts = lesion_counts(self.table)
         names = [*self.metrics, *(name for name in self.estimates if _section(name))]
-        return {name: said for name in names if counts.is_of_class(name) and (said := counts.too_few(name))}
+        return {name: text for name in names if counts.is_of_class(name) and (text := counts.too_few(name))}
 
     def files(self) -> dict[str, Any]:
         """Returns the content of each JSON file by its name.
@@ -123,9 +123,9 @@ class EvaluationResult:
         for name, found in self.estimates.items():
             section = _section(name)
             sections.setdefault(section or "metrics", {})[name.removeprefix(f"{section}/")] = found._asdict()
-        for name, said in self.too_few().items():
+        for name, text in self.too_few().items():
             section = _section(name)
-            sections[section or "metrics"][name.removeprefix(f"{section}/")]["too_few"] = said
+            sections[section or "metrics"][name.removeprefix(f"{section}/")]["too_few"] = text
         head = {
             "images": len(self.table),
             "interval": intervals_in_words(self.options.draws, self.options.unit),
@@ -134,8 +134,9 @@ class EvaluationResult:
             counts = unknown_counts(self.whole)
             sections["metrics"]["unknown_images"] = {"images": sum(counts.values()), "classes": counts}
         if self.calibrated is not None:
-            told = {"calibration": self.options.calibration} | ({"warning": self.warnings[0]} if self.warnings else {})
-            sections["calibrated"] = {**told, **sections["calibrated"]}
+            warning = None if self.effect is None else self.effect.warning
+            about = {"calibration": self.options.calibration} | ({"warning": warning} if warning else {})
+            sections["calibrated"] = {**about, **sections["calibrated"]}
         content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
         content["subgroups.json"] = self.subgroups.to_dict()
         content["failures.json"] = failures(self.table)

@@ -79,7 +79,7 @@ def scores_of(table: pd.DataFrame, target: str) -> tuple[FloatArray, BoolArray]:
     """
     known = targets(classes_of(table))
     if target not in known:
-        raise DataError(f"expected one of {', '.join(known)} to tell from the rest, got {target!r}"
+        raise DataError(f"expected one of {', '.join(known)} as target, got {target!r}"
                         f"{did_you_mean(target, known)}")  # fmt: skip
     seen = table if target in classes_of(table) else malignant_view(table)
     assert seen is not None, "targets() names malignant only where there is a view"

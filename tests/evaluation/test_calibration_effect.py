@@ -43,3 +43,10 @@ def test_the_remedy_is_the_first_calibration_that_does_no_harm():
 
 def test_without_the_calibration_there_is_nothing_to_say(make_table):
     assert calibration_effect(make_table(20), "vector", {}) is None
+
+
+def test_the_file_of_calibrated_metrics_warns_of_the_calibration_alone(make_table):
+    few = make_table(200).drop_duplicates("lesion_id").head(15).reset_index(drop=True)
+    found = evaluate_table(few, fit_on_validation(make_table(60, seed=1)), EvaluationOptions(20, calibration="vector"))
+    assert "too few" in found.warnings[0]
+    assert found.files()["calibrated.json"].get("warning") == found.effect.warning

@@ -76,5 +76,5 @@ def test_a_class_without_cases_has_no_points(make_table: MakeTable) -> None:
 
 
 def test_a_question_that_cannot_be_asked_is_refused(make_table: MakeTable) -> None:
-    with pytest.raises(DataError, match=r"one of a, b to tell from the rest, got 'malignant'"):
+    with pytest.raises(DataError, match=r"one of a, b as target, got 'malignant'"):
         scores_of(make_table(10, {"a": 0.5, "b": 0.5}), "malignant")

@@ -100,14 +100,14 @@ def plot(description: str, x: Axis, y: Axis, marks: Sequence[Drawn]) -> Markup:
 
 
 def panel(
-    description: str, name: str, told: str, xs: Sequence[float], ys: Sequence[float], guessing: float | None
+    description: str, name: str, text: str, xs: Sequence[float], ys: Sequence[float], guessing: float | None
 ) -> Markup:
     """Returns a small square plot of a curve from 0 to 1, one of many, with texts below it.
 
     Args:
         description: the text alternative.
         name: the name of the curve.
-        told: the text below the name.
+        text: the text below the name.
         xs: 0..1.
         ys: 0..1.
         guessing: height of the dotted line for guessing; None is the diagonal.
@@ -119,7 +119,7 @@ def panel(
         '<div class="panel"><svg viewBox="-2 -2 104 104" role="img" aria-label="{}"><path class="grid" '
         'd="M0 0H100V100H0ZM50 0V100M0 50H100"/><path class="reference" d="{}"/><path class="line s0" d="M{}"/></svg>'
         "<b>{}</b><span>{}</span></div>"
-    ).format(description, reference, path, name, told)
+    ).format(description, reference, path, name, text)
 
 
 def interval_bar(value: float, low: float | None, high: float | None, reference: float | None = None) -> Markup:

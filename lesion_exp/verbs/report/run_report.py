@@ -48,5 +48,5 @@ def run_page(run: Run) -> Page:
     facts = RunSummary(run, RunArtifacts(run))
     sections = [make(facts) for make in SECTIONS]
     sections.append(checklists(facts, {section.key: section.title for section in sections}))
-    told = {"run": run.run_id, "status": run.status.lower(), "started": moment(run.started)}
-    return Page(run.name or run.run_id, "Report of a run", told, sections, facts.class_meanings)
+    below_title = {"run": run.run_id, "status": run.status.lower(), "started": moment(run.started)}
+    return Page(run.name or run.run_id, "Report of a run", below_title, sections, facts.class_meanings)

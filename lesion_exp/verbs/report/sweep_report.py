@@ -56,10 +56,10 @@ from lesion_exp.verbs.report.swept import FACTS, TEST, Swept, SweptCell
 def question(swept: Swept) -> Section:
     """Returns the first section: question, answer and the use of the test part."""
     counts = Counter(cell.status for cell in swept.cells)
-    stand = ", ".join(f"{count} {status}" for status, count in counts.items())
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
     blocks: list[Block] = [
         Text(swept.parent.tags.get(QUESTION_TAG) or _asked(swept), lead=True),
-        Text(f"{counted(len(swept.cells), 'cell')}: {stand}." if swept.cells else "There is no cell yet."),
+        Text(f"{counted(len(swept.cells), 'cell')}: {states}." if swept.cells else "There is no cell yet."),
         *_answer(swept),
         _readings(swept),
         Note(RESEARCH_ONLY),
@@ -132,9 +132,9 @@ def choices(swept: Swept) -> Section:
         for choice, value in zip(found, measured, strict=True)
     ]
     what = staged_metric_name(name)
-    told = f"A line for each choice from {listed(keys)} to the mean {what}; best mean: {found[0].text}"
+    description = f"A line for each choice from {listed(keys)} to the mean {what}; best mean: {found[0].text}"
     drawing = parallel(
-        told,
+        description,
         [*scales, number_scale(words_of(name.rpartition("/")[2]), means, measured)],
         lines[:_MOST_LINES],
     )
@@ -213,11 +213,11 @@ def _by_choice(swept: Swept) -> list[Block]:
     is_several = len(names) > 1
     for choice in found.ranked:
         for name, result in choice.results.items():
-            told = found.told_apart(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
+            against_best = found.told_apart(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
             rows.append([
                 choice.text, *([staged_metric_name(name)] if is_several else []), str(result.runs),
                 number(result.mean, 4), number(result.deviation, 4),
-                interval(Value(result.mean, result.low, result.high)), told or NONE,
+                interval(Value(result.mean, result.low, result.high)), against_best or NONE,
             ])  # fmt: skip
     columns = ["choice", *(["metric"] if is_several else []), ">runs", ">mean", ">sd", ">95% interval of the mean",
                "against the best mean"]  # fmt: skip
@@ -284,7 +284,7 @@ OF_FOLDS: Final[tuple[Callable[[RunSummary], Section], ...]] = (
 def sweep_page(swept: Swept) -> Page:
     """Returns the page of a sweep."""
     parent = swept.parent
-    told = {
+    below_title = {
         "sweep": parent.tags.get("sweep_id", NONE),
         "run": parent.run_id,
         "status": parent.status.lower(),
@@ -294,4 +294,4 @@ def sweep_page(swept: Swept) -> Page:
     if facts.predictions is not None:
         place = SECTIONS.index(failed)
         sections[place:place] = [make(facts) for make in OF_FOLDS]
-    return Page(parent.name or "sweep", "Report of a sweep", told, sections, facts.class_meanings)
+    return Page(parent.name or "sweep", "Report of a sweep", below_title, sections, facts.class_meanings)

@@ -129,7 +129,7 @@ def test_one_config_on_other_data_is_another_job(store: Store, plant: Plant, pre
     report = compare(store, ids, draws=20).report
     assert len(report.jobs) == 2
     assert set(report.config_differences) == {"seed", "tag split_hash"}
-    assert any("split differently" in note for note in report.notes)
+    assert any("have different splits" in note for note in report.notes)
 
 
 def test_against_one(store: Store, plant: Plant, predicted: Predicted) -> None:
@@ -154,7 +154,7 @@ def test_validation_where_a_run_has_no_test_part(store: Store, plant: Plant, pre
 
 def test_runs_without_a_part_in_common_are_refused(store: Store, plant: Plant, predicted: Predicted) -> None:
     ids = [plant("loss=focal", test=predicted(1.0)), plant(val=predicted(1.0))]
-    with pytest.raises(DataError, match="all keep their predictions of one part"):
+    with pytest.raises(DataError, match="have all stored their predictions of one part"):
         compare(store, ids)
 
 

@@ -98,7 +98,7 @@ def test_the_words_say_what_can_be_told_from_chance(measured):
                for arm in measured.report.arms]  # fmt: skip
     lucky = replace(measured.report, arms=tuple(swapped)).remarks()[2]
     assert "grouped, the control: +0.15" in lucky
-    assert "so much does the draw of a test part do by itself" in lucky
+    assert "this is the effect of the random choice of the test part" in lucky
 
 
 def test_on_ham10000_the_popular_figure_stands_beside_the_measured_one(measured):

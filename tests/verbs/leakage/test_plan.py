@@ -48,8 +48,8 @@ def test_a_smaller_budget_can_be_asked_for(plan, project):
     [
         ("split=grouped", "trains with split.way="),
         ("split.way=by_image", "all three"),
-        ("test=false", "tests every training"),
-        ("search=random", "fixed"),
+        ("test=false", "test part of every training"),
+        ("search=random", "always has the same"),
         ("trainer.early_stopping.patience=3", "equal numbers of steps"),
         ("trainer.find_batch_size=true", "equal numbers of steps"),
         ("seed=1,2", "several"),

@@ -66,9 +66,11 @@ def _reliability(table: pd.DataFrame, caption: str) -> Figure:
     radii = np.maximum(2.0, _LARGEST_DOT * np.sqrt(bins.counts[filled] / bins.counts.max()))
     xs, ys = bins.confidence[filled].tolist(), bins.accuracy[filled].tolist()
     marks: list[Drawn] = [Line([0, 1], [0, 1], None), Line(xs, ys, 0), Dots(xs, ys, radii.tolist(), 0)]
-    told = f"{caption}: expected calibration error {number(bins.ece)}"
+    description = f"{caption}: expected calibration error {number(bins.ece)}"
     legend = [Legend(f"expected calibration error {number(bins.ece)}", 0)]
-    return Figure(plot(told, unit_axis("confidence"), unit_axis("share of right predictions"), marks), caption, legend)
+    return Figure(
+        plot(description, unit_axis("confidence"), unit_axis("share of right predictions"), marks), caption, legend
+    )
 
 
 def _table(facts: RunSummary) -> list[Block]:
@@ -121,9 +123,9 @@ def _points(facts: RunSummary) -> list[Block]:
     for point in points:
         at = f"{target}/{point['rule']}"
         measured = {name: as_value(facts.study("operating").get(name)) for name in (f"{at}/{one}" for one in FAMILIES)}
-        said = {name: rests.too_few(f"operating/{name}") if rests else "" for name in measured}
+        few = {name: rests.too_few(f"operating/{name}") if rests else "" for name in measured}
         words = _RULES.get(str(point["rule"]), str(point["rule"]))
-        cells = (stacked(value, said[name]) for name, value in measured.items())
+        cells = (stacked(value, few[name]) for name, value in measured.items())
         rows.append([words, number(point["threshold"]), *cells])
     columns = ["threshold chosen for", ">probability", ">sensitivity", ">specificity", ">PPV", ">NPV"]
     caption = "Operating points for malignancy: thresholds chosen on validation, evaluated on this part"

@@ -45,10 +45,10 @@ def _ranked(facts: RunSummary, family: str) -> Figure:
         xs, ys = (roc_points if is_roc else precision_recall_points)(probs[:, place], positive)
         lines.append(Line(xs.tolist(), ys.tolist(), place, dashed=place >= _SOLID))
         value = with_interval(facts.values[f"{family}/{name}"])
-        told = ", ".join([value, f"n = {int(positive.sum()):,}", *filter(None, [rests.too_few(f"{family}/{name}")])])
-        legend.append(Legend(f"{short[name]} {told}", place, place >= _SOLID))
+        text = ", ".join([value, f"n = {int(positive.sum()):,}", *filter(None, [rests.too_few(f"{family}/{name}")])])
+        legend.append(Legend(f"{short[name]} {text}", place, place >= _SOLID))
         guessing = None if is_roc else float(positive.mean())
-        panels.append((f"{name}: {told}", short[name], told, xs.tolist(), ys.tolist(), guessing))
+        panels.append((f"{name}: {text}", short[name], text, xs.tolist(), ys.tolist(), guessing))
     x, y = ("1 - specificity", "sensitivity") if is_roc else ("recall", "precision")
     title = "ROC curves, with AUROC" if is_roc else "Precision-recall curves, with average precision"
     if is_numbered:
@@ -59,8 +59,8 @@ def _ranked(facts: RunSummary, family: str) -> Figure:
             wide=True,
         )
     reference = [Line([0, 1], [0, 1], None)] if is_roc else []
-    told = f"{title}: {'; '.join(entry.name for entry in legend)}"
-    return Figure(plot(told, unit_axis(x), unit_axis(y), [*reference, *lines]), title, legend)
+    text = f"{title}: {'; '.join(entry.name for entry in legend)}"
+    return Figure(plot(text, unit_axis(x), unit_axis(y), [*reference, *lines]), title, legend)
 
 
 def _decision(facts: RunSummary) -> list[Figure]:
@@ -80,6 +80,6 @@ def _decision(facts: RunSummary) -> list[Figure]:
         Line(xs, [value.value for value in values], 0),
     ]
     best = max(zip(values, xs, strict=True), key=lambda pair: pair[0].value)
-    told = f"Net benefit of the model, at most {best[0].value:.3f} at a threshold of {best[1]:g}"
+    text = f"Net benefit of the model, at most {best[0].value:.3f} at a threshold of {best[1]:g}"
     legend = [Legend("act on the model, with 95% band", 0), Legend("act on everyone", 1, dashed=True)]
-    return [Figure(plot(told, x, y, marks), "Decision curve; acting on no one is 0", legend)]
+    return [Figure(plot(text, x, y, marks), "Decision curve; acting on no one is 0", legend)]

@@ -66,9 +66,9 @@ def _by_class(facts: RunSummary) -> list[Block]:
     for name in [*facts.classes, *view]:
         images = f"{int(counts.get(name, 0)):,}"
         title = "malignant or not" if name in view else name
-        said = {family: rests.too_few(f"{family}/{name}") for family in families}
-        few |= any(said[family] for family in families if f"{family}/{name}" in facts.values)
-        values = (stacked(facts.values.get(f"{family}/{name}"), said[family]) for family in families)
+        notes = {family: rests.too_few(f"{family}/{name}") for family in families}
+        few |= any(notes[family] for family in families if f"{family}/{name}" in facts.values)
+        values = (stacked(facts.values.get(f"{family}/{name}"), notes[family]) for family in families)
         rows.append([title, images, *values])
     columns = ["class", ">images", *(f">{short_of(family)}" for family in families)]
     table = Table("Each class against the rest, with 95% intervals", columns, rows)

@@ -75,13 +75,13 @@ def _cells(cells: list[dict], overall: dict, names: list[str], classes: list[str
     rows: list[list[Cell]] = []
     for cell in cells:
         values = {name: as_value(cell["metrics"].get(name)) for name in names}
-        told: dict[str, Cell] = {name: stacked(value) if value else TOO_FEW for name, value in values.items()}
+        texts: dict[str, Cell] = {name: stacked(value) if value else TOO_FEW for name, value in values.items()}
         bar = values.get("balanced_accuracy")
         has_fewer = bar is not None and len(cell.get("classes", classes)) < len(classes)
         if has_fewer:
-            told["balanced_accuracy"] = Markup("{} {}").format(FEWER, told["balanced_accuracy"])
+            texts["balanced_accuracy"] = Markup("{} {}").format(FEWER, texts["balanced_accuracy"])
         drawn = share_bar(bar, reference.value if reference and not has_fewer else None)
-        rows.append([_name(cell), f"{cell['images']:,}", f"{cell['lesions']:,}", drawn, *told.values()])
+        rows.append([_name(cell), f"{cell['images']:,}", f"{cell['lesions']:,}", drawn, *texts.values()])
     columns = ["subgroup", ">images", ">lesions", "0 to 1", *(f">{short_of(name)}" for name in names)]
     return Table("Subgroups, with 95% intervals", columns, rows)
 
