@@ -13,72 +13,15 @@ from lesion_exp.evaluation.limits import Limits
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
 from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
-_DRAWS: Final = 1000
-_STEPS: Final = 20
-"""Halvings of an interval of length 1: the ends are exact to a millionth."""
-
-
-def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float = 1.0) -> Limits:
-    """Returns the 95% limits of a calibration error over bins, sum_b |sum_g gaps_bg| / (N divisor).
-
-    Absolute values of noise do not cancel. The estimated error of a perfectly calibrated model therefore lies well
-    above 0, and its bootstrap, whose draws add noise again, lies higher still (Broecker 2012,
-    doi:10.1007/s00382-011-1191-1). So the interval is found by inverting a test. It contains each error t for which the
-    estimate lies between the 2.5% and the 97.5% quantile of the estimates of a model whose error is t: |t d + e| summed
-    over bins, where d is the direction of the observed gaps and e is normal with their covariance over lesions
-    (Carpenter 1999, doi:10.1111/1467-9868.00169). The interval begins at 0 if a calibrated model can give the
-    estimate. If the estimate lies outside the interval, because it is so much too large, the interval is extended to
-    contain it.
-
-    In simulations (`scripts/coverage.py`) 86 to 98% of the intervals contain the true error (bootstrap: 0% for a
-    calibrated model).
-
-    Args:
-        gaps: float64 (B, G), the sum of (confidence - correct) over the images of each bin in each group.
-        images: float64 (G,), the number of images of each group.
-        divisor: the number of classes, for a mean over classes.
-    """
-    total = float(images.sum())
-    seen = np.asarray(gaps.sum(axis=1), dtype=np.float64).ravel() / total
-    value = float(np.abs(seen).sum())
-    groups = max(int(np.count_nonzero(images)), 2)
-    mean = csr_array(seen[:, None]) @ csr_array(images[None, :])
-    residuals = (gaps - mean) / total
-    covariance = (residuals @ residuals.T).toarray() * groups / (groups - 1)
-    noise = _normal(covariance)
-    direction = seen / value if value > 0 else np.zeros_like(seen)
-
-    def end(quantile: float) -> float:
-        """The error for which `value` is this quantile of the estimates; 0 if it is below it for a calibrated model."""
-
-        def seen_at(error: float) -> float:
-            return float(np.quantile(np.abs(error * direction[:, None] + noise).sum(axis=0), quantile))
-
-        if value == 0 or seen_at(0.0) >= value:
-            return 0.0
-        low, high = 0.0, divisor
-        for _ in range(_STEPS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if seen_at(middle) < value else (low, middle)
-        return high
-
-    low, high = end(0.975), max(end(0.025), value)
-    return Limits(value / divisor, min(low, value) / divisor, high / divisor)
-
-
-def _normal(covariance: FloatArray) -> FloatArray:
-    """Draws of a normal distribution with this covariance, float64 (B, D), from a fixed seed."""
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    drawn: FloatArray = root @ np.random.default_rng(0).normal(size=(len(values), _DRAWS))
-    return drawn
-
-
 CALIBRATION: Final = ("brier", "nll", "ece", "ece_equal_mass", "ece_classwise", "ece_of_calibrated")
 NUM_BINS: Final = 15
 """As in Guo et al. 2017."""
 SMALLEST_PROBABILITY: Final = float(np.finfo(np.float32).eps)
 """The log loss replaces smaller probabilities by this one, because float32 rounds small probabilities to 0."""
+_DRAWS: Final = 1000
+"""The number of simulated estimates in the test of a calibration error."""
+_STEPS: Final = 20
+"""Halvings of an interval of length 1: the ends are exact to a millionth."""
 
 
 @dataclass(frozen=True)
@@ -218,3 +161,59 @@ def _equal_mass_bin_of(confidence: FloatArray) -> IntArray:
     order = np.sort(confidence)
     edges = order[np.arange(1, NUM_BINS) * len(order) // NUM_BINS]
     return np.searchsorted(edges, confidence, side="right").astype(np.int64)
+
+
+def calibration_error_limits(gaps: csr_array, images: FloatArray, divisor: float = 1.0) -> Limits:
+    """Returns the 95% limits of a calibration error over bins, sum_b |sum_g gaps_bg| / (N divisor).
+
+    Absolute values of noise do not cancel. The estimated error of a perfectly calibrated model therefore lies well
+    above 0, and its bootstrap, whose draws add noise again, lies higher still (Broecker 2012,
+    doi:10.1007/s00382-011-1191-1). So the interval is found by inverting a test. It contains each error t for which the
+    estimate lies between the 2.5% and the 97.5% quantile of the estimates of a model whose error is t: |t d + e| summed
+    over bins, where d is the direction of the observed gaps and e is normal with their covariance over lesions
+    (Carpenter 1999, doi:10.1111/1467-9868.00169). The interval begins at 0 if a calibrated model can give the
+    estimate. If the estimate lies outside the interval, because it is so much too large, the interval is extended to
+    contain it.
+
+    In simulations (`scripts/coverage.py`) 86 to 98% of the intervals contain the true error (bootstrap: 0% for a
+    calibrated model).
+
+    Args:
+        gaps: float64 (B, G), the sum of (confidence - correct) over the images of each bin in each group.
+        images: float64 (G,), the number of images of each group.
+        divisor: the number of classes, for a mean over classes.
+    """
+    total = float(images.sum())
+    seen = np.asarray(gaps.sum(axis=1), dtype=np.float64).ravel() / total
+    value = float(np.abs(seen).sum())
+    groups = max(int(np.count_nonzero(images)), 2)
+    mean = csr_array(seen[:, None]) @ csr_array(images[None, :])
+    residuals = (gaps - mean) / total
+    covariance = (residuals @ residuals.T).toarray() * groups / (groups - 1)
+    noise = _normal(covariance)
+    direction = seen / value if value > 0 else np.zeros_like(seen)
+
+    def end(quantile: float) -> float:
+        """The error for which `value` is this quantile of the estimates; 0 if it is below it for a calibrated model."""
+
+        def seen_at(error: float) -> float:
+            return float(np.quantile(np.abs(error * direction[:, None] + noise).sum(axis=0), quantile))
+
+        if value == 0 or seen_at(0.0) >= value:
+            return 0.0
+        low, high = 0.0, divisor
+        for _ in range(_STEPS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if seen_at(middle) < value else (low, middle)
+        return high
+
+    low, high = end(0.975), max(end(0.025), value)
+    return Limits(value / divisor, min(low, value) / divisor, high / divisor)
+
+
+def _normal(covariance: FloatArray) -> FloatArray:
+    """Draws of a normal distribution with this covariance, float64 (B, D), from a fixed seed."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    drawn: FloatArray = root @ np.random.default_rng(0).normal(size=(len(values), _DRAWS))
+    return drawn
