@@ -1,4 +1,4 @@
-"""The LightningModule: batches in, loss, metrics and predictions out."""
+"""The LightningModule, which computes loss, metrics and predictions of batches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """What the classifier needs to know beside its parts."""
+    """Settings of the classifier."""
 
     classes: tuple[str, ...]
     mean: Sequence[float]
@@ -43,15 +43,22 @@ class TaskOptions:
     channels_last: bool = False
     decay_norms_and_biases: bool = False
     card: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values that a checkpoint carries, so that it can be used without the run it comes from."""
+    """Plain values that are saved with every checkpoint, so that it can be used without its run."""
 
 
 class LesionClassifier(pl.LightningModule):
     """Trains a backbone with a loss and predicts class probabilities.
 
-    `make_optimizer` gets parameter groups and the learning rate; `make_schedule` gets the optimizer, all training steps
-    (infinite where training has no end) and the steps of an epoch; `validation_ids` are the `image_id` of the
-    validation part, in the order of its positions; `added` are metrics of its epochs beside those that all runs have.
+    Args:
+        backbone: the network.
+        loss: the training objective.
+        mix: mixes images and labels of a batch; None does not.
+        options: see `TaskOptions`.
+        make_optimizer: called with parameter groups and the learning rate.
+        make_schedule: called with the optimizer, the number of training steps (infinite if training has no end) and
+            the steps of an epoch.
+        validation_ids: the `image_id` of the validation part, in the order of its positions.
+        added: metrics of each validation in addition to those that every run has.
     """
 
     scale: Tensor
@@ -94,11 +101,11 @@ class LesionClassifier(pl.LightningModule):
         return logits.float()
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, S, S) -> float32, each channel less its mean and divided by its deviation."""
+        """Standardises each channel of uint8 images (N, C, S, S) by its mean and deviation; returns float32."""
         if images.dtype != torch.uint8:
             return images
         count, channels, height, width = images.shape
-        # rows of all channels, an image after the other: a fifth of the time of broadcasting by channel
+        # row by row over all channels, which takes a fifth of the time of broadcasting by channel
         rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
         scale, shift = self.scale[:channels].repeat(width), self.shift[:channels].repeat(width)
         scaled = torch.empty(rows.shape, device=rows.device)
@@ -110,12 +117,12 @@ class LesionClassifier(pl.LightningModule):
     # training
 
     def on_train_start(self) -> None:
-        """Enters the epoch in whose middle a resumed run begins."""
+        """Enters the epoch in the middle of which a resumed run begins."""
         if self.trainer.fit_loop.restarted_mid_epoch:
             self._enter_epoch()
 
     def on_train_epoch_start(self) -> None:
-        """Tells loss and backbone which epoch it is."""
+        """Passes the number of the epoch to loss and backbone."""
         self.training_metrics.reset()
         self._enter_epoch()
 
@@ -131,9 +138,10 @@ class LesionClassifier(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips in front of a fused optimizer, too.
+        """Clips gradients, also for a fused optimizer.
 
-        Lightning refuses that in mixed precision, since fp16's gradients are scaled until the step; bf16's never are.
+        Lightning refuses that in mixed precision, because gradients of fp16 are scaled until the step; those of bf16
+        are not.
         """
         precision = self.trainer.precision_plugin
         if not gradient_clip_val or precision.precision == "16-mixed":
@@ -144,11 +152,11 @@ class LesionClassifier(pl.LightningModule):
             precision.clip_grad_by_norm(optimizer, gradient_clip_val)
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Makes dropout and mixing a function of (seed, epoch, batch, rank), whatever ran before."""
+        """Seeds dropout and mixing by (seed, epoch, batch, rank)."""
         torch.manual_seed(self._step_seed(batch_idx))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The batch's loss, a scalar."""
+        """The loss of the batch, a scalar."""
         if "plan" in batch:
             batch = batch.copy()
             batch["image"] = apply_plan(batch["image"], batch["plan"], self.options.image_size)
@@ -178,7 +186,7 @@ class LesionClassifier(pl.LightningModule):
         self.log_dict(self.training_metrics.compute(), rank_zero_only=False, sync_dist=False)
 
     def mean_loss(self) -> float:
-        """The mean loss an image of the epoch so far, on all ranks; every rank must call it."""
+        """The mean loss per image of the epoch so far, over all ranks; every rank must call it."""
         total, count = self._mean_loss.over_processes()
         return total / max(count, 1.0)
 
@@ -195,11 +203,11 @@ class LesionClassifier(pl.LightningModule):
     # validation
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the validation before."""
+        """Resets the metrics."""
         self.validation_metrics.reset()
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
-        """Adds a batch to the metrics of the part."""
+        """Updates the metrics with a batch."""
         logits = self(batch)
         self.validation_metrics.update(
             logits=logits, preds=logits.softmax(dim=1), target=batch["label"], index=batch["index"]
@@ -213,8 +221,10 @@ class LesionClassifier(pl.LightningModule):
     # prediction
 
     def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(positions int64 (N,), probabilities float32 (N, C), energies float32 (N,)); the latter two are means over
-        the views of `tta`."""
+        """Positions int64 (N,), probabilities float32 (N, C) and energies float32 (N,).
+
+        The latter two are means over the views of `tta`.
+        """
 
         def logits(images: Tensor) -> Tensor:
             shown = batch.copy()
@@ -226,7 +236,7 @@ class LesionClassifier(pl.LightningModule):
         return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
 
     def sign(self, run_id: str) -> None:
-        """Lets the card in every checkpoint say which run saved it."""
+        """Writes the id of the run to the card in every checkpoint."""
         self.options = replace(self.options, card={**self.options.card, "run_id": run_id})
 
     # optimisation
@@ -248,19 +258,19 @@ class LesionClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": described}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the card, so that the file alone says what its outputs mean."""
+        """Adds the card, which makes the file usable alone, and the sum of the epoch's losses."""
         checkpoint["lesion_exp"] = dict(self.options.card)
         checkpoint["epoch_loss"] = list(self._mean_loss.over_processes())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the sum of the losses of the epoch in whose middle the checkpoint was saved."""
+        """Restores the sum of the losses of the epoch in the middle of which the checkpoint was saved."""
         if self.global_rank == 0 and "epoch_loss" in checkpoint:
             total, count = checkpoint["epoch_loss"]
             self._mean_loss.update(torch.tensor(total, dtype=EXACT), int(count))
 
 
 def training_length(trainer: pl.Trainer) -> TrainingLength:
-    """How long the training of `trainer` is; its loader is made where it is not there yet."""
+    """The length of the training of `trainer`, whose loader is made if necessary."""
     trainer.fit_loop.setup_data()
     epochs = trainer.max_epochs
     return TrainingLength(
@@ -272,8 +282,10 @@ def training_length(trainer: pl.Trainer) -> TrainingLength:
 
 
 def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> ParameterGroups:
-    """Groups with `lr_scale` = layer_decay to the power of the distance from the head, and without weight decay for
-    norms and biases (vectors) unless asked for; only of parameters that `backbone.tune` trains.
+    """Groups of the parameters that `backbone.tune` trains, with learning rates that decrease with depth.
+
+    `lr_scale` is `layer_decay` to the power of the distance from the head. Norms and biases (vectors) get no weight
+    decay unless `decay_norms_and_biases` is set.
     """
     layers, tuned = backbone.layer_groups(), {id(parameter) for parameter in backbone.tuned_parameters()}
     groups: ParameterGroups = []
@@ -290,9 +302,9 @@ def parameter_groups(backbone: Backbone, decay_norms_and_biases: bool) -> Parame
 
 
 def gather_rows(positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> Rows:
-    """The rows of all ranks, sorted by position; without a process group, this rank's.
+    """Gathers the rows of all ranks, sorted by position.
 
-    Every position occurs once: ranks evaluate disjoint parts.
+    Every position occurs once, since ranks evaluate disjoint subsets.
     """
     parts: list[Any] = [(positions, values)]
     if dist.is_available() and dist.is_initialized():
@@ -306,7 +318,7 @@ def gather_rows(positions: npt.NDArray[np.int64], values: npt.NDArray[np.float32
 
 
 def _scale_and_shift(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[Tensor, Tensor]:
-    """What a uint8 value is multiplied by, and what is then added, a channel; a mask is centred at one half."""
+    """Factor and offset for the uint8 values of each channel, which standardise it; a mask is centred at one half."""
     extra = channels - len(mean)
     means, deviations = torch.tensor([*mean, *[0.5] * extra]), torch.tensor([*std, *[0.5] * extra])
     return 1 / (255 * deviations), -means / deviations

@@ -27,7 +27,7 @@ from lesion_exp.evaluation.metrics import metric_names
 from lesion_exp.evaluation.predictions import classes_of, predictions_table
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import open_store
-from lesion_exp.training.part_evaluation import log_judged
+from lesion_exp.training.part_evaluation import log_other_evaluation
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 SHARES = (0.03, 0.05, 0.11, 0.01, 0.11, 0.67, 0.02)

@@ -56,7 +56,7 @@ FORBIDDEN = (
     "lesion_exp.backbone.weights.torch.load",
     "lesion_exp.loss.focal.Focal.__init__",
     "lesion_exp.training.checkpoint.read_checkpoint",
-    "lesion_exp.sweeps.launcher.launcher.run_attended",
+    "lesion_exp.sweeps.launcher.launcher.run_cell_process",
     "lesion_exp.sweeps.launcher.slurm_task.CellTask",
     "lesion_exp.dataset.folder.os.system",
     "albumentations.Lambda",
@@ -147,7 +147,7 @@ def test_nothing_in_a_frozen_job_is_looked_up(project, monkeypatch, capsys):
 def test_a_bundle_cannot_name_code_either(project, tmp_path, monkeypatch, capsys, verb):
     """A bundle whose job was made by somebody who knows the format."""
     run, _ = untrained_run(project)
-    attack = {"_target_": "lesion_exp.sweeps.launcher.launcher.run_attended", "folder": str(tmp_path)}
+    attack = {"_target_": "lesion_exp.sweeps.launcher.launcher.run_cell_process", "folder": str(tmp_path)}
 
     def plant(config):
         config["augmentation"]["transforms"] = {"step": attack}
@@ -160,9 +160,9 @@ def test_a_bundle_cannot_name_code_either(project, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(elsewhere)
     (elsewhere / "image.png").write_bytes(b"")
     with_input = [f"input={elsewhere / 'image.png'}", "output=out.csv"] if verb == "predict" else []
-    monkeypatch.setattr(launcher, "run_attended", lambda *_, **__: pytest.fail("it was called"))
+    monkeypatch.setattr(launcher, "run_cell_process", lambda *_, **__: pytest.fail("it was called"))
     said = refused(capsys, verb, f"{'bundle' if verb == 'reproduce' else 'run'}={tmp_path / 'run.zip'}", *with_input)
-    assert "run_attended' in augmentation.transforms.step._target_" in said
+    assert "run_cell_process' in augmentation.transforms.step._target_" in said
 
 
 @pytest.mark.parametrize("target", FORBIDDEN[:4])

@@ -14,7 +14,7 @@ from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.model.classifier import make_classifier, make_network
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.training.part_evaluation import log_fitted
+from lesion_exp.training.part_evaluation import log_posthoc_models
 from tests.tiny import TINY
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -35,7 +35,7 @@ def untrained_run(root, *overrides, encoder=None, name="untrained"):
             job.write(path)
         with run.new_file("checkpoints/best.ckpt") as path:
             torch.save({"state_dict": classifier.state_dict(), "lesion_exp": card}, path)
-        log_fitted(run, fit_on_validation(_validation()))
+        log_posthoc_models(run, fit_on_validation(_validation()))
     return find_run(store, run.run_id), config
 
 

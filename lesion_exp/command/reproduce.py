@@ -47,7 +47,12 @@ def reproduce(arguments: Arguments) -> int:
     project = open_project(arguments)
     from lesion_exp.config.relocate import relocated
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
-    from lesion_exp.verbs.reproduce.reproduction_report import as_json, condition_lines, verdict_json, verdict_lines
+    from lesion_exp.verbs.reproduce.reproduction_report import (
+        as_json,
+        comparison_json,
+        comparison_lines,
+        condition_lines,
+    )
 
     run, frozen = _restore(project.store, spec, frozen)
     job = relocated(frozen, replace(project, store_uri=project.store.uri), places)
@@ -60,10 +65,10 @@ def reproduce(arguments: Arguments) -> int:
     code = SAME
     if "--check-only" not in arguments.flags:
         new_id, verdict = train_again(run, job, checked, request.tolerance)
-        answer |= verdict_json(new_id, verdict)
+        answer |= comparison_json(new_id, verdict)
         code = DIVERGED if verdict.kind == "diverged" else SAME
         if not arguments.json:
-            say("\n".join(verdict_lines(new_id, verdict)))
+            say("\n".join(comparison_lines(new_id, verdict)))
     if arguments.json:
         print(json.dumps(answer))
     return code

@@ -1,4 +1,4 @@
-"""The file of a checkpoint: whether it is whole, what it holds, and which weights those are."""
+"""Checkpoint and weights files: integrity checks, safe reading and writing, and a hash of the weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from torch import Tensor
 from lesion_exp.errors import DataError
 from lesion_exp.model.model_card import Card
 
+CARD_KEY: Final = "lesion_exp"
+"""The entry of the header's metadata that contains the card as JSON."""
+_FORMAT: Final = {"format": "pt"}
+
 
 def is_whole(path: Path) -> bool:
-    """Whether every part of a checkpoint file has the checksum it was written with."""
+    """Whether the checkpoint at `path` exists and every part of it has the checksum that it was written with."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -28,10 +32,10 @@ def is_whole(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint of this project holds, tensors and plain values; anything else in it is refused, not run.
+    """Reads a checkpoint of this project: tensors and plain values. No code in the file is run.
 
     Raises:
-        DataError: another file, a damaged one, or one that holds objects which only its own code could make.
+        DataError: the file is damaged or no checkpoint, or it contains objects that only its own code could build.
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def portable(content: dict[str, Any]) -> dict[str, Any]:
-    """The `content` of a checkpoint in which callbacks name files without the folders of this machine."""
+    """The `content` of a checkpoint, without the folders of this machine in the states of callbacks."""
     return {**content, "callbacks": _without_folders(content.get("callbacks", {}))}
 
 
@@ -64,7 +68,7 @@ def run_of_checkpoint(path: Path) -> str:
     """The id of the run that saved a checkpoint.
 
     Raises:
-        DataError: as `read_checkpoint`, or the checkpoint names no run.
+        DataError: see `read_checkpoint`; or the checkpoint names no run.
     """
     card = read_checkpoint(path).get("lesion_exp")
     run_id = card.get("run_id") if isinstance(card, dict) else None
@@ -79,7 +83,7 @@ def weights_hash(path: Path) -> str:
 
 
 def state_hash(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (16 digits) over weights and buffers: names, types, shapes and bits, sorted by name."""
+    """SHA-256 (16 digits) of weights and buffers: their names, types, shapes and bits, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].contiguous()
@@ -88,22 +92,17 @@ def state_hash(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-CARD_KEY: Final = "lesion_exp"
-"""Of the header's metadata: the card as JSON."""
-_FORMAT: Final = {"format": "pt"}
-
-
 def write_weights(path: Path, weights: Mapping[str, Tensor], card: Card) -> None:
-    """Writes `weights` (named as in a checkpoint, so that `backbone.weights=` takes the file, too) with `card`."""
+    """Writes `weights`, named as in a checkpoint, and `card` as safetensors; `backbone.weights=` reads the file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_file(tensors, str(path), metadata={**_FORMAT, CARD_KEY: json.dumps(card)})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
-    """The weights and the card that `write_weights` wrote.
+    """Reads the weights and the card that `write_weights` wrote.
 
     Raises:
-        DataError: another file, or a damaged one.
+        DataError: the file is damaged, or none that `write_weights` wrote.
     """
     try:
         with safe_open(str(path), framework="pt") as file:

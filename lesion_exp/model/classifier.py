@@ -1,4 +1,4 @@
-"""From a job's config to its network, and to the LightningModule that trains it."""
+"""Builds the network of a job's config, and the LightningModule that trains it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from lesion_exp.model.precision import resolve_precision
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
+OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
+NUM_LOSS_ARGUMENTS: Final = 2
+
 
 def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None) -> Backbone:
-    """The network that `config` (a whole job's) describes, in its layout in memory."""
+    """Builds the network that `config` (of a whole job) describes, in the memory layout that it asks for."""
     sample = sample_options(config)
     width = encoder.width if encoder else 0
     shape = InputsAndOutputs(num_classes, config["image_size"], sample.in_channels, width, sample.clinical)
@@ -35,10 +38,10 @@ def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataE
 
 
 def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
-    """The network that `node` (the key `backbone` of a job) describes, for the inputs and outputs in `shape`.
+    """Builds the network that `node` (the key `backbone` of a job) describes, for the inputs and outputs in `shape`.
 
-    The option gets its own keys, and of the number of classes and the size and channels of the images what it asks for;
-    the shared keys are applied here to whatever network it returns.
+    The option gets its own keys, and those of `num_classes`, `image_size` and `in_channels` that it has parameters for.
+    The shared keys are applied to the network that it returns.
     """
     shared = SharedOptions(**{key: value for key, value in node.items() if key in SHARED_KEYS})
     own = {key: value for key, value in node.items() if key not in SHARED_KEYS}
@@ -46,25 +49,17 @@ def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
     return assemble(instantiate(own, "backbone", **asked_for(own, "backbone", offered)), shared, shape)
 
 
-def resolve_channels_last(value: bool | str, convolutional: bool) -> bool:
-    """Whether images and weights lie in memory with the channels last: faster for convolutions."""
-    return convolutional if value == "auto" else bool(value)
-
-
 def uses_channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
-    """Whether the weights of `network` lie in memory with the channels last, as `config` (a whole job's) says."""
-    return resolve_channels_last(config["trainer"]["channels_last"], network.is_convolutional)
-
-
-OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
-NUM_LOSS_ARGUMENTS: Final = 2
+    """Whether `config` (of a whole job) asks for the memory layout channels last, which is faster for convolutions."""
+    value = config["trainer"]["channels_last"]
+    return network.is_convolutional if value == "auto" else bool(value)
 
 
 def make_loss(node: Mapping[str, Any], class_counts: Sequence[int]) -> Loss:
-    """The loss that `node` (the key `loss` of a job) describes: a `Loss`, or any callable `(logits, labels) -> scalar`.
+    """Builds the loss that `node` (the key `loss` of a job) describes.
 
-    A class gets `class_counts` where it asks for them. A function with two parameters that the node does not set, its
-    logits and its labels, is the loss itself.
+    The target is a `Loss`, or another callable from logits (N, C) and labels (N,) to a scalar. It gets `class_counts`
+    if it has a parameter of that name. A function is the loss itself if `node` leaves two of its parameters unset.
     """
     offered = {"class_counts": list(class_counts)}
     target, own = resolve_target(node[TARGET], "loss"), {key: node[key] for key in node if key != TARGET}
@@ -86,7 +81,7 @@ def make_classifier(
     validation_ids: Sequence[str] = (),
     added: Mapping[str, Metric] | None = None,
 ) -> LesionClassifier:
-    """`network` with all that a Trainer needs of it; the classes are those of the `card`."""
+    """The LightningModule of `network`, with its loss, optimizer and schedule; the `card` names the classes."""
     return LesionClassifier(
         network,
         make_loss(config["loss"], class_counts),
@@ -111,12 +106,12 @@ def make_classifier(
 
 
 def _may_fuse(trainer: Mapping[str, Any]) -> bool:
-    """Whether one kernel may do a whole step; with fp16 it also unscales, which Lightning's clipping does not allow."""
+    """Whether to fuse the optimizer; with fp16 it unscales gradients itself, which Lightning's clipping forbids."""
     return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
 
 
 def make_optimizer(node: Mapping[str, Any], *, fuse: bool) -> Callable[[ParameterGroups, float], Optimizer]:
-    """What makes the optimizer that `node` describes, of parameter groups and a learning rate."""
+    """Returns a function from parameter groups and a learning rate to the optimizer that `node` describes."""
 
     def make(groups: ParameterGroups, lr: float) -> Optimizer:
         own = {key: value for key, value in node.items() if key not in OPTIMIZER_COMMON_KEYS}
@@ -134,7 +129,10 @@ def make_optimizer(node: Mapping[str, Any], *, fuse: bool) -> Callable[[Paramete
 
 
 def make_schedule(node: Mapping[str, Any]) -> Callable[[Optimizer, float, int], Schedule]:
-    """What makes the schedule that `node` describes, of an optimizer, all steps and the steps of an epoch."""
+    """Returns a function that builds the schedule that `node` describes.
+
+    Its arguments are the optimizer, the number of all steps and that of the steps of an epoch.
+    """
 
     def make(optimizer: Optimizer, total_steps: float, steps_per_epoch: int) -> Schedule:
         schedule: Schedule = instantiate(

@@ -1,4 +1,4 @@
-"""Where a network sees the evidence for a class: Grad-CAM maps of what it is given, and their pictures."""
+"""Grad-CAM saliency maps of the images that a network gets, and pictures of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.predictor import Predictor
 
 _SMALLEST: Final = 224
-"""Shortest side of a picture in pixels; the squares of small networks are enlarged for it."""
+"""Smallest side of a picture, pixels; smaller images are enlarged."""
 
 
 class SaliencyMaps:
-    """Grad-CAM maps of the squares that a network sees, and pictures of both.
+    """Grad-CAM maps of the images that a network gets.
 
-    To be used where torch may compute gradients: not in its inference mode. `layer` is the dotted name of another one
-    than the last whose maps are used.
+    They need gradients, so they cannot be computed in torch's inference mode. `layer` is the dotted name of the layer
+    whose activations are used; by default it is the last convolutional one.
     """
 
     def __init__(self, predictor: Predictor, layer: str | None = None) -> None:
@@ -33,7 +33,7 @@ class SaliencyMaps:
         self.method = GradCam(layer)
 
     def maps(self, sample: Sample, targets: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The evidence for the class `targets` (positions) of each image of a stacked sample, float32 (N, S, S)."""
+        """Saliency for the class index in `targets` of each image of a stacked sample, float32 (N, S, S)."""
         images = self.classifier.normalize(sample["image"])
         companions = {"metadata": sample["metadata"]} if "metadata" in sample else {}
         if "clinical" in sample:
@@ -45,22 +45,22 @@ class SaliencyMaps:
 
 
 def square_of(sample: Sample, place: int) -> UInt8Array:
-    """What the network sees of an image of a stacked sample, uint8 (S, S, 3) RGB."""
+    """The image number `place` of a stacked sample as the network gets it, uint8 (S, S, 3) RGB."""
     square: UInt8Array = sample["image"][place, :3].permute(1, 2, 0).cpu().numpy()
     return square
 
 
 def square_png(square: UInt8Array) -> bytes:
-    """`square`, uint8 (S, S, 3) RGB, as a PNG file, enlarged where it is small."""
+    """`square`, uint8 (S, S, 3) RGB, as a PNG file, enlarged if it is small."""
     return bytes(cv2.imencode(".png", cv2.cvtColor(enlarged(square), cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
-def heat_map_png(square: UInt8Array, evidence: npt.NDArray[np.floating[Any]]) -> bytes:
-    """The map `evidence`, float (h, w), drawn over `square`, uint8 (S, S, 3) RGB, as a PNG file of the same size."""
-    return square_png(overlay(enlarged(square), evidence))
+def heat_map_png(square: UInt8Array, saliency: npt.NDArray[np.floating[Any]]) -> bytes:
+    """The map `saliency`, float (h, w), drawn over `square`, uint8 (S, S, 3) RGB, as a PNG file of the same size."""
+    return square_png(overlay(enlarged(square), saliency))
 
 
 def enlarged(square: UInt8Array) -> UInt8Array:
-    """`square`, uint8 (S, S, 3), or where it is small an enlarged copy of it."""
+    """`square`, uint8 (S, S, 3), or an enlarged copy if it is small."""
     side = max(square.shape[0], _SMALLEST)
     return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

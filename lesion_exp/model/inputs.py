@@ -1,4 +1,4 @@
-"""What a network is given: how a stored image becomes a sample, and what a store has to hold for that."""
+"""What a job's config says of the inputs of its network: how images are stored and how they become samples."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lesion_exp.errors import ConfigError
 
 SAMPLE_KEYS: Final = frozenset({"mask", "mask_margin", "view", "store_size"})
 STORE_HEADROOM: Final = 1.25
-"""Stored short side over `image_size`: a crop of the training augmentation then still has enough pixels."""
+"""Ratio of the stored short side to `image_size`, so that crops of the augmentation still have enough pixels."""
 
 
 def sample_options(config: Mapping[str, Any]) -> SampleOptions:
-    """How a stored image becomes a sample.
+    """How `config` (of a whole job) makes a sample from a stored image.
 
     Raises:
-        ConfigError: masks of photographs that have none.
+        ConfigError: masks are asked for with clinical photographs, which have none.
     """
     node = config["dataset"]
     clinical = node["view"] == "both"
@@ -31,7 +31,7 @@ def sample_options(config: Mapping[str, Any]) -> SampleOptions:
 
 
 def store_request(config: Mapping[str, Any]) -> StoreRequest:
-    """What a store has to hold of each image for `config` (a whole job's)."""
+    """What the image store has to contain for `config` (of a whole job)."""
     node = config["dataset"]
     size = node["store_size"]
     short_side = round(config["image_size"] * STORE_HEADROOM) if size == "auto" else int(size)

@@ -1,4 +1,4 @@
-"""What MLflow imports to serve a run's network: a table of images in, the table of `lesion-exp predict` out."""
+"""The module that MLflow imports to serve a network: it turns a table of images into that of `lesion-exp predict`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from lesion_exp.model.restore import Restored, restore_file
 
 _INPUTS = ("image", "content")
 MAX_BYTES: Final = 256 * 2**20
-"""Largest image that is taken, in bytes: who asks need not be who owns the machine."""
+"""Largest image that is read, in bytes: requests need not come from the owner of the machine."""
 
 
 class ServedModel:
-    """A run's network behind MLflow's interface.
+    """A trained network with the interface of an MLflow model.
 
-    A row of the input has `image`, the path of an image file on the machine that serves (not one in a zip), or
-    `content`, an encoded file (in JSON: base64), beside which `image` is only its name; and the columns that the
-    network reads beside the image. Nothing but image files is read, and no answer repeats what is in a file.
+    Each row of the input has `image`, the path of an image file on the serving machine (not one in a zip), or
+    `content`, an encoded file (in JSON: base64), for which `image` is only a name; and the further columns that the
+    network needs. Only image files are read, and no answer repeats the content of a file.
     """
 
     def __init__(self, restored: Restored) -> None:
@@ -39,13 +39,13 @@ class ServedModel:
         self.predictor = functools.cache(self._predictor)
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """`image`, `prediction`, `p_<class>`, `top1`... and `error`, a row for each of the input.
+        """Returns `image`, `prediction`, `p_<class>`, `top1`... and `error`, a row for each row of the input.
 
-        `params` may hold `calibration` (none, temperature, vector or isotonic) and `top` (number of columns).
+        `params` may contain `calibration` (none, temperature, vector or isotonic) and `top` (number of columns).
 
         Raises:
-            ConfigError: a value of `params` that is none.
-            DataError: columns that the network reads are missing.
+            ConfigError: a value of `params` is not allowed.
+            DataError: columns that the network needs are missing.
         """
         given = dict(params or {})
         predictor = self.predictor(str(given.get("calibration", DEFAULT_CALIBRATION)), int(given.get("top", 0)))
@@ -65,7 +65,7 @@ class ServedModel:
         check_choice("calibration", method, METHODS)
         kept = self.restored.card["calibration"]
         if method not in kept:
-            raise ConfigError(f"expected calibration=none, got {method}: none was kept with this network")
+            raise ConfigError(f"expected calibration=none, got {method}: this model contains no calibration")
         return read_calibrator(kept[method])
 
     def _check(self, predictor: Predictor, table: pd.DataFrame) -> None:
@@ -101,7 +101,7 @@ def _predict(predictor: Predictor, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sample(predictor: Predictor, row: Mapping[str, Any], name: str) -> Sample | str:
-    """The sample of a row, or why there is none."""
+    """The sample of a row, or the reason why there is none."""
     companions = predictor.preparation.companions
     try:
         if "content" in row:

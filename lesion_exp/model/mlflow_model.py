@@ -1,4 +1,4 @@
-"""A network as an MLflow model: a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` read."""
+"""Writes a network as an MLflow model, a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` read."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 WEIGHTS: Final = "best.safetensors"
-"""The file in the folder that holds the network and its card."""
+"""The file of the folder that contains the network and its card."""
 DESCRIPTION: Final = "MLmodel"
-"""The file by which MLflow knows a model; it names the others, and is written last."""
+"""The file by which MLflow recognises a model; it names the other files and is written last."""
 LOADER: Final = "lesion_exp.model.mlflow_loader"
-"""Imported by MLflow, which calls its `_load_pyfunc`: the folder holds no code."""
+"""The module that MLflow imports, to call its `_load_pyfunc`: the folder itself contains no code."""
 _PINNED: Final = (
     "torch", "torchvision", "pytorch-lightning", "albumentations", "opencv-python-headless", "pillow", "numpy",
     "pandas", "safetensors",
 )  # fmt: skip
-"""Packages on whose versions probabilities may depend."""
+"""Packages whose version may change the probabilities."""
 _EXAMPLE_COLOUR: Final = (200, 160, 140)
 
 
 def write_mlflow_model(folder: Path, card: Card) -> None:
-    """Writes what is in the folder beside the weights: signature, input example, requirements.
+    """Writes the files of the folder other than the weights: signature, input example, requirements.
 
-    Nothing is loaded, imported or started for it, and the example is a generated square: no patient's image.
+    The network is not loaded for it. The input example is a generated image, not one of a patient.
     """
     import mlflow.pyfunc
     from mlflow.models import Model
@@ -58,7 +58,7 @@ def write_mlflow_model(folder: Path, card: Card) -> None:
 
 
 def parts_of_model(description: str) -> set[str]:
-    """The files that belong to a model, by its file `MLmodel`."""
+    """The files of a model, read from the text of its file `MLmodel`."""
     content = yaml.safe_load(description)
     flavor = content["flavors"]["python_function"]
     example = content.get("saved_input_example_info") or {}
@@ -67,7 +67,7 @@ def parts_of_model(description: str) -> set[str]:
 
 
 def signature(card: Card) -> ModelSignature:
-    """Columns in: `image` (a path) or `content` (an encoded file), and what else the network reads; a table out."""
+    """MLflow's signature: `image` (a path) or `content` (an encoded file) and further columns in, a table out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -81,7 +81,7 @@ def signature(card: Card) -> ModelSignature:
 
 
 def _companions(card: Card) -> dict[str, str]:
-    """The columns that the network reads beside the image, with MLflow's type of each."""
+    """The columns that the network needs in addition to the image, with the MLflow type of each."""
     prepared = card["preprocessing"]
     columns = {"age": "double", "sex": "string", "site": "string"} if card["metadata"] else {}
     columns |= {"mask_path": "string"} if prepared["mask"] != "none" else {}

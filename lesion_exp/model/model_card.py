@@ -1,4 +1,4 @@
-"""What a network's file carries so that it can be used alone: which output is which label, how images come in."""
+"""The card in the file of a network, which makes it usable alone: classes, preprocessing, calibration, job."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NODES: Final = (
     "seed", "image_size", "task", "backbone", "augmentation", "sampler", "loss", "optimizer", "scheduler", "trainer",
     "evaluation", "loader",
 )  # fmt: skip
-"""Keys of a job from which its network is built again; no folder of anybody's machine is among them."""
+"""Keys of a job from which its network can be built again; none of them contains a path."""
 
 
 def model_card(
     config: Mapping[str, Any], classes: tuple[str, ...], encoder: MetadataEncoder | None, info: DatasetInfo | None
 ) -> Card:
-    """The card of a network that is trained by the job `config`; its run and calibration are known later."""
+    """The card of a network that the job `config` trains; its run and calibration are added later by `completed`."""
     return {
         "version": __version__,
         "run_id": None,
@@ -49,7 +49,7 @@ def model_card(
 
 
 def preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """From a decoded image to what the network is given, in this order and in words that need no code of ours."""
+    """The steps from a decoded image to the input of the network, in this order, as plain values."""
     node, augmentation = config["dataset"], config["augmentation"]
     steps = augmentation.get("preprocess") or {}
     return {

@@ -1,4 +1,4 @@
-"""What the `auto` values of `conf/trainer` become on this machine."""
+"""Resolves the `auto` values of `conf/trainer` on this machine: precision and devices."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ RECORD: Final = "precision"
 
 
 def has_gpu(accelerator: str) -> bool:
-    """Whether a trainer with this `accelerator` uses a GPU here."""
+    """Whether a trainer with this `accelerator` uses a GPU on this machine."""
     return accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
-    """Lightning's name of the precision; `auto` is bf16 where the hardware computes it natively, fp16 on older GPUs.
+    """Lightning's name of the precision; `auto` is bf16 where the hardware supports it natively, fp16 on older GPUs.
 
-    Without a GPU fp16 becomes bf16, as in Lightning, which has no fp16 on processors.
+    Without a GPU fp16 becomes bf16, as in Lightning, which does not support fp16 on CPUs.
     """
     if precision != "auto":
         return "bf16-mixed" if precision == "16-mixed" and not has_gpu(accelerator) else precision
@@ -33,10 +33,10 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 
 
 def recorded_precision(trainer: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """The precision in which a trained network predicts, on every machine and by every verb.
+    """The precision in which a trained network predicts, the same on every machine and in every verb.
 
-    It is the one that `trainer` (the node of its job, with the user's changes) names; `auto` is the one in which the
-    run was evaluated, which `card` says; a card of an older version says none, then it is what suits this machine.
+    It is that of `trainer` (the node of its job, with the user's changes). `auto` is the precision in which the run was
+    evaluated, which `card` records; where a card of an earlier version does not, it is resolved on this machine.
     """
     chosen = str(trainer["precision"])
     if chosen != "auto":
@@ -45,20 +45,21 @@ def recorded_precision(trainer: Mapping[str, Any], card: Mapping[str, Any]) -> s
 
 
 def precision_here(precision: str, accelerator: str) -> str:
-    """The precision with which this machine predicts where `precision` is asked for: the same, except that a processor,
-    which has no fp16, takes the more exact float32.
+    """The precision in which this machine predicts if `precision` is asked for.
+
+    It is the same, except that a CPU, which does not support fp16, uses float32.
     """
     resolved = resolve_precision(precision, accelerator)
     if precision == "16-mixed" and not has_gpu(accelerator):
         log.warning("this machine has no GPU for precision 16-mixed: it predicts in 32-true, which is more exact")
         return "32-true"
     if resolved == "bf16-mixed" and not has_gpu(accelerator) and not cpu_has_bf16():
-        log.warning("the run was evaluated in precision bf16-mixed, which this processor imitates slowly")
+        log.warning("the run was evaluated in precision bf16-mixed, which this CPU emulates slowly")
     return resolved
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 natively (AVX-512 BF16, AMX or Arm's BF16)."""
+    """Whether the CPU multiplies bf16 natively (AVX-512 BF16, AMX or Arm's BF16)."""
     try:
         flags = Path("/proc/cpuinfo").read_text().lower()
     except OSError:
@@ -67,7 +68,7 @@ def cpu_has_bf16() -> bool:
 
 
 def resolve_devices(devices: int | str | list[int], accelerator: str) -> int | list[int]:
-    """The devices of this machine to use; `auto`, like Lightning's -1, is every GPU, or one process on the CPU."""
+    """The number or the indices of the devices to use; `auto` and -1 are all GPUs, or one process on a CPU."""
     if devices not in ("auto", -1):
         return devices if isinstance(devices, list) else int(devices)
     return torch.cuda.device_count() if has_gpu(accelerator) else 1

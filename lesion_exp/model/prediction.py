@@ -27,9 +27,9 @@ def prediction_trainer(
     *,
     inference_mode: bool = True,
 ) -> pl.Trainer:
-    """A Trainer that predicts as one of `config` (the node `trainer`) does, on `devices` of this machine.
+    """A Trainer that predicts on `devices` of this machine, with the precision of `config` (the node `trainer`).
 
-    Without `inference_mode` a step may ask for gradients.
+    With `inference_mode=False` a prediction step can compute gradients.
     """
     quiet_libraries()
     accelerator = "cpu" if config["accelerator"] == "cpu" else "auto"
@@ -53,7 +53,7 @@ def prediction_trainer(
 def predict_part(
     trainer: pl.Trainer, classifier: LesionClassifier, datamodule: LesionDataModule, part: Part
 ) -> pd.DataFrame:
-    """The predictions table of `part`, every image once, also those of unknown classes; the same on every rank."""
+    """The predictions table of `part`: every image once, unknown classes included, and the same on every rank."""
     datamodule.trainer = trainer
     loader = datamodule.evaluation_dataloader(part)
     batches = trainer.predict(classifier, dataloaders=loader) or []
@@ -64,7 +64,7 @@ def predict_part(
 
 
 class PartProgress(Callback):
-    """Shows how far a validation and the predictions of a part are."""
+    """Shows the progress of validations and predictions."""
 
     def __init__(self) -> None:
         self._stage: Stage | None = None
@@ -83,7 +83,7 @@ class PartProgress(Callback):
         self._end()
 
     def on_predict_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Opens a stage of its own."""
+        """Opens a stage."""
         loader: Any = trainer.predict_dataloaders
         self._begin(trainer, "predicting", len(loader.dataset), "images", announced=True)
 

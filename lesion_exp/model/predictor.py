@@ -1,4 +1,4 @@
-"""A run's network, ready for images: a batch in, a table of calibrated probabilities out."""
+"""Predicts calibrated probabilities for images with the network of a run."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ NOT_FINITE: Final = "the network gives no finite probabilities for it"
 
 
 class Batch(NamedTuple):
-    """Images on their way into the network."""
+    """A batch of images for the network."""
 
     names: list[str]
     errors: list[str]
-    """Why an image has no sample; empty where it has one."""
+    """For each image the reason why it has no sample; empty if it has one."""
     sample: Sample | None
-    """The samples of those that have one, stacked; None where none has."""
+    """The samples, stacked; None if no image has one."""
 
 
 class Predicted(NamedTuple):
-    """What a network says of a batch."""
+    """The predictions of a batch."""
 
     table: pd.DataFrame
     """`image`, `prediction`, `p_<class>`, `top1`... and `error`, a row for each of the batch's names."""
     features: npt.NDArray[np.float32] | None
-    """float32 (N, F), what the last layer sees; NaN where there is an error. Only where asked for."""
+    """Inputs of the last layer, float32 (N, F), NaN for images with an error; None unless asked for."""
 
 
 class Predictor:
-    """Predicts what a run's network says of images, with its calibration.
+    """Predicts images with the network of a run and its calibration.
 
     Args:
         restored: the network.
-        calibrator: turns its probabilities into calibrated ones; None leaves them.
-        top: how many of the likeliest classes get a column of their own.
-        with_features: whether to keep what the last layer sees.
+        calibrator: applied to the probabilities; None leaves them uncalibrated.
+        top: number of the most probable classes that get a column each.
+        with_features: whether to return the inputs of the last layer.
 
     Raises:
-        ConfigError: more likeliest classes than there are classes.
+        ConfigError: `top` is larger than the number of classes.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Predictor:
 
     @property
     def needed_columns(self) -> tuple[str, ...]:
-        """The columns that a table of images must have beside the image itself."""
+        """The columns that a table of images needs in addition to the image."""
         return (*(METADATA_COLUMNS if self.encoder else ()), *self.preparation.companions)
 
     @property
@@ -89,7 +89,7 @@ class Predictor:
         return str(self._trainer.precision)
 
     def predict(self, batch: Batch) -> Predicted:
-        """What the network says of `batch`, on this machine's device, in the precision of the run."""
+        """Predicts `batch` on the device of this machine, in the precision of the run."""
         trainer = self._trainer
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
         precision.convert_module(self.classifier.to(device))
@@ -100,15 +100,15 @@ class Predictor:
     def predict_files(
         self, encoded: Sequence[bytes], names: Sequence[str], metadata: pd.DataFrame | None = None
     ) -> pd.DataFrame:
-        """The table of images that are encoded files in memory; one that is broken has its row with the reason.
+        """Predicts images that are encoded files in memory; a damaged file has a row with the reason in `error`.
 
         Args:
             encoded: the files.
-            names: what to call them, also in messages.
-            metadata: `age, sex, site` of each, where the network reads them.
+            names: a name for each image, which messages use as well.
+            metadata: columns `age, sex, site`, a row for each image; required if the network uses metadata.
 
         Raises:
-            DataError: the network sees more than an image, and it is not given.
+            DataError: the network needs more than an image, and it is not given.
         """
         lacking = [name for name in self.needed_columns if metadata is None or name not in metadata]
         if lacking:
@@ -127,11 +127,11 @@ class Predictor:
 
     @functools.cached_property
     def _trainer(self) -> pl.Trainer:
-        """It trains nothing: it knows the device and the precision."""
+        """Provides the device and the precision; it does not train."""
         return prediction_trainer(self.restored.config["trainer"])
 
     def compute(self, batch: Batch) -> Predicted:
-        """As `predict`, but device and precision are the caller's matter."""
+        """Predicts `batch` on the device and in the precision that the caller has set up."""
         readable = np.array([not error for error in batch.errors], dtype=bool)
         probs = np.full((len(batch.names), len(self.classes)), np.nan)
         features = None
@@ -173,7 +173,7 @@ class Predictor:
 
 
 def collate(names: Sequence[str], samples: Sequence[Sample | str]) -> Batch:
-    """The batch of `samples`; where one could not be made, the reason stands in its place."""
+    """Stacks `samples` to a batch; a sample that could not be made is given by the reason, a string."""
     made = [sample for sample in samples if not isinstance(sample, str)]
     errors = [" ".join(sample.split()) if isinstance(sample, str) else "" for sample in samples]
     return Batch(list(names), errors, batch_of(made) if made else None)

@@ -1,4 +1,4 @@
-"""A trained network, from its job and its checkpoint alone: the data it was trained on need not be there."""
+"""Restores a trained network from its job and its checkpoint, without the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lesion_exp.task import LesionClassifier
 
 @dataclass(frozen=True)
 class Restored:
-    """A network that predicts; `config` is its job's, with the precision in which the run was evaluated."""
+    """A trained network; `config` is that of its job, with the precision in which the run was evaluated."""
 
     classifier: LesionClassifier
     pipeline: AugmentationPipeline
@@ -41,24 +41,24 @@ class Restored:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class order of its probabilities."""
+        """The classes, in the order of the probabilities."""
         return self.classifier.options.classes
 
     @property
     def card(self) -> Mapping[str, Any]:
-        """What its file says of it."""
+        """The card in its file (see `model_card`)."""
         return self.classifier.options.card
 
     @property
     def preparation(self) -> Preparation:
-        """How a file becomes what the network sees; the same as by way of a store."""
+        """Prepares image files for the network, with the same result as by way of an image store."""
         return Preparation(self.pipeline, sample_options(self.config), store_request(self.config).short_side)
 
     def data(self, table: pd.DataFrame, store: ImageStore) -> LesionDataModule:
-        """Loaders of the parts of a split table, whose images are in `store`.
+        """Loaders of the parts of a table with a split, whose images are in `store`.
 
         Raises:
-            DataError: a label that is none of the network's classes, of an image that `is_unknown` does not name.
+            DataError: an image has a label that the network does not know, and is not marked as `is_unknown`.
         """
         others = table.loc[~table["label"].isin(self.classes) & ~is_unknown(table), "label"].value_counts()
         if len(others):
@@ -82,23 +82,23 @@ class Restored:
         """The predictions table of `rows` (of a data set's table), whose images are in `store`.
 
         Raises:
-            DataError: as `data`.
+            DataError: see `data`.
         """
         trainer = prediction_trainer(self.config["trainer"], callbacks=[PartProgress()])
         return predict_part(trainer, self.classifier, self.data(rows.assign(split="test"), store), "test")
 
 
 def restore(config: Mapping[str, Any], checkpoint: Path) -> Restored:
-    """The network of the job `config` with the weights in `checkpoint`; it averages over the views of the job's tta."""
+    """Restores the network of the job `config`, weights from `checkpoint`, with the job's test-time augmentation."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     return _restored(config, content["lesion_exp"], content["state_dict"])
 
 
 def restore_file(path: Path) -> Restored:
-    """The network in a file that `write_weights` wrote: no run, job or store is needed for it.
+    """Restores the network in a file that `write_weights` wrote; neither run, job nor store is needed.
 
     Raises:
-        DataError: another file.
+        DataError: see `read_weights`.
     """
     weights, card = read_weights(path)
     return _restored(card["config"], card, weights)

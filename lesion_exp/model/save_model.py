@@ -1,4 +1,4 @@
-"""What a finished run keeps of its best network: the checkpoint, plain weights, and a model that MLflow serves."""
+"""Saves the best network of a finished run: the checkpoint, plain weights, and a model that MLflow can serve."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Content = dict[str, Any]
 
 
 def has_model(run: Run) -> bool:
-    """Whether `run` has an MLflow model with all of its files; a process that kept one may have been killed."""
+    """Whether `run` has an MLflow model with all of its files; the process that saved it may have been killed."""
     described = run.fetch(f"{MODEL}/{DESCRIPTION}")
     if described is None:
         return False
@@ -44,8 +44,9 @@ def keep_checkpoint(
     calibrators: Mapping[str, Calibrator],
     precision: str | None = None,
 ) -> Content:
-    """Keeps the best checkpoint with its card completed by the run's id, its calibration and the precision in which the
-    run was evaluated (None: the one that the card names); its content is returned.
+    """Saves the best checkpoint, with the run's id and calibration in its card, and returns its content.
+
+    `precision` is that in which the run was evaluated; None leaves the one in the card.
     """
     content = portable(read_checkpoint(checkpoint))
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators, precision)
@@ -55,9 +56,10 @@ def keep_checkpoint(
 
 
 def keep_model(run: RunWriter, backbone: Backbone, content: Content) -> None:
-    """Keeps safetensors, a plain state_dict and the MLflow model of the checkpoint `content`, a network as `backbone`.
+    """Saves the weights of the checkpoint `content`, of a network such as `backbone`, in three further formats.
 
-    The names in the state_dict are those of the library that the network comes from, wherever nothing was added to it.
+    They are safetensors, a plain state_dict and an MLflow model. The names in the state_dict are those of the library
+    that the network comes from, unless layers were added to it.
     """
     card: Card = content["lesion_exp"]
     weights = own_state(content["state_dict"])

@@ -23,7 +23,7 @@ MOST_REPEATED: Final = 100
 
 
 @dataclass
-class Adaptive:
+class SearchSession:
     """Asks the search for cells, freezes each before it starts, and tells the search what it came to."""
 
     sweep: Sweep
@@ -120,7 +120,7 @@ class Adaptive:
         )
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
-    def enter_twin(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
+    def reuse_duplicate(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
         """Whether an earlier cell of the sweep is the same job and finished; then `cell` is finished like it.
 
         `fits` says whether the earlier cell's run was made from the data of today.

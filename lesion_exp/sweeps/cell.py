@@ -127,7 +127,7 @@ class Cell:
         write_json(self.folder / "state.json", asdict(state))
         return state
 
-    def ticket(self) -> str | None:
+    def engine_id(self) -> str | None:
         """What the launcher's engine calls the cell's work, such as a SLURM job id; None before it has any.
 
         It is no part of the state: the cell's process may write that while whoever submitted it writes this.
@@ -135,14 +135,14 @@ class Cell:
         path = self.folder / "ticket"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
-    def give_ticket(self, ticket: str | None) -> None:
+    def record_engine_id(self, engine_id: str | None) -> None:
         """Writes down what the engine calls the cell's work; None forgets it."""
         path = self.folder / "ticket"
-        if ticket is None:
+        if engine_id is None:
             path.unlink(missing_ok=True)
             return
         waiting = path.with_name(".ticket")
-        waiting.write_text(ticket, encoding="utf-8")
+        waiting.write_text(engine_id, encoding="utf-8")
         waiting.replace(path)
 
     def touch(self) -> None:

@@ -106,7 +106,7 @@ class Choices:
         ]
         return any(better(*pair) for pair in pairs) and not any(better(way, b, a) for way, a, b in pairs)
 
-    def told_apart(self, choice: Choice) -> str:
+    def against_best(self, choice: Choice) -> str:
         """How a choice compares with the best mean of the first metric, for a column of a table."""
         if len(self.ranked) < 2 or not self.are_comparable:
             return ""
@@ -135,7 +135,7 @@ class Choices:
             return ""
         spread = "" if result.deviation is None else f" ± {result.deviation:.3f}"
         runs = f"{len(choice.cells)} run{'s' if len(choice.cells) > 1 else ''}"
-        told = self.told_apart(choice) if len(self.metrics) == 1 else ""
+        told = self.against_best(choice) if len(self.metrics) == 1 else ""
         return f"{result.mean:.3f}{spread} ({runs})" + (f", {told}" if told else "")
 
     def verdict(self) -> str:
@@ -177,7 +177,7 @@ class Choices:
                 "overrides": dict(choice.values),
                 "cells": list(choice.cells),
                 "results": as_fields(choice.results),
-                "against_best": self.told_apart(choice) or None,
+                "against_best": self.against_best(choice) or None,
             }
             for choice in self.ranked
         ]

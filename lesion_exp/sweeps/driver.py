@@ -13,13 +13,13 @@ from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.progress import Stage
-from lesion_exp.sweeps.adaptive import Adaptive
+from lesion_exp.sweeps.adaptive import SearchSession
 from lesion_exp.sweeps.cell import STOPPED, Cell
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.parent_run import ParentRun, is_concluded
 from lesion_exp.sweeps.run_cell import CELL_TAG
-from lesion_exp.sweeps.same_data import DataToday, begun_otherwise
+from lesion_exp.sweeps.same_data import CurrentData, changes_since_start
 from lesion_exp.sweeps.summary import Summary, summarize
 from lesion_exp.tracking.environment import version_differences
 from lesion_exp.tracking.find import find_finished, find_tagged
@@ -69,11 +69,11 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
         for cell in sweep.cells():
             if cell.state().status in again:
                 cell.write(status="queued", note=None)
-                cell.give_ticket(None)
+                cell.record_engine_id(None)
         launcher.open(sweep)
         parent = stack.enter_context(ParentRun(sweep, store))
         log.info("sweep %s, run %s", sweep.facts.sweep_id, parent.run_id)
-        return _Driver(parent, launcher, store, Adaptive.of(parent.sweep)).run()
+        return _Driver(parent, launcher, store, SearchSession.of(parent.sweep)).run()
 
 
 def lacks_conclusion(sweep: Sweep) -> bool:
@@ -103,19 +103,19 @@ def is_driven(sweep: Sweep) -> bool:
 
 
 class _Driver:
-    def __init__(self, parent: ParentRun, launcher: Launcher, store: Store, adaptive: Adaptive | None) -> None:
+    def __init__(self, parent: ParentRun, launcher: Launcher, store: Store, adaptive: SearchSession | None) -> None:
         self.parent, self.sweep, self.launcher, self.store = parent, parent.sweep, launcher, store
         self.adaptive = adaptive
         self.queued: list[Cell] = []
         self.started: dict[int, Cell] = {}
         self.foreign: dict[int, Cell] = {}
         """Cells that processes of an earlier driver are still running."""
-        self.today = DataToday(here=launcher.here)
+        self.today = CurrentData(here=launcher.here)
         self.ending = False
 
     def run(self) -> Summary:
         if any(cell.recorded().attempts for cell in self.sweep.cells()):
-            for sentence in begun_otherwise(self.sweep, self.store, self.today):
+            for sentence in changes_since_start(self.sweep, self.store, self.today):
                 log.warning("%s; the same command with train -m begins a sweep anew, and takes what fits", sentence)
         for cell in self.sweep.cells():
             status = cell.state().status
@@ -176,7 +176,7 @@ class _Driver:
         _, job_hash = cell.facts()
         if cell.recorded().attempts:
             return False
-        if self.adaptive is not None and self.adaptive.enter_twin(cell, self._fits):
+        if self.adaptive is not None and self.adaptive.reuse_duplicate(cell, self._fits):
             return True
         if self.sweep.facts.force:
             return False

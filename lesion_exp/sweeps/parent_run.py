@@ -14,7 +14,7 @@ from lesion_exp.evaluation.registry import OF_SEVERAL_RUNS
 from lesion_exp.spreadsheet import write_csv
 from lesion_exp.sweeps.choices import is_repeat
 from lesion_exp.sweeps.ledger import Sweep
-from lesion_exp.sweeps.same_data import mixed
+from lesion_exp.sweeps.same_data import differences_between_cells
 from lesion_exp.sweeps.summary import Summary, as_frame, as_markdown, digest
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state
@@ -22,7 +22,7 @@ from lesion_exp.tracking.find import find_tagged
 from lesion_exp.tracking.run import Status, TrackedRun
 from lesion_exp.tracking.run_description import OVER_SEEDS_TAG, artifact_picture, score_tags
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READS_TAG
 from lesion_exp.tracking.view import VIEW_KEY, VIEWS, sweep_view, view_link
 
 log = logging.getLogger(__name__)
@@ -82,14 +82,14 @@ class ParentRun:
         """Logs the table of cells and the best one, and says how the sweep ended."""
         with self._run.new_file(artifacts.SWEEP_CELLS) as path:
             write_csv(as_frame(summary), path)
-        remarks = mixed(self.sweep, self._run.store)
+        remarks = differences_between_cells(self.sweep, self._run.store)
         for remark in remarks:
             log.warning("%s; their results do not compare like with like", remark)
         means = _mean_results(summary)
         tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([*self._described(summary), *remarks])}
         tags["mixed"] = bool(remarks)
         tags |= score_tags(means, leaky=False)
-        tags[READINGS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
+        tags[READS_TAG] = sum(any(name.startswith("test/") for name in row.state.metrics) for row in summary.rows)
         tags |= _best_tags(summary)
         self._run.log_metrics(means, step=self._ended)
         self._tag_cells(summary)

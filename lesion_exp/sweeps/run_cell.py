@@ -23,7 +23,7 @@ from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
 from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run_description import CHOICE_TAG
-from lesion_exp.training.checkpoint import link_to
+from lesion_exp.training.checkpoint import resume_context
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 
@@ -82,17 +82,17 @@ def _attempt(cell: Cell) -> int:
 def _train(cell: Cell) -> tuple[JobResult, str | None]:
     """Begins, goes on with or only enters the run of the cell; with the note for the ledger."""
     job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
-    link = cell_link(cell, sweep)
+    context = cell_context(cell, sweep)
     known = _wait_for_death(find_tagged(job.project.store, _identity(cell, sweep)))
     if known is None:
-        return _noted(train(job, link))
+        return _noted(train(job, context))
     cell.write(run_id=known.run_id)
     if known.status == "FINISHED":
         return _noted(JobResult(known.run_id, known.results(), pruned=known.tags.get("pruned") == "true"))
-    return _noted(train(job, link_to(known, link)))
+    return _noted(train(job, resume_context(known, context)))
 
 
-def cell_link(cell: Cell, sweep: Sweep) -> RunContext:
+def cell_context(cell: Cell, sweep: Sweep) -> RunContext:
     """The tags of a cell's run, its name in MLflow, and the folder of its reports."""
     overrides, _ = cell.facts()
     tags = _identity(cell, sweep)
@@ -102,7 +102,7 @@ def cell_link(cell: Cell, sweep: Sweep) -> RunContext:
     choice = chosen(values)
     tags[CHOICE_TAG] = as_text(choice)
     name = " ".join(text.lstrip("+") for text in overrides)
-    return RunContext(tags=tags, params=choice, name=name or None, reports=str(cell.folder))
+    return RunContext(tags=tags, params=choice, name=name or None, pruning_dir=str(cell.folder))
 
 
 def _identity(cell: Cell, sweep: Sweep) -> dict[str, str]:

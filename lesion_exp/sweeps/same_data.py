@@ -20,7 +20,7 @@ _OF_DATA: Final = ("dataset.", "task.", "split.path")
 """Beginnings of the parameters that say which data a run reads."""
 
 
-class DataToday:
+class CurrentData:
     """The data of jobs as they are now, each read once; images are decoded only where cells run on this machine."""
 
     def __init__(self, *, here: bool) -> None:
@@ -48,7 +48,7 @@ class DataToday:
             return None
 
 
-def begun_otherwise(sweep: Sweep, store: Store, today: DataToday) -> list[str]:
+def changes_since_start(sweep: Sweep, store: Store, today: CurrentData) -> list[str]:
     """A sentence for each way in which runs of earlier attempts differ from what would be trained now."""
     runs = _cell_runs(sweep, store)
     said = _sentences(
@@ -59,7 +59,7 @@ def begun_otherwise(sweep: Sweep, store: Store, today: DataToday) -> list[str]:
     return [*said, *_sentences(runs, lambda run: version_differences(run.tags), "begun with another")]
 
 
-def mixed(sweep: Sweep, store: Store) -> list[str]:
+def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:
     """A sentence for each way in which the finished cells of `sweep` differ in their data or versions.
 
     Cells that are to differ, because the sweep goes over data sets or their options, are not compared.

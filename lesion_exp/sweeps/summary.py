@@ -246,7 +246,7 @@ def _results(summary: Summary, place: int) -> list[str]:
     for one in results:
         ends = f"{_number(one.low)} to {_number(one.high)}" if one.low is not None else ""
         cells += [_number(one.mean), _number(one.deviation), ends]
-    return [*cells, *([summary.choices.told_apart(choice)] if _is_ranked(summary) else [])]
+    return [*cells, *([summary.choices.against_best(choice)] if _is_ranked(summary) else [])]
 
 
 def _is_ranked(summary: Summary) -> bool:

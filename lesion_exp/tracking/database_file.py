@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lesion_exp.errors import ConfigError, first_cases
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 30.0
 """How long SQLite waits for other processes that are writing."""
@@ -121,14 +121,14 @@ def _migrate(database: Path, artifacts: Path, revision: str | None) -> None:
         if revision is not None and _upgrade(connection, copy):
             kept = _keep(database, revision, connection)
             _put_in_place(copy, database)
-            _log.warning("Migrated %s to this MLflow's schema; the state before is kept as %s.", database, kept.name)
+            log.warning("Migrated %s to this MLflow's schema; the state before is kept as %s.", database, kept.name)
             return
         remove_database(copy)
         _check_nothing_is_lost(database, connection)
         _make_tables(copy, artifacts)
         kept = _keep(database, "unfinished", connection)
         _put_in_place(copy, database)
-    _log.warning("%s was never finished and holds no run: it was made anew, and is kept as %s.", database, kept.name)
+    log.warning("%s was never finished and holds no run: it was made anew, and is kept as %s.", database, kept.name)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def _upgrade(connection: sqlite3.Connection, copy: Path) -> bool:
         utils._upgrade_db(engine)
         complete: bool = utils._all_tables_exist(engine)
     except Exception as error:
-        _log.debug("the migration of %s failed: %s", copy, error)
+        log.debug("the migration of %s failed: %s", copy, error)
         return False
     finally:
         engine.dispose()
@@ -252,7 +252,7 @@ def _write_ahead(database: Path) -> None:
     with closing(_connect(database)) as connection:
         mode = connection.execute("PRAGMA journal_mode=wal").fetchone()[0]
     if mode != "wal":
-        _log.warning(
+        log.warning(
             "SQLite cannot write ahead on the file system of %s (mode %s): many runs at once will be slow. "
             "Put the store on a local disk or use an MLflow server.",
             database,

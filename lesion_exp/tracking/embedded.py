@@ -16,7 +16,7 @@ from lesion_exp.data.lock import file_lock
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.database_file import BUSY_SECONDS, explained, is_busy, is_cut, prepare_database
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 HEARTBEAT_TAG: Final = "mlflow.heartbeat"
 """Tag of a living run: seconds since 1970 at its last sign of life."""
@@ -118,7 +118,7 @@ def _follow_move(connection: sqlite3.Connection, artifacts: Path) -> Path | None
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                 (f"{scheme}{artifacts}/", len(old) + 1, len(old), old),
             )
-    _log.warning("The store was moved: its artifacts are now read from %s (before: %s).", artifacts, former)
+    log.warning("The store was moved: its artifacts are now read from %s (before: %s).", artifacts, former)
     return None
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lesion_exp.tracking.store import Store
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 PARENT_TAG: Final = "mlflow.parentRunId"
 """Tag by which MLflow shows a run below another: the sweep's, for its cells."""
@@ -258,7 +258,7 @@ def _best(store: Store, metric: str) -> Run:
             found = _valued(store, name, metrics_alone=False)
         honest = next((run for run in found if run.tags.get("leaky") != "true"), None)
         if honest is not None and honest is not found[0]:
-            _log.warning("Left out run %s, which is better in %s but leaky.", found[0].run_id, name)
+            log.warning("Left out run %s, which is better in %s but leaky.", found[0].run_id, name)
         if found:
             return honest or found[0]
     recent = _recent(store)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from lesion_exp.data.lock import hold, is_held, release
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS, HEARTBEAT_TAG
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld, read_header
-from lesion_exp.tracking.uploader import SITTING, SITTING_TAG, deliver_left
+from lesion_exp.tracking.uploader import SESSION, SESSION_TAG, upload_remaining
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
     from lesion_exp.tracking.store import Store
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 15.0
 """A living run renews its heartbeat this often."""
@@ -44,7 +44,7 @@ def is_dead(store: Store, run: MlflowRun) -> bool:
     if held is not None:
         return not held
     header = read_header(folder / SPOOL_DIR)  # what the process left that worked on the run last, if that was here
-    was_here = header is not None and header.get(SITTING) == run.data.tags.get(SITTING_TAG, "")
+    was_here = header is not None and header.get(SESSION) == run.data.tags.get(SESSION_TAG, "")
     return was_here or time.time() - float(beat) > DEAD_AFTER_SECONDS
 
 
@@ -107,16 +107,16 @@ def _mark_killed(store: Store, run: MlflowRun) -> bool:
         store.put_artifact(run_id, run.info.artifact_uri, log, LOG_FILE)
     beat = float(run.data.tags[HEARTBEAT_TAG])
     store.client.set_terminated(run_id, "KILLED", end_time=int(beat * 1000))
-    _log.warning("Run %s has shown no sign of life since %s: marked KILLED.", run_id, time.ctime(beat))
+    log.warning("Run %s has shown no sign of life since %s: marked KILLED.", run_id, time.ctime(beat))
     return True
 
 
 def _ended_in_order(store: Store, run: MlflowRun, spool: Spool) -> bool:
     """Whether the run had ended by itself, while its store was away; sends what it left, and closes the spool."""
     try:
-        return "status" in deliver_left(store, run, spool)
+        return "status" in upload_remaining(store, run, spool)
     except Exception as error:
-        _log.warning("What %s had not sent stays in %s (lesion-exp sync): %s", run.info.run_id, spool.folder, error)
+        log.warning("What %s had not sent stays in %s (lesion-exp sync): %s", run.info.run_id, spool.folder, error)
         return False
     finally:
         spool.close()

@@ -12,7 +12,7 @@ from typing import Any, Final
 from lesion_exp.privacy import redacted
 from lesion_exp.tracking import artifacts
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LONGEST_VALUE: Final = 6000
 """Characters of a parameter that MLflow keeps."""
@@ -40,7 +40,7 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
     for name, value in flat.items():
         if len(value) > LONGEST_VALUE:
             flat[name] = f"{len(value)} characters (see {WHOLE_CONFIG})"
-            _log.warning(
+            log.warning(
                 "%s has %d characters, MLflow keeps %d: the parameter points at %s.",
                 name,
                 len(value),

@@ -27,9 +27,9 @@ from lesion_exp.tracking.run_writer import MetricPoints, RunWriter, last_steps
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.system_metrics import MachineLoad
-from lesion_exp.tracking.uploader import LARGEST_BATCH, SITTING, SITTING_TAG, Uploader, deliver, deliver_left
+from lesion_exp.tracking.uploader import LARGEST_BATCH, SESSION, SESSION_TAG, Uploader, upload, upload_remaining
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _LONGEST_ERROR: Final = 1000
@@ -75,7 +75,7 @@ class TrackedRun(RunWriter):
         self._points = MetricPoints(last_steps(store.client, run_id) if self.resumed else None)
         self._spool = spool if spool is not None else Spool(self.live_dir / SPOOL_DIR)
         described = {"run_id": run_id, "run_name": info.run_name or "", "store": redacted(store.uri)}
-        self._spool.describe({**described, SITTING: known.data.tags.get(SITTING_TAG, "")})
+        self._spool.describe({**described, SESSION: known.data.tags.get(SESSION_TAG, "")})
         self._log = RunLog(self, self.live_dir / LOG_FILE)
         self._finished = False
         self._sending = threading.Lock()
@@ -130,9 +130,9 @@ class TrackedRun(RunWriter):
         except SpoolHeld as error:
             raise ConfigError(f"expected a run that nobody works on, but another process holds {run_id}") from error
         try:
-            deliver_left(store, known, spool)
+            upload_remaining(store, known, spool)
             store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())
-            store.client.set_tag(run_id, SITTING_TAG, uuid.uuid4().hex)
+            store.client.set_tag(run_id, SESSION_TAG, uuid.uuid4().hex)
             store.client.update_run(run_id, status="RUNNING")
             for tag in {"error"} & known.data.tags.keys():
                 store.client.delete_tag(run_id, tag)
@@ -163,7 +163,7 @@ class TrackedRun(RunWriter):
         """
         known, flat = self.params_at_start, flat_params(params)
         for name in sorted(name for name in flat if known.get(name, flat[name]) != flat[name]):
-            _log.warning("%s is %s in this run and stays so, though now it is %s.", name, known[name], flat[name])
+            log.warning("%s is %s in this run and stays so, though now it is %s.", name, known[name], flat[name])
         new = [(name, value) for name, value in flat.items() if name not in known]
         for batch in _batches(new, LARGEST_BATCH["params"]):
             self._spool.add("params", values=batch)
@@ -202,7 +202,7 @@ class TrackedRun(RunWriter):
             try:
                 if self._watch is not None:
                     self._watch.check()
-                deliver(self.store, self.run_id, self.artifact_uri, self._spool)
+                upload(self.store, self.run_id, self.artifact_uri, self._spool)
             except StoreLostError as error:
                 self._lost = error
                 raise
@@ -246,7 +246,7 @@ class TrackedRun(RunWriter):
             if self._lost is not None:
                 raise self._lost
             self.unsent = True
-            _log.warning(
+            log.warning(
                 "The store of runs has not taken all of run %s: %d entries wait in %s. "
                 "When it is back, send them with: lesion-exp sync",
                 self.run_id,
@@ -284,7 +284,7 @@ class TrackedRun(RunWriter):
         except StoreLostError:  # which ended the run, or is said in the log by now
             pass
         except Exception:  # the error that ended the run is the one to be seen
-            _log.exception("Run %s could not be closed in the store.", self.run_id)
+            log.exception("Run %s could not be closed in the store.", self.run_id)
 
     def _put_file(self, path: Path, artifact_path: str) -> None:
         if self.store.artifact_dir(self.artifact_uri) is not None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class MetricPoints:
@@ -62,7 +62,7 @@ class MetricPoints:
         if new:
             self._reported |= new.keys()
             written = ", ".join(f"{name!r} as {spelled!r}" for name, spelled in new.items())
-            _log.warning("MLflow takes no such characters in the names of metrics, so it shows %s.", written)
+            log.warning("MLflow takes no such characters in the names of metrics, so it shows %s.", written)
 
 
 def _from_first_odd_part(key: str) -> str:

@@ -130,7 +130,7 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
@@ -294,7 +294,7 @@ def _sqlite_path(uri: str, key: str) -> Path:
             f"got {uri!r}, which names none."
         )
     if options:
-        _log.warning("the options %s of %s are left out: the store has its own", options, key)
+        log.warning("the options %s of %s are left out: the store has its own", options, key)
     return Path(path).expanduser().resolve()
 
 

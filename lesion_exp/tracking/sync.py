@@ -15,7 +15,7 @@ from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.heartbeat import is_dead
 from lesion_exp.tracking.spool import SPOOL_DIR, Spool, SpoolHeld, read_header
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.uploader import deliver_left
+from lesion_exp.tracking.uploader import upload_remaining
 
 State = Literal["sent", "alive", "failed", "refused"]
 _SHORTEST_PREFIX: Final = 4
@@ -89,7 +89,7 @@ def _sync_run(store: Store | ConfigError, run_id: str, name: str, folder: Path) 
         ):
             return Synced(run_id, name, "alive", reason="it was resumed elsewhere; try again when it has ended")
         spool.retry_refused()
-        counts = deliver_left(store, known, spool)
+        counts = upload_remaining(store, known, spool)
     except Exception as error:
         return Synced(run_id, name, "failed", counts, str(error))
     finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.spool import Entry, Spool
     from lesion_exp.tracking.store import Store
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS: Final = 30.0
 """A store that is away is asked this often in the end."""
@@ -63,7 +63,7 @@ class Uploader:
             self._awake.set()
 
     def finish(self, patience: float) -> bool:
-        """Lets the thread deliver the rest and close the spool; whether the store took all of it.
+        """Lets the thread upload the rest and close the spool; whether the store took all of it.
 
         A store that is away gets one more attempt, one that just went away three. Where nothing arrives for `patience`
         seconds, and for as long as the file on its way may take, the thread is left to itself.
@@ -116,7 +116,7 @@ class Uploader:
     def _note_away(self, error: Exception) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            _log.warning(
+            log.warning(
                 "The store of runs takes nothing now; the run goes on, what it logs is kept in %s until it does: %s",
                 self._spool.folder,
                 error,
@@ -124,7 +124,7 @@ class Uploader:
 
     def _note_back(self) -> None:
         if self._away_since is not None:
-            _log.warning(
+            log.warning(
                 "The store of runs took all that was logged in the %.0f s in which it was away.",
                 time.monotonic() - self._away_since,
             )
@@ -133,25 +133,25 @@ class Uploader:
 
 LARGEST_BATCH: Final[Mapping[str, int]] = {"metrics": 1000, "params": 100, "tags": 100}
 """How many names with a value MLflow accepts in one call."""
-SITTING_TAG: Final = "mlflow.sitting"
+SESSION_TAG: Final = "mlflow.sitting"
 """Tag of a run that was resumed: a new value each time, wherever that happens."""
-SITTING: Final = "sitting"
+SESSION: Final = "sitting"
 """The same in the header of the spool of the process that works on the run; empty before it was ever resumed."""
 _REFUSING_STATUS: Final = (400, 413, 415, 422)
 _PEEKED: Final = 1000
 
 
-def deliver_left(store: Store, run: MlflowRun, spool: Spool) -> Counter[str]:
-    """Sends what a process of `run` that is gone has left, as `deliver` does.
+def upload_remaining(store: Store, run: MlflowRun, spool: Spool) -> Counter[str]:
+    """Sends what a process of `run` that is gone has left, as `upload` does.
 
     A point of a metric is left out where the store has a value at its step. Where the run was resumed elsewhere since,
     its status, tags and files are those of the later process, and the older ones are left out, too.
     """
     run_id = run.info.run_id
     header = read_header(spool.folder) or {}
-    is_overtaken = SITTING in header and header[SITTING] != run.data.tags.get(SITTING_TAG, "")
+    is_overtaken = SESSION in header and header[SESSION] != run.data.tags.get(SESSION_TAG, "")
     if is_overtaken:
-        _log.warning(
+        log.warning(
             "Run %s was resumed elsewhere after %s was written: of what is left there only metrics are sent.",
             run_id,
             spool.folder,
@@ -166,14 +166,14 @@ def deliver_left(store: Store, run: MlflowRun, spool: Spool) -> Counter[str]:
         values = {name: value for name, value in entry["values"].items() if entry["step"] not in steps[name]}
         return {**entry, "values": values} if values else None
 
-    return deliver(store, run_id, run.info.artifact_uri, spool, choose)
+    return upload(store, run_id, run.info.artifact_uri, spool, choose)
 
 
 def _as_it_is(entry: Entry) -> Entry | None:
     return entry
 
 
-def deliver(
+def upload(
     store: Store,
     run_id: str,
     artifact_uri: str,
@@ -204,7 +204,7 @@ def deliver(
             if len(entries) > 1:
                 alone = len(entries)
                 continue
-            _log.error("The store refuses %s of run %s: %s", _name(entries[0]), run_id, error)
+            log.error("The store refuses %s of run %s: %s", _name(entries[0]), run_id, error)
             spool.set_aside(entries[0], str(error))
         else:
             kind = "files" if entries[0]["kind"] == "file" else entries[0]["kind"]
@@ -254,7 +254,7 @@ def _send(store: Store, run_id: str, artifact_uri: str, spool: Spool, entries: S
         case "file" if spool.file(first).exists():
             store.put_artifact(run_id, artifact_uri, spool.file(first), first["path"])
         case "file":
-            _log.warning("%s of run %s was sent before; its copy is gone.", first["path"], run_id)
+            log.warning("%s of run %s was sent before; its copy is gone.", first["path"], run_id)
         case "inputs":
             client.log_inputs(run_id, datasets=[dataset_input(first["dataset"], first["context"])])
         case "status":

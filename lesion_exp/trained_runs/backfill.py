@@ -12,7 +12,7 @@ from lesion_exp.model.save_model import Content, has_model, keep_model
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.trained_runs.trained_run import check_finished, kept_calibrators, trained_run
+from lesion_exp.trained_runs.trained_run import check_finished, stored_calibrators, trained_run
 
 log = logging.getLogger(__name__)
 
@@ -40,5 +40,5 @@ def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
     config = trained_run(run, project).job_config("a model")
     checkpoint = download_artifact(run, artifacts.checkpoint())
     content = read_checkpoint(checkpoint)
-    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, kept_calibrators(run))
+    content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, stored_calibrators(run))
     return restore(config, checkpoint), content

@@ -76,7 +76,7 @@ class RunArtifacts:
         return sorted(name for name in self.names if name.startswith(f"{folder}/") and name.endswith(ending))
 
 
-JudgedPart = Literal["test", "val"]
+EvaluatedPart = Literal["test", "val"]
 JOB: Final = artifacts.JOB
 AUDIT: Final = artifacts.AUDIT
 FLOW: Final = artifacts.FLOW
@@ -136,7 +136,7 @@ class RunSummary:
         return self.kept.mapping(FLOW)
 
     @cached_property
-    def part(self) -> JudgedPart | None:
+    def part(self) -> EvaluatedPart | None:
         """The part that the page's results are of: test where the run has read it, else validation."""
         return next((part for part in ("test", "val") if self._predictions(part) is not None), None)
 
@@ -167,10 +167,10 @@ class RunSummary:
     @cached_property
     def values(self) -> Mapping[str, Value]:
         """The metrics of the part by their plain names, with intervals where the run has them."""
-        found = {name: value for name, entry in self.study("metrics").items() if (value := as_value(entry))}
+        found = {name: value for name, entry in self.evaluation_file("metrics").items() if (value := as_value(entry))}
         return found or self._reported()
 
-    def study(self, name: str) -> Mapping[str, Any]:
+    def evaluation_file(self, name: str) -> Mapping[str, Any]:
         """A file of the part's evaluation, such as `subgroups`."""
         return self.kept.mapping(artifacts.evaluation(f"{self.part}/{name}.json"))
 

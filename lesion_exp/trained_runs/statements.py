@@ -14,9 +14,9 @@ from lesion_exp.evaluation.predictions import classes_of, known_rows
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READS_TAG
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.trained_run import kept_calibrators
+from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
 
 OVERALL: Final = shown_in("report")
@@ -46,7 +46,7 @@ def headline(facts: RunSummary) -> str | None:
     return f"{size} {seen}, {short_of(WATCHED)} was {number(value.value)}{interval}{rest}."
 
 
-def floor_of(facts: RunSummary) -> str | None:
+def majority_baseline(facts: RunSummary) -> str | None:
     """What answering the most frequent class alone would come to on the same images."""
     if facts.predictions is None:
         return None
@@ -72,7 +72,7 @@ def warnings_of(facts: RunSummary) -> list[str]:
         found.append(f"This run has not finished ({run.status}){error}. What is made at its end is missing here.")
     few = None if facts.predictions is None else too_few_in_all(facts.predictions)
     found += [f"{few[:1].upper()}{few[1:]}."] if few else []
-    readings = run.tags.get(READINGS_TAG, "")
+    readings = run.tags.get(READS_TAG, "")
     if readings.isdecimal() and int(readings) > 1:
         found.append(f"This was reading {readings} of this test part by runs of the store: the more often it is read "
                      f"to choose between runs, the more its results flatter.")  # fmt: skip
@@ -82,12 +82,12 @@ def warnings_of(facts: RunSummary) -> list[str]:
     return found
 
 
-def how_judged(facts: RunSummary) -> str:
+def evaluation_notes(facts: RunSummary) -> str:
     """What the intervals are, and how often the test part had been read."""
-    how = facts.study("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
+    how = facts.evaluation_file("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
     basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
     words = f"Intervals: {basis}; what stands without one was stored without."
-    readings = facts.run.tags.get(READINGS_TAG)
+    readings = facts.run.tags.get(READS_TAG)
     if facts.part == "test":
         words += f" This was reading {readings} of this test part by runs of its store." if readings else (
             " How often this test part had been read before is not stored.")  # fmt: skip
@@ -112,7 +112,11 @@ def split_in_words(facts: RunSummary) -> str | None:
 
 def largest_gap(facts: RunSummary) -> str | None:
     """The largest gap of balanced accuracy in words; None where none is stored."""
-    gaps = [gap for gap in facts.study("subgroups").get("largest_gaps", []) if gap["metric"] == "balanced_accuracy"]
+    gaps = [
+        gap
+        for gap in facts.evaluation_file("subgroups").get("largest_gaps", [])
+        if gap["metric"] == "balanced_accuracy"
+    ]
     gaps = [gap for gap in gaps if as_value(gap)]
     if not gaps:
         return None
@@ -138,6 +142,6 @@ def calibration_warning(run: Run, method: str) -> str | None:
     if table is None:
         return None
     classes = classes_of(table)
-    fitting = {name: found for name, found in kept_calibrators(run).items() if found.classes == classes}
+    fitting = {name: found for name, found in stored_calibrators(run).items() if found.classes == classes}
     effect = calibration_effect(table, method, fitting)
     return None if effect is None else effect.warning

@@ -82,7 +82,7 @@ class TrainedRun:
         return None if self.job is None else self.job.config
 
     @property
-    def predicts_anew(self) -> bool:
+    def needs_new_predictions(self) -> bool:
         """Whether another test-time augmentation is asked for than that of the predictions that the run keeps."""
         return bool(self.evaluation["tta"] != own_tta(self.run))
 
@@ -139,7 +139,7 @@ class TrainedRun:
             ConfigError: the run trained nothing, or has not finished.
             DataError: the run keeps none of that part, or its data are no longer what they were.
         """
-        if not self.predicts_anew:
+        if not self.needs_new_predictions:
             return read_predictions(self.run, part, with_unknown=True)
         split = self.data()
         return self.network().predict(split.table[split.table["split"] == part], split.loaded.store)
@@ -237,7 +237,7 @@ class TrainedRun:
         """
         if method == "none":
             return None
-        kept = kept_calibrators(self.run)
+        kept = stored_calibrators(self.run)
         if method not in kept:
             raise DataError(
                 f"expected a calibration that run {self.run.run_id} keeps, got {method}; it has "
@@ -297,7 +297,7 @@ def check_finished(run: Run) -> None:
         )
 
 
-def kept_calibrators(run: Run) -> dict[str, Calibrator]:
+def stored_calibrators(run: Run) -> dict[str, Calibrator]:
     """The calibrations that `run` keeps, by their methods."""
     kept = {method: run.fetch(calibrator_path(method)) for method in METHODS}
     return {

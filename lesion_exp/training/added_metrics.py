@@ -1,6 +1,6 @@
-"""Metrics that a config adds to a run, torchmetrics' or of a trusted package: `+metrics.NAME={_target_: CLASS}`.
+"""Metrics of torchmetrics, or of a trusted package, that a config adds to a run: `+metrics.NAME={_target_: CLASS}`.
 
-torchmetrics is imported where a config adds a metric, and not before: most commands know none.
+torchmetrics is imported only where a config adds a metric: most commands do not need it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Score = Callable[[pd.DataFrame], float]
 """A metric as a function of a predictions table."""
 
 
-def check_added(config: Mapping[str, Any]) -> None:
-    """Checks the metrics that the job `config` adds as far as can be told without its data: names, classes and keys.
+def check_added_metrics(config: Mapping[str, Any]) -> None:
+    """Checks names, classes and keys of the metrics that the job `config` adds, before its data are read.
 
     Raises:
-        ConfigError: a name that another metric has or that is none, a class that is no metric, or a key that it does
-            not take.
+        ConfigError: a name is not allowed or is that of another metric, a class is no metric, or a key is not one of
+            its parameters.
     """
     for name, node in config[GROUP].items():
         place = f"{GROUP}.{name}"
@@ -58,15 +58,15 @@ def check_added(config: Mapping[str, Any]) -> None:
                 )
 
 
-def try_added(config: Mapping[str, Any], num_classes: int) -> None:
+def try_added_metrics(config: Mapping[str, Any], num_classes: int) -> None:
     """Checks that each metric that the job `config` adds gives one number for predictions of `num_classes` classes.
 
     Raises:
-        ConfigError: one does not, or refuses its values.
+        ConfigError: a metric does not give one number, or refuses its parameters.
     """
     import torch
 
-    for name, metric in make_added(config, num_classes).items():
+    for name, metric in make_added_metrics(config, num_classes).items():
         place, target = f"{GROUP}.{name}", config[GROUP][name][TARGET]
         probs = torch.rand(4 * num_classes, num_classes, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
         try:
@@ -84,11 +84,11 @@ def try_added(config: Mapping[str, Any], num_classes: int) -> None:
             )
 
 
-def make_added(config: Mapping[str, Any], num_classes: int) -> dict[str, Metric]:
-    """The metrics that the job `config` adds, by their names; `num_classes` is given where it is asked for.
+def make_added_metrics(config: Mapping[str, Any], num_classes: int) -> dict[str, Metric]:
+    """The metrics that the job `config` adds, by name; `num_classes` is passed to those that have the parameter.
 
     Raises:
-        ConfigError: values that a class refuses.
+        ConfigError: a class refuses its parameters.
     """
     found: dict[str, Metric] = {}
     for name, node in config.get(GROUP, {}).items():
@@ -98,9 +98,9 @@ def make_added(config: Mapping[str, Any], num_classes: int) -> dict[str, Metric]
 
 
 def added_scores(config: Mapping[str, Any] | None, table: pd.DataFrame) -> dict[str, float]:
-    """The value of each metric that the job `config` adds, on a predictions table.
+    """The values of the metrics that the job `config` adds, computed on a predictions table.
 
-    They have no intervals: a class of torchmetrics cannot be computed for all draws of a bootstrap at once.
+    They have no confidence intervals: torchmetrics cannot compute a metric for all draws of a bootstrap at once.
     """
     if config is None or not config.get(GROUP):
         return {}
@@ -109,19 +109,19 @@ def added_scores(config: Mapping[str, Any] | None, table: pd.DataFrame) -> dict[
     table = known_rows(table)
     probs = torch.from_numpy(probabilities(table).astype(np.float32))
     true = torch.from_numpy(true_classes(table))
-    made = make_added(config, len(classes_of(table)))
+    made = make_added_metrics(config, len(classes_of(table)))
     return {name: float(_alone(metric, probs, true)) for name, metric in made.items()}
 
 
 def mode_of_added(config: Mapping[str, Any], name: str) -> Mode | None:
-    """Which values of the added metric `name` are better, as its class says; None where it does not."""
+    """The better direction of the added metric `name`: `max`, `min`, or None if its class does not say."""
     place = f"{GROUP}.{name}"
     higher = getattr(_class_of(config[GROUP][name], place), "higher_is_better", None)
     return None if higher is None else "max" if higher else "min"
 
 
 def tags_of_added(config: Mapping[str, Any]) -> dict[str, str]:
-    """The tag by which `best:val/NAME` knows which values of the added metrics are better; none where none is added."""
+    """The tag from which `best:val/NAME` reads the better directions of the added metrics; empty without any."""
     modes = {name: mode_of_added(config, name) for name in config[GROUP]}
     return {MODES_TAG: json.dumps(modes)} if modes else {}
 
@@ -153,7 +153,7 @@ def _class_of(node: Mapping[str, Any], place: str) -> Any:
 
 
 def _alone(metric: Metric, probs: Any, true: Any) -> Any:
-    """The metric of these predictions alone, in this process: others may compute nothing at this moment."""
+    """The metric of these predictions, without the other processes of the run, which do not compute it at this time."""
     metric.distributed_available_fn = lambda: False
     metric.update(probs, true)
     return metric.compute()

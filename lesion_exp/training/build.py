@@ -1,4 +1,4 @@
-"""From a job's config and its data to the classifier and the data module that a Trainer wants."""
+"""Builds the classifier and the data module that a Trainer needs, from a job's config and its data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesion_exp.model.model_card import model_card
 from lesion_exp.model.precision import has_gpu
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.task import LesionClassifier
-from lesion_exp.training.added_metrics import make_added
+from lesion_exp.training.added_metrics import make_added_metrics
 from lesion_exp.training.data import SplitData
 
 _TRIAL_STEPS: Final = 1000
@@ -32,17 +32,17 @@ _TRIAL_STEPS: Final = 1000
 
 @dataclass(frozen=True)
 class Built:
-    """What a Trainer fits."""
+    """The arguments of `Trainer.fit`."""
 
     classifier: LesionClassifier
     datamodule: LesionDataModule
 
 
 def build(config: Mapping[str, Any], split: SplitData) -> Built:
-    """The classifier with seeded weights, and its data module.
+    """Builds the classifier, with weights that depend on the seed, and its data module.
 
     Raises:
-        ConfigError: options that do not go together, or that a part does not know.
+        ConfigError: options contradict each other, or a component refuses its parameters.
     """
     pl.seed_everything(config["seed"], verbose=False)
     config = measured(config, split)
@@ -51,7 +51,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     network = make_network(config, len(split.classes), encoder)
     card = model_card(config, split.classes, encoder, split.loaded.info)
     counts, image_ids = datamodule.class_counts(), datamodule.parts["val"]["image_id"].tolist()
-    added = make_added(config, len(split.classes))
+    added = make_added_metrics(config, len(split.classes))
     classifier = make_classifier(config, network, pipeline, card, counts, image_ids, added)
     if trainer["compile"] not in (False, "none"):
         _compile(classifier.backbone, trainer["compile"])
@@ -59,10 +59,10 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
 
 
 def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataModule:
-    """The loaders of a run's parts.
+    """Builds the data module, which has the loaders of the training, validation and test part.
 
     Raises:
-        ConfigError: options that do not go together, or that a part does not know.
+        ConfigError: options contradict each other, or a component refuses its parameters.
     """
     config = measured(config, split)
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
@@ -95,19 +95,19 @@ def measured(config: Mapping[str, Any], split: SplitData) -> Mapping[str, Any]:
 
 
 def _compile(network: Backbone, mode: bool | str) -> None:
-    """Compiles at the first step; torch keeps what it compiled for later runs (in TORCHINDUCTOR_CACHE_DIR)."""
+    """Has the network compiled at its first step; torch caches the result for later runs (TORCHINDUCTOR_CACHE_DIR)."""
     network.compile(mode="default" if mode is True else str(mode))
 
 
 def check_optimisation(config: Mapping[str, Any], length: TrainingLength | None = None) -> None:
-    """Checks that optimizer and schedule take their values; to be asked before a run is opened for them.
+    """Checks that optimizer and schedule accept their parameters, before a run is opened.
 
-    Without a `length`, which the data decide, the training is taken to be of some length if the config gives it an end.
+    Without a `length`, which depends on the data, some length is assumed for a training that the config limits.
 
     Raises:
-        ConfigError: one of them does not.
+        ConfigError: a parameter is refused.
     """
-    with warnings.catch_warnings():  # what they say of the length of the training belongs to the real one
+    with warnings.catch_warnings():  # warnings about the length are given for the real training
         warnings.simplefilter("ignore")
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
         optimizer = make_optimizer(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))

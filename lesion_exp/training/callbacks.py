@@ -1,4 +1,4 @@
-"""Lightning callbacks of a training: learning rate, moving average, validations, and the stop that a sweep asks for."""
+"""Lightning callbacks of a training: learning rate, moving average, history of validations, and pruning."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
 
 
 class LearningRate(Callback):
-    """Logs `epoch`, and as `train/lr` the rate with which the epoch began, where the epoch's other metrics stand.
+    """Logs `epoch` and, as `train/lr`, the learning rate at the start of the epoch, at the step of its other metrics.
 
-    The rate is the largest of the optimizer's groups, which is that of the head: one metric whatever the number of
-    groups, so that runs with different networks are compared in one chart.
+    The rate is the largest of the optimizer's parameter groups, which is that of the head. One metric, whatever the
+    number of groups, lets one chart compare runs with different networks.
     """
 
     def __init__(self) -> None:
         self._rate: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The rate with which the epoch began, for a run that goes on in the middle of it."""
+        """The learning rate at the start of the epoch, for a run that is resumed in the middle of it."""
         return {"rate": self._rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the rate of a run that stopped in the middle of an epoch."""
+        """Restores the rate of a run that stopped in the middle of an epoch."""
         self._rate = state_dict["rate"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Notes the rate of the step to come."""
+        """Stores the learning rate of the next step."""
         self._rate = max(float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Logs both."""
+        """Logs the epoch and its learning rate."""
         rate = {} if self._rate is None else {"train/lr": self._rate}
         for logger in trainer.loggers:
             if isinstance(logger, TrackingLogger):
@@ -48,15 +48,15 @@ class LearningRate(Callback):
 
 
 class MovingAverage(WeightAveraging):
-    """Moving average of weights and buffers with a warm-up: after n steps (1 + n) / (10 + n) is kept at most.
+    """Exponential moving average of weights and buffers, whose decay is at most (1 + n) / (10 + n) after n steps.
 
-    Without the warm-up the random first weights stay in the average for 1 / (1 - decay) steps and more.
+    Without this warm-up the random initial weights would stay in the average for 1 / (1 - decay) steps or more.
 
     Args:
-        decay: share of the average that is kept a step, between 0 and 1.
+        decay: factor of the average in each step, between 0 and 1.
 
     Raises:
-        ConfigError: another value.
+        ConfigError: `decay` is not between 0 and 1.
     """
 
     def __init__(self, decay: float) -> None:
@@ -67,14 +67,14 @@ class MovingAverage(WeightAveraging):
         super().__init__(multi_avg_fn=self._average)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the module the average, and remembers the weights that were trained for the last checkpoint."""
+        """Copies the average to the module, and stores the trained weights for the last checkpoint."""
         self._trained = {name: weights.detach().clone() for name, weights in pl_module.state_dict().items()}
         super().on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Saves the average as the weights, and beside it those that were trained, from which training can go on."""
+        """Saves the average as the weights, and the trained weights as well, from which training can be resumed."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._trained is not None and "current_model_state" in checkpoint:
             checkpoint["current_model_state"] = self._trained
@@ -90,17 +90,17 @@ class MovingAverage(WeightAveraging):
 
 
 class Validations(Callback):
-    """Remembers the metrics of every validation."""
+    """Stores the metrics of every validation."""
 
     def __init__(self) -> None:
         self._by_step: dict[int, dict[str, float]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The metrics, for a run that goes on later."""
+        """The metrics, for a run that is resumed."""
         return {"by_step": self._by_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the metrics of a run that stopped."""
+        """Restores the metrics of a run that stopped."""
         self._by_step = dict(state_dict["by_step"])
 
     def up_to(self, num_steps: int) -> tuple[dict[str, float], int]:
@@ -109,15 +109,16 @@ class Validations(Callback):
         return ({}, 0) if done is None else (self._by_step[done], max(done - 1, 0))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Notes the metrics of the epoch."""
+        """Stores the metrics of this validation."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         self._by_step[trainer.global_step] = found
 
 
 class PruningCallback(Callback):
-    """Appends a line to `folder`/reports.jsonl after each validation; once `folder`/stop exists, training ends.
+    """Reports each validation to the search of a sweep and ends training when the search asks for it.
 
-    Files are what processes of every kind share: a fork, a node of a cluster, a worker of Ray.
+    It appends a line to `folder`/reports.jsonl after each validation, and ends training once `folder`/stop exists:
+    files reach every launcher's processes, on this machine, a node of a cluster, or a worker of Ray.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,7 +127,7 @@ class PruningCallback(Callback):
         """Whether training was asked to end before its last epoch."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reports, and looks for the file."""
+        """Writes the report and looks for the file `stop`."""
         if trainer.sanity_checking:
             return
         num_epochs = training_length(trainer).num_epochs

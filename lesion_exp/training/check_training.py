@@ -1,4 +1,4 @@
-"""What can be known of a training once its data are there: checked before a run is opened for it."""
+"""Checks that a job can train on its data from the first step to the last, before a run is opened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lesion_exp.loss.base import check_loss
 from lesion_exp.model.classifier import make_backbone, make_loss
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
-from lesion_exp.training.added_metrics import try_added
+from lesion_exp.training.added_metrics import try_added_metrics
 from lesion_exp.training.build import check_optimisation, make_datamodule
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.part_evaluation import check_evaluation
@@ -33,112 +33,24 @@ from lesion_exp.training.watched_metrics import check_watched
 log = logging.getLogger(__name__)
 
 PATCHES: Final = (32, 16, 14, 224)
-"""Numbers of pixels of which networks want their image size to be a multiple."""
+"""Common divisors of the image sizes that networks accept, pixels."""
 SMALLEST_IMAGE: Final = 16
 _ONE_IMAGE: Final = "Expected more than 1 value per channel"
-"""What torch's batch normalisation says of a batch from which it cannot compute a deviation."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A network that a job's config describes, and the batches that it will get."""
-
-    config: Mapping[str, Any]
-    num_classes: int
-    metadata_width: int
-    batch_size: int
-
-    def check(self) -> None:
-        """Checks that the network can be made for its image size and trains on its batches; a second time it knows.
-
-        Raises:
-            ConfigError: an image size that it does not take, or batches of one image that its normalisation cannot use.
-        """
-        read = {key: self.config[key] for key in ("backbone", "dataset", "image_size", "seed")}
-        _check(json.dumps(read, sort_keys=True, default=str), self.num_classes, self.metadata_width, self.batch_size)
-
-    def check_now(self) -> None:
-        """As `check`, whatever was found before."""
-        size = int(self.config["image_size"])
-        reason = self._failure(size)
-        if reason is None:
-            return
-        name = self.config["backbone"].get("name") or str(self.config["backbone"]["_target_"]).rpartition(".")[2]
-        if _ONE_IMAGE in str(reason) and self.batch_size == 1:
-            raise ConfigError(
-                f"expected at least 2 images a step for the batch normalisation of backbone {name} at image_size="
-                f"{size}, got 1; set loader.batch_size=2 or more (the training part must have as many images), or a "
-                f"larger image_size"
-            ) from reason
-        fitting = [other for other in _sizes_near(size) if self._failure(other) is None]
-        if not fitting:
-            raise reason
-        below, above = [s for s in fitting if s < size], [s for s in fitting if s > size]
-        nearest = [f"image_size={s}" for s in (*([max(below)] if below else ()), *([min(above)] if above else ()))]
-        raise ConfigError(
-            f"expected an image_size that backbone {name} takes, got {size}, of which it says: "
-            f"{' '.join(str(reason).split()) or type(reason).__name__}; set {' or '.join(nearest)}"
-        ) from reason
-
-    def _failure(self, image_size: int) -> Exception | None:
-        """What goes wrong with images of that size; None if nothing does."""
-        try:
-            self._run(image_size, "meta")
-            return None
-        except UserError:
-            raise
-        except Exception:  # not every network can be run on shapes alone, so what went wrong is looked at for real
-            log.debug("a trial on shapes alone failed", exc_info=True)
-        try:
-            self._run(image_size, "cpu")
-        except UserError:
-            raise
-        except Exception as error:  # whatever the network's own code raises
-            return error
-        return None
-
-    def _run(self, image_size: int, device: str) -> None:
-        sample = sample_options(self.config)
-        backbone = {key: "none" if key == "weights" else value for key, value in self.config["backbone"].items()}
-        width = self.metadata_width
-        shape = InputsAndOutputs(self.num_classes, image_size, sample.in_channels, width, sample.clinical)
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(device):
-            network = make_backbone(backbone, shape).train()
-
-            def images(channels: int) -> Tensor:
-                return torch.zeros(self.batch_size, channels, image_size, image_size)
-
-            network(
-                images(sample.in_channels),
-                images(3) if sample.clinical else None,
-                torch.zeros(self.batch_size, width) if width else None,
-            )
-
-
-@functools.lru_cache(maxsize=64)
-def _check(config: str, num_classes: int, metadata_width: int, batch_size: int) -> None:
-    Trial(json.loads(config), num_classes, metadata_width, batch_size).check_now()
-
-
-def _sizes_near(size: int) -> Iterator[int]:
-    """Image sizes below and above `size` that networks usually take."""
-    for patch in PATCHES:
-        below = (size - 1) // patch * patch
-        yield from (found for found in (below, (size // patch + 1) * patch) if found >= SMALLEST_IMAGE)
+"""Part of the message of torch's batch normalisation for a batch from which it cannot compute a deviation."""
 
 
 def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
-    """Checks that the job `config` can train on `split` from its first step to its end; returns what to warn of.
+    """Checks that the job `config` can train on `split` from its first step to the last; returns warnings.
 
     Raises:
         DataError: a part that is needed has no image.
-        ConfigError: no step, no validation, a metric that no epoch has, a network that does not take its batches, or
-            values that do not go together.
+        ConfigError: the training has no step or no validation, a metric that is watched does not exist, the network
+            does not accept its batches, or values contradict each other.
     """
     trainer = check_trainer(config["trainer"])
     _check_parts(config, split)
     check_evaluation(config, split)
-    try_added(config, len(split.classes))
+    try_added_metrics(config, len(split.classes))
     check_watched(config, split.classes)
     data = make_datamodule(config, split)
     warnings = []
@@ -179,7 +91,7 @@ def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:
 
 
 def training_length(config: Mapping[str, Any], split: SplitData) -> TrainingLength:
-    """How long the training of the job `config` on `split` is."""
+    """The length of the training of the job `config` on `split`."""
     return _length(
         config, check_trainer(config["trainer"]), make_datamodule(config, split), num_processes(config["trainer"])
     )
@@ -195,7 +107,7 @@ def _length(config: Mapping[str, Any], trainer: pl.Trainer, data: LesionDataModu
 
 
 def _limited(num_batches: int, limit: float, key: str) -> int:
-    """The batches that Lightning takes of `num_batches`: a share where `limit` is a fraction, else a number."""
+    """The number of batches that Lightning uses of `num_batches`; `limit` is a share if it is a float, else a count."""
     if isinstance(limit, int):
         return min(num_batches, limit)
     if limit > 0 and int(num_batches * limit) == 0:
@@ -209,7 +121,7 @@ def _limited(num_batches: int, limit: float, key: str) -> int:
 def _check_validations(
     config: Mapping[str, Any], trainer: pl.Trainer, length: TrainingLength, data: LesionDataModule, ranks: int
 ) -> None:
-    """Refuses a training that ends before its first validation, or whose schedule waits for one that does not come."""
+    """Raises ConfigError if training ends before its first validation, or a schedule waits for one that never comes."""
     key = "trainer.overfit_batches" if config["trainer"]["overfit_batches"] else "trainer.limit_val_batches"
     if not _limited(data.num_evaluation_batches("val", ranks), trainer.limit_val_batches, key):
         raise ConfigError(
@@ -240,12 +152,12 @@ def _check_validations(
         raise ConfigError(
             f"expected a training that is validated at least once, since its best epoch is chosen so, but it ends "
             f"after {total} batches ({length.num_batches} an epoch) and its first validation would come after "
-            f"{first}; set trainer.check_val_every_n_epoch=1{inside}, or train longer"
+            f"{first}; set trainer.check_val_every_n_epoch=1{inside}, or train for longer"
         )
 
 
 def _batches_between(trainer: pl.Trainer, length: TrainingLength) -> int:
-    """Batches from one validation of an epoch to the next."""
+    """The number of batches between two validations of an epoch."""
     interval = trainer.val_check_interval
     if not isinstance(interval, int):
         return max(1, int(length.num_batches * interval))
@@ -263,3 +175,92 @@ def _small_batch(data: LesionDataModule, batch_size: int, ranks: int) -> str:
         f"the sampler draws {data.images_per_epoch()} images an epoch, fewer than one step of {wanted}: each epoch is "
         f"one step of {batch_size * ranks} images; loader.batch_size={max(batch_size // 4, 2)} makes several"
     )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A forward pass of the network of a job's config with the smallest batch that it will get."""
+
+    config: Mapping[str, Any]
+    num_classes: int
+    metadata_width: int
+    batch_size: int
+
+    def check(self) -> None:
+        """Checks that the network accepts its image size and its batches; the result is cached.
+
+        Raises:
+            ConfigError: the network does not accept the image size, or its normalisation cannot use batches of one
+                image.
+        """
+        read = {key: self.config[key] for key in ("backbone", "dataset", "image_size", "seed")}
+        _check(json.dumps(read, sort_keys=True, default=str), self.num_classes, self.metadata_width, self.batch_size)
+
+    def check_now(self) -> None:
+        """See `check`; the cache is not used."""
+        size = int(self.config["image_size"])
+        reason = self._failure(size)
+        if reason is None:
+            return
+        name = self.config["backbone"].get("name") or str(self.config["backbone"]["_target_"]).rpartition(".")[2]
+        if _ONE_IMAGE in str(reason) and self.batch_size == 1:
+            raise ConfigError(
+                f"expected at least 2 images a step for the batch normalisation of backbone {name} at image_size="
+                f"{size}, got 1; set loader.batch_size=2 or more (the training part must have as many images), or a "
+                f"larger image_size"
+            ) from reason
+        fitting = [other for other in _sizes_near(size) if self._failure(other) is None]
+        if not fitting:
+            raise reason
+        below, above = [s for s in fitting if s < size], [s for s in fitting if s > size]
+        nearest = [f"image_size={s}" for s in (*([max(below)] if below else ()), *([min(above)] if above else ()))]
+        raise ConfigError(
+            f"expected an image_size that backbone {name} takes, got {size}, for which it raises: "
+            f"{' '.join(str(reason).split()) or type(reason).__name__}; set {' or '.join(nearest)}"
+        ) from reason
+
+    def _failure(self, image_size: int) -> Exception | None:
+        """The exception that images of that size raise; None if there is none."""
+        try:
+            self._run(image_size, "meta")
+            return None
+        except UserError:
+            raise
+        except Exception:  # not every network can run on the meta device, so the pass is repeated on the CPU
+            log.debug("the forward pass on the meta device failed", exc_info=True)
+        try:
+            self._run(image_size, "cpu")
+        except UserError:
+            raise
+        except Exception as error:  # whatever the network's own code raises
+            return error
+        return None
+
+    def _run(self, image_size: int, device: str) -> None:
+        sample = sample_options(self.config)
+        backbone = {key: "none" if key == "weights" else value for key, value in self.config["backbone"].items()}
+        width = self.metadata_width
+        shape = InputsAndOutputs(self.num_classes, image_size, sample.in_channels, width, sample.clinical)
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(device):
+            network = make_backbone(backbone, shape).train()
+
+            def images(channels: int) -> Tensor:
+                return torch.zeros(self.batch_size, channels, image_size, image_size)
+
+            network(
+                images(sample.in_channels),
+                images(3) if sample.clinical else None,
+                torch.zeros(self.batch_size, width) if width else None,
+            )
+
+
+@functools.lru_cache(maxsize=64)
+def _check(config: str, num_classes: int, metadata_width: int, batch_size: int) -> None:
+    Trial(json.loads(config), num_classes, metadata_width, batch_size).check_now()
+
+
+def _sizes_near(size: int) -> Iterator[int]:
+    """Image sizes below and above `size` that networks usually accept."""
+    for patch in PATCHES:
+        below = (size - 1) // patch * patch
+        yield from (found for found in (below, (size // patch + 1) * patch) if found >= SMALLEST_IMAGE)

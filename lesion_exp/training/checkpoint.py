@@ -1,4 +1,4 @@
-"""The points that a stopped run goes on from: when they are saved, how they are written, which one is whole."""
+"""Checkpoints of a training: when they are saved, how they are written, and which one a stopped run is resumed from."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ BEFORE_LAST: Final = "last-1.ckpt"
 
 
 class ResumePoints(Checkpoint):
-    """Saves `last.ckpt` whenever an epoch is over, and inside epochs every so many steps or minutes.
+    """Saves `last.ckpt` after each epoch, and within epochs every `every_steps` steps or `every_minutes` minutes.
 
-    A run that starts from any of them ends with the weights of one that never stopped. Two moments make that so. After
-    an epoch the point is saved when the next one begins: only then have schedules and counters moved on. Inside an
-    epoch it is saved after an optimizer step, so that no gradient is half gathered, and never where a validation is
-    due: Lightning would leave that validation out.
+    A run that is resumed from any of them ends with the weights of a run that never stopped. For that, the checkpoint
+    of an epoch is saved when the next epoch begins: only then have schedules and counters been updated. Within an epoch
+    it is saved after an optimizer step, when no gradients are accumulated, and not where a validation is due, which
+    Lightning would leave out after resuming.
     """
 
     def __init__(self, folder: Path, every_steps: int | None, every_minutes: float | None) -> None:
@@ -44,26 +44,28 @@ class ResumePoints(Checkpoint):
         self._saved_time = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts what Lightning restored at the right place: the order of the images, and a point between two epochs."""
+        """Corrects the state that Lightning restored: the order of the images, and a checkpoint between two epochs."""
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         loop = trainer.fit_loop
         if loop.is_resuming:
             assert loop._data_fetcher is not None, "the loaders are made"
-            iter(loop._data_fetcher)  # the first was made, and its workers began, before the counters were restored
+            iter(
+                loop._data_fetcher
+            )  # the first iterator was made, and its workers started, before the counters were restored
         if loop.epoch_loop.batch_progress.current.ready == 0:
             loop._restarting = loop.epoch_loop._restarting = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the state after the epoch before."""
+        """Saves the state at the end of the previous epoch."""
         if trainer.global_step > self._saved_step:
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Lets the rest of a resumed epoch end like a whole one, with its step of an epoch-wise schedule."""
+        """Lets the rest of a resumed epoch end like a whole one, with the step of an epoch-wise schedule."""
         trainer.fit_loop._restarting = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Saves the state inside an epoch where one is due."""
+        """Saves the state within an epoch if that is due."""
         if not self._is_due(trainer):
             return
         loop = trainer.fit_loop
@@ -74,13 +76,13 @@ class ResumePoints(Checkpoint):
             self._save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the end."""
+        """Saves the state at the end of training."""
         self._save(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Counts an epoch that has not begun as not begun."""
+        """Corrects Lightning's counters, in which the next epoch has begun already."""
         state = checkpoint["loops"]["fit_loop"]
         epochs, batches = state["epoch_progress"], state["epoch_loop.batch_progress"]
         if epochs["total"]["ready"] == epochs["total"]["started"] + 1:
@@ -92,7 +94,7 @@ class ResumePoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lets a training that had ended go on with a new epoch, where it is longer now."""
+        """Lets a finished training continue with a new epoch if it has been extended."""
         state = checkpoint["loops"]["fit_loop"]
         epochs, batches = state["epoch_progress"]["total"], state["epoch_loop.batch_progress"]
         if epochs["completed"] == epochs["ready"] and batches["is_last_batch"]:
@@ -112,17 +114,17 @@ class ResumePoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:
-            logger.save()  # metrics of steps that the point counts as done must not be lost with the process
+            logger.save()  # metrics of steps that the checkpoint contains must not be lost with the process
         trainer.save_checkpoint(self.path)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """Keeps the two best epochs. Files that were lost or damaged while the run was stopped are passed over."""
+    """Keeps the checkpoints of the two best epochs, and skips files that are lost or damaged when a run is resumed."""
 
     def __init__(self, folder: Path, metric: str) -> None:
-        # "=" in file names would break overrides that name them, hence no metric names in them; two of them, so that
-        # after a crash between two saves the best that `last.ckpt` knows of is still there
+        # No metric in file names, since "=" would break overrides that name them. Two files, so that after a crash
+        # between two saves the best one that `last.ckpt` refers to still exists.
         super().__init__(
             dirpath=folder,
             filename="best-{epoch:03d}",
@@ -137,11 +139,11 @@ class BestCheckpoints(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """That of the class that earlier versions used, whose checkpoints can be gone on with."""
+        """The key of the class that earlier versions used, so that their checkpoints can be resumed from."""
         return super().state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the best files that are whole, in this folder or where they lay before the project was moved."""
+        """Restores the best files that are whole, in this folder or where they were before the project was moved."""
         scores = {self._place_of(Path(path)): score for path, score in state_dict.get("best_k_models", {}).items()}
         kept = {str(path): score for path, score in scores.items() if path is not None}
         ranked = sorted(kept, key=lambda path: float(kept[path]), reverse=self.mode == "max")
@@ -159,7 +161,7 @@ class BestCheckpoints(ModelCheckpoint):
         )
 
     def best_file(self) -> Path | None:
-        """The file of the best epoch that is whole; None where there is none."""
+        """The file of the best epoch whose file is whole; None if there is none."""
         scores = self.best_k_models
         ranked = sorted(scores, key=lambda path: float(scores[path]), reverse=self.mode == "max")
         return next((path for path in map(self._place_of, map(Path, ranked)) if path is not None), None)
@@ -168,17 +170,17 @@ class BestCheckpoints(ModelCheckpoint):
         for place in (Path(str(self.dirpath)) / path.name, path):
             if is_whole(place):
                 return place
-        if path.is_absolute():  # else it is of a run that this one continues, which kept no more than one
+        if path.is_absolute():  # otherwise it belongs to the run that this one extends, which kept a single file
             self.has_lost = True
             log.warning("the checkpoint %s of one of the best epochs is lost or damaged; the next best is taken", path)
         return None
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint under another name, brings it to the disk, renames it; of `last` the one before is kept."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint under a temporary name, flushes it to the disk and renames it; keeps the previous `last`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """See the class; `storage_options` are of no use for files."""
+        """Saves `checkpoint` at `path`; `storage_options` are not used for files."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.part")
@@ -192,7 +194,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in the folder of a living run; a torn one is passed over with a warning."""
+    """The newest whole checkpoint in the live folder of a run; a damaged one is skipped with a warning."""
     for path in (folder / LAST, folder / BEFORE_LAST):
         if path.is_file():
             if is_whole(path):
@@ -201,22 +203,22 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def best_name(content: Mapping[str, Any]) -> str | None:
-    """The file name of the best epoch so far, as the checkpoint `content` knows it; None before a validation."""
+def best_file_name(content: Mapping[str, Any]) -> str | None:
+    """The file name of the best epoch so far, read from the checkpoint `content`; None before the first validation."""
     states = (state for key, state in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
     path = next((state["best_model_path"] for state in states), "")
     return Path(path).name if path else None
 
 
-def place_best(best: Path, checkpoint: Path, live_dir: Path) -> None:
-    """Copies `best`, of the run that saved `checkpoint`, to where a run that goes on from it in `live_dir` wants it."""
-    name = best_name(read_checkpoint(checkpoint))
+def copy_best_checkpoint(best: Path, checkpoint: Path, live_dir: Path) -> None:
+    """Copies `best`, of the run that saved `checkpoint`, to where a continuation in `live_dir` expects it."""
+    name = best_file_name(read_checkpoint(checkpoint))
     if name is not None:
         live_dir.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(best, live_dir / name)
 
 
-def link_to(run: Run, link: RunContext = NO_CONTEXT) -> RunContext:
-    """`link` with `run` as the one to be gone on with, from its newest whole checkpoint."""
+def resume_context(run: Run, context: RunContext = NO_CONTEXT) -> RunContext:
+    """`context` for resuming `run` from its newest whole checkpoint."""
     checkpoint = newest_checkpoint(run.live_dir)
-    return replace(link, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))
+    return replace(context, continues=run.run_id, checkpoint=None if checkpoint is None else str(checkpoint))

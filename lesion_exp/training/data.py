@@ -1,4 +1,4 @@
-"""From a job's config to checked data: table, image store, split and audit."""
+"""Loads and checks the data of a job: table, image store, split and audit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TABLE_KEYS: Final = frozenset(option.name for option in fields(TableOptions))
 
 @dataclass(frozen=True)
 class LoadedData:
-    """A checked data set: its table with content hashes, its store, and what became of the images."""
+    """A checked data set: its table with content hashes, its image store, and how many images each filter left."""
 
     table: pd.DataFrame
     store: ImageStore
@@ -51,13 +51,13 @@ class LoadedData:
 
     @property
     def fingerprint(self) -> str:
-        """One fingerprint of all that training reads."""
+        """The fingerprint of everything that training reads."""
         return self.data.total
 
 
 @dataclass(frozen=True)
 class SplitData:
-    """A data set with its split and the audit of it."""
+    """A data set with its split and the audit of the split."""
 
     loaded: LoadedData
     table: pd.DataFrame
@@ -65,7 +65,7 @@ class SplitData:
     split_hash: str
     leaky: bool
     classes: tuple[str, ...]
-    """Those of the training part. Other images of the test part have `is_unknown` in the table."""
+    """The classes of the training part. Images of other classes in the test part are marked by `is_unknown`."""
 
     @cached_property
     def statistics(self) -> dict[str, list[float]]:
@@ -76,11 +76,11 @@ class SplitData:
 
 
 def load_data(config: Mapping[str, Any]) -> LoadedData:
-    """The data set that `config` (a whole job's) names, every image decoded once.
+    """Loads the data set of `config` (of a whole job) and decodes every image once.
 
     Raises:
         DataError: see `load_table` and `leave_out_unreadable`.
-        ConfigError: options that do not go together, or a target that is not registered anywhere in `config`.
+        ConfigError: options contradict each other, or a target in `config` is not registered.
     """
     check_registered(config)
     flow = Flow()
@@ -97,7 +97,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
 
 @contextmanager
 def _reading() -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) for the builder of the store; nothing is shown where the store is there already."""
+    """A progress callback (done, total) for the builder of the store, which is not called if the store exists."""
     stage: Stage | None = None
 
     def progress(done: int, total: int) -> None:
@@ -115,10 +115,10 @@ def _reading() -> Iterator[Callable[[int, int], None]]:
 
 
 def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
-    """The fingerprint of the data that `config` (a whole job's) names, None where it would take decoding every image.
+    """The fingerprint of the data of `config` (of a whole job); None if every image would have to be decoded for it.
 
     Raises:
-        UserError: as `load_data`.
+        UserError: see `load_data`.
     """
     check_registered(config)
     flow = Flow()
@@ -153,12 +153,12 @@ def _with_contents(config: Mapping[str, Any], table: pd.DataFrame, store: ImageS
 
 
 def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
-    """`loaded` with the split that `config` names.
+    """Splits `loaded` as `config` says, and audits the split.
 
     Raises:
-        LeakageError: the audit fails, or the split leaks by its nature, and `split.allow_leakage` is not true.
-        DataError: fewer than two classes to train on, or a class that validates, or was dealt to the test part, and
-            that the training part does not hold.
+        LeakageError: the audit fails, or the splitter leaks by design, and `split.allow_leakage` is not true.
+        DataError: there are fewer than two classes to train on, or the training part lacks a class of the validation
+            part, or of a test part that was drawn from the same images.
     """
     node = config["split"]
     splitter = make_splitter(node)
@@ -172,7 +172,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         shares = shares_dealt(splitter, grouped)
         table = _with_unknown(dealt_by(splitter, grouped), test_is_dealt="test" in shares)
     with collected_findings() as found:
-        _say_mixed_parts(table)
+        _warn_of_mixed_parts(table)
     loaded.flow.findings.extend(found)
     warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
     with Stage("auditing the split"):
@@ -189,7 +189,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
 
 
 def make_splitter(node: Mapping[str, Any]) -> Any:
-    """The splitter that `node` (the key `split` of a job) describes."""
+    """Builds the splitter that `node` (the key `split` of a job) describes."""
     return instantiate({key: value for key, value in node.items() if key not in SPLIT_KEYS}, "split")
 
 
@@ -198,8 +198,8 @@ def with_groups(node: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(group=assign_groups(table, node["near_duplicate_threshold"]))
 
 
-def _say_mixed_parts(table: pd.DataFrame) -> None:
-    """Warns if images of the set's own test or validation part are trained on."""
+def _warn_of_mixed_parts(table: pd.DataFrame) -> None:
+    """Warns if images of the test or validation part that the data set defines itself are trained on."""
     if "official_split" not in table:
         return
     for part in ("test", "val"):
@@ -214,9 +214,9 @@ def _say_mixed_parts(table: pd.DataFrame) -> None:
 
 
 def _with_unknown(table: pd.DataFrame, *, test_is_dealt: bool) -> pd.DataFrame:
-    """`table` with `is_unknown`, where its test part was published or given with classes that train and val lack.
+    """`table` with `is_unknown`, if a test part that was published or given has classes that train and val lack.
 
-    Where the test part was dealt from the same images, such a class has too few groups: a fault, not an unknown class.
+    If the test part was drawn from the same images, such a class has too few groups, which is an error instead.
     """
     elsewhere = set(table.loc[table["split"] != "test", "label"])
     unknown = ~table["label"].isin(elsewhere)
@@ -228,7 +228,7 @@ def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is
     trained = sorted(set(known.loc[known["split"] == "train", "label"]))
     if target == "malignant":
         for label in set(trained) - {"malignant", "benign"}:
-            taxonomy.is_malignant(label)  # an error that says so: what is undetermined may be tested, not trained on
+            taxonomy.is_malignant(label)  # raises for undetermined labels, which may be tested but not trained on
     absent = known[~known["label"].isin(trained)]
     if len(absent):
         counts = absent.groupby(["label", "split"], as_index=False).size()
@@ -250,7 +250,7 @@ def _trained_classes(table: pd.DataFrame, target: str, chosen: str | None, *, is
 
 
 def published_differences(loaded: LoadedData) -> dict[str, tuple[int, int]]:
-    """Classes whose count differs from the published one: code -> (found, published); empty where none is published."""
+    """Maps each class whose count differs from the published one to (found, published); empty if none is published."""
     published = {} if loaded.info is None else dict(loaded.info.published_counts)
     found = loaded.flow.read_counts
     codes = sorted(set(published) | set(found)) if published else []

@@ -1,4 +1,4 @@
-"""A run's predictions judged, and what is kept of it."""
+"""Evaluates the predictions of a run on its validation and test part, and logs the results."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.data import SplitData
 
-JudgedPart = Literal["val", "test"]
+EvaluatedPart = Literal["val", "test"]
 
 
-def fit_evaluation(table: pd.DataFrame, config: Mapping[str, Any]) -> PosthocModels:
-    """What is fitted on the predictions of the validation part."""
+def fit_posthoc_models(table: pd.DataFrame, config: Mapping[str, Any]) -> PosthocModels:
+    """Fits calibrators, thresholds and conformal sets on the predictions of the validation part."""
     return fit_on_validation(table, config["evaluation"]["conformal_alpha"])
 
 
@@ -36,26 +36,26 @@ def check_evaluation(config: Mapping[str, Any], split: SplitData) -> None:
     """Checks before training that the evaluation that `config` asks for is possible on this data set.
 
     Raises:
-        ConfigError: intervals over patients, whom nobody noted.
+        ConfigError: intervals over patients are asked for, but the data set does not name the patients.
     """
     for _, rows in split.table.groupby("split"):
         units_of(rows, config["evaluation"]["bootstrap_unit"])
 
 
 def evaluate(table: pd.DataFrame, config: Mapping[str, Any], fitted: PosthocModels | None) -> EvaluationResult:
-    """All that is reported of a predictions table; of the validation part, without what is fitted on it."""
+    """Evaluates a predictions table; `fitted` is None for the validation part, on which these models are fitted."""
     return evaluate_table(table, fitted, evaluation_options(config["evaluation"]), added_scores(config, table))
 
 
 def evaluation_options(node: Mapping[str, Any]) -> EvaluationOptions:
-    """How a table is judged, from the node `evaluation`."""
+    """The options of the node `evaluation` of a job."""
     return EvaluationOptions(
         int(node["bootstrap_draws"]), int(node["bootstrap_seed"]), node["bootstrap_unit"], node["calibration"]
     )
 
 
-def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult) -> None:
-    """Logs a part's predictions, report, confusion matrix, curves and study."""
+def log_evaluation(run: RunWriter, part: EvaluatedPart, evaluated: EvaluationResult) -> None:
+    """Logs predictions, report, confusion matrix, curves and further results of a part of the run's data."""
     table = evaluated.table
     run.log_table(evaluated.whole, artifacts.predictions(part))
     names, unit = full_names(classes_of(table)), evaluated.options.unit
@@ -71,13 +71,13 @@ def log_evaluation(run: RunWriter, part: JudgedPart, evaluated: EvaluationResult
     run.log_figure(roc_curves(table, f"ROC curves, {name} part"), artifacts.curve("roc", part), about)
     run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), artifacts.curve("pr", part), about)
     run.log_figure(reliability_diagram(table, f"reliability, {name}"), artifacts.curve("reliability", part), about)
-    log_study(
+    log_evaluation_files(
         run, artifacts.evaluation(part), evaluated, f"{name} part, {len(table):,} images" if part == "test" else None
     )
 
 
-def log_judged(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str) -> None:
-    """Logs predictions, report, confusion matrix, curves and study of anything but an own part, all below `folder`."""
+def log_other_evaluation(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str) -> None:
+    """Logs predictions, report, confusion matrix, curves and further results of other data, all below `folder`."""
     table = evaluated.table
     run.log_table(evaluated.whole, f"{folder}/predictions.parquet")
     text, data = classification_report(
@@ -89,15 +89,15 @@ def log_judged(run: RunWriter, folder: str, evaluated: EvaluationResult, title: 
     run.log_figure(confusion_matrix(table, title), f"{folder}/confusion_matrix.png", title)
     run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png", title)
     run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png", title)
-    log_study(run, folder, evaluated, title)
+    log_evaluation_files(run, folder, evaluated, title)
 
 
 def _noted(evaluated: EvaluationResult) -> str:
     return f"\n{evaluated.note}\n" if evaluated.note else ""
 
 
-def log_study(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str | None) -> None:
-    """Logs the files of a study below `folder`, and with a title its pictures."""
+def log_evaluation_files(run: RunWriter, folder: str, evaluated: EvaluationResult, title: str | None) -> None:
+    """Logs the result files of an evaluation below `folder`, and its figures if it has a title."""
     for name, content in evaluated.files().items():
         run.log_json(content, f"{folder}/{name}")
     if title is not None:
@@ -105,14 +105,14 @@ def log_study(run: RunWriter, folder: str, evaluated: EvaluationResult, title: s
             run.log_figure(figure, f"{folder}/{name}", title)
 
 
-def log_fitted(run: RunWriter, fitted: PosthocModels) -> None:
-    """Keeps what was fitted on validation, for `evaluate`, `predict` and whoever else uses the model."""
+def log_posthoc_models(run: RunWriter, fitted: PosthocModels) -> None:
+    """Logs the models that were fitted on the validation part, which `evaluate`, `predict` and others use."""
     for path, content in fitted.files().items():
         run.log_json(content, path)
 
 
 def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None) -> dict[str, float]:
-    """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and the sections."""
+    """The results of a run: `best/val/...` of the best epoch, `test/...` with intervals, and those of the sections."""
     values = {f"best/{name}": value for name, value in best_epoch.items()}
     if test is not None:
         values |= part_results(TEST, test) | test.section_results()
@@ -120,7 +120,7 @@ def final_results(best_epoch: Mapping[str, float], test: EvaluationResult | None
 
 
 def part_results(prefix: str, evaluated: EvaluationResult) -> dict[str, float]:
-    """The plain results and those of unknown classes below `prefix`, with the intervals of `with_intervals`.
+    """The results of known and unknown classes with intervals (see `with_intervals`), under names below `prefix`.
 
     The log loss is called `loss`.
     """

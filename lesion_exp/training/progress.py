@@ -1,4 +1,4 @@
-"""What a person sees and what is measured while a run trains: how far an epoch is, a line an epoch, images a second."""
+"""Shows the progress of a training, and measures its speed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 class TrainingProgress(ProgressBar):
-    """Shows each epoch as a stage with its loss, images a second and remaining time, and a line after it.
+    """Shows a progress bar for each epoch, with images per second, and afterwards a line with its results.
 
-    It also measures: `time/images_per_second` over the training steps alone and `time/epoch_seconds` with validation.
+    It logs `time/images_per_second` of the training steps and `time/epoch_seconds`, validation included.
     """
 
     def __init__(self) -> None:
@@ -38,26 +38,26 @@ class TrainingProgress(ProgressBar):
         self.rates: list[float] = []
 
     def disable(self) -> None:
-        """Shows nothing from now on: Lightning calls this on the ranks that do not print, and before a finder."""
+        """Hides the bar; Lightning calls this on the ranks that do not print, and before a tuner."""
         self._shown = False
 
     def enable(self) -> None:
-        """Shows again; Lightning calls this after a finder."""
+        """Shows the bar again; Lightning calls this after a tuner."""
         self._shown = self.trainer.is_global_zero
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Only the first rank shows anything."""
+        """Shows the bar on the first rank only."""
         super().setup(trainer, pl_module, stage)
         self._shown = self._shown and trainer.is_global_zero
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Starts the clock of the whole training."""
+        """Starts measuring the time of the training."""
         self._fit_started = time.perf_counter()
         if trainer.fit_loop.restarted_mid_epoch:  # Lightning then calls no on_train_epoch_start
             self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Starts the epoch's clock."""
+        """Starts measuring the time of the epoch."""
         self._begin_epoch(trainer)
 
     def _begin_epoch(self, trainer: pl.Trainer) -> None:
@@ -72,7 +72,7 @@ class TrainingProgress(ProgressBar):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts the batch's images and the time since the batch before."""
         now = time.perf_counter()
-        if batch_idx > 0:  # the first step of an epoch carries starting costs: workers, memory
+        if batch_idx > 0:  # the first step of an epoch also starts workers and allocates memory
             self._images += len(batch["label"]) * trainer.world_size
             self._step_seconds += now - self._mark
         self._mark = now
@@ -81,7 +81,7 @@ class TrainingProgress(ProgressBar):
             self._stage.reach(batch_idx + 1, rate)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Logs the epoch's times and prints its line."""
+        """Logs the times of the epoch and shows its line."""
         seconds = time.perf_counter() - self._epoch_started
         measured = {"time/epoch_seconds": seconds}
         if self._step_seconds:
@@ -101,15 +101,15 @@ class TrainingProgress(ProgressBar):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from the best epoch of a run that stopped."""
+        """Restores the best epoch of a run that stopped."""
         self._best = state_dict["best"]
 
     def on_train_end(self, *_: Any) -> None:
-        """Closes the last epoch."""
+        """Closes the bar of the last epoch."""
         self._close()
 
     def on_exception(self, *_: Any) -> None:
-        """Closes what is open, so that the message is not drawn over."""
+        """Closes the bar, so that it does not overwrite the error message."""
         self._close()
 
     def _close(self) -> None:
@@ -137,5 +137,5 @@ class TrainingProgress(ProgressBar):
 
 
 def _of(epoch: int, num_epochs: int) -> str:
-    """The number of an epoch, and of how many; a training without a last epoch has no such number."""
+    """The number of an epoch, such as `3/20`; a training without a last epoch has no total."""
     return str(epoch) if num_epochs == ENDLESS else f"{epoch:>{len(str(num_epochs))}}/{num_epochs}"

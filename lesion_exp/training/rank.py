@@ -1,4 +1,4 @@
-"""`python -m lesion_exp.training.rank JOB LINK RESULT`: one rank of a job that runs in several processes."""
+"""`python -m lesion_exp.training.rank JOB CONTEXT RESULT`: one rank of a job that runs in several processes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lesion_exp.training.run_context import RunContext
 
 
 def main() -> int:
-    """Runs the job; the first rank leaves its result, or the reason for having none, in the file RESULT."""
-    job_path, link_path, result_path = map(Path, sys.argv[1:4])
+    """Runs the job; the first rank writes its result, or the reason why there is none, to the file RESULT."""
+    job_path, context_path, result_path = map(Path, sys.argv[1:4])
     show_messages()
     end_on_sigterm()
     end_with_parent(os.getppid())
     try:
-        result = run_job(read_job(job_path), RunContext.read(link_path))
+        result = run_job(read_job(job_path), RunContext.read(context_path))
     except UserError as error:
         result_path.write_text(json.dumps({"user_error": str(error)}), encoding="utf-8")
         return 2

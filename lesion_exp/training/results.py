@@ -1,4 +1,4 @@
-"""What a finished fit leaves in the run: predictions, metrics, pictures, checkpoints."""
+"""Logs the inputs of a run, its galleries of right and wrong predictions, and its description."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from lesion_exp.training.data import SplitData, published_differences
 BATCH_PICTURE = 24
 GALLERY = 16
 _TITLE = 17
-"""Of a line above an image of the gallery, letters; an arrow and a space may stand before it."""
+"""Longest line above an image of the gallery, letters; an arrow and a space may come before it."""
 _FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
-"""The folders before a file's name in a text."""
+"""The folders before the name of a file in a text."""
 
 
 def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, datamodule: LesionDataModule) -> None:
-    """Logs what the run is made from: split, audit, data flow, class counts, environment, a batch of images."""
+    """Logs the inputs of a run: split, audit, data flow, class counts, environment, and a batch of images."""
     loaded = split.loaded
     run.log_table(manifest(split.table), artifacts.MANIFEST)
     run.log_json(split.audit.to_dict(), artifacts.AUDIT)
@@ -80,14 +80,15 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
 
 
 def identity(info: DatasetInfo) -> dict[str, str]:
-    """What a reader needs to find and to cite a data set."""
+    """Title, citation, licence and address of a data set."""
     return {"title": info.title, "citation": info.citation, "licence": info.licence, "where": info.where}
 
 
 def log_gallery(run: TrackedRun, part: Part, table: pd.DataFrame, datamodule: LesionDataModule) -> None:
-    """Logs the surest right and the surest wrong predictions of `part` as pictures; `table` are all its predictions.
+    """Logs pictures of the most confident right and wrong predictions of `part`; `table` has all its predictions.
 
-    Images of unknown classes are neither right nor wrong; a lesion is shown once."""
+    Images of unknown classes are neither right nor wrong. Each lesion is shown once.
+    """
     probs, known = probabilities(table).max(axis=1), np.flatnonzero(~is_unknown(table))
     closed = known_rows(table)
     footer = run.footer(f"{PARTS[part]} part")
@@ -116,7 +117,7 @@ def describe_run(
     metrics: Mapping[str, float],
     part: Part,
 ) -> dict[str, str]:
-    """The tag with the run's description, shown in MLflow's page; it links to the confusion matrix of `part`."""
+    """The tag with the description that MLflow's page shows, with a link to the confusion matrix of `part`."""
     trainer = config["trainer"]
     title = (
         f"{choices['backbone']} on {choices['dataset']} ({config['task']['target']}), {config['image_size']} px, "
@@ -132,7 +133,7 @@ def describe_run(
 
 
 def _end_in_words(trainer: Mapping[str, Any]) -> str:
-    """What ends the training: its epochs, and the steps or the time that may end it earlier."""
+    """The limits of the training in words: epochs, and the steps or the time that may end it earlier."""
     epochs, steps, time = (trainer.get(key) for key in ("max_epochs", "max_steps", "max_time"))
     ends = [] if epochs == ENDLESS else [f"{epochs} epochs"]
     ends += [] if steps in (None, ENDLESS) else [f"at most {steps} steps"]

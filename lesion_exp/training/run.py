@@ -1,4 +1,4 @@
-"""Runs a job: data, split, network, fit, predictions, evaluation, everything logged."""
+"""Runs a job: loads and splits the data, trains the network, predicts, evaluates, and logs everything."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
-from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
-from lesion_exp.training.added_metrics import check_added
+from lesion_exp.tracking.test_set_reads import READS_TAG, count_test_set_reads
+from lesion_exp.training.added_metrics import check_added_metrics
 from lesion_exp.training.build import Built, build, check_optimisation
 from lesion_exp.training.callbacks import PruningCallback, Validations
 from lesion_exp.training.check_training import check_training
-from lesion_exp.training.checkpoint import LAST, place_best
+from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import TABLE_KEYS, SplitData, load_data, split_data
 from lesion_exp.training.part_evaluation import (
-    JudgedPart,
+    EvaluatedPart,
     evaluate,
     final_results,
-    fit_evaluation,
+    fit_posthoc_models,
     log_evaluation,
-    log_fitted,
+    log_posthoc_models,
 )
 from lesion_exp.training.progress import TrainingProgress
 from lesion_exp.training.results import describe_run, log_gallery, log_inputs
@@ -77,10 +77,10 @@ from lesion_exp.training.watched_metrics import check_watched
 log = logging.getLogger(__name__)
 
 INPUTS_TAG: Final = "mlflow.inputs"
-"""Says that data, split and environment are logged; tags that begin with mlflow. are not shown in its page."""
+"""Tag of a run whose data, split and environment are logged; MLflow's page hides tags that begin with mlflow."""
 STOPPED_ELSEWHERE: Final = (
-    "a run that had begun is marked KILLED, lesion-exp resume run=latest goes on with it; none has begun if no message "
-    "above names one"
+    "a run that had begun is marked KILLED, and lesion-exp resume run=latest continues it; if no message above names a "
+    "run, none has begun"
 )
 UNREAD_KEYS: Final = {
     "backbone": SHARED_KEYS,
@@ -88,54 +88,54 @@ UNREAD_KEYS: Final = {
     "split": SPLIT_KEYS,
     "optimizer": OPTIMIZER_COMMON_KEYS,
 }
-"""Keys of a node that its target does not get: the job reads them itself."""
+"""Keys of a node that are not passed to its target, since other code reads them."""
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a finished run came to."""
+    """The results of a finished run."""
 
     run_id: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """`best/val/...`; where the test part was evaluated, `test/...`, too, with `EvaluationResult.section_results`."""
+    """`best/val/...`, and if the test part was evaluated `test/...` and `EvaluationResult.section_results`."""
     live_dir: str = ""
     pruned: bool = False
     """Whether training was asked to end before its last epoch."""
 
 
-def train(job: Job, link: RunContext = NO_CONTEXT) -> JobResult:
-    """Runs `job` to its end in this process, or in processes of their own where it needs several.
+def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
+    """Runs `job` in this process, or in several processes that are started for it.
 
-    Where `torchrun` or `srun` started this process as one of those, it is that rank; only the first rank's result names
-    the run.
+    If `torchrun` or `srun` started this process as one of them, it becomes that rank; only the result of the first rank
+    names the run.
 
     Raises:
-        UserError: config or data that cannot be used; nothing was trained.
-        Exception: whatever ended the training; its run in the store is FAILED and holds the traceback.
+        UserError: config or data cannot be used; nothing was trained.
+        Exception: the error that ended the training; its run in the store is FAILED and contains the traceback.
     """
     check_job(job)
     group = join_group(*num_devices_and_nodes(job.config["trainer"]))
     if group is None and num_processes(job.config["trainer"]) > 1:
-        return _train_in_processes(job, link)
-    # Lightning looked at the environment when it was imported
+        return _train_in_processes(job, context)
+    # Lightning read the environment when it was imported
     rank_zero_only.rank = 0 if group is None else group.rank  # type: ignore[attr-defined]
-    return run_job(job, link)
+    return run_job(job, context)
 
 
 def check_job(job: Job, here: bool = True) -> None:
-    """Checks that all that `job` names is there and allowed, as far as can be told without its data.
+    """Checks `job` without its data: targets, keys, values, packages, devices and files.
 
-    Devices are only looked for where it is to run `here`, on this machine.
+    Devices are only checked if the job is to run `here`, on this machine.
 
     Raises:
-        ConfigError: a target that is not registered, a key that it, or the trainer, does not take, or a value;
-            a package, device or file that is absent.
+        ConfigError: a target is not registered, a key is not one of its parameters, a value is refused, or a package,
+            device or file is missing.
     """
     check_targets(job.config, UNREAD_KEYS)
     check_known_keys({"trainer": job.config["trainer"]}, {"trainer": dict.fromkeys((*OWN_KEYS, *TRAINER_ARGUMENTS))})
     check_complete(job.config)
     check_installed(job.config)
-    check_added(job.config)
+    check_added_metrics(job.config)
     check_watched(job.config)
     if here:
         check_devices(job.config["trainer"])
@@ -144,8 +144,8 @@ def check_job(job: Job, here: bool = True) -> None:
     job.check_files()
 
 
-def run_job(job: Job, link: RunContext) -> JobResult:
-    """Runs `job` in this process, which is one rank where there are several."""
+def run_job(job: Job, context: RunContext) -> JobResult:
+    """Runs `job` in this process, which may be one rank of several."""
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     store = Project.from_config(config).store if is_first else None  # before data are read: its address may be wrong
@@ -159,9 +159,9 @@ def run_job(job: Job, link: RunContext) -> JobResult:
         built = build(config, split)
     if store is None:
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
-            _fit_and_predict(job, built, None, Path(folder), link)
+            _fit_and_predict(job, built, None, Path(folder), context)
         return JobResult("")
-    with start_run(store, job, split, kind="train", link=link) as run, _log_hint(run), preserve_stop_signals():
+    with start_run(store, job, split, kind="train", context=context) as run, _log_hint(run), preserve_stop_signals():
         run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
         num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
@@ -170,12 +170,12 @@ def run_job(job: Job, link: RunContext) -> JobResult:
                 log_inputs(run, config, split, built.datamodule)
             run.set_tags({INPUTS_TAG: "logged"})
         built.classifier.sign(run.run_id)
-        fitted = _fit_and_predict(job, built, run, run.live_dir, link)
-        return _finish(job, split, run, fitted, built.classifier.backbone)
+        trained = _fit_and_predict(job, built, run, run.live_dir, context)
+        return _finish(job, split, run, trained, built.classifier.backbone)
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class _Trained:
     best_epoch: Mapping[str, float]
     best_step: int
     parts: Mapping[str, EvaluationResult]
@@ -184,96 +184,96 @@ class _Fitted:
     last: Path
     pruned: bool
     precision: str
-    """In which the parts were predicted."""
+    """Lightning's name of the precision in which the parts were predicted."""
 
 
-def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, link: RunContext) -> _Fitted:
+def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, context: RunContext) -> _Trained:
     config = job.config
     validations = Validations()
     callbacks: list[Callback] = [TrainingProgress(), PartProgress(), validations]
-    reports = None if link.reports is None else PruningCallback(Path(link.reports))
-    callbacks += [reports] if reports else []
+    pruning = None if context.pruning_dir is None else PruningCallback(Path(context.pruning_dir))
+    callbacks += [pruning] if pruning else []
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
-    if run is not None and link.best is not None and link.checkpoint is not None:
-        place_best(Path(link.best), Path(link.checkpoint), live_dir)
+    if run is not None and context.best is not None and context.checkpoint is not None:
+        copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
     tune(config["trainer"], trainer, built, run)
-    trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=link.checkpoint, weights_only=True)
+    trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
-        log.info("each epoch left out the last %d images of its order: they fill no whole step", dropped)
+        log.info("each epoch left out the last %d images of its order, which do not fill a step", dropped)
     last = live_dir / LAST
     best = best_checkpoint(trainer, last)
     path = trainer.strategy.broadcast(str(best) if best else "")
-    judged_step = trainer.global_step
+    evaluated_step = trainer.global_step
     if path:
         content = read_checkpoint(Path(path))
         built.classifier.load_state_dict(content["state_dict"])
-        judged_step = int(content["global_step"])
-    best_metrics, best_step = validations.up_to(judged_step)
+        evaluated_step = int(content["global_step"])
+    best_metrics, best_step = validations.up_to(evaluated_step)
     parts: dict[str, EvaluationResult] = {}
     on_validation = None
     for part in ("val", "test") if config["test"] else ("val",):
         table = predict_part(trainer, built.classifier, built.datamodule, part)
         if trainer.is_global_zero:
-            with Stage(f"judging the {PARTS[part]} part"):
+            with Stage(f"evaluating the {PARTS[part]} part"):
                 parts[part] = evaluate(table, config, on_validation)
-                on_validation = on_validation or fit_evaluation(table, config)
+                on_validation = on_validation or fit_posthoc_models(table, config)
     if run is not None and config["tracking"]["log_images"]:
-        judged: JudgedPart = "test" if config["test"] else "val"
-        log_gallery(run, judged, parts[judged].whole, built.datamodule)
-    pruned = reports is not None and reports.stopped
-    return _Fitted(best_metrics, best_step, parts, on_validation, best, last, pruned, trainer.precision)
+        shown: EvaluatedPart = "test" if config["test"] else "val"
+        log_gallery(run, shown, parts[shown].whole, built.datamodule)
+    pruned = pruning is not None and pruning.stopped
+    return _Trained(best_metrics, best_step, parts, on_validation, best, last, pruned, trainer.precision)
 
 
-def _keep_network(job: Job, run: TrackedRun, fitted: _Fitted, network: Backbone) -> None:
-    """Keeps the best and the last checkpoint with the run, and the model where it is wanted."""
-    if fitted.last.is_file():
-        with run.new_file(artifacts.checkpoint("last")) as path:
-            torch.save(portable(read_checkpoint(fitted.last)), path)
-    if fitted.best is None:
-        return
-    calibrators = {} if fitted.evaluation is None else fitted.evaluation.calibrators
-    content = keep_checkpoint(run, fitted.best, job.config, calibrators, fitted.precision)
-    run.set_tags({"weights_hash": state_hash(content["state_dict"])})
-    if job.config["tracking"]["log_model"]:
-        keep_model(run, network, content)
-
-
-def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, network: Backbone) -> JobResult:
-    with Stage("keeping results, figures and the network"):
-        for part, evaluated in fitted.parts.items():
+def _finish(job: Job, split: SplitData, run: TrackedRun, trained: _Trained, network: Backbone) -> JobResult:
+    with Stage("saving results, figures and the network"):
+        for part, evaluated in trained.parts.items():
             log_evaluation(run, part, evaluated)  # type: ignore[arg-type]
-        if fitted.evaluation is not None:
-            log_fitted(run, fitted.evaluation)
-        results = final_results(fitted.best_epoch, fitted.parts.get("test"))
+        if trained.evaluation is not None:
+            log_posthoc_models(run, trained.evaluation)
+        results = final_results(trained.best_epoch, trained.parts.get("test"))
         logged = only_metrics(results)
         of_best = {name: value for name, value in logged.items() if name.startswith("best/")}
-        run.log_metrics(of_best, fitted.best_step)
-        # MLflow draws a bar for what stands at step 0, and a curve of a single point for what stands at a later one
+        run.log_metrics(of_best, trained.best_step)
+        # MLflow draws a bar for a value at step 0, and a curve of a single point for one at a later step
         run.log_metrics({name: value for name, value in logged.items() if name not in of_best}, 0)
-        _keep_network(job, run, fitted, network)
+        _save_network(job, run, trained, network)
         keep_profile(run, run.live_dir)
-    if fitted.pruned:
+    if trained.pruned:
         run.set_tags({"pruned": True})
-    if "test" in fitted.parts and READINGS_TAG not in run.tags_at_start:
-        readings = count_readings(run.store, split.loaded.data, split.split_hash)
-        run.set_tags({READINGS_TAG: readings + 1})
+    if "test" in trained.parts and READS_TAG not in run.tags_at_start:
+        earlier = count_test_set_reads(run.store, split.loaded.data, split.split_hash)
+        run.set_tags({READS_TAG: earlier + 1})
     run.set_tags(score_tags(results, split.leaky))
-    judged: JudgedPart = "test" if "test" in fitted.parts else "val"
-    run.set_tags(describe_run(run, job.config, split, job_choices(job), results, judged))
-    for part, evaluated in fitted.parts.items():
+    shown: EvaluatedPart = "test" if "test" in trained.parts else "val"
+    run.set_tags(describe_run(run, job.config, split, job_choices(job), results, shown))
+    for part, evaluated in trained.parts.items():
         log.info("%s: %s", part, _in_words(evaluated))
         if evaluated.note:
             log.info("%s: %s", part, evaluated.note)
         for text in evaluated.warnings:
             log.warning("warning: %s: %s", part, text)
     run.finish("FINISHED")
-    run.clear_live_dir()  # the checkpoints lie in the store now, or in the spool
-    return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)
+    run.clear_live_dir()  # the checkpoints are in the store now, or in the spool
+    return JobResult(run.run_id, results, str(run.live_dir), trained.pruned)
+
+
+def _save_network(job: Job, run: TrackedRun, trained: _Trained, network: Backbone) -> None:
+    """Saves the best and the last checkpoint with the run, and the model if the config asks for it."""
+    if trained.last.is_file():
+        with run.new_file(artifacts.checkpoint("last")) as path:
+            torch.save(portable(read_checkpoint(trained.last)), path)
+    if trained.best is None:
+        return
+    calibrators = {} if trained.evaluation is None else trained.evaluation.calibrators
+    content = keep_checkpoint(run, trained.best, job.config, calibrators, trained.precision)
+    run.set_tags({"weights_hash": state_hash(content["state_dict"])})
+    if job.config["tracking"]["log_model"]:
+        keep_model(run, network, content)
 
 
 def _in_words(evaluated: EvaluationResult) -> str:
-    """The headline results of a part, the watched metric with its interval."""
+    """The headline results of a part in words; the watched metric has its interval."""
     low, high = evaluated.intervals[WATCHED]
     ends = {WATCHED: f" (95% interval {low:.3f} to {high:.3f})"}
     found = {name: evaluated.metrics[name] for name in shown_in("headline") if name in evaluated.metrics}
@@ -291,24 +291,26 @@ def _log_hint(run: TrackedRun) -> Iterator[None]:
         state = "FAILED" if isinstance(error, Exception) else "KILLED"
         error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
         error.add_note(
-            f"the run is marked {state}; lesion-exp resume run={run.run_id} goes on from its last checkpoint"
+            f"the run is marked {state}; lesion-exp resume run={run.run_id} continues from its last checkpoint"
         )
         raise
 
 
-def _train_in_processes(job: Job, link: RunContext) -> JobResult:
-    """A fresh process that knows only the job file; Lightning starts the other ranks from its command."""
+def _train_in_processes(job: Job, context: RunContext) -> JobResult:
+    """Trains in a new process, which reads the job from a file; Lightning starts the other ranks by its command."""
     with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
-        job_path, link_path, result_path = (Path(folder) / name for name in ("job.yaml", "link.json", "result.json"))
+        job_path, context_path, result_path = (
+            Path(folder) / name for name in ("job.yaml", "context.json", "result.json")
+        )
         job.write(job_path)
-        link.write(link_path)
+        context.write(context_path)
         try:
-            code = run_module("lesion_exp.training.rank", *map(str, (job_path, link_path, result_path)))
+            code = run_module("lesion_exp.training.rank", *map(str, (job_path, context_path, result_path)))
         except (KeyboardInterrupt, SystemExit) as error:
             error.add_note(STOPPED_ELSEWHERE)
             raise
         if not result_path.is_file():
-            raise RuntimeError(f"a process of the run ended with code {code}; its messages stand above")
+            raise RuntimeError(f"a process of the run ended with code {code}; its messages are above")
         result = json.loads(result_path.read_text(encoding="utf-8"))
     if "user_error" in result:
         raise UserError(result["user_error"])
@@ -318,5 +320,5 @@ def _train_in_processes(job: Job, link: RunContext) -> JobResult:
 
 
 def write_result(path: Path, result: JobResult) -> None:
-    """Writes `result` for the process that waits for it."""
+    """Writes `result` to the file that the waiting process reads."""
     path.write_text(json.dumps(asdict(result)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How a run stands to other runs: the sweep it belongs to, the run that it continues or repeats."""
+"""The context of a run: the sweep that it belongs to, the run that it continues or repeats."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Final
 
 REPORTS_FILE: Final = "reports.jsonl"
 STOP_FILE: Final = "stop"
-"""In the folder of `RunContext.reports`."""
+"""Files in the folder `RunContext.pruning_dir`."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What whoever starts a job adds to its run; nothing of it changes a result, so no job holds it."""
+    """What the caller of a job adds to its run; it does not change results, so it is not part of the job."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     """Further tags, such as `mlflow.parentRunId` and `sweep_id`."""
     params: Mapping[str, str] = field(default_factory=dict)
-    """Further parameters, where the job has none of the same name: what a cell of a sweep sets."""
+    """Further parameters whose names the job does not use: what a cell of a sweep sets."""
     name: str | None = None
     """The run's name; by default it is made from the job's choices."""
     continues: str | None = None
-    """The id of a run of the same job that stopped before its end; it goes on as the same run."""
+    """The id of a run of the same job that stopped early and is continued as the same run."""
     checkpoint: str | None = None
-    """The file that the run goes on from; None begins at the first step."""
+    """The checkpoint from which training continues; None begins at the first step."""
     best: str | None = None
-    """The checkpoint of the best epoch of the run whose `checkpoint` a new run goes on from."""
-    reports: str | None = None
-    """A folder in which training leaves a report after each epoch and looks whether it is asked to stop."""
+    """The checkpoint of the best epoch of the run to which `checkpoint` belongs, if a new run continues it."""
+    pruning_dir: str | None = None
+    """The folder of `PruningCallback`, through which a search prunes the run."""
 
     def write(self, path: Path) -> None:
-        """Writes the link for another process."""
+        """Writes the context to a file for another process."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> RunContext:
-        """The link that `write` wrote."""
+        """Reads the context that `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 NO_CONTEXT: Final = RunContext()
-"""A run that stands alone."""
+"""The context of a single run."""

@@ -1,4 +1,4 @@
-"""A job's run in MLflow: opened with its name, tags and config."""
+"""Starts and resumes the MLflow run of a job, and reads the job of a run."""
 
 from __future__ import annotations
 
@@ -28,17 +28,123 @@ from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 log = logging.getLogger(__name__)
 
-
+REPLACED_TAG: Final = "own_configs"
+"""Tag with the names of the shipped config files that were replaced by files of the user."""
 _TAG: Final = "mlflow.job."
-"""Tags that begin with mlflow. are not shown in its page."""
+"""Prefix of the tags that contain a job; MLflow's page hides tags that begin with mlflow."""
 _LONGEST_TAG: Final = 4000
-"""Characters; what every database that MLflow supports takes."""
+"""Characters of a tag that every database which MLflow supports can store."""
 _LARGEST_JOB: Final = 50_000_000
-"""Bytes of a job that was packed."""
+"""Largest unpacked job, bytes."""
+
+
+def start_run(store: Store, job: Job, split: SplitData, *, kind: str, context: RunContext = NO_CONTEXT) -> TrackedRun:
+    """Starts a run of `job`, or resumes the one that `context` continues; the result is a context manager.
+
+    The run has tags that identify code, data and split, and contains the frozen job from its first moment, so that it
+    can be resumed from then on. A run that is continued gets what had not been written before it stopped.
+
+    Raises:
+        DataError: the run that `context` continues was trained on other data or another split.
+    """
+    config = job.config
+    tracking = config["tracking"]
+    choices = job_choices(job)
+    options: dict[str, Any] = {
+        "flush_seconds": float(tracking["flush_seconds"]),
+        "flush_every": int(tracking["flush_every"]),
+        "system_metrics_seconds": float(tracking["system_metrics_seconds"]),
+    }
+    if context.continues is not None:
+        check_same_data(find_run(store, context.continues), split)
+        run = TrackedRun.resume(store, context.continues, **options)
+    else:
+        tags = {
+            **own_tags(
+                config["tags"]
+            ),  # first, so that they cannot replace others: a job from elsewhere may contain any
+            **choice_tags(choices),
+            **source_state().tags(),
+            **versions(),
+            "split_hash": split.split_hash,
+            **split.loaded.data.tags(),
+            "kind": kind,
+            "job_hash": job.job_hash,
+            "leaky": str(split.leaky).lower(),
+            **tags_of_added(job.config),
+            **context.tags,
+            **job_tags(job),
+        }
+        name = str(
+            context.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold"))
+        )
+        run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
+    try:
+        _write_job(run, job, choices, context.params)
+    except BaseException as error:
+        run.__exit__(type(error), error, error.__traceback__)
+        raise
+    return run
+
+
+def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: Mapping[str, str]) -> None:
+    """Logs the job as files, tags and parameters, unless the run has them already."""
+    if not run.has_file(artifacts.JOB):
+        with run.new_file(artifacts.JOB) as path:
+            job.write(path)
+    if not run.has_file(artifacts.OVERRIDES):
+        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), artifacts.OVERRIDES)
+    if job.replaced:
+        log.info("config files of the user replace these shipped ones: %s", ", ".join(job.replaced))
+        run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
+    short = {**further, **choice_tags(choices)}  # short names, for the page's parallel coordinates
+    run.log_missing_params({**short, **flat_params(job.config)})
+    run.delete_tags(names_of_job_tags(run.tags_at_start))
+
+
+def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The user's tags; the name of a nested one, such as `tags.study.arm=a`, is joined by dots: `study.arm`."""
+    found: dict[str, str] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        found |= own_tags(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
+    return found
+
+
+def job_choices(job: Job) -> dict[str, str]:
+    """The options of the config groups by which runs are compared."""
+    return {
+        "dataset": display_name(job.config["dataset"]),
+        "backbone": str(job.config["backbone"].get("name") or job.options["backbone"]),
+        **{group: job.options[group] for group in ("sampler", "loss", "split")},
+    }
+
+
+def check_same_data(run: Run, split: SplitData) -> None:
+    """Checks that data and split are those of `run`; warns of other versions of packages.
+
+    Raises:
+        DataError: data or split differ; the message names the parts of the data that do.
+    """
+    for line in version_differences(run.tags):
+        log.warning("run %s was made with another %s", run.run_id, line)
+    data, tags = split.loaded.data, run.tags
+    changed = data.differences(tags)
+    if changed:
+        raise DataError(
+            f"expected the data that run {run.run_id} was started on, but they differ in: {'; '.join(changed)} "
+            f"({TOTAL_TAG} {tags.get(TOTAL_TAG)}, got {data.known_as(tags)}); put them back as they were, or train anew"
+        )
+    if tags.get("split_hash") != split.split_hash:
+        raise DataError(
+            f"expected the split that run {run.run_id} was started on, but the same data are dealt otherwise "
+            f"(split_hash {tags.get('split_hash')}, got {split.split_hash}); use the version of lesion_exp that "
+            f"started it, or train anew"
+        )
 
 
 def job_tags(job: Job) -> dict[str, str]:
-    """`job` as tags for a run that is made, whose process may be killed right afterwards."""
+    """`job` as tags, with which a run is created, so that it has its job even if its process is killed at once."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.yaml"
         job.write(path)
@@ -48,7 +154,7 @@ def job_tags(job: Job) -> dict[str, str]:
 
 
 def names_of_job_tags(tags: Mapping[str, str]) -> list[str]:
-    """Those of `tags` that hold a job, in their order."""
+    """The names of the `tags` that contain a job, in order."""
     return sorted((name for name in tags if name.startswith(_TAG)), key=lambda name: (len(name), name))
 
 
@@ -56,8 +162,8 @@ def job_of(run: Run) -> Job:
     """The frozen job of `run`.
 
     Raises:
-        DataError: the run has none.
-        ConfigError: it is damaged, or was made by another version.
+        DataError: the run has no job.
+        ConfigError: the job is damaged, or was frozen by another version.
     """
     names = names_of_job_tags(run.tags)
     if run.fetch(artifacts.JOB) is not None or not names:
@@ -82,108 +188,3 @@ def _unpacked(run: Run, text: str) -> bytes:
             f"expected the job of run {run.run_id} in its tags {_TAG}*, but they cannot be read: {reason}; train anew"
         )
     return content
-
-
-REPLACED_TAG: Final = "own_configs"
-"""Of a run whose config was made of files of the user's own in place of shipped ones: their names."""
-
-
-def start_run(store: Store, job: Job, split: SplitData, *, kind: str, link: RunContext = NO_CONTEXT) -> TrackedRun:
-    """A new run of `job`, or the one that `link` continues, with the tags that say what it was made from.
-
-    Use it as a context manager. The run has the frozen job from its first moment, so that it can be resumed from then
-    on; a run that is continued gets whatever was not written before it stopped.
-
-    Raises:
-        DataError: the run that `link` continues was trained on other data or another split.
-    """
-    config = job.config
-    tracking = config["tracking"]
-    choices = job_choices(job)
-    options: dict[str, Any] = {
-        "flush_seconds": float(tracking["flush_seconds"]),
-        "flush_every": int(tracking["flush_every"]),
-        "system_metrics_seconds": float(tracking["system_metrics_seconds"]),
-    }
-    if link.continues is not None:
-        check_same_data(find_run(store, link.continues), split)
-        run = TrackedRun.resume(store, link.continues, **options)
-    else:
-        tags = {
-            **own_tags(config["tags"]),  # first: a job from elsewhere may hold any
-            **choice_tags(choices),
-            **source_state().tags(),
-            **versions(),
-            "split_hash": split.split_hash,
-            **split.loaded.data.tags(),
-            "kind": kind,
-            "job_hash": job.job_hash,
-            "leaky": str(split.leaky).lower(),
-            **tags_of_added(job.config),
-            **link.tags,
-            **job_tags(job),
-        }
-        name = str(link.name or tracking["run_name"] or run_name(choices, config["seed"], config["split"].get("fold")))
-        run = TrackedRun.start(store, tracking["experiment"], name, tags, **options)
-    try:
-        _write_job(run, job, choices, link.params)
-    except BaseException as error:
-        run.__exit__(type(error), error, error.__traceback__)
-        raise
-    return run
-
-
-def _write_job(run: TrackedRun, job: Job, choices: Mapping[str, str], further: Mapping[str, str]) -> None:
-    """Writes the job into `run` as files, tags and parameters, as far as they are not there yet."""
-    if not run.has_file(artifacts.JOB):
-        with run.new_file(artifacts.JOB) as path:
-            job.write(path)
-    if not run.has_file(artifacts.OVERRIDES):
-        run.log_text("".join(f"{shell_line(override)}\n" for override in job.overrides), artifacts.OVERRIDES)
-    if job.replaced:
-        log.info("config files of the user's own in place of shipped ones: %s", ", ".join(job.replaced))
-        run.set_tags({REPLACED_TAG: ", ".join(job.replaced)})
-    short = {**further, **choice_tags(choices)}  # short names, for the page's parallel coordinates
-    run.log_missing_params({**short, **flat_params(job.config)})
-    run.delete_tags(names_of_job_tags(run.tags_at_start))
-
-
-def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The user's tags; one below another, `tags.study.arm=a`, has both names, `study.arm`."""
-    found: dict[str, str] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        found |= own_tags(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
-    return found
-
-
-def check_same_data(run: Run, split: SplitData) -> None:
-    """Checks that `split` is of the data that `run` was made from, and dealt as they were; says other versions.
-
-    Raises:
-        DataError: something differs; the message says which parts of the data.
-    """
-    for line in version_differences(run.tags):
-        log.warning("run %s was made with another %s", run.run_id, line)
-    data, tags = split.loaded.data, run.tags
-    changed = data.differences(tags)
-    if changed:
-        raise DataError(
-            f"expected the data that run {run.run_id} was started on, but they differ in: {'; '.join(changed)} "
-            f"({TOTAL_TAG} {tags.get(TOTAL_TAG)}, got {data.known_as(tags)}); put them back as they were, or train anew"
-        )
-    if tags.get("split_hash") != split.split_hash:
-        raise DataError(
-            f"expected the split that run {run.run_id} was started on, but the same data are dealt otherwise "
-            f"(split_hash {tags.get('split_hash')}, got {split.split_hash}); use the version of lesion_exp that "
-            f"started it, or train anew"
-        )
-
-
-def job_choices(job: Job) -> dict[str, str]:
-    """The option of each config group that a person compares runs by."""
-    return {
-        "dataset": display_name(job.config["dataset"]),
-        "backbone": str(job.config["backbone"].get("name") or job.options["backbone"]),
-        **{group: job.options[group] for group in ("sampler", "loss", "split")},
-    }

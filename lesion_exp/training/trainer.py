@@ -1,4 +1,4 @@
-"""From `conf/trainer` to Lightning's Trainer with its callbacks."""
+"""Builds Lightning's Trainer, with callbacks and profiler, from the node `trainer`, and checks the node."""
 
 from __future__ import annotations
 
@@ -30,38 +30,9 @@ from lesion_exp.process.memory import keep_freed_memory
 from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage
-from lesion_exp.training.checkpoint import BestCheckpoints, ResumePoints, WholeFiles
+from lesion_exp.training.checkpoint import AtomicCheckpointIO, BestCheckpoints, ResumePoints
 
 log = logging.getLogger(__name__)
-
-
-FOLDER: Final = "profile"
-"""Of the run's artifacts, and of its live folder."""
-_KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
-
-
-def profiler_in(live_dir: Path, chosen: Any) -> Profiler | None:
-    """Lightning's profiler of the name `chosen`, which writes below `live_dir`; None for null.
-
-    Raises:
-        ConfigError: none has that name.
-    """
-    if chosen is None:
-        return None
-    if not isinstance(chosen, str) or chosen not in _KINDS:
-        raise ConfigError(f"expected trainer.profiler to be one of {', '.join(_KINDS)} or null, got {chosen!r}")
-    profiler: Profiler = _KINDS[chosen](dirpath=live_dir / FOLDER, filename="profile")
-    return profiler
-
-
-def keep_profile(run: TrackedRun, live_dir: Path) -> None:
-    """Logs what a profiler wrote below `live_dir`, if there was one."""
-    written = sorted((live_dir / FOLDER).glob("*"))
-    for path in written:
-        run.log_text(path.read_text(encoding="utf-8", errors="replace"), f"{FOLDER}/{path.name}")
-    if written:
-        log.info("profile: %d file(s) below %s/ in the run's artifacts", len(written), FOLDER)
-
 
 OWN_KEYS: Final = frozenset(
     {
@@ -70,15 +41,18 @@ OWN_KEYS: Final = frozenset(
     }
 )  # fmt: skip
 """Keys of `conf/trainer` that are not arguments of Lightning's Trainer."""
+FOLDER: Final = "profile"
+"""The folder of the profile, among the run's artifacts and in its live folder."""
+_KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
 
 
 def build_trainer(
     config: Mapping[str, Any], logger: Logger | bool, live_dir: Path, callbacks: list[Callback]
 ) -> pl.Trainer:
-    """The Trainer that `config` (the node `trainer`) describes; checkpoints go to `live_dir`.
+    """Builds the Trainer that `config` (the node `trainer`) describes; it saves checkpoints in `live_dir`.
 
     Raises:
-        ConfigError: a value that Lightning's Trainer refuses, or a GPU that is not there.
+        ConfigError: Lightning's Trainer refuses a value, or a GPU is missing.
     """
     quiet_libraries()
     arguments = {key: value for key, value in config.items() if key not in OWN_KEYS}
@@ -87,7 +61,7 @@ def build_trainer(
     arguments["devices"] = resolve_devices(arguments["devices"], accelerator)
     if not has_gpu(accelerator):
         keep_freed_memory()
-    # a deterministic torch fills all new memory, lest a result depend on what nobody wrote: a twentieth of the time
+    # in deterministic mode torch fills all new memory, which takes a twentieth of the time and is not needed
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "profiler" in arguments:
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
@@ -98,7 +72,10 @@ def build_trainer(
             logger=logger,
             callbacks=callbacks,
             default_root_dir=str(live_dir),
-            plugins=[WholeFiles(), LightningEnvironment()],  # distributed_environment.py decides which process this is
+            plugins=[
+                AtomicCheckpointIO(),
+                LightningEnvironment(),
+            ],  # distributed_environment.py decides which process this is
             use_distributed_sampler=False,  # the batch samplers shard the order themselves
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
@@ -111,11 +88,31 @@ def build_trainer(
         ) from error
 
 
+def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> list[Callback]:
+    best = BestCheckpoints(live_dir, WATCHED_METRIC)
+    points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
+    callbacks: list[Callback] = [best, points]
+    if config["ema_decay"] is not None:
+        callbacks.append(MovingAverage(float(config["ema_decay"])))
+    stopping = config["early_stopping"]
+    if stopping["patience"] is not None:
+        monitor, mode = stopping["monitor"], stopping["mode"]
+        after_epoch = (
+            True if monitor.startswith("train/") else None
+        )  # the metric has no value yet when a validation ends
+        callbacks.append(
+            EarlyStopping(monitor, mode=mode, patience=int(stopping["patience"]), check_on_train_epoch_end=after_epoch)
+        )
+    if logging:
+        callbacks.append(LearningRate())
+    return callbacks
+
+
 def check_devices(config: Mapping[str, Any]) -> None:
-    """Checks that what `config` (the node `trainer`) asks for is on this machine: accelerator, devices, a compiler.
+    """Checks that this machine has the accelerator, devices and compiler that `config` (the node `trainer`) needs.
 
     Raises:
-        ConfigError: a GPU is asked for, and there is none, or not so many; nothing can compile for `trainer.compile`.
+        ConfigError: there are too few GPUs, or `trainer.compile` has no compiler.
     """
     accelerator = config["accelerator"]
     _check_compiler(config)
@@ -149,10 +146,10 @@ def _check_compiler(config: Mapping[str, Any]) -> None:
 
 
 def check_trainer(config: Mapping[str, Any]) -> pl.Trainer:
-    """The Trainer of `config` (the node `trainer`) without logging; to be asked for before a run is opened.
+    """Checks that Lightning accepts `config` (the node `trainer`) and returns a Trainer of it without logging.
 
     Raises:
-        ConfigError: as `build_trainer`.
+        ConfigError: see `build_trainer`.
     """
     return _trial_trainer(json.dumps(config, sort_keys=True, default=str))
 
@@ -163,21 +160,21 @@ def _trial_trainer(config: str) -> pl.Trainer:
 
 
 def num_devices_and_nodes(config: Mapping[str, Any]) -> tuple[int, int]:
-    """The devices of each machine that this trainer uses, each with a process of its own, and the machines."""
+    """The number of devices per machine, each of which has its own process, and the number of machines."""
     devices = resolve_devices(config["devices"], config["accelerator"])
     return len(devices) if isinstance(devices, list) else devices, int(config["num_nodes"])
 
 
 def num_processes(config: Mapping[str, Any]) -> int:
-    """The processes that this trainer runs in, on all machines."""
+    """The number of processes of this trainer, on all machines."""
     num_devices, num_nodes = num_devices_and_nodes(config)
     return num_devices * num_nodes
 
 
 def best_checkpoint(trainer: pl.Trainer, last: Path) -> Path | None:
-    """The file of the best epoch; None where training did not come so far.
+    """The file of the best epoch; None before the first validation.
 
-    Where the files of all best epochs were lost, it is `last`, the file of the last epoch.
+    If the files of all best epochs were lost, it is `last`, the file of the last epoch.
     """
     callback = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoints))
     found = callback.best_file()
@@ -188,7 +185,7 @@ def best_checkpoint(trainer: pl.Trainer, last: Path) -> Path | None:
 
 
 def describe_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the `auto` values became here, for the log."""
+    """What the `auto` values are on this machine."""
     accelerator = config["accelerator"]
     return {
         "trainer.accelerator": "gpu" if has_gpu(accelerator) else "cpu",
@@ -197,19 +194,24 @@ def describe_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> list[Callback]:
-    best = BestCheckpoints(live_dir, WATCHED_METRIC)
-    points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
-    callbacks: list[Callback] = [best, points]
-    if config["ema_decay"] is not None:
-        callbacks.append(MovingAverage(float(config["ema_decay"])))
-    stopping = config["early_stopping"]
-    if stopping["patience"] is not None:
-        monitor, mode = stopping["monitor"], stopping["mode"]
-        after_epoch = True if monitor.startswith("train/") else None  # it has no value yet when a validation ends
-        callbacks.append(
-            EarlyStopping(monitor, mode=mode, patience=int(stopping["patience"]), check_on_train_epoch_end=after_epoch)
-        )
-    if logging:
-        callbacks.append(LearningRate())
-    return callbacks
+def profiler_in(live_dir: Path, chosen: Any) -> Profiler | None:
+    """Lightning's profiler with the name `chosen`, which writes below `live_dir`; None for null.
+
+    Raises:
+        ConfigError: no profiler has that name.
+    """
+    if chosen is None:
+        return None
+    if not isinstance(chosen, str) or chosen not in _KINDS:
+        raise ConfigError(f"expected trainer.profiler to be one of {', '.join(_KINDS)} or null, got {chosen!r}")
+    profiler: Profiler = _KINDS[chosen](dirpath=live_dir / FOLDER, filename="profile")
+    return profiler
+
+
+def keep_profile(run: TrackedRun, live_dir: Path) -> None:
+    """Logs the files that a profiler wrote below `live_dir`, if any."""
+    written = sorted((live_dir / FOLDER).glob("*"))
+    for path in written:
+        run.log_text(path.read_text(encoding="utf-8", errors="replace"), f"{FOLDER}/{path.name}")
+    if written:
+        log.info("profile: %d file(s) below %s/ in the run's artifacts", len(written), FOLDER)

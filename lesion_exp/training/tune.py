@@ -1,4 +1,4 @@
-"""Lightning's finders of a batch size and of a learning rate, run before the training where they are asked for."""
+"""Runs Lightning's tuners of the batch size and the learning rate before the training, if the config asks for them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ log = logging.getLogger(__name__)
 FIRST_BATCH: Final = 8
 LARGEST_BATCH: Final = 4096
 LARGEST_CPU_BATCH: Final = 256
-"""A CPU never says that a batch does not fit: it swaps, or the system ends the process."""
+"""Limit on a CPU, which does not report that a batch does not fit: it swaps, or the system kills the process."""
 LONGEST_LR_SEARCH: Final = 100
 SHORTEST_LR_SEARCH: Final = 20
-"""Steps; the finder looks at none of the first ten."""
+"""Steps; the tuner ignores the first ten."""
 
 
 def tune(config: Mapping[str, Any], trainer: pl.Trainer, built: Built, run: TrackedRun | None) -> None:
-    """Sets what `config` (the node `trainer`) lets the finders find; it is logged as `found.batch_size`, `found.lr`.
+    """Sets the batch size and the learning rate that `config` (the node `trainer`) asks to tune.
 
-    A resumed run keeps what it found before it stopped.
+    They are logged as `found.batch_size` and `found.lr`. A resumed run uses the values that it found before.
 
     Raises:
-        ConfigError: a finder in a run of several processes, or no learning rate stands out.
+        ConfigError: the run has several processes, or no learning rate can be suggested.
     """
     if not (config["find_lr"] or config["find_batch_size"]):
         return
@@ -65,7 +65,7 @@ def _log_found(run: TrackedRun | None, name: str, value: float) -> None:
 
 
 def _find_batch_size(trainer: pl.Trainer, built: Built) -> int:
-    """The largest doubling of the first size that fits into memory and fills a step of an epoch."""
+    """The largest power of two times the first size that fits into memory and into an epoch."""
     datamodule: LesionDataModule = built.datamodule
     on_cpu = trainer.strategy.root_device.type == "cpu"
     largest = min(datamodule.images_per_epoch(), LARGEST_CPU_BATCH if on_cpu else LARGEST_BATCH)
@@ -82,7 +82,7 @@ def _find_batch_size(trainer: pl.Trainer, built: Built) -> int:
 
 
 def _find_lr(trainer: pl.Trainer, built: Built) -> float:
-    """The rate at which the loss falls fastest while it rises from 1e-8 to 1."""
+    """The rate at which the loss falls fastest, while the rate rises from 1e-8 to 1."""
     num_steps = _training_steps(trainer, built.datamodule)
     suggested = None
     if num_steps >= SHORTEST_LR_SEARCH:
@@ -93,14 +93,14 @@ def _find_lr(trainer: pl.Trainer, built: Built) -> float:
     if suggested is None:
         raise ConfigError(
             f"expected trainer.find_lr to find a learning rate at which the loss falls; in {num_steps} training steps "
-            f"none stands out (it wants {SHORTEST_LR_SEARCH} steps or more). Give optimizer.lr instead, or a smaller "
+            f"it found none (it needs {SHORTEST_LR_SEARCH} steps or more). Set optimizer.lr instead, or a smaller "
             "loader.batch_size or more trainer.max_epochs"
         )
     return float(suggested)
 
 
 def _training_steps(trainer: pl.Trainer, datamodule: LesionDataModule) -> int:
-    """Optimizer steps of the whole training, as far as the finder can use them."""
+    """The number of optimizer steps of the training, at most the number that the tuner can use."""
     batches = datamodule.num_training_batches(trainer.world_size)
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)

@@ -1,6 +1,6 @@
-"""What schedulers, early stopping and searches watch: whether every epoch has it, and in which direction it is better.
+"""Checks the metrics that schedulers, early stopping and searches watch: that every epoch has them, and the direction.
 
-It imports nothing heavy: a sweep checks its metrics before any of its cells starts.
+It imports nothing heavy, since a sweep checks its metrics before its first cell starts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _STAGES: Final = ("validation", "valid", "val")
 
 
 def check_watched(config: Mapping[str, Any], classes: Collection[str] | None = None) -> None:
-    """Checks that what the job `config` watches is a metric of its epochs, watched in the right direction.
+    """Checks that the job `config` watches metrics that its epochs have, in the right direction.
 
-    `classes` are those of the data set, where they are known; until then the recall of any class is accepted.
+    `classes` are those of the data set; without them the recall of any class is accepted.
 
     Raises:
-        ConfigError: there is no such metric, or the other direction is the better one.
+        ConfigError: a metric does not exist, or is watched in the wrong direction.
     """
     scheduler, stopping, added = config["scheduler"], config["trainer"]["early_stopping"], config["metrics"]
     watching = {"scheduler": scheduler} if "monitor" in scheduler else {}
@@ -41,9 +41,9 @@ def check_metric(
     only_validation: bool = False,
     added: Collection[str] = (),
 ) -> None:
-    """Checks that the metric `name`, which `key` of the config names, is one that every epoch has.
+    """Checks that every epoch has the metric `name`, the value of `key` in the config.
 
-    `classes` are as in `check_watched`; `added` are the names of the metrics that the config adds.
+    `classes` are those of `check_watched`; `added` are the names of the metrics that the config adds.
 
     Raises:
         ConfigError: there is no such metric.
@@ -66,12 +66,12 @@ def check_metric(
 def check_direction(
     key: str, direction: str, name: str, *, lower: str, higher: str, config: Mapping[str, Any] | None = None
 ) -> None:
-    """Checks that `direction`, the value of `key`, is `lower` where lower values of the metric `name` are better.
+    """Checks that `direction`, the value of `key`, is `lower` if lower values of the metric `name` are better.
 
-    Of a metric that the job `config` adds, its class says so.
+    For a metric that the job `config` adds, its class decides.
 
     Raises:
-        ConfigError: it is the other one, or nothing is known of the metric.
+        ConfigError: the direction is wrong, or the class of an added metric does not define it.
     """
     own = name.removeprefix("val/")
     if config is not None and own in config["metrics"]:
@@ -94,7 +94,7 @@ def check_direction(
 
 
 def _by_habit(text: str, known: Collection[str]) -> str:
-    """The name that other frameworks' habits mean: `val_loss`, `valid/acc`, `auc`."""
+    """A hint at the metric that a name of other frameworks means, such as `val_loss`, `valid/acc` or `auc`."""
     words = text.replace("/", "_").lower()
     if words in {"train_loss", "training_loss"}:
         return "; did you mean 'train/loss'?" if "train/loss" in known else ""

@@ -99,7 +99,7 @@ def preview(job: Job) -> Preview:
         job,
         split,
         kind="preview",
-        link=RunContext(name=f"preview {display_name(config['dataset'])}"),
+        context=RunContext(name=f"preview {display_name(config['dataset'])}"),
     ) as run:
         path = Project.from_config(config).data_cache / "previews" / f"{run.run_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

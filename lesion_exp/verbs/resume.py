@@ -22,7 +22,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.check_training import training_length
-from lesion_exp.training.checkpoint import LAST, best_name, link_to, newest_checkpoint
+from lesion_exp.training.checkpoint import LAST, best_file_name, newest_checkpoint, resume_context
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
@@ -46,7 +46,7 @@ def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResu
         )
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
-    return train(trained_run(run, project, data_root).frozen_job("its training to go on"), link_to(run))
+    return train(trained_run(run, project, data_root).frozen_job("its training to go on"), resume_context(run))
 
 
 EXTENDS_TAG: Final = "extends"
@@ -92,13 +92,13 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
             f"expected a run that goes on as if {_text(changes)} had been asked for from the start, but {reason}; from "
             f"the start: lesion-exp train {shlex.join(new.overrides)}"
         )
-    link = RunContext(
+    context = RunContext(
         tags={EXTENDS_TAG: run.run_id},
         name=f"{run.name} to {_text(changes)}",
         checkpoint=str(trained.checkpoint),
         best=None if trained.best is None else str(trained.best),
     )
-    return train(new, link)
+    return train(new, context)
 
 
 def with_length(job: Job, changes: Mapping[str, int]) -> Job:
@@ -235,7 +235,7 @@ def _check_average(run: Run, content: Mapping[str, Any]) -> None:
 
 def _best(run: Run, content: Mapping[str, Any], live: Path | None) -> Path | None:
     """The checkpoint of the best epoch so far; None where none was validated."""
-    name = best_name(content)
+    name = best_file_name(content)
     if name is None:
         return None
     if live is not None and (live.parent / name).is_file():

@@ -169,16 +169,16 @@ def test_the_shipped_configs_pass(config):
     check_registered(config)
 
 
-CALLED = {"_target_": "lesion_exp.sweeps.launcher.launcher.run_attended", "folder": ".", "variables": {}}
+CALLED = {"_target_": "lesion_exp.sweeps.launcher.launcher.run_cell_process", "folder": ".", "variables": {}}
 
 
 def test_a_file_of_weights_and_a_checkpoint_are_refused_before_they_are_built(tmp_path):
     card = {"config": {"augmentation": {"mix": CALLED}}, "metadata": None, "classes": ["a", "b"]}
     save_file({}, str(tmp_path / "best.safetensors"), metadata={"format": "pt", "lesion_exp": json.dumps(card)})
-    with pytest.raises(ConfigError, match=r"run_attended' in augmentation\.mix\._target_"):
+    with pytest.raises(ConfigError, match=r"run_cell_process' in augmentation\.mix\._target_"):
         restore_file(tmp_path / "best.safetensors")
     torch.save({"lesion_exp": {"metadata": None}, "state_dict": {}}, tmp_path / "best.ckpt")
-    with pytest.raises(ConfigError, match=r"run_attended' in loss\._target_"):
+    with pytest.raises(ConfigError, match=r"run_cell_process' in loss\._target_"):
         restore({"loss": CALLED}, tmp_path / "best.ckpt")
 
 

@@ -14,8 +14,8 @@ from lesion_exp.sweeps.driver import cancel_waiting, conclude, lacks_conclusion
 from lesion_exp.sweeps.ledger import find_sweep, read_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
-from lesion_exp.sweeps.run_cell import cell_link
-from lesion_exp.sweeps.same_data import DataToday
+from lesion_exp.sweeps.run_cell import cell_context
+from lesion_exp.sweeps.same_data import CurrentData
 from lesion_exp.sweeps.summary import as_frame, as_json, as_table, summarize
 from lesion_exp.tracking.find import download_artifact, find_run, find_tagged
 from lesion_exp.tracking.params import flat_params
@@ -292,7 +292,7 @@ def fingerprint_of(**changes):
 @pytest.fixture
 def today(monkeypatch):
     """Lets the data of every cell be those of the fingerprint that it is called with; None: they cannot be read."""
-    return lambda found: monkeypatch.setattr(DataToday, "_read", lambda self, config: found)
+    return lambda found: monkeypatch.setattr(CurrentData, "_read", lambda self, config: found)
 
 
 def finished_run(sweep, number, tags, status="FINISHED"):
@@ -437,7 +437,7 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
 
 def test_a_cell_says_its_choice_for_grouping_in_mlflow(planned):
     sweep = planned("loss=focal,soft_f1", "seed=1,2")
-    assert [cell_link(cell, sweep).tags["choice"] for cell in sweep.cells()] == ["loss=focal"] * 2 + [
+    assert [cell_context(cell, sweep).tags["choice"] for cell in sweep.cells()] == ["loss=focal"] * 2 + [
         "loss=soft_f1"
     ] * 2
-    assert {cell_link(cell, sweep).tags["choice"] for cell in planned("seed=1,2").cells()} == {"all cells"}
+    assert {cell_context(cell, sweep).tags["choice"] for cell in planned("seed=1,2").cells()} == {"all cells"}

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps import adaptive
-from lesion_exp.sweeps.adaptive import Adaptive
+from lesion_exp.sweeps.adaptive import SearchSession
 from lesion_exp.sweeps.cell import CellState, will_repeat
 from lesion_exp.sweeps.driver import cancel_waiting
 from lesion_exp.sweeps.plan import plan_sweep
@@ -216,7 +216,7 @@ def test_a_sweep_asks_for_its_cells_and_goes_on_where_it_was_stopped(planned, dr
     assert summarize(sweep).counts() == {"queued": 6}
     with pytest.raises(KeyboardInterrupt):
         driven(sweep, ScriptedLauncher(scripted, capacity=2, stop_after=3))
-    lost = Adaptive.of(sweep).search.ask()[0]  # as if the driver died before the cell was written down
+    lost = SearchSession.of(sweep).search.ask()[0]  # as if the driver died before the cell was written down
     waiting = [cell for cell in sweep.cells() if cell.state().status == "queued"]
     finished = {"best/val/balanced_accuracy": 0.25}
     waiting[0].write(status="finished", metrics=finished)  # as if it ended while no driver lived
@@ -256,7 +256,7 @@ def test_cells_that_are_behind_are_pruned_while_they_run(planned, driven):
     assert states(trials(sweep)) == ["COMPLETE", "PRUNED", "COMPLETE"]
     assert [trial.value for trial in trials(sweep)] == [0.5, 0.1, 0.6]
     assert [len(trial.intermediate_values) for trial in trials(sweep)] == [4, 2, 4], "heard to the last epoch"
-    Adaptive.of(sweep)
+    SearchSession.of(sweep)
     assert states(trials(sweep)) == ["COMPLETE", "PRUNED", "COMPLETE"]
 
 

@@ -75,13 +75,13 @@ def test_every_key_reaches_sbatch(pretended, planned):
     }
     assert "module load cuda" in lines
     assert any("srun" in line and "--cpus-per-task=6" in line for line in lines), "srun does not take it from sbatch"
-    assert [cell.ticket() for cell in sweep.cells()] == [f"7_{place}" for place in range(6)]
+    assert [cell.engine_id() for cell in sweep.cells()] == [f"7_{place}" for place in range(6)]
 
 
 def test_jobs_that_slurm_still_has_are_adopted_and_unknown_ones_cancelled(pretended, planned):
     first, second, third = planned("seed=1,2,3").cells()
-    first.give_ticket("7_0")
-    second.give_ticket("7_1")
+    first.record_engine_id("7_0")
+    second.record_engine_id("7_1")
     (pretended / "living").write_text("7_1\n8\n")
     launcher = make_launcher(NODE)
     launcher.open(find_sweep(first.folder.parents[2], "latest"))
@@ -92,7 +92,7 @@ def test_jobs_that_slurm_still_has_are_adopted_and_unknown_ones_cancelled(preten
 
 def test_a_job_that_slurm_ended_without_a_word_has_its_reason(pretended, planned):
     cell = planned("seed=1,2").cells()[0]
-    cell.give_ticket("7")
+    cell.record_engine_id("7")
     (pretended / "living").write_text("7\n")
     launcher = make_launcher(NODE)
     launcher.open(find_sweep(cell.folder.parents[2], "latest"))
@@ -155,16 +155,16 @@ def test_a_sweep_on_slurm_survives_its_driver_and_a_requeue(tmp_path, call):
     sweep = wait_for(lambda: find_sweep(tmp_path / "sweeps", "latest"))
     cells = sweep.cells()
     wait_for(lambda: cells[0].epochs())
-    subprocess.run(["scontrol", "requeue", cells[0].ticket()], check=True)
+    subprocess.run(["scontrol", "requeue", cells[0].engine_id()], check=True)
     wait_for(lambda: cells[0].state().note == "stopped")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    tickets = [cell.ticket() for cell in cells]
+    tickets = [cell.engine_id() for cell in cells]
     code, _, err = call("sweep", "resume")
     assert code == 1, err
     assert [cell.state().status for cell in cells] == ["finished", "finished", "failed", "failed"], err
     assert [cell.state().attempts for cell in cells] == [2, 1, 1, 1]
-    assert [cell.ticket() for cell in cells] == tickets, "nothing was given to SLURM twice"
+    assert [cell.engine_id() for cell in cells] == tickets, "nothing was given to SLURM twice"
     assert runs_by_cell(tmp_path, sweep)[:2] == [("0000", "FINISHED"), ("0001", "FINISHED")]
 
 

@@ -10,7 +10,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.sync import sync_runs
-from lesion_exp.tracking.uploader import SITTING, SITTING_TAG
+from lesion_exp.tracking.uploader import SESSION, SESSION_TAG
 
 
 def points(store: Store, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -54,7 +54,7 @@ def test_an_evaluation_that_is_repeated_adds_only_what_differs(store: Store) -> 
 def left_behind(store: Store, run_id: str) -> None:
     """What a process leaves whose store was away when it was killed."""
     spool = Spool(store.live / run_id / SPOOL_DIR)
-    spool.describe({"run_id": run_id, "run_name": "a run", "store": store.uri, SITTING: ""})
+    spool.describe({"run_id": run_id, "run_name": "a run", "store": store.uri, SESSION: ""})
     for step in (1, 2, 3):
         spool.add("metrics", time=1000 + step, step=step, values={"val/loss": -1.0})
     spool.add("tags", values={"error": "it was killed"})
@@ -66,7 +66,7 @@ def test_what_waits_in_another_project_adds_no_second_value(store: Store) -> Non
     run_id = store.client.create_run(store.experiment_id("tests"), run_name="a run").info.run_id
     for step in (1, 2):
         store.client.log_metric(run_id, "val/loss", step / 10, step=step)
-    store.client.set_tag(run_id, SITTING_TAG, "resumed elsewhere")
+    store.client.set_tag(run_id, SESSION_TAG, "resumed elsewhere")
     store.client.set_terminated(run_id, "FINISHED")
     left_behind(store, run_id)
     (outcome,) = sync_runs(store.live, lambda _: store)

@@ -22,7 +22,13 @@ from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.find import download_artifact, find_run, read_history, read_predictions
 from lesion_exp.trained_runs.trained_run import trained_run
-from lesion_exp.training.added_metrics import added_scores, check_added, make_added, mode_of_added, try_added
+from lesion_exp.training.added_metrics import (
+    added_scores,
+    check_added_metrics,
+    make_added_metrics,
+    mode_of_added,
+    try_added_metrics,
+)
 from lesion_exp.training.run import check_job, train
 from lesion_exp.training.watched_metrics import check_watched
 from lesion_exp.verbs.report.page import render
@@ -100,7 +106,7 @@ def test_the_best_run_by_an_added_metric_is_the_lowest_of_a_loss(run, tmp_path):
 
 
 def test_num_classes_is_given_and_other_keys_reach_the_class(config):
-    made = make_added(config(KAPPA, "metrics.kappa.weights=quadratic"), 5)
+    made = make_added_metrics(config(KAPPA, "metrics.kappa.weights=quadratic"), 5)
     assert (made["kappa"].num_classes, made["kappa"].weights) == (5, "quadratic")
 
 
@@ -108,8 +114,8 @@ def test_the_shipped_options_can_be_used(config):
     assert config()["metrics"] == {}
     for name in option_names("metrics", [conf_dir()]):
         chosen = config(f"metrics={name}")
-        check_added(chosen)
-        try_added(chosen, 3)
+        check_added_metrics(chosen)
+        try_added_metrics(chosen, 3)
     agreement = config("metrics=agreement")
     assert set(agreement["metrics"]) == {"kappa", "mcc"}
     assert set(config("metrics=agreement", "~metrics.mcc")["metrics"]) == {"kappa"}
@@ -130,7 +136,7 @@ def test_the_shipped_options_can_be_used(config):
 )
 def test_what_cannot_be_added_is_refused_before_the_data_are_read(config, override, says):
     with pytest.raises(ConfigError, match=says):
-        check_added(config(override))
+        check_added_metrics(config(override))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_what_cannot_be_added_is_refused_before_the_data_are_read(config, overri
 )
 def test_values_are_tried_before_a_run_is_opened(config, override, says):
     with pytest.raises(ConfigError, match=says):
-        try_added(config(override), 3)
+        try_added_metrics(config(override), 3)
 
 
 @pytest.mark.parametrize(
@@ -204,11 +210,11 @@ def own_package(monkeypatch):
 def test_a_metric_of_a_trusted_package_can_be_added(config):
     found = config("+metrics.surprise={_target_: metrics_of_the_test.Surprise, factor: 2.0}")
     check_registered(found)
-    check_added(found)
-    try_added(found, 3)
+    check_added_metrics(found)
+    try_added_metrics(found, 3)
     assert mode_of_added(found, "surprise") == "min"
     with pytest.raises(ConfigError, match=r"expected a class derived from torchmetrics\.Metric"):
-        check_added(config("+metrics.nothing={_target_: metrics_of_the_test.nothing}"))
+        check_added_metrics(config("+metrics.nothing={_target_: metrics_of_the_test.nothing}"))
 
 
 def test_what_is_watched_is_known_by_its_class(config):

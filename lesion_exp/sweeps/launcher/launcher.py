@@ -87,7 +87,7 @@ ENDING_SECONDS: Final = 60.0
 """What a cell has to close its run in after SIGTERM."""
 
 
-def run_attended(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
+def run_cell_process(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
     """The exit code of the cell in `folder`; what a worker of Ray does.
 
     Cancelling the task raises KeyboardInterrupt here, which ends the cell.

@@ -17,7 +17,7 @@ from typing import Any, Final
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweeps.cell import Cell
-from lesion_exp.sweeps.launcher.launcher import Ended, Launcher, run_attended
+from lesion_exp.sweeps.launcher.launcher import Ended, Launcher, run_cell_process
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
 from lesion_exp.sweeps.ledger import Sweep
 
@@ -85,7 +85,7 @@ class RayLauncher(Launcher):
 
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
-        task = self._ray.remote(run_attended)
+        task = self._ray.remote(run_cell_process)
         variables = {"OMP_NUM_THREADS": str(max(1, int(self.cpus_per_job)))}
         if not self.gpus_per_job:
             variables[VISIBLE_GPUS] = ""

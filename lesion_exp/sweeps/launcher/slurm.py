@@ -110,7 +110,7 @@ class SlurmLauncher(Launcher):
         answer = _squeue(job_name(sweep))
         if isinstance(answer, str):
             raise ConfigError(f"expected SLURM to say which jobs it has, but squeue says: {answer}")
-        known = {cell.ticket() for cell in sweep.cells()}
+        known = {cell.engine_id() for cell in sweep.cells()}
         lost = sorted(answer - known)
         if lost:  # their driver ended between their submission and the ledger
             log.warning("%d jobs that no cell knows are cancelled: %s", len(lost), " ".join(lost))
@@ -119,7 +119,7 @@ class SlurmLauncher(Launcher):
 
     def adopt(self, cell: Cell) -> bool:
         """See the base class."""
-        ticket = cell.ticket()
+        ticket = cell.engine_id()
         if ticket is None or ticket not in self._living:
             return False
         log.info("cell %d is still with SLURM, as job %s", cell.number, ticket)
@@ -146,7 +146,7 @@ class SlurmLauncher(Launcher):
                 f"cpus_per_job, memory_gb and sbatch"
             ) from error
         for cell, job in zip(cells, jobs, strict=True):
-            cell.give_ticket(job.job_id)
+            cell.record_engine_id(job.job_id)
             self._cells[job.job_id] = cell
         self._submitting = False
         log.info("SLURM has taken job %s", jobs[0].job_id.partition("_")[0])

@@ -21,9 +21,9 @@ from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
     evaluation_options,
-    log_fitted,
-    log_judged,
-    log_study,
+    log_evaluation_files,
+    log_other_evaluation,
+    log_posthoc_models,
     part_results,
 )
 from lesion_exp.training.tracked import job_of

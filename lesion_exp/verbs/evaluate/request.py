@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.training.part_evaluation import JudgedPart
+from lesion_exp.training.part_evaluation import EvaluatedPart
 
 SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
 """Keys of `dataset` that change what a network sees of an image; they keep the values of its training."""
@@ -18,7 +18,7 @@ SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
 class EvaluationRequest:
     """What to evaluate, and how."""
 
-    part: JudgedPart
+    part: EvaluatedPart
     evaluation: Mapping[str, Any]
     """The node `evaluation` of the config."""
     chosen: frozenset[str] = field(default_factory=frozenset)

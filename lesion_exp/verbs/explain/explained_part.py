@@ -33,7 +33,7 @@ from lesion_exp.model.restore import Restored
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.test_set_reads import READINGS_TAG, count_readings
+from lesion_exp.tracking.test_set_reads import READS_TAG, count_test_set_reads
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.data import SplitData
 from lesion_exp.verbs.explain.request import ExplanationRequest
@@ -92,7 +92,7 @@ def open_part(run: Run, request: ExplanationRequest, project: Project) -> Explai
             f"images; explain another run, or other weights (checkpoint=last)"
         )
     table = table.set_index("row_id", drop=False).loc[rows["row_id"]].reset_index(drop=True)
-    if part == "test" and READINGS_TAG not in run.tags:
+    if part == "test" and READS_TAG not in run.tags:
         _count_reading(run, split)
     on_gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -100,8 +100,8 @@ def open_part(run: Run, request: ExplanationRequest, project: Project) -> Explai
 
 
 def _count_reading(run: Run, split: SplitData) -> None:
-    readings = count_readings(run.store, split.loaded.data, split.split_hash)
-    run.store.client.set_tag(run.run_id, READINGS_TAG, readings + 1)
+    readings = count_test_set_reads(run.store, split.loaded.data, split.split_hash)
+    run.store.client.set_tag(run.run_id, READS_TAG, readings + 1)
 
 
 Kind = Literal["right", "most confident wrong", "wrong"]

@@ -21,7 +21,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READS_TAG
 from lesion_exp.trained_runs.backfill import best_network
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import trained_run
@@ -102,7 +102,7 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
     restored.classifier.options = replace(restored.classifier.options, tta=request.tta)
     calibrator = _calibrator(card, request.calibration)
     table = trained_run(run, project, request.data_root).data().table
-    part = "test" if READINGS_TAG in run.tags else "val"
+    part = "test" if READS_TAG in run.tags else "val"
     images = RealImages(restored, calibrator, drawn(table, part, request.check_images), inside=request.inside)
     network = ExportedNetwork(restored, calibrator, _photograph(card) if request.inside else None).eval()
     warning = calibration_warning(run, request.calibration)

@@ -26,7 +26,7 @@ from lesion_exp.training.trainer import describe_resolved
 from lesion_exp.verbs.reproduce import conditions as condition
 from lesion_exp.verbs.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
-from lesion_exp.verbs.reproduce.verdict import ReproductionVerdict, judge
+from lesion_exp.verbs.reproduce.verdict import RunComparison, compare_runs
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _with_note(difference: Difference) -> Difference:
 
 def train_again(
     run: Run, job: Job, checked: Checked, tolerance: float = ReproductionRequest.tolerance
-) -> tuple[str, ReproductionVerdict]:
+) -> tuple[str, RunComparison]:
     """The id of a new run of `job`, and how it compares with `run`, which has finished; both are linked by tags.
 
     Raises:
@@ -135,7 +135,7 @@ def train_again(
         result = train(job, RunContext(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))
     again = find_run(run.store, result.run_id)
     weights = (_weights(run), _weights(again))
-    verdict = judge(read_history(run), read_history(again), weights, tolerance)
+    verdict = compare_runs(read_history(run), read_history(again), weights, tolerance)
     run.store.client.set_tag(again.run_id, VERDICT_TAG, verdict.kind)
     return again.run_id, verdict
 

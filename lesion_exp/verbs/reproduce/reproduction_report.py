@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lesion_exp.verbs.reproduce.reproduce import Checked
-from lesion_exp.verbs.reproduce.verdict import Gap, ReproductionVerdict
+from lesion_exp.verbs.reproduce.verdict import Gap, RunComparison
 
 
 def condition_lines(checked: Checked) -> Iterator[str]:
@@ -21,7 +21,7 @@ def condition_lines(checked: Checked) -> Iterator[str]:
         yield f"  {difference}"
 
 
-def verdict_lines(run_id: str, verdict: ReproductionVerdict) -> Iterator[str]:
+def comparison_lines(run_id: str, verdict: RunComparison) -> Iterator[str]:
     """The verdict on the new run `run_id`."""
     then, now = verdict.weights
     compared = f"{verdict.num_metrics} metrics ({verdict.num_points} points)"
@@ -56,7 +56,7 @@ def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[
     }
 
 
-def verdict_json(new_run_id: str, verdict: ReproductionVerdict) -> dict[str, Any]:
+def comparison_json(new_run_id: str, verdict: RunComparison) -> dict[str, Any]:
     """What is added to it after training."""
     return {
         "new_run": new_run_id,

@@ -39,7 +39,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class ReproductionVerdict:
+class RunComparison:
     """What the comparison of two runs came to."""
 
     kind: Kind
@@ -53,12 +53,12 @@ class ReproductionVerdict:
     """The point that differs most."""
 
 
-def judge(
+def compare_runs(
     then: History,
     now: History,
     weights: tuple[str | None, str | None],
     tolerance: float = ReproductionRequest.tolerance,
-) -> ReproductionVerdict:
+) -> RunComparison:
     """`identical` if the weights and all points are equal, bit for bit; `within tolerance` if no gap is larger than
     `tolerance`; else `diverged`. Times of points, `time/...`, `system/...` and `evaluation/...` do not count.
     """
@@ -70,7 +70,7 @@ def judge(
     beyond = [gap for gap in gaps if gap.size > tolerance]
     same_weights = weights[0] == weights[1]
     kind: Kind = "diverged" if beyond else "identical" if same_weights and not gaps else "within tolerance"
-    return ReproductionVerdict(
+    return RunComparison(
         kind=kind,
         weights=weights,
         num_metrics=len(names),

@@ -21,10 +21,10 @@ from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import (
     BY_CLASS,
     OVERALL,
-    floor_of,
+    evaluation_notes,
     headline,
-    how_judged,
     largest_gap,
+    majority_baseline,
     split_in_words,
     warnings_of,
 )
@@ -120,8 +120,8 @@ def _results(facts: RunSummary) -> Plain | None:
         "images": len(table),
         "lesions": rests.total,
         "headline": headline(facts),
-        "floor": floor_of(facts),
-        "intervals": f"{how_judged(facts)} {_rule(facts)}".rstrip(),
+        "floor": majority_baseline(facts),
+        "intervals": f"{evaluation_notes(facts)} {_rule(facts)}".rstrip(),
         "metrics": [_metric(name, facts.values[name], rests) for name in names if name in facts.values],
         "by_class": {
             name: {
@@ -169,10 +169,10 @@ def _rate(rate: Rate | None) -> Plain | None:
 def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
     """How far the probabilities and the sets can be taken at their word."""
     calibrator, sets, calibration = model.calibrator, model.conformal, model.calibration
-    before, after = facts.values.get("ece"), as_value(facts.study("calibrated").get("ece"))
-    fits = facts.study("calibrated").get("calibration") == calibration
-    coverage = as_value(facts.study("conformal").get(f"{sets.method}/coverage"))
-    size = as_value(facts.study("conformal").get(f"{sets.method}/set_size"))
+    before, after = facts.values.get("ece"), as_value(facts.evaluation_file("calibrated").get("ece"))
+    fits = facts.evaluation_file("calibrated").get("calibration") == calibration
+    coverage = as_value(facts.evaluation_file("conformal").get(f"{sets.method}/coverage"))
+    size = as_value(facts.evaluation_file("conformal").get(f"{sets.method}/set_size"))
     return {
         "calibration": calibration,
         "fitted_on": None if calibrator is None else f"{calibrator.images:,} images of the validation part",

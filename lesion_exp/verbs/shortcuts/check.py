@@ -26,7 +26,7 @@ from lesion_exp.tracking.find import Run, download_artifact, find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.data import SplitData
-from lesion_exp.training.part_evaluation import JudgedPart
+from lesion_exp.training.part_evaluation import EvaluatedPart
 from lesion_exp.verbs.shortcuts.perturbations import CONTROL, INSERTIONS, PAINTED, PLAIN, ChangedStore
 from lesion_exp.verbs.shortcuts.shallow import (
     file_features,

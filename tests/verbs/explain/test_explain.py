@@ -15,7 +15,7 @@ from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.tracking.find import artifact_names, download_artifact, find_run, read_predictions
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.test_set_reads import READINGS_TAG
+from lesion_exp.tracking.test_set_reads import READS_TAG
 from lesion_exp.training.run import train
 from lesion_exp.verbs.explain.explain import explain
 from lesion_exp.verbs.explain.explanation_report import as_json, as_text
@@ -109,14 +109,14 @@ def test_a_run_named_by_a_checkpoint_is_explained_by_the_weights_in_it(explained
 
 def test_a_first_look_at_the_test_part_is_counted(project, explained):
     store, _, run_id = project
-    before = store.client.get_run(run_id).data.tags[READINGS_TAG]
+    before = store.client.get_run(run_id).data.tags[READS_TAG]
     assert before == "1"
-    store.client.delete_tag(run_id, READINGS_TAG)
+    store.client.delete_tag(run_id, READS_TAG)
     found, run = explained("dark", Dark(), log_images=False)
     assert found.part == "val", "a run that has not read its test part does not do so unasked"
-    assert READINGS_TAG not in run.tags
+    assert READS_TAG not in run.tags
     found, run = explained("dark", Dark(), part="test", log_images=False)
-    assert (found.part, run.tags[READINGS_TAG]) == ("test", "1")
+    assert (found.part, run.tags[READS_TAG]) == ("test", "1")
 
 
 def test_the_report_says_what_the_plain_values_say(explained):

@@ -18,7 +18,7 @@ from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
-from lesion_exp.training.part_evaluation import log_evaluation, log_fitted
+from lesion_exp.training.part_evaluation import log_evaluation, log_posthoc_models
 
 CLASSES = ("bkl", "mel", "nv")
 DRAWS = 30

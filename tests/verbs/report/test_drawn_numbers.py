@@ -66,7 +66,7 @@ def test_the_area_under_each_curve_stands_in_its_legend(facts):
 
 def test_the_decision_curve_has_the_net_benefits_of_the_file(facts):
     figure = figures(curves(facts))[2]
-    found = facts.study("decision_curve")
+    found = facts.evaluation_file("decision_curve")
     (model,) = drawn(figure.drawing, "line s0")
     (band,) = drawn(figure.drawing, "band f0")
     expected = np.array([[x, entry["value"]] for x, entry in zip(found["thresholds"], found["model"], strict=True)])
@@ -106,8 +106,10 @@ def test_the_bars_beside_the_metrics_and_subgroups_are_their_numbers(facts):
             assert [value, low, high] == pytest.approx([float(printed), *ends], abs=PIXEL), name
             shown += 1
     assert shown >= 5
-    overall = facts.study("subgroups")["overall"]["balanced_accuracy"]["value"]
-    cells = {f"{cell['attribute']}: {cell['group']}": cell["metrics"] for cell in facts.study("subgroups")["cells"]}
+    overall = facts.evaluation_file("subgroups")["overall"]["balanced_accuracy"]["value"]
+    cells = {
+        f"{cell['attribute']}: {cell['group']}": cell["metrics"] for cell in facts.evaluation_file("subgroups")["cells"]
+    }
     for name, _, _, cell, *_ in table(subgroups(facts), "Subgroups").rows:
         found = cells[name]["balanced_accuracy"]
         if cell:

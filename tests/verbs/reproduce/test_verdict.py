@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lesion_exp.tracking.find import Point
-from lesion_exp.verbs.reproduce.verdict import EPOCH_CLOCK, judge
+from lesion_exp.verbs.reproduce.verdict import EPOCH_CLOCK, compare_runs
 
 SAME = ("aa", "aa")
 
@@ -23,7 +23,7 @@ def history(**changes):
 def test_equal_runs_are_identical_whatever_their_times_and_later_evaluations():
     then, now = history(evaluation_ph2=[(4, 0.5)]), history(time_epoch_seconds=[(2, 1.0)], system_memory=[(0, 5.0)])
     now["train/loss"] = [point._replace(timestamp=99) for point in now["train/loss"]]
-    verdict = judge(then, now, SAME)
+    verdict = compare_runs(then, now, SAME)
     assert verdict.kind == "identical"
     assert (verdict.num_metrics, verdict.num_points) == (3, 5)
     assert verdict.first is verdict.largest is None
@@ -31,32 +31,32 @@ def test_equal_runs_are_identical_whatever_their_times_and_later_evaluations():
 
 def test_nan_equals_nan_and_nothing_else():
     nan = history(val_accuracy=[(1, math.nan), (3, 0.75)])
-    assert judge(nan, nan, SAME).kind == "identical"
-    assert judge(nan, history(), SAME, tolerance=1e9).kind == "diverged"
+    assert compare_runs(nan, nan, SAME).kind == "identical"
+    assert compare_runs(nan, history(), SAME, tolerance=1e9).kind == "diverged"
 
 
 def test_other_weights_with_equal_metrics_are_not_identical():
-    assert judge(history(), history(), ("aa", "bb")).kind == "within tolerance"
-    assert judge(history(), history(), ("aa", None)).kind == "within tolerance"
+    assert compare_runs(history(), history(), ("aa", "bb")).kind == "within tolerance"
+    assert compare_runs(history(), history(), ("aa", None)).kind == "within tolerance"
 
 
 def test_small_differences_are_within_tolerance_and_the_largest_is_named():
     now = history(train_loss=[(1, 1.5), (3, 1.2501)], val_accuracy=[(1, 0.505), (3, 0.75)])
-    verdict = judge(history(), now, ("aa", "bb"))
+    verdict = compare_runs(history(), now, ("aa", "bb"))
     assert verdict.kind == "within tolerance"
     assert (verdict.largest.metric, verdict.largest.epoch) == ("val/accuracy", 1)
     assert verdict.largest.size == pytest.approx(0.005)
-    assert judge(history(), now, ("aa", "bb"), tolerance=0.001).kind == "diverged"
+    assert compare_runs(history(), now, ("aa", "bb"), tolerance=0.001).kind == "diverged"
 
 
 def test_large_values_are_compared_by_their_size():
     now = history(test_loss=[(4, 20.1)])
-    assert judge(history(), now, SAME).largest.size == pytest.approx(0.005)
+    assert compare_runs(history(), now, SAME).largest.size == pytest.approx(0.005)
 
 
 def test_the_first_epoch_and_metric_of_a_divergence():
     now = history(train_loss=[(1, 1.5), (3, 1.4)], val_accuracy=[(1, 0.501), (3, 0.1)], test_loss=[(4, 90.0)])
-    verdict = judge(history(), now, ("aa", "bb"))
+    verdict = compare_runs(history(), now, ("aa", "bb"))
     assert verdict.kind == "diverged"
     assert (verdict.first.metric, verdict.first.epoch, verdict.first.step) == ("train/loss", 2, 3)
     assert verdict.largest.metric == "test/loss"
@@ -64,17 +64,17 @@ def test_the_first_epoch_and_metric_of_a_divergence():
 
 
 def test_what_comes_at_the_end_counts_to_the_last_epoch():
-    assert judge(history(), history(test_loss=[(4, 30.0)]), SAME).first.epoch == 2
+    assert compare_runs(history(), history(test_loss=[(4, 30.0)]), SAME).first.epoch == 2
 
 
 @pytest.mark.parametrize("changed", [{"val_accuracy": [(1, 0.5)]}, {"val_f1": [(1, 0.5)]}, {"test_loss": []}])
 def test_a_missing_or_further_point_is_a_divergence(changed):
-    verdict = judge(history(), history(**changed), SAME, tolerance=1e9)
+    verdict = compare_runs(history(), history(**changed), SAME, tolerance=1e9)
     assert verdict.kind == "diverged"
     assert "absent" in str(verdict.first)
 
 
 def test_several_values_at_a_step_are_compared_each():
     then, now = history(val_accuracy=[(1, 0.5), (1, 0.6)]), history(val_accuracy=[(1, 0.6), (1, 0.5)])
-    assert judge(then, now, SAME).kind == "identical"
-    assert judge(then, history(val_accuracy=[(1, 0.5)]), SAME).kind == "diverged"
+    assert compare_runs(then, now, SAME).kind == "identical"
+    assert compare_runs(then, history(val_accuracy=[(1, 0.5)]), SAME).kind == "diverged"

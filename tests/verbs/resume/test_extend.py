@@ -10,7 +10,7 @@ from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weight
 from lesion_exp.tracking.find import download_artifact, find_run
 from lesion_exp.training.build import build
 from lesion_exp.training.check_training import training_length
-from lesion_exp.training.checkpoint import LAST, best_name, place_best
+from lesion_exp.training.checkpoint import LAST, best_file_name, copy_best_checkpoint
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.trainer import build_trainer
@@ -116,16 +116,16 @@ def fitted(tmp_path_factory):
 def test_a_training_that_goes_on_after_its_end_has_the_weights_of_the_longer_one(fitted, options):
     kind = options[0]
     half = fitted(f"{kind} half", *options)
-    best = half / str(best_name(read_checkpoint(half / LAST)))
-    place_best(best, half / LAST, half.with_name(f"{kind} longer"))
+    best = half / str(best_file_name(read_checkpoint(half / LAST)))
+    copy_best_checkpoint(best, half / LAST, half.with_name(f"{kind} longer"))
     longer = fitted(f"{kind} longer", *options, "trainer.max_epochs=4", checkpoint=half / LAST)
     whole = fitted(f"{kind} whole", *options, "trainer.max_epochs=4")
     assert weights_hash(longer / LAST) == weights_hash(whole / LAST) != weights_hash(half / LAST)
     ends = [read_checkpoint(folder / LAST) for folder in (longer, whole)]
     assert ends[0]["global_step"] == ends[1]["global_step"]
     assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
-    assert best_name(ends[0]) == best_name(ends[1])
-    assert weights_hash(longer / str(best_name(ends[0]))) == weights_hash(whole / str(best_name(ends[1])))
+    assert best_file_name(ends[0]) == best_file_name(ends[1])
+    assert weights_hash(longer / str(best_file_name(ends[0]))) == weights_hash(whole / str(best_file_name(ends[1])))
     if "current_model_state" in ends[0]:
         assert len({state_hash(end["current_model_state"]) for end in ends}) == 1
         assert state_hash(ends[0]["current_model_state"]) != weights_hash(longer / LAST)

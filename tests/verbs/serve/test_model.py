@@ -8,7 +8,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import answer_rates
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.tracking.find import read_predictions
-from lesion_exp.trained_runs.trained_run import kept_calibrators
+from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.verbs.serve.model_card import model_card
 from lesion_exp.verbs.serve.served_model import EDGES, Asked, Patient, ServedModel, open_model
 from lesion_exp.verbs.serve.settings import ModelOptions
@@ -75,7 +75,7 @@ def test_without_a_choice_nothing_is_calibrated_and_rates_are_those_of_the_kept_
 def test_a_calibration_that_does_harm_is_said_when_the_server_starts(project, caplog):
     root, run = project
     model = open_model(run, replace(OPTIONS, calibration="isotonic"), compose([], root=root).project)
-    effect = calibration_effect(read_predictions(run, "test"), "isotonic", kept_calibrators(run))
+    effect = calibration_effect(read_predictions(run, "test"), "isotonic", stored_calibrators(run))
     assert effect.is_worse, "else this tests nothing"
     assert model.warning == effect.warning
     assert f"{effect.before:.3f} to {effect.after:.3f}" in model.warning

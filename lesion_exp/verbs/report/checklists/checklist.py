@@ -11,7 +11,7 @@ from typing import Final
 import yaml
 
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.statements import floor_of, headline
+from lesion_exp.trained_runs.statements import headline, majority_baseline
 from lesion_exp.verbs.report.checklists import on_data, on_model, on_results
 from lesion_exp.verbs.report.sections.question import question_of
 
@@ -34,7 +34,7 @@ ANSWERS: Final[Mapping[str, Answer]] = {
     },
     "question": question_of,
     "headline": headline,
-    "floor": floor_of,
+    "floor": majority_baseline,
     "software": on_model.software_and_machine,
 }  # fmt: skip
 """The functions that answer items from a run, by the names that the checklists use."""

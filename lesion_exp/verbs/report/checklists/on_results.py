@@ -42,7 +42,7 @@ def measures(facts: RunSummary) -> str | None:
     if not facts.values:
         return None
     further = [words for name, words in (("decision_curve", "a decision curve"), ("operating", "operating points"),
-                                         ("conformal", "conformal sets")) if facts.study(name)]  # fmt: skip
+                                         ("conformal", "conformal sets")) if facts.evaluation_file(name)]  # fmt: skip
     named = [short_of(name) for name in OVERALL if name in facts.values]
     words = listed([*named, "metrics of each class", "a reliability diagram", *further])
     return f"{words[:1].upper()}{words[1:]}."
@@ -61,7 +61,7 @@ def subgroups(facts: RunSummary) -> str | None:
     gap = largest_gap(facts)
     if gap:
         return f"{gap[0].upper()}{gap[1:]}."
-    found = facts.study("subgroups")
+    found = facts.evaluation_file("subgroups")
     attributes = dict.fromkeys(cell["attribute"].replace("_", " ") for cell in found.get("cells", []))
     if not attributes:
         return None

@@ -36,7 +36,7 @@ def calibration(facts: RunSummary) -> Section:
     table, title = facts.predictions, "Calibration"
     if table is None:
         return Section("calibration", title, [not_stored("predictions of the validation or the test part")])
-    method = facts.study("calibrated").get("calibration")
+    method = facts.evaluation_file("calibrated").get("calibration")
     after = _calibrated(facts, table, method)
     figures = [_reliability(table, "As predicted")]
     figures += [_reliability(after, f"After {method} scaling, fitted on validation")] if after is not None else []
@@ -45,7 +45,7 @@ def calibration(facts: RunSummary) -> Section:
         "line, predictions with a confidence of 0.8 are right in 80% of all cases; below it the network is "
         "overconfident."
     )
-    warning = facts.study("calibrated").get("warning")
+    warning = facts.evaluation_file("calibrated").get("warning")
     warned: list[Block] = [Note(str(warning))] if warning else []
     blocks: list[Block] = [intro, *warned, Figures(figures), *_table(facts), *_conformal(facts), *_points(facts)]
     return Section("calibration", title, blocks)
@@ -74,7 +74,7 @@ def _reliability(table: pd.DataFrame, caption: str) -> Figure:
 
 
 def _table(facts: RunSummary) -> list[Block]:
-    calibrated = facts.study("calibrated")
+    calibrated = facts.evaluation_file("calibrated")
     names = [name for name in _METRICS if name in facts.values]
     after = {name: as_value(calibrated.get(name)) for name in names}
     has_after = any(after.values())
@@ -103,7 +103,7 @@ def _by_chance(facts: RunSummary) -> list[Block]:
 
 
 def _conformal(facts: RunSummary) -> list[Block]:
-    found = facts.study("conformal")
+    found = facts.evaluation_file("conformal")
     rows: list[list[Cell]] = []
     for method, words in (("lac", "smallest sets (LAC)"), ("aps", "adaptive sets (APS)")):
         coverage, size = as_value(found.get(f"{method}/coverage")), as_value(found.get(f"{method}/set_size"))
@@ -116,7 +116,7 @@ def _conformal(facts: RunSummary) -> list[Block]:
 
 
 def _points(facts: RunSummary) -> list[Block]:
-    target = MALIGNANT if any(name.startswith(f"{MALIGNANT}/") for name in facts.study("operating")) else None
+    target = MALIGNANT if any(name.startswith(f"{MALIGNANT}/") for name in facts.evaluation_file("operating")) else None
     points = [p for p in facts.kept.entries("operating_points/points.json") if p.get("target") == target]
     rows: list[list[Cell]] = []
     rests = None if facts.predictions is None else lesion_counts(facts.predictions)

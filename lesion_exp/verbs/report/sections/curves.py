@@ -64,7 +64,7 @@ def _ranked(facts: RunSummary, family: str) -> Figure:
 
 
 def _decision(facts: RunSummary) -> list[Figure]:
-    found = facts.study("decision_curve")
+    found = facts.evaluation_file("decision_curve")
     values = [value for entry in found.get("model", []) if (value := as_value(entry)) and value.low is not None]
     xs, everyone = found.get("thresholds", []), found.get("everyone", [])
     if not values or len(values) != len(xs) or len(everyone) != len(xs):

@@ -21,7 +21,7 @@ from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.statements import BY_CLASS, OVERALL, headline, how_judged
+from lesion_exp.trained_runs.statements import BY_CLASS, OVERALL, evaluation_notes, headline
 from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, number, percent, stacked, within
 from lesion_exp.verbs.report.blocks import Block, Cell, Matrix, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.charts import interval_bar
@@ -35,7 +35,7 @@ def results(facts: RunSummary) -> Section:
     answer = headline(facts)
     if answer is None:
         return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
-    blocks: list[Block] = [Text(answer, lead=True), Text(how_judged(facts))]
+    blocks: list[Block] = [Text(answer, lead=True), Text(evaluation_notes(facts))]
     blocks += [_overall(facts), *_by_class(facts), *_unknown(facts), *_isic(facts)]
     blocks += [*_elsewhere(facts), *_shortcuts(facts)]
     return Section("results", "Results", blocks)
@@ -106,7 +106,7 @@ def _unknown(facts: RunSummary) -> list[Block]:
     if not isinstance(counts, dict) or not scores:
         return []
     values = [
-        [as_value(facts.study("metrics").get(f"{UNKNOWN}/{family}/{score}")) for family in (AUROC, FPR)]
+        [as_value(facts.evaluation_file("metrics").get(f"{UNKNOWN}/{family}/{score}")) for family in (AUROC, FPR)]
         for score in scores
     ]
     rows: list[list[Cell]] = [
@@ -118,7 +118,7 @@ def _unknown(facts: RunSummary) -> list[Block]:
 
 
 def _isic(facts: RunSummary) -> list[Block]:
-    scores = facts.study("isic")
+    scores = facts.evaluation_file("isic")
     rests = None if facts.predictions is None else lesion_counts(facts.predictions)
     rows: list[list[Cell]] = []
     for name, words in titles(facts.classes).items():
