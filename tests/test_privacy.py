@@ -23,7 +23,7 @@ from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.credentials import KNOWN_VARIABLE, with_credentials
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.tracking.run_log import KeptFormatter
+from lesion_exp.tracking.run_log import RedactingFormatter
 from lesion_exp.tracking.store import open_store
 from lesion_exp.verbs.bundle.export import export_runs
 from tests.tiny import TINY
@@ -184,7 +184,7 @@ def test_a_traceback_is_formatted_without_secrets():
         raise ValueError(SERVER)
     except ValueError:
         record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "failed with %s", (TOKEN,), sys.exc_info())
-    text = KeptFormatter("%(message)s").format(record)
+    text = RedactingFormatter("%(message)s").format(record)
     assert "ValueError: postgresql://db.example" in text
     assert PASSWORD not in text
     assert TOKEN not in text

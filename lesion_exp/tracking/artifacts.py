@@ -1,4 +1,4 @@
-"""Where a run keeps what: the paths of its artifacts, spelled here and nowhere else."""
+"""The paths of a run's artifacts, which no other module spells."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COMPARISON_FIGURE: Final = "compare/differences.png"
 EXPORT_CHECK: Final = "export/check"
 LEAKAGE: Final = "leakage/leakage"
 CLEAN_PREDICTIONS: Final = "evaluation/clean/predictions.parquet"
-"""Those of the leak meter, on the part that no network knows."""
+"""Predictions of the leak meter on the part that no network was trained on."""
 
 
 def checkpoint(which: str = "best", ending: str = ".ckpt") -> str:
-    """A file of weights: `best` or `last`."""
+    """The checkpoint of the `best` or the `last` epoch."""
     return f"checkpoints/{which}{ending}"
 
 
@@ -50,10 +50,10 @@ def curve(kind: str, part: str) -> str:
 
 
 def evaluation(name: str) -> str:
-    """The folder of an evaluation: of `val` or `test`, or of other data or options by their name."""
+    """The folder, or a file, of an evaluation: of `val` or `test`, or of other data or options, by name."""
     return f"evaluation/{name}"
 
 
 def environment(name: str) -> str:
-    """What is known of the machine and the code."""
+    """A file about the machine, the packages or the code."""
     return f"environment/{name}"

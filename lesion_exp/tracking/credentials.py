@@ -1,8 +1,9 @@
-"""User and password of a store: never written down, and taken from the environment where a store is opened.
+"""User and password of a store, which are never written to a file.
 
-A job, a spool and a ledger hold the address of their store without them. This process and those that it starts know the
-whole address from a variable; a later command, or another machine, finds it in MLFLOW_TRACKING_URI, which has to name
-the same store, or for a server in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
+Jobs, spools and ledgers contain the address of their store without them. An environment variable passes the whole
+address to child processes. A later command, or another machine, needs it in MLFLOW_TRACKING_URI, which has to name the
+same store, or for a server user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token in
+MLFLOW_TRACKING_TOKEN.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from lesion_exp.privacy import without_secrets
 
 URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 KNOWN_VARIABLE: Final = "LESION_EXP_STORE_URIS"
-"""Whole addresses, one a line, for this process and its children alone."""
+"""Whole addresses, one per line, for this process and its children."""
 
 
 def address(uri: str) -> str:
-    """`uri` as it may be written down; processes that this one starts can still open the store."""
+    """`uri` without user and password; child processes can still open the store (see the module)."""
     plain = without_secrets(uri)
     if plain != uri and uri not in _known():
         os.environ[KNOWN_VARIABLE] = "\n".join([*_known(), uri])
@@ -26,7 +27,7 @@ def address(uri: str) -> str:
 
 
 def with_credentials(uri: str) -> str:
-    """The whole address of the store at `uri`, where the environment knows it; else `uri` as it is."""
+    """The whole address of the store at `uri` if the environment has it, else `uri` unchanged."""
     if without_secrets(uri) != uri:
         return uri
     known = [*_known()[::-1], os.environ.get(URI_VARIABLE, "")]

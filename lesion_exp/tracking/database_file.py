@@ -1,4 +1,4 @@
-"""The SQLite file of an embedded store: made, and migrated, as a copy that takes its place once it is whole."""
+"""Creates and migrates the SQLite file of an embedded store, as a copy that replaces the file once it is complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesion_exp.errors import ConfigError, first_cases
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 30.0
-"""How long SQLite waits for other processes that are writing."""
+"""How long SQLite waits for other processes that write."""
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _NOT_WRITABLE: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
@@ -24,15 +24,15 @@ _NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def prepare_database(database: Path, artifacts: Path) -> None:
-    """Brings the file `database` to the schema of this MLflow and to write-ahead logging; makes it where it is absent.
+    """Creates `database`, or migrates it to the schema of the installed MLflow, and enables write-ahead logging.
 
-    Call it under the lock of the store. A process may be killed at any moment of it: `database` is either as it was
-    before or complete, and what the process left beside it is removed by the next call. Before a migration the
-    file is kept as `<database>.<revision>`; a file of that name which is there already is never written over.
+    The caller holds the lock of the store. If the process is killed at any time, `database` is either unchanged or
+    complete, and the next call removes what is left beside it. Before a migration the file is saved as
+    `<database>.<revision>`; an existing file of that name is never overwritten.
 
     Raises:
-        ConfigError: the file holds no store, was written by a newer MLflow, is damaged, or is in use by a process that
-            has to end first.
+        ConfigError: the file is no store, was written by a newer MLflow, is damaged, or is in use by a process that has
+            to end first.
     """
     remove_database(_copy_of(database))
     with explained(database):
@@ -51,17 +51,17 @@ def prepare_database(database: Path, artifacts: Path) -> None:
 
 
 def remove_database(database: Path) -> None:
-    """Removes an SQLite file with the files that SQLite keeps beside it; those first, which belong to no other."""
+    """Removes an SQLite file and the files that SQLite keeps beside it, which are removed first."""
     for ending in (*_SIDE_FILES, ""):
         database.with_name(database.name + ending).unlink(missing_ok=True)
 
 
 @contextmanager
 def explained(database: Path) -> Iterator[None]:
-    """Turns what SQLite raises about `database` into a message that says what is the matter.
+    """Turns the errors of SQLite about `database` into messages that say what to do.
 
     Raises:
-        ConfigError: it is busy, not writable, damaged or none, or the disk is full.
+        ConfigError: the file is busy, not writable, damaged or no database, or the disk is full.
     """
     try:
         yield
@@ -70,12 +70,12 @@ def explained(database: Path) -> Iterator[None]:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether SQLite only says that other processes are using the file."""
+    """Whether the error of SQLite only says that other processes are using the file."""
     return isinstance(error, sqlite3.Error) and _code(error) in _BUSY
 
 
 def is_cut(database: Path, connection: sqlite3.Connection) -> bool:
-    """Whether the file is shorter than SQLite left it; what waits in the write-ahead log counts."""
+    """Whether the file is shorter than SQLite wrote it; pages in the write-ahead log are taken into account."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     if database.stat().st_size >= pages * page_size:
@@ -93,10 +93,10 @@ def _check_length(database: Path, connection: sqlite3.Connection) -> None:
 
 
 def _create(database: Path, artifacts: Path) -> None:
-    """Makes the tables and the default experiment, whose location marks where all artifacts lie."""
+    """Creates the tables and the default experiment, whose location records the folder of all artifacts."""
     copy = _copy_of(database)
     _make_tables(copy, artifacts)
-    # what SQLite keeps beside a file that was deleted, or is empty, would be taken for a part of the new one
+    # otherwise SQLite would use files that it left beside a deleted or empty database for the new one
     remove_database(database)
     _put_in_place(copy, database)
 
@@ -106,11 +106,11 @@ def _make_tables(database: Path, artifacts: Path) -> None:
 
     uri = f"sqlite:///{database}"
     SqlAlchemyStore(uri, str(artifacts)).engine.dispose()  # type: ignore[no-untyped-call]
-    SqlAlchemyStore._engine_map.pop(uri, None)  # MLflow keeps it for ever, and the file is about to be renamed
+    SqlAlchemyStore._engine_map.pop(uri, None)  # MLflow caches the engine, but the file is about to be renamed
 
 
 def _migrate(database: Path, artifacts: Path, revision: str | None) -> None:
-    """Migrates a copy, keeps the file as `<database>.<revision>`, and puts the copy in its place."""
+    """Migrates a copy, saves the file as `<database>.<revision>`, and replaces the file by the copy."""
     if revision is not None and not _is_known(revision):
         raise ConfigError(
             f"expected a store written by this MLflow or an older one; {database} has schema {revision}, which it "
@@ -128,19 +128,23 @@ def _migrate(database: Path, artifacts: Path, revision: str | None) -> None:
         _make_tables(copy, artifacts)
         kept = _keep(database, "unfinished", connection)
         _put_in_place(copy, database)
-    log.warning("%s was never finished and holds no run: it was made anew, and is kept as %s.", database, kept.name)
+    log.warning(
+        "%s was incomplete and contained no run: it was created again, and the old file is kept as %s.",
+        database,
+        kept.name,
+    )
 
 
 @contextmanager
 def _alone(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection while no other process can read or write `database`; all that it holds lies in the one file."""
+    """A connection that excludes all other processes; the whole content of `database` is then in the one file."""
     _close_idle_connections(database)
     with closing(_connect(database)) as connection:
         try:
             mode = connection.execute("PRAGMA journal_mode=delete").fetchone()[0]
             connection.execute("PRAGMA locking_mode=exclusive")
             connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("COMMIT")  # in this mode the lock outlives it, and the file can be copied
+            connection.execute("COMMIT")  # in this mode the lock is kept after the commit, and the file can be copied
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 raise
@@ -154,7 +158,7 @@ def _alone(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _close_idle_connections(database: Path) -> None:
-    """Closes those that MLflow keeps in this process; it opens new ones when it needs them."""
+    """Closes the connections that MLflow keeps open in this process; it opens new ones when it needs them."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -164,7 +168,7 @@ def _close_idle_connections(database: Path) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection, copy: Path) -> bool:
-    """Whether MLflow could migrate what `connection` reads, now in the file `copy`."""
+    """Copies what `connection` reads to the file `copy` and migrates it; returns whether MLflow could."""
     import mlflow.store.db.utils
 
     utils: Any = mlflow.store.db.utils  # untyped; what `mlflow db upgrade` calls
@@ -183,10 +187,10 @@ def _upgrade(connection: sqlite3.Connection, copy: Path) -> bool:
 
 
 def _check_nothing_is_lost(database: Path, connection: sqlite3.Connection) -> None:
-    """Checks that a file which cannot be migrated is a store that somebody began to make, without a run.
+    """Checks that a file which cannot be migrated is an incomplete store without runs.
 
     Raises:
-        ConfigError: it is a database of something else, or a store with runs.
+        ConfigError: it is a database of another program, or a store with runs.
     """
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
@@ -212,7 +216,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _keep(database: Path, ending: str, connection: sqlite3.Connection) -> Path:
-    """A second name for the file as it is now; one that a process gave it before it was killed counts."""
+    """Saves the file under a second name and returns it; a name that a killed process gave it is used again."""
     number = 1
     while True:
         kept = database.with_name(f"{database.name}.{ending}{'' if number == 1 else f'.{number}'}")
@@ -233,7 +237,7 @@ def _keep(database: Path, ending: str, connection: sqlite3.Connection) -> Path:
 
 
 def _put_in_place(copy: Path, database: Path) -> None:
-    """Gives a whole and closed file its name."""
+    """Flushes a complete and closed file to the disk and renames it."""
     _to_disk(copy)
     copy.replace(database)
     _to_disk(database.parent)
@@ -248,7 +252,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _write_ahead(database: Path) -> None:
-    """Switches to write-ahead logging, so that readers and one writer do not wait for each other."""
+    """Enables write-ahead logging, so that readers and a writer do not wait for each other."""
     with closing(_connect(database)) as connection:
         mode = connection.execute("PRAGMA journal_mode=wal").fetchone()[0]
     if mode != "wal":
@@ -274,7 +278,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _revision(connection: sqlite3.Connection, tables: set[str]) -> str | None:
-    """The schema that the file has; None where MLflow has not said so."""
+    """The revision of the schema of the file; None if MLflow did not record it."""
     if "alembic_version" not in tables:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -289,7 +293,7 @@ def _newest_revision() -> str:
 
 
 def _is_known(revision: str) -> bool:
-    """Whether this MLflow knows how to migrate from a schema."""
+    """Whether the installed MLflow can migrate from a revision of the schema."""
     import mlflow.store.db.utils
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
@@ -311,7 +315,7 @@ def _explain(database: Path, error: sqlite3.Error) -> str:
     if code in _BUSY:
         return (
             f"expected to use the store {database}, but it is busy: another process has kept it locked for "
-            f"{BUSY_SECONDS:.0f} s. Nothing is wrong with it: wait until that process has done, and try again."
+            f"{BUSY_SECONDS:.0f} s. Nothing is wrong with it: wait until that process has ended, and try again."
         )
     if code in _NOT_WRITABLE:
         return (
@@ -322,7 +326,7 @@ def _explain(database: Path, error: sqlite3.Error) -> str:
         free = shutil.disk_usage(database.parent).free / 2**20
         return (
             f"expected a disk that can be read and written for {database}; SQLite says: {error}; {free:.0f} MiB are "
-            "free. Make room or look after the disk, and try again."
+            "free. Free some space or check the disk, and try again."
         )
     return (
         f"expected an SQLite database with MLflow's tables at {database}; SQLite says: {error}. "

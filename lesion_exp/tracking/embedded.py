@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file with its artifacts beside it, made once, shared by processes, movable."""
+"""The embedded store: an SQLite file with its artifacts beside it, which processes share and which can be moved."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lesion_exp.tracking.database_file import BUSY_SECONDS, explained, is_busy, 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_TAG: Final = "mlflow.heartbeat"
-"""Tag of a living run: seconds since 1970 at its last sign of life."""
+"""Tag of a run with the time of its last heartbeat, seconds since 1970."""
 DEAD_AFTER_SECONDS: Final = 60.0
-"""A RUNNING run whose heartbeat is older than this has no process any more."""
+"""A RUNNING run whose last heartbeat is older than this is considered dead."""
 
 LONGEST_WAIT_SECONDS: Final = 600.0
-"""A store whose lock another process holds for so long is called busy; making or migrating one takes seconds."""
+"""How long to wait for the lock of a store; creating or migrating one takes seconds."""
 _DEFAULT_EXPERIMENT: Final = "0"
 _PATH_COLUMNS: Final = (
     ("experiments", "artifact_location"),
@@ -38,7 +38,7 @@ Opened = TypeVar("Opened")
 
 @contextmanager
 def store_lock(database: Path) -> Iterator[None]:
-    """Holds the lock of a store, `<database>.lock`; other processes wait, the lock of a dead one is free.
+    """Holds the lock of a store, `<database>.lock`; other processes wait. A process that dies releases it.
 
     Raises:
         ConfigError: the folder cannot be written or has no file locks, or another process holds the lock for minutes.
@@ -65,13 +65,13 @@ def store_lock(database: Path) -> Iterator[None]:
 
 
 def open_embedded(database: Path, artifacts: Path, connect: Callable[[], Opened]) -> tuple[Opened, Path | None]:
-    """What `connect` gives on a database that is whole, has the current schema and knows where its artifacts lie.
+    """Prepares the database, opens it by `connect`, and corrects its artifact paths if the store was moved.
 
-    The second value is the folder under which the database still looks for its artifacts, or None where that is
-    `artifacts`. Call it under `store_lock`. `connect` opens the database with MLflow.
+    The caller holds `store_lock`. Returns the result of `connect`, and the folder in which the database still records
+    its artifacts if that is not `artifacts`, else None.
 
     Raises:
-        ConfigError: as `prepare_database`.
+        ConfigError: see `prepare_database`.
     """
     prepare_database(database, artifacts)
     connected = connect()
@@ -80,7 +80,7 @@ def open_embedded(database: Path, artifacts: Path, connect: Callable[[], Opened]
 
 
 def local_path(uri: str) -> Path | None:
-    """The folder a local artifact URI names (a plain path or file:), None for any other scheme."""
+    """The folder of a local artifact URI (a plain path or `file:`); None for other schemes."""
     parsed = urlparse(uri)
     if parsed.scheme == "file":
         return Path(unquote(parsed.path))
@@ -88,11 +88,11 @@ def local_path(uri: str) -> Path | None:
 
 
 def _follow_move(connection: sqlite3.Connection, artifacts: Path) -> Path | None:
-    """Rewrites the absolute paths of a store that was moved; the former folder where that has to wait.
+    """Rewrites the absolute artifact paths of a store that was moved; returns the former folder if that has to wait.
 
-    MLflow stores artifact locations as absolute paths. The default experiment of a store made here lies at
-    `<artifacts>/0`, so a different folder there means that store and artifacts were moved or copied together, or are
-    seen through another mount. While a run is alive, its process may use the former path: then nothing is rewritten.
+    The default experiment of a store that was created here has the location `<artifacts>/0`. Another folder there means
+    that store and artifacts were moved or copied together, or are accessed through another mount. While a run is
+    active, its process may use the former path, so nothing is rewritten.
     """
     row = connection.execute(
         "SELECT artifact_location FROM experiments WHERE experiment_id = ?", (_DEFAULT_EXPERIMENT,)
@@ -123,14 +123,14 @@ def _follow_move(connection: sqlite3.Connection, artifacts: Path) -> Path | None
 
 
 class StoreLostError(RuntimeError):
-    """The store that a run is recorded in is no longer there, so that nothing more can be recorded."""
+    """The store of a run was deleted, replaced or damaged, so that nothing more can be recorded."""
 
 
 class DatabaseWatch:
-    """Compares the SQLite file of a run's store with what it was when the run was opened.
+    """Detects that the SQLite file of a run's store was deleted, replaced or cut while the run is active.
 
-    SQLite goes on without a word when its file is deleted or replaced: it writes to a file that nobody sees any more.
-    The file is never opened except by SQLite, which would lose its locks on it otherwise.
+    SQLite reports no error then and writes to a file that has no name any more. Only SQLite opens the file, since it
+    would lose its locks otherwise.
     """
 
     def __init__(self, database: Path, run_id: str) -> None:
@@ -140,10 +140,10 @@ class DatabaseWatch:
         self._size = self._at_start.st_size
 
     def check(self) -> None:
-        """Checks that the file is the one that it was and has lost nothing; cheap, to be called before each delivery.
+        """Checks that the file is the same and has not been cut; it is cheap and called before each upload.
 
         Raises:
-            StoreLostError: it is not.
+            StoreLostError: it is another file, or was cut.
         """
         try:
             found = self._database.stat()
@@ -156,10 +156,10 @@ class DatabaseWatch:
         self._size = found.st_size
 
     def examine(self) -> None:
-        """Checks that the file still is a database with the run; to be called when a delivery failed.
+        """Checks that the file still is a database with the run; called when an upload failed.
 
         Raises:
-            StoreLostError: it is not. A file that is only busy is not lost.
+            StoreLostError: it is not. A file that is only busy raises nothing.
         """
         try:
             with closing(sqlite3.connect(self._database, timeout=BUSY_SECONDS)) as connection:
@@ -178,6 +178,6 @@ class DatabaseWatch:
     def _lost(self, what: str) -> StoreLostError:
         return StoreLostError(
             f"expected the store of run {self._run_id} to stay while it runs, but {self._database} {what}. The run has "
-            "ended; its checkpoints and all that the store has not got are kept in its live folder. Put the store "
-            f"back, then go on with: lesion-exp resume run={self._run_id}"
+            "ended; its checkpoints and all data that were not uploaded are kept in its live folder. Put the store "
+            f"back, then continue it with: lesion-exp resume run={self._run_id}"
         )

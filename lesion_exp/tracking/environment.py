@@ -1,4 +1,4 @@
-"""What a run ran on: packages, machine, source code."""
+"""Records the environment of a run: packages, machine and source code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lesion_exp.privacy import redacted
 from lesion_exp.tracking.system_metrics import nvidia_smi
 
 LARGEST_PATCH: Final = 1_000_000
-"""Bytes of a patch of uncommitted changes that is still kept."""
+"""Largest patch of uncommitted changes that is stored, bytes."""
 _VARIABLES: Final = (
     "CUDA_VISIBLE_DEVICES",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -58,7 +58,7 @@ class SourceState:
 
 
 def environment(source: SourceState, num_threads: int) -> dict[str, str]:
-    """Name -> text of the files kept under `environment/`; `num_threads` is PyTorch's number of threads.
+    """The texts of the files below `environment/`, by name; `num_threads` is PyTorch's number of threads.
 
     `packages.txt`, `python.json` and `hardware.json`; from a checkout also `git.json` and, with uncommitted changes,
     `changes.patch`.
@@ -76,17 +76,18 @@ def environment(source: SourceState, num_threads: int) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The tags that say which versions of the package and of PyTorch a run is made with."""
+    """The tags with the versions of this package and of PyTorch."""
     found = {}
     for name in ("lesion_exp", "torch"):
-        with suppress(PackageNotFoundError):  # a package that runs from its source alone
+        with suppress(PackageNotFoundError):  # the package is not installed, only on the path
             found[f"{_VERSION_TAG}{name}"] = version(name)
     return found
 
 
 def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None = None) -> list[str]:
-    """Each version in which the run with `tags` differs from one with the tags `now`, by default one that begins here:
-    such as `torch: 2.9.0 then, 2.10.0 now`.
+    """The versions that differ between a run with `tags` and one with the tags `now`, in words.
+
+    An example is `torch: 2.9.0 then, 2.10.0 now`. By default `now` are the versions of this process.
     """
     now = {**versions(), **source_state().tags()} if now is None else now
     now = {name: text for name, text in now.items() if name.startswith(_VERSION_TAG) or name == _COMMIT_TAG}
@@ -98,7 +99,7 @@ def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None =
 
 
 def source_state(package_dir: Path | None = None) -> SourceState:
-    """The state of the checkout that holds the package, without asking any other repository."""
+    """The state of the checkout that contains the package; other repositories are not read."""
     folder = package_dir or Path(__file__).resolve().parents[1]
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit or not _git(folder, "ls-files", "--", "__init__.py"):

@@ -1,4 +1,4 @@
-"""Finds the run that a user means, and reads back what it kept."""
+"""Finds runs in a store, and reads their artifacts, results and metric histories."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARENT_TAG: Final = "mlflow.parentRunId"
-"""Tag by which MLflow shows a run below another: the sweep's, for its cells."""
+"""Tag with the id of the run below which MLflow shows a run: for the cells of a sweep, the sweep's run."""
 MODES_TAG: Final = "metric_modes"
-"""Tag of a run with metrics that its config adds: for each of them `max`, `min`, or null where its class does not say,
-as JSON."""
+"""Tag with the better direction of each metric that the config adds, as JSON: `max`, `min`, or null if unknown."""
 ORIGIN_TAG: Final = "bundle_run_id"
-"""Tag of a run that was imported from a bundle: its id in the store where it was trained."""
+"""Tag of an imported run with its id in the store where it was trained."""
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
 _NOT_TRAINED: Final = ("preview", "comparison", "ensemble")
-"""Values of the tag `kind` of runs that trained nothing."""
+"""Values of the tag `kind` of runs in which nothing was trained."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the store knows of a run."""
+    """A run as the store records it."""
 
     store: Store
     run_id: str
@@ -60,19 +59,19 @@ class Run:
     tags: dict[str, str]
 
     def results(self) -> dict[str, float]:
-        """What the run came to, `best/...` and `test/...`, by the names that classes have elsewhere.
+        """The results of the run, `best/...` and `test/...`, with class names as in the data set.
 
-        Results that are no metrics are read from the files of its evaluation (see `result_files`).
+        Results that are not metrics in MLflow are read from the files of its evaluation (see `result_files`).
         """
         given = {given_name(name): value for name, value in self.metrics.items()}
         metrics = {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
         return {**results_of_test_part(self.fetch), **metrics}
 
     def result(self, name: str) -> float | None:
-        """The value of the metric `name`, or of the result that is in a file alone; None where the run has neither.
+        """The value of the metric `name`, or of a result in a file; None if the run has neither.
 
-        Of what newer runs keep in files alone, a file, which later verbs may have written again, counts before a metric
-        that an older run has.
+        For results that newer runs store in files only, the file takes precedence over a metric of an older run, since
+        later verbs may have updated the file.
         """
         metric = self.metrics.get(name)
         if metric is not None and not is_in_files_alone(given_name(name)):
@@ -81,28 +80,27 @@ class Run:
         return metric if found is None else found
 
     def fetch(self, path: str) -> Path | None:
-        """The file or folder `path` of the run on this machine; None where the run has no such artifact."""
+        """The path on this machine of the artifact `path`, a file or folder; None if the run has no such artifact."""
         return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
 
     @property
     def live_dir(self) -> Path:
-        """Folder with the checkpoints of a run that has not finished."""
+        """The folder of the checkpoints of a run that has not finished."""
         return self.store.live / self.run_id
 
 
 def find_run(store: Store, spec: str) -> Run:
-    """The run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
+    """Finds the run that `spec` names: an id, a unique prefix of one, `latest`, `best:<metric>`, or a registered alias.
 
-    - `latest` is the run that started last; the parents of sweeps do not count, here and for `best`, nor do previews,
-      comparisons and ensembles.
-    - `best:<metric>` is the FINISHED run with the highest value, or the lowest of a loss or calibration error. For
-      `val/...` the value at the best epoch (`best/val/...`) counts where runs have it. A run tagged `leaky` is chosen
-      only if there is no other.
-    - An id that no run has here may be that of a run in the store from which it was imported.
-    - An alias may be given with its model, `model@alias`.
+    - `latest` is the run that started last. The runs of sweeps themselves, previews, comparisons and ensembles are
+      ignored, here and for `best`.
+    - `best:<metric>` is the FINISHED run with the best value. For `val/...` it is the value at the best epoch
+      (`best/val/...`) if runs have it. A run tagged `leaky` is chosen only if there is no other.
+    - An id may also be that of an imported run in the store where it was trained.
+    - An alias may be given with its model, as `model@alias`.
 
     Raises:
-        ConfigError: no run, or several, are named so.
+        ConfigError: no run, or several runs, have that name.
     """
     if spec == "latest":
         newest = next((run for run in _runs(store) if _is_trained(run)), None)
@@ -126,23 +124,23 @@ def find_run(store: Store, spec: str) -> Run:
 
 
 def runs_where(store: Store, condition: str) -> Iterator[Run]:
-    """The runs of all experiments that meet `condition` (MLflow's filter), the one that started last first."""
+    """The runs of all experiments that match `condition` (MLflow's filter), the newest first."""
     return (_run(store, run) for run in _runs(store, condition))
 
 
 def find_tagged(store: Store, tags: Mapping[str, str]) -> Run | None:
-    """The run with all of `tags` that started last; None where there is none."""
+    """The newest run with all of `tags`; None if there is none."""
     return next(runs_where(store, " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())), None)
 
 
 def find_finished(store: Store, job_hash: str) -> Iterator[Run]:
-    """The FINISHED runs of a job, the one that started last first."""
+    """The FINISHED runs of a job, the newest first."""
     condition = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job_hash}'"
     return (_run(store, run) for run in _runs(store, condition))
 
 
 def download_artifact(run: Run, path: str) -> Path:
-    """The file or folder `path` of the run on this machine; from a server it is fetched into the run's live folder.
+    """The path on this machine of the artifact `path`; from a server it is downloaded.
 
     Raises:
         DataError: the run has no artifact of that name.
@@ -158,14 +156,16 @@ def download_artifact(run: Run, path: str) -> Path:
 
 def _why_absent(run: Run, path: str) -> str:
     if run.status != "FINISHED":
-        return "A run that did not finish lacks what is made at its end; lesion-exp resume goes on with it."
+        return "A run that did not finish lacks what is written at its end; lesion-exp resume continues it."
     if path.startswith("predictions/test"):
-        return "A cell of a sweep reads the test part only where test=true was said; split.part=val takes validation."
+        return (
+            "A cell of a sweep evaluates the test part only with test=true; split.part=val reads the validation part."
+        )
     return "The run finished, so the file was removed, or the run was made without it."
 
 
 def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:
-    """As `download_artifact`, but None where the run has no such artifact."""
+    """See `download_artifact`; None if the run has no such artifact."""
     folder = store.artifact_dir(artifact_uri)
     if folder is not None:
         return folder / path if (folder / path).exists() else None
@@ -185,7 +185,7 @@ def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> P
 
 
 def artifact_names(run: Run) -> set[str]:
-    """The paths of all files that `run` keeps, without halves of files that are being written."""
+    """The paths of all artifacts of `run`, without partial files that are being written."""
     folder = run.store.artifact_dir(run.artifact_uri)
     if folder is not None:
         return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if _is_kept(file)}
@@ -204,18 +204,17 @@ def _is_kept(file: Path) -> bool:
 def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.DataFrame:
     """The predictions table of the run on `part` (`val` or `test`).
 
-    Images of classes that the network does not know are left out unless `with_unknown`: they belong to no figure of
-    a classification.
+    Images of classes that the network does not know are left out unless `with_unknown` is set.
 
     Raises:
-        DataError: the run kept none for that part.
+        DataError: the run has no predictions of that part.
     """
     table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
     return table if with_unknown else known_rows(table).reset_index(drop=True)
 
 
 def _runs(store: Store, condition: str = "") -> Iterator[MlflowRun]:
-    """Runs of all experiments, the one that started last first."""
+    """The runs of all experiments that match `condition`, the newest first."""
     experiments = store.experiment_ids()
     token = None
     while experiments:
@@ -258,7 +257,7 @@ def _best(store: Store, metric: str) -> Run:
             found = _valued(store, name, metrics_alone=False)
         honest = next((run for run in found if run.tags.get("leaky") != "true"), None)
         if honest is not None and honest is not found[0]:
-            log.warning("Left out run %s, which is better in %s but leaky.", found[0].run_id, name)
+            log.warning("Left out run %s, which has a better %s but is leaky.", found[0].run_id, name)
         if found:
             return honest or found[0]
     recent = _recent(store)
@@ -271,9 +270,9 @@ def _best(store: Store, metric: str) -> Run:
 
 
 def _valued(store: Store, name: str, *, metrics_alone: bool) -> list[Run]:
-    """The FINISHED runs that were trained and have a value of `name`, the best first, of equal ones the last.
+    """The FINISHED trained runs with a value of `name`, the best first, of equal ones the newest.
 
-    Unless `metrics_alone`, the files of all runs are read.
+    Without `metrics_alone` the files of all runs are read as well.
     """
     condition = "attributes.status = 'FINISHED'"
     if metrics_alone:
@@ -291,16 +290,16 @@ def _valued(store: Store, name: str, *, metrics_alone: bool) -> list[Run]:
 
 
 def _mode(name: str, runs: Sequence[Run]) -> str:
-    """Which values of a metric of the `runs` are better; of one that their configs added their tags say it."""
+    """The better direction of a metric of the `runs`; for one that their configs add it is read from their tags."""
     known_as = given_name(name)
     if entry_of(known_as) is not None:
         return mode_of(known_as)
     added = [json.loads(run.tags.get(MODES_TAG, "{}")) for run in runs]
     modes = {found.get(known_as.rpartition("/")[2], "max") for found in added}
     if len(modes) > 1 or None in modes:
-        why = "they do not agree on it" if len(modes) > 1 else "its class does not say it (higher_is_better)"
+        why = "the runs disagree" if len(modes) > 1 else "its class does not define it (higher_is_better)"
         raise ConfigError(
-            f"expected a metric after best: of which it is known whether higher values are better, got {name!r}: "
+            f"expected after best: a metric whose better direction is known, got {name!r}: "
             f"{why}; name a run by its id instead"
         )
     return str(modes.pop())
@@ -362,7 +361,7 @@ def _line(run: MlflowRun) -> str:
 
 
 class Point(NamedTuple):
-    """A value that a metric had."""
+    """A value of a metric."""
 
     step: int
     value: float
@@ -371,11 +370,11 @@ class Point(NamedTuple):
 
 
 History = dict[str, list[Point]]
-"""The points of each metric, by step and time."""
+"""The points of each metric, sorted by step and time."""
 
 
 def read_history(run: Run, names: Collection[str] | None = None) -> History:
-    """The whole history of each metric of `run`, or of those in `names` that it has."""
+    """The history of each metric of `run`, or of those of its metrics that are in `names`."""
     return {
         name: sorted(
             Point(point.step, point.value, point.timestamp)

@@ -1,4 +1,4 @@
-"""Signs of life of a run, and the runs that have given none."""
+"""Heartbeats of runs: finds runs whose process has died, marks them, and removes what finished runs left behind."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 15.0
-"""A living run renews its heartbeat this often."""
+"""An active run renews its heartbeat this often."""
 LOG_FILE: Final = "log.txt"
 _RUN_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 def now_text() -> str:
-    """Seconds since 1970, as the heartbeat tag holds them."""
+    """The time as the heartbeat tag stores it, seconds since 1970."""
     return f"{time.time():.0f}"
 
 
 def is_dead(store: Store, run: MlflowRun) -> bool:
-    """Whether a run claims to be RUNNING though its process is gone; runs without heartbeat are not ours.
+    """Whether a run is marked RUNNING although its process is gone; False for runs without a heartbeat.
 
-    Where this machine sees the lock that its process held, that decides; else a heartbeat that is too old.
+    If the lock of the process can be tested on this machine, that decides, else the age of the heartbeat.
     """
     beat = run.data.tags.get(HEARTBEAT_TAG)
     if run.info.status != "RUNNING" or beat is None:
@@ -43,17 +43,17 @@ def is_dead(store: Store, run: MlflowRun) -> bool:
     held = is_held(folder / LOCK_FILE)
     if held is not None:
         return not held
-    header = read_header(folder / SPOOL_DIR)  # what the process left that worked on the run last, if that was here
+    header = read_header(folder / SPOOL_DIR)  # of the process that last worked on the run, if it ran on this machine
     was_here = header is not None and header.get(SESSION) == run.data.tags.get(SESSION_TAG, "")
     return was_here or time.time() - float(beat) > DEAD_AFTER_SECONDS
 
 
 def mark_dead_runs(store: Store) -> list[str]:
-    """Marks every RUNNING run whose process is gone as KILLED; their ids.
+    """Marks every RUNNING run whose process is gone as KILLED, and returns the ids of these runs.
 
-    Such a run ended without a word: `kill -9`, a machine that went down. It ends at its last heartbeat; its log, and
-    what it had logged and not sent, are saved with it where this machine has them. A run whose process lives on this
-    machine is not dead, its store was away.
+    Such a process was ended by `kill -9`, or with its machine. The end of the run is its last heartbeat. Its log, and
+    what was logged but not uploaded, are added to the run if they are on this machine. A run whose process is alive on
+    this machine is not dead, whatever its heartbeat says: its store was unavailable.
     """
     experiments = store.experiment_ids()
     dead: list[str] = []
@@ -68,10 +68,10 @@ def mark_dead_runs(store: Store) -> list[str]:
 
 
 def clear_finished(store: Store) -> list[str]:
-    """Removes the live folders of runs that have finished, but whose process was killed before it could; their ids.
+    """Removes the live folders of finished runs whose process was killed before it removed them; returns their ids.
 
-    Their checkpoints lie among their artifacts by then. A folder that a process holds, that waits to be sent, or whose
-    run is of another store, stays; so do the checkpoints of runs that can be gone on with.
+    Their checkpoints are among their artifacts by then. Folders stay that a process holds, that contain data to be
+    uploaded, or whose run is in another store or can be resumed.
     """
     cleared = []
     for folder in sorted(store.live.glob("[0-9a-f]*")):
@@ -107,16 +107,21 @@ def _mark_killed(store: Store, run: MlflowRun) -> bool:
         store.put_artifact(run_id, run.info.artifact_uri, log, LOG_FILE)
     beat = float(run.data.tags[HEARTBEAT_TAG])
     store.client.set_terminated(run_id, "KILLED", end_time=int(beat * 1000))
-    log.warning("Run %s has shown no sign of life since %s: marked KILLED.", run_id, time.ctime(beat))
+    log.warning("Run %s has had no heartbeat since %s: marked KILLED.", run_id, time.ctime(beat))
     return True
 
 
 def _ended_in_order(store: Store, run: MlflowRun, spool: Spool) -> bool:
-    """Whether the run had ended by itself, while its store was away; sends what it left, and closes the spool."""
+    """Uploads what the run left in its spool; returns whether it had ended in order while its store was unavailable."""
     try:
         return "status" in upload_remaining(store, run, spool)
     except Exception as error:
-        log.warning("What %s had not sent stays in %s (lesion-exp sync): %s", run.info.run_id, spool.folder, error)
+        log.warning(
+            "Data of run %s that were not uploaded stay in %s (lesion-exp sync): %s",
+            run.info.run_id,
+            spool.folder,
+            error,
+        )
         return False
     finally:
         spool.close()

@@ -1,4 +1,4 @@
-"""Passes what Lightning logs to a run."""
+"""A Lightning logger that passes metrics to a run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lesion_exp.tracking.run import TrackedRun
 
 
 def last_step(trainer: pl.Trainer) -> int:
-    """The training step that was done last, from 0: where Lightning logs the metrics of an epoch that ends."""
+    """The last training step, from 0, at which Lightning logs the metrics of an epoch that ends."""
     return max(trainer.global_step - 1, 0)
 
 
 class TrackingLogger(Logger):
     """A Lightning logger over a run; on other ranks than the first, `run` is None and nothing is logged.
 
-    Metric names pass unchanged and steps are Lightning's global steps. The metric `epoch` has a value for each epoch
-    that ended, counted from 1 (see `log_epoch`); Lightning's own, which comes with every step, is left out. Parameters,
-    artifacts and the run's status are the business of who made the run: `fit` ends before a run does.
+    Metric names are unchanged, and steps are Lightning's global steps. The metric `epoch` has a value for each
+    completed epoch, counted from 1 (see `log_epoch`); Lightning's own, which has a value for every step, is left out.
+    The caller logs parameters and artifacts and finishes the run, which does not end with `fit`.
     """
 
     def __init__(self, run: TrackedRun | None, save_dir: Path) -> None:
@@ -33,17 +33,17 @@ class TrackingLogger(Logger):
 
     @property
     def name(self) -> str | None:
-        """Id of the experiment."""
+        """The id of the experiment."""
         return self._run.experiment_id if self._run else None
 
     @property
     def version(self) -> str | None:
-        """Id of the run."""
+        """The id of the run."""
         return self._run.run_id if self._run else None
 
     @property
     def save_dir(self) -> str:
-        """Folder for what Lightning writes by itself, such as checkpoints without a folder of their own."""
+        """The folder for files that Lightning writes without being given another one."""
         return str(self._save_dir)
 
     @property
@@ -52,12 +52,12 @@ class TrackingLogger(Logger):
         return self._run
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hands metrics to the run."""
+        """Logs metrics in the run."""
         if self._run:
             self._run.log_metrics({name: metrics[name] for name in metrics if name != "epoch"}, step or 0)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], step: int) -> None:
-        """Hands the number of an epoch that ended, from 1, and its metrics to the run; `step` is `last_step`."""
+        """Logs the number of a completed epoch, from 1, and its metrics in the run; `step` is `last_step`."""
         if self._run:
             self._run.log_metrics({"epoch": float(epoch), **metrics}, step)
 
@@ -67,12 +67,12 @@ class TrackingLogger(Logger):
             self._run.write_log(text)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: the whole config is recorded when the run starts."""
+        """Does nothing, since the whole config is logged when the run starts."""
 
     def save(self) -> None:
-        """Brings what the run has not sent yet to the disk."""
+        """Flushes to the disk what the run has not uploaded yet."""
         if self._run:
             self._run.sync()
 
     def finalize(self, status: str) -> None:
-        """Does nothing: the run goes on, and its own thread sends what waits."""
+        """Does nothing, since the run does not end with `fit`; its own thread uploads what is left."""

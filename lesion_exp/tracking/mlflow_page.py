@@ -1,4 +1,4 @@
-"""MLflow's server with the script of `first_visit` in its page: `python -m lesion_exp.tracking.mlflow_page`.
+"""`python -m lesion_exp.tracking.mlflow_page`: MLflow's server with the script of `first_visit_script` in its page.
 
 The environment variable MLFLOW_BACKEND_STORE_URI names the store, as for `mlflow ui`.
 """
@@ -13,9 +13,17 @@ from typing import Any, Final
 
 from lesion_exp.tracking.view import RUN_NAME, run_chart_state, view_state
 
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+STORE_VARIABLE: Final = "MLFLOW_BACKEND_STORE_URI"
+_PAGE: Final = "/"
+_OF_A_COPY: Final = (b"if-none-match", b"if-modified-since")
+"""Headers by which a browser validates its cached copy of the page, which may lack the script."""
 _PREFIX: Final = "MLflowLocalStorage-1.1"
 _WIDE: Final = 1300
-"""Pixels of a window from which on there is room for the whole name of most runs."""
+"""Width of a window, pixels, that has room for the whole name of most runs."""
 _WIDE_NAME: Final = 300
 _SCRIPT: Final = """
 (() => {
@@ -39,42 +47,30 @@ _SCRIPT: Final = """
 """
 
 
-def first_visit_script(experiment_id: str) -> str:
-    """The script; an address without a page opens the runs of the experiment."""
-    return _SCRIPT % {
-        "view": _literal(view_state()),
-        "run": _literal(run_chart_state()),
-        "wide": _WIDE,
-        "run_name": _literal(RUN_NAME),
-        "wide_name": _WIDE_NAME,
-        "prefix": _PREFIX.replace(".", "\\."),
-        "experiment": _literal(experiment_id),
-    }
+def main() -> None:
+    """Serves the page until the process is asked to end."""
+    parser = argparse.ArgumentParser(description="Serves MLflow's page.")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--experiment", required=True, help="id of the experiment that opens")
+    parser.add_argument("--default-artifact-root", help="folder of the artifacts of new experiments")
+    options = parser.parse_args()
 
+    import uvicorn
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR
 
-def with_script(page: bytes, script: str) -> bytes:
-    """An HTML page with `script` before all of its own scripts; anything else unchanged."""
-    head, found, rest = page.partition(b"<head>")
-    return head + found + b"<script>" + script.encode() + b"</script>" + rest if found else page
+    os.environ[BACKEND_STORE_URI_ENV_VAR] = os.environ[STORE_VARIABLE]
+    os.environ[SERVE_ARTIFACTS_ENV_VAR] = "true"
+    if options.default_artifact_root:
+        os.environ[ARTIFACT_ROOT_ENV_VAR] = options.default_artifact_root
+    from mlflow.server.fastapi_app import app  # which reads the variables
 
-
-def _literal(value: Any) -> str:
-    """A value in JavaScript within HTML."""
-    return json.dumps(value).replace("<", "\\u003c")
-
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
-STORE_VARIABLE: Final = "MLFLOW_BACKEND_STORE_URI"
-_PAGE: Final = "/"
-_OF_A_COPY: Final = (b"if-none-match", b"if-modified-since")
-"""Headers with which a browser asks whether the copy that it has, maybe one without the script, is still right."""
+    page = PageWithScript(app, first_visit_script(options.experiment))
+    uvicorn.run(page, host=options.host, port=options.port)
 
 
 class PageWithScript:
-    """An ASGI application that is another one, but for a script in its page."""
+    """An ASGI application that adds a script to the page of another application."""
 
     def __init__(self, application: Application, script: str) -> None:
         self._application = application
@@ -104,26 +100,28 @@ class PageWithScript:
         await self._application(asked, receive, gather)
 
 
-def main() -> None:
-    """Serves the page until the process is told to end."""
-    parser = argparse.ArgumentParser(description="Serves MLflow's page.")
-    parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--experiment", required=True, help="id of the experiment that opens")
-    parser.add_argument("--default-artifact-root", help="folder of the artifacts of new experiments")
-    options = parser.parse_args()
+def first_visit_script(experiment_id: str) -> str:
+    """A script with default views for a browser that has stored none; the bare address opens the experiment."""
+    return _SCRIPT % {
+        "view": _literal(view_state()),
+        "run": _literal(run_chart_state()),
+        "wide": _WIDE,
+        "run_name": _literal(RUN_NAME),
+        "wide_name": _WIDE_NAME,
+        "prefix": _PREFIX.replace(".", "\\."),
+        "experiment": _literal(experiment_id),
+    }
 
-    import uvicorn
-    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR
 
-    os.environ[BACKEND_STORE_URI_ENV_VAR] = os.environ[STORE_VARIABLE]
-    os.environ[SERVE_ARTIFACTS_ENV_VAR] = "true"
-    if options.default_artifact_root:
-        os.environ[ARTIFACT_ROOT_ENV_VAR] = options.default_artifact_root
-    from mlflow.server.fastapi_app import app  # which reads the variables
+def with_script(page: bytes, script: str) -> bytes:
+    """An HTML page with `script` before its other scripts; other content is unchanged."""
+    head, found, rest = page.partition(b"<head>")
+    return head + found + b"<script>" + script.encode() + b"</script>" + rest if found else page
 
-    page = PageWithScript(app, first_visit_script(options.experiment))
-    uvicorn.run(page, host=options.host, port=options.port)
+
+def _literal(value: Any) -> str:
+    """A value as JavaScript within HTML."""
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 if __name__ == "__main__":

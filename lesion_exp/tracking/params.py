@@ -1,4 +1,4 @@
-"""A nested config as the flat parameters that MLflow keeps."""
+"""Converts nested configs to flat parameters, and names of metrics to names that MLflow accepts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lesion_exp.tracking import artifacts
 log = logging.getLogger(__name__)
 
 LONGEST_VALUE: Final = 6000
-"""Characters of a parameter that MLflow keeps."""
+"""Largest number of characters of a parameter in MLflow."""
 WHOLE_CONFIG: Final = artifacts.JOB
 LONGEST_NAME: Final = 250
-"""Characters of a metric's name that MLflow keeps."""
+"""Largest number of characters of the name of a metric in MLflow."""
 _ESCAPED: Final = re.compile(
-    r"[^/\w.\- :]"  # what MLflow refuses anywhere
+    r"[^/\w.\- :]"  # characters that MLflow refuses everywhere
     r"|/(?=/|$)|^/"  # slashes with nothing between them, in which MLflow sees a path that is not normal
     r"|(?<![^/])\.\.?(?=/|$)|^\.(?=\.)"  # steps from folder to folder
     r"|_(?=x[0-9a-f]+_)"  # what would be read as an escape
@@ -30,10 +30,10 @@ _DIGEST_LENGTH: Final = 16
 
 
 def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
-    """The config as `group.key` -> text: JSON for lists, `null`, `true` and `false` as in YAML.
+    """Flattens a config to texts by `group.key`: lists as JSON, `null`, `true` and `false` as in YAML.
 
-    A mapping with keys that MLflow refuses is one JSON text. A value longer than MLflow keeps becomes a hint at the
-    config artifact, with a warning, instead of being cut. Neither secrets nor the home folder are among the texts.
+    A mapping with keys that MLflow refuses becomes one JSON text. A value that is too long for MLflow is replaced by a
+    reference to the config artifact, with a warning. Secrets and the home folder are removed.
     """
     flat: dict[str, str] = {}
     _flatten(redacted(dict(config)), "", flat)
@@ -41,7 +41,7 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
         if len(value) > LONGEST_VALUE:
             flat[name] = f"{len(value)} characters (see {WHOLE_CONFIG})"
             log.warning(
-                "%s has %d characters, MLflow keeps %d: the parameter points at %s.",
+                "%s has %d characters, but MLflow stores at most %d: the parameter refers to %s.",
                 name,
                 len(value),
                 LONGEST_VALUE,
@@ -51,10 +51,10 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def allowed_name(name: str) -> str:
-    """`name` as the name of a metric in MLflow; no two names become the same, and most come back unchanged.
+    """Converts `name` to a metric name that MLflow accepts; different names stay different, most stay unchanged.
 
-    Each character that MLflow refuses becomes `_x28_` with its number in Unicode, in hexadecimal digits; a name that is
-    longer than MLflow keeps is cut and ends with a digest of the whole.
+    Each character that MLflow refuses is replaced by its Unicode number in hexadecimal digits, such as `_x28_`. A name
+    that is too long is cut, and ends with a digest of the whole name.
     """
     escaped = _ESCAPED.sub(lambda found: "".join(f"_x{ord(character):x}_" for character in found[0]), name)
     if len(escaped) <= LONGEST_NAME:
@@ -64,7 +64,7 @@ def allowed_name(name: str) -> str:
 
 
 def given_name(name: str) -> str:
-    """The name that `allowed_name` made `name` of, unless it had to be cut."""
+    """The inverse of `allowed_name`, except for names that were cut."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), name)
 
 

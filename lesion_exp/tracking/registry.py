@@ -1,4 +1,4 @@
-"""Runs as versions of named models in MLflow's registry, and the aliases that point at them."""
+"""Registers runs as versions of models in MLflow's registry, with aliases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import Run
 
 _TAKEN: Final = re.compile(r"latest|[0-9a-f]{4,32}|best:.*|.*\.(ckpt|zip|safetensors)|v\d+", re.IGNORECASE)
-"""What means something else after `run=`, or in MLflow."""
+"""Names that have another meaning after `run=`, or in MLflow."""
 _ALIAS: Final = re.compile(r"[\w-]+")
 _NOT_IN_NAMES: Final = re.compile(r"[/:]")
 
@@ -25,22 +25,28 @@ class Registered:
     run_id: str
     alias: str | None
     before: str | None
-    """The version that had the alias before."""
+    """The version that had the alias before, if any."""
     is_new: bool
-    """Whether the version was made now."""
+    """Whether the version has just been created."""
 
     @property
     def uri(self) -> str:
-        """How MLflow's functions and commands name it."""
+        """The URI of the version for MLflow's functions and commands."""
         return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
 
 
 def register(run: Run, model: str, name: str | None, alias: str | None, tags: Mapping[str, str]) -> Registered:
-    """The version of the model `name` (by default that of the run's experiment) that is the artifact folder `model` of
-    `run`, made if absent; it gets the `alias`.
+    """Registers the artifact folder `model` of `run` as a version of a registered model, unless it is one already.
+
+    Args:
+        run: a finished run.
+        model: the artifact folder of its MLflow model.
+        name: of the registered model; None is the name of the run's experiment.
+        alias: set to this version, if given.
+        tags: of a new version.
 
     Raises:
-        ConfigError: a name or an alias that MLflow or `run=` would not understand.
+        ConfigError: MLflow or `run=` would not understand the name or the alias.
     """
     from mlflow.exceptions import MlflowException
 
@@ -73,7 +79,7 @@ def register(run: Run, model: str, name: str | None, alias: str | None, tags: Ma
 
 
 def _version_of(run: Run, name: str) -> str | None:
-    """The newest version of the model `name` that is `run`'s."""
+    """The newest version of the model `name` that belongs to `run`."""
     quote = '"' if "'" in name else "'"
     found = run.store.client.search_model_versions(f"name = {quote}{name}{quote} and run_id = '{run.run_id}'")
     return max((str(version.version) for version in found), key=int, default=None)

@@ -1,4 +1,4 @@
-"""A run in MLflow that tells the truth about itself: alive, finished, failed or killed."""
+"""Records a run in MLflow while it is active, with a status that is always true."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from lesion_exp.privacy import redacted
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG, DatabaseWatch, StoreLostError
 from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
+from lesion_exp.tracking.metric_points import MetricPoints, last_steps
 from lesion_exp.tracking.params import flat_params
 from lesion_exp.tracking.run_log import RunLog
-from lesion_exp.tracking.run_writer import MetricPoints, RunWriter, last_steps
+from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.system_metrics import MachineLoad
@@ -34,17 +35,17 @@ log = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _LONGEST_ERROR: Final = 1000
 _PATIENCE_SECONDS: Final = 30.0
-"""How long a run that ends waits for its store to take anything."""
+"""How long a run that ends waits for its store to accept data."""
 
 
 class TrackedRun(RunWriter):
-    """A run that is being recorded. Use it as a context manager: leaving the block says how the run ended.
+    """An active run, a context manager: leaving the block sets the run's final status.
 
-    Whatever is logged is written to a spool in the run's live folder and returns at once; a thread sends it every
-    `flush_seconds`, or when `flush_every` calls have gathered, and renews the heartbeat. So a run outlives its store:
-    while a server is away training goes on, and what it has not got when the run ends waits for `sync`.
-    Another thread reads the machine's load every `system_metrics_seconds` (0: never).
-    What is logged through Python's `logging` meanwhile becomes the artifact `log.txt`.
+    Calls that log return at once: they write to a spool in the run's live folder. A thread uploads the spool every
+    `flush_seconds`, or when `flush_every` entries wait, and renews the heartbeat. So training continues while a server
+    is unavailable, and data that are not uploaded at the end of the run wait for the verb `sync`. Another thread logs
+    the machine's load every `system_metrics_seconds` (0: never). Messages of Python's `logging` become the artifact
+    `log.txt`.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class TrackedRun(RunWriter):
         self.live_dir: Path = store.live / run_id
         self.resumed = spool is not None
         self.unsent = False
-        """Whether the store was away when the run ended, so that a part of it waits for `sync`."""
+        """Whether the store was unavailable at the end of the run, so that data wait for `sync`."""
         self._watch = DatabaseWatch(store.database, run_id) if store.database is not None else None
         self._lost: StoreLostError | None = None
         self._started = info.start_time / 1000
@@ -95,7 +96,7 @@ class TrackedRun(RunWriter):
         params: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
-        """A new run, RUNNING from now on; `params` is a nested config, `options` are those of the constructor."""
+        """Starts a run; `params` is a nested config, `options` are keyword arguments of the constructor."""
         told = redacted(dict(tags or {}))
         first = {HEARTBEAT_TAG: now_text(), "mlflow.user": _user(), "mlflow.source.type": "LOCAL", **told}
         check_locks(store.live)
@@ -107,12 +108,12 @@ class TrackedRun(RunWriter):
 
     @classmethod
     def resume(cls, store: Store, run_id: str, *, is_alone: bool = False, **options: Any) -> Self:
-        """The run `run_id`, RUNNING again; metrics of steps that it logged before are not logged twice.
+        """Resumes the run `run_id`; metrics of steps that it logged before are not logged again.
 
         `is_alone` says that the caller holds a lock which proves that no other process works on the run.
 
         Raises:
-            ConfigError: a process that is alive is still working on it.
+            ConfigError: another process is still working on the run.
         """
         known = store.client.get_run(run_id)
         if (
@@ -122,13 +123,15 @@ class TrackedRun(RunWriter):
             and not is_dead(store, known)
         ):
             raise ConfigError(
-                f"expected a run that has stopped; {run_id} is RUNNING: its process lives, or gave a sign of life less "
+                f"expected a run that has stopped; {run_id} is RUNNING: its process is alive, or had a heartbeat less "
                 "than 60 s ago on another machine. Wait until it ends, or a minute if it was killed there."
             )
         try:
             spool = Spool(store.live / run_id / SPOOL_DIR)
         except SpoolHeld as error:
-            raise ConfigError(f"expected a run that nobody works on, but another process holds {run_id}") from error
+            raise ConfigError(
+                f"expected a run on which no process works, but another process holds {run_id}"
+            ) from error
         try:
             upload_remaining(store, known, spool)
             store.client.set_tag(run_id, HEARTBEAT_TAG, now_text())
@@ -142,10 +145,10 @@ class TrackedRun(RunWriter):
             raise
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Records metrics of a training step; returns at once.
+        """Logs metrics of a training step; returns at once.
 
         Raises:
-            StoreLostError: the database that the run is recorded in was deleted, replaced or cut meanwhile.
+            StoreLostError: the database of the run was deleted, replaced or cut.
         """
         if self._lost is not None:
             raise self._lost
@@ -157,28 +160,31 @@ class TrackedRun(RunWriter):
             self._uploader.wake()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Records a nested config as parameters `group.key`; in a resumed run only those it does not have.
+        """Logs a nested config as parameters `group.key`; in a resumed run only those that it does not have.
 
-        A parameter that the run has with another value keeps it, with a warning: MLflow changes none.
+        A parameter of the run keeps its value, with a warning if the new one differs: MLflow does not change
+        parameters.
         """
         known, flat = self.params_at_start, flat_params(params)
         for name in sorted(name for name in flat if known.get(name, flat[name]) != flat[name]):
-            log.warning("%s is %s in this run and stays so, though now it is %s.", name, known[name], flat[name])
+            log.warning(
+                "the parameter %s of this run stays %s, although its value is %s now", name, known[name], flat[name]
+            )
         new = [(name, value) for name, value in flat.items() if name not in known]
         for batch in _batches(new, LARGEST_BATCH["params"]):
             self._spool.add("params", values=batch)
 
     def log_missing_params(self, params: Mapping[str, Any]) -> None:
-        """Records those of a nested config that the run does not have, whatever the values of the others are."""
+        """Logs those parameters of a nested config that the run does not have, without comparing the others."""
         flat = flat_params(params)
         self.log_params({name: text for name, text in flat.items() if name not in self.params_at_start})
 
     def has_file(self, artifact_path: str) -> bool:
-        """Whether a run that is resumed kept a file before it stopped."""
+        """Whether the run was resumed and has the artifact `artifact_path` already."""
         return self.resumed and fetch_artifact(self.store, self.run_id, self.artifact_uri, artifact_path) is not None
 
     def write_log(self, text: str) -> None:
-        """Appends lines that went to the terminal alone to the run's `log.txt`."""
+        """Appends lines that only the terminal has shown to the run's `log.txt`."""
         self._log.write(f"{text}\n")
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -188,15 +194,15 @@ class TrackedRun(RunWriter):
             self._spool.add("tags", values=batch)
 
     def delete_tags(self, names: Iterable[str]) -> None:
-        """Removes tags, once all that was logged before has reached the store."""
+        """Removes tags, after everything that was logged before has been uploaded."""
         for name in names:
             self._spool.add("untag", name=name)
 
     def flush(self) -> None:
-        """Sends what waits, here and now.
+        """Uploads the spool in this thread.
 
         Raises:
-            Exception: the store does not answer.
+            Exception: the store is unavailable.
         """
         with self._sending:
             try:
@@ -211,7 +217,7 @@ class TrackedRun(RunWriter):
                 raise
 
     def _examine(self) -> None:
-        """Finds out whether a delivery failed because the database is lost."""
+        """Raises StoreLostError if an upload failed because the database is lost."""
         try:
             if self._watch is not None:
                 self._watch.examine()
@@ -220,16 +226,16 @@ class TrackedRun(RunWriter):
             raise
 
     def sync(self) -> None:
-        """Brings what is not sent yet to the disk; to be called before a checkpoint that comes after it."""
+        """Flushes to the disk what is not uploaded yet; to be called before a later checkpoint is saved."""
         self._spool.sync()
 
     def finish(self, status: Status) -> None:
-        """Sends what waits, saves the log and gives the run its final status. A second call does nothing.
+        """Uploads the spool and the log, and sets the final status of the run. A second call does nothing.
 
-        Where the store is away, all this waits on disk for the verb `sync`, with a warning; `unsent` says so.
+        If the store is unavailable, these data wait on disk for the verb `sync`, with a warning; `unsent` is then set.
 
         Raises:
-            StoreLostError: the run's database was deleted, replaced or cut; all that it had not got is kept.
+            StoreLostError: the run's database was deleted, replaced or cut; data that were not uploaded are kept.
         """
         if self._finished:
             return
@@ -240,29 +246,29 @@ class TrackedRun(RunWriter):
         self._spool.sync()
         if self._uploader.finish(_PATIENCE_SECONDS):
             self._log.remove_if_alone()
-            with suppress(OSError):  # checkpoints of a run that stopped stay
+            with suppress(OSError):  # the checkpoints of a stopped run are still there
                 self.live_dir.rmdir()
         else:
             if self._lost is not None:
                 raise self._lost
             self.unsent = True
             log.warning(
-                "The store of runs has not taken all of run %s: %d entries wait in %s. "
-                "When it is back, send them with: lesion-exp sync",
+                "The store of runs has not accepted all data of run %s: %d entries wait in %s. "
+                "When the store is available again, upload them with: lesion-exp sync",
                 self.run_id,
                 self._spool.waiting,
                 self._spool.folder,
             )
 
     def clear_live_dir(self) -> None:
-        """Removes what the run kept on this machine, such as checkpoints, but not what the store has not got."""
+        """Removes the files of the run on this machine, such as checkpoints, but not data that were not uploaded."""
         if not self.live_dir.exists():
             return
         for path in self.live_dir.iterdir():
             if path.is_dir() and path != self._spool.folder:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_file() and path.name != LOCK_FILE:
-                path.unlink(missing_ok=True)  # other commands remove what a finished run left, too
+                path.unlink(missing_ok=True)  # other commands may remove files of a finished run at the same time
         with suppress(OSError):
             self.live_dir.rmdir()
 
@@ -281,14 +287,14 @@ class TrackedRun(RunWriter):
             if status == "FAILED":
                 self.set_tags({"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]})
             self.finish(status)
-        except StoreLostError:  # which ended the run, or is said in the log by now
+        except StoreLostError:  # this error ended the run, or is in the log already
             pass
-        except Exception:  # the error that ended the run is the one to be seen
+        except Exception:  # the error that ended the run is the one to show
             log.exception("Run %s could not be closed in the store.", self.run_id)
 
     def _put_file(self, path: Path, artifact_path: str) -> None:
         if self.store.artifact_dir(self.artifact_uri) is not None:
-            super()._put_file(path, artifact_path)  # a disk of this machine: nothing to wait for
+            super()._put_file(path, artifact_path)  # on a disk of this machine the copy needs no spool
         else:
             self._spool.add_file(path, artifact_path)
 
@@ -302,12 +308,12 @@ class TrackedRun(RunWriter):
     def _renew_heartbeat(self, silent_for: float) -> None:
         self.store.client.set_tag(self.run_id, HEARTBEAT_TAG, now_text())
         if silent_for > 2 * HEARTBEAT_SECONDS:
-            # the store or the machine was away so long that others may have marked the run KILLED
+            # the store or the machine was unavailable for so long that others may have marked the run KILLED
             self.store.client.update_run(self.run_id, status="RUNNING")
 
 
 def status_after(error: BaseException) -> Status:
-    """KILLED where somebody stopped the process (Ctrl-C, SIGTERM, an exit on purpose), FAILED for all other errors.
+    """KILLED if the process was stopped (Ctrl-C, SIGTERM, SystemExit), FAILED for other errors.
 
     Lightning turns Ctrl-C into SystemExit(1), and SIGTERM into a subclass of SystemExit.
     """

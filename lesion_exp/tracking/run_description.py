@@ -1,4 +1,4 @@
-"""The words of a run in MLflow's page: its name, the tags behind the columns, its description."""
+"""What MLflow's page shows of a run: its name, the tags of the columns, its description."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import quote, urlencode
 from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among, short_of, shown_in
 
 SCORE_TAGS: Final = {f"best/{WATCHED_METRIC}": "val", f"test/{WATCHED}": "test"}
-"""Tags of a run with the scores of these metrics, rounded to three digits for the table of runs."""
+"""Metrics whose values are also tags, rounded to three digits for the table of runs, with the names of the tags."""
 LEAKS_TAG: Final = "leaks"
-"""Tag of a leaky run alone, so that the table of runs says something only there."""
+"""Tag of leaky runs only, so that the column of other runs is empty."""
 OVER_SEEDS_TAG: Final = "over seeds"
-"""Tag of the cells of a sweep: what their choice came to over all seeds and folds."""
+"""Tag of the cells of a sweep with the result of their choice over all seeds and folds."""
 CHOICE_TAG: Final = "choice"
-"""Tag of a sweep's cell: what it sets except seeds and folds, for grouping in MLflow."""
+"""Tag of the cells of a sweep with what they set except seeds and folds, for grouping in MLflow."""
 CHOICES: Final = ("dataset", "backbone", "sampler", "loss")
-"""Config groups whose choice is a tag of the run and a column of the list of runs."""
+"""Config groups whose option is a tag of the run and a column of the table of runs."""
 
 
 def run_name(choices: Mapping[str, str], seed: int, fold: int | None = None) -> str:
@@ -27,12 +27,12 @@ def run_name(choices: Mapping[str, str], seed: int, fold: int | None = None) -> 
 
 
 def choice_tags(choices: Mapping[str, str]) -> dict[str, str]:
-    """The choices that the list of runs shows as columns."""
+    """The tags with the options that the table of runs shows as columns."""
     return {group: choices[group] for group in CHOICES if group in choices}
 
 
 def score_tags(metrics: Mapping[str, float], leaky: bool) -> dict[str, str]:
-    """The scores among `metrics` for the table of runs, and a remark where the run is leaky."""
+    """The tags with the scores among `metrics` for the table of runs, and a mark if the run is leaky."""
     scores = {tag: f"{metrics[name]:.3f}" for name, tag in SCORE_TAGS.items() if name in metrics}
     return {**scores, **({LEAKS_TAG: "yes"} if leaky else {})}
 
@@ -44,12 +44,17 @@ def description(
     warnings: Sequence[str] = (),
     links: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The tag with a run's description in markdown: links, warnings, the result, what was trained on how many images.
+    """The tag with a run's description in markdown: links, warnings, results, the title and the numbers of images.
 
-    `counts` maps a part (`train`, `val`, `test`) to its numbers of `images`, `lesions` and so on; `metrics` are those
-    of the run, of which the test part's are shown, else the best epoch's. `links` are those of `artifact_link`.
-    The page shows the first five lines or so and hides the rest behind a link, so each block is one line. What it
-    shows fades out from the third line on, and there it takes the clicks as well: so the links are the first line.
+    MLflow's page shows about five lines and hides the rest behind a link, so each block is one line. It lays a fading
+    layer over the lines from the third on, which takes the clicks, so the links are in the first line.
+
+    Args:
+        title: what was trained.
+        counts: for each part (`train`, `val`, `test`) its numbers of `images`, `lesions` and so on.
+        metrics: results of the run; those of the test part are shown, else those of the best epoch.
+        warnings: sentences in bold type.
+        links: see `artifact_link`.
     """
     blocks = [" · ".join(links)] if links else []
     blocks += [f"**{warning}**" for warning in warnings]
@@ -73,15 +78,15 @@ def description(
 
 
 def artifact_link(title: str, experiment_id: str, run_id: str, path: str) -> str:
-    """A link to an artifact of a run in MLflow's page, which shows it as large as there is room."""
+    """A link to an artifact of a run in MLflow's page, which shows it as large as possible."""
     return f"[{title}](#/experiments/{experiment_id}/runs/{run_id}/artifacts/{quote(path)})"
 
 
 def artifact_picture(title: str, run_id: str, path: str) -> str:
-    """A picture among the artifacts of a run, in a description: as wide as it is, so that 750 pixels are the most.
+    """A picture from the artifacts of a run for a description; it should be at most 750 pixels wide.
 
-    MLflow's page shows no picture from within a text (`data:`), but one that its own server has; the address is
-    relative, so that it holds on every server.
+    MLflow's page does not show pictures that are embedded in text (`data:`), but those of its own server. The address
+    is relative, so that it is valid on every server.
     """
     return f"![{title}](get-artifact?{urlencode({'path': path, 'run_uuid': run_id})})"
 

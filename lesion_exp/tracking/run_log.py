@@ -1,4 +1,4 @@
-"""The log of a run: what Python's logging says while it lives, kept as the artifact `log.txt`."""
+"""The log of a run: the messages of Python's logging while it is active, saved as the artifact `log.txt`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from lesion_exp.tracking.run_writer import RunWriter
 
 _OWN_HANDLERS: Final = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "mlflow")
-"""Loggers that may pass nothing on to the root logger."""
+"""Loggers that may not propagate to the root logger."""
 
 
-class KeptFormatter(logging.Formatter):
-    """Formats a record, with its traceback, as it may be written down."""
+class RedactingFormatter(logging.Formatter):
+    """Formats a record with its traceback, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a text."""
@@ -25,7 +25,7 @@ class KeptFormatter(logging.Formatter):
 
 
 class RunLog:
-    """Writes log records of the process to `path` and saves it as the run's `log.txt` when closed.
+    """Writes the log records of the process to `path`, and saves the file as the run's `log.txt` when it is closed.
 
     A resumed run continues its log, also on a machine that does not have the file.
     """
@@ -37,12 +37,12 @@ class RunLog:
         self._loggers = [logging.getLogger()]
 
     def open(self) -> None:
-        """Begins to listen."""
+        """Starts to record."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists() and (before := self._run.read_text(self._path.name)):
             self._path.write_text(before, encoding="utf-8")
         self._handler = logging.FileHandler(self._path, encoding="utf-8")
-        self._handler.setFormatter(KeptFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._loggers += [logger for name in _OWN_HANDLERS if not (logger := logging.getLogger(name)).propagate]
         for logger in self._loggers:
             logger.addHandler(self._handler)
@@ -55,7 +55,7 @@ class RunLog:
             file.write(redacted(text))
 
     def close(self) -> None:
-        """Ends listening and saves the log with the run."""
+        """Stops recording and saves the log with the run."""
         assert self._handler is not None, "the log is not open"
         for logger in self._loggers:
             logger.removeHandler(self._handler)
@@ -63,6 +63,6 @@ class RunLog:
         self._run.log_file(self._path, self._path.name)
 
     def remove_if_alone(self) -> None:
-        """Removes the file, which was saved with the run, where no checkpoint is kept beside it."""
+        """Removes the file, which was saved with the run, unless there is a checkpoint beside it."""
         if {path.name for path in self._path.parent.glob("*")} <= {self._path.name, SPOOL_DIR, LOCK_FILE}:
             self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run has to tell its store, on disk until the store has taken it."""
+"""The spool of a run: a queue on disk of what the run has to upload to its store."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from typing import IO, Any, Final
 from lesion_exp.data.lock import hold, release
 
 Entry = dict[str, Any]
-"""One thing to tell: its `kind` (`metrics`, `params`, `tags`, `file`, `inputs`, `status`) and what belongs to it."""
+"""An entry of the queue: its `kind` (`metrics`, `params`, `tags`, `file`, `inputs`, `status`) and its content."""
 
 SPOOL_DIR: Final = "spool"
 """Name of the folder in a run's live folder."""
 LOCK_FILE: Final = "lock"
-"""Beside it; held by the process that works on the run, or sends what is left of it."""
+"""Name of the lock beside it, held by the process that works on the run or uploads its spool."""
 LARGEST_SEGMENT: Final = 4_000_000
-"""Bytes of a journal file; a delivery that was cut off begins again at the start of one."""
+"""Largest journal file, bytes; an interrupted upload begins again at the start of one."""
 _HEADER: Final = "run.json"
 _REFUSED: Final = "refused.jsonl"
 
 
 class SpoolHeld(Exception):  # noqa: N818  (a state, not an error)
-    """Another process holds the spool: it works on the run, or sends what is left of it."""
+    """Another process holds the spool: it works on the run, or uploads its spool."""
 
 
 class Spool:
-    """The queue of a run in a folder: entries in order, in journal files of JSON lines. Safe for several threads.
+    """A queue of entries in a folder, in journal files of JSON lines. Instances are thread-safe.
 
-    An entry is on disk when `add` returns, so neither a lost connection nor `kill -9` loses it; `sync` also asks the
-    disk to write it down for a power cut. Entries leave from the front, a journal file goes when all of it was taken:
-    after a kill, part of one file is delivered again, which changes nothing in MLflow.
+    An entry is in a file when `add` returns, so neither a lost connection nor `kill -9` loses it; `sync` protects it
+    against a power cut, too. Entries are taken from the front, and a journal file is removed once all of its entries
+    are taken: after a kill, part of one file is uploaded again, which does not change anything in MLflow.
 
     Raises:
-        SpoolHeld: another process holds it.
+        SpoolHeld: another process holds the spool.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,21 +61,21 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Entries that the store has not taken."""
+        """The number of entries that are not uploaded."""
         return self._waiting
 
     @property
     def refused(self) -> int:
-        """Entries that the store refused for good."""
+        """The number of entries that the store refused permanently."""
         path = self.folder / _REFUSED
         return sum(1 for _ in _lines(path)) if path.exists() else 0
 
     def last_written(self) -> float:
-        """Seconds since 1970 at the last entry that still waits; 0 where none does."""
+        """The time of the last waiting entry, seconds since 1970; 0 if none waits."""
         return max((path.stat().st_mtime for path in self._segments()), default=0.0)
 
     def describe(self, header: dict[str, str]) -> None:
-        """Writes down whose spool this is, for those who send it later."""
+        """Writes the header, which identifies the run for a later upload."""
         partial = self.folder / f".{_HEADER}.part"
         partial.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         partial.replace(self.folder / _HEADER)
@@ -92,7 +92,7 @@ class Spool:
             self._waiting += 1
 
     def add_file(self, source: Path, artifact_path: str) -> None:
-        """Appends a file with a copy of its own, which later changes of `source` do not reach."""
+        """Appends a file; it is copied, so that later changes of `source` do not matter."""
         copy = self.folder / "files" / uuid.uuid4().hex
         with source.open("rb") as original, copy.open("wb") as target:
             shutil.copyfileobj(original, target, 1 << 20)
@@ -104,7 +104,7 @@ class Spool:
         return self.folder / "files" / str(entry["copy"])
 
     def front_bytes(self) -> int:
-        """The size of the file that is to be sent now, 0 where it is something else."""
+        """The size in bytes of the file at the front of the queue; 0 for another kind of entry."""
         with self._mutex:
             first = self._ahead[0] if self._ahead else None
         try:
@@ -113,14 +113,14 @@ class Spool:
             return 0
 
     def peek(self, count: int) -> list[Entry]:
-        """The next entries, at most `count`, in order; they stay until `take`."""
+        """The next entries, at most `count`; they stay in the queue until `take`."""
         with self._mutex:
             while len(self._ahead) < count and (line := self._next_line()) is not None:
                 self._ahead.append(json.loads(line))
             return [self._ahead[index] for index in range(min(count, len(self._ahead)))]
 
     def take(self, count: int) -> None:
-        """Removes the first `count` entries that `peek` gave: the store has them."""
+        """Removes the first `count` entries, which have been uploaded."""
         with self._mutex:
             for _ in range(count):
                 entry = self._ahead.popleft()
@@ -131,7 +131,7 @@ class Spool:
                 self._drop_read_segment()
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keeps an entry that the store refuses, apart from the queue, and goes on to the next."""
+        """Moves the first entry, which the store refuses, from the queue to a separate file."""
         with (self.folder / _REFUSED).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**entry, "refused": reason}) + "\n")
             file.flush()
@@ -141,7 +141,7 @@ class Spool:
         self.take(1)
 
     def retry_refused(self) -> None:
-        """Puts what was refused before back to the end of the queue."""
+        """Appends the entries that were refused before to the queue."""
         path = self.folder / _REFUSED
         if path.exists():
             for line in list(_lines(path)):
@@ -152,13 +152,13 @@ class Spool:
             path.unlink()
 
     def sync(self) -> None:
-        """Makes what was added outlast a power cut."""
+        """Flushes the added entries to the disk."""
         with self._mutex:
             if self._writing is not None:
                 os.fsync(self._writing.fileno())
 
     def close(self) -> None:
-        """Lets others hold the spool; one that waits for nothing any more is removed first."""
+        """Releases the spool; an empty one is removed first."""
         with self._mutex:
             if self._closed:
                 return
@@ -184,7 +184,7 @@ class Spool:
             if self._reading is not None and (line := self._reading.readline()).endswith(b"\n"):
                 return line
             if self._reading is not None and self._ahead:
-                return None  # entries of this file are not taken yet: it stays the one that is read
+                return None  # entries of this file are not taken yet, so it must not be removed
             self._drop_read_segment()
             segments = self._segments()
             if not segments:
@@ -194,7 +194,7 @@ class Spool:
             self._reading = segments[0].open("rb")
 
     def _drop_read_segment(self) -> None:
-        """Removes the journal file that is read, once its end is reached, and the copies of its files."""
+        """Removes the current journal file at its end, together with the copies of its files."""
         if self._reading is None:
             return
         if self._reading.read(1):
@@ -209,7 +209,7 @@ class Spool:
 
 
 def read_header(folder: Path) -> dict[str, str] | None:
-    """What `Spool.describe` wrote into the spool in `folder`; None where there is no spool."""
+    """The header that `Spool.describe` wrote; None if there is no spool in `folder`."""
     try:
         header: dict[str, str] = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -218,7 +218,7 @@ def read_header(folder: Path) -> dict[str, str] | None:
 
 
 def _append(file: IO[bytes], line: bytes) -> None:
-    """Writes all of `line` or, where the disk is full, nothing of it, so that the next line begins where it should."""
+    """Writes all of `line`, or nothing of it if the disk is full, so that the next line starts correctly."""
     begin = file.tell()
     written = 0
     try:
@@ -231,6 +231,6 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The whole lines of a journal; a process that was killed may have left half a line at the end."""
+    """The complete lines of a journal; a killed process may have left an incomplete one at the end."""
     with path.open("rb") as file:
         yield from (line for line in file if line.endswith(b"\n"))

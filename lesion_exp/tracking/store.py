@@ -26,21 +26,197 @@ from lesion_exp.tracking.view import view_tags
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 ANSWER_WITHIN_SECONDS: Final = 5.0
 PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-"""MLflow asks a silent server eight times, two minutes each; a run has its spool and asks again by itself.
+"""Limits for MLflow, which by default asks a silent server eight times and waits two minutes each time.
 
-A minute is what a server may need to put a large file where it keeps them. Variables that the user has set stay.
+A run retries by itself, from its spool. A server may need a minute to store a large file. Variables that the user has
+set are kept.
 """
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _GATEWAY_ERRORS: Final = (502, 503, 504)
+_SQLITE: Final = ("sqlite", "sqlite+pysqlite")
+_DATABASES: Final = ("postgresql", "mysql", "mssql")
+_UNUSABLE_IN_A_URI: Final = "?#%"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store of runs."""
+
+    uri: str
+    client: MlflowClient
+    root: Path
+    live: Path
+    """Folder with a subfolder for each active run, named by its id, for checkpoints and data to be uploaded."""
+    artifacts: Path | None
+    """Folder of the artifacts of new experiments; None if a server decides it."""
+    database: Path | None = None
+    """The SQLite file of an embedded store; None for other stores."""
+    moved_from: Path | None = None
+    """Folder that the database still records for artifacts that are in `artifacts` now."""
+
+    def experiment_id(self, name: str) -> str:
+        """The id of the experiment `name`, which is created if necessary, with the views of `view.view_tags`.
+
+        Raises:
+            ConfigError: an experiment of that name was deleted, which blocks the name.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with store_lock(self.database) if self.database else nullcontext():
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                try:
+                    return str(self.client.create_experiment(name, self._experiment_location(name), view_tags()))
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    found = self.client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage == "deleted":
+            raise ConfigError(
+                f"expected an experiment that can be written, but {name!r} was deleted in this store. "
+                "Restore it with `mlflow experiments restore`, or choose another tracking.experiment."
+            )
+        for tag, text in view_tags(found.tags).items():
+            self.client.set_experiment_tag(found.experiment_id, tag, text)
+        return str(found.experiment_id)
+
+    def experiment_ids(self) -> list[str]:
+        """The ids of all experiments that are not deleted."""
+        ids: list[str] = []
+        token = None
+        while True:
+            page = self.client.search_experiments(max_results=1000, page_token=token)
+            ids += [experiment.experiment_id for experiment in page]
+            token = page.token
+            if not token:
+                return ids
+
+    def artifact_dir(self, artifact_uri: str) -> Path | None:
+        """The folder of a run's artifacts on this machine; None if they are on a server."""
+        path = local_path(artifact_uri)
+        if path and self.artifacts and self.moved_from and path.is_relative_to(self.moved_from):
+            return self.artifacts / path.relative_to(self.moved_from)
+        return path
+
+    def put_artifact(self, run_id: str, artifact_uri: str, source: Path, artifact_path: str) -> None:
+        """Copies the file `source` to the artifact `artifact_path` of a run; readers never see a partial file."""
+        folder = self.artifact_dir(artifact_uri)
+        if folder is None:
+            self._upload(run_id, source, PurePosixPath(artifact_path))
+            return
+        target = folder / artifact_path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.part")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+
+    def _upload(self, run_id: str, source: Path, path: PurePosixPath) -> None:
+        parent = str(path.parent) if path.parent.name else None
+        if source.name == path.name:
+            self.client.log_artifact(run_id, str(source), parent)
+            return
+        with tempfile.TemporaryDirectory() as folder:  # MLflow uploads a file under its own name
+            renamed = Path(folder) / path.name
+            renamed.symlink_to(source.resolve())
+            self.client.log_artifact(run_id, str(renamed), parent)
+
+    def _experiment_location(self, name: str) -> str | None:
+        return str(self.artifacts / (re.sub(r"[^\w-]+", "_", name) or "_")) if self.artifacts else None
+
+
+def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
+    """Opens the store at `uri` (the key tracking.uri), else at MLFLOW_TRACKING_URI, else `<root>/mlruns/mlflow.db`.
+
+    An SQLite store is created or migrated under a lock, so that any number of processes can open it at once; its
+    artifacts are in the folder `artifacts` beside the database file. `live` is the folder of active runs,
+    `<root>/mlruns/live` by default. User and password can be given by the environment (see `credentials`).
+
+    Raises:
+        ConfigError: the URI names no usable store, or its server does not answer.
+    """
+    quiet_mlflow()
+    root = root.expanduser().resolve()
+    live = live.expanduser().resolve() if live else root / "mlruns" / "live"
+    asked, key = (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE) or None, URI_VARIABLE)
+    if asked is None:
+        return _open_sqlite(root / "mlruns" / "mlflow.db", root, live)
+    asked = with_credentials(asked)
+    scheme = asked.split(":", 1)[0] if ":" in asked else ""
+    if scheme in _SQLITE:
+        return _open_sqlite(_sqlite_path(asked, key), root, live)
+    if scheme in ("http", "https"):
+        return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
+    if scheme.split("+")[0] in _DATABASES:
+        with store_lock(root / "mlruns" / "server"):
+            return Store(asked, check_database(asked, key), root, live, artifacts=root / "mlruns" / "artifacts")
+    raise ConfigError(_refusal(asked, key, scheme))
+
+
+def quiet_mlflow() -> None:
+    """Disables MLflow's telemetry and its less important messages; has to be called before MLflow is imported.
+
+    Variables that the user has set are kept.
+    """
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_UV_AUTO_DETECT": "false",  # the project files of the current folder do not belong into a model's folder
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
+    from mlflow import MlflowClient
+
+    if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
+        raise ConfigError(
+            f"expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
+            f"MLflow reads it as a URI; got {database}. Set paths.root or tracking.uri to another folder."
+        )
+    uri = f"sqlite:///{database}"
+    artifacts = database.parent / "artifacts"
+    with store_lock(database):
+        client, moved_from = open_embedded(database, artifacts, lambda: MlflowClient(uri))
+    return Store(uri, client, root, live, artifacts, database, moved_from)
+
+
+def _sqlite_path(uri: str, key: str) -> Path:
+    """The file of an SQLite URI, as SQLAlchemy reads it; options after `?` are ignored."""
+    path, _, options = uri.partition(":")[2].removeprefix("///").partition("?")
+    if not uri.partition(":")[2].startswith("///") or path in ("", ":memory:") or path.startswith("file:"):
+        raise ConfigError(
+            f"expected a file in {key}, such as sqlite:////folder/mlflow.db (four slashes before an absolute path); "
+            f"got {uri!r}, which names none."
+        )
+    if options:
+        log.warning("the options %s of %s are ignored: the store sets its own", options, key)
+    return Path(path).expanduser().resolve()
+
+
+def _refusal(uri: str, key: str, scheme: str) -> str:
+    known = "sqlite:////folder/mlflow.db, http(s)://server:5000 or postgresql://user@server/database"
+    if scheme in ("", "file"):
+        folder = (local_path(uri) or Path(uri)).expanduser().resolve()
+        return (
+            f"expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
+            f"Use sqlite:///{folder}/mlflow.db, or leave {key} out for the store of this project."
+        )
+    return f"expected {known} in {key}; got {without_secrets(uri)!r}. Leave it out for the store of this project."
 
 
 def check_server(uri: str, key: str) -> MlflowClient:
-    """A client of the MLflow server at `uri`, which has answered a question about its experiments.
+    """Connects to the MLflow server at `uri` and returns a client; `key` names the setting in messages.
 
     Raises:
-        ConfigError: it does not answer within seconds, or refuses.
+        ConfigError: the server does not answer within seconds, or refuses access.
     """
     try:
         with closing(urllib.request.urlopen(without_secrets(uri) + "/health", timeout=ANSWER_WITHIN_SECONDS)):
@@ -49,7 +225,7 @@ def check_server(uri: str, key: str) -> MlflowClient:
         if error.code in _GATEWAY_ERRORS:
             raise ConfigError(_unreachable(uri, key, f"it answers {error.code} {error.reason}")) from error
     except ssl.SSLError:
-        pass  # it answers; which certificates are trusted is MLflow's setting
+        pass  # it answers; MLflow's settings decide which certificates are trusted
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if not isinstance(reason, ssl.SSLError):
@@ -74,10 +250,11 @@ def check_server(uri: str, key: str) -> MlflowClient:
 
 
 def check_database(uri: str, key: str) -> MlflowClient:
-    """A client of the MLflow database at `uri` (PostgreSQL, MySQL, SQL Server), which has been connected to once.
+    """Connects to the MLflow database at `uri` (PostgreSQL, MySQL, SQL Server) and returns a client.
 
     Raises:
-        ConfigError: driver missing, server silent, login refused, or tables of another MLflow.
+        ConfigError: the driver is missing, the server does not answer or refuses access, or the tables are those of
+            another version of MLflow.
     """
     import sqlalchemy
     from mlflow import MlflowClient
@@ -128,182 +305,3 @@ def _environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-log = logging.getLogger(__name__)
-
-_SQLITE: Final = ("sqlite", "sqlite+pysqlite")
-_DATABASES: Final = ("postgresql", "mysql", "mssql")
-_UNUSABLE_IN_A_URI: Final = "?#%"
-
-
-@dataclass(frozen=True)
-class Store:
-    """An open store of runs."""
-
-    uri: str
-    client: MlflowClient
-    root: Path
-    live: Path
-    """Folder in which each living run has a folder, named by its id, for what is not uploaded yet."""
-    artifacts: Path | None
-    """Folder of the artifacts of new experiments; None where a server decides."""
-    database: Path | None = None
-    """The SQLite file of an embedded store."""
-    moved_from: Path | None = None
-    """Folder under which the database still records artifacts that now lie in `artifacts`."""
-
-    def experiment_id(self, name: str) -> str:
-        """Id of the experiment `name`, made if absent, with the views of `view.view_tags`.
-
-        Raises:
-            ConfigError: an experiment of that name was deleted and still blocks the name.
-        """
-        from mlflow.exceptions import MlflowException
-
-        with store_lock(self.database) if self.database else nullcontext():
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
-                try:
-                    return str(self.client.create_experiment(name, self._experiment_location(name), view_tags()))
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                        raise
-                    found = self.client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage == "deleted":
-            raise ConfigError(
-                f"expected an experiment that can be written; {name!r} was deleted in this store. "
-                "Restore it with `mlflow experiments restore`, or choose another tracking.experiment."
-            )
-        for tag, text in view_tags(found.tags).items():
-            self.client.set_experiment_tag(found.experiment_id, tag, text)
-        return str(found.experiment_id)
-
-    def experiment_ids(self) -> list[str]:
-        """Ids of all experiments that are not deleted."""
-        ids: list[str] = []
-        token = None
-        while True:
-            page = self.client.search_experiments(max_results=1000, page_token=token)
-            ids += [experiment.experiment_id for experiment in page]
-            token = page.token
-            if not token:
-                return ids
-
-    def artifact_dir(self, artifact_uri: str) -> Path | None:
-        """The folder of a run's artifacts on this machine, None where they lie on a server."""
-        path = local_path(artifact_uri)
-        if path and self.artifacts and self.moved_from and path.is_relative_to(self.moved_from):
-            return self.artifacts / path.relative_to(self.moved_from)
-        return path
-
-    def put_artifact(self, run_id: str, artifact_uri: str, source: Path, artifact_path: str) -> None:
-        """Copies the file `source` to `artifact_path` below the run's artifacts; nobody ever sees half a file."""
-        folder = self.artifact_dir(artifact_uri)
-        if folder is None:
-            self._upload(run_id, source, PurePosixPath(artifact_path))
-            return
-        target = folder / artifact_path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.part")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-
-    def _upload(self, run_id: str, source: Path, path: PurePosixPath) -> None:
-        parent = str(path.parent) if path.parent.name else None
-        if source.name == path.name:
-            self.client.log_artifact(run_id, str(source), parent)
-            return
-        with tempfile.TemporaryDirectory() as folder:  # MLflow uploads a file under its own name
-            renamed = Path(folder) / path.name
-            renamed.symlink_to(source.resolve())
-            self.client.log_artifact(run_id, str(renamed), parent)
-
-    def _experiment_location(self, name: str) -> str | None:
-        return str(self.artifacts / (re.sub(r"[^\w-]+", "_", name) or "_")) if self.artifacts else None
-
-
-def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
-    """The store at `uri` (the key tracking.uri), else at MLFLOW_TRACKING_URI, else `<root>/mlruns/mlflow.db`.
-
-    An SQLite store is created, migrated and switched to write-ahead logging under a lock, so any number of processes
-    may open it at once; its artifacts lie in `artifacts` beside the database file. `live` is the folder of what living
-    runs keep, `<root>/mlruns/live` unless given.
-
-    User and password may stand in the environment instead of `uri` (see `credentials`).
-
-    Raises:
-        ConfigError: the URI names no usable store, or its server does not answer.
-    """
-    quiet_mlflow()
-    root = root.expanduser().resolve()
-    live = live.expanduser().resolve() if live else root / "mlruns" / "live"
-    asked, key = (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE) or None, URI_VARIABLE)
-    if asked is None:
-        return _open_sqlite(root / "mlruns" / "mlflow.db", root, live)
-    asked = with_credentials(asked)
-    scheme = asked.split(":", 1)[0] if ":" in asked else ""
-    if scheme in _SQLITE:
-        return _open_sqlite(_sqlite_path(asked, key), root, live)
-    if scheme in ("http", "https"):
-        return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
-    if scheme.split("+")[0] in _DATABASES:
-        with store_lock(root / "mlruns" / "server"):
-            return Store(asked, check_database(asked, key), root, live, artifacts=root / "mlruns" / "artifacts")
-    raise ConfigError(_refusal(asked, key, scheme))
-
-
-def quiet_mlflow() -> None:
-    """Switches off MLflow's telemetry, its chatter and git's warnings; to be called before MLflow is imported.
-
-    A variable that the user has set stays as it is.
-    """
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_UV_AUTO_DETECT": "false",  # a model's folder is no place for the current folder's project files
-        "GIT_PYTHON_REFRESH": "quiet",
-    }.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def _open_sqlite(database: Path, root: Path, live: Path) -> Store:
-    from mlflow import MlflowClient
-
-    if any(character in str(database) for character in _UNUSABLE_IN_A_URI):
-        raise ConfigError(
-            f"expected a path without the characters {' '.join(_UNUSABLE_IN_A_URI)} for the store of runs, because "
-            f"MLflow reads it as a URI; got {database}. Set paths.root or tracking.uri to another folder."
-        )
-    uri = f"sqlite:///{database}"
-    artifacts = database.parent / "artifacts"
-    with store_lock(database):
-        client, moved_from = open_embedded(database, artifacts, lambda: MlflowClient(uri))
-    return Store(uri, client, root, live, artifacts, database, moved_from)
-
-
-def _sqlite_path(uri: str, key: str) -> Path:
-    """The file that an SQLite URI names, as SQLAlchemy reads it; options behind `?` are not needed and left out."""
-    path, _, options = uri.partition(":")[2].removeprefix("///").partition("?")
-    if not uri.partition(":")[2].startswith("///") or path in ("", ":memory:") or path.startswith("file:"):
-        raise ConfigError(
-            f"expected a file in {key}, such as sqlite:////folder/mlflow.db (four slashes before an absolute path); "
-            f"got {uri!r}, which names none."
-        )
-    if options:
-        log.warning("the options %s of %s are left out: the store has its own", options, key)
-    return Path(path).expanduser().resolve()
-
-
-def _refusal(uri: str, key: str, scheme: str) -> str:
-    known = "sqlite:////folder/mlflow.db, http(s)://server:5000 or postgresql://user@server/database"
-    if scheme in ("", "file"):
-        folder = (local_path(uri) or Path(uri)).expanduser().resolve()
-        return (
-            f"expected {known} in {key}; got {uri!r}, a plain folder, in which MLflow keeps no runs any more. "
-            f"Use sqlite:///{folder}/mlflow.db, or leave {key} out for the store of this project."
-        )
-    return f"expected {known} in {key}; got {without_secrets(uri)!r}. Leave it out for the store of this project."

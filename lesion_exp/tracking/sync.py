@@ -1,4 +1,4 @@
-"""Sends what runs kept on this machine while their store was away."""
+"""Uploads the spools of runs on this machine, whose store was unavailable."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from lesion_exp.tracking.uploader import upload_remaining
 State = Literal["sent", "alive", "failed", "refused"]
 _SHORTEST_PREFIX: Final = 4
 _CLOCKS_DIFFER: Final = 5.0
-"""Seconds by which a sign of life must be younger than the spool to come from another process."""
+"""Seconds by which a heartbeat must be later than the spool to come from another process."""
 
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of the spool of a run."""
+    """The outcome of uploading the spool of a run."""
 
     run_id: str
     name: str
     state: State
-    """`sent`: all of it; `alive`: a process works on the run; `refused`: all but what the store refuses; `failed`."""
+    """`sent`; `alive`: a process works on the run; `refused`: the store refuses some entries; or `failed`."""
     counts: Counter[str] = field(default_factory=Counter)
-    """How many metrics, params, tags, files and inputs were sent."""
+    """The numbers of uploaded metrics, params, tags, files and inputs."""
     reason: str = ""
 
     def line(self) -> str:
-        """The outcome as one line for people."""
+        """The outcome as a line of text."""
         sent = (
             ", ".join(f"{number} {kind}" for kind, number in self.counts.items() if kind not in ("status", "untag"))
             or "nothing"
@@ -45,13 +45,13 @@ class Synced:
 
 
 def sync_runs(live: Path, connect: Callable[[str], Store], spec: str | None = None) -> list[Synced]:
-    """Sends the spools in the folder `live`, all or that of the run `spec` (an id or the beginning of one).
+    """Uploads the spools in the folder `live`: all, or that of the run `spec` (an id or the beginning of one).
 
-    `connect` opens the store at an address as the spool names it, without user and password. A spool that is sent is
-    removed. Two calls at once, or a call that is killed, neither lose nor double anything.
+    `connect` opens the store at the address in a spool, which has no user and password. An uploaded spool is removed.
+    Data are neither lost nor duplicated by simultaneous calls or by a call that is killed.
 
     Raises:
-        ConfigError: no run, or several, are meant by `spec`.
+        ConfigError: `spec` matches no run, or several.
     """
     folders = {folder.parent.name: folder for folder in sorted(live.glob(f"*/{SPOOL_DIR}")) if read_header(folder)}
     chosen = _choose(list(folders), spec, live) if spec else list(folders)
@@ -60,7 +60,7 @@ def sync_runs(live: Path, connect: Callable[[str], Store], spec: str | None = No
     for run_id in chosen:
         header = read_header(folders[run_id])
         if header is None:
-            continue  # sent by another process meanwhile
+            continue  # another process has uploaded it
         uri = header["store"]
         if uri not in stores:
             try:
@@ -77,7 +77,7 @@ def _sync_run(store: Store | ConfigError, run_id: str, name: str, folder: Path) 
     try:
         spool = Spool(folder)
     except SpoolHeld:
-        return Synced(run_id, name, "alive", reason="a process of this machine has it and sends by itself")
+        return Synced(run_id, name, "alive", reason="a process on this machine works on it and uploads it itself")
     counts: Counter[str] = Counter()
     try:
         known = store.client.get_run(run_id)
@@ -107,7 +107,7 @@ def _choose(known: list[str], spec: str, live: Path) -> list[str]:
     if len(chosen) != 1:
         listed = first_cases(known) or "  none"
         raise ConfigError(
-            f"expected the id of a run that waits to be sent, or its first {_SHORTEST_PREFIX} letters or more, got "
-            f"{spec!r}, which means {len(chosen)} of those in {live}:\n{listed}\nLeave run= out to send all."
+            f"expected the id of a run that waits to be uploaded, or its first {_SHORTEST_PREFIX} letters or more, got "
+            f"{spec!r}, which matches {len(chosen)} of those in {live}:\n{listed}\nLeave run= out to upload all."
         )
     return chosen

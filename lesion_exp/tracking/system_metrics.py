@@ -1,4 +1,4 @@
-"""Load of the machine during a run, under the names that MLflow's page shows as system metrics."""
+"""Measures the load of the machine, under the names that MLflow's page shows as system metrics."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import psutil
 
 
 def system_metrics() -> dict[str, float]:
-    """Use of processors (percent of all), memory and GPUs at this moment; memory in megabytes (10^6 bytes).
+    """The current use of CPUs (percent of all), memory and GPUs; memory in megabytes (10^6 bytes).
 
     `system/process_memory_usage_megabytes` is the resident memory of this process and its loader workers.
-    The first call in a process reports 0 for the processors, since psutil measures between calls.
+    The first call in a process gives 0 for the CPUs, since psutil measures between calls.
     """
     memory = psutil.virtual_memory()
     values = {
@@ -40,7 +40,7 @@ def gpu_readings() -> Iterator[tuple[int, float, float, float, float]]:
 
 
 def nvidia_smi(*columns: str) -> list[list[str]]:
-    """What the driver's own tool says of each GPU, a row a GPU; empty on a machine without it."""
+    """The output of nvidia-smi, a row for each GPU; empty on a machine without it."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits"]
@@ -65,12 +65,12 @@ def _process_memory() -> int:
         try:
             total += process.memory_info().rss
         except psutil.Error:
-            continue  # it ended meanwhile
+            continue  # the process has ended
     return total
 
 
 class MachineLoad:
-    """Hands `system_metrics` to `record` every `seconds` in a thread of its own; 0: never."""
+    """Passes `system_metrics` to `record` every `seconds` in a separate thread; 0: never."""
 
     def __init__(self, record: Callable[[Mapping[str, float]], object], seconds: float) -> None:
         self._record = record
@@ -81,7 +81,7 @@ class MachineLoad:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends reading; nothing is recorded afterwards."""
+        """Ends the thread; nothing is recorded afterwards."""
         self._ending.set()
         if self._seconds:
             self._thread.join()

@@ -1,4 +1,4 @@
-"""How often the test part of a split has been looked at."""
+"""Counts how often the runs of a store have read the test part of a split."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from lesion_exp.data.data_fingerprint import PART_TAG, TOTAL_TAG, DataFingerprin
 from lesion_exp.tracking.store import Store
 
 READS_TAG: Final = "test_readings"
-"""On a run that read its test part: which reading of that part it was, over all runs in the store."""
+"""Tag of a run that read its test part: the number of reads of that part so far, over all runs in the store."""
 
 
 def count_test_set_reads(store: Store, data: DataFingerprint, split_hash: str) -> int:
-    """The runs in the store that read the test part of this split of these images; their labels may have changed."""
+    """The number of runs in the store that read the test part of this split; labels may have changed since."""
     experiments = store.experiment_ids()
     by_images = f"tags.`{PART_TAG}images` = '{data.parts['images']}'"
-    by_all = f"tags.{TOTAL_TAG} = '{data.before}'"  # runs that recorded no parts
+    by_all = f"tags.{TOTAL_TAG} = '{data.before}'"  # runs of earlier versions
     found = set()
     for same in (by_images, by_all) if experiments else ():
         token = None

@@ -1,4 +1,4 @@
-"""MLflow's page on a store, served on this machine only."""
+"""Serves MLflow's page on a store, on this machine."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from lesion_exp.tracking.view import runs_address, view_address
 
 _READY_WITHIN_SECONDS: Final = 180.0
 _STOP_WITHIN_SECONDS: Final = 10.0
+_TAIL_LINES: Final = 15
 
 
 def ui_command(
@@ -31,8 +32,8 @@ def ui_command(
 ) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment of MLflow's server on the store: one process, without job runner and telemetry.
 
-    Its page opens the runs of an experiment. The store's address goes by the environment, since it may hold a password
-    and arguments can be seen by all users.
+    Its page opens with the runs of an experiment. The address of the store is passed by the environment, since it may
+    contain a password, and all users can see arguments.
     """
     command = [sys.executable, "-m", "lesion_exp.tracking.mlflow_page", "--host", host, "--port", str(port)]
     command += ["--experiment", experiment_id]
@@ -51,8 +52,8 @@ def ui_command(
 def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5000) -> None:
     """Serves the page until Ctrl-C or SIGTERM; prints its address on standard error once it answers.
 
-    The address opens the runs of `experiment` as `view.view_state` shows them: in the page that is served here also
-    without a saved view, so that a person's own choices stay (see `first_visit`).
+    The address opens the runs of `experiment` in the view `view.view_state`. The page does not use a saved view for
+    that, so that the choices of the user are kept (see `first_visit_script`).
 
     Raises:
         ConfigError: the port is taken, or MLflow's server does not start.
@@ -68,7 +69,7 @@ def run_ui(store: Store, experiment: str, host: str = "127.0.0.1", port: int = 5
     log = store.root / "mlruns" / "ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output, _sigterm_as_exit():
-        # a session of its own: Ctrl-C reaches only this process, which then ends the server in order
+        # in a new session, so that Ctrl-C reaches this process only, which then ends the server in order
         server = subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True)
         try:
             _wait_until_ready(server, address, log)
@@ -124,7 +125,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _sigterm_as_exit() -> Iterator[None]:
-    """Lets SIGTERM leave the block like an exception, so that the server does not stay behind."""
+    """Turns SIGTERM into SystemExit within the block, so that the server is ended."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
@@ -136,5 +137,5 @@ def _sigterm_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def _tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])

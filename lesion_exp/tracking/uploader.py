@@ -1,4 +1,4 @@
-"""The thread of a living run: carries what was logged to the store and says that the run is alive."""
+"""Uploads the spool of a run to its store, in a thread that also renews the heartbeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.tracking.run_writer import dataset_input, known_steps
+from lesion_exp.tracking.metric_points import known_steps
+from lesion_exp.tracking.run_writer import dataset_input
 from lesion_exp.tracking.spool import read_header
 
 if TYPE_CHECKING:
@@ -22,17 +23,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS: Final = 30.0
-"""A store that is away is asked this often in the end."""
+"""Longest pause between two attempts while the store is unavailable."""
 SLOWEST_BYTES_A_SECOND: Final = 500_000
-"""A file that goes to the store more slowly than this is given up at the end of a run, and left to `sync`."""
+"""Slowest upload of a file that is waited for at the end of a run; the rest is left to `sync`."""
+LARGEST_BATCH: Final[Mapping[str, int]] = {"metrics": 1000, "params": 100, "tags": 100}
+"""The number of names with a value that MLflow accepts in one call."""
+SESSION_TAG: Final = "mlflow.sitting"
+"""Tag of a resumed run, with a new value each time that it is resumed on any machine."""
+SESSION: Final = "sitting"
+"""The same value in the header of the spool; empty if the run was not resumed before."""
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LAST_ATTEMPTS: Final = 3
+_REFUSING_STATUS: Final = (400, 413, 415, 422)
+_PEEKED: Final = 1000
 
 
 class Uploader:
-    """Calls `send` every `pause` seconds and `beat` (with the seconds since its last success) every `beat_seconds`.
+    """Calls `send` every `pause` seconds, and `beat` every `beat_seconds` with the seconds since its last success.
 
-    While the store is away, which either says by raising, the pause grows to half a minute; whoever logs never waits.
+    If one of them raises, the store is considered unavailable, and the pause grows to half a minute. Callers that log
+    never wait.
     """
 
     def __init__(
@@ -58,15 +68,15 @@ class Uploader:
         self._thread.start()
 
     def wake(self) -> None:
-        """Asks for a delivery now; a store that is away is left its pause."""
+        """Requests an upload now, unless the store is unavailable."""
         if self._away_since is None:
             self._awake.set()
 
     def finish(self, patience: float) -> bool:
-        """Lets the thread upload the rest and close the spool; whether the store took all of it.
+        """Lets the thread upload the rest and close the spool; returns whether everything was uploaded.
 
-        A store that is away gets one more attempt, one that just went away three. Where nothing arrives for `patience`
-        seconds, and for as long as the file on its way may take, the thread is left to itself.
+        A store that is unavailable already gets one more attempt, another one three. If there is no progress for
+        `patience` seconds plus the time that the current file may need, the thread is left running.
         """
         self._ending.set()
         self._awake.set()
@@ -117,7 +127,7 @@ class Uploader:
         if self._away_since is None:
             self._away_since = time.monotonic()
             log.warning(
-                "The store of runs takes nothing now; the run goes on, what it logs is kept in %s until it does: %s",
+                "The store of runs is unavailable; the run continues, and what it logs is kept in %s meanwhile: %s",
                 self._spool.folder,
                 error,
             )
@@ -125,34 +135,24 @@ class Uploader:
     def _note_back(self) -> None:
         if self._away_since is not None:
             log.warning(
-                "The store of runs took all that was logged in the %.0f s in which it was away.",
+                "The store of runs is available again after %.0f s and has received all that was logged.",
                 time.monotonic() - self._away_since,
             )
             self._away_since = None
 
 
-LARGEST_BATCH: Final[Mapping[str, int]] = {"metrics": 1000, "params": 100, "tags": 100}
-"""How many names with a value MLflow accepts in one call."""
-SESSION_TAG: Final = "mlflow.sitting"
-"""Tag of a run that was resumed: a new value each time, wherever that happens."""
-SESSION: Final = "sitting"
-"""The same in the header of the spool of the process that works on the run; empty before it was ever resumed."""
-_REFUSING_STATUS: Final = (400, 413, 415, 422)
-_PEEKED: Final = 1000
-
-
 def upload_remaining(store: Store, run: MlflowRun, spool: Spool) -> Counter[str]:
-    """Sends what a process of `run` that is gone has left, as `upload` does.
+    """Uploads the spool of a process of `run` that is gone (see `upload`).
 
-    A point of a metric is left out where the store has a value at its step. Where the run was resumed elsewhere since,
-    its status, tags and files are those of the later process, and the older ones are left out, too.
+    A point of a metric is left out if the store has a value at its step. If the run has been resumed elsewhere since,
+    its status, tags and files are those of the later process, so that the older ones are left out as well.
     """
     run_id = run.info.run_id
     header = read_header(spool.folder) or {}
     is_overtaken = SESSION in header and header[SESSION] != run.data.tags.get(SESSION_TAG, "")
     if is_overtaken:
         log.warning(
-            "Run %s was resumed elsewhere after %s was written: of what is left there only metrics are sent.",
+            "Run %s was resumed elsewhere after %s was written: only the metrics in it are uploaded.",
             run_id,
             spool.folder,
         )
@@ -180,19 +180,24 @@ def upload(
     spool: Spool,
     choose: Callable[[Entry], Entry | None] = _as_it_is,
 ) -> Counter[str]:
-    """Sends everything that waits; how many metrics, params, tags, files and inputs the store took.
+    """Uploads all entries of the spool; returns the numbers of uploaded metrics, params, tags, files and inputs.
 
-    `choose` gives what of an entry is to be sent; None leaves it out.
+    Entries can be uploaded again after an interruption: MLflow ignores metrics and data sets that the run has already,
+    accepts equal parameters, and overwrites tags, files and the status by equal ones. An entry that the store refuses,
+    such as a file that is too large, is set aside with an error in the log.
 
-    Every entry may be sent again after a cut: MLflow drops metrics that are equal in every respect and data sets that
-    the run has, and takes equal parameters; tags, files and the status are written over by the same. An entry that the
-    store refuses, such as a file that is too large for it, is set aside with an error in the log.
+    Args:
+        store: of the run.
+        run_id: of the run.
+        artifact_uri: of the run.
+        spool: of the run, held by this process.
+        choose: returns the part of an entry that is to be uploaded; None leaves it out.
 
     Raises:
-        Exception: whatever says that the store does not answer; what it has not taken stays in the spool.
+        Exception: the store is unavailable; what was not uploaded stays in the spool.
     """
     taken: Counter[str] = Counter()
-    alone = 0  # entries whose common call was refused: they go one by one
+    alone = 0  # number of entries to upload one by one, since their common call was refused
     while entries := _one_call(spool.peek(1 if alone else _PEEKED)):
         try:
             chosen = [kept for entry in entries if (kept := choose(entry)) is not None]
@@ -254,7 +259,7 @@ def _send(store: Store, run_id: str, artifact_uri: str, spool: Spool, entries: S
         case "file" if spool.file(first).exists():
             store.put_artifact(run_id, artifact_uri, spool.file(first), first["path"])
         case "file":
-            log.warning("%s of run %s was sent before; its copy is gone.", first["path"], run_id)
+            log.warning("%s of run %s was uploaded before; its copy is gone.", first["path"], run_id)
         case "inputs":
             client.log_inputs(run_id, datasets=[dataset_input(first["dataset"], first["context"])])
         case "status":
@@ -269,12 +274,12 @@ def _untag(client: MlflowClient, run_id: str, name: str) -> None:
     try:
         client.delete_tag(run_id, name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it was removed before
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it has been removed already
             raise
 
 
 def _refuses(client: MlflowClient, run_id: str, error: Exception) -> bool:
-    """Whether the store answered and will never take this: wrong in itself, or too large; a deleted run may return."""
+    """Whether the store refused an entry permanently, as invalid or too large; a deleted run may be restored."""
     from mlflow.exceptions import MlflowException
 
     response = getattr(error, "response", None)

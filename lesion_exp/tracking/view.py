@@ -1,4 +1,4 @@
-"""The views of an experiment in MLflow's page: which runs its table shows, their order, columns and charts."""
+"""The views of an experiment in MLflow's page: the runs in its table, their order, columns and charts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,106 @@ SECTION: Final = "Results"
 LINES: Final = (("train/loss", "val/loss"), (WATCHED_METRIC,))
 """Curves over the steps; the metrics of a tuple share a chart."""
 BARS: Final = (f"best/{WATCHED_METRIC}", *(f"test/{name}" for name in shown_in("sweep")))
-"""One bar a run."""
+"""Bar charts, with a bar for each run."""
 PARALLEL_PARAMS: Final = ("backbone", "loss", "optimizer.lr")
 PARALLEL_METRICS: Final = (f"best/{WATCHED_METRIC}",)
 CHOICES_SECTION: Final = "Choices"
-"""A section as wide as the page, so that the names of up to seven axes of parallel coordinates stand apart."""
+"""A section as wide as the page, in which the names of up to seven axes of parallel coordinates do not overlap."""
 _OF_AN_EPOCH: Final = tuple(f"val/{name}" for name in shown_in("epoch") if name != WATCHED)
 _OF_A_RUN: Final = (*LINES, _OF_AN_EPOCH, ("train/lr",))
+VIEWS: Final = "mlflow.sharedViewState."
+"""Prefix of the tags of an experiment that contain views; the name in the page's address follows."""
+VIEW_KEY: Final = "lesion-exp"
+"""Name of the view of single runs in the page's address."""
+CHOICES_KEY: Final = "lesion-exp-choices"
+"""Name of the view in which cells of a sweep that differ only in seeds and folds are one row."""
+COLUMNS: Final = {
+    "params.`backbone`": 92,
+    "params.`loss`": 108,
+    "params.`optimizer.lr`": 98,
+    "params.`seed`": 54,
+    **{f"tags.`{name}`": 62 for name in SCORE_TAGS.values()},
+    f"tags.`{LEAKS_TAG}`": 62,
+    f"tags.`{OVER_SEEDS_TAG}`": 300,
+    "tags.`dataset`": 120,
+    "params.`sampler`": 100,
+    f"metrics.`best/{WATCHED_METRIC}`": 185,
+    f"metrics.`test/{WATCHED}`": 175,
+}
+"""Columns of the table of runs, with widths in pixels; the first seven and the run's name fit a page of 1024 pixels.
+
+Scores are tags, which are rounded and have short names; MLflow shows a metric with all its digits and its whole name.
+"""
+CHOICES_COLUMNS: Final = {
+    f"metrics.`best/{WATCHED_METRIC}`": 220,
+    **{f"metrics.`test/{name}`": 220 for name in shown_in("sweep")},
+    f"tags.`{OVER_SEEDS_TAG}`": 270,
+    "params.`seed`": 54,
+}
+RUN_NAME: Final = "attributes.`Run Name`"
+"""MLflow's key of the first column. The second one, the date, only has room for the sign of the run's status."""
+_OF_A_CELL: Final = {name: width for name, width in COLUMNS.items() if name == "params.`seed`" or "tags" in name}
+_KEY_WIDTH: Final = 130
+_FIRST_WIDTHS: Final = {RUN_NAME: 160, "runDateAndNestInfo": 44}
+_LAST_WIDTHS: Final = {"duration": 90}
+_HIDDEN_KINDS: Final = ("preview", "comparison")
+_BEST_FIRST: Final = {"orderByKey": f"metrics.`best/{WATCHED_METRIC}`", "orderByAsc": is_lower_better(WATCHED_METRIC)}
+
+
+def view_tags(known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The tags with the views of an experiment that are missing in its tags `known`, or outdated there.
+
+    MLflow stores the columns and charts that a user chooses in the browser, except for saved views: a tag
+    `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address. A view that a
+    user has saved again in the page is kept.
+    """
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    views = {VIEW_KEY: ("Results", view_state()), CHOICES_KEY: ("Results over seeds", choices_state())}
+    for key, (name, state) in views.items():
+        tags[f"{VIEWS}{key}"] = _saved(name, state)
+    known = known or {}
+    return {tag: text for tag, text in tags.items() if tag not in known or _is_outdated(known[tag], text)}
+
+
+def view_state() -> dict[str, Any]:
+    """The view of single runs, in the format of MLflow's page."""
+    return {**table_state(), **_columns(COLUMNS), **chart_state()}
+
+
+def choices_state() -> dict[str, Any]:
+    """The view of choices: a row for each combination of values except seeds and folds, with the mean of its cells."""
+    by_choice = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": CHOICE_TAG}]}
+    return {
+        "searchFilter": f"tags.{CHOICE_TAG} != '' AND tags.kind = 'train'",
+        **_BEST_FIRST,
+        **_columns(CHOICES_COLUMNS, {RUN_NAME: 420}),
+        **chart_state(),
+        "groupBy": by_choice,
+        "useGroupedValuesInCharts": True,
+    }
+
+
+def sweep_view(name: str, sweep_id: str, keys: Sequence[str]) -> str:
+    """The saved view of the cells of a sweep over `keys`, as the text of a tag of its experiment."""
+    state = {
+        "searchFilter": f"tags.sweep_id = '{sweep_id}' AND tags.kind = 'train'",
+        **_BEST_FIRST,
+        **_columns({**{f"params.`{key}`": _KEY_WIDTH for key in keys}, **_OF_A_CELL}),
+        **chart_state(keys),
+    }
+    return _saved(f"{name} ({sweep_id})", state)
+
+
+def table_state() -> dict[str, Any]:
+    """Filter and order of the table: all runs except previews and comparisons, the best score first."""
+    return {"searchFilter": " AND ".join(f"tags.kind != '{kind}'" for kind in _HIDDEN_KINDS), **_BEST_FIRST}
 
 
 def chart_state(choices: Sequence[str] = ()) -> dict[str, Any]:
-    """The part of a view of several runs that holds the charts, as MLflow's page keeps it.
+    """The charts of a view of several runs, in the format of MLflow's page.
 
-    Parallel coordinates stand first where `choices`, parameters between whose values was chosen, are their axes. All
-    stand in sections of their own at the top; below them the page adds a section for each family of metrics.
+    The charts are in sections at the top; below them the page adds a section for each family of metrics. With
+    `choices`, parameters with several values, the parallel coordinates have these axes and come first.
     """
     parallel = {
         "type": "PARALLEL",
@@ -41,14 +127,14 @@ def chart_state(choices: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "compareRunCharts": [*charts, _placed(CHOICES_SECTION, 0, parallel)],
         "compareRunSections": sections[::-1] if choices else sections,
-        "isAccordionReordered": True,  # else the page sorts the sections by name
+        "isAccordionReordered": True,  # otherwise the page sorts the sections by name
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
     }
 
 
 def run_chart_state() -> dict[str, Any]:
-    """The charts of a single run: its curves, before the sections of single results that the page adds."""
+    """The charts of a single run: its curves, which come before the sections that the page adds."""
     return {
         "compareRunCharts": [_placed(SECTION, number, _line(metrics)) for number, metrics in enumerate(_OF_A_RUN)],
         "compareRunSections": [_section(SECTION, columns=2)],
@@ -100,97 +186,9 @@ def _line(metrics: Sequence[str]) -> dict[str, Any]:
     }
 
 
-VIEWS: Final = "mlflow.sharedViewState."
-"""What the names of an experiment's tags that hold views begin with, before the name in the page's address."""
-VIEW_KEY: Final = "lesion-exp"
-"""Name of the view of single runs in the page's address."""
-CHOICES_KEY: Final = "lesion-exp-choices"
-"""Name of the view in which the cells of a sweep that differ in seeds and folds alone are one row."""
-COLUMNS: Final = {
-    "params.`backbone`": 92,
-    "params.`loss`": 108,
-    "params.`optimizer.lr`": 98,
-    "params.`seed`": 54,
-    **{f"tags.`{name}`": 62 for name in SCORE_TAGS.values()},
-    f"tags.`{LEAKS_TAG}`": 62,
-    f"tags.`{OVER_SEEDS_TAG}`": 300,
-    "tags.`dataset`": 120,
-    "params.`sampler`": 100,
-    f"metrics.`best/{WATCHED_METRIC}`": 185,
-    f"metrics.`test/{WATCHED}`": 175,
-}
-"""What a table of runs has to answer, with widths in pixels: the first seven fit a page of 1024 beside the run's name.
-
-Scores are tags, which are rounded and have short names; MLflow shows a metric with all its digits and its whole name.
-"""
-CHOICES_COLUMNS: Final = {
-    f"metrics.`best/{WATCHED_METRIC}`": 220,
-    **{f"metrics.`test/{name}`": 220 for name in shown_in("sweep")},
-    f"tags.`{OVER_SEEDS_TAG}`": 270,
-    "params.`seed`": 54,
-}
-RUN_NAME: Final = "attributes.`Run Name`"
-"""What MLflow calls the first column; of the second, the date, the sign for the run's status is enough."""
-_OF_A_CELL: Final = {name: width for name, width in COLUMNS.items() if name == "params.`seed`" or "tags" in name}
-_KEY_WIDTH: Final = 130
-_FIRST_WIDTHS: Final = {RUN_NAME: 160, "runDateAndNestInfo": 44}
-_LAST_WIDTHS: Final = {"duration": 90}
-_HIDDEN_KINDS: Final = ("preview", "comparison")
-_BEST_FIRST: Final = {"orderByKey": f"metrics.`best/{WATCHED_METRIC}`", "orderByAsc": is_lower_better(WATCHED_METRIC)}
-
-
-def table_state() -> dict[str, Any]:
-    """Which runs the table shows and in which order: all but previews and comparisons, the best score first."""
-    return {"searchFilter": " AND ".join(f"tags.kind != '{kind}'" for kind in _HIDDEN_KINDS), **_BEST_FIRST}
-
-
-def view_state() -> dict[str, Any]:
-    """The view of single runs, as MLflow's page keeps it."""
-    return {**table_state(), **_columns(COLUMNS), **chart_state()}
-
-
-def choices_state() -> dict[str, Any]:
-    """The view of choices: a row for all that a sweep sets but seeds and folds, with the mean of its cells."""
-    by_choice = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": CHOICE_TAG}]}
-    return {
-        "searchFilter": f"tags.{CHOICE_TAG} != '' AND tags.kind = 'train'",
-        **_BEST_FIRST,
-        **_columns(CHOICES_COLUMNS, {RUN_NAME: 420}),
-        **chart_state(),
-        "groupBy": by_choice,
-        "useGroupedValuesInCharts": True,
-    }
-
-
-def sweep_view(name: str, sweep_id: str, keys: Sequence[str]) -> str:
-    """The saved view of the cells of a sweep, which chooses between values of `keys`: as a tag of its experiment."""
-    state = {
-        "searchFilter": f"tags.sweep_id = '{sweep_id}' AND tags.kind = 'train'",
-        **_BEST_FIRST,
-        **_columns({**{f"params.`{key}`": _KEY_WIDTH for key in keys}, **_OF_A_CELL}),
-        **chart_state(keys),
-    }
-    return _saved(f"{name} ({sweep_id})", state)
-
-
 def _columns(columns: Mapping[str, int], other: Mapping[str, int] | None = None) -> dict[str, Any]:
-    widths = {**_FIRST_WIDTHS, **columns, **_LAST_WIDTHS, **(other or {})}  # the page wants them in their order
+    widths = {**_FIRST_WIDTHS, **columns, **_LAST_WIDTHS, **(other or {})}  # the page needs them in this order
     return {"selectedColumns": list(columns), "columnOrder": list(widths), "columnWidths": widths}
-
-
-def view_tags(known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The tags of an experiment that hold its views, as far as `known`, the tags that it has, hold others.
-
-    MLflow keeps the columns and charts that a person chooses in the browser, except for a saved view: a tag
-    `mlflow.sharedViewState.<key>` of the experiment, which the page lists by name and opens by address. A view that
-    somebody has saved anew in the page stays as it is.
-    """
-    tags = {"mlflow.experimentKind": "custom_model_development"}
-    views = {VIEW_KEY: ("Results", view_state()), CHOICES_KEY: ("Results over seeds", choices_state())}
-    for key, (name, state) in views.items():
-        tags[f"{VIEWS}{key}"] = _saved(name, state)
-    known = known or {}
-    return {tag: text for tag, text in tags.items() if tag not in known or _is_outdated(known[tag], text)}
 
 
 def _saved(name: str, state: Mapping[str, Any]) -> str:
@@ -199,7 +197,7 @@ def _saved(name: str, state: Mapping[str, Any]) -> str:
 
 
 def _is_outdated(known: str, text: str) -> bool:
-    """Whether `known` is a view of an earlier version of the program that nobody has saved anew."""
+    """Whether `known` is a view of an earlier version of this package that no user has saved again."""
     try:
         before, now = json.loads(known), json.loads(text)
         return bool(before["createdAt"] == before["updatedAt"] and before["state"] != now["state"])

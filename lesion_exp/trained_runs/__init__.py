@@ -1,1 +1,1 @@
-"""Runs that exist: found, opened and read. Every verb that works on a run begins here."""
+"""Existing runs: their job, data, network and results. Every verb that works on a run begins here."""

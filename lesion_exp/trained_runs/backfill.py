@@ -1,4 +1,4 @@
-"""The model of a run that was made without one: a cell of a sweep, or a run of an earlier version."""
+"""Adds the MLflow model to a run that has none: a cell of a sweep, or a run of an earlier version."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ log = logging.getLogger(__name__)
 
 
 def ensure_model(run: Run, project: Project) -> None:
-    """Adds the MLflow model to `run` where it has none, or not all of one; `project` is that of this machine.
+    """Adds the MLflow model to `run` if it has none, or an incomplete one; `project` is that of this machine.
 
     Raises:
-        ConfigError: a run that has not finished, or has no network.
-        DataError: its checkpoint is gone.
+        ConfigError: the run has not finished, or has no network.
+        DataError: its checkpoint is missing.
     """
     if not has_model(run):
         restored, content = best_network(run, project)
-        log.info("the run has no whole model yet: it is added to it")
+        log.info("the run has no complete model yet: it is added")
         keep_model(RunWriter.of(run), restored.classifier.backbone, content)
 
 
 def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
-    """The best network of `run`, and its checkpoint with a card that is complete, whatever version wrote it.
+    """The best network of `run`, and the content of its checkpoint, with a complete card whatever version wrote it.
 
     Raises:
-        ConfigError, DataError: as `ensure_model`.
+        ConfigError, DataError: see `ensure_model`.
     """
     check_finished(run)
     config = trained_run(run, project).job_config("a model")

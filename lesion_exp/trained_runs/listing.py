@@ -9,7 +9,7 @@ from lesion_exp.tracking.store import Store
 
 
 def listing(store: Store, condition: str = "") -> pd.DataFrame:
-    """A row for each run that meets `condition` (MLflow's filter), the one that started last first.
+    """A table with a row for each run that matches `condition` (MLflow's filter), the newest first.
 
     Columns: `run_id, name, status, started, parent`, then `params.NAME`, `metrics.NAME` and `tags.NAME`.
     """

@@ -1,4 +1,4 @@
-"""What a page says of a run, read once from what the run keeps."""
+"""The facts about a run for its page and its model card, read from its artifacts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lesion_exp.trained_runs.wording import Value, as_value
 
 
 class RunArtifacts:
-    """The artifacts of a run; `broken` says which of those that were asked for are there and cannot be read."""
+    """The artifacts of a run; `broken` maps those that exist but cannot be read to the reason."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -31,11 +31,11 @@ class RunArtifacts:
         self.broken: dict[str, str] = {}
 
     def path(self, name: str) -> Path | None:
-        """Where the artifact lies on this machine."""
+        """The path of the artifact on this machine; None if there is none."""
         return download_artifact(self._run, name) if name in self.names else None
 
     def text(self, name: str) -> str | None:
-        """A text (UTF-8)."""
+        """A text (UTF-8); None if there is none."""
         path = self.path(name)
         try:
             return None if path is None else path.read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ class RunArtifacts:
             return None
 
     def json(self, name: str) -> Any:
-        """Whatever a JSON file holds."""
+        """The content of a JSON file; None if there is none."""
         text = self.text(name)
         try:
             return None if text is None else json.loads(text)
@@ -53,17 +53,17 @@ class RunArtifacts:
             return None
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        """The object that a JSON file holds; empty where there is none."""
+        """The object in a JSON file; empty if there is none."""
         found = self.json(name)
         return found if isinstance(found, dict) else {}
 
     def entries(self, name: str) -> list[Mapping[str, Any]]:
-        """The list of objects that a JSON file holds; empty where there is none."""
+        """The objects of the list in a JSON file; empty if there is none."""
         found = self.json(name)
         return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """A table of a parquet file."""
+        """The table in a parquet file; None if there is none."""
         path = self.path(name)
         try:
             return None if path is None else pd.read_parquet(path)
@@ -84,14 +84,14 @@ FLOW: Final = artifacts.FLOW
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run for its page. Whatever it did not store is None or empty."""
+    """The facts about a run. What the run did not store is None or empty."""
 
     run: Run
     kept: RunArtifacts
 
     @cached_property
     def job(self) -> Mapping[str, Any]:
-        """The body of the frozen job, also of one that this version could not run."""
+        """The content of the frozen job, also of one that this version cannot run."""
         text = self.kept.text(JOB)
         try:
             body = None if text is None else yaml.safe_load(text)
@@ -107,37 +107,37 @@ class RunSummary:
         return found if isinstance(found, dict) else {}
 
     def key(self, name: str) -> Any:
-        """The value of a key of the config such as `backbone.weights`; None where there is none."""
+        """The value of a key of the config, such as `backbone.weights`; None if there is none."""
         node: Any = self.config
         for part in name.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         return node
 
     def option(self, group: str) -> str | None:
-        """The option of a config group: by its tag, else as the job names it."""
+        """The option of a config group, from the run's tag or from its job."""
         if group in self.run.tags:
             return self.run.tags[group]
         return chosen_options(self.job).get(group)
 
     @cached_property
     def audit(self) -> Mapping[str, Any]:
-        """The certificate of the split."""
+        """The audit of the split."""
         return self.kept.mapping(AUDIT)
 
     @cached_property
     def parts(self) -> Mapping[str, Mapping[str, Any]]:
-        """The make-up of each part: `images`, `lesions`, `patients`, `counts`."""
+        """The composition of each part: `images`, `lesions`, `patients`, `counts`."""
         found = self.audit.get("parts")
         return found if isinstance(found, dict) else {}
 
     @cached_property
     def flow(self) -> Mapping[str, Any]:
-        """The images after each filter, and which were left out."""
+        """The numbers of images after each filter, and the images that were left out."""
         return self.kept.mapping(FLOW)
 
     @cached_property
     def part(self) -> EvaluatedPart | None:
-        """The part that the page's results are of: test where the run has read it, else validation."""
+        """The part whose results are shown: test if the run has predicted it, else validation."""
         return next((part for part in ("test", "val") if self._predictions(part) is not None), None)
 
     @cached_property
@@ -166,16 +166,16 @@ class RunSummary:
 
     @cached_property
     def values(self) -> Mapping[str, Value]:
-        """The metrics of the part by their plain names, with intervals where the run has them."""
+        """The metrics of the part by name, with intervals if the run has them."""
         found = {name: value for name, entry in self.evaluation_file("metrics").items() if (value := as_value(entry))}
         return found or self._reported()
 
     def evaluation_file(self, name: str) -> Mapping[str, Any]:
-        """A file of the part's evaluation, such as `subgroups`."""
+        """The content of a file of the part's evaluation, such as `subgroups`; empty if there is none."""
         return self.kept.mapping(artifacts.evaluation(f"{self.part}/{name}.json"))
 
     def _reported(self) -> Mapping[str, Value]:
-        """The metrics of the classification report, which older runs have alone."""
+        """The metrics of the classification report, the only ones of older runs."""
         report = self.kept.mapping(artifacts.classification_report(str(self.part), ".json"))
         intervals = report.get("intervals_95", {})
         plain = dict(report.get("overall", {}))
@@ -185,18 +185,18 @@ class RunSummary:
 
     @property
     def data_name(self) -> str | None:
-        """The name of the data set as its readers know it."""
+        """The title of the data set, or its option."""
         known = self.flow.get("identity")
         return str(known["title"]) if isinstance(known, dict) else self.option("dataset")
 
     @property
     def is_leaky(self) -> bool:
-        """Whether something of the training part reappears in what was judged."""
+        """Whether images of the training part reappear in the evaluated data."""
         return self.run.tags.get("leaky") == "true"
 
     @property
     def members(self) -> list[str]:
-        """The ids of the runs that this one joins; none for one that was trained."""
+        """The ids of the runs of an ensemble; empty for a run that was trained."""
         return [member for member in self.run.tags.get("members", "").split(",") if member]
 
     @property

@@ -1,4 +1,4 @@
-"""What can be said of a run in a sentence, for its page and its model card: result, warnings, split, largest gap."""
+"""Sentences about a run for its page and its model card: result, baseline, warnings, split, largest gap."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATCH: Final = artifacts.environment("changes.patch")
 
 
 def headline(facts: RunSummary) -> str | None:
-    """The result in one sentence; None without predictions."""
+    """The headline results in one sentence; None without predictions."""
     table, value = facts.predictions, facts.values.get(WATCHED)
     if table is None or value is None:
         return None
@@ -47,49 +47,51 @@ def headline(facts: RunSummary) -> str | None:
 
 
 def majority_baseline(facts: RunSummary) -> str | None:
-    """What answering the most frequent class alone would come to on the same images."""
+    """The results of always predicting the most frequent class, in a sentence; None without predictions."""
     if facts.predictions is None:
         return None
     shares = facts.predictions["label"].value_counts(normalize=True)
     name = str(shares.index[0])
     return (
-        f"For comparison, always answering {name} has an accuracy of {number(float(shares.iloc[0]))} and a balanced "
+        f"For comparison, always predicting {name} has an accuracy of {number(float(shares.iloc[0]))} and a balanced "
         f"accuracy of {number(1 / int(np.count_nonzero(shares)))} on these images."
     )
 
 
 def warnings_of(facts: RunSummary) -> list[str]:
-    """What a reader must know first: leaks, an end that was none, code that nobody can get, readings of the test."""
+    """Warnings: leakage, an unfinished run, few lesions, repeated reads of the test part, uncommitted code."""
     run = facts.run
     found = []
     if facts.is_leaky:
         shared = facts.audit.get("test_rows_with_lesion_in_train", {}).get("all")
         how_many = "" if not shared else f": {percent(shared)} of the test images show a lesion that was trained on"
         found.append(f"LEAKY: parts of the training data reappear in validation or test{how_many}. No result of "
-                     f"this run says how well the network does on new lesions.")  # fmt: skip
+                     f"this run says how well the network performs on new lesions.")  # fmt: skip
     if run.status != "FINISHED":
         error = f": {run.tags['error']}" if run.tags.get("error") else ""
-        found.append(f"This run has not finished ({run.status}){error}. What is made at its end is missing here.")
+        found.append(
+            f"This run has not finished ({run.status}){error}. Results that are computed at its end are missing."
+        )
     few = None if facts.predictions is None else too_few_in_all(facts.predictions)
     found += [f"{few[:1].upper()}{few[1:]}."] if few else []
-    readings = run.tags.get(READS_TAG, "")
-    if readings.isdecimal() and int(readings) > 1:
-        found.append(f"This was reading {readings} of this test part by runs of the store: the more often it is read "
-                     f"to choose between runs, the more its results flatter.")  # fmt: skip
+    reads = run.tags.get(READS_TAG, "")
+    if reads.isdecimal() and int(reads) > 1:
+        found.append(f"This was read number {reads} of this test part by runs of the store: the more often it is "
+                     f"read to choose between runs, the more optimistic its results are.")  # fmt: skip
     if run.tags.get("git_dirty") == "true":
-        kept = "are kept with the run" if PATCH in facts.kept.names else "are not kept"
-        found.append(f"The code had changes that no commit holds; those of tracked files {kept}.")
+        kept = "are stored with the run" if PATCH in facts.kept.names else "are not stored"
+        found.append(f"The code had uncommitted changes; those of tracked files {kept}.")
     return found
 
 
 def evaluation_notes(facts: RunSummary) -> str:
-    """What the intervals are, and how often the test part had been read."""
+    """How the intervals were computed, and how often the test part had been read."""
     how = facts.evaluation_file("metrics").get("interval") or facts.key("evaluation.bootstrap_draws")
     basis = how if isinstance(how, str) else f"95%, {how or 'an unknown number of'} bootstrap draws of lesions"
-    words = f"Intervals: {basis}; what stands without one was stored without."
-    readings = facts.run.tags.get(READS_TAG)
+    words = f"Intervals: {basis}; values without one were stored without."
+    reads = facts.run.tags.get(READS_TAG)
     if facts.part == "test":
-        words += f" This was reading {readings} of this test part by runs of its store." if readings else (
+        words += f" This was read number {reads} of this test part by runs of its store." if reads else (
             " How often this test part had been read before is not stored.")  # fmt: skip
     else:
         words += " The test part was not read by this run."
@@ -97,7 +99,7 @@ def evaluation_notes(facts: RunSummary) -> str:
 
 
 def split_in_words(facts: RunSummary) -> str | None:
-    """The kind of split with its ratios and seeds; None where the config does not say."""
+    """The kind of split with its ratios and seed; None if the config does not name it."""
     kind = facts.option("split")
     if kind is None:
         return None
@@ -111,7 +113,7 @@ def split_in_words(facts: RunSummary) -> str | None:
 
 
 def largest_gap(facts: RunSummary) -> str | None:
-    """The largest gap of balanced accuracy in words; None where none is stored."""
+    """The largest gap of balanced accuracy between subgroups in words; None if none is stored."""
     gaps = [
         gap
         for gap in facts.evaluation_file("subgroups").get("largest_gaps", [])
@@ -128,16 +130,14 @@ def largest_gap(facts: RunSummary) -> str | None:
 
 
 def tested_predictions(run: Run) -> pd.DataFrame | None:
-    """The uncalibrated predictions of `run` on its test part; None where that was not predicted, or has no label."""
+    """The uncalibrated predictions of `run` on its test part; None if there are none, or none with labels."""
     path = run.fetch(artifacts.predictions("test"))
     table = None if path is None else known_rows(pd.read_parquet(path)).reset_index(drop=True)
     return None if table is None or table.empty else table
 
 
 def calibration_warning(run: Run, method: str) -> str | None:
-    """Says so where the calibration `method` makes the probabilities of the test part worse; None where it does not,
-    or where nothing was tested.
-    """
+    """A warning if the calibration `method` makes the probabilities of the test part worse, else None."""
     table = None if method == "none" else tested_predictions(run)
     if table is None:
         return None

@@ -1,4 +1,4 @@
-"""A run that exists: its job on this machine, its data, its network, and what it keeps."""
+"""An existing run with its job on this machine: its data, network, predictions and artifacts."""
 
 from __future__ import annotations
 
@@ -25,25 +25,12 @@ from lesion_exp.tracking.find import Run, download_artifact, read_predictions
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
 
-if TYPE_CHECKING:  # torch and Lightning are imported where a network is needed: kept predictions need none
+if TYPE_CHECKING:  # torch and Lightning are imported only where a network is needed
     from lesion_exp.model.predictor import Predictor
     from lesion_exp.model.restore import Restored
 
 WhichWeights = Literal["best", "last"] | Path
-"""A checkpoint of the run, or a file with other weights of it."""
-
-
-def headline_lines(metrics: Mapping[str, float]) -> list[str]:
-    """What a run came to, a line a headline metric, with its interval where it has one."""
-    stages, lines = ("test/", "best/val/"), []
-    for name in (
-        f"{stage}{name}" for stage in stages for name in (*shown_in("headline"), *added_among(metrics, stage))
-    ):
-        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-        interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-        if name in metrics:
-            lines.append(f"  {name} {metrics[name]:.3f}{interval}")
-    return lines
+"""A checkpoint of the run, or a file with other weights of the same network."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,23 +41,23 @@ class TrainedRun:
     job: Job | None
     """None for a run that trained nothing itself, such as an ensemble."""
     evaluation: Mapping[str, Any]
-    """How it is evaluated: the node `evaluation` of its job, or another in its place."""
+    """How it is evaluated: the node `evaluation` of its job, or a replacement."""
 
     def __repr__(self) -> str:
-        """Id, name and status, and what it came to."""
+        """Id, name, status and headline results."""
         return "\n".join([f"run {self.run.run_id} ({self.run.name}), {self.run.status}", *headline_lines(self.metrics)])
 
     @property
     def run_id(self) -> str:
-        """Its id in MLflow."""
+        """The id of the run in MLflow."""
         return self.run.run_id
 
     @property
     def card(self) -> dict[str, Any]:
-        """What its checkpoint says of its network: classes, normalisation, metadata, the run it comes from.
+        """The card of its checkpoint: classes, preprocessing, metadata, the id of the run.
 
         Raises:
-            DataError: the run keeps no checkpoint.
+            DataError: the run has no checkpoint.
         """
         from lesion_exp.model.checkpoint_file import read_checkpoint
 
@@ -78,12 +65,12 @@ class TrainedRun:
 
     @property
     def config(self) -> Mapping[str, Any] | None:
-        """The job's config; None where there is no job."""
+        """The config of the job; None if there is no job."""
         return None if self.job is None else self.job.config
 
     @property
     def needs_new_predictions(self) -> bool:
-        """Whether another test-time augmentation is asked for than that of the predictions that the run keeps."""
+        """Whether `evaluation` asks for another test-time augmentation than that of the stored predictions."""
         return bool(self.evaluation["tta"] != own_tta(self.run))
 
     @property
@@ -93,19 +80,19 @@ class TrainedRun:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What the run came to: `best/val/...`, `test/...`."""
+        """The results of the run: `best/val/...`, `test/...`."""
         return self.run.results()
 
     def frozen_job(self, wanted_for: str) -> Job:
-        """The job that the run was made from, with the places of this machine.
+        """The job of the run, with the paths of this machine.
 
         Raises:
-            ConfigError: the run trained nothing.
+            ConfigError: the run has no job, because nothing was trained.
         """
         if self.job is None:
-            remedy = "keeps predictions only; name the runs that it was made of, run=[A,B]"
+            remedy = "has predictions only; name the runs that it combines, run=[A,B]"
             if sweep := self.run.tags.get("sweep_id"):
-                remedy = f"trained nothing itself; name one of its cells, which lesion-exp sweep status {sweep} lists"
+                remedy = f"is a sweep; name one of its cells, which lesion-exp sweep status {sweep} lists"
             raise ConfigError(
                 f"expected a run that was trained, for {wanted_for}, got {self.run.run_id} ({self.run.name}), which "
                 f"{remedy}"
@@ -113,31 +100,31 @@ class TrainedRun:
         return self.job
 
     def job_config(self, wanted_for: str) -> Mapping[str, Any]:
-        """The job's config, with the places of this machine and the evaluation asked for.
+        """The config of the job, with the paths of this machine and the node `evaluation`.
 
         Raises:
-            ConfigError: the run trained nothing, or its job was frozen by another version.
+            ConfigError: the run has no job, or its job was frozen by another version.
         """
         config = {**self.frozen_job(wanted_for).config, "evaluation": dict(self.evaluation)}
         check_complete(config)
         return config
 
     def artifact(self, path: str) -> Path:
-        """The file or folder `path` of the run on this machine.
+        """The path on this machine of the artifact `path`, a file or folder.
 
         Raises:
-            DataError: the run has none of that name.
+            DataError: the run has no artifact of that name.
         """
         return download_artifact(self.run, path)
 
     def predictions(self, part: Literal["val", "test"] = "test") -> pd.DataFrame:
-        """The predictions table on a part of the data that the run was made with, images of unknown classes included.
+        """The predictions table on a part of the run's data, images of unknown classes included.
 
-        Without another test-time augmentation it is the one that the run keeps: neither images nor network are read.
+        It is the stored table, which needs neither images nor network, unless another test-time augmentation is set.
 
         Raises:
-            ConfigError: the run trained nothing, or has not finished.
-            DataError: the run keeps none of that part, or its data are no longer what they were.
+            ConfigError: new predictions are needed, but the run has no job or has not finished.
+            DataError: the run has no predictions of that part, or its data have changed.
         """
         if not self.needs_new_predictions:
             return read_predictions(self.run, part, with_unknown=True)
@@ -145,11 +132,11 @@ class TrainedRun:
         return self.network().predict(split.table[split.table["split"] == part], split.loaded.store)
 
     def data(self) -> SplitData:
-        """The data set of the run with its split, proven to be the one it was made with.
+        """The data set of the run with its split, checked to be the one that the run was trained on.
 
         Raises:
-            ConfigError: the run trained nothing.
-            DataError: something has changed since.
+            ConfigError: the run has no job.
+            DataError: the data or the split have changed since.
         """
         config = self.job_config("new predictions on its own data")
         split = split_data(config, load_data(config))
@@ -157,11 +144,11 @@ class TrainedRun:
         return split
 
     def network(self, checkpoint: WhichWeights = "best") -> Restored:
-        """The network with its best weights, its last ones, or those in a file.
+        """The network with the best or the last weights, or those in a file.
 
         Raises:
-            ConfigError: the run has none.
-            DataError: its checkpoint is gone.
+            ConfigError: the run has no network, or has not finished.
+            DataError: its checkpoint is missing.
         """
         from lesion_exp.model.restore import restore
 
@@ -174,18 +161,18 @@ class TrainedRun:
     def predictor(
         self, calibration: str = "none", tta: str | None = None, checkpoint: WhichWeights = "best", top: int = 0
     ) -> Predictor:
-        """What predicts images in memory, with the run's weights, on this machine.
+        """A predictor for images in memory, with the weights of the run.
 
         Args:
-            calibration: the name of one that was fitted on the run's validation part; none: the network's own
-                probabilities.
-            tta: another test-time augmentation than that of the run.
-            checkpoint: which of the run's weights, or a file with other weights of it.
-            top: how many of the likeliest classes get a column of their own.
+            calibration: a method that was fitted on the run's validation part; `none` leaves the probabilities
+                uncalibrated.
+            tta: test-time augmentation; None is that of the run.
+            checkpoint: which weights of the run, or a file with other weights.
+            top: number of the most probable classes that get a column each.
 
         Raises:
-            ConfigError: a run without a network, or a calibration of other weights.
-            DataError: its checkpoint or calibration is gone.
+            ConfigError: the run has no network, or the calibration belongs to other weights.
+            DataError: its checkpoint or calibration is missing.
         """
         from lesion_exp.model.predictor import Predictor
         from lesion_exp.model.restore import restore
@@ -202,22 +189,22 @@ class TrainedRun:
         """The config with which the run predicts on this machine, and the file of its weights.
 
         Args:
-            checkpoint: which weights.
-            tta: another test-time augmentation than that of the run.
-            trainer: `accelerator` and `precision`, where they are chosen; the precision is else the run's.
+            checkpoint: which weights of the run, or a file with other weights.
+            tta: test-time augmentation; None is that of the run.
+            trainer: `accelerator` and `precision` that the user has chosen; the precision is that of the run otherwise.
 
         Raises:
-            ConfigError: a run without a network, or one that has not finished.
-            DataError: its checkpoint is gone.
+            ConfigError: the run has no network, or has not finished.
+            DataError: its checkpoint is missing.
         """
         from lesion_exp.model.precision import resolve_precision
 
         views = {} if tta is None else {"tta": tta}
         config = replace(self, evaluation={**self.evaluation, **views}).job_config("predictions")
         chosen = {key: value for key, value in trainer.items() if key != "devices"}
-        accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"  # it may have no GPU here
+        accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"  # this machine may have no GPU
         node = {**config["trainer"], "accelerator": accelerator, "devices": 1, **chosen}
-        if "precision" in chosen:  # auto, where the user says so, is what suits this machine, not what the run had
+        if "precision" in chosen:  # auto, if the user asks for it, depends on this machine, not on the run
             node["precision"] = resolve_precision(node["precision"], node["accelerator"])
         config = {**config, "trainer": node}
         if isinstance(checkpoint, Path):
@@ -225,48 +212,34 @@ class TrainedRun:
         if self.run.status != "FINISHED":
             raise ConfigError(
                 f"expected a run that has finished, got {self.run_id} ({self.run.status}); lesion-exp resume "
-                f"run={self.run_id} goes on with one that stopped, and run=FILE.ckpt takes the weights that it has"
+                f"run={self.run_id} continues one that stopped, and run=FILE.ckpt uses the weights that it has"
             )
         return config, self.artifact(artifacts.checkpoint(checkpoint))
 
     def calibrator(self, method: str) -> Calibrator | None:
-        """The calibration `method` that was fitted on the run's validation part; None is that of `none`.
+        """The calibrator `method` that was fitted on the run's validation part; None for `none`.
 
         Raises:
-            DataError: the run keeps no such calibration.
+            DataError: the run has no such calibrator.
         """
         if method == "none":
             return None
         kept = stored_calibrators(self.run)
         if method not in kept:
             raise DataError(
-                f"expected a calibration that run {self.run.run_id} keeps, got {method}; it has "
+                f"expected a calibration that run {self.run.run_id} has, got {method}; it has "
                 f"{', '.join(['none', *kept])}"
             )
         return kept[method]
 
 
-def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
-    """Checks that `calibration` is one, and that it belongs to the weights of `checkpoint`.
-
-    Raises:
-        ConfigError: it is or does not.
-    """
-    check_choice("calibration", calibration, CHOICES["evaluation.calibration"])
-    if calibration != "none" and checkpoint != "best":
-        raise ConfigError(
-            f"expected calibration=none with other weights than the run's best, got {calibration}: it was "
-            f"fitted on what the best ones say; leave calibration= or the checkpoint out"
-        )
-
-
 def trained_run(run: Run, project: Project, data_root: Path | None = None) -> TrainedRun:
-    """`run` with its job moved to this machine, to be evaluated as its own predictions were made.
+    """Opens `run`: its job is relocated to this machine, and its evaluation is that of the stored predictions.
 
     Args:
-        run: as `find_run` gives it.
+        run: see `find_run`.
         project: of this machine.
-        data_root: where its data set lies now; None: where it did.
+        data_root: folder of the data set; None is that of the job.
 
     Raises:
         ConfigError, DataError: its job is damaged, or was frozen by another version.
@@ -279,13 +252,40 @@ def trained_run(run: Run, project: Project, data_root: Path | None = None) -> Tr
     return TrainedRun(run, job, {**job.config["evaluation"], **tta})
 
 
+def headline_lines(metrics: Mapping[str, float]) -> list[str]:
+    """A line for each headline metric of a run, with its interval if it has one."""
+    stages, lines = ("test/", "best/val/"), []
+    for name in (
+        f"{stage}{name}" for stage in stages for name in (*shown_in("headline"), *added_among(metrics, stage))
+    ):
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+        if name in metrics:
+            lines.append(f"  {name} {metrics[name]:.3f}{interval}")
+    return lines
+
+
+def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
+    """Checks that `calibration` exists, and that it belongs to the weights of `checkpoint`.
+
+    Raises:
+        ConfigError: it does not exist, or belongs to other weights.
+    """
+    check_choice("calibration", calibration, CHOICES["evaluation.calibration"])
+    if calibration != "none" and checkpoint != "best":
+        raise ConfigError(
+            f"expected calibration=none with other weights than the run's best, got {calibration}: it was "
+            f"fitted on predictions of the best ones; leave calibration= or the checkpoint out"
+        )
+
+
 def own_tta(run: Run) -> str:
-    """The test-time augmentation of the predictions that the run keeps."""
+    """The test-time augmentation of the stored predictions of `run`."""
     return run.params.get("evaluation.tta", "none")
 
 
 def check_finished(run: Run) -> None:
-    """Checks that the training of `run` has come to its end.
+    """Checks that `run` has finished.
 
     Raises:
         ConfigError: it has not.
@@ -293,12 +293,12 @@ def check_finished(run: Run) -> None:
     if run.status != "FINISHED":
         raise ConfigError(
             f"expected a run that has finished, got {run.run_id} ({run.status}); lesion-exp resume run={run.run_id} "
-            f"goes on with one that stopped"
+            f"continues one that stopped"
         )
 
 
 def stored_calibrators(run: Run) -> dict[str, Calibrator]:
-    """The calibrations that `run` keeps, by their methods."""
+    """The calibrators of `run` by method."""
     kept = {method: run.fetch(calibrator_path(method)) for method in METHODS}
     return {
         method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Numbers, intervals and names as the page writes them."""
+"""Formats numbers, intervals and names for the pages of runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NONE: Final = "–"
 
 
 class Value(NamedTuple):
-    """A metric's value with its 95% interval, where it has one."""
+    """The value of a metric, with its 95% interval if it has one."""
 
     value: float
     low: float | None = None
@@ -24,7 +24,7 @@ class Value(NamedTuple):
 
 
 def as_value(found: Any) -> Value | None:
-    """The value that a run's JSON holds as `{"value": ..., "low": ..., "high": ...}`; None for anything else."""
+    """Reads a value from JSON such as `{"value": ..., "low": ..., "high": ...}`; None for other content."""
     if not isinstance(found, Mapping) or not isinstance(found.get("value"), int | float):
         return None
     low, high = found.get("low"), found.get("high")
@@ -50,7 +50,7 @@ def with_interval(found: Value | None) -> str:
 
 
 def stacked(found: Value | None, said: str = "") -> Markup | str:
-    """The value, and in small print below it the interval and what else is `said`: for tables with many columns."""
+    """The value, with the interval and the text `said` in small print below it, for tables with many columns."""
     if found is None:
         return NONE
     small = [text for text in ("" if found.low is None else interval(found), said) if text]
@@ -60,7 +60,7 @@ def stacked(found: Value | None, said: str = "") -> Markup | str:
 
 
 def counted(count: float, thing: str) -> str:
-    """`1,503 images`, `1 image`; a thing in -s or -x takes -es, in -y -ies."""
+    """`1,503 images`, `1 image`; the plural of -s and -x is -es, that of -y is -ies."""
     many = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}es" if thing.endswith(("s", "x")) else f"{thing}s"
     return f"{count:,.0f} {thing if count == 1 else many}"
 
@@ -70,13 +70,13 @@ def percent(share: float) -> str:
     return NONE if not math.isfinite(share) else f"{100 * share:.1f}%"
 
 
-def listed(words: Sequence[str], last: str = "and") -> str:
+def listed(words: Sequence[str]) -> str:
     """`a, b and c`."""
-    return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else "".join(words)
+    return " ".join([", ".join(words[:-1]), "and", words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def within(words: str) -> str:
-    """Words as they stand within a sentence: `Log loss` becomes `log loss`, `AUROC` stays."""
+    """`words` for the middle of a sentence: `Log loss` becomes `log loss`, `AUROC` is unchanged."""
     return words if words[1:2].isupper() or words[1:2].isdigit() else words[:1].lower() + words[1:]
 
 
@@ -87,7 +87,7 @@ def staged_metric_name(name: str) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A moment (seconds since 1970) as day and time."""
+    """A time (seconds since 1970) as date and time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 

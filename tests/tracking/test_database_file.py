@@ -205,7 +205,7 @@ def test_a_store_that_an_earlier_version_half_made_is_made_anew_and_kept(
     prepare_database(database, tmp_path / "artifacts")
     assert revision_of(database) == database_file._newest_revision()
     assert names_in(tmp_path) == {"mlflow.db", "mlflow.db.unfinished"}
-    assert "never finished and holds no run" in caplog.text
+    assert "incomplete and contained no run" in caplog.text
 
 
 def test_a_migration_that_an_earlier_version_left_torn_names_the_copy_to_put_back(

@@ -122,5 +122,5 @@ def test_missing_artifact_names_the_nearest(store: Store) -> None:
     assert download_artifact(run, "predictions") == folder / "predictions"
     with pytest.raises(DataError, match=r"'predictions/val\.parquet'"):
         read_predictions(run, "test")
-    with pytest.raises(DataError, match=r"test=true was said; split\.part=val"):
+    with pytest.raises(DataError, match=r"with test=true; split\.part=val"):
         read_predictions(run, "test")

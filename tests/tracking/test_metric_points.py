@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from lesion_exp.tracking.run_writer import MetricPoints
+from lesion_exp.tracking.metric_points import MetricPoints
 
 CLASSES = ("bcc (-)", "bcc [-]", "mel", "nv=typical")
 

@@ -146,7 +146,7 @@ class Patches(nn.Module):
 def test_a_network_that_says_it_in_its_own_words_is_answered_with_sizes_that_fit(tiny_job, monkeypatch):
     monkeypatch.setattr("lesion_exp.model.classifier.instantiate", lambda *node, **passed: Patches())
     Trial(tiny_job("image_size=42").config, 7, 0, 2).check_now()
-    says = "got 40, of which it says: Input height .* patch size 14.; set image_size=28 or image_size=42"
+    says = "got 40, for which it raises: Input height .* patch size 14.; set image_size=28 or image_size=42"
     with pytest.raises(ConfigError, match=says):
         Trial(tiny_job("image_size=40").config, 7, 0, 2).check_now()
 

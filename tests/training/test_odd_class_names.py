@@ -65,7 +65,7 @@ def test_a_whole_run_with_odd_class_names(tmp_path, capsys, call):
     data, root = tmp_path / "data", tmp_path / "deep" / "project"
     draw_images(data)
     run_id, said = call(capsys, root, "train", *TRAINED, f"dataset.root={data}")
-    assert said.count("MLflow takes no such characters") == 1
+    assert said.count("MLflow does not accept some characters") == 1
     assert said.count("missing from font") == 1
     store = compose(TINY, root=root).project.store
     run = find_run(store, run_id)

@@ -63,13 +63,13 @@ def test_a_page_says_what_the_run_came_to(full_run, page_of):
     assert f"On {len(table)} images of {lesions} lesions never seen in training, balanced accuracy was " \
            f"{found['balanced_accuracy']:.3f} (95% interval " in page.text  # fmt: skip
     shares = table["label"].value_counts(normalize=True)
-    assert f"always answering {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}" in page.text
+    assert f"always predicting {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f}" in page.text
     wrong = int((table["label"] != table["prediction"]).sum())
     assert f"{wrong} predictions ({100 * wrong / len(table):.1f}%) wrong" in page.text
     worst = table[table["label"] != table["prediction"]]
     worst = worst.iloc[np.argmax(worst[["p_bkl", "p_mel", "p_nv"]].max(axis=1))]
     assert worst["image_id"] in page.text
-    assert "This was reading 3 of this test part by runs of its store." in page.text
+    assert "This was read number 3 of this test part by runs of its store." in page.text
     assert "best in epoch 4, 0.700" in page.text
     assert "filter: age > 20 540 -60 270" in page.text
     assert "nv 90 instead of 91" in page.text
