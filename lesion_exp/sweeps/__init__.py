@@ -1,1 +1,1 @@
-"""Sweeps: many jobs frozen at once, a ledger of how each of them stands, and what runs them."""
+"""Sweeps: many jobs, a ledger with the state of each, launchers that run them and searches that choose them."""

@@ -1,4 +1,4 @@
-"""A search that chooses the next cell from the results of those before: the seam between it and the ledger."""
+"""Connects a search that chooses the next cell from earlier results with the ledger of its sweep."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ log = logging.getLogger(__name__)
 
 MOST_REFUSED: Final = 10
 MOST_REPEATED: Final = 100
-"""Proposals, one after another, that would only repeat a failure, after which a search is taken to be exhausted."""
+"""Consecutive proposals that would only repeat a failure, after which a search counts as exhausted."""
 
 
 @dataclass
 class SearchSession:
-    """Asks the search for cells, freezes each before it starts, and tells the search what it came to."""
+    """Asks the search for cells, freezes their jobs, and reports their results to the search."""
 
     sweep: Sweep
     search: AdaptiveSearch
     maker: CellMaker
-    heard: dict[int, int] = field(default_factory=dict)
-    """Epochs that the search has heard of, by cell."""
+    num_reported: dict[int, int] = field(default_factory=dict)
+    """Number of epochs that were reported to the search, by cell."""
     unusable: set[Suggestion] = field(default_factory=set)
-    """Combinations that cannot be used, or have failed, and were proposed."""
+    """Proposed combinations that cannot be used, or have failed."""
 
     @classmethod
     def of(cls, sweep: Sweep) -> Self | None:
-        """That of a sweep whose search asks for cells one after another; None for other sweeps."""
+        """The session of `sweep`; None if its search determines all cells in advance."""
         search = make_search(dict(sweep.facts.search))
         if not isinstance(search, AdaptiveSearch):
             return None
@@ -51,13 +51,13 @@ class SearchSession:
         return adaptive
 
     def next_cell(self) -> Cell | None:
-        """A further cell, frozen; None when the search has enough, or proposes only what has failed already.
+        """Adds the next cell that the search proposes; None if the search is finished or exhausted.
 
-        Every value was tried when the sweep was planned; a combination that cannot be used is left out. So is one whose
-        job has failed in an earlier cell, for it would fail again.
+        Each single value was checked when the sweep was planned. A combination that cannot be used is skipped, and so
+        is one whose job has failed in an earlier cell, since it would fail again.
 
         Raises:
-            ConfigError: there are too many unusable ones, one after another.
+            ConfigError: too many consecutive combinations cannot be used.
         """
         refused = repeated = 0
         while (asked := self.search.ask()) is not None:
@@ -77,21 +77,21 @@ class SearchSession:
             self.search.drop(trial)
             repeated += 1
             if repeated == MOST_REPEATED:
-                log.warning("the search proposes only what has failed already: no further cell is tried")
+                log.warning("the search proposes only combinations that have failed already: no further cell is tried")
                 self.sweep.exhausted_file.touch()
                 return None
         return None
 
     def _new_job(self, suggestion: Suggestion) -> Job | None:
-        """The job of a combination; None where it is known to fail.
+        """The job of a combination; None if it is known to fail.
 
         Raises:
-            ConfigError: it cannot be used.
+            ConfigError: the combination cannot be used.
         """
         if suggestion in self.unusable:
             return None
         job = self.maker.freeze(suggestion)
-        failed = self._failed_twin(job.job_hash)
+        failed = self._failed_duplicate(job.job_hash)
         if failed is None:
             check_cell(job, suggestion, self.sweep.facts.launcher)
             return job
@@ -99,15 +99,15 @@ class SearchSession:
         log.info("not tried again: %s, which failed as cell %d", " ".join(suggestion), failed)
         return None
 
-    def _failed_twin(self, job_hash: str) -> int | None:
-        """The number of a cell of the same job that failed, and would fail again; None where there is none."""
+    def _failed_duplicate(self, job_hash: str) -> int | None:
+        """The number of a failed cell of the same job that would fail again; None if there is none."""
         for cell in self.sweep.cells():
             if cell.facts()[1] == job_hash and will_repeat(cell.state()):
                 return cell.number
         return None
 
     def tell(self, cell: Cell) -> None:
-        """Tells the search what a cell that is over came to."""
+        """Reports the epochs of a cell to the search, and if it has ended its result."""
         state, trial = cell.state(), cell.trial()
         if trial is None:
             return
@@ -121,9 +121,9 @@ class SearchSession:
         self.search.tell(trial, values, pruned=state.note == PRUNED)
 
     def reuse_duplicate(self, cell: Cell, fits: Callable[[Cell], bool]) -> bool:
-        """Whether an earlier cell of the sweep is the same job and finished; then `cell` is finished like it.
+        """Finishes `cell` with the results of an earlier cell of the same job, if there is one; returns whether so.
 
-        `fits` says whether the earlier cell's run was made from the data of today.
+        `fits` says whether the run of the earlier cell was trained on the current data.
         """
         _, job_hash = cell.facts()
         for earlier in self.sweep.cells()[: cell.number]:
@@ -137,17 +137,17 @@ class SearchSession:
         return False
 
     def relay_reports(self, cells: Sequence[Cell]) -> None:
-        """Passes on what running cells reported, and asks those to stop that are not worth their time."""
+        """Passes the reports of running cells to the search, and stops the cells that it prunes."""
         for cell in cells:
             trial = cell.trial()
             if trial is not None and self._relay(cell, trial):
                 cell.stop_file.touch()
 
     def _relay(self, cell: Cell, trial: int) -> bool:
-        """Whether the search, once it heard all that the cell has reported, would stop it."""
+        """Passes the new reports of a cell to the search; returns whether the search prunes the cell."""
         should_stop = False
-        for report in cell.epochs()[self.heard.get(cell.number, 0) :]:
-            self.heard[cell.number] = self.heard.get(cell.number, 0) + 1
+        for report in cell.epochs()[self.num_reported.get(cell.number, 0) :]:
+            self.num_reported[cell.number] = self.num_reported.get(cell.number, 0) + 1
             value = report.get(self.search.metrics[0])
             if value is not None:
                 should_stop |= self.search.should_stop(trial, report["epoch"], value)

@@ -1,4 +1,4 @@
-"""One cell of a sweep: a folder with its frozen job, how it stands, and its log."""
+"""A cell of a sweep: a folder with its frozen job, its state and its log."""
 
 from __future__ import annotations
 
@@ -20,69 +20,70 @@ from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 STATUSES: Final = ("finished", "running", "queued", "failed", "cancelled")
 SILENT_SECONDS: Final = 120.0
-"""A running cell on another machine that has not touched its state for so long is taken for dead."""
+"""A running cell on another machine that has not touched its state for so long is considered dead."""
 PASSING_ERRORS: Final = frozenset(
     name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, OSError)
 ) | {"MlflowException", "OperationalError", "ConnectionError", "TimeoutExpired"}
-"""Names of errors whose reason lies in the machine or the network of the moment."""
+"""Names of errors with a temporary cause in the machine or the network."""
+_LOG_LINES: Final = 15
 STOPPED: Final = "stopped"
 PRUNED: Final = "pruned"
 
 
 @dataclass(frozen=True)
 class CellState:
-    """How a cell stands; what `state.json` holds."""
+    """The state of a cell, the content of `state.json`."""
 
     status: Status = "queued"
     attempts: int = 0
     host: str | None = None
     pid: int | None = None
     started: float | None = None
-    """Seconds since 1970, of the last attempt."""
+    """Start of the last attempt, seconds since 1970."""
     ended: float | None = None
     run_id: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """`best/val/...` of the finished run, and `test/...` where the test part was read."""
     error: str | None = None
     note: str | None = None
-    """`stopped` after an attempt that did not come to its end, `pruned`, `done before in run ...`."""
+    """`stopped` after an attempt that was interrupted, `pruned`, or why the cell was not trained."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell, by its folder; every read looks at the disk."""
+    """A cell, identified by its folder; every method reads the disk."""
 
     folder: Path
 
     @property
     def number(self) -> int:
-        """Its place in the sweep, from 0."""
+        """The number of the cell in its sweep, from 0."""
         return int(self.folder.name)
 
     @property
     def log(self) -> Path:
-        """What its processes printed, all attempts."""
+        """The output of its processes, of all attempts."""
         return self.folder / "log.txt"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that runs it."""
+        """The lock that the process which runs the cell holds."""
         return self.folder / "lock"
 
     @property
     def reports(self) -> Path:
-        """A line of JSON for each epoch: `epoch`, `max_epochs` and the metrics of validation."""
+        """The file with a line of JSON for each validation: `epoch`, `max_epochs` and the metrics."""
         return self.folder / REPORTS_FILE
 
     @property
     def stop_file(self) -> Path:
-        """Where it exists, training ends after the epoch; the run counts as finished, and as pruned."""
+        """The file that ends training after the current epoch; the run then counts as finished and as pruned."""
         return self.folder / STOP_FILE
 
     def create(self, job: Job, overrides: tuple[str, ...], trial: int | None = None) -> None:
-        """Writes the frozen job and the overrides that make the cell differ from its siblings.
+        """Writes the frozen job and the overrides that distinguish the cell from the others of the sweep.
 
-        `trial` is what a search that learns from results calls the cell.
+        `trial` is the number of the cell in an adaptive search.
         """
         self.folder.mkdir(parents=True)
         job.write(self.folder / "job.yaml")
@@ -98,7 +99,7 @@ class Cell:
         return tuple(body["overrides"]), str(body["job_hash"])
 
     def trial(self) -> int | None:
-        """What a search that learns from results calls it."""
+        """The number of the cell in an adaptive search; None in other searches."""
         number: int | None = self._body()["trial"]
         return number
 
@@ -107,14 +108,14 @@ class Cell:
         return body
 
     def state(self) -> CellState:
-        """How it stands now; a cell whose process is gone without a word is queued again, with the note `stopped`."""
+        """The current state; a cell whose process has died is queued again, with the note `stopped`."""
         state = self.recorded()
         if state.status == "running" and not self._is_alive(state):
             return replace(state, status="queued", note=STOPPED, ended=self._last_touch())
         return state
 
     def recorded(self) -> CellState:
-        """How it stood when a process last wrote it down."""
+        """The state that a process wrote last."""
         try:
             body = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -122,21 +123,21 @@ class Cell:
         return CellState(**body)
 
     def write(self, **changes: Any) -> CellState:
-        """Changes fields of the state; whole or not at all."""
+        """Changes fields of the state in one atomic step, and returns the state."""
         state = replace(self.recorded(), **changes)
         write_json(self.folder / "state.json", asdict(state))
         return state
 
     def engine_id(self) -> str | None:
-        """What the launcher's engine calls the cell's work, such as a SLURM job id; None before it has any.
+        """The id of the cell's job in the launcher's engine, such as a SLURM job id; None before it is submitted.
 
-        It is no part of the state: the cell's process may write that while whoever submitted it writes this.
+        It is not part of the state, which the process of the cell may write at the same time.
         """
         path = self.folder / "ticket"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def record_engine_id(self, engine_id: str | None) -> None:
-        """Writes down what the engine calls the cell's work; None forgets it."""
+        """Records the id of the cell's job in the launcher's engine; None removes it."""
         path = self.folder / "ticket"
         if engine_id is None:
             path.unlink(missing_ok=True)
@@ -146,11 +147,11 @@ class Cell:
         waiting.replace(path)
 
     def touch(self) -> None:
-        """Gives a sign of life."""
+        """Renews the heartbeat of the cell, the time of its state file."""
         os.utime(self.folder / "state.json")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The reports of the epochs so far, of the last attempt that trained each; a torn last line is left out."""
+        """The reports of the epochs so far, each of the last attempt that trained it; incomplete lines are skipped."""
         if not self.reports.exists():
             return []
         found: dict[int, dict[str, Any]] = {}
@@ -163,14 +164,14 @@ class Cell:
             found[report["epoch"]] = report
         return list(found.values())
 
-    def end_of_log(self, lines: int = 15) -> str:
-        """The last lines that its processes printed."""
+    def end_of_log(self) -> str:
+        """The last lines of the output of its processes."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 20_000))
             text = file.read().decode("utf-8", errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(text.splitlines()[-_LOG_LINES:])
 
     def _is_alive(self, state: CellState) -> bool:
         if state.host == os.uname().nodename:
@@ -182,16 +183,16 @@ class Cell:
 
 
 def will_repeat(state: CellState) -> bool:
-    """Whether a cell has failed for a reason that lies in its job, so that the same job would fail again.
+    """Whether a cell has failed for a reason in its job, so that the same job would fail again.
 
-    A disk that is full, or a server or file system that does not answer, is no such reason.
+    A full disk, or a server or file system that does not respond, is not such a reason.
     """
     kind = (state.error or "").partition(":")[0].strip()
     return state.status == "failed" and kind not in PASSING_ERRORS
 
 
 def write_json(path: Path, body: Any) -> None:
-    """Writes JSON, without secrets, under another name, brings it to the disk and renames it."""
+    """Writes JSON without secrets atomically: under a temporary name, flushed to the disk, and renamed."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(redacted(body), file, indent=1)

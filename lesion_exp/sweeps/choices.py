@@ -1,4 +1,4 @@
-"""What a sweep chooses between: its cells, grouped by all that they set except seeds and folds."""
+"""The choices of a sweep: its cells grouped by everything that they set except seeds and folds, and compared."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lesion_exp.sweeps.search.search import better
 
 _REPEATING: Final = frozenset({"seed", "fold"})
 _OF_IMAGES: Final = ("split", "dataset")
-"""Groups of the config that decide on which images a choice is judged."""
+"""Config groups that determine the images on which a choice is evaluated."""
 _OF_TRAINING: Final = "seed"
-"""The key that changes training alone; the other seeds and folds change the images, too."""
+"""The key that changes training only; other seeds and folds also change the images."""
 
 
 class MeasuredCell(Protocol):
@@ -24,19 +24,19 @@ class MeasuredCell(Protocol):
 
     @property
     def number(self) -> int:
-        """Its number."""
+        """The number of the cell."""
 
     @property
     def values(self) -> Mapping[str, str]:
-        """What it sets, by the keys in which cells differ."""
+        """The values that it sets, by the keys in which cells differ."""
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Its results."""
+        """The results of the cell."""
 
 
 def is_repeat(key: str) -> bool:
-    """Whether cells that differ in this key repeat each other: `seed`, `split.fold`, `split.seed`, `dataset.seed`."""
+    """Whether cells that differ in `key` only are repetitions: `seed`, `split.fold`, `split.seed`, `dataset.seed`."""
     return key.rpartition(".")[2] in _REPEATING
 
 
@@ -46,7 +46,7 @@ def chosen(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def as_text(values: Mapping[str, str]) -> str:
-    """A choice in a line, such as `loss=focal optimizer.lr=0.001`."""
+    """A choice as text, such as `loss=focal optimizer.lr=0.001`."""
     return " ".join(f"{key}={value}" for key, value in values.items()) or "all cells"
 
 
@@ -56,19 +56,19 @@ class Choice:
 
     values: Mapping[str, str]
     cells: tuple[int, ...]
-    """The numbers of its cells."""
+    """Numbers of its cells."""
     results: Mapping[str, Repeated]
-    """By metric."""
+    """Its results by metric."""
 
     @property
     def text(self) -> str:
-        """It in a line."""
+        """The choice as text."""
         return as_text(self.values)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The choices of a sweep, the best mean of the first metric first."""
+    """The choices of a sweep, sorted by the mean of the first metric, the best first."""
 
     ranked: tuple[Choice, ...]
     metrics: tuple[str, ...]
@@ -78,21 +78,20 @@ class Choices:
 
     @property
     def are_repeated(self) -> bool:
-        """Whether any choice was run several times."""
+        """Whether any choice has several cells."""
         return any(len(choice.cells) > 1 for choice in self.ranked)
 
     @property
     def are_comparable(self) -> bool:
-        """Whether all choices are judged on the same images: another split or data set has others."""
+        """Whether all choices are evaluated on the same images, which depend on split and data set."""
         keys = {key for choice in self.ranked for key in choice.values}
         return not any(key in _OF_IMAGES or key.startswith("split.") for key in keys)
 
     @cached_property
     def front(self) -> tuple[Choice, ...]:
-        """The choices whose means no other one beats: the best one, or of several metrics the Pareto front.
+        """The choice with the best mean, or for several metrics the Pareto front of the means.
 
-        Empty where there are fewer than two choices and only seeds or folds differ: nothing was chosen between. Empty,
-        too, where the choices are judged on images of their own.
+        It is empty if cells differ in seeds or folds only, and if the choices are evaluated on different images.
         """
         if (len(self.ranked) == 1 and not self.ranked[0].values) or not self.are_comparable:
             return ()
@@ -107,7 +106,7 @@ class Choices:
         return any(better(*pair) for pair in pairs) and not any(better(way, b, a) for way, a, b in pairs)
 
     def against_best(self, choice: Choice) -> str:
-        """How a choice compares with the best mean of the first metric, for a column of a table."""
+        """The comparison of a choice with the best mean of the first metric, for a column of a table."""
         if len(self.ranked) < 2 or not self.are_comparable:
             return ""
         if choice is self.ranked[0]:
@@ -119,7 +118,7 @@ class Choices:
         return f"worse ({told})" if p_value < LEVEL else "not distinguishable"
 
     def best_over_seeds(self) -> str:
-        """The choice with the best mean and what it came to, in few words; empty where nothing was chosen between."""
+        """The choice with the best mean and its result in short; empty if there is no best choice."""
         if not self.front or len(self.metrics) > 1:
             return ""
         best = self.front[0]
@@ -129,7 +128,7 @@ class Choices:
         )
 
     def over_seeds(self, choice: Choice) -> str:
-        """What a choice came to over its seeds and folds, for the table of runs; empty where each was run once."""
+        """The result of a choice over its seeds and folds, for the table of runs; empty if each choice has one cell."""
         result = choice.results[self.metrics[0]]
         if not self.are_repeated:
             return ""
@@ -139,20 +138,20 @@ class Choices:
         return f"{result.mean:.3f}{spread} ({runs})" + (f", {told}" if told else "")
 
     def verdict(self) -> str:
-        """In sentences: which choice has the best mean, and from which others it cannot be told apart."""
+        """Sentences that name the choice with the best mean, and the choices that cannot be distinguished from it."""
         if not self.ranked:
             return ""
         first, name = self.ranked[0], self.metrics[0]
         result = first.results[name]
         if not self.are_comparable:
             return (
-                "These choices are judged on validation images that differ, so none of them is called the best: a "
-                "higher mean may only say that its images are easier."
+                "These choices are evaluated on different validation images, so none of them is called the best: a "
+                "higher mean may only show that its images are easier."
             )
         if not self.front:
             repeat = " and ".join(self.repeated_by) or "seed"
             return (
-                f"The cells differ in {repeat} alone, so none of them is a better choice than another: report the mean "
+                f"The cells differ in {repeat} only, so none of them is a better choice than another: report the mean "
                 f"of {result.runs}, {name} {result.mean:.4f}{_spread(result)}."
             )
         if len(self.metrics) > 1 or len(self.ranked) < 2:
@@ -161,17 +160,20 @@ class Choices:
         others = self.ranked[1:]
         if any(choice.results[name].p_against_best is None for choice in others):
             return (
-                f"{start} How much a repeated run varies is not known, so no choice is shown to be better than "
+                f"{start} The variation between repeated runs is not known, so no choice is shown to be better than "
                 f"another: add seed=1,2,3 to the sweep."
             )
         equal = [choice.text for choice in others if not choice.results[name].differs]
         if not equal:
-            return f"{start} Every other choice is worse by more than repeated runs vary (Tukey's test, p < {LEVEL})."
+            return (
+                f"{start} Every other choice is significantly worse, given the variation between repeated runs "
+                f"(Tukey's test, p < {LEVEL})."
+            )
         shown = "; ".join(equal[:5]) + (f"; and {len(equal) - 5} more" if len(equal) > 5 else "")
-        return f"{start} Not distinguishable from it, as far as repeated runs vary: {shown}."
+        return f"{start} Not distinguishable from it, given the variation between repeated runs: {shown}."
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Plain values, the best mean first."""
+        """The choices as JSON values, the best mean first."""
         return [
             {
                 "overrides": dict(choice.values),
@@ -186,13 +188,13 @@ class Choices:
 def group_cells(
     cells: Sequence[MeasuredCell], metrics: Sequence[str], directions: Sequence[str], also: Sequence[str] = ()
 ) -> Choices:
-    """The choices of those cells that have a value of every metric.
+    """Groups the cells that have a value of every metric by their choices.
 
     Args:
         cells: finished cells.
-        metrics: what the search looks at.
+        metrics: the metrics of the search.
         directions: `maximize` or `minimize` for each of them.
-        also: further metrics to be summed up, where every one of these cells has them.
+        also: further metrics to summarise, if all of these cells have them.
     """
     valued = [cell for cell in cells if all(_is_known(cell, name) for name in metrics)]
     groups: dict[tuple[tuple[str, str], ...], list[MeasuredCell]] = {}
@@ -222,7 +224,7 @@ def _is_known(cell: MeasuredCell, name: str) -> bool:
 
 
 def _split(cell: MeasuredCell) -> tuple[tuple[str, str], ...]:
-    """What decides on which images the cell is trained and judged, as far as cells of one choice differ in it."""
+    """The values that determine on which images the cell is trained and evaluated, by keys of repetitions."""
     return tuple((key, value) for key, value in sorted(cell.values.items()) if is_repeat(key) and key != _OF_TRAINING)
 
 

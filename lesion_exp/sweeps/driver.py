@@ -1,4 +1,4 @@
-"""Drives a sweep: gives cells to the launcher, watches the ledger, keeps the sweep's own run in MLflow."""
+"""Drives a sweep: passes cells to the launcher, watches the ledger, and updates the sweep's own run in MLflow."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
 _MOST_SHOWN: Final = 4
-"""Running cells in a line."""
+"""Number of running cells in a progress line."""
 ENDING_SECONDS: Final = 90.0
-"""What cells have to close their runs in once they are asked to end."""
+"""Time that cells have to close their runs after they are asked to end."""
 
 
 def make_launcher(node: dict[str, Any]) -> Launcher:
-    """The launcher that a node `launcher` describes; nothing is started or written yet.
+    """Builds the launcher that a node `launcher` describes; it starts and writes nothing yet.
 
     Raises:
-        ConfigError: a target that is no launcher, values that it refuses, a package or an engine that is not there, or
-            this process is one of several that were started together.
+        ConfigError: the target is no launcher or refuses its parameters, a package or an engine is missing, or this
+            process is one of several that were started together.
     """
     refuse_group("a sweep")
     check_installed({"launcher": node})
@@ -52,16 +52,17 @@ def make_launcher(node: dict[str, Any]) -> Launcher:
 
 
 def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str] = ()) -> Summary:
-    """Runs every cell of `sweep` that is queued, and once more those whose status is in `again`.
+    """Runs every queued cell of `sweep`, and repeats those whose status is in `again`.
 
-    Whatever ends this, the cells are asked to end, too, and the ledger holds how each stands; a later call goes on.
+    If this is interrupted, the cells are asked to end, and the ledger contains the state of each; a later call
+    continues.
 
     Raises:
-        ConfigError: another process drives the sweep; a device or engine that is not there.
+        ConfigError: another process drives the sweep, or a device or engine is missing.
     """
     check_installed({"search": dict(sweep.facts.search)})
     if not hold(sweep.lock):
-        raise ConfigError(f"expected a sweep that nobody drives, but another process drives {sweep.facts.sweep_id}")
+        raise ConfigError(f"expected a sweep that no process drives, but another process drives {sweep.facts.sweep_id}")
     with ExitStack() as stack:
         stack.callback(release, sweep.lock)
         stack.callback(launcher.close)
@@ -77,13 +78,13 @@ def drive(sweep: Sweep, launcher: Launcher, store: Store, again: Collection[str]
 
 
 def lacks_conclusion(sweep: Sweep) -> bool:
-    """Whether every cell has come to its end, but the driver ended before the sweep's run said so."""
+    """Whether every cell has ended, but the driver ended before it finished the sweep's run."""
     summary = summarize(sweep)
     return not ({"queued", "running"} & set(summary.counts()) or is_concluded(summary) or is_driven(sweep))
 
 
 def conclude(sweep: Sweep, store: Store) -> Summary:
-    """Finishes the run of a sweep that `lacks_conclusion`; of any other sweep it only gives the summary."""
+    """Finishes the run of the sweep if it `lacks_conclusion`, and returns the summary."""
     if not lacks_conclusion(sweep) or not hold(sweep.lock):
         return summarize(sweep)
     try:
@@ -98,7 +99,7 @@ def conclude(sweep: Sweep, store: Store) -> Summary:
 
 
 def is_driven(sweep: Sweep) -> bool:
-    """Whether a living process of this machine drives the sweep."""
+    """Whether a process on this machine drives the sweep."""
     return bool(is_held(sweep.lock))
 
 
@@ -108,19 +109,21 @@ class _Driver:
         self.adaptive = adaptive
         self.queued: list[Cell] = []
         self.started: dict[int, Cell] = {}
-        self.foreign: dict[int, Cell] = {}
-        """Cells that processes of an earlier driver are still running."""
-        self.today = CurrentData(here=launcher.here)
+        self.orphaned: dict[int, Cell] = {}
+        """Cells that are still running, started by an earlier driver."""
+        self.current_data = CurrentData(here=launcher.here)
         self.ending = False
 
     def run(self) -> Summary:
         if any(cell.recorded().attempts for cell in self.sweep.cells()):
-            for sentence in changes_since_start(self.sweep, self.store, self.today):
-                log.warning("%s; the same command with train -m begins a sweep anew, and takes what fits", sentence)
+            for sentence in changes_since_start(self.sweep, self.store, self.current_data):
+                log.warning(
+                    "%s; the same command with train -m starts a new sweep, which reuses cells that fit", sentence
+                )
         for cell in self.sweep.cells():
             status = cell.state().status
             if status == "running" and not self._adopt(cell):
-                self.foreign[cell.number] = cell
+                self.orphaned[cell.number] = cell
             elif status == "queued":
                 self._enter(cell)
         try:
@@ -141,18 +144,18 @@ class _Driver:
         while not self.ending:
             self._start_cells()
             self._show(stage)
-            if not (self.started or self.foreign):
+            if not (self.started or self.orphaned):
                 return
             for ended in self.launcher.wait(POLL_SECONDS):
                 del self.started[ended.cell.number]
                 self._note(ended)
-            self._look_at_foreign()
+            self._check_orphaned()
             if self.adaptive is not None:
-                self.adaptive.relay_reports([*self.started.values(), *self.foreign.values()])
+                self.adaptive.relay_reports([*self.started.values(), *self.orphaned.values()])
             self.ending = self.ending or self.sweep.cancel_file.exists()
 
     def _show(self, stage: Stage) -> None:
-        """Says how many cells are done, and how far those are that run."""
+        """Shows how many cells are done, and the epochs of those that are running."""
         done = sum(cell.state().status not in {"queued", "running"} for cell in self.sweep.cells())
         running = []
         for number, cell in sorted(self.started.items()):
@@ -162,7 +165,7 @@ class _Driver:
         stage.reach(done, f"cell {', '.join(running[:_MOST_SHOWN])}" if running else "")
 
     def _enter(self, cell: Cell) -> None:
-        """Queues a cell, unless the launcher still has it, or the same job was done before."""
+        """Queues a cell, unless the launcher still runs it, or its job was done before."""
         if not self._adopt(cell) and not self._done_before(cell):
             self.queued.append(cell)
 
@@ -184,9 +187,9 @@ class _Driver:
         wanted = {key: text for key, text in flat_params(config).items() if key.startswith("dataset.")}
         for run in find_finished(self.store, job_hash):
             if run.tags.get("pruned") != "true" and wanted.items() <= run.params.items():
-                if changed := self.today.differences(config, run.tags):
+                if changed := self.current_data.differences(config, run.tags):
                     log.info(
-                        "cell %d was done before as run %s, but on other data, in: %s; it is trained anew",
+                        "cell %d was done before as run %s, but on data that differ in: %s; it is trained again",
                         cell.number,
                         run.run_id,
                         "; ".join(changed),
@@ -202,10 +205,10 @@ class _Driver:
         return False
 
     def _fits(self, earlier: Cell) -> bool:
-        """Whether the run of an earlier cell was made from the data of today."""
+        """Whether the run of an earlier cell was trained on the current data."""
         tags = {"sweep_id": self.sweep.facts.sweep_id, CELL_TAG: f"{earlier.number:04d}"}
         run = find_tagged(self.store, tags)
-        return run is None or not self.today.differences(earlier.job().config, run.tags)
+        return run is None or not self.current_data.differences(earlier.job().config, run.tags)
 
     def _start_cells(self) -> None:
         batch: list[Cell] = []
@@ -225,7 +228,7 @@ class _Driver:
             self.started.update({cell.number: cell for cell in batch})
 
     def _note(self, ended: Ended) -> None:
-        """Enters how a cell ended, of which its own process may have said nothing."""
+        """Records the end of a cell, which its own process may not have done."""
         cell, state = ended.cell, ended.cell.state()
         if state.status in {"queued", "running"}:
             reason = f"{STOPPED}: {ended.reason}" if ended.reason else STOPPED
@@ -241,14 +244,14 @@ class _Driver:
         rest = f"  {left / 60:.0f} min left" if left is not None and left > 90 else ""
         log.info("cell %d %s  %s%s", cell.number, state.status, values if state.status == "finished" else reason, rest)
         if self.launcher.fail_fast and state.status != "finished":
-            log.warning("launcher.fail_fast: no further cell starts, and those that run are stopped")
+            log.warning("launcher.fail_fast: no further cell starts, and running cells are stopped")
             self.ending = True
 
-    def _look_at_foreign(self) -> None:
-        for number, cell in list(self.foreign.items()):
+    def _check_orphaned(self) -> None:
+        for number, cell in list(self.orphaned.items()):
             status = cell.state().status
             if status != "running":
-                del self.foreign[number]
+                del self.orphaned[number]
                 self.queued += [cell] if status == "queued" else []
                 if self.adaptive is not None and status != "queued":
                     self.adaptive.tell(cell)
@@ -264,9 +267,9 @@ class _Driver:
 
 
 def cancel_waiting(sweep: Sweep, none_runs: bool = False) -> int:
-    """Marks every cell that waits as cancelled; how many those are.
+    """Marks every queued cell as cancelled, and returns their number.
 
-    `none_runs` says that no process of a cell is left, whatever the ledger says.
+    `none_runs` says that no cell has a process any more, so that running ones are cancelled as well.
     """
     unfinished = {"queued", "running"} if none_runs else {"queued"}
     waiting = [cell for cell in sweep.cells() if cell.state().status in unfinished]

@@ -1,7 +1,8 @@
-"""The ledger of a sweep: a folder of plain files that survives whatever happens to the processes.
+"""The ledger of a sweep: a folder of plain files, which outlives the processes of the sweep.
 
-`sweeps/<id>/sweep.json` says what was asked for, `cells/0000/` holds a cell each. Every file is written whole and
-renamed, there is no database: the folder may lie on the file system that a cluster's nodes share.
+`sweeps/<id>/sweep.json` describes the sweep, and each folder such as `cells/0000/` contains a cell. Files are written
+under a temporary name and renamed. There is no database, so that the folder can be on the file system that the nodes of
+a cluster share.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ _SHORTEST_PREFIX: Final = 4
 
 @dataclass(frozen=True)
 class SweepFacts:
-    """What does not change while a sweep runs; what `sweep.json` holds."""
+    """The description of a sweep, which does not change while it runs; the content of `sweep.json`."""
 
     sweep_id: str
     created: float
     """Seconds since 1970."""
     overrides: tuple[str, ...]
-    """The command's, as they were written."""
+    """All overrides of the command, as they were written."""
     fixed: tuple[str, ...]
-    """Those of them that are the same for every cell."""
+    """The overrides that are the same for every cell."""
     keys: tuple[str, ...]
     """The keys in which cells differ."""
     launcher: Mapping[str, Any]
@@ -45,7 +46,7 @@ class SweepFacts:
     store: Mapping[str, Any]
     """The nodes `tracking` and `paths` of its cells."""
     space: tuple[Mapping[str, Any], ...] = ()
-    """The dimensions of a search that asks for one cell after another; empty for others, whose cells are all there."""
+    """The dimensions of an adaptive search; empty for other searches, whose cells are all known in advance."""
     force: bool = False
     parent_run_id: str | None = None
     format: int = FORMAT
@@ -53,19 +54,19 @@ class SweepFacts:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep, by its folder."""
+    """A sweep, identified by its folder."""
 
     folder: Path
     facts: SweepFacts
 
     @property
     def cancel_file(self) -> Path:
-        """Where it exists, the process that drives the sweep stops its cells and ends."""
+        """The file that makes the process which drives the sweep stop its cells and end."""
         return self.folder / "cancel"
 
     @property
     def exhausted_file(self) -> Path:
-        """Where it exists, the search proposes no cell that is not known to fail: there will be no further one."""
+        """The file that marks a search which proposes only cells that are known to fail, so that no cell follows."""
         return self.folder / "exhausted"
 
     @property
@@ -75,7 +76,7 @@ class Sweep:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that drives the sweep."""
+        """The lock that the process which drives the sweep holds."""
         return self.folder / "lock"
 
     def cells(self) -> list[Cell]:
@@ -83,11 +84,11 @@ class Sweep:
         return [Cell(folder) for folder in sorted((self.folder / "cells").glob("[0-9]*"))]
 
     def conf_folders(self) -> list[Path]:
-        """Copies of the folders of configs as they were when the sweep began, for cells that are made later."""
+        """Copies of the config folders from the start of the sweep, for cells that are added later."""
         return sorted((self.folder / "conf").glob("[0-9]*"))
 
     def add(self, job: Job, overrides: Sequence[str], trial: int | None = None) -> Cell:
-        """A further cell, complete on the disk when this returns."""
+        """Adds a cell, which appears in the ledger complete or not at all."""
         number = len(self.cells())
         cell = Cell(self.folder / "cells" / f"{number:04d}")
         waiting = Cell(self.folder / "cells" / f".{number:04d}")
@@ -97,34 +98,34 @@ class Sweep:
         return cell
 
     def conclusion(self) -> str | None:
-        """What `note_conclusion` wrote down last; None before that."""
+        """The text that `note_conclusion` wrote last; None before that."""
         path = self.folder / "concluded"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def note_conclusion(self, text: str) -> None:
-        """Writes down of which state of its cells the sweep's run tells."""
+        """Records the digest of the cells' states with which the sweep's run was finished."""
         waiting = self.folder / ".concluded"
         waiting.write_text(text, encoding="utf-8")
         waiting.replace(self.folder / "concluded")
 
     def with_parent(self, run_id: str) -> Sweep:
-        """The sweep with its MLflow run, written down."""
+        """Records the id of the sweep's MLflow run, and returns the updated sweep."""
         facts = replace(self.facts, parent_run_id=run_id)
         write_json(self.folder / "sweep.json", asdict(facts))
         return replace(self, facts=facts)
 
 
 def new_sweep_id() -> str:
-    """Day, time and four random digits: sorted by time, and no two alike."""
+    """A unique id of date, time and four random digits, so that ids are sorted by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def create_sweep(
     folder: Path, facts: SweepFacts, cells: Sequence[tuple[Job, Sequence[str]]], conf_folders: Sequence[Path]
 ) -> Sweep:
-    """A new sweep in `folder`/`facts.sweep_id` with `cells`; it appears there complete, or not at all.
+    """Creates a sweep with `cells` in `folder`/`facts.sweep_id`, complete or not at all.
 
-    `conf_folders` are copied where cells are to be made later, so that edits of them change nothing.
+    `conf_folders` are copied if cells are added later, so that edits of the configs do not affect them.
     """
     hidden = folder / f".{facts.sweep_id}"
     sweep = Sweep(hidden, facts)
@@ -139,17 +140,17 @@ def create_sweep(
 
 
 def _copy_of_config(source: str, target: str) -> None:
-    """Copies a file; a YAML without the secrets that it may hold."""
+    """Copies a file; secrets are removed from a YAML file."""
     shutil.copy2(source, target)
     if target.endswith((".yaml", ".yml")):
         Path(target).write_text(without_secrets(Path(source).read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """The sweep in `folder`.
+    """Reads the sweep in `folder`.
 
     Raises:
-        ConfigError: its `sweep.json` cannot be read, or is of another format.
+        ConfigError: its `sweep.json` cannot be read, or has another format.
     """
     try:
         body = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
@@ -161,26 +162,26 @@ def read_sweep(folder: Path) -> Sweep:
         raise ConfigError(f"expected a ledger of format {FORMAT}, got {body.get('format')} in {folder}")
     lists = {key: tuple(body[key]) for key in ("overrides", "fixed", "keys", "space")}
     paths = {name: str(Path(path).expanduser()) for name, path in body["store"]["paths"].items()}
-    nodes = {key: _at_its_place(body[key]) for key in ("launcher", "search")}
+    nodes = {key: _with_current_target(body[key]) for key in ("launcher", "search")}
     return Sweep(folder, SweepFacts(**{**body, **lists, **nodes, "store": {**body["store"], "paths": paths}}))
 
 
-def _at_its_place(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The node of a launcher or a search, whose target lay in another package in earlier versions."""
+def _with_current_target(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of a launcher or a search; the target of an earlier version is replaced by its new name."""
     return {key: re.sub(r"^lesion_exp\.sweep\.", "lesion_exp.sweeps.", value) if key == "_target_" else value
             for key, value in node.items()}  # fmt: skip
 
 
 def sweeps_in(folder: Path) -> list[Sweep]:
-    """All sweeps in `folder`, the newest last."""
+    """All sweeps in `folder`, the oldest first."""
     return [read_sweep(path.parent) for path in sorted(folder.glob("[0-9]*/sweep.json"))]
 
 
 def find_sweep(folder: Path, spec: str) -> Sweep:
-    """The sweep in `folder` that `spec` names: its id, its parent's run id, a unique prefix of either, or `latest`.
+    """Finds the sweep in `folder` that `spec` names: its id, the id of its MLflow run, a unique prefix, or `latest`.
 
     Raises:
-        ConfigError: none, or several, are named so.
+        ConfigError: no sweep, or several sweeps, have that name.
     """
     found = sweeps_in(folder)
     if not found:
@@ -198,7 +199,7 @@ def find_sweep(folder: Path, spec: str) -> Sweep:
             f"expected the beginning of one sweep; {spec!r} begins {len(matches)}:\n{listed}\nadd letters"
         )
     raise ConfigError(
-        f"expected a sweep's id, its parent's run id, the beginning of one (at least {_SHORTEST_PREFIX} letters) or "
+        f"expected the id of a sweep or of its run, the beginning of one (at least {_SHORTEST_PREFIX} letters) or "
         f"latest, got {spec!r}; the sweeps in {folder}:\n{listed}"
     )
 

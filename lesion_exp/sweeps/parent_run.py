@@ -1,4 +1,4 @@
-"""The sweep's own run in MLflow, with those of its cells nested below it."""
+"""The MLflow run of a sweep itself, in which the runs of its cells are nested."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PICTURE: Final = artifacts.SWEEP_FIGURE
 
 
 def is_concluded(summary: Summary) -> bool:
-    """Whether the sweep's run says how its cells ended, as they stand now."""
+    """Whether the sweep's run was finished with the current states of the cells."""
     return summary.sweep.conclusion() == digest(summary)
 
 
@@ -45,7 +45,7 @@ def _start(sweep: Sweep, store: Store) -> TrackedRun:
 
 
 class ParentRun:
-    """Opens the sweep's run, or opens it again, and keeps it true while the sweep is driven. A context manager."""
+    """A context manager that starts or resumes the sweep's run and updates it while the sweep is driven."""
 
     def __init__(self, sweep: Sweep, store: Store) -> None:
         known = find_tagged(store, {"sweep_id": sweep.facts.sweep_id, **KIND})
@@ -61,14 +61,14 @@ class ParentRun:
         self._ended = 0
 
     def _write_facts(self, sweep: Sweep) -> None:
-        """Writes what the sweep was asked for, as far as a driver that was killed has not."""
+        """Logs the description of the sweep, unless an earlier driver has."""
         facts = sweep.facts
         self._run.log_missing_params({"sweep": {"overrides": " ".join(facts.overrides), "search": dict(facts.search)}})
         if not self._run.has_file(FACTS_FILE):
             self._run.log_text(json.dumps(asdict(facts), indent=1), FACTS_FILE)
 
     def update(self, summary: Summary) -> None:
-        """Logs how many cells came to what, and the best value so far, if that has changed."""
+        """Logs the numbers of finished and failed cells and the best values so far, if cells have ended."""
         counts = summary.counts()
         ended = sum(count for status, count in counts.items() if status not in {"queued", "running"})
         if ended == self._ended:
@@ -79,12 +79,12 @@ class ParentRun:
         self._run.log_metrics(values, step=ended)
 
     def finish(self, summary: Summary) -> None:
-        """Logs the table of cells and the best one, and says how the sweep ended."""
+        """Logs the table of cells and the best choice, and sets the final status."""
         with self._run.new_file(artifacts.SWEEP_CELLS) as path:
             write_csv(as_frame(summary), path)
         remarks = differences_between_cells(self.sweep, self._run.store)
         for remark in remarks:
-            log.warning("%s; their results do not compare like with like", remark)
+            log.warning("%s; their results are not comparable", remark)
         means = _mean_results(summary)
         tags: dict[str, object] = {"mlflow.note.content": "\n\n".join([*self._described(summary), *remarks])}
         tags["mixed"] = bool(remarks)
@@ -100,7 +100,7 @@ class ParentRun:
         self.sweep.note_conclusion(digest(summary))
 
     def _described(self, summary: Summary) -> list[str]:
-        """The blocks of the run's description: their cells' own view, verdict and table, a picture of the choices."""
+        """The blocks of the description: a link to the view of the cells, the table of choices and its picture."""
         blocks = [as_markdown(summary)]
         rows = _choice_rows(summary)
         if rows:
@@ -111,11 +111,11 @@ class ParentRun:
             view = sweep_view(self._run.name, summary.sweep.facts.sweep_id, keys)
             self._run.store.client.set_experiment_tag(self._run.experiment_id, f"{VIEWS}{key}", view)
             link = f"[Its cells as a table, and in parallel coordinates]({view_link(self._run.experiment_id, key)})"
-            blocks.insert(0, link)  # further down the page takes the clicks: see run_description
+            blocks.insert(0, link)  # first, since the page takes the clicks further down: see run_description
         return blocks
 
     def _tag_cells(self, summary: Summary) -> None:
-        """Says of each cell what its choice came to over seeds and folds, and of the sweep what the best one did."""
+        """Tags each cell with the result of its choice over seeds and folds, and the sweep with that of the best."""
         found, runs = summary.choices, {row.number: row.state.run_id for row in summary.rows}
         for choice in found.ranked:
             text = found.over_seeds(choice)
@@ -143,11 +143,11 @@ def _tag(store: Store, run_id: str | None, text: str) -> None:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        log.warning("run %s is gone from the store, so it is not told what its choice came to", run_id)
+        log.warning("run %s is no longer in the store, so it gets no tag with the result of its choice", run_id)
 
 
 def _best_tags(summary: Summary) -> dict[str, object]:
-    """Which choice has the best mean and which cells are its; no seed and no fold is ever the best."""
+    """Tags with the best choice and its cells; a single seed or fold is never the best."""
     rows, best = summary.best_rows(), summary.best()
     if len(summary.metrics) > 1:
         return {"pareto_cells": ",".join(str(row.number) for row in rows)}
@@ -161,7 +161,7 @@ def _best_tags(summary: Summary) -> dict[str, object]:
 
 
 def _choice_rows(summary: Summary) -> list[ChoiceRow]:
-    """The choices in the picture, the best mean first."""
+    """The rows of the picture of choices, the best mean first."""
     if not summary.choices.ranked:
         return []
     metric = summary.metrics[0]
@@ -175,7 +175,7 @@ def _choice_rows(summary: Summary) -> list[ChoiceRow]:
 
 
 def _mean_results(summary: Summary) -> dict[str, float]:
-    """The mean over the cells of the best choice, or over all where only seeds or folds differ, of each result."""
+    """The mean of each result over the cells of the best choice, or over all cells if only seeds or folds differ."""
     if len(summary.metrics) > 1 or not summary.choices.ranked:
         return {}
     numbers = set(summary.choices.ranked[0].cells)

@@ -1,4 +1,4 @@
-"""From a command with several values to frozen jobs: every cell is composed and checked before any of them starts."""
+"""Plans a sweep: composes, freezes and checks every cell before the first one starts."""
 
 from __future__ import annotations
 
@@ -23,77 +23,32 @@ from lesion_exp.training.watched_metrics import check_direction, check_metric
 
 log = logging.getLogger(__name__)
 
-
+SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
+"""Groups and nodes that must be the same for all cells of a sweep."""
 _DATA: Final = ("dataset", "task", "paths")
 _SPLIT: Final = (*_DATA, "split")
 
 
-def check_on_data(cells: Sequence[tuple[Job, Suggestion]]) -> None:
-    """Checks that every cell can train on its data; warns once of what concerns several, with their number.
-
-    Each data set is read and each split is made once. The images are prepared for the first cell here, and not in it.
-
-    Raises:
-        UserError: a cell whose run would be refused, and how many others would be, for the same reason.
-    """
-    from lesion_exp.training.check_training import check_training
-    from lesion_exp.training.data import LoadedData, SplitData, load_data, split_data
-
-    loaded: dict[str, LoadedData] = {}
-    splits: dict[str, SplitData] = {}
-    refused: dict[str, tuple[UserError, list[Suggestion]]] = {}
-    warned: dict[str, list[Suggestion]] = {}
-    for job, suggestion in cells:
-        data_key, split_key = (_key(job.config, nodes) for nodes in (_DATA, _SPLIT))
-        try:
-            if data_key not in loaded:
-                loaded[data_key] = load_data(job.config)
-            if split_key not in splits:
-                splits[split_key] = split_data(job.config, loaded[data_key])
-            for text in check_training(job.config, splits[split_key]):
-                warned.setdefault(text, []).append(suggestion)
-        except UserError as error:
-            refused.setdefault(str(error), (error, []))[1].append(suggestion)
-    for text, concerned in warned.items():
-        log.warning("warning: %s%s", text, _of_cells(concerned, len(cells)))
-    for text, (refusal, concerned) in refused.items():
-        raise type(refusal)(f"{text}{_of_cells(concerned, len(cells))}") from refusal
-
-
-def _key(config: Mapping[str, Any], nodes: Sequence[str]) -> str:
-    return json.dumps({node: config[node] for node in nodes}, sort_keys=True, default=str)
-
-
-def _of_cells(concerned: Sequence[Suggestion], num_cells: int) -> str:
-    """Which cells, of how many."""
-    if len(concerned) == num_cells:
-        return f"\n(in all {num_cells} cells)" if num_cells > 1 else ""
-    more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
-    return f"\n(in {len(concerned)} of {num_cells} cells: {' '.join(concerned[0])}{more})"
-
-
-SHARED: Final = frozenset({"launcher", "search", "hydra", "experiment", "debug"})
-"""Groups and nodes that are the same for all cells of a sweep."""
-
-
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep before it is written down."""
+    """A sweep that is not written to a ledger yet."""
 
     facts: SweepFacts
     cells: tuple[tuple[Job, Suggestion], ...]
-    """Empty where the search asks for cells one after another."""
+    """All cells; empty for an adaptive search."""
     tried: tuple[tuple[Job, Suggestion], ...]
-    """What `check` looks at: all cells, or cells in which every value occurs once."""
+    """The cells that `check` checks: all of them, or for an adaptive search cells in which every value occurs once."""
     first_cell: Composed
     """The config of the first cell, or of a cell with the first value of every key."""
 
     def check(self) -> None:
-        """Checks that every cell can start, and on this machine that it can train; the imports for it last seconds.
+        """Checks that every cell can start, and if cells run on this machine that they can train.
+
+        The imports for it take seconds.
 
         Raises:
-            UserError: a target, key, package, file or device that is not there, or data that do not fit; the message
-                names the cell.
+            UserError: a target, key, package, file or device does not exist, or the data do not fit; the message names
+                the cell.
         """
         for job, suggestion in self.tried:
             check_cell(job, suggestion, self.facts.launcher)
@@ -101,68 +56,15 @@ class SweepPlan:
             check_on_data(self.tried)
 
 
-class CellMaker:
-    """Freezes the jobs of cells that share most of their overrides."""
-
-    def __init__(self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, conf: Path | None = None) -> None:
-        self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
-        self._bases: Bases = {}
-
-    def compose(self, suggestion: Suggestion) -> Composed:
-        """The config of a cell.
-
-        Raises:
-            ConfigError: something in it that cannot be used; the message names the cell.
-        """
-        try:
-            return compose(
-                [*self.fixed, *suggestion],
-                config_dirs=self.config_dirs,
-                root=self.root,
-                bases=self._bases,
-                in_sweep=True,
-                conf=self.conf,
-            )
-        except ConfigError as error:
-            raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
-
-    def freeze(self, suggestion: Suggestion) -> Job:
-        """The frozen job of a cell.
-
-        Raises:
-            ConfigError: as `compose`.
-        """
-        return freeze(self.compose(suggestion))
-
-
-def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) -> None:
-    """Checks that the cell can start. What this needs takes seconds to import.
-
-    Raises:
-        ConfigError: a target, key, package, file or device that is not there; the message names the cell.
-    """
-    from lesion_exp.training.run import check_job
-
-    try:
-        check_job(job, here=runs_here(launcher))
-    except UserError as error:
-        raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
-
-
-def runs_here(launcher: Mapping[str, Any]) -> bool:
-    """Whether the cells of the node `launcher` run on this machine, so that what they need can be looked for here."""
-    return bool(getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
-
-
 def plan_sweep(
     overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), root: Path, force: bool = False
 ) -> SweepPlan | None:
-    """The sweep that `overrides` and the config's own `search.space` describe; None where nothing has several values.
+    """Plans the sweep of `overrides` and the config's `search.space`; None if no key has several values.
 
-    Its `check` comes next, before anything is written.
+    The plan's `check` has to be called before anything is written.
 
     Raises:
-        ConfigError: a name or value that cannot be used, in any cell.
+        ConfigError: a name or value of any cell cannot be used.
     """
     options = GroupOptions(config_folders(config_dirs))
     fixed, dimensions = split_overrides(overrides, options, {})
@@ -198,11 +100,108 @@ def plan_sweep(
     return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
 
 
-def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
-    """Checks that the cell `config` has what the search looks at, and that the search goes in the right direction.
+class CellMaker:
+    """Composes and freezes the cells of a sweep, which share most of their overrides."""
+
+    def __init__(self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, conf: Path | None = None) -> None:
+        self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
+        self._bases: Bases = {}
+
+    def compose(self, suggestion: Suggestion) -> Composed:
+        """Composes the config of a cell.
+
+        Raises:
+            ConfigError: the config cannot be used; the message names the cell.
+        """
+        try:
+            return compose(
+                [*self.fixed, *suggestion],
+                config_dirs=self.config_dirs,
+                root=self.root,
+                bases=self._bases,
+                in_sweep=True,
+                conf=self.conf,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+    def freeze(self, suggestion: Suggestion) -> Job:
+        """Freezes the job of a cell.
+
+        Raises:
+            ConfigError: see `compose`.
+        """
+        return freeze(self.compose(suggestion))
+
+
+def check_cell(job: Job, suggestion: Suggestion, launcher: Mapping[str, Any]) -> None:
+    """Checks that the cell can start; the imports for it take seconds.
 
     Raises:
-        ConfigError: it has no such metric, or the other direction is the better one.
+        ConfigError: a target, key, package, file or device does not exist; the message names the cell.
+    """
+    from lesion_exp.training.run import check_job
+
+    try:
+        check_job(job, here=runs_here(launcher))
+    except UserError as error:
+        raise ConfigError(f"{error}{_of_cell(suggestion)}") from error
+
+
+def runs_here(launcher: Mapping[str, Any]) -> bool:
+    """Whether cells with the node `launcher` run on this machine, so that devices and data can be checked here."""
+    return bool(getattr(resolve_target(launcher[TARGET], "launcher"), "here", True))
+
+
+def check_on_data(cells: Sequence[tuple[Job, Suggestion]]) -> None:
+    """Checks that every cell can train on its data; a warning that concerns several cells is given once.
+
+    Each data set is read once and each split is made once. This also prepares the images.
+
+    Raises:
+        UserError: the run of a cell would be refused; the message says for how many cells.
+    """
+    from lesion_exp.training.check_training import check_training
+    from lesion_exp.training.data import LoadedData, SplitData, load_data, split_data
+
+    loaded: dict[str, LoadedData] = {}
+    splits: dict[str, SplitData] = {}
+    refused: dict[str, tuple[UserError, list[Suggestion]]] = {}
+    warned: dict[str, list[Suggestion]] = {}
+    for job, suggestion in cells:
+        data_key, split_key = (_key(job.config, nodes) for nodes in (_DATA, _SPLIT))
+        try:
+            if data_key not in loaded:
+                loaded[data_key] = load_data(job.config)
+            if split_key not in splits:
+                splits[split_key] = split_data(job.config, loaded[data_key])
+            for text in check_training(job.config, splits[split_key]):
+                warned.setdefault(text, []).append(suggestion)
+        except UserError as error:
+            refused.setdefault(str(error), (error, []))[1].append(suggestion)
+    for text, concerned in warned.items():
+        log.warning("warning: %s%s", text, _of_cells(concerned, len(cells)))
+    for text, (refusal, concerned) in refused.items():
+        raise type(refusal)(f"{text}{_of_cells(concerned, len(cells))}") from refusal
+
+
+def _key(config: Mapping[str, Any], nodes: Sequence[str]) -> str:
+    return json.dumps({node: config[node] for node in nodes}, sort_keys=True, default=str)
+
+
+def _of_cells(concerned: Sequence[Suggestion], num_cells: int) -> str:
+    """The concerned cells and their number, in words."""
+    if len(concerned) == num_cells:
+        return f"\n(in all {num_cells} cells)" if num_cells > 1 else ""
+    more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
+    return f"\n(in {len(concerned)} of {num_cells} cells: {' '.join(concerned[0])}{more})"
+
+
+def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
+    """Checks that the cell `config` has the metrics of the search, and that the search goes in the right direction.
+
+    Raises:
+        ConfigError: a metric does not exist, or the direction is wrong.
     """
     for metric, direction in zip(search.metrics, search.directions, strict=True):
         check_metric("search.metric", metric, only_validation=True, added=config["metrics"])
@@ -210,10 +209,10 @@ def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
 
 
 def make_search(node: dict[str, object]) -> Search:
-    """The search that a node `search` describes.
+    """Builds the search that a node `search` describes.
 
     Raises:
-        ConfigError: a target that is no search, or values that it refuses.
+        ConfigError: the target is no search, or refuses its parameters.
     """
     search = instantiate(node, "search")
     if not isinstance(search, Search):
@@ -228,7 +227,7 @@ def _first_values(dimensions: Sequence[Dimension]) -> Suggestion:
 
 
 def _each_value_once(dimensions: Sequence[Dimension]) -> list[Suggestion]:
-    """Cells in which every value, and both ends of every interval, occurs: what a search may ask for later."""
+    """Cells in which every value, and both ends of every interval, occur."""
     first = _first_values(dimensions)
     found = [first]
     for place, dimension in enumerate(dimensions):
@@ -244,7 +243,7 @@ def _refuse_shared(dimensions: Sequence[Dimension]) -> None:
 
 
 def _different(cells: Sequence[tuple[Job, Suggestion]]) -> list[tuple[Job, Suggestion]]:
-    """Each job once."""
+    """`cells` without repeated jobs; each that is left out is warned of."""
     first: dict[str, tuple[Job, Suggestion]] = {}
     for job, suggestion in cells:
         if job.job_hash in first:

@@ -1,4 +1,4 @@
-"""Runs one cell, whoever starts it: `python -m lesion_exp.sweeps.run_cell FOLDER`, or a fork of a warm process."""
+"""Runs one cell: `python -m lesion_exp.sweeps.run_cell FOLDER`, or a child of the fork server."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ DONE, FAILED, MISTAKE, TERMINATED = 0, 1, 2, 143
 
 
 def run_cell(cell: Cell) -> int:
-    """Runs `cell` unless it is done or another process has it; the exit code. The ledger says how it went.
+    """Runs `cell`, unless it is done or another process runs it; returns the exit code.
 
-    A run that an earlier attempt began is gone on with, also if that attempt died before it could write down its id.
+    The outcome is written to the ledger. A run that an earlier attempt started is resumed, even if that attempt was
+    killed before it could record the id of the run.
     """
     if not hold(cell.lock):
         log.warning("cell %d is being run by another process", cell.number)
@@ -55,7 +56,7 @@ def run_cell(cell: Cell) -> int:
             error=None,
             note=None,
         )
-        with _signs_of_life(cell):
+        with _heartbeat(cell):
             return _attempt(cell)
     finally:
         release(cell.lock)
@@ -80,7 +81,7 @@ def _attempt(cell: Cell) -> int:
 
 
 def _train(cell: Cell) -> tuple[JobResult, str | None]:
-    """Begins, goes on with or only enters the run of the cell; with the note for the ledger."""
+    """Starts or resumes the cell's run, or reads the results of a finished one; with a note for the ledger."""
     job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
     context = cell_context(cell, sweep)
     known = _wait_for_death(find_tagged(job.project.store, _identity(cell, sweep)))
@@ -93,7 +94,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
 
 
 def cell_context(cell: Cell, sweep: Sweep) -> RunContext:
-    """The tags of a cell's run, its name in MLflow, and the folder of its reports."""
+    """The context of a cell's run: its tags, its name in MLflow, and the folder of its reports."""
     overrides, _ = cell.facts()
     tags = _identity(cell, sweep)
     if sweep.facts.parent_run_id is not None:
@@ -106,7 +107,7 @@ def cell_context(cell: Cell, sweep: Sweep) -> RunContext:
 
 
 def _identity(cell: Cell, sweep: Sweep) -> dict[str, str]:
-    """The tags by which a cell's run is found."""
+    """The tags that identify the run of a cell."""
     return {"sweep_id": sweep.facts.sweep_id, CELL_TAG: f"{cell.number:04d}"}
 
 
@@ -115,7 +116,7 @@ def _noted(result: JobResult) -> tuple[JobResult, str | None]:
 
 
 def _wait_for_death(run: Run | None) -> Run | None:
-    """`run`, once it no longer counts as alive: this process holds the cell, so whoever trained it is gone."""
+    """Waits until `run` is not marked RUNNING any more: this process holds the cell, so its earlier process is dead."""
     deadline = time.monotonic() + DEAD_AFTER_SECONDS + HEARTBEAT_SECONDS
     while run is not None and run.status == "RUNNING" and time.monotonic() < deadline:
         time.sleep(1.0)
@@ -125,15 +126,15 @@ def _wait_for_death(run: Run | None) -> Run | None:
 
 
 @contextmanager
-def _signs_of_life(cell: Cell) -> Iterator[None]:
-    """Touches the cell's state now and then, for machines that cannot see this process."""
+def _heartbeat(cell: Cell) -> Iterator[None]:
+    """Renews the heartbeat of the cell within the block, for machines that cannot see this process."""
     ended = threading.Event()
 
     def touch() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
             cell.touch()
 
-    thread = threading.Thread(target=touch, name="signs of life", daemon=True)
+    thread = threading.Thread(target=touch, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -143,7 +144,7 @@ def _signs_of_life(cell: Cell) -> Iterator[None]:
 
 
 def main() -> int:
-    """Runs the cell in the folder that the command names; a process named after it takes the cell with it."""
+    """Runs the cell in the folder of the command; the cell ends with the process whose id may follow."""
     show_messages(in_a_file=True)
     end_on_sigterm()
     if len(sys.argv) > 2:

@@ -1,4 +1,4 @@
-"""Whether the runs of a sweep's cells were made from the same data and versions as one another, and as of today."""
+"""Compares data and versions of the runs of a sweep's cells with one another and with the current ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lesion_exp.training.data import load_data, present_fingerprint
 
 UNREADABLE: Final = "data, which cannot be read here"
 _OF_DATA: Final = ("dataset.", "task.", "split.path")
-"""Beginnings of the parameters that say which data a run reads."""
+"""Prefixes of the parameters that determine which data a run reads."""
 
 
 class CurrentData:
-    """The data of jobs as they are now, each read once; images are decoded only where cells run on this machine."""
+    """The current data of jobs, each read once; images are decoded only if cells run on this machine."""
 
     def __init__(self, *, here: bool) -> None:
         self._here = here
         self._known: dict[str, DataFingerprint | None] = {}
 
     def differences(self, config: Mapping[str, Any], tags: Mapping[str, str]) -> list[str]:
-        """What differs between the data that `config` names and those of the run with `tags`, in words.
+        """The differences between the data of `config` and those of the run with `tags`, in words.
 
-        A run that recorded no fingerprint at all is taken at its word.
+        A run without a fingerprint is assumed to have the same data.
         """
         if TOTAL_TAG not in tags:
             return []
@@ -48,21 +48,21 @@ class CurrentData:
             return None
 
 
-def changes_since_start(sweep: Sweep, store: Store, today: CurrentData) -> list[str]:
-    """A sentence for each way in which runs of earlier attempts differ from what would be trained now."""
+def changes_since_start(sweep: Sweep, store: Store, current: CurrentData) -> list[str]:
+    """A sentence for each difference between runs of earlier attempts and the current data and versions."""
     runs = _cell_runs(sweep, store)
     said = _sentences(
         runs,
-        lambda run: today.differences(sweep.cells()[int(run.tags[CELL_TAG])].job().config, run.tags),
-        "begun on other data than those of today, in",
+        lambda run: current.differences(sweep.cells()[int(run.tags[CELL_TAG])].job().config, run.tags),
+        "begun on data that differ from the current ones, in",
     )
     return [*said, *_sentences(runs, lambda run: version_differences(run.tags), "begun with another")]
 
 
 def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:
-    """A sentence for each way in which the finished cells of `sweep` differ in their data or versions.
+    """A sentence for each difference in data or versions between the finished cells of `sweep`.
 
-    Cells that are to differ, because the sweep goes over data sets or their options, are not compared.
+    Cells with different data sets or options of them, which the sweep intends, are not compared.
     """
     runs = [run for run in _cell_runs(sweep, store) if run.status == "FINISHED"]
     newest: dict[tuple[tuple[str, str], ...], Run] = {}
@@ -71,7 +71,7 @@ def differences_between_cells(sweep: Sweep, store: Store) -> list[str]:
     said = _sentences(
         runs,
         lambda run: part_differences(parts_of(run.tags), parts_of(newest[_data_params(run)].tags)),
-        "trained on other data than the last of their kind, in",
+        "trained on data that differ from those of the last comparable cell, in",
     )
     last = max(runs, key=lambda run: run.started, default=None)
     versions = [] if last is None else _sentences(runs, lambda run: _other_versions(run, last), "trained with another")

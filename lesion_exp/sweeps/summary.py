@@ -1,4 +1,4 @@
-"""How a sweep stands, from its ledger alone: as rows, as one JSON object, as a table for the eyes, as markdown."""
+"""The state of a sweep, read from its ledger: as rows, JSON, a table for the terminal, markdown and HTML."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ _COLOURS = {"finished": "green", "running": "cyan", "queued": "dim", "failed": "
 
 @dataclass(frozen=True)
 class Row:
-    """A cell in the table."""
+    """A row of the table: a cell."""
 
     number: int
     values: dict[str, str]
-    """What it sets, by the keys in which cells differ."""
+    """The values that it sets, by the keys in which cells differ."""
     state: CellState
     epoch: tuple[int, int] | None
-    """Epochs done and to be done."""
+    """Completed epochs and the number of all epochs."""
     metrics: dict[str, float]
-    """Those that the search looks at: of the best epoch in a finished cell, of the last one in a running cell."""
+    """The metrics of the search: of the best epoch in a finished cell, of the last one in a running cell."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A sweep at one moment."""
+    """The state of a sweep at one time."""
 
     sweep: Sweep
     rows: tuple[Row, ...]
     metrics: tuple[str, ...]
     directions: tuple[str, ...]
     total: int
-    """Cells that there will be."""
+    """The number of cells, including those that are still to be added."""
 
     def counts(self) -> dict[str, int]:
-        """Cells by their status."""
+        """The number of cells by status."""
         found = [row.state.status for row in self.rows]
         counted: dict[str, int] = {status: found.count(status) for status in STATUSES if status in found}
         if self.total > len(self.rows):
@@ -62,24 +62,24 @@ class Summary:
 
     @cached_property
     def choices(self) -> Choices:
-        """The finished cells, grouped by all that they set except seeds and folds."""
+        """The finished cells, grouped by everything that they set except seeds and folds."""
         return group_cells([row for row in self.rows if row.state.status == "finished"], self.metrics, self.directions)
 
     def best(self) -> Row | None:
-        """The cell of the choice with the best mean, if it has one cell only: no seed and no fold is ever the best.
+        """The cell of the choice with the best mean, if it has only one cell: a single seed or fold is never the best.
 
-        None also where there are several metrics: see `pareto`.
+        It is None for several metrics, too (see `best_rows`).
         """
         found = self.best_rows()
         return found[0] if len(found) == 1 and len(self.metrics) == 1 else None
 
     def best_rows(self) -> list[Row]:
-        """All cells of the choices that no other one beats: of the best one, or of the Pareto front."""
+        """All cells of the best choice, or for several metrics of the Pareto front."""
         numbers = {number for choice in self.choices.front for number in choice.cells}
         return [row for row in self.rows if row.number in numbers]
 
     def best_values(self) -> dict[str, float]:
-        """The best mean of each metric that a choice reached; where only seeds or folds differ, the mean of all."""
+        """The best mean of each metric over the choices; if only seeds or folds differ, the mean of all cells."""
         front = self.choices.front or self.choices.ranked
         return {
             name: (max if direction == "maximize" else min)(choice.results[name].mean for choice in front)
@@ -91,7 +91,7 @@ class Summary:
         return as_html(self)
 
     def seconds_left(self) -> float | None:
-        """An estimate from the cells that finished and the epochs of those that run; None before there is one."""
+        """An estimate from the durations of finished and running cells; None before the first cell has finished."""
         spans = [row.state.ended - row.state.started for row in self.rows
                  if row.state.status == "finished" and row.state.started and row.state.ended]  # fmt: skip
         running = [row for row in self.rows if row.state.status == "running"]
@@ -104,7 +104,7 @@ class Summary:
 
 
 def summarize(sweep: Sweep) -> Summary:
-    """The sweep as its ledger shows it now."""
+    """Reads the current state of `sweep` from its ledger."""
     search = make_search(dict(sweep.facts.search))
     rows = tuple(_row(sweep, cell, search.metrics) for cell in sweep.cells())
     total = len(rows)
@@ -126,7 +126,7 @@ def _row(sweep: Sweep, cell: Cell, metrics: Sequence[str]) -> Row:
 
 
 def digest(summary: Summary) -> str:
-    """Sixteen letters over how every cell stands; another attempt at any of them changes it."""
+    """A digest (16 digits) of the states of all cells; another attempt at any of them changes it."""
     stands = [(row.number, row.state.status, row.state.attempts, row.state.run_id) for row in summary.rows]
     return hashlib.sha256(json.dumps([stands, summary.counts()]).encode()).hexdigest()[:16]
 
@@ -170,7 +170,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 
 def as_frame(summary: Summary) -> pd.DataFrame:
-    """A row a cell, for the artifact `sweep/cells.csv`."""
+    """A row for each cell, for the artifact `sweep/cells.csv`."""
     return pd.DataFrame(
         [
             {
@@ -215,7 +215,7 @@ def _in_words(summary: Summary) -> str:
 
 
 def _choices(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """The heads and the rows of the choices' table: those on the front first, then by their means."""
+    """Header and rows of the table of choices: those on the front first, then by their means."""
     found = summary.choices
     front = [choice for choice in found.ranked if choice in found.front]
     ranked = [*front, *(choice for choice in found.ranked if choice not in found.front)]
@@ -228,7 +228,7 @@ def _choices(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 
 def _columns(summary: Summary) -> list[str]:
-    """The heads of what `_results` gives."""
+    """The headers of the columns of `_results`."""
     if not summary.choices.are_repeated:
         return [f"{name}, best epoch" for name in summary.metrics]
     of = [f"{name}, " if len(summary.metrics) > 1 else "" for name in summary.metrics]
@@ -237,7 +237,7 @@ def _columns(summary: Summary) -> list[str]:
 
 
 def _results(summary: Summary, place: int) -> list[str]:
-    """What a choice came to: the value of its only run, or mean, standard deviation and interval of each metric."""
+    """The results of a choice: the value of its only run, or mean, standard deviation and interval of each metric."""
     choice = summary.choices.ranked[place]
     results = [choice.results[name] for name in summary.metrics]
     if not summary.choices.are_repeated:
@@ -290,7 +290,7 @@ def _cells_table(summary: Summary) -> FittedTable:
 
 
 def _marked(summary: Summary) -> list[Row]:
-    """The Pareto front where there are several metrics, or the best cell where every choice has one cell."""
+    """The cells of the Pareto front for several metrics, or the best cell if every choice has one cell."""
     return summary.best_rows() if len(summary.metrics) > 1 or not summary.choices.are_repeated else []
 
 
@@ -308,7 +308,7 @@ def _remarks(summary: Summary) -> list[Text]:
     lines.append(Text(f"{summary.total} cells: {counted}{rest}"))
     if len(summary.metrics) > 1 and summary.best_rows():
         what = "the mean of no other choice" if summary.choices.are_repeated else "no other cell"
-        lines.append(Text(f"* on the Pareto front: {what} is better in one metric and as good in the others"))
+        lines.append(Text(f"* on the Pareto front: {what} is better in one metric and at least as good in the others"))
     if summary.choices.verdict():
         lines.append(Text(summary.choices.verdict()))
     for row in _marked(summary) if len(summary.metrics) > 1 else ():

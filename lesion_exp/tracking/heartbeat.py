@@ -103,8 +103,8 @@ def _mark_killed(store: Store, run: MlflowRun) -> bool:
             return False
         if _ended_in_order(store, run, spool):
             return False
-    if (log := live_dir / LOG_FILE).exists():
-        store.put_artifact(run_id, run.info.artifact_uri, log, LOG_FILE)
+    if (log_file := live_dir / LOG_FILE).exists():
+        store.put_artifact(run_id, run.info.artifact_uri, log_file, LOG_FILE)
     beat = float(run.data.tags[HEARTBEAT_TAG])
     store.client.set_terminated(run_id, "KILLED", end_time=int(beat * 1000))
     log.warning("Run %s has had no heartbeat since %s: marked KILLED.", run_id, time.ctime(beat))

@@ -342,8 +342,8 @@ def test_a_sweep_says_which_cells_were_begun_before_the_data_were_edited(planned
         finished_run(sweep, number, {**fingerprint_of().tags(), "version.torch": "2.0.0"}, status)
     today(fingerprint_of(labels="labels 2", metadata="metadata 2"))
     driven(sweep, ScriptedLauncher({"seed=33": 0.5}.get))
-    assert "cells 0, 1, 2 were begun on other data than those of today, in: labels" in caplog.text
-    assert "cells 0, 1, 2 were begun on other data than those of today, in: age, sex, site" in caplog.text
+    assert "cells 0, 1, 2 were begun on data that differ from the current ones, in: labels" in caplog.text
+    assert "cells 0, 1, 2 were begun on data that differ from the current ones, in: age, sex, site" in caplog.text
     assert "cells 0, 1, 2 were begun with another: torch: 2.0.0 then" in caplog.text
 
 
@@ -353,7 +353,7 @@ def test_a_sweep_of_cells_on_different_data_says_so_in_its_run(planned, driven, 
     for number in (1, 2):
         finished_run(sweep, number, {**fingerprint_of(labels="labels 2").tags(), "version.torch": "2.1.0"})
     driven(sweep, ScriptedLauncher({"seed=41": 0.5, "seed=42": 0.6, "seed=43": 0.7}.get))
-    said = "cell 0 was trained on other data than the last of their kind, in: labels"
+    said = "cell 0 was trained on data that differ from those of the last comparable cell, in: labels"
     assert said in caplog.text
     run = parent(sweep)
     assert said in run.tags["mlflow.note.content"]
@@ -387,7 +387,7 @@ def test_cells_are_grouped_by_all_but_their_seed_and_the_choices_are_compared(pl
     assert (run.tags["best_choice"], run.tags["best_cells"]) == ("loss=focal", "0,1,2")
     assert "best_run_id" not in run.tags
     assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(0.62)
-    assert "Not distinguishable from it, as far as repeated runs vary: loss=soft_f1." in run.tags["mlflow.note.content"]
+    assert "Not distinguishable from it, given the variation between repeated runs: loss=soft_f1." in run.tags["mlflow.note.content"]
     console = Console(width=200)
     with console.capture() as capture:
         console.print(as_table(summary))
@@ -427,7 +427,7 @@ def test_ways_of_splitting_are_not_ranked_by_the_images_that_they_drew(planned, 
     script = {"split=grouped": 0.9, "split=by_image": 0.1}
     summary = driven(planned("split=grouped,by_image", "split.allow_leakage=true"), ScriptedLauncher(script.get))
     body = as_json(summary)
-    assert body["verdict"].startswith("These choices are judged on validation images that differ, so none of them")
+    assert body["verdict"].startswith("These choices are evaluated on different validation images, so none of them")
     assert body["best_cell"] is None
     console = Console(width=100)
     with console.capture() as capture:

@@ -306,7 +306,7 @@ def test_a_search_that_proposes_only_what_failed_ends(planned, driven, caplog, m
     summary = driven(sweep, launcher)
     assert sorted(launcher.order) == ["loss=focal", "loss=soft_f1"]
     assert summary.counts() == {"failed": 2}
-    assert "only what has failed already" in caplog.text
+    assert "only combinations that have failed already" in caplog.text
     resumed = driven(sweep, ScriptedLauncher(scripted))
     assert resumed.counts() == {"failed": 2}
 

@@ -185,7 +185,7 @@ def test_resumed_run_keeps_its_parameters_and_says_so(store: Store, caplog: pyte
     with TrackedRun.resume(store, run.run_id, system_metrics_seconds=0) as resumed:
         resumed.log_params({"optimizer": {"lr": 0.2}, "seed": 1})
     assert stored(store, run).params == {"optimizer.lr": "0.1", "seed": "1"}
-    assert "optimizer.lr is 0.1 in this run and stays so" in caplog.text
+    assert "the parameter optimizer.lr of this run stays 0.1" in caplog.text
 
 
 def test_many_and_long_parameters(store: Store, caplog: pytest.LogCaptureFixture) -> None:

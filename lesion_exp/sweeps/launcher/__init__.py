@@ -1,1 +1,1 @@
-"""What the cells of a sweep run on: a class an option of `conf/launcher`."""
+"""Launchers, which run the cells of a sweep: a class for each option of `conf/launcher`."""

@@ -1,10 +1,10 @@
 """`python -m lesion_exp.sweeps.launcher.fork_server`: a process with all imports done that forks a child for each cell.
 
-Importing torch, Lightning, MLflow and albumentations takes seconds, training a small cell hardly more. So one process
-imports them once, touches no device, opens no store and starts no thread of its own, and forks. It reads a line of JSON
-for each cell from standard input (`{"folder": .., "environment": {..}, "threads": ..}`) or `{"stop": folder}`, and
-answers on standard output: `{"ready": true}` once, `{"ended": folder, "code": ..}` for each cell; the code is minus the
-signal's number where a signal ended it. When its input ends, because whoever started it is gone, so do the cells.
+Importing torch, Lightning, MLflow and albumentations takes seconds, and training a small cell hardly more. So one
+process imports them once, without using a device, opening a store or starting a thread, and forks. It reads a line of
+JSON for each cell from standard input (`{"folder": .., "environment": {..}, "threads": ..}`), or `{"stop": folder}`. It
+answers on standard output: `{"ready": true}` once, and `{"ended": folder, "code": ..}` for each cell; the code is the
+negative number of the signal if a signal ended it. When its input ends, because its parent is gone, it ends the cells.
 """
 
 from __future__ import annotations
@@ -32,25 +32,27 @@ PRELOADED: Final = (
     "pyarrow.parquet",
     "cv2",
 )
-"""What a cell imports sooner or later."""
+"""Modules that every cell imports."""
 GRACE_SECONDS: Final = 60
-"""What a cell has to close its run in after SIGTERM."""
+"""Time that a cell has to close its run after SIGTERM."""
 
 
 class ForkServer:
-    """Forks cells and says how they ended."""
+    """Forks cells and reports how they ended."""
 
     def __init__(self) -> None:
         self.cells: dict[int, str] = {}
-        """Folder of the cell of each living child."""
+        """The folder of the cell of each child process."""
         self._events, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         self._answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the output of libraries must not be read as an answer
 
     def serve(self) -> None:
-        """Until the input ends; then every cell is asked to end."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; who drives the sweep decides
+        """Serves until the input ends, then asks every cell to end."""
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches all processes of the terminal; the driver of the sweep decides
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake)
@@ -90,7 +92,7 @@ class ForkServer:
         self.cells[pid] = command["folder"]
 
     def _become_cell(self, parent: int, command: dict[str, Any]) -> NoReturn:
-        """In the child: own session, own log, own environment; never returns."""
+        """Runs the cell in the child process, with its own session, log and environment; never returns."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -163,7 +165,7 @@ def _redirect(log: Path) -> None:
 
 
 def main() -> int:
-    """Imports, then serves."""
+    """Imports the modules, then serves."""
     for name in PRELOADED:
         importlib.import_module(name)
     ForkServer().serve()

@@ -1,4 +1,4 @@
-"""What a launcher is: it starts the processes of cells, and notices when they are over. The ledger does the rest."""
+"""The base class of launchers, which start cells and notice their ends, and the process of a cell."""
 
 from __future__ import annotations
 
@@ -16,49 +16,53 @@ from typing import ClassVar, Final
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.ledger import Sweep
 
+POLL_SECONDS: Final = 0.2
+ENDING_SECONDS: Final = 60.0
+"""Time that a cell has to close its run after SIGTERM."""
+
 
 @dataclass(frozen=True)
 class Ended:
-    """A cell whose process is over."""
+    """A cell whose process has ended."""
 
     cell: Cell
     reason: str | None = None
-    """What the engine says of a process that left no word of its own, such as the signal that killed it."""
+    """What the engine reports of a process that could not record its end, such as the signal that killed it."""
 
 
 class Launcher(ABC):
-    """Base of the options of `conf/launcher`; constructing one starts nothing."""
+    """Base class of the options of `conf/launcher`; the constructor starts nothing."""
 
     here: ClassVar[bool] = True
-    """Whether the cells run on this machine, so that what they need can be looked for here."""
+    """Whether the cells run on this machine, so that devices and data can be checked here."""
     fail_fast: bool
-    """Whether the first cell that fails ends the sweep."""
+    """Whether the first failed cell ends the sweep."""
 
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """How many cells may be started and not yet over at a time."""
+        """The number of cells that may run, or be submitted, at a time."""
 
     def check(self) -> None:  # noqa: B027 (most engines need nothing)
         """Checks, before anything is written, that cells can be started from this machine.
 
         Raises:
-            ConfigError: the engine is not there.
+            ConfigError: the engine is missing.
         """
 
     def warm_up(self) -> None:  # noqa: B027 (most engines have nothing to begin)
-        """Begins in the background what takes seconds and does no harm if the sweep is refused; `close` ends it."""
+        """Starts slow preparations in the background, which do no harm if the sweep is refused; `close` ends them."""
 
     @abstractmethod
     def open(self, sweep: Sweep) -> None:
-        """Gets ready for the cells of `sweep`.
+        """Prepares for the cells of `sweep`.
 
         Raises:
-            ConfigError: the engine, a device or a setting that is not there.
+            ConfigError: the engine or a device is missing, or a setting cannot be used.
         """
 
     def adopt(self, cell: Cell) -> bool:
-        """Whether the engine is still busy with a cell that an earlier driver gave it; then it counts as started."""
+        """Takes over a cell that an earlier driver submitted; returns whether the engine still runs it."""
         return False
 
     @abstractmethod
@@ -67,38 +71,25 @@ class Launcher(ABC):
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Ended]:
-        """Cells that ended, as soon as there is one; an empty list after `seconds`."""
+        """Waits until a cell ends, at most `seconds`; returns the cells that have ended."""
 
     @abstractmethod
     def stop(self) -> None:
         """Asks every started cell to end; `wait` then returns them."""
 
     def cancel(self, sweep: Sweep) -> bool:
-        """Ends what the engine still has of a sweep that nobody drives; whether it surely has nothing afterwards."""
+        """Ends the cells of a sweep that no process drives; returns whether none is certainly left."""
         return False
 
     @abstractmethod
     def close(self) -> None:
-        """Gives back what `open` took; no cell is running any more."""
-
-
-POLL_SECONDS: Final = 0.2
-ENDING_SECONDS: Final = 60.0
-"""What a cell has to close its run in after SIGTERM."""
-
-
-def run_cell_process(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
-    """The exit code of the cell in `folder`; what a worker of Ray does.
-
-    Cancelling the task raises KeyboardInterrupt here, which ends the cell.
-    """
-    return CellProcess(Path(folder), variables, without).wait()
+        """Releases the resources of `open`, after all cells have ended."""
 
 
 class CellProcess:
-    """Starts `run_cell` on the cell in `folder`, with `variables` added to the environment.
+    """A process that runs the cell in `folder`, with `variables` added to the environment.
 
-    Variables whose name begins with one of `without` are left out: Lightning would take the engine's for its own.
+    Variables whose name begins with one of `without` are removed: Lightning would use those of the engine.
     """
 
     def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str]) -> None:
@@ -114,9 +105,9 @@ class CellProcess:
             )
 
     def wait(self) -> int:
-        """Its exit code, once it is over; minus the signal's number where a signal ended it.
+        """Waits for the end and returns the exit code, the negative number of the signal if a signal ended it.
 
-        Whatever interrupts the waiting, an exception of a signal or of the engine, ends the cell, too.
+        An exception while waiting, of a signal or of the engine, ends the cell as well.
         """
         try:
             while self._is_alive():
@@ -127,7 +118,7 @@ class CellProcess:
         return self._process.wait()
 
     def end(self) -> None:
-        """Asks it to end, and returns when it has; may be called by a signal's handler while `wait` waits."""
+        """Ends the process and returns when it has ended; a signal handler may call it while `wait` waits."""
         if self._is_alive():
             os.kill(self._process.pid, signal.SIGTERM)
         deadline = time.monotonic() + ENDING_SECONDS
@@ -137,7 +128,15 @@ class CellProcess:
             os.kill(self._process.pid, signal.SIGKILL)
 
     def _is_alive(self) -> bool:
-        """Without collecting the exit code: two frames of one thread may ask at once."""
+        """Whether the process runs; the exit code is not collected, since `end` may interrupt `wait`."""
         if self._process.returncode is not None:
             return False
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def run_cell_process(folder: str, variables: Mapping[str, str], without: Sequence[str]) -> int:
+    """Runs the cell in `folder` in a worker of Ray, and returns its exit code.
+
+    Cancelling the task raises KeyboardInterrupt, which ends the cell.
+    """
+    return CellProcess(Path(folder), variables, without).wait()

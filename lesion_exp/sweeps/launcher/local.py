@@ -1,4 +1,4 @@
-"""Cells as processes of this machine."""
+"""A launcher that runs cells as processes of this machine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ VISIBLE_GPUS: Final = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalLauncher(Launcher):
-    """Forks cells from one warm process; each has GPUs of its own, and its share of the cores.
+    """Forks cells from the fork server; each gets its own GPUs and an equal share of the cores.
 
     Raises:
-        ConfigError: fewer than one worker, or a negative number of GPUs.
+        ConfigError: there is less than one worker, or a negative number of GPUs.
     """
 
     def __init__(self, workers: int, gpus_per_job: int, fail_fast: bool) -> None:
@@ -44,17 +44,17 @@ class LocalLauncher(Launcher):
         self._is_open = False
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._free: list[tuple[str, ...]] = []
-        """GPUs that no cell has; empty tuples where there are none to be had."""
+        """Groups of GPUs that no cell uses; empty tuples without GPUs."""
         self._leases: dict[str, tuple[str, ...]] = {}
         self._cells: dict[str, Cell] = {}
 
     @property
     def capacity(self) -> int:
-        """One cell a worker, and no more than there are leases of GPUs."""
+        """One cell per worker, and not more than there are groups of GPUs."""
         return len(self._free) + len(self._leases)
 
     def warm_up(self) -> None:
-        """Starts the process that all cells come from; it imports while the caller goes on."""
+        """Starts the fork server, which imports its modules in the background."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "lesion_exp.sweeps.launcher.fork_server"],
             stdin=subprocess.PIPE,
@@ -74,13 +74,18 @@ class LocalLauncher(Launcher):
             begins = range(0, len(gpus) - self.gpus_per_job + 1, self.gpus_per_job)
             leases = [tuple(gpus[begin : begin + self.gpus_per_job]) for begin in begins]
         if gpus and len(leases) < self.workers:
-            log.warning("%d cells run at once: there are %d GPUs, %d a cell", len(leases), len(gpus), self.gpus_per_job)
+            log.warning(
+                "%d cells run at once: there are %d GPUs, and each cell uses %d",
+                len(leases),
+                len(gpus),
+                self.gpus_per_job,
+            )
         self._free = leases[: self.workers]
         if self._process is None:
             self.warm_up()
         first = self._answers.get()
         if first is None or "ready" not in first:
-            raise RuntimeError("the process that runs the cells could not start; its messages stand above")
+            raise RuntimeError("the process that runs the cells could not start; its messages are above")
         self._is_open = True
 
     def start(self, cells: Sequence[Cell]) -> None:
@@ -147,7 +152,7 @@ class LocalLauncher(Launcher):
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; found without touching any."""
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; none is initialised for it."""
     chosen = os.environ.get(VISIBLE_GPUS)
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]

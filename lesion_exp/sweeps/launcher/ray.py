@@ -1,7 +1,7 @@
-"""Cells as tasks of Ray: on a cluster that is started for the sweep on this machine, or on one that runs.
+"""A launcher that runs cells as tasks of Ray, on a cluster that it starts on this machine, or on a running one.
 
-Ray gives each task its cores, GPUs and memory; the task starts the cell as a process of its own. On a cluster of
-several machines the project's folder, the data and this environment must be at the same place on all of them.
+Ray assigns cores, GPUs and memory to each task, and the task starts the cell as a separate process. On a cluster of
+several machines the project's folder, the data and this environment must have the same path on all of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 PACKAGE: Final = "ray"
 LOCAL: Final = "local"
 OBJECT_STORE_BYTES: Final = 80 * 1024**2
-"""Hardly anything passes through Ray's store, which otherwise reserves a third of the memory."""
+"""Size of Ray's object store, which is hardly used but reserves a third of the memory by default."""
 
 
 class RayLauncher(Launcher):
-    """Gives the cells to Ray, which starts each as soon as its cores, GPUs and memory are free.
+    """Submits the cells to Ray, which starts each as soon as its cores, GPUs and memory are free.
 
     Raises:
-        ConfigError: a number that is too small.
+        ConfigError: a number is too small.
     """
 
     here = False
@@ -60,11 +60,11 @@ class RayLauncher(Launcher):
         self.resources = dict(resources)
         self._ray: Any = None
         self._cells: dict[Any, Cell] = {}
-        """By Ray's reference to what the task will return."""
+        """Cells by Ray's reference to the result of their task."""
 
     @property
     def capacity(self) -> int:
-        """How many cells Ray is given at a time."""
+        """The number of cells that are submitted to Ray at a time."""
         return self.parallel
 
     def open(self, sweep: Sweep) -> None:
@@ -80,7 +80,7 @@ class RayLauncher(Launcher):
                 f"launcher.address=local starts one on this machine"
             ) from error
         finally:
-            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process with another exit code
+            signal.signal(signal.SIGTERM, on_sigterm)  # the handler of Ray ends the process with another exit code
         self.check_room(self._ray.cluster_resources())
 
     def start(self, cells: Sequence[Cell]) -> None:
@@ -94,7 +94,7 @@ class RayLauncher(Launcher):
             self._cells[named.remote(str(cell.folder), variables, RANK_VARIABLES)] = cell
 
     def options(self) -> dict[str, Any]:
-        """What Ray is told of a task: its resources, and that the ledger, not Ray, tries again."""
+        """The options of a task: its resources, and no retries, since the ledger handles them."""
         memory = {"memory": round(self.memory_gb * 1024**3)} if self.memory_gb is not None else {}
         return {
             "num_cpus": self.cpus_per_job,
@@ -110,7 +110,7 @@ class RayLauncher(Launcher):
             time.sleep(seconds)
             return []
         ready, _ = self._ray.wait(list(self._cells), num_returns=1, timeout=seconds)
-        return [Ended(self._cells.pop(reference), self._last_word(reference)) for reference in ready]
+        return [Ended(self._cells.pop(reference), self._end_reason(reference)) for reference in ready]
 
     def stop(self) -> None:
         """See the base class."""
@@ -127,7 +127,7 @@ class RayLauncher(Launcher):
         common = {"address": self.address, "log_to_driver": False, "logging_level": logging.WARNING}
         if self.address != LOCAL:
             return common
-        own = {"kill_child_processes_on_worker_exit": False}  # with SIGKILL; the kernel asks cells to close their runs
+        own = {"kill_child_processes_on_worker_exit": False}  # Ray would use SIGKILL; the kernel sends SIGTERM
         return {
             **common,
             "include_dashboard": False,
@@ -136,13 +136,13 @@ class RayLauncher(Launcher):
         }
 
     def check_room(self, there: Mapping[str, float]) -> None:
-        """Fits the request to what is `there`: without GPUs where the cluster has none.
+        """Adapts the request to the resources that are `there`: without GPUs if the cluster has none.
 
         Raises:
-            ConfigError: a cluster of this machine could never run a cell.
+            ConfigError: the cluster is on this machine and can never run a cell.
         """
         if self.gpus_per_job and "GPU" not in there:
-            log.warning("Ray has no GPUs: the cells run without")
+            log.warning("Ray has no GPUs: the cells run without one")
             self.gpus_per_job = 0
         wanted = {"CPU": self.cpus_per_job, "GPU": self.gpus_per_job, **self.resources}
         if self.memory_gb is not None:
@@ -157,8 +157,8 @@ class RayLauncher(Launcher):
         if short:
             log.warning("Ray has only %s now: the cells wait until the cluster has grown", ", ".join(short))
 
-    def _last_word(self, reference: Any) -> str | None:
-        """What Ray says of a task that did not return."""
+    def _end_reason(self, reference: Any) -> str | None:
+        """What Ray reports of a task that did not return normally."""
         try:
             code = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:

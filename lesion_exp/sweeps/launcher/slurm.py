@@ -1,7 +1,7 @@
-"""Cells as jobs of a SLURM cluster, submitted by submitit.
+"""A launcher that submits cells as jobs of a SLURM cluster, by submitit.
 
-The folder of the sweep must lie on a file system that the nodes share. What a cell came to stands in its ledger; SLURM
-is only asked which jobs it still has, with `squeue`: that works on clusters without accounting, too.
+The folder of the sweep must be on a file system that the nodes share. The results of cells are read from the ledger;
+SLURM is only asked by `squeue` which jobs it still has, which also works on clusters without accounting.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ OWN_KEYS: Final = {
     "array": "parallel",
     "signal": "grace_seconds",
 }
-"""Parameters of sbatch that have a key of their own."""
+"""Parameters of sbatch for which the launcher has a key."""
 MOST_CELLS: Final = 1000
-"""Jobs in an array: SLURM's own default for MaxArraySize is 1001."""
+"""Jobs in an array: SLURM's default of MaxArraySize is 1001."""
 LEDGER_SECONDS: Final = 2.0
-"""How often the cells' states are read: on a shared file system that is work."""
+"""Interval at which the states of cells are read, which takes time on a shared file system."""
 CANCEL_SECONDS: Final = 100.0
 ENGINE_VARIABLES: Final = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
-"""What Lightning would take for a request to train on several nodes, with a requeueing of its own."""
+"""Prefixes of variables that would make Lightning train on several nodes, and requeue the job itself."""
 
 
 class SlurmLauncher(Launcher):
-    """Submits the cells as an array of jobs, each with a node's GPUs, cores and memory of its own.
+    """Submits the cells as an array of jobs, each with its own GPUs, cores and memory on one node.
 
     Raises:
-        ConfigError: a number that is too small, or a parameter of sbatch that cannot be given so.
+        ConfigError: a number is too small, or a parameter of sbatch cannot be given in `sbatch`.
     """
 
     here = False
@@ -84,15 +84,15 @@ class SlurmLauncher(Launcher):
         self.setup, self.sbatch, self.fail_fast = list(setup), dict(sbatch), fail_fast
         self._sweep: Sweep | None = None
         self._cells: dict[str, Cell] = {}
-        """By the id of its job."""
+        """Cells by the id of their job."""
         self._living: set[str] = set()
-        self._asked = self._read = 0.0
-        """When SLURM was asked, and the ledger read."""
+        self._last_query = self._last_read = 0.0
+        """When SLURM was asked and the ledger was read last."""
         self._submitting = False
 
     @property
     def capacity(self) -> int:
-        """All cells at once, as SLURM limits an array itself; a search that learns gets as many as run at a time."""
+        """All cells at once, since SLURM limits the array; for an adaptive search, as many as run at a time."""
         return self.parallel if self._sweep is not None and self._sweep.facts.space else MOST_CELLS
 
     def check(self) -> None:
@@ -112,18 +112,18 @@ class SlurmLauncher(Launcher):
             raise ConfigError(f"expected SLURM to say which jobs it has, but squeue says: {answer}")
         known = {cell.engine_id() for cell in sweep.cells()}
         lost = sorted(answer - known)
-        if lost:  # their driver ended between their submission and the ledger
-            log.warning("%d jobs that no cell knows are cancelled: %s", len(lost), " ".join(lost))
+        if lost:  # their driver ended after it had submitted them, before it recorded them
+            log.warning("%d jobs that belong to no cell are cancelled: %s", len(lost), " ".join(lost))
             _run("scancel", *lost)
-        self._living, self._asked = answer & known, time.monotonic()
+        self._living, self._last_query = answer & known, time.monotonic()
 
     def adopt(self, cell: Cell) -> bool:
         """See the base class."""
-        ticket = cell.engine_id()
-        if ticket is None or ticket not in self._living:
+        job_id = cell.engine_id()
+        if job_id is None or job_id not in self._living:
             return False
-        log.info("cell %d is still with SLURM, as job %s", cell.number, ticket)
-        self._cells[ticket] = cell
+        log.info("SLURM still has cell %d, as job %s", cell.number, job_id)
+        self._cells[job_id] = cell
         return True
 
     def start(self, cells: Sequence[Cell]) -> None:
@@ -149,12 +149,12 @@ class SlurmLauncher(Launcher):
             cell.record_engine_id(job.job_id)
             self._cells[job.job_id] = cell
         self._submitting = False
-        log.info("SLURM has taken job %s", jobs[0].job_id.partition("_")[0])
+        log.info("SLURM has accepted job %s", jobs[0].job_id.partition("_")[0])
         self._living |= set(self._cells)
-        self._asked = time.monotonic()
+        self._last_query = time.monotonic()
 
     def parameters(self, sweep: Sweep, busy: int = 0) -> dict[str, Any]:
-        """What submitit's executor is given, while `busy` cells of an earlier array still run or wait."""
+        """The parameters of submitit's executor, while `busy` cells of an earlier array still run or wait."""
         given = {
             "job_name": job_name(sweep),
             "partition": self.partition,
@@ -173,17 +173,17 @@ class SlurmLauncher(Launcher):
 
     def wait(self, seconds: float) -> list[Ended]:
         """See the base class."""
-        if time.monotonic() - self._read < min(LEDGER_SECONDS, self.poll_seconds):
+        if time.monotonic() - self._last_read < min(LEDGER_SECONDS, self.poll_seconds):
             time.sleep(seconds)
             return []
-        self._read = time.monotonic()
-        over = [ticket for ticket, cell in self._cells.items() if cell.recorded().status in {"finished", "failed"}]
+        self._last_read = time.monotonic()
+        over = [job_id for job_id, cell in self._cells.items() if cell.recorded().status in {"finished", "failed"}]
         if over:
-            return [Ended(self._cells.pop(ticket)) for ticket in over]
-        if time.monotonic() - self._asked > self.poll_seconds:
+            return [Ended(self._cells.pop(job_id)) for job_id in over]
+        if time.monotonic() - self._last_query > self.poll_seconds:
             self._look()
-        gone = [ticket for ticket in self._cells if ticket not in self._living]
-        return [Ended(self._cells.pop(ticket), _last_word(ticket)) for ticket in gone]
+        gone = [job_id for job_id in self._cells if job_id not in self._living]
+        return [Ended(self._cells.pop(job_id), _end_reason(job_id)) for job_id in gone]
 
     def stop(self) -> None:
         """See the base class."""
@@ -209,7 +209,7 @@ class SlurmLauncher(Launcher):
 
     def _look(self) -> None:
         assert self._sweep is not None, "open comes first"
-        self._asked = time.monotonic()
+        self._last_query = time.monotonic()
         answer = _squeue(job_name(self._sweep))
         if isinstance(answer, str):
             log.warning("squeue says: %s; it is asked again in %g s", answer, self.poll_seconds)
@@ -218,7 +218,7 @@ class SlurmLauncher(Launcher):
 
 
 def job_name(sweep: Sweep) -> str:
-    """What the jobs of `sweep` are called in SLURM; no other sweep's are called so."""
+    """The name of the jobs of `sweep` in SLURM, which is unique for each sweep."""
     return f"lesion-exp-{sweep.facts.sweep_id}"
 
 
@@ -236,23 +236,23 @@ def _of(name: str) -> tuple[str, str]:
 
 
 def _squeue(name: str) -> set[str] | str:
-    """The ids of the jobs called `name` that wait or run, an array's one by one; or what is wrong."""
+    """The ids of the waiting and running jobs with that name, each job of an array; or an error message."""
     done = _run("squeue", "--noheader", "--array", "--format=%i", *_of(name))
     return set(done.stdout.split()) if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
 
 
-def _last_word(ticket: str) -> str:
-    """How SLURM says that a job ended: its controller while it remembers, then its accounting where there is any."""
-    shown = _run("scontrol", "show", "job", ticket).stdout
+def _end_reason(job_id: str) -> str:
+    """How a job ended, according to SLURM's controller, or to its accounting if it has any."""
+    shown = _run("scontrol", "show", "job", job_id).stdout
     found = re.search(r"JobState=(\S+) Reason=(\S+).*?ExitCode=(\S+)", shown, re.DOTALL)
     if found is not None:
         state, reason, code = found.groups()
-        return f"SLURM job {ticket} is {state}" + (f" ({reason})" if reason != "None" else f", exit code {code}")
+        return f"SLURM job {job_id} is {state}" + (f" ({reason})" if reason != "None" else f", exit code {code}")
     if shutil.which("sacct") is not None:
-        state = _run("sacct", "--noheader", "--allocations", "--parsable2", "--format=State", "--jobs", ticket).stdout
+        state = _run("sacct", "--noheader", "--allocations", "--parsable2", "--format=State", "--jobs", job_id).stdout
         if state.strip():
-            return f"SLURM job {ticket} is {state.split()[0]}"
-    return f"SLURM no longer knows job {ticket}"
+            return f"SLURM job {job_id} is {state.split()[0]}"
+    return f"SLURM no longer knows job {job_id}"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""What SLURM's nodes do: submitit unpickles a `CellTask` there and calls it."""
+"""The task of a SLURM job: submitit unpickles a `CellTask` on the node and calls it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lesion_exp.sweeps.launcher.launcher import CellProcess
 
 
 class CellTask:
-    """Runs one cell; both ways in which SLURM takes its node away let the cell close its run first.
+    """Runs one cell, and lets it close its run before SLURM ends the job.
 
-    Before the time limit SLURM sends the signal that submitit waits for, which calls `checkpoint` and queues the job
-    again. On pre-emption, `scontrol requeue` and `scancel` it sends SIGTERM, and queues the job again itself, or not.
-    A job that runs again finds the cell queued and goes on from its checkpoint.
+    Before the time limit SLURM sends the signal that submitit handles: it calls `checkpoint` and queues the job again.
+    On pre-emption, `scontrol requeue` and `scancel` SLURM sends SIGTERM, and may queue the job again itself. A job that
+    runs again finds the cell queued and continues from its checkpoint.
     """
 
     def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ class CellTask:
         self._process: CellProcess | None = None
 
     def __call__(self) -> int:
-        """Returns 0 when the cell is done; otherwise this process ends with the cell's exit code."""
+        """Returns 0 when the cell is done; otherwise the process ends with the exit code of the cell."""
         signal.signal(signal.SIGTERM, _end)
         self._process = CellProcess(self.folder, self.variables, self.without)
         code = self._process.wait()
@@ -35,8 +35,8 @@ class CellTask:
         return 0
 
     def checkpoint(self) -> Any:
-        """Ends the cell, and says what the queued job does: the same."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # queueing again sends it, and submitit is not done yet
+        """Ends the cell, and returns the same task for the requeued job."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing sends SIGTERM before submitit is done
         if self._process is not None:
             self._process.end()
         submission = importlib.import_module("submitit.helpers").DelayedSubmission

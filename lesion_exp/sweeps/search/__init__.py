@@ -1,1 +1,1 @@
-"""Which cells a sweep has: a class an option of `conf/search`."""
+"""Searches, which choose the cells of a sweep: a class for each option of `conf/search`."""

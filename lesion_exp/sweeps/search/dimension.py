@@ -1,4 +1,4 @@
-"""One key of a search space: the values to choose from, or the interval to draw from."""
+"""The dimensions of a search space: keys with values to choose from, or an interval to draw from."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from lesion_exp.errors import ConfigError
 
 @dataclass(frozen=True)
 class Dimension:
-    """A key with several values; either `values` holds them, or `low` and `high` bound them."""
+    """A key with several values: either the list `values`, or the interval from `low` to `high`."""
 
     key: str
-    """As it stands before the equals sign, with its plus if it has one."""
+    """The text before the equals sign, with a plus if it has one."""
     values: tuple[str, ...] = ()
-    """In the spelling of Hydra's grammar."""
+    """Spelled in Hydra's grammar."""
     low: float = 0.0
     high: float = 0.0
     is_integer: bool = False
     is_log: bool = False
-    """Draw evenly over the logarithm."""
+    """Whether to draw uniformly in the logarithm."""
 
     @property
     def is_interval(self) -> bool:
-        """Whether it has bounds in place of values."""
+        """Whether it is an interval."""
         return not self.values
 
     def override(self, value: str | float) -> str:
-        """`key=value` in Hydra's grammar; numbers keep all their digits."""
+        """`key=value` in Hydra's grammar, with all digits of a number."""
         return f"{self.key}={value if isinstance(value, str) else repr(value)}"
 
 
 class GroupOptions:
-    """The options of config groups, as Hydra's `glob(..)` asks for them."""
+    """Lists the options of config groups for Hydra's `glob(..)`."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
 
     def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        """See the class."""
+        """The options of a group; `results_filter` is not used."""
         if group_name not in group_names(self.folders):
             raise ConfigError(f"expected a config group before =glob(..), got {group_name}")
         return option_names(group_name, self.folders)
 
 
 def dimension_of(override: Override) -> Dimension:
-    """The dimension that a sweep override of the command line describes.
+    """The dimension that a sweep override describes.
 
     Raises:
-        ConfigError: it has no values, or bounds that bound nothing.
+        ConfigError: it has no values, or the interval is empty.
     """
     key, value = override.get_key_element(), override._value
     if isinstance(value, IntervalSweep):
@@ -88,12 +88,15 @@ def _interval(override: Override, key: str, value: IntervalSweep) -> Dimension:
 def split_overrides(
     overrides: Sequence[str], options: OptionNames, space: Mapping[str, Any]
 ) -> tuple[list[str], list[Dimension]]:
-    """The overrides with one value, and the dimensions of those with several and of `space`, a `search.space` node.
+    """Splits overrides into those with one value and the dimensions of a search space.
 
-    A key of the command line wins over the same key of `space`; `options` answers `GROUP=glob(..)`.
+    Args:
+        overrides: of the command line; they replace the same keys of `space`.
+        options: lists the options for `GROUP=glob(..)`.
+        space: the node `search.space`.
 
     Raises:
-        ConfigError: what is no override, or no values to try.
+        ConfigError: a text is no override, or has no values to try.
     """
     parsed = parse_overrides(overrides, options)
     said = {str(override.key_or_group) for override in parsed}
@@ -108,7 +111,7 @@ def split_overrides(
 
 
 def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`(key, override)` of a search space in YAML; `{optimizer: {lr: ..}}` and `{optimizer.lr: ..}` are the same."""
+    """Keys and overrides of a search space in YAML; `{optimizer: {lr: ..}}` and `{optimizer.lr: ..}` are equal."""
     for name, value in space.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping):
@@ -119,7 +122,7 @@ def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _element(key: str, value: Any) -> str:
-    """A value to try, as Hydra's grammar spells it: a text that would be read as something else is quoted."""
+    """A value to try in Hydra's grammar; text that would be read differently is quoted."""
     spelt = _spelt(value)
     if not isinstance(value, str):
         return spelt

@@ -1,4 +1,4 @@
-"""Every combination of the values."""
+"""A search that tries every combination of the values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MOST_CELLS: Final = 10_000
 
 
 class GridSearch(Search):
-    """The product of all values, the last key changing fastest, as in Hydra's own sweeper."""
+    """The product of all values; the last key changes fastest, as in Hydra's sweeper."""
 
     def all_cells(self, dimensions: Sequence[Dimension]) -> list[Suggestion]:
-        """See the class.
+        """See the base class.
 
         Raises:
-            ConfigError: an interval, which has no end of values, or more than 10,000 combinations.
+            ConfigError: a dimension is an interval, or there are more than 10,000 combinations.
         """
         for dimension in dimensions:
             if dimension.is_interval:

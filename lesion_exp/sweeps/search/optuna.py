@@ -1,4 +1,4 @@
-"""Values that Optuna proposes, from the results of the cells before."""
+"""A search whose values Optuna proposes from the results of earlier cells."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ PACKAGE: Final = "optuna"
 SAMPLERS: Final = ("tpe", "cmaes", "nsga2", "random")
 PRUNERS: Final = ("none", "median", "hyperband")
 JOURNAL: Final = "optuna.log"
-"""What the study remembers, in the folder of the sweep; Optuna's own tools open it as a journal file."""
+"""The storage of the Optuna study in the folder of the sweep; Optuna's tools open it as a journal file."""
 STUDY: Final = "sweep"
 _DROPPED: Final = "dropped"
 _TRIED_AGAIN: Final = "tried_again"
-"""User attributes of trials: it never became a cell; the number of the failed trial whose cell was tried again."""
+"""User attributes of trials: a trial that never became a cell; the number of a failed trial that was repeated."""
 
 
 class OptunaSearch(AdaptiveSearch):
-    """At most `num_cells` cells, proposed one after another, also while others are running.
+    """Proposes at most `num_cells` cells one after another, also while others are running.
 
-    A cell is drawn by a sampler that knows only the study, its own number and `seed`: a study that was stopped goes on
-    as if it had not been.
+    The sampler of a cell depends only on the study, the number of the cell and `seed`, so that an interrupted study
+    continues as if it had not been interrupted.
 
     Raises:
-        ConfigError: a sampler or pruner that does not exist or does not fit the number of metrics, or a number that is
-            too small.
+        ConfigError: the sampler or pruner does not exist or does not support the number of metrics, or a number is too
+            small.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class OptunaSearch(AdaptiveSearch):
         self.warmup_epochs, self.max_epochs = warmup_epochs, max_epochs
 
     def all_cells(self, dimensions: Sequence[Dimension]) -> None:
-        """None, as results decide.
+        """See the base class; returns None, since results decide.
 
         Raises:
-            ConfigError: dimensions that the sampler cannot search, or a package that it needs.
+            ConfigError: the sampler cannot search the dimensions, or a package is missing.
         """
         if self.sampler == "cmaes":
             if importlib.util.find_spec("cmaes") is None:
@@ -102,7 +102,9 @@ class OptunaSearch(AdaptiveSearch):
                     f"search.sampler=tpe searches choices and single intervals"
                 )
             if len(intervals) < len(dimensions):
-                log.warning("search.sampler=cmaes learns about %s only; the rest is drawn", ", ".join(intervals))
+                log.warning(
+                    "search.sampler=cmaes optimises %s only; other keys are drawn at random", ", ".join(intervals)
+                )
         if self.sampler != "random" and self.startup_cells >= self.num_cells:
             log.warning(
                 "all %d cells are drawn at random: %s learns after search.startup_cells=%d",
@@ -110,7 +112,7 @@ class OptunaSearch(AdaptiveSearch):
             )  # fmt: skip
 
     def begin(self, dimensions: Sequence[Dimension], folder: Path, known: Collection[int] = ()) -> None:
-        """Opens the study in `folder`, which nobody else does meanwhile; see the base class.
+        """Opens the study in `folder`, which no other process may use; see the base class.
 
         Raises:
             ConfigError: Optuna is not installed.
@@ -154,7 +156,7 @@ class OptunaSearch(AdaptiveSearch):
         self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
 
     def tell(self, number: int, values: Sequence[float] | None, *, pruned: bool = False) -> None:
-        """See the base class. What a pruned trial comes to is the last value that `should_stop` heard."""
+        """See the base class. The result of a pruned trial is the last value passed to `should_stop`."""
         states, trial = self._optuna.trial.TrialState, self._trials()[number]
         usable = values is not None and not any(math.isnan(value) for value in values)
         if trial.state == states.FAIL and usable and not pruned:
@@ -173,7 +175,7 @@ class OptunaSearch(AdaptiveSearch):
         return self.num_cells
 
     def should_stop(self, number: int, epoch: int, value: float) -> bool:
-        """See the base class; the study keeps the value."""
+        """See the base class; the value is stored in the study."""
         trial = self._trials()[number]
         if len(self.metrics) > 1 or trial.state.is_finished():
             return False
@@ -185,7 +187,7 @@ class OptunaSearch(AdaptiveSearch):
         """See the base class.
 
         Raises:
-            ConfigError: a pruner: a task of another application reports no epochs.
+            ConfigError: a pruner is set, but tasks of other applications do not report epochs.
         """
         if self.pruner != "none":
             raise ConfigError(f"expected search.pruner=none outside lesion-exp, got {self.pruner}")
@@ -200,7 +202,7 @@ class OptunaSearch(AdaptiveSearch):
         return found
 
     def _tell_again(self, failed: FrozenTrial, values: Sequence[float] | None) -> None:
-        """Optuna changes no trial that is over, so the study gets a further one with the same values."""
+        """Adds a further trial with the new result, since Optuna does not change a finished one."""
         if any(trial.user_attrs.get(_TRIED_AGAIN) == failed.number for trial in self._trials()):
             return
         self._study.add_trial(
@@ -253,12 +255,12 @@ class OptunaSearch(AdaptiveSearch):
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is a cell of its own."""
+    """Whether a trial counts as a cell."""
     return _DROPPED not in trial.user_attrs and _TRIED_AGAIN not in trial.user_attrs
 
 
 def _readable(value: Any, dimension: Dimension) -> str | float:
-    """Six digits of a number, as in other searches; never outside the bounds."""
+    """A value with six significant digits, as in other searches, within the bounds."""
     if isinstance(value, float):
         return min(max(float(f"{value:.6g}"), dimension.low), dimension.high)
     kept: str | int = value
@@ -266,7 +268,7 @@ def _readable(value: Any, dimension: Dimension) -> str | float:
 
 
 def _repair(journal: Path) -> None:
-    """Takes away what a writer that was killed left: half a line, and a lock that nobody holds."""
+    """Removes what a killed process left: an incomplete line, and a lock that no process holds."""
     Path(f"{journal}.lock").unlink(missing_ok=True)
     if not journal.exists():
         return

@@ -1,4 +1,4 @@
-"""Values drawn at random."""
+"""A search that draws values at random."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lesion_exp.sweeps.search.dimension import Dimension
 from lesion_exp.sweeps.search.search import Search, Suggestion
 
 _FRUITLESS_DRAWS: Final = 1000
-"""Draws in a row that give nothing new before the search gives up."""
+"""Consecutive draws of known cells after which the search gives up."""
 
 
 class RandomSearch(Search):
-    """`num_cells` different cells, each key drawn by itself; the same `seed` draws the same cells.
+    """Draws `num_cells` different cells, each key independently; the same `seed` gives the same cells.
 
     Raises:
-        ConfigError: fewer than one cell.
+        ConfigError: `num_cells` is less than 1.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RandomSearch(Search):
         self.num_cells, self.seed = num_cells, seed
 
     def all_cells(self, dimensions: Sequence[Dimension]) -> list[Suggestion]:
-        """See the class."""
+        """See the base class."""
         draws = random.Random(self.seed)
         cells: dict[Suggestion, None] = {}
         fruitless = 0

@@ -1,4 +1,4 @@
-"""What a search is: it turns the values to try into cells, all at once or one after another as results come in."""
+"""The base classes of searches, which choose cells in advance, or one after another from earlier results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Suggestion = tuple[str, ...]
 
 
 class Search(Sweeper):
-    """Base of the options of `conf/search`. Only validation metrics are looked at.
+    """Base class of the options of `conf/search`, which compare cells by validation metrics.
 
-    The sweep's driver asks it for cells. It is a Hydra sweeper as well: an application of Hydra's own can name it in
-    `hydra.sweeper` once it is registered with Hydra's plugins, and runs its trials one after another.
+    The driver of a sweep asks it for cells. It is a Hydra sweeper as well: an application that uses Hydra can name it
+    in `hydra.sweeper`, and then runs the cells one after another.
 
     Raises:
-        ConfigError: a metric that is not one of validation, or a direction that does not exist.
+        ConfigError: a metric is not one of validation, or a direction does not exist.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Search(Sweeper):
             if not name.startswith("val/"):
                 raise ConfigError(
                     f"expected search.metric to be one of validation, such as {WATCHED_METRIC}, got {name!r}: "
-                    f"what is chosen by the test part cannot be tested on it"
+                    f"a choice that is made on the test part cannot be evaluated on it"
                 )
         for word in self.directions:
             check_choice("search.direction", word, DIRECTIONS)
@@ -55,18 +55,18 @@ class Search(Sweeper):
 
     @abstractmethod
     def all_cells(self, dimensions: Sequence[Dimension]) -> list[Suggestion] | None:
-        """Every cell, where they are known beforehand; None where results of earlier cells decide.
+        """All cells, or None if the results of earlier cells decide.
 
         Raises:
-            ConfigError: dimensions that cannot be searched so.
+            ConfigError: the search cannot handle the dimensions.
         """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's entry: remembers what to run."""
+        """Called by Hydra: stores the task to run."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Hydra's entry: runs the cells of `arguments` one after another in this process."""
+        """Called by Hydra: runs the cells of `arguments` one after another in this process."""
         fixed, dimensions = self._split(arguments)
         cells = self.all_cells(dimensions) or []
         return [self._run(number, [*fixed, *cell]) for number, cell in enumerate(cells)]
@@ -91,37 +91,37 @@ class Search(Sweeper):
 
 
 class AdaptiveSearch(Search):
-    """A search that chooses the next cell from what those before came to; it keeps what it knows in a folder."""
+    """A search that chooses the next cell from the results of earlier ones, and stores its state in a folder."""
 
     @abstractmethod
     def begin(self, dimensions: Sequence[Dimension], folder: Path, known: Collection[int] = ()) -> None:
-        """Opens what the search keeps in `folder`, so that it goes on where it stopped.
+        """Opens the state of the search in `folder`, so that it continues where it stopped.
 
-        What it was asked for and is not among the numbers `known`, and was never told about, never became a cell.
+        Unfinished trials whose numbers are not in `known` never became cells, and are dropped.
         """
 
     @abstractmethod
     def ask(self) -> tuple[int, Suggestion] | None:
-        """The number and overrides of the next cell; None when there are no more."""
+        """The number and the overrides of the next cell; None if there are no more."""
 
     @abstractmethod
     def drop(self, number: int) -> None:
-        """Takes back a cell that was asked for and cannot be made; it does not count."""
+        """Withdraws a proposal that does not become a cell; it does not count."""
 
     @abstractmethod
     def tell(self, number: int, values: Sequence[float] | None, *, pruned: bool = False) -> None:
-        """What the cell came to, in the order of `metrics`; None where it failed. Telling it twice does nothing."""
+        """Reports the results of a cell in the order of `metrics`, None if it failed; a second report is ignored."""
 
     @abstractmethod
     def most_cells(self) -> int:
-        """How many cells there will be at most."""
+        """The largest number of cells."""
 
     @abstractmethod
     def should_stop(self, number: int, epoch: int, value: float) -> bool:
-        """Whether a cell whose first metric is `value` after `epoch` is not worth its time."""
+        """Whether to prune a cell whose first metric is `value` after `epoch`."""
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Hydra's entry: asks for a cell, runs it in this process and tells what it came to, until none is left."""
+        """Called by Hydra: runs the proposed cells in this process and reports their results, until none is left."""
         assert self.config is not None, "Hydra calls setup first"
         fixed, dimensions = self._split(arguments)
         self.all_cells(dimensions)
@@ -137,5 +137,5 @@ class AdaptiveSearch(Search):
 
 
 def better(direction: str, value: float, than: float) -> bool:
-    """Whether `value` is the better one."""
+    """Whether `value` is better than `than` in this direction."""
     return value > than if direction == "maximize" else value < than

@@ -68,7 +68,7 @@ def test_subgroups_that_are_too_small_to_be_compared_are_still_reported(full_run
     cells = [
         {"attribute": name, "group": "x", "images": 4, "lesions": 2, "metrics": {}} for name in ("sex", "skin_tone")
     ]
-    monkeypatch.setattr(RunSummary, "study", lambda _, name: {"cells": cells} if name == "subgroups" else {})
+    monkeypatch.setattr(RunSummary, "evaluation_file", lambda _, name: {"cells": cells} if name == "subgroups" else {})
     assert ANSWERS["subgroups"](facts) == (
         "The table of subgroups has the metrics by sex and skin tone. No two subgroups have 20 lesions of one class, "
         "so none are compared."
