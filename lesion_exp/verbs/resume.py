@@ -1,4 +1,4 @@
-"""The verb `resume`: goes on with a run that stopped, as the same run in MLflow, or trains one longer."""
+"""The verb `resume`: continues a run that stopped, as the same run in MLflow, or extends a run as a new one."""
 
 from __future__ import annotations
 
@@ -28,53 +28,44 @@ from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.tracked import check_same_data
 
+EXTENDS_TAG: Final = "extends"
+"""Tag of an extended run with the id of the run whose last checkpoint it continues."""
+
 
 def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResult:
-    """Trains the rest of `run` and evaluates it; `project` is that of this machine, `data_root` where the data lie now.
+    """Trains the rest of `run` and evaluates it.
 
-    Without a checkpoint, training begins at its first step. On a CPU the final weights are, bit for bit, those of a run
+    Without a checkpoint, training starts at the first step. On a CPU the final weights are bit for bit those of a run
     that was never stopped.
 
+    Args:
+        run: a run that stopped.
+        project: of this machine.
+        data_root: folder of the data set; None is that of the job.
+
     Raises:
-        ConfigError: the run has finished, is alive, or is none that was trained here.
-        DataError: its data are no longer what they were.
+        ConfigError: the run has finished, is still running, or trains nothing.
+        DataError: its data have changed.
     """
     if run.status == "FINISHED":
         raise ConfigError(
             f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
-            f"it once more, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it longer"
+            f"it again, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it for longer"
         )
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     return train(trained_run(run, project, data_root).frozen_job("its training to go on"), resume_context(run))
 
 
-EXTENDS_TAG: Final = "extends"
-"""The id of the run from whose last checkpoint a run went on."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How far a run has come."""
-
-    checkpoint: Path
-    best: Path | None
-    steps: int
-    epochs: int
-    """Epochs that are over."""
-    has_ended: bool
-    """Whether its training came to its end, rather than being stopped."""
-
-
 def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Path | None = None) -> JobResult:
-    """Trains `run` on to the epochs or steps in `changes`, as a new run with the tag `extends`.
+    """Continues the training of `run` as a new run with the tag `extends`, until the epochs or steps in `changes`.
 
-    On a CPU its final weights are, bit for bit, those of a run that was asked for that length from the start.
+    On a CPU the final weights are bit for bit those of a run that had this length from the start.
 
     Raises:
-        ConfigError: the run is alive or has no checkpoint, the change makes its training no longer, or the longer
-            training would have begun otherwise; the message says why.
-        DataError: its data are no longer what they were, or a checkpoint is lost.
+        ConfigError: the run is still running or has no checkpoint, the training would not become longer, or the first
+            steps of the longer training would have been different; the message says why.
+        DataError: its data have changed, or a checkpoint is missing.
     """
     if run.tags.get("kind") != "train":
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
@@ -89,8 +80,8 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
     reason = reason_against(old, new, split, lengths, trained, pruned=run.tags.get("pruned") == "true")
     if reason is not None:
         raise ConfigError(
-            f"expected a run that goes on as if {_text(changes)} had been asked for from the start, but {reason}; from "
-            f"the start: lesion-exp train {shlex.join(new.overrides)}"
+            f"expected a run that can continue as if {_text(changes)} had been set from the start, but {reason}; to "
+            f"train from the start: lesion-exp train {shlex.join(new.overrides)}"
         )
     context = RunContext(
         tags={EXTENDS_TAG: run.run_id},
@@ -101,8 +92,21 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
     return train(new, context)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The state of the training of a run."""
+
+    checkpoint: Path
+    best: Path | None
+    steps: int
+    epochs: int
+    """Number of completed epochs."""
+    has_ended: bool
+    """Whether its training ended by itself and was not stopped."""
+
+
 def with_length(job: Job, changes: Mapping[str, int]) -> Job:
-    """`job` with the keys of its length changed, and its hash."""
+    """`job` with the new values of the keys that limit its training, and the new hash."""
     config = copy.deepcopy(job.config)
     for key, value in changes.items():
         config["trainer"][key.removeprefix("trainer.")] = value
@@ -111,7 +115,7 @@ def with_length(job: Job, changes: Mapping[str, int]) -> Job:
 
 
 def with_found_values(job: Job, run: Run) -> Job:
-    """`job` with the values that Lightning's finders found in `run`, so that nothing is searched for again."""
+    """`job` with the values that Lightning's tuners found in `run`, so that they do not run again."""
     config = copy.deepcopy(job.config)
     overrides = job.overrides
     for finder, node, name in (("find_batch_size", "loader", "batch_size"), ("find_lr", "optimizer", "lr")):
@@ -132,16 +136,16 @@ def reason_against(
     *,
     pruned: bool,
 ) -> str | None:
-    """Why the first steps of the longer training would have been others; None if they would not."""
+    """Why the first steps of the longer training would have been different; None if they would not."""
     before, after = lengths
     config = old.config
     if after.total_steps <= before.total_steps:
         return (
-            f"its training is no longer then: {_end(before)} now, {_end(after)} with it (the smaller of "
+            f"its training would not become longer: {_end(before)} now, {_end(after)} with it (the smaller of "
             f"trainer.max_epochs={before.max_epochs} and trainer.max_steps={before.max_steps} ends it)"
         )
     if config["trainer"].get("max_time") is not None:
-        return f"it ends by trainer.max_time={config['trainer']['max_time']}, and the clock cannot be set back"
+        return f"it is limited by trainer.max_time={config['trainer']['max_time']}, and the time cannot be extended"
     ended_early = trained.has_ended and trained.steps < before.total_steps and not pruned
     if ended_early and config["trainer"]["early_stopping"]["patience"] is not None:
         return (
@@ -151,20 +155,20 @@ def reason_against(
 
 
 def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:
-    with warnings.catch_warnings():  # torch wants optimizer steps in between, and a warm-up speaks of its length
+    with warnings.catch_warnings():  # torch warns of missing optimizer steps, and a warm-up of its length
         warnings.simplefilter("ignore")
         runs = [_rates(job.config, length, num_steps) for job, length in zip((old, new), lengths, strict=True)]
     if runs[0] == runs[1]:
         return None
     return (
-        f"scheduler={old.options['scheduler']} spreads over the whole training, so that its {num_steps:,} "
-        f"steps had other learning rates than those of a training of {_end(lengths[1])} (scheduler=constant, step and "
-        f"plateau can go on)"
+        f"scheduler={old.options['scheduler']} depends on the length of the training, so that its {num_steps:,} "
+        f"steps had other learning rates than in a training of {_end(lengths[1])} (scheduler=constant, step and "
+        f"plateau can be continued)"
     )
 
 
 def _rates(config: Mapping[str, Any], length: TrainingLength, num_steps: int) -> list[tuple[float, ...]]:
-    """Learning rate and momentum of the first `num_steps` steps, as far as no metric decides."""
+    """Learning rate and momentum of the first `num_steps` steps, without the influence of metrics."""
     weights = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
     optimizer = make_optimizer(config["optimizer"], fuse=False)(weights, float(config["optimizer"]["lr"]))
     optimizer.param_groups[0]["initial_lr"] = optimizer.param_groups[0]["lr"]
@@ -192,8 +196,8 @@ def _loss_differs(
             states.append({name: kept for name, kept in vars(loss).items() if isinstance(kept, bool | int | float)})
         if states[0] != states[1]:
             return (
-                f"loss={job.options['loss']} changes after a share of the epochs, and did so in epoch {epoch + 1} "
-                f"of {lengths[0].num_epochs}, which a training of {lengths[1].num_epochs} would not have done"
+                f"loss={job.options['loss']} changes after a share of the epochs, and changed in epoch {epoch + 1} of "
+                f"{lengths[0].num_epochs}, where it would be different in a training of {lengths[1].num_epochs}"
             )
     return None
 
@@ -205,7 +209,7 @@ def _trained(run: Run) -> Trained:
     except (DataError, ConfigError, OSError) as error:
         raise DataError(
             f"expected the last checkpoint of run {run.run_id} (checkpoints/{LAST}), but neither its live folder nor "
-            f"its artifacts have it; train anew"
+            f"its artifacts have it; train it again"
         ) from error
     content = read_checkpoint(checkpoint)
     epochs = content["loops"]["fit_loop"]["epoch_progress"]["total"]
@@ -214,7 +218,7 @@ def _trained(run: Run) -> Trained:
     if is_between and batches["current"]["ready"] and not batches["is_last_batch"]:
         raise ConfigError(
             f"expected a run whose training ended with an epoch, but that of {run.run_id} ended inside epoch "
-            f"{epochs['ready']} (by trainer.max_steps or trainer.max_time): the rest of it cannot be made up for; "
+            f"{epochs['ready']} (by trainer.max_steps or trainer.max_time): the rest of it cannot be trained later; "
             f"train anew"
         )
     _check_average(run, content)
@@ -229,12 +233,12 @@ def _check_average(run: Run, content: Mapping[str, Any]) -> None:
     if all(torch.equal(trained[name], average) for name, average in content["state_dict"].items()):
         raise ConfigError(
             f"expected the last weights of run {run.run_id} beside their average (trainer.ema_decay), but an earlier "
-            f"version kept the average alone; train anew"
+            f"version saved only the average; train it again"
         )
 
 
 def _best(run: Run, content: Mapping[str, Any], live: Path | None) -> Path | None:
-    """The checkpoint of the best epoch so far; None where none was validated."""
+    """The checkpoint of the best epoch so far; None before the first validation."""
     name = best_file_name(content)
     if name is None:
         return None

@@ -387,7 +387,10 @@ def test_cells_are_grouped_by_all_but_their_seed_and_the_choices_are_compared(pl
     assert (run.tags["best_choice"], run.tags["best_cells"]) == ("loss=focal", "0,1,2")
     assert "best_run_id" not in run.tags
     assert run.metrics["best/val/balanced_accuracy"] == pytest.approx(0.62)
-    assert "Not distinguishable from it, given the variation between repeated runs: loss=soft_f1." in run.tags["mlflow.note.content"]
+    assert (
+        "Not distinguishable from it, given the variation between repeated runs: loss=soft_f1."
+        in run.tags["mlflow.note.content"]
+    )
     console = Console(width=200)
     with console.capture() as capture:
         console.print(as_table(summary))

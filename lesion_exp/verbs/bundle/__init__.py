@@ -1,1 +1,1 @@
-"""Runs as one file that moves between stores: a zip of JSON, texts and the runs' own artifacts, nothing pickled."""
+"""Bundles, which move runs between stores: a zip of JSON, texts and the artifacts of runs, without pickled objects."""

@@ -1,4 +1,4 @@
-"""A bundle that was checked: every member is listed, has its digest, and can only be written where it belongs."""
+"""Opens and checks a bundle: every member is listed, has its digest, and has a path below its run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from lesion_exp.verbs.bundle.store_limits import check_key, check_run
 
 MOST_MEMBERS: Final = 200_000
 LARGEST_JSON: Final = 64 << 20
-"""Bytes of a JSON member; it is read as a whole."""
+"""Largest JSON member, bytes; it is read into memory."""
 _LONGEST_LINE: Final = 10_000
 _LARGEST_NUMBER: Final = 2**53
 _BLOCK: Final = 1 << 20
 _LONGEST_PART: Final = 255
-"""Bytes of the name of a file or a folder on most disks."""
+"""Largest name of a file or folder on most disks, bytes."""
 _BROKEN: Final = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError, LookupError,
     OverflowError, MemoryError,
 )  # fmt: skip
-"""What Python's readers of zips raise where a byte is wrong."""
+"""Exceptions that Python's zipfile raises for damaged files."""
 _RUN_KEYS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "run_id": str,
     "name": str,
@@ -56,7 +56,7 @@ class BundledRun:
     described: dict[str, Any]
     """The content of its `run.json`."""
     content: str
-    """Digest (16 digits) of all that the bundle holds of it."""
+    """SHA-256 (16 digits) of all members of the run."""
     artifacts: tuple[str, ...]
     """Paths below the run, sorted."""
 
@@ -71,10 +71,10 @@ class Bundle:
         """Unpacked size."""
 
     def metrics(self, run: BundledRun) -> Iterator[tuple[str, int, int, float]]:
-        """Metric, step, timestamp and value of every point.
+        """Metric, step, timestamp (milliseconds since 1970) and value of every point.
 
         Raises:
-            DataError: a line of another form.
+            DataError: a line has another format.
         """
         with self._archive.open(layout.member(run.origin_id, layout.METRICS_FILE)) as file:
             while line := file.readline(_LONGEST_LINE):
@@ -87,11 +87,11 @@ class Bundle:
 
 @contextmanager
 def open_bundle(path: Path, largest_gib: float = BundleImport.max_gib) -> Iterator[Bundle]:
-    """The bundle at `path`, every byte of it checked before anything is done with it.
+    """Opens the bundle at `path` and checks every byte of it.
 
     Raises:
-        DataError: no bundle, one of a newer format, or one that is damaged, was tampered with, is too large, or has a
-            member that would be written elsewhere.
+        DataError: the file is no bundle, has a newer format, is damaged, was changed, is too large, or has a member
+            that would be written outside its run.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"expected a bundle at {path}, got a folder, a pipe or a device; name the file itself")
@@ -104,12 +104,12 @@ def open_bundle(path: Path, largest_gib: float = BundleImport.max_gib) -> Iterat
         except OSError as error:
             if error.errno is not None:
                 raise DataError(f"expected a bundle at {path}, but it cannot be read: {error.strerror}") from error
-            raise _damaged(path, error) from error  # bz2 says so of its data
+            raise _damaged(path, error) from error  # bz2 raises OSError for damaged data
         except _BROKEN as error:
             raise _damaged(path, error) from error
         try:
             yield bundle
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # it was changed after it had been checked
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # the file was changed after it was checked
             raise _damaged(path, error) from error
 
 
@@ -125,7 +125,7 @@ def _checked(archive: zipfile.ZipFile, path: Path, largest_gib: float) -> Bundle
             )
     bundle = Bundle(archive, [_run(archive, run_id, members, path) for run_id in manifest["runs"]], num_bytes)
     for run in bundle.runs:
-        for _ in bundle.metrics(run):  # a line of another form ends it here
+        for _ in bundle.metrics(run):  # raises for a line of another format
             pass
     return bundle
 
@@ -168,7 +168,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 
 def _check_members(archive: zipfile.ZipFile, members: Mapping[str, Any], path: Path, largest_gib: float) -> int:
-    """The unpacked size; every member is listed once, is a plain file with a safe name and has its size."""
+    """Checks that members are plain files with safe names, listed once with their sizes; returns the unpacked size."""
     infos = [info for info in archive.infolist() if info.filename != layout.MANIFEST]
     folders = {parent.as_posix() for info in infos for parent in PurePosixPath(info.filename).parents}
     unsafe = [

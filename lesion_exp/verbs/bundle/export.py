@@ -1,4 +1,4 @@
-"""Writes runs into a bundle; the same runs give the same bytes."""
+"""Exports runs to a bundle; the same runs give the same bytes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _COMPRESSED: Final = (".json", ".jsonl", ".txt", ".yaml", ".csv", ".patch", ".html")
-"""Endings of members that become smaller; pictures, tables and checkpoints are compressed already or do not."""
+"""Endings of members that are compressed; pictures, tables and checkpoints would not become smaller."""
 _TEXTS: Final = (*_COMPRESSED, ".md", ".yml", ".html", "MLmodel")
 _OF_METRICS: Final = ("evaluation/", "classification_report/", "confusion_matrix/", "split/", "predictions/")
-"""Folders whose texts hold figures and the names of classes alone."""
+"""Folders whose texts contain only numbers and names of classes."""
 _USER_TAG: Final = "mlflow.user"
 _BLOCK: Final = 1 << 20
 
@@ -50,7 +50,7 @@ class Exported:
 
     path: Path
     run_ids: list[str]
-    """Origin ids, in the order of the bundle."""
+    """Ids in the store where the runs were trained, in the order of the bundle."""
     num_bytes: int
     sha256: str
 
@@ -68,10 +68,10 @@ def with_children(runs: Sequence[Run]) -> list[Run]:
 
 
 def export_runs(runs: Sequence[Run], output: Path) -> Exported:
-    """Writes `runs` to `output`, whole or not at all; an earlier bundle of that name is replaced.
+    """Writes `runs` to `output` completely or not at all; an earlier bundle of that name is replaced.
 
     Raises:
-        ConfigError: a run that has not ended, or `output` is a file of another kind or in no folder.
+        ConfigError: a run has not ended, or `output` is another kind of file or in a folder that does not exist.
     """
     torn = [f"{run.run_id}  {run.name}" for run in runs if layout.INCOMPLETE_TAG in run.tags]
     if torn:
@@ -134,7 +134,7 @@ def _members(run: Run, origins: dict[str, str]) -> Iterator[tuple[str, IO[bytes]
 
 
 def _published_artifact(run: Run, name: str) -> IO[bytes]:
-    """An artifact as it may be given away: of what people read, names, machines and home folders are taken out."""
+    """An artifact for publication: names of users and machines and home folders are removed from texts."""
     path = download_artifact(run, name)
     if not name.endswith(_TEXTS) or name.startswith(_OF_METRICS):
         return path.open("rb")
@@ -142,7 +142,7 @@ def _published_artifact(run: Run, name: str) -> IO[bytes]:
     if name == layout.JOB_FILE:
         try:
             job = read_job(path)
-        except ConfigError:  # of another version; it is a text like others
+        except ConfigError:  # a job of another version is treated as a text
             return _published_text(path, people)
         config = with_places(job.config, job.files, lambda place: anonymized(place, people))
         config |= {key: anonymized(config[key], people) for key in ("tags", "tracking")}
@@ -189,7 +189,7 @@ def _origin_of_id(run: Run, run_id: str, origins: dict[str, str]) -> str:
         return origins[run_id]
     try:
         return origin_of(find_run(run.store, run_id))
-    except ConfigError:  # it was deleted, or never was in this store
+    except ConfigError:  # the run was deleted, or was never in this store
         return run_id
 
 
@@ -207,7 +207,7 @@ def _input(entry: Any) -> dict[str, Any]:
 
 
 def _write(archive: zipfile.ZipFile, name: str, source: IO[bytes]) -> dict[str, Any]:
-    """Adds a member without time, owner or anything else that is not its content; its size and digest."""
+    """Adds a member without time and owner; returns its size and digest."""
     info = zipfile.ZipInfo(name)
     info.external_attr = 0o644 << 16
     info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(_COMPRESSED) else zipfile.ZIP_STORED

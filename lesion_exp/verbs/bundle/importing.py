@@ -1,4 +1,4 @@
-"""Brings the runs of a bundle into a store: each once, however often it is called or where it was interrupted."""
+"""Imports the runs of a bundle into a store, each once, even after repeated or interrupted calls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ENTRIES_IN_A_BATCH: Final = 100
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a run of a bundle."""
+    """The outcome of importing a run."""
 
     run_id: str
     """Its id in this store."""
@@ -44,14 +44,14 @@ class Imported:
 
 
 def import_bundle(store: Store, path: Path, largest_gib: float = BundleImport.max_gib) -> list[Imported]:
-    """Makes the runs of the bundle at `path` in `store`, with new ids, tagged with their origin ids.
+    """Creates the runs of the bundle at `path` in `store`, with new ids and tags with their origin ids.
 
-    A run that is here already, trained or imported, stays as it is; one whose import was interrupted is completed.
-    Links between runs (a sweep and its cells) are those of the new ids.
+    A run that the store has already, trained or imported, is not changed; an interrupted import is completed. Links
+    between runs (a sweep and its cells) are updated to the new ids.
 
     Raises:
-        DataError: see `open_bundle`; or the store refuses what the bundle holds.
-        ConfigError: no room for it.
+        DataError: see `open_bundle`; or the store refuses the content of the bundle.
+        ConfigError: the disk has not enough space.
     """
     from mlflow.exceptions import MlflowException
 
@@ -84,7 +84,9 @@ def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
     here = local_run(store, run.origin_id)
     if here is not None and here.status in layout.ENDED and layout.INCOMPLETE_TAG not in here.tags:
         if here.tags.get(layout.CONTENT_TAG, run.content) != run.content:
-            log.warning("run %s is here as %s, from another export; it stays as it is", run.origin_id, here.run_id)
+            log.warning(
+                "the store has run %s as %s, from another export; it is not changed", run.origin_id, here.run_id
+            )
         return Imported(here.run_id, run.origin_id, name, "already here")
     if here is None:
         _fill_alone(store, bundle, run, run_id := _create(store, run))
@@ -96,7 +98,7 @@ def _import(store: Store, bundle: Bundle, run: BundledRun) -> Imported:
 
 
 def local_run(store: Store, origin_id: str) -> Run | None:
-    """The run in `store` that was trained here with that id, or imported with that origin."""
+    """The run in `store` with that id, or imported with that origin id; None if there is none."""
     for condition in (f"attributes.run_id = '{origin_id}'", f"tags.{ORIGIN_TAG} = '{origin_id}'"):
         if (found := next(runs_where(store, condition), None)) is not None:
             return found
@@ -117,7 +119,7 @@ def _create(store: Store, run: BundledRun) -> str:
 
 
 def _fill_alone(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> None:
-    """Fills the run and holds its lock meanwhile, by which others see whether the process that imports it is alive."""
+    """Fills the run under its lock, which shows other processes that the import is in progress."""
     lock = store.live / run_id / LOCK_FILE
     hold(lock)
     try:
@@ -129,9 +131,9 @@ def _fill_alone(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> N
 
 
 def _fill(store: Store, bundle: Bundle, run: BundledRun, run_id: str) -> None:
-    """Everything but links; whatever is there already is written once more, which changes nothing.
+    """Writes everything except links; writing it again does not change anything.
 
-    The run has a tag that says so until all is there: that is how an interrupted import is known.
+    Until the run is complete it has a tag that marks an interrupted import.
     """
     from mlflow.entities import Metric, Param, RunTag
 
@@ -169,7 +171,7 @@ def _input(entry: dict[str, Any]) -> Any:
 
 
 def _link(store: Store, run: BundledRun, made: Imported) -> None:
-    """Lets the run's links name runs of this store; a parent that is not here leaves the run without one."""
+    """Sets the run's links to the ids of this store; the run has no parent if that is not in the store."""
     if made.run_id == run.origin_id:
         return
     for tag, origin_id in run.described["links"].items():
@@ -177,7 +179,7 @@ def _link(store: Store, run: BundledRun, made: Imported) -> None:
             continue
         other = local_run(store, origin_id)
         if other is None and tag == PARENT_TAG:
-            log.warning("run %s stands alone: its parent %s is not in this store", made.run_id, origin_id)
+            log.warning("run %s has no parent, since %s is not in this store", made.run_id, origin_id)
             continue
         store.client.set_tag(made.run_id, tag, origin_id if other is None else other.run_id)
 

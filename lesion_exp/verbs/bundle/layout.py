@@ -1,8 +1,8 @@
-"""How a bundle is laid out: `bundle.json`, and for each run `run.json`, `metrics.jsonl` and its artifacts.
+"""The layout of a bundle: `bundle.json`, and for each run `run.json`, `metrics.jsonl` and its artifacts.
 
-`bundle.json` names the format, the runs in their order and every other member with its size and SHA-256. A run is known
-by its origin id, the id in the store where it was trained. A line of `metrics.jsonl` is `[metric, step, milliseconds
-since 1970, value]`; a value that is no JSON number is a text (`nan`, `inf`, `-inf`).
+`bundle.json` contains the format, the runs in order, and every other member with its size and SHA-256. A run is
+identified by its origin id, the id in the store where it was trained. A line of `metrics.jsonl` is `[metric, step,
+milliseconds since 1970, value]`; a value that is not a JSON number is a text (`nan`, `inf`, `-inf`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ JOB_FILE: Final = artifacts.JOB
 """Of a run's artifacts."""
 
 CONTENT_TAG: Final = "bundle_content"
-"""Tag of an imported run: the digest of its part of the bundle, by which another export of it is told apart."""
+"""Tag of an imported run with the digest of its members, by which another export of it is recognised."""
 INCOMPLETE_TAG: Final = "bundle_incomplete"
-"""Tag of a run whose import has not come to its end."""
+"""Tag of a run whose import is not complete."""
 LINK_TAGS: Final = (PARENT_TAG, "reproduces")
-"""Tags that hold the id of another run; a bundle holds its origin id."""
+"""Tags with the id of another run; in a bundle they have its origin id."""
 ENDED: Final = ("FINISHED", "FAILED", "KILLED")
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _LONGEST_NAME: Final = 1000
@@ -40,12 +40,12 @@ def member(run_id: str, *parts: str) -> str:
 
 
 def is_run_id(text: object) -> bool:
-    """Whether `text` is an id as MLflow gives them."""
+    """Whether `text` has the form of a run id of MLflow."""
     return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a member belongs to a run, and cannot be written anywhere but below the run's artifacts."""
+    """Whether the name of a member belongs to a run, and its path is below the artifacts of the run."""
     parts = name.split("/")
     if len(name) > _LONGEST_NAME or len(parts) < 3 or parts[0] != "runs" or not is_run_id(parts[1]):
         return False
@@ -60,5 +60,5 @@ def to_json(content: Any) -> bytes:
 
 
 def number(value: float) -> float | str:
-    """`value` as a line of metrics holds it; `float` reads both."""
+    """`value` for a line of metrics; `float` reads both forms."""
     return value if math.isfinite(value) else str(value)

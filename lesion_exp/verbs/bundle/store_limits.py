@@ -1,4 +1,4 @@
-"""What a store of MLflow takes, asked before anything is written: an import that stops half-way leaves half a run."""
+"""Checks before an import that MLflow accepts the content of a run, so that no incomplete run is left behind."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _KEY: Final = re.compile(r"[/\w.\- :]+")
 """MLflow's rule for the names of parameters, tags and metrics."""
 _LONGEST_KEY: Final = 250
 _LONGEST: Final[Mapping[str, int]] = {"params": 6000, "tags": 8000, "links": 250}
-"""Characters of a value."""
+"""Largest number of characters of a value."""
 _INPUT: Final[Mapping[str, int]] = {
     "name": 500, "digest": 36, "source_type": 36, "source": 65_535, "schema": 1_048_575, "profile": 16_777_215,
 }  # fmt: skip
 _LONGEST_INPUT_TAG: Final = (255, 500)
 _OWN_TAGS: Final = frozenset({HEARTBEAT_TAG, ORIGIN_TAG, layout.CONTENT_TAG, *layout.LINK_TAGS})
-"""Written by an import itself, and left out by an export."""
+"""Tags that an import writes itself, and an export leaves out."""
 
 
 def check_run(described: Mapping[str, Any], where: str) -> None:
-    """Checks that a store takes what `run.json` says of a run.
+    """Checks that a store accepts the run that `run.json` describes; `where` names the file in messages.
 
     Raises:
-        DataError: a name, a text or an input that it would refuse; `where` says which file it is.
+        DataError: the store would refuse a name, a text or an input.
     """
     _check_text(described["name"], 250, f"the name in {where}")
     _check_text(described["experiment"], 500, f"the experiment in {where}")
@@ -56,10 +56,10 @@ def check_run(described: Mapping[str, Any], where: str) -> None:
 
 
 def check_key(name: object, where: str) -> None:
-    """Checks the name of a parameter, a tag or a metric.
+    """Checks that MLflow accepts the name of a parameter, a tag or a metric.
 
     Raises:
-        DataError: MLflow takes no such name.
+        DataError: it does not.
     """
     is_key = isinstance(name, str) and len(name) <= _LONGEST_KEY and _KEY.fullmatch(name) is not None
     if not is_key or posixpath.normpath(str(name)) != name or name == "." or str(name).startswith(("..", "/")):

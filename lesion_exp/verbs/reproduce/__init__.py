@@ -1,1 +1,1 @@
-"""Running a job once more: under which conditions, and whether it comes to the same."""
+"""Runs a job again, and compares its conditions and results with those of the first run."""

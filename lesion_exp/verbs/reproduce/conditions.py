@@ -1,4 +1,4 @@
-"""What a run's result may depend on beside its job: data, split, code, packages, machine. All as names and texts."""
+"""The conditions on which a result may depend in addition to the job: data, split, code, packages, machine."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SPLIT: Final = "split"
 CODE: Final = "code commit"
 CHANGES: Final = "uncommitted changes"
 THREADS: Final = "threads"
-"""PyTorch's number of threads: sums over another number of parts are rounded otherwise."""
+"""PyTorch's number of threads: sums over another number of parts are rounded differently."""
 RESOLVED: Final = ("trainer.accelerator", "trainer.devices", "trainer.precision")
-"""Keys whose `auto` becomes something else on another machine."""
+"""Keys whose `auto` may have another meaning on another machine."""
 FILES: Final = ("packages.txt", "python.json", "hardware.json", "git.json", "changes.patch")
-"""Artifacts under `environment/` that conditions are read from."""
+"""Artifacts below `environment/` from which conditions are read."""
 
 Conditions = Mapping[str, str]
-"""The name of a condition, such as `package torch`, and its state."""
+"""The state of each condition by name, such as `package torch`."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition that is not what it was; a state is None where it was not recorded or is not there."""
+    """A condition that has changed; a state is None if it was not recorded or does not exist."""
 
     name: str
     then: str | None
     now: str | None
     note: str = ""
-    """What follows from it, or what to do about it."""
+    """The consequence, or what to do about it."""
 
     def __str__(self) -> str:
         states = f"{self.then or 'none'} then, {self.now or 'none'} now"
@@ -44,8 +44,13 @@ class Difference:
 def conditions(
     environment: Mapping[str, str], fingerprint: str | None, split_hash: str | None, resolved: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The conditions of a run; `environment` maps the names of `FILES` to their texts, `resolved` the keys `RESOLVED`
-    to what `auto` became. What is None or absent is left out.
+    """The conditions of a run; those that are not known are left out.
+
+    Args:
+        environment: the texts of the files in `FILES`, by name.
+        fingerprint: of all data.
+        split_hash: of the split.
+        resolved: the values of the keys in `RESOLVED`, without `auto`.
     """
     found = {DATA: fingerprint, SPLIT: split_hash, **{key: str(value) for key, value in resolved.items()}}
     if "git.json" in environment:
@@ -66,7 +71,7 @@ def data_conditions(parts: Mapping[str, str]) -> dict[str, str]:
 
 
 def differences(then: Conditions, now: Conditions) -> list[Difference]:
-    """Each condition whose state differs, in the order of `then`, new ones last."""
+    """The conditions whose states differ, in the order of `then`, new ones last."""
     names = list(dict.fromkeys([*then, *now]))
     return [Difference(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
 

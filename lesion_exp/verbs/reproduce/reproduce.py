@@ -1,4 +1,4 @@
-"""Runs a job once more, as a new run that is linked to the first, and says what is equal and what is not."""
+"""Runs a job again as a new run, which is linked to the first, and compares conditions, metrics and weights."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from lesion_exp.training.run import train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import describe_resolved
 from lesion_exp.verbs.reproduce import conditions as condition
+from lesion_exp.verbs.reproduce.comparison import RunComparison, compare_runs
 from lesion_exp.verbs.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
-from lesion_exp.verbs.reproduce.verdict import RunComparison, compare_runs
 
 log = logging.getLogger(__name__)
 
 LINK_TAG: Final = "reproduces"
-"""Tag of a run that repeats another: the id of the first."""
+"""Tag of a run that repeats another, with the id of the first."""
 VERDICT_TAG: Final = "reproduction"
 THREADS_A_CORE: Final = 4
-"""Recorded numbers of threads up to this many a core are set again; more would only stand in each other's way."""
+"""Largest number of threads per core that is restored from a recorded run."""
 _BEST: Final = artifacts.checkpoint()
 _THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The conditions of a run, compared with those here and now."""
+    """The conditions of a run, compared with the current ones."""
 
     num_conditions: int
     differences: list[Difference]
     num_threads: int | None
-    """The number of threads to train with: the recorded one; None leaves it as it is."""
+    """The recorded number of threads to train with; None leaves it unchanged."""
 
 
 def first_run(store: Store, job: Job) -> Run | None:
-    """The first run of `job` that finished in `store`, None where there is none."""
+    """The first finished run of `job` in `store`; None if there is none."""
     finished = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job.job_hash}'"
     runs = [run for run in runs_where(store, finished) if run.tags.get("kind") == "train"]
     return next((run for run in reversed(runs) if LINK_TAG not in run.tags), None)
 
 
 def check(run: Run, job: Job) -> Checked:
-    """Compares what `run` recorded of data, split, code, packages and machine with what `job` would run on now."""
+    """Compares the recorded conditions of `run` with those under which `job` would run now."""
     then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
     noted = [_with_note(difference) for difference in differences(then, now)]
     recorded = int(then.get(condition.THREADS, 0))
@@ -66,7 +66,7 @@ def check(run: Run, job: Job) -> Checked:
 
 
 def recorded_conditions(run: Run, job: Job) -> Conditions:
-    """The conditions that `run` of `job` was trained under, as far as it recorded them."""
+    """The conditions under which `run` of `job` was trained, as far as they were recorded."""
     texts = {}
     for name in condition.FILES:
         path = run.fetch(artifacts.environment(name))
@@ -82,9 +82,9 @@ def recorded_conditions(run: Run, job: Job) -> Conditions:
 
 
 def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
-    """The conditions that `job` would be trained under here; reads its data. What cannot be read is left out.
+    """The conditions under which `job` would be trained now; its data are read for that, if they can be.
 
-    `recorded` are the tags of the run to compare with: they say how it recorded its data.
+    `recorded` are the tags of the run to compare with, which determine how its data were recorded.
     """
     fingerprint = split_hash = None
     parts: Mapping[str, str] = {}
@@ -112,7 +112,7 @@ def _with_note(difference: Difference) -> Difference:
     if difference.name == condition.THREADS and difference.then is not None:
         fits = int(difference.then) <= THREADS_A_CORE * (os.cpu_count() or 1)
         notes[condition.THREADS] = (
-            f"training uses {difference.then} again" if fits else "too many for this machine: not set"
+            f"training uses {difference.then} again" if fits else "too many for this machine, so the number is not set"
         )
     return replace(difference, note=notes.get(difference.name, ""))
 
@@ -120,28 +120,28 @@ def _with_note(difference: Difference) -> Difference:
 def train_again(
     run: Run, job: Job, checked: Checked, tolerance: float = ReproductionRequest.tolerance
 ) -> tuple[str, RunComparison]:
-    """The id of a new run of `job`, and how it compares with `run`, which has finished; both are linked by tags.
+    """Trains `job` again; returns the id of the new run, which is linked by a tag, and its comparison with `run`.
 
     Raises:
         ConfigError: `run` has not finished.
-        UserError: as `train`.
+        UserError: see `train`.
     """
     if run.status != "FINISHED":
         raise ConfigError(
-            f"expected a run that finished, to compare with; {run.run_id} is {run.status}; lesion-exp resume "
-            f"run={run.run_id} goes on with it, --check-only compares its conditions"
+            f"expected a finished run to compare with, but {run.run_id} is {run.status}; lesion-exp resume "
+            f"run={run.run_id} continues it, --check-only compares its conditions"
         )
     with using_threads(checked.num_threads):
         result = train(job, RunContext(tags={LINK_TAG: run.run_id}, name=f"{run.name} again"))
     again = find_run(run.store, result.run_id)
     weights = (_weights(run), _weights(again))
-    verdict = compare_runs(read_history(run), read_history(again), weights, tolerance)
-    run.store.client.set_tag(again.run_id, VERDICT_TAG, verdict.kind)
-    return again.run_id, verdict
+    comparison = compare_runs(read_history(run), read_history(again), weights, tolerance)
+    run.store.client.set_tag(again.run_id, VERDICT_TAG, comparison.kind)
+    return again.run_id, comparison
 
 
 def _weights(run: Run) -> str | None:
-    """The hash of the best weights; runs of before it was a tag have the checkpoint."""
+    """The hash of the best weights; for runs of earlier versions it is computed from the checkpoint."""
     if "weights_hash" in run.tags:
         return run.tags["weights_hash"]
     path = run.fetch(_BEST)
@@ -150,7 +150,7 @@ def _weights(run: Run) -> str | None:
 
 @contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
-    """Lets PyTorch compute with `count` threads, in this process and in those that it starts; None changes nothing."""
+    """Makes PyTorch use `count` threads, in this process and its children; None changes nothing."""
     if count is None:
         yield
         return

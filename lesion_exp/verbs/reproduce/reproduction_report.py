@@ -1,4 +1,4 @@
-"""A reproduction in words and as JSON."""
+"""The results of a reproduction as text and as JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from lesion_exp.verbs.reproduce.comparison import Gap, RunComparison
 from lesion_exp.verbs.reproduce.reproduce import Checked
-from lesion_exp.verbs.reproduce.verdict import Gap, RunComparison
 
 
 def condition_lines(checked: Checked) -> Iterator[str]:
-    """The comparison of conditions, a line a difference."""
+    """Lines of text about the conditions, one for each difference."""
     count = len(checked.differences)
     if count == 0:
         yield f"conditions: all {checked.num_conditions} are the same"
@@ -21,32 +21,33 @@ def condition_lines(checked: Checked) -> Iterator[str]:
         yield f"  {difference}"
 
 
-def comparison_lines(run_id: str, verdict: RunComparison) -> Iterator[str]:
-    """The verdict on the new run `run_id`."""
-    then, now = verdict.weights
-    compared = f"{verdict.num_metrics} metrics ({verdict.num_points} points)"
+def comparison_lines(run_id: str, comparison: RunComparison) -> Iterator[str]:
+    """Lines of text about the comparison with the new run `run_id`."""
+    then, now = comparison.weights
+    compared = f"{comparison.num_metrics} metrics ({comparison.num_points} points)"
     if then is None and now is None:
         weights = "neither run kept weights"
     else:
         weights = f"weights {then} equal" if then == now else f"weights {then or 'none'} then, {now or 'none'} now"
-    if verdict.kind == "identical":
+    if comparison.kind == "identical":
         yield f"identical: {weights}, {compared} equal bit for bit"
-    elif verdict.kind == "within tolerance":
+    elif comparison.kind == "within tolerance":
         yield f"within tolerance: {weights}; of {compared} " + (
-            f"the largest difference is {verdict.largest.size:.3g}: {verdict.largest}"
-            if verdict.largest
+            f"the largest difference is {comparison.largest.size:.3g}: {comparison.largest}"
+            if comparison.largest
             else "all are equal"
         )
     else:
-        assert verdict.first is not None, "what diverged did so somewhere"
-        assert verdict.largest is not None, "what diverged did so somewhere"
-        yield f"diverged: first in {verdict.first}"
-        yield f"  {weights}; of {compared} the largest difference is {verdict.largest.size:.3g}: {verdict.largest}"
+        assert comparison.first is not None, "what diverged did so somewhere"
+        assert comparison.largest is not None, "what diverged did so somewhere"
+        yield f"diverged: first in {comparison.first}"
+        largest = comparison.largest
+        yield f"  {weights}; of {compared} the largest difference is {largest.size:.3g}: {largest}"
     yield f"run {run_id}"
 
 
 def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[str, Any]:
-    """The object that `reproduce --check-only --json` prints; `run_id` is the first run's."""
+    """The object that `reproduce --check-only --json` prints; `run_id` is that of the first run."""
     found = checked.differences if checked else []
     return {
         "run": run_id,
@@ -56,16 +57,16 @@ def as_json(run_id: str | None, job_hash: str, checked: Checked | None) -> dict[
     }
 
 
-def comparison_json(new_run_id: str, verdict: RunComparison) -> dict[str, Any]:
-    """What is added to it after training."""
+def comparison_json(new_run_id: str, comparison: RunComparison) -> dict[str, Any]:
+    """The entries that are added to the object after training."""
     return {
         "new_run": new_run_id,
-        "verdict": verdict.kind,
-        "weights": {"then": verdict.weights[0], "now": verdict.weights[1]},
-        "num_metrics": verdict.num_metrics,
-        "num_points": verdict.num_points,
-        "first_difference": _gap(verdict.first),
-        "largest_difference": _gap(verdict.largest),
+        "verdict": comparison.kind,
+        "weights": {"then": comparison.weights[0], "now": comparison.weights[1]},
+        "num_metrics": comparison.num_metrics,
+        "num_points": comparison.num_points,
+        "first_difference": _gap(comparison.first),
+        "largest_difference": _gap(comparison.largest),
     }
 
 
@@ -83,5 +84,5 @@ def _gap(gap: Gap | None) -> dict[str, Any] | None:
 
 
 def _number(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """`value`, or None for NaN and infinity, which JSON does not have."""
     return value if value is not None and math.isfinite(value) else None

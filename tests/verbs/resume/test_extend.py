@@ -41,14 +41,18 @@ def reason(tiny_job):
         (("scheduler=constant", "scheduler.warmup_epochs=1"), {"max_epochs": 6}, None),
         (("scheduler=step", "scheduler.drop_epochs=1"), {"max_epochs": 6}, None),
         (("scheduler=plateau",), {"max_epochs": 6}, None),
-        (("scheduler=cosine",), {"max_epochs": 6}, "scheduler=cosine spreads over the whole training, so that its 10 "),
+        (
+            ("scheduler=cosine",),
+            {"max_epochs": 6},
+            "scheduler=cosine depends on the length of the training, so that its 10 ",
+        ),
         (("scheduler=one_cycle",), {"max_epochs": 6}, "scheduler=one_cycle spreads"),
         (("scheduler=cosine",), {"max_epochs": 6, "steps": 4, "epochs": 0, "ended": False}, None),  # in its warm-up
-        (("scheduler=constant",), {"max_epochs": 2}, "no longer then"),
-        (("scheduler=constant",), {"max_epochs": 1}, "no longer then"),
+        (("scheduler=constant",), {"max_epochs": 2}, "would not become longer"),
+        (("scheduler=constant",), {"max_epochs": 1}, "would not become longer"),
         (("scheduler=constant", "trainer.max_steps=10"), {"max_epochs": 6}, "trainer.max_steps=10 ends it"),
         (("scheduler=constant", "trainer.max_steps=10"), {"max_epochs": 6, "max_steps": 20}, None),
-        (("scheduler=constant", "trainer.max_time=00:01:00:00"), {"max_epochs": 6}, "the clock cannot be set back"),
+        (("scheduler=constant", "trainer.max_time=00:01:00:00"), {"max_epochs": 6}, "the time cannot be extended"),
         (("scheduler=constant", "loss=ldam"), {"max_epochs": 6}, None),  # the first two epochs of both are alike
         (
             ("scheduler=constant", "loss=ldam", "trainer.max_epochs=5"),
@@ -166,7 +170,7 @@ def test_what_cannot_go_on_says_how_to_train_it_from_the_start(tiny_job):
     run = find_run(job.project.store, train(job).run_id)
     with pytest.raises(ConfigError, match=r"scheduler=cosine spreads.*lesion-exp train .*trainer\.max_epochs=6$"):
         extend(run, {"trainer.max_epochs": 6}, job.project)
-    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=N trains it longer"):
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=N trains it for longer"):
         resume(run, job.project)
     with pytest.raises(ConfigError, match="RUNNING"):
         extend(replace(run, status="RUNNING"), {"trainer.max_epochs": 6}, job.project)

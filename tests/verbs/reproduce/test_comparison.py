@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lesion_exp.tracking.find import Point
-from lesion_exp.verbs.reproduce.verdict import EPOCH_CLOCK, compare_runs
+from lesion_exp.verbs.reproduce.comparison import EPOCH_CLOCK, compare_runs
 
 SAME = ("aa", "aa")
 

@@ -1,4 +1,4 @@
-"""Whether two runs came to the same: weights, and every point of every metric but times."""
+"""Compares the weights of two runs, and every point of their metrics except times."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from lesion_exp.verbs.reproduce.request import ReproductionRequest
 Kind = Literal["identical", "within tolerance", "diverged"]
 
 EPOCH_CLOCK: Final = "time/epoch_seconds"
-"""The metric whose points mark the ends of epochs."""
+"""The metric whose points are at the ends of epochs."""
 _NOT_COMPARED: Final = ("time/", "system/", "evaluation/")
-"""Beginnings of metrics that measure the machine, or that `evaluate` added to a run later."""
+"""Prefixes of metrics that measure the machine, or that `evaluate` adds to a run later."""
 _STAGES: Final = ("train", "lr", "val", "best", "test")
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A point at which two runs differ; a value is None where a run lacks the point."""
+    """A point at which two runs differ; a value is None if the run lacks the point."""
 
     metric: str
     epoch: int
-    """From 1."""
+    """The number of the epoch, from 1."""
     step: int
     then: float | None
     now: float | None
     size: float
-    """|now - then|, divided by |then| where that is above 1; infinite where only one of them is a number."""
+    """|now - then|, divided by |then| if that is above 1; infinite if only one of them is a number."""
 
     def __str__(self) -> str:
         values = (f"{self.then!r} then, {self.now!r} now").replace("None", "absent")
@@ -40,7 +40,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What the comparison of two runs came to."""
+    """The result of comparing two runs."""
 
     kind: Kind
     weights: tuple[str | None, str | None]
@@ -48,9 +48,9 @@ class RunComparison:
     num_metrics: int
     num_points: int
     first: Gap | None
-    """The first point beyond the tolerance; where there is none, the first that differs at all."""
+    """The first point beyond the tolerance, or if there is none the first that differs at all."""
     largest: Gap | None
-    """The point that differs most."""
+    """The point with the largest difference."""
 
 
 def compare_runs(
@@ -59,8 +59,11 @@ def compare_runs(
     weights: tuple[str | None, str | None],
     tolerance: float = ReproductionRequest.tolerance,
 ) -> RunComparison:
-    """`identical` if the weights and all points are equal, bit for bit; `within tolerance` if no gap is larger than
-    `tolerance`; else `diverged`. Times of points, `time/...`, `system/...` and `evaluation/...` do not count.
+    """Compares the metrics and the hashes of the best weights of two runs.
+
+    The result is `identical` if weights and all points are equal bit for bit, `within tolerance` if no difference is
+    larger than `tolerance`, and else `diverged`. The times of points, and the metrics `time/...`, `system/...` and
+    `evaluation/...` are not compared.
     """
     names = sorted(name for name in {*then, *now} if not name.startswith(_NOT_COMPARED))
     ends = sorted({point.step for point in then.get(EPOCH_CLOCK, now.get(EPOCH_CLOCK, ()))})
