@@ -120,7 +120,7 @@ def test_a_job_cannot_name_code_outside_the_allowlist(project, tmp_path, capsys,
 
     write_job(project / "job.yaml", project, plant)
     said = refused(capsys, "train", "job=job.yaml")
-    assert "expected a registered option" in said or "where no option stands" in said
+    assert "expected a registered option" in said or "where no option is allowed" in said
     assert f"got {target}" in said.replace("'", "")
     assert place.partition(".")[0] in said
     assert not canary.exists()

@@ -1,4 +1,4 @@
-"""What `null` in `augmentation.mean` and its like stands for: resolved once, where a config is composed."""
+"""Resolves the preprocessing keys of `augmentation` that are null to those of the backbone's pretrained weights."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ STATISTICS: Final = ("mean", "std")
 
 
 def resolve_preprocessing(config: DictConfig) -> None:
-    """Writes into `config` what the weights of its backbone were trained with, wherever its keys say null.
+    """Sets the keys of `config` that are null to the preprocessing with which the backbone's weights were trained.
 
-    `backbone.preprocessing` then names all that is known of the weights, `augmentation` what is done; both are part of
-    the job. Nothing heavy is imported for a network that starts from random weights.
+    `backbone.preprocessing` then has all that is known of the weights, and `augmentation` what is applied; both are
+    part of the job. Nothing heavy is imported for a network with random weights.
 
     Raises:
-        ConfigError: values out of range, or weights of which nothing can be read.
+        ConfigError: a value is out of range, or the weights cannot be read.
     """
     node = OmegaConf.to_container(config["backbone"], resolve=True)
     assert isinstance(node, dict), "a group is a mapping"
@@ -58,10 +58,10 @@ def resolve_preprocessing(config: DictConfig) -> None:
 
 
 def fill_augmentation(augmentation: DictConfig, wanted: Preprocessing) -> None:
-    """Writes what `wanted` says into the keys of `augmentation` that say null.
+    """Sets the keys of `augmentation` that are null to the values in `wanted`.
 
     Raises:
-        ConfigError: a value of another key is out of its range.
+        ConfigError: the value of another key is out of range.
     """
     for key in STATISTICS:
         if key not in augmentation:
@@ -74,13 +74,13 @@ def fill_augmentation(augmentation: DictConfig, wanted: Preprocessing) -> None:
     if "interpolation" in augmentation and augmentation["interpolation"] is None:
         augmentation["interpolation"] = wanted.interpolation
     if "crop_share" in augmentation and augmentation["crop_share"] is None:
-        # the other ways to a square are chosen because they show all of the image
+        # other values of `fit` are chosen because they show the whole image
         augmentation["crop_share"] = wanted.crop_share if augmentation.get("fit") == "crop" else 1.0
     share_of_side("augmentation.crop_share", augmentation.get("crop_share", 1.0))
 
 
 def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
-    """What the weights that the key `backbone` of a config names were trained with; None: there are none."""
+    """The preprocessing of the weights in the node `backbone`; None for random weights."""
     weights, said = node.get("weights", "none"), node.get("preprocessing")
     if said is not None and not isinstance(said, Mapping):
         raise ConfigError(
@@ -95,7 +95,7 @@ def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
 
 def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
     path = Path(weights).expanduser().absolute()
-    if path.is_file():  # else it may lie where the job will run
+    if path.is_file():  # otherwise the file may be on the machine where the job will run
         found = said_in_header(path) or _in_checkpoint(path) or said_beside(path)
         if found is not None:
             return found
@@ -115,7 +115,7 @@ def _in_checkpoint(path: Path) -> Preprocessing | None:
 
 @functools.cache
 def _say(wanted: Preprocessing, image_size: int) -> None:
-    """Once in a process: the cells of a sweep are composed one after another."""
+    """Logs it once in a process: the cells of a sweep are composed one after another."""
     size = f", at {wanted.size} pixels (image_size={image_size})" if wanted.size else ""
     log.info(
         "the weights were trained with mean %s, deviation %s, %s, %.3g of the short side%s",
@@ -130,7 +130,7 @@ def _say(wanted: Preprocessing, image_size: int) -> None:
 @functools.cache
 def _say_unknown(weights: str) -> None:
     log.warning(
-        "nothing says what %s was trained with: ImageNet's mean and deviation are used; if they are others, name them: "
+        "the preprocessing of %s is not known: ImageNet's mean and deviation are used; if others are right, set them: "
         "backbone.preprocessing='{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}'",
         weights,
     )

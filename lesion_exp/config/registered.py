@@ -89,7 +89,7 @@ def registered_options() -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for group, key, target in shipped_targets(conf_dir()):
         own_group = group_at(f"{group}.{key}".strip(".")) if key else group
-        assert own_group is not None, f"no option stands at {key} of {group}"
+        assert own_group is not None, f"{key} of {group} is no place for an option"
         found.setdefault(own_group, set()).add(target)
     for group, libraries in LIBRARY_OPTIONS.items():
         for library, names in libraries.items():
@@ -98,7 +98,7 @@ def registered_options() -> Mapping[str, frozenset[str]]:
 
 
 def group_at(place: str) -> str | None:
-    """The group whose options may stand at the key `place` of a config; None where no option stands."""
+    """The group whose options are allowed at the key `place` of a config; None if none are."""
     if _STEP.fullmatch(place):
         return TRANSFORM
     if _METRIC.fullmatch(place):
@@ -123,7 +123,7 @@ def check_target(target: object, place: str, group: str | None) -> None:
 
 
 def check_registered(config: Mapping[str, Any]) -> None:
-    """Checks that every `_target_` in `config` is a registered option of the group it stands in, or is trusted.
+    """Checks that every `_target_` in `config` is a registered option of the group of its key, or is trusted.
 
     Raises:
         ConfigError: one is not.
@@ -187,7 +187,7 @@ def _refusal(target: object, place: str, group: str | None) -> str:
     )
     options = registered_options().get(group or "")
     if options is None:
-        return f"expected no {TARGET} at {place}, where no option stands, got {target!r}; take it out; {own_code}"
+        return f"expected no {TARGET} at {place}, where no option is allowed, got {target!r}; take it out; {own_code}"
     own_group = next((name for name in registered_options() if is_registered(target, name)), None)
     found = f"{target!r}, an option of {own_group}," if own_group else f"{target!r}"
     if group in _EXAMPLES:

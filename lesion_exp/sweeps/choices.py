@@ -137,7 +137,7 @@ class Choices:
         told = self.against_best(choice) if len(self.metrics) == 1 else ""
         return f"{result.mean:.3f}{spread} ({runs})" + (f", {told}" if told else "")
 
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         """Sentences that name the choice with the best mean, and the choices that cannot be distinguished from it."""
         if not self.ranked:
             return ""

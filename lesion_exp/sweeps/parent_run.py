@@ -49,7 +49,7 @@ class ParentRun:
 
     def __init__(self, sweep: Sweep, store: Store) -> None:
         known = find_tagged(store, {"sweep_id": sweep.facts.sweep_id, **KIND})
-        # whoever drives the sweep holds its lock
+        # the process that drives the sweep holds its lock
         self._run = _start(sweep, store) if known is None else TrackedRun.resume(store, known.run_id, is_alone=True)
         try:
             self._write_facts(sweep)

@@ -127,8 +127,8 @@ def _row(sweep: Sweep, cell: Cell, metrics: Sequence[str]) -> Row:
 
 def digest(summary: Summary) -> str:
     """A digest (16 digits) of the states of all cells; another attempt at any of them changes it."""
-    stands = [(row.number, row.state.status, row.state.attempts, row.state.run_id) for row in summary.rows]
-    return hashlib.sha256(json.dumps([stands, summary.counts()]).encode()).hexdigest()[:16]
+    states = [(row.number, row.state.status, row.state.attempts, row.state.run_id) for row in summary.rows]
+    return hashlib.sha256(json.dumps([states, summary.counts()]).encode()).hexdigest()[:16]
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "total": summary.total,
         "seconds_left": summary.seconds_left(),
         "choices": choices.as_json(),
-        "verdict": choices.verdict() or None,
+        "verdict": choices.conclusion() or None,
         "best_choice": dict(choices.front[0].values) if choices.front and len(summary.metrics) == 1 else None,
         "best_cell": None if best is None else best.number,
         "pareto": [row.number for row in summary.best_rows()] if len(summary.metrics) > 1 else None,
@@ -210,8 +210,8 @@ def as_html(summary: Summary) -> str:
 def _in_words(summary: Summary) -> str:
     found, counted = summary.choices, ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     first = f" The first {len(found.front)} are its Pareto front." if len(summary.metrics) > 1 and found.front else ""
-    verdict = f" {found.verdict()}" if found.verdict() else ""
-    return f"A sweep of {summary.total} cells: {counted}.{first}{verdict}"
+    conclusion = f" {found.conclusion()}" if found.conclusion() else ""
+    return f"A sweep of {summary.total} cells: {counted}.{first}{conclusion}"
 
 
 def _choices(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -309,8 +309,8 @@ def _remarks(summary: Summary) -> list[Text]:
     if len(summary.metrics) > 1 and summary.best_rows():
         what = "the mean of no other choice" if summary.choices.are_repeated else "no other cell"
         lines.append(Text(f"* on the Pareto front: {what} is better in one metric and at least as good in the others"))
-    if summary.choices.verdict():
-        lines.append(Text(summary.choices.verdict()))
+    if summary.choices.conclusion():
+        lines.append(Text(summary.choices.conclusion()))
     for row in _marked(summary) if len(summary.metrics) > 1 else ():
         values = ", ".join(f"{name} {_number(row.metrics[name])}" for name in summary.metrics)
         text = " ".join(f"{key}={value}" for key, value in row.values.items())

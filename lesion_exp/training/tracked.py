@@ -133,13 +133,13 @@ def check_same_data(run: Run, split: SplitData) -> None:
     if changed:
         raise DataError(
             f"expected the data that run {run.run_id} was started on, but they differ in: {'; '.join(changed)} "
-            f"({TOTAL_TAG} {tags.get(TOTAL_TAG)}, got {data.known_as(tags)}); put them back as they were, or train anew"
+            f"({TOTAL_TAG} {tags.get(TOTAL_TAG)}, got {data.known_as(tags)}); restore them, or train again"
         )
     if tags.get("split_hash") != split.split_hash:
         raise DataError(
             f"expected the split that run {run.run_id} was started on, but the same data are dealt otherwise "
             f"(split_hash {tags.get('split_hash')}, got {split.split_hash}); use the version of lesion_exp that "
-            f"started it, or train anew"
+            f"started it, or train again"
         )
 
 
@@ -185,6 +185,6 @@ def _unpacked(run: Run, text: str) -> bytes:
         reason = "its end is missing"
     if not unpacker.eof:
         raise DataError(
-            f"expected the job of run {run.run_id} in its tags {_TAG}*, but they cannot be read: {reason}; train anew"
+            f"expected the job of run {run.run_id} in its tags {_TAG}*, but they cannot be read: {reason}; train again"
         )
     return content

@@ -219,7 +219,7 @@ def _trained(run: Run) -> Trained:
         raise ConfigError(
             f"expected a run whose training ended with an epoch, but that of {run.run_id} ended inside epoch "
             f"{epochs['ready']} (by trainer.max_steps or trainer.max_time): the rest of it cannot be trained later; "
-            f"train anew"
+            f"train again"
         )
     _check_average(run, content)
     has_ended = is_between and bool(batches["is_last_batch"])

@@ -85,7 +85,7 @@ class SlurmLauncher(Launcher):
         self._sweep: Sweep | None = None
         self._cells: dict[str, Cell] = {}
         """Cells by the id of their job."""
-        self._living: set[str] = set()
+        self._active: set[str] = set()
         self._last_query = self._last_read = 0.0
         """When SLURM was asked and the ledger was read last."""
         self._submitting = False
@@ -115,12 +115,12 @@ class SlurmLauncher(Launcher):
         if lost:  # their driver ended after it had submitted them, before it recorded them
             log.warning("%d jobs that belong to no cell are cancelled: %s", len(lost), " ".join(lost))
             _run("scancel", *lost)
-        self._living, self._last_query = answer & known, time.monotonic()
+        self._active, self._last_query = answer & known, time.monotonic()
 
     def adopt(self, cell: Cell) -> bool:
         """See the base class."""
         job_id = cell.engine_id()
-        if job_id is None or job_id not in self._living:
+        if job_id is None or job_id not in self._active:
             return False
         log.info("SLURM still has cell %d, as job %s", cell.number, job_id)
         self._cells[job_id] = cell
@@ -150,7 +150,7 @@ class SlurmLauncher(Launcher):
             self._cells[job.job_id] = cell
         self._submitting = False
         log.info("SLURM has accepted job %s", jobs[0].job_id.partition("_")[0])
-        self._living |= set(self._cells)
+        self._active |= set(self._cells)
         self._last_query = time.monotonic()
 
     def parameters(self, sweep: Sweep, busy: int = 0) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class SlurmLauncher(Launcher):
             return [Ended(self._cells.pop(job_id)) for job_id in over]
         if time.monotonic() - self._last_query > self.poll_seconds:
             self._look()
-        gone = [job_id for job_id in self._cells if job_id not in self._living]
+        gone = [job_id for job_id in self._cells if job_id not in self._active]
         return [Ended(self._cells.pop(job_id), _end_reason(job_id)) for job_id in gone]
 
     def stop(self) -> None:
@@ -214,7 +214,7 @@ class SlurmLauncher(Launcher):
         if isinstance(answer, str):
             log.warning("squeue says: %s; it is asked again in %g s", answer, self.poll_seconds)
         else:
-            self._living = answer
+            self._active = answer
 
 
 def job_name(sweep: Sweep) -> str:

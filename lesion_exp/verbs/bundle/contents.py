@@ -190,7 +190,7 @@ def _check_members(archive: zipfile.ZipFile, members: Mapping[str, Any], path: P
         odd = sorted(name for name in {*sizes, *listed} if sizes.get(name) != listed.get(name))
         raise DataError(
             f"expected the members of {path} as {layout.MANIFEST} lists them, but these are missing, added or have "
-            f"another size; nothing was imported:\n{first_cases(odd or ['a name that stands twice'])}"
+            f"another size; nothing was imported:\n{first_cases(odd or ['a name that occurs twice'])}"
         )
     num_bytes = sum(sizes.values())
     if num_bytes > largest_gib * 2**30:

@@ -95,7 +95,7 @@ def _answer(swept: Swept) -> list[Block]:
         if len(swept.choices.ranked) > 1
         else ""
     )
-    verdict = swept.choices.verdict()
+    verdict = swept.choices.conclusion()
     return [Text(f"{verdict}{chosen}")] if verdict else []
 
 

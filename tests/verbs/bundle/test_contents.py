@@ -134,7 +134,7 @@ def test_members_that_are_not_listed_missing_or_doubled_are_refused(bundle):
     path.write_bytes(whole)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, b"format: 1\n")
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         opened(path)
 
 
