@@ -183,7 +183,7 @@ def test_cmaes_needs_intervals(caplog):
     with pytest.raises(ConfigError, match="two intervals"):
         search(sampler="cmaes").all_cells([RATE, LOSS])
     search(sampler="cmaes").all_cells([RATE, SIZE, LOSS])
-    assert "learns about optimizer.lr, image_size only" in caplog.text
+    assert "optimises optimizer.lr, image_size only" in caplog.text
 
 
 def test_it_says_that_every_cell_is_drawn_at_random(caplog):
