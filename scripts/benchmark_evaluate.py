@@ -103,4 +103,6 @@ def loop(table: pd.DataFrame) -> None:
 def verdict(table: pd.DataFrame, draws: int, folder: Path) -> None:
     store = open_store(None, folder)
     with TrackedRun.start(store, "benchmark", "verdict", {}) as run:
-        log_judged(run, "evaluation", evaluate_table(table, options=EvaluationOptions(draws=draws)), "benchmark")
+        log_other_evaluation(
+            run, "evaluation", evaluate_table(table, options=EvaluationOptions(draws=draws)), "benchmark"
+        )

@@ -20,7 +20,13 @@ from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
-from lesion_exp.training.part_evaluation import evaluation_options, log_evaluation, log_fitted, log_judged, part_results
+from lesion_exp.training.part_evaluation import (
+    evaluation_options,
+    log_evaluation,
+    log_other_evaluation,
+    log_posthoc_models,
+    part_results,
+)
 from lesion_exp.verbs.evaluate.combine import Combined, are_folds, combine
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, name_and_title
@@ -163,7 +169,7 @@ def _log(
     for path, content in combined.files.items():
         run.log_json(content, path)
     if posthoc is not None:
-        log_fitted(run, posthoc)
+        log_posthoc_models(run, posthoc)
     if combined.checkpoint is not None:
         from lesion_exp.model.save_model import keep_checkpoint
 
@@ -181,6 +187,6 @@ def _log(
     if "other" in results:
         name, title = name_and_title
         folder = artifacts.evaluation(name)
-        log_judged(run, folder, results["other"], title)
+        log_other_evaluation(run, folder, results["other"], title)
         metrics |= part_results(folder, results["other"])
     return only_metrics(metrics)

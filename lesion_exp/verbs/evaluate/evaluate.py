@@ -58,7 +58,7 @@ def evaluate(runs: Sequence[Run], request: EvaluationRequest, project: Project) 
     """
     trained = evaluated_runs(runs, request, project)
     for one in trained if request.dataset is None else ():
-        if one.config is not None and not one.predicts_anew:  # new predictions on changed data raise an error
+        if one.config is not None and not one.needs_new_predictions:  # new predictions on changed data raise an error
             warn_of_changed_data(one.run, one.config)
     if len(trained) > 1:
         return evaluate_ensemble(trained, request)
@@ -77,7 +77,9 @@ def _evaluate_one(trained: TrainedRun, request: EvaluationRequest) -> RunEvaluat
     posthoc = None
     if not (is_own_part and request.part == "val"):
         posthoc = fit_on_validation(trained.predictions("val"), options["conformal_alpha"])
-    name, title = name_and_title(request, len(known_rows(table)), options["tta"] if trained.predicts_anew else None)
+    name, title = name_and_title(
+        request, len(known_rows(table)), options["tta"] if trained.needs_new_predictions else None
+    )
     with Stage(f"evaluating {title}"):
         result = evaluate_table(table, posthoc, evaluation_options(options), added_scores(trained.config, table))
     found = RunEvaluation(run.run_id, run.name, name, title, (), options, trained.leaky or has_seen, result, posthoc)
@@ -89,11 +91,11 @@ def _evaluate_one(trained: TrainedRun, request: EvaluationRequest) -> RunEvaluat
 def _log(run: RunWriter, found: RunEvaluation) -> None:
     folder = artifacts.evaluation(found.name)
     if found.name in OWN_PARTS:  # report and curves of these predictions were logged when the run ended
-        log_study(run, folder, found.result, found.title)
+        log_evaluation_files(run, folder, found.result, found.title)
     else:
-        log_judged(run, folder, found.result, found.title)
+        log_other_evaluation(run, folder, found.result, found.title)
     if found.name == "test" and found.posthoc is not None:
-        log_fitted(run, found.posthoc)
+        log_posthoc_models(run, found.posthoc)
     if found.name not in OWN_PARTS:
         run.log_late_metrics(only_metrics(part_results(folder, found.result)))
 

@@ -78,7 +78,7 @@ def open_part(run: Run, request: ExplanationRequest, project: Project) -> Explai
     """
     trained = trained_run(run, project, request.data_root)
     config = trained.job_config("an explanation")
-    part = request.part or ("test" if READINGS_TAG in run.tags else "val")
+    part = request.part or ("test" if READS_TAG in run.tags else "val")
     network = trained.network(request.checkpoint)
     split = trained.data()
     rows = known_rows(split.table[split.table["split"] == part]).reset_index(drop=True)

@@ -103,8 +103,8 @@ def _readings(swept: Swept) -> Block:
     readers = [cell for cell in swept.cells if any(name.startswith("test/") for name in cell.metrics)]
     if not readers:
         return Note("No cell evaluated the test part: all numbers here are validation results.", "good")
-    noted = swept.parent.tags.get(READINGS_TAG)
-    tag = f" ({READINGS_TAG} of the sweep: {noted})" if noted else ""
+    noted = swept.parent.tags.get(READS_TAG)
+    tag = f" ({READS_TAG} of the sweep: {noted})" if noted else ""
     return Note(
         f"{counted(len(readers), 'cell')} of this sweep read the test part{tag}. If cells are chosen by test results, "
         f"those of the chosen one are too optimistic."
@@ -213,7 +213,7 @@ def _by_choice(swept: Swept) -> list[Block]:
     is_several = len(names) > 1
     for choice in found.ranked:
         for name, result in choice.results.items():
-            against_best = found.told_apart(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
+            against_best = found.against_best(choice) if len(swept.metrics) == 1 and name == swept.metrics[0] else ""
             rows.append([
                 choice.text, *([staged_metric_name(name)] if is_several else []), str(result.runs),
                 number(result.mean, 4), number(result.deviation, 4),

@@ -55,7 +55,7 @@ class Checked:
     figure: Path
 
 
-def check_shortcuts(trained: TrainedRun, part: JudgedPart, most_images: int | None = None) -> Checked:
+def check_shortcuts(trained: TrainedRun, part: EvaluatedPart, most_images: int | None = None) -> Checked:
     """Checks a run for shortcut learning on a part of its data, and stores the report.
 
     Shallow models are fitted on the training part and evaluated on the part. The network predicts the images of the

@@ -144,7 +144,7 @@ def put_evaluation(folder):
     options = EvaluationOptions(DRAWS, calibration="temperature")
     log_evaluation(Folder(folder), "val", evaluate_table(val, None, options))
     log_evaluation(Folder(folder), "test", evaluate_table(test, fitted, options))
-    log_fitted(Folder(folder), fitted)
+    log_posthoc_models(Folder(folder), fitted)
     (folder / "dataset").mkdir()
     Image.new("RGB", (2000, 400), "brown").save(folder / "dataset" / "batch.png")
 

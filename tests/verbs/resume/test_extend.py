@@ -46,7 +46,7 @@ def reason(tiny_job):
             {"max_epochs": 6},
             "scheduler=cosine depends on the length of the training, so that its 10 ",
         ),
-        (("scheduler=one_cycle",), {"max_epochs": 6}, "scheduler=one_cycle spreads"),
+        (("scheduler=one_cycle",), {"max_epochs": 6}, "scheduler=one_cycle depends on"),
         (("scheduler=cosine",), {"max_epochs": 6, "steps": 4, "epochs": 0, "ended": False}, None),  # in its warm-up
         (("scheduler=constant",), {"max_epochs": 2}, "would not become longer"),
         (("scheduler=constant",), {"max_epochs": 1}, "would not become longer"),

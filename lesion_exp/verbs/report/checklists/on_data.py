@@ -73,7 +73,7 @@ def unknown_attributes(facts: RunSummary) -> str | None:
 
 def skin_tone(facts: RunSummary) -> str | None:
     """The images of the evaluated part by skin tone, if the data set has it."""
-    cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "skin_tone"]
+    cells = [cell for cell in facts.evaluation_file("subgroups").get("cells", []) if cell["attribute"] == "skin_tone"]
     words = [f"{cell['group']}: {cell['images']:,}" for cell in cells]
     part = PARTS[facts.part or "val"]
     return f"Images of the {part} part by skin tone: {', '.join(words)}." if words else None

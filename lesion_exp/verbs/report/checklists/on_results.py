@@ -50,7 +50,7 @@ def measures(facts: RunSummary) -> str | None:
 
 def uncertainty(facts: RunSummary) -> str | None:
     """The computation of intervals."""
-    how = facts.study("metrics").get("interval")
+    how = facts.evaluation_file("metrics").get("interval")
     words = f"Intervals: {how}. " if how else ""
     has_any = any(value.low is not None for value in facts.values.values())
     return f"{words}No hypothesis is tested on this page." if has_any else None
@@ -71,7 +71,7 @@ def subgroups(facts: RunSummary) -> str | None:
 
 def clusters(facts: RunSummary) -> str | None:
     """The balanced accuracy of each source."""
-    cells = [cell for cell in facts.study("subgroups").get("cells", []) if cell["attribute"] == "source"]
+    cells = [cell for cell in facts.evaluation_file("subgroups").get("cells", []) if cell["attribute"] == "source"]
     found = [(cell["group"], as_value(cell["metrics"].get(WATCHED))) for cell in cells]
     words = [f"{name} {with_interval(value)}" for name, value in found if value]
     return f"{words_of(WATCHED)} by source: {'; '.join(words)}." if words else None
@@ -79,7 +79,7 @@ def clusters(facts: RunSummary) -> str | None:
 
 def recalibration(facts: RunSummary) -> str | None:
     """The expected calibration error before and after calibration."""
-    calibrated = facts.study("calibrated")
+    calibrated = facts.evaluation_file("calibrated")
     after, before = as_value(calibrated.get("ece")), facts.values.get("ece")
     if after is None or before is None:
         return None

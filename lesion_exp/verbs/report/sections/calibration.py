@@ -122,7 +122,9 @@ def _points(facts: RunSummary) -> list[Block]:
     rests = None if facts.predictions is None else lesion_counts(facts.predictions)
     for point in points:
         at = f"{target}/{point['rule']}"
-        measured = {name: as_value(facts.study("operating").get(name)) for name in (f"{at}/{one}" for one in FAMILIES)}
+        measured = {
+            name: as_value(facts.evaluation_file("operating").get(name)) for name in (f"{at}/{one}" for one in FAMILIES)
+        }
         few = {name: rests.too_few(f"operating/{name}") if rests else "" for name in measured}
         words = _RULES.get(str(point["rule"]), str(point["rule"]))
         cells = (stacked(value, few[name]) for name, value in measured.items())

@@ -99,7 +99,7 @@ def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
 
 def _unknown(facts: RunSummary) -> list[Block]:
     """The detection of images of unknown classes, if the part has some."""
-    images = facts.study("metrics").get("unknown_images")
+    images = facts.evaluation_file("metrics").get("unknown_images")
     counts = images.get("classes") if isinstance(images, dict) else None
     first = f"{UNKNOWN}/{AUROC}/"
     scores = [name.removeprefix(first) for name in facts.values if name.startswith(first)]

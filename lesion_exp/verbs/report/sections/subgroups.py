@@ -28,7 +28,7 @@ _HOW: Final = (
 
 def subgroups(facts: RunSummary) -> Section:
     """Returns the section on subgroups."""
-    found, title = facts.study("subgroups"), "Subgroups"
+    found, title = facts.evaluation_file("subgroups"), "Subgroups"
     if not found:
         remedy = f"lesion-exp evaluate run={facts.run.run_id[:8]} adds them." if facts.predictions is not None else ""
         return Section("subgroups", title, [not_stored("metrics of subgroups", remedy)])
