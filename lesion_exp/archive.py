@@ -137,7 +137,7 @@ class Archive:
 
 
 class _Slice(io.RawIOBase):
-    """A range of bytes of an open file as a file of its own; reading it does not move the position of the other."""
+    """A range of bytes of an open file as a separate file. Reading it does not move the position of the other."""
 
     def __init__(self, source: IO[bytes], start: int, length: int) -> None:
         self._source = source  # keeps the file open

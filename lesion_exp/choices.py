@@ -15,12 +15,12 @@ MASK_MODES: Final = (NONE, "overlay", "crop", "channel", "background")
 VIEWS: Final = ("dermoscopic", "clinical", "both")
 FITS: Final = ("squash", "crop", "pad")
 OF_TRAINING: Final = "train"
-"""What augmentation.mean and augmentation.std take instead of numbers: those of the training part."""
+"""The value of augmentation.mean and augmentation.std for the statistics of the training part."""
 INTERPOLATIONS: Final = ("bilinear", "bicubic", "lanczos")
 ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
 LAST_GROUPS: Final = "last:"
-"""Beginning of the value of `backbone.tune` that names a number of groups of layers."""
+"""Prefix of a value of `backbone.tune` that ends in a number of groups of layers."""
 TUNES: Final = ("full", "head", "norms", f"{LAST_GROUPS}N")
 TTA: Final = (NONE, "flips8", "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")

@@ -35,7 +35,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from lesion_exp.config.compose import compose
-from lesion_exp.data.lesion_dataset import batch_of
+from lesion_exp.data.lesion_dataset import collate_samples
 from lesion_exp.process.memory import keep_freed_memory
 from lesion_exp.training.build import Built, build
 from lesion_exp.training.data import load_data, split_data
@@ -114,7 +114,7 @@ def framework(built: Built) -> Callable[[int], None]:
     def make(images: int) -> None:
         for begin in range(0, images, BATCH):
             samples = [dataset[(begin, position % len(dataset))] for position in range(begin, begin + BATCH)]
-            built.classifier.normalize(batch_of(samples)["image"])
+            built.classifier.normalize(collate_samples(samples)["image"])
 
     return make
 

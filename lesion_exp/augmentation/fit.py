@@ -19,7 +19,7 @@ AVERAGE_FROM: Final = 1.5
 """Factor of reduction from which on pixels are averaged."""
 
 _PILLOWS: Final = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
-"""Filters of pretrained weights; Pillow widens them where an image shrinks, so that no pixel is passed over."""
+"""Filters of pretrained weights. Pillow widens them when it reduces an image, so that no pixel is skipped."""
 
 Colour = tuple[int, int, int]
 

@@ -76,7 +76,7 @@ def check_arguments(transform: object, path: str) -> None:
         if not hasattr(part, "p"):
             name = type(part).__name__
             raise ConfigError(
-                f"expected {name} at {place} to have a probability p, which its base class keeps; begin "
+                f"expected {name} at {place} to have a probability p, which its base class sets; begin "
                 f"{name}.__init__ with super().__init__(p=p)"
             )
         if not 0 <= part.p <= 1:

@@ -27,7 +27,7 @@ class RandomFitCrop(GeometricTransform):
         scale: smallest and greatest area of the crop as a share of the frame, 0 to 1.
         ratio: smallest and greatest ratio of the crop's width to its height; 1: no distortion.
         fill: colour outside the image for `fit=pad` (RGB, 0 to 1), the same as the pipeline's mean.
-        crop_share: of each side of the frame that evaluation shows, the same as the pipeline's.
+        crop_share: share of each side of the frame that evaluation uses, the same as the pipeline's.
         p: probability.
     """
 
@@ -52,7 +52,7 @@ class RandomFitCrop(GeometricTransform):
         if len(fill) != 3 or not all(0 <= value <= 1 for value in fill):
             raise ConfigError(f"expected fill as three shares of full range from 0 to 1 (RGB), got {list(fill)}")
         if not 0 < crop_share <= 1:
-            raise ConfigError(f"expected crop_share above 0, up to 1, got {crop_share}")
+            raise ConfigError(f"expected crop_share above 0 and at most 1, got {crop_share}; 1 uses the whole frame")
         self.size = size
         self.fit: Fit = fit
         self.scale = (float(scale[0]), float(scale[1]))

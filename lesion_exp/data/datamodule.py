@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
-from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, batch_of
+from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
 from lesion_exp.sampler.sampler import Sampler, order_of_epoch
@@ -169,7 +169,7 @@ class LesionDataModule(pl.LightningDataModule):
             pin_memory=on_gpu,
             persistent_workers=num_workers > 0,
             generator=generator,
-            collate_fn=batch_of,
+            collate_fn=collate_samples,
         )
 
     def _ranks(self) -> tuple[int, int]:
@@ -190,7 +190,7 @@ class LesionDataModule(pl.LightningDataModule):
 
 def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray) -> np.ndarray:
     """Returns the images of the samples at `positions` in epoch 0 as uint8 (N, S, S, 3) RGB, for a figure."""
-    batch = batch_of([dataset[(0, int(position))] for position in positions])
+    batch = collate_samples([dataset[(0, int(position))] for position in positions])
     shown = batch["image"]
     if "plan" in batch:
         shown = apply_plan(shown, batch["plan"], dataset.pipeline.image_size)

@@ -206,7 +206,7 @@ def network_input(
     return torch.from_numpy(augmented).permute(2, 0, 1)
 
 
-def batch_of(samples: list[Sample]) -> Sample:
+def collate_samples(samples: list[Sample]) -> Sample:
     """Collates samples to a batch. Its images are in channels-last memory format, as they come from the store."""
     batch = Sample()
     for key in samples[0]:

@@ -79,11 +79,11 @@ def read_combined(
         }
         for name, table in tables.items()
     }
-    _report(tables, mapped, told_apart, targets, on_unmappable)
+    _record_mappings(tables, mapped, told_apart, targets, on_unmappable)
     archives = {name: _info(name, sets[name]).archive for name in tables}
     parts = [_mapped_and_prefixed(table, name, mapped[name], archives[name]) for name, table in tables.items()]
     combined = _with_shared_images(pd.concat(parts, ignore_index=True), shared_images)
-    _say_nameless_copies(sets, archives)
+    _warn_of_nameless_copies(sets, archives)
     own = [column for column in combined.columns if column not in STANDARD_COLUMNS]
     for column in ("official_split", "clinical_path"):
         if column in own:
@@ -211,7 +211,7 @@ def _checked(classes: Sequence[str], found: set[str]) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _report(
+def _record_mappings(
     tables: Mapping[str, pd.DataFrame],
     mapped: Mapping[str, Mapping[str, str | None]],
     told_apart: Mapping[str, frozenset[str]],
@@ -228,7 +228,7 @@ def _report(
                 why = f", in which {wider} is another class" if wider else ""
                 cases.append(f"{label!r} of {name}: {count} images{why}")
             elif target != label:
-                _say_mapped(
+                _record_mapping(
                     f"{count} images of {name} with the label {label!r} become {target}",
                     label,
                     target,
@@ -246,7 +246,7 @@ def _report(
             record_finding(f"dataset.classes lists {target}, but no image of the sets belongs to it", level="warning")
 
 
-def _say_mapped(text: str, label: str, target: str, told_apart: frozenset[str]) -> None:
+def _record_mapping(text: str, label: str, target: str, told_apart: frozenset[str]) -> None:
     if target in told_apart:
         record_finding(f"{text}, though the set has both classes: one contains the other", level="warning")
     elif not taxonomy.is_wholly(label, target):
@@ -305,12 +305,12 @@ def _with_shared_images(combined: pd.DataFrame, shared_images: SharedImages) -> 
         shared_image_id=picture, lesion_id=combined["lesion_id"].where(combined["lesion_id"].notna(), lesion)
     )
     rows = combined[shared]
-    _say_shared(rows, shared_images)
+    _warn_of_shared_images(rows, shared_images)
     kept = ~(shared & picture.duplicated()) if shared_images == "first" else pd.Series(True, index=combined.index)
     return combined[kept].reset_index(drop=True)
 
 
-def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
+def _warn_of_shared_images(rows: pd.DataFrame, shared_images: SharedImages) -> None:
     of_picture = rows.groupby("shared_image_id", sort=True)
     what = (
         "of which only the first row is kept"
@@ -331,7 +331,7 @@ def _say_shared(rows: pd.DataFrame, shared_images: SharedImages) -> None:
             )
 
 
-def _say_nameless_copies(
+def _warn_of_nameless_copies(
     sets: Mapping[str, str | Mapping[str, Any] | None], archives: Mapping[str, str | None]
 ) -> None:
     """Warns if DermaMNIST is combined with sets that share its images: they have no ids and are too small to match."""

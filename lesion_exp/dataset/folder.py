@@ -62,9 +62,9 @@ def read_folder(
     found = _images(images_among(files, choice), files, choice)
     if not found:
         raise DataError(_nothing(files))
-    files.say_left_out()
+    files.record_left_out()
     _check_classes(found, files)
-    _say_empty_folders(found, files)
+    _warn_of_empty_folders(found, files)
     rows = _rows(found, files)
     frame = map_labels(
         pd.DataFrame(rows), "folder", {row["folder"]: " ".join(row["folder"].lower().split()) for row in rows}
@@ -134,7 +134,7 @@ def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:
         )
 
 
-def _say_empty_folders(images: Sequence[_Image], files: SourceFiles) -> None:
+def _warn_of_empty_folders(images: Sequence[_Image], files: SourceFiles) -> None:
     """Warns about folders beside the class folders that contain no file at all."""
     beside = {
         (files.root / _folder(files.shorten(image.locator))).parent

@@ -159,7 +159,7 @@ def locate_files(
             than half of the files have a match.
     """
     if what == IMAGES:
-        files.say_left_out()
+        files.record_left_out()
     return _located(ids, find, pool, files, choice, what)
 
 
@@ -190,9 +190,9 @@ def _located(
     unclaimed = [locator for locator in pool if locator not in used]
     if what == IMAGES:
         _check_enough(given, located, pool, unclaimed, files, choice)
-        _say_shared(given, located, files)
+        _warn_of_shared_files(given, located, files)
     if pool or not optional:
-        _say(what, given, located, unclaimed, files)
+        _record_counts(what, given, located, unclaimed, files)
     return pd.Series(located, index=ids.index, dtype=object)
 
 
@@ -217,7 +217,7 @@ def choose_one(
     unclear = [(name, each) for name, each in zip(given, different, strict=True) if len(each) > 1]
     if unclear:
         cases = [f"{name}: {', '.join(map(files.shorten, each))}" for name, each in unclear]
-        remedy = _how(_usual_first(unclear[0][1], found), files, choice)
+        remedy = _how_to_choose(_usual_first(unclear[0][1], found), files, choice)
         raise DataError(
             f"expected one file for each image name of {files.name}, but {len(unclear):,} of {len(given):,} names fit "
             f"several files that differ:\n{first_cases(cases)}\n{remedy}"
@@ -237,7 +237,7 @@ def _place(locator: str) -> tuple[str, str]:
     return locator.rpartition("/")[0], PurePosixPath(locator).suffix.lower()
 
 
-def _how(locators: Sequence[str], files: SourceFiles, choice: Choice) -> str:
+def _how_to_choose(locators: Sequence[str], files: SourceFiles, choice: Choice) -> str:
     paths = [files.shorten(locator) for locator in locators]
     ways = [as_override(choice.key, pattern_for(paths[0], *paths[1:]))] if choice.key else []
     if ignoring := ignore_example(paths):
@@ -274,7 +274,7 @@ def _check_enough(
     )
 
 
-def _say_shared(given: Sequence[str | None], located: Sequence[str | None], files: SourceFiles) -> None:
+def _warn_of_shared_files(given: Sequence[str | None], located: Sequence[str | None], files: SourceFiles) -> None:
     """Warns about rows that spell the name of one file differently, since its photograph counts twice."""
     by_file: dict[str, dict[str, None]] = defaultdict(dict)
     for name, locator in zip(given, located, strict=True):
@@ -290,7 +290,7 @@ def _say_shared(given: Sequence[str | None], located: Sequence[str | None], file
         )
 
 
-def _say(
+def _record_counts(
     what: str,
     given: Sequence[str | None],
     located: Sequence[str | None],

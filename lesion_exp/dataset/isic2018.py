@@ -18,7 +18,7 @@ CHALLENGE: Final = "ISIC2018_Task3"
 GROUPS: Final = "ISIC2018_Task3_Training_LesionGroupings.csv"
 CODES: Final = {name: name.lower() for name in ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")}
 WITHOUT_GROUPS: Final = (
-    "set dataset.need_lesion_groups=false to go on without lesion ids (each image is then a lesion of its own)"
+    "set dataset.need_lesion_groups=false to go on without lesion ids (each image then counts as a separate lesion)"
 )
 UNSCORED: Final = frozenset({"ISIC_0035068"})
 """The test image to which the organisers' scorer gives weight zero: 1,511 of 1,512 images count."""

@@ -103,7 +103,7 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
     with collected_findings() as found:
         table = read()
         _check_columns(table)
-        _say_same_diagnoses(table)
+        _warn_of_synonyms(table)
     flow.findings.extend(found)
     flow.note("read", table)
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
@@ -259,7 +259,7 @@ def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     return table[lesion.isin(kept)]
 
 
-def _say_same_diagnoses(table: pd.DataFrame) -> None:
+def _warn_of_synonyms(table: pd.DataFrame) -> None:
     """Warns about classes that are one diagnosis in several spellings (`bcc` and `basal cell carcinoma`)."""
     counts = table["label"].value_counts().sort_index()
     spellings: dict[str, list[str]] = defaultdict(list)

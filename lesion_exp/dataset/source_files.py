@@ -122,7 +122,7 @@ class SourceFiles:
         """The image files that are masks or superpixels by their names."""
         return self._pictures[1]
 
-    def say_left_out(self) -> None:
+    def record_left_out(self) -> None:
         """Records how many files are neither images nor tables in use, since some of them may be meant as images."""
         rest = [each for each in self.locators if not is_image(each) and each not in self._tables]
         others = Counter(suffix_of(each) or "without an ending" for each in rest)

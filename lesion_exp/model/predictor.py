@@ -14,7 +14,7 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from lesion_exp.data.lesion_dataset import Sample, batch_of
+from lesion_exp.data.lesion_dataset import Sample, collate_samples
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import PREFIX, FloatArray
@@ -176,4 +176,4 @@ def collate(names: Sequence[str], samples: Sequence[Sample | str]) -> Batch:
     """Stacks `samples` to a batch; a sample that could not be made is given by the reason, a string."""
     made = [sample for sample in samples if not isinstance(sample, str)]
     errors = [" ".join(sample.split()) if isinstance(sample, str) else "" for sample in samples]
-    return Batch(list(names), errors, batch_of(made) if made else None)
+    return Batch(list(names), errors, collate_samples(made) if made else None)

@@ -18,15 +18,17 @@ class Sampler(Protocol):
     """Decides the order of an epoch from the training table and a random generator only."""
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-        """Positions (0 to len(table) - 1) of one whole epoch, before it is dealt to ranks, int64 (M,); M is the same in
-        each epoch, because the learning rate's schedule counts steps before the first."""
+        """Returns the positions (0 to len(table) - 1) of one epoch over all processes, int64 (M,).
+
+        M must be the same in every epoch, because the schedule of the learning rate is computed before the first.
+        """
 
 
 def order_of_epoch(sampler: Sampler, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:
-    """The order that `sampler`, an option or a user's own, gives the training table for one epoch.
+    """Returns the order of an epoch by `sampler`, an option of this package or a user's own class, and checks it.
 
     Raises:
-        ConfigError: it has no method `order`, or that returns anything but positions in the table.
+        ConfigError: the class has no method `order`, or the method does not return positions in the table.
     """
     name = type(sampler).__name__
     if not callable(getattr(sampler, "order", None)):

@@ -118,11 +118,11 @@ def check_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
     return values
 
 
-def dealt_by(splitter: Any, table: pd.DataFrame) -> pd.DataFrame:
-    """`table` as `splitter`, an option of the split or a user's own, deals it.
+def apply_splitter(splitter: Any, table: pd.DataFrame) -> pd.DataFrame:
+    """Splits `table` by `splitter`, an option of this package or a user's own class, and checks the result.
 
     Raises:
-        ConfigError: it has no method `split`, or that does not return the table with a part for each row.
+        ConfigError: the class has no method `split`, or the method does not return the table with a part for each row.
     """
     name = type(splitter).__name__
     if not callable(getattr(splitter, "split", None)):

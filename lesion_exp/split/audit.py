@@ -149,6 +149,39 @@ def audit(
     )
 
 
+def shares_dealt(splitter: Any, table: pd.DataFrame) -> Mapping[str, float]:
+    """Returns the share of the images that `splitter` is asked to deal to each part of `table`.
+
+    The shares come from the method `shares_dealt` of the splitter. The result is empty for a splitter without that
+    method, such as one that reads the parts from a file.
+    """
+    asked = getattr(splitter, "shares_dealt", None)
+    return {} if asked is None else asked(table)
+
+
+def shortfalls(table: pd.DataFrame, shares: Mapping[str, float]) -> list[str]:
+    """Returns a sentence that names the parts whose share of all images, or of a class, differs from the requested one.
+
+    Args:
+        table: a split table, with `label`, `group` and `split`.
+        shares: the requested share of every class in each part; see `shares_dealt`.
+
+    Returns:
+        A list with the sentence; empty if the shares were met.
+    """
+    dealt = table[table["split"].isin(list(shares))]
+    rows_of = [("all images", dealt), *dealt.groupby("label", sort=True)]
+    found = [words for name, rows in rows_of if (words := _in_words(str(name), rows, shares))]
+    if not found:
+        return []
+    groups = dealt["group"].value_counts()
+    more = f"; and {len(found) - MOST_CASES} more classes" if len(found) > MOST_CASES else ""
+    return [
+        f"the requested shares could not be met, because groups stay together (the largest, that of image "
+        f"{groups.index[0]}, has {groups.iloc[0]:,} of {len(dealt):,} images): {'; '.join(found[:MOST_CASES])}{more}"
+    ]
+
+
 def _crossing(table: pd.DataFrame, column: str) -> Crossing:
     name = _known_names(table, column)
     parts = table.loc[name.index, "split"].groupby(name).nunique()
@@ -236,39 +269,6 @@ def _warnings(table: pd.DataFrame) -> list[str]:
         if number < len(PARTS)
     ]
     return warnings
-
-
-def shares_dealt(splitter: Any, table: pd.DataFrame) -> Mapping[str, float]:
-    """Returns the share of the images that `splitter` is asked to deal to each part of `table`.
-
-    The shares come from the method `shares_dealt` of the splitter. The result is empty for a splitter without that
-    method, such as one that reads the parts from a file.
-    """
-    asked = getattr(splitter, "shares_dealt", None)
-    return {} if asked is None else asked(table)
-
-
-def shortfalls(table: pd.DataFrame, shares: Mapping[str, float]) -> list[str]:
-    """Returns a sentence that names the parts whose share of all images, or of a class, differs from the requested one.
-
-    Args:
-        table: a split table, with `label`, `group` and `split`.
-        shares: the requested share of every class in each part; see `shares_dealt`.
-
-    Returns:
-        A list with the sentence; empty if the shares were met.
-    """
-    dealt = table[table["split"].isin(list(shares))]
-    rows_of = [("all images", dealt), *dealt.groupby("label", sort=True)]
-    found = [words for name, rows in rows_of if (words := _in_words(str(name), rows, shares))]
-    if not found:
-        return []
-    groups = dealt["group"].value_counts()
-    more = f"; and {len(found) - MOST_CASES} more classes" if len(found) > MOST_CASES else ""
-    return [
-        f"the requested shares could not be met, because groups stay together (the largest, that of image "
-        f"{groups.index[0]}, has {groups.iloc[0]:,} of {len(dealt):,} images): {'; '.join(found[:MOST_CASES])}{more}"
-    ]
 
 
 def _in_words(name: str, rows: pd.DataFrame, shares: Mapping[str, float]) -> str:

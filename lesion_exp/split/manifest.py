@@ -66,10 +66,6 @@ def split_hash(table: pd.DataFrame) -> str:
     return _digest(text)
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256("\t".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
 def characteristics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Returns the characteristics of the images in each part, as plain values.
 
@@ -80,6 +76,10 @@ def characteristics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         table: a split table, with the columns of `dataset.table`.
     """
     return {part: _of_part(table[table["split"] == part]) for part in PARTS if (table["split"] == part).any()}
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\t".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def _of_part(rows: pd.DataFrame) -> dict[str, Any]:

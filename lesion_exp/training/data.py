@@ -29,7 +29,7 @@ from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
-from lesion_exp.split.assign import dealt_by
+from lesion_exp.split.assign import apply_splitter
 from lesion_exp.split.audit import Audit, audit, shares_dealt
 from lesion_exp.split.groups import assign_groups
 from lesion_exp.split.manifest import split_hash
@@ -170,7 +170,7 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     with Stage("splitting the data"):
         grouped = with_groups(node, loaded.table)
         shares = shares_dealt(splitter, grouped)
-        table = _with_unknown(dealt_by(splitter, grouped), test_is_dealt="test" in shares)
+        table = _with_unknown(apply_splitter(splitter, grouped), test_is_dealt="test" in shares)
     with collected_findings() as found:
         _warn_of_mixed_parts(table)
     loaded.flow.findings.extend(found)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.split import PARTS
-from lesion_exp.split.assign import deal_groups, dealt_by, require_parts
+from lesion_exp.split.assign import apply_splitter, deal_groups, require_parts
 from lesion_exp.split.audit import audit, shares_dealt, shortfalls
 from lesion_exp.split.deal import Deal
 from lesion_exp.split.grouped import Grouped
@@ -201,10 +201,10 @@ def test_one_id_for_all_images_is_named_with_the_key_that_leaves_it_out(column):
 def test_what_a_splitter_of_ones_own_must_return_is_said(methods, says):
     table = pd.DataFrame({"label": ["mel", "nv", "nv"], "group": ["a", "b", "c"]})
     with pytest.raises(ConfigError, match=says):
-        dealt_by(type("Mine", (), methods)(), table)
+        apply_splitter(type("Mine", (), methods)(), table)
 
 
 def test_rows_may_be_left_out_and_repeated():
     table = pd.DataFrame({"label": ["mel", "nv"], "group": ["a", "b"]})
     mine = type("Mine", (), {"split": lambda self, table: table.iloc[[0, 0]].assign(split=["train", "test"])})()
-    assert dealt_by(mine, table)["split"].tolist() == ["train", "test"]
+    assert apply_splitter(mine, table)["split"].tolist() == ["train", "test"]

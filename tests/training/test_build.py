@@ -7,7 +7,7 @@ import torch
 
 from lesion_exp.config.compose import compose
 from lesion_exp.data.datamodule import stack_images
-from lesion_exp.data.lesion_dataset import batch_of
+from lesion_exp.data.lesion_dataset import collate_samples
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.model_card import completed
 from lesion_exp.model.restore import restore
@@ -83,7 +83,7 @@ def test_augmenting_on_a_gpu_needs_one_and_trains_what_it_shows(built, monkeypat
     monkeypatch.setattr("lesion_exp.training.build.has_gpu", lambda accelerator: True)
     made = built("augmentation=standard", "augmentation.device=gpu")
     dataset = made.datamodule.dataset("train", training=True)
-    batch = batch_of([dataset[(0, position)] for position in range(6)])
+    batch = collate_samples([dataset[(0, position)] for position in range(6)])
     assert batch["image"].shape[2:] == dataset.canvas
     classifier = made.classifier
     monkeypatch.setattr(classifier, "log", lambda *args, **kwargs: None)
@@ -92,7 +92,7 @@ def test_augmenting_on_a_gpu_needs_one_and_trains_what_it_shows(built, monkeypat
     assert classifier.training_step(batch, 0).isfinite()
     assert np.array_equal(seen[0].permute(0, 2, 3, 1).numpy(), stack_images(dataset, range(6)))
     one_by_one = built("augmentation=standard").datamodule.dataset("train", training=True)
-    difference = seen[0].int() - batch_of([one_by_one[(0, position)] for position in range(6)])["image"].int()
+    difference = seen[0].int() - collate_samples([one_by_one[(0, position)] for position in range(6)])["image"].int()
     assert difference.abs().float().mean() < 3
 
 

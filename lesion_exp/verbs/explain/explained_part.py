@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lesion_exp.config.project import Project
-from lesion_exp.data.lesion_dataset import LesionDataset, Sample, batch_of, crop_to_lesion
+from lesion_exp.data.lesion_dataset import LesionDataset, Sample, collate_samples, crop_to_lesion
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.failures import first_of_each_lesion
@@ -177,7 +177,7 @@ class PartImages:
 
     def samples(self, positions: Sequence[int] | np.ndarray) -> Sample:
         """Returns the samples at `positions` as a batch."""
-        batch: Sample = batch_of([self.dataset[(0, int(position))] for position in positions])
+        batch: Sample = collate_samples([self.dataset[(0, int(position))] for position in positions])
         return batch
 
     def explained(self, batch: Sample, device: torch.device) -> tuple[ExplainedNetwork, Tensor]:
