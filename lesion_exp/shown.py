@@ -24,7 +24,7 @@ from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.tables import show_report
 from lesion_exp.verbs.evaluate.evaluation_report import as_text
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
-from lesion_exp.verbs.predict.predict import Summary as PredictionSummary
+from lesion_exp.verbs.predict.predict import PredictionSummary
 from lesion_exp.verbs.prepare import PreparedData, show
 from lesion_exp.verbs.report.shown_result import number_table, page, picture
 

@@ -14,7 +14,7 @@ from lesion_exp.terminal import say
 from lesion_exp.verbs.predict.request import PredictionRequest
 
 if TYPE_CHECKING:
-    from lesion_exp.verbs.predict.predict import Summary
+    from lesion_exp.verbs.predict.predict import PredictionSummary
 
 
 def predict(arguments: Arguments) -> int:
@@ -46,8 +46,8 @@ def predict(arguments: Arguments) -> int:
     return 0
 
 
-def predicted(arguments: Arguments) -> Summary:
-    """Predicts as the arguments say; returns a summary, which names the file with the predictions."""
+def predicted(arguments: Arguments) -> PredictionSummary:
+    """Predicts as the arguments say and returns a summary, which names the file with the predictions."""
     spec = arguments.read(ChosenRun).run
     counts = arguments.gives(PredictionRequest, "count")
     request = arguments.read(PredictionRequest, **chosen_weights(arguments, PredictionRequest, spec))

@@ -1,1 +1,1 @@
-"""A run's network applied to images that need no label: files, folders, zips and tables of them."""
+"""Predicts images without labels (files, folders, zips and tables of them) with a run's network."""

@@ -1,4 +1,4 @@
-"""Which images without a label are worth labelling next."""
+"""Active learning: which of the predicted images are to be labelled next."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from lesion_exp.errors import check_choice
 from lesion_exp.evaluation.predictions import FloatArray, IntArray, probabilities
 
 
-def to_label(
+def images_to_label(
     table: pd.DataFrame, ranking: str, count: int, features: npt.NDArray[np.floating[Any]] | None = None
 ) -> pd.DataFrame:
-    """The `count` images of a table of predictions that are worth most, the first one most: `image`, `prediction`,
-    `score` and an empty `label`.
+    """The `count` most informative images of a predictions table, the best first.
 
-    - `entropy`: -sum_c p_c log p_c, in nats, highest first: the network does not know which class of all (Settles 2009,
-      "Active learning literature survey", section 3.1);
-    - `margin`: the likeliest class's probability less the next one's, lowest first: it hesitates between two;
-    - `coreset`: the image farthest from all that are chosen already, in the features of the last layer (Euclidean; the
-      score is that distance), begun with the one of highest entropy, whose score is empty: they differ from each other
-      (the greedy k-centre of Sener and Savarese 2018, arXiv:1708.00489, without the images that the network was trained
-      on).
+    The columns are `image`, `prediction`, `score` and an empty `label`. The images are ranked by
+
+    - `entropy`: -sum_c p_c log p_c, in nats, highest first (Settles 2009, "Active learning literature survey",
+      section 3.1): the network is uncertain about all classes;
+    - `margin`: the highest probability less the second highest, lowest first: the network is uncertain about two
+      classes;
+    - `coreset`: the image with the largest Euclidean distance, in the features of the last layer, to all images that
+      are chosen already, so that the chosen images differ from each other; the score is that distance. The first image
+      is the one with the highest entropy, and its score is empty. This is the greedy k-centre algorithm of Sener and
+      Savarese 2018, arXiv:1708.00489, without the images that the network was trained on.
 
     Rows with an error are left out.
 
     Args:
-        table: as a prediction writes it.
+        table: a table as `predict` writes it.
         ranking: entropy, margin or coreset.
         count: at least 1.
         features: float (N, F), for `coreset`.
 
     Raises:
-        ConfigError: an unknown ranking.
+        ConfigError: the ranking is unknown.
     """
     check_choice("rank", ranking, RANKINGS)
     known = table["prediction"].notna().to_numpy()
@@ -53,19 +55,19 @@ def to_label(
 
 
 def entropy(probs: FloatArray) -> FloatArray:
-    """float64 (N,), in nats, of probabilities (N, C)."""
+    """The entropy of probabilities (N, C): float64 (N,), in nats."""
     logs = np.log(np.where(probs > 0, probs, 1.0))
     return np.asarray(-(probs * logs).sum(axis=1), dtype=np.float64)
 
 
 def margin(probs: FloatArray) -> FloatArray:
-    """float64 (N,): the highest probability of (N, C) less the second."""
+    """The highest of the probabilities (N, C) less the second highest: float64 (N,)."""
     highest = np.sort(probs, axis=1)[:, -2:]
     return np.asarray(highest[:, 1] - highest[:, 0], dtype=np.float64)
 
 
 def _k_centre(features: FloatArray, first_by: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
-    """Positions of the centres and, for each, the distance to the nearest before it (NaN for the first)."""
+    """The positions of the centres, and the distance of each to the nearest earlier one (NaN for the first)."""
     count = min(count, len(features))
     chosen = np.zeros(count, dtype=np.int64)
     scores = np.full(count, np.nan)
@@ -78,5 +80,5 @@ def _k_centre(features: FloatArray, first_by: FloatArray, count: int) -> tuple[I
             scores[step] = nearest_centre[chosen[step]]
         distances = np.linalg.norm(features - features[chosen[step]], axis=1)
         nearest_centre = np.minimum(nearest_centre, distances)
-        nearest_centre[chosen[: step + 1]] = -1.0  # images that look the same are chosen once each, not for ever
+        nearest_centre[chosen[: step + 1]] = -1.0  # so that no image is chosen twice
     return chosen, scores

@@ -1,10 +1,10 @@
-"""What `input=` names, as a table: a row an image, with its locator or the reason why there is none.
+"""The images that `input=` names, as a table with a row for each image.
 
 | column | content |
 |---|---|
-| `image` | what the results call it: the path, as the user gave it |
-| `image_path` | locator; None where no file is found |
-| `error` | why not; empty otherwise |
+| `image` | its name in the results: the path as the user gave it |
+| `image_path` | locator of the file; None if no file is found |
+| `error` | why no file is found, else empty |
 | `age, sex, site, mask_path, clinical_path` | only of a csv that has them |
 """
 
@@ -39,20 +39,22 @@ TABLE_SUFFIXES: Final = (".csv", ".tsv", ".tab")
 _NO_FILE: Final = "expected an image file of this name, found none"
 
 _MOST_LISTED: Final = 4
-"""Files of one name, in a message."""
+"""Largest number of files of the same name in a message."""
 
 Row = tuple[str, str | None, str]
 
 
 def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """The images that `source` names: a file, a folder with all below it, a pattern, a zip or a csv.
+    """The images that `source` names: a file, a folder with its subfolders, a pattern, a zip or a csv.
 
-    `needed` are columns that the network reads beside the image; `columns` maps the names that are known here to those
-    of the csv.
+    Args:
+        source: a path or a pattern.
+        needed: columns that the network reads beside the image.
+        columns: names of columns in the csv, by those in `MAPPABLE`.
 
     Raises:
-        DataError: nothing is there, no image among it, or a column is missing.
-        ConfigError: `columns` without a csv, or with a name that is not known.
+        DataError: there is nothing at `source`, or no image, or a column is missing.
+        ConfigError: `columns` is given without a csv, or contains an unknown name.
     """
     path = Path(source).expanduser()
     is_file = os.path.isfile(path)  # noqa: PTH113 - also of names too long for a disk
@@ -63,7 +65,7 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
     if needed:
         raise DataError(
             f"expected a csv with the columns image_path, {', '.join(needed)}, since this network reads them beside "
-            f"the image, got {source}; write one row an image"
+            f"the image, got {source}; write a csv with a row for each image"
         )
     if os.path.isdir(path):  # noqa: PTH112
         rows = _without_masks(_of_folder(path, source), source)
@@ -84,7 +86,7 @@ def images_of(source: str, needed: Sequence[str] = (), columns: Mapping[str, str
 
 
 def contents_digest(images: pd.DataFrame) -> str:
-    """SHA-256 (16 digits) over names, and sizes and times of change of the files: a changed input is another one."""
+    """SHA-256 (16 digits) of the names and of the sizes and modification times of the files, to detect changes."""
     digest = hashlib.sha256()
     stamps: dict[str, str] = {}
     for row in images.to_dict("records"):
@@ -96,12 +98,12 @@ def contents_digest(images: pd.DataFrame) -> str:
 
 def _of_folder(path: Path, shown: str) -> list[Row]:
     rows, others = _listed(path, shown)
-    _say_left_out(others, shown)
+    _log_left_out(others, shown)
     return rows
 
 
 def _listed(path: Path, shown: str) -> tuple[list[Row], Counter[str]]:
-    """The images below a folder, and how many files of other names are there, by ending."""
+    """The images below a folder, and the number of other files there, by their endings."""
     rows: list[Row] = []
     others: Counter[str] = Counter()
     root = path.absolute()
@@ -122,7 +124,7 @@ def _of_zip(path: str, shown: str) -> list[Row]:
     except DataError as error:
         return [(shown, None, str(error))]
     others = Counter(PurePosixPath(member).suffix or "without ending" for member in members if not is_image(member))
-    _say_left_out(others, shown)
+    _log_left_out(others, shown)
     return [(f"{shown}{member.removeprefix(path)}", member, "") for member in members if is_image(member)]
 
 
@@ -157,7 +159,7 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
     names = raw[mapped[key]].fillna("").str.strip()
     paths, errors = zip(*(find(name) for name in names), strict=True) if len(names) else ((), ())
     table = pd.DataFrame({"image": names, "image_path": paths, "error": errors}, dtype=object)
-    _say_unfound(table["error"], path)
+    _log_unfound(table["error"], path)
     for name in PICTURES:
         if name in mapped:
             found = [find(value)[0] if isinstance(value, str) else None for value in raw[mapped[name]]]
@@ -170,11 +172,12 @@ def _of_table(path: Path, needed: Sequence[str], columns: Mapping[str, str]) -> 
 
 
 def _finder(folder: Path) -> Callable[[str], tuple[str | None, str]]:
-    """Finds what a table names: a path, absolute or from `folder` or from here, or a file's name below `folder`.
+    """A function that finds the file that a table names.
 
+    The name is a path (absolute, or relative to `folder` or the current folder), or the name of a file below `folder`.
     The function returns the locator and an empty text, or None and the reason.
     """
-    names_below = functools.cache(lambda: _names_below(folder))  # a folder is only searched where it must be
+    names_below = functools.cache(lambda: _names_below(folder))  # a folder is searched only if it must be
 
     def find(name: str) -> tuple[str | None, str]:
         text = name.replace("\\", "/")
@@ -195,7 +198,7 @@ def _finder(folder: Path) -> Callable[[str], tuple[str | None, str]]:
 
 
 def _names_below(folder: Path) -> ImageNames:
-    """The images below `folder`, also in its zips, by their names; a table means a mask only by its path."""
+    """The images below `folder`, also in its zips, by their names; masks are found by their paths only."""
     listed = _listed(folder, str(folder))[0]
     for _, locator, error in listed:
         if locator is None:
@@ -205,10 +208,10 @@ def _names_below(folder: Path) -> ImageNames:
 
 
 def _without_masks(rows: list[Row], start: str) -> list[Row]:
-    """`rows` without the masks and superpixels below `start`; how many these are is logged.
+    """`rows` without the masks and superpixels below `start`, whose number is logged.
 
     Raises:
-        DataError: there is nothing else.
+        DataError: nothing else is left.
     """
     names = {name: name.removeprefix(start).lstrip("!/") for name, locator, _ in rows if locator}
     masks = set(split_masks(names.values())[1])
@@ -229,15 +232,15 @@ def _without_masks(rows: list[Row], start: str) -> list[Row]:
 
 
 def _before_pattern(pattern: str) -> str:
-    """The folders of a pattern before its first star."""
+    """The folders of a pattern before its first wildcard."""
     return "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.split("/")))
 
 
-def _say_unfound(errors: pd.Series, path: Path) -> None:
+def _log_unfound(errors: pd.Series, path: Path) -> None:
     missing = errors[errors != ""]
     if len(missing):
         log.warning(
-            "%d of the %d images of %s have no file (the column error says why), for example: %s",
+            "%d of the %d images in %s have no file (see the column error), for example: %s",
             len(missing),
             len(errors),
             path,
@@ -245,10 +248,10 @@ def _say_unfound(errors: pd.Series, path: Path) -> None:
         )
 
 
-def _say_left_out(others: Mapping[str, int], where: str) -> None:
+def _log_left_out(others: Mapping[str, int], where: str) -> None:
     if others:
         listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-        log.info("left out in %s, since their names are not those of images: %s", where, listed)
+        log.info("left out in %s, since they are no image files by their names: %s", where, listed)
 
 
 def _is_member(locator: str) -> bool:
@@ -256,7 +259,7 @@ def _is_member(locator: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """`name` without the bytes that are no text, which a table cannot hold."""
+    """`name` as valid Unicode text; bytes that are none are replaced."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 

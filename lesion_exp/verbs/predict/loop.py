@@ -35,28 +35,31 @@ from lesion_exp.verbs.predict.plan import PredictionPlan, read_images
 from lesion_exp.verbs.predict.results import GrowingCsv, Results
 
 COLUMN: Final = "gradcam"
-"""Of the results: the path of the picture."""
+"""Column of the results with the path of the picture."""
 _LONGEST_NAME: Final = 100
 _TITLE_WIDTH: Final = 26
-"""Of a line above a picture, letters."""
+"""Characters of a line above a picture."""
 
 
 class HeatMaps:
-    """Draws into `folder` what the network sees, and beside it the Grad-CAM map of the class that it predicts, with the
-    class and its probability.
+    """Draws pictures of what the network sees, each beside the Grad-CAM map of the predicted class, into `folder`.
 
-    To be used where torch may compute gradients: not in its inference mode.
+    It needs gradients, so it cannot be used in torch's inference mode.
     """
 
     def __init__(self, predictor: Predictor, folder: Path) -> None:
-        self.evidence = SaliencyMaps(predictor)
+        self.saliency = SaliencyMaps(predictor)
         self.classes = predictor.classes
         self.labels = dict(zip(self.classes, labels(self.classes, _TITLE_WIDTH, 2), strict=True))
         self.folder = folder
 
     def add(self, table: pd.DataFrame, batch: Batch, first: int) -> pd.DataFrame:
-        """`table` (what was predicted of `batch`, whose first image is number `first` of all) with the pictures' paths,
-        which are drawn.
+        """Draws the pictures of a batch and returns `table` with their paths.
+
+        Args:
+            table: the predictions of `batch`.
+            batch: the images.
+            first: number of the first of them among all images.
 
         Raises:
             DataError: a picture cannot be written.
@@ -65,7 +68,7 @@ class HeatMaps:
         if batch.sample is not None:
             readable = [row for row, error in enumerate(batch.errors) if not error]
             targets = [self.classes.index(name) if name in self.classes else None for name in table["prediction"]]
-            maps = self.evidence.maps(batch.sample, [targets[row] or 0 for row in readable])
+            maps = self.saliency.maps(batch.sample, [targets[row] or 0 for row in readable])
             for place, row in enumerate(readable):
                 if targets[row] is not None:
                     square = square_of(batch.sample, place)
@@ -81,27 +84,29 @@ class HeatMaps:
         return f"{PurePosixPath(name).name}\nas the network sees it", f"{self.labels[predicted]}\n{probability}"
 
     def _draw(
-        self, square: UInt8Array, evidence: npt.NDArray[np.floating[Any]], name: str, titles: tuple[str, str]
+        self, square: UInt8Array, saliency: npt.NDArray[np.floating[Any]], name: str, titles: tuple[str, str]
     ) -> str:
         path = self.folder / name
-        picture = evidence_picture(square, evidence, titles)
+        picture = saliency_picture(square, saliency, titles)
         try:
             picture.save(path)
         except OSError as error:
-            raise DataError(f"expected to write a picture to {path}, but: {error}") from error
+            raise DataError(
+                f"expected to write a picture to {path}, got: {error}; check the folder and the free space"
+            ) from error
         return str(path)
 
 
-def evidence_picture(
-    square: UInt8Array, evidence: npt.NDArray[np.floating[Any]], titles: tuple[str, str]
+def saliency_picture(
+    square: UInt8Array, saliency: npt.NDArray[np.floating[Any]], titles: tuple[str, str]
 ) -> Image.Image:
-    """`square`, uint8 (S, S, 3) RGB, and beside it the map `evidence`, float (h, w), over it, below their titles."""
+    """A picture of `square`, uint8 (S, S, 3) RGB, beside the map `saliency`, float (h, w), over it, with titles."""
     seen = enlarged(square)
-    return gallery(np.stack([seen, overlay(seen, evidence)]), titles, tile=len(seen))
+    return gallery(np.stack([seen, overlay(seen, saliency)]), titles, tile=len(seen))
 
 
 def _stem(name: str) -> str:
-    """The file's name as part of another one."""
+    """The name of a file, as part of the name of another file."""
     return re.sub(r"[^\w.-]+", "_", PurePosixPath(name).stem)[:_LONGEST_NAME]
 
 
@@ -109,7 +114,7 @@ Numbered = tuple[int, Batch]
 
 
 class Batches(Dataset[Numbered]):
-    """The batches of a table of images, decoded in the processes of a loader; a broken file never raises."""
+    """The batches of a table of images, decoded in the worker processes of a loader; a broken file never raises."""
 
     def __init__(self, images: pd.DataFrame, predictor: Predictor, batch_size: int) -> None:
         self.images = images
@@ -140,7 +145,7 @@ class Batches(Dataset[Numbered]):
 
 
 class _Module(pl.LightningModule):
-    """What Lightning's loop calls; holds the network, so that it is brought to the device."""
+    """The module of Lightning's predict loop; it holds the network, so that Lightning moves it to the device."""
 
     def __init__(self, predictor: Predictor, plan: PredictionPlan) -> None:
         super().__init__()
@@ -159,7 +164,7 @@ class _Module(pl.LightningModule):
 
 
 class _Writer(Callback):
-    """Keeps every batch as it comes; the first process also lets the csv grow and shows how far all are."""
+    """Stores every batch as soon as it is predicted; the first process also extends the csv and shows the progress."""
 
     def __init__(self, results: Results, num_done: int) -> None:
         self.results = results
@@ -169,7 +174,7 @@ class _Writer(Callback):
         self.stage = Stage("predicting", results.total, "images", shown=self.is_first)
 
     def on_predict_start(self, *_: Any) -> None:
-        """All processes are there now."""
+        """Restarts the clock once all processes are ready."""
         self.stage.restart()
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
@@ -181,7 +186,7 @@ class _Writer(Callback):
 
 
 def predict_plan(folder: Path) -> None:
-    """Predicts what is missing of the plan in `folder`; with several devices this process is one of their ranks."""
+    """Predicts the missing batches of the plan in `folder`; with several devices, those of this process's rank."""
     plan, images = PredictionPlan.read(folder), read_images(folder)
     calibrator = None if plan.calibrator is None else read_calibrator(dict(plan.calibrator))
     restored = restore(plan.config, Path(plan.checkpoint))
@@ -201,7 +206,7 @@ def predict_plan(folder: Path) -> None:
 def _loader(
     dataset: Batches, missing: Sequence[int], plan: PredictionPlan, trainer: pl.Trainer
 ) -> DataLoader[Numbered]:
-    """The batches of this rank: every so-manieth of those that are missing."""
+    """A loader of the missing batches of this rank: with n ranks, every n-th of them."""
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     mine = list(missing[rank :: trainer.world_size])
     on_gpu = has_gpu(plan.config["trainer"]["accelerator"])

@@ -1,4 +1,4 @@
-"""A prediction, frozen in a folder beside its output, so that any process can go on with it."""
+"""A prediction, frozen in a folder beside its output, so that any process can continue it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from lesion_exp.version import __version__
 
 PLAN_FILE: Final = "plan.json"
 DONE_FILE: Final = "done.json"
-"""The plan, once its output is whole."""
+"""Name of the plan once its output is complete."""
 IMAGES_FILE: Final = "images.json"
 FREE: Final = ("num_workers", "devices")
-"""Keys that may differ when a prediction goes on: no result depends on them."""
+"""Keys that may differ when a prediction is continued, since no result depends on them."""
 
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """What is predicted of which images, by which weights, and how."""
+    """Which images are predicted, with which weights, and how."""
 
     run_id: str
     checkpoint: str
     weights_hash: str
     config: Mapping[str, Any]
-    """The run's job, with the precision, devices and test-time augmentation that count here."""
+    """The config of the run's job, with the precision, devices and test-time augmentation of this prediction."""
     calibrator: Mapping[str, Any] | None
-    """What `Calibrator.to_dict` gave."""
+    """See `Calibrator.to_dict`."""
     source: str
     """`input=`, as the user gave it."""
     digest: str
-    """Of the images."""
+    """See `contents_digest`."""
     output: str
     top: int
     rank: str | None
@@ -44,17 +44,17 @@ class PredictionPlan:
     num_workers: int | str
     devices: int | list[int]
     heat_maps: str | None = None
-    """Folder for the pictures of the evidence."""
+    """Folder for the pictures with Grad-CAM maps."""
     version: str = field(default=__version__)
 
     @property
     def with_features(self) -> bool:
-        """Whether what the last layer sees is kept."""
+        """Whether the features of the last layer are stored."""
         return self.rank == "coreset"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a reader of the probabilities must know of them, as plain values."""
+        """How the probabilities are made, as plain values, for readers of them."""
         fitted = None if self.calibrator is None else self.calibrator["fitted_on"]
         return {
             "run_id": self.run_id,
@@ -68,7 +68,7 @@ class PredictionPlan:
         }
 
     def write(self, folder: Path, images: pd.DataFrame) -> None:
-        """Freezes the plan and its images in `folder`; the plan's file comes last, a folder without it is none."""
+        """Freezes the plan and its images in `folder`. The plan is written last; a folder without it holds no plan."""
         folder.mkdir(parents=True, exist_ok=True)
         columns = {str(name): values.where(values.notna(), None).tolist() for name, values in images.items()}
         (folder / IMAGES_FILE).write_text(json.dumps(columns), encoding="utf-8")
@@ -77,36 +77,36 @@ class PredictionPlan:
 
     @classmethod
     def read(cls, folder: Path, name: str = PLAN_FILE) -> PredictionPlan:
-        """The plan that was frozen in `folder`, or under the name `DONE_FILE` the one that is done."""
+        """The plan that was frozen in `folder`; with the name `DONE_FILE`, that of a complete prediction."""
         return cls(**json.loads((folder / name).read_text(encoding="utf-8")))
 
     def differences(self, begun: PredictionPlan) -> dict[str, tuple[Any, Any]]:
-        """The keys in which the results of this plan would differ from those of `begun`, with both values."""
+        """The keys by which the results of this plan would differ from those of `begun`, with both values."""
         mine, other = (json.loads(json.dumps(asdict(plan))) for plan in (self, begun))
         return {key: (text, other[key]) for key, text in mine.items() if key not in FREE and text != other[key]}
 
     def check_same(self, begun: PredictionPlan) -> None:
-        """Checks that going on with `begun` gives what this plan would give.
+        """Checks that continuing `begun` gives the results of this plan.
 
         Raises:
-            ConfigError: it would not.
+            ConfigError: it would give others.
         """
         for name, (mine, other) in self.differences(begun).items():
             word = _WORDS.get(name, f"{name}=")
             shown = f" ({other}, now {mine})" if name not in {"config", "calibrator"} else ""
             raise ConfigError(
-                f"expected the command that {self.output} was begun with, to go on with it, but {word} "
+                f"expected the command with which {self.output} was begun, to continue it, but {word} "
                 f"differs{shown}; give the same command, another output=, or force=true to start over"
             )
 
 
 _WORDS: Final = {
     "run_id": "run=",
-    "weights_hash": "what the checkpoint holds",
+    "weights_hash": "the content of the checkpoint",
     "config": "how the network predicts",
     "calibrator": "calibration=",
     "source": "input=",
-    "digest": "what lies at input=",
+    "digest": "the files at input=",
     "heat_maps": "gradcam=",
     "version": "the version of lesion_exp",
 }

@@ -1,4 +1,4 @@
-"""Predicts what a run's network says of images, into a file."""
+"""Predicts images with a run's network, into a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lesion_exp.tracking.find import Run
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 from lesion_exp.training.trainer import check_devices
-from lesion_exp.verbs.predict.active_learning import to_label
+from lesion_exp.verbs.predict.active_learning import images_to_label
 from lesion_exp.verbs.predict.images import contents_digest, images_of
 from lesion_exp.verbs.predict.loop import predict_plan
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
@@ -39,18 +39,18 @@ log = logging.getLogger(__name__)
 
 
 def folder_of(output: Path) -> Path:
-    """Where the batches of `output` lie until it is whole."""
+    """The folder of the batches of `output` until it is complete."""
     return output.with_name(f"{output.name}.part")
 
 
 def facts_path(output: Path) -> Path:
-    """Where it stands how the probabilities in `output` were made: calibration, precision, test-time augmentation."""
+    """The file that says how the probabilities in `output` were made, see `PredictionPlan.facts`."""
     return output.with_name(f"{output.stem}_facts.json")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a prediction came to."""
+class PredictionSummary:
+    """The counts of a prediction, and how it was made."""
 
     run_id: str
     output: str
@@ -58,7 +58,7 @@ class Summary:
     errors: int
     """Images without a prediction."""
     predictions: Mapping[str, int]
-    """Images a predicted class."""
+    """Number of images by predicted class."""
     calibration: str
     tta: str
     resumed: int
@@ -67,9 +67,9 @@ class Summary:
     facts: str
     """The file that says how the probabilities were made."""
     precision: str
-    """In which the network computed; its head always computes in float32."""
+    """Precision of the network; its head always computes in float32."""
     warnings: tuple[str, ...] = ()
-    """What must be known before the probabilities are used."""
+    """Warnings about the probabilities."""
     to_label: str | None = None
     """The file with the images to label next."""
     first_error: str | None = None
@@ -80,18 +80,18 @@ class Summary:
         return asdict(self)
 
 
-def predict(run: Run, request: PredictionRequest, project: Project) -> Summary:
-    """Predicts all images of `request` into its output, or goes on where the same request was stopped.
+def predict(run: Run, request: PredictionRequest, project: Project) -> PredictionSummary:
+    """Predicts all images of `request` into its output, or continues where the same request was stopped.
 
     Raises:
-        ConfigError: a run without a network, keys that do not go together, or an output that is there already.
-        DataError: no images, or columns that the network needs are missing.
+        ConfigError: the run has no network, options contradict each other, or the output exists already.
+        DataError: there are no images, or columns that the network needs are missing.
     """
     began = time.monotonic()
     opened = trained_run(run, project)
     if request.calibration != "none" and request.tta not in (None, own_tta(run)):
         log.warning(
-            "calibration=%s was fitted on predictions with tta=%s, and is used on those with tta=%s",
+            "calibration=%s was fitted on predictions with tta=%s, and is applied to predictions with tta=%s",
             request.calibration, own_tta(run), request.tta,
         )  # fmt: skip
     config, checkpoint = opened.weights(request.checkpoint, request.tta, request.trainer)
@@ -100,13 +100,16 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Summary:
     calibrator = opened.calibrator(request.calibration)
     needed = Predictor(restored, calibrator, top=request.top or 0).needed_columns
     images = images_of(request.source, needed, request.columns)
-    _say_unknown_values(restored, images)
+    _log_unknown_values(restored, images)
     warning = calibration_warning(run, request.calibration)
     plan = _plan(run, request, restored.config, checkpoint, calibrator, images)
     output = Path(plan.output)
     lock = output.with_name(f".{output.name}.lock")
     if not hold(lock):
-        raise ConfigError(f"expected to be alone with {plan.output}, but another process is predicting into it; wait")
+        raise ConfigError(
+            f"expected no other process to write {plan.output}, but one is predicting into it; wait for it, or name "
+            f"another output="
+        )
     try:
         results, resumed = _begin(plan, images, force=request.force)
         if results.are_whole:
@@ -114,18 +117,18 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Summary:
         else:
             _fill(results)
             table = results.join()
-            labels = _write_to_label(table, results, request.count)
+            labels = _write_images_to_label(table, results, request.count)
         facts = facts_path(output)
         told = {**plan.facts, "images": len(table), "errors": int(table["error"].notna().sum())}
         _write_json(facts, {**told, "warnings": [] if warning is None else [warning]})
         results.finish()
     except BaseException as error:
-        error.add_note(f"the same command goes on where {plan.output} was stopped")
+        error.add_note(f"the same command continues {plan.output} where it was stopped")
         raise
     finally:
         release(lock)
     counts = {str(name): int(count) for name, count in table["prediction"].value_counts().items()}
-    return Summary(
+    return PredictionSummary(
         run.run_id,
         request.output.as_posix(),
         len(table),
@@ -189,22 +192,24 @@ def _plan(
 
 
 def _begin(plan: PredictionPlan, images: pd.DataFrame, *, force: bool) -> tuple[Results, int]:
-    """The results so far, and of how many images."""
+    """The results so far, and their number of images."""
     output = Path(plan.output)
     folder = folder_of(output)
     results = Results(folder, plan, len(images))
     begun = (folder / PLAN_FILE).is_file()
     if results.are_whole:
         if not force and output.exists() and not plan.differences(PredictionPlan.read(folder, DONE_FILE)):
-            log.info("%s is whole already: the command that wrote it was stopped right afterwards", output)
+            log.info("%s is complete: the command that wrote it was stopped right afterwards", output)
             return results, len(images)
         results.finish()
     if not begun:
-        results.clear()  # what is there without a plan cannot be gone on with
+        results.clear()  # a folder without a plan cannot be continued
     if begun and not force:
         plan.check_same(PredictionPlan.read(folder))
     elif not force and output.exists() and output.stat().st_size:
-        raise ConfigError(f"expected a new file as output, but {output} is there; name another, or say force=true")
+        raise ConfigError(
+            f"expected a new file as output, but {output} exists; name another one, or use force=true to replace it"
+        )
     else:
         results.clear()
     plan.write(folder, images)
@@ -212,12 +217,12 @@ def _begin(plan: PredictionPlan, images: pd.DataFrame, *, force: bool) -> tuple[
         Path(plan.heat_maps).mkdir(parents=True, exist_ok=True)
     done = len(images) - results.num_images(results.missing())
     if done:
-        log.info("going on: %s of %s images are done already", f"{done:,}", f"{len(images):,}")
+        log.info("continuing: %s of %s images are predicted already", f"{done:,}", f"{len(images):,}")
     return results, done
 
 
 def _fill(results: Results) -> None:
-    """Predicts what is missing, in this process or, on several devices, in one for each."""
+    """Predicts the missing batches, in this process or, on several devices, in one process for each."""
     if not results.missing():
         return
     devices = results.plan.devices
@@ -227,15 +232,15 @@ def _fill(results: Results) -> None:
         return
     code = run_module("lesion_exp.verbs.predict.process", str(results.folder))
     if code or results.missing():
-        raise RuntimeError(f"a process of the prediction ended with code {code}; its messages stand above")
+        raise RuntimeError(f"a process of the prediction ended with exit code {code}; see its messages above")
 
 
-def _write_to_label(table: pd.DataFrame, results: Results, count: int) -> str | None:
-    """The file with the images to label next, where they are asked for."""
+def _write_images_to_label(table: pd.DataFrame, results: Results, count: int) -> str | None:
+    """Writes the images to label next, if they are asked for, and returns their file."""
     plan = results.plan
     if plan.rank is None:
         return None
-    chosen = to_label(table, plan.rank, count, results.features() if plan.with_features else None)
+    chosen = images_to_label(table, plan.rank, count, results.features() if plan.with_features else None)
     path = _to_label_file(plan)
     write_csv(chosen, path)
     return str(path)
@@ -246,14 +251,14 @@ def _to_label_file(plan: PredictionPlan) -> Path:
     return output.with_name(f"{output.stem}_to_label.csv")
 
 
-def _say_unknown_values(restored: Restored, images: pd.DataFrame) -> None:
-    """Names the values of metadata that the network was not trained on."""
+def _log_unknown_values(restored: Restored, images: pd.DataFrame) -> None:
+    """Warns about values of metadata with which the network was not trained."""
     if restored.encoder is None:
         return
     for column, known in (("sex", restored.encoder.sexes), ("site", restored.encoder.sites)):
         strange = sorted(set(images[column]) - {*known, UNKNOWN})
         if strange:
             log.warning(
-                "%s of %s was not in the training part and counts as missing; known are %s",
+                "%s of %s is not a value of the training part and counts as missing; the known values are %s",
                 column, ", ".join(map(repr, strange[:5])), ", ".join(known),
             )  # fmt: skip

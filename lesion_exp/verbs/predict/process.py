@@ -12,7 +12,7 @@ from lesion_exp.verbs.predict.loop import predict_plan
 
 
 def main() -> int:
-    """Predicts its share of the plan in FOLDER."""
+    """Predicts this rank's share of the plan in FOLDER."""
     show_messages()
     end_on_sigterm()
     end_with_parent(os.getppid())

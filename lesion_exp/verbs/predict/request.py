@@ -1,4 +1,4 @@
-"""What somebody wants predicted, and how: the options of `predict`."""
+"""The options of `predict`."""
 
 from __future__ import annotations
 
@@ -30,70 +30,75 @@ IMAGE_COLUMNS: Final = ("image_path", "image", "image_id")
 PICTURES: Final = ("mask_path", "clinical_path")
 METADATA: Final = ("age", "sex", "site")
 MAPPABLE: Final = (*IMAGE_COLUMNS, *PICTURES, *METADATA)
-"""Columns of a csv of images that `columns` may call otherwise."""
+"""Columns of a csv of images that may have other names, see `columns`."""
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What `predict` is asked for."""
+    """Which images are predicted, and how."""
 
     source: str = option(
         REQUIRED,
         Kind("PATH", "FOLDER", "a path or a pattern"),
-        "an image, a folder with all below it, 'a pattern', a zip, or a csv with image_path",
+        "an image, a folder with its subfolders, 'a pattern', a zip, or a csv with the column image_path",
         key="input",
     )
     output: Path = option(
         REQUIRED,
         file("predictions.csv", ".csv", ".parquet"),
-        "what is written, .csv or .parquet: image, prediction, p_<class>, error",
+        "file to write, .csv or .parquet, with the columns image, prediction, p_<class> and error",
     )
     calibration: str = option(
-        NONE, choice(ANY_CALIBRATION), "a calibration fitted on validation; with none as in the run's tables"
+        NONE,
+        choice(ANY_CALIBRATION),
+        "a calibration fitted on the validation part; none gives the probabilities of the run's tables",
     )
     tta: str | None = option(None, choice(TTA), "test-time augmentation; without it, as the run was evaluated")
-    top: int | None = option(
-        None, whole(example="3"), "columns top1 to topN: the likeliest classes; without it, no such columns"
-    )
+    top: int | None = option(None, whole(example="3"), "add the columns top1 to topN with the likeliest classes")
     heat_maps: Path | None = option(
         None,
         folder("maps"),
-        "draws where the evidence for each prediction lies; the column gradcam names the picture",
+        "folder for pictures with the Grad-CAM map of each prediction; the column gradcam names the picture",
         key="gradcam",
     )
-    rank: str | None = option(None, choice(RANKINGS), "writes the images to label next to FILE_to_label.csv")
-    count: int = option(100, whole(example="50"), "with rank=: how many images to label")
+    rank: str | None = option(
+        None, choice(RANKINGS), "how the images to label next are chosen; they are written into FILE_to_label.csv"
+    )
+    count: int = option(100, whole(example="50"), "with rank=: number of images to label")
     columns: Mapping[str, str] = option(
         {},
         NamePairs(example="'{image_path: file, site: localization}'"),
-        f"how the csv calls {', '.join(MAPPABLE)}",
+        f"names of the columns in the csv, for any of {', '.join(MAPPABLE)}",
     )
     checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which of the run's weights")
-    force: bool = option(False, Truth(), "start over, and replace FILE where it is there")
+    force: bool = option(False, Truth(), "start over, and replace an existing output")
     num_workers: int | str = option(
-        "auto", whole(0, words=("auto",)), "processes that decode images", key="loader.num_workers"
+        "auto", whole(0, words=("auto",)), "number of processes that decode images", key="loader.num_workers"
     )
     batch_size: int | None = option(
-        None, whole(), "images at once; without it, as the run was evaluated", key="loader.batch_size"
+        None, whole(), "images in a batch; without it, as the run was evaluated", key="loader.batch_size"
     )
     devices: int | list[int] | str | None = option(
-        None, Devices(), "how many devices, which of them ([0,1]), or auto; without it, one", key="trainer.devices"
+        None, Devices(), "number of devices, a list of their indices, or auto; without it, one", key="trainer.devices"
     )
     accelerator: str | None = option(
         None,
         choice(ACCELERATORS),
-        "where the network computes; without it, a GPU where there is one, unless the run was trained with cpu",
+        "device of the network; without it, a GPU if there is one, unless the run was trained with cpu",
         key="trainer.accelerator",
     )
     precision: str | None = option(
-        None, choice(PRECISIONS), "of the computation; without it, as the run was evaluated", key="trainer.precision"
+        None,
+        choice(PRECISIONS),
+        "precision of the network; without it, as the run was evaluated",
+        key="trainer.precision",
     )
 
     def __post_init__(self) -> None:
-        """Refuses values that an option does not take, and those that contradict each other.
+        """Checks the values.
 
         Raises:
-            ConfigError: one of the keys.
+            ConfigError: an option does not accept its value, or two options contradict each other.
         """
         check_options(self)
         if self.calibration != NONE:
@@ -108,7 +113,7 @@ class PredictionRequest:
 
     @property
     def trainer(self) -> dict[str, Any]:
-        """`accelerator`, `devices` and `precision`, where given."""
+        """Those of `accelerator`, `devices` and `precision` that are given."""
         given = {"accelerator": self.accelerator, "devices": self.devices, "precision": self.precision}
         return {key: value for key, value in given.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""The results as they come: a small file a batch, a csv that grows, and at the end one whole file."""
+"""The results of a prediction: a small file for each batch, a growing csv, and at the end one complete file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lesion_exp.spreadsheet import write_csv
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 
 METADATA_KEY: Final = "lesion_exp"
-"""The entry in the metadata of a parquet file that holds the plan's facts as JSON."""
+"""Entry in the metadata of a parquet file with the plan's facts as JSON."""
 FloatArray = npt.NDArray[np.float32]
 
 
 class Results:
-    """The batches of a plan in its folder. A batch's file appears whole, so that a process may die at any moment."""
+    """The batches of a plan in its folder. A batch's file appears complete, so that a process may die at any time."""
 
     def __init__(self, folder: Path, plan: PredictionPlan, num_images: int) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Results:
 
     @property
     def are_whole(self) -> bool:
-        """Whether the output holds them all, and only this folder is left to be removed."""
+        """Whether the output is complete, so that only this folder must be removed."""
         return (self.folder / DONE_FILE).is_file()
 
     def missing(self) -> list[int]:
@@ -42,12 +42,12 @@ class Results:
         return [number for number in range(self.num_batches) if not self.path(number).exists()]
 
     def num_images(self, numbers: Sequence[int]) -> int:
-        """How many images are in these batches."""
+        """The number of images in these batches."""
         size = self.plan.batch_size
         return sum(min(size, self.total - number * size) for number in numbers)
 
     def add(self, number: int, predicted: Predicted) -> None:
-        """Keeps a batch."""
+        """Stores a batch."""
         if predicted.features is not None:
             np.save(self._features_path(number), predicted.features, allow_pickle=False)
         table = pa.Table.from_pandas(predicted.table, schema=_schema(predicted.table), preserve_index=False)
@@ -60,11 +60,11 @@ class Results:
         return (pq.read_table(self.path(number)).to_pandas() for number in range(self.num_batches))
 
     def features(self) -> FloatArray:
-        """float32 (N, F), what the last layer sees of each image; NaN where it has no prediction."""
+        """The features of the last layer, float32 (N, F); NaN for an image without a prediction."""
         return np.concatenate([np.load(self._features_path(n), allow_pickle=False) for n in range(self.num_batches)])
 
     def join(self) -> pd.DataFrame:
-        """Writes the whole output at once and returns its table."""
+        """Writes the complete output at once and returns its table."""
         table = pd.concat(list(self.tables()), ignore_index=True)
         output = Path(self.plan.output)
         partial = output.with_name(f".{output.name}.part")
@@ -78,7 +78,7 @@ class Results:
         return table
 
     def read(self) -> pd.DataFrame:
-        """The table of an output that is whole."""
+        """The table of a complete output."""
         output = Path(self.plan.output)
         if output.suffix.lower() != ".csv":
             table: pd.DataFrame = pq.read_table(output).to_pandas()
@@ -86,14 +86,14 @@ class Results:
         return pd.read_csv(output, keep_default_na=False, na_values={"error": [""], "prediction": [""]})
 
     def clear(self) -> None:
-        """Removes the folder; the plan goes first, so that half a folder is never gone on with."""
+        """Removes the folder; the plan is removed first, so that an incomplete folder is never continued."""
         (self.folder / PLAN_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self) -> None:
-        """Removes the folder of a plan whose output is whole.
+        """Removes the folder of a plan whose output is complete.
 
-        The plan goes last, under another name: a command that is killed meanwhile is known as one that was done.
+        The plan is renamed first and removed last, so that a command that is killed meanwhile is known to be complete.
         """
         plan, done = self.folder / PLAN_FILE, self.folder / DONE_FILE
         if plan.exists():
@@ -113,7 +113,7 @@ class Results:
 
 
 class GrowingCsv:
-    """Shows the results in the output while they come: the rows from the first on as far as none is missing."""
+    """Writes results into the csv while others are still computed: the first rows, up to the first missing batch."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -124,7 +124,7 @@ class GrowingCsv:
             self.path.write_text("", encoding="utf-8")
 
     def grow(self) -> None:
-        """Adds the batches that are there now, whichever process predicted them."""
+        """Adds the batches that have been predicted, by any process, since the last call."""
         while self.is_csv and self._next < self.results.num_batches and self.results.path(self._next).exists():
             table = pq.read_table(self.results.path(self._next)).to_pandas()
             write_csv(table, self.path, mode="a", header=self._next == 0)
@@ -132,6 +132,6 @@ class GrowingCsv:
 
 
 def _schema(table: pd.DataFrame) -> pa.Schema:
-    """The same for every batch, also where no image, or every image, has a prediction."""
+    """The schema of a table: the same for every batch, also if no image or every image has a prediction."""
     kinds = {"f": pa.float32()}
     return pa.schema([(str(name), kinds.get(values.dtype.kind, pa.string())) for name, values in table.items()])

@@ -123,7 +123,7 @@ def test_a_stopped_prediction_goes_on_with_the_same_command_only(command, monkey
 
     monkeypatch.setattr(Predictor, "compute", fails_at_the_third)
     said = command("d.csv", "loader.batch_size=4", code=1)
-    assert "goes on where" in said
+    assert "where it was stopped" in said
     assert "top= differs" in command("d.csv", "loader.batch_size=4", "top=2", code=2)
     table, summary = command("d.csv", "loader.batch_size=4")
     assert summary["resumed"] == 8
