@@ -1,1 +1,1 @@
-"""A run's network in other formats, each checked against the original on real images."""
+"""Writes a run's network in other formats, and compares each with the original on images of the run."""

@@ -1,4 +1,4 @@
-"""Whether an exported file says what the original says, how well, how large it is and how fast."""
+"""Compares an exported file with the original network: probabilities, accuracy, size and speed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from lesion_exp.verbs.export.request import ExportRequest
 
 
 class RealImages:
-    """Images of `rows` (of a data set's table), by their position, read from their files each time.
+    """The images on which a file is compared with the original, by their position; read from their files each time.
 
     Args:
         restored: the original network.
-        calibrator: of its probabilities; None leaves them.
-        rows: which images.
-        inside: whether the exported file takes photographs, not squares.
+        calibrator: the calibrator of its probabilities, or None.
+        rows: the images, as rows of a data set's table.
+        inside: whether the exported file takes photographs instead of normalised squares.
     """
 
     def __init__(self, restored: Restored, calibrator: Calibrator | None, rows: pd.DataFrame, *, inside: bool) -> None:
@@ -48,10 +48,10 @@ class RealImages:
         return len(self.rows)
 
     def samples(self, positions: Sequence[int]) -> Sample:
-        """What the original network is given, as a batch.
+        """The inputs of the original network, as a batch.
 
         Raises:
-            DataError: a file cannot be read any more.
+            DataError: a file can no longer be read.
         """
         preparation, made = self.restored.preparation, []
         for position in positions:
@@ -65,11 +65,11 @@ class RealImages:
         return batch
 
     def photographs(self, positions: Sequence[int]) -> UInt8Array:
-        """uint8 (N, H, W, 3), decoded and no more; all must have one size."""
+        """The decoded photographs, uint8 (N, H, W, 3); all must have the same size."""
         return np.stack([read_image(self.rows["image_path"].iloc[position]) for position in positions])
 
     def inputs(self, positions: Sequence[int], samples: Sample | None = None) -> Arrays:
-        """What the exported file is given; `samples` where they are made already."""
+        """The inputs of the exported file; `samples` are those of the original, if they have been made already."""
         if self.inside:
             arrays = {IMAGES: self.photographs(positions)}
         else:
@@ -84,7 +84,7 @@ class RealImages:
         return arrays
 
     def original(self, samples: Sample) -> FloatArray:
-        """float64 (N, C), what the original network says of `samples`, in float32 and on the CPU."""
+        """The probabilities of the original network, float64 (N, C), computed in float32 on the CPU."""
         numbered = Sample(**{**samples, "index": torch.arange(len(samples["image"]))})
         with torch.inference_mode():
             _, probs, _ = self.restored.classifier.predict_step(numbered, 0)
@@ -92,7 +92,7 @@ class RealImages:
         return found if self.calibrator is None else self.calibrator.apply(found)
 
     def of_one_size(self, count: int) -> list[int]:
-        """`count` positions, some again if need be, of photographs of the size that the first one has."""
+        """`count` positions, repeated if necessary, of photographs that have the size of the first one."""
         places = range(min(len(self), 2 * count)) if self.inside else range(len(self))
         shapes = [self.photographs([place]).shape if self.inside else () for place in places]
         alike = [place for place, shape in zip(places, shapes, strict=True) if shape == shapes[0]]
@@ -104,10 +104,10 @@ class RealImages:
 
 
 def drawn(table: pd.DataFrame, part: str, count: int) -> pd.DataFrame:
-    """At most `count` rows of a part of a split table whose classes the network knows, the same each time.
+    """Draws at most `count` rows of a part whose classes the network knows; the same rows at every call.
 
     Raises:
-        DataError: the part is empty.
+        DataError: there are none.
     """
     rows = known_rows(table[table["split"] == part])
     if rows.empty:
@@ -116,36 +116,36 @@ def drawn(table: pd.DataFrame, part: str, count: int) -> pd.DataFrame:
 
 
 BATCHES: Final = (1, 32)
-"""Images at once for which the speed is measured."""
+"""Batch sizes for which the speed is measured."""
 _SECONDS: Final = 3.0
 _STRETCH: Final = 0.4
 _PAUSE: Final = 0.05
-"""Seconds: of a measurement, of a stretch of it, and before each stretch."""
+"""Seconds of a measurement, of a stretch of it, and of the pause before each stretch."""
 _FEWEST_CALLS: Final = 5
 
 
 @dataclass(frozen=True)
 class Check:
-    """An exported file beside its original, on the same images."""
+    """The comparison of an exported file with the original, on the same images."""
 
     kind: str
     preprocessing: str
     part: str
     images: int
     largest_difference: float
-    """Of a probability."""
+    """Largest difference of a probability."""
     mean_difference: float
     same_class: float
-    """Share of the images."""
+    """Share of the images with the same predicted class."""
     accuracy: tuple[float, float]
-    """The original's, the file's."""
+    """Of the original and of the file, as are the next fields."""
     balanced_accuracy: tuple[float, float]
     megabytes: tuple[float, float]
     images_per_second: Mapping[str, tuple[float, float]]
-    """By the images at once: the original's, the file's, measured in turn on this machine's CPU."""
+    """By batch size; measured in turn on the CPU of this machine."""
     threads: int
     failure: str | None
-    """Why the file must not be used; None where nothing speaks against it."""
+    """The reason why the file must not be used; None if it passed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -160,7 +160,16 @@ def check(
     megabytes: tuple[float, float],
     largest_batch: int,
 ) -> Check:
-    """The file that `runner` runs beside the original, on all of `images`."""
+    """Compares the file that `runner` runs with the original, on all of `images`.
+
+    Args:
+        images: the images, with the original network.
+        runner: runs the exported file.
+        request: the tolerances.
+        part: the part of the data from which the images are, for the report.
+        megabytes: size of the original and of the file.
+        largest_batch: largest number of images that the file takes at once.
+    """
     sizes = [min(size, largest_batch) for size in BATCHES]
     before, after = _both(images, runner, sizes[-1])
     classes = np.array(images.restored.classes, dtype=object)
@@ -194,15 +203,15 @@ def _failure(request: ExportRequest, largest: float, accuracy: tuple[float, floa
         lost = accuracy[0] - accuracy[1]
         if lost <= request.max_accuracy_lost and np.isfinite(largest):
             return None
-        return f"it loses {lost:.3f} of accuracy, more than max_accuracy_lost={request.max_accuracy_lost:g}"
+        return f"its accuracy is lower by {lost:.3f}, more than max_accuracy_lost={request.max_accuracy_lost:g}"
     if largest <= request.tolerance:
         return None
     return f"a probability differs by {largest:.2g}, more than tolerance={request.tolerance:g}"
 
 
 def _both(images: RealImages, runner: Runner, at_once: int) -> tuple[FloatArray, FloatArray]:
-    """float64 (N, C) each: the probabilities of the original and of the file."""
-    step = 1 if images.inside else at_once  # photographs have sizes of their own
+    """The probabilities of the original and of the file, float64 (N, C) each."""
+    step = 1 if images.inside else at_once  # photographs differ in size
     pairs = []
     with Stage("comparing the file with the original on", len(images), "images") as stage:
         for begin in range(0, len(images), step):
@@ -215,8 +224,9 @@ def _both(images: RealImages, runner: Runner, at_once: int) -> tuple[FloatArray,
 
 
 def _rates(images: RealImages, runner: Runner, size: int) -> tuple[float, float]:
-    """Images a second of the original and of the file: from image files where the file takes photographs, else from
-    squares."""
+    """Images per second of the original and of the file: from image files if the file takes photographs, else from
+    squares.
+    """
     positions = images.of_one_size(size)
     if images.inside:
         return _in_turn(
@@ -228,7 +238,11 @@ def _rates(images: RealImages, runner: Runner, size: int) -> tuple[float, float]
 
 
 def _in_turn(first: Callable[[], object], second: Callable[[], object], size: int) -> tuple[float, float]:
-    """In stretches, not call by call: the threads of one library wait awake for a while, and would slow the other."""
+    """Images per second of both calls, measured in alternating stretches of time.
+
+    Alternating single calls would be wrong: the threads of one library spin for a while after a call and would slow
+    down the other library.
+    """
     times: tuple[list[float], list[float]] = ([], [])
     while sum(map(sum, times)) < _SECONDS or min(map(len, times)) < _FEWEST_CALLS:
         for call, taken in zip((first, second), times, strict=True):

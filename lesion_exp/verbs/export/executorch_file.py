@@ -1,4 +1,4 @@
-"""ExecuTorch: a program for phones, computed by XNNPACK where it can be."""
+"""ExecuTorch: a program for phones, computed by XNNPACK where possible."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lesion_exp.verbs.export.network import ExportedNetwork
 from lesion_exp.verbs.export.program import Arrays, Runner, dynamic_shapes, export_program, quiet_exporter
 
 LARGEST_BATCH: Final = 15
-"""Images at once; ExecuTorch 1.5 plans no memory for more, whatever it is asked for."""
+"""Largest batch; ExecuTorch 1.5 plans memory for no more, even if asked to."""
 
 
 def write_executorch(network: ExportedNetwork, examples: tuple[Tensor, ...], path: Path, facts: Facts) -> None:
-    """Writes a .pte; it has no place for `facts`, which lie beside it."""
+    """Writes a .pte file, which has no place for `facts`; these are only in the json beside it."""
     with quiet_exporter():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -29,7 +29,7 @@ def write_executorch(network: ExportedNetwork, examples: tuple[Tensor, ...], pat
 
 
 def open_executorch(path: Path) -> Runner:
-    """What ExecuTorch's runtime computes on this machine, on the CPU."""
+    """Runs the file by ExecuTorch's runtime on the CPU."""
     with quiet_exporter():
         from executorch.runtime import Runtime
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def as_text(check: Mapping[str, Any]) -> str:
-    """The table of a check (`Check.to_dict`), and what follows from it."""
+    """A check (`Check.to_dict`) as a table, with its result."""
     size, accuracy, balanced = check["megabytes"], check["accuracy"], check["balanced_accuracy"]
     start = "image files" if check["preprocessing"] == "inside" else "normalised squares"
     rows = [
@@ -46,7 +46,7 @@ def as_text(check: Mapping[str, Any]) -> str:
         ("balanced accuracy", *(f"{value:.3f}" for value in balanced)),
     ]
     for number, (before, after) in check["images_per_second"].items():
-        rows.append((f"images/s, {number} at once", f"{before:.0f}", f"{after:.0f} (x {after / before:.2f})"))
+        rows.append((f"images/s, batch of {number}", f"{before:.0f}", f"{after:.0f} (x {after / before:.2f})"))
     lines = [f"| {name:<22} | {before:>10} | {after:>16} |" for name, before, after in rows]
     lines.insert(1, f"|{'-' * 24}|{'-' * 11}:|{'-' * 17}:|")
     return "\n".join(
@@ -56,16 +56,16 @@ def as_text(check: Mapping[str, Any]) -> str:
             f"preprocessing {check['preprocessing']}; {check['images']} images of the {check['part']} part: largest "
             f"difference of a probability {check['largest_difference']:.2g}, mean {check['mean_difference']:.2g}, the "
             f"same class in {100 * check['same_class']:.1f}%; speed from {start}, {check['threads']} thread(s)",
-            "The original computes in float32 here, so its scores may differ from those of a run that was evaluated in "
-            "bf16 or fp16.",
+            "The original computes in float32 here, so its accuracy may differ from that of the run if the run was "
+            "evaluated in bf16 or fp16.",
             f"FAILED: {check['failure']}" if check["failure"] else "passed",
         ]
     )
 
 
 def as_markdown(run_id: str, checks: Iterable[Mapping[str, Any]]) -> str:
-    """All checks of a run, for its artifact."""
-    parts = [f"# Exported files of run {run_id}, each beside its original"]
+    """All checks of a run, as the text of its artifact."""
+    parts = [f"# Exported files of run {run_id}, each compared with the original"]
     parts += [f"## {check['kind']}, preprocessing {check['preprocessing']}\n\n{as_text(check)}" for check in checks]
     return "\n\n".join(parts) + "\n"
 
@@ -76,7 +76,7 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written."""
+    """An exported file with its check."""
 
     run_id: str
     path: Path
@@ -84,17 +84,19 @@ class Exported:
 
 
 def export(run: Run, request: ExportRequest, project: Project) -> Exported:
-    """Writes the best network of `run` as `request` says, checks it on real images and keeps the check with the run.
+    """Writes the best network of `run` as `request` says, checks it on images, and stores the check with the run.
 
     Raises:
-        ConfigError: a network or a format that does not go with the request.
-        DataError: the run's data are not there, or not what they were.
+        ConfigError: the network or the format does not fit the request, or the file exists already.
+        DataError: the run's data are missing or have changed.
     """
     form = FORMATS[request.kind]
     form.check_installed()
     path = request.output / form.file
     if path.exists() and not request.force:
-        raise ConfigError(f"expected a new file, but {path} is there; name another output=, or say force=true")
+        raise ConfigError(
+            f"expected a new file, but {path} exists; name another output=, or use force=true to replace it"
+        )
     restored, content = best_network(run, project)
     card = content["lesion_exp"]
     others = other_inputs(restored)
@@ -112,7 +114,7 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
     facts = {**facts_of(card, request, others, form.largest_batch), "warnings": warnings}
     extra = [_ranges(restored, table, request)] if request.kind == "onnx_int8" else []
     request.output.mkdir(parents=True, exist_ok=True)
-    with _gone_if_stopped(path):
+    with _removed_if_interrupted(path):
         _write(form, network, _examples(network, card), path, facts, extra)
         size = _megabytes(sum(t.numel() * t.element_size() for t in restored.classifier.backbone.state_dict().values()))
         sizes = size, _megabytes(path.stat().st_size)
@@ -122,8 +124,8 @@ def export(run: Run, request: ExportRequest, project: Project) -> Exported:
 
 
 @contextmanager
-def _gone_if_stopped(path: Path) -> Iterator[None]:
-    """A stop inside the block leaves no file that nobody has checked."""
+def _removed_if_interrupted(path: Path) -> Iterator[None]:
+    """Removes the file if the block is interrupted, so that no unchecked file is left."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -136,11 +138,11 @@ def _write(form: Format, network: ExportedNetwork, examples: Any, path: Path, fa
     try:
         with Stage(f"writing {path.name}"):
             form.write(network, examples, path, facts, *extra)
-    except Exception as error:  # exporters raise whatever a network provokes that they cannot follow
+    except Exception as error:  # exporters raise any error for a network that they cannot trace
         path.unlink(missing_ok=True)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"expected a network that can be written as {path.name}, but {type(error).__name__}: {reason}; "
+            f"expected a network that can be written as {path.name}, got {type(error).__name__}: {reason}; "
             f"try another format"
         ) from error
     _write_facts(path, facts)
@@ -150,7 +152,7 @@ def _calibrator(card: Mapping[str, Any], method: str) -> Calibrator | None:
     if method == "none":
         return None
     if method not in card["calibration"]:
-        raise DataError(f"expected a calibration of the run for calibration={method}, got none; use calibration=none")
+        raise DataError(f"expected the run to have the calibration {method}, found none; use calibration=none")
     return read_calibrator(card["calibration"][method])
 
 
@@ -166,7 +168,7 @@ def _photograph(card: Mapping[str, Any]) -> Photograph:
 
 
 def _examples(network: ExportedNetwork, card: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """Inputs of the right kinds, two images; their sizes are no limits."""
+    """Example inputs of the right types: two images, whose number and sizes set no limits."""
     side = card["preprocessing"]["image_size"]
     channels = network.backbone.in_channels
     if network.photograph is None:
@@ -180,14 +182,14 @@ def _examples(network: ExportedNetwork, card: Mapping[str, Any]) -> tuple[Tensor
 
 
 def _ranges(restored: Restored, table: Any, request: ExportRequest) -> list[Arrays]:
-    """Squares of the training part, from which int8 takes its ranges: never of a part on which anything is judged."""
+    """Squares of the training part, from which int8 takes its ranges; never of a part on which results are reported."""
     images = RealImages(restored, None, drawn(table, "train", request.calibration_images), inside=False)
     places = range(len(images))
     return [images.inputs(places[begin : begin + _AT_ONCE]) for begin in range(0, len(images), _AT_ONCE)]
 
 
 def facts_path(path: Path) -> Path:
-    """Where the facts of an exported file lie."""
+    """The json beside an exported file that describes its inputs and outputs."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -197,7 +199,7 @@ def _write_facts(path: Path, facts: Facts) -> None:
 
 
 def _keep(run: Run, found: Check) -> None:
-    """Adds the check to those that the run keeps."""
+    """Adds the check to those that are stored with the run."""
     written = RunWriter.of(run)
     kept: dict[str, Any] = json.loads(written.read_text(CHECK_FILE) or "{}")
     kept[f"{found.kind}, {found.preprocessing}"] = found.to_dict()

@@ -1,4 +1,4 @@
-"""The formats: how a file is written and run, and which packages that takes."""
+"""The formats: how a file is written and run, which packages it needs, and the facts that describe it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from lesion_exp.verbs.export.request import ExportRequest
 
 @dataclass(frozen=True)
 class Format:
-    """How a network is written to a file, and how that is run."""
+    """How a network is written to a file, and how the file is run."""
 
     file: str
-    """Its name."""
+    """Name of the file."""
     write_target: str
-    """`module:function`, imported when it is asked for."""
+    """`module:function`, imported when needed; so is `open_target`."""
     open_target: str
     packages: tuple[str, ...] = ()
     extra: str = ""
-    """Of this project's, which brings the packages."""
+    """The extra of this project that installs the packages."""
     largest_batch: int = 1024
-    """Images at once."""
+    """Largest number of images in a batch."""
 
     @property
     def write(self) -> Callable[..., None]:
-        """Writes the file: (network, examples, path, facts), and for int8 the batches that give its ranges."""
+        """The function that writes a file: (network, examples, path, facts), and batches for int8."""
         return _function(self.write_target)
 
     @property
     def open(self) -> Callable[..., Any]:
-        """Opens the file at a path: a `Runner`."""
+        """The function that opens the file at a path; it returns a `Runner`."""
         return _function(self.open_target)
 
     def check_installed(self) -> None:
         """Checks that the packages are installed.
 
         Raises:
-            ConfigError: one is not.
+            ConfigError: a package is missing.
         """
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
@@ -75,7 +75,14 @@ Facts = dict[str, Any]
 
 
 def facts_of(card: Mapping[str, Any], request: ExportRequest, others: tuple[str, ...], largest_batch: int) -> Facts:
-    """Which output is which class, what goes in, and under which licence and for what it may be used."""
+    """The facts about an exported file: classes, inputs and outputs, preprocessing, licence and permitted use.
+
+    Args:
+        card: the card of the run's network.
+        request: the options of the export.
+        others: the inputs beside the images, see `other_inputs`.
+        largest_batch: largest number of images in a batch.
+    """
     prepared = card["preprocessing"]
     side = prepared["image_size"]
     channels = 4 if prepared["mask"] == "channel" else 3
@@ -110,18 +117,18 @@ def facts_of(card: Mapping[str, Any], request: ExportRequest, others: tuple[str,
         "calibration": request.calibration,
         "tta": request.tta,
         "precision": "float32",
-        "run_precision": card[RECORD],  # in which the run was evaluated; probabilities differ by its rounding
+        "run_precision": card[RECORD],  # of the run's evaluation; probabilities differ by its rounding
         "version": card["version"],
     }
 
 
 def metadata_columns(card: Mapping[str, Any]) -> list[str]:
-    """The columns of the input `metadata`, in their order."""
+    """Descriptions of the columns of the input `metadata`, in their order."""
     known = card["metadata"]
     sexes, sites = [f"sex is {value}" for value in known["sexes"]], [f"site is {value}" for value in known["sites"]]
     return ["age / 100, else 0", "age unknown", *sexes, "sex unknown", *sites, "site unknown"]
 
 
 def as_texts(facts: Facts) -> dict[str, str]:
-    """The facts as texts by their names: a text as it is, anything else as JSON."""
+    """The facts as texts by their names; values that are no texts as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}

@@ -1,4 +1,4 @@
-"""A run's network as one module from images to probabilities, without anything that only training needs."""
+"""A run's network as one module from images to probabilities, without the parts that only training needs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ OUTPUT: Final = "probabilities"
 
 
 class ExportedNetwork(nn.Module):
-    """Images in, float32 (N, C) probabilities out, averaged over the views of the run's tta and calibrated.
+    """Computes calibrated probabilities, float32 (N, C), averaged over the views of the test-time augmentation.
 
-    Inputs by position: images, uint8 (N, H, W, 3) with a `photograph`, else float32 (N, channels, S, S) normalised;
-    then those of `others`, in their order.
+    Inputs by position: the images, uint8 (N, H, W, 3) with a `photograph`, else float32 (N, channels, S, S) normalised;
+    then the inputs in `others`, in their order.
 
     Args:
         restored: the network.
         calibrator: temperature or vector scaling; None leaves the probabilities.
-        photograph: what makes squares of photographs of any size; None expects normalised squares.
+        photograph: turns photographs of any size into squares; None expects normalised squares.
     """
 
     scale: Tensor
@@ -60,7 +60,7 @@ class ExportedNetwork(nn.Module):
 
 
 class _Calibration(nn.Module):
-    """softmax(scale * log p + bias), of which temperature and vector scaling are cases."""
+    """softmax(scale * log p + bias), which includes temperature and vector scaling."""
 
     scale: Tensor
     bias: Tensor

@@ -19,11 +19,11 @@ _OPSET: Final = 20
 _SQUARES: Final = "squares"
 _PREFIX: Final = "photograph/"
 _INT8: Final = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool")
-"""What is computed in whole numbers; the rest, such as normalisations and the softmax, stays float."""
+"""Operators that are quantised; others, such as normalisations and the softmax, remain in float."""
 
 
 class _Normalised(nn.Module):
-    """What a network's graph is given where the photograph's is apart."""
+    """The graph before a quantised network: from photographs to normalised squares."""
 
     def __init__(self, network: ExportedNetwork) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Normalised(nn.Module):
 
 
 class _Reader:
-    """Gives the quantiser one batch after the other."""
+    """Gives the quantiser one batch after another."""
 
     def __init__(self, batches: Sequence[Arrays]) -> None:
         self._waiting = iter(batches)
@@ -50,7 +50,7 @@ class _Reader:
 
 
 def write_onnx(network: ExportedNetwork, examples: tuple[Tensor, ...], path: Path, facts: Facts) -> None:
-    """Writes `network` with any number of images a batch; `facts` are its metadata."""
+    """Writes `network` for batches of any size, with `facts` as metadata."""
     import onnx
 
     model = _graph(network, examples, [IMAGES, *network.others], OUTPUT, dynamic_shapes(network))
@@ -61,8 +61,10 @@ def write_onnx(network: ExportedNetwork, examples: tuple[Tensor, ...], path: Pat
 def write_int8(
     network: ExportedNetwork, examples: tuple[Tensor, ...], path: Path, facts: Facts, batches: Sequence[Arrays]
 ) -> None:
-    """As `write_onnx`, with weights and activations as 8-bit whole numbers, whose ranges are those that `batches` of
-    normalised squares show. What makes squares of photographs stays as it is."""
+    """Writes `network` as `write_onnx` does, with weights and activations quantised to 8-bit integers.
+
+    The ranges are those on `batches` of normalised squares. The step from photographs to squares is not quantised.
+    """
     import onnx
 
     core = copy.copy(network)
@@ -81,7 +83,7 @@ def write_int8(
 
 
 def open_onnx(path: Path) -> Runner:
-    """What ONNX Runtime computes, on the CPU, with as many threads as torch has."""
+    """Runs the file by ONNX Runtime on the CPU, with the number of threads of torch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -135,7 +137,7 @@ def _quantised(model: Any, batches: Sequence[Arrays]) -> Any:
 
 
 def _joined(before: Any, after: Any) -> Any:
-    """The graph `before`, which makes squares, and `after`, which takes them, as one."""
+    """Joins the graph `before`, which makes squares, and the graph `after`, which takes them."""
     from onnx import compose
 
     before.ir_version = after.ir_version

@@ -1,4 +1,4 @@
-"""From a decoded photograph to the square that a network sees, as tensor operations that other formats can hold."""
+"""From a decoded photograph to the square that a network sees, as tensor operations that can be exported."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 from lesion_exp.augmentation.fit import AVERAGE_FROM
 
 FITS: Final = ("crop", "squash")
-"""Ways from any aspect to a square that are known here; `pad` resizes by averaging twice."""
+"""The supported values of `fit`; `pad`, which averages twice, is not supported."""
 _UNIT: Final = 2048
-"""OpenCV weighs two neighbours by whole parts of this."""
+"""OpenCV weights two neighbours in units of 1 / 2048."""
 _PILLOWS_UNIT: Final = 1 << 22
-"""Pillow weighs pixels by whole parts of this."""
+"""Pillow weights pixels in units of 1 / 2^22."""
 _REACH: Final = {"bicubic": 2, "lanczos": 3}
-"""How far Pillow's filters reach, in pixels of the smaller of the two images."""
+"""Support of Pillow's filters, in pixels of the smaller of the two images."""
 
 
 class Photograph(nn.Module):
-    """uint8 (N, H, W, 3) RGB, of any H and W -> float32 (N, 3, S, S), whole numbers from 0 to 255.
+    """Turns photographs, uint8 (N, H, W, 3) RGB, into squares, float32 (N, 3, S, S), with whole values up to 255.
 
-    What `Preparation` does with a file: averaged down to a short side, framed, resized with the rounding of OpenCV
-    (`bilinear`) or Pillow (`bicubic`, `lanczos`). Each axis is a product with matrices whose entries follow from H and
-    W alone, so that an exported graph takes photographs of any size.
+    It does what `Preparation` does with a file: the image is averaged down to a short side, framed, and resized with
+    the rounding of OpenCV (`bilinear`) or Pillow (`bicubic`, `lanczos`). Each axis is multiplied by matrices whose
+    entries follow from H and W alone, so that an exported graph takes photographs of any size.
 
     Args:
-        short_side: of the image before it is framed, in pixels; smaller images are not enlarged to it.
+        short_side: short side of the image before it is framed, in pixels; smaller images are not enlarged.
         image_size: side S of the square in pixels; `short_side` is less than 1.5 of it.
         fit: one of `FITS`, see `AugmentationPipeline`; `crop` with an interpolation other than `bilinear`.
         interpolation: see `AugmentationPipeline`.
@@ -67,8 +67,9 @@ class Photograph(nn.Module):
         return torch.floor((first + second + 2) / 4).float()
 
     def _all_pixels(self, own: Tensor, other: Tensor, num_pixels: int) -> tuple[Tensor, Tensor]:
-        """Of an axis with `own` pixels: float32 (F, own), how the pixels of the largest frame are averaged; float64
-        (S, F), whole numbers, how much each of them counts in each pixel of the square."""
+        """The weights of an axis with `own` pixels: float32 (F, own), how the pixels of the largest frame are averaged,
+        and float64 (S, F), whole numbers, the weight of each of them in each pixel of the square.
+        """
         start, frame = self._framed(own, other)
         places = torch.arange(max(round(self.short_side * self.crop_share), 1), dtype=torch.float64)
         scale = frame / self.image_size
@@ -90,8 +91,9 @@ class Photograph(nn.Module):
         return torch.where(far < 1, near, torch.where(far < 2, beyond, 0.0))
 
     def _two_neighbours(self, own: Tensor, other: Tensor, num_pixels: int) -> tuple[Tensor, Tensor]:
-        """Of an axis with `own` pixels: float32 (2 S, own), how the first and the second neighbour of each pixel of the
-        square are averaged; float64 (S,), the share of the second."""
+        """The weights of an axis with `own` pixels: float32 (2 S, own), how the first and the second neighbour of each
+        pixel of the square are averaged, and float64 (S,), the share of the second neighbour.
+        """
         start, frame = self._framed(own, other)
         place = (torch.arange(self.image_size, dtype=torch.float64) + 0.5) * (frame / self.image_size) - 0.5
         low = torch.floor(place)
@@ -118,17 +120,17 @@ class Photograph(nn.Module):
         return (covered / covered.sum(dim=1, keepdim=True)).float()
 
     def _shrunk(self, own: Tensor, other: Tensor) -> Tensor:
-        """Pixels of an axis once the shorter one has `short_side`; no image grows."""
+        """The pixels of an axis when the shorter axis has `short_side` pixels; no image is enlarged."""
         least = torch.minimum(own, other)
         scaled = torch.round(own * (self.short_side / least)).clamp(min=self.short_side)
         return torch.where(least > self.short_side, scaled, own)
 
 
 def _clipped(weighted: Tensor) -> Tensor:
-    """What Pillow makes of a sum of weighted pixels: whole numbers from 0 to 255."""
+    """Rounds a sum of weighted pixels as Pillow does, to whole numbers from 0 to 255."""
     return torch.floor((weighted + _PILLOWS_UNIT / 2) / _PILLOWS_UNIT).clamp(0, 255)
 
 
 def _length(line: Tensor) -> Tensor:
-    """float64 (), the length of `line`, (L,), as a tensor, so that a traced graph asks each image for it."""
+    """The length of `line`, (L,), as a float64 () tensor, so that a traced graph computes it for each image."""
     return torch.ones_like(line, dtype=torch.float64).sum()

@@ -1,4 +1,4 @@
-"""Programs of torch: `torch.export` (.pt2) and TorchScript, written and run."""
+"""Writes and runs programs of torch: `torch.export` (.pt2) and TorchScript."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from lesion_exp.verbs.export.formats import Facts
 from lesion_exp.verbs.export.network import ExportedNetwork
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-"""The inputs of a network by their names."""
+"""The inputs of a network, by their names."""
 Runner = Callable[[Arrays], npt.NDArray[np.float32]]
-"""An exported file at work: float32 (N, C) probabilities of its inputs."""
+"""Runs an exported file: from its inputs to probabilities, float32 (N, C)."""
 
 FACTS_FILE: Final = "lesion_exp.json"
-"""Name of the facts within a file that holds several."""
+"""Name of the facts among the extra files of a program."""
 _LARGEST_BATCH: Final = 1024
 _SMALLEST_SIDE: Final = 8
 _LARGEST_SIDE: Final = 16384
 
 
 def dynamic_shapes(network: ExportedNetwork, most: int = _LARGEST_BATCH) -> tuple[Any, ...]:
-    """Which sizes of the inputs may be others than those of the examples, as `torch.export` wants it."""
+    """The sizes of the inputs that may vary, for `torch.export`."""
     batch = torch.export.Dim("batch", min=1, max=most)
     sides = {
         dim: torch.export.Dim(name, min=_SMALLEST_SIDE, max=_LARGEST_SIDE)
@@ -49,13 +49,13 @@ def export_program(network: nn.Module, examples: tuple[Tensor, ...], shapes: tup
 
 
 def write_program(network: ExportedNetwork, examples: tuple[Tensor, ...], path: Path, facts: Facts) -> None:
-    """Writes a .pt2, which `torch.export.load` reads; the facts are among its extra files."""
+    """Writes a .pt2 file, which `torch.export.load` reads; the facts are among its extra files."""
     program = export_program(network, examples, dynamic_shapes(network))
     torch.export.save(program, str(path), extra_files={FACTS_FILE: json.dumps(facts)})
 
 
 def open_program(path: Path) -> Runner:
-    """What the program computes on the CPU."""
+    """Runs the program on the CPU."""
     with quiet_exporter():
         module = torch.export.load(str(path)).module()
     return _runner(module)
@@ -69,14 +69,14 @@ def write_torchscript(network: ExportedNetwork, examples: tuple[Tensor, ...], pa
 
 
 def open_torchscript(path: Path) -> Runner:
-    """What the traced module computes on the CPU."""
+    """Runs the traced module on the CPU."""
     with quiet_exporter():
         return _runner(torch.jit.load(str(path)))  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Without the advice that exporters print about their own ways; errors are errors all the same."""
+    """Silences warnings and logs of exporters in the block; errors are still raised."""
     names = ("torch.onnx", "torch.export", "onnxscript", "root", "executorch")
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:

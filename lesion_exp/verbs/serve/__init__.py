@@ -1,1 +1,1 @@
-"""A run's network as a web application: predictions of uploaded images, a page for people, and what guards both."""
+"""Serves a run's network as a web application: an API for predictions, a web page, and limits on what they accept."""

@@ -1,4 +1,4 @@
-"""What clients get: the shapes of the answers, as the API's schema describes them."""
+"""The answers of the API, as its schema describes them."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ RESEARCH_ONLY = "Research use only. This is no medical device, and no answer of 
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """The reason why a request was refused."""
 
-    error: str = Field(description="what was expected, what arrived, what to do")
+    error: str = Field(description="what was expected, what arrived and what to do")
 
 
 class Measured(BaseModel):
-    """A share of images of the run's test part, with its 95% interval."""
+    """A share of the images of the run's test part, with its 95% interval."""
 
     value: float = Field(description="the share, 0 to 1")
     low: float
     high: float
-    images: int = Field(description="test images that it is a share of")
-    lesions: int = Field(description="lesions that they show; the interval allows for several images of one lesion")
+    images: int = Field(description="number of test images of which it is a share")
+    lesions: int = Field(
+        description="number of lesions in these images; the interval allows for several images of one lesion"
+    )
 
 
 class Confidence(BaseModel):
-    """The highest probability in words."""
+    """The confidence of a prediction, by its probability."""
 
     level: str = Field(description="high, moderate, low or very low")
     sentence: str = Field(description="how often predictions of this level were right on the test part")
     measured: Measured | None = Field(
         default=None,
-        description="the share of right predictions among test images of this level; null where none was tested",
+        description="the share of right predictions among test images of this level; null if there are none",
     )
 
 
@@ -53,47 +55,46 @@ class Pictures(BaseModel):
     """Two pictures of equal size, PNG files in base64."""
 
     seen: str = Field(description="the square that the network sees")
-    heat_map: str = Field(description="the evidence for the predicted class (Grad-CAM), drawn over that square in grey")
-    of: str = Field(description="the class whose evidence is drawn")
+    heat_map: str = Field(description="the Grad-CAM map of the predicted class, drawn over that square in grey")
+    of: str = Field(description="the class whose map is drawn")
 
 
 class ImageAnswer(BaseModel):
-    """What the network says of one image, or why it says nothing."""
+    """The prediction for one image, or the reason why there is none."""
 
     image: str = Field(description="the name of the file, as it was sent")
-    prediction: str | None = Field(description="the likeliest class; null where there is an error")
+    prediction: str | None = Field(description="the likeliest class; null if there is an error")
     name: str | None = Field(description="its name in words")
-    probability: float | None = Field(description="its probability, calibrated as `calibration` says")
-    confidence: Confidence | None = Field(default=None, description="its probability in words")
-    probabilities: dict[str, float] | None = Field(description="the probability of each class, calibrated likewise")
+    probability: float | None = Field(description="its probability; `calibration` says how it is calibrated")
+    confidence: Confidence | None = Field(default=None, description="the confidence of the prediction")
+    probabilities: dict[str, float] | None = Field(description="the probability of each class")
     malignant_probability: float | None = Field(
-        description="the sum over the malignant classes; null where the classes do not tell"
+        description="the sum over the malignant classes; null if the classes do not separate malignant from benign"
     )
     caution: str | None = Field(
-        default=None, description="beside a benign prediction: how many malignant lesions of the test part got one"
+        default=None,
+        description="with a benign prediction: how many malignant lesions of the test part were predicted as benign",
     )
     malignant_sensitivity: Measured | None = Field(
         default=None,
-        description="beside a benign prediction: the share of test images of malignant lesions whose likeliest class "
+        description="with a benign prediction: the share of test images of malignant lesions whose likeliest class "
         "was a malignant one",
     )
     conformal_set: list[str] | None = Field(
-        description="the classes among which the true one is, at the rate that /model promises; likeliest first"
+        description="a set of classes that contains the true class at the rate that /model names; the likeliest first"
     )
-    gradcam: Pictures | None = Field(default=None, description="only where asked for")
-    error: str | None = Field(description="why this image has no prediction; null where it has one")
+    gradcam: Pictures | None = Field(default=None, description="only with gradcam=true")
+    error: str | None = Field(description="the reason why this image has no prediction; null if it has one")
 
 
 class Answer(BaseModel):
-    """What the network says of the images of a request, in their order."""
+    """The predictions for the images of a request, in their order."""
 
     images: list[ImageAnswer]
-    run_id: str = Field(description="the run whose network answered")
-    calibration: str = Field(
-        description="of the probabilities: none (the network's own), temperature, vector or isotonic"
-    )
-    precision: str = Field(description="in which the network computed; its head computes in float32")
-    notice: str = Field(default=RESEARCH_ONLY, description="to be shown wherever an answer is")
+    run_id: str = Field(description="the run whose network made the predictions")
+    calibration: str = Field(description="calibration of the probabilities: none, temperature, vector or isotonic")
+    precision: str = Field(description="precision of the network; its head always computes in float32")
+    notice: str = Field(default=RESEARCH_ONLY, description="must be shown with every answer")
 
 
 class Health(BaseModel):
@@ -106,11 +107,11 @@ class Health(BaseModel):
 
 
 class Example(BaseModel):
-    """A generated image to try the server with; no photograph of a person went into it."""
+    """A generated image to try the server with; it is drawn by software and shows no person."""
 
     name: str
-    address: str = Field(description="where the JPEG file is, relative to the page")
-    drawn_as: str = Field(description="the class that it was drawn to look like")
+    address: str = Field(description="address of the JPEG file, relative to the page")
+    drawn_as: str = Field(description="the class that the drawing imitates")
     title: str
 
 
@@ -122,15 +123,15 @@ def failed(image: str, error: str) -> ImageAnswer:
     )  # fmt: skip
 
 
-def answered(image: str, model: ServedModel, verdict: ServedPrediction, pictures: Pictures | None) -> ImageAnswer:
-    """The answer for an image that went through the network."""
+def answered(image: str, model: ServedModel, predicted: ServedPrediction, pictures: Pictures | None) -> ImageAnswer:
+    """The answer for an image that was predicted."""
     classes, rates = model.classes, model.rates
-    failure = failure_of(verdict)
+    failure = failure_of(predicted)
     if failure is not None:
         return failed(image, failure)
-    by_class = {name: float(prob) for name, prob in zip(classes, verdict.probs, strict=True)}
-    order = sorted(range(len(classes)), key=lambda place: -verdict.probs[place])
-    likeliest, top = classes[order[0]], float(verdict.probs[order[0]])
+    by_class = {name: float(prob) for name, prob in zip(classes, predicted.probs, strict=True)}
+    order = sorted(range(len(classes)), key=lambda place: -predicted.probs[place])
+    likeliest, top = classes[order[0]], float(predicted.probs[order[0]])
     level = confidence_level(top)
     right = None if rates is None else rates.right[NAMES.index(level)]
     is_benign = taxonomy.malignancy(likeliest) is False
@@ -144,19 +145,19 @@ def answered(image: str, model: ServedModel, verdict: ServedPrediction, pictures
         malignant_probability=malignant_share(by_class),
         caution=malignant_sentence(rates) if is_benign else None,
         malignant_sensitivity=measured(rates.malignant_sensitivity) if is_benign and rates is not None else None,
-        conformal_set=[classes[place] for place in order if verdict.members[place]],
+        conformal_set=[classes[place] for place in order if predicted.in_set[place]],
         gradcam=pictures,
         error=None,
     )
 
 
 def measured(rate: Rate | None) -> Measured | None:
-    """`rate` as clients get it."""
+    """`rate` as part of an answer."""
     return None if rate is None else Measured(**asdict(rate))
 
 
 def malignant_share(by_class: dict[str, float]) -> float | None:
-    """The probability that a lesion is malignant; None where the classes do not tell."""
+    """The probability that a lesion is malignant; None if the classes do not separate malignant from benign."""
     try:
         kinds = [taxonomy.is_malignant(name) for name in by_class]
     except DataError:

@@ -1,4 +1,4 @@
-"""The web application: its routes, and what becomes of errors."""
+"""The web application: its routes, its schema and its error handlers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORM_TYPE: Final = "multipart/form-data"
 
 
 def form_schema(prediction: Prediction) -> dict[str, Any]:
-    """The media type object of the form: the images, and what the network reads beside them."""
+    """The media type object of the form: the images, and the fields that the network reads beside them."""
     settings, encoder = prediction.settings, prediction.model.encoder
     properties: dict[str, Any] = {
         FILE: {
@@ -70,14 +70,14 @@ _TYPES: Final = {
 
 
 class PageFile(NamedTuple):
-    """A file as it is sent."""
+    """A file with its media type."""
 
     content: bytes
     media_type: str
 
 
 def page_files() -> Mapping[str, PageFile]:
-    """The files by their names."""
+    """The files of the web page, by their names."""
     folder = resources.files("lesion_exp.verbs.serve").joinpath("page")
     return {
         entry.name: PageFile(entry.read_bytes(), _TYPES[PurePosixPath(entry.name).suffix])
@@ -89,18 +89,18 @@ def page_files() -> Mapping[str, PageFile]:
 _CLOSED: Final = ("/predict", "/model", "/metrics")
 _PAGES: Final = {"/": "index.html", "/docs": "docs.html", "/favicon.svg": "favicon.svg"}
 _PREDICT_OPTIONS: Final = ("gradcam",)
-_GRADCAM: Final = "whether to draw where the evidence lies; that takes longer"
+_GRADCAM: Final = "whether to add the Grad-CAM map of each prediction, which takes longer"
 _TOLD_LIMITS: Final = ("max_upload_mb", "max_pixels", "max_images")
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Problem, "description": meaning}
     for status, meaning in {
-        400: "a body that cannot be taken apart",
-        403: "a request from another site's page, or to a name that is not this server's",
+        400: "a form that cannot be parsed",
+        403: "a request from a page of another site, or to a host name that is not this server's",
         408: "a request that came too slowly",
         413: "too many bytes or pixels",
-        415: "no multipart form, or no image of a known format",
+        415: "no multipart form, or no image in a known format",
         422: "an image, field or value that cannot be used; too many images",
-        429: "more than the server takes at once; Retry-After says when to try again",
+        429: "more than the server accepts at once; Retry-After says when to try again",
     }.items()
 }
 _NO_KEY: Final[dict[int | str, dict[str, Any]]] = {401: {"model": Problem, "description": "the server's key is needed"}}
@@ -113,14 +113,14 @@ def make_application(
     settings: Settings,
     monitoring: Monitoring,
 ) -> Guard:
-    """The application within its guard; it answers from when it is started until it is stopped.
+    """The application within its guard.
 
     Args:
-        prediction: answers `/predict`.
-        card: what `/model` says.
+        prediction: answers `/predict`; it is started and stopped with the application.
+        card: the answer of `/model`.
         examples: generated images, by their names.
-        settings: of these, the key and the names of the server.
-        monitoring: what `/metrics` says.
+        settings: the key, the host names and the limits of the server.
+        monitoring: the answer of `/metrics`.
     """
 
     @asynccontextmanager
@@ -131,7 +131,7 @@ def make_application(
 
     keyed = _NO_KEY if settings.api_key is not None else {}
     app = FastAPI(
-        title="lesion_exp", version=__version__, summary="A network's view of images of skin lesions",
+        title="lesion_exp", version=__version__, summary="Predictions for images of skin lesions",
         description=RESEARCH_ONLY, docs_url=None, redoc_url=None, lifespan=lifespan,
     )  # fmt: skip
     files = page_files()
@@ -151,18 +151,18 @@ def make_application(
 def _add_answers(app: FastAPI, prediction: Prediction, keyed: dict[int | str, dict[str, Any]]) -> None:
     @app.post(
         "/predict", response_model=Answer, responses={**_REFUSALS, **keyed}, tags=["predictions"],
-        summary="What the network says of one image or several",
+        summary="Predict one image or several",
         openapi_extra={"requestBody": {"required": True, "content": {FORM_TYPE: form_schema(prediction)}}},
     )  # fmt: skip
     async def predict(request: Request, gradcam: Annotated[bool, Query(description=_GRADCAM)] = False) -> Answer:
-        """Send images as a multipart form, in the repeatable field `file`. With `gradcam=true` each answer holds two
-        pictures: what the network sees, and where in it the evidence for its prediction lies. Of several images, one
-        that cannot be used has its reason in `error`; where none can, the request is refused: with 415 where none is
-        of a known format, else as the first that is would be alone."""
+        """Send images as a multipart form, in the repeatable field `file`. With `gradcam=true` each answer has two
+        pictures: the square that the network sees, and the Grad-CAM map of the prediction. If some of several images
+        cannot be used, `error` gives the reason for each. If none of them can be used, the request is refused: with
+        415 if all are in unknown formats, else as the first image in a known format would be."""
         for name in request.query_params:
             if name not in _PREDICT_OPTIONS:
-                raise Refusal(422, f"expected no option but {', '.join(_PREDICT_OPTIONS)}=, got {name[:60]!r}")
-        return await prediction.answer(request, with_evidence=gradcam)
+                raise Refusal(422, f"expected no option except {', '.join(_PREDICT_OPTIONS)}=, got {name[:60]!r}")
+        return await prediction.answer(request, with_heat_map=gradcam)
 
 
 def _add_facts(
@@ -176,7 +176,7 @@ def _add_facts(
              responses={503: {"model": Problem, "description": "the network's thread has ended"}})  # fmt: skip
     async def health() -> Health | JSONResponse:
         if not prediction.batcher.is_alive:
-            return JSONResponse({"error": "the network's thread has ended; start the server anew"}, 503)
+            return JSONResponse({"error": "the network's thread has ended; restart the server"}, 503)
         return Health(
             status="ok", run_id=prediction.run_id, version=__version__, images_waiting=prediction.intake.images
         )
@@ -188,7 +188,7 @@ def _add_facts(
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
     @app.get("/metrics", tags=["server"], responses={**text, **keyed}, response_class=Response,
-             summary="What the server counts of itself, for Prometheus")  # fmt: skip
+             summary="Counters of the server, for Prometheus")  # fmt: skip
     async def metrics() -> Response:
         return Response(monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -228,15 +228,15 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def forget(_: Request, error: ClientDisconnect) -> JSONResponse:
-        return JSONResponse({"error": "expected a whole request, but its client went away"}, 400)
+        return JSONResponse({"error": "expected a complete request, but the client disconnected"}, 400)
 
     @app.exception_handler(Exception)
     async def fail(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": "the server failed on this request; its log says why"}, 500)
+        return JSONResponse({"error": "the server failed on this request; see its log"}, 500)
 
 
 def _describe(app: FastAPI, prediction: Prediction, *, with_key: bool) -> None:
-    """Adds the key to the schema, where there is one."""
+    """Adds the key to the schema, if there is one."""
     if not with_key:
         return
     schema = app.openapi()

@@ -1,4 +1,4 @@
-"""Micro-batching: what several clients ask at the same time goes through the network together, in one thread."""
+"""Micro-batching: images that several clients send at the same time are predicted together, in one thread."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Asked, Answer]):
-    """Answers what is put into it, in the order in which it came, up to `max_batch` at a time.
+    """Collects requests into batches and computes their answers, in the order of arrival.
 
-    A batch waits at most `max_wait_s` after its first entry, and only while others are known to be on their way: a
-    lone client never waits.
+    A batch waits at most `max_wait_s` after its first request, and only while others are announced (see `expect`), so
+    that a single client never waits.
 
     Args:
-        compute: the answers to a batch, in its order; called by one thread only.
-        max_batch: 1 answers each alone.
+        compute: computes the answers to a batch, in its order; called by one thread only.
+        max_batch: largest number of requests in a batch.
         max_wait_s: seconds.
-        observe: told the size of every batch.
+        observe: called with the size of every batch.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Batcher(Generic[Asked, Answer]):
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts the thread that answers."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answers what is there already, and ends."""
+        """Answers the waiting requests and ends the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -63,22 +63,22 @@ class Batcher(Generic[Asked, Answer]):
 
     @property
     def is_alive(self) -> bool:
-        """Whether answers can be expected."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
-        """How many wait for their batch."""
+        """The number of requests that wait for their batch."""
         return len(self._waiting)
 
     def expect(self, count: int) -> None:
-        """Says that `count` are on their way; fewer, where it is negative."""
+        """Announces `count` requests; a negative count withdraws some."""
         with self._changed:
             self._coming += count
             self._changed.notify_all()
 
     def submit(self, asked: Asked) -> Future[Answer]:
-        """The answer to come; a future that is cancelled before its batch began is never computed."""
+        """Adds a request and returns the future of its answer, which may be cancelled before its batch begins."""
         future: Future[Answer] = Future()
         with self._changed:
             if self._stopped:
@@ -95,7 +95,7 @@ class Batcher(Generic[Asked, Answer]):
                 self._answer(going)
 
     def _next(self) -> list[tuple[Asked, Future[Answer]]] | None:
-        """The next batch; None at the end."""
+        """Waits for the next batch and returns it; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopped)
             if not self._waiting:
@@ -111,7 +111,7 @@ class Batcher(Generic[Asked, Answer]):
         try:
             answers = self._compute([asked for asked, _ in batch])
         except Exception as error:
-            if len(batch) > 1:  # whatever was wrong with one of them is not the others' matter
+            if len(batch) > 1:  # a failure on one image must not affect the others
                 for entry in batch:
                     self._answer([entry])
                 return
@@ -123,11 +123,11 @@ class Batcher(Generic[Asked, Answer]):
 
 
 _LARGE: Final = 4_000_000
-"""Pixels from which on an image leaves so much memory behind that it is worth giving back at once."""
+"""Pixels of an image whose memory is returned to the system at once."""
 
 
 class PixelBudget:
-    """Room for `most` pixels; an image of more has it alone. To be used by several threads."""
+    """Limits the pixels that are decoded at the same time to `most`; a larger image is decoded alone. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -136,7 +136,7 @@ class PixelBudget:
 
     @contextmanager
     def hold(self, count: int) -> Iterator[None]:
-        """Waits until there is room for `count` pixels, which are in use until the end of the block."""
+        """Waits until `count` pixels are free, and reserves them until the end of the block."""
         with self._changed:
             self._changed.wait_for(lambda: self._used == 0 or self._used + count <= self._most)
             self._used += count
@@ -151,8 +151,8 @@ class PixelBudget:
 
 
 def give_memory_back() -> None:
-    """Has the C library return what it holds and nobody uses; it would keep it for the next large image."""
+    """Makes the C library return unused memory to the system, which it would keep for the next large image."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others do without
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc only
         if trim is not None:
             trim(0)

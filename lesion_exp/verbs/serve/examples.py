@@ -31,7 +31,7 @@ class DrawnExample:
 
 
 def draw_examples() -> Mapping[str, DrawnExample]:
-    """One lesion of each class that can be drawn, by its file's name; the same at every start."""
+    """One lesion of each class that can be drawn, by the name of its file; the same at every start."""
     found = {}
     for number, code in enumerate(sorted(RECIPES)):
         rng = np.random.default_rng([_SEED, number])

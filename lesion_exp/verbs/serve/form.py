@@ -1,4 +1,4 @@
-"""A multipart form, read as it comes, into memory alone: no upload ever touches a disk."""
+"""Reads a multipart form while it arrives, into memory only: no upload is ever written to a disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lesion_exp.verbs.serve.intake import Refusal, Upload
 FILE: Final = "file"
 """The field of the images."""
 _LONGEST_VALUE: Final = 200
-"""Bytes of a field that is no file."""
+"""Largest size of a field that is no file, bytes."""
 _LONGEST_NAME: Final = 200
-"""Characters of a file's name that are told back."""
+"""Characters of a file's name that are repeated in answers."""
 
 
 @dataclass
 class Form:
-    """What a client sent."""
+    """A form that a client sent."""
 
     files: list[tuple[str, bytes]] = field(default_factory=list)
     """Name and content of each file."""
@@ -38,17 +38,17 @@ class _Part:
 
 
 async def read_form(request: Request, upload: Upload, fields: Sequence[str], max_images: int) -> Form:
-    """The form in the body of `request`, whose bytes `upload` counts while they come.
+    """Reads the form in the body of `request`.
 
     Args:
-        request: not read yet.
-        upload: of this request.
-        fields: those that it may have beside `file`.
-        max_images: files, and values of each other field, at most.
+        request: its body must not have been read.
+        upload: counts the bytes while they arrive.
+        fields: the fields that are allowed beside `file`.
+        max_images: largest number of files, and of values of each other field.
 
     Raises:
-        Refusal: 415, no multipart form, or a compressed one; 413 and 429, as `upload` says; 400, a broken form;
-            422, fields that are not known.
+        Refusal: with status 415 if there is no multipart form or a compressed one, 413 or 429 as `upload` says, 400
+            if the form is broken, 422 if it has an unknown field.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind.lower() != b"multipart/form-data" or not options.get(b"boundary"):
@@ -62,14 +62,14 @@ async def read_form(request: Request, upload: Upload, fields: Sequence[str], max
 
 
 def _check_announced(request: Request, upload: Upload) -> None:
-    """Refuses at once what says that it is too large; what it says is not relied upon otherwise."""
+    """Refuses a request whose announced length is too large, before it is read; otherwise the bytes are counted."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         upload.check_room(int(announced))
 
 
 class _Reader:
-    """Takes the parts of a form apart."""
+    """Collects the parts of a form."""
 
     def __init__(self, boundary: bytes, fields: Sequence[str], max_images: int) -> None:
         self.form = Form()
@@ -92,7 +92,7 @@ class _Reader:
         try:
             self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
         except FormParserError as error:
-            raise Refusal(400, "expected a shorter boundary of the multipart form") from error
+            raise Refusal(400, "expected a shorter boundary between the parts of the multipart form") from error
 
     async def read(self, stream: AsyncIterator[bytes], upload: Upload) -> None:
         """Reads the whole body."""
@@ -102,9 +102,9 @@ class _Reader:
                 self._parser.write(chunk)
             self._parser.finalize()
         except FormParserError as error:
-            raise Refusal(400, "expected a multipart form, but its parts cannot be told apart") from error
+            raise Refusal(400, "expected a multipart form, but its parts cannot be separated") from error
         if not self._is_whole:
-            raise Refusal(400, "expected a whole multipart form, but it ends too early")
+            raise Refusal(400, "expected a complete multipart form, but it ends too early")
 
     def _begin(self) -> None:
         self._part, self._disposition = _Part(), b""
@@ -153,5 +153,5 @@ def _text(raw: bytes) -> str:
 
 
 def _shown(raw: bytes) -> str:
-    """Some of what a client sent, as it may stand in a message."""
+    """The beginning of what a client sent, for a message."""
     return repr(_text(raw[:60])) if raw else "none"

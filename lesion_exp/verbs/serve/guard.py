@@ -1,4 +1,4 @@
-"""What stands around every answer: the key, the headers of safety, the count, and one line in the log."""
+"""The outermost layer of the application: it checks host, origin and key, adds security headers, counts and logs."""
 
 from __future__ import annotations
 
@@ -31,28 +31,27 @@ HEADERS: Final = {
 KEY_HEADER: Final = "X-API-Key"
 _BEARER: Final = "bearer "
 _FOREIGN: Final = ("cross-site", "same-site")
-"""Browsers' words for a page of another server; another port of this machine is one, too."""
+"""Values of `Sec-Fetch-Site` for a page of another server, which may be another port of this machine."""
 _PORTS: Final = {"http": ":80", "https": ":443"}
 _READING: Final = ("GET", "HEAD", "OPTIONS")
 HEADER_BYTES: Final = 16_384
-"""Of a request's address with its headers."""
+"""Largest size of the address and the headers of a request."""
 _ASKED_OFTEN: Final = ("/health", "/metrics")
-"""By machines, every few seconds."""
+"""Paths that monitoring systems ask for every few seconds."""
 _ABORTED: Final = 499
-"""In log and counters: the client went away before its answer."""
+"""Status in log and counters if the client disconnected before its answer."""
 
 
 class Guard:
     """The outermost layer of the application.
 
     Args:
-        app: what answers.
-        monitoring: counts.
-        open_paths: need no key, and are counted by their own name; every other path that is not in `closed_paths`
-            does not exist.
-        closed_paths: need the key where there is one.
-        settings: of these, the key, and the names by which clients may call the server. A page of another site whose
-            name suddenly leads to this machine (DNS rebinding) calls it by that name.
+        app: the application that answers.
+        monitoring: counts the requests.
+        open_paths: paths that need no key.
+        closed_paths: paths that need the key if there is one. All other paths do not exist and are counted together.
+        settings: the key, and the host names by which clients may call the server. They are checked because a page of
+            another site can make its own name lead to this machine (DNS rebinding).
     """
 
     def __init__(
@@ -99,20 +98,20 @@ class Guard:
         if not self._is_known(headers.get("host", ""), scope):
             return _problem(
                 403,
-                "expected a request to a name of this server (localhost, what host= says, or one of allowed_hosts=), "
-                "got another in Host; whoever runs the server can add it: allowed_hosts=NAME",
+                "expected a host name of this server (localhost, that of host=, or one of allowed_hosts=), got another "
+                "one in the header Host; start the server with allowed_hosts=NAME to add it",
             )
         if self._is_foreign(headers, scope["method"]):
-            return _problem(403, "expected a request from this server's own page, got one from another site's")
+            return _problem(403, "expected a request from this server's own page, got one from a page of another site")
         if self.api_key is None or scope["path"] not in self.closed_paths or self._has_key(headers):
             return None
-        told = (
+        error = (
             f"expected the server's key in the header {KEY_HEADER} (or Authorization: Bearer KEY), got none or another"
         )
-        return _problem(401, told, {"WWW-Authenticate": "Bearer"})
+        return _problem(401, error, {"WWW-Authenticate": "Bearer"})
 
     def _is_known(self, authority: str, scope: Scope) -> bool:
-        """Whether a client may call the server by the name `authority`, with or without a port."""
+        """Whether a client may call the server by the host name `authority`, with or without a port."""
         host = host_of(authority)
         if host is None:
             return False
@@ -120,7 +119,7 @@ class Guard:
         return is_loopback(host) or host == str(own).lower() or host in self.hosts
 
     def _is_foreign(self, headers: Headers, method: str) -> bool:
-        """Whether a browser says that another site's page asks; what is no browser says nothing."""
+        """Whether a browser reports a page of another site as the origin; other clients report none."""
         if method not in _READING and headers.get("sec-fetch-site") in _FOREIGN:
             return True
         origin = headers.get("origin")
@@ -132,7 +131,7 @@ class Guard:
         given = headers["host"].strip().lower()
         if authority == given or _PORTS[scheme] in {authority.removeprefix(given), given.removeprefix(authority)}:
             return False
-        return host_of(authority) not in self.hosts  # of a proxy that calls the server by another name
+        return host_of(authority) not in self.hosts  # a proxy may call the server by another name
 
     def _has_key(self, headers: Headers) -> bool:
         assert self.api_key is not None
@@ -145,7 +144,7 @@ class Guard:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"]
         known = path in self.open_paths or path in self.closed_paths
-        route = path if known else "other"  # no words of a client among labels and log lines
+        route = path if known else "other"  # nothing that a client wrote in labels and log lines
         self.monitoring.requests.labels(route, str(status)).inc()
         self.monitoring.request_seconds.labels(route).observe(seconds)
         level = logging.DEBUG if path in _ASKED_OFTEN else logging.INFO

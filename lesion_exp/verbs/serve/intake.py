@@ -1,4 +1,4 @@
-"""How much a server has taken on, so that it refuses more before its memory is full."""
+"""Limits what a server accepts at the same time, so that its memory is never full."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from lesion_exp.file_kind import image_format, kind_of, listed_formats
 from lesion_exp.verbs.serve.settings import MEGABYTE, Settings
 
 BUSY_SECONDS: Final = 1
-"""After which a client that was refused as too many may try again."""
+"""Seconds after which a client that got status 429 may try again."""
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
-    """Becomes the answer `{"error": message}` with a status between 400 and 499."""
+    """A refused request: the answer is `{"error": message}` with a status between 400 and 499."""
 
     def __init__(self, status: int, message: str) -> None:
-        assert 400 <= status <= 499, "what is not the client's doing is no refusal"
+        assert 400 <= status <= 499, "only a mistake of the client is a refusal"
         super().__init__(message)
         self.status = status
         self.message = message
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes with the answer."""
+        """Headers of the answer."""
         return {"Retry-After": str(BUSY_SECONDS)} if self.status == 429 else {}
 
 
 class Intake:
-    """Counts requests, images and bytes; for one event loop, hence without a lock."""
+    """Counts the requests, images and bytes in work. It belongs to one event loop and needs no lock."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -42,10 +42,10 @@ class Intake:
 
     @contextmanager
     def request(self) -> Iterator[Upload]:
-        """Room for a request, before anything of it is read.
+        """Counts a request until the end of the block, before anything of it is read.
 
         Raises:
-            Refusal: 429, too many are being read or answered.
+            Refusal: with status 429 if too many requests or images are in work.
         """
         if self.requests >= self.settings.queue or self.images >= self.settings.queue:
             raise Refusal(429, f"expected fewer requests at once: {self.requests} are being answered; try again soon")
@@ -60,7 +60,7 @@ class Intake:
 
 
 class Upload:
-    """What one request has brought so far."""
+    """Counts the images and bytes of one request."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -68,7 +68,7 @@ class Upload:
         self.bytes = 0
 
     def add_bytes(self, count: int) -> None:
-        """Counts `count` bytes more.
+        """Adds `count` bytes.
 
         Raises:
             Refusal: as `check_room`.
@@ -78,10 +78,10 @@ class Upload:
         self._intake.bytes += count
 
     def check_room(self, count: int) -> None:
-        """Checks that there is room for `count` bytes more.
+        """Checks that `count` more bytes are allowed.
 
         Raises:
-            Refusal: 413, more than a request may have; 429, more than all may have at once.
+            Refusal: with status 413 for more than a request may have, 429 for more than all requests may have.
         """
         settings = self._intake.settings
         if self.bytes + count > settings.max_upload_bytes:
@@ -89,13 +89,13 @@ class Upload:
                 413, f"expected at most {settings.max_upload_mb:g} MiB a request, got more; send fewer images"
             )
         if self._intake.bytes + count > settings.max_waiting_mb * MEGABYTE:
-            raise Refusal(429, "expected fewer uploads at once: the memory set aside for them is full; try again soon")
+            raise Refusal(429, "expected fewer uploads at once: the memory for uploads is full; try again soon")
 
     def add_images(self, count: int) -> None:
-        """Counts `count` images.
+        """Adds `count` images.
 
         Raises:
-            Refusal: 422, more than a request may have; 429, more than all may have at once.
+            Refusal: with status 422 for more than a request may have, 429 for more than all requests may have.
         """
         settings = self._intake.settings
         if count > settings.max_images:
@@ -109,18 +109,27 @@ class Upload:
 
 
 LONGEST_SHAPE: Final = 10
-"""Longer side over shorter side, at most: the network sees a square, to which a thin strip would be blown up."""
+"""Largest ratio of the longer to the shorter side: the network sees a square, to which a strip would be stretched."""
 MOST_SCANS: Final = 100
-"""Of a progressive JPEG, which usually has ten: each is a pass over all its pixels, and costs but a few bytes."""
+"""Largest number of scans in a progressive JPEG, which usually has ten. A scan of few bytes costs a pass over all
+pixels."""
 _SCAN: Final = b"\xff\xda"
 
 
 def check_picture(encoded: bytes, name: str, max_pixels: int) -> int:
-    """How many pixels `encoded` has, if it may be decoded; only its first bytes and its header are looked at.
+    """Checks whether an image file may be decoded, by its first bytes and its header.
+
+    Args:
+        encoded: the file.
+        name: its name, for messages.
+        max_pixels: largest number of pixels.
+
+    Returns:
+        Its number of pixels.
 
     Raises:
-        Refusal: 415, no image of a known format; 413, too many pixels; 422, a broken header or a shape that is none of
-            a photograph. `name` says which upload it is.
+        Refusal: with status 415 if the format is unknown, 413 if there are too many pixels, 422 if the header is
+            broken or the shape is not that of a photograph.
     """
     kind = image_format(encoded)
     if kind is None:
@@ -134,10 +143,13 @@ def check_picture(encoded: bytes, name: str, max_pixels: int) -> int:
         raise Refusal(
             422,
             f"expected a photograph, at most {LONGEST_SHAPE} times as long as it is wide, but {name} has {width:,} x "
-            f"{height:,} pixels; cut it",
+            f"{height:,} pixels; crop it",
         )
     if kind == "JPEG" and encoded.count(_SCAN) > MOST_SCANS:
-        raise Refusal(422, f"expected at most {MOST_SCANS} scans in a JPEG file, but {name} has more; save it anew")
+        raise Refusal(
+            422,
+            f"expected at most {MOST_SCANS} scans in a JPEG file, but {name} has more; save it again",
+        )
     return width * height
 
 
@@ -148,4 +160,4 @@ def _size(encoded: bytes, kind: str, name: str, max_pixels: int) -> tuple[int, i
     except Image.DecompressionBombError as error:
         raise Refusal(413, f"expected at most {max_pixels:,} pixels, but {name} has far more") from error
     except Exception as error:  # Pillow's readers raise whatever a broken file provokes
-        raise Refusal(422, f"expected a whole image, but the header of {name} ({kind}) cannot be read") from error
+        raise Refusal(422, f"expected a complete image, but the header of {name} ({kind}) cannot be read") from error

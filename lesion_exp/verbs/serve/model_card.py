@@ -1,4 +1,4 @@
-"""What a person must know of a network before looking at what it says."""
+"""The model card: what a person must know about a network before using its predictions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OF_MALIGNANT: Final = ("recall", "specificity", "auroc")
 
 
 def model_card(run: Run, model: ServedModel) -> Plain:
-    """The card of a run's network, as plain values for JSON; what the run did not store is None or empty."""
+    """The model card of a run's network as plain values for JSON; what the run did not store is None or empty."""
     facts = RunSummary(run, RunArtifacts(run))
     return {
         "run_id": run.run_id,
@@ -75,7 +75,7 @@ def _classes(classes: tuple[str, ...]) -> list[Plain]:
 
 
 def _is_malignant(code: str) -> bool | None:
-    """None where the class does not determine it."""
+    """Whether the class is malignant; None if it may be either."""
     try:
         return taxonomy.is_malignant(code)
     except DataError:
@@ -83,7 +83,7 @@ def _is_malignant(code: str) -> bool | None:
 
 
 def _metadata(model: ServedModel) -> Plain | None:
-    """What the network reads beside the image; None for the image alone."""
+    """What the network reads beside the image; None for a network that sees only the image."""
     if model.encoder is None:
         return None
     return {"age": "years", "sex": list(model.encoder.sexes), "site": list(model.encoder.sites)}
@@ -108,7 +108,7 @@ def _data(facts: RunSummary) -> Plain:
 
 
 def _results(facts: RunSummary) -> Plain | None:
-    """The metrics of the test part, else of validation, with 95% intervals; None where none are stored."""
+    """The metrics of the test part, else of validation, with 95% intervals; None if none are stored."""
     table = facts.predictions
     if table is None:
         return None
@@ -136,19 +136,19 @@ def _results(facts: RunSummary) -> Plain | None:
 
 
 def _rule(facts: RunSummary) -> str:
-    """When an image counts as malignant in the metrics of malignancy; empty where there are none."""
+    """When an image counts as malignant in the metrics of malignancy; empty if there are none."""
     is_shown = any(f"{family}/{MALIGNANT}" in facts.values for family in _OF_MALIGNANT)
     return rule_in_words(facts.classes) if is_shown and malignant_classes(facts.classes) else ""
 
 
 def _metric(key: str, value: Value, rests: LesionCounts | None = None) -> Plain:
-    """`too_few` is a text where the metric rests on too few lesions to judge by, else None."""
+    """A metric as plain values; `too_few` is a text if the metric is based on too few lesions, else None."""
     plain = {"key": key, "name": words_of(key), "value": value.value, "low": value.low, "high": value.high}
     return plain if rests is None else {**plain, "too_few": rests.too_few(key) or None}
 
 
 def _answers(model: ServedModel) -> Plain:
-    """How often answers were right on the test part: by their confidence, and of malignant lesions."""
+    """How often predictions were right on the test part, by their confidence and for malignant lesions."""
     rates = model.rates
     right = [None] * len(NAMES) if rates is None else rates.right
     return {
@@ -167,7 +167,7 @@ def _rate(rate: Rate | None) -> Plain | None:
 
 
 def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
-    """How far the probabilities and the sets can be taken at their word."""
+    """How reliable the probabilities and the conformal sets are."""
     calibrator, sets, calibration = model.calibrator, model.conformal, model.calibration
     before, after = facts.values.get("ece"), as_value(facts.evaluation_file("calibrated").get("ece"))
     fits = facts.evaluation_file("calibrated").get("calibration") == calibration
@@ -189,24 +189,26 @@ def _probabilities(facts: RunSummary, model: ServedModel) -> Plain:
 
 
 def _share(found: Value) -> str:
-    """`56.4% (39.5% to 73.6%)`."""
+    """A share with its interval, such as `56.4% (95% interval 39.5% to 73.6%)`."""
     if found.low is None or found.high is None:
         return percent(found.value)
     return f"{percent(found.value)} (95% interval {percent(found.low)} to {percent(found.high)})"
 
 
 def _of_few_lesions(facts: RunSummary, table: pd.DataFrame) -> list[str]:
-    """Which classes are hardly judged at all, and what becomes of melanomas."""
+    """Sentences on the classes with few test lesions, and on melanomas."""
     rests, said = lesion_counts(table), []
     few = {name: rests.classes[name][0] for name in facts.classes if rests.too_few(f"recall/{name}")}
     if few:
         rare = ", ".join(f"{name} ({lesions})" for name, lesions in few.items())
-        said.append(f"Judged on fewer than {LEAST_LESIONS} lesions, {TOO_FEW} to say how good it is on them: {rare}.")
+        said.append(
+            f"Evaluated on fewer than {LEAST_LESIONS} lesions, {TOO_FEW} to say how good it is on them: {rare}."
+        )
     melanoma = facts.values.get("recall/mel")
     if melanoma is not None and "mel" in few:
-        said.append(f"How many melanomas it misses is not known: {rests.too_few('recall/mel')}.")
+        said.append(f"It is not known how many melanomas it misses: {rests.too_few('recall/mel')}.")
     elif melanoma is not None:
-        said.append(f"It names {_share(melanoma)} of melanomas as such; the others it calls something else.")
+        said.append(f"It recognises {_share(melanoma)} of melanomas; it takes the others for another class.")
     return said
 
 
@@ -218,13 +220,13 @@ def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
         f"other diseases and to pictures of anything else.",
         f"It was trained and tested on {facts.data_name or 'one data set'} only. Other cameras, lighting, skin tones "
         f"and patients may make it worse in ways that no figure here shows.",
-        "Its sets, and its probabilities where they are calibrated, are right on average over images like those of its "
-        "validation part, with the same mix of diagnoses; in a practice with another mix they are not.",
-        "A heat map shows what raised the score of a class, coarsely. It is no outline of a lesion and no proof that "
+        "Its conformal sets, and its probabilities if they are calibrated, are right on average over images like those "
+        "of its validation part, with the same mix of diagnoses. In a practice with another mix they are not.",
+        "A heat map shows coarsely what raised the score of a class. It is no outline of a lesion and no proof that "
         "the network looked at the right thing.",
     ]
     if facts.key("dataset._target_") == "lesion_exp.dataset.synthetic.read_synthetic":
-        found.insert(0, "It was trained on generated drawings: what it says of a photograph of skin means nothing.")
+        found.insert(0, "It was trained on generated drawings: its predictions for photographs of skin mean nothing.")
     if facts.predictions is None:
         found.append("No result of it on a test part is stored.")
         return found
@@ -233,5 +235,5 @@ def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
     if gap is not None:
         found.append(f"It may not be equally good for all; {gap}.")
     if "skin_tone" not in facts.predictions:
-        found.append("How good it is on each skin tone is not known: its test images do not say.")
+        found.append("It is not known how good it is on each skin tone, since its test images do not say.")
     return found

@@ -1,4 +1,4 @@
-"""What a server counts of itself, in the format of Prometheus; no name, no content and no address of a client."""
+"""Counters of a server in the format of Prometheus; they contain no name, content or address of a client."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class Monitoring:
             "lesion_exp_requests", "Requests, by route and status", ["route", "status"], registry=self.registry
         )
         self.request_seconds = Histogram(
-            "lesion_exp_request_seconds", "From the first byte to the answer", ["route"], buckets=_SECONDS,
+            "lesion_exp_request_seconds", "Seconds from first byte to answer", ["route"], buckets=_SECONDS,
             registry=self.registry,
         )  # fmt: skip
         self.images = Counter(
-            "lesion_exp_images", "Images, by what became of them: predicted, refused or failed", ["outcome"],
+            "lesion_exp_images", "Images, by outcome: predicted, refused or failed", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
         self.predictions = Counter(
             "lesion_exp_predictions", "Predicted images, by class", ["prediction"], registry=self.registry
         )
         self.batch_size = Histogram(
-            "lesion_exp_batch_size", "Images that went through the network together", buckets=(1, 2, 4, 8, 16, 32, 64),
+            "lesion_exp_batch_size", "Images in a batch of the network", buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )  # fmt: skip
         self.network_seconds = Histogram(
-            "lesion_exp_network_seconds", "Of the network with a batch", buckets=_SECONDS, registry=self.registry
+            "lesion_exp_network_seconds", "Seconds of the network for a batch", buckets=_SECONDS, registry=self.registry
         )
 
     def watch(self, name: str, meaning: str, read: Callable[[], float]) -> None:
-        """Adds a value that is read whenever somebody asks."""
+        """Adds a value that is read at every request for the counters."""
         Gauge(name, meaning, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
+        """All counters, in the text format of Prometheus."""
         return generate_latest(self.registry)

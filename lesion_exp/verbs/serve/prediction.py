@@ -1,4 +1,4 @@
-"""From a form with images to the answer: limits, decoding, the network, pictures of the evidence."""
+"""Answers a request for predictions: limits, decoding, the network, heat maps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENT_FIELDS: Final = ("age", "sex", "site")
 OLDEST: Final = 130
 """Years."""
 NOT_KNOWN: Final = ("", UNKNOWN)
-"""Values of these fields that say so."""
+"""Values of these fields for an unknown value."""
 UNKNOWN_FORMAT: Final = 415
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 Made = TypeVar("Made")
@@ -39,10 +39,10 @@ class Prediction:
 
     Args:
         model: the network.
-        run_id: whose it is.
+        run_id: the run of the network.
         settings: the limits.
-        monitoring: counts.
-        num_decoders: threads that decode images.
+        monitoring: counts images and predictions.
+        num_decoders: number of threads that decode images.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Prediction:
         self._pool = ThreadPoolExecutor(num_decoders, thread_name_prefix="decoder")
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts the thread of the network."""
         self.batcher.start()
 
     def stop(self) -> None:
-        """Ends once what was begun is done."""
+        """Finishes the images that are in work, and ends the threads."""
         self._pool.shutdown(cancel_futures=True)
         self.batcher.stop()
 
-    async def answer(self, request: Request, *, with_evidence: bool) -> Answer:
-        """The answer to a request whose body is not read yet.
+    async def answer(self, request: Request, *, with_heat_map: bool) -> Answer:
+        """Answers a request whose body has not been read.
 
         Raises:
-            Refusal: whatever was wrong with it; for several images only where none of them has a prediction.
+            Refusal: the request cannot be answered; with several images, none of them has a prediction.
         """
         is_read = False
         try:
@@ -90,24 +90,24 @@ class Prediction:
                         raise Refusal(422, "expected at least one image in the field 'file', got none")
                     upload.add_images(len(form.files))
                     patients = self._patients(form)
-                    images = await self._all(form, patients, with_evidence=with_evidence)
+                    images = await self._all(form, patients, with_heat_map=with_heat_map)
         except TimeoutError as error:
             if not is_read:
                 raise Refusal(
-                    408, f"expected the whole request within {self.settings.timeout_s:g} s, it came too slowly"
+                    408, f"expected the whole request within {self.settings.timeout_s:g} s, but it arrived too slowly"
                 ) from error
             raise Refusal(
-                429, "expected fewer or smaller images at once: there was no time for them; try again soon"
+                429, "expected fewer or smaller images at once: the time limit was reached; try again soon"
             ) from error
         return Answer(
             images=images, run_id=self.run_id, calibration=self.model.calibration, precision=self.model.precision
         )
 
-    async def _all(self, form: Form, patients: list[Patient], *, with_evidence: bool) -> list[ImageAnswer]:
-        """An answer for each image; a lone image, or all, that were refused are a refusal of the request."""
+    async def _all(self, form: Form, patients: list[Patient], *, with_heat_map: bool) -> list[ImageAnswer]:
+        """An answer for each image; if all of them are refused, the request is refused."""
         found = await asyncio.gather(
             *(
-                self._one(name, content, patient, with_evidence=with_evidence)
+                self._one(name, content, patient, with_heat_map=with_heat_map)
                 for (name, content), patient in zip(form.files, patients, strict=True)
             ),
             return_exceptions=True,
@@ -125,18 +125,18 @@ class Prediction:
             if not isinstance(entry, BaseException) or isinstance(entry, Refusal)
         ]
 
-    async def _one(self, name: str, content: bytes, patient: Patient, *, with_evidence: bool) -> ImageAnswer:
+    async def _one(self, name: str, content: bytes, patient: Patient, *, with_heat_map: bool) -> ImageAnswer:
         self.batcher.expect(1)
         try:
             sample = await self._in_pool(self._prepared, content, name, patient)
-            future = self.batcher.submit(Asked(sample, with_evidence))
+            future = self.batcher.submit(Asked(sample, with_heat_map))
         finally:
             self.batcher.expect(-1)
-        verdict = await asyncio.wrap_future(future)
+        predicted = await asyncio.wrap_future(future)
         pictures = None
-        if verdict.evidence is not None:
-            pictures = await self._in_pool(self._pictures, verdict)
-        found = answered(name, self.model, verdict, pictures)
+        if predicted.saliency is not None:
+            pictures = await self._in_pool(self._pictures, predicted)
+        found = answered(name, self.model, predicted, pictures)
         self.monitoring.images.labels("failed" if found.error else "predicted").inc()
         if found.prediction is not None:
             self.monitoring.predictions.labels(found.prediction).inc()
@@ -157,20 +157,20 @@ class Prediction:
         with self.monitoring.network_seconds.time():
             return self.model.answer(asked)
 
-    def _pictures(self, verdict: ServedPrediction) -> Pictures:
-        assert verdict.square is not None
-        assert verdict.evidence is not None
+    def _pictures(self, predicted: ServedPrediction) -> Pictures:
+        assert predicted.square is not None
+        assert predicted.saliency is not None
         return Pictures(
-            seen=base64.b64encode(square_png(verdict.square)).decode(),
-            heat_map=base64.b64encode(heat_map_png(verdict.square, verdict.evidence)).decode(),
-            of=self.model.classes[int(verdict.probs.argmax())],
+            seen=base64.b64encode(square_png(predicted.square)).decode(),
+            heat_map=base64.b64encode(heat_map_png(predicted.square, predicted.saliency)).decode(),
+            of=self.model.classes[int(predicted.probs.argmax())],
         )
 
     def _patients(self, form: Form) -> list[Patient]:
-        """Age, sex and site of each image: given once for all of them, or once for each.
+        """Age, sex and site of the patient of each image, given once for all images or once for each.
 
         Raises:
-            Refusal: 422, a value that the network does not know, or another number of values.
+            Refusal: with status 422 for a value that the network does not know, or another number of values.
         """
         count = len(form.files)
         columns = {}
@@ -192,12 +192,12 @@ class Prediction:
 
 
 def _joined(refusals: Sequence[Refusal]) -> Refusal:
-    """The refusal of a request none of whose images can be used: 415 only where all are of formats not taken."""
+    """The refusal of a request without a usable image: with status 415 only if all formats are unknown."""
     if len(refusals) == 1:
         return refusals[0]
     status = next((refusal.status for refusal in refusals if refusal.status != UNKNOWN_FORMAT), UNKNOWN_FORMAT)
     reasons = first_cases(refusal.message for refusal in refusals)
-    return Refusal(status, f"expected an image that can be used, got {len(refusals)} that cannot:\n{reasons}")
+    return Refusal(status, f"expected an image that can be used, got {len(refusals)} that cannot be used:\n{reasons}")
 
 
 def _age(text: str) -> float:

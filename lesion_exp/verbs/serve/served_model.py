@@ -1,4 +1,4 @@
-"""A run's network as the server asks it: calibrated probabilities, conformal sets and evidence of prepared images."""
+"""The served network of a run: calibrated probabilities, conformal sets and saliency maps of prepared images."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ log = logging.getLogger(__name__)
 
 
 LEVELS: Final = ((0.9, "high"), (0.7, "moderate"), (0.5, "low"))
-"""From which probability on a confidence is called what; below all of them, very low."""
+"""The least probability of each level of confidence; below all of them it is very low."""
 UNDECIDED: Final = "very low"
 EDGES: Final = (0.0, *sorted(least for least, _ in LEVELS), 1.0)
-"""Where the bands of confidence begin and end, the lowest first."""
+"""Limits of the bands of probability, the lowest first."""
 NAMES: Final = (UNDECIDED, *(name for _, name in reversed(LEVELS)))
-"""Of the bands between them."""
-NOT_TESTED: Final = "was not measured: these weights were not judged on a test part"
+"""The level of confidence in each band."""
+NOT_TESTED: Final = "was not measured: these weights were not evaluated on a test part"
 
 
 def confidence_level(probability: float) -> str:
@@ -52,7 +52,7 @@ def confidence_level(probability: float) -> str:
 
 
 def confidence_sentence(probability: float, rates: AnswerRates | None) -> str:
-    """How often predictions of that confidence were right on the test part; `rates` None: there was none."""
+    """A sentence on how often predictions of this confidence were right on the test part; `rates` may be unknown."""
     level = confidence_level(probability)
     opening = f"{level.capitalize()} confidence"
     if rates is None:
@@ -70,14 +70,14 @@ def confidence_sentence(probability: float, rates: AnswerRates | None) -> str:
 
 
 def malignant_sentence(rates: AnswerRates | None) -> str:
-    """What must stand beside a benign answer: how many malignant lesions get one."""
+    """The caution beside a benign prediction: how many malignant lesions are predicted as benign."""
     if rates is None:
         return f"How often this network calls a malignant lesion benign {NOT_TESTED}."
     rate = rates.malignant_sensitivity
     if rate is None:
         return (
             "How often this network calls a malignant lesion benign was not measured: no test image shows one, or its "
-            "classes do not tell."
+            "classes do not separate malignant from benign."
         )
     return (
         f"A benign answer does not rule out a malignant lesion: of {_counted(rate, 'test image')} of malignant "
@@ -87,7 +87,7 @@ def malignant_sentence(rates: AnswerRates | None) -> str:
 
 
 def band_in_words(level: str) -> str:
-    """The probabilities of a confidence: `50% to 70%`."""
+    """The probabilities of a level of confidence in words, such as `probability of 50% to 70%`."""
     place = NAMES.index(level)
     low, high = EDGES[place], EDGES[place + 1]
     return f"probability below {high:.0%}" if place == 0 else f"probability of {low:.0%} to {high:.0%}"
@@ -107,12 +107,12 @@ def _few(rate: Rate) -> str:
 
 
 MOST_THREADS: Final = 8
-"""Of torch: more make a small batch no faster."""
+"""Largest number of threads of torch; more do not speed up a small batch."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What a network may read beside the image; NaN and `unknown` where it is not known."""
+    """What a network may read beside the image; NaN or `unknown` if it is not known."""
 
     age: float = float("nan")
     """Years."""
@@ -122,39 +122,39 @@ class Patient:
 
 @dataclass(frozen=True)
 class Asked:
-    """An image on its way into the network."""
+    """A prepared image to predict."""
 
     sample: Sample
-    with_evidence: bool
+    with_heat_map: bool
 
 
 @dataclass(frozen=True)
 class ServedPrediction:
-    """What the network says of an image."""
+    """The prediction for an image."""
 
     probs: FloatArray
-    """float64 (C,), calibrated; NaN where the network gives no finite ones."""
-    members: npt.NDArray[np.bool_]
+    """float64 (C,), calibrated; NaN if the network gives no finite values."""
+    in_set: npt.NDArray[np.bool_]
     """bool (C,), whether each class belongs to the conformal set."""
     square: UInt8Array | None = None
-    """uint8 (S, S, 3) RGB, what the network sees; only with evidence."""
-    evidence: npt.NDArray[np.float32] | None = None
-    """float32 (S, S), for the likeliest class; only where asked for."""
+    """uint8 (S, S, 3) RGB, what the network sees; only with a saliency map."""
+    saliency: npt.NDArray[np.float32] | None = None
+    """float32 (S, S), for the likeliest class; only if asked for."""
 
 
 class ServedModel:
     """Predictor, calibration and conformal sets of one run.
 
     Args:
-        predictor: without calibration, since conformal sets are fitted on what the network says itself.
-        calibrator: None leaves its probabilities as they are.
-        conformal: its sets.
-        layer: whose maps show the evidence; None: the last.
-        rates: how often its answers were right on the test part; None where these weights were not judged on one.
-        warning: that the calibration makes probabilities worse; None where it is not known to.
+        predictor: without calibration, since conformal sets are fitted on uncalibrated probabilities.
+        calibrator: None leaves the probabilities as they are.
+        conformal: the conformal sets.
+        layer: the layer of the saliency maps; None is the last.
+        rates: how often predictions were right on the test part; None if these weights were not evaluated on one.
+        warning: a warning that the calibration makes probabilities worse, if it does.
 
     Raises:
-        ConfigError: the network needs pictures beside the image.
+        ConfigError: the network needs further pictures beside the image.
     """
 
     def __init__(
@@ -180,28 +180,28 @@ class ServedModel:
         self.rates = rates
         self.warning = warning
         self._preparation = predictor.preparation
-        self._evidence = SaliencyMaps(predictor, layer)
+        self._saliency = SaliencyMaps(predictor, layer)
 
     @property
     def calibration(self) -> str:
-        """The name of what makes the probabilities calibrated; none: they are the network's own."""
+        """The name of the calibration; `none` for the network's own probabilities."""
         return DEFAULT_CALIBRATION if self.calibrator is None else self.calibrator.scaling.method
 
     @property
     def precision(self) -> str:
-        """In which the network computes: that in which its run was evaluated."""
+        """The precision of the network, which is that of the run's evaluation."""
         return self.predictor.precision
 
     @property
     def encoder(self) -> MetadataEncoder | None:
-        """How age, sex and site become numbers; None for a network that sees the image alone."""
+        """The encoder of age, sex and site; None for a network that sees only the image."""
         return self.predictor.encoder
 
     def prepare(self, encoded: bytes, name: str, patient: Patient) -> Sample:
-        """What the network sees of an image file; may be called by several threads at once.
+        """Prepares an image file for the network. Thread-safe.
 
         Raises:
-            DataError: it cannot be decoded; `name` says which it is.
+            DataError: the file cannot be decoded; `name` is its name in the message.
         """
         sample = self._preparation.from_bytes(encoded, name)
         if self.encoder is not None:
@@ -210,42 +210,42 @@ class ServedModel:
         return sample
 
     def answer(self, asked: Sequence[Asked]) -> list[ServedPrediction]:
-        """What the network says of a batch; to be called by one thread only."""
+        """Predicts a batch; to be called by one thread only."""
         table = self.predictor.predict(collate([""] * len(asked), [entry.sample for entry in asked])).table
         raw = probabilities(table)
         finite = np.isfinite(raw).all(axis=1)
         probs = np.full_like(raw, np.nan)
-        members = np.zeros(raw.shape, dtype=np.bool_)
+        in_set = np.zeros(raw.shape, dtype=np.bool_)
         if finite.any():
             probs[finite] = raw[finite] if self.calibrator is None else self.calibrator.apply(raw[finite])
-            members[finite] = self.conformal.sets(raw[finite])
-        verdicts = [ServedPrediction(probs[row], members[row]) for row in range(len(asked))]
-        self._add_evidence(verdicts, asked)
-        return verdicts
+            in_set[finite] = self.conformal.sets(raw[finite])
+        predictions = [ServedPrediction(probs[row], in_set[row]) for row in range(len(asked))]
+        self._add_saliency(predictions, asked)
+        return predictions
 
-    def _add_evidence(self, verdicts: list[ServedPrediction], asked: Sequence[Asked]) -> None:
-        rows = [row for row, entry in enumerate(asked) if entry.with_evidence and failure_of(verdicts[row]) is None]
+    def _add_saliency(self, predictions: list[ServedPrediction], asked: Sequence[Asked]) -> None:
+        rows = [row for row, entry in enumerate(asked) if entry.with_heat_map and failure_of(predictions[row]) is None]
         if not rows:
             return
         sample: Sample = default_collate([asked[row].sample for row in rows])
         sample = move_data_to_device(sample, next(self.predictor.classifier.parameters()).device)
-        maps = self._evidence.maps(sample, [int(verdicts[row].probs.argmax()) for row in rows])
+        maps = self._saliency.maps(sample, [int(predictions[row].probs.argmax()) for row in rows])
         for place, row in enumerate(rows):
-            found = verdicts[row]
-            verdicts[row] = ServedPrediction(found.probs, found.members, square_of(sample, place), maps[place])
+            found = predictions[row]
+            predictions[row] = ServedPrediction(found.probs, found.in_set, square_of(sample, place), maps[place])
 
 
 def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel:
-    """The network of a run with its calibration.
+    """Opens the network of a run with its calibration.
 
     Args:
-        run: finished, or named by a checkpoint file.
+        run: the run.
         options: which weights, calibration, conformal sets and layer.
         project: of this machine.
 
     Raises:
-        ConfigError: a run without a network, or one that sees more than an image.
-        DataError: something of it is gone.
+        ConfigError: the run has no network, or it needs further pictures beside the image.
+        DataError: an artifact of the run is missing.
     """
     calibration = options.calibration
     check_calibration(calibration, options.checkpoint)
@@ -254,7 +254,9 @@ def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel
     predictor = opened.predictor(checkpoint=options.checkpoint)
     calibrator = opened.calibrator(calibration)
     conformal = ConformalSets.from_dict(_kept(run, f"conformal/{options.conformal}.json"))
-    tested = tested_predictions(run) if options.checkpoint == "best" else None  # kept are those of the best weights
+    tested = (
+        tested_predictions(run) if options.checkpoint == "best" else None
+    )  # the stored predictions are those of the best weights
     rates = None
     if tested is not None:
         rates = answer_rates(tested if calibrator is None else calibrator.calibrate(tested), EDGES)
@@ -265,13 +267,13 @@ def open_model(run: Run, options: ModelOptions, project: Project) -> ServedModel
 
 
 def limit_threads() -> None:
-    """Lets torch use the cores that it would, but no more than help a small batch."""
+    """Limits the threads of torch to `MOST_THREADS`."""
     torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
 
 
-def failure_of(verdict: ServedPrediction) -> str | None:
-    """Why an image has no prediction though it could be decoded; None where it has one."""
-    return None if np.isfinite(verdict.probs).all() else NOT_FINITE
+def failure_of(predicted: ServedPrediction) -> str | None:
+    """The reason why a decoded image has no prediction; None if it has one."""
+    return None if np.isfinite(predicted.probs).all() else NOT_FINITE
 
 
 def _kept(run: Run, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs the web application in this process until it is told to stop."""
+"""Runs the web application in this process until it is stopped."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 
 PATIENCE_SECONDS: Final = 10.0
-"""For a request's headers to arrive, for the rest of a body that was refused, and between two looks at a client that
-reads its answer."""
+"""Time limit for the headers of a request and for the rest of a refused body, and the interval between two checks of a
+client that reads its answer."""
 SLOWEST_BYTES: Final = 16_384
-"""Of an answer that a client must read between two looks."""
+"""Bytes of an answer that a client must read between two checks."""
 READING_SECONDS: Final = 120.0
-"""For a client to read its answer."""
+"""Time limit for a client to read its answer."""
 MOST_CONNECTIONS: Final = 512
-"""At once: file handles are few."""
+"""Connections at the same time; the number of file handles is limited."""
 _TOO_MANY: Final = b'{"error":"expected fewer connections at once; try again soon"}'
 _REFUSED: Final = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
@@ -49,14 +49,14 @@ _REFUSED: Final = (
 
 
 class ImpatientConnection(H11Protocol):
-    """uvicorn's connection with a time limit wherever no request is being answered.
+    """uvicorn's connection with a time limit while no request is being answered.
 
-    A body that was refused is read on and thrown away for as long, so that the client gets to read the answer: closing
-    a connection with unread bytes takes it from it. An answer that its client does not read is thrown away: even a
-    closed connection would otherwise stay until its last byte has left.
+    The rest of a refused body is read and discarded until the time limit, so that the client can read the answer: if a
+    connection is closed with unread bytes, the answer is lost. An answer that the client does not read is discarded,
+    since otherwise even a closed connection would remain until its last byte has been sent.
 
     Args:
-        most_of_a_client: connections of one address at once; of IPv6 addresses, of one network of 64 bits.
+        most_of_a_client: largest number of connections of one IPv4 address, or of one IPv6 network of 64 bits.
         options: of uvicorn.
     """
 
@@ -72,7 +72,7 @@ class ImpatientConnection(H11Protocol):
         self._reading_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refuses one connection too many, of all clients or of this one."""
+        """Refuses a connection beyond the limit of all clients, or of this client."""
         super().connection_made(transport)
         self.peer = _network(self.client[0] if self.client else "")
         self._look = self.loop.call_later(PATIENCE_SECONDS, self._look_at_reader)
@@ -84,24 +84,24 @@ class ImpatientConnection(H11Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Lets the time run, or stops it while a request is being answered."""
+        """Starts the time limit, or stops it while a request is being answered."""
         super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Lets the time run anew."""
+        """Starts the time limit again."""
         super().on_response_complete()
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP; the request before it, if it still waits for an answer, gets none any more."""
+        """Answers what is not HTTP; a request before it that is still waiting gets no answer."""
         super().send_400_response(msg)
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the time."""
+        """Stops the timers."""
         self._unwatch()
         if self._look is not None:
             self._look.cancel()
@@ -125,7 +125,7 @@ class ImpatientConnection(H11Protocol):
         self.transport.close()
 
     def _look_at_reader(self) -> None:
-        """Ends the connection if its client has stopped to read its answer, or takes too long for it."""
+        """Ends the connection if the client has stopped reading its answer, or takes too long."""
         unread = self.transport.get_write_buffer_size()
         now = self.loop.time()
         if not unread or not self._unread:
@@ -138,7 +138,7 @@ class ImpatientConnection(H11Protocol):
 
 
 def _network(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the network of an IPv6 address, of which anybody has millions."""
+    """The key of a client: its IPv4 address, or its IPv6 network, since a client may have any number of addresses."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -155,17 +155,17 @@ ENDED: Final = "the server has stopped"
 
 
 def serve(run: Run, options: ModelOptions, settings: Settings, project: Project) -> None:
-    """Serves the network of `run` until Ctrl-C or SIGTERM, which leave as KeyboardInterrupt and SystemExit.
+    """Serves the network of `run` until Ctrl-C or SIGTERM, which are raised as KeyboardInterrupt and SystemExit.
 
     Args:
-        run: whose network it is.
-        options: which weights, calibration, conformal sets and layer.
-        settings: where, and how much.
-        project: of this machine.
+        run: the run.
+        options: weights, calibration, conformal sets and layer.
+        settings: the address and the limits.
+        project: the project.
 
     Raises:
-        ConfigError: an address that cannot be used, or a run without a network that sees images alone.
-        DataError: something of the run is gone.
+        ConfigError: the address cannot be used, the run has no network, or the network needs more than an image.
+        DataError: an artifact of the run is missing.
     """
     with _listening(settings) as listener:
         log.info("loading run %s ...", run.run_id)
@@ -192,13 +192,13 @@ def serve(run: Run, options: ModelOptions, settings: Settings, project: Project)
 
 
 def _connections(settings: Settings) -> type[asyncio.Protocol]:
-    """What uvicorn makes a connection of; it takes whatever can be called."""
+    """The class of connections for uvicorn, which accepts any callable."""
     made: Any = functools.partial(ImpatientConnection, most_of_a_client=settings.max_client_connections)
     return cast("type[asyncio.Protocol]", made)
 
 
 class _Server(uvicorn.Server):
-    """Says where it is once it answers there."""
+    """Prints its address as soon as it answers."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -211,7 +211,7 @@ class _Server(uvicorn.Server):
 
 
 def _listening(settings: Settings) -> socket.socket:
-    """A socket at the address: asked for before the network is loaded, and nobody can take it meanwhile."""
+    """A socket at the address, opened before the network is loaded, so that no other process can take the address."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -221,20 +221,20 @@ def _listening(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"expected a free address to serve at; {settings.host}:{settings.port} cannot be used: {error.strerror}. "
-            f"Give another one, such as port={settings.port + 1}"
+            f"expected a free address, got {settings.host}:{settings.port}, which cannot be used ({error.strerror}); "
+            f"name another one, such as port={settings.port + 1}"
         ) from error
     return listener
 
 
 def _warm_up(model: ServedModel, examples: Mapping[str, DrawnExample]) -> None:
-    """Asks the network once, so that what cannot work is known now and the first client need not wait."""
+    """Predicts an example once, so that errors are found now and the first client does not wait."""
     example = next(iter(examples.values()))
-    model.answer([Asked(model.prepare(example.encoded, example.name, Patient()), with_evidence=True)])
+    model.answer([Asked(model.prepare(example.encoded, example.name, Patient()), with_heat_map=True)])
 
 
 def _quiet() -> None:
-    """No messages of libraries about uploads, whose senders are told; what goes wrong inside still comes."""
+    """Silences messages of libraries about broken uploads; the clients get a message, and errors are still logged."""
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     for name in ("python_multipart", "uvicorn"):
@@ -244,9 +244,9 @@ def _quiet() -> None:
 def _say(settings: Settings, port: int) -> None:
     if not settings.is_local and settings.api_key is None:
         log.warning(
-            "anybody who can reach %s can use this server: it listens beyond this machine and asks for no key. Set "
-            "LESION_EXP_API_KEY, and put a proxy with TLS in front of it", settings.host,
+            "anybody who can reach %s can use this server, since it listens beyond this machine and asks for no key. "
+            "Set LESION_EXP_API_KEY, and put a proxy with TLS in front of it", settings.host,
         )  # fmt: skip
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"{RESEARCH_ONLY}\npage: http://{shown}:{port}/\nAPI:  http://{shown}:{port}/docs\nCtrl-C ends it.",
+    print(f"{RESEARCH_ONLY}\npage: http://{shown}:{port}/\nAPI:  http://{shown}:{port}/docs\nCtrl-C stops it.",
           file=sys.stderr, flush=True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a server serves, where it listens and how much it takes on: the options of `serve`."""
+"""The options of `serve`: what is served, at which address, and with which limits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _AUTHORITY: Final = re.compile(r"(\[(?P<address>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[\
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What of a run is served."""
+    """What is served of a run."""
 
-    calibration: str = option(NONE, choice(ANY_CALIBRATION), "a calibration fitted on validation")
+    calibration: str = option(NONE, choice(ANY_CALIBRATION), "a calibration fitted on the validation part")
     conformal: str = option(
         "aps",
         choice(CONFORMAL),
@@ -33,23 +33,23 @@ class ModelOptions:
     layer: str | None = option(
         None,
         Kind("LAYER", "layer3", "the name of a layer"),
-        "another layer than the last for the heat maps: finer for small images",
+        "layer of the heat maps; without it, the last one. An earlier layer is finer for small images",
         key="grad_cam.layer",
     )
     checkpoint: WhichWeights = option("best", choice(WEIGHTS, path_too=True), "which of the run's weights")
 
     def __post_init__(self) -> None:
-        """Refuses values that an option does not take.
+        """Checks the values.
 
         Raises:
-            ConfigError: one of the keys.
+            ConfigError: an option does not accept its value.
         """
         check_options(self)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The limits of a server; what exceeds one is refused with a status between 400 and 499."""
+    """The address and the limits of a server; what exceeds a limit is refused with a status between 400 and 499."""
 
     host: str = option(
         "127.0.0.1",
@@ -60,39 +60,47 @@ class Settings:
     api_key: str | None = option(
         None,
         Kind("KEY", "KEY"),
-        f"asked of clients (X-API-Key); better in {KEY_VARIABLE}, which no list of processes shows",
+        f"key that clients must send (X-API-Key); better set in {KEY_VARIABLE}, which no list of processes shows",
         repr=False,
     )
-    max_upload_mb: float = option(32, Number(above=True, example="64"), "of one request, MiB")
-    max_waiting_mb: float = option(256, Number(above=True, example="512"), "of all requests at once, MiB")
-    max_pixels: int = option(40_000_000, whole(example="20000000"), "of one image")
-    max_images: int = option(16, whole(), "in one request")
+    max_upload_mb: float = option(32, Number(above=True, example="64"), "largest upload of one request, MiB")
+    max_waiting_mb: float = option(
+        256, Number(above=True, example="512"), "largest uploads of all requests together, MiB"
+    )
+    max_pixels: int = option(40_000_000, whole(example="20000000"), "largest number of pixels of an image")
+    max_images: int = option(16, whole(), "largest number of images in a request")
     queue: int = option(
-        64, whole(example="64"), "images at once, read, waiting or in the network; more are refused with 429"
+        64,
+        whole(example="64"),
+        "largest number of images that are read, waiting or in the network; more are refused with status 429",
     )
     timeout_s: float = option(30, Number(above=True, example="30"), "seconds within which a request is answered")
-    max_batch: int = option(16, whole(), "images that go through the network together; 1: each alone")
+    max_batch: int = option(16, whole(), "largest number of images that pass through the network together")
     max_wait_ms: float = option(
-        10, Number(example="10"), "milliseconds that an image waits for others that are on their way"
+        10, Number(example="10"), "longest time that an image waits for others that are arriving, milliseconds"
     )
     max_client_connections: int = option(
-        64, whole(example="64"), "of one address at once; raise it behind a proxy, whose clients share one"
+        64,
+        whole(example="64"),
+        "largest number of connections of one address; raise it behind a proxy, whose clients share one address",
     )
     allowed_hosts: tuple[str, ...] = option(
         (),
         Names("NAME,NAME", "skin.example.org,10.0.0.7"),
-        "further names by which clients call the server, beside localhost and host=; a proxy's own",
+        "further host names by which clients call the server, beside localhost and host=, such as that of a proxy",
     )
 
     def __post_init__(self) -> None:
-        """Refuses values that an option does not take, and those that contradict each other.
+        """Checks the values.
 
         Raises:
-            ConfigError: one of the keys.
+            ConfigError: an option does not accept its value, or two options contradict each other.
         """
         check_options(self)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise ConfigError("expected an API key of plain letters, digits and signs, since it travels in a header")
+            raise ConfigError(
+                "expected an API key of printable ASCII characters, since it is sent in a header, got another one"
+            )
         for name in self.allowed_hosts:
             if host_of(name) != name.lower() or name.startswith("."):
                 raise ConfigError(
@@ -103,12 +111,12 @@ class Settings:
             if getattr(self, small) > getattr(self, large):
                 raise ConfigError(
                     f"expected {large} of at least {small}, got {large}={getattr(self, large):g} and "
-                    f"{small}={getattr(self, small):g}: such a request would never be taken"
+                    f"{small}={getattr(self, small):g}: such a request would always be refused"
                 )
 
     @property
     def max_upload_bytes(self) -> int:
-        """Of one request."""
+        """Largest upload of one request, bytes."""
         return int(self.max_upload_mb * MEGABYTE)
 
     @property
@@ -123,7 +131,7 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name, or its address, is this machine's own."""
+    """Whether the name or address `host` means this machine only."""
     if host == "localhost":
         return True
     try:
@@ -133,7 +141,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(authority: str) -> str | None:
-    """The host in `host`, `host:port` or `[address]:port`, in lower case; None where it is none of them."""
+    """The host in `host`, `host:port` or `[address]:port`, in lower case; None if `authority` is none of these."""
     found = _AUTHORITY.fullmatch(authority.strip())
     if found is None:
         return None

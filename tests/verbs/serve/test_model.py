@@ -91,6 +91,6 @@ def test_networks_that_need_masks_are_refused(predictor_of):
 def test_a_layer_that_is_none_is_named(project):
     root, run = project
     model = open_model(run, replace(OPTIONS, layer="nothing"), compose([], root=root).project)
-    asked = Asked(model.prepare(picture(), "it", Patient()), with_evidence=True)
+    asked = Asked(model.prepare(picture(), "it", Patient()), with_heat_map=True)
     with pytest.raises(ConfigError, match="nothing"):
         model.answer([asked])
