@@ -1,5 +1,6 @@
 """Every option that a verb declares is parsed, refused, shown in the help and in the README, from its declaration."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import lesion_exp
 from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.help import verb_help
 from lesion_exp.command.verbs import VERBS
@@ -124,6 +126,28 @@ def test_help_and_wrong_values_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["compare", "evaluate", "predict"])
+def test_the_arguments_of_a_function_are_keys_of_its_verb(name):
+    keys = {*VERBS[name].own_keys, "tracking.uri"}
+    longer = {"part": "split.part", "data_root": "dataset.root", "tracking_uri": "tracking.uri"}
+    arguments = inspect.signature(getattr(lesion_exp, name)).parameters.values()
+    named = {longer.get(one.name, one.name) for one in arguments if one.kind is one.KEYWORD_ONLY}
+    assert named
+    assert named <= keys
+
+
+def test_the_data_of_a_run_are_named_by_one_declaration():
+    declared = {id(one.kind) for name, one in DECLARED if one.key == "dataset.root" and name != "reproduce"}
+    assert len(declared) == 1
+
+
+def test_only_flags_that_a_verb_reads_are_in_its_help():
+    assert "--full-tree" in verb_help(VERBS["train"])
+    assert "--cfg job" in verb_help(VERBS["evaluate"])
+    for name in ("serve", "predict", "report"):
+        assert not re.search("--cfg|--no-tree|--full-tree", verb_help(VERBS[name])), name
 
 
 def test_keys_are_parsed_in_one_place():
