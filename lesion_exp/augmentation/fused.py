@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_exp.augmentation.fit import Colour
-from lesion_exp.augmentation.geometry import GeometryRun, is_move, is_warp
+from lesion_exp.augmentation.geometry import FusedGeometry, is_move, is_warp
 from lesion_exp.augmentation.library import Transform, albumentations, changes_size, look_up
 from lesion_exp.augmentation.random_fit_crop import RandomFitCrop
 from lesion_exp.image_file import UInt8Array
@@ -29,13 +29,13 @@ _MOVED: Final = np.clip(np.arange(-256, 512), 0, 255).astype(np.uint8)
 _LEVELS: Final = np.arange(256, dtype=np.uint8)
 
 
-class ColourRun:
+class FusedColours:
     """Consecutive changes of colour that are applied with as few passes over the pixels as possible.
 
     Random draws and results are those of the transforms themselves, bit for bit.
 
     Args:
-        moves: transforms for which `is_tint` is true, in their order.
+        moves: transforms for which `is_colour_change` is true, in their order.
     """
 
     def __init__(self, moves: Sequence[Transform]) -> None:
@@ -70,8 +70,8 @@ class ColourRun:
         return image
 
 
-def is_tint(transform: Transform) -> bool:
-    """Whether a `ColourRun` can contain `transform`: a change of colour whose parameters do not depend on the image."""
+def is_colour_change(transform: Transform) -> bool:
+    """Whether a `FusedColours` can contain `transform`: a change of colour that does not depend on the image."""
     if type(transform) is albumentations.RandomBrightnessContrast:
         return bool(transform.brightness_by_max)
     return type(transform) in (albumentations.HueSaturationValue, albumentations.RandomGamma)
@@ -89,7 +89,7 @@ def _moved(shift: float) -> Table:
     return _MOVED[begin : begin + 256]
 
 
-Step = tuple[str, Transform | GeometryRun | ColourRun]
+Step = tuple[str, Transform | FusedGeometry | FusedColours]
 
 
 def join(steps: Sequence[tuple[str, Transform]], side: int, fill: Colour, *, starts_square: bool) -> list[Step]:
@@ -107,14 +107,14 @@ def join(steps: Sequence[tuple[str, Transform]], side: int, fill: Colour, *, sta
         path, first = rest[0]
         crop = first if _can_begin(first, side) else None
         after = [transform for _, transform in rest[1 if crop is not None else 0 :]]
-        moves, tints = _moves(after) if square or crop is not None else [], list(takewhile(is_tint, after))
+        moves, changes = _moves(after) if square or crop is not None else [], list(takewhile(is_colour_change, after))
         if crop is not None or moves:
-            joined.append((path, GeometryRun(crop, moves, side, fill)))
+            joined.append((path, FusedGeometry(crop, moves, side, fill)))
             rest = rest[len(moves) + (crop is not None) :]
             square = True
-        elif tints:
-            joined.append((path, ColourRun(tints)))
-            rest = rest[len(tints) :]
+        elif changes:
+            joined.append((path, FusedColours(changes)))
+            rest = rest[len(changes) :]
         else:
             joined.append(rest.pop(0))
             square = square and not changes_size(first)

@@ -51,7 +51,7 @@ class Border:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One draw of a `GeometryRun`."""
+    """One draw of a `FusedGeometry`."""
 
     box: tuple[int, int, int, int]
     """Top, left, height and width in the image in pixels. With `augmentation.fit=pad` it may exceed the image."""
@@ -61,7 +61,7 @@ class Drawn:
     """None if `source` is a symmetry of the square, which needs nothing outside the box."""
 
 
-class GeometryRun:
+class FusedGeometry:
     """A crop and consecutive geometric transforms that are applied as a single warp.
 
     The random draws are those of the transforms themselves, number by number. The results differ in two ways from
@@ -158,7 +158,7 @@ class GeometryRun:
 
 
 def is_move(transform: Transform) -> bool:
-    """Whether a `GeometryRun` can contain `transform`: a symmetry of the square or a warp."""
+    """Whether a `FusedGeometry` can contain `transform`: a symmetry of the square or a warp."""
     kinds = (
         albumentations.D4,
         albumentations.HorizontalFlip,

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lesion_exp.augmentation.fit import AVERAGE_FROM
-from lesion_exp.augmentation.fused import ColourRun, Step
-from lesion_exp.augmentation.geometry import Border, GeometryRun, after, in_box
+from lesion_exp.augmentation.fused import FusedColours, Step
+from lesion_exp.augmentation.geometry import Border, FusedGeometry, after, in_box
 from lesion_exp.augmentation.library import describe, generators
 from lesion_exp.errors import ConfigError
 from lesion_exp.image_file import UInt8Array
@@ -52,8 +52,8 @@ class DeviceSteps:
 
     def __init__(self, steps: Sequence[Step], side: int) -> None:
         geometry, colour = ([step for _, step in steps] + [None, None])[:2]
-        if len(steps) > 2 or not isinstance(geometry, GeometryRun) or not isinstance(colour, ColourRun | None):
-            shown = ", ".join(path for path, step in steps if not isinstance(step, GeometryRun | ColourRun))
+        if len(steps) > 2 or not isinstance(geometry, FusedGeometry) or not isinstance(colour, FusedColours | None):
+            shown = ", ".join(path for path, step in steps if not isinstance(step, FusedGeometry | FusedColours))
             raise ConfigError(
                 f"expected augmentation.device=gpu with a recipe of one RandomFitCrop, flips and turns, one rotation "
                 f"or affine transform, then brightness, contrast, gamma and hue, got {shown or 'another order'}; use "

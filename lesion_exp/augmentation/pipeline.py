@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from lesion_exp.augmentation.fit import Fit, Interpolation, fill_colour, fit_to_square
-from lesion_exp.augmentation.fused import ColourRun, Step
+from lesion_exp.augmentation.fused import FusedColours, Step
 from lesion_exp.augmentation.fused import join as join_steps
-from lesion_exp.augmentation.geometry import GeometryRun
+from lesion_exp.augmentation.geometry import FusedGeometry
 from lesion_exp.augmentation.library import Transform, changes_size, check_arguments, describe, generators, walk
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import DeviceSteps, Plan
@@ -183,9 +183,9 @@ def _apply(
     # same seed, so that all draw the same numbers: a horizontal flip would never come without a vertical one.
     generator, python_generator = generators(seed)
     for path, step in steps:
-        if isinstance(step, GeometryRun):
+        if isinstance(step, FusedGeometry):
             image, mask = step.apply(image, mask, step.draw(image.shape, generator, python_generator))
-        elif isinstance(step, ColourRun):
+        elif isinstance(step, FusedColours):
             image = step.apply(image, step.draw(python_generator))
         else:
             step.set_random_state(generator, python_generator)

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lesion_exp.augmentation.fused import ColourRun
-from lesion_exp.augmentation.geometry import GeometryRun
+from lesion_exp.augmentation.fused import FusedColours
+from lesion_exp.augmentation.geometry import FusedGeometry
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.augmentation.random_fit_crop import RandomFitCrop
 
@@ -62,7 +62,7 @@ def smooth(seed=0, height=70, width=90):
 def test_one_warp_shows_what_the_moves_show_one_after_the_other(name, fit):
     crop = RandomFitCrop(size=SIDE, fit=fit)
     joined, plain = both({"crop": crop, "flip": MOVES["across"], "move": MOVES[name]}, fit=fit)
-    assert [type(step) for _, step in joined._training] == [GeometryRun]
+    assert [type(step) for _, step in joined._training] == [FusedGeometry]
     for index in range(30):
         image, mask = smooth(index)
         shown, shown_mask = joined.train(image, mask, (1, 0, index))
@@ -104,7 +104,7 @@ def test_a_box_much_larger_than_the_result_is_averaged_before_it_is_warped():
 def test_changes_of_colour_are_the_same_bit_for_bit(names):
     transforms = {f"{name}{place}": TINTS[name] for place, name in enumerate(names)}
     joined, plain = both({"crop": RandomFitCrop(size=SIDE), **transforms})
-    assert [type(step) for _, step in joined._training] == [GeometryRun, ColourRun]
+    assert [type(step) for _, step in joined._training] == [FusedGeometry, FusedColours]
     for index in range(60):
         image = np.random.default_rng(index).integers(0, 256, (70, 90, 3), dtype=np.uint8)
         assert np.array_equal(joined.train(image, None, (5, index))[0], plain.train(image, None, (5, index))[0])
@@ -121,7 +121,7 @@ def test_what_cannot_be_joined_is_applied_as_it_is_and_everything_draws_the_same
     }
     joined, plain = both(transforms)
     kinds = [type(step) for _, step in joined._training]
-    assert kinds == [GeometryRun, albumentations.GaussianBlur, ColourRun, albumentations.GaussNoise, GeometryRun]
+    assert kinds == [FusedGeometry, albumentations.GaussianBlur, FusedColours, albumentations.GaussNoise, FusedGeometry]
     for index in range(40):
         image = smooth(index)[0]
         assert np.array_equal(joined.train(image, None, (6, index))[0], plain.train(image, None, (6, index))[0])
