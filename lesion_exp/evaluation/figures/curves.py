@@ -173,7 +173,7 @@ def decision_curve_figure(curve: DecisionCurve, title: str = "") -> Figure:
         axes.plot(curve.thresholds, curve.everyone, color=PALETTE[1], linewidth=1.3, linestyle="--", label="everyone")
         axes.axhline(0, color=GREY, linewidth=1.0, linestyle=":", label="no one")
         name = shortened(curve.target, _NAME)
-        threshold = wrap(f"threshold: lowest probability of {name} at which one acts", _LINE)
+        threshold = wrap(f"threshold probability of {name}", _LINE)
         axes.set(
             title=title or f"decision curve, {name}",
             xlabel="\n".join(threshold),

@@ -71,7 +71,7 @@ def _decision(facts: RunSummary) -> list[Figure]:
         return []
     lows, highs = [value.low or 0.0 for value in values], [value.high or 0.0 for value in values]
     y = round_axis("net benefit", [*lows, *highs, 0.0])
-    x = round_axis(f"threshold: lowest probability of {found['target']} at which one acts", [0.0, *xs], least=0.0)
+    x = round_axis(f"threshold probability of {found['target']}", [0.0, *xs], least=0.0)
     clipped = [value if value >= y.low else float("nan") for value in everyone]
     marks: list[Drawn] = [
         Band(xs, lows, highs),
