@@ -1,4 +1,4 @@
-"""How fast things are, each beside references that are measured alternately in the same call.
+"""Measures the speed of this package beside references that are measured alternately in the same call.
 
     python scripts/benchmark.py input
     python scripts/benchmark.py train --cases resnet18_112

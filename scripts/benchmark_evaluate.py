@@ -1,4 +1,4 @@
-"""How long a verdict takes: the bootstrap of all metrics, beside a loop over draws with scikit-learn.
+"""Measures the evaluation: the bootstrap of all metrics, beside a loop over draws with scikit-learn.
 
     python scripts/benchmark.py evaluate [--predictions 10000] [--draws 2000] [--rounds 3]
 
@@ -60,7 +60,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def drawn_table(count: int) -> pd.DataFrame:
-    """Predictions like those on HAM10000: seven classes of its shares, a quarter of the images of a shared lesion."""
+    """Draws predictions like those on HAM10000: seven classes, a quarter of the images of a lesion with several."""
     rng = np.random.default_rng(0)
     labels = rng.choice(len(CLASSES), count, p=SHARES)
     logits = rng.normal(0, 1.5, (count, len(CLASSES)))

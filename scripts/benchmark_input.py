@@ -1,4 +1,4 @@
-"""How fast images come to the network: from the store, beside three pipelines that do the same in other ways.
+"""Measures how fast images reach the network: from the store, and by three other pipelines that do the same.
 
     python scripts/benchmark.py input [--images 256] [--rounds 5]
 
@@ -175,7 +175,7 @@ def notebook(paths: list[str]) -> Callable[[int], torch.Tensor]:
 
 
 def epoch_start(built: Built, epochs: int = 6) -> dict[str, float]:
-    """Seconds until the first batch of an epoch is there, and between two others, in the epochs after the first."""
+    """Seconds until the first batch of an epoch, and between two other batches, in the epochs after the first."""
     loader = built.datamodule.evaluation_dataloader("train")
     firsts: list[float] = []
     usual: list[float] = []

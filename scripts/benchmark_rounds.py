@@ -1,4 +1,4 @@
-"""Measurements of several ways that take turns, so that what else the machine does falls on all of them."""
+"""Measures several implementations in turn, so that other load of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Measure = Callable[[], float]
 
 
 def take_turns(ways: Mapping[str, Measure], rounds: int) -> dict[str, list[float]]:
-    """What each of `ways` measures, `rounds` times."""
+    """Runs each of `ways` in turn, `rounds` times, and returns what they measure."""
     values: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name, measure in ways.items():
@@ -25,7 +25,7 @@ def take_turns(ways: Mapping[str, Measure], rounds: int) -> dict[str, list[float
 
 
 def summary(values: Mapping[str, list[float]]) -> dict[str, dict[str, Any]]:
-    """Median and spread (least, greatest) of each way."""
+    """The median and the spread (minimum, maximum) of each way."""
     return {
         name: {"median": statistics.median(found), "spread": [min(found), max(found)]} for name, found in values.items()
     }
@@ -39,7 +39,7 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on standard error; all but the first column are numbers."""
+    """Prints a table on standard error; all columns except the first are numbers."""
     table = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")

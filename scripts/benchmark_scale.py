@@ -1,4 +1,4 @@
-"""What many images cost: preparing them, splitting and auditing them, and the memory of what reads them.
+"""Measures many images: preparing, splitting and auditing them, and the memory of the processes that read them.
 
     python scripts/benchmark.py scale [--rows 400000] [--images 2000] [--rounds 3]
 
@@ -190,6 +190,6 @@ def read_in_order(dataset: LesionDataset, answer: Queue[float]) -> None:
 
 
 def anonymous_mb() -> float:
-    """Memory of this process that is no file's, in MB: the store's pages belong to all processes together."""
+    """Anonymous memory of this process, MB; the pages of the store are shared by all processes and not counted."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024

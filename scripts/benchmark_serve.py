@@ -1,4 +1,4 @@
-"""How fast the server answers parallel clients, with and without micro-batching.
+"""Measures how fast the server answers parallel clients, with and without micro-batching.
 
     python scripts/benchmark_serve.py --run latest --clients 32 --seconds 20
 
@@ -128,7 +128,7 @@ async def clients(port: int, requests: list[bytes], count: int, seconds: float) 
 
 
 def batches(port: int) -> tuple[float, float]:
-    """How many batches and images went through the network so far."""
+    """The number of batches and of images that have passed through the network."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         values = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
     return float(values["lesion_exp_batch_size_count"]), float(values["lesion_exp_batch_size_sum"])

@@ -1,4 +1,4 @@
-"""How long a person waits for an answer, and for the first training step.
+"""Measures how long a user waits for an answer, and for the first training step.
 
     python scripts/benchmark.py start [--rounds 5]
 
@@ -82,7 +82,7 @@ def call(folder: Path, *arguments: str) -> None:
 
 
 def first_step(folder: Path) -> float:
-    """Seconds from the command to the time that the store gives the first training step."""
+    """Seconds from the command to the time of the first training step in the store."""
     begun = time.time()
     process = start(folder, "train", *JOB)
     stamp = None

@@ -1,4 +1,4 @@
-"""What a sweep adds to the time of its cells: one-step cells in a sweep, and the same jobs alone in one process.
+"""Measures what a sweep adds to the time of its cells: one-step cells in a sweep, and the same jobs in one process.
 
     python scripts/benchmark.py sweep --cells 20
 

@@ -1,4 +1,4 @@
-"""How fast training is, beside a bare loop and a notebook-style loop that are measured alternately in the same call.
+"""Measures training, beside a bare loop and a notebook-style loop that are measured alternately in the same call.
 
 python scripts/benchmark.py train [--cases resnet18_112,resnet50_224] [--seconds 20] [--rounds 2] [--json]
 
@@ -49,7 +49,7 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """A network at an image size, with the batch size it is measured at."""
+    """A network with an image size and a batch size."""
 
     name: str
     backbone: str
@@ -64,7 +64,7 @@ Measure = Callable[[float], float]
 
 
 def rate(steps: Iterator[int], seconds: float) -> float:
-    """Images a second over `steps` (each yields the images of a finished step), after a few to warm up."""
+    """Images per second over `steps` (each yields the images of a finished step), after some warm-up steps."""
     for _ in range(WARM_UP_STEPS):
         next(steps)
     images, start = 0, time.perf_counter()
@@ -74,7 +74,7 @@ def rate(steps: Iterator[int], seconds: float) -> float:
 
 
 class StepClock(pl.Callback):
-    """Counts images over the training steps of a fit and stops it when the time is over."""
+    """Counts the images of the training steps of a fit, and stops the fit when the time is over."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -131,7 +131,7 @@ def bare(case: Case, device: torch.device) -> Measure:
 
 
 class FileDataset(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """JPEG files through Pillow and torchvision's transforms, as notebooks do it."""
+    """JPEG files, read by Pillow and torchvision's transforms as in notebooks."""
 
     def __init__(self, paths: list[str], image_size: int) -> None:
         self.paths = paths

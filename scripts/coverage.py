@@ -1,4 +1,4 @@
-"""How often the 95% intervals hold the truth, on simulated tests whose lesions have several images.
+"""Simulates how often the 95% intervals contain the true value, in tests whose lesions have several images.
 
     python scripts/coverage.py --tests 1000
 
@@ -33,7 +33,7 @@ SHARED = 0.8
 
 
 def drawn(rng: np.random.Generator, lesions: int, skill: float) -> pd.DataFrame:
-    """A predictions table of so many lesions."""
+    """Draws a predictions table with the given number of lesions."""
     from lesion_exp.evaluation.predictions import predictions_table
 
     images = rng.integers(1, 5, lesions)
@@ -49,7 +49,7 @@ def drawn(rng: np.random.Generator, lesions: int, skill: float) -> pd.DataFrame:
 
 
 def right_images(rng: np.random.Generator, share: float, lesions: int) -> tuple[np.ndarray, np.ndarray]:
-    """The right images and the images of each lesion, where a share of all images is right."""
+    """Draws the number of right images and of all images of each lesion, for a given share of right images."""
     images = rng.integers(1, 5, lesions)
     noise = np.sqrt(SHARED) * rng.normal(size=(lesions, 1)) + np.sqrt(1 - SHARED) * rng.normal(size=(lesions, 4))
     right = (noise < stats.norm.ppf(share)) & (np.arange(4) < images[:, None])
@@ -90,7 +90,7 @@ def mark(coverage: float) -> str:
 
 
 def main() -> int:
-    """Prints both tables; 1 where the interval of a metric holds the truth in fewer than 90% of the tests."""
+    """Prints both tables; returns 1 if an interval of a metric contains the true value in fewer than 90% of tests."""
     parser = argparse.ArgumentParser(description="coverage of the intervals")
     parser.add_argument("--tests", type=int, default=1000, help="simulated test parts of each setting (1000)")
     parser.add_argument("--proportions", type=int, default=4000, help="simulated test parts of each proportion (4000)")

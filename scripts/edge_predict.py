@@ -1,4 +1,4 @@
-"""What an exported network says of photographs, with ONNX Runtime alone: no torch, nothing of lesion_exp.
+"""Predicts photographs with an exported network and ONNX Runtime alone, without torch and lesion_exp.
 
     pip install numpy pillow onnxruntime
     python edge_predict.py exported/model.onnx photograph.jpg ...

@@ -1,4 +1,4 @@
-"""Trials of what must not fail, be lost or be doubled; each takes minutes and prints a table, a row a case.
+"""Endurance tests: nothing may fail, be lost or be doubled. Each takes minutes and prints a table, a row for each case.
 
     python scripts/endurance.py writers --times 5
     python scripts/endurance.py outage --seconds 60

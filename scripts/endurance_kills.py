@@ -1,4 +1,4 @@
-"""Every verb that writes is killed at a random moment, and gone on with as a user would: nothing lost, nothing doubled.
+"""Kills every verb that writes at a random moment and continues as a user would: nothing may be lost or doubled.
 
     python scripts/endurance.py kills --kills 300 --seed 0
 
@@ -34,7 +34,7 @@ Result = tuple[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this trial."""
+    """Adds the options of this test."""
     parser.add_argument("--kills", type=int, default=300, help="kills over all verbs (300)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--workers", type=int, default=2, help="verbs that are killed at once (2)")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Kills, goes on and judges; 1 where something was wrong."""
+    """Kills, continues and checks; returns 1 if something was wrong."""
     warm()
     from endurance_verbs import VERBS, make_templates
 
@@ -92,7 +92,7 @@ def warm() -> None:
 
 
 def kill_verb(verb: Any, kills: int, folder: Path, templates: Path, seed: str) -> None:
-    """Kills `verb` so many times and prints its row; the exit code of this process says whether something was wrong."""
+    """Kills `verb` a number of times and prints its row; the exit code of this process is 1 if something was wrong."""
     draws = random.Random(seed)
     seconds, operations = measure(verb, folder / f"{verb.name}-whole", templates)
     found: Counter[str] = Counter()
@@ -139,7 +139,7 @@ def measure(verb: Any, folder: Path, templates: Path) -> tuple[float, int]:
 
 
 def kill(verb: Any, folder: Path, moment: float | int, how: signal.Signals) -> bool:
-    """Starts the verb and kills it after a time or before an operation; False where it had ended before."""
+    """Starts the verb and kills it after a time or before an operation; returns False if it had ended before."""
     at = moment if isinstance(moment, int) else None
     process = get_context("fork").Process(
         target=in_child, args=(lambda: counted(lambda: verb.act(folder), folder, at, how), folder, None)
@@ -176,7 +176,7 @@ def counted(act: Callable[[], object], folder: Path, last: int | None = None, ho
 
 
 def expect(function: Callable[[], Any], folder: Path) -> Any:
-    """What `function` gives in a process of its own.
+    """The result of `function` in a process of its own.
 
     Raises:
         RuntimeError: it raised.

@@ -1,4 +1,4 @@
-"""An MLflow server goes away for a minute during a run: the run's metrics must equal those of an undisturbed one.
+"""Stops an MLflow server for a minute during a run: the metrics must equal those of an undisturbed run.
 
     python scripts/endurance.py outage
     python scripts/endurance.py outage --backend postgresql://user:password@127.0.0.1/mlflow
@@ -77,14 +77,14 @@ class Server:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this trial."""
+    """Adds the options of this test."""
     parser.add_argument("--backend", help="database of the server; without it, a fresh SQLite file")
     parser.add_argument("--seconds", type=float, default=60, help="how long the server is away (60)")
     parser.add_argument("--epochs", type=int, default=60, help="epochs of the run; it should outlast the outage (60)")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Trains undisturbed and with three outages; 1 where a run fails or differs."""
+    """Trains undisturbed and with three outages; returns 1 if a run fails or differs."""
     with tempfile.TemporaryDirectory(prefix="outage_") as name:
         folder = Path(name)
         server = Server(asked.backend or f"sqlite:///{folder / 'server.db'}", folder)
@@ -160,7 +160,7 @@ def wait_for_epochs(log: Path, run: subprocess.Popen[str], number: int) -> None:
 
 
 def known(server: Server, run_id: str) -> dict[str, Any]:
-    """What the server knows of the run, but what depends on the time."""
+    """The run on the server, without what depends on the time."""
     from mlflow import MlflowClient
 
     client = MlflowClient(server.address)

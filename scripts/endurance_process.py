@@ -1,4 +1,4 @@
-"""Starts a command of this package, and ends it with everything that it started as a power cut would."""
+"""Starts a command of this package, and kills it with all its processes, as a power cut would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs are killed at random moments and gone on with; each must end with the weights of one never stopped.
+"""Kills runs at random moments and resumes them; each must end with the weights of an uninterrupted run.
 
     python scripts/endurance.py runs --runs 20 --kills 1
 
@@ -72,7 +72,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def train_with_kills(folder: Path, kills: list[int]) -> tuple[list[int | str], int]:
-    """The steps that were kept at each kill, and the exit code of the last sitting.
+    """Trains with kills; returns the steps that were stored at each kill, and the last exit code.
 
     Each number in `kills` is how many checkpoints a sitting saves before it is killed, some moment later.
     """
@@ -109,7 +109,7 @@ def wait_for_saves(folder: Path, process: subprocess.Popen[bytes], most: int | N
 
 
 def kept_steps(folder: Path) -> int | str:
-    """Steps in the newest checkpoint of the run; `all` once it has put its checkpoints away."""
+    """The steps in the newest checkpoint of the run; `all` after the run has stored its checkpoints."""
     import torch
 
     from lesion_exp.training.checkpoint import newest_checkpoint

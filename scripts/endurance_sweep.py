@@ -1,4 +1,4 @@
-"""A sweep of 24 cells, two of which must fail, is killed at random moments and gone on with each time.
+"""Kills a sweep of 24 cells, two of which must fail, at random moments and resumes it each time.
 
     python scripts/endurance.py sweep --kills 10 --workers 2
 
@@ -61,7 +61,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def wait_until_begun(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until a cell of this sitting runs, or the process has ended."""
+    """Waits until a cell runs, or the process has ended."""
     begun = time.time()
     while process.poll() is None:
         if any(path.stat().st_mtime > begun for path in folder.glob("sweeps/*/cells/*/state.json")):

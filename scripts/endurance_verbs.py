@@ -1,4 +1,4 @@
-"""The verbs that `endurance.py kills` kills: what each does, what a user types afterwards, and what must then be so."""
+"""The verbs that `endurance.py kills` kills: what each does, what a user types afterwards, and what must then hold."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def a_minute_passes(folder: Path) -> Any:
 
 
 def facts_of(store: Any, run_id: str) -> dict[str, Any]:
-    """What a run holds, but what depends on time and place."""
+    """The content of a run, without what depends on time and place."""
     from lesion_exp.tracking.find import artifact_names, find_run, read_history
 
     run = find_run(store, run_id)
@@ -91,7 +91,7 @@ def facts_of(store: Any, run_id: str) -> dict[str, Any]:
 
 
 def compared(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What of a run is lost or doubled."""
+    """Compares a run with the expected one; returns what is lost or doubled."""
     faults = [f"doubled: points of {name}" for name in found["doubled"]]
     parts = ("status", "points", "params", "tags", "artifacts")
     return faults + [
@@ -109,7 +109,7 @@ def difference(found: Any, wanted: Any) -> str:
 
 
 def litter(folder: Path) -> list[str]:
-    """What no finished command leaves: live folders, halves of files, locks of dead processes."""
+    """Files that no finished command may leave: live folders, partial files, locks of dead processes."""
     live = [path for path in (folder / "mlruns" / "live").glob("*") if path.is_dir()]
     halves = [path for path in folder.rglob("*.part") if path.name.startswith(".")]
     return [f"unusable: {path.relative_to(folder)} was left" for path in (*live, *halves)]
@@ -375,7 +375,7 @@ class Sweep(Verb):
 
 
 def wait_for_cells(folder: Path) -> None:
-    """Cells whose driver was killed get SIGTERM by the kernel, and a while to close their runs in."""
+    """Waits for cells whose driver was killed, which get SIGTERM by the kernel and some time to close their runs."""
     from lesion_exp.data.lock import is_held
 
     while any(is_held(path) for path in folder.glob("sweeps/*/cells/*/lock")):

@@ -1,4 +1,4 @@
-"""Many processes at once start, log and finish runs on one store; nothing may fail, be lost or be doubled.
+"""Starts, logs and finishes runs on one store in many processes at once; nothing may fail, be lost or be doubled.
 
     python scripts/endurance.py writers --times 5
     python scripts/endurance.py writers --times 5 --uri http://127.0.0.1:5000
@@ -28,7 +28,7 @@ ARTIFACT = "notes/writer.txt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one writer came to."""
+    """The result of one writer."""
 
     run_id: str
     seconds: float
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this trial."""
+    """Adds the options of this test."""
     parser.add_argument("--processes", type=int, default=16, help="writers at once (16)")
     parser.add_argument("--times", type=int, default=5, help="rounds (5)")
     parser.add_argument("--points", type=int, default=200, help="metric points of a writer (200)")
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Runs the rounds; 1 where anything failed, is missing or doubled."""
+    """Runs the rounds; returns 1 if anything failed, is missing or is doubled."""
     print(TITLE.format("round", "writers", "failed", "missing", "doubled", "unsent", "slowest", "blocked"), flush=True)
     bad = 0
     for number in range(1, asked.times + 1):
@@ -129,7 +129,7 @@ def value(index: int, step: int) -> float:
 def verify(
     root: Path, uri: str | None, experiment: str, outcomes: list[Outcome], processes: int, points: int
 ) -> tuple[int, int]:
-    """Points, parameters, artifacts and final states that are missing, and points and runs that stand there twice."""
+    """Counts missing points, parameters, artifacts and final states, and doubled points and runs."""
     from lesion_exp.tracking.find import download_artifact, find_run
     from lesion_exp.tracking.store import open_store
 

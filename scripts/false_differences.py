@@ -1,4 +1,4 @@
-"""How often two equally good models are told apart, on simulated tests whose rarest class has few lesions.
+"""Simulates how often two equally good models are found to differ, in tests whose rarest class has few lesions.
 
     python scripts/false_differences.py --tests 400
 
@@ -32,7 +32,7 @@ def answers(rng: np.random.Generator, rare: int) -> tuple[np.ndarray, np.ndarray
 
 
 def drawn(rng: np.random.Generator, rare: int) -> list[pd.DataFrame]:
-    """The predictions tables of two equally good models on the same images."""
+    """Draws the predictions tables of two equally good models on the same images."""
     from lesion_exp.evaluation.predictions import predictions_table
 
     label, lesion, probs = answers(rng, rare)

@@ -1,4 +1,4 @@
-"""How often the largest gap between subgroups is called real although there is none, on simulated tests.
+"""Simulates how often the largest gap between subgroups is found to be real although there is none.
 
     python scripts/false_gaps.py --tests 400
 
@@ -26,7 +26,7 @@ LEVEL = 0.05
 
 
 def drawn(rng: np.random.Generator, lesions: int, mixes: tuple[tuple[float, ...], ...], worse: float) -> pd.DataFrame:
-    """The predictions table of a model that is less sure by `worse` of the lesions of the oldest."""
+    """Draws the predictions table of a model that is less certain, by `worse`, for the oldest patients."""
     from lesion_exp.evaluation.predictions import predictions_table
 
     band = rng.integers(0, len(AGES), lesions)
@@ -43,7 +43,7 @@ def drawn(rng: np.random.Generator, lesions: int, mixes: tuple[tuple[float, ...]
 
 
 def naive(table: pd.DataFrame) -> bool:
-    """Whether the 95% interval of the highest less the lowest balanced accuracy, left as it is, excludes 0."""
+    """Whether the uncorrected 95% interval of the highest less the lowest balanced accuracy excludes 0."""
     from lesion_exp.evaluation.intervals import units_of
     from lesion_exp.evaluation.limits import combined_limits
     from lesion_exp.evaluation.metrics import weighted_metrics

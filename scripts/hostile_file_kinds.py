@@ -1,4 +1,4 @@
-"""Tables and bundles that nobody should read: each kind is a function from a random generator to a file's bytes.
+"""Hostile tables and bundles: each kind is a function from a random generator to the bytes of a file.
 
 A kind says what must become of it: `refused`, `read`, or `either` where only luck decides.
 """
@@ -24,7 +24,7 @@ FORMULAS = ("=cmd|' /C calc'!A0", "@SUM(1)", "+1+cmd", "../x", "..", "a/../../b"
 
 
 class Hostile(NamedTuple):
-    """A file and what must become of it."""
+    """A file and the outcome that is required."""
 
     content: bytes
     must: str
@@ -51,13 +51,13 @@ def very_wide(rng: np.random.Generator) -> Hostile:
 
 
 def formula_labels(rng: np.random.Generator) -> Hostile:
-    """Class names that a spreadsheet computes or that lead out of a folder."""
+    """Class names that a spreadsheet would compute, or that lead out of a folder."""
     odd = str(rng.choice(FORMULAS))
     return Hostile(rows([f'"{odd}"' if number % 2 else "nv" for number in range(NUM_IMAGES)]).encode(), "either")
 
 
 def outside_paths(rng: np.random.Generator) -> Hostile:
-    """Rows that name files that are no images, and nobody's business."""
+    """Rows that name private files that are no images."""
     wrong = ["/etc/passwd", "/dev/zero", "/proc/self/environ", "../../../etc/hostname", "secret.txt", "pipe.png", "."]
     names = [f"{number}.png" for number in range(NUM_IMAGES)]
     names[int(rng.integers(NUM_IMAGES))] = str(rng.choice(wrong))
@@ -179,7 +179,7 @@ def outside_member(rng: np.random.Generator, whole: bytes) -> Hostile:
 
 
 def odd_run(rng: np.random.Generator, whole: bytes) -> Hostile:
-    """A `run.json` that no store takes, listed with its true digest."""
+    """A `run.json` that no store accepts, listed with its true digest."""
     changes: list[dict[str, Any]] = [
         {"params": {"a": "x" * 7000}}, {"params": {"../a": SECRET}}, {"params": {"": "x"}}, {"params": {"a": 1}},
         {"params": [1]}, {"tags": {"mlflow.parentRunId": "0" * 32}}, {"tags": {"a": "x" * 9000}},

@@ -1,4 +1,4 @@
-"""Reads pictures, tables and bundles that nobody should read, in this process, and says what became of them.
+"""Reads hostile pictures, tables and bundles in this process and reports the outcomes.
 
     python scripts/hostile_files.py --count 200 --seed 0
 
@@ -139,7 +139,7 @@ def bundles(folder: Path, count: int, seed: int) -> dict[str, Any]:
 
 
 def state(store: Any) -> tuple[int, list[str]]:
-    """How many runs a store has, and the files below it but those of its database."""
+    """The number of runs of a store, and the files below it except those of its database."""
     files = [str(path) for path in store.root.rglob("*") if path.is_file() and "mlflow.db" not in path.name]
     return sum(1 for _ in runs_where(store, "")), sorted(name for name in files if not name.endswith(".lock"))
 
@@ -162,14 +162,14 @@ def drawn(shares: Mapping[Any, float], count: int, seed: int) -> list[tuple[Any,
 
 
 class Report:
-    """What became of the files of a family."""
+    """The outcomes for the files of a family."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.faults: list[str] = []
 
     def note(self, name: str, must: str, read: Callable[[], str]) -> None:
-        """Reads one file, and notes where the outcome is not what it must be."""
+        """Reads one file and notes an outcome that is not the required one."""
         began, before, said = time.monotonic(), len(started), ""
         try:
             outcome = read()

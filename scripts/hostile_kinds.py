@@ -1,4 +1,4 @@
-"""Pictures and uploads that nobody should send: each kind is a function from a random generator to the bytes of one."""
+"""Hostile pictures and uploads: each kind is a function from a random generator to the bytes of one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = (
 
 
 def image(rng: np.random.Generator, kind: str | None = None, **options: object) -> bytes:
-    """A small photograph of noise that is whole."""
+    """A small, valid photograph of noise."""
     kind = kind or str(rng.choice(FORMATS))
     pixels = rng.integers(0, 256, (int(rng.integers(20, 80)), int(rng.integers(20, 80)), 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -115,7 +115,7 @@ def bomb_by_header(rng: np.random.Generator) -> bytes:
 
 
 def bomb_within_limits(rng: np.random.Generator) -> bytes:
-    """As many pixels as are taken, in a few kilobytes."""
+    """The largest accepted number of pixels, in a few kilobytes."""
     depth, colour = ((8, 2), (16, 0), (1, 0), (16, 6))[int(rng.integers(4))]
     side = 6200
     row = 1 + (side * depth * {0: 1, 2: 3, 6: 4}[colour] + 7) // 8
@@ -182,7 +182,7 @@ def no_numbers(rng: np.random.Generator) -> bytes:
 
 
 def whole_picture(rng: np.random.Generator) -> bytes:
-    """What an honest client sends, that must be answered among all the others."""
+    """A valid upload, which must be answered among all the others."""
     return image(rng)
 
 

@@ -1,4 +1,4 @@
-"""Sends a running server what nobody should send, and says how it bore it.
+"""Sends hostile uploads to a running server and reports how it reacts.
 
     lesion-exp serve run=latest port=8000
     python scripts/hostile_uploads.py --port 8000 --count 10000
@@ -137,7 +137,7 @@ async def watch(port: int, peak: list[float]) -> None:
 
 
 def memory(port: int) -> float:
-    """Of the server, in MiB; 0 where it does not say."""
+    """Memory of the server, MiB; 0 if it is not known."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()

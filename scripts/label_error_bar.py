@@ -1,9 +1,10 @@
-"""How many of the labels that `label-errors` suspects are wrong, by how good the network is: a simulation.
+"""Simulates how many of the labels that `label-errors` suspects are wrong, by the strength of the network.
 
 For 2, 3 and 7 classes and 5 and 10% of wrong labels (any other class), networks of different strength predict 1,000
 images: their logits are normal with the log of the class's share as mean, raised for the true class. A line each gives
 the way from guessing (0) to always right (1), the balanced accuracy, the share of the suspected labels that are wrong
-and the share of the wrong labels that are suspected. The bar in `lesion_exp/evaluation/label_errors.py` stands on it.
+and the share of the wrong labels that are suspected. The limit in
+`lesion_exp/evaluation/label_errors.py` follows from it.
 
     python scripts/label_error_bar.py
 """
@@ -20,7 +21,7 @@ STRENGTHS = (0.2, 0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
 
 
 def simulate(num_classes: int, noise: float, strength: float, rng: np.random.Generator) -> tuple[float, float, float]:
-    """(balanced accuracy, precision, recall of the suspicions) of one network."""
+    """Simulates one network: its balanced accuracy, and the precision and recall of the suspicions."""
     shares = np.maximum(rng.dirichlet(np.full(num_classes, 2.0)), 0.03)
     shares /= shares.sum()
     true = rng.choice(num_classes, IMAGES, p=shares)

@@ -1,4 +1,4 @@
-"""How far the folds of this package and of scikit-learn are from equal shares of every class, on the same tables.
+"""Measures how far the folds of this package and of scikit-learn are from equal shares of each class.
 
     python scripts/split_deviation.py --seeds 5 [--table manifest.parquet]
 
@@ -25,14 +25,14 @@ HAM_SHARES: Final = {"akiec": 0.031, "bcc": 0.044, "bkl": 0.097, "df": 0.010, "m
 
 
 def lesions(rng: np.random.Generator) -> pd.DataFrame:
-    """As in HAM10000: lesions of one class with one to six photographs."""
+    """A table as in HAM10000: lesions of one class with one to six photographs."""
     size = rng.choice(6, 1500, p=[0.738, 0.19, 0.066, 0.004, 0.001, 0.001]) + 1
     label = rng.choice(list(HAM_SHARES), 1500, p=np.array(list(HAM_SHARES.values())) / sum(HAM_SHARES.values()))
     return _table(np.repeat(np.arange(1500), size), np.repeat(label, size))
 
 
 def patients(rng: np.random.Generator) -> pd.DataFrame:
-    """As in ISIC 2020: patients with 2 to 115 images, nearly all benign."""
+    """A table as in ISIC 2020: patients with 2 to 115 images, nearly all benign."""
     size = np.clip(rng.lognormal(2.5, 0.8, 600).astype(int), 2, 115)
     group = np.repeat(np.arange(600), size)
     return _table(group, np.where(rng.random(len(group)) < 0.018, "malignant", "benign"))
@@ -136,7 +136,7 @@ def _tables(paths: list[Path]) -> Iterator[tuple[str, Callable[[np.random.Genera
 
 
 def main() -> int:
-    """Prints a row a table; 1 where the worst class is, on average, farther off than scikit-learn's."""
+    """Prints a row for each table; returns 1 if the worst class is, on average, farther off than scikit-learn's."""
     warnings.filterwarnings("ignore", "The least populated class")
     parser = argparse.ArgumentParser(description="deviation of folds from equal shares, beside scikit-learn")
     parser.add_argument("--seeds", type=int, default=5, help="of each table (5)")

@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def record(name: str, data: Path | None) -> list[dict[str, Any]] | None:
-    """What each run of the job `name` gave; None where it needs data that are not there."""
+    """The results of each run of the job `name`; None if its data are not there."""
     from lesion_exp.tracking.find import runs_where
     from lesion_exp.tracking.store import open_store
 
@@ -116,7 +116,7 @@ def train(folder: Path, name: str, arguments: list[str]) -> None:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What is compared of a run."""
+    """The facts of a run that are compared."""
     history = {name: run.store.client.get_metric_history(run.run_id, name) for name in sorted(run.metrics)}
     return {
         "tags": {name: run.tags[name] for name in COMPARED_TAGS if name in run.tags},

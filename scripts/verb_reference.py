@@ -20,7 +20,7 @@ END: Final = "<!-- end of verbs -->"
 
 
 def reference() -> str:
-    """The reference: of each verb its summary and a table of its keys."""
+    """The reference: the summary of each verb, and a table of its keys."""
     sections = [line for verb in VERBS.values() for line in _section(verb)]
     return "\n".join(["<details><summary>All keys, verb by verb</summary>", "", *sections, "</details>", ""])
 
@@ -64,7 +64,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """0 if README.md has the reference as it should be, or was given it."""
+    """Writes or checks the reference; returns 0 if README.md has it now."""
     text = README.read_text("utf-8")
     wanted = with_reference(text)
     if "--check" in sys.argv[1:]:
