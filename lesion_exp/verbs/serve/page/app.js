@@ -1,4 +1,4 @@
-// The page: takes images by choosing, dropping or pasting, and shows what the server says of them.
+// The page: images are chosen, dropped or pasted, and their predictions shown.
 
 import { csvOf, rowOf, sumsMalignant } from "./batch.js";
 import { showCard } from "./card.js";
@@ -64,8 +64,8 @@ async function loadCard() {
     card = await getJson("model");
   } catch (error) {
     const needsKey = error instanceof NeedsKey;
-    const told = needsKey ? "Shown once the server's key is entered above." : error.message;
-    byId("card-body").replaceChildren(make("p", { className: needsKey ? "hint" : "message bad" }, told));
+    const text = needsKey ? "Shown once the server's key is entered above." : error.message;
+    byId("card-body").replaceChildren(make("p", { className: needsKey ? "hint" : "message bad" }, text));
     byId("key-box").hidden = !needsKey;
     return;
   }
@@ -121,7 +121,7 @@ async function add(files) {
   choose(added[0]);
   let done = 0;
   await forEach(added, async (entry) => {
-    await judge(entry, added.length === 1);
+    await predictEntry(entry, added.length === 1);
     done += 1;
     drawRows();
     if (added.length > 1) say(`${done} of ${added.length} images done.`);
@@ -131,9 +131,9 @@ async function add(files) {
   byId("result").scrollIntoView({ block: "nearest" });
 }
 
-async function judge(entry, withPictures) {
+async function predictEntry(entry, withPictures) {
   if (entry.file.size > card.takes.max_upload_mb * MEBIBYTE) {
-    entry.error = `This file is larger than ${card.takes.max_upload_mb} MB, the most that the server takes.`;
+    entry.error = `This file is larger than ${card.takes.max_upload_mb} MB, the largest size that the server accepts.`;
     return;
   }
   try {
@@ -152,7 +152,7 @@ function choose(entry) {
   const section = byId("result");
   section.hidden = false;
   if (!entry.answer && !entry.error) {
-    section.replaceChildren(make("h2", { id: "result-title" }, entry.name), make("p", { className: "waiting" }, "The network is looking at it ..."));
+    section.replaceChildren(make("h2", { id: "result-title" }, entry.name), make("p", { className: "waiting" }, "Predicting ..."));
     return;
   }
   showResult(section, entry, card);

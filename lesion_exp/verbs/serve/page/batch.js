@@ -1,8 +1,8 @@
-// Several images: a table, and the same as a csv file.
+// The table of several images, and the same as a csv file.
 
 import { bar, capitalised, codeOf, make, percent } from "./dom.js";
 
-// Whether the share of the malignant classes says more than the likeliest class does.
+// Whether the sum over the malignant classes tells more than the likeliest class.
 export function sumsMalignant(classes) {
   const kinds = classes.map((entry) => entry.malignant);
   return classes.length > 2 && !kinds.includes(null) && kinds.includes(true) && kinds.includes(false);
@@ -53,7 +53,7 @@ export function csvOf(entries, classes, calibration) {
   return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
 }
 
-// Text that a spreadsheet would take for a formula gets an apostrophe before it, as in lesion_exp/spreadsheet.py.
+// A text that a spreadsheet would take for a formula gets a leading apostrophe, as in lesion_exp/spreadsheet.py.
 function field(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);

@@ -1,4 +1,4 @@
-// The model card: what a person must know of the network.
+// The model card: what a person must know about the network.
 
 import { capitalised, make, number, percent } from "./dom.js";
 
@@ -66,15 +66,15 @@ function answers(found) {
 
 function classes(card) {
   const rows = card.classes.map((entry) => [entry.code, capitalised(entry.name), entry.malignant === null ? "either" : entry.malignant ? "malignant" : "benign"]);
-  return table("What the network can say", ["code", "name", "kind"], rows);
+  return table("Classes of the network", ["code", "name", "kind"], rows);
 }
 
 function data(found) {
   const parts = Object.entries(found.parts).map(([name, part]) => [name, ...["images", "lesions", "patients"].map((unit) => (part[unit] ? part[unit].toLocaleString("en") : "–"))]);
   return make("div", {},
-    pairs([["data set", found.name], ["licence", found.licence], ["to be cited", found.citation], ["where it is", found.where]]),
+    pairs([["data set", found.name], ["licence", found.licence], ["citation", found.citation], ["source", found.where]]),
     parts.length ? table("Parts", ["part", ">images", ">lesions", ">patients"], parts) : null,
-    make("p", {}, found.split || "", " ", found.audit_passed ? "The audit passed: no patient, lesion or picture lies in two parts." : found.audit_passed === false ? "The audit FAILED: parts of the training data reappear in validation or test." : ""),
+    make("p", {}, found.split || "", " ", found.audit_passed ? "The audit passed: no patient, lesion or picture is in two parts." : found.audit_passed === false ? "The audit FAILED: parts of the training data reappear in validation or test." : ""),
     ...found.audit_warnings.map((text) => make("p", { className: "hint" }, capitalised(text))));
 }
 
@@ -82,12 +82,12 @@ function probabilities(found) {
   const sets = found.conformal;
   const metric = (entry) => (entry ? `${number(entry.value)} (${interval(entry)})` : null);
   return pairs([
-    ["calibration", found.calibration === "none" ? "none: the network's own probabilities (calibration=temperature at the start of the server calibrates them)" : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
+    ["calibration", found.calibration === "none" ? "none: the network's own probabilities (start the server with calibration=temperature to calibrate them)" : `${found.calibration} scaling, fitted on ${found.fitted_on}`],
     ["calibration error before", metric(found.error_before)],
     ["calibration error after", metric(found.error_after)],
-    ["conformal sets", `${sets.method.toUpperCase()}, promised to hold the true class of ${percent(sets.promise)} of lesions; fitted on ${sets.fitted_on}`],
-    ["held on the test part", metric(sets.coverage)],
-    ["mean classes in a set", metric(sets.mean_size)],
+    ["conformal sets", `${sets.method.toUpperCase()}, built to contain the true class of ${percent(sets.promise)} of lesions; fitted on ${sets.fitted_on}`],
+    ["contained on the test part", metric(sets.coverage)],
+    ["mean number of classes in a set", metric(sets.mean_size)],
   ]);
 }
 
@@ -100,10 +100,10 @@ function network(card) {
     ["job hash", card.job_hash ? make("code", {}, card.job_hash) : null],
     ["network", found.backbone],
     ["parameters", found.parameters.toLocaleString("en")],
-    ["sees", found.image_size ? `${found.image_size} x ${found.image_size} pixels (${found.frame})` : null],
-    ["weights at the start", found.start === "none" ? "random" : found.start],
-    ["reads beside the image", card.metadata ? Object.keys(card.metadata).join(", ") : "nothing"],
-    ["computes in", `${found.precision}, its head in float32`],
+    ["input", found.image_size ? `${found.image_size} x ${found.image_size} pixels (${found.frame})` : null],
+    ["initial weights", found.start === "none" ? "random" : found.start],
+    ["further inputs", card.metadata ? Object.keys(card.metadata).join(", ") : "none"],
+    ["precision", `${found.precision}, head in float32`],
     ["software", card.software],
   ]);
 }

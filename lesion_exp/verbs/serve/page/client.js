@@ -1,4 +1,4 @@
-// Talks to the server: one image a request, a few requests at once; a server that is busy is asked again.
+// Requests to the server: one image each, a few at once; if the server is busy, a request is repeated.
 
 const AT_ONCE = 4;
 const TRIES = 12;
@@ -27,7 +27,7 @@ export async function getJson(path) {
   return response.json();
 }
 
-// What the server says of one file; an error's message says why it says nothing.
+// The prediction for one file; the message of an error is the reason why there is none.
 export async function predict(file, name, patient, withPictures) {
   for (let attempt = 0; ; attempt += 1) {
     const body = new FormData();

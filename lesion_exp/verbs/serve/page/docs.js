@@ -1,4 +1,4 @@
-// The API's page, from its schema alone: no file of anybody else is loaded.
+// The page of the API, made from its schema; no file of another server is loaded.
 
 import { byId, make } from "./dom.js";
 

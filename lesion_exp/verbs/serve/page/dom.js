@@ -1,4 +1,4 @@
-// Elements without any HTML in strings: whatever a file is called, it stays text.
+// Makes elements without HTML in strings, so that the name of a file always remains text.
 
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -24,12 +24,12 @@ export function capitalised(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-// The code behind a name, where it says more than the name.
+// The code after a name, if it differs from the name.
 export function codeOf(name, code) {
   return name.toLowerCase() === code.toLowerCase() ? [] : [" ", make("code", {}, code)];
 }
 
-// A bar of a share of one; the number stands beside it as text.
+// A bar for a share; the number is beside it as text.
 export function bar(share, kind = "") {
   const fill = make("span", { className: `fill ${kind}` });
   fill.style.width = `${Math.max(100 * share, share > 0 ? 0.6 : 0)}%`;

@@ -1,4 +1,4 @@
-// One image in full: its pictures, its probabilities, and what they mean.
+// The result for one image: pictures, probabilities, and what they mean.
 
 import { bar, capitalised, codeOf, make, percent } from "./dom.js";
 
@@ -39,7 +39,7 @@ function pictures(entry) {
         make("figcaption", {}, `Evidence for ${drawn.of}`))),
     make("p", { className: "strength" }, make("label", { htmlFor: "strength" }, "Heat map"), slider, shown),
     make("p", { className: "scale", ariaHidden: "true" }, "little", make("span", { className: "ramp" }), "much evidence"),
-    make("p", { className: "hint" }, "Grad-CAM: where the image raised the score of this class, coarsely. It is no outline of a lesion, and no proof that the network is right."),
+    make("p", { className: "hint" }, "Grad-CAM shows coarsely where the image raised the score of this class. It is no outline of a lesion, and no proof that the network is right."),
   );
 }
 
@@ -82,7 +82,7 @@ function set(answer, card) {
   const known = new Map(card.classes.map((entry) => [entry.code, entry]));
   const sets = card.probabilities.conformal;
   const promise = Math.round(100 * sets.promise);
-  const found = sets.coverage ? ` On its test images this held for ${percent(sets.coverage.value)}.` : "";
+  const found = sets.coverage ? ` This was so for ${percent(sets.coverage.value)} of its test images.` : "";
   const names = answer.conformal_set.map((code) => make("li", {}, capitalised(known.get(code).name)));
   const all = names.length === card.classes.length;
   const read = all ? "All classes: the network cannot rule out any." : names.length === 1 ? "One class alone remains." : `${names.length} of ${card.classes.length} classes remain.`;
@@ -91,7 +91,7 @@ function set(answer, card) {
     { className: "set-box" },
     make("h3", {}, "Conformal set"),
     names.length ? make("ul", { className: "chips" }, names) : null,
-    make("p", { className: "hint" }, names.length ? read : "Empty: no class fits well enough.", ` Sets like this hold the true class of ${promise} in 100 lesions like those of the validation part.${found}`),
+    make("p", { className: "hint" }, names.length ? read : "Empty: no class fits well enough.", ` Sets like this contain the true class of ${promise} in 100 lesions like those of the validation part.${found}`),
   );
 }
 
