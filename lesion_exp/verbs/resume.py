@@ -140,10 +140,9 @@ def reason_against(
     before, after = lengths
     config = old.config
     if after.total_steps <= before.total_steps:
-        return (
-            f"its training would not become longer: {_end(before)} now, {_end(after)} with it (the smaller of "
-            f"trainer.max_epochs={before.max_epochs} and trainer.max_steps={before.max_steps} ends it)"
-        )
+        values = {"max_epochs": after.max_epochs, "max_steps": after.max_steps}
+        limits = " and ".join(f"trainer.{key}={value}" for key, value in values.items() if value != ENDLESS)
+        return f"its training would not become longer: {_end(before)} now, {_end(after)} with it (limited by {limits})"
     if config["trainer"].get("max_time") is not None:
         return f"it is limited by trainer.max_time={config['trainer']['max_time']}, and the time cannot be extended"
     ended_early = trained.has_ended and trained.steps < before.total_steps and not pruned
@@ -248,7 +247,9 @@ def _best(run: Run, content: Mapping[str, Any], live: Path | None) -> Path | Non
 
 
 def _end(length: TrainingLength) -> str:
-    return f"{length.num_epochs} epochs" if length.num_epochs != ENDLESS else "endless"
+    if length.num_epochs == ENDLESS:
+        return "endless"
+    return f"{length.num_epochs} epoch{'s' if length.num_epochs != 1 else ''}"
 
 
 def _text(changes: Mapping[str, int]) -> str:

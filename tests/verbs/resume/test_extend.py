@@ -49,8 +49,12 @@ def reason(tiny_job):
         (("scheduler=one_cycle",), {"max_epochs": 6}, "scheduler=one_cycle depends on"),
         (("scheduler=cosine",), {"max_epochs": 6, "steps": 4, "epochs": 0, "ended": False}, None),  # in its warm-up
         (("scheduler=constant",), {"max_epochs": 2}, "would not become longer"),
-        (("scheduler=constant",), {"max_epochs": 1}, "would not become longer"),
-        (("scheduler=constant", "trainer.max_steps=10"), {"max_epochs": 6}, "trainer.max_steps=10 ends it"),
+        (("scheduler=constant",), {"max_epochs": 1}, "now, 1 epoch with it (limited by trainer.max_epochs=1)"),
+        (
+            ("scheduler=constant", "trainer.max_steps=10"),
+            {"max_epochs": 6},
+            "limited by trainer.max_epochs=6 and trainer.max_steps=10)",
+        ),
         (("scheduler=constant", "trainer.max_steps=10"), {"max_epochs": 6, "max_steps": 20}, None),
         (("scheduler=constant", "trainer.max_time=00:01:00:00"), {"max_epochs": 6}, "the time cannot be extended"),
         (("scheduler=constant", "loss=ldam"), {"max_epochs": 6}, None),  # the first two epochs of both are alike
