@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
 from lesion_exp.backbone.attention import insert_attention
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.feature_extractor import FeatureExtractor
+from lesion_exp.backbone.foreign_weights import Found, find_weights
 from lesion_exp.backbone.network import Network, State
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.surgery import last_convolution, last_linear, map_channels, replace, run_once, widen_input
 from lesion_exp.backbone.weights import load_into, own_state, read_state
 from lesion_exp.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsAndOutputs) -> Backbone:
@@ -32,10 +37,11 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
             f"expected a convolutional network for backbone.attention={shared.attention}; transformers have their "
             f"own: use backbone.attention=none"
         )
-    state = _state(known, shared.weights)
+    state, partial = _state(known, shared.weights), shared.weights_partial
     own = own_state(state) if state is not None else None
-    if state is not None and own is None:
-        load_into(module, known.renamed(state), head, shared.weights)
+    found = find_weights(state, module.state_dict(), known.renamed) if state is not None and own is None else None
+    if found is not None:
+        load_into(module, found, head, shared.weights, partial=partial)
     widen_input(module, shape.in_channels)
     if shared.attention != "none":
         channels = map_channels(module, cam_path, shape.in_channels, shape.image_size)
@@ -47,9 +53,15 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
     extractor = FeatureExtractor(module, num_features, is_convolutional=is_convolutional, cam_path=cam_path)
     backbone = Backbone(extractor, shared, shape, head)
     if own is not None:
-        load_into(backbone, own, "head", shared.weights)
-    elif state is not None and linear is not None and _shape_of(linear) == backbone.head.weight.shape:
-        backbone.head.load_state_dict(linear.state_dict())  # a file with the same number of classes brings its head
+        load_into(backbone, Found(own), "head", shared.weights, partial=partial)
+    elif found is not None and head:
+        parts = {
+            key.removeprefix(f"{head}."): value for key, value in found.state.items() if key.startswith(f"{head}.")
+        }
+        brings = {key: value.shape for key, value in parts.items()} == _shapes_of(backbone.head)
+        if brings:
+            backbone.head.load_state_dict(parts)
+        log.info("the head (%s) %s", head, "is that of the file" if brings else "starts anew: its classes differ")
     return backbone
 
 
@@ -100,6 +112,5 @@ def _has_attention(module: nn.Module) -> bool:
     )
 
 
-def _shape_of(linear: nn.Module) -> torch.Size | None:
-    weight = getattr(linear, "weight", None)
-    return weight.shape if isinstance(weight, Tensor) else None
+def _shapes_of(layer: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in layer.state_dict().items()}

@@ -15,7 +15,8 @@ class SharedOptions:
     """The keys of `conf/backbone` that do not depend on the network.
 
     Args:
-        weights: `none`, `imagenet`, or a file in the network's own format or of this project.
+        weights: `none`, `imagenet`, or a file of this project, of the network's library, or of another.
+        weights_partial: whether what fits is taken from a file of which other layers differ.
         preprocessing: what the weights were trained with, as `Preprocessing.to_dict` gives it; `augmentation` follows
             it where the config is composed. None: the network starts from random weights, or the job is from before
             this was recorded.
@@ -33,6 +34,7 @@ class SharedOptions:
     """
 
     weights: str = "none"
+    weights_partial: bool = False
     preprocessing: Mapping[str, Any] | None = None
     attention: str = "none"
     metadata: str = "none"

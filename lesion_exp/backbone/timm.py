@@ -99,6 +99,8 @@ def _network(timm: Any, name: str, image_size: int, **options: Any) -> nn.Module
         network: nn.Module = timm.create_model(name, img_size=image_size, **options)
     except TypeError:
         network = timm.create_model(name, **options)
+    if not getattr(network, "num_classes", 1):
+        network.reset_classifier(1)  # type: ignore[operator]  # an encoder: its features are what a head would see
     return network
 
 

@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 import urllib.error
-from collections.abc import Mapping
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lesion_exp.backbone.foreign_weights import Found, stands_beside
 from lesion_exp.backbone.preprocessing import Preprocessing, said_by_card
 from lesion_exp.errors import ConfigError, first_cases
 
@@ -23,6 +26,11 @@ FOLDER_VARIABLE: Final = "LESION_EXP_WEIGHTS"
 DOWNLOAD_SECONDS: Final = 10.0
 _PREFIXES: Final = ("module.", "_orig_mod.")
 _OWN_PREFIX: Final = "backbone."
+_OWN_PARTS: Final = ("backbone.body.", "backbone.head.")
+_COMPUTED: Final = ("num_batches_tracked", "relative_position_index")
+"""Buffers that a network computes itself: files may lack them."""
+_CONTAINERS: Final = ("state_dict", "model", "model_state_dict", "module")
+"""Keys of checkpoints below which the weights lie."""
 
 
 def imagenet_file(url: str) -> Path:
@@ -64,20 +72,34 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(f"expected backbone.weights to be none, imagenet or a file, got {path}; no file is there")
+    from pytorch_lightning.utilities.parsing import AttributeDict
+
     try:
         if file.suffix == ".safetensors":
             loaded: Any = load_file(str(file))
         else:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([Namespace, AttributeDict]):  # mere containers of numbers and texts
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise whatever a broken or foreign file provokes
         raise ConfigError(f"expected weights in {file}, but only tensors are read and this fails: {error}") from error
-    for key in ("state_dict", "model", "model_state_dict"):
+    for key in _CONTAINERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
             break
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    state = dict(_tensors(loaded)) if isinstance(loaded, Mapping) else {}
+    if not state:
         raise ConfigError(f"expected a state_dict (names and tensors) in {file}, got {type(loaded).__name__}")
-    return {_without_wrappers(str(key)): value for key, value in loaded.items()}
+    return {_without_wrappers(key): value for key, value in state.items()}
+
+
+def _tensors(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state_dict, or of the state_dicts of several networks, with their keys in front."""
+    if all(isinstance(value, Tensor) for value in loaded.values()):
+        yield from ((str(key), value) for key, value in loaded.items())
+        return
+    for key, value in loaded.items():
+        if isinstance(value, Mapping) and value and all(isinstance(inner, Tensor) for inner in value.values()):
+            yield from ((f"{key}.{name}", tensor) for name, tensor in value.items())
 
 
 def said_by_checkpoint(file: Path) -> Preprocessing | None:
@@ -94,34 +116,58 @@ def said_by_checkpoint(file: Path) -> Preprocessing | None:
 
 def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """The backbone's part of `state` if it is a checkpoint of this project, else None."""
-    own = {key.removeprefix(_OWN_PREFIX): value for key, value in state.items() if key.startswith(_OWN_PREFIX)}
-    return own or None
+    if not any(key.startswith(_OWN_PARTS) for key in state):
+        return None
+    return {key.removeprefix(_OWN_PREFIX): value for key, value in state.items() if key.startswith(_OWN_PREFIX)}
 
 
-def load_into(network: nn.Module, state: Mapping[str, Tensor], head: str, source: str) -> None:
-    """Copies `state` into `network`; the layer `head` is left as it is where its shape differs or it is missing.
+def load_into(network: nn.Module, found: Found, head: str, source: str, *, partial: bool = False) -> None:
+    """Copies what was `found` into `network`; its layer `head` stays as it is where its shape differs or it is missing.
+
+    Args:
+        network: changed in place.
+        found: with the names of the network.
+        head: the name of its last layer.
+        source: what the messages call the file.
+        partial: take what fits, and leave the rest as it is.
 
     Raises:
-        ConfigError: other layers differ; the message lists the first.
+        ConfigError: other layers differ, or with `partial` none fits; the message names the first.
     """
-    expected = network.state_dict()
-    is_head = {key: key == head or key.startswith(f"{head}.") for key in {*expected, *state}}
+    state, expected = found.state, network.state_dict()
+    is_head = {key: bool(head) and (key == head or key.startswith(f"{head}.")) for key in {*expected, *state}}
     fits = {key: value for key, value in state.items() if key in expected and value.shape == expected[key].shape}
-    body = {key for key in expected if not is_head[key] and not key.endswith("num_batches_tracked")}
-    problems = [f"{key}: missing in the file" for key in sorted(body - set(state))]
-    problems += [
+    body = {key for key in expected if not is_head[key] and key.rpartition(".")[2] not in _COMPUTED}
+    foreign = [key for key in (*sorted(set(state) - set(expected)), *found.beside) if not is_head.get(key)]
+    problems = [
         f"{key}: {tuple(state[key].shape)} in the file, {tuple(expected[key].shape)} in the network"
         for key in sorted(body & set(state) - set(fits))
     ]
-    problems += [f"{key}: not in the network" for key in sorted(set(state) - set(expected)) if not is_head[key]]
-    if problems:
+    problems += [f"{key}: not in the network" for key in foreign if not stands_beside(key)]
+    problems += [f"{key}: missing in the file" for key in sorted(body - set(state))]
+    matched = len(body & set(fits))
+    below = f" below {found.prefix.rstrip('.')}" if found.prefix else ""
+    summary = f"{matched} of {len(body)} tensors of the network match by name and shape{below}"
+    if problems and not (partial and matched):
+        remedy = ", or take what fits with backbone.weights_partial=true" if matched else ""
         raise ConfigError(
-            f"expected weights of the same architecture in {source}, but {len(problems)} layers differ:\n"
-            f"{first_cases(problems, 8)}\nchoose the backbone that the file was made with"
+            f"expected weights of the same architecture in {source}, but {summary}, and {len(problems)} layers "
+            f"differ:\n{first_cases(problems, 8)}\nchoose the backbone that the file was made with{remedy}"
         )
     network.load_state_dict(fits, strict=False)
-    if not any(is_head[key] for key in fits):
-        log.info("weights of %s loaded; the head (%s) starts anew: its classes differ", source, head)
+    left = [*(name for name in foreign if stands_beside(name)), *(f"{copy}*" for copy in found.copies)]
+    log.info("weights of %s: %s%s", source, summary, _parts_in_words("; not needed: ", left))
+    if problems:
+        log.warning(
+            "of %s only a part was taken; %d layers differ:\n%s", source, len(problems), first_cases(problems, 8)
+        )
+
+
+def _parts_in_words(start: str, names: Sequence[str]) -> str:
+    """The parts of a file that are left, by the beginnings of their names."""
+    counts = Counter(".".join(name.split(".")[:2]) if "." in name else name for name in names)
+    shown = ", ".join(f"{part} ({count})" for part, count in counts.most_common(6))
+    return f"{start}{shown}{', ...' if len(counts) > 6 else ''}" if names else ""
 
 
 def _without_wrappers(key: str) -> str:

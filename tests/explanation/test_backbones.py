@@ -5,7 +5,6 @@ import torch
 from omegaconf import OmegaConf
 
 from lesion_exp.backbone.options import InputsAndOutputs
-from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
 from lesion_exp.explanation.network import ExplainedNetwork
@@ -63,10 +62,9 @@ def test_networks_of_timm_have_maps_of_the_image(name):
     check_maps(explained("timm", 64, name=name), 64)
 
 
-def test_a_network_of_timm_without_a_head_is_refused():
+def test_an_encoder_of_timm_without_a_head_gets_one():
     pytest.importorskip("timm")
-    with pytest.raises(ConfigError, match="ends in a linear layer"):
-        explained("timm", 56, name="vit_small_patch14_reg4_dinov2")
+    check_maps(explained("timm", 56, name="vit_small_patch14_reg4_dinov2"), 56)
 
 
 def test_tokens_lie_where_their_patches_lie():

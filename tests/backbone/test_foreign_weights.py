@@ -1,0 +1,315 @@
+"""Weights in the formats of other libraries, made from small networks of theirs: the outputs must be theirs, too."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torchvision.models.convnext import CNBlockConfig
+
+from lesion_exp.backbone.foreign_weights import find_weights
+from lesion_exp.backbone.surgery import last_linear
+from lesion_exp.backbone.timm import _renamed as renamed_by_timm
+from lesion_exp.backbone.weights import load_into, read_state
+from lesion_exp.errors import ConfigError
+from tests.backbone.test_backbones import build
+
+
+def needs(package):
+    return pytest.importorskip(package, reason=f"{package} is not installed")
+
+
+def drawn(network):
+    """The network with weights of which none is 0 or 1, in evaluation."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and "running_var" not in name:
+                tensor.copy_(tensor + 0.02 * torch.randn(tensor.shape, generator=generator))
+    return network.eval()
+
+
+def images(side):
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(ours, theirs):
+    torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=2e-3)
+
+
+def saved(model, tmp_path, way):
+    """The weights of a network of transformers: as it saves them for the hub, or as its own state_dict names them."""
+    if way == "hub":
+        model.save_pretrained(tmp_path)
+        return str(tmp_path / "model.safetensors")
+    torch.save(model.state_dict(), tmp_path / "state.pth")
+    return str(tmp_path / "state.pth")
+
+
+def of_timm(name, **options):
+    return needs("timm").create_model(name, **{"depth": 2, "embed_dim": 64, "num_heads": 2, "img_size": 32, **options})
+
+
+def loaded(network, file):
+    """`network` with the weights of the file, as a backbone gets them."""
+    found = find_weights(read_state(file), network.state_dict(), lambda state: renamed_by_timm(state, network))
+    load_into(network, found, last_linear(network), file)
+    return network.eval()
+
+
+def small(**changes):
+    return {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256,
+            "image_size": 32, "patch_size": 16, **changes}  # fmt: skip
+
+
+WAYS = pytest.mark.parametrize("way", ["hub", "state_dict"])
+
+
+@WAYS
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_vit_of_transformers(tmp_path, way, library):
+    transformers = needs("transformers")
+    config = transformers.ViTConfig(**small(layer_norm_eps=1e-6), num_labels=7)
+    model = drawn(transformers.ViTForImageClassification(config))
+    vit = of_timm("vit_tiny_patch16_224", num_classes=7) if library == "timm" else torchvisions_vit()
+    ours = loaded(vit, saved(model, tmp_path, way))
+    with torch.inference_mode():
+        assert_same(ours(images(32)), model(images(32)).logits)
+
+
+def torchvisions_vit():
+    return torchvision.models.VisionTransformer(32, 16, 2, 2, 64, 256, num_classes=7)
+
+
+@WAYS
+@pytest.mark.parametrize("registers", [0, 4])
+def test_dinov2_of_transformers(tmp_path, way, registers):
+    transformers = needs("transformers")
+    shape = small(patch_size=14, image_size=56)
+    del shape["intermediate_size"]
+    if registers:
+        config = transformers.Dinov2WithRegistersConfig(**shape, num_register_tokens=registers)
+        model = drawn(transformers.Dinov2WithRegistersModel(config))
+    else:
+        model = drawn(transformers.Dinov2Model(transformers.Dinov2Config(**shape)))
+    name = "vit_small_patch14_reg4_dinov2" if registers else "vit_small_patch14_dinov2"
+    ours = loaded(of_timm(name, img_size=56, num_classes=7), saved(model, tmp_path, way))
+    with torch.inference_mode():
+        assert_same(ours.forward_features(images(56)), model(images(56)).last_hidden_state)
+
+
+@WAYS
+@pytest.mark.parametrize("biased", [True, False])
+def test_dinov3_of_transformers(tmp_path, way, biased):
+    transformers = needs("transformers")
+    model = drawn(transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**small(), num_register_tokens=4)))
+    if not biased:
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if name.endswith(("q_proj.bias", "v_proj.bias")):
+                    tensor.zero_()
+    file = saved(model, tmp_path, way)
+    plain, with_biases = "vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"
+    ours = loaded(of_timm(with_biases if biased else plain, num_classes=7), file)
+    with torch.inference_mode():
+        assert_same(ours.forward_features(images(32)), model(images(32)).last_hidden_state)
+    if biased:
+        with pytest.raises(ConfigError, match=r"blocks\.0\.attn\.qkv\.bias: not in the network"):
+            loaded(of_timm(plain, num_classes=7), file)
+
+
+@WAYS
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_convnext_of_transformers(tmp_path, way, library):
+    transformers = needs("transformers")
+    widths = [8, 16, 32, 64]
+    config = transformers.ConvNextConfig(depths=[1, 2, 1, 1], hidden_sizes=widths, num_labels=7)
+    model = drawn(transformers.ConvNextForImageClassification(config))
+    if library == "timm":
+        network = needs("timm").create_model("convnext_atto", depths=(1, 2, 1, 1), dims=widths, num_classes=7)
+    else:
+        blocks = zip(widths, [*widths[1:], None], (1, 2, 1, 1), strict=True)
+        network = torchvision.models.ConvNeXt([CNBlockConfig(*block) for block in blocks], num_classes=7)
+    ours = loaded(network, saved(model, tmp_path, way))
+    with torch.inference_mode():
+        assert_same(ours(images(64)), model(images(64)).logits)
+
+
+@WAYS
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_swin_of_transformers(tmp_path, way, library):
+    transformers = needs("transformers")
+    shape = {"embed_dim": 16, "depths": [2, 2], "num_heads": [1, 2]}
+    config = transformers.SwinConfig(**shape, image_size=56, num_labels=7)
+    model = drawn(transformers.SwinForImageClassification(config))
+    if library == "timm":
+        network = needs("timm").create_model("swin_tiny_patch4_window7_224", img_size=56, num_classes=7, **shape)
+    else:
+        network = torchvision.models.SwinTransformer([4, 4], window_size=[7, 7], num_classes=7, **shape)
+    ours = loaded(network, saved(model, tmp_path, way))
+    with torch.inference_mode():
+        assert_same(ours(images(56)), model(images(56)).logits)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_the_images_tower_of_openclip(tmp_path, prefix):
+    open_clip = needs("open_clip")
+    text = {"context_length": 8, "vocab_size": 50, "width": 32, "heads": 2, "layers": 1}
+    vision = {"width": 64, "layers": 2, "head_width": 32, "patch_size": 32, "image_size": 64}
+    model = drawn(open_clip.CLIP(24, vision, text))
+    torch.save({f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "clip.pt")
+    ours = loaded(of_timm("vit_base_patch32_clip_224", img_size=64, num_classes=24), tmp_path / "clip.pt")
+    with torch.inference_mode():
+        assert_same(ours(images(64)), model.encode_image(images(64)))
+
+
+def test_the_images_tower_of_clip_of_transformers(tmp_path):
+    transformers = needs("transformers")
+    vision = small(image_size=64, patch_size=32, hidden_act="gelu")
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = drawn(transformers.CLIPModel(transformers.CLIPConfig(vision_config=vision, text_config=text)))
+    network = of_timm("vit_base_patch32_clip_224", img_size=64, num_classes=7)
+    ours = loaded(network, saved(model, tmp_path, "hub"))
+    with torch.inference_mode():
+        features = ours.forward_head(ours.forward_features(images(64)), pre_logits=True)
+        assert_same(features, model.vision_model(images(64)).pooler_output)
+
+
+def resnet():
+    return drawn(torchvision.models.resnet18())
+
+
+def named(state, start):
+    return {f"{start}{name}": tensor for name, tensor in state.items() if not name.startswith("fc.")}
+
+
+def noise(state):
+    return {name: tensor + 1 for name, tensor in state.items()}
+
+
+HEAD = {"0.weight": torch.ones(3, 3), "0.bias": torch.ones(3)}
+SELF_SUPERVISED = {
+    "MoCo": lambda state: {
+        "state_dict": {
+            **named(noise(state), "module.encoder_k."), "module.queue": torch.ones(2, 2),
+            "module.queue_ptr": torch.ones(1), **named(state, "module.encoder_q."),
+            **named(HEAD, "module.encoder_q.fc."),
+        },
+        "arch": "resnet18",
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(1)}}, "param_groups": []},
+    },
+    "MoCo v3": lambda state: {
+        "state_dict": {
+            **named(noise(state), "module.momentum_encoder."), **named(state, "module.base_encoder."),
+            **named(HEAD, "module.predictor."),
+        }
+    },
+    "DINO": lambda state: {
+        "student": {**named(noise(state), "module.backbone."), **named(HEAD, "module.head.mlp.")},
+        "teacher": {**named(state, "backbone."), **named(HEAD, "head.mlp.")},
+        "dino_loss": {"center": torch.ones(1)},
+        "args": Namespace(arch="resnet18", lr=0.1),
+        "epoch": 3,
+    },
+    "SimCLR by lightly": lambda state: {
+        "state_dict": {**in_sequence(state, "backbone."), **named(HEAD, "projection_head.layers.")},
+        "hyper_parameters": {}, "pytorch-lightning_version": "2.6.0",
+    },
+    "SimCLR": lambda state: {"state_dict": {**named(state, "backbone."), **named(HEAD, "backbone.fc.")}, "arch": "x"},
+    "BYOL": lambda state: {
+        **named(noise(state), "target_encoder.net."), **named(state, "online_encoder.net."), **named(state, "net."),
+        **named(HEAD, "online_predictor.net."), **named(HEAD, "online_encoder.projector.net."),
+    },
+    "BYOL by lightly": lambda state: {
+        "state_dict": {
+            **named(noise(state), "backbone_momentum."), **named(state, "backbone."), **named(HEAD, "prediction_head."),
+        }
+    },
+    "Lightning": lambda state: {"state_dict": {**named(state, "model."), "criterion.weight": torch.ones(7)}},
+    "compiled": lambda state: {"state_dict": named(state, "net._orig_mod.module.")},
+}  # fmt: skip
+
+
+def in_sequence(state, prefix):
+    places = {"conv1": "0", "bn1": "1", **{f"layer{number}": str(number + 3) for number in (1, 2, 3, 4)}}
+    parts = [(*name.partition("."), tensor) for name, tensor in state.items() if not name.startswith("fc.")]
+    return {f"{prefix}{places[first]}.{rest}": tensor for first, _, rest, tensor in parts}
+
+
+@pytest.mark.parametrize("way", SELF_SUPERVISED)
+def test_the_encoder_is_found_below_its_prefix(tmp_path, way, caplog):
+    reference = resnet()
+    torch.save(SELF_SUPERVISED[way](reference.state_dict()), tmp_path / "c.pth")
+    caplog.set_level("INFO")
+    ours = build("resnet18", weights=str(tmp_path / "c.pth")).eval()
+    reference.fc = torch.nn.Identity()
+    with torch.inference_mode():
+        assert_same(ours.body(images(64)), reference(images(64)))
+    assert "100 of 100 tensors of the network match" in caplog.text
+    assert "the head (fc) starts anew" in caplog.text
+
+
+def test_mae_has_an_encoder_and_a_decoder(tmp_path, caplog):
+    timm = needs("timm")
+    reference = drawn(timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0))
+    decoder = {"mask_token": torch.ones(1, 1, 8), "decoder_pos_embed": torch.ones(1, 5, 8)}
+    decoder |= {"decoder_blocks.0.attn.qkv.weight": torch.ones(24, 8), "decoder_pred.bias": torch.ones(3)}
+    torch.save({"model": {**reference.state_dict(), **decoder}, "args": Namespace()}, tmp_path / "mae.pth")
+    caplog.set_level("INFO")
+    ours = build("timm", 32, name="vit_tiny_patch16_224", weights=str(tmp_path / "mae.pth")).eval()
+    with torch.inference_mode():
+        assert_same(ours.body(images(32)), reference(images(32)))
+    assert "decoder_blocks.0" in caplog.text, "what is left is named"
+
+
+def test_files_of_torchvision_and_timm_are_read_by_the_others_network(tmp_path):
+    theirs, model = drawn(torchvisions_vit()), drawn(of_timm("vit_tiny_patch16_224", num_classes=7))
+    torch.save(theirs.state_dict(), tmp_path / "tv.pth")
+    save_file(model.state_dict(), str(tmp_path / "timm.safetensors"))
+    with torch.inference_mode():
+        expected = theirs(images(32)), model(images(32))
+        assert not torch.allclose(*expected)
+        assert_same(
+            loaded(of_timm("vit_tiny_patch16_224", num_classes=7), tmp_path / "tv.pth")(images(32)), expected[0]
+        )
+        assert_same(loaded(torchvisions_vit(), tmp_path / "timm.safetensors")(images(32)), expected[1])
+
+
+def test_a_file_of_another_library_becomes_a_backbone_with_its_head(tmp_path, caplog):
+    transformers = needs("transformers")
+    shape = small(hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768)
+    config = transformers.ViTConfig(**shape, layer_norm_eps=1e-6, num_labels=7)
+    model = drawn(transformers.ViTForImageClassification(config))
+    caplog.set_level("INFO")
+    changed = {"name": "vit_tiny_patch16_224", "weights": saved(model, tmp_path, "hub")}
+    needs("timm")
+    ours = build("timm", 32, **changed).eval()
+    with torch.inference_mode():
+        assert_same(ours(images(32)), model(images(32)).logits)
+    assert "150 of 150 tensors of the network match by name and shape below vit" in caplog.text
+    assert "the head (head) is that of the file" in caplog.text
+
+
+def test_a_part_is_taken_only_if_that_is_asked_for(tmp_path, caplog):
+    state = {name: tensor for name, tensor in resnet().state_dict().items() if not name.startswith("layer4.1.")}
+    state |= {"adapter.weight": torch.ones(2), "layer3.0.conv1.weight": torch.ones(3)}
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(ConfigError, match=r"(?s)89 of 100 tensors .*weights_partial=true") as raised:
+        build("resnet18", weights=str(tmp_path / "part.pth"))
+    for name in ("layer4.1.bn1.bias: missing", "layer3.0.conv1.weight: (3,) in the file", "more"):
+        assert name in str(raised.value)
+    torch.manual_seed(3)
+    ours = build("resnet18", weights=str(tmp_path / "part.pth"), weights_partial=True)
+    assert torch.equal(ours.body.network.conv1.weight, state["conv1.weight"])
+    assert "12 layers differ" in caplog.text
+    assert "adapter.weight: not in the network" in caplog.text
+    torch.save({"a.weight": torch.ones(2)}, tmp_path / "none.pth")
+    with pytest.raises(ConfigError, match="0 of 100 tensors"):
+        build("resnet18", weights=str(tmp_path / "none.pth"), weights_partial=True)
+
+
+def test_a_layer_that_nobody_knows_is_an_error(tmp_path):
+    torch.save({**resnet().state_dict(), "adapter.weight": torch.ones(2)}, tmp_path / "more.pth")
+    with pytest.raises(ConfigError, match=r"(?s)100 of 100 .*adapter\.weight: not in the network"):
+        build("resnet18", weights=str(tmp_path / "more.pth"))
