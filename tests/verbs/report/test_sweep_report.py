@@ -45,7 +45,7 @@ def test_a_page_says_what_each_cell_came_to(store, root, swept, outline):
     text, words = told(store, root, "latest", outline)
     assert "4 cells: 3 finished, 1 failed." in words
     assert "Which choice of optimizer.lr has the best validation balanced accuracy?" in words
-    assert "Not distinguishable from it, as far as repeated runs vary: optimizer.lr=0.01." in words
+    assert "Not distinguishable from it, given the variation between repeated runs: optimizer.lr=0.01." in words
     assert "Best was" not in words
     assert "0 0.001 1 finished 0.5000 0.4000 5 s 00000000" in words
     row = text[text.index("Every cell") :].partition("<strong>0</strong>")[2].partition("</tr>")[0]
