@@ -91,7 +91,11 @@ class LesionClassifier(pl.LightningModule):
         self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, batch: Sample) -> Tensor:
-        """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised."""
+        """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised, or of one that has
+        features in their place.
+        """
+        if "features" in batch:
+            return self.backbone.classify(batch["features"], batch.get("metadata")).float()
         clinical = batch.get("clinical")
         logits: Tensor = self.backbone(
             self.normalize(batch["image"]),
@@ -99,6 +103,13 @@ class LesionClassifier(pl.LightningModule):
             batch.get("metadata"),
         )
         return logits.float()
+
+    def encode(self, batch: Sample) -> Tensor:
+        """The features of a batch of images, floating point (N, F), which a batch may have in their place."""
+        clinical = batch.get("clinical")
+        return self.backbone.encode(
+            self.normalize(batch["image"]), None if clinical is None else self.normalize(clinical)
+        )
 
     def normalize(self, images: Tensor) -> Tensor:
         """Standardises each channel of uint8 images (N, C, S, S) by its mean and deviation; returns float32."""
@@ -223,8 +234,12 @@ class LesionClassifier(pl.LightningModule):
     def predict_step(self, batch: Sample, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """Positions int64 (N,), probabilities float32 (N, C) and energies float32 (N,).
 
-        The latter two are means over the views of `tta`.
+        The latter two are means over the views of `tta`, which are views of images.
         """
+        if "features" in batch:
+            return batch["index"], *probabilities_and_energies(
+                lambda _: self(batch), batch["features"], tta_views("none")
+            )
 
         def logits(images: Tensor) -> Tensor:
             shown = batch.copy()

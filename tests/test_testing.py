@@ -23,6 +23,7 @@ NEEDS = {
     "backbone=torchvision": ["backbone.name=shufflenet_v2_x0_5"],
     "backbone=maxvit_t": ["image_size=224", "loader.batch_size=2", "trainer.limit_val_batches=1"],
     "loss=binary_cross_entropy": ["task.target=malignant"],
+    "optimizer=logistic_path": ["backbone.tune=head", "augmentation=none"],
     "split=by_image": ["split.allow_leakage=true"],
     "split=resample_then_split": ["split.allow_leakage=true"],
     "split=file": ["split.path=split.csv"],

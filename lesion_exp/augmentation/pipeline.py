@@ -110,6 +110,11 @@ class AugmentationPipeline:
         """Whether training images are augmented a batch at a time, by `apply_plan` of what `plan` draws."""
         return self._on_device is not None
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether training sees each image as evaluation does, in every epoch."""
+        return not self._transforms and not self.trains_on_device and (self.mix is None or not self.mix.is_active)
+
     def plan(self, image: UInt8Array, seed: Sequence[int]) -> tuple[UInt8Array, Plan]:
         """For training on the device: `image` (as for `train`) preprocessed, and the draw for it."""
         assert self._on_device is not None, "augmentation.device is cpu"

@@ -72,11 +72,19 @@ class Backbone(nn.Module):
             clinical: float32 (N, 3, S, S), the clinical photographs; with two views only.
             metadata: float32 (N, D); with metadata fusion only.
         """
-        features = self.body(images)
+        return self.classify(self.encode(images, clinical), metadata)
+
+    def encode(self, images: Tensor, clinical: Tensor | None = None) -> Tensor:
+        """What the bodies make of the pictures, floating point (N, F): all that comes before metadata and head."""
+        features: Tensor = self.body(images)
         if self.shape.two_views:
             assert clinical is not None, "a classifier of two views needs the clinical photograph"
             branch = self.body if self.clinical_body is None else self.clinical_body
             features = torch.cat([features, branch(clinical)], dim=1)
+        return features
+
+    def classify(self, features: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Logits, float32 (N, num_classes), of the features that `encode` gives."""
         if self.gate is not None:
             assert metadata is not None, "metadata fusion needs metadata"
             features = self.gate(features, metadata)
@@ -85,6 +93,14 @@ class Backbone(nn.Module):
             features = torch.cat([features, self.embedding(metadata)], dim=1)
         logits: Tensor = self.head(self.dropout(features))
         return logits
+
+    def state_of_bodies(self) -> dict[str, Tensor]:
+        """The weights and buffers that `encode` reads."""
+        return {
+            f"{place}.{name}": tensor
+            for place, body in enumerate(self._bodies())
+            for name, tensor in body.state_dict().items()
+        }
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """All parameters in groups from the input to the head, each parameter once."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.batches import EvaluationBatches, TrainingBatches
+from lesion_exp.data.features import CachedFeatures, FeatureDataset
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
@@ -98,6 +99,11 @@ class LesionDataModule(pl.LightningDataModule):
         self.metadata = metadata
         self.batch_size = loader.batch_size
         self.training_batches: TrainingBatches | None = None
+        self.one_batch_an_epoch = False
+        """Whether a training step gets all images of the epoch, whatever the batch size."""
+        self.features: CachedFeatures | None = None
+        """What the loaders give in the place of images, where a network in front of its head neither trains nor sees
+        anything random."""
 
     def dataset(self, part: Part, *, training: bool = False) -> LesionDataset:
         """Returns the samples of `part`, augmented if `training`."""
@@ -108,7 +114,7 @@ class LesionDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of the training part, in the sampler's order."""
         self.training_batches = self._training_batches(self._ranks())
-        return self._loader(self.dataset("train", training=True), self.training_batches)
+        return self._loader(self.dataset("train", training=True), self.training_batches, self.features)
 
     def num_training_batches(self, num_ranks: int) -> int:
         """Returns the number of batches of an epoch on each of `num_ranks` processes, without Lightning's limits.
@@ -123,7 +129,7 @@ class LesionDataModule(pl.LightningDataModule):
 
         It is the batch size, or less if an epoch has fewer images.
         """
-        return min(self.batch_size, self.images_per_epoch() // num_ranks)
+        return min(self._training_batch_size(), self.images_per_epoch() // num_ranks)
 
     def num_evaluation_batches(self, part: Part, num_ranks: int) -> int:
         """Returns the number of batches of `part` on the first of `num_ranks` processes, without Lightning's limits."""
@@ -137,9 +143,13 @@ class LesionDataModule(pl.LightningDataModule):
         """Returns the loader of the validation part."""
         return self.evaluation_dataloader("val")
 
-    def evaluation_dataloader(self, part: Part) -> DataLoader[Sample]:
-        """Returns a loader with every image of `part` once over all ranks, without augmentation."""
-        return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()))
+    def evaluation_dataloader(self, part: Part, *, as_images: bool = False) -> DataLoader[Sample]:
+        """Returns a loader with every image of `part` once over all ranks, without augmentation.
+
+        With `as_images` it gives images even if features are cached.
+        """
+        features = None if as_images else self.features
+        return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()), features)
 
     def class_counts(self) -> list[int]:
         """Returns the number of training images per class, in the order of the classes."""
@@ -148,8 +158,11 @@ class LesionDataModule(pl.LightningDataModule):
 
     def _training_batches(self, ranks: tuple[int, int]) -> TrainingBatches:
         return TrainingBatches(
-            self.sampler, self.parts["train"], self.batch_size, self.sample.seed, ranks, progress=self._progress
+            self.sampler, self.parts["train"], self._training_batch_size(), self.sample.seed, ranks, self._progress
         )
+
+    def _training_batch_size(self) -> int:
+        return self.images_per_epoch() if self.one_batch_an_epoch else self.batch_size
 
     def _evaluation_batches(self, part: Part, ranks: tuple[int, int]) -> EvaluationBatches:
         batch_size = self.loader.evaluation_batch_size or 2 * self.batch_size
@@ -157,9 +170,17 @@ class LesionDataModule(pl.LightningDataModule):
         batch_size = min(batch_size, max(num_images // ranks[1], 1))  # Lightning refuses a rank without a batch
         return EvaluationBatches(num_images, batch_size, ranks)
 
-    def _loader(self, dataset: LesionDataset, batches: TrainingBatches | EvaluationBatches) -> DataLoader[Sample]:
+    def _loader(
+        self,
+        images: LesionDataset,
+        batches: TrainingBatches | EvaluationBatches,
+        features: CachedFeatures | None,
+    ) -> DataLoader[Sample]:
         on_gpu = self._on_gpu()
-        num_workers = resolve_num_workers(self.loader.num_workers, on_gpu)
+        dataset = images if features is None else FeatureDataset(images, features)
+        # a batch of features is one look-up in memory: to hand it over from another process takes longer
+        num_workers = resolve_num_workers(self.loader.num_workers, on_gpu) if features is None else 0
+        collate: Callable[[Any], Sample] = collate_samples if features is None else _as_it_is
         generator = torch.Generator()  # a separate one, since making an iterator must not advance the global generator
         generator.manual_seed(self.sample.seed)
         return DataLoader(
@@ -169,7 +190,7 @@ class LesionDataModule(pl.LightningDataModule):
             pin_memory=on_gpu,
             persistent_workers=num_workers > 0,
             generator=generator,
-            collate_fn=collate_samples,
+            collate_fn=collate,
         )
 
     def _ranks(self) -> tuple[int, int]:
@@ -186,6 +207,10 @@ class LesionDataModule(pl.LightningDataModule):
         done = loop.epoch_loop.batch_progress.current.ready
         assert self.training_batches is not None
         return epoch, done if done < len(self.training_batches) else 0
+
+
+def _as_it_is(batch: Sample) -> Sample:
+    return batch
 
 
 def stack_images(dataset: LesionDataset, positions: Sequence[int] | np.ndarray) -> np.ndarray:

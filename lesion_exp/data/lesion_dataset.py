@@ -78,6 +78,8 @@ class Sample(TypedDict, total=False):
     """uint8 (3, S, S), the clinical photograph; only with `dataset.view=both`."""
     metadata: Tensor
     """float32 (D,); only if the network uses metadata."""
+    features: Tensor
+    """Floating point (F,): what a frozen network computes from the images, instead of them."""
     label: Tensor
     """int64 (), position among the classes; `NO_CLASS` for an image of an unknown class."""
     index: Tensor

@@ -20,7 +20,9 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.loss.base import Loss, LossFunction
 from lesion_exp.model.inputs import sample_options
+from lesion_exp.model.logistic_probe import LogisticProbe
 from lesion_exp.model.precision import resolve_precision
+from lesion_exp.optimizer.logistic_path import LogisticPath
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
 
@@ -82,7 +84,8 @@ def make_classifier(
     added: Mapping[str, Metric] | None = None,
 ) -> LesionClassifier:
     """The LightningModule of `network`, with its loss, optimizer and schedule; the `card` names the classes."""
-    return LesionClassifier(
+    kind = LogisticProbe if solves_exactly(config["optimizer"]) else LesionClassifier
+    return kind(
         network,
         make_loss(config["loss"], class_counts),
         pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
@@ -91,7 +94,7 @@ def make_classifier(
             mean=pipeline.mean,
             std=pipeline.std,
             image_size=pipeline.image_size,
-            lr=float(config["optimizer"]["lr"]),
+            lr=learning_rate(config["optimizer"]),
             seed=config["seed"],
             tta=config["evaluation"]["tta"],
             channels_last=uses_channels_last(config, network),
@@ -110,6 +113,16 @@ def _may_fuse(trainer: Mapping[str, Any]) -> bool:
     return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
 
 
+def solves_exactly(node: Mapping[str, Any]) -> bool:
+    """Whether the optimizer that `node` (the key `optimizer` of a job) describes solves for a head in each epoch."""
+    return bool(node[TARGET] == f"{LogisticPath.__module__}.{LogisticPath.__qualname__}")
+
+
+def learning_rate(node: Mapping[str, Any]) -> float:
+    """The learning rate of `node` (the key `optimizer` of a job); 0 of an optimizer that has none."""
+    return float(node.get("lr", 0.0))
+
+
 def make_optimizer(node: Mapping[str, Any], *, fuse: bool) -> Callable[[ParameterGroups, float], Optimizer]:
     """Returns a function from parameter groups and a learning rate to the optimizer that `node` describes."""
 
@@ -122,7 +135,9 @@ def make_optimizer(node: Mapping[str, Any], *, fuse: bool) -> Callable[[Paramete
             and "fused" in inspect.signature(resolve_target(node["_target_"], "optimizer")).parameters
         ):
             own = {"fused": True, **own}
-        optimizer: Optimizer = instantiate({**own, "lr": lr}, "optimizer", params=groups)
+        if "lr" in node:
+            own = {**own, "lr": lr}
+        optimizer: Optimizer = instantiate(own, "optimizer", params=groups)
         return optimizer
 
     return make

@@ -55,7 +55,7 @@ def predict_part(
 ) -> pd.DataFrame:
     """The predictions table of `part`: every image once, unknown classes included, and the same on every rank."""
     datamodule.trainer = trainer
-    loader = datamodule.evaluation_dataloader(part)
+    loader = datamodule.evaluation_dataloader(part, as_images=classifier.options.tta != "none")
     batches = trainer.predict(classifier, dataloaders=loader) or []
     index, probs, energy = (torch.cat(column).cpu().float() for column in zip(*batches, strict=True))
     positions, values = gather_rows(index.long().numpy(), torch.column_stack([probs, energy]).numpy())

@@ -18,7 +18,14 @@ from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import asks_for_statistics, with_statistics
 from lesion_exp.errors import ConfigError
-from lesion_exp.model.classifier import make_classifier, make_network, make_optimizer, make_schedule
+from lesion_exp.model.classifier import (
+    learning_rate,
+    make_classifier,
+    make_network,
+    make_optimizer,
+    make_schedule,
+    solves_exactly,
+)
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.model_card import model_card
 from lesion_exp.model.precision import has_gpu
@@ -75,7 +82,7 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
             "expected dataset.mask=none and one view with augmentation.device=gpu, got masks or two views; use "
             "augmentation.device=cpu"
         )
-    return LesionDataModule(
+    data = LesionDataModule(
         split.table,
         split.loaded.store,
         pipeline,
@@ -85,6 +92,8 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
         LoaderOptions(**config["loader"]),
         encoder,
     )
+    data.one_batch_an_epoch = solves_exactly(config["optimizer"])
+    return data
 
 
 def measured(config: Mapping[str, Any], split: SplitData) -> Mapping[str, Any]:
@@ -110,7 +119,9 @@ def check_optimisation(config: Mapping[str, Any], length: TrainingLength | None 
     with warnings.catch_warnings():  # warnings about the length are given for the real training
         warnings.simplefilter("ignore")
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}]
-        optimizer = make_optimizer(config["optimizer"], fuse=False)(groups, float(config["optimizer"]["lr"]))
+        optimizer = make_optimizer(config["optimizer"], fuse=False)(groups, learning_rate(config["optimizer"]))
+        if solves_exactly(config["optimizer"]):
+            return  # it has no learning rate for a schedule
         length = length or _some_length(config["trainer"])
         make_schedule(config["scheduler"])(optimizer, length.total_steps, length.steps_per_epoch)
 

@@ -37,7 +37,8 @@ class LearningRate(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stores the learning rate of the next step."""
-        self._rate = max(float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups)
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        self._rate = max((float(group["lr"]) for group in groups if "lr" in group), default=None)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Logs the epoch and its learning rate."""

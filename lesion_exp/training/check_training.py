@@ -18,8 +18,9 @@ from lesion_exp.backbone.options import InputsAndOutputs
 from lesion_exp.config.registered import TARGET
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError, DataError, UserError
-from lesion_exp.loss.base import check_loss
-from lesion_exp.model.classifier import make_backbone, make_loss
+from lesion_exp.loss.base import Loss, check_loss
+from lesion_exp.loss.cross_entropy import CrossEntropy
+from lesion_exp.model.classifier import make_backbone, make_loss, solves_exactly
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.training.added_metrics import try_added_metrics
@@ -68,6 +69,8 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         batch_size = data.smallest_batch(ranks)
         if batch_size < data.batch_size:
             warnings.append(_small_batch(data, batch_size, ranks))
+    if solves_exactly(config["optimizer"]):
+        _check_probe(config, data, loss)
     node = config["backbone"]
     if node.get("tune", "full") != "full" and node.get("weights", "none") == "none":
         warnings.append(
@@ -77,6 +80,32 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     metadata_width = data.metadata.width if data.metadata else 0
     Trial(config, len(split.classes), metadata_width, min(batch_size, 2)).check()
     return warnings
+
+
+def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
+    """Checks that what the job trains is a logistic regression on features that are computed once."""
+    trainer, node = config["trainer"], config["backbone"]
+    is_plain = isinstance(loss, CrossEntropy) and not loss.label_smoothing
+    wanted = {
+        "backbone.tune=head": node.get("tune") == "head",
+        "backbone.metadata=none": node.get("metadata", "none") == "none",
+        "backbone.dropout=0": not node.get("dropout", 0.0),
+        "augmentation=none": data.pipeline.is_fixed,
+        "loss=cross_entropy loss.label_smoothing=0": is_plain,
+        "optimizer.decay_norms_and_biases=false": not config["optimizer"]["decay_norms_and_biases"],
+        "trainer.devices=1": num_processes(trainer) == 1,
+        "trainer.accumulate_grad_batches=1": trainer["accumulate_grad_batches"] == 1,
+        "trainer.gradient_clip_val=null": not trainer["gradient_clip_val"],
+        "trainer.ema_decay=null": trainer["ema_decay"] is None,
+        "trainer.find_lr=false trainer.find_batch_size=false": not (trainer["find_lr"] or trainer["find_batch_size"]),
+        "trainer.max_epochs=10": int(trainer["max_epochs"] or ENDLESS) != ENDLESS,
+    }
+    missing = [override for override, is_met in wanted.items() if not is_met]
+    if missing:
+        raise ConfigError(
+            f"expected a logistic regression on the features of a frozen network for optimizer=logistic_path; set "
+            f"{' '.join(missing)}, or use optimizer=adamw"
+        )
 
 
 def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:

@@ -48,6 +48,7 @@ from lesion_exp.training.callbacks import PruningCallback, Validations
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import TABLE_KEYS, SplitData, load_data, split_data
+from lesion_exp.training.frozen_features import cached_features
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
     evaluate,
@@ -196,6 +197,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
     if run is not None and context.best is not None and context.checkpoint is not None:
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
+    built.datamodule.features = cached_features(config, built, trainer)
     tune(config["trainer"], trainer, built, run)
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0

@@ -16,7 +16,7 @@ from lesion_exp.config.freeze import Job, job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
-from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule
+from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, solves_exactly
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
@@ -154,6 +154,11 @@ def reason_against(
 
 
 def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:
+    if solves_exactly(old.config["optimizer"]):
+        return (
+            f"optimizer=logistic_path spreads its strengths over all epochs, so that its {num_steps} steps had other "
+            f"strengths than those of a training of {_end(lengths[1])}: start a new run"
+        )
     with warnings.catch_warnings():  # torch warns of missing optimizer steps, and a warm-up of its length
         warnings.simplefilter("ignore")
         runs = [_rates(job.config, length, num_steps) for job, length in zip((old, new), lengths, strict=True)]

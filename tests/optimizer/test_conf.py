@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 CONF_DIR = Path(__file__).parents[2] / "conf" / "optimizer"
-NAMES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "base")
+NAMES = sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem not in {"base", "logistic_path"})
+"""Those that take steps along a gradient; `logistic_path` solves for its weights, see test_logistic_path.py."""
 COMMON = {"decay_norms_and_biases"}
 
 

@@ -1,0 +1,75 @@
+"""The file of features: the same bits for every type, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lesion_exp.data.features import CachedFeatures, open_or_compute
+from lesion_exp.errors import DataError
+
+NUM_ROWS, WIDTH = 7, 5
+Batch = tuple[np.ndarray, Tensor]
+
+
+def drawn(kind: torch.dtype) -> Tensor:
+    return (torch.randn(NUM_ROWS, WIDTH, generator=torch.Generator().manual_seed(0)) * 1e-6).to(kind)
+
+
+def batches(values: Tensor, left_out: int | None = None) -> Iterator[Batch]:
+    rows = np.array([row for row in range(NUM_ROWS) if row != left_out])
+    for part in np.array_split(rows, 3):
+        yield part, values[part]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_read_has_the_bits_that_were_computed(tmp_path: Path, kind: torch.dtype) -> None:
+    values = drawn(kind)
+    features = open_or_compute(tmp_path / "features" / "key", NUM_ROWS, lambda: batches(values))
+    for rows in ([3, 0, 3], [6], list(range(NUM_ROWS))):
+        read = features.read(np.array(rows))
+        assert read.dtype == kind
+        assert torch.equal(read, values[rows])
+
+
+def test_rows_without_an_image_stay_zero_and_nothing_is_computed_twice(tmp_path: Path) -> None:
+    values = drawn(torch.float32)
+    open_or_compute(tmp_path / "key", NUM_ROWS, lambda: batches(values, left_out=2))
+
+    def again() -> Iterator[Batch]:
+        raise AssertionError("computed twice")
+
+    found = open_or_compute(tmp_path / "key", NUM_ROWS, again)
+    assert not found.read(np.array([2])).any()
+    assert torch.equal(found.read(np.array([1])), values[1:2])
+
+
+def test_a_computation_that_is_interrupted_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+    values = drawn(torch.float32)
+
+    def interrupted() -> Iterator[Batch]:
+        yield np.array([0]), values[:1]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_or_compute(tmp_path / "key", NUM_ROWS, interrupted)
+    assert not (tmp_path / "key").exists()
+    found = open_or_compute(tmp_path / "key", NUM_ROWS, lambda: batches(values))
+    assert torch.equal(found.read(np.arange(NUM_ROWS)), values)
+
+
+@pytest.mark.parametrize("damage", ["shorter", "no meta"])
+def test_damaged_features_are_refused_with_the_folder_to_delete(tmp_path: Path, damage: str) -> None:
+    open_or_compute(tmp_path / "key", NUM_ROWS, lambda: batches(drawn(torch.float32)))
+    if damage == "shorter":
+        file = tmp_path / "key" / "features.bin"
+        file.write_bytes(file.read_bytes()[:-4])
+    else:
+        (tmp_path / "key" / "meta.json").write_text("{")
+    with pytest.raises(DataError, match=r"key.*delete it"):
+        CachedFeatures(tmp_path / "key")

@@ -1,0 +1,105 @@
+"""A frozen encoder is computed once, and a run that reads its features is the run that reads images."""
+
+from __future__ import annotations
+
+import pytest
+
+from lesion_exp.augmentation.pipeline import AugmentationPipeline
+from lesion_exp.config.freeze import Job
+from lesion_exp.config.instantiate import instantiate
+from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.training import frozen_features
+from lesion_exp.training import run as run_module
+from lesion_exp.training.build import build
+from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.run import train
+from lesion_exp.training.trainer import build_trainer
+
+CACHED = ("augmentation=none", "backbone.tune=head")
+FROZEN = (*CACHED, "backbone.metadata=concat", "backbone.dropout=0.2", "evaluation.tta=flips8")
+"""What comes after the features, and an evaluation that needs images."""
+
+
+def trained(job: Job) -> Run:
+    return find_run(job.project.store, train(job).run_id)
+
+
+def results(run: Run) -> dict[str, float]:
+    return {name: value for name, value in run.metrics.items() if not name.startswith(("time/", "system/"))}
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
+    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Names of the features that were computed, not found."""
+    keys = []
+    real = frozen_features._batches
+
+    def counted(*arguments):
+        keys.append(len(keys))
+        return real(*arguments)
+
+    monkeypatch.setattr(frozen_features, "_batches", counted)
+    return keys
+
+
+@pytest.mark.slow
+def test_cold_warm_and_no_cache_give_the_same_weights_and_metrics(tiny_job, tmp_path, computed, monkeypatch):
+    job = tiny_job(*FROZEN, "tracking.log_model=false", root=tmp_path)
+    cold = trained(job)
+    assert len(computed) == 1
+    assert len(list((tmp_path / "data_cache" / "features").glob("*/features.bin"))) == 1
+    warm = trained(job)
+    assert len(computed) == 1, "the second run finds them"
+    monkeypatch.setattr(run_module, "cached_features", lambda *_: None)
+    without = trained(job)
+    hashes = [run.tags["weights_hash"] for run in (cold, warm, without)]
+    assert hashes == [hashes[0]] * 3
+    assert results(cold) == results(warm) == results(without)
+    assert results(cold)["val/loss"] > 0
+
+
+def test_features_belong_to_weights_pixels_and_precision_and_to_nothing_else(tiny_job, tmp_path):
+    plain = tiny_job(*CACHED).config
+    split = split_data(plain, load_data(plain))
+
+    def key(*overrides: str) -> str:
+        config = tiny_job(*CACHED, *overrides).config
+        trainer = build_trainer(config["trainer"], False, tmp_path, [])
+        return frozen_features._key(config, build(config, split), trainer, frozen_features.BATCH_SIZE)
+
+    others = [
+        "seed=1",
+        "augmentation.fit=squash",
+        "augmentation.mean=[0.5,0.5,0.5]",
+        "augmentation/transform@augmentation.preprocess.grey=shades_of_gray",
+        "backbone.attention=se",
+        "dataset.mask=crop",
+        "trainer.precision=bf16-mixed",
+    ]
+    keys = [key(), *(key(f"+{each}" if "@" in each else each) for each in others)]
+    assert len(set(keys)) == len(keys)
+    assert key("loss=focal", "sampler=shuffle", "loader.batch_size=16", "backbone.dropout=0.5") == keys[0]
+    assert key("backbone.metadata=concat", "split.seed=1", "optimizer=sgd") == keys[0]
+
+
+def test_only_what_is_fixed_is_cached(tiny_job):
+    def can_cache(*overrides: str) -> bool:
+        config = tiny_job(*overrides).config
+        pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
+        return frozen_features.can_cache(config, pipeline)
+
+    assert can_cache("augmentation=none", "backbone.tune=head")
+    assert can_cache("augmentation=colour_constancy", "backbone.tune=head") == (
+        not tiny_job("augmentation=colour_constancy").config["augmentation"]["transforms"]
+    )
+    assert not can_cache("augmentation=none")
+    assert not can_cache("augmentation=none", "backbone.tune=last:1")
+    assert not can_cache("augmentation=light", "backbone.tune=head")
+    assert not can_cache("augmentation=none", "augmentation/mix=mixup", "backbone.tune=head")
