@@ -11,6 +11,7 @@ from lesion_exp.backbone.attention import insert_attention
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.foreign_weights import Found, find_weights
+from lesion_exp.backbone.hub import HUB, hub_weights
 from lesion_exp.backbone.network import Network, State
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
 from lesion_exp.backbone.surgery import last_convolution, last_linear, map_channels, replace, run_once, widen_input
@@ -78,7 +79,7 @@ def _state(network: Network, weights: str) -> State | None:
     if weights == "none":
         return None
     if weights != "imagenet" and not weights.startswith("imagenet:"):
-        return read_state(weights)
+        return read_state(hub_weights(weights).file if weights.startswith(HUB) else weights)
     if network.imagenet is None:
         raise ConfigError(
             f"expected backbone.weights to be none or a file for {type(network.module).__name__}, of which there are "

@@ -16,6 +16,7 @@ class SharedOptions:
 
     Args:
         weights: `none`, `imagenet`, or a file of this project, of the network's library, or of another.
+        licence: of the weights, as their source states it; recorded where the config is composed.
         weights_partial: whether what fits is taken from a file of which other layers differ.
         preprocessing: what the weights were trained with, as `Preprocessing.to_dict` gives it; `augmentation` follows
             it where the config is composed. None: the network starts from random weights, or the job is from before
@@ -35,6 +36,7 @@ class SharedOptions:
 
     weights: str = "none"
     weights_partial: bool = False
+    licence: str | None = None
     preprocessing: Mapping[str, Any] | None = None
     attention: str = "none"
     metadata: str = "none"

@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lesion_exp.backbone.hub import HUB
 from lesion_exp.config.compatibility import check_own_options
 from lesion_exp.config.overrides import (
     TextParser,
@@ -321,7 +322,7 @@ def _absolute_paths(config: dict[str, Any]) -> None:
         value = node.get(leaf)
         if value == "":  # an unset shell variable would otherwise mean the current folder
             raise ConfigError(f"expected a path after {key}=, got none; is the variable that you wrote there set?")
-        if isinstance(value, str) and value not in _NO_PATH and not value.startswith("imagenet:"):
+        if isinstance(value, str) and value not in _NO_PATH and not value.startswith(("imagenet:", HUB)):
             node[leaf] = str(Path(value).expanduser().absolute())
     sets = config["dataset"].get("sets")
     if isinstance(sets, dict):

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
+from lesion_exp.backbone.hub import HUB, hub_weights
 from lesion_exp.backbone.preprocessing import (
     IMAGENET,
     Preprocessing,
@@ -42,7 +43,11 @@ def resolve_preprocessing(config: DictConfig) -> None:
     """
     node = OmegaConf.to_container(config["backbone"], resolve=True)
     assert isinstance(node, dict), "a group is a mapping"
-    wanted = _wanted({str(key): value for key, value in node.items()})
+    source, licence = _source(str(node.get("weights", "none")))
+    if licence is not None:
+        OmegaConf.update(config, "backbone.weights", source, force_add=True)
+        OmegaConf.update(config, "backbone.licence", node.get("licence") or licence, force_add=True)
+    wanted = _wanted({**{str(key): value for key, value in node.items()}, "weights": source})
     if wanted is not None:
         OmegaConf.update(config, "backbone.preprocessing", wanted.to_dict(), force_add=True)
     if config.get("image_size") == NATIVE:
@@ -79,6 +84,15 @@ def fill_augmentation(augmentation: DictConfig, wanted: Preprocessing) -> None:
     share_of_side("augmentation.crop_share", augmentation.get("crop_share", 1.0))
 
 
+def _source(weights: str) -> tuple[str, str | None]:
+    """`weights` with the commit where they are of the hub, and the licence that their source states there."""
+    if not weights.startswith(HUB):
+        return weights, None
+    found = hub_weights(weights)
+    _say_licence(found.spec, found.licence)
+    return found.spec, found.licence
+
+
 def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
     """The preprocessing of the weights in the node `backbone`; None for random weights."""
     weights, said = node.get("weights", "none"), node.get("preprocessing")
@@ -94,7 +108,7 @@ def _wanted(node: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
-    path = Path(weights).expanduser().absolute()
+    path = hub_weights(weights).file if weights.startswith(HUB) else Path(weights).expanduser().absolute()
     if path.is_file():  # otherwise the file may be on the machine where the job will run
         found = said_in_header(path) or _in_checkpoint(path) or said_beside(path)
         if found is not None:
@@ -124,6 +138,16 @@ def _say(wanted: Preprocessing, image_size: int) -> None:
         wanted.interpolation,
         wanted.crop_share,
         size,
+    )
+
+
+@functools.cache
+def _say_licence(weights: str, licence: str) -> None:
+    log.warning(
+        "%s: licence %s. The weights are loaded from the hub; what is trained from them may fall under their licence, "
+        "read it before you pass on a checkpoint or an export",
+        weights,
+        licence,
     )
 
 

@@ -76,7 +76,8 @@ def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
     weights = str(node.get("weights", "none"))
     if weights == "none":
         return None
-    return {"weights": Path(weights).name, "preprocessing": node.get("preprocessing")}
+    named = Path(weights).name if Path(weights).is_absolute() else weights
+    return {"weights": named, "licence": node.get("licence"), "preprocessing": node.get("preprocessing")}
 
 
 def completed(

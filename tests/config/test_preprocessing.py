@@ -113,7 +113,8 @@ def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
     for key in ("interpolation", "crop_share"):
         del older["augmentation"][key]
     del older["augmentation"]["transforms"]["crop"]["crop_share"]
-    del older["backbone"]["preprocessing"]
+    for key in ("preprocessing", "weights_partial", "licence", "tune"):
+        del older["backbone"][key]
     assert job_hash(older, {}) == job.job_hash == freeze(compose(job.overrides, root=Path("/elsewhere"))).job_hash
     older["backbone"]["weights"] = "imagenet"
     explicit = type(job)(older, job.overrides, job_hash(older, {}), {})

@@ -1,0 +1,106 @@
+"""Weights of the Hugging Face hub: `backbone.weights=hub:OWNER/NAME@REVISION`, loaded, never passed on."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lesion_exp.errors import ConfigError, first_cases, not_installed
+
+log = logging.getLogger(__name__)
+
+HUB: Final = "hub:"
+_SPEC: Final = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
+_PATTERNS: Final = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.pt", "README.md", "LICENSE*")
+"""What is fetched: weights, what says how images are prepared, and the licence. No code."""
+_USUAL: Final = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
+"""Files of weights in the order in which they are looked for."""
+_WEIGHTS: Final = (".safetensors", ".bin", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class HubWeights:
+    """Weights of the hub on this machine.
+
+    Args:
+        spec: what names them with the commit that was fetched: `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME@COMMIT:FILE`.
+        file: of the weights, beside which lie the other files of the model.
+        licence: as the model's card states it.
+    """
+
+    spec: str
+    file: Path
+    licence: str
+
+
+def hub_weights(weights: str) -> HubWeights:
+    """The weights that `weights` names, from huggingface_hub's cache or fetched now; the log says their licence.
+
+    Raises:
+        ConfigError: no such name, no package huggingface_hub, no network, or no single file of weights.
+    """
+    match = _SPEC.fullmatch(weights)
+    if match is None:
+        raise ConfigError(
+            f"expected backbone.weights=hub:OWNER/NAME@REVISION, with :FILE where there are several, got {weights!r}"
+        )
+    folder = _fetched(match["name"], match["revision"])
+    file = _weights_in(folder, match["file"], weights)
+    commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else match["revision"] or ""
+    spec = HUB + match["name"] + (f"@{commit}" if commit else "") + (f":{match['file']}" if match["file"] else "")
+    return HubWeights(spec, file, _licence_in(folder))
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    try:
+        hub: Any = importlib.import_module("huggingface_hub")
+    except ModuleNotFoundError as error:
+        raise not_installed("huggingface_hub", "backbone.weights=hub:") from error
+    try:
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(_PATTERNS)))
+    except Exception as error:  # the hub's client raises whatever the network provokes
+        pinned = f" --revision {revision}" if revision else ""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"expected the weights {name} of the Hugging Face hub, but they cannot be fetched: {reason}; fetch them "
+            f"where there is a network with: hf download {name}{pinned} --local-dir DIR, and give their file: "
+            f"backbone.weights=DIR/model.safetensors"
+        ) from error
+
+
+def _weights_in(folder: Path, file: str | None, weights: str) -> Path:
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _WEIGHTS)
+    if file is not None:
+        if file not in found:
+            raise ConfigError(
+                f"expected a file of weights in {weights}, got {file}; there are:\n{first_cases(found, 8)}"
+            )
+        return folder / file
+    usual = [name for name in _USUAL if name in found]
+    if usual or len(found) == 1:
+        return folder / [*usual, *found][0]
+    raise ConfigError(
+        f"expected one file of weights in {weights}, got {len(found)}; name one with {weights}:FILE:\n"
+        f"{first_cases(found, 8)}"
+    )
+
+
+def _licence_in(folder: Path) -> str:
+    """What the front matter of the model's card states."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if text.startswith("---"):
+        try:
+            head = yaml.safe_load(text.split("---", 2)[1])
+        except yaml.YAMLError:
+            head = None
+        if isinstance(head, dict) and head.get("license"):
+            name = head.get("license_name")
+            return str(name if head["license"] == "other" and name else head["license"])
+    return "not stated"
