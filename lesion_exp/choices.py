@@ -19,6 +19,7 @@ OF_TRAINING: Final = "train"
 INTERPOLATIONS: Final = ("bilinear", "bicubic", "lanczos")
 ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
+HEADS: Final = ("linear", "mlp", "cosine")
 LAST_GROUPS: Final = "last:"
 """Prefix of a value of `backbone.tune` that ends in a number of groups of layers."""
 TUNES: Final = ("full", "head", "norms", f"{LAST_GROUPS}N")
@@ -60,6 +61,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "augmentation.device": ("cpu", "gpu"),
     "backbone.attention": ATTENTIONS,
     "backbone.metadata": METADATA_MODES,
+    "backbone.head": HEADS,
     "evaluation.tta": TTA,
     "evaluation.calibration": ANY_CALIBRATION,
     "evaluation.ensemble": ANY_ENSEMBLE,

@@ -62,7 +62,11 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
         brings = {key: value.shape for key, value in parts.items()} == _shapes_of(backbone.head)
         if brings:
             backbone.head.load_state_dict(parts)
-        log.info("the head (%s) %s", head, "is that of the file" if brings else "starts anew: its classes differ")
+        log.info(
+            "the head (%s) %s",
+            head,
+            "is that of the file" if brings else "starts anew: its classes, or the layers of the head, differ",
+        )
     return backbone
 
 

@@ -6,26 +6,12 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lesion_exp.backbone.feature_extractor import FeatureExtractor
+from lesion_exp.backbone.heads import make_head
 from lesion_exp.backbone.metadata import MetaBlock, MetadataEmbedding
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, num_last_groups
 from lesion_exp.errors import ConfigError
-
-
-class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32, also under autocast: logits in bf16, which has 8 significant bits, are
-    equal where they should not be.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        """float32 (N, out_features), of features (N, in_features) of any floating type."""
-        device = features.device.type
-        if features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled(device):
-            return super().forward(features)
-        with torch.autocast(device, enabled=False):
-            return functional.linear(features.float(), self.weight.float(), self.bias.float())
 
 
 class Backbone(nn.Module):
@@ -60,7 +46,7 @@ class Backbone(nn.Module):
         if self.embedding is not None:
             width += self.embedding.num_features
         self.dropout = nn.Dropout(shared.dropout)
-        self.head = Float32Linear(width, shape.num_classes)
+        self.head = make_head(shared.head, width, shape.num_classes)
         if shared.tune != "full":  # else parameters that a network fixes itself stay so
             self.unfreeze_body()
 
@@ -163,7 +149,7 @@ class Backbone(nn.Module):
         """The name of each weight in the network of the library that the body comes from; None where one of them has
         no place there: a second body, or what reads metadata.
         """
-        if self.shape.two_views or self.shared.metadata != "none" or not self.head_name:
+        if self.shape.two_views or self.shared.metadata != "none" or self.shared.head != "linear" or not self.head_name:
             return None
         ways = {"body.network.": "", "head.": f"{self.head_name}."}
         names = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from lesion_exp.choices import ATTENTIONS, LAST_GROUPS, METADATA_MODES, TUNES
+from lesion_exp.choices import ATTENTIONS, HEADS, LAST_GROUPS, METADATA_MODES, TUNES
 from lesion_exp.errors import ConfigError, check_choice
 
 
@@ -23,6 +23,7 @@ class SharedOptions:
             this was recorded.
         attention: `none`, `se` or `cbam`; convolutional networks only.
         metadata: `none`, `concat` or `metablock`.
+        head: `linear`, `mlp` (a hidden layer as wide as the features) or `cosine` (directions, with a trained scale).
         dropout: share of features dropped before the head.
         tune: which weights are trained: `full` (all), `head` (those after the body alone), `last:N` (also the last N
             groups of layers of the body) or `norms` (also the normalisation layers of the body).
@@ -40,6 +41,7 @@ class SharedOptions:
     preprocessing: Mapping[str, Any] | None = None
     attention: str = "none"
     metadata: str = "none"
+    head: str = "linear"
     dropout: float = 0.0
     tune: str = "full"
     freeze_epochs: int = 0
@@ -49,6 +51,7 @@ class SharedOptions:
     def __post_init__(self) -> None:
         check_choice("backbone.attention", self.attention, ATTENTIONS)
         check_choice("backbone.metadata", self.metadata, METADATA_MODES)
+        check_choice("backbone.head", self.head, HEADS)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected backbone.dropout from 0 up to below 1, got {self.dropout}")
         if self.freeze_epochs < 0:

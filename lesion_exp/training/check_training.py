@@ -88,6 +88,7 @@ def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) 
     is_plain = isinstance(loss, CrossEntropy) and not loss.label_smoothing
     wanted = {
         "backbone.tune=head": node.get("tune") == "head",
+        "backbone.head=linear": node.get("head", "linear") == "linear",
         "backbone.metadata=none": node.get("metadata", "none") == "none",
         "backbone.dropout=0": not node.get("dropout", 0.0),
         "augmentation=none": data.pipeline.is_fixed,

@@ -113,7 +113,7 @@ def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
     for key in ("interpolation", "crop_share"):
         del older["augmentation"][key]
     del older["augmentation"]["transforms"]["crop"]["crop_share"]
-    for key in ("preprocessing", "weights_partial", "licence", "tune"):
+    for key in ("preprocessing", "weights_partial", "licence", "tune", "head"):
         del older["backbone"][key]
     assert job_hash(older, {}) == job.job_hash == freeze(compose(job.overrides, root=Path("/elsewhere"))).job_hash
     older["backbone"]["weights"] = "imagenet"
