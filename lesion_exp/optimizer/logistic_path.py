@@ -70,15 +70,15 @@ class LogisticPath(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        strongest: float = 1.0,
-        weakest: float = 1e-4,
+        strongest: float = 10.0,
+        weakest: float = 1e-3,
         max_iterations: int = 500,
         tolerance: float = 1e-4,
     ) -> None:
         if not 0 < weakest <= strongest:
             raise ConfigError(
                 f"expected optimizer.strongest of at least optimizer.weakest, which is above 0, got {strongest} and "
-                f"{weakest}; 1.0 and 0.0001 are usual"
+                f"{weakest}; 10 and 0.001 are usual"
             )
         if max_iterations < 1 or not tolerance > 0:
             raise ConfigError(
@@ -101,7 +101,7 @@ class LogisticPath(Optimizer):
         assert closure is not None, "a step needs the problem that it solves"
         problem: Problem = closure()
         weight, bias = self._layer()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(problem.features.device.type, enabled=False):
             self.solution = solve(problem, weight, bias, self.max_iterations, self.tolerance)
         if not self.solution.converged:
             log.warning(

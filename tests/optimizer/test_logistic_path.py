@@ -50,6 +50,13 @@ def test_the_minimum_is_scikit_learns(drawn: tuple[Tensor, Tensor], strength: fl
     assert np.abs(ours - reference.predict_proba(standard)).max() < 1e-3
 
 
+def test_it_computes_in_float32_whatever_the_precision_of_the_training(drawn: tuple[Tensor, Tensor]) -> None:
+    expected = solved(drawn, 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = solved(drawn, 0.01)
+    assert torch.allclose(found.weight, expected.weight, rtol=1e-3, atol=1e-4)
+
+
 def test_the_strengths_go_from_the_strongest_to_the_weakest_by_equal_factors() -> None:
     path = LogisticPath(nn.Linear(2, 2).parameters(), strongest=1.0, weakest=1e-4)
     assert [path.strength(step, 5) for step in range(5)] == pytest.approx([1.0, 1e-1, 1e-2, 1e-3, 1e-4])

@@ -55,7 +55,7 @@ def test_a_probe_keeps_its_path_and_an_ordinary_network(probe_job):
     run = find_run(job.project.store, result.run_id)
     history = read_history(run, [STRENGTH, ITERATIONS, "val/balanced_accuracy"])
     strengths = [point.value for point in history[STRENGTH]]
-    path = LogisticPath([torch.nn.Parameter(torch.zeros(1))], 1.0, 1e-4)
+    path = LogisticPath([torch.nn.Parameter(torch.zeros(1))], 10.0, 1e-3)
     assert strengths == pytest.approx([path.strength(step, 4) for step in range(len(strengths))])
     assert all(point.value >= 1 for point in history[ITERATIONS])
     scores = [point.value for point in history["val/balanced_accuracy"]]
