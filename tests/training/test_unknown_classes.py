@@ -187,7 +187,7 @@ def test_compare_report_label_errors_and_explain_leave_them_out(runs, capsys, tm
     page = tmp_path / "page.html"
     said(["report", f"run={ids[0]}", f"output={page}"], root, capsys)
     text = page.read_text(encoding="utf-8")
-    assert "Scores that tell images of unknown classes from the others" in text
+    assert "Detection of images of unknown classes by scores" in text
     assert f"On {images} images" in text
     words = ["label-errors", f"run={ids[0]}", "part=test", "min_balanced_accuracy=0", f"output={tmp_path / 's.csv'}"]
     suspected = said([*words, "--json"], root, capsys)
