@@ -59,10 +59,9 @@ def start_run(store: Store, job: Job, split: SplitData, *, kind: str, context: R
         check_same_data(find_run(store, context.continues), split)
         run = TrackedRun.resume(store, context.continues, **options)
     else:
+        own = own_tags(config["tags"])
         tags = {
-            **own_tags(
-                config["tags"]
-            ),  # first, so that they cannot replace others: a job from elsewhere may contain any
+            **own,  # first, so that they cannot replace others: a job from elsewhere may contain any
             **choice_tags(choices),
             **source_state().tags(),
             **versions(),
