@@ -18,6 +18,7 @@ from torchmetrics import Metric
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.depthwise import fast_depthwise_gradients
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.epoch_metric import EXACT, MeanLoss, training_metrics, validation_metrics
 from lesion_exp.evaluation.registry import LOSS
@@ -168,29 +169,35 @@ class LesionClassifier(pl.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """The loss of the batch, a scalar."""
+        with fast_depthwise_gradients(self.backbone):
+            value = self._loss_of(batch, batch_idx)
+        labels = batch["label"]
+        exact = value.detach().to(self._mean_loss.total)
+        self.training_metrics.update(total=exact * len(labels), count=len(labels))
+        self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=len(labels), rank_zero_only=True)
+        return value
+
+    def _loss_of(self, batch: Sample, batch_idx: int) -> Tensor:
         if "plan" in batch:
             batch = batch.copy()
             batch["image"] = apply_plan(batch["image"], batch["plan"], self.options.image_size)
         labels = batch["label"]
         if self.mix is None:
-            value: Tensor = self.loss(self(batch), labels)
-        else:
-            generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
-            views = [self.normalize(batch["image"])]
-            if "clinical" in batch:
-                views.append(self.normalize(batch["clinical"]))
-            mixed = self.mix(views, generator)
-            shown = batch.copy()
-            shown["image"] = mixed.images[0]
-            if "clinical" in batch:
-                shown["clinical"] = mixed.images[1]
-            logits = self(shown)
-            weight = mixed.weight
-            value = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
-        exact = value.detach().to(self._mean_loss.total)
-        self.training_metrics.update(total=exact * len(labels), count=len(labels))
-        self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=len(labels), rank_zero_only=True)
-        return value
+            plain: Tensor = self.loss(self(batch), labels)
+            return plain
+        generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
+        views = [self.normalize(batch["image"])]
+        if "clinical" in batch:
+            views.append(self.normalize(batch["clinical"]))
+        mixed = self.mix(views, generator)
+        shown = batch.copy()
+        shown["image"] = mixed.images[0]
+        if "clinical" in batch:
+            shown["clinical"] = mixed.images[1]
+        logits = self(shown)
+        weight = mixed.weight
+        mean: Tensor = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
+        return mean
 
     def on_train_epoch_end(self) -> None:
         """Logs `train/loss`, the mean over the images of the whole epoch on all ranks."""
