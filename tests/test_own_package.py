@@ -125,6 +125,16 @@ def test_a_package_of_ones_own_goes_all_the_way(clinic, monkeypatch, capsys):
     job = read_job(path)
     chosen = {group: job.options[group] for group in ("dataset", "split", "backbone", "loss")}
     assert chosen == {"dataset": "rooms", "split": "by_name", "backbone": "tiny", "loss": "smooth"}
+    with restored():
+        check = ["reproduce", f"run={run_id}", "--check-only", *trusted]
+        assert main(check) == 0
+        assert "your code" not in capsys.readouterr().out
+        path = clinic / "clinic_rooms.py"
+        path.write_text(path.read_text().replace("label_smoothing=smoothing", "label_smoothing=2 * smoothing"))
+        main(check)
+    differing = [line for line in capsys.readouterr().out.splitlines() if "your code" in line]
+    assert len(differing) == 1, "the one file that was edited"
+    assert "your code clinic_rooms.py: " in differing[0]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from lesion_exp.tracking.system_metrics import nvidia_smi
 
 LARGEST_PATCH: Final = 1_000_000
 """Largest patch of uncommitted changes that is stored, bytes."""
+OWN_CODE: Final = "own_code.json"
 _VARIABLES: Final = (
     "CUDA_VISIBLE_DEVICES",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -57,17 +58,24 @@ class SourceState:
         return {"git_commit": self.commit, "git_dirty": dirty, "mlflow.source.git.commit": self.commit}
 
 
-def environment(source: SourceState, num_threads: int) -> dict[str, str]:
-    """The texts of the files below `environment/`, by name; `num_threads` is PyTorch's number of threads.
+def environment(source: SourceState, num_threads: int, own_code: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The texts of the files below `environment/`, by name.
 
     `packages.txt`, `python.json` and `hardware.json`; from a checkout also `git.json` and, with uncommitted changes,
-    `changes.patch`.
+    `changes.patch`; with code of the user's own also `own_code.json`.
+
+    Args:
+        source: the checkout that this package runs from.
+        num_threads: PyTorch's number of threads.
+        own_code: digests of the files of the user's packages, by name.
     """
     files = {
         "packages.txt": "\n".join(_packages()) + "\n",
         "python.json": _json(_python(num_threads)),
         "hardware.json": _json(_hardware()),
     }
+    if own_code:
+        files[OWN_CODE] = _json(dict(own_code))
     if source.commit:
         files["git.json"] = _json({"commit": source.commit, "dirty": source.dirty})
         if source.patch:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lesion_exp.config.own_code import code_digests
 from lesion_exp.data.datamodule import LesionDataModule, Part, stack_images
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.dataset.table import DatasetInfo
@@ -75,7 +76,7 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
             context=context,  # type: ignore[arg-type]
             profile=counts,
         )
-    for name, text in environment(source_state(), torch.get_num_threads()).items():
+    for name, text in environment(source_state(), torch.get_num_threads(), code_digests(config)).items():
         run.log_text(text, artifacts.environment(name))
 
 

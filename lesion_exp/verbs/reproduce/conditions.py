@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lesion_exp.data.data_fingerprint import PARTS
+from lesion_exp.tracking.environment import OWN_CODE
 
 DATA: Final = "data"
 SPLIT: Final = "split"
@@ -19,7 +20,7 @@ THREADS: Final = "threads"
 """PyTorch's number of threads: sums over another number of parts are rounded differently."""
 RESOLVED: Final = ("trainer.accelerator", "trainer.devices", "trainer.precision")
 """Keys whose `auto` may have another meaning on another machine."""
-FILES: Final = ("packages.txt", "python.json", "hardware.json", "git.json", "changes.patch")
+FILES: Final = ("packages.txt", "python.json", "hardware.json", "git.json", "changes.patch", OWN_CODE)
 """Artifacts below `environment/` from which conditions are read."""
 
 Conditions = Mapping[str, str]
@@ -55,6 +56,8 @@ def conditions(
     found = {DATA: fingerprint, SPLIT: split_hash, **{key: str(value) for key, value in resolved.items()}}
     if "git.json" in environment:
         found |= _code(json.loads(environment["git.json"]), environment.get("changes.patch"))
+    if OWN_CODE in environment:
+        found |= {f"your code {name}": digest for name, digest in json.loads(environment[OWN_CODE]).items()}
     if "python.json" in environment:
         found |= _python(json.loads(environment["python.json"]))
     if "hardware.json" in environment:

@@ -12,6 +12,7 @@ from typing import Final
 import torch
 
 from lesion_exp.config.freeze import Job, file_digests
+from lesion_exp.config.own_code import code_digests
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, parts_of
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.model.checkpoint_file import weights_hash
@@ -97,7 +98,7 @@ def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
     digests = file_digests(job.config)
     return {
         **conditions(
-            environment(source_state(), torch.get_num_threads()),
+            environment(source_state(), torch.get_num_threads(), code_digests(job.config)),
             fingerprint,
             split_hash,
             describe_resolved(job.config["trainer"]),

@@ -1,0 +1,51 @@
+import sys
+
+import pytest
+
+from lesion_exp.config.own_code import code_digests
+from lesion_exp.config.registered import TRUST_VARIABLE
+
+CONFIG = {"loss": {"_target_": "clinic_losses.margins.Margin", "gap": 1.0}, "backbone": {"_target_": "lesion_exp.x"}}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The folder of a package of two modules, which is trusted."""
+    folder = tmp_path / "clinic_losses"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "margins.py", "deep/helpers.py", "notes.txt"):
+        (folder / name).write_text(f"# {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, "clinic_losses,unused_package")
+    yield folder
+    sys.modules.pop("clinic_losses", None)
+
+
+def test_every_python_file_of_the_packages_that_a_config_uses_is_named(package):
+    assert set(code_digests(CONFIG)) == {
+        "clinic_losses/__init__.py", "clinic_losses/margins.py", "clinic_losses/deep/helpers.py",
+    }  # fmt: skip
+
+
+def test_an_edit_anywhere_in_the_package_changes_the_digest_of_that_file_alone(package):
+    before = code_digests(CONFIG)
+    (package / "deep" / "helpers.py").write_text("# edited\n")
+    (package / "notes.txt").write_text("edited\n")
+    after = code_digests(CONFIG)
+    assert {name for name in before if before[name] != after[name]} == {"clinic_losses/deep/helpers.py"}
+
+
+def test_a_config_of_shipped_options_has_no_code_of_its_own(package):
+    assert code_digests({"loss": {"_target_": "lesion_exp.loss.focal.Focal"}}) == {}
+
+
+def test_a_package_that_is_not_there_has_no_files(monkeypatch):
+    monkeypatch.setenv(TRUST_VARIABLE, "absent_package.inner")
+    assert code_digests({"loss": {"_target_": "absent_package.inner.loss"}}) == {}
+
+
+def test_a_single_module_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "one_loss.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, "one_loss")
+    assert set(code_digests({"loss": {"_target_": "one_loss.loss"}})) == {"one_loss.py"}
