@@ -19,10 +19,10 @@ OF_TRAINING: Final = "train"
 INTERPOLATIONS: Final = ("bilinear", "bicubic", "lanczos")
 ATTENTIONS: Final = (NONE, "se", "cbam")
 METADATA_MODES: Final = (NONE, "concat", "metablock")
-HEADS: Final = ("linear", "mlp", "cosine")
+HEADS: Final = ("linear", "mlp", "cosine", "knn")
 LAST_GROUPS: Final = "last:"
 """Prefix of a value of `backbone.tune` that ends in a number of groups of layers."""
-TUNES: Final = ("full", "head", "norms", f"{LAST_GROUPS}N")
+TUNES: Final = ("full", "head", "norms", "lora", f"{LAST_GROUPS}N")
 TTA: Final = (NONE, "flips8", "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")
 """Calibration methods that are fitted on the validation part."""

@@ -67,6 +67,8 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
             head,
             "is that of the file" if brings else "starts anew: its classes, or the layers of the head, differ",
         )
+    if shared.tune == "lora":
+        backbone.add_lora()
     return backbone
 
 

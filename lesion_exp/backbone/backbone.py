@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.heads import make_head
+from lesion_exp.backbone.lora import add_lora, lora_weights, merge_lora
 from lesion_exp.backbone.metadata import MetaBlock, MetadataEmbedding
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, num_last_groups
 from lesion_exp.errors import ConfigError
@@ -46,7 +47,7 @@ class Backbone(nn.Module):
         if self.embedding is not None:
             width += self.embedding.num_features
         self.dropout = nn.Dropout(shared.dropout)
-        self.head = make_head(shared.head, width, shape.num_classes)
+        self.head = make_head(shared.head, width, shape.num_classes, shared.knn)
         if shared.tune != "full":  # else parameters that a network fixes itself stay so
             self.unfreeze_body()
 
@@ -110,6 +111,8 @@ class Backbone(nn.Module):
         tune, number = self.shared.tune, num_last_groups(self.shared.tune)
         if tune == "full":
             chosen = body
+        elif tune == "lora":
+            chosen = [[weights for body in self._bodies() for weights in lora_weights(body)]]
         elif tune == "norms":
             chosen = [[weights for module in self._norms() for weights in module.parameters(recurse=False)]]
             if not chosen[0]:
@@ -136,6 +139,21 @@ class Backbone(nn.Module):
             for weights in body.parameters():
                 weights.requires_grad_(id(weights) in tuned)
         self.train(self.training)
+
+    def add_lora(self) -> None:
+        """Adds the matrices that `backbone.tune=lora` trains; the network computes what it did before.
+
+        Raises:
+            ConfigError: see `lora.add_lora`.
+        """
+        for body, channels in zip(self._bodies(), (self.in_channels, 3), strict=False):
+            add_lora(body.network, self.shared.lora, channels, self.shape.image_size)
+        self.unfreeze_body()
+
+    def merge_lora(self) -> None:
+        """Adds what `add_lora` added to the weights, and takes it out: an ordinary network, which trains no more."""
+        for body in self._bodies():
+            merge_lora(body.network, self.shared.lora.scaling)
 
     def train(self, mode: bool = True) -> Backbone:
         """As in torch, but modules of the bodies of which no weight is trained stay in evaluation mode."""

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lesion_exp.backbone.options import KNNOptions
 from lesion_exp.choices import HEADS
 from lesion_exp.errors import check_choice
 
 FIRST_SCALE: Final = 16.0
 """Of `CosineHead`: with cosines from -1 to 1 its softmax can then come near 1."""
+
+
+SMALLEST_SHARE: Final = 1e-4
+"""Of the votes of `KNNHead`, for a class that no neighbour has."""
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """The context in which float32 stays float32 on the device of `tensor`.
+
+    Where autocast is off anyway it is empty, so that a traced network does not contain it.
+    """
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def as_float32(tensor: Tensor) -> Tensor:
+    """`tensor` in float32; a traced network contains no conversion where there is none."""
+    return tensor if tensor.dtype == torch.float32 else tensor.float()
 
 
 class Float32Linear(nn.Linear):
@@ -23,11 +42,8 @@ class Float32Linear(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """float32 (N, out_features), of features (N, in_features) of any floating type."""
-        device = features.device.type
-        if features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled(device):
-            return super().forward(features)
-        with torch.autocast(device, enabled=False):
-            return functional.linear(features.float(), self.weight.float(), self.bias.float())
+        with without_autocast(features):
+            return functional.linear(as_float32(features), as_float32(self.weight), as_float32(self.bias))
 
 
 class MLPHead(nn.Module):
@@ -70,26 +86,103 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits, float32 (N, num_classes), of features (N, in_features) of any floating type."""
-        device = features.device.type
-        if features.dtype == torch.float32 and not torch.is_autocast_enabled(device):
-            return self._logits(features)
-        with torch.autocast(device, enabled=False):
-            return self._logits(features.float())
-
-    def _logits(self, features: Tensor) -> Tensor:
-        directions = functional.normalize(self.weight.float(), dim=1)
-        return self.scale.float() * functional.linear(functional.normalize(features, dim=1), directions)
+        with without_autocast(features):
+            directions = functional.normalize(as_float32(self.weight), dim=1)
+            cosines = functional.linear(functional.normalize(as_float32(features), dim=1), directions)
+            return as_float32(self.scale) * cosines
 
 
-Head = Float32Linear | MLPHead | CosineHead
+class KNNHead(nn.Module):
+    """The votes of the k training images whose features are nearest, as log shares of the classes.
+
+    Nearest is the largest cosine. A neighbour votes for its class with exp(cosine / temperature), times the weight of
+    the class (Wu et al. 2018, arXiv:1805.01978; Caron et al. 2021, arXiv:2104.14294, with k = 20 and temperature 0.07).
+    A class without a vote gets the share `SMALLEST_SHARE`, so that the log loss is finite.
+
+    Nothing is trained: `remember` stores the features, and they are part of the state, in float16. Cosines of
+    normalised features in float16 differ by less than 0.001 from those in float32.
+
+    Args:
+        in_features: length of a feature vector.
+        num_classes: length of the logits.
+        options: number of neighbours and temperature.
+    """
+
+    memory: Tensor
+    """float16 (M, F), normalised to length 1; none before `remember`."""
+    memory_labels: Tensor
+    """int64 (M,)."""
+    class_weights: Tensor
+    """float32 (C,), of the votes."""
+
+    def __init__(self, in_features: int, num_classes: int, options: KNNOptions) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.options = options
+        self.register_buffer("memory", torch.zeros(0, in_features, dtype=torch.float16))
+        self.register_buffer("memory_labels", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("class_weights", torch.ones(num_classes))
+
+    def remember(self, features: Tensor, labels: Tensor, class_weights: Tensor | None) -> None:
+        """Stores features (M, F) of any floating type with their labels (M,), instead of those stored before."""
+        with without_autocast(features):
+            self.memory = functional.normalize(as_float32(features), dim=1).half()
+        self.memory_labels = labels.clone()
+        if class_weights is not None:
+            self.class_weights = class_weights.float().to(features.device)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits, float32 (N, num_classes), of features (N, in_features); zeros before anything is remembered."""
+        if not len(self.memory):
+            return features.float().sum(dim=1, keepdim=True) * self.class_weights * 0
+        with without_autocast(features):
+            return self._votes(self._cosines(features))
+
+    def without_itself(self, places: Tensor) -> Tensor:
+        """Logits, float32 (N, C), of the images at `places` (N,) of the memory, from the votes of the others."""
+        with without_autocast(self.memory):
+            cosines = self._cosines(self.memory[places])
+            cosines[torch.arange(len(places)), places] = -torch.inf
+            return self._votes(cosines)
+
+    def megabytes(self) -> float:
+        """Size of what is remembered, in a file."""
+        return (self.memory.nbytes + self.memory_labels.nbytes) / 1e6
+
+    def _cosines(self, features: Tensor) -> Tensor:
+        return functional.linear(functional.normalize(as_float32(features), dim=1), self.memory.float())
+
+    def _votes(self, cosines: Tensor) -> Tensor:
+        nearest, places = cosines.topk(min(self.options.k, len(self.memory)), dim=1)
+        weights = ((nearest - nearest[:, :1]) / self.options.temperature).exp()
+        classes = torch.arange(len(self.class_weights), device=cosines.device)
+        is_class = (self.memory_labels[places].unsqueeze(2) == classes).float()
+        votes = (weights.unsqueeze(2) * is_class).sum(dim=1) * self.class_weights
+        return (votes / votes.sum(dim=1, keepdim=True) + SMALLEST_SHARE).log()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        for name in ("memory", "memory_labels"):  # how many images there are is known from the file alone
+            stored = state_dict.get(f"{prefix}{name}")
+            if stored is not None and stored.shape[1:] == getattr(self, name).shape[1:]:
+                setattr(self, name, torch.empty_like(stored, device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def make_head(name: str, in_features: int, num_classes: int) -> Head:
-    """Returns the head called `name`: `linear`, `mlp` or `cosine`; it says its `in_features`.
+Head = Float32Linear | MLPHead | CosineHead | KNNHead
+
+
+def make_head(name: str, in_features: int, num_classes: int, knn: KNNOptions = KNNOptions()) -> Head:  # noqa: B008
+    """Returns the head called `name`: `linear`, `mlp`, `cosine` or `knn`; it says its `in_features`.
 
     Raises:
         ConfigError: the name is unknown.
     """
     check_choice("backbone.head", name, HEADS)
-    kinds: dict[str, Callable[[int, int], Head]] = {"linear": Float32Linear, "mlp": MLPHead, "cosine": CosineHead}
+    if name == "knn":
+        return KNNHead(in_features, num_classes, knn)
+    kinds: dict[str, type[Float32Linear | MLPHead | CosineHead]] = {
+        "linear": Float32Linear,
+        "mlp": MLPHead,
+        "cosine": CosineHead,
+    }
     return kinds[name](in_features, num_classes)

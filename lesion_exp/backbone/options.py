@@ -2,12 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from lesion_exp.choices import ATTENTIONS, HEADS, LAST_GROUPS, METADATA_MODES, TUNES
+from lesion_exp.choices import ATTENTIONS, HEADS, LAST_GROUPS, METADATA_MODES, NONE, TUNES
 from lesion_exp.errors import ConfigError, check_choice
+
+
+@dataclass(frozen=True)
+class KNNOptions:
+    """The keys of `backbone.knn`, which `backbone.head=knn` reads.
+
+    Args:
+        k: training images that vote.
+        temperature: of the votes, exp(cosine / temperature).
+
+    Raises:
+        ConfigError: a number out of range.
+    """
+
+    k: int = 20
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"expected backbone.knn.k of at least 1 neighbour, got {self.k}; 20 is usual")
+        if not self.temperature > 0:
+            raise ConfigError(f"expected backbone.knn.temperature above 0, got {self.temperature}; 0.07 is usual")
+
+
+@dataclass(frozen=True)
+class LoRAOptions:
+    """The keys of `backbone.lora`, which `backbone.tune=lora` reads.
+
+    Args:
+        rank: of the product of matrices that is added to the weights of a layer.
+        alpha: the product is multiplied by alpha / rank.
+        dropout: share of a layer's inputs that the product does not see in training, in [0, 1).
+        layers: `auto`, or the last parts of the names of the layers.
+
+    Raises:
+        ConfigError: a number out of range, or no layers.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    layers: str | Sequence[str] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"expected backbone.lora.rank of at least 1, got {self.rank}; 8 is usual")
+        if not self.alpha > 0:
+            raise ConfigError(f"expected backbone.lora.alpha above 0, got {self.alpha}; twice the rank is usual")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"expected backbone.lora.dropout from 0 up to below 1, got {self.dropout}")
+        if self.layers != "auto" and (isinstance(self.layers, str) or not self.layers):
+            raise ConfigError(
+                f"expected backbone.lora.layers to be auto or a list of names, such as "
+                f"backbone.lora.layers=[qkv,proj], got {self.layers!r}"
+            )
+
+    @property
+    def scaling(self) -> float:
+        """The factor of the product."""
+        return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
@@ -23,16 +83,21 @@ class SharedOptions:
             this was recorded.
         attention: `none`, `se` or `cbam`; convolutional networks only.
         metadata: `none`, `concat` or `metablock`.
-        head: `linear`, `mlp` (a hidden layer as wide as the features) or `cosine` (directions, with a trained scale).
+        head: `linear`, `mlp` (a hidden layer as wide as the features), `cosine` (directions, with a trained scale) or
+            `knn` (votes of the nearest training images; nothing is trained).
+        knn: the keys that `head=knn` reads.
         dropout: share of features dropped before the head.
         tune: which weights are trained: `full` (all), `head` (those after the body alone), `last:N` (also the last N
-            groups of layers of the body) or `norms` (also the normalisation layers of the body).
+            groups of layers of the body), `norms` (also the normalisation layers of the body) or `lora` (matrices of
+            low rank that are added to the weights of the body).
+        lora: the keys that `tune=lora` reads.
         freeze_epochs: epochs at the start in which only the head is trained.
         layer_decay: learning rate of a layer over that of the layer above it.
         share_branches: with two views, one network for both instead of two.
 
     Raises:
-        ConfigError: an unknown name or a number out of range.
+        ConfigError: an unknown name, a number out of range, or `head=knn` with something in front of it that only
+            training could set.
     """
 
     weights: str = "none"
@@ -42,8 +107,10 @@ class SharedOptions:
     attention: str = "none"
     metadata: str = "none"
     head: str = "linear"
+    knn: KNNOptions = KNNOptions()
     dropout: float = 0.0
     tune: str = "full"
+    lora: LoRAOptions = LoRAOptions()
     freeze_epochs: int = 0
     layer_decay: float = 1.0
     share_branches: bool = False
@@ -64,6 +131,38 @@ class SharedOptions:
             )
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"expected backbone.layer_decay above 0 up to 1 (none), got {self.layer_decay}")
+        if self.head == "knn":
+            self._check_neighbours()
+
+    def _check_neighbours(self) -> None:
+        wanted = {
+            "backbone.tune=head": self.tune == "head",
+            "backbone.metadata=none": self.metadata == NONE,
+            "backbone.dropout=0": not self.dropout,
+        }
+        missing = [override for override, is_met in wanted.items() if not is_met]
+        if missing:
+            raise ConfigError(
+                f"expected a frozen network with nothing else in front of backbone.head=knn, which trains no weights; "
+                f"set {' '.join(missing)}, or use backbone.head=linear"
+            )
+
+
+def shared_options(node: Mapping[str, Any]) -> SharedOptions:
+    """The shared keys of `node` (the key `backbone` of a job); jobs of earlier versions lack some.
+
+    Raises:
+        ConfigError: see `SharedOptions`; or a key of `knn` or `lora` that does not exist.
+    """
+    values = {key: value for key, value in node.items() if key in SHARED_KEYS}
+    kinds: dict[str, type[KNNOptions] | type[LoRAOptions]] = {"knn": KNNOptions, "lora": LoRAOptions}
+    for name, kind in kinds.items():
+        known = [field.name for field in fields(kind)]
+        for key in values.get(name, {}):
+            if key not in known:
+                raise ConfigError(f"expected a key of backbone.{name}, got {key}; it has {', '.join(known)}")
+        values[name] = kind(**values.get(name, {}))
+    return SharedOptions(**values)
 
 
 def check_tune(value: object) -> None:

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lesion_exp.backbone.foreign_weights import Found, stands_beside
+from lesion_exp.backbone.lora import merged_state
+from lesion_exp.backbone.options import shared_options
 from lesion_exp.backbone.preprocessing import Preprocessing, said_by_card
 from lesion_exp.errors import ConfigError, first_cases
 
@@ -64,7 +66,8 @@ def imagenet_file(url: str) -> Path:
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weights file: a plain state_dict, a checkpoint that holds one, or safetensors.
 
-    Only tensors are read, never code (`weights_only`). Prefixes of wrappers are taken off.
+    Only tensors are read, never code (`weights_only`). Prefixes of wrappers are taken off, and LoRA of a checkpoint of
+    this project is merged into its weights.
 
     Raises:
         ConfigError: there is no such file, or it holds something else.
@@ -82,6 +85,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise whatever a broken or foreign file provokes
         raise ConfigError(f"expected weights in {file}, but only tensors are read and this fails: {error}") from error
+    card = loaded.get("lesion_exp") if isinstance(loaded, Mapping) else None
     for key in _CONTAINERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
@@ -89,6 +93,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     state = dict(_tensors(loaded)) if isinstance(loaded, Mapping) else {}
     if not state:
         raise ConfigError(f"expected a state_dict (names and tensors) in {file}, got {type(loaded).__name__}")
+    if isinstance(card, Mapping) and isinstance(card.get("config"), Mapping):
+        state = merged_state(state, shared_options(card["config"]["backbone"]).lora.scaling)
     return {_without_wrappers(key): value for key, value in state.items()}
 
 

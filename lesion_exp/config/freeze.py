@@ -58,7 +58,15 @@ ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albu
 """Prefixes of targets to whose other parameters 1 and 1.0 mean the same; of other packages it is not known."""
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
-    "backbone": {"preprocessing": None, "weights_partial": False, "licence": None, "tune": "full", "head": "linear"},
+    "backbone": {
+        "preprocessing": None,
+        "weights_partial": False,
+        "licence": None,
+        "tune": "full",
+        "head": "linear",
+        "knn": {"k": 20, "temperature": 0.07},
+        "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "layers": "auto"},
+    },
 }
 """Keys below a group that older jobs do not have, and the values that do what was done without them: these count in
 no hash, so that a config that an older version froze still has its hash."""

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.backbone.assemble import assemble
 from lesion_exp.backbone.backbone import Backbone
-from lesion_exp.backbone.options import SHARED_KEYS, InputsAndOutputs, SharedOptions
+from lesion_exp.backbone.lora import merged_state
+from lesion_exp.backbone.options import SHARED_KEYS, InputsAndOutputs, shared_options
 from lesion_exp.config.instantiate import asked_for, instantiate, resolve_target
 from lesion_exp.config.registered import TARGET
 from lesion_exp.data.metadata import MetadataEncoder
@@ -22,6 +24,7 @@ from lesion_exp.loss.base import Loss, LossFunction
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.logistic_probe import LogisticProbe
 from lesion_exp.model.precision import resolve_precision
+from lesion_exp.model.probe import NeighbourProbe
 from lesion_exp.optimizer.logistic_path import LogisticPath
 from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import LesionClassifier, ParameterGroups, TaskOptions
@@ -45,10 +48,23 @@ def make_backbone(node: Mapping[str, Any], shape: InputsAndOutputs) -> Backbone:
     The option gets its own keys, and those of `num_classes`, `image_size` and `in_channels` that it has parameters for.
     The shared keys are applied to the network that it returns.
     """
-    shared = SharedOptions(**{key: value for key, value in node.items() if key in SHARED_KEYS})
+    shared = shared_options(node)
     own = {key: value for key, value in node.items() if key not in SHARED_KEYS}
     offered = {key: getattr(shape, key) for key in ("num_classes", "image_size", "in_channels")}
     return assemble(instantiate(own, "backbone", **asked_for(own, "backbone", offered)), shared, shape)
+
+
+def merged_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """`node` (the key `backbone` of a job) of a network whose weights come from its checkpoint, LoRA merged into them.
+
+    It needs neither pretrained weights nor peft.
+    """
+    return {**node, "weights": "none", "tune": "full" if node.get("tune") == "lora" else node.get("tune", "full")}
+
+
+def merged_weights(state: Mapping[str, Tensor], node: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint with LoRA, of the job's key `backbone`, merged into them; others are unchanged."""
+    return merged_state(state, shared_options(node).lora.scaling)
 
 
 def uses_channels_last(config: Mapping[str, Any], network: Backbone) -> bool:
@@ -84,8 +100,7 @@ def make_classifier(
     added: Mapping[str, Metric] | None = None,
 ) -> LesionClassifier:
     """The LightningModule of `network`, with its loss, optimizer and schedule; the `card` names the classes."""
-    kind = LogisticProbe if solves_exactly(config["optimizer"]) else LesionClassifier
-    return kind(
+    return _kind(config)(
         network,
         make_loss(config["loss"], class_counts),
         pipeline.mix if pipeline.mix is not None and pipeline.mix.is_active else None,
@@ -108,6 +123,12 @@ def make_classifier(
     )
 
 
+def _kind(config: Mapping[str, Any]) -> type[LesionClassifier]:
+    if remembers(config["backbone"]):
+        return NeighbourProbe
+    return LogisticProbe if solves_exactly(config["optimizer"]) else LesionClassifier
+
+
 def _may_fuse(trainer: Mapping[str, Any]) -> bool:
     """Whether to fuse the optimizer; with fp16 it unscales gradients itself, which Lightning's clipping forbids."""
     return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
@@ -116,6 +137,11 @@ def _may_fuse(trainer: Mapping[str, Any]) -> bool:
 def solves_exactly(node: Mapping[str, Any]) -> bool:
     """Whether the optimizer that `node` (the key `optimizer` of a job) describes solves for a head in each epoch."""
     return bool(node[TARGET] == f"{LogisticPath.__module__}.{LogisticPath.__qualname__}")
+
+
+def remembers(node: Mapping[str, Any]) -> bool:
+    """Whether the head of `node` (the key `backbone` of a job) remembers training images; no weight is trained."""
+    return bool(node.get("head") == "knn")
 
 
 def learning_rate(node: Mapping[str, Any]) -> float:

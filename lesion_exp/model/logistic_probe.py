@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from lesion_exp.data.lesion_dataset import Sample
-from lesion_exp.loss.cross_entropy import CrossEntropy
 from lesion_exp.model.checkpoint_file import read_checkpoint
+from lesion_exp.model.probe import Probe
 from lesion_exp.optimizer.logistic_path import LogisticPath, Problem
-from lesion_exp.task import LesionClassifier, parameter_groups, training_length
-from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.task import parameter_groups, training_length
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +21,12 @@ STRENGTH: Final = "train/strength"
 ITERATIONS: Final = "train/iterations"
 
 
-class LogisticProbe(LesionClassifier):
+class LogisticProbe(Probe):
     """Solves a logistic regression on all training images in each epoch, with weaker and weaker penalties.
 
     The best epoch on validation, which every run chooses, is the best strength. `train/strength` and
     `train/iterations` say what each epoch did, the parameter `found.strength` which strength was chosen.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.automatic_optimization = False
 
     def on_train_start(self) -> None:
         """The path begins at zero, whatever the seed."""
@@ -46,19 +41,13 @@ class LogisticProbe(LesionClassifier):
         optimizer: Any = self.optimizers()
         path: LogisticPath = optimizer.optimizer
         strength = path.strength(self.current_epoch, training_length(self.trainer).num_epochs)
-        with torch.no_grad():
-            features = batch["features"] if "features" in batch else self.encode(batch)
-        weights = self.loss.weights if isinstance(self.loss, CrossEntropy) else None
-        optimizer.step(lambda: Problem(features, batch["label"], weights, strength))
+        features, labels = self.features_of(batch), batch["label"]
+        self.take_step(lambda: Problem(features, labels, self.class_weights(), strength))
         solution = path.solution
         assert solution is not None, "a step was made"
-        count = len(batch["label"])
-        total = torch.tensor(solution.loss * count, dtype=self._mean_loss.total.dtype)
-        self.training_metrics.update(total=total, count=count)
         of_epoch = {STRENGTH: strength, ITERATIONS: float(solution.iterations)}
-        self.log_dict(of_epoch, on_step=False, on_epoch=True, batch_size=count, rank_zero_only=True)
-        self.log("train/loss_step", solution.loss, batch_size=count, rank_zero_only=True)
-        return torch.tensor(solution.loss)
+        self.log_dict(of_epoch, on_step=False, on_epoch=True, batch_size=len(labels), rank_zero_only=True)
+        return self.log_loss(solution.loss, len(labels))
 
     def configure_optimizers(self) -> Any:
         """The solver alone: it has no learning rate that a schedule could change."""
@@ -81,6 +70,4 @@ class LogisticProbe(LesionClassifier):
                 key,
                 getattr(path, key) * factor,
             )
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TrackingLogger) and logger.experiment is not None:
-                logger.experiment.log_params({"found": {"strength": f"{strength:.6g}"}})
+        self.log_found(strength=f"{strength:.6g}")

@@ -23,7 +23,7 @@ from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.model.checkpoint_file import read_weights
-from lesion_exp.model.classifier import make_classifier, make_network
+from lesion_exp.model.classifier import make_classifier, make_network, merged_node, merged_weights
 from lesion_exp.model.inputs import sample_options, store_request
 from lesion_exp.model.precision import recorded_precision
 from lesion_exp.model.prediction import PartProgress, predict_part, prediction_trainer
@@ -111,9 +111,8 @@ def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping
     config["augmentation"] = with_statistics(config["augmentation"], card.get("preprocessing", {}))
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
     pipeline: AugmentationPipeline = instantiate(config["augmentation"], "augmentation")
-    backbone = {key: "none" if key == "weights" else value for key, value in config["backbone"].items()}
-    network = make_network({**config, "backbone": backbone}, len(card["classes"]), encoder)
-    network.load_state_dict(own_state(state) or {})
+    network = make_network({**config, "backbone": merged_node(config["backbone"])}, len(card["classes"]), encoder)
+    network.load_state_dict(own_state(merged_weights(state, config["backbone"])) or {})
     # the loss is never computed: any counts will do
     classifier = make_classifier(config, network, pipeline, card, [1] * len(card["classes"]))
     return Restored(classifier, pipeline, encoder, config)

@@ -13,6 +13,7 @@ from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.backbone.weights import own_state
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, write_weights
+from lesion_exp.model.classifier import merged_weights
 from lesion_exp.model.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
 from lesion_exp.model.model_card import Card, completed
 from lesion_exp.tracking import artifacts
@@ -46,9 +47,12 @@ def keep_checkpoint(
 ) -> Content:
     """Saves the best checkpoint, with the run's id and calibration in its card, and returns its content.
 
+    What LoRA trained is merged into its weights.
+
     `precision` is that in which the run was evaluated; None leaves the one in the card.
     """
     content = portable(read_checkpoint(checkpoint))
+    content["state_dict"] = merged_weights(content["state_dict"], config["backbone"])
     content["lesion_exp"] = completed(content["lesion_exp"], config, run.run_id, calibrators, precision)
     with run.new_file(BEST) as path:
         torch.save(content, path)

@@ -24,6 +24,7 @@ from lesion_exp.model.classifier import (
     make_network,
     make_optimizer,
     make_schedule,
+    remembers,
     solves_exactly,
 )
 from lesion_exp.model.inputs import sample_options
@@ -92,7 +93,7 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
         LoaderOptions(**config["loader"]),
         encoder,
     )
-    data.one_batch_an_epoch = solves_exactly(config["optimizer"])
+    data.one_batch_an_epoch = solves_exactly(config["optimizer"]) or remembers(config["backbone"])
     return data
 
 

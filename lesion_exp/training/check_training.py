@@ -14,13 +14,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lesion_exp.backbone.options import InputsAndOutputs
+from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, shared_options
 from lesion_exp.config.registered import TARGET
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError, DataError, UserError
 from lesion_exp.loss.base import Loss, check_loss
 from lesion_exp.loss.cross_entropy import CrossEntropy
-from lesion_exp.model.classifier import make_backbone, make_loss, solves_exactly
+from lesion_exp.model.classifier import make_backbone, make_loss, remembers, solves_exactly
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.training.added_metrics import try_added_metrics
@@ -69,9 +69,12 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         batch_size = data.smallest_batch(ranks)
         if batch_size < data.batch_size:
             warnings.append(_small_batch(data, batch_size, ranks))
-    if solves_exactly(config["optimizer"]):
-        _check_probe(config, data, loss)
     node = config["backbone"]
+    if remembers(node):
+        _check_neighbours(config, data, loss)
+    elif solves_exactly(config["optimizer"]):
+        _check_probe(config, data, loss)
+    warnings += _not_read(node)
     if node.get("tune", "full") != "full" and node.get("weights", "none") == "none":
         warnings.append(
             f"backbone.tune={node['tune']} freezes random weights, because backbone.weights=none; "
@@ -84,29 +87,62 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
 
 def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
     """Checks that what the job trains is a logistic regression on features that are computed once."""
-    trainer, node = config["trainer"], config["backbone"]
-    is_plain = isinstance(loss, CrossEntropy) and not loss.label_smoothing
+    node = config["backbone"]
     wanted = {
         "backbone.tune=head": node.get("tune") == "head",
         "backbone.head=linear": node.get("head", "linear") == "linear",
         "backbone.metadata=none": node.get("metadata", "none") == "none",
         "backbone.dropout=0": not node.get("dropout", 0.0),
-        "augmentation=none": data.pipeline.is_fixed,
-        "loss=cross_entropy loss.label_smoothing=0": is_plain,
         "optimizer.decay_norms_and_biases=false": not config["optimizer"]["decay_norms_and_biases"],
-        "trainer.devices=1": num_processes(trainer) == 1,
-        "trainer.accumulate_grad_batches=1": trainer["accumulate_grad_batches"] == 1,
-        "trainer.gradient_clip_val=null": not trainer["gradient_clip_val"],
-        "trainer.ema_decay=null": trainer["ema_decay"] is None,
-        "trainer.find_lr=false trainer.find_batch_size=false": not (trainer["find_lr"] or trainer["find_batch_size"]),
-        "trainer.max_epochs=10": int(trainer["max_epochs"] or ENDLESS) != ENDLESS,
+        "trainer.max_epochs=10": int(config["trainer"]["max_epochs"] or ENDLESS) != ENDLESS,
     }
-    missing = [override for override, is_met in wanted.items() if not is_met]
+    missing = [override for override, is_met in {**wanted, **_at_once(config, data, loss)}.items() if not is_met]
     if missing:
         raise ConfigError(
             f"expected a logistic regression on the features of a frozen network for optimizer=logistic_path; set "
             f"{' '.join(missing)}, or use optimizer=adamw"
         )
+
+
+def _check_neighbours(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
+    """Checks that a head can remember the training images, and that there are as many as shall vote."""
+    missing = [override for override, is_met in _at_once(config, data, loss).items() if not is_met]
+    if missing:
+        raise ConfigError(
+            f"expected the features of a frozen network, each image once and alike, for backbone.head=knn; set "
+            f"{' '.join(missing)}, or use backbone.head=linear"
+        )
+    k, images = int(config["backbone"]["knn"]["k"]), data.images_per_epoch()
+    if k >= images:
+        raise ConfigError(
+            f"expected backbone.knn.k below the {images} images that the head remembers, got {k}; set "
+            f"backbone.knn.k={max(images // 4, 1)}"
+        )
+
+
+def _at_once(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> dict[str, bool]:
+    """What a head needs that is set by one step on all training images, and whether the job has it."""
+    trainer = config["trainer"]
+    return {
+        "augmentation=none": data.pipeline.is_fixed,
+        "loss=cross_entropy loss.label_smoothing=0": isinstance(loss, CrossEntropy) and not loss.label_smoothing,
+        "trainer.devices=1": num_processes(trainer) == 1,
+        "trainer.accumulate_grad_batches=1": trainer["accumulate_grad_batches"] == 1,
+        "trainer.gradient_clip_val=null": not trainer["gradient_clip_val"],
+        "trainer.ema_decay=null": trainer["ema_decay"] is None,
+        "trainer.find_lr=false trainer.find_batch_size=false": not (trainer["find_lr"] or trainer["find_batch_size"]),
+    }
+
+
+def _not_read(node: Mapping[str, Any]) -> list[str]:
+    """Warnings about keys below `backbone` that were changed, but that the head or the tuning does not read."""
+    shared, usual = shared_options(node), SharedOptions()
+    texts = []
+    if shared.head != "knn" and shared.knn != usual.knn:
+        texts.append(f"backbone.knn changes nothing with backbone.head={shared.head}; backbone.head=knn reads it")
+    if shared.tune != "lora" and shared.lora != usual.lora:
+        texts.append(f"backbone.lora changes nothing with backbone.tune={shared.tune}; backbone.tune=lora reads it")
+    return texts
 
 
 def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:

@@ -17,6 +17,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.lora import check_peft
 from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job
@@ -28,7 +29,7 @@ from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.posthoc import PosthocModels
 from lesion_exp.evaluation.registry import WATCHED, only_metrics, short_of, shown_in
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
-from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS
+from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS, merged_weights
 from lesion_exp.model.inputs import SAMPLE_KEYS
 from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
@@ -136,6 +137,8 @@ def check_job(job: Job, here: bool = True) -> None:
     check_known_keys({"trainer": job.config["trainer"]}, {"trainer": dict.fromkeys((*OWN_KEYS, *TRAINER_ARGUMENTS))})
     check_complete(job.config)
     check_installed(job.config)
+    if job.config["backbone"].get("tune") == "lora":
+        check_peft()
     check_added_metrics(job.config)
     check_watched(job.config)
     if here:
@@ -209,7 +212,8 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     evaluated_step = trainer.global_step
     if path:
         content = read_checkpoint(Path(path))
-        built.classifier.load_state_dict(content["state_dict"])
+        built.classifier.backbone.merge_lora()  # as every later reader of the checkpoint has it
+        built.classifier.load_state_dict(merged_weights(content["state_dict"], config["backbone"]))
         evaluated_step = int(content["global_step"])
     best_metrics, best_step = validations.up_to(evaluated_step)
     parts: dict[str, EvaluationResult] = {}

@@ -16,7 +16,7 @@ from lesion_exp.config.freeze import Job, job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
-from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, solves_exactly
+from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run, download_artifact
@@ -154,6 +154,8 @@ def reason_against(
 
 
 def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:
+    if remembers(old.config["backbone"]):
+        return "backbone.head=knn has remembered all training images after one epoch: another one would change nothing"
     if solves_exactly(old.config["optimizer"]):
         return (
             f"optimizer=logistic_path spreads its strengths over all epochs, so that its {num_steps} steps had other "
