@@ -380,6 +380,15 @@ VERBS: Final = {
             stopped="the server had not started",
         ),
         Verb(
+            "doctor",
+            "examine installation, machine, disks, store and data folder before an expensive run",
+            "lesion_exp.command.doctor:doctor",
+            ("lesion-exp doctor", "lesion-exp doctor dataset=ham10000 dataset.root=DIR --json"),
+            groups=("dataset", "trainer", "tracking", "paths"),
+            flags=("--json",),
+            stopped="nothing was changed; the same command examines again",
+        ),
+        Verb(
             "ui",
             "start MLflow's web page for the store of this project",
             "lesion_exp.command.actions:ui",

@@ -85,7 +85,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     check_registered(config)
     flow = Flow()
     with Stage("reading the table of the data set", announced=False):
-        table = _read_table(config, flow)
+        table = read_table(config, flow)
     request = store_request(config)
     if request.masks:
         require_any_mask(table, str(config["dataset"]["mask"]))
@@ -122,7 +122,7 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
     """
     check_registered(config)
     flow = Flow()
-    table = _read_table(config, flow)
+    table = read_table(config, flow)
     request, cache = store_request(config), Project.from_config(config).data_cache
     if not is_built(table, request, cache):
         return None
@@ -133,7 +133,13 @@ def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
 
 
-def _read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
+def read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
+    """The table of the data set of `config` (of a whole job), before any image is read; `flow` takes the counts.
+
+    Raises:
+        DataError: see `load_table`.
+        ConfigError: options contradict each other, or a target in `config` is not registered.
+    """
     node = config["dataset"]
     reader = _reader(node)
     options = TableOptions(**{key: node[key] for key in TABLE_KEYS})

@@ -1,0 +1,53 @@
+"""What `doctor` finds: one fact each, whether it is in order, and what to do if it is not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+State = Literal["ok", "note", "problem"]
+"""In order; worth knowing, because it may cost time or change a result; something that will stop or spoil a run."""
+GIB: Final = 2**30
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One fact about the machine.
+
+    Args:
+        name: what was examined, such as `store`.
+        state: see `State`.
+        text: what was found.
+        remedy: what to do; empty if it is in order.
+    """
+
+    name: str
+    state: State
+    text: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as plain values."""
+        return asdict(self)
+
+
+def ok(name: str, text: str) -> CheckResult:
+    """A fact that is in order."""
+    return CheckResult(name, "ok", text)
+
+
+def note(name: str, text: str, remedy: str) -> CheckResult:
+    """A fact that may cost time or change a result."""
+    return CheckResult(name, "note", text, remedy)
+
+
+def problem(name: str, text: str, remedy: str) -> CheckResult:
+    """A fact that will stop or spoil a run."""
+    return CheckResult(name, "problem", text, remedy)
+
+
+def size(num_bytes: float) -> str:
+    """`num_bytes` in MiB or GiB, in words."""
+    if num_bytes < GIB:
+        return f"{num_bytes / 2**20:,.0f} MiB"
+    return f"{num_bytes / GIB:,.1f} GiB" if num_bytes < 100 * GIB else f"{num_bytes / GIB:,.0f} GiB"
