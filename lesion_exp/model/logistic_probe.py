@@ -41,7 +41,8 @@ class LogisticProbe(Probe):
         optimizer: Any = self.optimizers()
         path: LogisticPath = optimizer.optimizer
         strength = path.strength(self.current_epoch, training_length(self.trainer).num_epochs)
-        features, labels = self.features_of(batch), batch["label"]
+        order = batch["index"].argsort(stable=True)  # the same in each epoch, so that the path prepares them once
+        features, labels = self.features_of(batch)[order], batch["label"][order]
         self.take_step(lambda: Problem(features, labels, self.class_weights(), strength))
         solution = path.solution
         assert solution is not None, "a step was made"
