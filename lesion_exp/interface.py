@@ -80,7 +80,7 @@ def runs(condition: str = "", *, tracking_uri: str | None = None) -> pd.DataFram
         ValueError: the store cannot be opened.
         mlflow.exceptions.MlflowException: the condition is not in MLflow's language.
     """
-    from lesion_exp.trained_runs.listing import listing
+    from lesion_exp.trained_runs.trained_run import listing
 
     return listing(_project(tracking_uri).store, condition)
 

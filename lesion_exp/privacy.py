@@ -3,6 +3,11 @@
 Everything that this package stores (parameters, tags, texts, logs, ledgers of sweeps) passes through `redacted`: it
 holds no password and no token. Everything that is made to be shared (bundles, reports) passes through `anonymized`: it
 also holds no person's name, no machine's name and no home folder.
+
+User and password of a store are never written to a file. Jobs, spools and ledgers contain the address of their store
+without them. An environment variable passes the whole address to child processes. A later command, or another machine,
+needs it in MLFLOW_TRACKING_URI, which has to name the same store, or for a server user and password in
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token in MLFLOW_TRACKING_TOKEN.
 """
 
 from __future__ import annotations
@@ -17,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 Value = TypeVar("Value")
-
 HIDDEN: Final = "***"
 SHORTEST_SECRET: Final = 6
 """Characters. A shorter value of an environment variable counts as a word, not as a secret."""
@@ -46,6 +50,9 @@ _NOBODY: Final = frozenset(
 _SHORTEST_NAME: Final = 3
 _LONG_NAME: Final = 8
 _ABSOLUTE_PATH: Final = re.compile(r"(?<![\w.*/\\-])(?:~|[A-Za-z]:)?(?:[/\\]+[^\s'\"<>,;:)\]}/\\]+)+")
+URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
+KNOWN_VARIABLE: Final = "LESION_EXP_STORE_URIS"
+"""Whole addresses, one per line, for this process and its children."""
 
 
 def without_secrets(value: Value) -> Value:
@@ -155,3 +162,23 @@ def _secret_values(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | 
         if len(value) >= SHORTEST_SECRET and not _PLAIN_VALUE.fullmatch(value) and not Path(value[:200]).exists()
     ]
     return re.compile("|".join(re.escape(value) for value in sorted(real, key=len, reverse=True))) if real else None
+
+
+def address(uri: str) -> str:
+    """`uri` without user and password; child processes can still open the store (see the module)."""
+    plain = without_secrets(uri)
+    if plain != uri and uri not in _known():
+        os.environ[KNOWN_VARIABLE] = "\n".join([*_known(), uri])
+    return plain
+
+
+def with_credentials(uri: str) -> str:
+    """The whole address of the store at `uri` if the environment has it, else `uri` unchanged."""
+    if without_secrets(uri) != uri:
+        return uri
+    known = [*_known()[::-1], os.environ.get(URI_VARIABLE, "")]
+    return next((whole for whole in known if whole and without_secrets(whole).rstrip("/") == uri.rstrip("/")), uri)
+
+
+def _known() -> list[str]:
+    return os.environ.get(KNOWN_VARIABLE, "").splitlines()

@@ -1,7 +1,14 @@
-"""Reads delimited text files: finds the encoding and the delimiter, and returns every cell as a text.
+"""Reads delimited text files, and writes csv files that are safe to open in a spreadsheet program.
+
+A reader finds the encoding and the delimiter, and returns every cell as a text.
 
 An encoding is recognised by its byte order mark; without one, UTF-8, UTF-16 and finally Windows-1252 are tried, and the
 log says which was assumed. No byte is ever replaced: a file that cannot be decoded is refused.
+
+The name of a file or a class may be `=cmd|...`, and Excel and LibreOffice evaluate a cell that begins with `=`, `+`,
+`-` or `@`. A text that begins so is written with an apostrophe in front, as these programs do themselves, and read back
+without it; numbers stay numbers. A spreadsheet program may begin a new cell at a semicolon, a tab or a line break, so
+the text after one of these is treated alike. Tables in parquet hold every text as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Set
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -23,10 +31,15 @@ from pyarrow import csv as arrow_csv
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.file_kind import known_kind
 from lesion_exp.image_file import read_bytes
-from lesion_exp.spreadsheet import unescaped
 
+_SIGN: Final = "+\\-\uff0b\uff0d"
+_NUMBER_OR_END: Final = r"(?:[\d.,]+(?:[eE][+-]?\d+)?)?(?:$|[;\t\r\n])"
+_FORMULA: Final = rf"'*[ \xa0]*(?:[=@\uff1d\uff20]|[{_SIGN}](?!{_NUMBER_OR_END}))"
+"""The beginning of a cell that would be evaluated. A sign alone, or before a number, is harmless."""
+_BEGINNING: Final = r"(^|[;\t\r\n])"
+_UNESCAPED: Final = re.compile(rf"{_BEGINNING}(?={_FORMULA})")
+_ESCAPED: Final = re.compile(rf"{_BEGINNING}'(?={_FORMULA})")
 log = logging.getLogger(__name__)
-
 AUTO: Final = "auto"
 EMPTY_WORDS: Final = frozenset(
     {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-NaN", "-nan", "1.#QNAN"}
@@ -48,6 +61,32 @@ MOST_COLUMNS: Final = 10_000
 """Greatest number of columns of a table. The widest published table, with the pixels of 28 x 28 images, has 2,353."""
 _NUMBER: Final = r"[+-]?(?:(?:0|[1-9]\d{0,14})(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?"
 """A number that can be written back unchanged. 007 and ids of 20 digits are texts."""
+
+
+def escaped(text: str) -> str:
+    """Returns `text` with an apostrophe wherever a spreadsheet program would find a formula."""
+    return _UNESCAPED.sub(r"\1'", text)
+
+
+def unescaped(text: str) -> str:
+    """Returns the original of a text that `escaped` returned."""
+    return _ESCAPED.sub(r"\1", text) if "'" in text else text
+
+
+def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:
+    """Writes `frame` without its index to `path`, with texts and column names `escaped`.
+
+    Args:
+        frame: the table.
+        path: the csv.
+        options: further arguments of `pandas.DataFrame.to_csv`.
+    """
+    safe = frame.apply(lambda column: column if column.dtype.kind in "biufmM" else column.map(_harmless))
+    safe.set_axis([_harmless(name) for name in frame], axis=1).to_csv(path, index=False, **options)
+
+
+def _harmless(value: Any) -> Any:
+    return escaped(value) if isinstance(value, str) else value
 
 
 def read_text(locator: str, encoding: str = AUTO) -> str:
@@ -194,10 +233,10 @@ def _without_mark(raw: bytes, where: str) -> str:
 
 
 def _of_windows(raw: bytes, where: str) -> str:
-    escaped = raw.decode("utf-8", errors="surrogateescape")
-    broken = [position for position, letter in enumerate(escaped) if "\udc80" <= letter <= "\udcff"]
-    letters = sum(letter > "\x7f" for letter in escaped) - len(broken)
-    line = len(escaped[: broken[0] + 1].splitlines())
+    text = raw.decode("utf-8", errors="surrogateescape")
+    broken = [position for position, letter in enumerate(text) if "\udc80" <= letter <= "\udcff"]
+    letters = sum(letter > "\x7f" for letter in text) - len(broken)
+    line = len(text[: broken[0] + 1].splitlines())
     if letters > len(broken):
         raise DataError(
             f"expected UTF-8 at {where}, as most of its letters are, but {len(broken)} bytes are not, the first in "

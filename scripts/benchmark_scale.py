@@ -40,7 +40,7 @@ from lesion_exp.image_file import read_image
 from lesion_exp.split import audit as audit_module
 from lesion_exp.split import groups
 from lesion_exp.split.grouped import Grouped
-from lesion_exp.split.near_duplicates import DEFAULT_THRESHOLD, near_duplicate_pairs
+from lesion_exp.split.groups import DEFAULT_THRESHOLD, near_duplicate_pairs
 
 SHORT_SIDE = 280
 CLASSES = ("benign", "malignant")

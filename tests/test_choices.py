@@ -6,7 +6,7 @@ import pytest
 
 from lesion_exp import choices
 from lesion_exp.augmentation.fit import Fit
-from lesion_exp.backbone.attention import ATTENTIONS
+from lesion_exp.backbone.surgery import ATTENTIONS
 from lesion_exp.data.lesion_dataset import MaskMode
 from lesion_exp.evaluation.calibrator import METHODS
 from lesion_exp.evaluation.intervals import Unit

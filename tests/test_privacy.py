@@ -15,12 +15,10 @@ import pytest
 import yaml
 
 from lesion_exp.config.compose import compose
-from lesion_exp.config.freeze import freeze, read_job
-from lesion_exp.config.relocate import relocated
-from lesion_exp.privacy import anonymized, redacted, without_secrets
+from lesion_exp.config.freeze import freeze, read_job, relocated
+from lesion_exp.privacy import KNOWN_VARIABLE, anonymized, redacted, with_credentials, without_secrets
 from lesion_exp.sweeps.cell import write_json
 from lesion_exp.sweeps.plan import plan_sweep
-from lesion_exp.tracking.credentials import KNOWN_VARIABLE, with_credentials
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_log import RedactingFormatter

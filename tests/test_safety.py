@@ -57,7 +57,7 @@ FORBIDDEN = (
     "lesion_exp.loss.focal.Focal.__init__",
     "lesion_exp.training.checkpoint.read_checkpoint",
     "lesion_exp.sweeps.launcher.launcher.run_cell_process",
-    "lesion_exp.sweeps.launcher.slurm_task.CellTask",
+    "lesion_exp.sweeps.launcher.slurm.CellTask",
     "lesion_exp.dataset.folder.os.system",
     "albumentations.Lambda",
     "albumentations.FDA",

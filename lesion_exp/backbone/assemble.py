@@ -7,14 +7,20 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.backbone.attention import insert_attention
 from lesion_exp.backbone.backbone import Backbone
-from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.foreign_weights import Found, find_weights
 from lesion_exp.backbone.hub import HUB, hub_weights
-from lesion_exp.backbone.network import Network, State
+from lesion_exp.backbone.network import FeatureExtractor, Network, State
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions
-from lesion_exp.backbone.surgery import last_convolution, last_linear, map_channels, replace, run_once, widen_input
+from lesion_exp.backbone.surgery import (
+    insert_attention,
+    last_convolution,
+    last_linear,
+    map_channels,
+    replace,
+    run_once,
+    widen_input,
+)
 from lesion_exp.backbone.weights import load_into, own_state, read_state
 from lesion_exp.errors import ConfigError
 

@@ -189,7 +189,7 @@ def _at_home(job: Job, file: Path) -> Job:
     import logging
 
     from lesion_exp.config.compose import compose
-    from lesion_exp.config.relocate import relocated
+    from lesion_exp.config.freeze import relocated
 
     paths = {name: Path(path).resolve() for name, path in job.config["paths"].items()}
     root, here = paths["root"], find_root(Path.cwd())

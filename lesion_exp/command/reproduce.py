@@ -45,7 +45,7 @@ def reproduce(arguments: Arguments) -> int:
     places = request.places | {key: Path(text).expanduser() for key, text in arguments.take_below(SETS).items()}
     frozen = _read(spec) if is_job else None
     project = open_project(arguments)
-    from lesion_exp.config.relocate import relocated
+    from lesion_exp.config.freeze import relocated
     from lesion_exp.verbs.reproduce.reproduce import check, train_again
     from lesion_exp.verbs.reproduce.reproduction_report import (
         as_json,

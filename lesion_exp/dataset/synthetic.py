@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp import synthetic_artefacts
-from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits, synthetic_cases, synthetic_faults
+from lesion_exp.dataset import lesion_painter, lesion_structures, lesion_traits, synthetic_cases
 from lesion_exp.dataset.image_files import locate_images, locate_masks
 from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph
 from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.synthetic_cases import draw_cases, lesions_per_class
-from lesion_exp.dataset.synthetic_faults import Faults, plant
+from lesion_exp.dataset.synthetic_cases import Faults, draw_cases, lesions_per_class, plant
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.text_table import read_csv
@@ -206,7 +205,6 @@ def _code_version() -> str:
         lesion_structures,
         lesion_traits,
         synthetic_cases,
-        synthetic_faults,
     ):
         assert module.__file__ is not None
         digest.update(Path(module.__file__).read_bytes())

@@ -14,8 +14,7 @@ from lesion_exp.evaluation.calibrator import CalibrationEffect, calibration_effe
 from lesion_exp.evaluation.conformal import conformal_metrics
 from lesion_exp.evaluation.decision_curve import DecisionCurve, decision_curve
 from lesion_exp.evaluation.failures import failures
-from lesion_exp.evaluation.figures.curves import decision_curve_figure
-from lesion_exp.evaluation.figures.reliability import reliability_before_and_after
+from lesion_exp.evaluation.figures.curves import decision_curve_figure, reliability_before_and_after
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, intervals_in_words, units_of
 from lesion_exp.evaluation.isic import weighted_isic_metrics

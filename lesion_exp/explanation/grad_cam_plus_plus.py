@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lesion_exp.explanation.class_activation import ClassActivation
+from lesion_exp.explanation.grad_cam import ClassActivation
 
 
 class GradCamPlusPlus(ClassActivation):

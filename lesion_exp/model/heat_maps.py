@@ -13,7 +13,7 @@ import torch
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.network import ExplainedNetwork
-from lesion_exp.explanation.overlay import overlay
+from lesion_exp.explanation.saliency_map import overlay
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.predictor import Predictor
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.split import PARTS
+from lesion_exp.split.groups import near_duplicate_pairs
 from lesion_exp.split.identities import identity_warnings
-from lesion_exp.split.near_duplicates import near_duplicate_pairs
 from lesion_exp.taxonomy import IS_UNKNOWN
 
 MOST_CASES: Final = 10

@@ -12,8 +12,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.cell import PRUNED, Cell, will_repeat
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.plan import CellMaker, check_cell, make_search
-from lesion_exp.sweeps.search.dimension import Dimension
-from lesion_exp.sweeps.search.search import AdaptiveSearch, Suggestion
+from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
 
 log = logging.getLogger(__name__)
 

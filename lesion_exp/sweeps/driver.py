@@ -23,7 +23,7 @@ from lesion_exp.sweeps.same_data import CurrentData, changes_since_start
 from lesion_exp.sweeps.summary import Summary, summarize
 from lesion_exp.tracking.environment import version_differences
 from lesion_exp.tracking.find import find_finished, find_tagged
-from lesion_exp.tracking.params import flat_params
+from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)

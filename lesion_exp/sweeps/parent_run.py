@@ -9,13 +9,13 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Final, Self
 
-from lesion_exp.evaluation.figures.choices import ChoiceRow, choices_figure
+from lesion_exp.evaluation.figures.forest_plots import ChoiceRow, choices_figure
 from lesion_exp.evaluation.registry import OF_SEVERAL_RUNS
-from lesion_exp.spreadsheet import write_csv
 from lesion_exp.sweeps.choices import is_repeat
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.same_data import differences_between_cells
 from lesion_exp.sweeps.summary import Summary, as_frame, as_markdown, digest
+from lesion_exp.text_table import write_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state
 from lesion_exp.tracking.find import find_tagged

@@ -17,8 +17,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.privacy import without_secrets
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
-from lesion_exp.sweeps.search.dimension import Dimension, GroupOptions, split_overrides
-from lesion_exp.sweeps.search.search import Search, Suggestion
+from lesion_exp.sweeps.search.search import Dimension, GroupOptions, Search, Suggestion, split_overrides
 from lesion_exp.training.watched_metrics import check_direction, check_metric
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import entry_of, mode_of
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.params import allowed_name, given_name
+from lesion_exp.tracking.mlflow_values import allowed_name, given_name
 from lesion_exp.tracking.result_files import is_in_files_alone, may_be_in_files, result_in_files, results_of_test_part
 
 if TYPE_CHECKING:

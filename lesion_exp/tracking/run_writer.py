@@ -17,8 +17,7 @@ import pandas as pd
 
 from lesion_exp.privacy import redacted
 from lesion_exp.tracking.find import Run, fetch_artifact
-from lesion_exp.tracking.metric_points import known_steps
-from lesion_exp.tracking.params import allowed_name
+from lesion_exp.tracking.mlflow_values import allowed_name, known_steps
 from lesion_exp.tracking.store import Store
 
 if TYPE_CHECKING:

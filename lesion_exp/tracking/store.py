@@ -18,8 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.privacy import without_secrets
-from lesion_exp.tracking.credentials import URI_VARIABLE, with_credentials
+from lesion_exp.privacy import URI_VARIABLE, with_credentials, without_secrets
 from lesion_exp.tracking.embedded import local_path, open_embedded, store_lock
 from lesion_exp.tracking.view import view_tags
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.tracking.metric_points import known_steps
+from lesion_exp.tracking.mlflow_values import known_steps
 from lesion_exp.tracking.run_writer import dataset_input
 from lesion_exp.tracking.spool import read_header
 

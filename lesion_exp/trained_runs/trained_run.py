@@ -1,4 +1,4 @@
-"""An existing run with its job on this machine: its data, network, predictions and artifacts."""
+"""An existing run with its job on this machine: its data, network, predictions, artifacts; and a table of all runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pandas as pd
 
 from lesion_exp.choices import CHOICES
 from lesion_exp.config.compatibility import check_complete
-from lesion_exp.config.freeze import Job
+from lesion_exp.config.freeze import Job, relocated
 from lesion_exp.config.project import Project
-from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrator
 from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.registry import added_among, shown_in
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact, read_predictions
+from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, read_predictions, runs_where
+from lesion_exp.tracking.store import Store
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
 
-if TYPE_CHECKING:  # torch and Lightning are imported only where a network is needed
+if TYPE_CHECKING:
     from lesion_exp.model.predictor import Predictor
     from lesion_exp.model.restore import Restored
 
@@ -304,4 +304,27 @@ def stored_calibrators(run: Run) -> dict[str, Calibrator]:
         method: read_calibrator(json.loads(path.read_text(encoding="utf-8")))
         for method, path in kept.items()
         if path is not None
+    }
+
+
+def listing(store: Store, condition: str = "") -> pd.DataFrame:
+    """A table with a row for each run that matches `condition` (MLflow's filter), the newest first.
+
+    Columns: `run_id, name, status, started, parent`, then `params.NAME`, `metrics.NAME` and `tags.NAME`.
+    """
+    columns = ["run_id", "name", "status", "started", "parent"]
+    table = pd.DataFrame([_row(run) for run in runs_where(store, condition)])
+    return table if len(table) else pd.DataFrame(columns=columns)
+
+
+def _row(run: Run) -> dict[str, object]:
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status,
+        "started": pd.Timestamp(run.started, unit="s", tz="UTC"),
+        "parent": run.tags.get(PARENT_TAG),
+        **{f"params.{name}": text for name, text in run.params.items()},
+        **{f"metrics.{name}": value for name, value in run.metrics.items()},
+        **{f"tags.{name}": text for name, text in run.tags.items()},
     }

@@ -11,8 +11,7 @@ import pandas as pd
 from lesion_exp.evaluation.classification_report import classification_report, confusion_matrix_data
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, evaluate_table, with_intervals
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
-from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
-from lesion_exp.evaluation.figures.reliability import reliability_diagram
+from lesion_exp.evaluation.figures.curves import precision_recall_curves, reliability_diagram, roc_curves
 from lesion_exp.evaluation.intervals import units_of
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import classes_of

@@ -45,7 +45,7 @@ from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.test_set_reads import READS_TAG, count_test_set_reads
 from lesion_exp.training.added_metrics import check_added_metrics
 from lesion_exp.training.build import Built, build, check_optimisation
-from lesion_exp.training.callbacks import PruningCallback, Validations
+from lesion_exp.training.callbacks import PruningCallback, TrainingProgress, Validations
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import TABLE_KEYS, SplitData, load_data, split_data
@@ -58,7 +58,6 @@ from lesion_exp.training.part_evaluation import (
     log_evaluation,
     log_posthoc_models,
 )
-from lesion_exp.training.progress import TrainingProgress
 from lesion_exp.training.results import describe_run, log_gallery, log_inputs
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 from lesion_exp.training.tracked import job_choices, start_run

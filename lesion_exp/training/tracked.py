@@ -18,7 +18,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
 from lesion_exp.tracking.find import Run, download_artifact, find_run
-from lesion_exp.tracking.params import flat_params
+from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import choice_tags, run_name
 from lesion_exp.tracking.store import Store

@@ -8,7 +8,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
 from lesion_exp.config.overrides import literal, parse_overrides, quoted, shell_words
 from lesion_exp.sweeps.plan import plan_sweep
-from lesion_exp.sweeps.search.dimension import GroupOptions, split_overrides
+from lesion_exp.sweeps.search.search import GroupOptions, split_overrides
 
 ROOT = Path("/project")
 AS_WRITTEN = (

@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.evaluation.figures.choices import MOST_ROWS, ChoiceRow, choices_figure
+from lesion_exp.evaluation.figures.forest_plots import MOST_ROWS, ChoiceRow, choices_figure
 
 
 def row(number: int, low: float | None = 0.4, is_worse: bool = False) -> ChoiceRow:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, compared
-from lesion_exp.evaluation.figures.differences import differences_figure
+from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.intervals import intervals, lesion_of
 from lesion_exp.evaluation.malignant_view import malignant_view
 from lesion_exp.evaluation.metrics import metrics

@@ -13,8 +13,13 @@ from matplotlib.figure import Figure
 from lesion_exp.evaluation.classification_report import confusion_counts
 from lesion_exp.evaluation.decision_curve import decision_curve
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
-from lesion_exp.evaluation.figures.curves import decision_curve_figure, precision_recall_curves, roc_curves
-from lesion_exp.evaluation.figures.reliability import reliability_before_and_after, reliability_diagram
+from lesion_exp.evaluation.figures.curves import (
+    decision_curve_figure,
+    precision_recall_curves,
+    reliability_before_and_after,
+    reliability_diagram,
+    roc_curves,
+)
 from lesion_exp.evaluation.limits import LEAST_LESIONS, proportion_limits
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import classes_of, probabilities

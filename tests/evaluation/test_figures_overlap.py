@@ -15,9 +15,13 @@ from lesion_exp.evaluation.comparison import compared
 from lesion_exp.evaluation.decision_curve import decision_curve
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
-from lesion_exp.evaluation.figures.curves import decision_curve_figure, precision_recall_curves, roc_curves
-from lesion_exp.evaluation.figures.differences import differences_figure
-from lesion_exp.evaluation.figures.reliability import reliability_diagram
+from lesion_exp.evaluation.figures.curves import (
+    decision_curve_figure,
+    precision_recall_curves,
+    reliability_diagram,
+    roc_curves,
+)
+from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.figures.subgroups import subgroup_figure
 from lesion_exp.evaluation.subgroups import subgroups
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lesion_exp.evaluation.figures.flips import flips_figure
+from lesion_exp.evaluation.figures.forest_plots import flips_figure
 from lesion_exp.evaluation.flips import flips
 from lesion_exp.evaluation.predictions import predictions_table
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.figures.inflation import inflation_figure
+from lesion_exp.evaluation.figures.forest_plots import inflation_figure
 from lesion_exp.evaluation.inflation import inflation
 from lesion_exp.evaluation.intervals import intervals
 from lesion_exp.evaluation.metrics import metrics

@@ -11,9 +11,8 @@ from sklearn.metrics import confusion_matrix as reference
 from lesion_exp.evaluation.classification_report import classification_report, confusion_counts, confusion_matrix_data
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
 from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
-from lesion_exp.evaluation.figures.curves import precision_recall_curves, roc_curves
+from lesion_exp.evaluation.figures.curves import precision_recall_curves, reliability_diagram, roc_curves
 from lesion_exp.evaluation.figures.gallery import COLUMNS, TILE, gallery, image_batch
-from lesion_exp.evaluation.figures.reliability import reliability_diagram
 from lesion_exp.evaluation.predictions import predictions_table
 
 

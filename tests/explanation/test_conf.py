@@ -5,11 +5,9 @@ FILES = sorted((ROOT / "conf" / "explanation").glob("*.yaml"))
 NO_METHODS = {
     "__init__",
     "cells",
-    "class_activation",
     "explainer",
-    "localisation",
+    "saliency_map",
     "network",
-    "overlay",
     "random_weights",
 }
 

@@ -11,8 +11,8 @@ from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.grad_cam_plus_plus import GradCamPlusPlus
 from lesion_exp.explanation.integrated_gradients import IntegratedGradients
 from lesion_exp.explanation.lime import Lime
-from lesion_exp.explanation.localisation import pointing_hit, share_inside
 from lesion_exp.explanation.occlusion import Occlusion
+from lesion_exp.explanation.saliency_map import pointing_hit, share_inside
 from lesion_exp.explanation.shap import Shap
 
 PERTURBING = [

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lesion_exp.backbone.feature_extractor import FeatureExtractor
+from lesion_exp.backbone.network import FeatureExtractor
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
 from lesion_exp.explanation.network import ExplainedNetwork

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.fingerprint import fingerprint
-from lesion_exp.split.groups import assign_groups
-from lesion_exp.split.near_duplicates import DEFAULT_THRESHOLD
+from lesion_exp.split.groups import DEFAULT_THRESHOLD, assign_groups
 
 
 def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray:

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.split import PARTS
-from lesion_exp.split.assign import apply_splitter, deal_groups, require_parts
+from lesion_exp.split.assign import Deal, apply_splitter, deal_groups, require_parts
 from lesion_exp.split.audit import audit, shares_dealt, shortfalls
-from lesion_exp.split.deal import Deal
 from lesion_exp.split.grouped import Grouped
 from lesion_exp.split.kfold import KFold
 

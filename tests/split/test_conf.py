@@ -3,7 +3,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from lesion_exp.split import COMMON_KEYS
-from lesion_exp.split.near_duplicates import DEFAULT_THRESHOLD
+from lesion_exp.split.groups import DEFAULT_THRESHOLD
 
 CONF = Path(__file__).parents[2] / "conf" / "split"
 BASE = OmegaConf.load(CONF / "base.yaml")

@@ -12,9 +12,8 @@ from lesion_exp.image_file import content_hash, decode, read_bytes
 from lesion_exp.split.audit import audit
 from lesion_exp.split.by_image import ByImage
 from lesion_exp.split.grouped import Grouped
-from lesion_exp.split.groups import assign_groups
+from lesion_exp.split.groups import assign_groups, near_duplicate_pairs
 from lesion_exp.split.kfold import KFold
-from lesion_exp.split.near_duplicates import near_duplicate_pairs
 from lesion_exp.split.resample_then_split import ResampleThenSplit
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from lesion_exp.sweeps.adaptive import SearchSession
 from lesion_exp.sweeps.cell import CellState, will_repeat
 from lesion_exp.sweeps.driver import cancel_waiting
 from lesion_exp.sweeps.plan import plan_sweep
-from lesion_exp.sweeps.search.dimension import Dimension
 from lesion_exp.sweeps.search.optuna import JOURNAL, OptunaSearch
+from lesion_exp.sweeps.search.search import Dimension
 from lesion_exp.sweeps.summary import as_json, as_table, summarize
 from tests.sweeps.conftest import TINY, ScriptedLauncher
 from tests.sweeps.test_driver import parent, statuses

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.search.dimension import Dimension, GroupOptions, split_overrides
 from lesion_exp.sweeps.search.grid import GridSearch
 from lesion_exp.sweeps.search.random import RandomSearch
+from lesion_exp.sweeps.search.search import Dimension, GroupOptions, split_overrides
 
 OPTIONS = GroupOptions([Path("conf").absolute()])
 METRIC = {"metric": "val/balanced_accuracy", "direction": "maximize"}

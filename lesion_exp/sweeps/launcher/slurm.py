@@ -11,21 +11,23 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import RANK_VARIABLES
 from lesion_exp.sweeps.cell import Cell
-from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
+from lesion_exp.sweeps.launcher.launcher import CellProcess, Ended, Launcher
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
-from lesion_exp.sweeps.launcher.slurm_task import CellTask
 from lesion_exp.sweeps.ledger import Sweep
 
 log = logging.getLogger(__name__)
-
 PACKAGE: Final = "submitit"
 COMMANDS: Final = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 OWN_KEYS: Final = {
@@ -45,6 +47,41 @@ LEDGER_SECONDS: Final = 2.0
 CANCEL_SECONDS: Final = 100.0
 ENGINE_VARIABLES: Final = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_")
 """Prefixes of variables that would make Lightning train on several nodes, and requeue the job itself."""
+
+
+class CellTask:
+    """Runs one cell, and lets it close its run before SLURM ends the job.
+
+    Before the time limit SLURM sends the signal that submitit handles: it calls `checkpoint` and queues the job again.
+    On pre-emption, `scontrol requeue` and `scancel` SLURM sends SIGTERM, and may queue the job again itself. A job that
+    runs again finds the cell queued and continues from its checkpoint.
+    """
+
+    def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str]) -> None:
+        self.folder, self.variables, self.without = folder, dict(variables), tuple(without)
+        self._process: CellProcess | None = None
+
+    def __call__(self) -> int:
+        """Returns 0 when the cell is done; otherwise the process ends with the exit code of the cell."""
+        signal.signal(signal.SIGTERM, _end)
+        self._process = CellProcess(self.folder, self.variables, self.without)
+        code = self._process.wait()
+        if code:
+            sys.exit(code if code > 0 else 128 - code)
+        return 0
+
+    def checkpoint(self) -> Any:
+        """Ends the cell, and returns the same task for the requeued job."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing sends SIGTERM before submitit is done
+        if self._process is not None:
+            self._process.end()
+        submission = importlib.import_module("submitit.helpers").DelayedSubmission
+        return submission(CellTask(self.folder, self.variables, self.without))
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 class SlurmLauncher(Launcher):

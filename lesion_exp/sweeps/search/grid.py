@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.search.dimension import Dimension
-from lesion_exp.sweeps.search.search import Search, Suggestion
+from lesion_exp.sweeps.search.search import Dimension, Search, Suggestion
 
 MOST_CELLS: Final = 10_000
 

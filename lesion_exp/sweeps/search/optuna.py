@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hydra.core.utils import JobReturn
 
 from lesion_exp.errors import ConfigError, check_choice, not_installed
-from lesion_exp.sweeps.search.dimension import Dimension
-from lesion_exp.sweeps.search.search import AdaptiveSearch, Suggestion
+from lesion_exp.sweeps.search.search import AdaptiveSearch, Dimension, Suggestion
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

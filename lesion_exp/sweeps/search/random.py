@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.sweeps.search.dimension import Dimension
-from lesion_exp.sweeps.search.search import Search, Suggestion
+from lesion_exp.sweeps.search.search import Dimension, Search, Suggestion
 
 _FRUITLESS_DRAWS: Final = 1000
 """Consecutive draws of known cells after which the search gives up."""

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
 from lesion_exp.evaluation.comparison import FAMILIES, PERMUTATION, SIGNIFICANT, Comparison, compared
-from lesion_exp.evaluation.figures.differences import differences_figure
+from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage

@@ -12,7 +12,7 @@ from lesion_exp.config.freeze import NOT_HASHED, job_hash, read_job
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.params import flat_params
+from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.run_description import CHOICES
 
 DATA_TAGS: Final = ("dataset_fingerprint", "split_hash")

@@ -1,42 +1,109 @@
-"""Computes saliency maps of a run's predictions by several methods and stores the results in the run."""
+"""Computes saliency maps of a run's predictions by several methods, and stores them with their galleries in the run."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
+from lesion_exp import taxonomy
 from lesion_exp.config.project import Project
+from lesion_exp.evaluation.figures.gallery import Block, saliency_gallery
+from lesion_exp.evaluation.figures.style import shortened
 from lesion_exp.evaluation.intervals import Estimate
-from lesion_exp.evaluation.predictions import IntArray
+from lesion_exp.evaluation.predictions import IntArray, probabilities
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.random_weights import random_weights_correlation
+from lesion_exp.explanation.saliency_map import FloatMap, overlay
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
-from lesion_exp.spreadsheet import write_csv
+from lesion_exp.text_table import write_csv
 from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.params import allowed_name
+from lesion_exp.tracking.mlflow_values import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.trained_runs.trained_run import WhichWeights
-from lesion_exp.verbs.explain.explained_part import ExplainedPart, drawn_positions, gallery_positions, open_part
+from lesion_exp.verbs.explain.explained_part import (
+    KINDS,
+    ExplainedPart,
+    Kind,
+    PartImages,
+    Selection,
+    drawn_positions,
+    gallery_positions,
+    open_part,
+)
 from lesion_exp.verbs.explain.explanation_report import ALL, MEASURES, estimates, measures
-from lesion_exp.verbs.explain.gallery import galleries
 from lesion_exp.verbs.explain.request import ExplanationRequest
 
+_TITLE_LENGTH: Final = 72
+Maps = Callable[[IntArray, str], list[FloatMap]]
+"""A function from positions and the column with the explained class (`prediction` or `label`) to maps."""
 log = logging.getLogger(__name__)
-
 FOLDER: Final = "explanations"
 CORRELATION: Final = "random_weights_correlation"
 _CHECKED: Final = 16
 """The number of images whose maps are also computed with random weights."""
 _ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "label", "prediction")
+
+
+def galleries(
+    selection: Selection, table: pd.DataFrame, images: PartImages, maps: Maps, method: str, columns: int
+) -> Iterator[tuple[str, Figure]]:
+    """Yields the name and the gallery of each class in `selection`."""
+    for name, kinds in selection.items():
+        mine = table["label"] == name
+        counts = {"right": int((mine & (table["prediction"] == name)).sum())}
+        counts["wrong"] = int(mine.sum()) - counts["right"]
+        blocks = [_block(kind, kinds[kind], counts, name, table, images, maps) for kind in KINDS]
+        title = shortened(f"{method}: {name}, {taxonomy.full_name(name)}", _TITLE_LENGTH)
+        yield name, saliency_gallery(blocks, title, columns)
+
+
+def _block(
+    kind: Kind,
+    positions: IntArray,
+    counts: dict[str, int],
+    name: str,
+    table: pd.DataFrame,
+    images: PartImages,
+    maps: Maps,
+) -> Block:
+    total = counts["right" if kind == "right" else "wrong"]
+    if not len(positions):
+        none_left = kind == "wrong" and total
+        return Block(
+            kind,
+            [],
+            [],
+            [],
+            empty="all of them, or other images of their lesions, are shown above" if none_left else "none",
+        )
+    batch: Any = images.samples(positions)
+    plain = [np.ascontiguousarray(image[:3].permute(1, 2, 0).numpy()) for image in batch["image"]]
+    rows = [("image", plain), ("for the\npredicted class", _over(plain, maps(positions, "prediction")))]
+    if kind != "right":
+        rows.append(("for the\ntrue class", _over(plain, maps(positions, "label"))))
+    masks = [images.mask(int(position)) for position in positions]
+    shown = f"{len(positions)} of {total:,}" if kind != "wrong" else f"{len(positions)} others of {total:,}"
+    return Block(f"{kind} ({shown})", [_caption(table, int(position)) for position in positions], rows, masks)
+
+
+def _caption(table: pd.DataFrame, position: int) -> str:
+    row = table.iloc[position]
+    return f"{row['image_id']}\n{row['label']} → {row['prediction']} {probabilities(table)[position].max():.2f}"
+
+
+def _over(images: list[np.ndarray], maps: list[FloatMap]) -> list[np.ndarray]:
+    return [overlay(image, saliency) for image, saliency in zip(images, maps, strict=True)]
 
 
 @dataclass(frozen=True)

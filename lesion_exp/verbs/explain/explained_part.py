@@ -26,8 +26,8 @@ from lesion_exp.evaluation.predictions import (
     true_classes,
 )
 from lesion_exp.explanation.explainer import Explainer
-from lesion_exp.explanation.localisation import FloatMap, Mask
 from lesion_exp.explanation.network import ExplainedNetwork
+from lesion_exp.explanation.saliency_map import FloatMap, Mask
 from lesion_exp.image_file import UInt8Array, read_mask
 from lesion_exp.model.restore import Restored
 from lesion_exp.progress import Stage

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of
 from lesion_exp.evaluation.weighted import mean_of
-from lesion_exp.explanation.localisation import FloatMap, Mask, centre_hit, pointing_hit, share_inside
+from lesion_exp.explanation.saliency_map import FloatMap, Mask, centre_hit, pointing_hit, share_inside
 from lesion_exp.split import PARTS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lesion_exp.config.freeze import Job
 from lesion_exp.data.store import ImageStore
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError
-from lesion_exp.evaluation.figures.inflation import inflation_figure
+from lesion_exp.evaluation.figures.forest_plots import inflation_figure
 from lesion_exp.evaluation.inflation import inflation
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.paired_tests import paired_differences

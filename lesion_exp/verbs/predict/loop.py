@@ -23,7 +23,7 @@ from lesion_exp.errors import DataError, UserError
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.style import labels
-from lesion_exp.explanation.overlay import overlay
+from lesion_exp.explanation.saliency_map import overlay
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.heat_maps import SaliencyMaps, enlarged, square_of
 from lesion_exp.model.precision import has_gpu

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lesion_exp.model.predictor import Predicted
-from lesion_exp.spreadsheet import write_csv
+from lesion_exp.text_table import write_csv
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 
 METADATA_KEY: Final = "lesion_exp"

@@ -24,9 +24,19 @@ from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.trainer import describe_resolved
-from lesion_exp.verbs.reproduce import conditions as condition
-from lesion_exp.verbs.reproduce.comparison import RunComparison, compare_runs
-from lesion_exp.verbs.reproduce.conditions import Conditions, Difference, conditions, data_conditions, differences
+from lesion_exp.verbs.reproduce.comparison import (
+    CODE,
+    FILES,
+    RESOLVED,
+    THREADS,
+    Conditions,
+    Difference,
+    RunComparison,
+    compare_runs,
+    conditions,
+    data_conditions,
+    differences,
+)
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
 log = logging.getLogger(__name__)
@@ -61,7 +71,7 @@ def check(run: Run, job: Job) -> Checked:
     """Compares the recorded conditions of `run` with those under which `job` would run now."""
     then, now = recorded_conditions(run, job), present_conditions(job, run.tags)
     noted = [_with_note(difference) for difference in differences(then, now)]
-    recorded = int(then.get(condition.THREADS, 0))
+    recorded = int(then.get(THREADS, 0))
     most = THREADS_A_CORE * (os.cpu_count() or 1)
     return Checked(len({*then, *now}), noted, recorded if 1 <= recorded <= most else None)
 
@@ -69,11 +79,11 @@ def check(run: Run, job: Job) -> Checked:
 def recorded_conditions(run: Run, job: Job) -> Conditions:
     """The conditions under which `run` of `job` was trained, as far as they were recorded."""
     texts = {}
-    for name in condition.FILES:
+    for name in FILES:
         path = run.fetch(artifacts.environment(name))
         if path is not None:
             texts[name] = path.read_bytes().decode("utf-8")
-    resolved = {key: run.params[f"resolved.{key}"] for key in condition.RESOLVED if f"resolved.{key}" in run.params}
+    resolved = {key: run.params[f"resolved.{key}"] for key in RESOLVED if f"resolved.{key}" in run.params}
     files = {f"file of {key}": digest for key, digest in job.files.items()}
     return {
         **conditions(texts, run.tags.get(TOTAL_TAG), run.tags.get("split_hash"), resolved),
@@ -109,10 +119,10 @@ def present_conditions(job: Job, recorded: Mapping[str, str]) -> Conditions:
 
 
 def _with_note(difference: Difference) -> Difference:
-    notes = {condition.CODE: f"git checkout {difference.then} brings it back" if difference.then else ""}
-    if difference.name == condition.THREADS and difference.then is not None:
+    notes = {CODE: f"git checkout {difference.then} brings it back" if difference.then else ""}
+    if difference.name == THREADS and difference.then is not None:
         fits = int(difference.then) <= THREADS_A_CORE * (os.cpu_count() or 1)
-        notes[condition.THREADS] = (
+        notes[THREADS] = (
             f"training uses {difference.then} again" if fits else "too many for this machine, so the number is not set"
         )
     return replace(difference, note=notes.get(difference.name, ""))

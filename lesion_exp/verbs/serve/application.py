@@ -20,9 +20,8 @@ from starlette.routing import Route
 from lesion_exp.file_kind import FORMATS
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY, Answer, Example, Health, Problem
 from lesion_exp.verbs.serve.examples import DrawnExample
-from lesion_exp.verbs.serve.form import FILE
 from lesion_exp.verbs.serve.guard import KEY_HEADER, Guard
-from lesion_exp.verbs.serve.intake import Refusal
+from lesion_exp.verbs.serve.intake import FILE, Refusal
 from lesion_exp.verbs.serve.monitoring import Monitoring
 from lesion_exp.verbs.serve.prediction import NOT_KNOWN, OLDEST, Prediction
 from lesion_exp.verbs.serve.settings import Settings

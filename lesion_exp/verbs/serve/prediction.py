@@ -18,8 +18,7 @@ from lesion_exp.errors import DataError, first_cases, nearest
 from lesion_exp.model.heat_maps import heat_map_png, square_png
 from lesion_exp.verbs.serve.answers import Answer, ImageAnswer, Pictures, answered, failed
 from lesion_exp.verbs.serve.batcher import Batcher, PixelBudget
-from lesion_exp.verbs.serve.form import Form, read_form
-from lesion_exp.verbs.serve.intake import Intake, Refusal, check_picture
+from lesion_exp.verbs.serve.intake import Form, Intake, Refusal, check_picture, read_form
 from lesion_exp.verbs.serve.monitoring import Monitoring
 from lesion_exp.verbs.serve.served_model import Asked, Patient, ServedModel, ServedPrediction
 from lesion_exp.verbs.serve.settings import Settings

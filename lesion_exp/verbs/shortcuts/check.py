@@ -14,7 +14,7 @@ import pandas as pd
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.data.store import ImageStore
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.figures.flips import flips_figure
+from lesion_exp.evaluation.figures.forest_plots import flips_figure
 from lesion_exp.evaluation.figures.gallery import image_batch
 from lesion_exp.evaluation.flips import SCORES, Flips, flips
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, lesion_of, units_of

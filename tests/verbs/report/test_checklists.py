@@ -1,8 +1,8 @@
 import pytest
 
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
-from lesion_exp.verbs.report.checklists.checklist import ANSWERS, NAMES, fill, read_checklist
 from lesion_exp.verbs.report.run_report import SECTIONS
+from lesion_exp.verbs.report.sections.checklists import ANSWERS, NAMES, fill, read_checklist
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from lesion_exp.cli import main
-from lesion_exp.config.freeze import job_hash, read_job
+from lesion_exp.config.freeze import job_hash, read_job, relocated
 from lesion_exp.config.project import Project
-from lesion_exp.config.relocate import relocated
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.environment import SourceState
 from lesion_exp.tracking.find import download_artifact, find_run

@@ -53,7 +53,7 @@ export function csvOf(entries, classes, calibration) {
   return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
 }
 
-// A text that a spreadsheet would take for a formula gets a leading apostrophe, as in lesion_exp/spreadsheet.py.
+// A text that a spreadsheet would take for a formula gets a leading apostrophe, as in lesion_exp/text_table.py.
 function field(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);

@@ -1,4 +1,4 @@
-"""Converts nested configs to flat parameters, and names of metrics to names that MLflow accepts."""
+"""What MLflow accepts: flat parameters of a nested config, names of metrics, and one value of a metric per step."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.privacy import redacted
 from lesion_exp.tracking import artifacts
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
 LONGEST_VALUE: Final = 6000
 """Largest number of characters of a parameter in MLflow."""
 WHOLE_CONFIG: Final = artifacts.JOB
@@ -27,6 +30,62 @@ _ESCAPED: Final = re.compile(
 )
 _ESCAPE: Final = re.compile(r"_x((?:10|[0-9a-f])?[0-9a-f]{1,4})_")
 _DIGEST_LENGTH: Final = 16
+
+
+class MetricPoints:
+    """Selects the metrics of a step that become points: a metric has one value per step, and its steps increase.
+
+    `reached` maps each metric of a resumed run to its last step. Instances are thread-safe.
+    """
+
+    def __init__(self, reached: Mapping[str, int] | None = None) -> None:
+        self._reached = dict(reached or {})
+        self._reported: set[str] = set()
+        self._mutex = threading.Lock()
+
+    def new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
+        """The metrics, under names that MLflow accepts, that have no value at this step or a later one yet.
+
+        A resumed run repeats the steps after its last checkpoint; the values of the first time are kept.
+        """
+        points = {}
+        self._report(values)
+        with self._mutex:
+            for key, value in values.items():
+                name = allowed_name(key)
+                if step > self._reached.get(name, -1):
+                    points[name] = float(value)
+                    self._reached[name] = step
+        return points
+
+    def _report(self, names: Iterable[str]) -> None:
+        """Warns once for each name that MLflow does not accept, such as that of a class, and says how it is written."""
+        odd = {_from_first_odd_part(key) for key in names if allowed_name(key) != key}
+        new = {name: allowed_name(name) for name in sorted(odd - self._reported)}
+        if new:
+            self._reported |= new.keys()
+            written = ", ".join(f"{name!r} as {spelled!r}" for name, spelled in new.items())
+            log.warning("MLflow does not accept some characters in the names of metrics, so it shows %s.", written)
+
+
+def _from_first_odd_part(key: str) -> str:
+    """The name of a metric from the first part between slashes that MLflow refuses, such as a class `../x`.
+
+    It is the whole name if that is only too long.
+    """
+    parts = key.split("/")
+    first = next((place for place, part in enumerate(parts) if allowed_name(part) != part), 0)
+    return "/".join(parts[first:])
+
+
+def last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
+    """The last step of each metric in the store."""
+    return {name: max(known_steps(client, run_id, name)) for name in client.get_run(run_id).data.metrics}
+
+
+def known_steps(client: MlflowClient, run_id: str, name: str) -> set[int]:
+    """The steps at which a metric of a run has a value in the store."""
+    return {int(point.step) for point in client.get_metric_history(run_id, name)}
 
 
 def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
