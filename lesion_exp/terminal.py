@@ -1,13 +1,16 @@
-"""Output on terminals, in notebooks and in files: what a stream can show, and how texts are wrapped for it."""
+"""Output on terminals, in notebooks and in files: what a stream can show, and texts wrapped or quoted for it."""
 
 from __future__ import annotations
 
 import builtins
 import html
 import os
+import re
+import shlex
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:  # Rich is imported when something is drawn, not for --help
@@ -15,6 +18,7 @@ if TYPE_CHECKING:  # Rich is imported when something is drawn, not for --help
 
 FILE_WIDTH: Final = 100
 """Width in characters of what is written to a file or a pipe."""
+_UNPRINTED: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
 def in_notebook() -> bool:
@@ -131,3 +135,28 @@ def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
     """Prints `text`, wrapped for the terminal, on `stream` (standard output by default)."""
     stream = sys.stdout if stream is None else stream
     print(wrapped_for(text, stream), file=stream, end=end, flush=True)
+
+
+def shell_words(words: Iterable[str]) -> str:
+    """The words on one line, each quoted for a shell where necessary."""
+    return " ".join(map(_word, words))
+
+
+def shell_line(text: str) -> str:
+    """`text` unchanged if it is one line of printable characters, else quoted as one word of a shell."""
+    return _word(text) if _UNPRINTED.search(text) else text
+
+
+def _word(text: str) -> str:
+    if not _UNPRINTED.search(text):
+        return shlex.quote(text)
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _UNPRINTED.sub(lambda found: _escape(found[0]), plain) + "'"
+
+
+def _escape(character: str) -> str:
+    """The escape sequence of a character within `$'...'`, which bash and zsh read."""
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a name that is no UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}"

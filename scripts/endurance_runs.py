@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from endurance_process import kill_all, start
 
 if TYPE_CHECKING:
-    from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
+    from lesion_exp.tracking.stored_run import Run
 
 JOB = (
     "experiment=demo", "image_size=32", "dataset.num_lesions=150", "dataset.image_height=48", "dataset.image_width=64",

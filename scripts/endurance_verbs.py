@@ -70,7 +70,8 @@ def a_minute_passes(folder: Path) -> Any:
 
 def facts_of(store: Any, run_id: str) -> dict[str, Any]:
     """The content of a run, without what depends on time and place."""
-    from lesion_exp.tracking.find import artifact_names, find_run, read_history
+    from lesion_exp.tracking.find import find_run
+    from lesion_exp.tracking.stored_run import artifact_names, read_history
 
     run = find_run(store, run_id)
     history = read_history(run)

@@ -130,8 +130,9 @@ def verify(
     root: Path, uri: str | None, experiment: str, outcomes: list[Outcome], processes: int, points: int
 ) -> tuple[int, int]:
     """Counts missing points, parameters, artifacts and final states, and doubled points and runs."""
-    from lesion_exp.tracking.find import download_artifact, find_run
+    from lesion_exp.tracking.find import find_run
     from lesion_exp.tracking.store import open_store
+    from lesion_exp.tracking.stored_run import download_artifact
 
     store = open_store(uri, root)
     runs = store.client.search_runs([store.experiment_id(experiment)], max_results=1000)

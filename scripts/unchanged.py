@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from endurance_process import kill_all, start
 
 if TYPE_CHECKING:
-    from lesion_exp.tracking.find import Run
+    from lesion_exp.tracking.stored_run import Run
 
 QUIET: Final = ("print_config=false", "loader.num_workers=1", "trainer.precision=32-true", "trainer.accelerator=cpu")
 SMALL: Final = ("experiment=demo", "image_size=32", "dataset.num_lesions=150", "trainer.max_epochs=4")

@@ -21,7 +21,7 @@ from lesion_exp.sweeps.cell import write_json
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
-from lesion_exp.tracking.run_log import RedactingFormatter
+from lesion_exp.tracking.run_writer import RedactingFormatter
 from lesion_exp.tracking.store import open_store
 from lesion_exp.verbs.bundle.export import export_runs
 from tests.tiny import TINY

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.backbone.feature_extractor import FeatureExtractor
 from lesion_exp.backbone.heads import make_head
 from lesion_exp.backbone.lora import add_lora, lora_weights, merge_lora
+from lesion_exp.backbone.network import FeatureExtractor
 from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, num_last_groups
 from lesion_exp.errors import ConfigError
 

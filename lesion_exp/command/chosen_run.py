@@ -13,8 +13,8 @@ from lesion_exp.privacy import without_secrets
 
 if TYPE_CHECKING:
     from lesion_exp.command.arguments import Arguments
-    from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
+    from lesion_exp.tracking.stored_run import Run
 
 _CHECKPOINT: Final = ".ckpt"
 _BUNDLE: Final = ".zip"
@@ -72,7 +72,8 @@ def chosen_runs(store: Store, spec: str) -> list[Run]:
     Raises:
         ConfigError: as `chosen_run`.
     """
-    from lesion_exp.tracking.find import PARENT_TAG, runs_where
+    from lesion_exp.tracking.find import runs_where
+    from lesion_exp.tracking.stored_run import PARENT_TAG
 
     if spec.startswith("[") and spec.endswith("]"):
         return [chosen_run(store, part.strip()) for part in spec[1:-1].split(",")]

@@ -17,8 +17,8 @@ from lesion_exp.option import REQUIRED, choice, option
 from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
-    from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
+    from lesion_exp.tracking.stored_run import Run
     from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 FOLDS: Final = "folds:"
@@ -104,7 +104,8 @@ def _runs(store: Store, spec: str) -> list[Run]:
 
     The parent run of a sweep stands for its cells, and `folds:RUN` for all folds of a cross-validation.
     """
-    from lesion_exp.tracking.find import PARENT_TAG, runs_where
+    from lesion_exp.tracking.find import runs_where
+    from lesion_exp.tracking.stored_run import PARENT_TAG
     from lesion_exp.verbs.evaluate.evaluated_runs import fold_runs
 
     runs = chosen_runs(store, spec.removeprefix(FOLDS))

@@ -42,7 +42,7 @@ def label_errors(arguments: Arguments) -> int:
     from lesion_exp.evaluation.label_errors import check_strong_enough, errors_by_class
     from lesion_exp.evaluation.label_errors import label_errors as find
     from lesion_exp.text_table import write_csv
-    from lesion_exp.tracking.find import read_predictions
+    from lesion_exp.tracking.stored_run import read_predictions
 
     run = chosen_run(store, spec)
     table = pd.concat([read_predictions(run, one) for one in _PARTS[wanted.part]], ignore_index=True)

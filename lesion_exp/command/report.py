@@ -14,7 +14,7 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.option import file, option
 
 if TYPE_CHECKING:
-    from lesion_exp.tracking.find import Run
+    from lesion_exp.tracking.stored_run import Run
     from lesion_exp.verbs.report.page import Page
 
 ARTIFACT: Final = "report.html"
@@ -76,8 +76,8 @@ def _write(page: Page, run: Run, output: Path | None) -> Path:
     Names of users and machines are removed from the page.
     """
     from lesion_exp.privacy import anonymized
-    from lesion_exp.tracking.find import download_artifact
     from lesion_exp.tracking.run_writer import RunWriter
+    from lesion_exp.tracking.stored_run import download_artifact
     from lesion_exp.verbs.report.page import render
 
     with tempfile.TemporaryDirectory(prefix="lesion_exp_report_") as folder:

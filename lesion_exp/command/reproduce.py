@@ -17,8 +17,8 @@ from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
 if TYPE_CHECKING:
     from lesion_exp.config.freeze import Job
-    from lesion_exp.tracking.find import Run
     from lesion_exp.tracking.store import Store
+    from lesion_exp.tracking.stored_run import Run
 
 SAME, DIVERGED = 0, 1
 SETS: Final = "dataset.sets"

@@ -16,10 +16,10 @@ from typing import Any, Final
 import yaml
 
 from lesion_exp.config.compose import Composed
-from lesion_exp.config.overrides import shell_words
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import address, redacted, without_secrets
+from lesion_exp.terminal import shell_words
 from lesion_exp.version import __version__
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,10 @@
-"""Parses the overrides of a command in Hydra's grammar, checks the names in them, and quotes them for a shell."""
+"""Parses the overrides of a command in Hydra's grammar, and checks the names in them."""
 
 from __future__ import annotations
 
 import logging
 import re
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -57,7 +56,6 @@ OPEN_NODES: Final = ("tags", "trainer", "search.space", "metrics")
 """Nodes to which users add keys: any to `tags` and `metrics`, arguments of Lightning's Trainer to `trainer`."""
 FREE_MAPPINGS: Final = ("sets", "columns", "labels", "class_shares")
 """Keys of a data set whose entries the user names."""
-_UNPRINTED: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
 class OptionNames(Protocol):
@@ -284,28 +282,3 @@ def config_keys(config: DictConfig) -> list[str]:
 def _top_level(conf: Path) -> list[str]:
     text = (conf / "config.yaml").read_text("utf-8")
     return [match[1] for match in re.finditer(r"^(\w+):", text, re.MULTILINE) if match[1] != "defaults"]
-
-
-def shell_words(words: Iterable[str]) -> str:
-    """The words on one line, each quoted for a shell where necessary."""
-    return " ".join(map(_word, words))
-
-
-def shell_line(text: str) -> str:
-    """`text` unchanged if it is one line of printable characters, else quoted as one word of a shell."""
-    return _word(text) if _UNPRINTED.search(text) else text
-
-
-def _word(text: str) -> str:
-    if not _UNPRINTED.search(text):
-        return shlex.quote(text)
-    plain = text.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + _UNPRINTED.sub(lambda found: _escape(found[0]), plain) + "'"
-
-
-def _escape(character: str) -> str:
-    """The escape sequence of a character within `$'...'`, which bash and zsh read."""
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte of a name that is no UTF-8
-        return f"\\x{number - 0xDC00:02x}"
-    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}"

@@ -17,8 +17,8 @@ from lesion_exp.model.classifier import merged_weights
 from lesion_exp.model.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
 from lesion_exp.model.model_card import Card, completed
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, artifact_names
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import Run, artifact_names
 
 BEST: Final = artifacts.checkpoint()
 SAFETENSORS: Final = f"checkpoints/{WEIGHTS}"

@@ -18,11 +18,10 @@ from lesion_exp.sweeps.summary import Summary, as_frame, as_markdown, digest
 from lesion_exp.text_table import write_csv
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state
-from lesion_exp.tracking.find import find_tagged
+from lesion_exp.tracking.find import READS_TAG, find_tagged
 from lesion_exp.tracking.run import Status, TrackedRun
 from lesion_exp.tracking.run_description import OVER_SEEDS_TAG, artifact_picture, score_tags
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.test_set_reads import READS_TAG
 from lesion_exp.tracking.view import VIEW_KEY, VIEWS, sweep_view, view_link
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,10 @@ from lesion_exp.sweeps.cell import PRUNED, STOPPED, Cell
 from lesion_exp.sweeps.choices import as_text, chosen
 from lesion_exp.sweeps.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
-from lesion_exp.tracking.find import PARENT_TAG, Run, find_tagged
+from lesion_exp.tracking.find import find_tagged
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run_description import CHOICE_TAG
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.training.checkpoint import resume_context
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext

@@ -11,8 +11,9 @@ from lesion_exp.errors import UserError
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.run_cell import CELL_TAG
 from lesion_exp.tracking.environment import version_differences
-from lesion_exp.tracking.find import Run, runs_where
+from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.data import load_data, present_fingerprint
 
 UNREADABLE: Final = "data, which cannot be read here"

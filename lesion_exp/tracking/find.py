@@ -1,4 +1,4 @@
-"""Finds runs in a store, and reads their artifacts, results and metric histories."""
+"""Finds runs in a store: by what a user names, by conditions and by tags; and counts reads of a test part."""
 
 from __future__ import annotations
 
@@ -7,86 +7,29 @@ import json
 import logging
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-import pandas as pd
-
-from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases, nearest
-from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import entry_of, mode_of
 from lesion_exp.privacy import without_secrets
-from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
-from lesion_exp.tracking.result_files import is_in_files_alone, may_be_in_files, result_in_files, results_of_test_part
+from lesion_exp.tracking.stored_run import MODES_TAG, ORIGIN_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
+    from lesion_exp.data.data_fingerprint import DataFingerprint
     from lesion_exp.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-PARENT_TAG: Final = "mlflow.parentRunId"
-"""Tag with the id of the run below which MLflow shows a run: for the cells of a sweep, the sweep's run."""
-MODES_TAG: Final = "metric_modes"
-"""Tag with the better direction of each metric that the config adds, as JSON: `max`, `min`, or null if unknown."""
-ORIGIN_TAG: Final = "bundle_run_id"
-"""Tag of an imported run with its id in the store where it was trained."""
 _SHORTEST_PREFIX: Final = 4
 _RECENT: Final = 200
 _NOT_TRAINED: Final = ("preview", "comparison", "ensemble")
 """Values of the tag `kind` of runs in which nothing was trained."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as the store records it."""
-
-    store: Store
-    run_id: str
-    name: str
-    status: str
-    experiment_id: str
-    artifact_uri: str
-    started: float
-    """Seconds since 1970."""
-    params: dict[str, str]
-    metrics: dict[str, float]
-    """The last value of each metric, by its name in MLflow (see `params.allowed_name`)."""
-    tags: dict[str, str]
-
-    def results(self) -> dict[str, float]:
-        """The results of the run, `best/...` and `test/...`, with class names as in the data set.
-
-        Results that are not metrics in MLflow are read from the files of its evaluation (see `result_files`).
-        """
-        given = {given_name(name): value for name, value in self.metrics.items()}
-        metrics = {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
-        return {**results_of_test_part(self.fetch), **metrics}
-
-    def result(self, name: str) -> float | None:
-        """The value of the metric `name`, or of a result in a file; None if the run has neither.
-
-        For results that newer runs store in files only, the file takes precedence over a metric of an older run, since
-        later verbs may have updated the file.
-        """
-        metric = self.metrics.get(name)
-        if metric is not None and not is_in_files_alone(given_name(name)):
-            return metric
-        found = result_in_files(self.fetch, given_name(name))
-        return metric if found is None else found
-
-    def fetch(self, path: str) -> Path | None:
-        """The path on this machine of the artifact `path`, a file or folder; None if the run has no such artifact."""
-        return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
-
-    @property
-    def live_dir(self) -> Path:
-        """The folder of the checkpoints of a run that has not finished."""
-        return self.store.live / self.run_id
+READS_TAG: Final = "test_readings"
+"""Tag of a run that read its test part: the number of reads of that part so far, over all runs in the store."""
 
 
 def find_run(store: Store, spec: str) -> Run:
@@ -137,80 +80,6 @@ def find_finished(store: Store, job_hash: str) -> Iterator[Run]:
     """The FINISHED runs of a job, the newest first."""
     condition = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job_hash}'"
     return (_run(store, run) for run in _runs(store, condition))
-
-
-def download_artifact(run: Run, path: str) -> Path:
-    """The path on this machine of the artifact `path`; from a server it is downloaded.
-
-    Raises:
-        DataError: the run has no artifact of that name.
-    """
-    found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
-    if found is None:
-        raise DataError(
-            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there"
-            f"{did_you_mean(path, artifact_names(run))}\n{_why_absent(run, path)}"
-        )
-    return found
-
-
-def _why_absent(run: Run, path: str) -> str:
-    if run.status != "FINISHED":
-        return "A run that did not finish lacks what is written at its end; lesion-exp resume continues it."
-    if path.startswith("predictions/test"):
-        return (
-            "A cell of a sweep evaluates the test part only with test=true; split.part=val reads the validation part."
-        )
-    return "The run finished, so the file was removed, or the run was made without it."
-
-
-def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:
-    """See `download_artifact`; None if the run has no such artifact."""
-    folder = store.artifact_dir(artifact_uri)
-    if folder is not None:
-        return folder / path if (folder / path).exists() else None
-    from mlflow.exceptions import MlflowException
-
-    parent = path.rpartition("/")[0] or None
-    try:
-        if path not in {entry.path for entry in store.client.list_artifacts(run_id, parent)}:
-            return None
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    fetched = store.root / "mlruns" / "fetched" / run_id
-    fetched.mkdir(parents=True, exist_ok=True)
-    return Path(store.client.download_artifacts(run_id, path, str(fetched)))
-
-
-def artifact_names(run: Run) -> set[str]:
-    """The paths of all artifacts of `run`, without partial files that are being written."""
-    folder = run.store.artifact_dir(run.artifact_uri)
-    if folder is not None:
-        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if _is_kept(file)}
-    names: set[str] = set()
-    waiting: list[str | None] = [None]
-    while waiting:
-        for entry in run.store.client.list_artifacts(run.run_id, waiting.pop()):
-            waiting.append(entry.path) if entry.is_dir else names.add(entry.path)
-    return names
-
-
-def _is_kept(file: Path) -> bool:
-    return file.is_file() and not (file.name.startswith(".") and file.suffix == ".part")
-
-
-def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.DataFrame:
-    """The predictions table of the run on `part` (`val` or `test`).
-
-    Images of classes that the network does not know are left out unless `with_unknown` is set.
-
-    Raises:
-        DataError: the run has no predictions of that part.
-    """
-    table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
-    return table if with_unknown else known_rows(table).reset_index(drop=True)
 
 
 def _runs(store: Store, condition: str = "") -> Iterator[MlflowRun]:
@@ -360,26 +229,21 @@ def _line(run: MlflowRun) -> str:
     return f"{run.info.run_id}  {run.info.status}  {run.info.run_name}"
 
 
-class Point(NamedTuple):
-    """A value of a metric."""
+def count_test_set_reads(store: Store, data: DataFingerprint, split_hash: str) -> int:
+    """The number of runs in the store that read the test part of this split; labels may have changed since."""
+    from lesion_exp.data.data_fingerprint import PART_TAG, TOTAL_TAG  # imports what reads images
 
-    step: int
-    value: float
-    timestamp: int
-    """Milliseconds since 1970."""
-
-
-History = dict[str, list[Point]]
-"""The points of each metric, sorted by step and time."""
-
-
-def read_history(run: Run, names: Collection[str] | None = None) -> History:
-    """The history of each metric of `run`, or of those of its metrics that are in `names`."""
-    return {
-        name: sorted(
-            Point(point.step, point.value, point.timestamp)
-            for point in run.store.client.get_metric_history(run.run_id, name)
-        )
-        for name in sorted(run.metrics)
-        if names is None or name in names
-    }
+    experiments = store.experiment_ids()
+    by_images = f"tags.`{PART_TAG}images` = '{data.parts['images']}'"
+    by_all = f"tags.{TOTAL_TAG} = '{data.before}'"  # runs of earlier versions
+    found = set()
+    for same in (by_images, by_all) if experiments else ():
+        token = None
+        while True:
+            condition = f"{same} AND tags.split_hash = '{split_hash}' AND tags.{READS_TAG} != ''"
+            page = store.client.search_runs(experiments, condition, page_token=token)
+            found |= {run.info.run_id for run in page}
+            token = page.token
+            if not token:
+                break
+    return len(found)

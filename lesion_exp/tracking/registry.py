@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.stored_run import Run
 
 _TAKEN: Final = re.compile(r"latest|[0-9a-f]{4,32}|best:.*|.*\.(ckpt|zip|safetensors)|v\d+", re.IGNORECASE)
 """Names that have another meaning after `run=`, or in MLflow."""

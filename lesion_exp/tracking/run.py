@@ -20,13 +20,12 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import redacted
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG, DatabaseWatch, StoreLostError
 from lesion_exp.tracking.environment import MachineLoad
-from lesion_exp.tracking.find import fetch_artifact
 from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, LOG_FILE, is_dead, now_text
 from lesion_exp.tracking.mlflow_values import MetricPoints, flat_params, last_steps
-from lesion_exp.tracking.run_log import RunLog
-from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.run_writer import RunLog, RunWriter
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool, SpoolHeld
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import fetch_artifact
 from lesion_exp.tracking.uploader import LARGEST_BATCH, SESSION, SESSION_TAG, Uploader, upload, upload_remaining
 
 log = logging.getLogger(__name__)

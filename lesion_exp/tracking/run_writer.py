@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pandas as pd
 
 from lesion_exp.privacy import redacted
-from lesion_exp.tracking.find import Run, fetch_artifact
 from lesion_exp.tracking.mlflow_values import allowed_name, known_steps
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run, fetch_artifact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

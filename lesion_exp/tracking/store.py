@@ -132,7 +132,7 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
 
     An SQLite store is created or migrated under a lock, so that any number of processes can open it at once; its
     artifacts are in the folder `artifacts` beside the database file. `live` is the folder of active runs,
-    `<root>/mlruns/live` by default. User and password can be given by the environment (see `credentials`).
+    `<root>/mlruns/live` by default. User and password can be given by the environment (see `privacy`).
 
     Raises:
         ConfigError: the URI names no usable store, or its server does not answer.

@@ -10,8 +10,8 @@ from lesion_exp.model.model_card import completed
 from lesion_exp.model.restore import Restored, restore
 from lesion_exp.model.save_model import Content, has_model, keep_model
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import check_finished, stored_calibrators, trained_run
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
 from lesion_exp.evaluation.registry import OF_A_CLASS
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, artifact_names, download_artifact
+from lesion_exp.tracking.stored_run import Run, artifact_names, download_artifact
 from lesion_exp.trained_runs.wording import Value, as_value
 
 

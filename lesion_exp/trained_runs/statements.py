@@ -13,8 +13,8 @@ from lesion_exp.evaluation.lesion_counts import too_few_in_all
 from lesion_exp.evaluation.predictions import classes_of, known_rows
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.test_set_reads import READS_TAG
+from lesion_exp.tracking.find import READS_TAG
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval

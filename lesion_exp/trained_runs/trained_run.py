@@ -20,8 +20,9 @@ from lesion_exp.evaluation.calibrator import METHODS, Calibrator, read_calibrato
 from lesion_exp.evaluation.posthoc import calibrator_path
 from lesion_exp.evaluation.registry import added_among, shown_in
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, read_predictions, runs_where
+from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run, download_artifact, read_predictions
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
 

@@ -19,7 +19,7 @@ from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, nearest
 from lesion_exp.evaluation.predictions import classes_of, known_rows, probabilities, true_classes
 from lesion_exp.evaluation.registry import METRICS
-from lesion_exp.tracking.find import MODES_TAG
+from lesion_exp.tracking.stored_run import MODES_TAG
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from lesion_exp.evaluation.registry import mode_of
 from lesion_exp.model.checkpoint_file import is_whole, read_checkpoint
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 log = logging.getLogger(__name__)

@@ -39,10 +39,10 @@ from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import READS_TAG, count_test_set_reads
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
-from lesion_exp.tracking.test_set_reads import READS_TAG, count_test_set_reads
 from lesion_exp.training.added_metrics import check_added_metrics
 from lesion_exp.training.build import Built, build, check_optimisation
 from lesion_exp.training.callbacks import PruningCallback, TrainingProgress, Validations

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.config.freeze import Job, read_job
-from lesion_exp.config.overrides import shell_line
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import DataError
+from lesion_exp.terminal import shell_line
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
-from lesion_exp.tracking.find import Run, download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import choice_tags, run_name
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.training.added_metrics import tags_of_added
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext

@@ -19,7 +19,7 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_file_name, newest_checkpoint, resume_context

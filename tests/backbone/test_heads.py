@@ -12,7 +12,8 @@ from lesion_exp.backbone.options import KNNOptions, SharedOptions
 from lesion_exp.choices import HEADS
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.restore import restore_file
-from lesion_exp.tracking.find import artifact_names, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_predictions
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from tests.backbone.test_backbones import build

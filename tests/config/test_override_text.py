@@ -6,9 +6,10 @@ import pytest
 
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, read_job
-from lesion_exp.config.overrides import literal, parse_overrides, quoted, shell_words
+from lesion_exp.config.overrides import literal, parse_overrides, quoted
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.search.search import GroupOptions, split_overrides
+from lesion_exp.terminal import shell_words
 
 ROOT = Path("/project")
 AS_WRITTEN = (

@@ -15,7 +15,8 @@ from lesion_exp.process.distributed_environment import (
     join_group,
     refuse_group,
 )
-from lesion_exp.tracking.find import read_predictions, runs_where
+from lesion_exp.tracking.find import runs_where
+from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.training.run import train
 
 TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29501"}

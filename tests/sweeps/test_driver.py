@@ -17,8 +17,9 @@ from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.run_cell import cell_context
 from lesion_exp.sweeps.same_data import CurrentData
 from lesion_exp.sweeps.summary import as_frame, as_json, as_table, summarize
-from lesion_exp.tracking.find import download_artifact, find_run, find_tagged
+from lesion_exp.tracking.find import find_run, find_tagged
 from lesion_exp.tracking.mlflow_values import flat_params
+from lesion_exp.tracking.stored_run import download_artifact
 from tests import own_process
 from tests.sweeps.conftest import TINY, ScriptedLauncher
 

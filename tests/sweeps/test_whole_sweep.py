@@ -7,8 +7,9 @@ import time
 import pytest
 
 from lesion_exp.sweeps.ledger import find_sweep
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import open_store
+from lesion_exp.tracking.stored_run import download_artifact
 from tests.sweeps.conftest import TINY
 from tests.sweeps.test_optuna import trials
 

@@ -1,8 +1,9 @@
 import pytest
 
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 
 
 def make_run(store: Store, name: str, metrics: dict[str, float], status: str = "FINISHED", **tags: str) -> str:

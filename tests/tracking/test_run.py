@@ -12,11 +12,12 @@ from PIL import Image
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import run as run_module
-from lesion_exp.tracking.find import Run, download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_writer import RunWriter, save_figure
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run, download_artifact
 
 
 def start(store: Store, **options: Any) -> TrackedRun:

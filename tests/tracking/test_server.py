@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.privacy import without_secrets
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.tracking.ui import ui_command
 
 

@@ -13,9 +13,10 @@ from threading import Thread
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.tracking.stored_run import download_artifact
 
 
 def test_default_store_lies_under_root_and_writes_ahead(store: Store, root: Path) -> None:

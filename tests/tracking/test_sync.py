@@ -19,11 +19,12 @@ from lesion_exp import cli
 from lesion_exp.data.lock import is_held
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import uploader
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool
 from lesion_exp.tracking.store import Store, open_store
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.tracking.sync import sync_runs
 
 

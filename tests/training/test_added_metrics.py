@@ -20,7 +20,8 @@ from lesion_exp.config.shipped_conf import conf_dir, option_names
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.predictions import probabilities, true_classes
 from lesion_exp.sweeps.plan import plan_sweep
-from lesion_exp.tracking.find import download_artifact, find_run, read_history, read_predictions
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.added_metrics import (
     added_scores,

@@ -7,8 +7,9 @@ import pytest
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import instantiate
-from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training import frozen_features
 from lesion_exp.training import run as run_module
 from lesion_exp.training.build import build

@@ -11,8 +11,9 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash
 from lesion_exp.model.restore import restore, restore_file
 from lesion_exp.task import LesionClassifier
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume

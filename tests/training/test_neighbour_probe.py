@@ -8,8 +8,9 @@ import torch
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.restore import restore_file
-from lesion_exp.tracking.find import download_artifact, find_run, read_history, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train

@@ -10,8 +10,9 @@ from PIL import Image
 from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.text_table import escaped
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.mlflow_values import allowed_name
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from tests.own_process import restored
 from tests.tiny import TINY
 

@@ -10,8 +10,9 @@ from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash
 from lesion_exp.model.logistic_probe import ITERATIONS, STRENGTH, LogisticProbe
 from lesion_exp.model.restore import restore
 from lesion_exp.optimizer.logistic_path import LogisticPath
-from lesion_exp.tracking.find import download_artifact, find_run, read_history, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
 

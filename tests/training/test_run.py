@@ -11,7 +11,8 @@ from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
 from lesion_exp.evaluation.registry import is_metric
 from lesion_exp.model.restore import restore_file
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.run import train
 
 ARTIFACTS = {

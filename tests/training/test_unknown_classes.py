@@ -12,8 +12,9 @@ from lesion_exp.config.freeze import freeze
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import known_rows, unknown_counts
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from tests.tiny import TINY

@@ -17,16 +17,8 @@ from lesion_exp.config.freeze import read_job, with_places
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.privacy import anonymized
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.find import (
-    ORIGIN_TAG,
-    PARENT_TAG,
-    Run,
-    artifact_names,
-    download_artifact,
-    find_run,
-    read_history,
-    runs_where,
-)
+from lesion_exp.tracking.find import find_run, runs_where
+from lesion_exp.tracking.stored_run import ORIGIN_TAG, PARENT_TAG, Run, artifact_names, download_artifact, read_history
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.version import __version__
 

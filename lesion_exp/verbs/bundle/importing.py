@@ -15,10 +15,11 @@ from typing import Any, Final, Literal, TypeVar
 from lesion_exp.data.lock import file_lock, hold, release
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.find import ORIGIN_TAG, PARENT_TAG, Run, runs_where
+from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.heartbeat import now_text
 from lesion_exp.tracking.spool import LOCK_FILE
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import ORIGIN_TAG, PARENT_TAG, Run
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.contents import Bundle, BundledRun, open_bundle
 from lesion_exp.verbs.bundle.request import BundleImport

@@ -13,7 +13,7 @@ import re
 from typing import Any, Final
 
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import PARENT_TAG
+from lesion_exp.tracking.stored_run import PARENT_TAG
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"

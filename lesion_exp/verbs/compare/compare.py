@@ -20,9 +20,10 @@ from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_predictions
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, one_job_for_each_run
 from lesion_exp.verbs.compare.tables import show_report

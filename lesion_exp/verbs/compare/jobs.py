@@ -11,9 +11,9 @@ from typing import Any, Final
 from lesion_exp.config.freeze import NOT_HASHED, job_hash, read_job
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.mlflow_values import flat_params
 from lesion_exp.tracking.run_description import CHOICES
+from lesion_exp.tracking.stored_run import Run
 
 DATA_TAGS: Final = ("dataset_fingerprint", "split_hash")
 CODE_TAGS: Final = ("git_commit",)

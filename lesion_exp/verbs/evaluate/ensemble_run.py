@@ -14,10 +14,11 @@ from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import PARENT_TAG, Run, download_artifact, find_run, runs_where
+from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run, download_artifact
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (

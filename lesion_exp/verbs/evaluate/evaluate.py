@@ -14,9 +14,10 @@ from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import PARENT_TAG, Run, runs_where
+from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (

@@ -15,7 +15,8 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.split.manifest import image_keys
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact, runs_where
+from lesion_exp.tracking.find import runs_where
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
 from lesion_exp.training.tracked import job_of

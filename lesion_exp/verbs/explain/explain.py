@@ -27,9 +27,9 @@ from lesion_exp.explanation.saliency_map import FloatMap, overlay
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.text_table import write_csv
-from lesion_exp.tracking.find import Run
 from lesion_exp.tracking.mlflow_values import allowed_name
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import WhichWeights
 from lesion_exp.verbs.explain.explained_part import (
     KINDS,

@@ -32,8 +32,8 @@ from lesion_exp.image_file import UInt8Array, read_mask
 from lesion_exp.model.restore import Restored
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run
-from lesion_exp.tracking.test_set_reads import READS_TAG, count_test_set_reads
+from lesion_exp.tracking.find import READS_TAG, count_test_set_reads
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.data import SplitData
 from lesion_exp.verbs.explain.request import ExplanationRequest

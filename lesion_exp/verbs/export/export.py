@@ -19,16 +19,15 @@ from lesion_exp.evaluation.calibrator import Calibrator, read_calibrator
 from lesion_exp.model.restore import Restored
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.find import READS_TAG
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.test_set_reads import READS_TAG
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.backfill import best_network
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
 from lesion_exp.verbs.export.formats import FORMATS, Facts, Format, facts_of, metadata_columns
-from lesion_exp.verbs.export.network import ExportedNetwork, other_inputs
-from lesion_exp.verbs.export.photograph import Photograph
+from lesion_exp.verbs.export.network import ExportedNetwork, Photograph, other_inputs
 from lesion_exp.verbs.export.program import Arrays
 from lesion_exp.verbs.export.request import ExportRequest
 

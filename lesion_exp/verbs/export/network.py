@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lesion_exp.evaluation.calibrator import SMALLEST, Calibrator, TemperatureScaling, VectorScaling
 from lesion_exp.evaluation.tta import mean_probabilities, tta_views
 from lesion_exp.model.restore import Restored
-from lesion_exp.verbs.export.photograph import Photograph
+from lesion_exp.verbs.export.network import Photograph
 
 IMAGES: Final = "images"
 OUTPUT: Final = "probabilities"

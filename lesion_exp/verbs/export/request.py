@@ -88,7 +88,7 @@ class ExportRequest:
         if not self.inside:
             return
         from lesion_exp.augmentation.fit import AVERAGE_FROM
-        from lesion_exp.verbs.export.photograph import FITS
+        from lesion_exp.verbs.export.network import FITS
 
         reasons = [f"a preprocessing step of its own ({name})" for name in prepared["steps"]]
         reasons += [f"lesion masks (dataset.mask={prepared['mask']})"] if prepared["mask"] != "none" else []

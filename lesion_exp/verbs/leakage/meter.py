@@ -25,9 +25,10 @@ from lesion_exp.split.held_out import HeldOut
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run, download_artifact, read_predictions
 from lesion_exp.training.data import LoadedData, load_data, make_splitter, split_data, with_groups
 from lesion_exp.training.tracked import check_same_data, job_choices
 from lesion_exp.verbs.leakage.leakage_report import METRICS, Arm, LeakageReport

@@ -24,7 +24,7 @@ from lesion_exp.model.restore import Restored, restore
 from lesion_exp.process.distributed_environment import run_module
 from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.text_table import write_csv
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.statements import calibration_warning
 from lesion_exp.trained_runs.trained_run import own_tta, trained_run
 from lesion_exp.training.trainer import check_devices

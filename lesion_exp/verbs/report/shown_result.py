@@ -15,7 +15,8 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.registry import WATCHED, WATCHED_METRIC, added_among, short_of, shown_in
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import History, Run, find_run, read_history
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import History, Run, read_history
 from lesion_exp.trained_runs.trained_run import TrainedRun, headline_lines
 from lesion_exp.training.run import JobResult
 from lesion_exp.verbs.report.charts import Line, plot, round_axis

@@ -12,8 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from lesion_exp.evaluation.registry import words_of
-from lesion_exp.tracking.find import runs_where
-from lesion_exp.tracking.test_set_reads import READS_TAG
+from lesion_exp.tracking.find import READS_TAG, runs_where
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import headline
 from lesion_exp.trained_runs.wording import (

@@ -19,8 +19,9 @@ from lesion_exp.sweeps.choices import Choices, group_cells, is_repeat
 from lesion_exp.sweeps.ledger import FOLD, Sweep, find_sweep
 from lesion_exp.sweeps.summary import as_json, summarize
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import PARENT_TAG, Run, find_run, runs_where
+from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.trained_runs.run_summary import RunArtifacts
 
 FACTS: Final = artifacts.SWEEP_FACTS

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from lesion_exp.data.data_fingerprint import PARTS
 from lesion_exp.tracking.environment import OWN_CODE
-from lesion_exp.tracking.find import History, Point
+from lesion_exp.tracking.stored_run import History, Point
 from lesion_exp.verbs.reproduce.request import ReproductionRequest
 
 DATA: Final = "data"

@@ -18,8 +18,9 @@ from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.model.checkpoint_file import weights_hash
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
-from lesion_exp.tracking.find import Run, find_run, read_history, runs_where
+from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run, read_history
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.run_context import RunContext

@@ -16,7 +16,7 @@ from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, rule_in_words
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.split import PARTS
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import (
     BY_CLASS,

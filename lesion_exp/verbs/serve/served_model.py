@@ -28,7 +28,7 @@ from lesion_exp.evaluation.predictions import FloatArray, probabilities
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.model.heat_maps import SaliencyMaps, square_of
 from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
-from lesion_exp.tracking.find import Run, download_artifact
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.statements import calibration_warning, tested_predictions
 from lesion_exp.trained_runs.trained_run import check_calibration, trained_run
 from lesion_exp.verbs.serve.settings import ModelOptions

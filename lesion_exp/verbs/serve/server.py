@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.verbs.serve.answers import RESEARCH_ONLY
 from lesion_exp.verbs.serve.application import make_application
 from lesion_exp.verbs.serve.examples import DrawnExample, draw_examples

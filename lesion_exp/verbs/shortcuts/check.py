@@ -22,8 +22,9 @@ from lesion_exp.evaluation.metrics import weighted_metrics
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
-from lesion_exp.tracking.find import Run, download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.part_evaluation import EvaluatedPart

@@ -7,8 +7,9 @@ from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from lesion_exp.cli import main
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.tracking.find import artifact_names, download_artifact, find_run, read_history
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.heartbeat import mark_dead_runs
+from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_history
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.export import export_runs, with_children
 from lesion_exp.verbs.bundle.importing import import_bundle

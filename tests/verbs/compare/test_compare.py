@@ -12,8 +12,9 @@ from rich.console import Console
 
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.verbs.compare.compare import compare
 from lesion_exp.verbs.compare.jobs import ComparedJob
 from lesion_exp.verbs.compare.tables import show_report

@@ -4,7 +4,7 @@ import pytest
 
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.errors import DataError
-from lesion_exp.tracking.find import Run
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.verbs.evaluate import evaluated_runs
 
 PARTS = {"images": "1", "labels": "1", "ids": "1", "metadata": "1"}

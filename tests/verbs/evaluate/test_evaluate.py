@@ -13,8 +13,9 @@ from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.model.checkpoint_file import read_checkpoint
-from lesion_exp.tracking.find import PARENT_TAG, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import PARENT_TAG, download_artifact, read_predictions
 from lesion_exp.training.run import train
 from lesion_exp.verbs.evaluate.evaluate import evaluate, evaluate_folds
 from lesion_exp.verbs.evaluate.evaluated_runs import evaluated_runs, fold_runs

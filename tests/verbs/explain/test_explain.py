@@ -13,9 +13,9 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.explainer import Explainer
 from lesion_exp.explanation.grad_cam import GradCam
-from lesion_exp.tracking.find import artifact_names, download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import READS_TAG, find_run
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.test_set_reads import READS_TAG
+from lesion_exp.tracking.stored_run import artifact_names, download_artifact, read_predictions
 from lesion_exp.training.run import train
 from lesion_exp.verbs.explain.explain import explain
 from lesion_exp.verbs.explain.explanation_report import as_json, as_text

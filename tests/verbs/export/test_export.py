@@ -16,7 +16,8 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.image_file import read_image
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.trained_runs.backfill import best_network
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export import export as room

@@ -5,7 +5,7 @@ import torch
 
 from lesion_exp.augmentation.fit import fit_to_square
 from lesion_exp.image_file import fit
-from lesion_exp.verbs.export.photograph import Photograph
+from lesion_exp.verbs.export.network import Photograph
 
 
 @pytest.mark.parametrize(

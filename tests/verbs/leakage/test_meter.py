@@ -12,8 +12,9 @@ from lesion_exp.choices import WAYS_TO_SPLIT as WAYS
 from lesion_exp.cli import main
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.sweeps.ledger import create_sweep
-from lesion_exp.tracking.find import artifact_names, find_run, find_tagged
+from lesion_exp.tracking.find import find_run, find_tagged
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import artifact_names
 from lesion_exp.verbs.leakage.leakage_report import show_report
 from lesion_exp.verbs.leakage.meter import CLEAN, measure
 from tests.verbs.leakage.conftest import FEW

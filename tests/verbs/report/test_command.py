@@ -7,8 +7,9 @@ from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.project import Project
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.training.run import train
 from tests.tiny import TINY
 

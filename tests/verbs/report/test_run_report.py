@@ -8,7 +8,7 @@ from PIL import Image
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.tracking.find import read_predictions
+from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.run_report import SECTIONS, run_page
 

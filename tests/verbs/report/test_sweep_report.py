@@ -8,7 +8,8 @@ from lesion_exp.sweeps.ledger import create_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.summary import summarize
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.sweep_report import sweep_page
 from lesion_exp.verbs.report.swept import find_swept

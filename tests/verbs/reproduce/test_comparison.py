@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lesion_exp.tracking.environment import SourceState, environment
-from lesion_exp.tracking.find import Point
+from lesion_exp.tracking.stored_run import Point
 from lesion_exp.verbs.reproduce.comparison import EPOCH_CLOCK, compare_runs, conditions, data_conditions, differences
 
 SAME = ("aa", "aa")

@@ -10,8 +10,9 @@ from lesion_exp.config.freeze import job_hash, read_job, relocated
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.environment import SourceState
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.verbs.reproduce.reproduce import (
     THREADS_A_CORE,
     check,

@@ -7,7 +7,8 @@ import pytest
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash, weights_hash
-from lesion_exp.tracking.find import download_artifact, find_run
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.training.build import build
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_file_name, copy_best_checkpoint

@@ -11,9 +11,10 @@ import torch
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import is_whole, weights_hash
 from lesion_exp.task import LesionClassifier
-from lesion_exp.tracking.find import artifact_names, download_artifact, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import artifact_names, download_artifact
 from lesion_exp.training import run as run_module
 from lesion_exp.training import tracked
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint

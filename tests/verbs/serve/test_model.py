@@ -7,7 +7,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.answer_rates import answer_rates
 from lesion_exp.evaluation.calibrator import calibration_effect
-from lesion_exp.tracking.find import read_predictions
+from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.verbs.serve.model_card import model_card
 from lesion_exp.verbs.serve.served_model import EDGES, Asked, Patient, ServedModel, open_model

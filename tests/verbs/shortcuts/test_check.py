@@ -10,7 +10,8 @@ from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking.find import artifact_names, find_run
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import artifact_names
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.tracked import start_run

@@ -16,7 +16,7 @@ from lesion_exp.evaluation.registry import (
     shown_in,
     words_of,
 )
-from lesion_exp.tracking.find import History, Point, read_history
+from lesion_exp.tracking.stored_run import History, Point, read_history
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import counted, number
 from lesion_exp.verbs.report.blocks import Block, Figure, Figures, Legend, Section, Text, not_stored

@@ -5,9 +5,9 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.result_files import result_in_files, results_of_test_part
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import result_in_files, results_of_test_part
 
 
 def entry(value: float, spread: float = 0.1) -> dict[str, float]:

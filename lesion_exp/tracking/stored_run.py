@@ -1,0 +1,236 @@
+"""A run as the store records it: its artifacts, predictions, metric histories, and results in metrics and in files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pandas as pd
+
+from lesion_exp.errors import DataError, did_you_mean
+from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.evaluation.registry import FOLDER, LOSS, SECTIONS, TEST, is_metric
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.mlflow_values import given_name
+
+if TYPE_CHECKING:
+    from lesion_exp.tracking.store import Store
+
+PARENT_TAG: Final = "mlflow.parentRunId"
+"""Tag with the id of the run below which MLflow shows a run: for the cells of a sweep, the sweep's run."""
+MODES_TAG: Final = "metric_modes"
+"""Tag with the better direction of each metric that the config adds, as JSON: `max`, `min`, or null if unknown."""
+ORIGIN_TAG: Final = "bundle_run_id"
+"""Tag of an imported run with its id in the store where it was trained."""
+Fetch = Callable[[str], Path | None]
+"""A function from the path of an artifact to its file on this machine, or None if the run has no such artifact."""
+_PARTS: Final = ("val", TEST)
+_PLAIN: Final = "metrics"
+_ENDS: Final = ("low", "high")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the store records it."""
+
+    store: Store
+    run_id: str
+    name: str
+    status: str
+    experiment_id: str
+    artifact_uri: str
+    started: float
+    """Seconds since 1970."""
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """The last value of each metric, by its name in MLflow (see `mlflow_values.allowed_name`)."""
+    tags: dict[str, str]
+
+    def results(self) -> dict[str, float]:
+        """The results of the run, `best/...` and `test/...`, with class names as in the data set.
+
+        Results that are not metrics in MLflow are read from the files of its evaluation (see `result_in_files`).
+        """
+        given = {given_name(name): value for name, value in self.metrics.items()}
+        metrics = {name: value for name, value in given.items() if name.startswith(("best/", "test/"))}
+        return {**results_of_test_part(self.fetch), **metrics}
+
+    def result(self, name: str) -> float | None:
+        """The value of the metric `name`, or of a result in a file; None if the run has neither.
+
+        For results that newer runs store in files only, the file takes precedence over a metric of an older run, since
+        later verbs may have updated the file.
+        """
+        metric = self.metrics.get(name)
+        if metric is not None and not is_in_files_alone(given_name(name)):
+            return metric
+        found = result_in_files(self.fetch, given_name(name))
+        return metric if found is None else found
+
+    def fetch(self, path: str) -> Path | None:
+        """The path on this machine of the artifact `path`, a file or folder; None if the run has no such artifact."""
+        return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
+
+    @property
+    def live_dir(self) -> Path:
+        """The folder of the checkpoints of a run that has not finished."""
+        return self.store.live / self.run_id
+
+
+class Point(NamedTuple):
+    """A value of a metric."""
+
+    step: int
+    value: float
+    timestamp: int
+    """Milliseconds since 1970."""
+
+
+History = dict[str, list[Point]]
+"""The points of each metric, sorted by step and time."""
+
+
+def download_artifact(run: Run, path: str) -> Path:
+    """The path on this machine of the artifact `path`; from a server it is downloaded.
+
+    Raises:
+        DataError: the run has no artifact of that name.
+    """
+    found = fetch_artifact(run.store, run.run_id, run.artifact_uri, path)
+    if found is None:
+        raise DataError(
+            f"expected {path} among the artifacts of run {run.run_id} ({run.status}), but it is not there"
+            f"{did_you_mean(path, artifact_names(run))}\n{_why_absent(run, path)}"
+        )
+    return found
+
+
+def _why_absent(run: Run, path: str) -> str:
+    if run.status != "FINISHED":
+        return "A run that did not finish lacks what is written at its end; lesion-exp resume continues it."
+    if path.startswith("predictions/test"):
+        return (
+            "A cell of a sweep evaluates the test part only with test=true; split.part=val reads the validation part."
+        )
+    return "The run finished, so the file was removed, or the run was made without it."
+
+
+def fetch_artifact(store: Store, run_id: str, artifact_uri: str, path: str) -> Path | None:
+    """See `download_artifact`; None if the run has no such artifact."""
+    folder = store.artifact_dir(artifact_uri)
+    if folder is not None:
+        return folder / path if (folder / path).exists() else None
+    from mlflow.exceptions import MlflowException
+
+    parent = path.rpartition("/")[0] or None
+    try:
+        if path not in {entry.path for entry in store.client.list_artifacts(run_id, parent)}:
+            return None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    fetched = store.root / "mlruns" / "fetched" / run_id
+    fetched.mkdir(parents=True, exist_ok=True)
+    return Path(store.client.download_artifacts(run_id, path, str(fetched)))
+
+
+def artifact_names(run: Run) -> set[str]:
+    """The paths of all artifacts of `run`, without partial files that are being written."""
+    folder = run.store.artifact_dir(run.artifact_uri)
+    if folder is not None:
+        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if _is_kept(file)}
+    names: set[str] = set()
+    waiting: list[str | None] = [None]
+    while waiting:
+        for entry in run.store.client.list_artifacts(run.run_id, waiting.pop()):
+            waiting.append(entry.path) if entry.is_dir else names.add(entry.path)
+    return names
+
+
+def _is_kept(file: Path) -> bool:
+    return file.is_file() and not (file.name.startswith(".") and file.suffix == ".part")
+
+
+def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.DataFrame:
+    """The predictions table of the run on `part` (`val` or `test`).
+
+    Images of classes that the network does not know are left out unless `with_unknown` is set.
+
+    Raises:
+        DataError: the run has no predictions of that part.
+    """
+    table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
+    return table if with_unknown else known_rows(table).reset_index(drop=True)
+
+
+def read_history(run: Run, names: Collection[str] | None = None) -> History:
+    """The history of each metric of `run`, or of those of its metrics that are in `names`."""
+    return {
+        name: sorted(
+            Point(point.step, point.value, point.timestamp)
+            for point in run.store.client.get_metric_history(run.run_id, name)
+        )
+        for name in sorted(run.metrics)
+        if names is None or name in names
+    }
+
+
+def may_be_in_files(name: str) -> bool:
+    """Whether `name` can be the name of a result in a file of an evaluation."""
+    return _place(name) is not None
+
+
+def is_in_files_alone(name: str) -> bool:
+    """Whether newer runs store the result `name` in a file only, while older runs have a metric."""
+    return not is_metric(name) and may_be_in_files(name)
+
+
+def result_in_files(fetch: Fetch, name: str) -> float | None:
+    """The result `name`, such as `isic/balanced_accuracy` or `test/average_precision/mel`; None if there is none."""
+    place = _place(name)
+    if place is None:
+        return None
+    folder, section, key = place
+    return _read(fetch, folder, section).get(key)
+
+
+def results_of_test_part(fetch: Fetch) -> dict[str, float]:
+    """All results of the test part by name, including those of sections such as `isic`."""
+    found = {f"{TEST}/{key}": value for key, value in _read(fetch, TEST, _PLAIN).items()}
+    for section in SECTIONS:
+        found |= {f"{section}/{key}": value for key, value in _read(fetch, TEST, section).items()}
+    return found
+
+
+def _place(name: str) -> tuple[str, str, str] | None:
+    """The folder below `evaluation`, the file name without its ending, and the key of the result `name`."""
+    first, _, rest = name.partition("/")
+    if first in SECTIONS:
+        return TEST, first, rest
+    folder = first
+    if first == FOLDER:
+        folder, _, rest = rest.partition("/")
+    elif first not in _PARTS:
+        return None
+    section, _, inner = rest.partition("/")
+    return (folder, section, inner) if section in SECTIONS else (folder, _PLAIN, rest)
+
+
+def _read(fetch: Fetch, folder: str, section: str) -> dict[str, float]:
+    """The values of a file by key, with the ends of their intervals as `KEY_low` and `KEY_high`."""
+    path = fetch(f"{FOLDER}/{folder}/{section}.json")
+    if path is None:
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, float] = {}
+    ends: dict[str, float] = {}
+    for key, entry in content.items():
+        if isinstance(entry, dict) and isinstance(entry.get("value"), (int, float)):
+            name = LOSS if section == _PLAIN and key == "nll" else key
+            values[name] = float(entry["value"])
+            ends |= {f"{name}_{end}": float(entry[end]) for end in _ENDS if isinstance(entry.get(end), (int, float))}
+    return {**ends, **values}  # the metric of a class may happen to have the name of an end
