@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,8 @@ from lesion_exp.evaluation.paired_randomization import exchanged_differences, fa
 from lesion_exp.evaluation.paired_tests import PairedDraws, PairedTests, holm, lesions_to_change, paired_draws
 from lesion_exp.evaluation.pairing import Pooled, pooled
 from lesion_exp.evaluation.predictions import FloatArray
-from lesion_exp.evaluation.registry import AUROC_MACRO, METRICS, shown_in
+from lesion_exp.evaluation.registry import AUROC_MACRO, entry_of, is_lower_better, shown_in
+from lesion_exp.evaluation.weighted import Score
 
 SIGNIFICANT: Final = 0.05
 """A difference with a smaller corrected p-value is called significant."""
@@ -89,6 +91,15 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class AddedMetric:
+    """A metric that a config adds."""
+
+    score: Score
+    higher_is_better: bool | None
+    """None if its class does not say."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Jobs on the same images."""
 
@@ -98,6 +109,16 @@ class Comparison:
     """The images of each class; for several diagnoses also those of `malignant` (see `malignant_view`)."""
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
+    added: Mapping[str, bool | None] = field(default_factory=dict)
+    """The metrics that configs add, and whether higher values of each are better; None if that is not known."""
+
+    def overall(self) -> list[str]:
+        """The names of the metrics of all classes together that were compared, those that configs add last."""
+        return [name for name in (*OVERALL, *self.added) if all(name in pair.differences for pair in self.pairs)]
+
+    def is_lower_better(self, name: str) -> bool:
+        """Whether lower values of the metric `name` are better."""
+        return self.added[name] is False if name in self.added else is_lower_better(name)
 
 
 def compared(
@@ -107,6 +128,7 @@ def compared(
     *,
     draws: int = 2000,
     seed: int = 0,
+    added: Mapping[str, AddedMetric] | None = None,
 ) -> Comparison:
     """Compares `pairs` of groups of runs.
 
@@ -129,16 +151,19 @@ def compared(
         pairs: the letters of the groups to compare.
         draws: number of bootstrap draws.
         seed: seed of the draws.
+        added: further metrics by name. They have paired bootstrap intervals, and are of the family of other metrics.
     """
+    added = added or {}
+    scores = {name: metric.score for name, metric in added.items()}
     tests = PairedTests(tables)
-    known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in tests.classes)]
-    drawn = paired_draws(tables, known, draws, seed)
+    known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in tests.classes), *added]
+    drawn = paired_draws(tables, known, draws, seed, scores)
     names = [name for name in known if not np.isnan(drawn.estimates[name]).any()]
     runs = [(groups[one], groups[two]) for one, two in pairs]
     found = []
     for both in runs:
         tested = [name for name in names if is_enough(tests.counts.of(name))]
-        exchanged = _exchanged(tables, both, tested, draws, seed)
+        exchanged = _exchanged(tables, both, tested, draws, seed, scores)
         differences = {name: _difference(name, *both, drawn, tests, exchanged) for name in names}
         found.append(_corrected_in_pair(differences, exchanged, len(pairs)))
     corrected = _corrected_over_pairs(found)
@@ -151,6 +176,7 @@ def compared(
             _pair(pairs[number], corrected[number], runs[number], drawn, tests, _significance_of(number, corrected))
             for number in range(len(pairs))
         ),
+        {name: metric.higher_is_better for name, metric in added.items()},
     )
 
 
@@ -167,21 +193,26 @@ def _bounded(name: str, drawn: PairedDraws, groups: Sequence[Sequence[int]], num
     limits = drawn.limits(name, [group[0] for group in groups]) if result.error is None else None
     if limits is not None:
         return replace(result, low=limits.low, high=limits.high)
-    entry = METRICS.get(name)
-    lowest, highest = (0.0, 1.0) if entry is None else (entry.lowest, entry.highest)
+    entry = entry_of(name)
+    lowest, highest = (-math.inf, math.inf) if entry is None else (entry.lowest, entry.highest)
     if len(groups) > 1:
         lowest, highest = lowest - highest, highest - lowest
     return replace(result, low=max(result.low, lowest), high=min(result.high, highest))
 
 
 def _exchanged(
-    tables: Sequence[pd.DataFrame], both: Sequence[Sequence[int]], names: Collection[str], draws: int, seed: int
+    tables: Sequence[pd.DataFrame],
+    both: Sequence[Sequence[int]],
+    names: Collection[str],
+    draws: int,
+    seed: int,
+    added: Mapping[str, Score],
 ) -> dict[str, FloatArray]:
     """The differences under random exchange, by metric; empty for pooled runs, which have another test."""
     if max(map(len, both)) > 1 or not names:
         return {}
     first, second = (tables[runs[0]] for runs in both)
-    return exchanged_differences(first, second, names, draws, seed)
+    return exchanged_differences(first, second, names, draws, seed, added)
 
 
 def _difference(

@@ -36,7 +36,7 @@ from lesion_exp.evaluation.registry import SECTIONS, is_added, shown_in
 from lesion_exp.evaluation.subgroups import Subgroups, subgroups
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.evaluation.unknown import unknown_metrics
-from lesion_exp.evaluation.weighted import Weighted, merged
+from lesion_exp.evaluation.weighted import Score, Weighted, defined, merged, resampled
 
 _BY_CLASS: Final = ("isic",)
 """The sections in which the names of results end with a class."""
@@ -161,7 +161,7 @@ def evaluate_table(
     table: pd.DataFrame,
     posthoc: PosthocModels | None = None,
     options: EvaluationOptions | None = None,
-    added: Mapping[str, float] | None = None,
+    added: Mapping[str, Score] | None = None,
 ) -> EvaluationResult:
     """Evaluates a predictions table.
 
@@ -172,7 +172,7 @@ def evaluate_table(
         posthoc: the models that were fitted on the validation part. Without them, as for the validation part itself,
             calibration, conformal sets and operating points are left out.
         options: None is the defaults.
-        added: further metrics of the table by name, which have no intervals.
+        added: further metrics by name. Where one is undefined for the table, it is left out.
 
     Raises:
         ConfigError: the number of draws is not positive, or patients are the unit and no image has one.
@@ -182,8 +182,10 @@ def evaluate_table(
     whole, table = table, known_rows(table).reset_index(drop=True)
     group, num_groups = units_of(table, options.unit)
     ranked = ranking_of_classes(probabilities(table), true_classes(table), group, num_groups)
+    further = resampled(added or {}, probabilities(table), true_classes(table), group)
+    own = weighted_metrics(table, group, num_groups, ranked=ranked)
     parts: dict[str, Weighted] = {
-        "": weighted_metrics(table, group, num_groups, ranked=ranked),
+        "": merged((("", own), ("", further))),
         "isic/": weighted_isic_metrics(table, group, num_groups, ranked),
     }
     calibrated = effect = None
@@ -202,7 +204,7 @@ def evaluate_table(
     return EvaluationResult(
         whole,
         table,
-        metrics(table) | dict(added or {}),
+        metrics(table) | defined(further, num_groups),
         {name: found.value for name, found in unknown.items()},
         estimates | unknown,
         subgroups(table, options.draws, options.seed, options.unit),

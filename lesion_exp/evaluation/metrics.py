@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,7 +22,7 @@ from lesion_exp.evaluation.predictions import (
 )
 from lesion_exp.evaluation.ranking import SENSITIVITY_AT, SPECIFICITY_AT, ranking_metrics
 from lesion_exp.evaluation.registry import AUROC_MACRO
-from lesion_exp.evaluation.weighted import Weighted, merged
+from lesion_exp.evaluation.weighted import Score, Weighted, merged, resampled
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
 OVERALL: Final = (*OF_ALL_CLASSES, AUROC_MACRO, *CALIBRATION)
@@ -82,6 +82,20 @@ def weighted_metrics(
     if of_view:
         parts.append(_of_malignant_view(table, group, num_groups, of_view))
     return merged(("", part) for part in parts).only([name for name in known if name in wanted])
+
+
+def metrics_and_added(
+    table: pd.DataFrame, group: IntArray, num_groups: int, names: Collection[str], added: Mapping[str, Score]
+) -> Weighted:
+    """Returns the metrics in `names`, of which `added` are functions of images (see `weighted.resampled`).
+
+    The other arguments are those of `weighted_metrics`.
+    """
+    own = weighted_metrics(table, group, num_groups, [name for name in names if name not in added])
+    if not added:
+        return own
+    scores = {name: score for name, score in added.items() if name in names}
+    return merged((("", own), ("", resampled(scores, probabilities(table), true_classes(table), group))))
 
 
 def _of_classes(

@@ -12,11 +12,11 @@ from scipy import stats
 from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.malignant_view import scores_of
-from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.metrics import metrics_and_added
 from lesion_exp.evaluation.predictions import FloatArray, classes_of
 from lesion_exp.evaluation.ranking import ranking_metrics
 from lesion_exp.evaluation.registry import AUROC_MACRO
-from lesion_exp.evaluation.weighted import Weighted, merged
+from lesion_exp.evaluation.weighted import Score, Weighted, merged
 
 _AREA: Final = "auroc"
 _MAX_CELLS: Final = 1_000_000
@@ -24,7 +24,12 @@ _ROUNDING: Final = 1e-9
 
 
 def exchanged_differences(
-    first: pd.DataFrame, second: pd.DataFrame, names: Collection[str], draws: int = 2000, seed: int = 0
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    names: Collection[str],
+    draws: int = 2000,
+    seed: int = 0,
+    added: Mapping[str, Score] | None = None,
 ) -> dict[str, FloatArray]:
     """Returns the differences of each metric, first minus second, under random exchange, float64 (D,).
 
@@ -41,9 +46,11 @@ def exchanged_differences(
         names: the names of the metrics.
         draws: D.
         seed: seed of the draws, which also depend on the number of lesions.
+        added: further metrics, by those of `names` that have no function here.
     """
     lesion, num_lesions = lesion_of(first)
-    metrics = _of_both(first, second, np.concatenate([lesion, lesion + num_lesions]), 2 * num_lesions, names)
+    both = np.concatenate([lesion, lesion + num_lesions])
+    metrics = _of_both(first, second, both, 2 * num_lesions, names, added or {})
     blocks: list[dict[str, FloatArray]] = []
     for kept in _coins(num_lesions, draws, seed):
         one, two = metrics(np.concatenate([kept, 1 - kept])), metrics(np.concatenate([1 - kept, kept]))
@@ -90,13 +97,18 @@ def _p_of_each(differences: FloatArray) -> FloatArray:
 
 
 def _of_both(
-    first: pd.DataFrame, second: pd.DataFrame, group: np.ndarray, num_groups: int, names: Collection[str]
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    group: np.ndarray,
+    num_groups: int,
+    names: Collection[str],
+    added: Mapping[str, Score],
 ) -> Weighted:
     """The metrics of the rows of both tables. Each lesion is two groups, one for each table."""
     both = pd.concat([first, second], ignore_index=True)
     areas = [name for name in names if name.partition("/")[0] in {_AREA, AUROC_MACRO}]
     others = [name for name in names if name not in areas]
-    parts = [weighted_metrics(both, group, num_groups, others)] if others else []
+    parts = [metrics_and_added(both, group, num_groups, others, added)] if others else []
     if areas:
         parts.append(_areas(first, second, group, num_groups, areas))
     return merged(("", part) for part in parts)

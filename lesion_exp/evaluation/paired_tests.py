@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from lesion_exp.evaluation.intervals import Estimate, lesion_draws, lesion_of, p
 from lesion_exp.evaluation.lesion_counts import is_enough, lesion_counts
 from lesion_exp.evaluation.limits import Limits, combined_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
-from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.metrics import metrics_and_added
 from lesion_exp.evaluation.predictions import (
     BoolArray,
     FloatArray,
@@ -26,7 +26,7 @@ from lesion_exp.evaluation.predictions import (
     true_classes,
 )
 from lesion_exp.evaluation.registry import AUROC_MACRO
-from lesion_exp.evaluation.weighted import Weighted
+from lesion_exp.evaluation.weighted import Score, Weighted
 
 
 def mcnemar_p(surplus: IntArray) -> float:
@@ -220,7 +220,13 @@ class PairedDraws:
         return None if any(part.influence is None for part in parts) else combined_limits((1.0, -1.0), parts)
 
 
-def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: int = 2000, seed: int = 0) -> PairedDraws:
+def paired_draws(
+    tables: Sequence[pd.DataFrame],
+    names: Sequence[str],
+    draws: int = 2000,
+    seed: int = 0,
+    added: Mapping[str, Score] | None = None,
+) -> PairedDraws:
     """Returns the metrics of each table, and their values on bootstrap draws that all tables share.
 
     Images that are hard for one model are mostly hard for the other. Shared draws remove this variation from the
@@ -233,12 +239,13 @@ def paired_draws(tables: Sequence[pd.DataFrame], names: Sequence[str], draws: in
         names: the names of the metrics.
         draws: number of bootstrap draws.
         seed: seed of the draws, which also depend on the number of lesions.
+        added: further metrics, by those of `names` that have no function here.
 
     Raises:
         ConfigError: `draws` is not positive.
     """
     lesion, num_lesions = lesion_of(tables[0])
-    functions = [weighted_metrics(table, lesion, num_lesions, names) for table in tables]
+    functions = [metrics_and_added(table, lesion, num_lesions, names, added or {}) for table in tables]
     whole = [at(np.ones((num_lesions, 1))) for at in functions]
     blocks = [[at(weights) for at in functions] for weights in lesion_draws(num_lesions, draws, seed)]
     return PairedDraws(

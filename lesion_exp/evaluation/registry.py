@@ -120,6 +120,8 @@ METRICS: Final[Mapping[str, Metric]] = {
     )
 }  # fmt: skip
 """The entries by their names, in the order in which they are shown."""
+ENDS: Final = ("_low", "_high")
+"""The ends of the names of the ends of intervals; the name of no metric ends so."""
 WATCHED: Final = "balanced_accuracy"
 WATCHED_METRIC: Final = f"val/{WATCHED}"
 """The metric that decides which epoch is best."""
@@ -148,8 +150,9 @@ def entry_of(name: str) -> Metric | None:
 
 
 def is_added(name: str) -> bool:
-    """Returns whether `name`, without a stage, can be a metric that a config adds: it has no entry and no class."""
-    return bool(name) and "/" not in name and entry_of(name) is None
+    """Returns whether `name`, without a stage, can be a metric that a config adds: it has no entry and no class, and
+    is not the end of an interval."""
+    return bool(name) and "/" not in name and not name.endswith(ENDS) and entry_of(name) is None
 
 
 def added_among(names: Iterable[str], stage: str) -> list[str]:
@@ -208,7 +211,6 @@ SECTIONS: Final = ("isic", "calibrated", "conformal", "operating")
 TEST: Final = "test"
 FOLDER: Final = "evaluation"
 """The folder of a run's evaluations, and the first part of the names of metrics on data other than its own parts."""
-_ENDS: Final = ("_low", "_high")
 _OF_A_PART: Final = (LOSS, *HEADLINE)
 OF_SEVERAL_RUNS: Final = tuple(f"best/val/{name}" for name in (LOSS, *shown_in("epoch"))) + tuple(
     f"{TEST}/{name}" for name in _OF_A_PART
@@ -221,8 +223,8 @@ def is_metric(name: str) -> bool:
     """Returns whether MLflow stores a result as a metric.
 
     These are `best/...`, the metrics `val/...` of every epoch, `test/...` and `evaluation/DATA/...` for `HEADLINE` and
-    the loss, each with `_low` and `_high`, `test/...` for `OF_A_CLASS` of each class, and the metrics that a config
-    adds, with each of these prefixes.
+    the loss, `test/...` for `OF_A_CLASS` of each class, and the metrics that a config adds, with each of these
+    prefixes. All of them except those of a class and of an epoch also have `_low` and `_high`.
     """
     first, _, rest = name.partition("/")
     if first == "best":
@@ -230,13 +232,12 @@ def is_metric(name: str) -> bool:
     if first == "val":
         return rest in _OF_AN_EPOCH or rest.startswith("recall/") or is_added(rest)
     if first == TEST:
-        return _is_headline(rest) or ("/" in rest and rest.partition("/")[0] in OF_A_CLASS) or is_added(rest)
-    of_data = rest.partition("/")[2]
-    return first == FOLDER and (_is_headline(of_data) or is_added(of_data))
+        return _is_of_a_part(rest) or ("/" in rest and rest.partition("/")[0] in OF_A_CLASS)
+    return first == FOLDER and _is_of_a_part(rest.partition("/")[2])
 
 
-def _is_headline(name: str) -> bool:
-    return name in _OF_A_PART or any(name.removesuffix(end) in _OF_A_PART for end in _ENDS)
+def _is_of_a_part(name: str) -> bool:
+    return any(plain in _OF_A_PART or is_added(plain) for plain in (name, *map(name.removesuffix, ENDS)))
 
 
 def only_metrics(results: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,8 @@ from lesion_exp.evaluation.limits import Limits, combined_limits, proportion_lim
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
 
 LimitsOf = Callable[[], Limits]
+Score = Callable[[FloatArray, IntArray], float]
+"""A metric as a function of probabilities, float (N, C), and true classes, int (N,); NaN where it is undefined."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,33 @@ def difference(first: Weighted, second: Weighted) -> Weighted:
         return combined_limits((1.0, -1.0), [first.limits[name](), second.limits[name]()])
 
     return Weighted(at, {name: partial(limits, name) for name in first.limits if name in second.limits})
+
+
+def resampled(scores: Mapping[str, Score], probs: FloatArray, true: IntArray, group: IntArray) -> Weighted:
+    """Returns metrics of which only a function of images is known, such as those of torchmetrics, by their names.
+
+    They are computed anew for each draw, in which each image occurs as often as its group, so that weights must be
+    whole numbers. A draw takes as long as the metric itself. The intervals are those of the bootstrap.
+
+    Args:
+        scores: the functions, by the names of the metrics.
+        probs: float (N, C), probabilities.
+        true: int (N,), true classes.
+        group: int (N,), the group of each image.
+    """
+
+    def at(weights: FloatArray) -> dict[str, FloatArray]:
+        found = {name: np.full(weights.shape[1], np.nan) for name in scores}
+        for draw, counts in enumerate(weights.T.astype(np.int64)):
+            rows = np.repeat(np.arange(len(true)), counts[group])
+            for name, score in scores.items() if len(rows) else ():
+                found[name][draw] = score(probs[rows], true[rows])
+        return found
+
+    return Weighted(at)
+
+
+def defined(metrics: Weighted, num_groups: int) -> dict[str, float]:
+    """Returns the values of the metrics for the images themselves, without those that are undefined."""
+    values = metrics(np.ones((num_groups, 1)))
+    return {name: float(value[0]) for name, value in values.items() if not np.isnan(value[0])}

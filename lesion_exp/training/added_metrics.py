@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -17,20 +19,21 @@ import pandas as pd
 from lesion_exp.config.instantiate import asked_for, instantiate, resolve_target
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, nearest
-from lesion_exp.evaluation.predictions import classes_of, known_rows, probabilities, true_classes
+from lesion_exp.evaluation.predictions import FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.registry import METRICS
+from lesion_exp.evaluation.weighted import Score
 from lesion_exp.tracking.stored_run import MODES_TAG
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
+
+log = logging.getLogger(__name__)
 
 GROUP: Final = "metrics"
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?<!_low)(?<!_high)")
 _EXAMPLE: Final = "{_target_: torchmetrics.classification.MulticlassCohenKappa}"
 
 Mode = Literal["max", "min"]
-Score = Callable[[pd.DataFrame], float]
-"""A metric as a function of a predictions table."""
 
 
 def check_added_metrics(config: Mapping[str, Any]) -> None:
@@ -97,20 +100,76 @@ def make_added_metrics(config: Mapping[str, Any], num_classes: int) -> dict[str,
     return found
 
 
-def added_scores(config: Mapping[str, Any] | None, table: pd.DataFrame) -> dict[str, float]:
-    """The values of the metrics that the job `config` adds, computed on a predictions table.
+def added_scores(config: Mapping[str, Any] | None, table: pd.DataFrame) -> dict[str, Score]:
+    """The metrics that the job `config` adds, as functions of probabilities and true classes, for evaluations.
 
-    They have no confidence intervals: torchmetrics cannot compute a metric for all draws of a bootstrap at once.
+    `table` is a predictions table with the classes of the network. A metric that fails on some images, for example
+    because a draw of the bootstrap lacks a class, is undefined (NaN) there, and the log says so once.
+
+    Raises:
+        ConfigError: a class refuses its parameters.
     """
     if config is None or not config.get(GROUP):
         return {}
+    made = make_added_metrics(config, len(classes_of(table)))
+    return {name: _score_of(name, metric) for name, metric in made.items()}
+
+
+def _score_of(name: str, metric: Metric) -> Score:
     import torch
 
-    table = known_rows(table)
-    probs = torch.from_numpy(probabilities(table).astype(np.float32))
-    true = torch.from_numpy(true_classes(table))
-    made = make_added_metrics(config, len(classes_of(table)))
-    return {name: float(_alone(metric, probs, true)) for name, metric in made.items()}
+    has_failed = False
+
+    def score(probs: FloatArray, true: IntArray) -> float:
+        nonlocal has_failed
+        metric.reset()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of classes that a draw lacks
+                return float(_alone(metric, torch.from_numpy(probs.astype(np.float32)), torch.from_numpy(true)))
+        except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
+            if not has_failed:
+                log.warning("%s.%s is undefined on %d images, or on draws of them: %s", GROUP, name, len(true), error)
+            has_failed = True
+            return float("nan")
+
+    return score
+
+
+def added_to_any(
+    configs: Iterable[Mapping[str, Any]], num_classes: int
+) -> tuple[dict[str, tuple[Score, bool | None]], list[str]]:
+    """The metrics that any of several jobs adds, and notes on those that are left out, for comparisons of the jobs.
+
+    A metric is computed for the predictions of all jobs. It is left out if two jobs give its name to different metrics,
+    or if this process cannot make it, for example because its package is not trusted.
+
+    Returns:
+        The function of each metric, with whether higher values are better (None: its class does not say), by name; and
+        a sentence for each metric that is left out.
+    """
+    nodes: dict[str, list[Any]] = {}
+    for config in configs:
+        added = config.get(GROUP)
+        for name, node in added.items() if isinstance(added, Mapping) else ():
+            nodes.setdefault(name, []).append(node)
+    found: dict[str, tuple[Score, bool | None]] = {}
+    notes = []
+    for name, given in nodes.items():
+        place = f"{GROUP}.{name}"
+        if any(node != given[0] for node in given):
+            notes.append(f"{place} is left out: it is not the same metric in all jobs")
+            continue
+        try:
+            metric = make_added_metrics({GROUP: {name: given[0]}}, num_classes)[name]
+        except ConfigError as error:
+            notes.append(f"{place} is left out: {error}")
+            continue
+        higher = metric.higher_is_better
+        if higher is None:
+            notes.append(f"{place}: its class does not say which values are better, so the figure leaves it out")
+        found[name] = _score_of(name, metric), higher
+    return found, notes
 
 
 def mode_of_added(config: Mapping[str, Any], name: str) -> Mode | None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, compared
+from lesion_exp.evaluation.comparison import BY_CLASS, OVERALL, AddedMetric, compared
 from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.intervals import intervals, lesion_of
 from lesion_exp.evaluation.malignant_view import malignant_view
@@ -222,6 +222,38 @@ def test_the_figure_shows_every_pair(tables, num_jobs: int) -> None:
     for axes in figure.axes:
         low, high = axes.get_xlim()
         assert low == pytest.approx(-high)
+
+
+def test_a_metric_that_is_only_a_function_is_compared_like_one_of_the_registry(tables) -> None:
+    """The Brier score once more, less 5: other values, and the same differences, intervals and tests."""
+
+    def brier(probs: np.ndarray, true: np.ndarray) -> float:
+        return float(np.square(probs - np.eye(probs.shape[1])[true]).sum(axis=1).mean()) - 5
+
+    models = [*tables[::2], worse(tables[0], 0.3, seed=2)]
+    jobs, pairs = {"A": [0], "B": [1], "C": [1, 2]}, [("A", "B"), ("A", "C")]
+    found = compared(models, jobs, pairs, draws=60, added={"own": AddedMetric(brier, False)})
+    assert found.is_lower_better("own")
+    assert found.overall() == [*OVERALL, "own"]
+    for pair in found.pairs:
+        own, known = pair.differences["own"], pair.differences["brier"]
+        assert (own.first, own.second) == pytest.approx((known.first - 5, known.second - 5))
+        assert (own.low, own.high) == pytest.approx((known.low, known.high), abs=1e-6)
+        assert (own.p, own.test) == (pytest.approx(known.p), known.test)
+        assert own.p_corrected == pytest.approx(known.p_corrected)
+    values = [group.values for group in found.groups]
+    assert [group["own"].low for group in values] == pytest.approx([group["brier"].low - 5 for group in values])
+
+
+def test_a_metric_without_a_direction_is_left_out_of_the_figure(tables) -> None:
+    added = {name: AddedMetric(lambda probs, true: probs[:, 0].mean(), better) for name, better in
+             (("up", True), ("down", False), ("open", None))}  # fmt: skip
+    found = compared(tables, {"A": [0], "B": [1]}, [("A", "B")], draws=20, added=added)
+    higher, lower = differences_figure(found, dict.fromkeys("AB", "a job")).axes[:2]
+    drawn = [[text.get_text() for text in axes.get_yticklabels()] for axes in (higher, lower)]
+    assert [("up" in names, "down" in names, "open" in names) for names in drawn] == [
+        (True, False, False), (False, True, False)
+    ]  # fmt: skip
 
 
 def test_the_malignant_view_is_tested_like_a_class(tables) -> None:

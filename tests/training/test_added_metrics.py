@@ -5,6 +5,7 @@ import json
 import sys
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,6 +26,7 @@ from lesion_exp.tracking.stored_run import download_artifact, read_history, read
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.added_metrics import (
     added_scores,
+    added_to_any,
     check_added_metrics,
     make_added_metrics,
     mode_of_added,
@@ -78,12 +80,16 @@ def test_an_added_metric_is_logged_each_epoch_and_for_the_test_part(run):
 def test_an_added_metric_is_reported(run):
     found, job, _ = run
     kept = json.loads(download_artifact(found, "evaluation/test/metrics.json").read_text())
-    assert kept["kappa"] == {"value": pytest.approx(found.metrics["test/kappa"])}
+    ends = [found.metrics[f"test/kappa{end}"] for end in ("_low", "_high")]
+    value = found.metrics["test/kappa"]
+    assert ends[0] < value < ends[1]
+    assert kept["kappa"] == pytest.approx({"value": value, "low": ends[0], "high": ends[1]})
+    assert "test/hinge_low" in found.metrics
     assert f"kappa {found.metrics['test/kappa']:.3f}" in found.tags["mlflow.note.content"]
     shown = repr(trained_run(found, job.project))
     assert f"test/kappa {found.metrics['test/kappa']:.3f}" in shown
     text = download_artifact(found, "classification_report/test.txt").read_text("utf-8")
-    assert f"\nkappa {' ' * 20} {found.metrics['test/kappa']:.3f}\n" in text
+    assert f"\nkappa {' ' * 20} {value:.3f}   95% interval {ends[0]:.3f} to {ends[1]:.3f}\n" in text
     page = render(run_page(found))
     assert "kappa by epoch" in page
     assert "hinge by epoch" in page
@@ -255,6 +261,39 @@ def test_a_job_of_before_still_loads_with_its_hash(config, tmp_path):
     check_complete(old.config)
     check_job(old)
     assert job_hash(config(KAPPA), {}) != job_hash(config(), {}), "a run with the metric is another one"
+
+
+def test_the_functions_of_added_metrics_forget_and_are_undefined_where_their_class_fails(config, caplog, monkeypatch):
+    made = config("metrics=agreement")
+    table = pd.DataFrame({f"p_{name}": [0.2] for name in "abc"})
+    scores = added_scores(made, table)
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), 40)
+    true = np.arange(40) % 3
+    first = scores["kappa"](probs, true)
+    assert scores["kappa"](np.eye(3)[true], true) == pytest.approx(1)
+    assert scores["kappa"](probs, true) == first
+    monkeypatch.setattr(MulticlassCohenKappa, "compute", lambda self: torch.ones(2).item())
+    broken = added_scores(made, table)["kappa"]
+    assert all(np.isnan(broken(probs, true)) for _ in range(2))
+    assert [record.getMessage()[:26] for record in caplog.records] == ["metrics.kappa is undefined"]
+
+
+def test_jobs_are_compared_in_the_metrics_that_any_of_them_adds(config):
+    kappa, other = config(KAPPA, HINGE), config(KAPPA.replace("}", ", weights: linear}"), SPECIFICITY)
+    found, notes = added_to_any([kappa, config(), {"metrics": "{}"}], 3)
+    assert {name: higher for name, (_, higher) in found.items()} == {"kappa": True, "hinge": False}
+    assert notes == []
+    found, notes = added_to_any([kappa, other], 3)
+    assert {name: higher for name, (_, higher) in found.items()} == {"hinge": False, "spec": None}
+    assert notes[0] == "metrics.kappa is left out: it is not the same metric in all jobs"
+    assert notes[1].startswith("metrics.spec: its class does not say which values are better")
+
+
+def test_a_metric_of_a_package_that_is_not_trusted_is_left_out_of_a_comparison():
+    found, notes = added_to_any([{"metrics": {"own": {"_target_": "my_package.Own"}}}], 3)
+    assert found == {}
+    assert notes[0].startswith("metrics.own is left out: expected")
+    assert "--trust PACKAGE" in notes[0]
 
 
 def test_a_run_that_adds_none_imports_nothing_for_it():

@@ -17,7 +17,7 @@ from lesion_exp.evaluation.flips import Flips
 from lesion_exp.evaluation.inflation import Inflation
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
-from lesion_exp.evaluation.registry import HIGHER, LOWER, METRICS, is_lower_better, shown_in
+from lesion_exp.evaluation.registry import HIGHER, LOWER, short_of, shown_in
 
 _MOST_COLOURS: Final = 4
 """If there are more pairs, each has its own row instead of its own colour."""
@@ -36,7 +36,8 @@ def differences_figure(comparison: Comparison, names: Mapping[str, str], title: 
     """Draws the differences with their 95% intervals; significant ones (by the corrected p-value) are filled.
 
     Up to four pairs have a colour each, in panels of the overall metrics for which higher or lower is better, and of
-    the recall and the AUROC of each class. More pairs have a row each, in a panel for each headline metric.
+    the recall and the AUROC of each class. More pairs have a row each, in a panel for each headline metric. Metrics
+    that configs add are among the overall ones and the headline, if it is known which direction is better.
     """
     with style():
         pairs = comparison.pairs if len(comparison.pairs) <= _MOST_COLOURS else ()
@@ -56,11 +57,12 @@ def differences_figure(comparison: Comparison, names: Mapping[str, str], title: 
 
 def _by_metric(comparison: Comparison) -> Figure:
     pairs, classes = comparison.pairs, comparison.class_images
+    directed = [name for name in (*OVERALL, *comparison.added) if comparison.added.get(name, True) is not None]
     short = labels(list(classes), 24)
     named = {name: f"{text} ({n:,})" for (name, n), text in zip(classes.items(), short, strict=True)}
     panels: dict[str, list[tuple[str, str]]] = {
-        HIGHER: [(name, METRICS[name].in_a_sentence) for name in OVERALL if not is_lower_better(name)],
-        LOWER: [(name, METRICS[name].in_a_sentence) for name in OVERALL if is_lower_better(name)],
+        HIGHER: [(name, short_of(name)) for name in directed if not comparison.is_lower_better(name)],
+        LOWER: [(name, short_of(name)) for name in directed if comparison.is_lower_better(name)],
         "recall of a class": [(f"recall/{name}", text) for name, text in named.items()],
         "AUROC of a class": [(f"auroc/{name}", text) for name, text in named.items()],
     }
@@ -99,14 +101,14 @@ def _forest(axes: Axes, names: Sequence[tuple[str, str]], pairs: Sequence[Pair])
 
 def _by_pair(comparison: Comparison) -> Figure:
     pairs = comparison.pairs
-    names = [name for name in shown_in("headline") if name in pairs[0].differences]
+    names = [name for name in (*shown_in("headline"), *comparison.added) if name in pairs[0].differences]
     figure = Figure(figsize=(2.6 * len(names) + 1.2, 0.26 * len(pairs) + 1.9), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for place, pair in enumerate(pairs):
             axes.axhspan(place - 0.5, place + 0.5, color=_face(place), zorder=0)
             _point(axes, pair.differences[name], place, PALETTE[0])
-        axes.set(title=METRICS[name].in_a_sentence, xlabel="difference")
+        axes.set(title=short_of(name), xlabel="difference")
         _finish(axes, len(pairs))
     panels[0].set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}" for pair in pairs])
     return figure

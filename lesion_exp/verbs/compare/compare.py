@@ -13,10 +13,17 @@ from typing import Final
 from rich.console import Console
 
 from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
-from lesion_exp.evaluation.comparison import FAMILIES, PERMUTATION, SIGNIFICANT, Comparison, compared
+from lesion_exp.evaluation.comparison import (
+    FAMILIES,
+    PERMUTATION,
+    SIGNIFICANT,
+    AddedMetric,
+    Comparison,
+    compared,
+)
 from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.pairing import aligned
-from lesion_exp.evaluation.predictions import unknown_counts, unknown_in_words
+from lesion_exp.evaluation.predictions import classes_of, unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
@@ -24,6 +31,7 @@ from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import Run, download_artifact, read_predictions
+from lesion_exp.training.added_metrics import added_to_any
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, one_job_for_each_run
 from lesion_exp.verbs.compare.tables import show_report
@@ -107,8 +115,16 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
         pairs = [(letter, second) for letter in groups if letter != second]
     if is_one_job:
         groups[ALL] = list(range(len(tables)))
-    found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed)
-    notes += [*_notes_on_unknown(jobs[0].runs[0], chosen), *_notes_on_runs(jobs), *_notes_on_draws(found, draws)]
+    classes = classes_of(next(iter(tables.values())))
+    scores, left_out = added_to_any([job.config for job in jobs], len(classes))
+    added = {name: AddedMetric(score, higher) for name, (score, higher) in scores.items()}
+    found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed, added=added)
+    notes += [
+        *left_out,
+        *_notes_on_unknown(jobs[0].runs[0], chosen),
+        *_notes_on_runs(jobs),
+        *_notes_on_draws(found, draws),
+    ]
     return ComparisonReport(chosen, jobs, found, config_differences(jobs), tuple(notes), draws, seed)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lesion_exp.evaluation.comparison import OVERALL, SIGNIFICANT, Comparison, Difference, Group, Pair
+from lesion_exp.evaluation.comparison import SIGNIFICANT, Comparison, Difference, Group, Pair
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, too_few
 from lesion_exp.evaluation.limits import LEAST_LESIONS
-from lesion_exp.evaluation.registry import is_lower_better
 from lesion_exp.verbs.compare.jobs import ComparedJob
 
 
@@ -18,7 +17,7 @@ def p_text(p_value: float | None) -> str:
     return "-" if p_value is None else "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def verdict(pair: Pair, num_lesions: int) -> str:
+def verdict(pair: Pair, comparison: Comparison) -> str:
     """Returns the result for a pair in words: the difference in accuracy, how many lesions decide it, and the other
     metrics with significant differences. With fewer than `LEAST_LESIONS` lesions it only says that they are too few."""
     accuracy = pair.differences["accuracy"]
@@ -32,26 +31,30 @@ def verdict(pair: Pair, num_lesions: int) -> str:
         carried = f"no number of changed predictions of {ahead} would change this"
     else:
         each = "" if pair.only_first is not None else ", in the mean of its seeds"
-        lesions = "lesion" if pair.to_change == 1 else "lesions"
-        carried = f"{pair.to_change:,} {lesions} of {num_lesions:,} would have to change ({ahead} {change}{each})"
+        lesions = f"{pair.to_change:,} {'lesion' if pair.to_change == 1 else 'lesions'} of {comparison.num_lesions:,}"
+        carried = f"{lesions} would have to change ({ahead} {change}{each})"
     if accuracy.significant:
-        return f"{ahead} is ahead in accuracy ({lead}): {carried}. {_others(pair)}"
-    return f"not distinguishable in accuracy ({lead}): {carried}. {_others(pair)}"
+        return f"{ahead} is ahead in accuracy ({lead}): {carried}. {_others(pair, comparison)}"
+    return f"not distinguishable in accuracy ({lead}): {carried}. {_others(pair, comparison)}"
 
 
-def _others(pair: Pair) -> str:
+def _others(pair: Pair, comparison: Comparison) -> str:
     found = {name: d for name, d in pair.differences.items() if d.significant and name != "accuracy"}
-    overall = {name: d for name, d in found.items() if name in OVERALL}
-    classes = {name: d for name, d in found.items() if name not in OVERALL}
+    open_ones = {name: d for name, d in found.items() if comparison.added.get(name, True) is None}
+    overall = {name: found[name] for name in comparison.overall() if name in found and name not in open_ones}
+    classes = {name: d for name, d in found.items() if name not in {*overall, *open_ones}}
     if not found:
         return "No other metric differs."
-    return " ".join(f"{text}." for text in (*_listed(pair, overall, "Better"), *_listed(pair, classes, "By class")))
+    lower = frozenset(name for name in found if comparison.is_lower_better(name))
+    listed = (("Better", overall), ("By class", classes), ("Higher", open_ones))
+    return " ".join(f"{text}." for heading, named in listed for text in _listed(pair, named, heading, lower))
 
 
-def _listed(pair: Pair, found: Mapping[str, Difference], heading: str) -> list[str]:
+def _listed(pair: Pair, found: Mapping[str, Difference], heading: str, lower: Collection[str]) -> list[str]:
+    """Who is better in which of the metrics `found`, as no text or one; of those in `lower` less is better."""
     better: dict[str, list[str]] = {pair.first: [], pair.second: []}
     for name, difference in found.items():
-        first = (difference.difference > 0) != is_lower_better(name)
+        first = (difference.difference > 0) != (name in lower)
         better[pair.first if first else pair.second].append(name)
     texts = [f"{letter} in {', '.join(names)}" for letter, names in better.items() if names]
     return [f"{heading}: {'; '.join(texts)}"] if texts else []
@@ -59,7 +62,7 @@ def _listed(pair: Pair, found: Mapping[str, Difference], heading: str) -> list[s
 
 METHODS: Final = {
     "interval": "95%, paired over lesions: Wilson's with an effective number of images, combined for means and "
-    "differences (Newcombe); of brier, nll and differences of ece a paired bootstrap",
+    "differences (Newcombe); of brier, nll, differences of ece and metrics that configs add a paired bootstrap",
     "McNemar": "McNemar's exact test of right predictions; the images of a lesion change sign together",
     "DeLong": "DeLong's test of areas under the ROC curve, for images that are clustered in lesions (Obuchowski)",
     "permuted": "predictions exchanged at random, lesion by lesion: the share of differences at least as large",
@@ -86,7 +89,7 @@ class ComparisonReport:
 
     def verdict(self, pair: Pair) -> str:
         """Returns the result for a pair in words."""
-        return verdict(pair, self.comparison.num_lesions)
+        return verdict(pair, self.comparison)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values, for `--json` and the artifact."""
@@ -96,6 +99,7 @@ class ComparisonReport:
             "images": found.num_images,
             "lesions": found.num_lesions,
             "classes": found.class_images,
+            "added_metrics": {name: {"higher_is_better": higher} for name, higher in found.added.items()},
             "jobs": [self._job(job) for job in self.jobs],
             "pooled": [_values(group) for group in found.groups if group.letter not in self._letters()],
             "pairs": [self._pair(pair) for pair in found.pairs],

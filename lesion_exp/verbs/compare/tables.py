@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -9,14 +10,13 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lesion_exp.evaluation.comparison import (
-    OVERALL,
     SIGNIFICANT,
     Comparison,
     Difference,
     Pair,
 )
 from lesion_exp.evaluation.lesion_counts import TOO_FEW
-from lesion_exp.evaluation.registry import LOWER, is_lower_better, shown_in
+from lesion_exp.evaluation.registry import LOWER, shown_in
 from lesion_exp.fitted_table import FittedTable
 from lesion_exp.split import PARTS
 from lesion_exp.verbs.compare.comparison_report import METHODS, ComparisonReport, p_text
@@ -43,7 +43,7 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
         console.print(Padding(Text.assemble(("! ", "bold yellow"), (note, "yellow")), (0, 0, 0, 2)))
     with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
     tables = [_jobs_table(found), *([_config_table(report, console)] if report.config_differences else [])]
-    tables += [] if with_tables else [_pairs_table(found, name) for name in shown_in("headline")]
+    tables += [] if with_tables else [_pairs_table(found, name) for name in (*shown_in("headline"), *found.added)]
     for table in tables:
         console.print()
         console.print(table)
@@ -53,7 +53,8 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
             console.print()
         console.print(words)
         if with_tables:
-            for table in (_metrics_table(pair, console.width), _classes_table(pair, found.class_images, console.width)):
+            overall = _metrics_table(pair, found.overall(), console.width)
+            for table in (overall, _classes_table(pair, found.class_images, console.width)):
                 console.print()
                 console.print(table)
     console.print()
@@ -64,7 +65,7 @@ def _jobs_table(found: Comparison) -> FittedTable:
     repeated = any(group.deviation(name) is not None for group in found.groups for name in group.values)
     heads = (">mean", ">sd of seeds") if repeated else (">value",)
     table = FittedTable("metric", "job", *heads, "|95% interval", title="Metrics of each job")
-    for name in shown_in("headline"):
+    for name in (*shown_in("headline"), *found.added):
         for number, group in enumerate(group for group in found.groups if name in group.values):
             value, deviation = group.values[name], group.deviation(name)
             spread = ["" if deviation is None else f"{deviation:.3f}"] if repeated else []
@@ -110,11 +111,11 @@ def _pairs_table(found: Comparison, name: str) -> FittedTable:
     return table
 
 
-def _metrics_table(pair: Pair, width: int) -> FittedTable:
+def _metrics_table(pair: Pair, names: Sequence[str], width: int) -> FittedTable:
     further = [">p alone"] if width >= _WIDE else []
     header = ("metric", f">{pair.first}", f">{pair.second}", f">{pair.first} - {pair.second}")
     table = FittedTable(*header, "|95% interval", ">p", "test", *further)
-    for name in OVERALL:
+    for name in names:
         if name in pair.differences:
             found = pair.differences[name]
             values = (f"{found.first:.3f}", f"{found.second:.3f}", f"{found.difference:+.3f}", _interval(found))
@@ -140,11 +141,12 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTabl
 
 
 def _show_methods(report: ComparisonReport, console: Console, with_tables: bool) -> None:
+    found = report.comparison
     lines = [
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
         f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for the number of intervals",
-        f"{', '.join(name for name in OVERALL if is_lower_better(name))}: {LOWER}",
+        f"{', '.join(name for name in found.overall() if found.is_lower_better(name))}: {LOWER}",
     ]
     if not with_tables:
         lines.append("The tables of each pair are in compare/comparison.txt of the run.")

@@ -47,6 +47,22 @@ def test_two_runs_and_what_is_kept_of_them(store: Store, plant: Plant, predicted
     assert find_run(store, "latest").run_id == ids[1]  # not the comparison, which has no model
 
 
+def test_metrics_that_a_job_adds_are_compared(store: Store, plant: Plant, predicted: Predicted) -> None:
+    kappa = "+metrics.kappa={_target_: torchmetrics.classification.MulticlassCohenKappa}"
+    ids = [plant("loss=focal", kappa, test=predicted(3.0)), plant(test=predicted(0.5, seed=1))]
+    result = compare(store, ids, draws=40)
+    body = result.report.to_dict()
+    assert body["added_metrics"] == {"kappa": {"higher_is_better": True}}
+    found = body["pairs"][0]["differences"]["kappa"]
+    assert found["first"] > found["second"]
+    assert found["low"] < found["difference"] < found["high"]
+    assert found["test"] == "permuted"
+    kept = download_artifact(find_run(store, result.run_id), "compare/comparison.txt").read_text("utf-8")
+    row = next(line for line in kept.splitlines() if line.split()[:2] == ["kappa", f"{found['first']:.3f}"])
+    assert f"{found['low']:+.3f} to {found['high']:+.3f}" in row
+    assert sum(line.split()[:2] == ["kappa", "A"] for line in kept.splitlines()) == 1, "among the metrics of each job"
+
+
 NAMES = [
     ("ham10000 resnet18 focal s1", "ham10000 resnet18 focal, seeds 1, 2"),
     ("loss=focal optimizer.lr=0.003 seed=1", "loss=focal optimizer.lr=0.003, seeds 1, 2"),

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lesion_exp.evaluation.comparison import Difference, Pair
-from lesion_exp.verbs.compare.comparison_report import p_text, verdict
+from lesion_exp.evaluation.comparison import Comparison, Difference, Pair
+from lesion_exp.verbs.compare import comparison_report
+from lesion_exp.verbs.compare.comparison_report import p_text
 
 
 def pair_of(to_change: int | None = 40, only: int | None = 9, **differences: tuple[float, float]) -> Pair:
@@ -13,6 +14,10 @@ def pair_of(to_change: int | None = 40, only: int | None = 9, **differences: tup
         for name, (value, p) in differences.items()
     }
     return Pair("A", "B", found, only, only, to_change)
+
+
+def verdict(pair: Pair, num_lesions: int, **added: bool | None) -> str:
+    return comparison_report.verdict(pair, Comparison(num_lesions, num_lesions, {}, (), (pair,), added))
 
 
 def test_not_distinguishable() -> None:
@@ -47,6 +52,12 @@ def test_others_say_who_is_better_also_where_less_is_better() -> None:
         accuracy=(0.1, 0.4), brier=(0.1, 0.01), auroc_macro=(0.1, 0.01), nll=(-0.1, 0.2), recall__mel=(-0.2, 0.03)
     )
     assert verdict(pair, 700).endswith("Better: A in auroc_macro; B in brier. By class: B in recall/mel.")
+
+
+def test_metrics_that_a_config_adds_are_better_as_their_class_says() -> None:
+    pair = pair_of(accuracy=(0.1, 0.4), kappa=(0.1, 0.01), hinge=(0.2, 0.01), spec=(-0.1, 0.01), mcc=(0.1, 0.2))
+    text = verdict(pair, 700, kappa=True, hinge=False, spec=None, mcc=True)
+    assert text.endswith("Better: A in kappa; B in hinge. Higher: B in spec.")
 
 
 @pytest.mark.parametrize(("p_value", "text"), [(None, "-"), (0.0004, "<0.001"), (0.001, "0.001"), (1.0, "1.000")])
