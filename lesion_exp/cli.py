@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lesion_exp.command.arguments import Arguments
+from lesion_exp.command.completion import LINE, candidates
 from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.errors import ConfigError, UserError, nearest
@@ -28,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done, 1: a run failed, 2: a mistake of the user, 130: Ctrl-C, 143: SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and LINE in os.environ:
+        print("\n".join(candidates(os.environ[LINE], Path.cwd())))
+        return DONE
     try:
         return _call(arguments)
     except UserError as error:

@@ -389,6 +389,19 @@ VERBS: Final = {
             stopped="nothing was changed; the same command examines again",
         ),
         Verb(
+            "completion",
+            "print the script with which bash, zsh or fish completes verbs, groups, options, keys and runs",
+            "lesion_exp.command.completion:completion",
+            ('eval "$(lesion-exp completion bash)"', "lesion-exp completion fish"),
+            words=(
+                ("bash", 'a line for ~/.bashrc: eval "$(lesion-exp completion bash)"'),
+                ("zsh", 'a line for ~/.zshrc, after compinit: eval "$(lesion-exp completion zsh)"'),
+                ("fish", "a file: lesion-exp completion fish > ~/.config/fish/completions/lesion-exp.fish"),
+            ),
+            takes_names=True,
+            stopped="nothing was changed",
+        ),
+        Verb(
             "ui",
             "start MLflow's web page for the store of this project",
             "lesion_exp.command.actions:ui",
