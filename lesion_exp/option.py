@@ -17,7 +17,7 @@ from typing import Any, Final
 from lesion_exp.errors import ConfigError, did_you_mean
 
 _OPTION: Final = "option"
-_TRUTH: Final = {"true": True, "false": False}
+TRUTHS: Final = {"true": True, "false": False}
 REQUIRED: Final = dataclasses.MISSING
 
 
@@ -97,13 +97,13 @@ class Truth(Kind):
     @property
     def expected(self) -> str:
         """See `Kind`."""
-        return either(tuple(_TRUTH))
+        return either(tuple(TRUTHS))
 
     def read(self, text: str) -> bool:
         """See `Kind`."""
-        if text not in _TRUTH:
+        if text not in TRUTHS:
             raise ValueError(text)
-        return _TRUTH[text]
+        return TRUTHS[text]
 
     def accepts(self, value: Any) -> bool:
         """See `Kind`."""

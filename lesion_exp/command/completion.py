@@ -18,13 +18,12 @@ from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS, Verb
 from lesion_exp.config.shipped_conf import conf_dir, default_options, documented_keys, find_root, option_names
 from lesion_exp.errors import ConfigError, nearest
-from lesion_exp.option import Choice, Truth
+from lesion_exp.option import TRUTHS, Choice, Truth
 
 LINE: Final = "LESION_EXP_COMPLETE"
 MOST_RUNS: Final = 30
 """Runs that are offered, the latest ones."""
 _ID_LENGTH: Final = 12
-_TRUTHS: Final = ("true", "false")
 _RUN_KEYS: Final = ("run",)
 _SWEEP_KEYS: Final = ("sweep",)
 _OF_SWEEPS: Final = ("status", "resume", "retry", "cancel")
@@ -152,7 +151,7 @@ def _allowed(verb: Verb, key: str, given: Sequence[str], folders: Sequence[Path]
     for option in verb.declared():
         if option.key == key:
             kind = option.kind
-            return kind.values if isinstance(kind, Choice) else _TRUTHS if isinstance(kind, Truth) else ()
+            return kind.values if isinstance(kind, Choice) else TRUTHS if isinstance(kind, Truth) else ()
     if key in CHOICES:
         return CHOICES[key]
     options = option_names(key.partition("@")[0], folders)
@@ -160,7 +159,7 @@ def _allowed(verb: Verb, key: str, given: Sequence[str], folders: Sequence[Path]
         return options
     chosen = _chosen(default_options(conf_dir()), given)
     default = documented_keys(conf_dir(), chosen).get(key, ("", ""))[0]
-    return _TRUTHS if default in _TRUTHS else ()
+    return TRUTHS if default in TRUTHS else ()
 
 
 def _chosen(groups: Iterable[str], given: Sequence[str]) -> dict[str, str]:
@@ -207,7 +206,7 @@ def _config_dirs(given: Sequence[str]) -> list[Path]:
     pairs = zip(given, [*given[1:], ""], strict=True)
     after = [following for word, following in pairs if word == "--config-dir" and following]
     return [Path(text).expanduser() for text in after] + [
-        Path(word.partition("=")[2]).expanduser() for word in given if word.startswith("--config-dir=")
+        Path(word.removeprefix("--config-dir=")).expanduser() for word in given if word.startswith("--config-dir=")
     ]
 
 
