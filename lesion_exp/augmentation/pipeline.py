@@ -28,30 +28,33 @@ _TRIAL_SHAPE = (450, 600)
 class AugmentationPipeline:
     """Makes squares of `image_size` pixels out of images of any size.
 
-    Training: `preprocess`, then `transforms` in their order, a function of the image and a seed alone. Evaluation:
-    `preprocess`, then `fit`. Without a transform that changes the size, training starts from the fitted square too.
-    The output is uint8; it is normalised later, a batch at a time, with `mean` and `std`.
+    In training an image passes through `preprocess`, then through `transforms` in their order; the result is a function
+    of the image and a seed alone. In evaluation it passes through `preprocess`, then `fit` makes it a square. If no
+    transform changes the size, training also begins with the square of `fit`. The squares are uint8. They are
+    normalised later with `mean` and `std`, a batch at a time.
 
     Args:
         image_size: side of the square in pixels.
-        fit: how an image of any aspect becomes a square. crop: the largest centred square (shapes stay true, the sides
-            are lost; dermoscopes centre the lesion); pad: a border in the mean colour is added (all is seen, smaller);
-            squash: all is seen, shapes are distorted.
-        preprocess: name -> transform, the same in training and evaluation; None switches one off.
-        transforms: name -> transform, in training only; None switches one off.
-        mix: how training batches are mixed, or None.
-        mean: of each channel, RGB, 0 to 1.
-        std: of each channel, RGB, above 0, in units of the full range.
-        interpolation: how evaluation resizes the frame: bilinear, bicubic or lanczos; None (in jobs of older versions)
-            is bilinear. The warps of training are linear.
-        crop_share: of each side of the frame of `fit` that is shown, in (0, 1]; None is all of it.
-        join: whether a crop, symmetries and an affine transform in a row become one warp, and changes of colour one
-            lookup. The draws are the same; pixels are interpolated once instead of twice.
-        device: cpu | gpu: where training images are augmented; gpu does a whole batch where it trains.
+        fit: how an image of any aspect ratio becomes a square. `crop` takes the largest centred square: shapes are
+            kept and the sides are lost (dermoscopes centre the lesion). `pad` adds a border in the mean colour: the
+            whole image is seen, but smaller. `squash` shows the whole image and distorts its shapes.
+        preprocess: the transforms of training and evaluation, by name; None switches one off.
+        transforms: the transforms of training alone, by name; None switches one off.
+        mix: how training batches are mixed; None does not mix them.
+        mean: the mean of each channel (RGB), 0 to 1.
+        std: the standard deviation of each channel (RGB), above 0, as a share of the full range.
+        interpolation: how evaluation resizes the frame of `fit`: bilinear, bicubic or lanczos. None, as in jobs of
+            older versions, is bilinear. The warps of training always interpolate linearly.
+        crop_share: the share of each side of the frame of `fit` that is shown, in (0, 1]; None is the whole frame.
+        join: whether consecutive crops, symmetries and affine transforms are fused into one warp, and consecutive
+            changes of colour into one lookup table. The random draws are the same, and pixels are interpolated once
+            instead of several times.
+        device: where training images are augmented: `cpu`, one image at a time in the workers of the loader, or `gpu`,
+            a whole batch at a time on the device that trains.
 
     Raises:
-        ConfigError: a value out of its range, a transform with an argument it does not have, a random transform under
-            `preprocess`, or a transform that fails on an image or does not return uint8.
+        ConfigError: a value is out of its range, a transform gets an argument that it does not have, a transform of
+            `preprocess` is random, or a transform fails on an image or does not return uint8.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class AugmentationPipeline:
 
     @property
     def trains_on_device(self) -> bool:
-        """Whether training images are augmented a batch at a time, by `apply_plan` of what `plan` draws."""
+        """Whether training images are augmented a batch at a time on the device, by the draws of `plan`."""
         return self._on_device is not None
 
     @property
@@ -116,16 +119,26 @@ class AugmentationPipeline:
         return not self._transforms and not self.trains_on_device and (self.mix is None or not self.mix.is_active)
 
     def plan(self, image: UInt8Array, seed: Sequence[int]) -> tuple[UInt8Array, Plan]:
-        """For training on the device: `image` (as for `train`) preprocessed, and the draw for it."""
+        """Returns the preprocessed image and its random draw, with which the device that trains augments it.
+
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            seed: see `train`.
+        """
         assert self._on_device is not None, "augmentation.device is cpu"
         image, _ = self._preprocessed(image, None)
         return image, self._on_device.plan(image.shape, seed)
 
     def train(self, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int]) -> Augmented:
-        """`image`, uint8 (H, W, 3) RGB, and its lesion mask, uint8 (H, W) of 0 or 255, augmented.
+        """Returns the augmented image and mask, uint8 (S, S, 3) and (S, S), as a function of the arguments alone.
 
-        The result, uint8 (S, S, 3) and (S, S), is a function of the arguments alone: `seed` is some non-negative
-        integers, such as (seed, epoch, position).
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            mask: the mask of the lesion, uint8 (H, W), 0 or 255; None if it is not needed.
+            seed: non-negative integers, such as (seed, epoch, position).
+
+        Raises:
+            ConfigError: a transform fails on this image, or does not return uint8.
         """
         image, mask = self._preprocessed(image, mask)
         if self._fits_first:
@@ -134,11 +147,11 @@ class AugmentationPipeline:
         return (image, mask) if image.shape[:2] == (self.image_size, self.image_size) else self._fitted(image, mask)
 
     def evaluate(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
-        """`image` and `mask` (as for `train`) as squares, uint8 (S, S, 3) and (S, S); nothing is random."""
+        """Returns `image` and `mask` (as for `train`) as squares, uint8 (S, S, 3) and (S, S); nothing is random."""
         return self._fitted(*self._preprocessed(image, mask))
 
     def describe(self) -> list[str]:
-        """The steps of training, one a line, in their order."""
+        """Returns the steps of training in their order, a text for each."""
         fit = f"fit: {self.fit} to {self.image_size} x {self.image_size}"
         fit += f", {self.crop_share:.3g} of its sides" if self.crop_share < 1 else ""
         fit += f", {self.interpolation}" if self.interpolation != "bilinear" else ""
@@ -152,13 +165,13 @@ class AugmentationPipeline:
     def _preprocessed(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         if not self._preprocess:
             return image, mask
-        return _apply(self._preprocess, image, mask, (0,))  # whatever it draws, it draws the same
+        return _apply(self._preprocess, image, mask, (0,))  # the same draws for every image
 
     def _fitted(self, image: UInt8Array, mask: UInt8Array | None) -> Augmented:
         return fit_to_square(image, mask, self.image_size, self.fit, self._fill, self.crop_share, self.interpolation)
 
     def _try_every_step(self) -> None:
-        """Runs every transform once on an image, so that one that cannot work is found before training."""
+        """Applies every transform once to an image, so that a transform that fails is found before training."""
         image: UInt8Array = np.random.default_rng(0).integers(0, 256, (*_TRIAL_SHAPE, 3), dtype=np.uint8)
         mask: UInt8Array = np.zeros(_TRIAL_SHAPE, dtype=np.uint8)
         image, mask_or_none = _apply(self._preprocess, image, mask, (0,), force=True)
@@ -176,7 +189,7 @@ def _steps(nodes: Mapping[str, Transform | None] | None, group: str) -> Steps:
         check_arguments(transform, path)
         for _, part in walk(transform, path):
             if hasattr(part, "mask_interpolation"):
-                part.mask_interpolation = cv2.INTER_NEAREST  # a mask has two values, and nothing between them
+                part.mask_interpolation = cv2.INTER_NEAREST  # a mask has two values and none between them
         steps.append((path, transform))
     return steps
 
@@ -184,8 +197,8 @@ def _steps(nodes: Mapping[str, Transform | None] | None, group: str) -> Steps:
 def _apply(
     steps: Steps, image: UInt8Array, mask: UInt8Array | None, seed: Sequence[int], *, force: bool = False
 ) -> Augmented:
-    # One pair of generators for all transforms. `Compose.set_random_seed` would give each of them a generator with the
-    # same seed, so that all draw the same numbers: a horizontal flip would never come without a vertical one.
+    # All transforms share one pair of generators. `Compose.set_random_seed` would give each of them a generator of its
+    # own with the same seed: all would draw the same numbers, and no horizontal flip would come without a vertical one.
     generator, python_generator = generators(seed)
     for path, step in steps:
         if isinstance(step, FusedGeometry):
@@ -213,7 +226,7 @@ def _transformed(
     if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
         raise ConfigError(
             f"expected {path} ({type(transform).__name__}) to return a uint8 RGB image, got {made.dtype} of shape "
-            f"{made.shape}; normalising and converting to tensors happen later: switch it off with {path}=null"
+            f"{made.shape}; images are normalised and converted to tensors later: switch it off with {path}=null"
         )
     return made, data.get("mask")
 

@@ -30,12 +30,6 @@ _UNK: Final = "unk"
 _ISIC_2019: Final = frozenset({"ak", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc"})
 
 
-def isic_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """Returns the scores of `weighted_isic_metrics` for the table itself, without those that are undefined."""
-    at = weighted_isic_metrics(table, np.arange(len(table)), len(table))
-    return {name: float(value[0]) for name, value in at(np.ones((len(table), 1))).items() if not np.isnan(value[0])}
-
-
 def weighted_isic_metrics(
     table: pd.DataFrame, group: IntArray, num_groups: int, ranked: Sequence[Weighted] | None = None
 ) -> Weighted:

@@ -22,7 +22,7 @@ from lesion_exp.evaluation.predictions import (
 )
 from lesion_exp.evaluation.ranking import SENSITIVITY_AT, SPECIFICITY_AT, ranking_metrics
 from lesion_exp.evaluation.registry import AUROC_MACRO
-from lesion_exp.evaluation.weighted import Score, Weighted, merged, resampled
+from lesion_exp.evaluation.weighted import Score, Weighted, defined, merged, resampled
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
 OVERALL: Final = (*OF_ALL_CLASSES, AUROC_MACRO, *CALIBRATION)
@@ -44,8 +44,7 @@ def metrics(table: pd.DataFrame, names: Collection[str] | None = None) -> dict[s
         DataError: `table` is not a predictions table (see `predictions.check`).
     """
     group = np.arange(len(table))
-    values = weighted_metrics(table, group, len(table), names)(np.ones((len(table), 1)))
-    return {name: float(value[0]) for name, value in values.items() if not np.isnan(value[0])}
+    return defined(weighted_metrics(table, group, len(table), names), len(table))
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from lesion_exp.config.instantiate import check_installed, instantiate, resolve_
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.privacy import without_secrets
+from lesion_exp.progress import Stage
 from lesion_exp.sweeps.ledger import SweepFacts, new_sweep_id
 from lesion_exp.sweeps.search.search import Dimension, GroupOptions, Search, Suggestion, split_overrides
 from lesion_exp.training.watched_metrics import check_direction, check_metric
@@ -49,10 +50,11 @@ class SweepPlan:
             UserError: a target, key, package, file or device does not exist, or the data do not fit; the message names
                 the cell.
         """
-        for job, suggestion in self.tried:
-            check_cell(job, suggestion, self.facts.launcher)
-        if runs_here(self.facts.launcher):
-            check_on_data(self.tried)
+        with Stage("checking the cells of the sweep", announced=False):
+            for job, suggestion in self.tried:
+                check_cell(job, suggestion, self.facts.launcher)
+            if runs_here(self.facts.launcher):
+                check_on_data(self.tried)
 
 
 def plan_sweep(

@@ -1,6 +1,7 @@
 import pytest
 
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.progress import Stage, _board
 from lesion_exp.sweeps.plan import plan_sweep
 from tests.tiny import TINY
 
@@ -20,6 +21,16 @@ def test_a_cell_that_cannot_be_trained_is_noticed_before_the_first_begins(projec
         check(project, "trainer.max_steps=1,50", "backbone=small_cnn")
     with pytest.raises(DataError, match=r"no image file[\s\S]*in all 2 cells"):
         check(project, "dataset.num_missing=2", "seed=1,2")
+
+
+def test_what_is_done_before_the_first_cell_is_said(project, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "lesion_exp.sweeps.plan.check_cell", lambda *_: shown.append(_board._stages[-1].progress_line())
+    )
+    with Stage("training", background=True):
+        plan_sweep([*TINY, "seed=1,2"], root=project).check()
+    assert shown == ["checking the cells of the sweep: 0 s so far"] * 2
 
 
 def test_a_sweep_compares_by_a_metric_that_every_epoch_has(project):

@@ -18,7 +18,8 @@ from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.image_file import read_image
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact
-from lesion_exp.trained_runs.trained_run import best_network, trained_run
+from lesion_exp.trained_runs.backfill import best_network
+from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.verbs.export import export as room
 from lesion_exp.verbs.export.check import Check, RealImages, check, drawn
 from lesion_exp.verbs.export.export import as_text, export

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.metrics import metrics
@@ -73,6 +74,17 @@ def test_a_page_says_what_the_run_came_to(full_run, page_of):
     assert "best in epoch 4, 0.700" in page.text
     assert "filter: age > 20 540 -60 270" in page.text
     assert "nv 90 instead of 91" in page.text
+
+
+def test_a_page_says_which_numbers_scikit_learn_gives(full_run, page_of):
+    run = full_run()
+    source, page = page_of(run)
+    assert (
+        "scikit-learn gives the same number for balanced accuracy, <code>balanced_accuracy_score()</code>; " in source
+    )
+    table = read_predictions(run, "test")
+    value = balanced_accuracy_score(table["label"], table["prediction"])
+    assert f"Balanced accuracy {value:.3f}" in page.text
 
 
 def test_malignant_or_not_says_its_rule_its_count_and_why_the_matrix_differs(full_run, page_of):

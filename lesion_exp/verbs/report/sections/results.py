@@ -15,7 +15,7 @@ from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
 from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
-from lesion_exp.evaluation.registry import added_among, is_share, short_of, shown_in, words_of
+from lesion_exp.evaluation.registry import METRICS, added_among, is_share, short_of, shown_in, words_of
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
 from lesion_exp.split import PARTS
@@ -36,7 +36,7 @@ def results(facts: RunSummary) -> Section:
     if answer is None:
         return Section("results", "Results", [not_stored("predictions of the validation or the test part")])
     blocks: list[Block] = [Text(answer, lead=True), Text(evaluation_notes(facts))]
-    blocks += [_overall(facts), *_by_class(facts), *_unknown(facts), *_isic(facts)]
+    blocks += [_overall(facts), *_definitions(facts), *_by_class(facts), *_unknown(facts), *_isic(facts)]
     blocks += [*_elsewhere(facts), *_shortcuts(facts)]
     return Section("results", "Results", blocks)
 
@@ -45,6 +45,15 @@ def _overall(facts: RunSummary) -> Table:
     names = [name for name in OVERALL if name in facts.values] + added_among(facts.values, "")
     rows = [_row(words_of(name), facts.values[name], with_bar=is_share(name)) for name in names]
     return Table("All classes together", ["metric", ">value", ">95% interval", "0 to 1"], rows)
+
+
+def _definitions(facts: RunSummary) -> list[Block]:
+    """A text with the functions of scikit-learn that give the same numbers as metrics of all classes."""
+    calls = {name: METRICS[name].same_as for name in OVERALL if name in facts.values and METRICS[name].same_as}
+    if not calls:
+        return []
+    named = [Markup("{}, <code>{}</code>").format(short_of(name), call) for name, call in calls.items()]
+    return [Text(Markup("scikit-learn gives the same number for {}.").format(Markup("; ").join(named)))]
 
 
 def _row(name: str, value: Value, *, with_bar: bool = True) -> list[Cell]:
