@@ -27,13 +27,21 @@ TTA: Final = (NONE, "flips8", "multicrop")
 CALIBRATIONS: Final = ("temperature", "vector", "isotonic")
 """Calibration methods that are fitted on the validation part."""
 ANY_CALIBRATION: Final = (NONE, *CALIBRATIONS)
-ENSEMBLES: Final = ("mean", "rank", "stacked")
-"""Ways to combine the predictions of several runs on the same images."""
+ENSEMBLES: Final = ("mean", "rank")
+"""Ways to combine the predictions of several runs on the same images, without anything that is fitted."""
+STACKED: Final = "stacked"
+"""A model that is fitted on the predictions of one or several runs, see `evaluation/stacking.py`."""
+STACKS: Final = ("logistic", "hgb", "lgbm")
+"""The models of a stacked ensemble."""
+STACK_FEATURES: Final = ("predictions", "context", "metadata")
+"""Groups of features of a stacked ensemble."""
+STACK_COLUMNS: Final = ("age", "sex", "site")
+"""Columns of metadata that a stacked ensemble reads unless others are named."""
 SOUP: Final = "soup"
 """The average of the weights of several networks."""
 POOLED: Final = "pooled"
 """The test predictions of all folds of a cross-validation, evaluated as one table."""
-ANY_ENSEMBLE: Final = (*ENSEMBLES, SOUP, POOLED)
+ANY_ENSEMBLE: Final = (*ENSEMBLES, STACKED, SOUP, POOLED)
 BOOTSTRAP_UNITS: Final = ("lesion", "patient")
 EVALUATED_PARTS: Final = ("val", "test")
 """The parts of a split that a network is not trained on."""

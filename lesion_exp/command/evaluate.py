@@ -8,20 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.choices import ANY_CALIBRATION, ANY_ENSEMBLE, EVALUATED_PARTS, TTA
+from lesion_exp.choices import (
+    ANY_CALIBRATION,
+    ANY_ENSEMBLE,
+    EVALUATED_PARTS,
+    STACK_COLUMNS,
+    STACK_FEATURES,
+    STACKED,
+    STACKS,
+    TTA,
+)
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
-from lesion_exp.option import REQUIRED, choice, option
+from lesion_exp.option import REQUIRED, Names, Truth, choice, option, whole
 from lesion_exp.terminal import say
 
 if TYPE_CHECKING:
+    from lesion_exp.evaluation.stacking import StackOptions
     from lesion_exp.tracking.store import Store
     from lesion_exp.tracking.stored_run import Run
     from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 
 FOLDS: Final = "folds:"
+_STACK_KEYS: Final = ("stack", "stack_features", "stack_columns", "stack_balanced", "stack_seed")
 _READ_KEYS: Final = ("dataset", "evaluation", "split.part", "split.allow_leakage", "tracking.uri", "paths")
 
 
@@ -29,14 +40,43 @@ _READ_KEYS: Final = ("dataset", "evaluation", "split.part", "split.allow_leakage
 class EvaluateOptions:
     """The options of `evaluate`: the runs, and keys of `evaluation` that may be given without the name of the group."""
 
-    run: str = option(REQUIRED, RUN, f"{RUN_NAMES}; several as [A,B]; a cross-validation as folds:RUN")
+    run: str = option(
+        REQUIRED, RUN, f"{RUN_NAMES}; several as [A,B]; a cross-validation as folds:RUN, several as folds:[A,B]"
+    )
     tta: str | None = option(None, choice(TTA), "test-time augmentation; any but the run's own needs the images")
     calibration: str | None = option(
         None, choice(ANY_CALIBRATION), "a calibration fitted on the validation part; without it, the run's own"
     )
     ensemble: str | None = option(
-        None, choice(ANY_ENSEMBLE), "how several runs are combined: soup averages their weights, pooled joins folds"
+        None,
+        choice(ANY_ENSEMBLE),
+        "how several runs are combined: stacked fits a model on their predictions, soup averages their weights, pooled "
+        "joins folds",
     )
+    stack: str = option(
+        STACKS[0],
+        choice(STACKS),
+        "with ensemble=stacked: the model, a logistic regression or gradient-boosted trees (hgb of scikit-learn, lgbm "
+        "of LightGBM)",
+    )
+    stack_features: tuple[str, ...] = option(
+        STACK_FEATURES,
+        Names("A,B", "[predictions,context]"),
+        "with ensemble=stacked: what the model reads: the predictions, how they and numbers of the metadata compare "
+        "with the other lesions of the patient, and metadata",
+    )
+    stack_columns: tuple[str, ...] = option(
+        STACK_COLUMNS,
+        Names("A,B", "[age,sex,site]"),
+        "with ensemble=stacked: columns of metadata, with * for any text; never leaks_* or ids",
+    )
+    stack_balanced: bool = option(
+        False,
+        Truth(),
+        "with ensemble=stacked: whether each class has the same weight in the fit; its probabilities are then not "
+        "calibrated",
+    )
+    stack_seed: int = option(0, whole(0, example="1"), "with ensemble=stacked: seed of its folds")
 
 
 def evaluate(arguments: Arguments) -> int:
@@ -56,6 +96,7 @@ def evaluate(arguments: Arguments) -> int:
 
 def evaluated(arguments: Arguments) -> RunEvaluation | None:
     """The evaluation that the arguments ask for; None after `--cfg job`."""
+    stack_keys = [key for key in _STACK_KEYS if arguments.gives(EvaluateOptions, key)]
     wanted = arguments.read(EvaluateOptions)
     short = {"tta": wanted.tta, "calibration": wanted.calibration, "ensemble": wanted.ensemble}
     for key, value in short.items():
@@ -76,6 +117,11 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
     from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
     config = job.config
+    if stack_keys and config["evaluation"]["ensemble"] != STACKED:
+        raise ConfigError(
+            f"expected ensemble=stacked beside {stack_keys[0]}=, got ensemble={config['evaluation']['ensemble']}; add "
+            f"ensemble=stacked"
+        )
     refused = sorted(given & {f"dataset.{key}" for key in SHARED_KEYS})
     if refused:
         raise ConfigError(
@@ -94,15 +140,31 @@ def evaluated(arguments: Arguments) -> RunEvaluation | None:
         dataset=config["dataset"] if other else None,
         data_root=Path(config["dataset"]["root"]) if "dataset.root" in given and not other else None,
         allow_leakage=config["split"]["allow_leakage"],
+        stack=_stack_options(wanted),
     )
     project = Project.from_config(config)
     return evaluate_runs(_runs(project.store, wanted.run), request, project)
 
 
+def _stack_options(wanted: EvaluateOptions) -> StackOptions:
+    from lesion_exp.evaluation.stack_models import check_installed
+    from lesion_exp.evaluation.stacking import StackOptions
+
+    check_installed(wanted.stack)
+    return StackOptions(
+        wanted.stack,
+        wanted.stack_features,
+        wanted.stack_columns,
+        seed=wanted.stack_seed,
+        balanced=wanted.stack_balanced,
+    )
+
+
 def _runs(store: Store, spec: str) -> list[Run]:
     """The runs that `spec` names, as in `chosen_runs`.
 
-    The parent run of a sweep stands for its cells, and `folds:RUN` for all folds of a cross-validation.
+    The parent run of a sweep stands for its cells, `folds:RUN` for all folds of a cross-validation, and `folds:[A,B]`
+    for those of several.
     """
     from lesion_exp.tracking.find import runs_where
     from lesion_exp.tracking.stored_run import PARENT_TAG
@@ -113,7 +175,11 @@ def _runs(store: Store, spec: str) -> list[Run]:
     if not cells:
         mine = f"tags.`{PARENT_TAG}` = '{runs[0].run_id}' and tags.kind = 'train'"
         cells = list(runs_where(store, mine)) or runs
-    return fold_runs(cells[0]) if spec.startswith(FOLDS) else cells
+    if not spec.startswith(FOLDS):
+        return cells
+    named = cells if spec.removeprefix(FOLDS).startswith("[") else cells[:1]
+    folds = {fold.run_id: fold for run in named for fold in fold_runs(run)}
+    return list(folds.values())
 
 
 def _chosen(given: set[str], node: dict[str, object]) -> frozenset[str]:

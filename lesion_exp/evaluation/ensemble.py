@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.choices import ENSEMBLES
 from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
-from lesion_exp.evaluation.calibrator import log_probs, with_probabilities
+from lesion_exp.evaluation.calibrator import with_probabilities
 from lesion_exp.evaluation.predictions import (
     ENERGY,
     BoolArray,
@@ -21,70 +17,22 @@ from lesion_exp.evaluation.predictions import (
     classes_of,
     is_unknown,
     probabilities,
-    true_classes,
 )
 
-_SMALLEST_STACKED: Final = 1e-6
-"""Smaller probabilities are replaced by this one in a stacked ensemble: log(1e-30) would outweigh all other values."""
 
-
-@dataclass(frozen=True)
-class Stacking:
-    """A stacked ensemble, softmax(W x + b), where x are the centred log-probabilities of all models (Wolpert 1992,
-    doi:10.1016/S0893-6080(05)80023-1). It is fitted on the validation part, on which no model was trained."""
-
-    weights: tuple[tuple[float, ...], ...]
-    """(C, models * C)."""
-    bias: tuple[float, ...]
-
-    @classmethod
-    def fit(cls, tables: Sequence[pd.DataFrame]) -> Self:
-        """Fits scikit-learn's logistic regression with its default penalty, C = 1.
-
-        Args:
-            tables: the aligned predictions of each model on the validation part.
-
-        Raises:
-            DataError: a class has no image in the validation part.
-        """
-        true, classes = true_classes(tables[0]), classes_of(tables[0])
-        absent = [name for position, name in enumerate(classes) if position not in set(true)]
-        if absent:
-            raise DataError(
-                f"expected every class in the validation part for ensemble=stacked, but {', '.join(absent)} has no "
-                f"image there; use ensemble=mean"
-            )
-        fitted = LogisticRegression(C=1.0, max_iter=2000).fit(_features(tables), true)
-        weights, bias = fitted.coef_, fitted.intercept_
-        if len(classes) == 2:  # scikit-learn only returns the row of the second class
-            weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
-        return cls(tuple(tuple(map(float, row)) for row in weights), tuple(map(float, bias)))
-
-    def apply(self, tables: Sequence[pd.DataFrame]) -> FloatArray:
-        """Returns the probabilities, float64 (N, C), from the aligned predictions of each model."""
-        logits = _features(tables) @ np.array(self.weights).T + np.array(self.bias)
-        return np.asarray(softmax(logits, axis=1), dtype=np.float64)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"weights": [list(row) for row in self.weights], "bias": list(self.bias)}
-
-
-def ensemble(
-    method: str, tables: Sequence[pd.DataFrame], validation: Sequence[pd.DataFrame] | None = None
-) -> pd.DataFrame:
+def ensemble(method: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Combines the predictions tables of several models on the same images into one.
 
     - `mean`: the mean probability, and the mean energy;
     - `rank`: for each class the mean over the models of an image's rank among all images of the table, divided by the
       image's sum over classes. Overconfident models do not get a larger weight. The results are useful for AUROCs, but
-      they are not probabilities: the row of an image depends on the other images;
-    - `stacked`: a logistic regression on all probabilities, fitted on `validation`.
+      they are not probabilities: the row of an image depends on the other images.
+
+    A stacked ensemble, which is fitted, is in `stacking`.
 
     Args:
-        method: mean, rank or stacked.
+        method: mean or rank.
         tables: the predictions tables of at least two models.
-        validation: for `stacked`, the tables of the same models on the validation part.
 
     Raises:
         ConfigError: the method is unknown, or there are fewer than two tables.
@@ -95,9 +43,6 @@ def ensemble(
         raise ConfigError(f"expected at least two runs for an ensemble, got {len(tables)}; name them run=[A,B]")
     tables = same_rows(tables)
     first = tables[0].drop(columns=ENERGY, errors="ignore")
-    if method == "stacked":
-        assert validation is not None, "a stacked ensemble is fitted on validation"
-        return with_probabilities(first, Stacking.fit(same_rows(validation)).apply(tables))
     probs = np.stack([probabilities(table) for table in tables])
     if method == "rank":
         probs = _ranks(probs, ~is_unknown(first))
@@ -151,9 +96,3 @@ def same_rows(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
             )
         found.append(ordered)
     return found
-
-
-def _features(tables: Sequence[pd.DataFrame]) -> FloatArray:
-    """The centred log-probabilities of all models side by side, float64 (N, models * C)."""
-    logits = [log_probs(np.clip(probabilities(table), _SMALLEST_STACKED, 1.0)) for table in tables]
-    return np.concatenate([logs - logs.mean(axis=1, keepdims=True) for logs in logits], axis=1)

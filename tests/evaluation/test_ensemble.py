@@ -5,12 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from lesion_exp.choices import ENSEMBLES as METHODS
 from lesion_exp.errors import ConfigError, DataError
-from lesion_exp.evaluation.calibrator import log_probs, with_probabilities
-from lesion_exp.evaluation.ensemble import Stacking, ensemble
+from lesion_exp.evaluation.calibrator import with_probabilities
+from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import check, probabilities, true_classes
 
@@ -31,8 +30,8 @@ def members(make_table: MakeTable, size: int, seed: int, count: int = 3) -> list
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_ensemble_is_better_than_its_members(make_table: MakeTable, method: str) -> None:
-    tables, validation = members(make_table, 1500, 1), members(make_table, 1500, 2)
-    joined = ensemble(method, tables, validation)
+    tables = members(make_table, 1500, 1)
+    joined = ensemble(method, tables)
     check(joined)
     best = max(metrics(table)["balanced_accuracy"] for table in tables)
     assert metrics(joined)["balanced_accuracy"] > best + 0.05
@@ -63,26 +62,6 @@ def test_ranks_do_not_see_how_certain_a_member_is(make_table: MakeTable) -> None
     )
 
 
-def test_stacking_is_scikit_learns_regression(make_table: MakeTable) -> None:
-    tables = members(make_table, 300, 1)
-    features = np.concatenate([log_probs(probabilities(t)) for t in tables], axis=1)
-    features = np.concatenate(
-        [block - block.mean(axis=1, keepdims=True) for block in np.split(features, 3, axis=1)], axis=1
-    )
-    model = LogisticRegression(max_iter=2000).fit(features, true_classes(tables[0]))
-    np.testing.assert_allclose(Stacking.fit(tables).apply(tables), model.predict_proba(features), atol=1e-8)
-
-
-def test_stacking_of_two_classes_and_its_trust_in_the_better_member(make_table: MakeTable) -> None:
-    good = make_table(600, {"mel": 0.5, "nv": 0.5}, skill=3.0)
-    rng = np.random.default_rng(0).random(600)
-    noise = with_probabilities(good, np.stack([rng, 1 - rng], axis=1))
-    fitted = Stacking.fit([good, noise])
-    joined = with_probabilities(good, fitted.apply([good, noise]))
-    assert metrics(joined)["auroc/mel"] == pytest.approx(metrics(good)["auroc/mel"], abs=0.01)
-    assert metrics(joined)["auroc/mel"] > metrics(ensemble("mean", [good, noise]))["auroc/mel"]
-
-
 def test_the_order_of_rows_is_the_first_members(make_table: MakeTable) -> None:
     tables = members(make_table, 80, 0, 2)
     shuffled = tables[1].sample(frac=1, random_state=0)
@@ -100,8 +79,5 @@ def test_tables_that_do_not_belong_together_are_refused(make_table: MakeTable) -
         ensemble("mean", [tables[0], relabelled])
     with pytest.raises(ConfigError, match="at least two runs for an ensemble, got 1"):
         ensemble("mean", tables[:1])
-    with pytest.raises(ConfigError, match="one of mean, rank, stacked, got 'median'"):
+    with pytest.raises(ConfigError, match="one of mean, rank, got 'median'"):
         ensemble("median", tables)
-    absent = make_table(40, {"bkl": 0, "mel": 1, "nv": 1})
-    with pytest.raises(DataError, match="but bkl has no image there; use ensemble=mean"):
-        Stacking.fit([absent, absent])

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lesion_exp.choices import POOLED, SOUP
+from lesion_exp.choices import POOLED, SOUP, STACKED
 from lesion_exp.data.datamodule import LesionDataModule
-from lesion_exp.errors import ConfigError, DataError, first_cases
-from lesion_exp.evaluation.ensemble import Stacking, ensemble, same_rows
-from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.trained_run import TrainedRun
-from lesion_exp.verbs.evaluate.evaluated_runs import predictions_elsewhere
+from lesion_exp.verbs.evaluate.combined import (
+    Combined,
+    are_folds,
+    check_test_part,
+    num_splits,
+    pooled_folds,
+    tables_elsewhere,
+)
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
+from lesion_exp.verbs.evaluate.stack import stacked
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Combined:
-    """The predictions of several runs combined into one."""
-
-    validation: pd.DataFrame | None
-    """Predictions of the validation part; None if no image was held out from all runs."""
-    test: pd.DataFrame | None
-    """Predictions of the test part; None if it is not evaluated."""
-    other: pd.DataFrame | None = None
-    """Predictions of another data set."""
-    has_seen: bool = False
-    """Whether the other data set has images of the training or validation part of a run."""
-    files: Mapping[str, Any] = field(default_factory=dict)
-    """The content of further JSON files to store, by path."""
-    checkpoint: Path | None = None
-    """The averaged network of a soup."""
 
 
 def combine(members: Sequence[TrainedRun], method: str, request: EvaluationRequest, folder: Path) -> Combined:
@@ -52,6 +39,8 @@ def combine(members: Sequence[TrainedRun], method: str, request: EvaluationReque
         ConfigError: there are fewer than two runs, or they cannot be combined by this method.
         DataError: the runs have different images, classes or labels.
     """
+    if method == STACKED:
+        return stacked(members, request)
     if len(members) < 2:
         raise ConfigError(f"expected at least two runs for an ensemble, got {len(members)}; name them run=[A,B]")
     if method == POOLED:
@@ -60,21 +49,13 @@ def combine(members: Sequence[TrainedRun], method: str, request: EvaluationReque
         return _soup(members, request, folder)
     if are_folds(members):
         return _folds_elsewhere(members, method, request)
-    validation = None if _num_splits(members) > 1 else [member.predictions("val") for member in members]
-    if validation is None and method == "stacked":
-        raise ConfigError(
-            "expected runs with the same split for ensemble=stacked, got different ones: it is fitted on the "
-            "validation part of all runs; use ensemble=mean"
-        )
-    files = {}
-    if method == "stacked" and validation is not None:
-        files["ensemble/stacking.json"] = Stacking.fit(same_rows(validation)).to_dict()
+    validation = None if num_splits(members) > 1 else [member.predictions("val") for member in members]
     test = [member.predictions("test") for member in members] if request.part == "test" else None
-    other, has_seen = (None, False) if request.dataset is None else _elsewhere(members, request)
+    other, has_seen = (None, False) if request.dataset is None else tables_elsewhere(members, request)
     on_validation, on_test, on_other = (
-        None if tables is None else ensemble(method, tables, validation) for tables in (validation, test, other)
+        None if tables is None else ensemble(method, tables) for tables in (validation, test, other)
     )
-    return Combined(on_validation, on_test, on_other, has_seen, files)
+    return Combined(on_validation, on_test, on_other, has_seen)
 
 
 def _pooled(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combined:
@@ -86,17 +67,8 @@ def _pooled(members: Sequence[TrainedRun], request: EvaluationRequest) -> Combin
     if not are_folds(members):
         raise ConfigError("expected the folds of a cross-validation for ensemble=pooled, got runs with the same test "
                           "part; use ensemble=mean")  # fmt: skip
-    tables = [member.predictions("test") for member in members]
-    if len({classes_of(table) for table in tables}) > 1:
-        raise DataError("expected folds with the same classes, got different ones; name folds of one data set")
-    pooled = pd.concat(tables, ignore_index=True)
-    twice = pooled["row_id"][pooled["row_id"].duplicated()]
-    if len(twice):
-        raise DataError(
-            f"expected folds that share no test image, but {len(twice):,} images are tested twice; name runs of one "
-            f"cross-validation, or folds:RUN"
-        )
-    return Combined(None, pooled)
+    check_test_part(request)
+    return Combined(None, pooled_folds(members))
 
 
 def _folds_elsewhere(members: Sequence[TrainedRun], method: str, request: EvaluationRequest) -> Combined:
@@ -106,12 +78,7 @@ def _folds_elsewhere(members: Sequence[TrainedRun], method: str, request: Evalua
             f"expected ensemble=pooled for the folds of a cross-validation, got {method}: each fold was trained on the "
             f"test images of the other folds; ensemble={method} needs another data set (dataset=NAME)"
         )
-    if method == "stacked":
-        raise ConfigError(
-            "expected ensemble=mean or rank for the folds of a cross-validation, got stacked: it is fitted on images "
-            "that were held out from all runs, and there are none"
-        )
-    tables, has_seen = _elsewhere(members, request)
+    tables, has_seen = tables_elsewhere(members, request)
     return Combined(None, None, ensemble(method, tables), has_seen)
 
 
@@ -122,7 +89,7 @@ def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Pat
             "expected ensemble=soup without dataset=, got a data set: make the soup first, which becomes a run with "
             "its own network, and evaluate that run on the data set"
         )
-    if _num_splits(members) > 1:
+    if num_splits(members) > 1:
         raise ConfigError(
             "expected runs with the same split for ensemble=soup, got different ones: no image was held out from all "
             "of them; train runs that only differ in seed or learning rate"
@@ -143,23 +110,6 @@ def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Pat
     rows = {part: split.table[split.table["split"] == part] for part in parts}
     found = {part: network.predict(own, split.loaded.store) for part, own in rows.items()}
     return Combined(found["val"], found.get("test"), checkpoint=path)
-
-
-def _elsewhere(members: Sequence[TrainedRun], request: EvaluationRequest) -> tuple[list[pd.DataFrame], bool]:
-    """The predictions of each run on another data set, and whether that has images which a run has seen."""
-    found = [predictions_elsewhere(member, request) for member in members]
-    return [table for table, _ in found], any(seen for _, seen in found)
-
-
-def are_folds(members: Sequence[TrainedRun]) -> bool:
-    """Returns whether the runs are folds of a cross-validation, each trained on test images of the others."""
-    folds = [member.config is not None and "fold" in member.config["split"] for member in members]
-    return any(folds) and _num_splits(members) > 1
-
-
-def _num_splits(members: Sequence[TrainedRun]) -> int:
-    """The number of different splits."""
-    return len({member.run.tags.get("split_hash") for member in members})
 
 
 State = dict[str, Tensor]

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lesion_exp.choices import POOLED, SOUP
+import pandas as pd
+
+from lesion_exp.choices import POOLED, SOUP, STACKED
+from lesion_exp.evaluation.comparison import Difference
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.registry import only_metrics
@@ -28,9 +31,11 @@ from lesion_exp.training.part_evaluation import (
     log_posthoc_models,
     part_results,
 )
-from lesion_exp.verbs.evaluate.combine import Combined, are_folds, combine
+from lesion_exp.verbs.evaluate.combine import combine
+from lesion_exp.verbs.evaluate.combined import Combined, are_folds
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
-from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, name_and_title
+from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, against_as_plain, name_and_title
+from lesion_exp.verbs.evaluate.stack import compared_with_members, described
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,8 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
         DataError: the runs have different images, classes or labels.
     """
     options = {**members[0].evaluation, "ensemble": _method(members, request)}
+    if options["ensemble"] == STACKED:
+        options |= described(request.stack)
     with tempfile.TemporaryDirectory(prefix="lesion_exp_ensemble_") as folder:
         combined = combine(members, options["ensemble"], request, Path(folder))
         posthoc = None
@@ -63,6 +70,7 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
         with Stage(f"evaluating {len(members)} runs as one"):
             results = _results(combined, posthoc, options, members[0].config)
         key = "other" if request.dataset is not None else request.part
+        against = _against(results[key].whole, combined, options)
         name, title = name_and_title(request, len(results[key].table))
         leaky = combined.has_seen or any(member.leaky for member in members)
         sweep = _sweep_of(members) if options["ensemble"] == POOLED else None
@@ -76,13 +84,29 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
         else:
             with _start(members, options, leaky, title) as own:
                 values = _log(own, members, combined, posthoc, results, (name, title))
+                if against:
+                    own.log_json(against_as_plain(against), artifacts.STACKING_COMPARED)
                 own.log_metrics(values, step=0)
                 own.set_tags(score_tags(values, leaky))
                 run = own
     ids = tuple(member.run.run_id for member in members)
     applied = None if key == "val" else posthoc
     run_name = _name(members, options["ensemble"])
-    return RunEvaluation(run.run_id, run_name, name, title, ids, options, leaky, results[key], applied)
+    kept = combined.files.get(artifacts.STACKING, {})
+    return RunEvaluation(
+        run.run_id, run_name, name, title, ids, options, leaky, results[key], applied, against,
+        kept.get("importance", ()), combined.notes,
+    )  # fmt: skip
+
+
+def _against(table: pd.DataFrame, combined: Combined, options: Mapping[str, Any]) -> dict[str, dict[str, Difference]]:
+    """The differences between a stacked ensemble and its members; empty for other ensembles."""
+    if not combined.tables:
+        return {}
+    with Stage("comparing the stacked ensemble with its members"):
+        return compared_with_members(
+            table, combined.tables, int(options["bootstrap_draws"]), int(options["bootstrap_seed"])
+        )
 
 
 def _method(members: Sequence[TrainedRun], request: EvaluationRequest) -> str:
@@ -129,7 +153,7 @@ def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: boo
         **_nesting(members),
         "leaky": str(leaky).lower(),
         "mlflow.note.content": "\n".join(
-            [f"{len(runs)} runs as one ({method}), evaluated on the {title}:", "", *links]
+            [f"{len(runs)} run{'s' * (len(runs) > 1)} as one ({method}), evaluated on the {title}:", "", *links]
         ),
     }
     params = {"evaluation": dict(options)}

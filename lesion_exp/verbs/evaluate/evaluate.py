@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from lesion_exp.choices import STACKED
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
@@ -61,7 +62,7 @@ def evaluate(runs: Sequence[Run], request: EvaluationRequest, project: Project) 
     for one in trained if request.dataset is None else ():
         if one.config is not None and not one.needs_new_predictions:  # new predictions on changed data raise an error
             warn_of_changed_data(one.run, one.config)
-    if len(trained) > 1:
+    if len(trained) > 1 or ("ensemble" in request.chosen and request.evaluation["ensemble"] == STACKED):
         return evaluate_ensemble(trained, request)
     if "ensemble" in request.chosen:
         raise ConfigError("expected at least two runs for an ensemble, got one; name them run=[A,B], or run=folds:RUN")

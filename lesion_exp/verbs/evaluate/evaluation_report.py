@@ -8,18 +8,26 @@ from typing import Any, Final
 
 from lesion_exp.choices import POOLED
 from lesion_exp.evaluation.classification_report import classification_report
+from lesion_exp.evaluation.comparison import SIGNIFICANT
 from lesion_exp.evaluation.intervals import Estimate
 from lesion_exp.evaluation.isic import note_on_unk, titles
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.predictions import classes_of, unknown_counts
-from lesion_exp.evaluation.registry import WATCHED, short_of
+from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.evaluation.subgroups import Gap
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
-from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
+from lesion_exp.tracking.artifacts import STACKING
+from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation, against_as_plain
 
 _COLUMNS: Final = 80
+_OUT_OF_FOLD: Final = (
+    "No image is predicted by a stacked model that was fitted on an image of its patient; labels of the patient's "
+    "other lesions are not read."
+)
+_MOST_IMPORTANT: Final = 8
+"""Number of features whose importance is shown."""
 _ISIC_TITLE: Final = 54
 """The width of a title that leaves room for a value with its interval; longer titles are wrapped."""
 _OF_CALIBRATION = {name: short_of(name) for name in ("ece", "brier", "nll")}
@@ -32,11 +40,12 @@ def as_text(evaluation: RunEvaluation) -> str:
     report, _ = classification_report(table, result.intervals, unit=unit, added=result.added)
     what = evaluation.run_name
     if evaluation.members and evaluation.options["ensemble"] != POOLED:
-        what = f"{len(evaluation.members)} runs as one: {evaluation.options['ensemble']}"
+        runs = f"{len(evaluation.members)} run{'s' * (len(evaluation.members) > 1)}"
+        what = f"{runs} as one: {evaluation.options['ensemble']}"
     lines = [f"{what}: {evaluation.title}", f"test-time augmentation: {evaluation.options['tta']}", ""]
     if evaluation.leaky:
         lines.insert(0, "LEAKY: evaluated images are also in the training data")
-    for block in (_unknown, _isic, _calibrated, _conformal, _operating, _gaps):
+    for block in (_stacked, _unknown, _isic, _calibrated, _conformal, _operating, _gaps):
         text = list(block(evaluation))
         if text:
             report += "\n" + "\n".join(text) + "\n"
@@ -66,8 +75,31 @@ def as_json(evaluation: RunEvaluation) -> dict[str, Any]:
         "warnings": result.warnings,
         "classes": list(classes_of(result.table)),
         "metrics": values,
+        "against": against_as_plain(evaluation.against),
+        "importance": [dict(one) for one in evaluation.importance],
+        "notes": list(evaluation.notes),
         "subgroups": result.subgroups.to_dict(),
     }
+
+
+def _stacked(evaluation: RunEvaluation) -> Iterator[str]:
+    if not evaluation.against:
+        return
+    yield from textwrap.wrap(_OUT_OF_FOLD, _COLUMNS)
+    yield f"stacked ({evaluation.options['stack']}), less (95% interval; * p < {SIGNIFICANT} after correction):"
+    for other, found in evaluation.against.items():
+        yield f"  {other}:"
+        for name in (name for name in shown_in("headline") if name in found):
+            less = found[name]
+            star = "*" if less.significant else ""
+            yield f"    {short_of(name):<18} {less.difference:+.3f}{star} ({less.low:+.3f} to {less.high:+.3f})"
+    yield "increase of the log loss of held-out images if a feature is permuted:"
+    for one in evaluation.importance[:_MOST_IMPORTANT]:
+        yield f"  {one['source']:<42} {one['increase']:+.4f} (deviation over folds {one['deviation']:.4f})"
+    if len(evaluation.importance) > _MOST_IMPORTANT:
+        yield f"  and {len(evaluation.importance) - _MOST_IMPORTANT} further ones, in {STACKING} of the run"
+    for note in evaluation.notes:
+        yield from textwrap.wrap(f"note: {note}", _COLUMNS)
 
 
 def _unknown(evaluation: RunEvaluation) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.stacking import StackOptions
 from lesion_exp.training.part_evaluation import EvaluatedPart
 
 SHARED_KEYS: Final = ("mask", "mask_margin", "view", "store_size")
@@ -29,6 +30,8 @@ class EvaluationRequest:
     """The folder of the runs' own data, if they have moved."""
     allow_leakage: bool = False
     """Whether another data set may have images that a run has seen."""
+    stack: StackOptions = field(default_factory=StackOptions)
+    """How a stacked ensemble is fitted."""
 
     def __post_init__(self) -> None:
         """Checks that the options do not contradict each other.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lesion_exp.dataset.display_name import display_name
+from lesion_exp.evaluation.comparison import Difference
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.posthoc import PosthocModels
 from lesion_exp.split import PARTS
@@ -36,6 +37,12 @@ class RunEvaluation:
     result: EvaluationResult
     posthoc: PosthocModels | None
     """The models that were fitted on the validation part; None if there are none."""
+    against: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+    """For a stacked ensemble, the difference from each member and from their mean, by metric."""
+    importance: Sequence[Mapping[str, Any]] = ()
+    """For a stacked ensemble, what its features are worth, see `evaluation.stacking.Importance`."""
+    notes: Sequence[str] = ()
+    """For a stacked ensemble, what of its features the data do not have."""
 
 
 def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None = None) -> tuple[str, str]:
@@ -46,3 +53,15 @@ def name_and_title(request: EvaluationRequest, num_images: int, tta: str | None 
     if tta is not None:
         name, title = f"{name}-{tta}", f"{title}, tta {tta}"
     return name, f"{title}, {num_images:,} images"
+
+
+def against_as_plain(against: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, Any]]:
+    """Returns the differences of `RunEvaluation.against` as plain values, for JSON."""
+    return {
+        other: {
+            name: {"stacked": one.first, "other": one.second, "difference": one.difference, "low": one.low,
+                   "high": one.high, "p_corrected": one.p_corrected, "test": one.test}
+            for name, one in found.items()
+        }
+        for other, found in against.items()
+    }  # fmt: skip

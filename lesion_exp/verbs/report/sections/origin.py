@@ -150,7 +150,8 @@ def reproduce(facts: RunSummary) -> Section:
     run_id = facts.run.run_id
     if facts.members:
         command = f"lesion-exp evaluate 'run=[{','.join(member[:8] for member in facts.members)}]' ensemble="
-        again = Code("Combine the same runs again", command + facts.run.tags.get("ensemble", "mean"))
+        command += facts.run.tags.get("ensemble", "mean")
+        again = Code("Combine the same runs again", " ".join([command, *_stack_keys(facts)]))
         return Section("reproduce", "How to reproduce", [again, _fingerprints(facts), *_kept(facts)])
     blocks: list[Block] = [
         Text("These commands train the same job again, compare the results and report all differences:"),
@@ -160,6 +161,21 @@ def reproduce(facts: RunSummary) -> Section:
     made = made_by(facts)
     blocks += [Code("The command that made this run", made)] if made else [not_stored(JOB)]
     return Section("reproduce", "How to reproduce", [*blocks, _fingerprints(facts), *_kept(facts)])
+
+
+def _stack_keys(facts: RunSummary) -> list[str]:
+    """The keys with which a stacked ensemble was fitted; none for another run."""
+    options = facts.kept.mapping(artifacts.STACKING).get("options")
+    if not isinstance(options, dict):
+        return []
+    values = {
+        "stack": options["stack"],
+        "stack_features": f"[{','.join(options['features'])}]",
+        "stack_columns": f"[{','.join(options['columns'])}]",
+        "stack_balanced": str(options["balanced"]).lower(),
+        "stack_seed": options["seed"],
+    }
+    return [f"'{key}={value}'" if "[" in str(value) else f"{key}={value}" for key, value in values.items()]
 
 
 def made_by(facts: RunSummary) -> str | None:

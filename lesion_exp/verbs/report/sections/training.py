@@ -16,19 +16,29 @@ from lesion_exp.evaluation.registry import (
     shown_in,
     words_of,
 )
+from lesion_exp.tracking.artifacts import STACKING, STACKING_COMPARED
 from lesion_exp.tracking.stored_run import History, Point, read_history
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import counted, number
-from lesion_exp.verbs.report.blocks import Block, Figure, Figures, Legend, Section, Text, not_stored
+from lesion_exp.verbs.report.blocks import Block, Cell, Figure, Figures, Legend, Note, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.charts import Axis, Line, Mark, plot, round_axis, unit_axis
 
 LOSSES: Final = ("train/loss", "val/loss")
 SCORES: Final = tuple(f"val/{name}" for name in shown_in("epoch"))
 RATE: Final = "train/lr"
+_MODELS: Final = {
+    "logistic": "a logistic regression",
+    "hgb": "gradient-boosted trees of scikit-learn",
+    "lgbm": "gradient-boosted trees of LightGBM",
+}
+_MOST_FEATURES: Final = 20
+"""Largest number of features whose importance is shown."""
 
 
 def training(facts: RunSummary) -> Section:
     """Returns the section on training."""
+    if facts.kept.mapping(STACKING):
+        return Section("training", "Training", _stacked(facts))
     if facts.members:
         return Section("training", "Training", [Text("This run combines other runs and trained no network.")])
     added = [f"val/{name}" for name in added_among(facts.run.metrics, "val/")]
@@ -42,6 +52,37 @@ def training(facts: RunSummary) -> Section:
     figures = [_losses(history, steps, marks), _scores(history, steps, marks)]
     figures += [*(_added(name, history, steps, marks) for name in added), _rate(history, steps)]
     return Section("training", "Training", [*blocks, Figures([figure for figure in figures if figure])])
+
+
+def _stacked(facts: RunSummary) -> list[Block]:
+    """How a stacked ensemble was fitted, what its features are worth, and its difference from its members."""
+    found = facts.kept.mapping(STACKING)
+    options, fitted = found["options"], found["fitted_on"]
+    where = "the held-out folds" if found["evaluated_on"] == "held-out folds" else "the validation part"
+    intro = (
+        f"This run trained no network. It is a stacked ensemble ({_MODELS[options['stack']]}), fitted on predictions "
+        f"of {counted(fitted['images'], 'image')} of {where}, on which no member was trained. Predictions of these "
+        f"images come from {counted(found['folds'], 'fold')}, in which {counted(fitted['groups'], 'group')} (patients, "
+        f"or lesions of unknown patients) stay together. The context of a lesion compares it with the other lesions of "
+        f"its patient among the images that are predicted; labels are not read."
+    )
+    blocks: list[Block] = [Text(intro), *(Note(f"{note[:1].upper()}{note[1:]}.") for note in found["notes"])]
+    rows: list[list[Cell]] = [
+        [one["source"], one["group"], f"{one['increase']:+.4f}", f"{one['deviation']:.4f}"]
+        for one in found["importance"][:_MOST_FEATURES]
+    ]
+    heads = ["feature", "group", ">increase of the log loss", ">deviation over folds"]
+    blocks.append(Table("Importance: increase of held-out images' log loss if a feature is permuted", heads, rows))
+    compared: list[list[Cell]] = [
+        [other, short_of(name), f"{one['difference']:+.3f}", f"{one['low']:+.3f} to {one['high']:+.3f}"]
+        for other, differences in facts.kept.mapping(STACKING_COMPARED).items()
+        for name, one in differences.items()
+        if name in shown_in("headline")
+    ]
+    if compared:
+        heads = ["less", "metric", ">difference", ">95% interval"]
+        blocks.append(Table("The stacked ensemble less its members, on the same images", heads, compared))
+    return blocks
 
 
 def _best(history: History, steps: Sequence[int]) -> tuple[float, float] | None:

@@ -1,0 +1,72 @@
+"""The columns of metadata of a stacked ensemble, on a small set in the layout of PAD-UFES-20."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lesion_exp.dataset.pad_ufes_20 import read_pad_ufes_20
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.evaluation.predictions import predictions_table
+from lesion_exp.evaluation.stacking import StackOptions, fit_stacking
+from lesion_exp.verbs.evaluate.stack import feature_columns
+
+HEADER = (
+    "patient_id,lesion_id,smoke,drink,background_father,background_mother,age,pesticide,gender,skin_cancer_history,"
+    "cancer_history,has_piped_water,has_sewage_system,fitspatrick,region,diameter_1,diameter_2,diagnostic,itch,grew,"
+    "hurt,changed,bleed,elevation,img_id,biopsed"
+)
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Predictions at random for 300 lesions of 100 patients, of whom the half without a biopsy has no history."""
+    root: Path = tmp_path_factory.mktemp("pad")
+    rng = np.random.default_rng(0)
+    rows = []
+    (root / "images").mkdir()
+    for number in range(300):
+        code = str(rng.choice(["ACK", "BCC", "NEV"]))
+        asked = rng.random() < 0.5
+        row = dict.fromkeys(HEADER.split(","), "")
+        row |= {
+            "patient_id": f"PAT_{number % 100}", "lesion_id": str(number), "img_id": f"PAT_{number}.png",
+            "diagnostic": code, "age": str(rng.integers(20, 90)), "region": "ARM", "biopsed": "False",
+            "itch": "True" if code == "BCC" else "False", "grew": "UNK",
+            "smoke": str(rng.random() < 0.5) if asked else "", "gender": "MALE" if asked else "",
+            "diameter_1": f"{6.0 if code == 'ACK' else 12.0}" if asked else "", "fitspatrick": "2.0" if asked else "",
+        }  # fmt: skip
+        rows.append(row)
+        Image.new("RGB", (8, 8)).save(root / "images" / row["img_id"])
+    pd.DataFrame(rows).to_csv(root / "metadata.csv", index=False)
+    table = read_pad_ufes_20(str(root))
+    probs = rng.dirichlet(np.ones(3), len(table))
+    return predictions_table(table, probs, sorted(table["label"].unique()))
+
+
+def test_symptoms_and_history_are_features_with_missing_values(predicted: pd.DataFrame) -> None:
+    columns = feature_columns(predicted, ["age", "sex", "itch", "smoke", "diameter_*"])
+    assert set(columns) >= {"age", "sex", "itch", "smoke", "diameter_1"}
+    assert predicted["diameter_1"].isna().mean() > 0.3
+    plain = metrics(fit_stacking([predicted], StackOptions("hgb")).table)
+    told = fit_stacking([predicted], StackOptions("hgb", columns=columns))
+    assert plain["auroc_macro"] < 0.65
+    assert metrics(told.table)["auroc_macro"] > 0.85, "itch is bcc, and half of the others have a diameter"
+    assert metrics(told.table)["auroc/bcc"] > 0.97
+    assert {one.source for one in told.importance[:2]} == {"itch", "diameter_1"}
+
+
+def test_ids_labels_and_what_gives_them_away_are_no_features(predicted: pd.DataFrame) -> None:
+    everything = feature_columns(predicted, ["*"])
+    assert not {"patient_id", "lesion_id", "label", "leaks_biopsed", "prediction", "p_bcc"} & set(everything)
+    assert {"age", "itch", "smoke"} <= set(everything)
+    for name in ("leaks_biopsed", "lesion_id", "label", "p_bcc"):
+        with pytest.raises(ConfigError, match=f"got {name}, which is an id, a label or a prediction"):
+            feature_columns(predicted, [name])
+    with pytest.raises(ConfigError, match=r"got smoking, did you mean 'smoke' or 'skin_tone'\?"):
+        feature_columns(predicted, ["smoking"])
