@@ -55,6 +55,7 @@ SHARE_OR_COUNT: Final = frozenset(
 ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
 """Prefixes of targets to whose other parameters 1 and 1.0 mean the same; of other packages it is not known."""
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "dataset": {"patient_effect": 0.0},
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
     "backbone": {
         "preprocessing": None,

@@ -8,7 +8,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from lesion_exp.dataset.image_files import locate_images, locate_masks
 from lesion_exp.dataset.lesion_painter import Skin, paint_lesion, photograph
 from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
 from lesion_exp.dataset.source_files import SourceFiles
-from lesion_exp.dataset.synthetic_cases import Faults, draw_cases, lesions_per_class, plant
+from lesion_exp.dataset.synthetic_cases import USUAL, Faults, draw_cases, lesions_per_class, plant
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, standardize
 from lesion_exp.errors import ConfigError, DataError, nearest
 from lesion_exp.text_table import read_csv
@@ -63,6 +63,7 @@ class _Parameters:
     images_per_lesion: float
     drawing_seed: int
     faults: Faults
+    patient_effect: float
 
 
 def read_synthetic(
@@ -80,6 +81,7 @@ def read_synthetic(
     num_unknown_labels: int = 0,
     num_doubled_ids: int = 0,
     num_missing_ages: int = 0,
+    patient_effect: float = 0.0,
 ) -> pd.DataFrame:
     """Returns the table of the generated data set, and draws its files on the first call.
 
@@ -102,6 +104,10 @@ def read_synthetic(
         num_unknown_labels: rows whose diagnosis is not a known class.
         num_doubled_ids: rows that occur twice.
         num_missing_ages: rows without an age.
+        patient_effect: optical density of melanin, 0 to 1, by which malignant lesions are darker than the other lesions
+            of their patient. If it is not 0, all lesions have the shapes and structures of nevi, patients differ in
+            pigment far more than by this effect, and have seven lesions on average: only the comparison with the
+            patient's other lesions tells malignant ones.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -118,6 +124,7 @@ def read_synthetic(
     for name, side in (("image_height", image_height), ("image_width", image_width)):
         _check_number(name, side, SMALLEST_SIDE, LARGEST_SIDE)
     _check_number("images_per_lesion", images_per_lesion, 1, MOST_PHOTOGRAPHS, kind=float)
+    _check_number("patient_effect", patient_effect, 0, 1, kind=float)
     shares = _check_shares(CLASS_SHARES if class_shares is None else class_shares)
     _check_number("num_lesions", num_lesions, len(shares))
     parameters = _Parameters(
@@ -127,6 +134,7 @@ def read_synthetic(
         float(images_per_lesion),
         drawing_seed,
         Faults(**counts),
+        float(patient_effect),
     )
     return _read(_drawn_folder(Path(root).expanduser(), parameters))
 
@@ -169,7 +177,7 @@ def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
 
 def _draw(folder: Path, parameters: _Parameters) -> None:
     seed, height, width = parameters.drawing_seed, parameters.height, parameters.width
-    frame = draw_cases(parameters.counts, parameters.images_per_lesion, seed)
+    frame = draw_cases(parameters.counts, parameters.images_per_lesion, seed, parameters.patient_effect)
     if parameters.faults.total > len(frame):
         raise ConfigError(
             f"expected at most as many planted faults as images, since no image has two, got "
@@ -183,7 +191,12 @@ def _draw(folder: Path, parameters: _Parameters) -> None:
         case = photographs.iloc[0]
         rng = np.random.default_rng([seed, 3, int(str(lesion))])
         skin = Skin(int(case["skin_tone"]), int(case["hairs"]), int(case["freckles"]))
-        painted = paint_lesion(draw_traits(str(case["dx"]), rng), skin, rng, height, width)
+        if parameters.patient_effect:
+            usual = draw_traits(USUAL, rng)
+            traits = replace(usual, melanin=float(case["pigment"]), blood=0.1, haze=0.0, veil=0.0, globules=0.0)
+        else:
+            traits = draw_traits(str(case["dx"]), rng)
+        painted = paint_lesion(traits, skin, rng, height, width)
         for image_id, number in zip(photographs["image_id"], photographs["photograph"], strict=True):
             view = np.random.default_rng([seed, 4, int(str(lesion)), int(number)])
             image, mask = photograph(painted, skin, view, height, width)

@@ -13,12 +13,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance
 
+from lesion_exp.taxonomy import is_malignant
+
 LEAST_LESIONS: Final = 3
 """Smallest number of lesions of a class if the total allows it: one for each part of a split."""
 TONE_SHARES: Final = (0.2, 0.38, 0.22, 0.1, 0.06, 0.04)
 """Shares of patients with the Fitzpatrick types 1 to 6."""
 _SHARE_SECOND_LESION: Final = 0.15
 """Share of lesions that belong to a patient who already has one."""
+_SHARE_SECOND_OF_DUCKLINGS: Final = 0.85
+"""The same share with a planted patient effect: about seven lesions a patient."""
+USUAL: Final = "nv"
+"""With a planted patient effect all lesions and patients look like those of this class."""
+_PIGMENT: Final = (0.2, 2.2)
+"""Range of the pigment of patients, an optical density, with a planted patient effect."""
 
 # Mean and standard deviation of the age in years, share of men: roughly those of HAM10000.
 _AGE_AND_MEN: Final[Mapping[str, tuple[float, float, float]]] = {
@@ -68,7 +76,9 @@ def lesions_per_class(num_lesions: int, shares: Mapping[str, float]) -> dict[str
     return dict(zip(names, (int(count) for count in counts), strict=True))
 
 
-def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -> pd.DataFrame:
+def draw_cases(
+    counts: Mapping[str, int], images_per_lesion: float, seed: int, patient_effect: float = 0.0
+) -> pd.DataFrame:
     """Returns a table with one row per photograph: ids, diagnosis `dx`, age, sex, localization and skin.
 
     The columns `lesion` and `photograph` are numbers from which the seeds of the drawing are made. Lesions of all
@@ -79,21 +89,28 @@ def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -
         counts: class -> number of lesions.
         images_per_lesion: mean number of photographs per lesion.
         seed: seed of every random choice.
+        patient_effect: optical density by which malignant lesions are darker than the others of their patient. If it is
+            not 0, patients have seven lesions on average, age, sex and site do not depend on the class, and the column
+            `pigment` has the optical density of melanin of each lesion.
     """
+    share_second = _SHARE_SECOND_OF_DUCKLINGS if patient_effect else _SHARE_SECOND_LESION
     rng = np.random.default_rng([seed, 1])
     diagnoses = rng.permutation([code for code, count in counts.items() for _ in range(count)])
     patients: list[dict[str, object]] = []
     rows: list[dict[str, object]] = []
     for lesion, code in enumerate(diagnoses):
-        if patients and rng.random() < _SHARE_SECOND_LESION:
+        if patients and rng.random() < share_second:
             patient = patients[int(rng.integers(len(patients)))]
         else:
-            patient = _draw_patient(str(code), len(patients), rng)
+            patient = _draw_patient(USUAL if patient_effect else str(code), len(patients), rng)
+            if patient_effect:
+                patient["pigment"] = float(rng.uniform(*_PIGMENT))
             patients.append(patient)
+        like = USUAL if patient_effect else str(code)
         case = {
             "lesion_id": f"SYNL_{lesion:06d}",
             "dx": str(code),
-            "localization": str(rng.choice(_SITES, p=_SITE_SHARES[str(code)])),
+            "localization": str(rng.choice(_SITES, p=_SITE_SHARES[like])),
             "hairs": int(rng.choice((0, 0, 0, 0, 3, 9))),
             "freckles": int(rng.poisson(2.5)),
             "lesion": lesion,
@@ -101,6 +118,8 @@ def draw_cases(counts: Mapping[str, int], images_per_lesion: float, seed: int) -
         photographs = 1 + int(rng.poisson(images_per_lesion - 1))
         rows.extend({**patient, **case, "photograph": number} for number in range(photographs))
     frame = pd.DataFrame(rows)
+    if patient_effect:
+        frame["pigment"] += patient_effect * frame["dx"].map(is_malignant)
     frame.insert(0, "image_id", [f"SYN_{number:07d}" for number in range(len(frame))])
     return frame
 

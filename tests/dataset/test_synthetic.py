@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from lesion_exp.dataset import synthetic
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table
@@ -85,7 +86,10 @@ def test_the_same_arguments_give_the_same_bytes_elsewhere(table: pd.DataFrame, t
     assert _contents(read_synthetic(str(tmp_path), **SMALL)) == _contents(table)
 
 
-@pytest.mark.parametrize("change", [{"drawing_seed": 1}, {"num_lesions": 31}, {"image_width": 65}, {"num_corrupt": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"drawing_seed": 1}, {"num_lesions": 31}, {"image_width": 65}, {"num_corrupt": 1}, {"patient_effect": 0.3}],
+)
 def test_other_arguments_give_another_folder(
     root: str, table: pd.DataFrame, change: dict[str, int], tmp_path: Path
 ) -> None:
@@ -269,6 +273,7 @@ def test_classes_can_be_learned_from_colour_only_in_part(tmp_path: Path) -> None
         ({"drawing_seed": "x"}, "drawing_seed to be a whole number"),
         ({"class_shares": {"melanoma": 1}}, "got 'melanoma'"),
         ({"class_shares": {"nv": -1}}, r"class_shares\.nv to be a number of at least 0"),
+        ({"patient_effect": 1.5}, r"patient_effect to be a number of at least 0 and at most 1"),
         ({"class_shares": {"nv": 0}}, "a share above 0"),
         ({"class_shares": "nv"}, "map classes to shares"),
         ({"num_lesions": 7, "num_missing": 500}, "at most as many planted faults as images"),
@@ -284,3 +289,22 @@ def test_a_root_that_is_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "root").write_text("")
     with pytest.raises(DataError, match=r"expected to write generated images below .*root"):
         read_synthetic(str(tmp_path / "root"), **SMALL)
+
+
+def test_a_planted_patient_effect_shows_within_patients_only(tmp_path: Path) -> None:
+    """The darkness of a lesion tells little of malignancy, its difference from the patient's other lesions much."""
+    shares = {"nv": 3, "mel": 1}
+    cases = draw_cases({"nv": 450, "mel": 150}, 1.0, 0, patient_effect=0.4)
+    assert cases.groupby("patient_id").size().mean() == pytest.approx(7, abs=1.5)
+    table = read_synthetic(str(tmp_path), 150, 32, 32, 1, class_shares=shares, patient_effect=0.4)
+    masked = [(read_image(row.image_path), read_mask(row.mask_path, (32, 32)) > 0) for row in table.itertuples()]
+    dark = -np.array([np.log(np.maximum(image[mask].mean(), 1)) for image, mask in masked])
+    several = table.groupby("patient_id")["label"].transform("size").to_numpy() > 2
+    others = (pd.Series(dark).groupby(table["patient_id"]).transform("sum") - dark) / (
+        table.groupby("patient_id")["label"].transform("size") - 1
+    )
+    is_mel = (table["label"] == "mel").to_numpy()
+    scores = (dark - others.to_numpy(), dark)
+    relative, absolute = (roc_auc_score(is_mel[several], values[several]) for values in scores)
+    assert absolute < 0.7
+    assert relative > absolute + 0.12

@@ -30,6 +30,7 @@ TINY = (
     "dataset.filter=\"label in ['bkl', 'mel', 'nv']\"", "trainer=cpu", "trainer.max_epochs=1",
     "trainer.precision=32-true", "loader.num_workers=0", "evaluation.bootstrap_draws=100", "print_config=false",
 )  # fmt: skip
+LOG_FIGURE = RunWriter.log_figure
 FOLDS = ("split=kfold", "split.num_folds=2")
 
 
@@ -82,7 +83,7 @@ def test_runs_with_one_split_are_stacked_on_validation(project, stack_of):
     assert less.difference == pytest.approx(right[0] - right[1])
 
 
-def test_a_result_is_shown_and_compared_like_any_other(project, stack_of):
+def test_a_result_is_shown_and_compared_like_any_other(project, stack_of, monkeypatch):
     store, _, ids, _ = project
     evaluated = stack_of(*ids, stack="logistic")
     text = as_text(evaluated)
@@ -95,6 +96,7 @@ def test_a_result_is_shown_and_compared_like_any_other(project, stack_of):
     less = evaluated.against["member 1"]["accuracy"].difference
     assert plain["against"]["member 1"]["accuracy"]["difference"] == less
     assert {one["group"] for one in plain["importance"]} >= {"predictions", "metadata"}
+    monkeypatch.setattr(RunWriter, "log_figure", LOG_FIGURE)
     found = compare(store, [evaluated.run_id, ids[0]]).report.comparison
     (pair,) = found.pairs
     assert pair.differences["accuracy"].difference == pytest.approx(less)
