@@ -16,8 +16,9 @@ from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.evaluation.stacking import Stacking, StackOptions, fit_stacking
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.run import train
 from lesion_exp.verbs.compare.compare import compare
 from lesion_exp.verbs.evaluate.evaluate import evaluate
