@@ -1,8 +1,8 @@
 """Weights under the names of other libraries, and within larger models: found in a file and renamed for a network.
 
 What is known: torchvision's and timm's own names; Hugging Face's ViT, DINOv2, DINOv3, CLIP, ConvNeXt and Swin;
-OpenCLIP's `visual.`; efficientnet_pytorch; and all of these below a prefix, as DINO, MoCo, MAE, SimCLR, BYOL and
-Lightning write them.
+OpenCLIP's `visual.`; CAE (PanDerm); efficientnet_pytorch; and all of these below a prefix, as DINO, MoCo, MAE, SimCLR,
+BYOL and Lightning write them.
 """
 
 from __future__ import annotations
@@ -203,6 +203,10 @@ def _below(state: State, prefix: str) -> tuple[dict[str, Tensor], set[str]]:
 def _renamings(state: State, expected: State, renamed: Callable[[State], State]) -> Iterator[State]:
     """`state` in the names of every library that it can come from, as the network's own library reads them."""
     yield _read(renamed, state)
+    if any(name.endswith((".attn.q_bias", ".gamma_1", ".ls1.gamma")) for name in state):
+        plain = without_scales(state, expected)
+        yield _read(renamed, plain)
+        yield from (_read(renamed, other) for other in _of_torchvision(plain, expected))
     for rules in _rules_of(state):
         timms = joined(with_rules(state, rules), expected)
         yield _read(renamed, timms)
@@ -286,6 +290,33 @@ def _joined(layer: str, kind: str, found: Mapping[str, Tensor], expected: State)
     if set(found) != set("qkv"):
         return {f"{layer}.{part}.{kind}": tensor for part, tensor in found.items()}
     return {f"{layer}.qkv.{kind}": torch.cat([found[part] for part in "qkv"])}
+
+
+def without_scales(state: State, expected: State) -> dict[str, Tensor]:
+    """A transformer of CAE (Chen et al. 2022, arXiv:2202.03026), in timm's names, for a network that lacks its parts.
+
+    Its queries and values have biases of their own, its keys have none: together they are the bias of one layer. What
+    scales the output of a layer is multiplied into its weights, where the network scales nothing.
+    """
+    scaled = any(name.endswith((".gamma_1", ".ls1.gamma")) for name in expected)
+    apart = any(name.endswith(".q_bias") for name in expected)
+    made, factors = {}, dict[str, Tensor]()
+    for name, tensor in state.items():
+        match = re.fullmatch(r"(.*)\.(?:gamma_|ls)([12])(?:\.gamma)?", name)
+        if match and not scaled:
+            factors[f"{match[1]}.{'attn.proj' if match[2] == '1' else 'mlp.fc2'}"] = tensor
+        elif name.endswith(".attn.q_bias") and not apart:
+            layer = name.removesuffix(".q_bias")
+            values = state.get(f"{layer}.v_bias", torch.zeros_like(tensor))
+            made[f"{layer}.qkv.bias"] = torch.cat([tensor, torch.zeros_like(tensor), values])
+        elif not (name.endswith(".attn.v_bias") and not apart):
+            made[name] = tensor
+    for layer, factor in factors.items():
+        for kind in ("weight", "bias"):
+            if f"{layer}.{kind}" in made:
+                weights = made[f"{layer}.{kind}"]
+                made[f"{layer}.{kind}"] = weights * factor.view(-1, *(1,) * (weights.ndim - 1))
+    return made
 
 
 def _of_torchvision(state: State, expected: State) -> Iterator[dict[str, Tensor]]:

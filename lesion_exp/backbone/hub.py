@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from lesion_exp.backbone.shards import INDEX
 from lesion_exp.errors import ConfigError, first_cases, not_installed
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,12 @@ HUB: Final = "hub:"
 _SPEC: Final = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _PATTERNS: Final = ("*.json", "*.safetensors", "*.bin", "*.pth", "*.pt", "README.md", "LICENSE*")
 """What is fetched: weights, what says how images are prepared, and the licence. No code."""
-_USUAL: Final = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
+_USUAL: Final = (
+    "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin",
+    "model.safetensors.index.json", "pytorch_model.bin.index.json",
+)  # fmt: skip
 """Files of weights in the order in which they are looked for."""
-_WEIGHTS: Final = (".safetensors", ".bin", ".pth", ".pt")
+_WEIGHTS: Final = (".safetensors", ".bin", ".pth", ".pt", INDEX)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def _fetched(name: str, revision: str | None) -> Path:
 
 
 def _weights_in(folder: Path, file: str | None, weights: str) -> Path:
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _WEIGHTS)
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(_WEIGHTS))
     if file is not None:
         if file not in found:
             raise ConfigError(

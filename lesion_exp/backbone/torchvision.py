@@ -115,6 +115,17 @@ def weights_preprocessing(node: Mapping[str, Any], weights: str) -> Preprocessin
     return Preprocessing(mean, std, shown.interpolation.value, min(side / short_side, 1.0), side)
 
 
+def weights_licence(node: Mapping[str, Any], weights: str) -> str | None:
+    """The licence of the ImageNet weights `weights` of the network `name` in `node`; None for files.
+
+    torchvision states one for few entries; the package itself is under BSD-3-Clause.
+    """
+    if not weights.startswith("imagenet"):
+        return None
+    stated = _entry(str(node["name"]), weights).meta.get("license")
+    return str(stated) if stated else "not stated by torchvision (bsd-3-clause)"
+
+
 def _entry(name: str, weights: str) -> Any:
     """The entry of torchvision's enum that `weights` names.
 

@@ -20,6 +20,7 @@ from lesion_exp.backbone.foreign_weights import Found, stands_beside
 from lesion_exp.backbone.lora import merged_state
 from lesion_exp.backbone.options import shared_options
 from lesion_exp.backbone.preprocessing import Preprocessing, said_by_card
+from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.errors import ConfigError, first_cases
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def imagenet_file(url: str) -> Path:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file: a plain state_dict, a checkpoint that holds one, or safetensors.
+    """The tensors of a weights file: a plain state_dict, a checkpoint that holds one, safetensors, or an index of such.
 
     Only tensors are read, never code (`weights_only`). Prefixes of wrappers are taken off, and LoRA of a checkpoint of
     this project is merged into its weights.
@@ -75,6 +76,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(f"expected backbone.weights to be none, imagenet or a file, got {path}; no file is there")
+    if file.name.endswith(INDEX):
+        return {name: tensor for part in shards_of(file) for name, tensor in read_state(part).items()}
     from pytorch_lightning.utilities.parsing import AttributeDict
 
     try:

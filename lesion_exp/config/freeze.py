@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.config.compose import Composed
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
@@ -285,6 +286,9 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
         }
     if not kept.get("metrics"):  # as in jobs from before there was this group
         kept.pop("metrics", None)
+    backbone = kept.get("backbone")
+    if isinstance(backbone, dict) and str(backbone.get("weights", "")).startswith("imagenet"):
+        backbone.pop("licence", None)  # jobs of before did not name it, and these weights are the same
     kept |= {group: _without(kept[group], usual) for group, usual in LATER_KEYS.items() if group in kept}
     ordered = json.dumps(_canonical(kept.pop("augmentation", None), kinds=kinds))
     rest = json.dumps(_canonical(kept, kinds=kinds), sort_keys=True)
@@ -322,8 +326,14 @@ def _get(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    def of_file(file: Path) -> str:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+
+    parts = shards_of(path) if path.name.endswith(INDEX) else []
+    if parts:  # an index names files of weights, whose content it does not tell
+        return hashlib.sha256("".join(map(of_file, [path, *parts])).encode()).hexdigest()[:16]
+    return of_file(path)[:16]
 
 
 def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:

@@ -47,6 +47,8 @@ def resolve_preprocessing(config: DictConfig) -> None:
     if licence is not None:
         OmegaConf.update(config, "backbone.weights", source, force_add=True)
         OmegaConf.update(config, "backbone.licence", node.get("licence") or licence, force_add=True)
+    elif node.get("licence") is None and (stated := _licence_of(node, source)) is not None:
+        OmegaConf.update(config, "backbone.licence", stated, force_add=True)
     wanted = _wanted({**{str(key): value for key, value in node.items()}, "weights": source})
     if wanted is not None:
         OmegaConf.update(config, "backbone.preprocessing", wanted.to_dict(), force_add=True)
@@ -119,6 +121,15 @@ def _of_weights(node: Mapping[str, Any], weights: str) -> Preprocessing:
     if found is None:
         _say_unknown(weights)
     return found or IMAGENET
+
+
+def _licence_of(node: Mapping[Any, Any], weights: str) -> str | None:
+    """The licence of ImageNet weights, as the library of the network states it; None where it is not known."""
+    if not weights.startswith("imagenet"):
+        return None
+    target = resolve_target(str(node[TARGET]), "backbone")
+    of_library = getattr(sys.modules[target.__module__], "weights_licence", None)
+    return None if of_library is None else of_library(node, weights)
 
 
 def _in_checkpoint(path: Path) -> Preprocessing | None:

@@ -1,16 +1,18 @@
 """Features of a frozen network, computed once an image and read from a memory-mapped file.
 
 Layout of a folder: `features.bin` (a row for each row of the image store, one after the other) and `meta.json`, which
-is written last. The rows have the type in which the network computed them, so that reading them changes no bit.
+is written last. The rows have the type in which the network computed them, so that reading them changes no bit. A
+folder `building_KEY` holds a computation that was interrupted, and in `progress.json` how far it had come.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,9 @@ from lesion_exp.errors import DataError
 VERSION: Final = 1
 """Of the layout, and of how images become features: another one computes them anew."""
 _TYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_FILE, _META = "features.bin", "meta.json"
+_FILE, _META, _PROGRESS = "features.bin", "meta.json", "progress.json"
+_SECONDS_BETWEEN: Final = 10.0
+"""Between two writes of the progress of a computation."""
 
 Rows = npt.NDArray[np.int64]
 Batches = Iterable[tuple[Rows, Tensor]]
@@ -87,36 +91,81 @@ class FeatureDataset(Dataset[Sample]):
         return batch
 
 
-def open_or_compute(folder: Path, num_rows: int, compute: Callable[[], Batches]) -> CachedFeatures:
+def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> CachedFeatures:
     """The features in `folder`; where they are absent, `compute` gives them, and other processes wait.
+
+    A computation that was interrupted goes on: `compute` is called with the number of batches that it had written, and
+    gives those that follow, of the same order.
 
     Rows that it leaves out, which are those of images that cannot be read, stay 0.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(folder.with_name(f"{folder.name}.lock")):
         if not (folder / _META).exists():
+            shutil.rmtree(folder, ignore_errors=True)
             unfinished = folder.with_name(f"building_{folder.name}")
-            for old in (folder, unfinished):
-                shutil.rmtree(old, ignore_errors=True)
-            unfinished.mkdir()
-            _write(unfinished, num_rows, compute())
+            unfinished.mkdir(exist_ok=True)
+            _write(unfinished, num_rows, compute)
             unfinished.replace(folder)
     return CachedFeatures(folder)
 
 
-def _write(folder: Path, num_rows: int, batches: Batches) -> None:
+def kept_features(folder: Path) -> tuple[int, float]:
+    """How many computations of features lie in `folder`, interrupted ones included, and their megabytes."""
+    sizes = [file.stat().st_size for file in folder.glob(f"*/{_FILE}")]
+    return len(sizes), sum(sizes) / 1e6
+
+
+def _write(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> None:
     mapped: npt.NDArray[Any] | None = None
-    meta: dict[str, Any] = {"version": VERSION, "rows": num_rows}
-    for rows, features in batches:
-        values = features.detach().cpu().contiguous()
-        if mapped is None:
-            kind, width = values.dtype, values.shape[1]
-            meta |= {"width": width, "type": str(kind).removeprefix("torch.")}
-            mapped = np.memmap(folder / _FILE, _same_size(kind), "w+", shape=(num_rows, width))
-        mapped[rows] = values.view(torch.int16 if values.dtype.itemsize == 2 else torch.int32).numpy()
-    assert isinstance(mapped, np.memmap), "no image has features"
+    meta = _progress(folder, num_rows)
+    done = int(meta["batches"]) if meta else 0
+    written = time.monotonic()
+    try:
+        for rows, features in compute(done):
+            values = features.detach().cpu().contiguous()
+            if mapped is None:
+                kind, width = values.dtype, values.shape[1]
+                found = {"version": VERSION, "rows": num_rows, "width": width, "type": str(kind)[len("torch.") :]}
+                assert not meta or found == {key: meta[key] for key in found}, "the key of the folder names its type"
+                meta = found
+                mode: Literal["r+", "w+"] = "r+" if done else "w+"
+                mapped = np.memmap(folder / _FILE, _same_size(kind), mode, shape=(num_rows, width))
+            mapped[rows] = values.view(torch.int16 if values.dtype.itemsize == 2 else torch.int32).numpy()
+            done += 1
+            if time.monotonic() - written > _SECONDS_BETWEEN:
+                _keep_progress(folder, mapped, {**meta, "batches": done})
+                written = time.monotonic()
+    except BaseException:
+        if mapped is not None:
+            _keep_progress(folder, mapped, {**meta, "batches": done})
+        raise
+    assert meta, "no image has features"
+    if isinstance(mapped, np.memmap):
+        mapped.flush()
+    (folder / _PROGRESS).unlink(missing_ok=True)
+    kept = {key: value for key, value in meta.items() if key != "batches"}
+    (folder / _META).write_text(f"{json.dumps(kept)}\n", encoding="utf-8")
+
+
+def _keep_progress(folder: Path, mapped: npt.NDArray[Any], progress: Mapping[str, Any]) -> None:
+    """Writes the features before the number of their batches, so that the number is never too large."""
+    assert isinstance(mapped, np.memmap), "it was opened as one"
     mapped.flush()
-    (folder / _META).write_text(f"{json.dumps(meta)}\n", encoding="utf-8")
+    partial = folder / f"{_PROGRESS}.part"
+    partial.write_text(json.dumps(progress), encoding="utf-8")
+    partial.replace(folder / _PROGRESS)
+
+
+def _progress(folder: Path, num_rows: int) -> dict[str, Any]:
+    """How far an interrupted computation had come; empty where there was none, or it cannot be gone on with."""
+    try:
+        found = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        size = num_rows * int(found["width"]) * _TYPES[found["type"]].itemsize
+        fits = found["version"] == VERSION and found["rows"] == num_rows and int(found["batches"]) > 0
+        return found if fits and (folder / _FILE).stat().st_size == size else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _same_size(kind: torch.dtype) -> type[np.int16] | type[np.int32]:

@@ -26,7 +26,7 @@ from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.datamodule import LesionDataModule, resolve_num_workers
-from lesion_exp.data.features import VERSION, Batches, CachedFeatures, open_or_compute
+from lesion_exp.data.features import VERSION, Batches, CachedFeatures, kept_features, open_or_compute
 from lesion_exp.data.lesion_dataset import LesionDataset, collate_samples
 from lesion_exp.model.checkpoint_file import state_hash
 from lesion_exp.progress import Stage
@@ -60,24 +60,38 @@ def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer
     folder = Project.from_config(config).data_cache / FOLDER / key
     computed = False
 
-    def compute() -> Batches:
+    def compute(done: int) -> Batches:
         nonlocal computed
         computed = True
-        return _batches(classifier, data, trainer, batch_size)
+        return _batches(classifier, data, trainer, batch_size, done)
 
     features = open_or_compute(folder, len(data.store.image_ids), compute)
     if not computed:
         log.info("the features of the frozen network were found in %s", folder)
+    elif (count := kept_features(folder.parent)[0]) > 1:
+        log.info(
+            "%s now holds the features of %d networks or data sets, %.0f MB; delete the folder to free them: runs do "
+            "not need them any more, and new ones compute them again",
+            folder.parent,
+            *(count, kept_features(folder.parent)[1]),
+        )
     return features
 
 
-def _batches(classifier: LesionClassifier, data: LesionDataModule, trainer: pl.Trainer, batch_size: int) -> Batches:
+def _batches(
+    classifier: LesionClassifier, data: LesionDataModule, trainer: pl.Trainer, batch_size: int, done: int
+) -> Batches:
+    """The features batch by batch, without the first `done` batches, which an interrupted computation has left."""
     images = _all_images(data)
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
+    left = list(EvaluationBatches(len(images), batch_size, (0, 1)))[done:]
+    count = sum(map(len, left))
+    if done:
+        log.info("the features of %s images were left by an interrupted run", f"{len(images) - count:,}")
     loader: DataLoader[Any] = DataLoader(
         images,
-        batch_sampler=EvaluationBatches(len(images), batch_size, (0, 1)),
+        batch_sampler=left,
         num_workers=resolve_num_workers(data.loader.num_workers, on_gpu),
         pin_memory=on_gpu,
         collate_fn=collate_samples,
@@ -86,14 +100,14 @@ def _batches(classifier: LesionClassifier, data: LesionDataModule, trainer: pl.T
     classifier.to(device).eval()
     began = time.monotonic()
     with (
-        Stage("computing the features of", len(images), "images", shown=trainer.is_global_zero) as stage,
+        Stage("computing the features of", count, "images", shown=trainer.is_global_zero) as stage,
         torch.inference_mode(),
         trainer.precision_plugin.forward_context(),
     ):
         yield from _encoded(classifier, images, loader, device, stage)
     classifier.train(was_training)
     seconds = time.monotonic() - began
-    log.info("the features of %s images took %.1f s: %.0f images/s", f"{len(images):,}", seconds, len(images) / seconds)
+    log.info("the features of %s images took %.1f s: %.0f images/s", f"{count:,}", seconds, count / seconds)
 
 
 def _encoded(

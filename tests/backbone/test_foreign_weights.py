@@ -1,5 +1,6 @@
 """Weights in the formats of other libraries, made from small networks of theirs: the outputs must be theirs, too."""
 
+import json
 from argparse import Namespace
 
 import pytest
@@ -12,6 +13,7 @@ from lesion_exp.backbone.foreign_weights import find_weights
 from lesion_exp.backbone.surgery import last_linear
 from lesion_exp.backbone.timm import _renamed as renamed_by_timm
 from lesion_exp.backbone.weights import load_into, read_state
+from lesion_exp.config.freeze import file_digests
 from lesion_exp.errors import ConfigError
 from tests.backbone.test_backbones import build
 
@@ -313,3 +315,73 @@ def test_a_layer_that_nobody_knows_is_an_error(tmp_path):
     torch.save({**resnet().state_dict(), "adapter.weight": torch.ones(2)}, tmp_path / "more.pth")
     with pytest.raises(ConfigError, match=r"(?s)100 of 100 .*adapter\.weight: not in the network"):
         build("resnet18", weights=str(tmp_path / "more.pth"))
+
+
+def of_cae(network):
+    """The weights of timm's transformer with layer scale as CAE names them, and PanDerm with it."""
+    state = {}
+    for name, tensor in network.state_dict().items():
+        if name.endswith(".attn.qkv.bias"):
+            query, _, value = tensor.chunk(3)
+            layer = name.removesuffix(".qkv.bias")
+            state |= {f"{layer}.q_bias": query, f"{layer}.v_bias": value}
+        elif not name.startswith("head."):
+            state[name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2")] = tensor
+    return state
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_panderm_is_read_by_a_plain_transformer(prefix, library, tmp_path):
+    theirs = drawn(of_timm("vit_base_patch16_224", init_values=0.1, num_classes=0))
+    for block in theirs.blocks:  # CAE's keys have no bias
+        block.attn.qkv.bias.data[64:128] = 0
+    state = {f"{prefix}{name}": tensor for name, tensor in of_cae(theirs).items()}
+    beside = {"mask_token": torch.ones(1, 1, 64), "decoder.norm.weight": torch.ones(64)} if prefix else {}
+    torch.save({"model": {**state, **beside}}, tmp_path / "panderm.pth")
+    if library == "timm":
+        ours = loaded(of_timm("vit_base_patch16_224"), str(tmp_path / "panderm.pth"))
+        assert_same(ours.forward_head(ours.forward_features(images(32)), pre_logits=True), theirs(images(32)))
+    else:
+        plain = torchvision.models.VisionTransformer(32, 16, 2, 2, 64, 256)
+        found = find_weights(read_state(tmp_path / "panderm.pth"), plain.state_dict(), lambda state: state)
+        load_into(plain, found, "heads.head", "panderm.pth")
+        plain.heads = torch.nn.Identity()
+        assert_same(plain.eval()(images(32)), theirs(images(32)))
+
+
+def test_a_network_with_scales_keeps_them(tmp_path):
+    theirs = drawn(of_timm("vit_base_patch16_224", init_values=0.1))
+    torch.save(theirs.state_dict(), tmp_path / "scaled.pth")
+    ours = loaded(of_timm("vit_base_patch16_224", init_values=1.0), str(tmp_path / "scaled.pth"))
+    assert torch.equal(ours.blocks[0].ls1.gamma, theirs.blocks[0].ls1.gamma)
+    assert_same(ours(images(32)), theirs(images(32)))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_weights_in_several_files_are_those_in_one(kind, tmp_path):
+    theirs = drawn(torchvision.models.resnet18(num_classes=7))
+    state = theirs.state_dict()
+    names = [f"model-0000{number}-of-00002.{kind}" for number in (1, 2)]
+    halves = [dict(list(state.items())[:60]), dict(list(state.items())[60:])]
+    for name, half in zip(names, halves, strict=True):
+        save_file(half, tmp_path / name) if kind == "safetensors" else torch.save(half, tmp_path / name)
+    where = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+    index = tmp_path / f"model.{kind}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    ours = build("resnet18", weights=str(index)).eval()
+    assert_same(ours(images(64)), theirs(images(64)))
+    before = file_digests({"backbone": {"weights": str(index)}})["backbone.weights"]
+    half = {**halves[1], "fc.bias": halves[1]["fc.bias"] + 1}
+    save_file(half, tmp_path / names[1]) if kind == "safetensors" else torch.save(half, tmp_path / names[1])
+    assert file_digests({"backbone": {"weights": str(index)}})["backbone.weights"] != before
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(ConfigError, match=rf"1 are not there: {names[0]}; fetch"):
+        read_state(index)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"weight_map": {"a": "../other.safetensors"}}', '{"weight_map": {}}'])
+def test_an_index_that_names_no_files_beside_it_is_refused(text, tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ConfigError, match="weight_map"):
+        read_state(tmp_path / "model.safetensors.index.json")

@@ -113,7 +113,7 @@ def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
     for key in ("interpolation", "crop_share"):
         del older["augmentation"][key]
     del older["augmentation"]["transforms"]["crop"]["crop_share"]
-    for key in ("preprocessing", "weights_partial", "licence", "tune", "head"):
+    for key in ("preprocessing", "weights_partial", "licence", "tune", "head", "knn", "lora"):
         del older["backbone"][key]
     assert job_hash(older, {}) == job.job_hash == freeze(compose(job.overrides, root=Path("/elsewhere"))).job_hash
     older["backbone"]["weights"] = "imagenet"
@@ -123,3 +123,22 @@ def test_jobs_of_older_versions_keep_their_hash_and_their_values(tmp_path):
     changed = json.loads(json.dumps(job.config))
     changed["augmentation"]["interpolation"] = "bicubic"
     assert job_hash(changed, {}) != job.job_hash
+
+
+@pytest.mark.parametrize(
+    ("overrides", "licence"),
+    [
+        (["backbone=efficientnet_lite0", "backbone.weights=imagenet"], "apache-2.0"),
+        (["backbone=timm", "backbone.name=resnet50.fb_swsl_ig1b_ft_in1k", "backbone.weights=imagenet"], "cc-by-nc-4.0"),
+        (["backbone=resnet18", "backbone.weights=imagenet"], "not stated by torchvision (bsd-3-clause)"),
+        (["backbone=resnet18"], None),
+        (["backbone=resnet18", "backbone.weights=imagenet", "backbone.licence=mine"], "mine"),
+    ],
+)
+def test_the_licence_of_weights_is_recorded_and_counts_in_no_hash(overrides, licence):
+    if "timm" in overrides[0] or "lite" in overrides[0]:
+        pytest.importorskip("timm")
+    job = freeze(compose(overrides, root=Path.cwd()))
+    assert job.config["backbone"]["licence"] == licence
+    without = {**job.config, "backbone": {**job.config["backbone"], "licence": None}}
+    assert job_hash(without, job.files) == job.job_hash
