@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from lesion_exp.command.arguments import Arguments
 from lesion_exp.command.completion import LINE, candidates
 from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
+from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError, UserError, nearest
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
@@ -116,12 +117,24 @@ def _parse(arguments: list[str], *, own_flags: Sequence[str], takes_names: bool 
             parsed.flags.add(flag)
         elif argument.startswith("-"):
             known = [name.split(" ", maxsplit=1)[0] for name in FLAGS if name not in VERB_FLAGS or name in own_flags]
-            raise ConfigError(f"expected a flag of this verb, got {argument}; {nearest(argument, known)}")
+            raise ConfigError(
+                f"expected a flag of this verb, got {argument}; {_as_key(argument, rest) or nearest(argument, known)}"
+            )
         elif takes_names and "=" not in argument and not argument.startswith("~"):
             parsed.names.append(argument)
         else:
             parsed.overrides.append(argument)
     return parsed
+
+
+def _as_key(argument: str, rest: Iterator[str]) -> str:
+    """What is meant by a flag that is a key: keys have no dashes. Empty if it names none."""
+    from lesion_exp.config.habits import usual_name
+
+    name, _, value = argument.lstrip("-").partition("=")
+    following = value or next(rest, "")
+    meant = usual_name(name, "" if following.startswith("-") else following, conf_dir())
+    return f"keys have no dashes: {meant}" if meant else ""
 
 
 def _next(rest: object, flag: str) -> str:

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.backbone.hub import HUB
 from lesion_exp.config.compatibility import check_own_options
+from lesion_exp.config.habits import better_hint
 from lesion_exp.config.overrides import (
     TextParser,
     check_added,
@@ -264,7 +265,8 @@ def _translated(error: Exception, base: DictConfig) -> ConfigError:
     text = " ".join(str(cause) for cause in _causes(error))
     missing = re.search(r"Could not override '([\w./@-]+)'", text)
     if missing:
-        return ConfigError(f"expected a key of the config, got {missing[1]}; {_nearest_key(missing[1], base)}")
+        hint = better_hint(missing[1], "", _nearest_key(missing[1], base), conf_dir())
+        return ConfigError(f"expected a key of the config, got {missing[1]}; {hint}")
     merged = re.search(r"Error merging override ([\w.]+)=", text)
     default = OmegaConf.select(base, merged[1]) if merged else None
     if merged and isinstance(default, DictConfig):

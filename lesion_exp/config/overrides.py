@@ -20,6 +20,7 @@ from hydra.grammar.gen.OverrideLexer import (  # type: ignore[attr-defined]
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf import DictConfig, OmegaConf
 
+from lesion_exp.config.habits import better_hint
 from lesion_exp.config.schema import TRAINER_ARGUMENTS
 from lesion_exp.config.shipped_conf import default_options, group_names, option_names
 from lesion_exp.errors import ConfigError, did_you_mean, nearest
@@ -222,7 +223,10 @@ def check_names(override: Override, folders: Sequence[Path]) -> None:
         return
     first = key.split(".")[0].split("/")[0]
     if first not in {*groups, *top}:
-        raise ConfigError(f"expected a config group or key, got {key}; {nearest(first, {*groups, *top})}")
+        near = nearest(first, {*groups, *top})
+        if "." not in key:
+            near = better_hint(key, (override.input_line or "").partition("=")[2], near, folders[0])
+        raise ConfigError(f"expected a config group or key, got {key}; {near}")
 
 
 def check_added(override: Override, base: DictConfig) -> None:

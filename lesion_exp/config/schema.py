@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from lesion_exp.backbone.options import check_tune
 from lesion_exp.choices import CHOICES
+from lesion_exp.config.habits import better_hint
+from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError, check_choice, nearest
 
 LEAST: Final[Mapping[str, float]] = {
@@ -161,12 +163,14 @@ def check_known_keys(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> N
     """
     for key, value in config.items():
         if key not in shipped:
-            raise ConfigError(f"expected a key of the config, got {key}; {nearest(key, shipped)}")
+            hint = better_hint(key, "" if isinstance(value, Mapping) else str(value), nearest(key, shipped), conf_dir())
+            raise ConfigError(f"expected a key of the config, got {key}; {hint}")
         known = shipped[key]
         if key != "tags" and isinstance(known, Mapping) and isinstance(value, Mapping):
             for name in value:
                 if name not in known:
-                    raise ConfigError(f"expected a key of {key}, got {key}.{name}; {nearest(name, known)}")
+                    hint = better_hint(f"{key}.{name}", str(value[name]), nearest(name, known), conf_dir())
+                    raise ConfigError(f"expected a key of {key}, got {key}.{name}; {hint}")
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

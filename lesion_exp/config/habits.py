@@ -1,0 +1,148 @@
+"""Names that people bring from other programs, and what they are called here, for messages about a wrong key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from lesion_exp.config.shipped_conf import documented_keys, group_names, option_names
+
+_VALUE: Final = "{}"
+_MLFLOW: Final = "runs are logged to MLflow: tracking.uri=ADDRESS tracking.experiment=NAME tracking.run_name=NAME"
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "optimizer.lr={}": ("lr", "learning_rate", "base_lr", "lr0", "max_lr"),
+    "optimizer.weight_decay={}": ("wd", "decay", "l2"),
+    "optimizer={}": ("optim", "opt", "optimiser", "optimizer_name"),
+    "scheduler={}": ("sched", "lr_scheduler", "lr_schedule", "schedule"),
+    "loss={}": ("criterion", "loss_fn", "loss_function", "objective"),
+    "trainer.max_epochs={}": ("epochs", "epoch", "num_epochs", "n_epochs", "max_epoch", "max_epochs"),
+    "trainer.max_steps={}": ("steps", "num_steps", "iterations", "max_iter"),
+    "trainer.devices={}": ("gpus", "num_gpus", "n_gpus", "ngpus", "nproc_per_node", "world_size"),
+    "trainer.devices=[{}]": ("gpu", "gpu_id", "gpu_ids", "device_id", "cuda_device"),
+    "trainer.num_nodes={}": ("nodes", "nnodes"),
+    "trainer.accelerator={}": ("device",),
+    "trainer.precision=16-mixed": ("amp", "fp16", "half", "mixed_precision", "use_amp"),
+    "trainer.precision=bf16-mixed": ("bf16",),
+    "trainer.gradient_clip_val={}": ("clip", "grad_clip", "clip_grad", "clip_grad_norm", "max_norm"),
+    "trainer.accumulate_grad_batches={}": (
+        "accumulate", "accum", "accum_steps", "grad_accum", "gradient_accumulation_steps",
+    ),
+    "trainer.ema_decay={}": ("ema", "model_ema", "model_ema_decay"),
+    "trainer.early_stopping.patience={}": ("early_stopping", "early_stop", "es_patience"),
+    "loader.batch_size={}": ("batch", "bs", "batchsize", "train_batch_size", "per_device_train_batch_size"),
+    "loader.evaluation_batch_size={}": ("val_batch_size", "test_batch_size", "eval_batch_size"),
+    "loader.num_workers={}": ("workers", "n_workers", "nworkers", "j", "dataloader_num_workers"),
+    "backbone={}": ("model", "model_name", "arch", "architecture", "network", "net", "encoder", "model_type"),
+    "backbone.weights=FILE": ("checkpoint", "ckpt", "checkpoint_path", "init_checkpoint", "pretrained_path"),
+    "backbone.tune=head": ("freeze", "freeze_backbone", "frozen", "linear_probe"),
+    "backbone.dropout={}": ("drop_rate", "drop", "dropout_rate"),
+    "dataset={}": ("dataset_name", "data_name", "ds"),
+    "dataset.root={}": (
+        "data", "data_dir", "data_root", "data_path", "datadir", "dataset_path", "dataset_dir", "image_dir", "img_dir",
+        "images", "imgs", "train_dir", "input_dir",
+    ),
+    "dataset.limit={}": ("subset", "num_samples", "max_samples", "n_samples"),
+    "image_size={}": ("img_size", "imgsz", "size", "resolution", "input_size", "crop_size", "imagesize"),
+    "augmentation={}": ("aug", "augment", "augmentations", "transforms", "transform", "data_augmentation"),
+    "augmentation/mix=mixup augmentation.mix.mixup_alpha={}": ("mixup_alpha",),
+    "augmentation/mix=mixup": ("mixup",),
+    "augmentation/mix=cutmix": ("cutmix",),
+    "loss.label_smoothing={}": ("smoothing",),
+    "loss.class_weights=balanced": ("class_weight", "weighted_loss", "balanced", "pos_weight"),
+    "sampler=weighted": ("weighted_sampler", "weightedrandomsampler", "balanced_sampler", "oversampling"),
+    "split=kfold split.num_folds={}": ("folds", "n_folds", "k_folds", "kfold", "n_splits", "cv"),
+    "split=kfold split.fold={}": ("fold_index", "fold_id", "val_fold", "test_fold"),
+    "split.ratios={{train: 0.7, val: 0.15, test: 0.15}}": (
+        "test_size", "val_size", "val_split", "test_split", "validation_split", "split_ratio", "val_ratio",
+    ),
+    "seed={}": ("random_state", "random_seed", "manual_seed", "rng"),
+    "evaluation.tta=flips8": ("test_time_augmentation", "use_tta"),
+    "tracking.experiment={}": ("experiment_name", "project", "project_name", "exp_name", "exp"),
+    "tracking.run_name={}": ("name", "run", "run_id", "run_name_suffix"),
+    "tracking.uri={}": ("mlflow_uri", "mlflow_tracking_uri", "tracking_uri"),
+    "paths.root={}": ("output_dir", "out_dir", "output", "save_dir", "save_path", "work_dir", "log_dir", "logdir"),
+}  # fmt: skip
+"""What is meant, with `{}` for the value -> names for it elsewhere."""
+_SENTENCES: Final[Mapping[str, tuple[str, ...]]] = {
+    _MLFLOW: ("wandb", "use_wandb", "wandb_project", "tensorboard", "logger", "loggers", "neptune", "comet", "clearml"),
+    "the classes are those of the data set's labels: leave it out": (
+        "num_classes", "n_classes", "nb_classes", "classes",
+    ),
+    "lesion-exp resume run=ID continues a run": (
+        "resume", "resume_from", "resume_from_checkpoint", "ckpt_path", "auto_resume",
+    ),
+    "processes share a run by trainer.devices=N, machines by trainer.num_nodes=N": (
+        "distributed", "ddp", "local_rank", "dist_url",
+    ),
+    "they follow from backbone.weights; augmentation.mean=[R,G,B] and augmentation.std=[R,G,B] replace them": (
+        "normalize", "norm_mean", "norm_std",
+    ),
+}  # fmt: skip
+HABITS: Final[Mapping[str, str]] = {
+    name: meaning for table in (_NAMES, _SENTENCES) for meaning, names in table.items() for name in names
+}
+"""Name elsewhere -> what is meant."""
+
+
+def usual_name(key: str, value: str, conf: Path) -> str:
+    """What the unknown `key` with `value` is called here, as the end of a message; empty if it is not known.
+
+    It is known if people use the name elsewhere, or if exactly one key of all options ends in it.
+
+    Args:
+        key: the key as it was typed; of one with dots the last part counts.
+        value: its value as it was typed, empty if there is none.
+        conf: the folder of the shipped config.
+    """
+    leaf = key.rpartition(".")[2].replace("-", "_")
+    meaning = _pretrained(value) if leaf in {"pretrained", "imagenet", "pretrain"} else HABITS.get(leaf.lower(), "")
+    if meaning:
+        return meaning if meaning in _SENTENCES else f"write {_filled(meaning, value)}"
+    found = keys_that_end_in(leaf, conf)
+    if key in found:  # of an option that was not chosen
+        found = {key: found[key]}
+    usual = [full for full, option in found.items() if not option]
+    if len(usual) == 1:
+        found = {usual[0]: ""}
+    if len(found) == 1:
+        [(full, option)] = found.items()
+        only_with = f" (with {option})" if option else ""
+        return f"write {full}={value or 'VALUE'}{only_with}"
+    if found:
+        return f"it is the last part of several keys: {', '.join(sorted(found)[:4])}"
+    return ""
+
+
+def better_hint(key: str, value: str, near: str, conf: Path) -> str:
+    """The better end of a message about the unknown `key`: `near`, which names similar keys, or `usual_name`.
+
+    Similar keys are the better answer to a typing error, where they include the one that is meant.
+    """
+    meant = usual_name(key, value, conf)
+    full = meant.removeprefix("write ").partition("=")[0]
+    return near if not meant or f"{full!r}" in near else meant
+
+
+def keys_that_end_in(leaf: str, conf: Path) -> dict[str, str]:
+    """The keys of all options whose last part is `leaf`, with an option that has it, empty for the default ones."""
+    found = {key: "" for key in documented_keys(conf) if key.rpartition(".")[2] == leaf}
+    for group in group_names([conf]):
+        for option in option_names(group, [conf]) if "/" not in group and group not in {"experiment", "debug"} else ():
+            for key in _keys_with(conf, group, option):
+                if key.rpartition(".")[2] == leaf:
+                    found.setdefault(key, f"{group}={option}")
+    return found
+
+
+def _keys_with(conf: Path, group: str, option: str) -> Iterable[str]:
+    return (key for key in documented_keys(conf, {group: option}) if key.startswith(f"{group}."))
+
+
+def _filled(meaning: str, value: str) -> str:
+    value = value if value and value.lower() not in {"true", "false", "null", "none"} else "VALUE"
+    return meaning.format(value)
+
+
+def _pretrained(value: str) -> str:
+    return "backbone.weights=none" if value.lower() in {"false", "0", "none", "null"} else "backbone.weights=imagenet"

@@ -1,0 +1,85 @@
+import re
+
+import pytest
+
+from lesion_exp.cli import main
+from lesion_exp.config.habits import HABITS, usual_name
+from lesion_exp.config.schema import TRAINER_ARGUMENTS
+from lesion_exp.config.shipped_conf import conf_dir, documented_keys, group_names, option_names
+from tests.own_process import restored
+
+CONF = conf_dir()
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ("lr=0.1", "write optimizer.lr=0.1"),
+        ("+lr=0.1", "write optimizer.lr=0.1"),
+        ("epochs=3", "write trainer.max_epochs=3"),
+        ("batch_size=8", "write loader.batch_size=8"),
+        ("model=resnet50", "write backbone=resnet50"),
+        ("gpus=1", "write trainer.devices=1"),
+        ("--lr=0.1", "keys have no dashes: write optimizer.lr=0.1"),
+        ("--batch-size=8", "keys have no dashes: write loader.batch_size=8"),
+        ("num_workers=4", "write loader.num_workers=4"),
+        ("pretrained=true", "write backbone.weights=imagenet"),
+        ("pretrained=false", "write backbone.weights=none"),
+        ("data=DIR", "write dataset.root=DIR"),
+        ("wandb=true", "runs are logged to MLflow: tracking.uri="),
+        ("num_classes=7", "leave it out"),
+        ("tau=1", "write loss.tau=1 (with loss=logit_adjusted)"),
+        ("gamma=2", "several keys: loss.gamma, scheduler.gamma"),
+        ("optimizer.learning_rate=0.1", "write optimizer.lr="),
+        ("trainer.epochs=3", "did you mean 'trainer.max_epochs'"),
+        ("loss.gamma=2", "write loss.gamma=VALUE (with loss=focal)"),
+        ("optimizer.lrr=1", "did you mean 'optimizer.lr'"),
+        ("backbonee=resnet18", "did you mean 'backbone'"),
+    ],
+)
+def test_a_habit_is_answered_with_the_key_that_is_meant(tmp_path, monkeypatch, capsys, argument, meant):
+    monkeypatch.chdir(tmp_path)
+    with restored():
+        assert main(["train", argument]) == 2
+    assert meant in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_flag_with_its_value_apart_is_answered_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with restored():
+        assert main(["train", "--lr", "0.1"]) == 2
+        assert "write optimizer.lr=0.1" in capsys.readouterr().err
+        assert main(["train", "--epochs"]) == 2
+        assert "write trainer.max_epochs=VALUE" in capsys.readouterr().err
+
+
+def test_every_answer_names_keys_and_options_that_exist():
+    keys = set(documented_keys(CONF)) | {f"trainer.{name}" for name in TRAINER_ARGUMENTS}
+    for group in group_names([CONF]):
+        for option in option_names(group, [CONF]):
+            found = documented_keys(CONF, {group: option})
+            keys |= {key.replace("/", ".") for key in found}
+    groups = {group: option_names(group, [CONF]) for group in group_names([CONF])}
+    nodes = {key.rpartition(".")[0] for key in keys}
+    answers = {
+        word for meaning in HABITS.values() for word in re.findall(r"[\w./]+=\S+", meaning) if "run=" not in word
+    }
+    assert len(answers) > 40
+    for word in answers:
+        key, _, value = word.partition("=")
+        assert key in keys | nodes or key in groups, word
+        if key in groups and value != "{}":
+            assert value in groups[key], word
+
+
+def test_a_name_that_the_config_has_is_no_habit():
+    top = {key.partition(".")[0] for key in documented_keys(CONF)}
+    assert not top & set(HABITS)
+
+
+def test_a_name_that_nobody_knows_has_no_answer():
+    assert usual_name("zebra", "1", CONF) == ""
+
+
+def test_a_truth_value_is_no_value_of_another_key():
+    assert usual_name("ema", "true", CONF) == "write trainer.ema_decay=VALUE"
