@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml scripts/constraints.txt
 	@echo "setting up $(VENV) with $$($(PYTHON) --version) ..." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
-	@UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev,search,serve,weights]"
+	@UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev,search,serve,weights,pretrain]"
 	@touch $(STAMP)
 
 demo: setup  ## train on generated lesions and say how to look at the result (a few minutes on two cores)

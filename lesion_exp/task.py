@@ -47,19 +47,15 @@ class TaskOptions:
     """Plain values that are saved with every checkpoint, so that it can be used without its run."""
 
 
-class LesionClassifier(pl.LightningModule):
-    """Trains a backbone with a loss and predicts class probabilities.
+class NetworkTask(pl.LightningModule):
+    """What every training of a backbone shares: normalisation, seeds, loss of the epoch, optimizer, checkpoints.
 
     Args:
         backbone: the network.
-        loss: the training objective.
-        mix: mixes images and labels of a batch; None does not.
         options: see `TaskOptions`.
         make_optimizer: called with parameter groups and the learning rate.
         make_schedule: called with the optimizer, the number of training steps (infinite if training has no end) and
             the steps of an epoch.
-        validation_ids: the `image_id` of the validation part, in the order of its positions.
-        added: metrics of each validation in addition to those that every run has.
     """
 
     scale: Tensor
@@ -68,49 +64,20 @@ class LesionClassifier(pl.LightningModule):
     def __init__(
         self,
         backbone: Backbone,
-        loss: Loss,
-        mix: Mix | None,
         options: TaskOptions,
         make_optimizer: Callable[[ParameterGroups, float], Optimizer],
         make_schedule: Callable[[Optimizer, float, int], Schedule],
-        validation_ids: Sequence[str] = (),
-        added: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.loss = loss
-        self.mix = mix
         self.options = options
         self.lr = options.lr  # an attribute of this name is what Lightning's learning-rate finder sets
         self.make_optimizer = make_optimizer
         self.make_schedule = make_schedule
         self.training_metrics = training_metrics()
-        # the loss as a function: as a module of the metrics, too, its weights would stand in a checkpoint twice
-        self.validation_metrics = validation_metrics(loss.__call__, options.classes, validation_ids, added)
         scale, shift = _scale_and_shift(options.mean, options.std, backbone.in_channels)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
-
-    def forward(self, batch: Sample) -> Tensor:
-        """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised, or of one that has
-        features in their place.
-        """
-        if "features" in batch:
-            return self.backbone.classify(batch["features"], batch.get("metadata")).float()
-        clinical = batch.get("clinical")
-        logits: Tensor = self.backbone(
-            self.normalize(batch["image"]),
-            None if clinical is None else self.normalize(clinical),
-            batch.get("metadata"),
-        )
-        return logits.float()
-
-    def encode(self, batch: Sample) -> Tensor:
-        """The features of a batch of images, floating point (N, F), which a batch may have in their place."""
-        clinical = batch.get("clinical")
-        return self.backbone.encode(
-            self.normalize(batch["image"]), None if clinical is None else self.normalize(clinical)
-        )
 
     def normalize(self, images: Tensor) -> Tensor:
         """Standardises each channel of uint8 images (N, C, S, S) by its mean and deviation; returns float32."""
@@ -126,23 +93,18 @@ class LesionClassifier(pl.LightningModule):
         scaled = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
         return scaled if self.options.channels_last else scaled.contiguous()
 
-    # training
-
     def on_train_start(self) -> None:
         """Enters the epoch in the middle of which a resumed run begins."""
         if self.trainer.fit_loop.restarted_mid_epoch:
             self._enter_epoch()
 
     def on_train_epoch_start(self) -> None:
-        """Passes the number of the epoch to loss and backbone."""
+        """Begins the mean loss of the epoch anew."""
         self.training_metrics.reset()
         self._enter_epoch()
 
     def _enter_epoch(self) -> None:
-        self.loss.set_epoch(self.current_epoch, training_length(self.trainer).num_epochs)
-        if self.backbone.freeze_epochs:
-            frozen = self.current_epoch < self.backbone.freeze_epochs
-            self.backbone.freeze_body() if frozen else self.backbone.unfreeze_body()
+        """What a task does when an epoch begins, or when a resumed run enters one in its middle."""
 
     def configure_gradient_clipping(
         self,
@@ -167,14 +129,134 @@ class LesionClassifier(pl.LightningModule):
         """Seeds dropout and mixing by (seed, epoch, batch, rank)."""
         torch.manual_seed(self._step_seed(batch_idx))
 
+    def _record(self, value: Tensor, count: int) -> None:
+        """Adds `value`, the mean loss of `count` images, to that of the epoch, and logs it as the loss of the step."""
+        exact = value.detach().to(self._mean_loss.total)
+        self.training_metrics.update(total=exact * count, count=count)
+        self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=count, rank_zero_only=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs `train/loss`, the mean over the images of the whole epoch on all ranks."""
+        self.log_dict(self.training_metrics.compute(), rank_zero_only=False, sync_dist=False)
+
+    def mean_loss(self) -> float:
+        """The mean loss per image of the epoch so far, over all ranks; every rank must call it."""
+        total, count = self._mean_loss.over_processes()
+        return total / max(count, 1.0)
+
+    @property
+    def _mean_loss(self) -> MeanLoss:
+        found = self.training_metrics[LOSS]
+        assert isinstance(found, MeanLoss)
+        return found
+
+    def _step_seed(self, batch_idx: int) -> int:
+        key = [self.options.seed, self.current_epoch, batch_idx, self.global_rank]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def sign(self, run_id: str) -> None:
+        """Writes the id of the run to the card in every checkpoint."""
+        self.options = replace(self.options, card={**self.options.card, "run_id": run_id})
+
+    # optimisation
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over layer-wise groups and its schedule, as Lightning wants them."""
+        optimizer = self.make_optimizer(self.parameter_groups(), self.lr)
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_scale", 1.0)
+            group["initial_lr"] = group["lr"]
+        length = training_length(self.trainer)
+        schedule = self.make_schedule(optimizer, length.total_steps, length.steps_per_epoch)
+        described: dict[str, Any] = {"scheduler": schedule.scheduler, "interval": schedule.interval}
+        if schedule.monitor is not None:
+            described["monitor"] = schedule.monitor
+            if schedule.monitor.startswith("val/"):  # a step for each new value, not for each epoch
+                described["frequency"] = self.trainer.check_val_every_n_epoch or 1
+        return {"optimizer": optimizer, "lr_scheduler": described}
+
+    def parameter_groups(self) -> ParameterGroups:
+        """The groups of the parameters that are trained."""
+        return parameter_groups(self.backbone, self.options.decay_norms_and_biases)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the card, which makes the file usable alone, and the sum of the epoch's losses."""
+        checkpoint["lesion_exp"] = dict(self.options.card)
+        checkpoint["epoch_loss"] = list(self._mean_loss.over_processes())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the sum of the losses of the epoch in the middle of which the checkpoint was saved."""
+        if self.global_rank == 0 and "epoch_loss" in checkpoint:
+            total, count = checkpoint["epoch_loss"]
+            self._mean_loss.update(torch.tensor(total, dtype=EXACT), int(count))
+
+
+class LesionClassifier(NetworkTask):
+    """Trains a backbone with a loss and predicts class probabilities.
+
+    Args:
+        backbone: the network.
+        loss: the training objective.
+        mix: mixes images and labels of a batch; None does not.
+        options: see `TaskOptions`.
+        make_optimizer: called with parameter groups and the learning rate.
+        make_schedule: called with the optimizer, the number of training steps (infinite if training has no end) and
+            the steps of an epoch.
+        validation_ids: the `image_id` of the validation part, in the order of its positions.
+        added: metrics of each validation in addition to those that every run has.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        loss: Loss,
+        mix: Mix | None,
+        options: TaskOptions,
+        make_optimizer: Callable[[ParameterGroups, float], Optimizer],
+        make_schedule: Callable[[Optimizer, float, int], Schedule],
+        validation_ids: Sequence[str] = (),
+        added: Mapping[str, Metric] | None = None,
+    ) -> None:
+        super().__init__(backbone, options, make_optimizer, make_schedule)
+        self.loss = loss
+        self.mix = mix
+        # the loss as a function: as a module of the metrics, too, its weights would stand in a checkpoint twice
+        self.validation_metrics = validation_metrics(loss.__call__, options.classes, validation_ids, added)
+
+    def forward(self, batch: Sample) -> Tensor:
+        """Logits, float32 (N, num_classes), of a batch whose images are uint8 or already normalised, or of one that has
+        features in their place.
+        """
+        if "features" in batch:
+            return self.backbone.classify(batch["features"], batch.get("metadata")).float()
+        clinical = batch.get("clinical")
+        logits: Tensor = self.backbone(
+            self.normalize(batch["image"]),
+            None if clinical is None else self.normalize(clinical),
+            batch.get("metadata"),
+        )
+        return logits.float()
+
+    def encode(self, batch: Sample) -> Tensor:
+        """The features of a batch of images, floating point (N, F), which a batch may have in their place."""
+        clinical = batch.get("clinical")
+        return self.backbone.encode(
+            self.normalize(batch["image"]), None if clinical is None else self.normalize(clinical)
+        )
+
+    # training
+
+    def _enter_epoch(self) -> None:
+        self.loss.set_epoch(self.current_epoch, training_length(self.trainer).num_epochs)
+        if self.backbone.freeze_epochs:
+            frozen = self.current_epoch < self.backbone.freeze_epochs
+            self.backbone.freeze_body() if frozen else self.backbone.unfreeze_body()
+
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """The loss of the batch, a scalar."""
         with fast_depthwise_gradients(self.backbone):
             value = self._loss_of(batch, batch_idx)
-        labels = batch["label"]
-        exact = value.detach().to(self._mean_loss.total)
-        self.training_metrics.update(total=exact * len(labels), count=len(labels))
-        self.log("train/loss_step", value, on_step=True, on_epoch=False, batch_size=len(labels), rank_zero_only=True)
+        self._record(value, len(batch["label"]))
         return value
 
     def _loss_of(self, batch: Sample, batch_idx: int) -> Tensor:
@@ -198,25 +280,6 @@ class LesionClassifier(pl.LightningModule):
         weight = mixed.weight
         mean: Tensor = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
         return mean
-
-    def on_train_epoch_end(self) -> None:
-        """Logs `train/loss`, the mean over the images of the whole epoch on all ranks."""
-        self.log_dict(self.training_metrics.compute(), rank_zero_only=False, sync_dist=False)
-
-    def mean_loss(self) -> float:
-        """The mean loss per image of the epoch so far, over all ranks; every rank must call it."""
-        total, count = self._mean_loss.over_processes()
-        return total / max(count, 1.0)
-
-    @property
-    def _mean_loss(self) -> MeanLoss:
-        found = self.training_metrics[LOSS]
-        assert isinstance(found, MeanLoss)
-        return found
-
-    def _step_seed(self, batch_idx: int) -> int:
-        key = [self.options.seed, self.current_epoch, batch_idx, self.global_rank]
-        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     # validation
 
@@ -256,39 +319,6 @@ class LesionClassifier(pl.LightningModule):
 
         views = tta_views(self.options.tta)
         return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
-
-    def sign(self, run_id: str) -> None:
-        """Writes the id of the run to the card in every checkpoint."""
-        self.options = replace(self.options, card={**self.options.card, "run_id": run_id})
-
-    # optimisation
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer over layer-wise groups and its schedule, as Lightning wants them."""
-        groups = parameter_groups(self.backbone, self.options.decay_norms_and_biases)
-        optimizer = self.make_optimizer(groups, self.lr)
-        for group in optimizer.param_groups:
-            group["lr"] *= group.pop("lr_scale", 1.0)
-            group["initial_lr"] = group["lr"]
-        length = training_length(self.trainer)
-        schedule = self.make_schedule(optimizer, length.total_steps, length.steps_per_epoch)
-        described: dict[str, Any] = {"scheduler": schedule.scheduler, "interval": schedule.interval}
-        if schedule.monitor is not None:
-            described["monitor"] = schedule.monitor
-            if schedule.monitor.startswith("val/"):  # a step for each new value, not for each epoch
-                described["frequency"] = self.trainer.check_val_every_n_epoch or 1
-        return {"optimizer": optimizer, "lr_scheduler": described}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the card, which makes the file usable alone, and the sum of the epoch's losses."""
-        checkpoint["lesion_exp"] = dict(self.options.card)
-        checkpoint["epoch_loss"] = list(self._mean_loss.over_processes())
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the sum of the losses of the epoch in the middle of which the checkpoint was saved."""
-        if self.global_rank == 0 and "epoch_loss" in checkpoint:
-            total, count = checkpoint["epoch_loss"]
-            self._mean_loss.update(torch.tensor(total, dtype=EXACT), int(count))
 
 
 def training_length(trainer: pl.Trainer) -> TrainingLength:

@@ -28,13 +28,16 @@ from lesion_exp.config.freeze import freeze, read_job
 from lesion_exp.config.instantiate import check_targets, instantiate, resolve_target
 from lesion_exp.config.registered import LIBRARY_OPTIONS, TARGET, TRANSFORM
 from lesion_exp.config.shipped_conf import default_options
+from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError
 from lesion_exp.explanation.network import ExplainedNetwork
 from lesion_exp.image_file import UInt8Array
 from lesion_exp.sampler.sampler import IntArray, order_of_epoch
+from lesion_exp.task import NetworkTask
 from lesion_exp.training.build import Built, build
+from lesion_exp.training.build_pretraining import build_pretraining
 from lesion_exp.training.check_training import check_training
-from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.data import is_pretraining, load_data, split_data
 from lesion_exp.training.run import UNREAD_KEYS
 from lesion_exp.verbs.explain.request import make_explainer
 
@@ -60,6 +63,7 @@ OFFERED: Final[Mapping[str, frozenset[str]]] = {
     "backbone": frozenset({"num_classes", "image_size", "in_channels"}),
     "loss": frozenset({"class_counts"}),
     "optimizer": frozenset({"params"}),
+    "pretrain": frozenset({"facts"}),
     "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
 }
 """Parameters of a group's targets that a job passes, which are therefore in no YAML."""
@@ -72,6 +76,7 @@ TRAINED: Final = (
     "loss",
     "optimizer",
     "scheduler",
+    "pretrain",
     TRANSFORM,
 )
 """Groups whose options take part in training."""
@@ -268,9 +273,20 @@ def _check_maps(option: str, folders: Sequence[Path], composed: Composed) -> Non
     assert bool(torch.isfinite(maps).all()), "a map has values that are no numbers"
 
 
+def _task_of(composed: Composed) -> tuple[NetworkTask, LesionDataModule]:
+    job = freeze(composed)
+    if not is_pretraining(job.config):
+        built = _built(composed)
+        return built.classifier, built.datamodule
+    split = split_data(job.config, load_data(job.config))
+    check_training(job.config, split)
+    pretraining = build_pretraining(job.config, split)
+    return pretraining.task, pretraining.datamodule
+
+
 def _check_training(composed: Composed) -> None:
-    built = _built(composed)
-    before = [weights.detach().clone() for weights in built.classifier.parameters()]
+    task, data = _task_of(composed)
+    before = [weights.detach().clone() for weights in task.parameters()]
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -282,10 +298,10 @@ def _check_training(composed: Composed) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(built.classifier, built.datamodule)
+    trainer.fit(task, data)
     assert trainer.global_step >= 1, "no training step was made"
     loss = trainer.callback_metrics["train/loss_step"]
     assert bool(torch.isfinite(loss)), f"the loss is {loss}"
-    pairs = zip(before, built.classifier.parameters(), strict=True)
+    pairs = zip(before, task.parameters(), strict=True)
     assert any(not torch.equal(old, new) for old, new in pairs), "no weight changed"
-    assert all(bool(torch.isfinite(new).all()) for new in built.classifier.parameters()), "a weight is not finite"
+    assert all(bool(torch.isfinite(new).all()) for new in task.parameters()), "a weight is not finite"

@@ -16,7 +16,7 @@ from lesion_exp.testing import check_option
 
 GROUPS = (
     *("backbone", "loss", "optimizer", "scheduler", "sampler", "split", "augmentation", "augmentation/transform"),
-    *("explanation", "dataset"),
+    *("explanation", "dataset", "pretrain"),
 )
 NEEDS = {
     "backbone=timm": ["backbone.name=resnet10t"],
@@ -32,15 +32,16 @@ NEEDS = {
 }
 PACKAGES = {
     "backbone=timm": "timm", "optimizer=lion": "pytorch_optimizer", "optimizer=lamb": "pytorch_optimizer",
+    **{f"pretrain={method}": "lightly" for method in ("simclr", "vicreg", "byol", "dino", "mae")},
     **{f"backbone=efficientnet_lite{number}": "timm" for number in (0, 1, 2)},
     "explanation=lime": "lime", "explanation=shap": "shap",
 }  # fmt: skip
 NOT_TRAINED = (
-    *("split=file", "split=official", "explanation=shap"),
+    *("split=file", "split=official", "explanation=shap", "pretrain=mae"),
     *("backbone=efficientnet_lite1", "backbone=efficientnet_lite2"),
 )
-"""Options that read what a generated data set does not have, compile for long, or differ from a smaller one only in
-their depth; their own tests train with them."""
+"""Options that read what a generated data set does not have, need another network, compile for long, or differ from a
+smaller one only in their depth; their own tests train with them."""
 
 
 def options():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from lesion_exp.backbone.surgery import (
     run_once,
     widen_input,
 )
-from lesion_exp.backbone.weights import load_into, own_state, read_state
+from lesion_exp.backbone.weights import card_of, load_into, own_state, read_state
 from lesion_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
         )
     state, partial = _state(known, shared.weights), shared.weights_partial
     own = own_state(state) if state is not None else None
+    if own is not None:
+        own = _without_other_head(own, shared.weights, shape.classes)
     found = find_weights(state, module.state_dict(), known.renamed) if state is not None and own is None else None
     if found is not None:
         load_into(module, found, head, shared.weights, partial=partial)
@@ -76,6 +79,15 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
     if shared.tune == "lora":
         backbone.add_lora()
     return backbone
+
+
+def _without_other_head(own: dict[str, Tensor], weights: str, classes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The weights of a file of this project without its head, if that was trained for other `classes`."""
+    known = tuple(map(str, card_of(Path(weights)).get("classes", ()))) if classes else ()
+    if not known or known == classes:
+        return own
+    log.info("the head of %s is left out: it knows %s, this run %s", weights, ", ".join(known), ", ".join(classes))
+    return {name: value for name, value in own.items() if not name.startswith("head.")}
 
 
 def _known_of(module: object) -> Network:

@@ -77,6 +77,7 @@ class SharedOptions:
     Args:
         weights: `none`, `imagenet`, or a file of this project, of the network's library, or of another.
         licence: of the weights, as their source states it; recorded where the config is composed.
+        weights_run: the id of the run whose weights `weights` names; recorded where the config is composed.
         weights_partial: whether what fits is taken from a file of which other layers differ.
         preprocessing: what the weights were trained with, as `Preprocessing.to_dict` gives it; `augmentation` follows
             it where the config is composed. None: the network starts from random weights, or the job is from before
@@ -101,6 +102,7 @@ class SharedOptions:
     """
 
     weights: str = "none"
+    weights_run: str | None = None
     weights_partial: bool = False
     licence: str | None = None
     preprocessing: Mapping[str, Any] | None = None
@@ -197,6 +199,7 @@ class InputsAndOutputs:
         in_channels: 3, or 4 with a mask.
         metadata_width: columns of metadata, 0 = none.
         two_views: whether a clinical photograph comes with each image.
+        classes: their names; empty where they are not known.
     """
 
     num_classes: int
@@ -204,3 +207,4 @@ class InputsAndOutputs:
     in_channels: int = 3
     metadata_width: int = 0
     two_views: bool = False
+    classes: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from lesion_exp.option import Kind, option, options_of, whole
 from lesion_exp.terminal import console, say
 
 LAST_PORT: Final = 65535
+_KEPT: Final = "predictions, confusion matrices, curves and checkpoints are"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def train(arguments: Arguments) -> int:
     from lesion_exp.training.run import train as run_train
 
     result = run_train(job)
-    _show_end(result.run_id)
+    _show_end(result.run_id, pretrains="pretrain" in job.config)
     return 0
 
 
@@ -107,13 +108,13 @@ def resume(arguments: Arguments) -> int:
     return 0
 
 
-def _show_end(run_id: str) -> None:
+def _show_end(run_id: str, *, pretrains: bool = False) -> None:
     """Says where to look at the run, and prints its id. Only the first of several processes has the id."""
     if not run_id:
         return
     say(
         f"\nlook at it:  {_command()} ui     (then open the address that it prints)\n"
-        f"artifacts:   predictions, confusion matrices, curves and checkpoints are stored with the run",
+        f"artifacts:   {'checkpoints are' if pretrains else _KEPT} stored with the run",
         sys.stderr,
     )
     print(run_id)

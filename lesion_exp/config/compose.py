@@ -122,7 +122,9 @@ def compose(
     base, replaced, options = _base(parsed, folders, root, {} if bases is None else bases)
     for override in parsed:
         check_added(override, base)
-    resolved = _resolve(_changed(base, parsed, folders), in_sweep)
+    changed = _changed(base, parsed, folders)
+    weights_run = _weights_of_run(changed, in_sweep)
+    resolved = _resolve(changed, in_sweep)
     launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
     assert isinstance(reference, dict), "the config is a mapping"
@@ -130,7 +132,25 @@ def compose(
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
     check_own_options(resolved, {group: option for group, option in options.items() if group in resolved})
-    return Composed(resolved, tuple(overrides), launcher, search, replaced, _named(options, base, resolved))
+    return Composed(
+        resolved, _with_run(overrides, weights_run), launcher, search, replaced, _named(options, base, resolved)
+    )
+
+
+def _weights_of_run(config: DictConfig, in_sweep: bool) -> str | None:
+    """See `resolve_run_weights`, which is imported only where a run is named: it opens the store."""
+    weights = OmegaConf.select(config, "backbone.weights", throw_on_missing=False)
+    if not isinstance(weights, str) or not weights.startswith("run:"):
+        return None
+    from lesion_exp.config.run_weights import resolve_run_weights
+
+    return resolve_run_weights(config, in_sweep=in_sweep)
+
+
+def _with_run(overrides: Sequence[str], run_id: str | None) -> tuple[str, ...]:
+    """`overrides` with the id of the run in place of a word that may mean another run later."""
+    pattern = re.compile(r"^(\+{0,2}backbone\.weights=)(['\"]?)run:[^'\"]*(['\"]?)$")
+    return tuple(pattern.sub(rf"\g<1>\g<2>run:{run_id}\g<3>", text) if run_id else text for text in overrides)
 
 
 def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:

@@ -38,6 +38,7 @@ NOT_HASHED: Final = (
     "dataset.root",
     "evaluation.ensemble",
     "trainer.log_every_n_steps",
+    "backbone.weights_run",
 )
 """Keys that cannot change a result, such as paths, where runs are recorded, and the number of loader processes."""
 SHARE_OR_COUNT: Final = frozenset(
@@ -58,6 +59,7 @@ ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albu
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dataset": {"patient_effect": 0.0},
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
+    "split": {"train_share": 1.0, "share_seed": 0},
     "backbone": {
         "preprocessing": None,
         "weights_partial": False,
@@ -218,6 +220,8 @@ def read_job(path: Path) -> Job:
         )
     body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
     body["config"].setdefault("metrics", {})  # jobs from before metrics could be added
+    if isinstance(split := body["config"].get("split"), dict):  # jobs from before a share could be trained on
+        body["config"]["split"] = {**LATER_KEYS["split"], **split}
     files = {str(key): str(digest) for key, digest in body["files"].items()}
     body["config"] = with_places(body["config"], files, _expanded)
     found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)
@@ -354,6 +358,7 @@ def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:
         config["dataset"]["root"] = str(project.data_cache / Path(root).relative_to(cache))
     config["paths"] = project.as_paths()
     config["tracking"]["uri"] = None if project.store_uri is None else address(project.store_uri)
+    _find_weights(config["backbone"], project)
     for key, place in places.items():
         *parents, leaf = key.split(".")
         node: Any = config
@@ -366,3 +371,19 @@ def relocated(job: Job, project: Project, places: Mapping[str, Path]) -> Job:
             node, leaf = node[leaf], "root"
         node[leaf] = str(place.expanduser().absolute())
     return replace(job, config=config)
+
+
+def _find_weights(node: dict[str, Any], project: Project) -> None:
+    """Sets the file of the weights of another run to where the store has it now, if it is no longer where it was."""
+    run_id = node.get("weights_run")
+    if run_id is None or Path(str(node["weights"])).is_file():
+        return
+    from lesion_exp.tracking import artifacts
+    from lesion_exp.tracking.find import find_run
+
+    try:
+        found = find_run(project.store, str(run_id)).fetch(artifacts.checkpoint())
+    except ConfigError:
+        return  # what needs the file says that it is gone
+    if found is not None:
+        node["weights"] = str(found.absolute())

@@ -11,6 +11,7 @@ from lesion_exp.choices import CHOICES
 from lesion_exp.config.habits import better_hint
 from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.errors import ConfigError, check_choice, nearest
+from lesion_exp.pretrain import chosen_parts
 
 LEAST: Final[Mapping[str, float]] = {
     "image_size": 16,
@@ -23,6 +24,17 @@ LEAST: Final[Mapping[str, float]] = {
     "trainer.num_nodes": 1,
     "trainer.log_every_n_steps": 1,
     "trainer.check_val_every_n_epoch": 1,
+    "pretrain.probe_every": 1,
+    "pretrain.probe_neighbours": 1,
+    "pretrain.num_views": 2,
+    "pretrain.hidden_dim": 1,
+    "pretrain.output_dim": 1,
+    "pretrain.decoder_dim": 1,
+    "pretrain.decoder_depth": 1,
+    "pretrain.decoder_heads": 1,
+    "pretrain.warmup_epochs": 0,
+    "pretrain.freeze_last_layer": 0,
+    "split.share_seed": 0,
     "trainer.early_stopping.patience": 1,
     "dataset.limit": 1,
     "dataset.mask_margin": 0,
@@ -89,6 +101,7 @@ INTERNAL_TAGS: Final = frozenset(
         "git_commit", "git_dirty", "own_configs", "extends", "reproduces", "reproduction", "sweep_id", "sweep_cell",
         "weights_hash", "pruned", "test_readings", "error", "shortcuts", "members", "ensemble", "bundle_run_id",
         "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks", "metric_modes",
+        "pretraining", "seen_before",
     }
 )  # fmt: skip
 """Tags that this package writes to its runs, and reads when it searches for runs."""
@@ -103,7 +116,9 @@ _NAMES: Final = {
     dict: "keys",
 }
 _FREE: Final = ("dataset.sets", "dataset.columns", "dataset.labels", "dataset.class_shares", "tags.")
-_ANY: Final = frozenset({"trainer.devices", "trainer.strategy", "trainer.precision", "optimizer.weight_decay"})
+_ANY: Final = frozenset(
+    {"pretrain.parts", "trainer.devices", "trainer.strategy", "trainer.precision", "optimizer.weight_decay"}
+)
 
 
 def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
@@ -123,6 +138,8 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             check_choice(key, value, CHOICES[key])
         if key == "backbone.tune":
             check_tune(value)
+        if key == "pretrain.parts":
+            chosen_parts(value)
         _check_size(key, value)
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from lesion_exp.augmentation.on_device import apply_plan
 from lesion_exp.augmentation.pipeline import AugmentationPipeline
@@ -176,11 +176,21 @@ class LesionDataModule(pl.LightningDataModule):
         batches: TrainingBatches | EvaluationBatches,
         features: CachedFeatures | None,
     ) -> DataLoader[Sample]:
-        on_gpu = self._on_gpu()
-        dataset = images if features is None else FeatureDataset(images, features)
+        if features is None:
+            return self._loader_of(images, batches, collate_samples)
         # a batch of features is one look-up in memory: to hand it over from another process takes longer
-        num_workers = resolve_num_workers(self.loader.num_workers, on_gpu) if features is None else 0
-        collate: Callable[[Any], Sample] = collate_samples if features is None else _as_it_is
+        return self._loader_of(FeatureDataset(images, features), batches, _as_it_is, num_workers=0)
+
+    def _loader_of(
+        self,
+        dataset: Dataset[Any],
+        batches: TrainingBatches | EvaluationBatches,
+        collate: Callable[[Any], Sample],
+        num_workers: int | None = None,
+    ) -> DataLoader[Sample]:
+        on_gpu = self._on_gpu()
+        if num_workers is None:
+            num_workers = resolve_num_workers(self.loader.num_workers, on_gpu)
         generator = torch.Generator()  # a separate one, since making an iterator must not advance the global generator
         generator.manual_seed(self.sample.seed)
         return DataLoader(

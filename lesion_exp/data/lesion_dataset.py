@@ -109,7 +109,9 @@ class SampleOptions:
 
 
 class LesionDataset(Dataset[Sample]):
-    """The samples of a table, indexed by (epoch, position). The augmentation depends on (seed, epoch, position) only.
+    """The samples of a table, indexed by (epoch, position) or, of several views, by (epoch, position, view).
+
+    The augmentation depends on (seed, epoch, position, view) only.
 
     Args:
         table: the table of a part.
@@ -150,10 +152,10 @@ class LesionDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, position = key
+    def __getitem__(self, key: tuple[int, ...]) -> Sample:
+        epoch, position, *view = key
         row = int(self.rows[position])
-        seed = (self.options.seed, epoch, position)
+        seed = (self.options.seed, epoch, position, *view)
         if self.training and self.pipeline.trains_on_device:
             image, plan = self.pipeline.plan(self.store.read(row), seed)
             canvas = torch.from_numpy(on_canvas(image, *self.canvas)).permute(2, 0, 1)

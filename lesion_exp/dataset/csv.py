@@ -88,7 +88,7 @@ def read_csv(
         root: folder with the table and the images.
         table: name of the file, or a pattern (see `path_patterns`).
         columns: standard name -> column of the file. A column that has a standard name already needs no entry; the
-            value None leaves such a column out.
+            value None leaves such a column out. `label: None` is a table without labels.
         one_hot: columns of a one-hot ground truth; the label is the name of the column that holds the 1.
         labels: label -> class; other labels are unknown. None: the label in lower case is the class, except for `NA`
             and the like, which may be a class or a missing label.
@@ -120,6 +120,8 @@ def read_csv(
     )
     if one_hot:
         frame["label"] = one_hot_label(raw, one_hot, where)
+    elif mapped["label"] is None:
+        frame["label"] = None
     if "official_split" in frame:
         frame["official_split"] = _parts(frame["official_split"], where)
     choice = Choice(images, "dataset.images", REMEDY)
@@ -185,10 +187,10 @@ def _check_sufficient(
     mapped: Mapping[str, str | None], one_hot: Sequence[str] | None, where: str, found: list[str]
 ) -> None:
     there = f"got neither; the columns are {', '.join(found)}"
-    if not one_hot and mapped.get("label") is None:
+    if not one_hot and "label" not in mapped:
         raise ConfigError(
             f"expected a column label in {where}, or a key that names the labels, dataset.columns={{label: COLUMN}} or "
-            f"dataset.one_hot=[COLUMN,...], {there}"
+            f"dataset.one_hot=[COLUMN,...] (for pretraining without labels: dataset.columns={{label: null}}), {there}"
         )
     if mapped.get("image_id") is None and mapped.get("image_path") is None:
         raise ConfigError(

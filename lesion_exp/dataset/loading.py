@@ -17,7 +17,7 @@ from lesion_exp.dataset.findings import Finding, collected_findings, record_find
 from lesion_exp.dataset.missing_values import is_missing
 from lesion_exp.dataset.path_patterns import as_override
 from lesion_exp.dataset.row_filter import filter_rows
-from lesion_exp.dataset.table import STANDARD_COLUMNS, UNKNOWN
+from lesion_exp.dataset.table import STANDARD_COLUMNS, UNKNOWN, UNLABELLED
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
 log = logging.getLogger(__name__)
@@ -87,13 +87,16 @@ class TableOptions:
                 raise ConfigError(f"expected dataset.{key} to be {expected}, got {getattr(self, key)!r}; correct it")
 
 
-def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Flow) -> pd.DataFrame:
+def load_table(
+    read: Callable[[], pd.DataFrame], options: TableOptions, flow: Flow, *, needs_labels: bool = True
+) -> pd.DataFrame:
     """Reads the table of a data set, checks it, and applies the filter and the limit.
 
     Args:
         read: the data set's reader, without arguments.
         options: what to leave out.
         flow: receives the counts after every step.
+        needs_labels: False keeps images without a known label, with the label `UNLABELLED`.
 
     Raises:
         DataError: the table has duplicate ids, missing files or unknown labels and `on_bad_image` is `error`; or no
@@ -106,6 +109,8 @@ def load_table(read: Callable[[], pd.DataFrame], options: TableOptions, flow: Fl
         _warn_of_synonyms(table)
     flow.findings.extend(found)
     flow.note("read", table)
+    if not needs_labels:
+        table = table.assign(label=table["label"].where(table["label"].notna(), UNLABELLED))
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
     whole = table
     table = _leave_out_doubled(table, options, flow)
@@ -216,7 +221,7 @@ def to_target(
     published = table["official_split"] if "official_split" in table else pd.Series("", index=table.index)
     elsewhere = set(table.loc[published != "test", "label"])
     counts = table["label"].value_counts().sort_index()
-    kinds = {str(label): taxonomy.malignancy(str(label)) for label in counts.index}
+    kinds = {str(label): taxonomy.malignancy(str(label)) for label in counts.index if label != UNLABELLED}
     undetermined = [label for label, malignant in kinds.items() if malignant is None and label in elsewhere]
     if undetermined:
         cases = [
@@ -235,7 +240,8 @@ def to_target(
     for label, code in names.items():
         log.info("%r counts as %s (%s)", label, code, "malignant" if kinds[label] else "benign")
     targets = {None: None, True: "malignant", False: "benign"}
-    labels = table["label"].map({label: targets[malignant] or label for label, malignant in kinds.items()})
+    named = {label: targets[malignant] or label for label, malignant in kinds.items()}
+    labels = table["label"].map({**named, UNLABELLED: UNLABELLED})
     return table.assign(diagnosis=table["label"], label=labels.astype(object))
 
 

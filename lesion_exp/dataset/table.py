@@ -50,6 +50,8 @@ STANDARD_COLUMNS: Final = (
     "source",
 )
 UNKNOWN: Final = "unknown"
+UNLABELLED: Final = "unlabelled"
+"""The label of an image without one, where labels are not needed."""
 LEAKS: Final = "leaks_"
 PREDICTED: Final = "p_"
 INTERNAL_NAMES: Final = frozenset(

@@ -20,6 +20,8 @@ Place = Literal["epoch", "headline", "tracked", "report", "compare", "sweep", "s
 """
 
 AUROC_MACRO: Final = "auroc_macro"
+KNN_BALANCED_ACCURACY: Final = "knn_balanced_accuracy"
+KNN_ACCURACY: Final = "knn_accuracy"
 LOSS: Final = "loss"
 """The name of the training objective, and in MLflow also that of the log loss `nll` of the test part."""
 HIGHER: Final = "higher is better"
@@ -111,6 +113,9 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("singletons", "Share of sets of one class"),
         # of images of unknown classes
         Metric("fpr_at_95_tpr", "Unknown images taken for known ones, at 95% of the known", higher_is_better=False),
+        # of a body that is pretrained without labels: the votes of the nearest training images
+        Metric(KNN_BALANCED_ACCURACY, "Balanced accuracy of nearest neighbours", habits=("knn", "knn_bacc")),
+        Metric(KNN_ACCURACY, "Accuracy of nearest neighbours", habits=("knn_acc", "knn_top1")),
         # of images that are changed where it should not matter
         Metric("flip_rate", "Share of predictions that flip", higher_is_better=False),
         Metric("excess", "Flip rate less that of the control", higher_is_better=False, lowest=-1.0),
@@ -125,6 +130,10 @@ ENDS: Final = ("_low", "_high")
 WATCHED: Final = "balanced_accuracy"
 WATCHED_METRIC: Final = f"val/{WATCHED}"
 """The metric that decides which epoch is best."""
+PROBED: Final = (KNN_BALANCED_ACCURACY, KNN_ACCURACY)
+"""The metrics of a validation in self-supervised pretraining."""
+PROBE_METRIC: Final = f"val/{KNN_BALANCED_ACCURACY}"
+"""The metric that decides which epoch of a pretraining is best, where there are labels."""
 _NAMES_BEFORE: Final[Mapping[str, int]] = {
     "best": 1, "train": 1, "val": 1, "test": 1, "time": 1, "isic": 1, "calibrated": 1, "unknown": 1,
     "shortcuts": 2, "evaluation": 2, "conformal": 2, "operating": 3,
@@ -212,11 +221,11 @@ TEST: Final = "test"
 FOLDER: Final = "evaluation"
 """The folder of a run's evaluations, and the first part of the names of metrics on data other than its own parts."""
 _OF_A_PART: Final = (LOSS, *HEADLINE)
-OF_SEVERAL_RUNS: Final = tuple(f"best/val/{name}" for name in (LOSS, *shown_in("epoch"))) + tuple(
+OF_SEVERAL_RUNS: Final = tuple(f"best/val/{name}" for name in (LOSS, *shown_in("epoch"), *PROBED)) + tuple(
     f"{TEST}/{name}" for name in _OF_A_PART
 )
 """The results whose means over several runs are metrics of the run that summarises them."""
-_OF_AN_EPOCH: Final = frozenset((LOSS, *shown_in("epoch")))
+_OF_AN_EPOCH: Final = frozenset((LOSS, *shown_in("epoch"), *PROBED))
 
 
 def is_metric(name: str) -> bool:

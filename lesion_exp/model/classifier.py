@@ -33,11 +33,18 @@ OPTIMIZER_COMMON_KEYS: Final = frozenset({"decay_norms_and_biases"})
 NUM_LOSS_ARGUMENTS: Final = 2
 
 
-def make_network(config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None) -> Backbone:
-    """Builds the network that `config` (of a whole job) describes, in the memory layout that it asks for."""
+def make_network(
+    config: Mapping[str, Any], num_classes: int, encoder: MetadataEncoder | None, classes: Sequence[str] = ()
+) -> Backbone:
+    """Builds the network that `config` (of a whole job) describes, in the memory layout that it asks for.
+
+    With `classes`, the head of initial weights that was trained for others is left out.
+    """
     sample = sample_options(config)
     width = encoder.width if encoder else 0
-    shape = InputsAndOutputs(num_classes, config["image_size"], sample.in_channels, width, sample.clinical)
+    shape = InputsAndOutputs(
+        num_classes, config["image_size"], sample.in_channels, width, sample.clinical, tuple(classes)
+    )
     network = make_backbone(config["backbone"], shape)
     return network.to(memory_format=torch.channels_last) if uses_channels_last(config, network) else network
 
@@ -116,7 +123,7 @@ def make_classifier(
             decay_norms_and_biases=config["optimizer"]["decay_norms_and_biases"],
             card=card,
         ),
-        make_optimizer(config["optimizer"], fuse=_may_fuse(config["trainer"])),
+        make_optimizer(config["optimizer"], fuse=may_fuse(config["trainer"])),
         make_schedule(config["scheduler"]),
         validation_ids,
         added,
@@ -129,7 +136,7 @@ def _kind(config: Mapping[str, Any]) -> type[LesionClassifier]:
     return LogisticProbe if solves_exactly(config["optimizer"]) else LesionClassifier
 
 
-def _may_fuse(trainer: Mapping[str, Any]) -> bool:
+def may_fuse(trainer: Mapping[str, Any]) -> bool:
     """Whether to fuse the optimizer; with fp16 it unscales gradients itself, which Lightning's clipping forbids."""
     return resolve_precision(trainer["precision"], trainer["accelerator"]) != "16-mixed"
 

@@ -205,7 +205,9 @@ def _check_searched(search: Search, config: Mapping[str, Any]) -> None:
         ConfigError: a metric does not exist, or the direction is wrong.
     """
     for metric, direction in zip(search.metrics, search.directions, strict=True):
-        check_metric("search.metric", metric, only_validation=True, added=config["metrics"])
+        check_metric(
+            "search.metric", metric, only_validation=True, added=config["metrics"], pretrains="pretrain" in config
+        )
         check_direction("search.direction", direction, metric, lower="minimize", higher="maximize", config=config)
 
 

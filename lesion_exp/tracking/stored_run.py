@@ -19,6 +19,14 @@ from lesion_exp.tracking.mlflow_values import given_name
 if TYPE_CHECKING:
     from lesion_exp.tracking.store import Store
 
+PRETRAINING: Final = "pretrain"
+"""Value of the tag `kind` of a run that pretrains without labels."""
+TRAINING_KINDS: Final = ("train", PRETRAINING)
+"""Values of the tag `kind` of runs that train by a job."""
+PRETRAINING_TAG: Final = "pretraining"
+"""Tag of a pretraining with the name of its method."""
+SEEN_TAG: Final = "seen_before"
+"""Tag of a run whose initial weights have seen images of its validation or test part: what they saw, in words."""
 PARENT_TAG: Final = "mlflow.parentRunId"
 """Tag with the id of the run below which MLflow shows a run: for the cells of a sweep, the sweep's run."""
 MODES_TAG: Final = "metric_modes"

@@ -14,7 +14,7 @@ from lesion_exp.evaluation.predictions import classes_of, known_rows
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import READS_TAG
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.trained_run import stored_calibrators
 from lesion_exp.trained_runs.wording import as_value, counted, listed, number, percent, with_interval
@@ -36,6 +36,8 @@ def headline(facts: RunSummary) -> str | None:
         (False, "test"): "never seen in training",
         (False, "val"): "of the validation part, on which the best epoch was chosen",
     }[facts.is_leaky, facts.part or "val"]
+    if SEEN_TAG in facts.run.tags and not facts.is_leaky:
+        seen = seen.replace("never seen in training", "not seen in this training, but in part before it")
     interval = "" if value.low is None else f" (95% interval {number(value.low)} to {number(value.high)})"
     further = [
         f"{short_of(name)} {with_interval(facts.values[name])}"
@@ -67,6 +69,11 @@ def warnings_of(facts: RunSummary) -> list[str]:
         how_many = "" if not shared else f": {percent(shared)} of the test images show a lesion that was trained on"
         found.append(f"LEAKY: parts of the training data reappear in validation or test{how_many}. No result of "
                      f"this run says how well the network performs on new lesions.")  # fmt: skip
+    if SEEN_TAG in run.tags and not facts.is_leaky:
+        found.append(
+            f"The initial weights have seen {run.tags[SEEN_TAG]}. Results on these images are transductive: they may "
+            f"be better than on images that nobody has seen."
+        )
     if run.status != "FINISHED":
         error = f": {run.tags['error']}" if run.tags.get("error") else ""
         found.append(

@@ -22,7 +22,14 @@ from lesion_exp.evaluation.registry import added_among, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import PARENT_TAG, Run, download_artifact, read_predictions
+from lesion_exp.tracking.stored_run import (
+    PARENT_TAG,
+    PRETRAINING,
+    PRETRAINING_TAG,
+    Run,
+    download_artifact,
+    read_predictions,
+)
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.tracked import check_same_data, job_of, names_of_job_tags
 
@@ -106,6 +113,7 @@ class TrainedRun:
         Raises:
             ConfigError: the run has no job, or its job was frozen by another version.
         """
+        check_classifies(self.run, wanted_for)
         config = {**self.frozen_job(wanted_for).config, "evaluation": dict(self.evaluation)}
         check_complete(config)
         return config
@@ -127,6 +135,7 @@ class TrainedRun:
             ConfigError: new predictions are needed, but the run has no job or has not finished.
             DataError: the run has no predictions of that part, or its data have changed.
         """
+        check_classifies(self.run, "predictions")
         if not self.needs_new_predictions:
             return read_predictions(self.run, part, with_unknown=True)
         split = self.data()
@@ -283,6 +292,20 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
 def own_tta(run: Run) -> str:
     """The test-time augmentation of the stored predictions of `run`."""
     return run.params.get("evaluation.tta", "none")
+
+
+def check_classifies(run: Run, wanted_for: str) -> None:
+    """Checks that `run` has trained a classifier.
+
+    Raises:
+        ConfigError: it is a pretraining, whose network has no head.
+    """
+    if run.tags.get("kind") == PRETRAINING:
+        raise ConfigError(
+            f"expected a run that has trained a classifier, for {wanted_for}, got {run.run_id} ({run.name}), a "
+            f"pretraining by {run.tags.get(PRETRAINING_TAG)} without labels, which has none; train one that starts "
+            f"from its weights: lesion-exp train backbone={run.tags.get('backbone')} backbone.weights=run:{run.run_id}"
+        )
 
 
 def check_finished(run: Run) -> None:

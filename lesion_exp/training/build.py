@@ -17,6 +17,7 @@ from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.datamodule import LesionDataModule, LoaderOptions
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.statistics import asks_for_statistics, with_statistics
+from lesion_exp.data.views import LABELLED, PretrainingDataModule
 from lesion_exp.errors import ConfigError
 from lesion_exp.model.classifier import (
     learning_rate,
@@ -30,10 +31,12 @@ from lesion_exp.model.classifier import (
 from lesion_exp.model.inputs import sample_options
 from lesion_exp.model.model_card import model_card
 from lesion_exp.model.precision import has_gpu
+from lesion_exp.pretrain import chosen_parts
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.task import LesionClassifier
+from lesion_exp.taxonomy import IS_UNKNOWN
 from lesion_exp.training.added_metrics import make_added_metrics
-from lesion_exp.training.data import SplitData
+from lesion_exp.training.data import SplitData, is_pretraining
 
 _TRIAL_STEPS: Final = 1000
 
@@ -56,7 +59,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     config = measured(config, split)
     datamodule = make_datamodule(config, split)
     pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
-    network = make_network(config, len(split.classes), encoder)
+    network = make_network(config, len(split.classes), encoder, split.classes)
     card = model_card(config, split.classes, encoder, split.loaded.info)
     counts, image_ids = datamodule.class_counts(), datamodule.parts["val"]["image_id"].tolist()
     added = make_added_metrics(config, len(split.classes))
@@ -83,8 +86,10 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
             "expected dataset.mask=none and one view with augmentation.device=gpu, got masks or two views; use "
             "augmentation.device=cpu"
         )
-    data = LesionDataModule(
-        split.table,
+    pretrains = is_pretraining(config)
+    kind = PretrainingDataModule if pretrains else LesionDataModule
+    data = kind(
+        pretraining_table(config, split) if pretrains else split.table,
         split.loaded.store,
         pipeline,
         instantiate(config["sampler"], "sampler"),
@@ -95,6 +100,21 @@ def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataMo
     )
     data.one_batch_an_epoch = solves_exactly(config["optimizer"]) or remembers(config["backbone"])
     return data
+
+
+def pretraining_table(config: Mapping[str, Any], split: SplitData) -> pd.DataFrame:
+    """The images of a pretraining: those of `pretrain.parts` as its training part, and those of its probe.
+
+    The probe has the labelled images of the split's training part as the part `LABELLED`, and those of its validation
+    part with the same classes as `val`; there is none if either is empty, or there is a single class.
+    """
+    table = split.table.assign(**{IS_UNKNOWN: ~split.table["label"].isin(split.classes)})
+    seen = table[table["split"].isin(chosen_parts(config["pretrain"]["parts"]))].assign(split="train")
+    known = table[~table[IS_UNKNOWN]]
+    bank, queries = (known[known["split"] == part] for part in ("train", "val"))
+    if len(split.classes) < 2 or queries.empty:
+        return seen
+    return pd.concat([seen, bank.assign(split=LABELLED), queries], ignore_index=True)
 
 
 def measured(config: Mapping[str, Any], split: SplitData) -> Mapping[str, Any]:

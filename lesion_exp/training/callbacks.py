@@ -28,10 +28,14 @@ class TrainingProgress(ProgressBar):
     """Shows a progress bar for each epoch, with images per second, and afterwards a line with its results.
 
     It logs `time/images_per_second` of the training steps and `time/epoch_seconds`, validation included.
+
+    Args:
+        watched: the metric by which the best epoch is chosen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watched: str = WATCHED_METRIC) -> None:
         super().__init__()
+        self._watched = watched
         self._shown = True
         self._stage: Stage | None = None
         self._images = 0
@@ -130,11 +134,11 @@ class TrainingProgress(ProgressBar):
         words.append(f"train/loss {loss:.3f}")
         if "val/loss" in values:
             words.append(f"val/loss {values['val/loss']:.3f}")
-        if WATCHED_METRIC in values:
-            watched = values[WATCHED_METRIC]
-            if self._best is None or is_better(WATCHED_METRIC, watched, self._best[0]):
+        if self._watched in values and (epoch == num_epochs or epoch % (trainer.check_val_every_n_epoch or 1) == 0):
+            watched = values[self._watched]
+            if self._best is None or is_better(self._watched, watched, self._best[0]):
                 self._best = (watched, epoch)
-            words.append(f"{WATCHED_METRIC} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
+            words.append(f"{self._watched} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
         if "time/images_per_second" in measured:
             words.append(f"{measured['time/images_per_second']:.0f} images/s")
         self._epochs_here += 1

@@ -25,7 +25,7 @@ from lesion_exp.model.inputs import sample_options
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.training.added_metrics import try_added_metrics
 from lesion_exp.training.build import check_optimisation, make_datamodule
-from lesion_exp.training.data import SplitData
+from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.part_evaluation import check_evaluation
 from lesion_exp.training.trainer import check_trainer, num_processes
 from lesion_exp.training.tune import FIRST_BATCH
@@ -48,6 +48,10 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         ConfigError: the training has no step or no validation, a metric that is watched does not exist, the network
             does not accept its batches, or values contradict each other.
     """
+    if is_pretraining(config):
+        from lesion_exp.training.check_pretraining import check_pretraining
+
+        return check_pretraining(config, split)
     trainer = check_trainer(config["trainer"])
     _check_parts(config, split)
     check_evaluation(config, split)
@@ -62,13 +66,13 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
         batch_size = min(FIRST_BATCH, data.images_per_epoch())
     else:
         ranks = num_processes(config["trainer"])
-        length = _length(config, trainer, data, ranks)
-        _check_validations(config, trainer, length, data, ranks)
+        length = length_on(config, trainer, data, ranks)
+        check_validations(config, trainer, length, data, ranks)
         check_optimisation(config, length)
         loss.set_epoch(0, length.num_epochs)
         batch_size = data.smallest_batch(ranks)
         if batch_size < data.batch_size:
-            warnings.append(_small_batch(data, batch_size, ranks))
+            warnings.append(small_batch(data, batch_size, ranks))
     node = config["backbone"]
     if remembers(node):
         _check_neighbours(config, data, loss)
@@ -158,12 +162,13 @@ def _check_parts(config: Mapping[str, Any], split: SplitData) -> None:
 
 def training_length(config: Mapping[str, Any], split: SplitData) -> TrainingLength:
     """The length of the training of the job `config` on `split`."""
-    return _length(
+    return length_on(
         config, check_trainer(config["trainer"]), make_datamodule(config, split), num_processes(config["trainer"])
     )
 
 
-def _length(config: Mapping[str, Any], trainer: pl.Trainer, data: LesionDataModule, ranks: int) -> TrainingLength:
+def length_on(config: Mapping[str, Any], trainer: pl.Trainer, data: LesionDataModule, ranks: int) -> TrainingLength:
+    """The length of the training of the job `config` with the loaders of `data` on `ranks` processes."""
     key = "trainer.overfit_batches" if config["trainer"]["overfit_batches"] else "trainer.limit_train_batches"
     num_batches = _limited(data.num_training_batches(ranks), trainer.limit_train_batches, key)
     epochs = trainer.max_epochs
@@ -184,7 +189,7 @@ def _limited(num_batches: int, limit: float, key: str) -> int:
     return int(num_batches * limit)
 
 
-def _check_validations(
+def check_validations(
     config: Mapping[str, Any], trainer: pl.Trainer, length: TrainingLength, data: LesionDataModule, ranks: int
 ) -> None:
     """Raises ConfigError if training ends before its first validation, or a schedule waits for one that never comes."""
@@ -235,7 +240,8 @@ def _batches_between(trainer: pl.Trainer, length: TrainingLength) -> int:
     return interval
 
 
-def _small_batch(data: LesionDataModule, batch_size: int, ranks: int) -> str:
+def small_batch(data: LesionDataModule, batch_size: int, ranks: int) -> str:
+    """The warning of an epoch that is shorter than a step."""
     wanted = f"loader.batch_size={data.batch_size}" + (f" on {ranks} processes" if ranks > 1 else "")
     return (
         f"the sampler draws {data.images_per_epoch()} images an epoch, fewer than one step of {wanted}: each epoch is "

@@ -23,7 +23,7 @@ from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import collected_findings, record_finding
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
 from lesion_exp.dataset.path_patterns import as_override
-from lesion_exp.dataset.table import DatasetInfo
+from lesion_exp.dataset.table import UNLABELLED, DatasetInfo
 from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.model.inputs import SAMPLE_KEYS, store_request
@@ -33,6 +33,7 @@ from lesion_exp.split.assign import apply_splitter
 from lesion_exp.split.audit import Audit, audit, shares_dealt
 from lesion_exp.split.groups import assign_groups
 from lesion_exp.split.manifest import split_hash
+from lesion_exp.split.training_share import with_training_share
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class SplitData:
     split_hash: str
     leaky: bool
     classes: tuple[str, ...]
-    """The classes of the training part. Images of other classes in the test part are marked by `is_unknown`."""
+    """The classes of the training part. Images of other classes in the test part are marked by `is_unknown`. In a
+    pretraining those of the images with labels, if there are any."""
 
     @cached_property
     def statistics(self) -> dict[str, list[float]]:
@@ -129,6 +131,11 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
     return _with_contents(config, table, open_or_build(table, request, cache), flow).data
 
 
+def is_pretraining(config: Mapping[str, Any]) -> bool:
+    """Whether `config` (of a whole job) pretrains without labels, in place of training a classifier."""
+    return config.get("pretrain") is not None
+
+
 def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
 
@@ -143,7 +150,12 @@ def read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
     node = config["dataset"]
     reader = _reader(node)
     options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
-    return load_table(lambda: _with_view(instantiate(reader, "dataset"), node["view"]), options, flow)
+    return load_table(
+        lambda: _with_view(instantiate(reader, "dataset"), node["view"]),
+        options,
+        flow,
+        needs_labels=not is_pretraining(config),
+    )
 
 
 def _with_contents(config: Mapping[str, Any], table: pd.DataFrame, store: ImageStore, flow: Flow) -> LoadedData:
@@ -169,20 +181,24 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     node = config["split"]
     splitter = make_splitter(node)
     labels = sorted(loaded.table["label"].unique())
-    if len(labels) < 2:
+    if len(labels) < 2 and not is_pretraining(config):
         chosen = config["dataset"]["filter"]
         remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
         raise DataError(f"expected at least two classes to tell apart, got {labels}; {remedy}")
     with Stage("splitting the data"):
         grouped = with_groups(node, loaded.table)
         shares = shares_dealt(splitter, grouped)
-        table = _with_unknown(apply_splitter(splitter, grouped), test_is_dealt="test" in shares)
+        dealt = with_training_share(apply_splitter(splitter, grouped), node["train_share"], node["share_seed"])
+        table = dealt if is_pretraining(config) else _with_unknown(dealt, test_is_dealt="test" in shares)
     with collected_findings() as found:
         _warn_of_mixed_parts(table)
     loaded.flow.findings.extend(found)
     warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
     with Stage("auditing the split"):
-        audited = audit(table, node["near_duplicate_threshold"], shares, warnings)
+        whole_shares = (
+            shares if node["train_share"] == 1 else None
+        )  # otherwise the training part is meant to fall short
+        audited = audit(table, node["near_duplicate_threshold"], whole_shares, warnings)
     leaky = getattr(splitter, "leaks", False) or not audited.passed
     if leaky and not node["allow_leakage"]:
         raise LeakageError(
@@ -190,6 +206,9 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
             f"{audited.summary()}\nuse split=grouped, or split.allow_leakage=true to train all the same "
             f"(every result is then tagged leaky)"
         )
+    if is_pretraining(config):
+        known = set(table.loc[table["split"] == "train", "label"]) - {UNLABELLED}
+        return SplitData(loaded, table, audited, split_hash(table), leaky, tuple(sorted(known)))
     classes = _trained_classes(table, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
 

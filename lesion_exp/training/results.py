@@ -68,8 +68,11 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
     columns = ["image_id", "label", "lesion_id", "age", "sex", "site", "source"]
     for part, context in contexts.items():
         counts = split.audit.parts[part]["counts"]
+        rows = split.table[split.table["split"] == part]
+        if rows.empty:
+            continue
         run.log_dataset(
-            datamodule.parts[part][columns],
+            rows[columns],
             f"{display_name(config['dataset'])} {part}",
             fingerprint=f"{loaded.fingerprint}{split.split_hash}",
             source=loaded.info.where if loaded.info else display_name(config["dataset"]),
@@ -122,7 +125,7 @@ def describe_run(
     trainer = config["trainer"]
     title = (
         f"{choices['backbone']} on {choices['dataset']} ({config['task']['target']}), {config['image_size']} px, "
-        f"{_end_in_words(trainer)}, split {choices['split']}, seed {config['seed']}"
+        f"{end_in_words(trainer)}, split {choices['split']}, seed {config['seed']}"
     )
     counts = {
         part: {key: int(numbers[key]) for key in ("images", "lesions")} for part, numbers in split.audit.parts.items()
@@ -133,7 +136,7 @@ def describe_run(
     return description(title, counts, metrics, [*warnings, *split.audit.warnings], [link])
 
 
-def _end_in_words(trainer: Mapping[str, Any]) -> str:
+def end_in_words(trainer: Mapping[str, Any]) -> str:
     """The limits of the training in words: epochs, and the steps or the time that may end it earlier."""
     epochs, steps, time = (trainer.get(key) for key in ("max_epochs", "max_steps", "max_time"))
     ends = [] if epochs == ENDLESS else [f"{epochs} epochs"]

@@ -6,8 +6,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -33,6 +32,7 @@ from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS, merged_weights
 from lesion_exp.model.inputs import SAMPLE_KEYS
 from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
+from lesion_exp.pretrain import COMMON_KEYS as PRETRAIN_KEYS
 from lesion_exp.process.distributed_environment import join_group, run_module
 from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.progress import Stage
@@ -46,9 +46,10 @@ from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.training.added_metrics import check_added_metrics
 from lesion_exp.training.build import Built, build, check_optimisation
 from lesion_exp.training.callbacks import PruningCallback, TrainingProgress, Validations
+from lesion_exp.training.check_pretraining import check_pretraining_keys
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
-from lesion_exp.training.data import TABLE_KEYS, SplitData, load_data, split_data
+from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining, load_data, split_data
 from lesion_exp.training.frozen_features import cached_features
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
@@ -58,9 +59,11 @@ from lesion_exp.training.part_evaluation import (
     log_evaluation,
     log_posthoc_models,
 )
+from lesion_exp.training.pretraining import run_pretraining
 from lesion_exp.training.results import describe_run, log_gallery, log_inputs
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
-from lesion_exp.training.tracked import job_choices, start_run
+from lesion_exp.training.seen_before import log_inherited, with_inherited
+from lesion_exp.training.tracked import INPUTS_TAG, job_choices, log_hint, start_run
 from lesion_exp.training.trainer import (
     OWN_KEYS,
     best_checkpoint,
@@ -77,8 +80,6 @@ from lesion_exp.training.watched_metrics import check_watched
 
 log = logging.getLogger(__name__)
 
-INPUTS_TAG: Final = "mlflow.inputs"
-"""Tag of a run whose data, split and environment are logged; MLflow's page hides tags that begin with mlflow."""
 STOPPED_ELSEWHERE: Final = (
     "a run that had begun is marked KILLED, and lesion-exp resume run=latest continues it; if no message above names a "
     "run, none has begun"
@@ -88,6 +89,7 @@ UNREAD_KEYS: Final = {
     "dataset": TABLE_KEYS | SAMPLE_KEYS | {"name"},
     "split": SPLIT_KEYS,
     "optimizer": OPTIMIZER_COMMON_KEYS,
+    "pretrain": PRETRAIN_KEYS,
 }
 """Keys of a node that are not passed to its target, since other code reads them."""
 
@@ -138,6 +140,8 @@ def check_job(job: Job, here: bool = True) -> None:
     check_installed(job.config)
     if job.config["backbone"].get("tune") == "lora":
         check_peft()
+    if is_pretraining(job.config):
+        check_pretraining_keys(job.config, job.overrides)
     check_added_metrics(job.config)
     check_watched(job.config)
     if here:
@@ -149,10 +153,12 @@ def check_job(job: Job, here: bool = True) -> None:
 
 def run_job(job: Job, context: RunContext) -> JobResult:
     """Runs `job` in this process, which may be one rank of several."""
+    if is_pretraining(job.config):
+        return JobResult(**vars(run_pretraining(job, context)))
     config = job.config
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     store = Project.from_config(config).store if is_first else None  # before data are read: its address may be wrong
-    split = split_data(config, load_data(config))
+    split, found = with_inherited(config, split_data(config, load_data(config)))
     warnings = check_training(config, split)
     for text in warnings:
         log.warning("warning: %s", text)
@@ -164,13 +170,14 @@ def run_job(job: Job, context: RunContext) -> JobResult:
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
             _fit_and_predict(job, built, None, Path(folder), context)
         return JobResult("")
-    with start_run(store, job, split, kind="train", context=context) as run, _log_hint(run), preserve_stop_signals():
+    with start_run(store, job, split, kind="train", context=context) as run, log_hint(run), preserve_stop_signals():
         run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
         num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
         if INPUTS_TAG not in run.tags_at_start:
             with Stage("logging the split, the environment and examples"):
                 log_inputs(run, config, split, built.datamodule)
+                log_inherited(run, found)
             run.set_tags({INPUTS_TAG: "logged"})
         built.classifier.sign(run.run_id)
         trained = _fit_and_predict(job, built, run, run.live_dir, context)
@@ -283,22 +290,6 @@ def _in_words(evaluated: EvaluationResult) -> str:
     ends = {WATCHED: f" (95% interval {low:.3f} to {high:.3f})"}
     found = {name: evaluated.metrics[name] for name in shown_in("headline") if name in evaluated.metrics}
     return ", ".join(f"{short_of(name)} {value:.3f}{ends.get(name, '')}" for name, value in found.items())
-
-
-@contextmanager
-def _log_hint(run: TrackedRun) -> Iterator[None]:
-    log.info("run %s", run.run_id)
-    try:
-        yield
-    except UserError:
-        raise
-    except BaseException as error:
-        state = "FAILED" if isinstance(error, Exception) else "KILLED"
-        error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
-        error.add_note(
-            f"the run is marked {state}; lesion-exp resume run={run.run_id} continues from its last checkpoint"
-        )
-        raise
 
 
 def _train_in_processes(job: Job, context: RunContext) -> JobResult:

@@ -6,14 +6,15 @@ import base64
 import logging
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from lesion_exp.config.freeze import Job, read_job
 from lesion_exp.data.data_fingerprint import TOTAL_TAG
 from lesion_exp.dataset.display_name import display_name
-from lesion_exp.errors import DataError
+from lesion_exp.errors import DataError, UserError
 from lesion_exp.terminal import shell_line
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import source_state, version_differences, versions
@@ -29,6 +30,8 @@ from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 log = logging.getLogger(__name__)
 
+INPUTS_TAG: Final = "mlflow.inputs"
+"""Tag of a run whose data, split and environment are logged; MLflow's page hides tags that begin with mlflow."""
 REPLACED_TAG: Final = "own_configs"
 """Tag with the names of the shipped config files that were replaced by files of the user."""
 _TAG: Final = "mlflow.job."
@@ -188,3 +191,20 @@ def _unpacked(run: Run, text: str) -> bytes:
             f"expected the job of run {run.run_id} in its tags {_TAG}*, but they cannot be read: {reason}; train again"
         )
     return content
+
+
+@contextmanager
+def log_hint(run: TrackedRun) -> Iterator[None]:
+    """Says the id of `run` at its start, and to an error where its log is and how to go on."""
+    log.info("run %s", run.run_id)
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        state = "FAILED" if isinstance(error, Exception) else "KILLED"
+        error.add_note(f"run {run.run_id}; its log is {run.live_dir / 'log.txt'}")
+        error.add_note(
+            f"the run is marked {state}; lesion-exp resume run={run.run_id} continues from its last checkpoint"
+        )
+        raise

@@ -47,9 +47,16 @@ _KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": Advanced
 
 
 def build_trainer(
-    config: Mapping[str, Any], logger: Logger | bool, live_dir: Path, callbacks: list[Callback]
+    config: Mapping[str, Any],
+    logger: Logger | bool,
+    live_dir: Path,
+    callbacks: list[Callback],
+    watched: str | None = WATCHED_METRIC,
 ) -> pl.Trainer:
     """Builds the Trainer that `config` (the node `trainer`) describes; it saves checkpoints in `live_dir`.
+
+    The best epochs are those with the best value of the metric `watched`; None keeps the checkpoint of the last epoch
+    alone.
 
     Raises:
         ConfigError: Lightning's Trainer refuses a value, or a GPU is missing.
@@ -65,7 +72,7 @@ def build_trainer(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if "profiler" in arguments:
         arguments["profiler"] = profiler_in(live_dir, arguments["profiler"])
-    callbacks = [*_callbacks(config, live_dir, logging=bool(logger)), *callbacks]
+    callbacks = [*_callbacks(config, live_dir, watched, logging=bool(logger)), *callbacks]
     try:
         return pl.Trainer(
             **arguments,
@@ -88,10 +95,9 @@ def build_trainer(
         ) from error
 
 
-def _callbacks(config: Mapping[str, Any], live_dir: Path, *, logging: bool) -> list[Callback]:
-    best = BestCheckpoints(live_dir, WATCHED_METRIC)
+def _callbacks(config: Mapping[str, Any], live_dir: Path, watched: str | None, *, logging: bool) -> list[Callback]:
     points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
-    callbacks: list[Callback] = [best, points]
+    callbacks: list[Callback] = [*([] if watched is None else [BestCheckpoints(live_dir, watched)]), points]
     if config["ema_decay"] is not None:
         callbacks.append(MovingAverage(float(config["ema_decay"])))
     stopping = config["early_stopping"]

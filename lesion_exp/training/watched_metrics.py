@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError, did_you_mean
-from lesion_exp.evaluation.registry import LOSS, METRICS, is_added, mode_of, shown_in
+from lesion_exp.evaluation.registry import LOSS, METRICS, PROBED, is_added, mode_of, shown_in
 
 _RECALL: Final = "val/recall/"
 _STAGES: Final = ("validation", "valid", "val")
@@ -24,11 +24,12 @@ def check_watched(config: Mapping[str, Any], classes: Collection[str] | None = N
         ConfigError: a metric does not exist, or is watched in the wrong direction.
     """
     scheduler, stopping, added = config["scheduler"], config["trainer"]["early_stopping"], config["metrics"]
+    pretrains = config.get("pretrain") is not None
     watching = {"scheduler": scheduler} if "monitor" in scheduler else {}
     if stopping["patience"] is not None:
         watching["trainer.early_stopping"] = stopping
     for place, node in watching.items():
-        check_metric(f"{place}.monitor", node["monitor"], classes, added=added)
+        check_metric(f"{place}.monitor", node["monitor"], classes, added=added, pretrains=pretrains)
         if "mode" in node:
             check_direction(f"{place}.mode", node["mode"], node["monitor"], lower="min", higher="max", config=config)
 
@@ -40,15 +41,25 @@ def check_metric(
     *,
     only_validation: bool = False,
     added: Collection[str] = (),
+    pretrains: bool = False,
 ) -> None:
     """Checks that every epoch has the metric `name`, the value of `key` in the config.
 
-    `classes` are those of `check_watched`; `added` are the names of the metrics that the config adds.
+    `classes` are those of `check_watched`; `added` are the names of the metrics that the config adds. A job that
+    `pretrains` has those of its probe instead.
 
     Raises:
         ConfigError: there is no such metric.
     """
     text = str(name)
+    if pretrains:
+        known = [*([] if only_validation else ["train/loss"]), *(f"val/{metric}" for metric in PROBED)]
+        if text not in known:
+            raise ConfigError(
+                f"expected {key} to be a metric of a pretraining ({', '.join(known)}), got {text!r}; set "
+                f"{key}={known[-2]}"
+            )
+        return
     losses = ["val/loss"] if only_validation else ["train/loss", "val/loss"]
     known = [*losses, *(f"val/{metric}" for metric in (*shown_in("epoch"), *added))]
     if text in known or (classes is None and text.startswith(_RECALL) and text != _RECALL):

@@ -13,17 +13,19 @@ from typing import Any, Final
 import torch
 
 from lesion_exp.config.freeze import Job, job_hash
+from lesion_exp.config.instantiate import resolve_target
 from lesion_exp.config.project import Project
+from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.tracking.stored_run import TRAINING_KINDS, Run, download_artifact
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_file_name, newest_checkpoint, resume_context
-from lesion_exp.training.data import SplitData, load_data, split_data
+from lesion_exp.training.data import SplitData, is_pretraining, load_data, split_data
 from lesion_exp.training.run import JobResult, train
 from lesion_exp.training.run_context import RunContext
 from lesion_exp.training.tracked import check_same_data
@@ -52,7 +54,7 @@ def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResu
             f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
             f"it again, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it for longer"
         )
-    if run.tags.get("kind") != "train":
+    if run.tags.get("kind") not in TRAINING_KINDS:
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     return train(trained_run(run, project, data_root).frozen_job("its training to go on"), resume_context(run))
 
@@ -67,7 +69,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
             steps of the longer training would have been different; the message says why.
         DataError: its data have changed, or a checkpoint is missing.
     """
-    if run.tags.get("kind") != "train":
+    if run.tags.get("kind") not in TRAINING_KINDS:
         raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
@@ -150,7 +152,22 @@ def reason_against(
         return (
             f"early stopping ended it after epoch {trained.epochs}, and would have ended the longer training there, too"
         )
+    if is_pretraining(config):
+        reason = _pretraining_differs(old, trained.epochs)
+        return reason or _schedule_differs(old, new, lengths, trained.steps)
     return _schedule_differs(old, new, lengths, trained.steps) or _loss_differs(old, split, lengths, trained.epochs)
+
+
+def _pretraining_differs(job: Job, num_epochs: int) -> str | None:
+    node = job.config["pretrain"]
+    method = resolve_target(node[TARGET], "pretrain")
+    if getattr(method, "follows_length", False):
+        return f"the momentum of pretrain={job.options['pretrain']} rises over the whole length of the training"
+    if num_epochs % int(node["probe_every"]):
+        return (
+            f"its last epoch, {num_epochs}, was probed, which pretrain.probe_every={node['probe_every']} would not do"
+        )
+    return None
 
 
 def _schedule_differs(old: Job, new: Job, lengths: tuple[TrainingLength, TrainingLength], num_steps: int) -> str | None:

@@ -30,7 +30,8 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import Run, download_artifact, read_predictions
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run, download_artifact, read_predictions
+from lesion_exp.trained_runs.trained_run import check_classifies
 from lesion_exp.training.added_metrics import added_to_any
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, one_job_for_each_run
@@ -130,6 +131,8 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
 
 def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
     """The part to compare, and notes on the choice."""
+    for run in runs:
+        check_classifies(run, "a comparison")
     if asked is not None:
         check_choice("split.part", asked, _COMPARED)
     without = {
@@ -163,10 +166,14 @@ def _predictions(run: Run, part: str) -> Path | None:
 def _notes_on_runs(jobs: Sequence[ComparedJob]) -> list[str]:
     runs = [run for job in jobs for run in job.runs]
     leaky = [_label(run) for run in runs if run.tags.get("leaky") == "true"]
+    seen = [
+        f"the initial weights of {_label(run)} have seen {run.tags[SEEN_TAG]}" for run in runs if SEEN_TAG in run.tags
+    ]
     unfinished = [f"{_label(run)} is {run.status}" for run in runs if run.status != "FINISHED"]
     splits = {run.tags.get("split_hash") for run in runs}
     return [
         *([f"leaky: {', '.join(leaky)} trained on lesions of the test part, or on copies of them"] if leaky else []),
+        *seen,
         *([f"not finished: {', '.join(unfinished)}"] if unfinished else []),
         *(["the runs have different splits, so their training images differ, too"] if len(splits) > 1 else []),
     ]

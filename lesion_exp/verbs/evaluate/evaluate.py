@@ -18,7 +18,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import PARENT_TAG, Run
+from lesion_exp.tracking.stored_run import PARENT_TAG, SEEN_TAG, Run
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
@@ -74,6 +74,8 @@ def _evaluate_one(trained: TrainedRun, request: EvaluationRequest) -> RunEvaluat
     is_own_part = request.dataset is None
     if is_own_part:
         table, has_seen = trained.predictions(request.part), False
+        if SEEN_TAG in run.tags:
+            log.warning("warning: the initial weights of run %s have seen %s", run.run_id, run.tags[SEEN_TAG])
     else:
         table, has_seen = predictions_elsewhere(trained, request)
     posthoc = None

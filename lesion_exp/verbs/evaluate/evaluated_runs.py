@@ -14,6 +14,7 @@ from lesion_exp.config.freeze import job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
 from lesion_exp.split.manifest import image_keys
+from lesion_exp.split.seen_before import find_seen
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.stored_run import Run, download_artifact
@@ -109,6 +110,7 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
     node = {**request.dataset, **{key: config["dataset"][key] for key in SHARED_KEYS}}
     loaded = load_data({**config, "dataset": node})
     seen = seen_images(trained.run, loaded.table)
+    _warn_of_seen_before(trained.run, loaded.table)
     if seen and not request.allow_leakage:
         raise LeakageError(
             f"expected a data set that run {trained.run.run_id} has not seen, but {len(seen):,} of its "
@@ -117,6 +119,19 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
             f"result is then marked leaky)"
         )
     return trained.network().predict(loaded.table, loaded.store), bool(seen)
+
+
+def _warn_of_seen_before(run: Run, table: pd.DataFrame) -> None:
+    """Warns if the weights that `run` started from have seen images of `table`."""
+    before = run.fetch(artifacts.SEEN_BEFORE)
+    found = None if before is None else find_seen(table.assign(split="test"), pd.read_parquet(before))
+    if found is not None and found.in_words():
+        log.warning(
+            "warning: the initial weights of run %s have seen %s of this data set; results on them are better than on "
+            "images that nobody has seen",
+            run.run_id,
+            found.in_words(),
+        )
 
 
 def seen_images(run: Run, table: pd.DataFrame) -> list[str]:

@@ -20,7 +20,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.environment import environment, source_state
 from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import Run, read_history
+from lesion_exp.tracking.stored_run import TRAINING_KINDS, Run, read_history
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.run_context import RunContext
@@ -64,7 +64,7 @@ class Checked:
 def first_run(store: Store, job: Job) -> Run | None:
     """The first finished run of `job` in `store`; None if there is none."""
     finished = f"attributes.status = 'FINISHED' AND tags.job_hash = '{job.job_hash}'"
-    runs = [run for run in runs_where(store, finished) if run.tags.get("kind") == "train"]
+    runs = [run for run in runs_where(store, finished) if run.tags.get("kind") in TRAINING_KINDS]
     return next((run for run in reversed(runs) if LINK_TAG not in run.tags), None)
 
 

@@ -1,0 +1,130 @@
+"""What a method of self-supervised pretraining is: heads, targets and a loss beside the body that it trains."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lesion_exp.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is."""
+
+    step: int
+    """Optimizer steps that were made."""
+    total_steps: float
+    """All optimizer steps of the training; infinite if only time or early stopping ends it."""
+    epoch: int
+
+
+@dataclass(frozen=True)
+class BodyFacts:
+    """What a method must know of the body that it trains.
+
+    Args:
+        num_features: length of its feature vectors.
+        is_convolutional: whether it has feature maps throughout.
+        image_size: side of the images in pixels.
+        starts_random: whether its weights are random, not those of a file.
+    """
+
+    num_features: int
+    is_convolutional: bool
+    image_size: int
+    starts_random: bool
+
+
+class Method(nn.Module, ABC):
+    """A method; subclasses say in `loss` what is trained. The body itself belongs to the network of the run."""
+
+    num_views: int = 2
+    """Augmented views of an image in a training step."""
+    least_images: ClassVar[int] = 2
+    """Smallest number of images in a step from which the loss can be computed."""
+    follows_length: ClassVar[bool] = False
+    """Whether the length of the training changes its first steps, beside the learning rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher: nn.Module | None = None
+        """The body whose weights are the result, where that is not the trained one."""
+
+    def attach(self, body: nn.Module) -> None:
+        """Makes what follows from `body`: a momentum teacher, or a decoder. It is called once, before `loss`.
+
+        Raises:
+            ConfigError: the method cannot train such a body.
+        """
+
+    @abstractmethod
+    def loss(self, body: nn.Module, views: Sequence[Tensor], progress: Progress) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            body: images float32 (N, C, S, S), normalised, to features floating point (N, F).
+            views: `num_views` times the images of the step.
+            progress: how far the training is.
+        """
+
+    def before_step(self, body: nn.Module, progress: Progress) -> None:
+        """Is called before the loss of each optimizer step: where the method has a momentum teacher, it follows."""
+
+    def after_backward(self, progress: Progress) -> None:
+        """Is called before each optimizer step, when the gradients are computed."""
+
+
+def momentum_copy(module: nn.Module) -> nn.Module:
+    """A copy of `module` that no optimizer trains."""
+    copied = copy.deepcopy(module)
+    for weights in copied.parameters():
+        weights.requires_grad_(False)
+    return copied
+
+
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Moves the weights of `teacher` towards those of `student`: teacher = m * teacher + (1 - m) * student."""
+    from lightly.models.utils import update_momentum
+
+    update_momentum(student, teacher, momentum)
+
+
+def momentum_at(progress: Progress, start: float, end: float) -> float:
+    """The momentum of a step: from `start` to `end` by a half cosine over the training, `start` if that is endless."""
+    if progress.total_steps == float("inf"):
+        return start
+    from lightly.utils.scheduler import cosine_schedule
+
+    return float(cosine_schedule(min(progress.step, int(progress.total_steps)), int(progress.total_steps), start, end))
+
+
+def check_momentum(key: str, value: float) -> None:
+    """Checks that `value` is a momentum.
+
+    Raises:
+        ConfigError: it is not from 0 to 1.
+    """
+    if not 0 <= value <= 1:
+        raise ConfigError(f"expected pretrain.{key} from 0 to 1, got {value}; 0.99 to 0.999 is usual")
+
+
+def in_float32(*values: Tensor) -> list[Tensor]:
+    """`values` in float32, in which losses are computed; call them under `without_autocast`."""
+    return [value.float() for value in values]
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """A context in which nothing is computed in half precision: similarities in bf16 have two significant digits."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def features_of(body: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
+    """The features of each view, floating point (N, F), from one pass over all of them."""
+    return list(body(torch.cat(list(views))).chunk(len(views)))

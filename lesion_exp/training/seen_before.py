@@ -1,0 +1,124 @@
+"""Finds out what the weights that a run starts from have seen, and says so in the run and in its audit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp.backbone.weights import run_of_weights
+from lesion_exp.config.project import Project
+from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.pretrain import chosen_parts
+from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, SeenBefore, find_seen, seen_rows
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run
+from lesion_exp.training.data import SplitData
+from lesion_exp.training.tracked import job_of
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_TEXT: Final = "unknown: the weights are those of a run that is not in this store"
+
+
+class Inherited:
+    """What the initial weights of a job have seen.
+
+    Args:
+        table: the rows of all runs behind the weights (`seen_rows`); None if a run is not in the store.
+        found: which images of the job's split are among them; None likewise.
+    """
+
+    def __init__(self, table: pd.DataFrame | None, found: SeenBefore | None) -> None:
+        self.table = table
+        self.found = found
+
+    @property
+    def in_words(self) -> str:
+        """What was seen of validation and test; empty if nothing was."""
+        return UNKNOWN_TEXT if self.found is None else self.found.in_words()
+
+
+def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
+    """What the initial weights of the job `config` have seen; None if they are not those of a run of this project."""
+    node = config["backbone"]
+    weights = str(node.get("weights", "none"))
+    run_id = node.get("weights_run") or (run_of_weights(Path(weights)) if Path(weights).is_absolute() else None)
+    if run_id is None:
+        return None
+    try:
+        run = find_run(Project.from_config(config).store, str(run_id))
+        seen = seen_by(run)
+    except (ConfigError, DataError) as error:
+        log.warning("warning: it is not known what the weights of run %s have seen: %s", run_id, error)
+        return Inherited(None, None)
+    return Inherited(seen, find_seen(split.table, seen))
+
+
+def seen_by(run: Run) -> pd.DataFrame:
+    """Everything that the weights of `run` have seen, in its own training and in those before (`seen_rows`).
+
+    Raises:
+        DataError, ConfigError: the run keeps no split, or no job.
+    """
+    path = run.fetch(artifacts.MANIFEST)
+    if path is None:
+        raise DataError(f"expected {artifacts.MANIFEST} among the artifacts of run {run.run_id}, but it is not there")
+    config = job_of(run).config
+    pretraining = config.get("pretrain")
+    uses: dict[str, tuple[str, ...]] = {LABELS: ("train",), CHOSEN: ("val",)}
+    if pretraining is not None:
+        uses = {IMAGES: chosen_parts(pretraining["parts"])}
+    manifest, salt = pd.read_parquet(path), run.tags.get("split_hash", "")
+    own = [seen_rows(manifest, parts, salt, run.run_id, use) for use, parts in uses.items()]
+    before = run.fetch(artifacts.SEEN_BEFORE)
+    return pd.concat([*own, *([] if before is None else [pd.read_parquet(before)])], ignore_index=True)
+
+
+def with_inherited(config: Mapping[str, Any], split: SplitData) -> tuple[SplitData, Inherited | None]:
+    """`split` with a warning in its audit if the initial weights have seen images of its validation or test part.
+
+    Images seen with their labels are a leak. Images seen without labels are a milder one, which the field reports as a
+    transductive setting: it is allowed, and every result says so.
+
+    Raises:
+        LeakageError: the weights were trained on labels of validation or test images, and `split.allow_leakage` is not
+            true.
+    """
+    found = inherited(config, split)
+    if found is None or not found.in_words:
+        return split, found
+    leaks = found.found is not None and found.found.count(LABELS) > 0
+    if leaks and not config["split"]["allow_leakage"]:
+        assert found.found is not None
+        raise LeakageError(
+            f"expected initial weights that know no label of this split's validation and test part, but those of run "
+            f"{', '.join(found.found.runs)} have seen {found.in_words}, such as {', '.join(found.found.cases[:3])}; "
+            f"use the split that they were trained with (split.seed, dataset.limit and dataset.filter alike), or "
+            f"split.allow_leakage=true to train all the same (every result is then tagged leaky)"
+        )
+    if found.found is None:
+        text = f"what the initial weights have seen is {UNKNOWN_TEXT}"
+    else:
+        text = f"the initial weights have seen {found.in_words}"
+    if found.found is not None and not leaks:
+        text += "; results on these images are transductive: they may be better than on images that nobody has seen"
+    changed = replace(split.audit, warnings=[*split.audit.warnings, text])
+    return replace(split, audit=changed, leaky=split.leaky or leaks), found
+
+
+def log_inherited(run: TrackedRun, found: Inherited | None) -> None:
+    """Logs what the initial weights have seen, so that the runs that start from this one know it, too."""
+    if found is None:
+        return
+    if found.table is not None and found.found is not None:
+        run.log_table(found.table, artifacts.SEEN_BEFORE)
+        run.log_json(found.found.to_dict(), artifacts.SEEN_IN_SPLIT)
+    if found.in_words:
+        run.set_tags({SEEN_TAG: found.in_words})
