@@ -36,7 +36,7 @@ from torchvision.transforms import v2
 
 from lesion_exp.config.compose import compose
 from lesion_exp.data.lesion_dataset import collate_samples
-from lesion_exp.process.memory import keep_freed_memory
+from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.training.build import Built, build
 from lesion_exp.training.data import load_data, split_data
 

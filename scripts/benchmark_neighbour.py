@@ -3,7 +3,7 @@
     python scripts/benchmark.py neighbour --seconds 15 --rounds 3
 
 A ResNet-18 trains at 112 pixels on all cores, in processes of its own, in turns: with OpenMP's default, in which
-waiting threads stay active, and with the limit that `import lesion_exp` sets (`lesion_exp/process/waiting_threads.py`);
+waiting threads stay active, and with the limit that `import lesion_exp` sets (`lesion_exp/process/cpu_settings.py`);
 each on the machine as it is, and beside a process that counts on one core. `share` is the rate beside that process over
 the rate without it: with n cores the fair share is (n - 0.5) / n, since the neighbour takes half a core where all are
 busy.

@@ -37,7 +37,7 @@ from torchvision import transforms
 
 from lesion_exp.config.compose import compose
 from lesion_exp.model.precision import has_gpu, resolve_precision
-from lesion_exp.process.memory import keep_freed_memory
+from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import open_store

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.choices import ENSEMBLES
-from lesion_exp.errors import ConfigError, DataError, check_choice, first_cases
+from lesion_exp.errors import ConfigError, check_choice
 from lesion_exp.evaluation.calibrator import with_probabilities
+from lesion_exp.evaluation.pairing import aligned
 from lesion_exp.evaluation.predictions import (
     ENERGY,
     BoolArray,
     FloatArray,
-    classes_of,
     is_unknown,
     probabilities,
 )
@@ -66,33 +66,9 @@ def _ranks(probs: FloatArray, known: BoolArray) -> FloatArray:
 
 
 def same_rows(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Returns the tables with their rows in the order of the first.
+    """Returns the predictions tables of `run 1`, `run 2` and so on with their rows in the order of the first.
 
     Raises:
-        DataError: the images, classes or labels differ.
+        DataError: the images, classes, labels or lesions differ; see `pairing.aligned`.
     """
-    first = tables[0]
-    found = [first]
-    for number, table in enumerate(tables[1:], start=2):
-        if classes_of(table) != classes_of(first):
-            raise DataError(
-                f"expected predictions of the same classes, got {', '.join(classes_of(first))} in run 1 and "
-                f"{', '.join(classes_of(table))} in run {number}; name runs of one task"
-            )
-        differing = sorted(set(first["row_id"]) ^ set(table["row_id"]))
-        if differing:
-            raise DataError(
-                f"expected predictions of the same images, but {len(differing):,} images are in only one of the runs 1 "
-                f"and {number}:\n{first_cases(differing)}\nuse runs with the same split (the tag split_hash), or "
-                f"evaluate them on another data set with dataset=NAME dataset.root=DIR"
-            )
-        ordered = table.set_index("row_id").loc[first["row_id"]].reset_index()
-        other = (ordered["label"].astype(str).to_numpy() != first["label"].astype(str).to_numpy()).nonzero()[0]
-        if len(other):
-            raise DataError(
-                f"expected the same labels in all runs, but {len(other):,} images have other labels in run {number} "
-                f"than in run 1:\n{first_cases(first['image_id'].iloc[other])}\nname runs of one task and one set of "
-                f"labels"
-            )
-        found.append(ordered)
-    return found
+    return list(aligned({f"run {number}": table for number, table in enumerate(tables, start=1)}).values())

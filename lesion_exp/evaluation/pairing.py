@@ -16,7 +16,7 @@ from lesion_exp.evaluation.predictions import FloatArray, check, classes_of
 
 
 def aligned(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Returns the predictions tables, each with the rows in the order of the first.
+    """Returns the predictions tables, each with its own columns and with the rows in the order of the first.
 
     Args:
         tables: predictions tables, by the names of their models.
@@ -27,14 +27,14 @@ def aligned(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     for table in tables.values():
         check(table)
     (first_name, first), *others = ((name, table.set_index(_key(table))) for name, table in tables.items())
-    found = {first_name: first.reset_index()}
+    found = {first_name: tables[first_name].reset_index(drop=True)}
     for name, table in others:
         _refuse_other_classes(first_name, first, name, table)
         _refuse_other_images(first_name, first, name, table)
         table = table.loc[first.index]
         _refuse_other_values("label", first_name, first, name, table)
         _refuse_other_values("lesion_id", first_name, first, name, table)
-        found[name] = table.reset_index()
+        found[name] = table.reset_index()[list(tables[name])]
     return found
 
 
@@ -49,7 +49,7 @@ def _refuse_other_classes(first_name: str, first: pd.DataFrame, name: str, table
     if classes_of(first) != classes_of(table):
         raise DataError(
             f"expected runs with the same classes, but {first_name} has {', '.join(classes_of(first))} and "
-            f"{name} has {', '.join(classes_of(table))}; compare runs of one task and one set of classes"
+            f"{name} has {', '.join(classes_of(table))}; use runs of one task and one set of classes"
         )
 
 
@@ -64,7 +64,7 @@ def _refuse_other_images(first_name: str, first: pd.DataFrame, name: str, table:
         raise DataError(
             f"expected runs on the same images, but {first_name} has {len(first):,}, {name} has {len(table):,}, and "
             f"they share {len(first.index.intersection(table.index)):,}:\n{first_cases(cases)}\n"
-            f"Compare runs with the same split (the tag split_hash), or evaluate them on the same images first."
+            f"Use runs with the same split (the tag split_hash), or evaluate them on the same images first."
         )
 
 
@@ -74,7 +74,7 @@ def _refuse_other_values(column: str, first_name: str, first: pd.DataFrame, name
     if (column in first) != (column in table):
         without = name if column in first else first_name
         raise DataError(
-            f"expected the column {column} in the predictions of both runs, but {without} has none; compare runs of "
+            f"expected the column {column} in the predictions of both runs, but {without} has none; use runs of "
             f"one data set"
         )
     left, right = first[column], table[column]
@@ -85,7 +85,7 @@ def _refuse_other_values(column: str, first_name: str, first: pd.DataFrame, name
             for index, one, two in zip(first.index[other], left[other], right[other], strict=True)
         ]
         raise DataError(
-            f"expected the same {column} of every image, but {len(cases):,} of {len(first):,} differ; compare runs "
+            f"expected the same {column} of every image, but {len(cases):,} of {len(first):,} differ; use runs "
             f"of one task and one version of the data set:\n{first_cases(cases)}"
         )
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from lesion_exp.data.datamodule import LesionDataModule, Part
 from lesion_exp.evaluation.predictions import predictions_table
 from lesion_exp.model.precision import has_gpu, precision_here
-from lesion_exp.process.memory import keep_freed_memory
+from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier, gather_rows

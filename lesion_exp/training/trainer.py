@@ -26,7 +26,7 @@ from lesion_exp.errors import ConfigError, not_installed
 from lesion_exp.evaluation.registry import WATCHED_METRIC
 from lesion_exp.model.checkpoint_file import is_whole
 from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
-from lesion_exp.process.memory import keep_freed_memory
+from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage

@@ -70,12 +70,16 @@ def test_the_order_of_rows_is_the_first_members(make_table: MakeTable) -> None:
 
 def test_tables_that_do_not_belong_together_are_refused(make_table: MakeTable) -> None:
     tables = members(make_table, 40, 0, 2)
-    with pytest.raises(DataError, match=r"but 1 images are in only one of the runs 1 and 2:\n  - img0\nuse runs"):
+    with pytest.raises(
+        DataError, match=r"run 1 has 40, run 2 has 39[\s\S]*1 images of run 1 are not in run 2, such as img0\nUse"
+    ):
         ensemble("mean", [tables[0], tables[1].iloc[1:]])
-    with pytest.raises(DataError, match=r"same classes, got bkl, mel, nv in run 1 and mel, nv in run 2"):
+    with pytest.raises(DataError, match=r"same classes, but run 1 has bkl, mel, nv and run 2 has mel, nv"):
         ensemble("mean", [tables[0], make_table(40, {"mel": 1, "nv": 1})])
+    with pytest.raises(DataError, match=r"the same lesion_id of every image, but 1 of 40 differ"):
+        ensemble("mean", [tables[0], tables[1].assign(lesion_id=["other", *tables[1]["lesion_id"][1:]])])
     relabelled = tables[1].assign(label=["mel" if label == "nv" else label for label in tables[1]["label"]])
-    with pytest.raises(DataError, match=r"same labels in all runs, but \d+ images have other labels in run 2"):
+    with pytest.raises(DataError, match=r"same label of every image, but \d+ of 40 differ"):
         ensemble("mean", [tables[0], relabelled])
     with pytest.raises(ConfigError, match="at least two runs for an ensemble, got 1"):
         ensemble("mean", tables[:1])

@@ -16,6 +16,7 @@ def test_rows_come_in_the_order_of_the_first(make_table: MakeTable) -> None:
     found = aligned({"A": first, "B": first.sample(frac=1, random_state=0)})
     pd.testing.assert_frame_equal(found["A"], found["B"])
     assert list(found["B"]["image_id"]) == list(first["image_id"])
+    assert list(found["B"].columns) == list(first.columns)
 
 
 def test_other_images_are_refused_with_their_number(make_table: MakeTable) -> None:

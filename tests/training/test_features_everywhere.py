@@ -10,8 +10,9 @@ import pytest
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.data.features import kept_features
-from lesion_exp.tracking.find import find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.training import run as run_module
 from lesion_exp.training.run import train
 from tests.training.test_frozen_features import CACHED

@@ -41,7 +41,7 @@ from lesion_exp.verbs.explain.explained_part import (
     gallery_positions,
     open_part,
 )
-from lesion_exp.verbs.explain.explanation_report import ALL, MEASURES, estimates, measures
+from lesion_exp.verbs.explain.explanation_report import ALL, MEASURES, as_json, estimates, measures
 from lesion_exp.verbs.explain.request import ExplanationRequest
 
 _TITLE_LENGTH: Final = 72
@@ -253,8 +253,6 @@ def _options(explainer: Explainer) -> dict[str, Any]:
 
 
 def _log(run: RunWriter, explained: Explained, explainer: Explainer, request: ExplanationRequest) -> None:
-    from lesion_exp.verbs.explain.explanation_report import as_json
-
     if len(explained.table):
         with run.new_file(f"{explained.folder}/evidence.csv") as path:
             write_csv(explained.table, path)

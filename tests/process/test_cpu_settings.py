@@ -1,11 +1,15 @@
+import ctypes
 import os
+import resource
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from lesion_exp.process.waiting_threads import VARIABLE, limit_active_waiting
+from lesion_exp.process.cpu_settings import VARIABLE, keep_freed_memory, limit_active_waiting
 
+PAGES = 64 * 2**20 // resource.getpagesize()
 ASK = f"""
 import sys
 import lesion_exp
@@ -13,6 +17,17 @@ import os
 assert "torch" not in sys.modules, "torch reads the setting when it is loaded"
 print(os.environ.get({VARIABLE!r}), os.environ.get("OMP_WAIT_POLICY"))
 """
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no glibc: its malloc cannot be asked")
+def test_freed_memory_is_used_again_without_being_mapped_anew() -> None:
+    assert keep_freed_memory()
+    for _ in range(10):  # until malloc has found places for all that is alive meanwhile
+        torch.ones(64 * 2**20, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(64 * 2**20, dtype=torch.uint8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 10 * PAGES / 4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keeps OpenMP's waiting threads from taking the processor away from other programs."""
+"""Settings of a process that computes on CPUs: how long OpenMP's threads wait actively, and where freed memory goes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,29 @@ import os
 from collections.abc import MutableMapping
 from typing import Final
 
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h."""
+_KEPT: Final = 2**31 - 1
+"""Bytes: the largest value that mallopt takes."""
 SPINS: Final = "10000"
 """Rounds, a few microseconds, for which a thread waits actively; it sleeps afterwards."""
 VARIABLE: Final = "GOMP_SPINCOUNT"
 _OF_THE_USER: Final = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+def keep_freed_memory() -> bool:
+    """Makes malloc keep freed memory instead of returning it to the system; returns whether the C library supports it.
+
+    A training step frees and allocates gigabytes. By default glibc maps each large tensor afresh, and the kernel fills
+    its pages with zeros, which takes a tenth of the training time of a ResNet-50 on a CPU. The process never shrinks.
+    """
+    import ctypes  # not for --help
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl and macOS do not
+    if mallopt is None:
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _KEPT) and mallopt(_TRIM_THRESHOLD, _KEPT))
 
 
 def limit_active_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
