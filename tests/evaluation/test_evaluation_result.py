@@ -11,12 +11,11 @@ from lesion_exp.evaluation.calibrator import fit_calibrator
 from lesion_exp.evaluation.evaluation_result import EvaluationOptions, EvaluationResult, evaluate_table
 from lesion_exp.evaluation.failures import failures, surest_right, surest_wrong
 from lesion_exp.evaluation.intervals import intervals, intervals_in_words
-from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.posthoc import calibrator_path, fit_on_validation, fit_operating_points
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.evaluation.weighted import defined
 from lesion_exp.training.part_evaluation import part_results
+from tests.isic_scores import isic_metrics
 
 MakeTable = Callable[..., pd.DataFrame]
 RowsOf = Callable[..., pd.DataFrame]
@@ -38,7 +37,7 @@ def test_every_part_is_what_its_own_function_says(judged: EvaluationResult, vali
     table = judged.table
     assert judged.metrics == metrics(table)
     assert judged.intervals == intervals(table, draws=50)
-    for name, value in defined(weighted_isic_metrics(table, np.arange(len(table)), len(table)), len(table)).items():
+    for name, value in isic_metrics(table).items():
         assert judged.estimates[f"isic/{name}"].value == pytest.approx(value, abs=1e-12), name
     calibrated = metrics(fit_calibrator("temperature", validation).calibrate(table))
     for name in ("ece", "brier", "nll", "accuracy", "auroc_macro"):

@@ -13,14 +13,10 @@ from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.isic import note_on_unk, titles, weighted_isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.predictions import classes_of, predictions_table, probabilities, true_classes
-from lesion_exp.evaluation.weighted import defined
+from tests.isic_scores import isic_metrics
 
 MakeTable = Callable[..., pd.DataFrame]
 RowsOf = Callable[..., pd.DataFrame]
-
-
-def isic_metrics(table: pd.DataFrame) -> dict[str, float]:
-    return defined(weighted_isic_metrics(table, np.arange(len(table)), len(table)), len(table))
 
 
 def binary(rows_of: RowsOf, labels: str, scores: list[float]) -> pd.DataFrame:

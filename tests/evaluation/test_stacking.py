@@ -13,11 +13,11 @@ from threadpoolctl import threadpool_limits
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import log_probs, with_probabilities
 from lesion_exp.evaluation.ensemble import ensemble
-from lesion_exp.evaluation.isic import isic_metrics
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.patient_context import groups_of
 from lesion_exp.evaluation.predictions import check, predictions_table, probabilities, true_classes
 from lesion_exp.evaluation.stacking import Stacking, StackOptions, fit_stacking
+from tests.isic_scores import isic_metrics
 
 MakeTable = Callable[..., pd.DataFrame]
 ALONE = StackOptions(features=("predictions",))
@@ -273,7 +273,7 @@ def test_many_texts_and_too_little_data_are_refused(make_table: MakeTable) -> No
     alone = [table.assign(patient_id="a") for table in tables]
     with pytest.raises(DataError, match="at least two patients"):
         fit_stacking(alone, ALONE)
-    with pytest.raises(DataError, match="1 images are in only one"):
+    with pytest.raises(DataError, match="1 images of run 1 are not in run 2"):
         fit_stacking([tables[0], tables[1].iloc[1:]], ALONE)
     with pytest.raises(DataError, match="combine the runs again"):
         Stacking.from_dict({"options": {}})
