@@ -134,7 +134,7 @@ def _can_have(layer: nn.Module) -> bool:
 
 
 def _chosen(fitting: Mapping[str, nn.Module], options: LoRAOptions) -> list[str]:
-    if options.layers == "auto":
+    if options.layers is None:
         chosen = list(fitting)
         if not chosen:
             raise ConfigError(

@@ -40,7 +40,7 @@ class LoRAOptions:
         rank: of the product of matrices that is added to the weights of a layer.
         alpha: the product is multiplied by alpha / rank.
         dropout: share of a layer's inputs that the product does not see in training, in [0, 1).
-        layers: `auto`, or the last parts of the names of the layers.
+        layers: the last parts of the names of the layers; None: all that can have them.
 
     Raises:
         ConfigError: a number out of range, or no layers.
@@ -49,7 +49,7 @@ class LoRAOptions:
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
-    layers: str | Sequence[str] = "auto"
+    layers: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -58,10 +58,11 @@ class LoRAOptions:
             raise ConfigError(f"expected backbone.lora.alpha above 0, got {self.alpha}; twice the rank is usual")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"expected backbone.lora.dropout from 0 up to below 1, got {self.dropout}")
-        if self.layers != "auto" and (isinstance(self.layers, str) or not self.layers):
+        named = self.layers
+        if named is not None and (isinstance(named, str) or not named or not all(isinstance(n, str) for n in named)):
             raise ConfigError(
-                f"expected backbone.lora.layers to be auto or a list of names, such as "
-                f"backbone.lora.layers=[qkv,proj], got {self.layers!r}"
+                f"expected backbone.lora.layers to be null or a list of names, such as "
+                f"backbone.lora.layers=[qkv,proj], got {named!r}"
             )
 
     @property

@@ -67,7 +67,7 @@ LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
         "tune": "full",
         "head": "linear",
         "knn": {"k": 20, "temperature": 0.07},
-        "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "layers": "auto"},
+        "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0, "layers": None},
     },
 }
 """Keys below a group that older jobs do not have, and the values that do what was done without them: these count in

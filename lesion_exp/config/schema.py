@@ -40,6 +40,8 @@ LEAST: Final[Mapping[str, float]] = {
     "dataset.mask_margin": 0,
     "dataset.store_size": 16,
     "backbone.width": 1,
+    "backbone.knn.k": 1,
+    "backbone.lora.rank": 1,
     "optimizer.weight_decay": 0,
     "evaluation.bootstrap_draws": 100,
     "seed": 0,
@@ -47,6 +49,8 @@ LEAST: Final[Mapping[str, float]] = {
     "dataset.seed": 0,
 }
 ABOVE_ZERO: Final = (
+    "backbone.knn.temperature",
+    "backbone.lora.alpha",
     "optimizer.lr",
     "trainer.gradient_clip_val",
     "trainer.limit_train_batches",

@@ -12,6 +12,7 @@ from torch import nn
 
 from lesion_exp.backbone.lora import add_lora, check_peft, lora_weights, merge_lora, merged_state
 from lesion_exp.backbone.options import LoRAOptions, shared_options
+from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError
 from lesion_exp.task import parameter_groups
 from tests.backbone.test_backbones import build
@@ -128,7 +129,8 @@ def test_names_that_fit_no_layer_are_refused_with_those_that_do() -> None:
         ({"lora": {"rank": 0}}, r"backbone\.lora\.rank of at least 1"),
         ({"lora": {"alpha": 0}}, r"backbone\.lora\.alpha above 0"),
         ({"lora": {"dropout": 1.0}}, r"backbone\.lora\.dropout"),
-        ({"lora": {"layers": "qkv"}}, r"auto or a list of names"),
+        ({"lora": {"layers": "qkv"}}, r"null or a list of names"),
+        ({"lora": {"layers": []}}, r"null or a list of names"),
         ({"lora": {"ranks": 4}}, r"a key of backbone\.lora, got ranks; it has rank, alpha"),
         ({"knn": {"k": 0}}, r"backbone\.knn\.k of at least 1"),
         ({"knn": {"temperature": 0.0}}, r"backbone\.knn\.temperature above 0"),
@@ -137,6 +139,13 @@ def test_names_that_fit_no_layer_are_refused_with_those_that_do() -> None:
 def test_values_out_of_range_are_refused(node: dict[str, dict[str, object]], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         shared_options(node)
+
+
+def test_names_of_layers_can_be_typed(tmp_path: Path) -> None:
+    job = compose(["backbone.tune=lora", "backbone.lora.layers=[qkv,proj]"], root=tmp_path).config
+    assert shared_options(job["backbone"]).lora == LoRAOptions(layers=["qkv", "proj"])
+    with pytest.raises(ConfigError, match=r"backbone\.lora\.rank"):
+        compose(["backbone.lora.rank=0"], root=tmp_path)
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
