@@ -251,6 +251,30 @@ class NamePairs(Kind):
 
 
 @dataclass(frozen=True)
+class Thresholds(Kind):
+    """A probability above 0, or one for each of several names, as in YAML: `{a: 0.9, b: 0.95}`."""
+
+    placeholder: str = "P"
+    example: str = "0.95"
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return "a number above 0 and up to 1, or one for each class such as {mel: 0.95, nv: 0.99}"
+
+    def read(self, text: str) -> Any:
+        """See `Kind`."""
+        return NamePairs().read(text) if text.startswith("{") else float(text)
+
+    def accepts(self, value: Any) -> bool:
+        """See `Kind`."""
+        values = list(value.values()) if isinstance(value, Mapping) else [value]
+        names = list(value) if isinstance(value, Mapping) else []
+        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) and 0 < each <= 1 for each in values)
+        return bool(values) and numbers and all(isinstance(name, str) for name in names)
+
+
+@dataclass(frozen=True)
 class Devices(Kind):
     """A number of devices, a list of their indices, or `auto`."""
 

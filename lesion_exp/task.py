@@ -74,6 +74,9 @@ class NetworkTask(pl.LightningModule):
         self.lr = options.lr  # an attribute of this name is what Lightning's learning-rate finder sets
         self.make_optimizer = make_optimizer
         self.make_schedule = make_schedule
+        self.teacher: Callable[[Sample, LesionClassifier], Tensor] | None = None
+        """Gives logarithms of probabilities, float32 (N, C), for the images of a batch as this network sees them. It is
+        no module of this one, so that no checkpoint holds it."""
         self.training_metrics = training_metrics()
         scale, shift = _scale_and_shift(options.mean, options.std, backbone.in_channels)
         self.register_buffer("scale", scale, persistent=False)
@@ -263,10 +266,8 @@ class LesionClassifier(NetworkTask):
         if "plan" in batch:
             batch = batch.copy()
             batch["image"] = apply_plan(batch["image"], batch["plan"], self.options.image_size)
-        labels = batch["label"]
         if self.mix is None:
-            plain: Tensor = self.loss(self(batch), labels)
-            return plain
+            return self._loss(self(batch), batch, self._teacher_of(batch))
         generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
         views = [self.normalize(batch["image"])]
         if "clinical" in batch:
@@ -277,9 +278,23 @@ class LesionClassifier(NetworkTask):
         if "clinical" in batch:
             shown["clinical"] = mixed.images[1]
         logits = self(shown)
-        weight = mixed.weight
-        mean: Tensor = weight * self.loss(logits, labels) + (1 - weight) * self.loss(logits, labels[mixed.permutation])
-        return mean
+        weight, order = mixed.weight, mixed.permutation
+        if self.teacher is None:
+            teacher, other = batch.get("teacher"), _ordered(batch.get("teacher"), order)
+        else:
+            teacher = other = self.teacher(shown, self)  # it sees the mixed image
+        value = weight * self._loss(logits, batch, teacher)
+        return value + (1 - weight) * self._loss(logits, batch, other, order)
+
+    def _teacher_of(self, batch: Sample) -> Tensor | None:
+        return batch.get("teacher") if self.teacher is None else self.teacher(batch, self)
+
+    def _loss(self, logits: Tensor, batch: Sample, teacher: Tensor | None, order: Tensor | None = None) -> Tensor:
+        """The loss of `logits` for the labels and weights of `batch`, in another `order` if there is one."""
+        further = {"weights": _ordered(batch.get("weight"), order), "teacher": teacher}
+        given = {name: values for name, values in further.items() if values is not None}
+        value: Tensor = self.loss(logits, _ordered(batch["label"], order), **given)
+        return value
 
     # validation
 
@@ -319,6 +334,10 @@ class LesionClassifier(NetworkTask):
 
         views = tta_views(self.options.tta)
         return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
+
+
+def _ordered(values: Tensor | None, order: Tensor | None) -> Tensor | None:
+    return values if values is None or order is None else values[order]
 
 
 def training_length(trainer: pl.Trainer) -> TrainingLength:

@@ -21,6 +21,8 @@ from lesion_exp.errors import DataError
 RESEARCH_ONLY: Final = "research use only: no output of this is a diagnosis"
 """The notice on every output with predictions that leaves this project."""
 
+PSEUDO_RUN: Final = "pseudo_run"
+"""Column of tables with the id of the run that gave a row its label; missing where a person did."""
 IS_UNKNOWN: Final = "is_unknown"
 """Column of split tables and predictions tables: true for images of a class that the training part does not have.
 Tables without images of an unknown class do not have the column."""

@@ -23,6 +23,7 @@ NEEDS = {
     "backbone=torchvision": ["backbone.name=shufflenet_v2_x0_5"],
     "backbone=maxvit_t": ["image_size=224", "loader.batch_size=2", "trainer.limit_val_batches=1"],
     "loss=binary_cross_entropy": ["task.target=malignant"],
+    "loss=distill": ["loss.teacher=0123456789abcdef0123456789abcdef", "loss.teacher_weights=0123456789abcdef"],
     "optimizer=logistic_path": ["backbone.tune=head", "augmentation=none"],
     "split=by_image": ["split.allow_leakage=true"],
     "split=resample_then_split": ["split.allow_leakage=true"],

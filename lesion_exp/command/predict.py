@@ -35,6 +35,18 @@ def predict(arguments: Arguments) -> int:
     )
     for text in summary.warnings:
         say(f"warning: {text}", sys.stderr)
+    if summary.pseudo_labels and summary.pseudo_counts is not None and summary.thresholds is not None:
+        number = sum(summary.pseudo_counts.values())
+        shown = ", ".join(
+            f"{name} {count:,} {'(none)' if (limit := summary.thresholds[name]) is None else f'(from {limit:.3g})'}"
+            for name, count in summary.pseudo_counts.items()
+        )
+        say(f"pseudo-labels: {number:,} of {done:,} images, by class and threshold: {shown}", sys.stderr)
+        say(
+            f"train with them: lesion-exp train ... dataset.pseudo_labels={summary.pseudo_labels} "
+            f"dataset.pseudo_weight=0.5",
+            sys.stderr,
+        )
     if summary.to_label:
         say(f"to label next: {summary.to_label}", sys.stderr)
     say(RESEARCH_ONLY, sys.stderr)

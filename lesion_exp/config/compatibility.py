@@ -12,6 +12,8 @@ import yaml
 from lesion_exp.config.shipped_conf import SWEEP_GROUPS, conf_dir, default_options
 from lesion_exp.errors import ConfigError, first_cases
 
+MAY_LACK: Final = frozenset({"dataset.pseudo_labels", "dataset.pseudo_weight"})
+"""Keys that older jobs do not have, and without which this version does what the older one did."""
 _READ_BY_TARGETS: Final = frozenset({"backbone"})
 """Groups whose shared keys are arguments of their targets, which check them."""
 
@@ -55,7 +57,8 @@ def _missing(config: Mapping[str, Any]) -> Iterator[str]:
     for node, keys in _shared_keys().items():
         found = config.get(node) if node else config
         known = found if isinstance(found, Mapping) else {}
-        yield from (f"{node}.{key}".lstrip(".") for key in keys if key not in known)
+        missing = (f"{node}.{key}".lstrip(".") for key in keys if key not in known)
+        yield from (key for key in missing if key not in MAY_LACK)
 
 
 def _base_file(group: str) -> Path | None:

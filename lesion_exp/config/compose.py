@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lesion_exp.backbone.hub import HUB
 from lesion_exp.config.compatibility import check_own_options
 from lesion_exp.config.habits import better_hint
+from lesion_exp.config.named_run import resolve_teacher, with_resolved
 from lesion_exp.config.overrides import (
     TextParser,
     check_added,
@@ -49,7 +50,7 @@ from lesion_exp.errors import ConfigError, nearest
 
 log = logging.getLogger(__name__)
 
-PATH_KEYS: Final = ("dataset.root", "backbone.weights", "split.path", "paths.root")
+PATH_KEYS: Final = ("dataset.root", "dataset.pseudo_labels", "backbone.weights", "split.path", "paths.root")
 """Keys that may name a file or folder; relative paths start at the current folder of the command."""
 _NO_PATH: Final = frozenset({"none", "imagenet"})
 """Values of these keys that are no paths."""
@@ -131,9 +132,15 @@ def compose(
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
+    resolve_teacher(resolved)
     check_own_options(resolved, {group: option for group, option in options.items() if group in resolved})
     return Composed(
-        resolved, _with_run(overrides, weights_run), launcher, search, replaced, _named(options, base, resolved)
+        resolved,
+        with_resolved(_with_run(overrides, weights_run), resolved),
+        launcher,
+        search,
+        replaced,
+        _named(options, base, resolved),
     )
 
 

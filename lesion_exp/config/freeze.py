@@ -17,6 +17,7 @@ import yaml
 
 from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.config.compose import Composed
+from lesion_exp.config.named_run import TEACHER_WEIGHTS
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import address, redacted, without_secrets
@@ -57,7 +58,7 @@ SHARE_OR_COUNT: Final = frozenset(
 ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albumentations.", "torchvision.")
 """Prefixes of targets to whose other parameters 1 and 1.0 mean the same; of other packages it is not known."""
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "dataset": {"patient_effect": 0.0},
+    "dataset": {"pseudo_labels": None, "pseudo_weight": 1.0, "patient_effect": 0.0},
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
     "split": {"train_share": 1.0, "share_seed": 0},
     "backbone": {
@@ -74,7 +75,7 @@ LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
 no hash, so that a config that an older version froze still has its hash."""
 MOST_VALUES: Final = 100_000
 """Largest number of values in a job file."""
-FILES: Final = ("backbone.weights", "split.path")
+FILES: Final = ("backbone.weights", "split.path", "dataset.pseudo_labels")
 """Keys that may name a file; its content counts in the hash, not its name."""
 
 
@@ -282,6 +283,9 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
         for parent in parents:
             node = node.get(parent, {})
         node.pop(leaf, None)
+    loss = kept.get("loss")
+    if isinstance(loss, dict) and loss.get(TEACHER_WEIGHTS):  # which run they come from does not matter
+        loss.pop("teacher", None)
     sets = kept.get("dataset", {}).get("sets")
     if isinstance(sets, dict):  # the folders of a combined set are paths, too
         kept["dataset"]["sets"] = {

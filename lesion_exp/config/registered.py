@@ -23,6 +23,8 @@ TARGET: Final = "_target_"
 TRUST_VARIABLE: Final = "LESION_EXP_TRUST"
 TRANSFORM: Final = "augmentation/transform"
 METRICS: Final = "metrics"
+LABELS: Final = "loss.labels"
+"""Where the loss of the labels stands inside a loss that has another term."""
 LIBRARY_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     # Left out are the transforms that read files (FDA, HistogramMatching, PixelDistributionAdaptation, TextImage) or
     # take functions (Lambda), and those that need boxes, volumes or other images, or do not return a uint8 image.
@@ -103,6 +105,8 @@ def group_at(place: str) -> str | None:
         return TRANSFORM
     if _METRIC.fullmatch(place):
         return METRICS
+    if place == LABELS:
+        return "loss"
     group = place.replace(".", "/")
     return None if group in (TRANSFORM, METRICS) or "." in place.removeprefix("augmentation.") else group
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lesion_exp.data.store import ImageStore
 
+PSEUDO: Final = "pseudo_labels"
 PARTS: Final[Mapping[str, str]] = {
     "images": "images",
     "labels": "labels",
@@ -21,6 +22,7 @@ PARTS: Final[Mapping[str, str]] = {
     "masks": "lesion masks",
     "clinical": "clinical photographs",
     "split": "split that the data set or a file gives",
+    PSEUDO: "pseudo-labels",
 }
 """Part of the data -> its description in messages."""
 TOTAL_TAG: Final = "dataset_fingerprint"
@@ -62,6 +64,17 @@ class DataFingerprint:
             parts["split"] = hashlib.sha256(f"{parts.get('split', '')}{content}".encode()).hexdigest()[:16]
         return cls(parts, _digest_before(rows))
 
+    def with_pseudo_labels(self, rows: pd.DataFrame, file: str) -> DataFingerprint:
+        """Returns the fingerprint of the same data with pseudo-labelled rows, which change none of the other parts.
+
+        Args:
+            rows: the rows, with the columns of `dataset.table` and `sha256`.
+            file: the digest of the file that gives the labels.
+        """
+        columns = tuple(dict.fromkeys(name for names in _COLUMNS.values() for name in names))
+        digest = hashlib.sha256(f"{_digest(rows.sort_values('image_id'), columns)}{file}".encode()).hexdigest()[:16]
+        return DataFingerprint({**self.parts, PSEUDO: digest}, self.before)
+
     @cached_property
     def total(self) -> str:
         """The digest of all parts."""
@@ -78,8 +91,10 @@ class DataFingerprint:
 
     def differences(self, tags: Mapping[str, str]) -> list[str]:
         """Returns descriptions of the parts that differ from the data of the run with `tags`; empty if none does."""
-        if tags.get(TOTAL_TAG) in (self.total, self.before):
+        if tags.get(TOTAL_TAG) in (self.total, *(() if PSEUDO in self.parts else (self.before,))):
             return []
+        if (PSEUDO in self.parts) != (f"{PART_TAG}{PSEUDO}" in tags):
+            return [*part_differences(parts_of(tags), self.parts), PARTS[PSEUDO]]
         return part_differences(parts_of(tags), self.parts) or ["data"]
 
 

@@ -20,6 +20,7 @@ from lesion_exp.data.features import CachedFeatures, FeatureDataset
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample, SampleOptions, collate_samples
 from lesion_exp.data.metadata import MetadataEncoder
 from lesion_exp.data.store import ImageStore
+from lesion_exp.dataset.pseudo_labels import WEIGHT
 from lesion_exp.sampler.sampler import Sampler, order_of_epoch
 
 Part = Literal["train", "val", "test"]
@@ -104,12 +105,31 @@ class LesionDataModule(pl.LightningDataModule):
         self.features: CachedFeatures | None = None
         """What the loaders give in the place of images, where a network in front of its head neither trains nor sees
         anything random."""
+        self.soft_targets: torch.Tensor | None = None
+        """Logarithms of a teacher's probabilities for the training images, float32 (N, C), if the loss wants them."""
 
     def dataset(self, part: Part, *, training: bool = False) -> LesionDataset:
-        """Returns the samples of `part`, augmented if `training`."""
+        """Returns the samples of `part`, augmented and with what the loss wants of each image if `training`."""
         rows = self.parts[part]
         encoded = None if self.metadata is None else self.metadata.encode(rows)
-        return LesionDataset(rows, self.store, self.pipeline, self.classes, self.sample, encoded, training=training)
+        extras = {"teacher": self.soft_targets, "weight": self.weights()} if training and part == "train" else {}
+        return LesionDataset(
+            rows,
+            self.store,
+            self.pipeline,
+            self.classes,
+            self.sample,
+            encoded,
+            training=training,
+            extras={name: values for name, values in extras.items() if values is not None},
+        )
+
+    def weights(self) -> torch.Tensor | None:
+        """Returns how much each training image counts in the loss, float32 (N,); None if all count equally."""
+        rows = self.parts["train"]
+        if WEIGHT not in rows or (rows[WEIGHT] == 1).all():
+            return None
+        return torch.tensor(rows[WEIGHT].to_numpy(np.float32))
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Returns the loader of the training part, in the sampler's order."""
@@ -152,8 +172,15 @@ class LesionDataModule(pl.LightningDataModule):
         return self._loader(self.dataset(part), self._evaluation_batches(part, self._ranks()), features)
 
     def class_counts(self) -> list[int]:
-        """Returns the number of training images per class, in the order of the classes."""
-        counts = self.parts["train"]["label"].value_counts()
+        """Returns the number of training images per class, in the order of the classes.
+
+        An image with a pseudo-label counts by its weight, as in the loss; the sum is rounded, above 0 to at least 1.
+        """
+        rows = self.parts["train"]
+        if WEIGHT in rows:
+            sums = rows.groupby("label")[WEIGHT].sum()
+            return [max(round(float(sums[name])), 1) if name in sums else 0 for name in self.classes]
+        counts = rows["label"].value_counts()
         return [int(counts.get(name, 0)) for name in self.classes]
 
     def _training_batches(self, ranks: tuple[int, int]) -> TrainingBatches:

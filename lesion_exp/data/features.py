@@ -88,6 +88,8 @@ class FeatureDataset(Dataset[Sample]):
         )
         if self.images.metadata is not None:
             batch["metadata"] = self.images.metadata[positions]
+        for name, values in self.images.extras.items():
+            batch[name] = values[positions]  # type: ignore[literal-required]
         return batch
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal, TypedDict
 
 import cv2
@@ -84,6 +85,11 @@ class Sample(TypedDict, total=False):
     """int64 (), position among the classes; `NO_CLASS` for an image of an unknown class."""
     index: Tensor
     """int64 (), position in the part's table."""
+    teacher: Tensor
+    """float32 (C,), logarithms of the teacher's probabilities for the image without augmentation; only in training with
+    loss=distill."""
+    weight: Tensor
+    """float32 (), how much the image counts in the loss; only in training where images differ in it."""
     plan: Plan
     """The augmentation that is still to be applied to `image`, which is then uint8 (3, H, W); only in training with
     `augmentation.device=gpu`."""
@@ -121,6 +127,7 @@ class LesionDataset(Dataset[Sample]):
         options: how a stored image becomes a sample.
         metadata: the encoded metadata of the rows, float32 (N, D), if the network uses them.
         training: whether to augment. If False, nothing is random, and the epoch does not matter.
+        extras: further values of the samples, tensors (N, ...) by their names in `Sample`.
     """
 
     def __init__(
@@ -133,6 +140,7 @@ class LesionDataset(Dataset[Sample]):
         metadata: npt.NDArray[np.float32] | None = None,
         *,
         training: bool,
+        extras: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         places = {name: place for place, name in enumerate(classes)}
         labels = [
@@ -146,6 +154,7 @@ class LesionDataset(Dataset[Sample]):
         self.options = options
         self.metadata = None if metadata is None else torch.from_numpy(metadata)
         self.training = training
+        self.extras = extras
         self.canvas = store.extent(self.rows) if training and pipeline.trains_on_device else (0, 0)
         """Height and width in pixels that contain every image, if batches are augmented on the device."""
 
@@ -160,17 +169,19 @@ class LesionDataset(Dataset[Sample]):
             image, plan = self.pipeline.plan(self.store.read(row), seed)
             canvas = torch.from_numpy(on_canvas(image, *self.canvas)).permute(2, 0, 1)
             sample = Sample(image=canvas, plan=plan, label=self.labels[position], index=torch.tensor(position))
-            return self._with_metadata(sample, position)
+            return self._completed(sample, position)
         sample = Sample(
             image=self._image(row, "pixels", seed), label=self.labels[position], index=torch.tensor(position)
         )
         if self.options.clinical:
             sample["clinical"] = self._image(row, "clinical", (*seed, 1))
-        return self._with_metadata(sample, position)
+        return self._completed(sample, position)
 
-    def _with_metadata(self, sample: Sample, position: int) -> Sample:
+    def _completed(self, sample: Sample, position: int) -> Sample:
         if self.metadata is not None:
             sample["metadata"] = self.metadata[position]
+        for name, values in self.extras.items():
+            sample[name] = values[position]  # type: ignore[literal-required]
         return sample
 
     def _image(self, row: int, plane: str, seed: tuple[int, ...]) -> Tensor:

@@ -60,6 +60,7 @@ INTERNAL_NAMES: Final = frozenset(
         *("raw_label", "source_label", "shared_image_id", "official_split", "clinical_path"),  # of readers
         *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
         *("group", "split", "fold", taxonomy.IS_UNKNOWN),  # of the split
+        *(taxonomy.PSEUDO_RUN, "pseudo_confidence", "sample_weight"),  # of pseudo-labels
         *("prediction", "energy"),  # of predictions tables, which also have a column `p_<class>` for each class
     }
 )

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from lesion_exp.errors import ConfigError, DataError, check_choice
 
+UNWEIGHTED: Final = "set dataset.pseudo_weight=1, or choose loss=cross_entropy"
+"""What to do where a loss takes no weights of images."""
+
 
 class Loss(nn.Module, ABC):
     """The loss of a classifier, from logits and labels to a float32 scalar.
@@ -33,20 +36,40 @@ class Loss(nn.Module, ABC):
             )
         self.num_classes = len(class_counts)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the mean loss of a batch, float32 scalar, computed in float32 also under autocast.
 
         Args:
             logits: float (N, C), unnormalised.
             labels: int64 (N,), in 0..C-1.
+            weights: float (N,), how much each image counts; an image with weight 0 counts as little as one that is not
+                in the batch. None: all equally.
         """
         assert logits.shape == (len(labels), self.num_classes), "logits do not fit the labels or the class counts"
         with torch.autocast(logits.device.type, enabled=False):
-            return self.compute(logits.float(), labels)
+            if weights is None:
+                return self.compute(logits.float(), labels)
+            return self.compute_weighted(logits.float(), labels, weights.float())
 
     @abstractmethod
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
+
+    def compute_weighted(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Returns the mean loss of a batch whose images count by `weights`, float32 (N,).
+
+        With `terms`, it is sum_i v_i a_i / sum_i v_i b_i; v_i = 1 gives the result of `compute`.
+        """
+        numerators, denominators = self.terms(logits, labels)
+        return (weights * numerators).sum() / (weights * denominators).sum()
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns a_i and b_i, each float32 (N,), of a loss that is sum_i a_i / sum_i b_i over the images of a batch.
+
+        Raises:
+            ConfigError: the loss has no such terms, so that images cannot have weights.
+        """
+        raise ConfigError(f"expected a loss in which images can have weights, got {type(self).__name__}; {UNWEIGHTED}")
 
     def set_epoch(self, epoch: int, max_epochs: int) -> None:
         """Is called before each epoch, counted from 0; for losses that change during training."""
@@ -84,6 +107,21 @@ class LossFunction(Loss):
         method = getattr(self.function, "set_epoch", None)
         if method is not None:
             method(epoch, max_epochs)
+
+
+def check_weights(loss: Loss, name: str) -> None:
+    """Checks that the images of a batch can have weights in `loss`; `name` is that of the loss in messages.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    labels = torch.arange(loss.num_classes)
+    try:
+        loss(torch.zeros(len(labels), len(labels)), labels, torch.ones(len(labels)))
+    except ConfigError as error:
+        raise ConfigError(
+            f"expected a loss in which images can have weights, for dataset.pseudo_weight, got {name}; {UNWEIGHTED}"
+        ) from error
 
 
 def check_loss(loss: Loss, name: str) -> None:

@@ -44,6 +44,14 @@ class BinaryCrossEntropy(Loss):
         margins = logits[:, 1] - logits[:, 0]
         return F.binary_cross_entropy_with_logits(margins, labels.to(margins.dtype), pos_weight=self.pos_weight)
 
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of each image, and 1 for each."""
+        margins = logits[:, 1] - logits[:, 0]
+        losses = F.binary_cross_entropy_with_logits(
+            margins, labels.to(margins.dtype), pos_weight=self.pos_weight, reduction="none"
+        )
+        return losses, torch.ones_like(losses)
+
 
 def _weight_of_positives(class_counts: Sequence[int], pos_weight: str | float) -> float:
     if pos_weight == "none":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,3 +51,10 @@ class CrossEntropy(Loss):
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the weighted mean cross-entropy; `logits` float32 (N, C), `labels` int64 (N,)."""
         return F.cross_entropy(logits, labels, weight=self.weights, label_smoothing=self.label_smoothing)
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the weighted cross-entropy of each image and the weight of its class."""
+        losses = F.cross_entropy(
+            logits, labels, weight=self.weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        return losses, torch.ones_like(losses) if self.weights is None else self.weights[labels]

@@ -53,10 +53,19 @@ class Focal(Loss):
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the weighted mean focal loss; `logits` float32 (N, C), `labels` int64 (N,)."""
-        log_probs = F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
-        gaps = (-torch.expm1(log_probs)).clamp_min(_SMALLEST_GAP)  # 1 - p, exact also near p = 1
-        losses = -log_probs * gaps**self.gamma
+        losses = self._losses(logits, labels)
         if self.weights is None:
             return losses.mean()
         weights = self.weights[labels]
         return (weights * losses).sum() / weights.sum()
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the weighted focal loss of each image and the weight of its class."""
+        losses = self._losses(logits, labels)
+        weights = torch.ones_like(losses) if self.weights is None else self.weights[labels]
+        return weights * losses, weights
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        log_probs = F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+        gaps = (-torch.expm1(log_probs)).clamp_min(_SMALLEST_GAP)  # 1 - p, exact also near p = 1
+        return -log_probs * gaps**self.gamma

@@ -78,5 +78,13 @@ class LDAM(Loss):
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean loss of a batch; `logits` float32 (N, C), `labels` int64 (N,)."""
-        margins = F.one_hot(labels, self.num_classes) * self.margins
-        return F.cross_entropy(self.scale * (logits - margins), labels, self.weights if self.reweighting else None)
+        return F.cross_entropy(self._scaled(logits, labels), labels, self.weights if self.reweighting else None)
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the weighted loss of each image and the weight of its class."""
+        weights = self.weights if self.reweighting else None
+        losses = F.cross_entropy(self._scaled(logits, labels), labels, weights, reduction="none")
+        return losses, torch.ones_like(losses) if weights is None else weights[labels]
+
+    def _scaled(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.scale * (logits - F.one_hot(labels, self.num_classes) * self.margins)

@@ -40,3 +40,8 @@ class LogitAdjusted(Loss):
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean cross-entropy of the adjusted logits; `logits` float32 (N, C), `labels` int64 (N,)."""
         return F.cross_entropy(logits + self.adjustment, labels)
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of each image, and 1 for each."""
+        losses = F.cross_entropy(logits + self.adjustment, labels, reduction="none")
+        return losses, torch.ones_like(losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,10 +21,14 @@ class SoftF1(Loss):
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns 1 - soft macro F1 of the batch; `logits` float32 (N, C), `labels` int64 (N,)."""
-        probs = F.softmax(logits, dim=1)
+        return self.compute_weighted(logits, labels, torch.ones(len(labels), device=logits.device))
+
+    def compute_weighted(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Returns 1 - soft macro F1, in whose counts an image counts by its weight; `weights` float32 (N,)."""
+        probs = F.softmax(logits, dim=1) * weights[:, None]
         targets = F.one_hot(labels, self.num_classes).to(probs.dtype)
-        num_true = targets.sum(dim=0)
-        # 2 tp + fp + fn is the sum of the probabilities plus the number of true images
+        num_true = (targets * weights[:, None]).sum(dim=0)
+        # 2 tp + fp + fn is the sum of the probabilities plus the number of true images, both by weight
         f1 = 2 * (probs * targets).sum(dim=0) / (probs.sum(dim=0) + num_true).clamp_min(1e-12)
         present = num_true > 0
         return 1 - f1[present].mean()

@@ -86,13 +86,16 @@ def make_loss(node: Mapping[str, Any], class_counts: Sequence[int]) -> Loss:
     The target is a `Loss`, or another callable from logits (N, C) and labels (N,) to a scalar. It gets `class_counts`
     if it has a parameter of that name. A function is the loss itself if `node` leaves two of its parameters unset.
     """
-    offered = {"class_counts": list(class_counts)}
+    offered: dict[str, Any] = {"class_counts": list(class_counts)}
     target, own = resolve_target(node[TARGET], "loss"), {key: node[key] for key in node if key != TARGET}
     if inspect.isfunction(target):
         left = [name for name in inspect.signature(target).parameters if name not in {*own, *offered}]
         if len(left) >= NUM_LOSS_ARGUMENTS:
             loss = functools.partial(target, **own, **asked_for(node, "loss", offered))
             return LossFunction(loss, class_counts)
+    if isinstance(node.get("labels"), Mapping):  # the loss of the labels inside another; it asks for its own
+        offered["labels"] = make_loss(node["labels"], class_counts)
+        node = {key: value for key, value in node.items() if key != "labels"}
     made = instantiate(node, "loss", **asked_for(node, "loss", offered))
     return made if isinstance(made, Loss) else LossFunction(made, class_counts)
 

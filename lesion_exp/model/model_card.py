@@ -38,6 +38,7 @@ def model_card(
         "image_size": int(config["image_size"]),
         "preprocessing": preprocessing(config),
         "pretrained": pretrained(config["backbone"]),
+        "teacher": teacher(config["loss"]),
         "metadata": encoder.to_dict() if encoder else None,
         "dataset": {"name": config["dataset"]["name"], "licence": info.licence if info else "not stated"},
         "tta": config["evaluation"]["tta"],
@@ -78,6 +79,16 @@ def pretrained(node: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     named = Path(weights).name if Path(weights).is_absolute() else weights
     return {"weights": named, "licence": node.get("licence"), "preprocessing": node.get("preprocessing")}
+
+
+def teacher(node: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The run from whose probabilities the network learned, and the hash of its weights; None: of labels alone.
+
+    `node` is the key `loss` of a job.
+    """
+    if not node.get("teacher_weights"):
+        return None
+    return {"run_id": node["teacher"], "weights": node["teacher_weights"], "temperature": node.get("temperature")}
 
 
 def completed(

@@ -13,7 +13,7 @@ import pandas as pd
 from lesion_exp.split import PARTS
 from lesion_exp.split.groups import near_duplicate_pairs
 from lesion_exp.split.identities import identity_warnings
-from lesion_exp.taxonomy import IS_UNKNOWN
+from lesion_exp.taxonomy import IS_UNKNOWN, PSEUDO_RUN
 
 MOST_CASES: Final = 10
 """Cases, images or classes that a result or a message lists."""
@@ -64,6 +64,9 @@ class Audit:
     unnamed_images: int
     """Images with neither lesion id nor patient id, each of which counts as a separate lesion."""
     warnings: list[str] = field(default_factory=list)
+    pseudo_labels: Mapping[str, Any] | None = None
+    """The pseudo-labelled images of the training part, which `parts` does not count: their `images`, `counts` of each
+    class, `thresholds`, `weight`, runs, and how many were `left_out` for which reason."""
 
     @property
     def passed(self) -> bool:
@@ -72,7 +75,10 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the audit as plain values, for JSON."""
-        return {"passed": self.passed, **asdict(self)}
+        known = asdict(self)
+        if self.pseudo_labels is None:
+            del known["pseudo_labels"]
+        return {"passed": self.passed, **known}
 
     def summary(self) -> str:
         """Returns a few lines of text, at most 80 characters wide."""
@@ -98,8 +104,18 @@ class Audit:
                 f"({named}): they count as unknown, are left out of all closed-set metrics, and measure how well the "
                 f"network detects unknown classes"
             )
+        lines += self._pseudo_lines()
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(textwrap.fill(line, SUMMARY_COLUMNS, subsequent_indent="  ") for line in lines)
+
+    def _pseudo_lines(self) -> list[str]:
+        facts = self.pseudo_labels
+        if facts is None:
+            return []
+        named = ", ".join(f"{label} {count:,}" for label, count in facts["counts"].items())
+        images = f"{facts['images']:,} further training images"
+        lines = [f"pseudo-labels: {images} with weight {facts['weight']:g} ({named})"]
+        return lines + [f"  left out: {count:,}, since {reason}" for reason, count in facts["left_out"].items()]
 
     @property
     def _nothing_named(self) -> bool:
@@ -126,6 +142,8 @@ def audit(
     """
     crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
     crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
+    if PSEUDO_RUN in table:  # they belong to no part that is counted or evaluated
+        table = table[table[PSEUDO_RUN].isna()]
     known = table[~table[IS_UNKNOWN]] if IS_UNKNOWN in table else table
     unknown = table.drop(index=known.index)["label"].value_counts()
     shift = _prevalence_shift(known)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.split import PARTS
-from lesion_exp.taxonomy import IS_UNKNOWN
+from lesion_exp.taxonomy import IS_UNKNOWN, PSEUDO_RUN
 
 COLUMNS: Final = (
     "row_id",
@@ -21,6 +21,7 @@ COLUMNS: Final = (
     "split",
     "fold",
     IS_UNKNOWN,
+    PSEUDO_RUN,
 )
 """Columns of the manifest, as far as the table has them."""
 ATTRIBUTES: Final = ("sex", "site", "source")
@@ -60,7 +61,12 @@ def image_keys(table: pd.DataFrame, salt: str) -> pd.DataFrame:
 
 
 def split_hash(table: pd.DataFrame) -> str:
-    """Returns 16 hexadecimal digits that depend on the part of each `row_id`, but not on the order of rows or paths."""
+    """Returns 16 hexadecimal digits that depend on the part of each `row_id`, but not on the order of rows or paths.
+
+    Pseudo-labelled rows, which are in the training part alone, do not count.
+    """
+    if PSEUDO_RUN in table:
+        table = table[table[PSEUDO_RUN].isna()]
     ordered = table[["row_id", "split"]].sort_values("row_id")
     text = "\n".join(f"{row_id}\t{part}" for row_id, part in ordered.itertuples(index=False))
     return _digest(text)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
 from lesion_exp.config.freeze import Job, freeze
 from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
+from lesion_exp.config.named_run import with_resolved
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.privacy import without_secrets
@@ -78,6 +79,7 @@ def plan_sweep(
     check_installed({"search": base.search})
     search = make_search(base.search)
     _check_searched(search, base.config)
+    fixed = list(with_resolved(fixed, base.config))  # a search composes cells later, when the words mean another run
     maker = CellMaker(fixed, config_dirs, root)
     suggestions = search.all_cells(dimensions)
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
@@ -164,6 +166,8 @@ def check_on_data(cells: Sequence[tuple[Job, Suggestion]]) -> None:
     """
     from lesion_exp.training.check_training import check_training
     from lesion_exp.training.data import LoadedData, SplitData, load_data, split_data
+    from lesion_exp.training.lineage import with_lineage
+    from lesion_exp.training.teacher import open_teacher
 
     loaded: dict[str, LoadedData] = {}
     splits: dict[str, SplitData] = {}
@@ -176,7 +180,8 @@ def check_on_data(cells: Sequence[tuple[Job, Suggestion]]) -> None:
                 loaded[data_key] = load_data(job.config)
             if split_key not in splits:
                 splits[split_key] = split_data(job.config, loaded[data_key])
-            for text in check_training(job.config, splits[split_key]):
+            open_teacher(job.config, splits[split_key].classes)
+            for text in check_training(job.config, with_lineage(job.config, splits[split_key])):
                 warned.setdefault(text, []).append(suggestion)
         except UserError as error:
             refused.setdefault(str(error), (error, []))[1].append(suggestion)

@@ -18,7 +18,7 @@ from lesion_exp.backbone.options import InputsAndOutputs, SharedOptions, shared_
 from lesion_exp.config.registered import TARGET
 from lesion_exp.data.datamodule import LesionDataModule
 from lesion_exp.errors import ConfigError, DataError, UserError
-from lesion_exp.loss.base import Loss, check_loss
+from lesion_exp.loss.base import Loss, check_loss, check_weights
 from lesion_exp.loss.cross_entropy import CrossEntropy
 from lesion_exp.model.classifier import make_backbone, make_loss, remembers, solves_exactly
 from lesion_exp.model.inputs import sample_options
@@ -61,6 +61,8 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     warnings = []
     loss = make_loss(config["loss"], data.class_counts())
     check_loss(loss, f"loss={config['loss'][TARGET]}")
+    if data.weights() is not None:
+        check_weights(loss, f"loss={config['loss'][TARGET]}")
     if config["trainer"]["find_batch_size"]:  # the length of an epoch is not known yet
         check_optimisation(config)
         batch_size = min(FIRST_BATCH, data.images_per_epoch())
@@ -129,6 +131,7 @@ def _at_once(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> d
     trainer = config["trainer"]
     return {
         "augmentation=none": data.pipeline.is_fixed,
+        "dataset.pseudo_weight=1": data.weights() is None,
         "loss=cross_entropy loss.label_smoothing=0": isinstance(loss, CrossEntropy) and not loss.label_smoothing,
         "trainer.devices=1": num_processes(trainer) == 1,
         "trainer.accumulate_grad_batches=1": trainer["accumulate_grad_batches"] == 1,

@@ -23,6 +23,14 @@ from lesion_exp.data.store import ImageStore, is_built, open_or_build
 from lesion_exp.dataset.findings import collected_findings, record_finding
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table, require_any_mask, to_target
 from lesion_exp.dataset.path_patterns import as_override
+from lesion_exp.dataset.pseudo_labels import (
+    BINARY,
+    CONFIDENCE,
+    PseudoLabels,
+    PseudoOptions,
+    pseudo_rows,
+    without_pseudo,
+)
 from lesion_exp.dataset.table import UNLABELLED, DatasetInfo
 from lesion_exp.errors import ConfigError, DataError, LeakageError, first_cases
 from lesion_exp.evaluation.predictions import known_rows
@@ -37,7 +45,11 @@ from lesion_exp.split.training_share import with_training_share
 
 log = logging.getLogger(__name__)
 
-TABLE_KEYS: Final = frozenset(option.name for option in fields(TableOptions))
+CROSSING: Final = "the lesion, the patient or a near-duplicate of the image is in validation or test"
+"""Why a pseudo-labelled image is left out of the training part."""
+TABLE_OPTIONS: Final = frozenset(option.name for option in fields(TableOptions))
+PSEUDO_KEYS: Final = frozenset(option.name for option in fields(PseudoOptions))
+TABLE_KEYS: Final = TABLE_OPTIONS | PSEUDO_KEYS
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class LoadedData:
     flow: Flow
     info: DatasetInfo | None
     data: DataFingerprint
+    pseudo: Mapping[str, Any] | None = None
+    """Where the pseudo-labels in the table come from, see `PseudoLabels.facts`; None if there are none."""
 
     @property
     def fingerprint(self) -> str:
@@ -86,15 +100,16 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     """
     check_registered(config)
     flow = Flow()
+    pseudo = _pseudo_labels(config)
     with Stage("reading the table of the data set", announced=False):
-        table = read_table(config, flow)
+        table = read_table(config, flow, pseudo)
     request = store_request(config)
     if request.masks:
         require_any_mask(table, str(config["dataset"]["mask"]))
     with _reading() as progress:
         store = open_or_build(table, request, Project.from_config(config).data_cache, progress)
     with Stage("looking at what the images hold"):
-        return _with_contents(config, table, store, flow)
+        return _with_contents(config, table, store, flow, pseudo)
 
 
 @contextmanager
@@ -123,12 +138,12 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
         UserError: see `load_data`.
     """
     check_registered(config)
-    flow = Flow()
-    table = read_table(config, flow)
+    flow, pseudo = Flow(), _pseudo_labels(config)
+    table = read_table(config, flow, pseudo)
     request, cache = store_request(config), Project.from_config(config).data_cache
     if not is_built(table, request, cache):
         return None
-    return _with_contents(config, table, open_or_build(table, request, cache), flow).data
+    return _with_contents(config, table, open_or_build(table, request, cache), flow, pseudo).data
 
 
 def is_pretraining(config: Mapping[str, Any]) -> bool:
@@ -140,8 +155,19 @@ def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
 
 
-def read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
+def _pseudo_labels(config: Mapping[str, Any]) -> PseudoLabels | None:
+    options = PseudoOptions(**{key: config["dataset"][key] for key in PSEUDO_KEYS if key in config["dataset"]})
+    if options.pseudo_labels is not None and is_pretraining(config):
+        raise ConfigError(
+            "expected dataset.pseudo_labels=null with pretrain, which needs no labels, got a file; leave it out"
+        )
+    return PseudoLabels(options) if options.are_used else None
+
+
+def read_table(config: Mapping[str, Any], flow: Flow, pseudo: PseudoLabels | None = None) -> pd.DataFrame:
     """The table of the data set of `config` (of a whole job), before any image is read; `flow` takes the counts.
+
+    The images of `pseudo` follow those that people labelled.
 
     Raises:
         DataError: see `load_table`.
@@ -149,25 +175,58 @@ def read_table(config: Mapping[str, Any], flow: Flow) -> pd.DataFrame:
     """
     node = config["dataset"]
     reader = _reader(node)
-    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
-    return load_table(
-        lambda: _with_view(instantiate(reader, "dataset"), node["view"]),
-        options,
-        flow,
-        needs_labels=not is_pretraining(config),
-    )
+    options = TableOptions(**{key: node[key] for key in TABLE_OPTIONS})
+
+    def read() -> pd.DataFrame:
+        table = _with_view(instantiate(reader, "dataset"), node["view"])
+        return table if pseudo is None else pseudo.separate(table)
+
+    table = load_table(read, options, flow, needs_labels=not is_pretraining(config))
+    if pseudo is None:
+        return table
+    with collected_findings() as found:
+        table = pseudo.append(table, options.filter)
+    flow.findings.extend(found)
+    flow.note("with pseudo-labelled images, for training alone", table)
+    return table
 
 
-def _with_contents(config: Mapping[str, Any], table: pd.DataFrame, store: ImageStore, flow: Flow) -> LoadedData:
+def _with_contents(
+    config: Mapping[str, Any], table: pd.DataFrame, store: ImageStore, flow: Flow, pseudo: PseudoLabels | None
+) -> LoadedData:
     node = config["dataset"]
-    options = TableOptions(**{key: node[key] for key in TABLE_KEYS})
+    options = TableOptions(**{key: node[key] for key in TABLE_OPTIONS})
     info = getattr(sys.modules[resolve_target(node["_target_"], "dataset").__module__], "INFO", None)
     if isinstance(info, DatasetInfo):
         info = replace(info, published_counts=info.counts_for(_reader(node)))
     table = leave_out_unreadable(table, store.errors, options, flow)
     hashes = store.fingerprints(table["image_id"])
-    table = to_target(pd.concat([table, hashes], axis=1), config["task"]["target"], options.filter)
-    return LoadedData(table, store, flow, info, DataFingerprint.of(table, store, config["split"].get("path")))
+    table = _to_target(pd.concat([table, hashes], axis=1), config["task"]["target"], options.filter)
+    data = DataFingerprint.of(without_pseudo(table), store, config["split"].get("path"))
+    if pseudo is None:
+        return LoadedData(table, store, flow, info, data)
+    facts = pseudo.facts()
+    data = data.with_pseudo_labels(table[pseudo_rows(table)], facts["sha256"])
+    return LoadedData(table, store, flow, info, data, facts)
+
+
+def _to_target(table: pd.DataFrame, target: Any, chosen: str | None) -> pd.DataFrame:
+    """`to_target` of the rows that people labelled, and of those whose pseudo-labels are not of the target already."""
+    known = to_target(without_pseudo(table), target, chosen)
+    rows = table[pseudo_rows(table)]
+    if rows.empty:
+        return known
+    is_binary = rows["label"].isin(BINARY)
+    if target == "diagnosis":
+        if is_binary.any() and not set(BINARY) & set(known["label"]):
+            raise DataError(
+                f"expected pseudo-labels that are diagnoses, for task.target=diagnosis, got {int(is_binary.sum()):,} "
+                f"that are malignant or benign; predict them with a run of task.target=diagnosis, or set "
+                f"task.target=malignant"
+            )
+        return pd.concat([known, rows])
+    binary = rows[is_binary].assign(diagnosis=None)
+    return pd.concat([known, *([to_target(rows[~is_binary], target)] if not is_binary.all() else []), binary])
 
 
 def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
@@ -180,18 +239,19 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     """
     node = config["split"]
     splitter = make_splitter(node)
-    labels = sorted(loaded.table["label"].unique())
+    labels = sorted(without_pseudo(loaded.table)["label"].unique())
     if len(labels) < 2 and not is_pretraining(config):
         chosen = config["dataset"]["filter"]
         remedy = f"loosen dataset.filter={chosen!r}" if chosen else "set dataset.root to a folder with several classes"
         raise DataError(f"expected at least two classes to tell apart, got {labels}; {remedy}")
     with Stage("splitting the data"):
-        grouped = with_groups(node, loaded.table)
+        grouped = with_groups(node, without_pseudo(loaded.table))
         shares = shares_dealt(splitter, grouped)
         dealt = with_training_share(apply_splitter(splitter, grouped), node["train_share"], node["share_seed"])
         table = dealt if is_pretraining(config) else _with_unknown(dealt, test_is_dealt="test" in shares)
+        table, pseudo = _with_pseudo_labels(loaded, grouped, table, node["near_duplicate_threshold"])
     with collected_findings() as found:
-        _warn_of_mixed_parts(table)
+        _warn_of_mixed_parts(without_pseudo(table))
     loaded.flow.findings.extend(found)
     warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
     with Stage("auditing the split"):
@@ -199,6 +259,8 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
             shares if node["train_share"] == 1 else None
         )  # otherwise the training part is meant to fall short
         audited = audit(table, node["near_duplicate_threshold"], whole_shares, warnings)
+        audited = replace(audited, pseudo_labels=pseudo)
+    labelled = without_pseudo(table)
     leaky = getattr(splitter, "leaks", False) or not audited.passed
     if leaky and not node["allow_leakage"]:
         raise LeakageError(
@@ -209,8 +271,52 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     if is_pretraining(config):
         known = set(table.loc[table["split"] == "train", "label"]) - {UNLABELLED}
         return SplitData(loaded, table, audited, split_hash(table), leaky, tuple(sorted(known)))
-    classes = _trained_classes(table, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
+    classes = _trained_classes(labelled, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
     return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
+
+
+def _with_pseudo_labels(
+    loaded: LoadedData, grouped: pd.DataFrame, dealt: pd.DataFrame, threshold: float
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """`dealt` with the pseudo-labelled images in its training part, and where they come from, for the audit.
+
+    The split is that of the images which people labelled: it does not change with the pseudo-labels. Left out are
+    pseudo-labelled images of a group that is in validation or test, by any chain of ids, copies and near-duplicates,
+    and copies of an image that has a label.
+    """
+    is_pseudo = pseudo_rows(loaded.table)
+    if loaded.pseudo is None:
+        return dealt, None
+    both = pd.concat([grouped, loaded.table[is_pseudo]], ignore_index=True)
+    group = assign_groups(both, threshold)
+    evaluated = set(dealt.loc[dealt["split"] != "train", "image_id"])
+    held_out = set(group[both["image_id"].isin(evaluated)])
+    rows = both[len(grouped) :].assign(group=group[len(grouped) :], split="train")
+    copies = rows["sha256"].isin(grouped["sha256"])
+    crossing = rows["group"].isin(held_out)
+    kept = rows[~copies & ~crossing]
+    left_out = dict(loaded.pseudo["left_out"])
+    for reason, which in (("the same image has a label", copies & ~crossing), (CROSSING, crossing)):
+        left_out |= {reason: int(which.sum())} if which.any() else {}
+    if kept.empty:
+        raise DataError(
+            f"expected pseudo-labelled images for training, but none is left: "
+            f"{'; '.join(f'{count:,}: {reason}' for reason, count in left_out.items())}; leave dataset.pseudo_labels "
+            f"out"
+        )
+    if "fold" in dealt:
+        kept = kept.assign(fold=-1)  # in no fold's test part
+    if taxonomy.IS_UNKNOWN in dealt:
+        kept = kept.assign(**{taxonomy.IS_UNKNOWN: False})
+    confidences = kept.groupby("label")[CONFIDENCE].mean()
+    facts = {
+        **loaded.pseudo,
+        "left_out": left_out,
+        "images": len(kept),
+        "counts": {str(name): int(count) for name, count in kept["label"].value_counts().sort_index().items()},
+        "mean_confidence": {str(name): round(float(mean), 4) for name, mean in confidences.dropna().items()},
+    }
+    return pd.concat([dealt, kept], ignore_index=True), facts
 
 
 def make_splitter(node: Mapping[str, Any]) -> Any:

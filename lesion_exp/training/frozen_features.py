@@ -46,7 +46,8 @@ _OF_THE_BODY: Final = frozenset({"attention", "share_branches"})
 def can_cache(config: Mapping[str, Any], pipeline: AugmentationPipeline) -> bool:
     """Whether each image has the same features throughout a run of `config`: nothing before the head is random or
     trained."""
-    return config["backbone"].get("tune") == "head" and pipeline.is_fixed
+    needs_images = config["loss"].get("views") == "same"  # a teacher that sees the student's images
+    return config["backbone"].get("tune") == "head" and pipeline.is_fixed and not needs_images
 
 
 def cached_features(config: Mapping[str, Any], built: Built, trainer: pl.Trainer) -> CachedFeatures | None:

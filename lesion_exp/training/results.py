@@ -14,6 +14,7 @@ import torch
 from lesion_exp.config.own_code import code_digests
 from lesion_exp.data.datamodule import LesionDataModule, Part, stack_images
 from lesion_exp.dataset.display_name import display_name
+from lesion_exp.dataset.pseudo_labels import without_pseudo
 from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
@@ -54,8 +55,8 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         "differs_from_published": published_differences(loaded),
     }
     run.log_json(flow, artifacts.FLOW)
-    run.log_json(characteristics(split.table), artifacts.CHARACTERISTICS)
-    run.log_figure(class_distribution(split.table), artifacts.CLASSES_FIGURE, "all parts")
+    run.log_json(characteristics(without_pseudo(split.table)), artifacts.CHARACTERISTICS)
+    run.log_figure(class_distribution(without_pseudo(split.table)), artifacts.CLASSES_FIGURE, "all parts")
     if config["tracking"]["log_images"]:
         rows = datamodule.parts["train"]
         order = order_of_epoch(datamodule.sampler, rows, np.random.default_rng([config["seed"], 0]))[:BATCH_PICTURE]

@@ -51,6 +51,7 @@ from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining, load_data, split_data
 from lesion_exp.training.frozen_features import cached_features
+from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
     evaluate,
@@ -63,6 +64,7 @@ from lesion_exp.training.pretraining import run_pretraining
 from lesion_exp.training.results import describe_run, log_gallery, log_inputs
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 from lesion_exp.training.seen_before import log_inherited, with_inherited
+from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
 from lesion_exp.training.tracked import INPUTS_TAG, job_choices, log_hint, start_run
 from lesion_exp.training.trainer import (
     OWN_KEYS,
@@ -159,6 +161,8 @@ def run_job(job: Job, context: RunContext) -> JobResult:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     store = Project.from_config(config).store if is_first else None  # before data are read: its address may be wrong
     split, found = with_inherited(config, split_data(config, load_data(config)))
+    split = with_lineage(config, split)
+    teacher = open_teacher(config, split.classes)
     warnings = check_training(config, split)
     for text in warnings:
         log.warning("warning: %s", text)
@@ -168,7 +172,7 @@ def run_job(job: Job, context: RunContext) -> JobResult:
         built = build(config, split)
     if store is None:
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
-            _fit_and_predict(job, built, None, Path(folder), context)
+            _fit_and_predict(job, _Prepared(split, built, teacher), None, Path(folder), context)
         return JobResult("")
     with start_run(store, job, split, kind="train", context=context) as run, log_hint(run), preserve_stop_signals():
         run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
@@ -180,8 +184,17 @@ def run_job(job: Job, context: RunContext) -> JobResult:
                 log_inherited(run, found)
             run.set_tags({INPUTS_TAG: "logged"})
         built.classifier.sign(run.run_id)
-        trained = _fit_and_predict(job, built, run, run.live_dir, context)
+        trained = _fit_and_predict(job, _Prepared(split, built, teacher), run, run.live_dir, context)
         return _finish(job, split, run, trained, built.classifier.backbone)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a job trains on and with."""
+
+    split: SplitData
+    built: Built
+    teacher: Teacher | None
 
 
 @dataclass(frozen=True)
@@ -197,8 +210,10 @@ class _Trained:
     """Lightning's name of the precision in which the parts were predicted."""
 
 
-def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: Path, context: RunContext) -> _Trained:
-    config = job.config
+def _fit_and_predict(
+    job: Job, prepared: _Prepared, run: TrackedRun | None, live_dir: Path, context: RunContext
+) -> _Trained:
+    config, built = job.config, prepared.built
     validations = Validations()
     callbacks: list[Callback] = [TrainingProgress(), PartProgress(), validations]
     pruning = None if context.pruning_dir is None else PruningCallback(Path(context.pruning_dir))
@@ -206,6 +221,7 @@ def _fit_and_predict(job: Job, built: Built, run: TrackedRun | None, live_dir: P
     trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
     if run is not None and context.best is not None and context.checkpoint is not None:
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
+    attach_teacher(prepared.teacher, config, prepared.split, built, trainer)
     built.datamodule.features = cached_features(config, built, trainer)
     tune(config["trainer"], trainer, built, run)
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)

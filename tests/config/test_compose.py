@@ -18,6 +18,10 @@ NEEDED = {
     "dataset=combined": ["dataset.sets={ph2: DIR}"],
     "dataset=csv": ["dataset.table=labels.csv"],
     "split=file": ["split.path=parts.csv"],
+    "loss=distill": ["loss.teacher=0123456789abcdef0123456789abcdef", "loss.teacher_weights=0123456789abcdef"],
+    "experiment=distill": [
+        *("loss.teacher=0123456789abcdef0123456789abcdef", "loss.teacher_weights=0123456789abcdef"),
+    ],
     "backbone=timm": ["backbone.name=convnextv2_nano"],
     "backbone=torchvision": ["backbone.name=regnet_y_400mf"],
 }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,9 +39,15 @@ def counts_for(name: str) -> list[int]:
     return [80, 40] if name == "binary_cross_entropy" else list(COUNTS)
 
 
+def node_of(name: str) -> dict[str, Any]:
+    node: dict[str, Any] = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+    if node.pop("defaults", None):  # a loss over that of the labels
+        node |= {"labels": yaml.safe_load((CONF_DIR / "cross_entropy.yaml").read_text())}
+    return node
+
+
 def build(name: str) -> nn.Module:
-    node = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
-    loss = make_loss(node, counts_for(name))
+    loss = make_loss(node_of(name), counts_for(name))
     assert isinstance(loss, nn.Module)
     return loss
 
@@ -90,7 +97,7 @@ def test_no_shipped_loss_puts_anything_into_a_checkpoint(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_class_without_training_images_is_refused_with_its_position(name: str) -> None:
-    node = yaml.safe_load((CONF_DIR / f"{name}.yaml").read_text())
+    node = node_of(name)
     counts = counts_for(name)
     counts[1] = 0
     with pytest.raises(DataError, match="position 1 of the class order"):

@@ -8,12 +8,13 @@ import json
 import logging
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from lesion_exp.config.freeze import read_job, with_places
+from lesion_exp.config.named_run import TEACHER
 from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.privacy import anonymized
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
@@ -59,6 +60,18 @@ def with_children(runs: Sequence[Run]) -> list[Run]:
     return list(found.values())
 
 
+def _say_teachers(runs: Sequence[Run], origins: Mapping[str, str]) -> None:
+    """Logs which teachers of the runs are not exported with them: a run names its teacher, and a reproduction needs it."""
+    for run in runs:
+        teacher = run.params.get(TEACHER)
+        if teacher is not None and teacher not in {*origins, *origins.values()}:
+            log.warning(
+                "run %s learned from run %s, which the bundle does not have: to reproduce it elsewhere, export both: "
+                "lesion-exp bundle export 'run=[%s,%s]' output=FILE",
+                run.run_id, teacher, run.run_id[:8], teacher[:8],
+            )  # fmt: skip
+
+
 def export_runs(runs: Sequence[Run], output: Path) -> Exported:
     """Writes `runs` to `output` completely or not at all; an earlier bundle of that name is replaced.
 
@@ -80,6 +93,7 @@ def export_runs(runs: Sequence[Run], output: Path) -> Exported:
         raise ConfigError(f"expected a new file or an earlier bundle, got output={output}; choose another name")
     partial = output.with_name(f".{output.name}.part")
     origins = {run.run_id: origin_of(run) for run in runs}
+    _say_teachers(runs, origins)
     members: dict[str, dict[str, Any]] = {}
     try:
         with zipfile.ZipFile(partial, "w", allowZip64=True) as archive:

@@ -196,10 +196,13 @@ def _log(
     if posthoc is not None:
         log_posthoc_models(run, posthoc)
     if combined.checkpoint is not None:
+        from lesion_exp.model.checkpoint_file import state_hash
         from lesion_exp.model.save_model import keep_checkpoint
 
         config = members[0].job_config("a soup")
-        keep_checkpoint(run, combined.checkpoint, config, {} if posthoc is None else posthoc.calibrators)
+        calibrators = {} if posthoc is None else posthoc.calibrators
+        content = keep_checkpoint(run, combined.checkpoint, config, calibrators)
+        run.store.client.set_tag(run.run_id, "weights_hash", state_hash(content["state_dict"]))
         for path in (artifacts.JOB, artifacts.MANIFEST, artifacts.AUDIT):
             run.log_file(download_artifact(members[0].run, path), path)
     if "val" in results:

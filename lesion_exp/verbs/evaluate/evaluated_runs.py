@@ -13,13 +13,13 @@ import pandas as pd
 from lesion_exp.config.freeze import job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
-from lesion_exp.split.manifest import image_keys
 from lesion_exp.split.seen_before import find_seen
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
-from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
+from lesion_exp.training.lineage import seen_rows
 from lesion_exp.training.tracked import job_of
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
@@ -108,8 +108,14 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
     assert request.dataset is not None, "the caller checks that there is another data set"
     config = trained.job_config("predictions on another data set")
     node = {**request.dataset, **{key: config["dataset"][key] for key in SHARED_KEYS}}
+    if node.get("pseudo_labels"):
+        raise ConfigError(
+            "expected a data set whose labels people gave, got dataset.pseudo_labels: pseudo-labels are for training "
+            "alone; leave the key out"
+        )
     loaded = load_data({**config, "dataset": node})
-    seen = seen_images(trained.run, loaded.table)
+    rows = seen_rows(trained.run, loaded.table, ("train", "val"))
+    seen = loaded.table.loc[rows, "image_id"].astype(str).tolist()
     _warn_of_seen_before(trained.run, loaded.table)
     if seen and not request.allow_leakage:
         raise LeakageError(
@@ -132,20 +138,3 @@ def _warn_of_seen_before(run: Run, table: pd.DataFrame) -> None:
             run.run_id,
             found.in_words(),
         )
-
-
-def seen_images(run: Run, table: pd.DataFrame) -> list[str]:
-    """Returns the ids of the images of `table` that are in the training or validation part of the run.
-
-    These have the same content, or the same id and perceptual hash, as files that were saved again.
-    """
-    manifest = pd.read_parquet(download_artifact(run, artifacts.MANIFEST))
-    known = manifest[manifest["split"] != "test"]
-    if "content_key" in known:
-        keys = image_keys(table, run.tags["split_hash"])
-        again = keys["content_key"].isin(known["content_key"]) | keys["picture_key"].isin(known["picture_key"])
-    else:  # a run of a version that stored the hashes themselves
-        known_pairs = pd.MultiIndex.from_frame(known[["image_id", "phash"]].astype(str))
-        same_picture = pd.MultiIndex.from_frame(table[["image_id", "phash"]].astype(str)).isin(known_pairs)
-        again = table["sha256"].isin(known["sha256"]) | same_picture
-    return table.loc[again, "image_id"].astype(str).tolist()

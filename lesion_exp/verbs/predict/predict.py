@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -32,10 +32,16 @@ from lesion_exp.verbs.predict.active_learning import images_to_label
 from lesion_exp.verbs.predict.images import contents_digest, images_of
 from lesion_exp.verbs.predict.loop import predict_plan
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
+from lesion_exp.verbs.predict.pseudo_labels import check_file, thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.results import Results
 
 log = logging.getLogger(__name__)
+
+UNCALIBRATED: Final = (
+    "the threshold of the pseudo-labels is applied to uncalibrated probabilities, which are often too high: "
+    "calibration=temperature calibrates them, target_precision=0.95 finds thresholds on validation"
+)
 
 
 def folder_of(output: Path) -> Path:
@@ -74,6 +80,12 @@ class PredictionSummary:
     """The file with the images to label next."""
     first_error: str | None = None
     """The first image without a prediction, and why."""
+    pseudo_labels: str | None = None
+    """The file with the pseudo-labels."""
+    pseudo_counts: Mapping[str, int] | None = None
+    """Number of pseudo-labels by class."""
+    thresholds: Mapping[str, float | None] | None = None
+    """Smallest probability of the pseudo-labels by class; None for a class that gets none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -98,10 +110,15 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
     check_devices({**config["trainer"], **request.trainer})
     restored = restore(config, checkpoint)
     calibrator = opened.calibrator(request.calibration)
+    check_file(request)
+    pseudo = request.pseudo_labels
+    thresholds = None if pseudo is None else thresholds_of(request, opened, calibrator, restored.classes)
     needed = Predictor(restored, calibrator, top=request.top or 0).needed_columns
     images = images_of(request.source, needed, request.columns)
     _log_unknown_values(restored, images)
-    warning = calibration_warning(run, request.calibration)
+    warnings = [text for text in (calibration_warning(run, request.calibration),) if text is not None]
+    if pseudo is not None and calibrator is None and request.target_precision is None:
+        warnings.append(UNCALIBRATED)
     plan = _plan(run, request, restored.config, checkpoint, calibrator, images)
     output = Path(plan.output)
     lock = output.with_name(f".{output.name}.lock")
@@ -118,9 +135,19 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
             _fill(results)
             table = results.join()
             labels = _write_images_to_label(table, results, request.count)
+        counts_of_pseudo = None
+        if pseudo is not None and thresholds is not None:
+            counts_of_pseudo = write_pseudo_labels(pseudo, table, images, plan.facts, request, thresholds)
         facts = facts_path(output)
         told = {**plan.facts, "images": len(table), "errors": int(table["error"].notna().sum())}
-        _write_json(facts, {**told, "warnings": [] if warning is None else [warning]})
+        if pseudo is not None:
+            told["pseudo_labels"] = {
+                "file": pseudo.name,
+                "counts": counts_of_pseudo,
+                "thresholds": thresholds,
+                "target_precision": request.target_precision,
+            }
+        _write_json(facts, {**told, "warnings": warnings})
         results.finish()
     except BaseException as error:
         error.add_note(f"the same command continues {plan.output} where it was stopped")
@@ -140,9 +167,12 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         round(time.monotonic() - began, 2),
         str(facts),
         plan.config["trainer"]["precision"],
-        () if warning is None else (warning,),
+        tuple(warnings),
         labels,
         _first_error(table),
+        None if pseudo is None else str(pseudo),
+        counts_of_pseudo,
+        thresholds,
     )
 
 

@@ -14,6 +14,8 @@ from lesion_exp.option import (
     Devices,
     Kind,
     NamePairs,
+    Number,
+    Thresholds,
     Truth,
     check_options,
     choice,
@@ -65,6 +67,23 @@ class PredictionRequest:
         None, choice(RANKINGS), "how the images to label next are chosen; they are written into FILE_to_label.csv"
     )
     count: int = option(100, whole(example="50"), "with rank=: number of images to label")
+    pseudo_labels: Path | None = option(
+        None,
+        file("pseudo.csv", ".csv", ".parquet"),
+        "also write the sure predictions as labels, for dataset.pseudo_labels= of another run",
+    )
+    threshold: float | Mapping[str, float] | None = option(
+        None,
+        Thresholds(),
+        "with pseudo_labels=: smallest probability of a label, for all classes or by class, such as '{mel: 0.95}', "
+        "where others get none; without it, 0.9",
+    )
+    target_precision: float | None = option(
+        None,
+        Number(example="0.95", most=1, above=True),
+        "with pseudo_labels=, instead of threshold=: for each class the smallest probability from which on this share "
+        "of the run's validation images is right",
+    )
     columns: Mapping[str, str] = option(
         {},
         NamePairs(example="'{image_path: file, site: localization}'"),
@@ -105,6 +124,11 @@ class PredictionRequest:
             from lesion_exp.trained_runs.trained_run import check_calibration  # heavy
 
             check_calibration(self.calibration, self.checkpoint)
+        if self.pseudo_labels is None and (self.threshold is not None or self.target_precision is not None):
+            key = "threshold" if self.threshold is not None else "target_precision"
+            raise ConfigError(f"expected pseudo_labels=FILE beside {key}=, got none; for example pseudo_labels=new.csv")
+        if self.threshold is not None and self.target_precision is not None:
+            raise ConfigError("expected threshold= or target_precision=, got both; leave one out")
         if self.heat_maps is not None and _lies_below(self.heat_maps, self.source):
             raise ConfigError(
                 f"expected gradcam to be a folder outside of input={self.source}, where its pictures would be images "

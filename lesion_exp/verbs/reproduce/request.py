@@ -21,6 +21,9 @@ class ReproductionRequest:
     weights: Path | None = option(
         None, file("weights.pth"), "path of the file of pretrained weights on this machine", key="backbone.weights"
     )
+    pseudo_labels: Path | None = option(
+        None, file("pseudo.csv"), "path of the file of pseudo-labels on this machine", key="dataset.pseudo_labels"
+    )
     tolerance: float = option(
         0.01,
         Number(example="0.001"),

@@ -53,6 +53,7 @@ def model_card(run: Run, model: ServedModel) -> Plain:
             "frame": model.predictor.restored.pipeline.fit,
             "preprocessing": model.predictor.restored.card.get("preprocessing"),
             "start": facts.key("backbone.weights") or "none",
+            "teacher": facts.key("loss.teacher"),
             "precision": model.precision,
             "parameters": sum(values.numel() for values in model.predictor.classifier.parameters()),
         },

@@ -63,6 +63,11 @@ def initialisation(facts: RunSummary) -> str | None:
     return f"Random, seed {facts.key('seed')}." if weights == "none" else f"From weights: {weights}."
 
 
+def _teacher(facts: RunSummary) -> str:
+    teacher = facts.key("loss.teacher")
+    return "" if teacher is None else f" from the teacher run {str(teacher)[:8]}"
+
+
 def training(facts: RunSummary) -> str | None:
     """Optimizer, schedule, loss, sampler, batch size, epochs and augmentation."""
     if not facts.config:
@@ -70,7 +75,7 @@ def training(facts: RunSummary) -> str | None:
     parts = [
         f"{facts.option('optimizer')}, learning rate {facts.key('optimizer.lr')}",
         f"schedule {facts.option('scheduler')}",
-        f"loss {facts.option('loss')}",
+        f"loss {facts.option('loss')}{_teacher(facts)}",
         f"sampler {facts.option('sampler')}",
         f"{counted(int(facts.key('loader.batch_size') or 0), 'image')} in a batch",
         _longest(int(facts.key("trainer.max_epochs") or 0)),

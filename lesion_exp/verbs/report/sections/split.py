@@ -11,6 +11,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import AUDIT, FLOW, RunSummary
 from lesion_exp.trained_runs.statements import split_in_words
 from lesion_exp.trained_runs.wording import NONE, counted, listed, percent
+from lesion_exp.training.lineage import CROSSINGS as LINEAGE
 from lesion_exp.verbs.report.blocks import Block, Cell, Note, Pairs, Section, Table, Text, not_stored
 
 _CROSSINGS = {
@@ -19,6 +20,7 @@ _CROSSINGS = {
     "groups": "groups (images that must not be separated)",
     "identical_images": "byte-identical images",
     "near_duplicate_pairs": "pairs of near-duplicate images",
+    **LINEAGE,
 }
 
 
@@ -27,7 +29,8 @@ def split(facts: RunSummary) -> Section:
     blocks: list[Block] = [Text(words) for words in [split_in_words(facts)] if words]
     if not facts.parts:
         return Section("split", "Split and audit", [*blocks, not_stored(AUDIT)])
-    return Section("split", "Split and audit", [*blocks, _verdict(facts), *_tables(facts), *_notes(facts)])
+    blocks += [_verdict(facts), *_tables(facts), *_pseudo_labels(facts), *_notes(facts)]
+    return Section("split", "Split and audit", blocks)
 
 
 def _verdict(facts: RunSummary) -> Note:
@@ -35,6 +38,10 @@ def _verdict(facts: RunSummary) -> Note:
     if facts.audit.get("passed"):
         named = f" ({counted(unnamed, 'image')} without any id count as a lesion each)" if unnamed else ""
         return Note(f"The audit passed: no patient, lesion or image is in two parts{named}.", "good")
+    taught = {kind: facts.audit.get("crossings", {}).get(kind, {}).get("count", 0) for kind in LINEAGE}
+    if any(taught.values()):
+        cases = [f"{count:,} {LINEAGE[kind]}" for kind, count in taught.items() if count]
+        return Note(f"The audit FAILED: there are {listed(cases)}.")
     lesion = facts.audit.get("test_rows_with_lesion_in_train", {}).get("all", 0.0)
     image = facts.audit.get("test_rows_with_image_in_train", {}).get("all", 0.0)
     return Note(f"The audit FAILED: the training part has the lesion of {percent(lesion)} of the test rows, and the "
@@ -64,6 +71,39 @@ def _tables(facts: RunSummary) -> list[Block]:
         Table("Each part by class", ["number of", *(f">{PARTS[part]}" for part in parts)], sizes),
         Table("Overlap between parts", ["kind", ">number", "first cases"], rows),
     ]
+
+
+def _pseudo_labels(facts: RunSummary) -> list[Block]:
+    """The pseudo-labelled images of the training part by class, and where their labels come from."""
+    found = facts.audit.get("pseudo_labels")
+    if not isinstance(found, dict):
+        return []
+    rows: list[list[Cell]] = [
+        [
+            name,
+            f"{count:,}",
+            _rounded(found.get("thresholds", {}).get(name)),
+            _rounded(found.get("mean_confidence", {}).get(name)),
+        ]
+        for name, count in found.get("counts", {}).items()
+    ]
+    runs, calibrations = (
+        listed([str(name) for name in found.get(key, [])]) or NONE for key in ("run_id", "calibration")
+    )
+    words = (
+        f"Pseudo-labels: {counted(found['images'], 'further training image')} with a weight of {found['weight']:g} in "
+        f"the loss, of {found['in_file']:,} in {found['file']} (SHA-256 {found['sha256']}); predicted by run {runs}, "
+        f"calibration {calibrations}. The table of the parts does not count them."
+    )
+    left_out = [f"{count:,}, since {reason}" for reason, count in found.get("left_out", {}).items()]
+    blocks: list[Block] = [Text(words)]
+    blocks += [Text(f"Left out of the training part: {'; '.join(left_out)}.")] if left_out else []
+    columns = ["class", ">images", ">threshold", ">mean probability"]
+    return [*blocks, Table("Pseudo-labelled images of the training part", columns, rows)]
+
+
+def _rounded(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
 
 
 def _notes(facts: RunSummary) -> list[Block]:

@@ -1,0 +1,158 @@
+"""What the runs that take part in a training have seen: its teacher, and the runs that gave it pseudo-labels.
+
+What such a run was trained on reaches the new network through its probabilities. So its training images must not be in
+the validation or test part of the new run. A run whose training is not known here is named, not assumed to be clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lesion_exp.config.named_run import MEMBERS_TAG, TEACHER_WEIGHTS
+from lesion_exp.config.project import Project
+from lesion_exp.dataset.pseudo_labels import UNKNOWN_RUN, pseudo_rows
+from lesion_exp.errors import ConfigError, LeakageError
+from lesion_exp.split.audit import MOST_CASES, Crossing
+from lesion_exp.split.manifest import image_keys
+from lesion_exp.taxonomy import PSEUDO_RUN
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.store import Store
+from lesion_exp.training.data import SplitData
+from lesion_exp.training.tracked import job_of
+
+Mask = npt.NDArray[np.bool_]
+TEACHER: Final = "seen_by_teacher"
+LABELLER: Final = "seen_by_labeller"
+CROSSINGS: Final[Mapping[str, str]] = {
+    TEACHER: "images of validation or test that the teacher was trained on",
+    LABELLER: "images of validation or test that the run of the pseudo-labels was trained on",
+}
+"""Kind of crossing of the audit -> its description."""
+
+
+def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
+    """`split`, whose audit also says whether the teacher or a run of pseudo-labels was trained on its evaluated parts.
+
+    Raises:
+        LeakageError: one was, and `split.allow_leakage` is not true.
+    """
+    sources = dict(_sources(config, split.table))
+    if not sources:
+        return split
+    store = Project.from_config(config).store
+    crossings, warnings = dict(split.audit.crossings), list(split.audit.warnings)
+    for kind, run_ids in sources.items():
+        runs, unknown = lineage(store, run_ids)
+        warnings += [f"what run {name}, of which this run learns, was trained on is not known here" for name in unknown]
+        crossings[kind] = _crossing(runs, split.table)
+        chosen_on = _crossing(runs, split.table, seen="val", parts=("test",))
+        if chosen_on.count:
+            warnings.append(
+                f"{chosen_on.count:,} test images are in the validation part of a run of which this run learns "
+                f"({', '.join(chosen_on.cases[:3])}): its best epoch was chosen on them"
+            )
+    leaks = {kind: crossings[kind] for kind in sources if crossings[kind].count}
+    if leaks and not config["split"]["allow_leakage"]:
+        lines = [f"{found.count:,} {CROSSINGS[kind]} ({_some(found)})" for kind, found in leaks.items()]
+        raise LeakageError(
+            f"expected a teacher, or a run of pseudo-labels, that was not trained on images which this run evaluates, "
+            f"but there are {'; and '.join(lines)}; train that run on the same split (the same data set, split and "
+            f"split.seed), or set split.allow_leakage=true to train all the same (every result is then tagged leaky)"
+        )
+    audit = replace(split.audit, crossings=crossings, warnings=warnings)
+    return replace(split, audit=audit, leaky=split.leaky or bool(leaks))
+
+
+def _some(found: Crossing) -> str:
+    shown = ", ".join(found.cases[:3])
+    return f"{shown} and others" if found.count > 3 else shown
+
+
+def _sources(config: Mapping[str, Any], table: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
+    """Kinds of crossings and the ids of the runs that they concern."""
+    if config["loss"].get(TEACHER_WEIGHTS):
+        yield TEACHER, [str(config["loss"]["teacher"])]
+    if pseudo_rows(table).any():
+        yield LABELLER, sorted(set(table[PSEUDO_RUN].dropna().astype(str)))
+
+
+def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """The runs in whose training the knowledge of `run_ids` began, and the ids of those that the store does not have.
+
+    These are the runs themselves, the members of ensembles, their teachers, and the runs of their pseudo-labels.
+    """
+    found: dict[str, Run] = {}
+    unknown: list[str] = []
+    waiting = list(run_ids)
+    while waiting:
+        name = waiting.pop(0)
+        if name in found or name in unknown:
+            continue
+        try:
+            run = find_run(store, name if name != UNKNOWN_RUN else "")
+        except ConfigError:
+            unknown.append(name)
+            continue
+        if run.run_id in found:
+            continue
+        found[run.run_id] = run
+        waiting += [member for member in run.tags.get(MEMBERS_TAG, "").split(",") if member]
+        manifest = _manifest(run)
+        if manifest is None:
+            continue
+        waiting += sorted(set(manifest[PSEUDO_RUN].dropna().astype(str))) if PSEUDO_RUN in manifest else []
+        loss = job_of(run).config["loss"]
+        waiting += [str(loss["teacher"])] if loss.get(TEACHER_WEIGHTS) else []
+    trained = [run for run in found.values() if run.fetch(artifacts.MANIFEST) is not None]
+    unknown += [name for name, run in found.items() if run not in trained and not run.tags.get(MEMBERS_TAG)]
+    return trained, unknown
+
+
+def _manifest(run: Run) -> pd.DataFrame | None:
+    path = run.fetch(artifacts.MANIFEST)
+    return None if path is None else pd.read_parquet(path)
+
+
+def _crossing(
+    runs: Sequence[Run], table: pd.DataFrame, *, seen: str = "train", parts: Sequence[str] = ("val", "test")
+) -> Crossing:
+    """The images of `parts` of `table` that are in the part `seen` of one of the `runs`."""
+    rows = table[table["split"].isin(list(parts))]
+    again = np.zeros(len(rows), dtype=bool)
+    for run in runs:
+        again |= seen_rows(run, rows, (seen,), same_lesions=True)
+    cases = sorted(set(rows.loc[again, "image_id"].astype(str)))
+    return Crossing(len(cases), cases[:MOST_CASES])
+
+
+def seen_rows(run: Run, table: pd.DataFrame, parts: Sequence[str], *, same_lesions: bool = False) -> Mask:
+    """Which rows of `table` show an image that is in one of the `parts` of `run`, bool (N,).
+
+    Such images have the same content, or the same id and perceptual hash, as files that were saved again. With
+    `same_lesions` also those count that show a lesion or patient of these parts, by the ids of the same source.
+    """
+    manifest = _manifest(run)
+    assert manifest is not None, "the run was trained"
+    known = manifest[manifest["split"].isin(list(parts))]
+    if "content_key" in known:
+        keys = image_keys(table, run.tags["split_hash"])
+        again = keys["content_key"].isin(known["content_key"]) | keys["picture_key"].isin(known["picture_key"])
+    else:  # a run of a version that stored the hashes themselves
+        known_pairs = pd.MultiIndex.from_frame(known[["image_id", "phash"]].astype(str))
+        same_picture = pd.MultiIndex.from_frame(table[["image_id", "phash"]].astype(str)).isin(known_pairs)
+        again = table["sha256"].isin(known["sha256"]) | same_picture
+    mask = again.to_numpy(dtype=bool, copy=True)
+    for column in ("lesion_id", "patient_id") if same_lesions else ():
+        if column in known and "source" in known:
+            named = known[known[column].notna()]
+            pairs = pd.MultiIndex.from_frame(named[["source", column]].astype(str))
+            own = pd.MultiIndex.from_frame(table[["source", column]].astype(str))
+            mask |= own.isin(pairs) & table[column].notna().to_numpy()
+    return mask
