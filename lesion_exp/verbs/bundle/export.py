@@ -61,7 +61,7 @@ def with_children(runs: Sequence[Run]) -> list[Run]:
 
 
 def _say_teachers(runs: Sequence[Run], origins: Mapping[str, str]) -> None:
-    """Logs which teachers of the runs are not exported with them: a run names its teacher, and a reproduction needs it."""
+    """Logs which teachers are not exported with their students: a run only names its teacher, and needs it again."""
     for run in runs:
         teacher = run.params.get(TEACHER)
         if teacher is not None and teacher not in {*origins, *origins.values()}:

@@ -27,6 +27,13 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
         (["run=latest", "input=x", "output=x.xlsx"], ".parquet"),
         (["run=latest", "input=x", "output=."], "output"),
         (["run=latest", "input=.", "output=x.csv", "gradcam=maps"], "outside of input=."),
+        ([*GIVEN, "threshold=0.9"], "pseudo_labels=FILE beside threshold="),
+        ([*GIVEN, "target_precision=0.9"], "pseudo_labels=FILE beside target_precision="),
+        ([*GIVEN, "pseudo_labels=p.csv", "threshold=1.5"], "a number above 0 and up to 1"),
+        ([*GIVEN, "pseudo_labels=p.csv", "threshold={mel: 2}"], "a number above 0 and up to 1"),
+        ([*GIVEN, "pseudo_labels=p.csv", "target_precision=0"], "target_precision"),
+        ([*GIVEN, "pseudo_labels=p.csv", "threshold=0.9", "target_precision=0.9"], "got both"),
+        ([*GIVEN, "pseudo_labels=p.xlsx"], ".parquet"),
     ],
 )
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):

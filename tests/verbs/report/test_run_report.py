@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
@@ -157,6 +158,31 @@ def test_what_is_of_another_kind_counts_as_absent(full_run, page_of):
     assert "Not stored by this run: split/audit.json." in page.text
     assert "predictions/test.parquet cannot be read" in page.text
     assert "of the validation part, on which the best epoch was chosen, balanced accuracy was" in page.text
+
+
+def test_pseudo_labels_and_a_teacher_are_told(full_run, page_of):
+    facts = {
+        "file": "p.csv", "sha256": "ab12", "weight": 0.5, "in_file": 40, "images": 30, "counts": {"mel": 10, "nv": 20},
+        "run_id": ["f" * 32], "weights_hash": ["w"], "calibration": ["temperature"], "thresholds": {"mel": 0.95},
+        "mean_confidence": {"mel": 0.97}, "left_out": {"the image has a label": 10},
+    }  # fmt: skip
+
+    def change(folder):
+        audit = json.loads((folder / "split/audit.json").read_text())
+        audit["pseudo_labels"] = facts
+        audit["passed"] = False
+        audit["crossings"]["seen_by_teacher"] = {"count": 7, "cases": ["a", "b"]}
+        (folder / "split/audit.json").write_text(json.dumps(audit))
+        job = yaml.safe_load((folder / "config/job.yaml").read_text())
+        job["config"]["loss"] |= {"teacher": "c" * 32, "teacher_weights": "d" * 16, "temperature": 4.0}
+        (folder / "config/job.yaml").write_text(yaml.safe_dump(job))
+
+    _, page = page_of(full_run(change))
+    assert "30 further training images with a weight of 0.5 in the loss, of 40 in p.csv" in page.text
+    assert "Left out of the training part: 10, since the image has a label." in page.text
+    assert "there are 7 images of validation or test that the teacher was trained on" in page.text
+    assert "0.950" in page.text
+    assert "c" * 32 in page.text
 
 
 def test_a_run_that_read_no_test_part_is_told_by_its_validation(full_run, page_of):
