@@ -15,7 +15,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lesion_exp.tracking.find import Run
+    from lesion_exp.tracking.stored_run import Run
 
 TEACHER: Final = "loss.teacher"
 TEACHER_WEIGHTS: Final = "teacher_weights"

@@ -33,9 +33,8 @@ from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.row_filter import filter_rows
 from lesion_exp.dataset.table import standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
-from lesion_exp.spreadsheet import unescaped
 from lesion_exp.taxonomy import PSEUDO_RUN
-from lesion_exp.text_table import EMPTY_WORDS, read_csv
+from lesion_exp.text_table import EMPTY_WORDS, read_csv, unescaped
 
 WEIGHT: Final = "sample_weight"
 """Column with how much an image counts in the loss."""

@@ -22,8 +22,9 @@ from lesion_exp.split.audit import MOST_CASES, Crossing
 from lesion_exp.split.manifest import image_keys
 from lesion_exp.taxonomy import PSEUDO_RUN
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.tracked import job_of
 

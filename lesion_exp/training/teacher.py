@@ -41,7 +41,8 @@ from lesion_exp.model.restore import Restored, restore
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, download_artifact, find_run
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.training.build import Built
 from lesion_exp.training.data import SplitData
 from lesion_exp.training.tracked import job_of

@@ -16,8 +16,9 @@ from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.model.restore import restore
 from lesion_exp.task import LesionClassifier
-from lesion_exp.tracking.find import download_artifact, find_run, read_predictions
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train

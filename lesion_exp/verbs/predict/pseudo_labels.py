@@ -16,9 +16,8 @@ from lesion_exp.archive import file_of
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import PREFIX, classes_of, known_rows, probabilities
-from lesion_exp.spreadsheet import write_csv
-from lesion_exp.text_table import read_csv
-from lesion_exp.tracking.find import read_predictions
+from lesion_exp.text_table import read_csv, write_csv
+from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta
 from lesion_exp.verbs.predict.images import TABLE_SUFFIXES
 from lesion_exp.verbs.predict.request import METADATA, PredictionRequest
