@@ -222,7 +222,7 @@ def test_every_option_of_every_group_composes_into_targets_that_take_its_keys(ch
 @pytest.mark.parametrize("group", sorted(PRESETS))
 def test_every_preset_composes_into_targets_that_take_its_keys(group):
     for option in option_names(group, [CONF]):
-        config = composed(f"{group}={option}", "dataset.root=DIR")
+        config = composed(f"{group}={option}", "dataset.root=DIR", *NEEDED.get(f"{group}={option}", []))
         check_targets(config, UNREAD_KEYS)
         assert group not in config
 
