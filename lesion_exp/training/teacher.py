@@ -307,7 +307,11 @@ def _kept(
         )
     images = _images(member, table[~table["image_id"].isin(list(store.errors))], store)
     folder = cache / FOLDER / _key(member, images, device)
-    found = open_or_compute(folder, len(store.image_ids), lambda: _predicted(member, images, data, device))
+
+    def compute(done: int) -> Batches:
+        return _predicted(member, images, data, device, done)
+
+    found = open_or_compute(folder, len(store.image_ids), compute)
     return found.read(store.rows(rows["image_id"]))
 
 
@@ -320,15 +324,19 @@ def _images(member: Member, table: pd.DataFrame, store: ImageStore) -> LesionDat
     return LesionDataset(bare, store, restored.pipeline, restored.classes, options, encoded, training=False)
 
 
-def _predicted(member: Member, images: LesionDataset, data: LesionDataModule, device: torch.device) -> Batches:
+def _predicted(
+    member: Member, images: LesionDataset, data: LesionDataModule, device: torch.device, done: int
+) -> Batches:
+    """The batches after the first `done`, which an interrupted computation has left."""
     loader: DataLoader[Any] = DataLoader(
         images,
-        batch_sampler=EvaluationBatches(len(images), BATCH_SIZE, (0, 1)),
+        batch_sampler=list(EvaluationBatches(len(images), BATCH_SIZE, (0, 1)))[done:],
         num_workers=resolve_num_workers(data.loader.num_workers, device.type == "cuda"),
         collate_fn=collate_samples,
     )
     member.restored.classifier.to(device).eval()
     with Stage("the teacher predicts", len(images), "images") as stage, torch.inference_mode():
+        stage.advance(min(done * BATCH_SIZE, len(images)))
         yield from _batches(member, images, loader, device, stage)
 
 
