@@ -14,6 +14,7 @@ from lesion_exp.evaluation.calibrator import log_probs
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes
 from lesion_exp.evaluation.patient_context import STATISTICS, PatientContext
 from lesion_exp.evaluation.predictions import FloatArray, classes_of, probabilities
+from lesion_exp.taxonomy import malignancy
 
 PREDICTIONS: Final = "predictions"
 CONTEXT: Final = "context"
@@ -167,7 +168,8 @@ class StackFeatures:
     def _scores(self) -> list[str]:
         """What of the predictions is compared with the patient's other lesions. Of two classes, one says everything."""
         if len(self.classes) == 2:
-            return [MALIGNANT if MALIGNANT in self.classes else self.classes[-1]]
+            malignant = [name for name in self.classes if name == MALIGNANT or malignancy(name)]
+            return [malignant[0] if malignant else self.classes[-1]]
         return [*self.classes, *([MALIGNANT] if malignant_classes(self.classes) is not None else [])]
 
     def _score_values(self, logits: FloatArray, probs: FloatArray) -> Iterator[FloatArray]:

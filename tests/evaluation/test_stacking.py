@@ -159,14 +159,15 @@ def test_labels_at_random_are_not_found_again(method: str) -> None:
 
 
 def test_no_image_is_predicted_by_a_model_that_saw_its_patient() -> None:
-    """A column that names the patient would tell every label of a patient whose lesions are all alike. Where the folds
-    keep patients together, it says nothing."""
-    table = ugly_ducklings(effect=0.0, num_members=1)[0]
+    """Columns that name the patient would tell every label of a patient whose lesions are all alike. Where the folds
+    keep patients together, they say nothing."""
+    table = ugly_ducklings(70, effect=0.0, num_members=1)[0]
     rng = np.random.default_rng(0)
-    alike = {name: "malignant" if rng.random() < 0.5 else "benign" for name in table["patient_id"].unique()}
-    numbers = {name: float(rng.random()) for name in alike}
-    told = table.assign(label=table["patient_id"].map(alike), number=table["patient_id"].map(numbers))
-    options = StackOptions("hgb", ("metadata",), ("number",))
+    patient = pd.factorize(table["patient_id"])[0]
+    alike = np.where(rng.random(70) < 0.5, "malignant", "benign")
+    columns = [f"number {place}" for place in range(8)]
+    told = table.assign(label=alike[patient], **{name: rng.random(70)[patient] for name in columns})
+    options = StackOptions("hgb", ("metadata",), tuple(columns))
     assert auroc(fit_stacking([told], options).table) < 0.65
     apart = told.assign(patient_id=None, lesion_id=told["image_id"])
     assert auroc(fit_stacking([apart], options).table) > 0.9, "the test can find what it looks for"

@@ -100,6 +100,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         DataError: there are no images, or columns that the network needs are missing.
     """
     began = time.monotonic()
+    _check_has_network(run)
     opened = trained_run(run, project)
     if request.calibration != "none" and request.tta not in (None, own_tta(run)):
         log.warning(
@@ -173,6 +174,25 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         None if pseudo is None else str(pseudo),
         counts_of_pseudo,
         thresholds,
+    )
+
+
+def _check_has_network(run: Run) -> None:
+    """Checks that `run` is no ensemble of predictions, whose networks are those of other runs.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    members = [member[:8] for member in run.tags.get("members", "").split(",") if member]
+    if run.tags.get("kind") != "ensemble" or not members:
+        return
+    method = run.tags.get("ensemble", "mean")
+    together = "mean" if method == "pooled" else method
+    raise ConfigError(
+        f"expected a run with a network, got {run.run_id} ({run.name}), which combines the predictions of others "
+        f"({method}) and predicts no new images by itself; predict with one of its runs, such as run={members[0]}, or "
+        f"evaluate all of them on a labelled data set: lesion-exp evaluate 'run=[{','.join(members)}]' "
+        f"ensemble={together} dataset=NAME dataset.root=DIR"
     )
 
 

@@ -24,6 +24,8 @@ from lesion_exp.verbs.compare.compare import compare
 from lesion_exp.verbs.evaluate.evaluate import evaluate
 from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
+from lesion_exp.verbs.predict.predict import predict
+from lesion_exp.verbs.predict.request import PredictionRequest
 
 pytestmark = pytest.mark.slow
 TINY = (
@@ -114,6 +116,14 @@ def test_folds_are_stacked_on_their_held_out_predictions(project, stack_of):
     assert evaluated.posthoc is None
     assert set(evaluated.against) == {"the member alone"}
     assert evaluated.members == tuple(folds)
+
+
+def test_new_images_are_predicted_by_the_members_only(project, stack_of, tmp_path):
+    store, config, ids, _ = project
+    run = find_run(store, stack_of(*ids, features=("predictions",)).run_id)
+    request = PredictionRequest(source=str(tmp_path), output=tmp_path / "predictions.csv")
+    with pytest.raises(ConfigError, match=rf"no new images by itself.*run={ids[0][:8]}, or .*ensemble=stacked"):
+        predict(run, request, Project.from_config(config))
 
 
 def test_a_single_run_is_stacked_with_its_context(project, stack_of):
