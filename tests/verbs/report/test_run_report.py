@@ -1,3 +1,4 @@
+import html
 import json
 import re
 
@@ -274,3 +275,29 @@ def test_joined_runs_name_their_members(bare_run, page_of):
 def test_runs_without_results_of_their_own_are_refused(bare_run, kind, message):
     with pytest.raises(ConfigError, match=message):
         run_page(bare_run(kind=kind))
+
+
+@pytest.mark.parametrize(
+    ("changes", "question", "training"),
+    [
+        ({"tune": "full", "weights": "imagenet"}, "fine-tuned from the weights imagenet", "learning rate"),
+        ({"tune": "head", "weights": "imagenet"}, "frozen at the weights imagenet, with a trained head", "in a batch"),
+        (
+            {"tune": "head", "head": "knn", "weights": "imagenet"},
+            "with the votes of its nearest training images",
+            "no weights are trained: the 20 nearest training images vote (cosine, temperature 0.07)",
+        ),
+        ({"tune": "lora", "weights": "none"}, "in part (backbone.tune=lora) from random weights", "learning rate"),
+    ],
+)
+def test_a_page_says_which_weights_were_trained(full_run, page_of, changes, question, training):
+    def change(folder):
+        path = folder / "config" / "job.yaml"
+        job = yaml.safe_load(path.read_text(encoding="utf-8"))
+        job["config"]["backbone"] |= changes
+        path.write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
+
+    text, _ = page_of(full_run(change))
+    words = " ".join(html.unescape(re.sub("<[^>]+>", " ", text)).split())
+    assert question in words
+    assert training in words

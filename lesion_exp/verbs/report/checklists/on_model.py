@@ -73,16 +73,29 @@ def training(facts: RunSummary) -> str | None:
     if not facts.config:
         return None
     parts = [
-        f"{facts.option('optimizer')}, learning rate {facts.key('optimizer.lr')}",
-        f"schedule {facts.option('scheduler')}",
+        *_steps(facts),
         f"loss {facts.option('loss')}{_teacher(facts)}",
         f"sampler {facts.option('sampler')}",
-        f"{counted(int(facts.key('loader.batch_size') or 0), 'image')} in a batch",
-        _longest(int(facts.key("trainer.max_epochs") or 0)),
         f"augmentation: {augmentation_in_words(facts)}",
         "one model trained by this run",
     ]
     return f"{'; '.join(parts)}."
+
+
+def _steps(facts: RunSummary) -> list[str]:
+    """How weights are found, for a head that is not trained in steps as well."""
+    if facts.key("backbone.head") == "knn":
+        k, temperature = facts.key("backbone.knn.k"), facts.key("backbone.knn.temperature")
+        return [f"no weights are trained: the {k} nearest training images vote (cosine, temperature {temperature})"]
+    rate, epochs = facts.key("optimizer.lr"), int(facts.key("trainer.max_epochs") or 0)
+    if rate is None:
+        return [f"{facts.option('optimizer')}, all training images in a step", _longest(epochs)]
+    return [
+        f"{facts.option('optimizer')}, learning rate {rate}",
+        f"schedule {facts.option('scheduler')}",
+        f"{counted(int(facts.key('loader.batch_size') or 0), 'image')} in a batch",
+        _longest(epochs),
+    ]
 
 
 def _longest(max_epochs: int) -> str:

@@ -52,5 +52,12 @@ def _members(facts: RunSummary) -> str:
 
 
 def _start(facts: RunSummary) -> str:
-    weights = facts.key("backbone.weights")
-    return "trained from random weights" if weights in (None, "none") else f"fine-tuned from the weights {weights}"
+    weights, tune = facts.key("backbone.weights"), str(facts.key("backbone.tune") or "full")
+    is_random = weights in (None, "none")
+    start = "random weights" if is_random else f"the weights {weights}"
+    if tune == "head":
+        head = "the votes of its nearest training images" if facts.key("backbone.head") == "knn" else "a trained head"
+        return f"frozen at {start}, with {head}"
+    if tune == "full":
+        return f"trained from {start}" if is_random else f"fine-tuned from {start}"
+    return f"fine-tuned in part (backbone.tune={tune}) from {start}"
