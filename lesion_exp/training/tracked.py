@@ -25,7 +25,7 @@ from lesion_exp.tracking.run_description import choice_tags, run_name
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.training.added_metrics import tags_of_added
-from lesion_exp.training.data import SplitData
+from lesion_exp.training.data import SplitData, is_pretraining
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 log = logging.getLogger(__name__)
@@ -115,12 +115,13 @@ def own_tags(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def job_choices(job: Job) -> dict[str, str]:
-    """The options of the config groups by which runs are compared."""
-    return {
+    """The options of the config groups by which runs are compared; of a pretraining, its method is the loss."""
+    found = {
         "dataset": display_name(job.config["dataset"]),
         "backbone": str(job.config["backbone"].get("name") or job.options["backbone"]),
         **{group: job.options[group] for group in ("sampler", "loss", "split")},
     }
+    return {**found, "loss": job.options["pretrain"]} if is_pretraining(job.config) else found
 
 
 def check_same_data(run: Run, split: SplitData) -> None:

@@ -27,6 +27,7 @@ from lesion_exp.training.check_pretraining import check_pretraining, check_pretr
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import check_job, train
 from lesion_exp.training.seen_before import seen_by
+from lesion_exp.verbs.report.run_report import run_page
 from lesion_exp.verbs.resume import extend, resume
 from tests.tiny import TINY
 
@@ -86,7 +87,7 @@ def pretrained(root) -> Run:
 def test_a_pretraining_keeps_its_body_alone_and_says_how_good_its_neighbours_are(pretrained):
     assert pretrained.status == "FINISHED"
     assert pretrained.tags["kind"] == "pretrain"
-    assert pretrained.tags["pretraining"] == "simclr"
+    assert pretrained.tags["pretraining"] == pretrained.tags["loss"] == "simclr"
     assert 0 <= pretrained.metrics["best/val/knn_balanced_accuracy"] <= 1
     assert "val/balanced_accuracy" not in pretrained.metrics
     content = read_checkpoint(pretrained.fetch(artifacts.checkpoint()))
@@ -133,6 +134,8 @@ def test_what_needs_a_classifier_says_what_to_do(pretrained, root, verb):
     opened = trained_run(pretrained, job_of(root).project)
     with pytest.raises(ConfigError, match=f"has none; train one .*backbone.weights=run:{pretrained.run_id}"):
         getattr(opened, verb)()
+    with pytest.raises(ConfigError, match="for a report, .* has none"):
+        run_page(pretrained)
 
 
 @pytest.mark.slow

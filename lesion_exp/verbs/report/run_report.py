@@ -8,6 +8,7 @@ from typing import Final
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
+from lesion_exp.trained_runs.trained_run import check_classifies
 from lesion_exp.trained_runs.wording import moment
 from lesion_exp.verbs.report.blocks import Section
 from lesion_exp.verbs.report.page import Page
@@ -34,7 +35,7 @@ def run_page(run: Run) -> Page:
     """Returns the page of `run`, from its stored results; a note names what it did not store.
 
     Raises:
-        ConfigError: the run is a preview, a comparison or a sweep.
+        ConfigError: the run is a preview, a comparison, a sweep or a pretraining.
     """
     kind = run.tags.get("kind", "train")
     if kind == "sweep":
@@ -45,6 +46,7 @@ def run_page(run: Run) -> Page:
         raise ConfigError(
             f"expected a run that was trained or evaluated, got {run.run_id} of kind {kind}; name another run"
         )
+    check_classifies(run, "a report")
     facts = RunSummary(run, RunArtifacts(run))
     sections = [make(facts) for make in SECTIONS]
     sections.append(checklists(facts, {section.key: section.title for section in sections}))
