@@ -134,7 +134,7 @@ def test_what_needs_a_classifier_says_what_to_do(pretrained, root, verb):
     opened = trained_run(pretrained, job_of(root).project)
     with pytest.raises(ConfigError, match=f"has none; train one .*backbone.weights=run:{pretrained.run_id}"):
         getattr(opened, verb)()
-    with pytest.raises(ConfigError, match="for a report, .* has none"):
+    with pytest.raises(ConfigError, match=r"for a report, .* has none"):
         run_page(pretrained)
 
 
