@@ -20,12 +20,14 @@ from lesion_exp.dataset.pseudo_labels import UNKNOWN_RUN, pseudo_rows
 from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.split.audit import MOST_CASES, Crossing
 from lesion_exp.split.manifest import image_keys
+from lesion_exp.split.seen_before import LABELS
 from lesion_exp.taxonomy import PSEUDO_RUN
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.data import SplitData
+from lesion_exp.training.seen_before import seen_by
 from lesion_exp.training.tracked import job_of
 
 Mask = npt.NDArray[np.bool_]
@@ -87,7 +89,8 @@ def _sources(config: Mapping[str, Any], table: pd.DataFrame) -> Iterator[tuple[s
 def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]:
     """The runs in whose training the knowledge of `run_ids` began, and the ids of those that the store does not have.
 
-    These are the runs themselves, the members of ensembles, their teachers, and the runs of their pseudo-labels.
+    These are the runs themselves, the members of ensembles, their teachers, the runs of their pseudo-labels, and those
+    on whose labels their initial weights were trained.
     """
     found: dict[str, Run] = {}
     unknown: list[str] = []
@@ -105,6 +108,7 @@ def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]
             continue
         found[run.run_id] = run
         waiting += [member for member in run.tags.get(MEMBERS_TAG, "").split(",") if member]
+        waiting += _behind(run)
         manifest = _manifest(run)
         if manifest is None:
             continue
@@ -114,6 +118,15 @@ def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]
     trained = [run for run in found.values() if run.fetch(artifacts.MANIFEST) is not None]
     unknown += [name for name, run in found.items() if run not in trained and not run.tags.get(MEMBERS_TAG)]
     return trained, unknown
+
+
+def _behind(run: Run) -> list[str]:
+    """The ids of the runs on whose labels the initial weights of `run` were trained."""
+    path = run.fetch(artifacts.SEEN_BEFORE)
+    if path is None:
+        return []
+    seen = pd.read_parquet(path, columns=["run_id", "use"])
+    return sorted(set(seen.loc[seen["use"] == LABELS, "run_id"].astype(str)) - {run.run_id})
 
 
 def _manifest(run: Run) -> pd.DataFrame | None:
@@ -131,6 +144,15 @@ def _crossing(
         again |= seen_rows(run, rows, (seen,), same_lesions=True)
     cases = sorted(set(rows.loc[again, "image_id"].astype(str)))
     return Crossing(len(cases), cases[:MOST_CASES])
+
+
+def seen_by_lineage(config: Mapping[str, Any], split: SplitData) -> pd.DataFrame | None:
+    """Everything that the teacher and the runs of pseudo-labels have seen (`split.seen_before.seen_rows`), for the runs
+    that start from the weights of this one; None if there are none.
+    """
+    named = [name for names in dict(_sources(config, split.table)).values() for name in names]
+    runs, _ = lineage(Project.from_config(config).store, named) if named else ([], [])
+    return pd.concat([seen_by(run) for run in runs], ignore_index=True) if runs else None
 
 
 def seen_rows(run: Run, table: pd.DataFrame, parts: Sequence[str], *, same_lesions: bool = False) -> Mask:

@@ -51,7 +51,7 @@ from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining, load_data, split_data
 from lesion_exp.training.frozen_features import cached_features
-from lesion_exp.training.lineage import with_lineage
+from lesion_exp.training.lineage import seen_by_lineage, with_lineage
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
     evaluate,
@@ -181,7 +181,7 @@ def run_job(job: Job, context: RunContext) -> JobResult:
         if INPUTS_TAG not in run.tags_at_start:
             with Stage("logging the split, the environment and examples"):
                 log_inputs(run, config, split, built.datamodule)
-                log_inherited(run, found)
+                log_inherited(run, found, seen_by_lineage(config, split))
             run.set_tags({INPUTS_TAG: "logged"})
         built.classifier.sign(run.run_id)
         trained = _fit_and_predict(job, _Prepared(split, built, teacher), run, run.live_dir, context)

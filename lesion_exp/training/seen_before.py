@@ -113,12 +113,16 @@ def with_inherited(config: Mapping[str, Any], split: SplitData) -> tuple[SplitDa
     return replace(split, audit=changed, leaky=split.leaky or leaks), found
 
 
-def log_inherited(run: TrackedRun, found: Inherited | None) -> None:
-    """Logs what the initial weights have seen, so that the runs that start from this one know it, too."""
+def log_inherited(run: TrackedRun, found: Inherited | None, taught: pd.DataFrame | None = None) -> None:
+    """Logs what the initial weights have seen, and what those runs have of which this one learns (`taught`), so that
+    the runs that start from this one know it, too.
+    """
+    tables = [table for table in (None if found is None else found.table, taught) if table is not None]
+    if tables:
+        run.log_table(pd.concat(tables, ignore_index=True), artifacts.SEEN_BEFORE)
     if found is None:
         return
     if found.table is not None and found.found is not None:
-        run.log_table(found.table, artifacts.SEEN_BEFORE)
         run.log_json(found.found.to_dict(), artifacts.SEEN_IN_SPLIT)
     if found.in_words:
         run.set_tags({SEEN_TAG: found.in_words})

@@ -21,6 +21,7 @@ from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
+from lesion_exp.training.lineage import lineage
 from lesion_exp.training.run import train
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
 from lesion_exp.training.trainer import build_trainer
@@ -228,3 +229,9 @@ def test_what_a_distilled_run_keeps_names_its_teacher(taught):
         "run_id": taught.id, "weights": job.config["loss"]["teacher_weights"], "temperature": 4.0
     }  # fmt: skip
     assert len(read_predictions(run, "test"))
+    seen = pd.read_parquet(run.fetch("split/seen_before.parquet"))
+    trained = pd.read_parquet(run.fetch("split/manifest.parquet")).query("split == 'train'")
+    assert set(seen[seen["use"] == "labels"]["image_id"]) == set(trained["image_id"])
+    assert set(seen["run_id"]) == {taught.id}
+    behind, unknown = lineage(run.store, [run.run_id, "0" * 32])
+    assert ({one.run_id for one in behind}, unknown) == ({run.run_id, taught.id}, ["0" * 32])

@@ -128,12 +128,12 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
 
 
 def _warn_of_seen_before(run: Run, table: pd.DataFrame) -> None:
-    """Warns if the weights that `run` started from have seen images of `table`."""
+    """Warns if the weights that `run` started from, or the runs that taught it, have seen images of `table`."""
     before = run.fetch(artifacts.SEEN_BEFORE)
     found = None if before is None else find_seen(table.assign(split="test"), pd.read_parquet(before))
     if found is not None and found.in_words():
         log.warning(
-            "warning: the initial weights of run %s have seen %s of this data set; results on them are better than on "
+            "warning: the initial weights of run %s, or its teachers, have seen %s of this data set; results on them are better than on "
             "images that nobody has seen",
             run.run_id,
             found.in_words(),
