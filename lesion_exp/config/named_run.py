@@ -96,8 +96,11 @@ def resolve_teacher(config: dict[str, Any]) -> None:
         ConfigError: see `named_run`; or another hash is given.
     """
     node = config["loss"]
-    if TEACHER_WEIGHTS not in node or not isinstance(node.get("teacher"), str):
+    if TEACHER_WEIGHTS not in node or "teacher" not in node:
         return
+    for key, example in (("teacher", "latest"), (TEACHER_WEIGHTS, "null")):
+        if not isinstance(node[key], str) and (key == "teacher" or node[key] is not None):
+            raise ConfigError(f"expected text for loss.{key}, got {node[key]!r}; for example loss.{key}={example}")
     if node[TEACHER_WEIGHTS] is not None and _RUN_ID.fullmatch(node["teacher"]):
         return
     run = named_run(node["teacher"], Project.from_config(config), TEACHER)

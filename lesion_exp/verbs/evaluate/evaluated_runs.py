@@ -133,8 +133,8 @@ def _warn_of_seen_before(run: Run, table: pd.DataFrame) -> None:
     found = None if before is None else find_seen(table.assign(split="test"), pd.read_parquet(before))
     if found is not None and found.in_words():
         log.warning(
-            "warning: the initial weights of run %s, or its teachers, have seen %s of this data set; results on them are "
-            "better than on images that nobody has seen",
+            "warning: the initial weights of run %s, or its teachers, have seen %s of this data set; results on them "
+            "are better than on images that nobody has seen",
             run.run_id,
             found.in_words(),
         )
