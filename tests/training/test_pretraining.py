@@ -18,8 +18,9 @@ from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.pretraining_task import PretrainingTask
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.find import Run, find_run
+from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.build import build
 from lesion_exp.training.build_pretraining import build_pretraining
