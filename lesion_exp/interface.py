@@ -6,7 +6,7 @@ checked by the options of the verb. Heavy packages are imported when a function 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -169,6 +169,9 @@ def predict(
     tta: str | None = None,
     top: int = 0,
     force: bool = False,
+    pseudo_labels: str | Path | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    target_precision: float | None = None,
     tracking_uri: str | None = None,
 ) -> ShownPredictions:
     """Predicts images without labels with a run's network, as `lesion-exp predict` does.
@@ -181,6 +184,9 @@ def predict(
         tta: test-time augmentation; None is that with which the run was evaluated.
         top: number of columns `top1`, `top2`, ... with the likeliest classes.
         force: whether to start over and to replace an existing output.
+        pseudo_labels: a csv or parquet file for the sure predictions, which `dataset.pseudo_labels` takes as labels.
+        threshold: smallest probability of these, for all classes or by class; None is 0.9.
+        target_precision: instead of `threshold`, the share of validation images that the threshold makes right.
         tracking_uri: as in `open_run`.
 
     Raises:
@@ -189,7 +195,15 @@ def predict(
     from lesion_exp.command.predict import predicted
     from lesion_exp.shown import ShownPredictions
 
-    given = {"calibration": calibration, "tta": tta, "top": top or None}
+    limits = dict(threshold) if isinstance(threshold, Mapping) else threshold
+    given = {
+        "calibration": calibration,
+        "tta": tta,
+        "top": top or None,
+        "pseudo_labels": pseudo_labels,
+        "threshold": limits,
+        "target_precision": target_precision,
+    }
     words = [f"run={_spec(run)}", f"input={input}", f"output={output}", f"force={str(force).lower()}"]
     words += [f"{key}={value}" for key, value in given.items() if value is not None]
     return ShownPredictions(predicted(_arguments([*words, *_places(tracking_uri, None)], verb="predict")))

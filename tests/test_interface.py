@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import lesion_exp
@@ -107,6 +108,14 @@ def test_predict_gives_the_table_that_it_writes(trained, tmp_path):
     assert "<table" in found._repr_html_()
     with pytest.raises(ConfigError, match="expected a new file as output"):
         lesion_exp.predict(opened, input=tmp_path, output=tmp_path / "found.csv")
+    likeliest = str(found.table["prediction"].iloc[0])
+    sure = tmp_path / "sure.csv"
+    lesion_exp.predict(
+        opened, input=tmp_path, output=tmp_path / "again.csv", pseudo_labels=sure, threshold={likeliest: 0.01}
+    )
+    labels = pd.read_csv(sure)["label"]
+    assert set(labels) == {likeliest}
+    assert len(labels) == (found.table["prediction"] == likeliest).sum()
 
 
 def test_prepare_gives_the_table_and_its_audit():
