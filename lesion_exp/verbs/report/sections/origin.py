@@ -62,7 +62,7 @@ def shown(node: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in node.items() if key not in _LEFT_OUT}
     data = kept.get("dataset")
     if isinstance(data, dict):
-        kept["dataset"] = {key: value for key, value in data.items() if key != "root"}
+        kept["dataset"] = {key: value for key, value in data.items() if key not in ("root", "pseudo_labels")}
     return kept
 
 
@@ -146,7 +146,7 @@ _HASHES: Final = {
     "weights of the best epoch": "weights_hash",
 }
 _CHECKPOINT: Final = artifacts.checkpoint()
-PLACES: Final = ("dataset.root", "paths", "tracking.uri")
+PLACES: Final = ("dataset.root", "dataset.pseudo_labels", "paths", "tracking.uri")
 """Keys whose values are locations on a machine."""
 
 
