@@ -222,7 +222,7 @@ def read_job(path: Path) -> Job:
     body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
     body["config"].setdefault("metrics", {})  # jobs from before metrics could be added
     if isinstance(split := body["config"].get("split"), dict):  # jobs from before a share could be trained on
-        body["config"]["split"] = {**LATER_KEYS["split"], **split}
+        body["config"]["split"] = split | {key: usual for key, usual in LATER_KEYS["split"].items() if key not in split}
     files = {str(key): str(digest) for key, digest in body["files"].items()}
     body["config"] = with_places(body["config"], files, _expanded)
     found = job_hash(body["config"], files, kinds=body["format"] != FORMAT_WITHOUT_KINDS)

@@ -351,8 +351,8 @@ def test_freeze_epochs_come_before_what_tune_says():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"tune": "heads"}, r"backbone\.tune.*full, head, norms, last:N.*did you mean 'head'"),
-        ({"tune": "last:0"}, r"backbone\.tune.*full, head, norms, last:N"),
+        ({"tune": "heads"}, r"backbone\.tune.*full, head, norms, lora, last:N.*did you mean 'head'"),
+        ({"tune": "last:0"}, r"backbone\.tune.*full, head, norms, lora, last:N"),
         ({"tune": "last:N"}, r"last:2"),
         ({"tune": "last:99"}, r"N up to \d"),
         ({"tune": "head", "freeze_epochs": 1}, r"freeze_epochs=0"),

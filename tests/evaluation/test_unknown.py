@@ -21,6 +21,7 @@ from lesion_exp.evaluation.predictions import (
     unknown_counts,
     unknown_rows,
 )
+from lesion_exp.evaluation.stacking import StackOptions, fit_stacking
 from lesion_exp.evaluation.unknown import unknown_metrics, unknown_scores
 
 CLASSES = ("bkl", "mel", "nv")
@@ -143,7 +144,8 @@ def test_members_of_an_ensemble_share_their_energies_and_ranks_of_the_known(rows
     assert "energy" not in ranked
     closed = ensemble("rank", [known_rows(found).reset_index(drop=True) for found in tables])
     assert np.allclose(probabilities(known_rows(ranked)), probabilities(closed))
-    stacked = ensemble("stacked", tables, [known_rows(found).reset_index(drop=True) for found in tables])
+    fitted = fit_stacking([known_rows(found).reset_index(drop=True) for found in tables], StackOptions())
+    stacked = fitted.stacking.apply(tables)
     assert "energy" not in stacked
     assert evaluate_table(stacked, None, OPTIONS).unknown.keys() == {
         "unknown/auroc/max_probability",
