@@ -36,8 +36,8 @@ def limit_active_waiting(environment: MutableMapping[str, str] = os.environ) -> 
 
     GNU's OpenMP, which torch uses on Linux, reads the setting when torch is loaded; it has no effect afterwards, except
     in processes that are started later. By default a thread waits actively for milliseconds. Where another program
-    uses a core, the threads that wait take it from those that they wait for, and a training step becomes up to 40 times
-    as slow. A setting of the user is kept.
+    uses a core, the threads that wait take it from those that they wait for, and a training step may become many
+    times as slow. A setting of the user is kept.
     """
     if not any(name in environment for name in _OF_THE_USER):
         environment[VARIABLE] = SPINS
