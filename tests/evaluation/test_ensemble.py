@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,21 +9,8 @@ from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import with_probabilities
 from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.metrics import metrics
-from lesion_exp.evaluation.predictions import check, probabilities, true_classes
-
-MakeTable = Callable[..., pd.DataFrame]
-
-
-def members(make_table: MakeTable, size: int, seed: int, count: int = 3) -> list[pd.DataFrame]:
-    """Models of the same images whose mistakes are independent of one another."""
-    first = make_table(size, {"bkl": 1, "mel": 1, "nv": 2}, seed=seed)
-    rng = np.random.default_rng(seed)
-    true = np.eye(3)[true_classes(first)]
-    tables = []
-    for _ in range(count):
-        exps = np.exp(rng.normal(size=(size, 3)) + 1.2 * true)
-        tables.append(with_probabilities(first, exps / exps.sum(axis=1, keepdims=True)))
-    return tables
+from lesion_exp.evaluation.predictions import check, probabilities
+from tests.independent_models import MakeTable, members
 
 
 @pytest.mark.parametrize("method", METHODS)

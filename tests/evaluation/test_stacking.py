@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,9 @@ from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.evaluation.patient_context import groups_of
 from lesion_exp.evaluation.predictions import check, predictions_table, probabilities, true_classes
 from lesion_exp.evaluation.stacking import Stacking, StackOptions, fit_stacking
+from tests.independent_models import MakeTable, members
 from tests.isic_scores import isic_metrics
 
-MakeTable = Callable[..., pd.DataFrame]
 ALONE = StackOptions(features=("predictions",))
 METHODS = ("logistic", "hgb", "lgbm")
 
@@ -27,18 +26,6 @@ METHODS = ("logistic", "hgb", "lgbm")
 def needs(method: str) -> None:
     if method == "lgbm":
         pytest.importorskip("lightgbm")
-
-
-def members(make_table: MakeTable, size: int, seed: int, count: int = 3) -> list[pd.DataFrame]:
-    """Models of the same images whose mistakes are independent of one another."""
-    first = make_table(size, {"bkl": 1, "mel": 1, "nv": 2}, seed=seed)
-    rng = np.random.default_rng(seed)
-    true = np.eye(3)[true_classes(first)]
-    tables = []
-    for _ in range(count):
-        exps = np.exp(rng.normal(size=(size, 3)) + 1.2 * true)
-        tables.append(with_probabilities(first, exps / exps.sum(axis=1, keepdims=True)))
-    return tables
 
 
 def ugly_ducklings(
