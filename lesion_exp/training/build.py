@@ -55,9 +55,7 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     Raises:
         ConfigError: options contradict each other, or a component refuses its parameters.
     """
-    pl.seed_everything(config["seed"], verbose=False)
-    config = measured(config, split)
-    datamodule = make_datamodule(config, split)
+    config, datamodule = seeded_data(config, split)
     pipeline, encoder, trainer = datamodule.pipeline, datamodule.metadata, config["trainer"]
     network = make_network(config, len(split.classes), encoder, split.classes)
     card = model_card(config, split.classes, encoder, split.loaded.info)
@@ -67,6 +65,17 @@ def build(config: Mapping[str, Any], split: SplitData) -> Built:
     if trainer["compile"] not in (False, "none"):
         _compile(classifier.backbone, trainer["compile"])
     return Built(classifier, datamodule)
+
+
+def seeded_data(config: Mapping[str, Any], split: SplitData) -> tuple[Mapping[str, Any], LesionDataModule]:
+    """Seeds the random numbers from which networks are made; returns `config` as `measured` does and the data module.
+
+    Raises:
+        ConfigError: see `make_datamodule`.
+    """
+    pl.seed_everything(config["seed"], verbose=False)
+    config = measured(config, split)
+    return config, make_datamodule(config, split)
 
 
 def make_datamodule(config: Mapping[str, Any], split: SplitData) -> LesionDataModule:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pytorch_lightning as pl
-
 from lesion_exp.backbone.backbone import Backbone
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.data.views import PretrainingDataModule
@@ -24,7 +22,7 @@ from lesion_exp.pretrain import COMMON_KEYS
 from lesion_exp.pretrain.method import BodyFacts, Method
 from lesion_exp.pretraining_task import PretrainingTask
 from lesion_exp.task import TaskOptions
-from lesion_exp.training.build import make_datamodule, measured
+from lesion_exp.training.build import seeded_data
 from lesion_exp.training.data import SplitData
 
 UNUSED_CLASSES: Final = 2
@@ -46,9 +44,7 @@ def build_pretraining(config: Mapping[str, Any], split: SplitData) -> BuiltPretr
         ConfigError: options contradict each other, a component refuses its parameters, or the method cannot train such
             a network.
     """
-    pl.seed_everything(config["seed"], verbose=False)
-    config = measured(config, split)
-    data = make_datamodule(config, split)
+    config, data = seeded_data(config, split)
     assert isinstance(data, PretrainingDataModule), "the job pretrains"
     network = make_network(config, UNUSED_CLASSES, None)
     method = make_method(config, network)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +12,25 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.config.freeze import Job
-from lesion_exp.config.project import Project
 from lesion_exp.evaluation.registry import PROBE_METRIC, PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
-from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import description
-from lesion_exp.tracking.stored_run import PRETRAINING, PRETRAINING_TAG
+from lesion_exp.tracking.stored_run import PRETRAINING_TAG
 from lesion_exp.training.build_pretraining import BuiltPretraining, build_pretraining
 from lesion_exp.training.callbacks import PruningCallback, TrainingProgress, Validations
 from lesion_exp.training.check_pretraining import check_pretraining, trainer_node
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import SplitData, load_data, split_data
-from lesion_exp.training.results import end_in_words, log_inputs
+from lesion_exp.training.results import end_in_words
 from lesion_exp.training.run_context import RunContext
-from lesion_exp.training.seen_before import Inherited, log_inherited, with_inherited
-from lesion_exp.training.tracked import INPUTS_TAG, job_choices, log_hint, start_run
-from lesion_exp.training.trainer import best_checkpoint, build_trainer, describe_resolved, keep_profile
+from lesion_exp.training.seen_before import with_inherited
+from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
+from lesion_exp.training.tracked import job_choices
+from lesion_exp.training.trainer import best_checkpoint, build_trainer, keep_profile
 
 log = logging.getLogger(__name__)
 
@@ -65,47 +62,22 @@ class _Fitted:
 def run_pretraining(job: Job, context: RunContext) -> PretrainingResult:
     """Runs the pretraining `job` in this process, which may be one rank of several."""
     config = job.config
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    store = Project.from_config(config).store if is_first else None
-    split, found = with_inherited(config, split_data(config, load_data(config)))
-    warnings = check_pretraining(config, split)
-    for text in warnings:
-        log.warning("warning: %s", text)
-    for line in split.audit.summary().splitlines():
-        log.info("%s", line)
+    store = store_of_first_rank(config)
+    split, inherited = with_inherited(config, split_data(config, load_data(config)))
+    findings = say_findings(split, check_pretraining(config, split))
     with Stage("preparing the network"):
         built = build_pretraining(config, split)
-    if store is None:
-        with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
-            _fit(config, built, None, Path(folder), context)
-        return PretrainingResult("", {}, "", False)
-    with start_run(store, job, split, kind=PRETRAINING, context=context) as run, log_hint(run), preserve_stop_signals():
-        _log_start(run, job, split, built, found, warnings)
-        built.task.sign(run.run_id)
-        fitted = _fit(config, built, run, run.live_dir, context)
-        return _finish(job, split, run, fitted, built)
+    with started_run(store, job, context, split, inherited, findings, built.task, built.datamodule) as (run, live_dir):
+        if run is not None:
+            _say_what_is_kept(run, job.options["pretrain"], built)
+        fitted = _fit(config, built, run, live_dir, context)
+        return PretrainingResult("", {}, "", False) if run is None else _finish(job, split, run, fitted, built)
 
 
-def _log_start(
-    run: TrackedRun,
-    job: Job,
-    split: SplitData,
-    built: BuiltPretraining,
-    found: Inherited | None,
-    warnings: list[str],
-) -> None:
-    config, method = job.config, job.options["pretrain"]
-    run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
-    num_weights = sum(weights.numel() for weights in built.task.backbone.parameters())
-    run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
+def _say_what_is_kept(run: TrackedRun, method: str, built: BuiltPretraining) -> None:
     run.set_tags({PRETRAINING_TAG: method})
     watched = f"the highest {PROBE_METRIC}" if built.datamodule.has_probe else "the last epoch (there is no probe)"
     log.info("pretraining by %s on %d images; the weights that are kept: %s", method, _num_seen(built), watched)
-    if INPUTS_TAG not in run.tags_at_start:
-        with Stage("logging the split, the environment and examples"):
-            log_inputs(run, config, split, built.datamodule)
-            log_inherited(run, found)
-        run.set_tags({INPUTS_TAG: "logged"})
 
 
 def _num_seen(built: BuiltPretraining) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,6 @@ from lesion_exp.backbone.options import SHARED_KEYS
 from lesion_exp.config.compatibility import check_complete
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import check_installed, check_targets
-from lesion_exp.config.project import Project
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
@@ -34,7 +32,6 @@ from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
 from lesion_exp.pretrain import COMMON_KEYS as PRETRAIN_KEYS
 from lesion_exp.process.distributed_environment import join_group, run_module
-from lesion_exp.process.signals import preserve_stop_signals
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split import PARTS
@@ -51,7 +48,7 @@ from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining, load_data, split_data
 from lesion_exp.training.frozen_features import cached_features
-from lesion_exp.training.lineage import seen_by_lineage, with_lineage
+from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
     evaluate,
@@ -61,18 +58,18 @@ from lesion_exp.training.part_evaluation import (
     log_posthoc_models,
 )
 from lesion_exp.training.pretraining import run_pretraining
-from lesion_exp.training.results import describe_run, log_gallery, log_inputs
+from lesion_exp.training.results import describe_run, log_gallery
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
-from lesion_exp.training.seen_before import log_inherited, with_inherited
+from lesion_exp.training.seen_before import with_inherited
+from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
-from lesion_exp.training.tracked import INPUTS_TAG, job_choices, log_hint, start_run
+from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import (
     OWN_KEYS,
     best_checkpoint,
     build_trainer,
     check_devices,
     check_trainer,
-    describe_resolved,
     keep_profile,
     num_devices_and_nodes,
     num_processes,
@@ -158,33 +155,20 @@ def run_job(job: Job, context: RunContext) -> JobResult:
     if is_pretraining(job.config):
         return JobResult(**vars(run_pretraining(job, context)))
     config = job.config
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    store = Project.from_config(config).store if is_first else None  # before data are read: its address may be wrong
-    split, found = with_inherited(config, split_data(config, load_data(config)))
+    store = store_of_first_rank(config)
+    split, inherited = with_inherited(config, split_data(config, load_data(config)))
     split = with_lineage(config, split)
     teacher = open_teacher(config, split.classes)
-    warnings = check_training(config, split)
-    for text in warnings:
-        log.warning("warning: %s", text)
-    for line in split.audit.summary().splitlines():
-        log.info("%s", line)
+    findings = say_findings(split, check_training(config, split))
     with Stage("preparing the network"):
         built = build(config, split)
-    if store is None:
-        with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
-            _fit_and_predict(job, _Prepared(split, built, teacher), None, Path(folder), context)
-        return JobResult("")
-    with start_run(store, job, split, kind="train", context=context) as run, log_hint(run), preserve_stop_signals():
-        run.write_log("\n".join([split.audit.summary(), *(f"warning: {text}" for text in warnings)]))
-        num_weights = sum(weights.numel() for weights in built.classifier.backbone.parameters())
-        run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
-        if INPUTS_TAG not in run.tags_at_start:
-            with Stage("logging the split, the environment and examples"):
-                log_inputs(run, config, split, built.datamodule)
-                log_inherited(run, found, seen_by_lineage(config, split))
-            run.set_tags({INPUTS_TAG: "logged"})
-        built.classifier.sign(run.run_id)
-        trained = _fit_and_predict(job, _Prepared(split, built, teacher), run, run.live_dir, context)
+    with started_run(store, job, context, split, inherited, findings, built.classifier, built.datamodule) as (
+        run,
+        live_dir,
+    ):
+        trained = _fit_and_predict(job, _Prepared(split, built, teacher), run, live_dir, context)
+        if run is None:
+            return JobResult("")
         return _finish(job, split, run, trained, built.classifier.backbone)
 
 

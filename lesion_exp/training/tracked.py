@@ -30,8 +30,6 @@ from lesion_exp.training.run_context import NO_CONTEXT, RunContext
 
 log = logging.getLogger(__name__)
 
-INPUTS_TAG: Final = "mlflow.inputs"
-"""Tag of a run whose data, split and environment are logged; MLflow's page hides tags that begin with mlflow."""
 REPLACED_TAG: Final = "own_configs"
 """Tag with the names of the shipped config files that were replaced by files of the user."""
 _TAG: Final = "mlflow.job."

@@ -15,8 +15,7 @@ from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import artifact_names, download_artifact
-from lesion_exp.training import run as run_module
-from lesion_exp.training import tracked
+from lesion_exp.training import started_run, tracked
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
@@ -188,7 +187,7 @@ def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, s
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(tracked if lost == "_write_job" else run_module, lost, die)
+        patched.setattr(tracked if lost == "_write_job" else started_run, lost, die)
         with pytest.raises(KeyboardInterrupt):
             train(job)
     stopped = find_run(job.project.store, "latest")
