@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lesion_exp.backbone.hub import HUB
 from lesion_exp.config.compatibility import check_own_options
 from lesion_exp.config.habits import better_hint
-from lesion_exp.config.named_run import resolve_teacher, with_resolved
+from lesion_exp.config.named_run import Runs, resolve_run_weights, resolve_teacher, with_run_ids
 from lesion_exp.config.overrides import (
     TextParser,
     check_added,
@@ -96,6 +96,7 @@ def compose(
     config_dirs: Sequence[Path] = (),
     root: Path,
     bases: Bases | None = None,
+    runs: Runs | None = None,
     in_sweep: bool = False,
     conf: Path | None = None,
 ) -> Composed:
@@ -106,6 +107,7 @@ def compose(
         config_dirs: folders of the user with further options.
         root: folder of the project.
         bases: a dictionary to pass to several calls, so that configs of the same groups are read from files once.
+        runs: a dictionary to pass to several calls, so that a name such as `latest` means the same run in all of them.
         in_sweep: whether the config is for a cell of a sweep, which decides what `auto` means for `test` and
             `tracking.log_model`.
         conf: a copy of the shipped folder to use instead of it.
@@ -124,7 +126,8 @@ def compose(
     for override in parsed:
         check_added(override, base)
     changed = _changed(base, parsed, folders)
-    weights_run = _weights_of_run(changed, in_sweep)
+    runs = {} if runs is None else runs
+    resolve_run_weights(changed, runs)
     resolved = _resolve(changed, in_sweep)
     launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
@@ -132,32 +135,16 @@ def compose(
     check_known_keys(resolved, _shipped_nodes(folders[0]))
     check_values(resolved, {str(key): value for key, value in reference.items()})
     _absolute_paths(resolved)
-    resolve_teacher(resolved)
+    resolve_teacher(resolved, runs)
     check_own_options(resolved, {group: option for group, option in options.items() if group in resolved})
     return Composed(
         resolved,
-        with_resolved(_with_run(overrides, weights_run), resolved),
+        with_run_ids(overrides, resolved),
         launcher,
         search,
         replaced,
         _named(options, base, resolved),
     )
-
-
-def _weights_of_run(config: DictConfig, in_sweep: bool) -> str | None:
-    """See `resolve_run_weights`, which is imported only where a run is named: it opens the store."""
-    weights = OmegaConf.select(config, "backbone.weights", throw_on_missing=False)
-    if not isinstance(weights, str) or not weights.startswith("run:"):
-        return None
-    from lesion_exp.config.run_weights import resolve_run_weights
-
-    return resolve_run_weights(config, in_sweep=in_sweep)
-
-
-def _with_run(overrides: Sequence[str], run_id: str | None) -> tuple[str, ...]:
-    """`overrides` with the id of the run in place of a word that may mean another run later."""
-    pattern = re.compile(r"^(\+{0,2}backbone\.weights=)(['\"]?)run:[^'\"]*(['\"]?)$")
-    return tuple(pattern.sub(rf"\g<1>\g<2>run:{run_id}\g<3>", text) if run_id else text for text in overrides)
 
 
 def config_folders(config_dirs: Sequence[Path], conf: Path | None = None) -> list[Path]:

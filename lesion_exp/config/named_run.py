@@ -1,36 +1,50 @@
 """The run that a key of the config names, resolved when a job is composed.
 
-`latest` or `best:METRIC` mean another run tomorrow, so a job names the id of the run and the hash of its weights.
+`latest` or `best:METRIC` mean another run tomorrow, so a job names the id of the run and the hash of its weights. In a
+sweep a name is resolved once, so that no cell learns from another.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from omegaconf import DictConfig, OmegaConf
+
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
+from lesion_exp.tracking import artifacts
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.stored_run import Run
 
+log = logging.getLogger(__name__)
+
 TEACHER: Final = "loss.teacher"
+WEIGHTS: Final = "backbone.weights"
+RUN: Final = "run:"
+"""How a value of `backbone.weights` begins that names a run."""
 TEACHER_WEIGHTS: Final = "teacher_weights"
 WEIGHTS_TAG: Final = "weights_hash"
 MEMBERS_TAG: Final = "members"
 METHOD_TAG: Final = "ensemble"
 TEACHING_METHODS: Final = ("mean", "pooled", "soup")
 """Ways to combine runs whose results are probabilities of the members' networks, or of one network."""
+Runs = dict[str, str]
+"""The ids of runs by the names that were resolved to them."""
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _FILES: Final = {".ckpt": "checkpoint", ".zip": "bundle", ".safetensors": "file of weights"}
 
 
-def named_run(spec: str, project: Project, key: str) -> Run:
+def named_run(spec: str, project: Project, key: str, runs: Runs | None = None) -> Run:
     """The finished run in the project's store that `spec`, the value of `key`, names: an id, the beginning of one,
     `latest`, `best:METRIC` or an alias.
+
+    A name that is in `runs` means the run that it meant before; any other is added.
 
     Raises:
         ConfigError: `spec` names no run, several, one that has not finished, or a file.
@@ -43,7 +57,7 @@ def named_run(spec: str, project: Project, key: str) -> Run:
             "write the id of the run that it belongs to")  # fmt: skip
         raise ConfigError(f"expected a run of the store for {key}, got a {kind}, {spec}; {remedy}")
     try:
-        run = find_run(project.store, spec)
+        run = find_run(project.store, spec if runs is None else runs.get(spec, spec))
     except ConfigError as error:
         raise ConfigError(f"{key}={spec}: {error}") from error
     if run.status != "FINISHED":
@@ -51,6 +65,9 @@ def named_run(spec: str, project: Project, key: str) -> Run:
             f"expected a run that has finished for {key}, got {run.run_id} ({run.status}); lesion-exp resume "
             f"run={run.run_id} continues one that stopped"
         )
+    if runs is not None and spec not in runs:
+        log.info("%s: %s is run %s (%s)", key, spec, run.run_id, run.name)
+        runs[spec] = run.run_id
     return run
 
 
@@ -87,10 +104,11 @@ def members_of(run: Run) -> list[str]:
     return [name for name in run.tags.get(MEMBERS_TAG, "").split(",") if name]
 
 
-def resolve_teacher(config: dict[str, Any]) -> None:
+def resolve_teacher(config: dict[str, Any], runs: Runs) -> None:
     """Sets `loss.teacher` to the id of the run that it names, and `loss.teacher_weights` to the hash of its weights.
 
     Nothing is done for a loss without these keys, or where both are given already: a run checks them when it starts.
+    `runs` is that of `named_run`.
 
     Raises:
         ConfigError: see `named_run`; or another hash is given.
@@ -103,7 +121,7 @@ def resolve_teacher(config: dict[str, Any]) -> None:
             raise ConfigError(f"expected text for loss.{key}, got {node[key]!r}; for example loss.{key}={example}")
     if node[TEACHER_WEIGHTS] is not None and _RUN_ID.fullmatch(node["teacher"]):
         return
-    run = named_run(node["teacher"], Project.from_config(config), TEACHER)
+    run = named_run(node["teacher"], Project.from_config(config), TEACHER, runs)
     found = hash_of_weights(run, TEACHER)
     if node[TEACHER_WEIGHTS] not in (None, found):
         raise ConfigError(
@@ -113,11 +131,44 @@ def resolve_teacher(config: dict[str, Any]) -> None:
     node["teacher"], node[TEACHER_WEIGHTS] = run.run_id, found
 
 
-def with_resolved(overrides: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """`overrides` with the id of the teacher in the place of the words that named it."""
-    node = config["loss"]
-    if not node.get(TEACHER_WEIGHTS):
-        return tuple(overrides)
-    return tuple(
-        f"{TEACHER}={node['teacher']}" if text.lstrip("+").partition("=")[0] == TEACHER else text for text in overrides
-    )
+def resolve_run_weights(config: DictConfig, runs: Runs) -> None:
+    """Sets `backbone.weights` to the checkpoint of the run that it names, and `backbone.weights_run` to the run's id.
+
+    The job then holds the path, and counts the file's content in its hash. Nothing is done if no run is named. `runs`
+    is that of `named_run`.
+
+    Raises:
+        ConfigError: see `named_run`; or the run has no weights.
+    """
+    named = OmegaConf.select(config, WEIGHTS, throw_on_missing=False)
+    if not isinstance(named, str) or not named.startswith(RUN):
+        return
+    spec = named.removeprefix(RUN)
+    if not spec:
+        raise ConfigError(f"expected a run after {WEIGHTS}={RUN}, got none; for example {WEIGHTS}=run:latest")
+    plain = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("paths", "tracking")}
+    run = named_run(spec, Project.from_config(plain), WEIGHTS, runs)
+    path = run.fetch(artifacts.checkpoint())
+    if path is None:
+        raise ConfigError(
+            f"expected a run with weights in {WEIGHTS}={named}, but run {run.run_id} ({run.name}) has no checkpoint; "
+            f"name one that lesion-exp train has finished"
+        )
+    OmegaConf.update(config, WEIGHTS, str(path.absolute()), force_add=True)
+    OmegaConf.update(config, f"{WEIGHTS}_run", run.run_id, force_add=True)
+
+
+def with_run_ids(overrides: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+    """`overrides` with ids in the place of the names that `config` has resolved: of the teacher, of initial weights."""
+    ids = {}
+    if config["loss"].get(TEACHER_WEIGHTS):
+        ids[TEACHER] = str(config["loss"]["teacher"])
+    if config["backbone"].get("weights_run"):
+        ids[WEIGHTS] = f"{RUN}{config['backbone']['weights_run']}"
+    changed = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        bare = key.lstrip("+")
+        is_name = bare in ids and (bare == TEACHER or value.strip("'\"").startswith(RUN))
+        changed.append(f"{key}={ids[bare]}" if is_name else text)
+    return tuple(changed)

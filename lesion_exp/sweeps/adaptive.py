@@ -40,7 +40,7 @@ class SearchSession:
         if not isinstance(search, AdaptiveSearch):
             return None
         folders, root = sweep.conf_folders(), sweep.project.root
-        maker = CellMaker(sweep.facts.fixed, folders[1:], root, folders[0])
+        maker = CellMaker(sweep.facts.fixed, folders[1:], root, dict(sweep.facts.runs), folders[0])
         dimensions = [Dimension(**{**body, "values": tuple(body["values"])}) for body in sweep.facts.space]
         cells = sweep.cells()
         search.begin(dimensions, sweep.folder, {number for cell in cells if (number := cell.trial()) is not None})

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +48,8 @@ class SweepFacts:
     space: tuple[Mapping[str, Any], ...] = ()
     """The dimensions of an adaptive search; empty for other searches, whose cells are all known in advance."""
     force: bool = False
+    runs: Mapping[str, str] = field(default_factory=dict)
+    """The ids of runs by the names that overrides or config files give them; cells that are added later use them."""
     parent_run_id: str | None = None
     format: int = FORMAT
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from lesion_exp.config.compose import Bases, Composed, compose, config_folders
 from lesion_exp.config.freeze import Job, freeze
 from lesion_exp.config.instantiate import check_installed, instantiate, resolve_target
-from lesion_exp.config.named_run import with_resolved
+from lesion_exp.config.named_run import Runs
 from lesion_exp.config.registered import TARGET
 from lesion_exp.errors import ConfigError, UserError
 from lesion_exp.privacy import without_secrets
@@ -71,7 +71,8 @@ def plan_sweep(
     options = GroupOptions(config_folders(config_dirs))
     fixed, dimensions = split_overrides(overrides, options, {})
     _refuse_shared(dimensions)
-    base = CellMaker(fixed, config_dirs, root).compose(_first_values(dimensions))
+    runs: Runs = {}
+    base = CellMaker(fixed, config_dirs, root, runs).compose(_first_values(dimensions))
     fixed, dimensions = split_overrides(overrides, options, base.search["space"])
     if not dimensions:
         return None
@@ -79,8 +80,7 @@ def plan_sweep(
     check_installed({"search": base.search})
     search = make_search(base.search)
     _check_searched(search, base.config)
-    fixed = list(with_resolved(fixed, base.config))  # a search composes cells later, when the words mean another run
-    maker = CellMaker(fixed, config_dirs, root)
+    maker = CellMaker(fixed, config_dirs, root, runs)
     suggestions = search.all_cells(dimensions)
     tried = _each_value_once(dimensions) if suggestions is None else suggestions
     frozen = tuple((maker.freeze(suggestion), suggestion) for suggestion in tried)
@@ -99,15 +99,23 @@ def plan_sweep(
         store={node: frozen[0][0].config[node] for node in ("tracking", "paths")},
         space=tuple(asdict(dimension) for dimension in dimensions) if suggestions is None else (),
         force=force,
+        runs=runs,
     )
     return SweepPlan(facts, () if suggestions is None else tuple(_different(frozen)), frozen, config)
 
 
 class CellMaker:
-    """Composes and freezes the cells of a sweep, which share most of their overrides."""
+    """Composes and freezes the cells of a sweep, which share most of their overrides.
 
-    def __init__(self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, conf: Path | None = None) -> None:
+    A name of a run means the same run in all cells: that of `runs`, or the run that it meant in the first of them,
+    which is then added. So no cell of a search starts from an earlier one.
+    """
+
+    def __init__(
+        self, fixed: Sequence[str], config_dirs: Sequence[Path], root: Path, runs: Runs, conf: Path | None = None
+    ) -> None:
         self.fixed, self.config_dirs, self.root, self.conf = tuple(fixed), tuple(config_dirs), root, conf
+        self.runs = runs
         self._bases: Bases = {}
 
     def compose(self, suggestion: Suggestion) -> Composed:
@@ -122,6 +130,7 @@ class CellMaker:
                 config_dirs=self.config_dirs,
                 root=self.root,
                 bases=self._bases,
+                runs=self.runs,
                 in_sweep=True,
                 conf=self.conf,
             )
