@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from omegaconf import DictConfig, OmegaConf
 
+from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import artifacts
@@ -30,9 +31,8 @@ RUN: Final = "run:"
 """How a value of `backbone.weights` begins that names a run."""
 TEACHER_WEIGHTS: Final = "teacher_weights"
 WEIGHTS_TAG: Final = "weights_hash"
-MEMBERS_TAG: Final = "members"
 METHOD_TAG: Final = "ensemble"
-TEACHING_METHODS: Final = ("mean", "pooled", "soup")
+TEACHING_METHODS: Final = ("mean", POOLED, SOUP)
 """Ways to combine runs whose results are probabilities of the members' networks, or of one network."""
 Runs = dict[str, str]
 """The ids of runs by the names that were resolved to them."""
@@ -86,7 +86,7 @@ def hash_of_weights(run: Run, key: str) -> str:
             f"not follow from the probabilities of one image; lesion-exp evaluate "
             f"'run=[{','.join(name[:8] for name in members)}]' ensemble=mean makes one"
         )
-    if not members or method == "soup":
+    if not members or method == SOUP:
         raise ConfigError(
             f"expected a run with weights for {key}, got {run.run_id} ({run.name}), which has no tag {WEIGHTS_TAG}; "
             f"name a run that lesion-exp train or evaluate ensemble= has finished with this version"
@@ -99,9 +99,7 @@ def hash_of_weights(run: Run, key: str) -> str:
 
 def members_of(run: Run) -> list[str]:
     """The ids of the runs that `run` combines without having a network of its own; empty for others."""
-    if run.tags.get(WEIGHTS_TAG):
-        return []
-    return [name for name in run.tags.get(MEMBERS_TAG, "").split(",") if name]
+    return [] if run.tags.get(WEIGHTS_TAG) else run.members
 
 
 def resolve_teacher(config: dict[str, Any], runs: Runs) -> None:

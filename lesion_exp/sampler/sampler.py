@@ -54,6 +54,19 @@ def order_of_epoch(sampler: Sampler, table: pd.DataFrame, rng: np.random.Generat
     return order.astype(np.int64, copy=False)
 
 
+def check_samples_per_class(count: int | None, otherwise: str) -> None:
+    """Checks the key `samples_per_class`; without it, the size of the class that is `otherwise` (largest) is taken.
+
+    Raises:
+        ConfigError: it is less than 1.
+    """
+    if count is not None and count < 1:
+        raise ConfigError(
+            f"expected sampler.samples_per_class of at least 1, got {count}; null takes the size of the {otherwise} "
+            f"class"
+        )
+
+
 def positions_by(values: Sequence[object] | pd.Series) -> list[IntArray]:
     """Returns the positions of each distinct value, for the values in ascending order."""
     codes, _ = pd.factorize(pd.Series(values).astype(str), sort=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import ConfigError
-from lesion_exp.sampler.sampler import IntArray, positions_by
+from lesion_exp.sampler.sampler import IntArray, check_samples_per_class, positions_by
 
 
 class Undersample:
@@ -21,11 +20,7 @@ class Undersample:
     """
 
     def __init__(self, samples_per_class: int | None = None) -> None:
-        if samples_per_class is not None and samples_per_class < 1:
-            raise ConfigError(
-                f"expected sampler.samples_per_class of at least 1, got {samples_per_class}; null takes the size of "
-                f"the smallest class"
-            )
+        check_samples_per_class(samples_per_class, "smallest")
         self.samples_per_class = samples_per_class
 
     def order(self, table: pd.DataFrame, rng: np.random.Generator) -> IntArray:

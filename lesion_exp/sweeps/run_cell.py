@@ -25,8 +25,8 @@ from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run_description import CHOICE_TAG
 from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.training.checkpoint import resume_context
-from lesion_exp.training.run import JobResult, train
-from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.run import train
+from lesion_exp.training.run_context import JobResult, RunContext
 
 log = logging.getLogger(__name__)
 

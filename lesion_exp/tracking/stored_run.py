@@ -33,6 +33,8 @@ MODES_TAG: Final = "metric_modes"
 """Tag with the better direction of each metric that the config adds, as JSON: `max`, `min`, or null if unknown."""
 ORIGIN_TAG: Final = "bundle_run_id"
 """Tag of an imported run with its id in the store where it was trained."""
+MEMBERS_TAG: Final = "members"
+"""Tag of a run that combines others, with their ids in order."""
 Fetch = Callable[[str], Path | None]
 """A function from the path of an artifact to its file on this machine, or None if the run has no such artifact."""
 _PARTS: Final = ("val", TEST)
@@ -81,6 +83,11 @@ class Run:
     def fetch(self, path: str) -> Path | None:
         """The path on this machine of the artifact `path`, a file or folder; None if the run has no such artifact."""
         return fetch_artifact(self.store, self.run_id, self.artifact_uri, path)
+
+    @property
+    def members(self) -> list[str]:
+        """The ids of the runs that it combines; empty for a run that was trained."""
+        return [name for name in self.tags.get(MEMBERS_TAG, "").split(",") if name]
 
     @property
     def live_dir(self) -> Path:

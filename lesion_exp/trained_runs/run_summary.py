@@ -197,7 +197,7 @@ class RunSummary:
     @property
     def members(self) -> list[str]:
         """The ids of the runs of an ensemble; empty for a run that was trained."""
-        return [member for member in self.run.tags.get("members", "").split(",") if member]
+        return self.run.members
 
     @property
     def class_meanings(self) -> dict[str, str]:

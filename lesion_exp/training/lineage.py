@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lesion_exp.config.named_run import MEMBERS_TAG, TEACHER_WEIGHTS
+from lesion_exp.config.named_run import TEACHER_WEIGHTS
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.pseudo_labels import UNKNOWN_RUN, pseudo_rows
 from lesion_exp.errors import ConfigError, LeakageError
@@ -107,7 +107,7 @@ def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]
         if run.run_id in found:
             continue
         found[run.run_id] = run
-        waiting += [member for member in run.tags.get(MEMBERS_TAG, "").split(",") if member]
+        waiting += run.members
         waiting += _behind(run)
         manifest = _manifest(run)
         if manifest is None:
@@ -116,7 +116,7 @@ def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]
         loss = job_of(run).config["loss"]
         waiting += [str(loss["teacher"])] if loss.get(TEACHER_WEIGHTS) else []
     trained = [run for run in found.values() if run.fetch(artifacts.MANIFEST) is not None]
-    unknown += [name for name, run in found.items() if run not in trained and not run.tags.get(MEMBERS_TAG)]
+    unknown += [name for name, run in found.items() if run not in trained and not run.members]
     return trained, unknown
 
 

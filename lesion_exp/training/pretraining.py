@@ -26,7 +26,7 @@ from lesion_exp.training.check_pretraining import check_pretraining, trainer_nod
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
 from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.results import end_in_words
-from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.tracked import job_choices
@@ -41,16 +41,6 @@ _TEACHER: Final = f"{_METHOD}teacher."
 
 
 @dataclass(frozen=True)
-class PretrainingResult:
-    """The results of a finished pretraining."""
-
-    run_id: str
-    metrics: dict[str, float]
-    live_dir: str
-    pruned: bool
-
-
-@dataclass(frozen=True)
 class _Fitted:
     best_epoch: Mapping[str, float]
     best_step: int
@@ -59,19 +49,19 @@ class _Fitted:
     pruned: bool
 
 
-def run_pretraining(job: Job, context: RunContext) -> PretrainingResult:
+def run_pretraining(job: Job, context: RunContext) -> JobResult:
     """Runs the pretraining `job` in this process, which may be one rank of several."""
     config = job.config
     store = store_of_first_rank(config)
     split, inherited = with_inherited(config, split_data(config, load_data(config)))
-    findings = say_findings(split, check_pretraining(config, split))
+    findings = say_findings(split, inherited, check_pretraining(config, split))
     with Stage("preparing the network"):
         built = build_pretraining(config, split)
-    with started_run(store, job, context, split, inherited, findings, built.task, built.datamodule) as (run, live_dir):
+    with started_run(store, job, context, findings, built.task, built.datamodule) as (run, live_dir):
         if run is not None:
             _say_what_is_kept(run, job.options["pretrain"], built)
         fitted = _fit(config, built, run, live_dir, context)
-        return PretrainingResult("", {}, "", False) if run is None else _finish(job, split, run, fitted, built)
+        return JobResult("") if run is None else _finish(job, split, run, fitted, built)
 
 
 def _say_what_is_kept(run: TrackedRun, method: str, built: BuiltPretraining) -> None:
@@ -106,7 +96,7 @@ def _fit(
     return _Fitted(metrics, best_step, best, last, pruning is not None and pruning.stopped)
 
 
-def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built: BuiltPretraining) -> PretrainingResult:
+def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built: BuiltPretraining) -> JobResult:
     with Stage("saving the weights"):
         results = {f"best/{name}": value for name, value in fitted.best_epoch.items()}
         run.log_metrics(only_metrics(results), fitted.best_step)
@@ -129,7 +119,7 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, fitted: _Fitted, built:
     log.info("a classifier starts from these weights: lesion-exp train backbone.weights=run:%s", run.run_id)
     run.finish("FINISHED")
     run.clear_live_dir()
-    return PretrainingResult(run.run_id, results, str(run.live_dir), fitted.pruned)
+    return JobResult(run.run_id, results, str(run.live_dir), fitted.pruned)
 
 
 def _encoder_of(content: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +59,7 @@ from lesion_exp.training.part_evaluation import (
 )
 from lesion_exp.training.pretraining import run_pretraining
 from lesion_exp.training.results import describe_run, log_gallery
-from lesion_exp.training.run_context import NO_CONTEXT, RunContext
+from lesion_exp.training.run_context import NO_CONTEXT, JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
@@ -91,18 +91,6 @@ UNREAD_KEYS: Final = {
     "pretrain": PRETRAIN_KEYS,
 }
 """Keys of a node that are not passed to its target, since other code reads them."""
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """The results of a finished run."""
-
-    run_id: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    """`best/val/...`, and if the test part was evaluated `test/...` and `EvaluationResult.section_results`."""
-    live_dir: str = ""
-    pruned: bool = False
-    """Whether training was asked to end before its last epoch."""
 
 
 def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
@@ -153,19 +141,16 @@ def check_job(job: Job, here: bool = True) -> None:
 def run_job(job: Job, context: RunContext) -> JobResult:
     """Runs `job` in this process, which may be one rank of several."""
     if is_pretraining(job.config):
-        return JobResult(**vars(run_pretraining(job, context)))
+        return run_pretraining(job, context)
     config = job.config
     store = store_of_first_rank(config)
     split, inherited = with_inherited(config, split_data(config, load_data(config)))
     split = with_lineage(config, split)
     teacher = open_teacher(config, split.classes)
-    findings = say_findings(split, check_training(config, split))
+    findings = say_findings(split, inherited, check_training(config, split))
     with Stage("preparing the network"):
         built = build(config, split)
-    with started_run(store, job, context, split, inherited, findings, built.classifier, built.datamodule) as (
-        run,
-        live_dir,
-    ):
+    with started_run(store, job, context, findings, built.classifier, built.datamodule) as (run, live_dir):
         trained = _fit_and_predict(job, _Prepared(split, built, teacher), run, live_dir, context)
         if run is None:
             return JobResult("")

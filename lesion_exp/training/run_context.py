@@ -1,4 +1,4 @@
-"""The context of a run: the sweep that it belongs to, the run that it continues or repeats."""
+"""The context of a run, such as the sweep that it belongs to or the run that it continues, and its results."""
 
 from __future__ import annotations
 
@@ -44,3 +44,15 @@ class RunContext:
 
 NO_CONTEXT: Final = RunContext()
 """The context of a single run."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The results of a finished run; without an id on every rank but the first."""
+
+    run_id: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    """`best/val/...`, and if the test part was evaluated `test/...` and `EvaluationResult.section_results`."""
+    live_dir: str = ""
+    pruned: bool = False
+    """Whether training was asked to end before its last epoch."""

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,14 +46,25 @@ def store_of_first_rank(config: Mapping[str, Any]) -> Store | None:
     return Project.from_config(config).store if is_first else None
 
 
-def say_findings(split: SplitData, warnings: Sequence[str]) -> str:
-    """Shows the `warnings` of the checks and the audit of `split`; returns both as text for the log of the run."""
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a job's split before the network is made."""
+
+    split: SplitData
+    inherited: Inherited | None
+    """What the initial weights have seen."""
+    text: str
+    """The audit and the warnings of the checks, for the log of the run."""
+
+
+def say_findings(split: SplitData, inherited: Inherited | None, warnings: Sequence[str]) -> Findings:
+    """Shows the `warnings` of the checks and the audit of `split`, and returns them for the run."""
     audit, told = split.audit.summary(), [f"warning: {text}" for text in warnings]
     for text in told:
         log.warning("%s", text)
     for line in audit.splitlines():
         log.info("%s", line)
-    return "\n".join([audit, *told])
+    return Findings(split, inherited, "\n".join([audit, *told]))
 
 
 @contextmanager
@@ -60,9 +72,7 @@ def started_run(
     store: Store | None,
     job: Job,
     context: RunContext,
-    split: SplitData,
-    inherited: Inherited | None,
-    findings: str,
+    findings: Findings,
     task: NetworkTask,
     datamodule: LesionDataModule,
 ) -> Iterator[tuple[TrackedRun | None, Path]]:
@@ -70,10 +80,7 @@ def started_run(
 
     Gives the run and the folder of its checkpoints; without a `store`, None and a folder that is removed afterwards.
 
-    Args:
-        inherited: what the initial weights have seen.
-        findings: the text that `say_findings` returned.
-        task: what is trained; every checkpoint of it names the run.
+    Every checkpoint of `task` names the run.
 
     Raises:
         DataError: see `start_run`.
@@ -82,17 +89,17 @@ def started_run(
         with tempfile.TemporaryDirectory(prefix="lesion_exp_rank_") as folder:
             yield None, Path(folder)
         return
-    config = job.config
+    config, split = job.config, findings.split
     pretrains = is_pretraining(config)
     kind = PRETRAINING if pretrains else "train"
     with start_run(store, job, split, kind=kind, context=context) as run, log_hint(run), preserve_stop_signals():
-        run.write_log(findings)
+        run.write_log(findings.text)
         num_weights = sum(weights.numel() for weights in task.backbone.parameters())
         run.log_params({"resolved": {**describe_resolved(config["trainer"]), "parameters": num_weights}})
         if _INPUTS_TAG not in run.tags_at_start:
             with Stage("logging the split, the environment and examples"):
                 log_inputs(run, config, split, datamodule)
-                log_inherited(run, inherited, None if pretrains else seen_by_lineage(config, split))
+                log_inherited(run, findings.inherited, None if pretrains else seen_by_lineage(config, split))
             run.set_tags({_INPUTS_TAG: "logged"})
         task.sign(run.run_id)
         yield run, run.live_dir

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lesion_exp.config.named_run import TEACHER, TEACHER_WEIGHTS, hash_of_weights, members_of, named_run
+from lesion_exp.choices import POOLED
+from lesion_exp.config.named_run import METHOD_TAG, TEACHER, TEACHER_WEIGHTS, hash_of_weights, members_of, named_run
 from lesion_exp.config.project import Project
 from lesion_exp.data.batches import EvaluationBatches
 from lesion_exp.data.datamodule import LesionDataModule, resolve_num_workers
@@ -53,7 +54,6 @@ FOLDER: Final = "teachers"
 """Below the folder of the image stores."""
 BATCH_SIZE: Final = 64
 """Images at a time; see `BATCH_SIZE` of `frozen_features`."""
-POOLED: Final = "pooled"
 _VIEW_KEYS: Final = ("mask", "mask_margin", "view")
 _OF_NETWORK: Final = ("backbone", "augmentation", "image_size")
 
@@ -142,7 +142,7 @@ def open_teacher(config: Mapping[str, Any], classes: Sequence[str]) -> Teacher |
         )
     names = members_of(run)
     runs = [find_run(run.store, name) for name in names] or [run]
-    by_fold = run.tags.get("ensemble") == POOLED
+    by_fold = run.tags.get(METHOD_TAG) == POOLED
     members = tuple(_member(each, config, with_parts=by_fold) for each in runs)
     known = members[0].restored.classes
     if any(member.restored.classes != known for member in members) or set(known) != set(classes):

@@ -26,8 +26,8 @@ from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_file_name, newest_checkpoint, resume_context
 from lesion_exp.training.data import SplitData, is_pretraining, load_data, split_data
-from lesion_exp.training.run import JobResult, train
-from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.run import train
+from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.tracked import check_same_data
 
 EXTENDS_TAG: Final = "extends"

@@ -21,7 +21,7 @@ from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.stored_run import PARENT_TAG, Run, download_artifact
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, Run, download_artifact
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 
 KIND: Final = "ensemble"
 """The tag `kind` of a run with the combined predictions of others; that of a soup, which has a network, is `soup`."""
-MEMBERS_TAG: Final = "members"
-"""The tag with the ids of the runs of the ensemble, in order."""
 _SHARED_TAGS: Final = ("dataset", "backbone", "sampler", "loss", "split_hash", "dataset_fingerprint")
 _LONGEST_NAME: Final = 200
 

@@ -18,7 +18,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import PARENT_TAG, SEEN_TAG, Run
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, SEEN_TAG, Run
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
@@ -29,7 +29,7 @@ from lesion_exp.training.part_evaluation import (
     part_results,
 )
 from lesion_exp.training.tracked import job_of
-from lesion_exp.verbs.evaluate.ensemble_run import MEMBERS_TAG, evaluate_ensemble
+from lesion_exp.verbs.evaluate.ensemble_run import evaluate_ensemble
 from lesion_exp.verbs.evaluate.evaluated_runs import (
     evaluated_runs,
     hash_without_fold,

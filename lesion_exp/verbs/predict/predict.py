@@ -183,7 +183,7 @@ def _check_has_network(run: Run) -> None:
     Raises:
         ConfigError: it is one.
     """
-    members = [member[:8] for member in run.tags.get("members", "").split(",") if member]
+    members = [member[:8] for member in run.members]
     if run.tags.get("kind") != "ensemble" or not members:
         return
     method = run.tags.get("ensemble", "mean")

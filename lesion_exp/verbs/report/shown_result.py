@@ -18,7 +18,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import History, Run, read_history
 from lesion_exp.trained_runs.trained_run import TrainedRun, headline_lines
-from lesion_exp.training.run import JobResult
+from lesion_exp.training.run_context import JobResult
 from lesion_exp.verbs.report.charts import Line, plot, round_axis
 
 HEADLINE: Final = {name: short_of(name) for name in shown_in("headline")}

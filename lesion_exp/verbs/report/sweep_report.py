@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.tracking.find import READS_TAG, runs_where
+from lesion_exp.tracking.stored_run import MEMBERS_TAG
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import headline
 from lesion_exp.trained_runs.wording import (
@@ -228,8 +229,8 @@ def _by_choice(swept: Swept) -> list[Block]:
 def _ensembles(swept: Swept) -> list[Block]:
     ids = {cell.run_id for cell in swept.cells if cell.run_id}
     rows: list[list[Cell]] = []
-    for run in runs_where(swept.parent.store, "tags.members != ''"):
-        members = set(run.tags["members"].split(","))
+    for run in runs_where(swept.parent.store, f"tags.{MEMBERS_TAG} != ''"):
+        members = set(run.members)
         for name in TEST if members <= ids else ():
             if name in run.metrics:
                 value = Value(run.metrics[name], run.metrics.get(f"{name}_low"), run.metrics.get(f"{name}_high"))
