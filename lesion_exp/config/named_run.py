@@ -167,6 +167,6 @@ def with_run_ids(overrides: Sequence[str], config: Mapping[str, Any]) -> tuple[s
     for text in overrides:
         key, _, value = text.partition("=")
         bare = key.lstrip("+")
-        is_name = bare in ids and (bare == TEACHER or value.strip("'\"").startswith(RUN))
+        is_name = bare in ids and (bare == TEACHER or value.replace("\\", "").strip("'\"").startswith(RUN))
         changed.append(f"{key}={ids[bare]}" if is_name else text)
     return tuple(changed)
