@@ -18,9 +18,9 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Final
 
 from lesion_exp.errors import DataError
@@ -212,7 +212,7 @@ def members_of(locator: str) -> Iterator[str]:
         DataError: one of the zips cannot be opened.
     """
     for name in open_archive(locator).names:
-        if is_clutter(PurePosixPath(name).parts):
+        if is_clutter(part for part in name.split("/") if part != "."):
             continue
         inner = join_locator(locator, name)
         if name.lower().endswith(ZIP):
@@ -221,7 +221,7 @@ def members_of(locator: str) -> Iterator[str]:
             yield inner
 
 
-def is_clutter(parts: tuple[str, ...]) -> bool:
+def is_clutter(parts: Iterable[str]) -> bool:
     """Whether a path belongs to the operating system: a hidden file or folder, or one in `__MACOSX`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 

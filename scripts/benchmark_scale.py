@@ -113,10 +113,7 @@ def split_and_audit(rows: int) -> dict[str, Any]:
     nothing = near_duplicate_pairs(table[:2], DEFAULT_THRESHOLD)
     splitter = Grouped(0, RATIOS)
     made: list[pd.DataFrame] = []
-    with (
-        mock.patch.object(groups, "near_duplicate_pairs", return_value=nothing),
-        mock.patch.object(audit_module, "near_duplicate_pairs", return_value=nothing),
-    ):
+    with mock.patch.object(groups, "near_duplicate_pairs", return_value=nothing):
         split = seconds_of(
             lambda: made.append(splitter.split(table.assign(group=groups.assign_groups(table, DEFAULT_THRESHOLD))))
         )

@@ -14,7 +14,15 @@ import pandas as pd
 
 from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.findings import record_finding
-from lesion_exp.dataset.image_names import JPEG_SUFFIXES, asks_for_masks, clean_name, image_key, mask_of, without_suffix
+from lesion_exp.dataset.image_names import (
+    JPEG_SUFFIXES,
+    asks_for_masks,
+    clean_name,
+    image_key,
+    mask_of,
+    stem_of,
+    without_suffix,
+)
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
 from lesion_exp.dataset.source_files import OTHER_ARCHIVES, SourceFiles, distinct
 from lesion_exp.errors import DataError, first_cases
@@ -57,7 +65,7 @@ def _distance(given: str, name: str) -> int:
     """Returns how different two names with the same `image_key` are, 0 (equal) to 3; `name` has an ending."""
     if given == name:
         return 0
-    stem, bare = PurePosixPath(name).stem, without_suffix(given)
+    stem, bare = stem_of(name), without_suffix(given)
     return 1 if stem in {given, bare} else 2 if bare.casefold() == stem.casefold() else 3
 
 
@@ -136,7 +144,7 @@ def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Ser
     Raises:
         DataError: a name means several masks that differ.
     """
-    masks = [each for each in files.masks if PurePosixPath(each).stem.lower().endswith(ending)] or files.masks
+    masks = [each for each in files.masks if stem_of(each).lower().endswith(ending)] or files.masks
     names = ImageNames((mask_of(files.shorten(each), _EVERYTHING) or "", each) for each in masks)
     return _located(ids, names.find, masks, files, DEFAULT, "masks", optional=True)
 

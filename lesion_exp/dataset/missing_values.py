@@ -58,7 +58,7 @@ def is_missing(text: str) -> bool:
 
 def known_texts(values: pd.Series) -> pd.Series:
     """Returns `values` as texts without outer blanks, None for missing values."""
-    texts = ["" if pd.isna(value) else normal_text(str(value)) for value in values]
+    texts = ["" if absent else normal_text(str(value)) for value, absent in zip(values, values.isna(), strict=True)]
     known = {text: None if is_missing(text) else text for text in set(texts)}
     return pd.Series([known[text] for text in texts], index=values.index, dtype=object)
 

@@ -82,20 +82,29 @@ def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int =
     Raises:
         ConfigError: `draws` is not positive.
     """
+    _check_draws(draws)
     values = {name: float(row[0]) for name, row in metrics(np.ones((num_groups, 1))).items()}
-    blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)]
+    needs_draws = values.keys() - metrics.limits.keys()
+    blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)] if needs_draws else []
     found: dict[str, Estimate] = {}
     for name, value in values.items():
         if np.isnan(value):
             continue
-        low, high = _interval(metrics, name, value, np.concatenate([block[name] for block in blocks]))
+        drawn = np.concatenate([block[name] for block in blocks]) if name in needs_draws else None
+        low, high = _interval(metrics, name, value, drawn)
         if not np.isnan(low):
             found[name] = Estimate(value, min(low, value), max(high, value))
     return found
 
 
-def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray) -> tuple[float, float]:
-    if name in metrics.limits:
+def _check_draws(draws: int) -> None:
+    if draws < 1:
+        raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
+
+
+def _interval(metrics: Weighted, name: str, value: float, drawn: FloatArray | None) -> tuple[float, float]:
+    """The interval of a metric; `drawn`, its value in each draw, is None for those in `metrics.limits`."""
+    if drawn is None:
         limits = metrics.limits[name]()
         return limits.low, limits.high
     if name in metrics.bounds:
@@ -156,8 +165,7 @@ def lesion_draws(num_lesions: int, draws: int, seed: int) -> Iterator[FloatArray
     Raises:
         ConfigError: `draws` is not positive.
     """
-    if draws < 1:
-        raise ConfigError(f"expected at least 1 bootstrap draw, got {draws}; 2000 is a usual number")
+    _check_draws(draws)
     rng = np.random.default_rng(seed)
     size = max(_MAX_CELLS // num_lesions, 1)
     with Stage("drawing lesions for intervals:", draws, "draws", announced=False) as stage:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.split import PARTS
-from lesion_exp.split.groups import near_duplicate_pairs
+from lesion_exp.split.groups import known_pairs
 from lesion_exp.split.identities import identity_warnings
 from lesion_exp.taxonomy import IS_UNKNOWN, PSEUDO_RUN
 
@@ -218,7 +218,7 @@ def _near_duplicates_crossing(table: pd.DataFrame, threshold: float) -> Crossing
     counts = table.groupby(["image_id", "split"]).size().unstack(fill_value=0)
     parts = counts.reindex(columns=list(PARTS), fill_value=0) > 0
     present = parts.loc[images.index].to_numpy()
-    pairs = near_duplicate_pairs(images, threshold)
+    pairs = known_pairs(images, threshold)
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
     different = images["sha256"].to_numpy()[first] != images["sha256"].to_numpy()[second]
     several = (present[first] | present[second]).sum(axis=1) > 1

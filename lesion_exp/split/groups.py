@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import combinations
 from typing import Final
 
@@ -27,6 +28,9 @@ MAX_BUCKET: Final = 10_000
 information."""
 CHUNK: Final = 5_000_000
 """Candidates that are examined together, which limits the memory."""
+_MOST_KNOWN: Final = 4
+_KNOWN: Final[dict[bytes, pd.DataFrame]] = {}
+"""The pairs of the last few sets of pictures, by a digest of pictures and threshold."""
 UInt64Array = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 IDENTITIES: Final = ("image_id", "shared_image_id", "lesion_id", "patient_id", "sha256")
@@ -78,6 +82,26 @@ def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
     pairs[["first", "second"]] = ends
     pairs = pairs.sort_values(["first", "second", "correlation"], ascending=[True, True, False], ignore_index=True)
     return pairs.drop_duplicates(["first", "second"], ignore_index=True)
+
+
+def known_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Returns the `near_duplicate_pairs` of `table`; those of the same pictures, in any order, are computed once.
+
+    Groups and audit of one split need the same pairs, and so do the splits of one data set.
+    """
+    pictures = list(zip(table["phash"].tolist(), table["thumbnail"].tolist(), strict=True))
+    order = np.array(sorted(range(len(pictures)), key=pictures.__getitem__), dtype=np.int64)
+    digest = hashlib.sha256(f"{threshold} ".encode())
+    for place in order:
+        digest.update(b"%d %b\n" % pictures[place])
+    key = digest.digest()
+    if key not in _KNOWN:
+        _KNOWN[key] = near_duplicate_pairs(table.iloc[order], threshold)
+        if len(_KNOWN) > _MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+    pairs = _KNOWN[key].copy()
+    pairs[["first", "second"]] = np.sort(order[pairs[["first", "second"]].to_numpy(np.int64)], axis=1)
+    return pairs.sort_values(["first", "second"], ignore_index=True)
 
 
 def _candidates(hashes: UInt64Array, turned: UInt64Array, *, same: bool) -> tuple[IntArray, IntArray]:
@@ -171,7 +195,7 @@ def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Se
     Raises:
         ConfigError: the threshold is out of range.
     """
-    pairs = near_duplicate_pairs(table, near_duplicate_threshold)
+    pairs = known_pairs(table, near_duplicate_threshold)
     links = [pairs[["first", "second"]].to_numpy(np.int64)]
     links += [_equal_values(table, column) for column in IDENTITIES if column in table]
     first, second = np.concatenate(links).T

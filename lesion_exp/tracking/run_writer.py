@@ -33,6 +33,8 @@ _FOOTER_SIZE: Final = 6.5
 _FOOTER_GAP: Final = 0.05
 """Distance between a figure and its footer, inches."""
 _FOOTER_COLOUR: Final = "#5F6871"
+_MARGIN: Final = 0.1
+"""Around the picture, inches."""
 _COLUMN_TYPES: Final = {"b": "boolean", "i": "long", "u": "long", "f": "double", "M": "datetime"}
 _OWN_HANDLERS: Final = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "mlflow")
 """Loggers that may not propagate to the root logger."""
@@ -184,14 +186,28 @@ def _same(value: float, known: float | None) -> bool:
 
 
 def save_figure(figure: Figure, path: Path, footer: str) -> None:
-    """Saves a figure as a picture of 150 dots per inch, with the line `footer` below it."""
-    figure.draw_without_rendering()
+    """Saves a figure as a picture of 150 dots per inch, with the line `footer` below it.
+
+    The figure is laid out and drawn once. `savefig(bbox_inches="tight")` would draw it twice, and a drawing before that
+    to find the place of the footer a third time.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    FigureCanvasAgg(figure)
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
     figure.set_layout_engine("none")  # keeps the layout as it is
     for legend in figure.legends:  # would otherwise move with the edge of the picture, down to the footer
         legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
-    below = (min(figure.get_tightbbox().y0, 0.0) - _FOOTER_GAP) / figure.get_figheight()
-    figure.text(0.005, below, redacted(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False)
-    figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches="tight")
+    drawn = figure.get_tightbbox()
+    below = (min(drawn.y0, 0.0) - _FOOTER_GAP) / figure.get_figheight()
+    line = figure.text(
+        0.005, below, redacted(footer), fontsize=_FOOTER_SIZE, color=_FOOTER_COLOUR, va="top", parse_math=False
+    )
+    written = line.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    figure.savefig(path, dpi=_PICTURE_DPI, bbox_inches=Bbox.union([drawn, written]).padded(_MARGIN))
 
 
 def dataset_input(dataset: Mapping[str, str], context: str) -> DatasetInput:

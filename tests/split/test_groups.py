@@ -133,6 +133,20 @@ def test_pairs_do_not_depend_on_the_order_of_rows(pictures, make_table_of_pictur
     assert named == {frozenset((straight[a], straight[b])) for a, b in pairs_of(table)}
 
 
+def test_pairs_of_the_same_pictures_are_computed_once(pictures, make_table_of_pictures, monkeypatch):
+    copies = [*pictures[:6], *(saved_as_jpeg(image[:, ::-1]) for image in pictures[:6]), pictures[0]]
+    table = make_table_of_pictures(copies)
+    computed = []
+    real = groups.near_duplicate_pairs
+    monkeypatch.setattr(groups, "near_duplicate_pairs", lambda *given: computed.append(given) or real(*given))
+    for each in (table, table.sample(frac=1, random_state=4), table):
+        pd.testing.assert_frame_equal(groups.known_pairs(each, THRESHOLD), real(each, THRESHOLD))
+    assert len(computed) == 1
+    assert len(groups.known_pairs(table, 0.99999)) < len(groups.known_pairs(table, THRESHOLD))
+    assert len(computed) == 2, "another threshold is computed anew"
+    assert groups.known_pairs(table[:5], THRESHOLD).empty
+
+
 def test_flat_images_are_not_all_the_same_picture(make_table_of_pictures):
     flat = [np.full((40, 50, 3), level, np.uint8) for level in (0, 90, 91, 255)]
     assert pairs_of(make_table_of_pictures(flat)) == set()
