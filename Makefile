@@ -17,6 +17,7 @@ help:  ## show this list
 setup: $(STAMP)  ## make .venv and install everything into it (once)
 
 $(STAMP): pyproject.toml scripts/constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "expected Python 3.11 or newer as $(PYTHON), but there is no such command; install it, or choose another: make PYTHON=python3.12 setup" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "expected Python 3.11 or newer, got $$($(PYTHON) --version); choose another: make PYTHON=python3.12 setup" >&2; exit 2; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version) ..." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

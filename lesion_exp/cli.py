@@ -14,7 +14,7 @@ from lesion_exp.command.completion import LINE, candidates
 from lesion_exp.command.help import general_help, verb_help
 from lesion_exp.command.verbs import FLAGS, VERB_FLAGS, VERBS
 from lesion_exp.config.shipped_conf import conf_dir
-from lesion_exp.errors import ConfigError, UserError, nearest
+from lesion_exp.errors import ConfigError, UserError, is_full, nearest
 from lesion_exp.privacy import without_secrets
 from lesion_exp.progress import Stage
 from lesion_exp.terminal import say
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = "the run" if arguments[0] in TRAINING else f"the verb {arguments[0]}"
         say(f"lesion-exp: {what} failed: {type(error).__name__}: {without_secrets(str(error))}", sys.stderr)
         say(f"  {notes}" if notes else _where(error), sys.stderr)
+        if is_full(error):
+            say("  free some room; lesion-exp doctor shows how much each folder has left", sys.stderr)
         return FAILED
 
 

@@ -6,9 +6,16 @@ Every message says what was expected, what arrived and what to do next.
 from __future__ import annotations
 
 import difflib
+import errno
+import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""The errors of a file system that is full, or of which the user's share is."""
 
 
 class UserError(ValueError):
@@ -25,6 +32,34 @@ class DataError(UserError):
 
 class LeakageError(UserError):
     """A split in which patients, lesions or images of the training part occur in validation or test too."""
+
+
+@contextmanager
+def told_if_full(folder: Path, remedy: str) -> Iterator[None]:
+    """Turns the error of a full disk, which names no file where a file was open already, into one that names `folder`.
+
+    Args:
+        folder: an existing folder below which is written.
+        remedy: what the user can do besides freeing room.
+
+    Raises:
+        ConfigError: the disk of `folder`, or the user's quota there, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        free = shutil.disk_usage(folder).free / 1e6
+        raise ConfigError(
+            f"expected room for files below {folder}, but {error.strerror}: {free:,.0f} MB are free there; free some, "
+            f"or {remedy}"
+        ) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether `error` says that a disk, or the user's quota on it, is full."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def not_installed(package: str, wanted_for: str) -> ConfigError:

@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -278,6 +280,12 @@ def test_a_failure_of_a_verb_that_trains_nothing_is_no_failed_run(capsys, verb_r
     verb_raises("evaluate", RuntimeError("out of luck"))
     assert main(["evaluate"]) == 1
     assert "the verb evaluate failed: RuntimeError: out of luck" in capsys.readouterr().err
+
+
+def test_a_full_disk_of_which_no_file_is_known_has_a_remedy(capsys, verb_raises):
+    verb_raises("evaluate", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert main(["evaluate"]) == 1
+    assert "lesion-exp doctor shows how much each folder has left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

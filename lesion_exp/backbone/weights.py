@@ -58,7 +58,7 @@ def imagenet_file(url: str) -> Path:
     except (OSError, urllib.error.URLError) as error:
         raise ConfigError(
             f"expected the ImageNet weights {name}, but they are not on this machine and cannot be fetched ({error}); "
-            f"download {name} on a machine with a network and place it in {hub}, or in the folder that the environment "
+            f"download {url} on a machine with a network and place it in {hub}, or in the folder that the environment "
             f"variable {FOLDER_VARIABLE} names"
         ) from error
     finally:

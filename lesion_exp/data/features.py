@@ -8,11 +8,12 @@ folder `building_KEY` holds a computation that was interrupted, and in `progress
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ from torch.utils.data import Dataset
 
 from lesion_exp.data.lesion_dataset import LesionDataset, Sample
 from lesion_exp.data.lock import file_lock
-from lesion_exp.errors import DataError
+from lesion_exp.data.store import OTHER_DISK
+from lesion_exp.errors import DataError, told_if_full
 
 VERSION: Final = 1
 """Of the layout, and of how images become features: another one computes them anew."""
@@ -100,6 +102,9 @@ def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batche
     gives those that follow, of the same order.
 
     Rows that it leaves out, which are those of images that cannot be read, stay 0.
+
+    Raises:
+        ConfigError: the disk is full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(folder.with_name(f"{folder.name}.lock")):
@@ -107,7 +112,8 @@ def open_or_compute(folder: Path, num_rows: int, compute: Callable[[int], Batche
             shutil.rmtree(folder, ignore_errors=True)
             unfinished = folder.with_name(f"building_{folder.name}")
             unfinished.mkdir(exist_ok=True)
-            _write(unfinished, num_rows, compute)
+            with told_if_full(folder.parent, OTHER_DISK):
+                _write(unfinished, num_rows, compute)
             unfinished.replace(folder)
     return CachedFeatures(folder)
 
@@ -131,8 +137,9 @@ def _write(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> No
                 found = {"version": VERSION, "rows": num_rows, "width": width, "type": str(kind)[len("torch.") :]}
                 assert not meta or found == {key: meta[key] for key in found}, "the key of the folder names its type"
                 meta = found
-                mode: Literal["r+", "w+"] = "r+" if done else "w+"
-                mapped = np.memmap(folder / _FILE, _same_size(kind), mode, shape=(num_rows, width))
+                if not done:
+                    _take_room(folder / _FILE, num_rows * width * kind.itemsize)
+                mapped = np.memmap(folder / _FILE, _same_size(kind), "r+", shape=(num_rows, width))
             mapped[rows] = values.view(torch.int16 if values.dtype.itemsize == 2 else torch.int32).numpy()
             done += 1
             if time.monotonic() - written > _SECONDS_BETWEEN:
@@ -148,6 +155,14 @@ def _write(folder: Path, num_rows: int, compute: Callable[[int], Batches]) -> No
     (folder / _PROGRESS).unlink(missing_ok=True)
     kept = {key: value for key, value in meta.items() if key != "batches"}
     (folder / _META).write_text(f"{json.dumps(kept)}\n", encoding="utf-8")
+
+
+def _take_room(path: Path, size: int) -> None:
+    """Makes a file whose `size` bytes have their room on the disk: a mapped page without any would end the process."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _keep_progress(folder: Path, mapped: npt.NDArray[Any], progress: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,10 @@ import pandas as pd
 from lesion_exp.archive import file_of
 from lesion_exp.data.lock import file_lock
 from lesion_exp.data.store_builder import VERSION, StoreRequest, build_store, channels_of, companion_column
-from lesion_exp.errors import DataError
+from lesion_exp.errors import DataError, told_if_full
 from lesion_exp.image_file import UInt8Array
+
+OTHER_DISK: Final = "set paths.data_cache=DIR to a folder on another disk"
 
 
 class ImageStore:
@@ -122,6 +124,9 @@ def open_or_build(
         request: what the store must contain.
         cache_dir: folder of all stores.
         progress: is called with the number of images done and in total.
+
+    Raises:
+        ConfigError: the disk is full.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     folder = cache_dir / f"store_{_key(table, request)}"
@@ -129,7 +134,8 @@ def open_or_build(
         if not (folder / "meta.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             building = cache_dir / f"building_{folder.name}"  # the next process continues it if this one dies
-            build_store(table, request, building, progress)
+            with told_if_full(cache_dir, f"{OTHER_DISK}; what is decoded already is used"):
+                build_store(table, request, building, progress)
             building.replace(folder)
     return ImageStore(folder)
 

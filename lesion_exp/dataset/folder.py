@@ -17,7 +17,7 @@ from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_files import Choice, choose_one, images_among
 from lesion_exp.dataset.image_names import is_image, suffix_of
 from lesion_exp.dataset.path_patterns import as_override, pattern_for
-from lesion_exp.dataset.source_files import SourceFiles, is_document
+from lesion_exp.dataset.source_files import SourceFiles, is_document, other_files
 from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
@@ -102,16 +102,13 @@ def _image_id(path: PurePosixPath) -> str:
 
 
 def _nothing(files: SourceFiles) -> str:
+    listed = [files.shorten(locator) for locator in files.locators]
+    remedy = "set dataset.root=DIR to the folder with the class folders"
+    what = f"found {other_files(listed)}"
     if files.masks:
-        what = f"but {len(files.masks):,} files that count as masks by their names or folders; to read them, set "
-        what += as_override("dataset.images", pattern_for(files.shorten(files.masks[0])))
-    else:
-        what = f"found {len(files.locators)} other files"
-    listed = first_cases(files.shorten(locator) for locator in files.locators)
-    return (
-        f"expected images in one sub-folder per class below {files.root}, {what}; set dataset.root=DIR to the folder "
-        f"with the class folders\n{listed}".rstrip()
-    )
+        what = f"but {len(files.masks):,} files that count as masks by their names or folders\n{first_cases(listed)}"
+        remedy += f", or, to read them, {as_override('dataset.images', pattern_for(files.shorten(files.masks[0])))}"
+    return f"expected images in one sub-folder per class below {files.root}, {what}\n{remedy}"
 
 
 def _check_classes(images: Sequence[_Image], files: SourceFiles) -> None:

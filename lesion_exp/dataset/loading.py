@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lesion_exp import taxonomy
@@ -246,9 +247,10 @@ def to_target(
 
 
 def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
-    """Returns the rows of about `limit` lesions, a random sample that is stratified by class.
+    """Returns the rows of `limit` lesions, a random sample that is stratified by class.
 
-    Every class keeps at least three lesions if it has them, one for each part of a split.
+    Every class keeps at least three lesions if it has them, one for each part of a split, so that there are more than
+    `limit` lesions where that is too few for all classes.
 
     Args:
         table: the table of the data set.
@@ -259,10 +261,22 @@ def limit_lesions(table: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     first_label = table["label"].groupby(lesion, sort=True).first()
     rng = np.random.default_rng([seed, 0x11])
     kept: list[str] = []
-    for _, lesions in first_label.groupby(first_label, sort=True):
-        share = max(round(limit * len(lesions) / len(first_label)), min(3, len(lesions)))
-        kept.extend(rng.permutation(np.asarray(lesions.index, dtype=object))[:share])
+    classes = [np.asarray(lesions.index, dtype=object) for _, lesions in first_label.groupby(first_label, sort=True)]
+    counts = _limited_counts(np.array([len(lesions) for lesions in classes]), limit)
+    for lesions, count in zip(classes, counts, strict=True):
+        kept.extend(rng.permutation(lesions)[:count])
     return table[lesion.isin(kept)]
+
+
+def _limited_counts(sizes: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
+    """How many lesions of each class are kept: in proportion to its size, at least three, `limit` in all."""
+    exact, least = sizes * (limit / sizes.sum()), np.minimum(sizes, 3)
+    counts: npt.NDArray[np.int64] = np.clip(exact.round().astype(np.int64), least, sizes)
+    while counts.sum() < min(limit, sizes.sum()):
+        counts[np.where(counts < sizes, exact - counts, -np.inf).argmax()] += 1
+    while counts.sum() > limit and (counts > least).any():
+        counts[np.where(counts > least, exact - counts, np.inf).argmin()] -= 1
+    return counts
 
 
 def _warn_of_synonyms(table: pd.DataFrame) -> None:

@@ -182,11 +182,17 @@ class SourceFiles:
             remedy = f"save {near[0]} as {patterns[0]}"
         else:
             remedy = "set dataset.root=DIR to the folder with the download"
-        others = f"{len(listed)} other files{':' if listed else ''}\n{first_cases(listed)}"
         return (
             f"expected {' or '.join(patterns)} of {self.name} somewhere below {self.root} (also inside zips), found "
-            f"{others}\n{without + ', or ' if without else ''}{remedy}"
+            f"{other_files(listed)}\n{without + ', or ' if without else ''}{remedy}"
         )
+
+
+def other_files(paths: Sequence[str]) -> str:
+    """How many files were found in place of those that were expected, and the first of them."""
+    if not paths:
+        return "no file there"
+    return f"{len(paths):,} other file{'s' * (len(paths) > 1)}:\n{first_cases(paths)}"
 
 
 def is_document(locator: str) -> bool:

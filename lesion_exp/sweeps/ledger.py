@@ -188,7 +188,8 @@ def find_sweep(folder: Path, spec: str) -> Sweep:
     found = sweeps_in(folder)
     if not found:
         raise ConfigError(
-            f"expected a sweep in {folder}, but there is none yet; lesion-exp train -m seed=1,2 makes one"
+            f"expected a sweep in {folder}, but there is none; sweeps lie in the folder of their project, so give the "
+            f"command there, or with paths.root=DIR; lesion-exp train -m seed=1,2 makes one"
         )
     if spec == "latest":
         return found[-1]

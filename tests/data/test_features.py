@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lesion_exp.data.features import CachedFeatures, kept_features, open_or_compute
-from lesion_exp.errors import DataError
+from lesion_exp.errors import ConfigError, DataError
 
 NUM_ROWS, WIDTH = 7, 5
 Batch = tuple[np.ndarray, Tensor]
@@ -105,3 +107,18 @@ def test_damaged_features_are_refused_with_the_folder_to_delete(tmp_path: Path, 
         (tmp_path / "key" / "meta.json").write_text("{")
     with pytest.raises(DataError, match=r"key.*delete it"):
         CachedFeatures(tmp_path / "key")
+
+
+def test_a_full_disk_is_told_before_a_page_without_room_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    values = drawn(torch.float32)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(ConfigError, match=rf"below {tmp_path}, .* set paths.data_cache=DIR"):
+            open_or_compute(tmp_path / "key", NUM_ROWS, lambda _: batches(values))
+    features = open_or_compute(tmp_path / "key", NUM_ROWS, lambda done: list(batches(values))[done:])
+    assert torch.equal(features.read(np.arange(NUM_ROWS)), values)

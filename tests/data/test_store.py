@@ -1,4 +1,6 @@
+import errno
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 from lesion_exp.data import store_builder
 from lesion_exp.data.store import ImageStore, open_or_build
 from lesion_exp.data.store_builder import StoreRequest
-from lesion_exp.errors import DataError
+from lesion_exp.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -133,6 +135,28 @@ def test_a_store_whose_building_was_killed_is_gone_on_with(many, tmp_path, monke
     for name in ("pixels.bin", "masks.bin", "meta.json"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     pd.testing.assert_frame_equal(pd.read_parquet(again / "index.parquet"), pd.read_parquet(whole / "index.parquet"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_names_its_folder_and_what_is_decoded_is_used_afterwards(many, tmp_path, monkeypatch, number):
+    with monkeypatch.context() as full:
+        written = []
+        write = store_builder._write
+
+        def refuses(image_id, entry, files):
+            written.append(image_id)
+            if len(written) == 8:
+                raise OSError(number, os.strerror(number))
+            return write(image_id, entry, files)
+
+        full.setattr(store_builder, "_write", refuses)
+        with pytest.raises(ConfigError, match=rf"below {tmp_path / 'cache'}, .* free some, or set paths.data_cache="):
+            open_or_build(many, StoreRequest(40), tmp_path / "cache")
+    decoded = []
+    read = store_builder.read_bytes
+    monkeypatch.setattr(store_builder, "read_bytes", lambda path: decoded.append(path) or read(path))
+    assert not open_or_build(many, StoreRequest(40), tmp_path / "cache").errors
+    assert len(decoded) == 12 - 6
 
 
 @pytest.mark.parametrize("damage", ["note_000001.parquet", "pixels.bin"])

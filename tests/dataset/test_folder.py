@@ -111,7 +111,12 @@ def test_folders_that_are_only_partly_parts_are_refused(tmp_path: Path) -> None:
 
 def test_no_image_at_all(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"(?s)found 1 other files.*notes\.txt"):
+    with pytest.raises(DataError, match=r"(?s)found 1 other file:.*notes\.txt.*set dataset\.root=DIR"):
+        read_folder(str(tmp_path))
+
+
+def test_no_file_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found no file there\nset dataset\.root=DIR"):
         read_folder(str(tmp_path))
 
 

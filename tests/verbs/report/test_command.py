@@ -33,7 +33,7 @@ def test_the_page_is_kept_with_the_run_and_written_where_it_is_wanted(full_run, 
         (["run=latest", "output=page.pdf"], "expected output to be a file that ends in .html or .htm"),
         (["run=latest", "output=nowhere/page.html"], "expected a file in an existing folder"),
         (["run=latest", "backbone=resnet18"], "expected a key that this verb reads"),
-        (["sweep=latest"], "there is none yet"),
+        (["sweep=latest"], "but there is none; sweeps lie in the folder of their project"),
         (["run=latest"], "it has none yet"),
     ],
 )
