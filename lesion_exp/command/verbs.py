@@ -265,6 +265,31 @@ VERBS: Final = {
             stopped="the trained networks are kept, and the same command continues",
         ),
         Verb(
+            "audit",
+            "say what a split leaks, also a published one, and what that does to given scores",
+            "lesion_exp.command.audit:audit",
+            (
+                "lesion-exp audit dataset=ham10000 dataset.root=DIR split=file split.path=parts.csv output=audit.html",
+                "lesion-exp audit dataset=ham10000 dataset.root=DIR train_ids=train.txt,val.txt test_ids=test.txt "
+                "predictions=predictions.csv --json",
+            ),
+            ("dataset", "split"),
+            options=("command.audit:AuditOptions",),
+            config_keys=(
+                (
+                    "split=NAME",
+                    "the split: file with split.path=FILE, a csv or parquet with a column of images and one of their "
+                    "parts; official, the parts of the data set, such as its folders train and test; or any other",
+                ),
+                ("task.target", ""),
+                ("evaluation.bootstrap_draws", ""),
+                ("evaluation.bootstrap_seed", "seed of the resamples"),
+            ),
+            flags=("--cfg job", "--json"),
+            work="auditing the split",
+            stopped="nothing was changed; the same command audits again",
+        ),
+        Verb(
             "shortcuts",
             "check whether a network relies on anything beside the lesion",
             "lesion_exp.command.shortcuts:shortcuts",

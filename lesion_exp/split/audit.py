@@ -147,6 +147,7 @@ def audit(
     known = table[~table[IS_UNKNOWN]] if IS_UNKNOWN in table else table
     unknown = table.drop(index=known.index)["label"].value_counts()
     shift = _prevalence_shift(known)
+    present = [part for part in PARTS if (known["split"] == part).any()]
     images = table.drop_duplicates("image_id")
     return Audit(
         crossings=crossings,
@@ -160,8 +161,8 @@ def audit(
         warnings=[
             *noticed,
             *identity_warnings(table),
-            *_warnings(known),
-            *_shift_warnings(shift),
+            *_warnings(known, present),
+            *_shift_warnings({part: shift[part] for part in present if part != "train"}),
             *shortfalls(table, shares or {}),
         ],
     )
@@ -263,8 +264,7 @@ def _prevalence_shift(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
     warnings = []
-    for part in ("val", "test"):  # the parts that are evaluated
-        shares = shift[part]
+    for part, shares in shift.items():
         label = max(shares, key=lambda name: abs(shares[name]))
         if abs(shares[label]) > MAX_PREVALENCE_SHIFT:
             warnings.append(
@@ -274,9 +274,9 @@ def _shift_warnings(shift: dict[str, dict[str, float]]) -> list[str]:
     return warnings
 
 
-def _warnings(table: pd.DataFrame) -> list[str]:
+def _warnings(table: pd.DataFrame, present: Sequence[str]) -> list[str]:
     warnings = []
-    for part in PARTS:
+    for part in present:
         absent = sorted(set(table["label"].unique()) - set(table.loc[table["split"] == part, "label"].unique()))
         if absent:
             warnings.append(f"no image of {', '.join(absent)} in {part}")

@@ -1,0 +1,95 @@
+"""The verb `audit`: says what a split leaks, also a published one, and what that does to given scores."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion_exp.command.arguments import Arguments, compose_job
+from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_run
+from lesion_exp.errors import ConfigError
+from lesion_exp.option import Names, file, option
+from lesion_exp.terminal import console, say
+
+if TYPE_CHECKING:
+    from lesion_exp.verbs.audit.audit import SplitAudit
+
+_LISTS = Names("PATH,PATH", "part_a.csv,part_b.txt")
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """The options of `audit` that are not keys of the config."""
+
+    train_ids: tuple[str, ...] = option(
+        (),
+        _LISTS,
+        "lists of the training images (csv or text, an image a row), or folders of images; instead of split=",
+    )
+    val_ids: tuple[str, ...] = option((), _LISTS, "likewise of the validation images")
+    test_ids: tuple[str, ...] = option((), _LISTS, "likewise of the test images")
+    predictions: Path | None = option(
+        None,
+        file("predictions.csv", ".csv", ".parquet"),
+        "predictions of the test images: a column of images, and p_CLASS columns or the column prediction",
+    )
+    run: str | None = option(
+        None, RUN, f"instead of predictions=, those that a run stores of its test part: {RUN_NAMES}"
+    )
+    output: Path | None = option(
+        None, file("audit.html", ".html", ".htm"), "file to write the audit to, as an HTML page"
+    )
+
+    def lists(self) -> dict[str, list[Path]]:
+        """Part -> its lists, of the parts that have some."""
+        given = {"train": self.train_ids, "val": self.val_ids, "test": self.test_ids}
+        return {part: [Path(path).expanduser() for path in paths] for part, paths in given.items() if paths}
+
+
+def audit(arguments: Arguments) -> int:
+    """Shows the audit on standard output: tables and a paragraph to quote, or one JSON object."""
+    wanted = arguments.read(AuditOptions)
+    if wanted.output is not None and not wanted.output.absolute().parent.is_dir():
+        raise ConfigError(f"expected a file in an existing folder, got output={wanted.output}; make the folder first")
+    result = _audited(arguments, wanted)
+    if result is None:
+        return 0
+    facts = result.to_dict()
+    if wanted.output is not None:
+        from lesion_exp.privacy import anonymized
+        from lesion_exp.verbs.report.audit_page import audit_page
+        from lesion_exp.verbs.report.page import render
+
+        wanted.output.write_text(anonymized(render(audit_page(facts))), encoding="utf-8")
+        say(f"page: {wanted.output}", sys.stderr)
+    if arguments.json:
+        print(json.dumps(facts))
+    else:
+        from lesion_exp.verbs.audit.shown import show
+
+        show(result, console(sys.stdout))
+    return 0
+
+
+def _audited(arguments: Arguments, wanted: AuditOptions) -> SplitAudit | None:
+    """The audit that the arguments ask for; None after `--cfg job`."""
+    lists = wanted.lists()
+    if lists and any(key == "split" or key == "split.path" for key in arguments.given_keys()):
+        raise ConfigError(
+            "expected the parts once, got train_ids=, val_ids= or test_ids= beside split=; leave one of them out"
+        )
+    if lists and not {"train", "test"} <= lists.keys():
+        raise ConfigError(f"expected train_ids= and test_ids=, got only {', '.join(f'{part}_ids=' for part in lists)}")
+    if wanted.predictions is not None and wanted.run is not None:
+        raise ConfigError("expected one of predictions=FILE and run=ID, got both; leave one out")
+    arguments.show_tree = False
+    job = compose_job(arguments)
+    if job is None:
+        return None
+    from lesion_exp.verbs.audit.audit import audit as audit_split
+
+    run = None if wanted.run is None else chosen_run(job.project.opened().store, wanted.run)
+    return audit_split(job, lists, wanted.predictions, run)

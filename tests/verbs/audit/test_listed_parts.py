@@ -1,0 +1,97 @@
+import pandas as pd
+import pytest
+
+from lesion_exp.errors import DataError
+from lesion_exp.verbs.audit.listed_parts import Names, parts_of_dataset, parts_of_lists, parts_of_table
+
+IDS = ["ISIC_1", "ISIC_2", "ISIC_3", "ISIC_4", "ISIC_5"]
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame({"image_id": IDS, "row_id": IDS, "label": "nv"})
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(name, text):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def parts_in(listed):
+    return dict(zip(listed.table["image_id"], listed.table["split"], strict=True))
+
+
+@pytest.mark.parametrize("name", ["ISIC_2", "isic_2.JPG", "data/train/nv/ISIC_2.jpg", "C:\\data\\ISIC_2.jpg"])
+def test_an_image_is_found_by_id_file_or_path(table, name):
+    assert Names(table).rows([name, "ISIC_9"]).tolist() == [1, -1]
+
+
+def test_a_file_name_that_several_images_have_names_none_of_them():
+    table = pd.DataFrame({"image_id": ["a/1", "b/1", "b/2"]})
+    assert Names(table).rows(["1", "2", "a/1"]).tolist() == [-1, 2, 0]
+
+
+def test_a_table_names_images_and_parts_in_columns_of_any_name(table, written):
+    text = (
+        "target,file,fold,weight\n0,ISIC_1.jpg,training,1\n0,ISIC_2.jpg,valid,2\n1,ISIC_3.jpg,Test,1\n1,ISIC_4.jpg,,1\n"
+    )
+    listed = parts_of_table(table, written("parts.csv", text))
+    assert parts_in(listed) == {"ISIC_1": "train", "ISIC_2": "val", "ISIC_3": "test"}
+    assert listed.left_out == 2
+    assert listed.sources == ("parts.csv (columns file and fold)",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,fold\nISIC_1,0\nISIC_2,1\n", "got none among image, fold"),
+        ("image,fold,set\nISIC_1,train,test\nISIC_2,test,train\n", r"got 2 \(fold, set\)"),
+        ("image,split\nHAM_1,train\nHAM_2,test\n", "none of its 2 rows names one"),
+        ("image,split\nISIC_1,train\n", "expected a training part and a test part, got train"),
+    ],
+)
+def test_a_table_without_them_is_refused(table, written, text, said):
+    with pytest.raises(DataError, match=said):
+        parts_of_table(table, written("parts.csv", text))
+
+
+def test_lists_have_a_header_or_none_and_may_be_several(table, written, tmp_path):
+    (tmp_path / "images" / "mel").mkdir(parents=True)
+    (tmp_path / "images" / "mel" / "ISIC_5.png").touch()
+    lists = {
+        "train": [written("a.txt", "ISIC_1.jpg\nISIC_2.jpg\n"), written("b.csv", "n,image\n1,ISIC_3\n2,ISIC_9\n")],
+        "test": [written("c.txt", "ISIC_4\n"), tmp_path / "images"],
+    }
+    listed = parts_of_lists(table, lists)
+    assert parts_in(listed) == dict(zip(IDS, ["train", "train", "train", "test", "test"], strict=True))
+    assert listed.not_found == ("ISIC_9",)
+    assert listed.left_out == 0
+
+
+def test_an_image_in_two_parts_has_a_row_in_each_and_is_counted(table, written):
+    lists = {"train": [written("a.txt", "ISIC_1\nISIC_1\nISIC_2\n")], "test": [written("b.txt", "ISIC_2\nISIC_3\n")]}
+    listed = parts_of_lists(table, lists)
+    assert listed.table[["image_id", "split"]].to_numpy().tolist() == [
+        ["ISIC_1", "train"], ["ISIC_2", "train"], ["ISIC_2", "test"], ["ISIC_3", "test"],
+    ]  # fmt: skip
+    assert (listed.repeated, listed.several_parts, listed.left_out) == (1, 1, 2)
+    assert listed.table["row_id"].is_unique
+
+
+def test_the_parts_of_a_data_set_may_lack_validation(table):
+    listed = parts_of_dataset(table.assign(official_split=["train", "train", "test", "test", None]))
+    assert set(listed.table["split"]) == {"train", "test"}
+    assert listed.left_out == 1
+    with pytest.raises(DataError, match="got no part from the parts of the data set"):
+        parts_of_dataset(table)
+
+
+def test_a_missing_file_and_an_empty_folder_are_refused(table, tmp_path):
+    with pytest.raises(DataError, match="there is none at"):
+        parts_of_table(table, tmp_path / "none.csv")
+    with pytest.raises(DataError, match="expected images below the folder"):
+        parts_of_lists(table, {"train": [tmp_path], "test": [tmp_path]})

@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.errors import DataError
+from lesion_exp.verbs.audit.scores import read_predicted, scores
+
+CLASSES = ["mel", "nv"]
+
+
+@pytest.fixture
+def test_part():
+    """60 images of 30 lesions, half of them of each class, with an index of its own."""
+    names = [f"i{place}" for place in range(60)]
+    return pd.DataFrame(
+        {
+            "image_id": names, "row_id": names, "lesion_id": [f"L{place // 2}" for place in range(60)],
+            "patient_id": None, "label": np.repeat(CLASSES, 30), "age": 50.0, "sex": None, "site": None,
+            "source": "made", "split": "test", "group": names,
+        },
+        index=range(100, 160),
+    )  # fmt: skip
+
+
+def predicted(test, right):
+    """Probabilities of 0.8 for the true class where `right`, else for the other."""
+    of_mel = np.where((test["label"] == "mel").to_numpy() == right, 0.8, 0.2)
+    return pd.DataFrame({"image_id": test["image_id"].to_numpy(), "p_mel": of_mel, "p_nv": 1 - of_mel})
+
+
+def test_scores_with_and_without_the_touched_images(test_part):
+    """Touched are 20 images, all of them right; of the other 40 half are right."""
+    touched = pd.Series(np.tile(np.arange(30) < 10, 2), index=test_part.index)
+    right = touched.to_numpy() | (np.arange(60) % 4 < 2)
+    right[~touched.to_numpy()] = np.arange(40) % 4 < 2
+    found = scores(test_part, touched, predicted(test_part, right).sample(frac=1, random_state=0), "a file", 200, 0)
+    assert found.images == {"all": 60, "untouched": 40, "touched": 20}
+    accuracy = found.metrics["accuracy"]
+    assert accuracy["all"].value == pytest.approx(2 / 3)
+    assert accuracy["untouched"].value == pytest.approx(0.5)
+    assert accuracy["touched"].value == pytest.approx(1)
+    gap = accuracy["difference"]
+    assert gap.value == pytest.approx(1 / 6)
+    assert 0 < gap.low < gap.value < gap.high
+    assert set(found.metrics) == {"accuracy", "balanced_accuracy", "f1_macro", "auroc_macro"}
+
+
+def test_labels_alone_have_no_auroc_and_the_same_accuracy(test_part):
+    touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
+    right = np.arange(60) % 3 > 0
+    table = predicted(test_part, right)
+    labels = pd.DataFrame(
+        {"file": test_part["image_id"] + ".jpg", "prediction": np.where(table["p_mel"] > 0.5, "mel", "nv")}
+    )
+    one, other = (scores(test_part, touched, each, "a file", 50, 0) for each in (table, labels))
+    assert set(one.metrics) - set(other.metrics) == {"auroc_macro"}
+    assert one.metrics["balanced_accuracy"] == other.metrics["balanced_accuracy"]
+
+
+def test_images_without_a_prediction_and_classes_without_untouched_images_are_counted(test_part):
+    touched = pd.Series((test_part["label"] == "mel").to_numpy(), index=test_part.index)
+    found = scores(test_part, touched, predicted(test_part, np.ones(60, bool))[5:], "a file", 50, 0)
+    assert found.missing == 5
+    assert found.absent_classes == ("mel",)
+
+
+def test_nothing_touched_has_no_difference(test_part):
+    nothing = pd.Series(False, index=test_part.index)
+    found = scores(test_part, nothing, predicted(test_part, np.ones(60, bool)), "a file", 50, 0)
+    assert set(found.metrics["accuracy"]) == {"all", "untouched"}
+
+
+def test_an_image_with_two_predictions_is_refused(test_part):
+    table = predicted(test_part, np.ones(60, bool))
+    with pytest.raises(DataError, match=r"got several for 1(.|\n)*i0"):
+        scores(test_part, pd.Series(False, index=test_part.index), pd.concat([table, table[:1]]), "a file", 50, 0)
+
+
+def test_a_file_without_predictions_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("image,mel,nv\ni0,0.2,0.8\n")
+    with pytest.raises(DataError, match="got image, mel, nv; rename its columns"):
+        read_predicted(tmp_path / "a.csv")
