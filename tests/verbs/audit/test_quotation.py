@@ -20,6 +20,6 @@ def test_the_paragraph_has_sizes_shares_and_ways():
 
 def test_no_lesions_are_claimed_where_none_are_named():
     assert quoted(table_of(["mel", "nv"] * 2)) == (
-        "The split of made has 2 training images and 2 test images. The data set names neither lesions nor patients, so "
-        "only pictures could be compared. No test image shows a lesion, patient or picture of the training part."
+        "The split of made has 2 training images and 2 test images. The data set names neither lesions nor patients, "
+        "so only pictures could be compared. No test image shows a lesion, patient or picture of the training part."
     )
