@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from lesion_exp.split import PARTS
@@ -17,7 +18,24 @@ CHOSEN: Final = "chosen"
 """The best epoch was chosen by the image's label: a leak for a test image, the usual use of a validation image."""
 IMAGES: Final = "images"
 """The weights were trained on the image, not on its label."""
-COLUMNS: Final = ("image_id", "lesion_id", "source", "content_key", "picture_key", "salt", "run_id", "use")
+PROBED: Final = "probed"
+"""The best epoch of a pretraining was chosen by the image's label."""
+_IN_WORDS: Final = {
+    LABELS: "with their labels",
+    IMAGES: "without labels",
+    PROBED: "in the choice of the best epoch of a pretraining",
+}
+COLUMNS: Final = (
+    "image_id",
+    "lesion_id",
+    "patient_id",
+    "source",
+    "content_key",
+    "picture_key",
+    "salt",
+    "run_id",
+    "use",
+)
 MOST_CASES: Final = 10
 
 
@@ -28,16 +46,17 @@ class SeenBefore:
     runs: tuple[str, ...]
     """The runs that have made the weights, as far as they saw images."""
     parts: dict[str, dict[str, int]]
-    """Part -> its number of images; of those, how many were seen with `labels` or as `images` alone; and the number of
-    further images of which another image of the same lesion was seen (`lesions_labels`, `lesions_images`). By the
-    labels of validation images an epoch may have been chosen before: that counts where they are test images now."""
+    """Part -> its number of images (`all`); of those, how many were seen with `labels`, or as `images` alone, or were
+    `probed`; and the number of further images of which another image of the same lesion or patient was seen
+    (`lesions_labels`, `lesions_images`, `lesions_probed`). By the labels of validation images an epoch may have been
+    chosen before: that counts where they are test images now, with `labels` or, of a pretraining, as `probed`."""
     cases: tuple[str, ...]
-    """The first images of validation and test that were seen."""
+    """The first images of validation and test that were seen, or whose lesion or patient was."""
     num_seen: int
     """Distinct images that the weights have seen."""
 
     def count(self, use: str) -> int:
-        """Images of validation and test that were seen, or whose lesion was, in this `use`."""
+        """Images of validation and test that were seen, or whose lesion or patient was, in this `use`."""
         return sum(self.parts[part][key] for part in ("val", "test") for key in (use, f"lesions_{use}"))
 
     def in_words(self) -> str:
@@ -45,7 +64,7 @@ class SeenBefore:
         words = []
         for part in ("test", "val"):
             found = self.parts[part]
-            for use, how in ((LABELS, "with their labels"), (IMAGES, "without labels")):
+            for use, how in _IN_WORDS.items():
                 if number := found[use] + found[f"lesions_{use}"]:
                     words.append(f"{number:,} of {found['all']:,} {PARTS[part]} images {how}")
         return ", ".join(words)
@@ -64,44 +83,59 @@ class SeenBefore:
 def seen_rows(manifest: pd.DataFrame, parts: Collection[str], salt: str, run_id: str, use: str) -> pd.DataFrame:
     """The rows of what a run saw: those of the `parts` of its `manifest`, whose keys have the `salt` of its split."""
     rows = manifest[manifest["split"].isin(list(parts))].drop_duplicates("image_id")
+    if "content_key" not in rows and "sha256" in rows:  # a run of a version that stored the hashes themselves
+        rows = rows.join(image_keys(rows, salt))
     rows = rows.assign(salt=salt, run_id=run_id, use=use)
     return rows.reindex(columns=list(COLUMNS)).reset_index(drop=True)
 
 
-def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
-    """Finds the images of the split `table` among those that were `seen` (see `seen_rows`).
+def seen_again(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Which rows of `table` show an image that was `seen` (see `seen_rows`), and which a lesion or patient, bool (N,).
 
     An image was seen if it has the content of one, or its id and perceptual hash; or, where a run of an older version
-    kept no keys, its id and source. A lesion is the same by its id and source. Ids that `dataset=combined` prefixed
-    are compared without the prefix.
+    kept no keys, its id and source. A lesion or patient is the same by its id and source. Ids that `dataset=combined`
+    prefixed are compared without the prefix.
 
     Args:
-        table: a split table, with `sha256` and `phash`.
-        seen: rows of `COLUMNS`.
+        table: a table with `image_id, lesion_id, patient_id, source, sha256` and `phash`.
+        seen: rows of `COLUMNS`; those of an older version have no `patient_id`.
     """
-    images = {use: pd.Series(False, index=table.index) for use in (LABELS, CHOSEN, IMAGES)}
-    lesions = {use: pd.Series(False, index=table.index) for use in (LABELS, CHOSEN, IMAGES)}
-    for (salt, use), rows in seen.groupby(["salt", "use"], sort=True):
+    images = pd.Series(False, index=table.index)
+    for salt, rows in seen.groupby("salt", sort=True):
         keys = image_keys(table, str(salt))
         known = rows["content_key"].notna()
-        again = keys["content_key"].isin(rows.loc[known, "content_key"])
-        again |= keys["picture_key"].isin(rows.loc[known, "picture_key"])
+        images |= keys["content_key"].isin(rows.loc[known, "content_key"])
+        images |= keys["picture_key"].isin(rows.loc[known, "picture_key"])
         if not known.all():
-            again |= _ids(table, "image_id").isin(_ids(rows[~known], "image_id").dropna())
-        images[str(use)] |= again
-        lesions[str(use)] |= _ids(table, "lesion_id").isin(_ids(rows, "lesion_id").dropna())
+            images |= _ids(table, "image_id").isin(_ids(rows[~known], "image_id").dropna())
+    related = pd.Series(False, index=table.index)
+    for column in ("lesion_id", "patient_id"):
+        related |= _ids(table, column).isin(_ids(seen, column).dropna())
+    return images, related
+
+
+def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
+    """Finds the images of the split `table` among those that were `seen`, as `seen_again` does."""
+    is_test = table["split"] == "test"
+    images, lesions = {}, {}
+    for use in (LABELS, CHOSEN, IMAGES, PROBED):
+        found, related = seen_again(table, seen[seen["use"] == use])
+        images[use], lesions[use] = (mask & is_test if use in (CHOSEN, PROBED) else mask for mask in (found, related))
     for by_use in (images, lesions):
-        by_use[LABELS] |= by_use.pop(CHOSEN) & (table["split"] == "test")
-    images[IMAGES] &= ~images[LABELS]
-    lesions = {use: found & ~images[LABELS] & ~images[IMAGES] for use, found in lesions.items()}
-    lesions[IMAGES] &= ~lesions[LABELS]
+        by_use[LABELS] |= by_use.pop(CHOSEN)
+    for use in (IMAGES, PROBED):
+        images[use] &= ~images[LABELS]
+    lesions = {use: found & ~images[LABELS] & ~images[use] for use, found in lesions.items()}
+    for use in (IMAGES, PROBED):
+        lesions[use] &= ~lesions[LABELS]
     parts = {}
     for part in PARTS:
         of_part = table["split"] == part
-        found = {use: int((images[use] & of_part).sum()) for use in images}
-        found |= {f"lesions_{use}": int((lesions[use] & of_part).sum()) for use in lesions}
-        parts[part] = {"all": int(of_part.sum()), **found}
-    evaluated = table["split"].isin(["val", "test"]) & (images[LABELS] | images[IMAGES])
+        counts = {use: int((images[use] & of_part).sum()) for use in images}
+        counts |= {f"lesions_{use}": int((lesions[use] & of_part).sum()) for use in lesions}
+        parts[part] = {"all": int(of_part.sum()), **counts}
+    seen_at_all = np.any([*images.values(), *lesions.values()], axis=0)
+    evaluated = table["split"].isin(["val", "test"]) & seen_at_all
     cases = sorted(map(str, table.loc[evaluated, "image_id"]))[:MOST_CASES]
     distinct = seen["content_key"].where(seen["content_key"].notna(), seen["image_id"]).nunique()
     return SeenBefore(tuple(sorted(set(seen["run_id"]))), parts, tuple(cases), int(distinct))
@@ -109,6 +143,8 @@ def find_seen(table: pd.DataFrame, seen: pd.DataFrame) -> SeenBefore:
 
 def _ids(table: pd.DataFrame, column: str) -> pd.Series:
     """Source and id without a prefix, as one text; None where there is no id."""
+    if column not in table:
+        return pd.Series(None, index=table.index, dtype=object)
     named = [
         f"{source}\t{name.removeprefix(f'{source}/').removeprefix('isic/')}" if isinstance(name, str) and name else None
         for source, name in zip(table["source"], table[column], strict=True)

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from lesion_exp.config.named_run import TEACHER_WEIGHTS
@@ -19,18 +17,16 @@ from lesion_exp.config.project import Project
 from lesion_exp.dataset.pseudo_labels import UNKNOWN_RUN, pseudo_rows
 from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.split.audit import MOST_CASES, Crossing
-from lesion_exp.split.manifest import image_keys
-from lesion_exp.split.seen_before import LABELS
+from lesion_exp.split.seen_before import IMAGES, LABELS, PROBED, find_seen, seen_again
 from lesion_exp.taxonomy import PSEUDO_RUN
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.tracking.stored_run import SEEN_TAG, Run
 from lesion_exp.training.data import SplitData
-from lesion_exp.training.seen_before import seen_by
+from lesion_exp.training.seen_before import TRANSDUCTIVE, UNKNOWN_TEXT, rows_of, seen_by
 from lesion_exp.training.tracked import job_of
 
-Mask = npt.NDArray[np.bool_]
 TEACHER: Final = "seen_by_teacher"
 LABELLER: Final = "seen_by_labeller"
 CROSSINGS: Final[Mapping[str, str]] = {
@@ -61,6 +57,7 @@ def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
                 f"{chosen_on.count:,} test images are in the validation part of a run of which this run learns "
                 f"({', '.join(chosen_on.cases[:3])}): its best epoch was chosen on them"
             )
+        warnings += _seen_without_labels(runs, split.table)
     leaks = {kind: crossings[kind] for kind in sources if crossings[kind].count}
     if leaks and not config["split"]["allow_leakage"]:
         lines = [f"{found.count:,} {CROSSINGS[kind]} ({_some(found)})" for kind, found in leaks.items()]
@@ -71,6 +68,18 @@ def with_lineage(config: Mapping[str, Any], split: SplitData) -> SplitData:
         )
     audit = replace(split.audit, crossings=crossings, warnings=warnings)
     return replace(split, audit=audit, leaky=split.leaky or bool(leaks))
+
+
+def _seen_without_labels(runs: Sequence[Run], table: pd.DataFrame) -> list[str]:
+    """Warnings about images of validation and test on which the `runs`, or those before them, were pretrained."""
+    warnings = []
+    if runs:
+        seen = pd.concat([seen_by(run) for run in runs], ignore_index=True)
+        if words := find_seen(table, seen[seen["use"].isin([IMAGES, PROBED])]).in_words():
+            warnings.append(f"the runs of which this run learns have seen {words}; {TRANSDUCTIVE}")
+    if any(UNKNOWN_TEXT in run.tags.get(SEEN_TAG, "") for run in runs):
+        warnings.append(f"the runs of which this run learns have seen {UNKNOWN_TEXT}")
+    return warnings
 
 
 def _some(found: Crossing) -> str:
@@ -137,11 +146,12 @@ def _manifest(run: Run) -> pd.DataFrame | None:
 def _crossing(
     runs: Sequence[Run], table: pd.DataFrame, *, seen: str = "train", parts: Sequence[str] = ("val", "test")
 ) -> Crossing:
-    """The images of `parts` of `table` that are in the part `seen` of one of the `runs`."""
+    """The images of `parts` of `table` that show an image, a lesion or a patient of the part `seen` of the `runs`."""
     rows = table[table["split"].isin(list(parts))]
-    again = np.zeros(len(rows), dtype=bool)
+    again = pd.Series(False, index=rows.index)
     for run in runs:
-        again |= seen_rows(run, rows, (seen,), same_lesions=True)
+        images, related = seen_again(rows, rows_of(run, (seen,)))
+        again |= images | related
     cases = sorted(set(rows.loc[again, "image_id"].astype(str)))
     return Crossing(len(cases), cases[:MOST_CASES])
 
@@ -153,29 +163,3 @@ def seen_by_lineage(config: Mapping[str, Any], split: SplitData) -> pd.DataFrame
     named = [name for names in dict(_sources(config, split.table)).values() for name in names]
     runs, _ = lineage(Project.from_config(config).store, named) if named else ([], [])
     return pd.concat([seen_by(run) for run in runs], ignore_index=True) if runs else None
-
-
-def seen_rows(run: Run, table: pd.DataFrame, parts: Sequence[str], *, same_lesions: bool = False) -> Mask:
-    """Which rows of `table` show an image that is in one of the `parts` of `run`, bool (N,).
-
-    Such images have the same content, or the same id and perceptual hash, as files that were saved again. With
-    `same_lesions` also those count that show a lesion or patient of these parts, by the ids of the same source.
-    """
-    manifest = _manifest(run)
-    assert manifest is not None, "the run was trained"
-    known = manifest[manifest["split"].isin(list(parts))]
-    if "content_key" in known:
-        keys = image_keys(table, run.tags["split_hash"])
-        again = keys["content_key"].isin(known["content_key"]) | keys["picture_key"].isin(known["picture_key"])
-    else:  # a run of a version that stored the hashes themselves
-        known_pairs = pd.MultiIndex.from_frame(known[["image_id", "phash"]].astype(str))
-        same_picture = pd.MultiIndex.from_frame(table[["image_id", "phash"]].astype(str)).isin(known_pairs)
-        again = table["sha256"].isin(known["sha256"]) | same_picture
-    mask = again.to_numpy(dtype=bool, copy=True)
-    for column in ("lesion_id", "patient_id") if same_lesions else ():
-        if column in known and "source" in known:
-            named = known[known[column].notna()]
-            pairs = pd.MultiIndex.from_frame(named[["source", column]].astype(str))
-            own = pd.MultiIndex.from_frame(table[["source", column]].astype(str))
-            mask |= own.isin(pairs) & table[column].notna().to_numpy()
-    return mask

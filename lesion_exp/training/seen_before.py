@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +12,11 @@ import pandas as pd
 
 from lesion_exp.backbone.weights import run_of_weights
 from lesion_exp.config.project import Project
+from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError, LeakageError
+from lesion_exp.evaluation.registry import PROBE_METRIC
 from lesion_exp.pretrain import chosen_parts
-from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, SeenBefore, find_seen, seen_rows
+from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, SeenBefore, find_seen, seen_rows
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
@@ -24,25 +26,29 @@ from lesion_exp.training.tracked import job_of
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_TEXT: Final = "unknown: the weights are those of a run that is not in this store"
+UNKNOWN_TEXT: Final = "images that are not known here, since a run that made the weights is not in this store"
+TRANSDUCTIVE: Final = "results on these images are transductive: they may be better than on images that nobody has seen"
 
 
 class Inherited:
     """What the initial weights of a job have seen.
 
     Args:
-        table: the rows of all runs behind the weights (`seen_rows`); None if a run is not in the store.
+        table: the rows of the runs behind the weights (`seen_rows`); None if the store lacks the run that made them.
         found: which images of the job's split are among them; None likewise.
+        is_whole: whether all runs behind the weights are known.
     """
 
-    def __init__(self, table: pd.DataFrame | None, found: SeenBefore | None) -> None:
+    def __init__(self, table: pd.DataFrame | None, found: SeenBefore | None, *, is_whole: bool) -> None:
         self.table = table
         self.found = found
+        self.is_whole = is_whole
 
     @property
     def in_words(self) -> str:
         """What was seen of validation and test; empty if nothing was."""
-        return UNKNOWN_TEXT if self.found is None else self.found.in_words()
+        words = ["" if self.found is None else self.found.in_words(), "" if self.is_whole else UNKNOWN_TEXT]
+        return ", and ".join(filter(None, words))
 
 
 def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
@@ -57,8 +63,9 @@ def inherited(config: Mapping[str, Any], split: SplitData) -> Inherited | None:
         seen = seen_by(run)
     except (ConfigError, DataError) as error:
         log.warning("warning: it is not known what the weights of run %s have seen: %s", run_id, error)
-        return Inherited(None, None)
-    return Inherited(seen, find_seen(split.table, seen))
+        return Inherited(None, None, is_whole=False)
+    is_whole = UNKNOWN_TEXT not in run.tags.get(SEEN_TAG, "")
+    return Inherited(seen, find_seen(split.table, seen), is_whole=is_whole)
 
 
 def seen_by(run: Run) -> pd.DataFrame:
@@ -67,18 +74,29 @@ def seen_by(run: Run) -> pd.DataFrame:
     Raises:
         DataError, ConfigError: the run keeps no split, or no job.
     """
-    path = run.fetch(artifacts.MANIFEST)
-    if path is None:
-        raise DataError(f"expected {artifacts.MANIFEST} among the artifacts of run {run.run_id}, but it is not there")
-    config = job_of(run).config
-    pretraining = config.get("pretrain")
+    pretraining = job_of(run).config.get("pretrain")
     uses: dict[str, tuple[str, ...]] = {LABELS: ("train",), CHOSEN: ("val",)}
     if pretraining is not None:
         uses = {IMAGES: chosen_parts(pretraining["parts"])}
-    manifest, salt = pd.read_parquet(path), run.tags.get("split_hash", "")
-    own = [seen_rows(manifest, parts, salt, run.run_id, use) for use, parts in uses.items()]
+        uses |= {PROBED: ("val",)} if f"best/{PROBE_METRIC}" in run.metrics else {}
     before = run.fetch(artifacts.SEEN_BEFORE)
+    own = [rows_of(run, parts, use) for use, parts in uses.items()]
     return pd.concat([*own, *([] if before is None else [pd.read_parquet(before)])], ignore_index=True)
+
+
+def rows_of(run: Run, parts: Sequence[str], use: str = LABELS) -> pd.DataFrame:
+    """What `run` itself saw in these `parts` of its split (`seen_rows`).
+
+    Raises:
+        DataError: the run keeps no split.
+    """
+    path = run.fetch(artifacts.MANIFEST)
+    if path is None:
+        raise DataError(f"expected {artifacts.MANIFEST} among the artifacts of run {run.run_id}, but it is not there")
+    manifest = pd.read_parquet(path)
+    if use == PROBED:
+        manifest = manifest[manifest["label"] != UNLABELLED]
+    return seen_rows(manifest, parts, run.tags.get("split_hash", ""), run.run_id, use)
 
 
 def with_inherited(config: Mapping[str, Any], split: SplitData) -> tuple[SplitData, Inherited | None]:
@@ -103,12 +121,9 @@ def with_inherited(config: Mapping[str, Any], split: SplitData) -> tuple[SplitDa
             f"use the split that they were trained with (split.seed, dataset.limit and dataset.filter alike), or "
             f"split.allow_leakage=true to train all the same (every result is then tagged leaky)"
         )
-    if found.found is None:
-        text = f"what the initial weights have seen is {UNKNOWN_TEXT}"
-    else:
-        text = f"the initial weights have seen {found.in_words}"
-    if found.found is not None and not leaks:
-        text += "; results on these images are transductive: they may be better than on images that nobody has seen"
+    text = f"the initial weights have seen {found.in_words}"
+    if found.found is not None and found.found.in_words() and not leaks:
+        text += f"; {TRANSDUCTIVE}"
     changed = replace(split.audit, warnings=[*split.audit.warnings, text])
     return replace(split, audit=changed, leaky=split.leaky or leaks), found
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.split.manifest import image_keys
-from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, find_seen, seen_rows
+from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again, seen_rows
 
 SALT = "0123456789abcdef"
 
@@ -15,6 +15,7 @@ def table_of(source="clinic", prefix=""):
         {
             "image_id": ids,
             "lesion_id": [f"{prefix}L{number // 2}" for number in range(6)],
+            "patient_id": None,
             "source": source,
             "sha256": [f"content {number}" for number in range(6)],
             "phash": range(6),
@@ -33,7 +34,8 @@ def seen_of(rows, use=IMAGES, keys=True):
 def test_the_same_content_was_seen_whatever_its_name():
     seen = seen_of(table_of("archive", "X").iloc[[2]])
     found = find_seen(table_of(), seen)
-    assert found.parts["test"] == {"all": 4, "labels": 0, "images": 1, "lesions_labels": 0, "lesions_images": 0}
+    nothing = dict.fromkeys(("labels", "probed", "lesions_labels", "lesions_images", "lesions_probed"), 0)
+    assert found.parts["test"] == {"all": 4, "images": 1, **nothing}
     assert found.cases == ("I2",)
     assert found.in_words() == "1 of 4 test images without labels"
     assert found.num_seen == 1
@@ -44,6 +46,33 @@ def test_another_image_of_a_lesion_counts_by_id_and_source():
     other = mine.iloc[[2]].assign(image_id="I9", sha256="content 9", phash=99)
     assert find_seen(mine, seen_of(other)).parts["test"]["lesions_images"] == 2
     assert find_seen(mine, seen_of(other.assign(source="elsewhere"))).count(IMAGES) == 0
+
+
+def test_another_lesion_of_a_patient_counts_as_the_groups_of_a_split_do():
+    mine = table_of().assign(patient_id=["P0", "P0", "P0", "P0", "P1", "P1"])
+    other = mine.iloc[[0]].assign(image_id="I9", lesion_id="L9", sha256="content 9", phash=99)
+    found = find_seen(mine, seen_of(other, LABELS))
+    assert found.cases == ("I1", "I2", "I3")
+    assert [found.parts[part]["lesions_labels"] for part in ("train", "val", "test")] == [1, 1, 2]
+    assert find_seen(mine, seen_of(other.assign(source="elsewhere"), LABELS)).count(LABELS) == 0
+    older = seen_of(other, LABELS).drop(columns="patient_id")
+    assert find_seen(mine, older).count(LABELS) == 0
+
+
+def test_a_manifest_of_hashes_is_matched_by_content_and_by_id_with_perceptual_hash():
+    mine, rows = table_of(), table_of().iloc[[3]].assign(lesion_id=None, source="elsewhere")
+    for changed in ({"image_id": "other", "phash": 99}, {"sha256": "other"}):
+        seen = seen_rows(rows.assign(split="train", **changed), ("train",), SALT, "run1", LABELS)
+        images, related = seen_again(mine, seen)
+        assert mine.loc[images, "image_id"].tolist() == ["I3"]
+        assert not related.any()
+
+
+def test_the_choice_of_a_pretrainings_epoch_counts_for_test_images_and_is_no_knowledge_of_labels():
+    mine = table_of()
+    found = find_seen(mine, seen_of(mine.iloc[[1, 3]], PROBED))
+    assert (found.count(LABELS), found.parts["val"]["probed"], found.parts["test"]["probed"]) == (0, 0, 1)
+    assert found.in_words() == "2 of 4 test images in the choice of the best epoch of a pretraining"
 
 
 def test_ids_of_a_combined_set_are_those_of_the_set_alone():

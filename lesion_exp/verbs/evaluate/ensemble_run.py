@@ -21,7 +21,7 @@ from lesion_exp.tracking.find import find_run, runs_where
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.run_description import score_tags
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, Run, download_artifact
+from lesion_exp.tracking.stored_run import MEMBERS_TAG, PARENT_TAG, SEEN_TAG, Run, download_artifact
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.added_metrics import added_scores
 from lesion_exp.training.part_evaluation import (
@@ -76,7 +76,7 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
             run: RunWriter = RunWriter.of(sweep)
             values = _log(run, members, combined, posthoc, results, (name, title))
             run.log_late_metrics(values)
-            tags = {"ensemble": POOLED, **_members_tag(members), "leaky": str(leaky).lower()}
+            tags = {"ensemble": POOLED, **_members_tag(members), **_seen_tag(members), "leaky": str(leaky).lower()}
             for tag, text in {**tags, **score_tags(values, leaky)}.items():
                 run.store.client.set_tag(run.run_id, tag, text)
         else:
@@ -149,6 +149,7 @@ def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: boo
         "ensemble": method,
         **_members_tag(members),
         **_nesting(members),
+        **_seen_tag(members),
         "leaky": str(leaky).lower(),
         "mlflow.note.content": "\n".join(
             [f"{len(runs)} run{'s' * (len(runs) > 1)} as one ({method}), evaluated on the {title}:", "", *links]
@@ -160,6 +161,12 @@ def _start(members: Sequence[TrainedRun], options: Mapping[str, Any], leaky: boo
 
 def _members_tag(members: Sequence[TrainedRun]) -> dict[str, str]:
     return {MEMBERS_TAG: ",".join(member.run.run_id for member in members)}
+
+
+def _seen_tag(members: Sequence[TrainedRun]) -> dict[str, str]:
+    """The tag that says what the initial weights of the members have seen; empty if they have seen nothing."""
+    texts = dict.fromkeys(member.run.tags[SEEN_TAG] for member in members if SEEN_TAG in member.run.tags)
+    return {SEEN_TAG: "; ".join(texts)} if texts else {}
 
 
 def _nesting(members: Sequence[TrainedRun]) -> dict[str, str]:
@@ -203,6 +210,10 @@ def _log(
         run.store.client.set_tag(run.run_id, "weights_hash", state_hash(content["state_dict"]))
         for path in (artifacts.JOB, artifacts.MANIFEST, artifacts.AUDIT):
             run.log_file(download_artifact(members[0].run, path), path)
+        before = [path for member in members if (path := member.run.fetch(artifacts.SEEN_BEFORE)) is not None]
+        if before:
+            seen = pd.concat(map(pd.read_parquet, before), ignore_index=True).drop_duplicates(ignore_index=True)
+            run.log_table(seen, artifacts.SEEN_BEFORE)
     if "val" in results:
         log_evaluation(run, "val", results["val"])
         of_an_epoch = only_metrics(part_results("val", results["val"]))

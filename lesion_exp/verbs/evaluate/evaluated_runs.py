@@ -13,13 +13,13 @@ import pandas as pd
 from lesion_exp.config.freeze import job_hash
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
-from lesion_exp.split.seen_before import find_seen
+from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
-from lesion_exp.training.lineage import seen_rows
+from lesion_exp.training.seen_before import TRANSDUCTIVE, rows_of
 from lesion_exp.training.tracked import job_of
 from lesion_exp.verbs.evaluate.request import SHARED_KEYS, EvaluationRequest
 
@@ -45,25 +45,28 @@ def fold_runs(run: Run) -> list[Run]:
     Raises:
         ConfigError: `run` belongs to no cross-validation, or a fold has no finished run.
     """
-    config = job_of(run).config
+    own = job_of(run)
+    config = own.config
     if "fold" not in config["split"] or "num_folds" not in config["split"]:
         raise ConfigError(
             f"expected a run of a cross-validation for folds:RUN, got {run.run_id} ({run.name}), whose split has no "
             f"folds; train one with split=kfold split.fold=0"
         )
     found: dict[int, Run] = {}
+    wanted = hash_without_fold(config, own.files)
     condition = f"attributes.status = 'FINISHED' and params.`split._target_` = '{config['split']['_target_']}'"
     for other in runs_where(run.store, condition):  # the newest first
         if other.fetch(artifacts.JOB) is None:
             continue
         job = job_of(other)
-        if hash_without_fold(job.config, job.files) == hash_without_fold(config, job.files):
+        if hash_without_fold(job.config, job.files) == wanted:
             found.setdefault(int(job.config["split"]["fold"]), other)
     missing = sorted(set(range(config["split"]["num_folds"])) - set(found))
     if missing:
         raise ConfigError(
             f"expected a finished run of each of the {config['split']['num_folds']} folds, but there is none of fold "
-            f"{', '.join(map(str, missing))}; train the same job with split.fold={missing[0]}"
+            f"{', '.join(map(str, missing))}; train the same job with split.fold={missing[0]}, or name the runs if "
+            f"their jobs read different files: run=[A,B]"
         )
     return [found[fold] for fold in sorted(found)]
 
@@ -114,27 +117,33 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
             "alone; leave the key out"
         )
     loaded = load_data({**config, "dataset": node})
-    rows = seen_rows(trained.run, loaded.table, ("train", "val"))
-    seen = loaded.table.loc[rows, "image_id"].astype(str).tolist()
-    _warn_of_seen_before(trained.run, loaded.table)
+    run, seen = trained.run, _seen(trained.run, loaded.table)
     if seen and not request.allow_leakage:
         raise LeakageError(
-            f"expected a data set that run {trained.run.run_id} has not seen, but {len(seen):,} of its "
-            f"{len(loaded.table):,} images are in the run's training or validation part:\n{first_cases(seen)}\n"
+            f"expected a data set that run {run.run_id} has not seen, but {len(seen):,} of its {len(loaded.table):,} "
+            f"images are in the training or validation part of the run, of one whose weights it started from, or of "
+            f"its teacher:\n{first_cases(seen)}\n"
             f"leave them out with dataset.filter, or evaluate them nevertheless with split.allow_leakage=true (the "
             f"result is then marked leaky)"
         )
     return trained.network().predict(loaded.table, loaded.store), bool(seen)
 
 
-def _warn_of_seen_before(run: Run, table: pd.DataFrame) -> None:
-    """Warns if the weights that `run` started from, or the runs that taught it, have seen images of `table`."""
-    before = run.fetch(artifacts.SEEN_BEFORE)
-    found = None if before is None else find_seen(table.assign(split="test"), pd.read_parquet(before))
-    if found is not None and found.in_words():
+def _seen(run: Run, table: pd.DataFrame) -> list[str]:
+    """The ids of the images of `table` whose labels `run` knows, from its training or one before it.
+
+    Images that were seen without their labels are warned of.
+    """
+    path = run.fetch(artifacts.SEEN_BEFORE)
+    before = [] if path is None else [pd.read_parquet(path)]
+    rows = pd.concat([rows_of(run, ("train", "val")), *before], ignore_index=True)
+    images, _ = seen_again(table, rows[rows["use"].isin([LABELS, CHOSEN])])
+    others = find_seen(table.assign(split="test"), rows[rows["use"].isin([IMAGES, PROBED])]).in_words()
+    if others:
         log.warning(
-            "warning: the initial weights of run %s, or its teachers, have seen %s of this data set; results on them "
-            "are better than on images that nobody has seen",
+            "warning: the initial weights of run %s, or its teachers, have seen %s of this data set; %s",
             run.run_id,
-            found.in_words(),
+            others,
+            TRANSDUCTIVE,
         )
+    return table.loc[images, "image_id"].astype(str).tolist()

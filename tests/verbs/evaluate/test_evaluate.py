@@ -197,7 +197,14 @@ def test_an_ensemble_is_judged_again_like_any_run_but_predicts_nothing_new(proje
 
 def test_a_soup_is_a_run_with_a_network(project, evaluation_of):
     store, config, ids = project
+    before = pd.DataFrame({"image_id": ["I1"], "run_id": ["an earlier run"]})
+    RunWriter.of(find_run(store, ids[1])).log_table(before, "split/seen_before.parquet")
+    store.client.set_tag(ids[1], "seen_before", "1 of 9 test images without labels")
     evaluated = evaluation_of(*ids, ensemble="soup")
+    store.client.delete_tag(ids[1], "seen_before")
+    made = find_run(store, evaluated.run_id)
+    assert made.tags["seen_before"] == "1 of 9 test images without labels"
+    pd.testing.assert_frame_equal(pd.read_parquet(made.fetch("split/seen_before.parquet")), before)
     member = member_of(store, evaluated.run_id, config)
     assert (member.run.tags["kind"], member.config["seed"]) == ("soup", 0)
     card = read_checkpoint(download_artifact(member.run, "checkpoints/best.ckpt"))["lesion_exp"]
