@@ -8,7 +8,6 @@ from typing import Final
 
 from lesion_exp.config.shipped_conf import documented_keys, group_names, option_names
 
-_VALUE: Final = "{}"
 _MLFLOW: Final = "runs are logged to MLflow: tracking.uri=ADDRESS tracking.experiment=NAME tracking.run_name=NAME"
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "optimizer.lr={}": ("lr", "learning_rate", "base_lr", "lr0", "max_lr"),
@@ -79,6 +78,8 @@ _SENTENCES: Final[Mapping[str, tuple[str, ...]]] = {
         "normalize", "norm_mean", "norm_std",
     ),
 }  # fmt: skip
+_OFF: Final = frozenset({"false", "0", "none", "null"})
+"""Values that switch something off."""
 HABITS: Final[Mapping[str, str]] = {
     name: meaning for table in (_NAMES, _SENTENCES) for meaning, names in table.items() for name in names
 }
@@ -96,9 +97,14 @@ def usual_name(key: str, value: str, conf: Path) -> str:
         conf: the folder of the shipped config.
     """
     leaf = key.rpartition(".")[2].replace("-", "_")
-    meaning = _pretrained(value) if leaf in {"pretrained", "imagenet", "pretrain"} else HABITS.get(leaf.lower(), "")
+    if leaf in {"pretrained", "imagenet", "pretrain"}:
+        return f"write backbone.weights={'none' if value.lower() in _OFF else 'imagenet'}"
+    meaning = HABITS.get(leaf.lower(), "")
     if meaning:
-        return meaning if meaning in _SENTENCES else f"write {_filled(meaning, value)}"
+        if meaning in _SENTENCES:
+            return meaning
+        is_off = "{}" not in meaning and value.lower() in _OFF
+        return f"{meaning} switches it on: leave it out" if is_off else f"write {_filled(meaning, value)}"
     found = keys_that_end_in(leaf, conf)
     if key in found:  # of an option that was not chosen
         found = {key: found[key]}
@@ -142,7 +148,3 @@ def _keys_with(conf: Path, group: str, option: str) -> Iterable[str]:
 def _filled(meaning: str, value: str) -> str:
     value = value if value and value.lower() not in {"true", "false", "null", "none"} else "VALUE"
     return meaning.format(value)
-
-
-def _pretrained(value: str) -> str:
-    return "backbone.weights=none" if value.lower() in {"false", "0", "none", "null"} else "backbone.weights=imagenet"

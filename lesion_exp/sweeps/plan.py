@@ -176,6 +176,7 @@ def check_on_data(cells: Sequence[tuple[Job, Suggestion]]) -> None:
     from lesion_exp.training.check_training import check_training
     from lesion_exp.training.data import LoadedData, SplitData, load_data, split_data
     from lesion_exp.training.lineage import with_lineage
+    from lesion_exp.training.seen_before import with_inherited
     from lesion_exp.training.teacher import open_teacher
 
     loaded: dict[str, LoadedData] = {}
@@ -190,7 +191,8 @@ def check_on_data(cells: Sequence[tuple[Job, Suggestion]]) -> None:
             if split_key not in splits:
                 splits[split_key] = split_data(job.config, loaded[data_key])
             open_teacher(job.config, splits[split_key].classes)
-            for text in check_training(job.config, with_lineage(job.config, splits[split_key])):
+            split, _ = with_inherited(job.config, splits[split_key])
+            for text in check_training(job.config, with_lineage(job.config, split)):
                 warned.setdefault(text, []).append(suggestion)
         except UserError as error:
             refused.setdefault(str(error), (error, []))[1].append(suggestion)

@@ -100,7 +100,7 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     """
     check_registered(config)
     flow = Flow()
-    pseudo = _pseudo_labels(config)
+    pseudo = pseudo_labels_of(config)
     with Stage("reading the table of the data set", announced=False):
         table = read_table(config, flow, pseudo)
     request = store_request(config)
@@ -138,7 +138,7 @@ def present_fingerprint(config: Mapping[str, Any]) -> DataFingerprint | None:
         UserError: see `load_data`.
     """
     check_registered(config)
-    flow, pseudo = Flow(), _pseudo_labels(config)
+    flow, pseudo = Flow(), pseudo_labels_of(config)
     table = read_table(config, flow, pseudo)
     request, cache = store_request(config), Project.from_config(config).data_cache
     if not is_built(table, request, cache):
@@ -155,7 +155,13 @@ def _reader(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in TABLE_KEYS | SAMPLE_KEYS | {"name"}}
 
 
-def _pseudo_labels(config: Mapping[str, Any]) -> PseudoLabels | None:
+def pseudo_labels_of(config: Mapping[str, Any]) -> PseudoLabels | None:
+    """The pseudo-labels of `config` (of a whole job); None if it has none, or they have the weight 0.
+
+    Raises:
+        ConfigError: the job pretrains, or a value is out of range.
+        DataError: the file cannot be used.
+    """
     options = PseudoOptions(**{key: config["dataset"][key] for key in PSEUDO_KEYS if key in config["dataset"]})
     if options.pseudo_labels is not None and is_pretraining(config):
         raise ConfigError(

@@ -108,9 +108,8 @@ def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]
         name = waiting.pop(0)
         if name in found or name in unknown:
             continue
-        try:
-            run = find_run(store, name if name != UNKNOWN_RUN else "")
-        except ConfigError:
+        run = None if name == UNKNOWN_RUN else _found(store, name)
+        if run is None:
             unknown.append(name)
             continue
         if run.run_id in found:
@@ -127,6 +126,13 @@ def lineage(store: Store, run_ids: Sequence[str]) -> tuple[list[Run], list[str]]
     trained = [run for run in found.values() if run.fetch(artifacts.MANIFEST) is not None]
     unknown += [name for name, run in found.items() if run not in trained and not run.members]
     return trained, unknown
+
+
+def _found(store: Store, name: str) -> Run | None:
+    try:
+        return find_run(store, name)
+    except ConfigError:
+        return None
 
 
 def _behind(run: Run) -> list[str]:

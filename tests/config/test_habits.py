@@ -25,6 +25,8 @@ CONF = conf_dir()
         ("num_workers=4", "write loader.num_workers=4"),
         ("pretrained=true", "write backbone.weights=imagenet"),
         ("pretrained=false", "write backbone.weights=none"),
+        ("freeze_backbone=true", "write backbone.tune=head"),
+        ("freeze_backbone=false", "backbone.tune=head switches it on: leave it out"),
         ("data=DIR", "write dataset.root=DIR"),
         ("wandb=true", "runs are logged to MLflow: tracking.uri="),
         ("num_classes=7", "leave it out"),

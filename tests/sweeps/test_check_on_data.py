@@ -1,6 +1,6 @@
 import pytest
 
-from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.errors import ConfigError, DataError, LeakageError
 from lesion_exp.progress import Stage, _board
 from lesion_exp.sweeps.plan import plan_sweep
 from tests.tiny import TINY
@@ -21,6 +21,15 @@ def test_a_cell_that_cannot_be_trained_is_noticed_before_the_first_begins(projec
         check(project, "trainer.max_steps=1,50", "backbone=small_cnn")
     with pytest.raises(DataError, match=r"no image file[\s\S]*in all 2 cells"):
         check(project, "dataset.num_missing=2", "seed=1,2")
+
+
+def test_cells_whose_weights_knew_labels_of_the_test_part_are_refused_before_the_first_begins(project, monkeypatch):
+    def refuse(config, split):
+        raise LeakageError("expected initial weights that know no label")
+
+    monkeypatch.setattr("lesion_exp.training.seen_before.with_inherited", refuse)
+    with pytest.raises(LeakageError, match=r"that know no label[\s\S]*in all 2 cells"):
+        check(project, "seed=1,2")
 
 
 def test_what_is_done_before_the_first_cell_is_said(project, monkeypatch):

@@ -16,8 +16,8 @@ from lesion_exp.config.shipped_conf import conf_dir
 from lesion_exp.verbs.doctor.check_result import CheckResult, note, ok, problem
 
 PACKAGE: Final = "lesion-exp"
-_PARTLY: Final = ("dev",)
-"""Extras that are for developers only."""
+_FOR_DEVELOPERS: Final = ("dev",)
+"""Extras that users do not need."""
 
 
 def installation() -> Iterator[CheckResult]:
@@ -74,7 +74,7 @@ def extras(requirements: list[Requirement]) -> Iterator[CheckResult]:
     names = list(dict.fromkeys(name for each in requirements if each.marker for name in _extras_of(each)))
     complete, absent = [], []
     for name in names:
-        if name in _PARTLY:
+        if name in _FOR_DEVELOPERS:
             continue
         parts = [each for each in requirements if name in _extras_of(each)]
         faults = list(filter(None, map(_fault, parts)))

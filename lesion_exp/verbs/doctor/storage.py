@@ -19,7 +19,7 @@ from lesion_exp.errors import UserError
 from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, read_header
 from lesion_exp.tracking.store import Store
-from lesion_exp.training.data import read_table
+from lesion_exp.training.data import pseudo_labels_of, read_table
 from lesion_exp.verbs.doctor.check_result import GIB, CheckResult, note, ok, problem, size
 
 LEAST_FREE: Final = 2 * GIB
@@ -98,10 +98,10 @@ def store(project: Project) -> Iterator[CheckResult]:
         yield ok("store of runs", f"{address} answers, {len(opened.experiment_ids())} experiments")
         return
     database = opened.database
-    runs, revision, seconds = _facts(database)
+    runs, revision, is_locked = _facts(database)
     kind = file_system(database.parent)
     text = f"{database}, {runs:,} runs, {size(database.stat().st_size)}, version {revision}"
-    if seconds is None:
+    if is_locked:
         yield note(
             "store of runs", f"{text}, locked by another process", "wait until its migration or its writing ends"
         )
@@ -115,20 +115,18 @@ def store(project: Project) -> Iterator[CheckResult]:
         yield ok("store of runs", text)
 
 
-def _facts(database: Path) -> tuple[int, str, float | None]:
-    """Number of runs, version of the schema, and seconds until the database could be locked; None if it could not."""
+def _facts(database: Path) -> tuple[int, str, bool]:
+    """Number of runs, version of the schema, and whether another process holds the database locked."""
     with closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=2, isolation_level=None)) as connection:
-        began = time.perf_counter()
+        is_locked = is_held(database.with_name(f"{database.name}.lock"))
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-            seconds: float | None = time.perf_counter() - began
         except sqlite3.OperationalError:
-            seconds = None
+            is_locked = True
         (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
         (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    held = is_held(database.with_name(f"{database.name}.lock"))
-    return int(runs), str(revision), None if held else seconds
+    return int(runs), str(revision), is_locked
 
 
 def unsent(live: Path) -> Iterator[CheckResult]:
@@ -151,7 +149,7 @@ def data_set(config: Mapping[str, Any]) -> Iterator[CheckResult]:
         return
     try:
         flow = Flow()
-        table = read_table(config, flow)
+        table = read_table(config, flow, pseudo_labels_of(config))
     except UserError as error:
         yield problem("data set", str(error), f"dataset.root={root} has to be the folder described in the README")
         return

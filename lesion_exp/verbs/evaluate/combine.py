@@ -122,7 +122,7 @@ def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
     et al. 2022, arXiv:2203.05482). Networks trained from different random weights have no meaningful mean.
 
     Raises:
-        ConfigError: the networks have different layers or classes.
+        ConfigError: the networks have different layers or classes, or remember training images, which have no mean.
     """
     contents = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
     first = contents[0]
@@ -133,6 +133,11 @@ def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
                 f"differ; name runs with the same classes"
             )
         _check_same_layers(first["state_dict"], other["state_dict"], number)
+    if any(name.endswith("head.memory") for name in first["state_dict"]):
+        raise ConfigError(
+            "expected networks with trained weights for ensemble=soup, got backbone.head=knn, which remembers training "
+            "images in the order of its run; use ensemble=mean"
+        )
     mean = mean_state([content["state_dict"] for content in contents])
     card = {**first["lesion_exp"], "calibration": {}}  # those of the first network do not fit the mean
     return {"state_dict": mean, "lesion_exp": card}

@@ -210,7 +210,7 @@ def _log(
         run.store.client.set_tag(run.run_id, "weights_hash", state_hash(content["state_dict"]))
         for path in (artifacts.JOB, artifacts.MANIFEST, artifacts.AUDIT):
             run.log_file(download_artifact(members[0].run, path), path)
-        before = [path for member in members if (path := member.run.fetch(artifacts.SEEN_BEFORE)) is not None]
+        before = [kept for member in members if (kept := member.run.fetch(artifacts.SEEN_BEFORE)) is not None]
         if before:
             seen = pd.concat(map(pd.read_parquet, before), ignore_index=True).drop_duplicates(ignore_index=True)
             run.log_table(seen, artifacts.SEEN_BEFORE)

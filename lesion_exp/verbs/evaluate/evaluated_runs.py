@@ -146,4 +146,4 @@ def _seen(run: Run, table: pd.DataFrame) -> list[str]:
             others,
             TRANSDUCTIVE,
         )
-    return table.loc[images, "image_id"].astype(str).tolist()
+    return [str(name) for name in table.loc[images, "image_id"]]

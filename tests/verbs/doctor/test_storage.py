@@ -2,13 +2,16 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from lesion_exp.config.compose import compose
 from lesion_exp.config.project import Project
 from lesion_exp.tracking.spool import LOCK_FILE, SPOOL_DIR, Spool
 from lesion_exp.verbs.doctor import storage as examined
 from lesion_exp.verbs.doctor.check_result import GIB
-from lesion_exp.verbs.doctor.storage import disk, existing, file_system, storage, store, unsent, write_speed
+from lesion_exp.verbs.doctor.storage import data_set, disk, existing, file_system, storage, store, unsent, write_speed
 
 
 @pytest.fixture
@@ -108,3 +111,15 @@ def test_the_file_system_is_that_of_the_innermost_mount(tmp_path):
 
 def test_a_folder_that_does_not_exist_yet_stands_for_the_one_above(tmp_path):
     assert existing(tmp_path / "not" / "there") == tmp_path
+
+
+def test_images_without_a_label_that_get_a_pseudo_label_are_no_problem(tmp_path):
+    for name in "abcd":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "t.csv").write_text("image_id,label\na,mel\nb,nv\nc,\nd,\n")
+    (tmp_path / "pseudo.csv").write_text("image_path,label\nc.png,nv\n")
+    given = ("dataset=csv", f"dataset.root={tmp_path}", "dataset.table=t.csv")
+    [without] = data_set(compose(given, root=tmp_path).config)
+    assert without.state == "problem"
+    [found] = data_set(compose([*given, f"dataset.pseudo_labels={tmp_path / 'pseudo.csv'}"], root=tmp_path).config)
+    assert (found.state, "3 images, 2 classes" in found.text) == ("ok", True), found.text

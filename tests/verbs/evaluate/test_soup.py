@@ -40,6 +40,13 @@ def test_networks_of_other_layers_or_classes_are_refused(tmp_path):
         mean_checkpoint([paths[0], paths[2]])
 
 
+def test_images_that_networks_remember_have_no_mean(tmp_path):
+    path = tmp_path / "knn.ckpt"
+    torch.save({"state_dict": {"backbone.head.memory": torch.ones(2, 2)}, "lesion_exp": {"classes": ["a", "b"]}}, path)
+    with pytest.raises(ConfigError, match="use ensemble=mean"):
+        mean_checkpoint([path, path])
+
+
 def test_batch_norm_has_the_statistics_of_the_training_images():
     class Network(nn.Module):
         def __init__(self):
