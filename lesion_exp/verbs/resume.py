@@ -153,17 +153,17 @@ def reason_against(
             f"early stopping ended it after epoch {trained.epochs}, and would have ended the longer training there, too"
         )
     if is_pretraining(config):
-        reason = _pretraining_differs(old, trained.epochs)
+        reason = _pretraining_differs(old, is_complete=trained.epochs >= before.num_epochs)
         return reason or _schedule_differs(old, new, lengths, trained.steps)
     return _schedule_differs(old, new, lengths, trained.steps) or _loss_differs(old, split, lengths, trained.epochs)
 
 
-def _pretraining_differs(job: Job, num_epochs: int) -> str | None:
-    node = job.config["pretrain"]
+def _pretraining_differs(job: Job, *, is_complete: bool) -> str | None:
+    node, num_epochs = job.config["pretrain"], job.config["trainer"]["max_epochs"]
     method = resolve_target(node[TARGET], "pretrain")
     if getattr(method, "follows_length", False):
         return f"the momentum of pretrain={job.options['pretrain']} rises over the whole length of the training"
-    if num_epochs % int(node["probe_every"]):
+    if is_complete and num_epochs % int(node["probe_every"]):
         return (
             f"its last epoch, {num_epochs}, was probed, which pretrain.probe_every={node['probe_every']} would not do"
         )
@@ -216,7 +216,14 @@ def _loss_differs(
         states = []
         for loss, length in zip(losses, lengths, strict=True):
             loss.set_epoch(epoch, length.num_epochs)
-            states.append({name: kept for name, kept in vars(loss).items() if isinstance(kept, bool | int | float)})
+            states.append(
+                {
+                    (place, name): kept
+                    for place, part in loss.named_modules()  # with the loss of the labels inside a distillation
+                    for name, kept in vars(part).items()
+                    if isinstance(kept, bool | int | float)
+                }
+            )
         if states[0] != states[1]:
             return (
                 f"loss={job.options['loss']} changes after a share of the epochs, and changed in epoch {epoch + 1} of "

@@ -37,7 +37,7 @@ def add(tmp_path, monkeypatch):
             tables[path].to_parquet(place)
         tags |= {"split_hash": split_hash(named)}
         run = SimpleNamespace(run_id=name, tags=tags, metrics=dict.fromkeys(metrics, 0.5), fetch=paths.get)
-        run.config = config or {"loss": {}}
+        run.config, run.members = config or {"loss": {}}, []
         runs[name] = run
         return run
 

@@ -118,7 +118,7 @@ def store(project: Project) -> Iterator[CheckResult]:
 def _facts(database: Path) -> tuple[int, str, bool]:
     """Number of runs, version of the schema, and whether another process holds the database locked."""
     with closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=2, isolation_level=None)) as connection:
-        is_locked = is_held(database.with_name(f"{database.name}.lock"))
+        is_locked = bool(is_held(database.with_name(f"{database.name}.lock")))
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")

@@ -20,6 +20,9 @@ from tests.tiny import TINY
 
 SHORT = ("trainer.max_epochs=2", "loader.batch_size=16", "test=false")
 
+TAUGHT = ("loss=distill", f"loss.teacher={'0' * 32}", f"loss.teacher_weights={'0' * 16}")
+PROBED = ("pretrain=simclr", "pretrain.probe_every=2", "scheduler=constant", "trainer.max_epochs=5")
+
 
 @pytest.fixture
 def reason(tiny_job):
@@ -65,6 +68,13 @@ def reason(tiny_job):
             "loss=ldam changes after a share of the epochs",
         ),
         (("scheduler=constant", "loss=ldam", "loss.defer_epoch=1"), {"max_epochs": 6}, None),
+        (
+            ("scheduler=constant", *TAUGHT, "loss@loss.labels=ldam", "trainer.max_epochs=5"),
+            {"max_epochs": 10, "steps": 25, "epochs": 5},
+            "loss=distill changes after a share of the epochs",
+        ),
+        (PROBED, {"max_epochs": 10, "steps": 25, "epochs": 5}, "its last epoch, 5, was probed"),
+        (PROBED, {"max_epochs": 10, "steps": 15, "epochs": 3, "ended": False}, None),  # it was stopped before
         (
             ("scheduler=constant", "trainer.early_stopping.patience=1", "trainer.max_epochs=5"),
             {"max_epochs": 6},
