@@ -9,6 +9,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -25,6 +27,22 @@ SECONDS_BETWEEN_UPDATES: Final = 0.25
 """Shortest time between two updates of the bar of a notebook."""
 _BAR_WIDTH: Final = 20
 """Characters of the bar of a terminal."""
+
+
+_hidden = False
+
+
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """Shows no stage that is made within the block, so that no thread is started for it: a process that forks has
+    none.
+    """
+    global _hidden
+    before, _hidden = _hidden, True
+    try:
+        yield
+    finally:
+        _hidden = before
 
 
 class Stage:
@@ -54,7 +72,7 @@ class Stage:
     ) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.announced, self.background = announced and not background, background
-        self.shown = shown and _is_first_process()
+        self.shown = shown and _is_first_process() and not _hidden
         self.done = 0
         self.note = ""
         """A text that is shown instead of the speed, such as the current loss."""

@@ -83,6 +83,10 @@ class ImageStore:
         columns = pd.read_parquet(self.folder / "index.parquet", columns=["sha256", "phash", "thumbnail"])
         return columns.iloc[self.rows(image_ids)].reset_index(drop=True)
 
+    def is_there(self) -> bool:
+        """Whether the folder of the store still exists; it may be deleted at any time, and is then built again."""
+        return (self.folder / "meta.json").exists()
+
     def companion_hashes(self, image_ids: pd.Series) -> pd.DataFrame:
         """Returns the SHA-256 of the mask and clinical photograph of each of `image_ids`, in columns named by plane."""
         planes = {companion_column(plane): plane for plane in self._shapes if plane != "pixels"}

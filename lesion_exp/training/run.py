@@ -46,7 +46,7 @@ from lesion_exp.training.callbacks import PruningCallback, TrainingProgress, Val
 from lesion_exp.training.check_pretraining import check_pretraining_keys
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
-from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining, load_data, split_data
+from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining
 from lesion_exp.training.frozen_features import cached_features
 from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.part_evaluation import (
@@ -61,6 +61,7 @@ from lesion_exp.training.pretraining import run_pretraining
 from lesion_exp.training.results import describe_run, log_gallery
 from lesion_exp.training.run_context import NO_CONTEXT, JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
+from lesion_exp.training.shared_split import split_of
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
 from lesion_exp.training.tracked import job_choices
@@ -144,7 +145,7 @@ def run_job(job: Job, context: RunContext) -> JobResult:
         return run_pretraining(job, context)
     config = job.config
     store = store_of_first_rank(config)
-    split, inherited = with_inherited(config, split_data(config, load_data(config)))
+    split, inherited = with_inherited(config, split_of(config))
     split = with_lineage(config, split)
     teacher = open_teacher(config, split.classes)
     findings = say_findings(split, inherited, check_training(config, split))

@@ -67,6 +67,30 @@ def test_a_sweep_with_a_failing_cell_ends_with_the_others_and_is_not_run_twice(t
     assert [cell.state().attempts for cell in second.cells()] == [1, 0]
 
 
+def test_cells_that_share_data_and_features_are_the_runs_of_the_same_jobs(tmp_path, call):
+    probe = (*TINY, "augmentation=none", "backbone.tune=head", "loader.batch_size=64")
+    code, _, err = call("train", "-m", *probe, "backbone.head=linear,mlp", "loss=focal,cross_entropy")
+    assert code == 0, err
+    sweep = find_sweep(tmp_path / "sweeps", "latest")
+    for cell in sweep.cells():
+        assert "read once for all cells" in cell.log.read_text()
+        code, out, err = call("train", *probe, *cell.facts()[0], "test=false", "tracking.log_model=false")
+        assert code == 0, err
+        assert "read once for all cells" not in err
+        swept, single = (find_run(store_of(tmp_path), run_id) for run_id in (cell.state().run_id, out.split()[-1]))
+        for tag in ("weights_hash", "split_hash", "dataset_fingerprint", "job_hash"):
+            assert swept.tags[tag] == single.tags[tag], tag
+        assert results(swept) == results(single)
+        for path in ("split/audit.json", "dataset/flow.json", "evaluation/val/metrics.json"):
+            assert download_artifact(swept, path).read_text() == download_artifact(single, path).read_text()
+    assert len({find_run(store_of(tmp_path), c.state().run_id).tags["weights_hash"] for c in sweep.cells()}) == 4
+    assert len(list((tmp_path / "data_cache" / "features").glob("*/features.bin"))) == 1
+
+
+def results(run):
+    return {name: value for name, value in run.metrics.items() if not name.startswith(("time/", "system/"))}
+
+
 def test_a_sweep_that_is_stopped_twice_goes_on_and_no_run_is_lost_or_doubled(tmp_path, call):
     own = tmp_path / "mine" / "loss" / "own.yaml"
     own.parent.mkdir(parents=True)

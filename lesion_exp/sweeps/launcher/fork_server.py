@@ -1,7 +1,8 @@
 """`python -m lesion_exp.sweeps.launcher.fork_server`: a process with all imports done that forks a child for each cell.
 
-Importing torch, Lightning, MLflow and albumentations takes seconds, and training a small cell hardly more. So one
-process imports them once, without using a device, opening a store or starting a thread, and forks. It reads a line of
+Importing torch, Lightning, MLflow and albumentations takes seconds, and so does reading, splitting and auditing a data
+set, while training a small cell hardly takes longer. So one process does both once, without using a device, opening a
+store of runs or starting a thread, and forks; cells with the same data and split share its memory. It reads a line of
 JSON for each cell from standard input (`{"folder": .., "environment": {..}, "threads": ..}`), or `{"stop": folder}`. It
 answers on standard output: `{"ready": true}` once, and `{"ended": folder, "code": ..}` for each cell; the code is the
 negative number of the signal if a signal ended it. When its input ends, because its parent is gone, it ends the cells.
@@ -10,8 +11,10 @@ negative number of the signal if a signal ended it. When its input ends, because
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -85,11 +88,25 @@ class ForkServer:
                 if folder == command["stop"]:
                     os.kill(pid, signal.SIGTERM)
             return
+        self._read_data(Path(command["folder"]))
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._become_cell(parent, command)
         self.cells[pid] = command["folder"]
+
+    def _read_data(self, folder: Path) -> None:
+        """Reads and splits the data of a cell, unless those of an earlier one were the same."""
+        from lesion_exp.sweeps.cell import Cell
+        from lesion_exp.training.shared_split import share_split
+
+        logging.disable()  # the driver has said what is to be said of the data when it checked the cells
+        try:
+            share_split(Cell(folder).job().config)
+        except Exception:
+            return  # the cell meets the same error, and records it
+        finally:
+            logging.disable(logging.NOTSET)
 
     def _become_cell(self, parent: int, command: dict[str, Any]) -> NoReturn:
         """Runs the cell in the child process, with its own session, log and environment; never returns."""
@@ -168,6 +185,8 @@ def main() -> int:
     """Imports the modules, then serves."""
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what cells share is not examined by their collections of garbage, which would copy it
     ForkServer().serve()
     return 0
 
