@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lesion_exp.command.arguments import Arguments
-    from lesion_exp.shown import ShownComparison, ShownData, ShownEvaluation, ShownPredictions, ShownSweep
+    from lesion_exp.shown import ShownComparison, ShownData, ShownEvaluation, ShownPlan, ShownPredictions, ShownSweep
     from lesion_exp.trained_runs.trained_run import TrainedRun
     from lesion_exp.verbs.report.shown_result import ShownResult, ShownRun
 
@@ -100,6 +100,35 @@ def prepare(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> ShownDat
     job = compose_job(_arguments(overrides, config_dirs))
     assert job is not None, "it is None only after --cfg job"
     return ShownData(prepare_data(job))
+
+
+def plan(
+    *overrides: str,
+    hours: float = 1.0,
+    output: str | Path = "plan",
+    force: bool = False,
+    config_dirs: Sequence[str | Path] = (),
+) -> ShownPlan:
+    """Writes a preset for the data set that `overrides` name, this machine and a budget, as `lesion-exp plan` does.
+
+    After `made = plan("dataset=ham10000", "dataset.root=data", hours=0.5)` a training by it is
+    `run("experiment=plan", config_dirs=[made.folder])`, or `sweep` with the same arguments where it has folds or seeds.
+
+    Args:
+        overrides: data set, split, task and trainer.
+        hours: time for the whole training, from its start to its last result.
+        output: the folder that is written; the preset in it is `experiment/plan.yaml`.
+        force: whether an existing plan is replaced.
+        config_dirs: folders with configs of your own.
+
+    Raises:
+        ValueError: the data set cannot be trained on, or the budget is too small for it; the message says what to do.
+    """
+    from lesion_exp.command.plan import planned
+    from lesion_exp.shown import ShownPlan
+
+    words = [f"hours={hours}", f"output={output}", f"force={str(force).lower()}"]
+    return ShownPlan(planned(_arguments([*words, *overrides], config_dirs, verb="plan")))
 
 
 def sweep(*overrides: str, force: bool = False, config_dirs: Sequence[str | Path] = ()) -> ShownSweep:

@@ -24,6 +24,7 @@ from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.tables import show_report
 from lesion_exp.verbs.evaluate.evaluation_report import as_text
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
+from lesion_exp.verbs.plan.plan import Plan, time_in_words
 from lesion_exp.verbs.predict.predict import PredictionSummary
 from lesion_exp.verbs.prepare import PreparedData, show
 from lesion_exp.verbs.report.shown_result import number_table, page, picture
@@ -68,6 +69,36 @@ class ShownData:
         counts = pd.DataFrame(self.summary["classes"]).T.rename_axis("class")
         audit = Markup("<pre>{}</pre>").format(self.summary["audit_in_words"])
         return page(str(self.summary["dataset"]), self.summary["fingerprint"], [Markup(counts.to_html()), audit])
+
+
+@dataclass(frozen=True, repr=False)
+class ShownPlan:
+    """The result of `lesion_exp.plan`: a preset, and what it follows from."""
+
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """The folder of configs that holds the preset."""
+        return self.plan.folder
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """The output of `plan --json`: facts, measured speeds, choices with their reasons, expected time."""
+        return self.plan.to_dict()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each choice: `key`, `value`, `reason`."""
+        return pd.DataFrame(self.summary["choices"])
+
+    def __repr__(self) -> str:
+        """The preset."""
+        return self.plan.text
+
+    def _repr_html_(self) -> str:
+        expected = Markup("<p>{}</p>").format(time_in_words(self.plan.decision))
+        return page("plan", self.plan.command, [expected, Markup(self.table.to_html(index=False))])
 
 
 @dataclass(frozen=True, repr=False)

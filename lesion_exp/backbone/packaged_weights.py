@@ -64,6 +64,12 @@ _WITHOUT_EXPANSION: Final = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_proj
 """Names of layers in the package efficientnet_pytorch, and timm's."""
 
 
+def has_packaged(*names: str) -> bool:
+    """Whether timm and the packages with the ImageNet weights of timm's networks `names` are installed."""
+    packages = ("timm", *(PACKAGED[name].file.partition("/")[0] for name in names))
+    return all(importlib.util.find_spec(package) is not None for package in packages)
+
+
 def packaged_state(name: str) -> dict[str, Tensor]:
     """The ImageNet weights of timm's network `name`, with the names that the package gives them.
 

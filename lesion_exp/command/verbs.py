@@ -120,6 +120,20 @@ VERBS: Final = {
             stopped="no run was started; the images read so far are kept for the next command",
         ),
         Verb(
+            "plan",
+            "write a preset for a data set, this machine and a budget of time, with the reason of each choice",
+            "lesion_exp.command.plan:plan",
+            (
+                "lesion-exp plan dataset=ham10000 dataset.root=DIR hours=1",
+                "lesion-exp plan dataset=ph2 dataset.root=DIR task.target=malignant hours=0.2 output=ph2_plan --json",
+            ),
+            ("dataset", "split", "trainer"),
+            options=("verbs.plan.request:PlanRequest",),
+            flags=("--json",),
+            work="making a plan",
+            stopped="no plan was written; the images read so far are kept, and the same command continues with them",
+        ),
+        Verb(
             "sweep",
             "show a sweep, resume it, retry what failed, or cancel it",
             "lesion_exp.command.sweep:sweep",

@@ -1,0 +1,36 @@
+"""The verb `plan`: writes a preset for a data set, this machine and a budget of time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion_exp.command.arguments import Arguments, prepare_process
+from lesion_exp.config.shipped_conf import find_root
+from lesion_exp.errors import ConfigError
+from lesion_exp.terminal import say
+from lesion_exp.verbs.plan.request import PlanRequest
+
+if TYPE_CHECKING:
+    from lesion_exp.verbs.plan.plan import Plan
+
+
+def plan(arguments: Arguments) -> int:
+    """Shows the choices with their reasons on standard output, or one JSON object."""
+    made = planned(arguments)
+    print(json.dumps(made.to_dict())) if arguments.json else say(made.text.rstrip("\n"))
+    say(f"\npreset: {made.file}\ntrain:  {made.command}", sys.stderr)
+    return 0
+
+
+def planned(arguments: Arguments) -> Plan:
+    """The plan that the arguments ask for; its preset is written."""
+    request = arguments.read(PlanRequest)
+    prepare_process(arguments)
+    if arguments.print_config:
+        raise ConfigError("expected no --cfg job: plan writes a preset; train, prepare and preview take it")
+    from lesion_exp.verbs.plan.plan import make_plan
+
+    return make_plan(arguments.overrides, request, root=find_root(Path.cwd()), config_dirs=arguments.config_dirs)
