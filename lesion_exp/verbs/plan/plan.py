@@ -161,6 +161,10 @@ def _check_overrides(overrides: Sequence[str]) -> None:
                 f"the others itself, and the training by it takes them all: lesion-exp train --config-dir plan "
                 f"experiment={NAME} {text}"
             )
+        if text in ("trainer=ddp", "trainer=ddp_cpu"):
+            raise ConfigError(
+                f"expected trainer=auto, cpu or gpu, as a plan is for one device, got {text}; leave it out"
+            )
 
 
 def _node(text: str) -> str:

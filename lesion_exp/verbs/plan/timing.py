@@ -12,17 +12,17 @@ from lesion_exp.verbs.plan.candidate import Speed
 from lesion_exp.verbs.plan.facts import Situation
 
 SHARE_OF_BUDGET: Final = 0.95
-"""Share of the budget that a plan fills. The rest is for speeds that change between the measurement and the training."""
+"""Share of the budget that a plan fills. The rest is for speeds that are not quite those of the measurement."""
 MOST_FOR_TTA: Final = 0.1
 """Largest share of the budget for predictions of the 8 flips and quarter turns, which winners average. Untested."""
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 11.0
 """From the command to the first step, beside reading the table and the split: imports, checks, and opening the run."""
 EPOCH_SECONDS: Final = 0.7
 """Of an epoch beside its steps and its validation: metrics and checkpoints."""
 END_SECONDS: Final = 8.0
-"""Of each run after its last prediction: intervals, figures, checkpoints and model files."""
-POOL_SECONDS: Final = 10.0
-"""Of a sweep after its last run: folds are evaluated as one, and the cells are summarised."""
+"""Of each run beside these: the network is built, and after the last prediction intervals, figures and files are."""
+SWEEP_SECONDS: Final = 20.0
+"""Of a sweep: its cells are checked, at the end folds are evaluated as one, and the cells are summarised."""
 SOLVE_SECONDS: Final = 0.004
 """To solve for the head of a probe, per training image."""
 FLIPS: Final = 8
@@ -44,7 +44,7 @@ def times(situation: Situation, speed: Speed, epochs: int, runs: int) -> dict[st
         "training": training,
         "validation": validation,
         "prediction": prediction,
-        "evaluation": (runs * END_SECONDS + (POOL_SECONDS if runs > 1 else 0)) * slowdown,
+        "evaluation": (runs * END_SECONDS + (SWEEP_SECONDS if runs > 1 else 0)) * slowdown,
     }
 
 

@@ -173,9 +173,8 @@ def test_masks_and_metadata_are_offered_only_where_there_are_enough():
     assert "backbone.metadata=concat: age, sex known for most images (untested)" in planned(situation()).offers
     nothing = replace(HAM, missing=dict.fromkeys(("age", "sex", "site"), 1.0))
     assert planned(situation(nothing)).offers == ()
-    assert any(
-        "sampler=by_source" in offer for offer in planned(situation(replace(HAM, sources={"a": 9, "b": 9}))).offers
-    )
+    several = planned(situation(replace(HAM, sources={"a": 9, "b": 9})))
+    assert any("sampler=by_source" in offer for offer in several.offers)
 
 
 def test_a_gpu_gets_larger_networks_and_one_device():
