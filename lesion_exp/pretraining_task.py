@@ -24,7 +24,7 @@ from lesion_exp.scheduler.schedule import Schedule
 from lesion_exp.task import NetworkTask, ParameterGroups, TaskOptions, training_length
 
 AT_ONCE: Final = 512
-"""Images whose neighbours are looked for at once."""
+"""Number of images whose neighbours are found at once, which limits the memory for their similarities."""
 Found = tuple[Tensor, Tensor, Tensor]
 """Features, labels and positions of a batch of the probe."""
 

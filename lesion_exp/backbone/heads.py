@@ -14,11 +14,9 @@ from lesion_exp.choices import HEADS
 from lesion_exp.errors import check_choice
 
 FIRST_SCALE: Final = 16.0
-"""Of `CosineHead`: with cosines from -1 to 1 its softmax can then come near 1."""
-
-
+"""The initial scale of `CosineHead`: with it, cosines from -1 to 1 can give probabilities near 1."""
 SMALLEST_SHARE: Final = 1e-4
-"""Of the votes of `KNNHead`, for a class that no neighbour has."""
+"""The share of the votes that `KNNHead` gives to a class that no neighbour has."""
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -143,8 +143,10 @@ class StackFeatures:
         first = tables[0]
         assert len(tables) == self.members, "a table for each member"
         if classes_of(first) != self.classes:
-            raise DataError(f"expected predictions of the classes {', '.join(self.classes)}, got "
-                            f"{', '.join(classes_of(first))}")  # fmt: skip
+            raise DataError(
+                f"expected predictions of the classes {', '.join(self.classes)}, got {', '.join(classes_of(first))}; "
+                f"combine runs of these classes"
+            )
         lacking = [name for name in (*self.numbers, *self.texts) if name not in first]
         if lacking:
             raise DataError(

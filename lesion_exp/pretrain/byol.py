@@ -1,4 +1,4 @@
-"""BYOL: a network predicts from one view of an image what its own moving average makes of the other."""
+"""BYOL: from one view of an image, a network predicts the projection of the other view by its own moving average."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class BYOL(Method):
     (Grill et al. 2020, arXiv:2006.07733). The loss is the mean of both directions, from -1 to 1.
 
     Args:
-        facts: of the body.
+        facts: what the method must know of the body.
         hidden_dim: width of the hidden layers of projection and prediction.
         output_dim: length of a projection.
-        momentum: of the target at the first step, from 0 to 1.
+        momentum: the momentum of the target at the first step, from 0 to 1.
 
     Raises:
         ConfigError: the momentum is out of range.

@@ -35,16 +35,17 @@ class DINO(Method):
     of the teacher are the result, as in the paper. All views have the same size; there are no small local crops.
 
     Args:
-        facts: of the body.
+        facts: what the method must know of the body.
         num_views: views of an image; the teacher sees the first two, the student all.
         hidden_dim: width of the hidden layers of the head.
         output_dim: number of outputs; the paper has 65,536 for a million images.
-        momentum: of the teacher at the first step, from 0 to 1.
-        teacher_temperature: of the teacher's softmax.
-        warmup_teacher_temperature: the same at the start.
-        warmup_epochs: epochs until the teacher's temperature is reached.
-        student_temperature: of the student's softmax.
-        center_momentum: of the moving average of the teacher's outputs that is subtracted from them, from 0 to 1.
+        momentum: the momentum of the teacher at the first step, from 0 to 1.
+        teacher_temperature: the temperature of the teacher's softmax after the warm-up, above 0.
+        warmup_teacher_temperature: the temperature of the teacher's softmax at the start, above 0.
+        warmup_epochs: number of epochs in which the temperature goes from one to the other.
+        student_temperature: the temperature of the student's softmax, above 0.
+        center_momentum: the momentum, from 0 to 1, of the moving average of the teacher's outputs, which is subtracted
+            from them.
         freeze_last_layer: epochs at the start in which the last layer of the head is not trained.
 
     Raises:
@@ -130,5 +131,5 @@ class DINO(Method):
         return value
 
     def after_backward(self, progress: Progress) -> None:
-        """Keeps the last layer of the head as it is in the first epochs."""
+        """Removes the gradients of the head's last layer in the first epochs."""
         self.head.cancel_last_layer_gradients(progress.epoch)  # type: ignore[operator]

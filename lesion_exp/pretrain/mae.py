@@ -1,4 +1,4 @@
-"""A masked autoencoder: a vision transformer sees some patches of an image, a decoder draws the others."""
+"""A masked autoencoder: a vision transformer encodes some patches of an image, a decoder reconstructs the rest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ PACKAGE: Final = "lightly"
 class MAE(Method):
     """Mean square error of the pixels of patches that the encoder has not seen.
 
-    The encoder sees a random share of 1 - `mask_ratio` of the patches, a small decoder gets its outputs and a mask
-    token for each other patch (He et al. 2021, arXiv:2111.06377). Augmentation matters little: augmentation=light.
+    The encoder sees a random share of 1 - `mask_ratio` of the patches; a small decoder gets its outputs, and a mask
+    token for each other patch (He et al. 2021, arXiv:2111.06377). The method needs little augmentation:
+    augmentation=light suits it.
 
     Args:
-        facts: of the body.
+        facts: what the method must know of the body.
         mask_ratio: share of the patches that are masked, above 0 and below 1.
         decoder_dim: width of the decoder, a multiple of `decoder_heads`.
         decoder_depth: blocks of the decoder.

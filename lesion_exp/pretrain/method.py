@@ -1,4 +1,4 @@
-"""What a method of self-supervised pretraining is: heads, targets and a loss beside the body that it trains."""
+"""The base class of methods of self-supervised pretraining, each with its heads, its targets and its loss."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from lesion_exp.errors import ConfigError
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is."""
+    """The progress of a training."""
 
     step: int
-    """Optimizer steps that were made."""
+    """Number of optimizer steps that were made."""
     total_steps: float
-    """All optimizer steps of the training; infinite if only time or early stopping ends it."""
+    """Number of optimizer steps of the whole training; infinite if only time or early stopping ends it."""
     epoch: int
+    """The present epoch, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BodyFacts:
 
 
 class Method(nn.Module, ABC):
-    """A method; subclasses say in `loss` what is trained. The body itself belongs to the network of the run."""
+    """A method; subclasses define the loss. The body itself belongs to the network of the run, not to the method."""
 
     num_views: int = 2
     """Augmented views of an image in a training step."""
@@ -58,7 +59,7 @@ class Method(nn.Module, ABC):
         """The body whose weights are the result, where that is not the trained one."""
 
     def attach(self, body: nn.Module) -> None:
-        """Makes what follows from `body`: a momentum teacher, or a decoder. It is called once, before `loss`.
+        """Makes the parts that depend on `body`: a momentum teacher, or a decoder. It is called once, before `loss`.
 
         Raises:
             ConfigError: the method cannot train such a body.
@@ -70,15 +71,15 @@ class Method(nn.Module, ABC):
 
         Args:
             body: images float32 (N, C, S, S), normalised, to features floating point (N, F).
-            views: `num_views` times the images of the step.
+            views: `num_views` tensors of the images of the step, each float32 (N, C, S, S), normalised.
             progress: how far the training is.
         """
 
     def before_step(self, body: nn.Module, progress: Progress) -> None:
-        """Is called before the loss of each optimizer step: where the method has a momentum teacher, it follows."""
+        """Is called before the loss of each optimizer step; a method with a momentum teacher updates it here."""
 
     def after_backward(self, progress: Progress) -> None:
-        """Is called before each optimizer step, when the gradients are computed."""
+        """Is called before each optimizer step, after the gradients were computed."""
 
 
 def momentum_copy(module: nn.Module) -> nn.Module:
@@ -116,7 +117,7 @@ def check_momentum(key: str, value: float) -> None:
 
 
 def in_float32(*values: Tensor) -> list[Tensor]:
-    """`values` in float32, in which losses are computed; call them under `without_autocast`."""
+    """`values` converted to float32; the loss of them is computed under `without_autocast`."""
     return [value.float() for value in values]
 
 

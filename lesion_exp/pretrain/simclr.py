@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image are to be more alike than views of different images."""
+"""SimCLR: views of the same image are trained to be more similar than views of different images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SimCLR(Method):
     al. 2020, arXiv:2002.05709). In several processes the views of all of them are the negatives.
 
     Args:
-        facts: of the body.
+        facts: what the method must know of the body.
         hidden_dim: width of the hidden layer of the projection.
         output_dim: length of a projection.
         temperature: above 0; the smaller, the more the most similar other images count.

@@ -1,4 +1,4 @@
-"""VICReg: two views of an image have like embeddings, whose dimensions keep their variance and are uncorrelated."""
+"""VICReg: two views of an image get similar embeddings, whose dimensions keep their variance and are uncorrelated."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class VICReg(Method):
     all of them.
 
     Args:
-        facts: of the body.
+        facts: what the method must know of the body.
         hidden_dim: width of the two hidden layers of the expander.
         output_dim: length of an embedding.
-        invariance: weight of the distance of the two views.
-        variance: weight of the deviations.
-        covariance: weight of the covariances.
+        invariance: weight of the distance between the two views.
+        variance: weight of the term that keeps the standard deviation of each dimension above 1.
+        covariance: weight of the covariances between dimensions.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,19 +30,16 @@ UNKNOWN_TEXT: Final = "images that are not known here, since a run that made the
 TRANSDUCTIVE: Final = "results on these images are transductive: they may be better than on images that nobody has seen"
 
 
+@dataclass(frozen=True)
 class Inherited:
-    """What the initial weights of a job have seen.
+    """What the initial weights of a job have seen."""
 
-    Args:
-        table: the rows of the runs behind the weights (`seen_rows`); None if the store lacks the run that made them.
-        found: which images of the job's split are among them; None likewise.
-        is_whole: whether all runs behind the weights are known.
-    """
-
-    def __init__(self, table: pd.DataFrame | None, found: SeenBefore | None, *, is_whole: bool) -> None:
-        self.table = table
-        self.found = found
-        self.is_whole = is_whole
+    table: pd.DataFrame | None
+    """The rows of the runs behind the weights (`seen_rows`); None if the store lacks the run that made them."""
+    found: SeenBefore | None
+    """Which images of the job's split are among them; None likewise."""
+    is_whole: bool
+    """Whether all runs behind the weights are known."""
 
     @property
     def in_words(self) -> str:
@@ -129,8 +126,9 @@ def with_inherited(config: Mapping[str, Any], split: SplitData) -> tuple[SplitDa
 
 
 def log_inherited(run: TrackedRun, found: Inherited | None, taught: pd.DataFrame | None = None) -> None:
-    """Logs what the initial weights have seen, and what those runs have of which this one learns (`taught`), so that
-    the runs that start from this one know it, too.
+    """Logs what the initial weights have seen, so that runs that start from the weights of this one know it, too.
+
+    `taught` is what the teacher and the runs of pseudo-labels have seen (`seen_by_lineage`).
     """
     tables = [table for table in (None if found is None else found.table, taught) if table is not None]
     if tables:

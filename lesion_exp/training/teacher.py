@@ -51,7 +51,7 @@ from lesion_exp.training.tracked import job_of
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "teachers"
-"""Below the folder of the image stores."""
+"""The folder of kept predictions, below that of the image stores."""
 BATCH_SIZE: Final = 64
 """Images at a time; see `BATCH_SIZE` of `frozen_features`."""
 _VIEW_KEYS: Final = ("mask", "mask_margin", "view")

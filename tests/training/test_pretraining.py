@@ -97,8 +97,9 @@ def test_a_pretraining_keeps_its_body_alone_and_says_how_good_its_neighbours_are
     assert pretrained.fetch("checkpoints/best.safetensors") is not None
     seen = seen_by(pretrained)
     manifest = pd.read_parquet(pretrained.fetch(artifacts.MANIFEST))
-    assert set(seen["image_id"]) == set(manifest.loc[manifest["split"] == "train", "image_id"])
-    assert set(seen["use"]) == {"images"}
+    for use, part in (("images", "train"), ("probed", "val")):
+        assert set(seen.loc[seen["use"] == use, "image_id"]) == set(manifest.loc[manifest["split"] == part, "image_id"])
+    assert set(seen["use"]) == {"images", "probed"}
 
 
 def test_a_run_starts_from_the_very_tensors_of_a_pretraining(pretrained, root):
@@ -190,6 +191,18 @@ def test_the_weights_of_dino_are_those_of_its_teacher(root):
     assert set(kept) == {f"backbone.body.{name}" for name in teacher}
     assert all(torch.equal(kept[f"backbone.body.{name}"], tensor) for name, tensor in teacher.items())
     assert _encoder_of(_encoder_of(content))["state_dict"].keys() == kept.keys()
+
+
+@pytest.mark.slow
+def test_several_processes_probe_the_same_images_as_one(tmp_path):
+    """With weights that hardly move, all differences would come from the images that the processes exchange."""
+    still = ("optimizer.lr=1e-12", "trainer.max_epochs=1", "pretrain.probe_neighbours=3")
+    several = ("trainer=ddp_cpu", "trainer.devices=2", "loader.batch_size=8")
+    one, two = (trained(job_of(tmp_path, *still, *given, method="mae")) for given in ((), several))
+    assert two.status == "FINISHED"
+    for name in ("val/knn_accuracy", "val/knn_balanced_accuracy"):
+        assert two.metrics[name] == one.metrics[name] > 0
+    assert two.fetch(artifacts.checkpoint()) is not None
 
 
 def test_views_differ_from_one_another_and_follow_from_seed_epoch_image_and_view(root):
