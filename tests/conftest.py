@@ -11,6 +11,7 @@ import pytest
 
 from lesion_exp.tracking.store import Store, open_store
 from tests.own_process import restored
+from tests.pictures import without_pictures
 
 
 def pytest_configure() -> None:
@@ -48,6 +49,13 @@ def store(root: Path) -> Store:
 def own_process() -> Iterator[None]:
     """Undoes what a command sets for its process: logging, warnings, SIGTERM."""
     with restored():
+        yield
+
+
+@pytest.fixture
+def no_pictures() -> Iterator[None]:
+    """For tests that do not look at a picture of the runs that they train."""
+    with without_pictures():
         yield
 
 

@@ -132,6 +132,7 @@ def test_neighbours_need_features_that_nothing_changes(change: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", ["mlp", "cosine"])
 def test_a_run_keeps_its_head(name: str, tiny_job) -> None:
     job = tiny_job(f"backbone.head={name}", "trainer.max_epochs=1", "tracking.log_images=false")

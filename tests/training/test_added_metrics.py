@@ -36,6 +36,7 @@ from lesion_exp.training.run import check_job, train
 from lesion_exp.training.watched_metrics import check_watched
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.run_report import run_page
+from tests.pictures import without_pictures
 from tests.tiny import TINY
 
 KAPPA = "+metrics.kappa={_target_: torchmetrics.classification.MulticlassCohenKappa}"
@@ -56,7 +57,8 @@ def config(tmp_path):
 def run(tmp_path_factory):
     """A finished run with kappa and a loss of torchmetrics, and its job."""
     job = freeze(compose([*TINY, KAPPA, HINGE, *WATCHES_KAPPA, "test=true"], root=tmp_path_factory.mktemp("project")))
-    result = train(job)
+    with without_pictures():
+        result = train(job)
     return find_run(job.project.store, result.run_id), job, result
 
 

@@ -17,7 +17,6 @@ from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.model.restore import restore
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
@@ -26,23 +25,19 @@ from lesion_exp.training.run import train
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
 from lesion_exp.training.trainer import build_trainer
 from lesion_exp.verbs.resume import resume
+from tests.pictures import without_pictures
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 QUIET = ("tracking.log_images=false", "tracking.log_model=false", "test=false")
 ONE_EPOCH = ("trainer.max_epochs=1", *QUIET)
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 @pytest.fixture(scope="module")
 def taught(tiny_job, tmp_path_factory):
     """Makes jobs in a project that has a teacher; `taught.id` is its run's."""
     root = tmp_path_factory.mktemp("taught")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
+    with without_pictures():
         run_id = train(tiny_job("trainer.max_epochs=1", "tracking.log_images=false", root=root)).run_id
 
     def make(*overrides, teacher=run_id):

@@ -11,20 +11,15 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.data.features import kept_features
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.training import run as run_module
 from lesion_exp.training.run import train
 from tests.training.test_frozen_features import CACHED
 from tests.training.test_probe import probe_job
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 __all__ = ["probe_job"]
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 def probabilities_of(run):

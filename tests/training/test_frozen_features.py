@@ -8,7 +8,6 @@ from lesion_exp.augmentation.pipeline import AugmentationPipeline
 from lesion_exp.config.freeze import Job
 from lesion_exp.config.instantiate import instantiate
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training import frozen_features
 from lesion_exp.training import run as run_module
@@ -16,6 +15,8 @@ from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.training.trainer import build_trainer
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 CACHED = ("augmentation=none", "backbone.tune=head")
 FROZEN = (*CACHED, "backbone.metadata=concat", "backbone.dropout=0.2", "evaluation.tta=flips8")
@@ -28,12 +29,6 @@ def trained(job: Job) -> Run:
 
 def results(run: Run) -> dict[str, float]:
     return {name: value for name, value in run.metrics.items() if not name.startswith(("time/", "system/"))}
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 @pytest.fixture

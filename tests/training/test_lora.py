@@ -12,19 +12,14 @@ from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash
 from lesion_exp.model.restore import restore, restore_file
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_predictions
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 LORA = ("backbone=resnet18", "backbone.tune=lora", "backbone.lora.rank=2", "backbone.lora.dropout=0.1")
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 @pytest.mark.slow

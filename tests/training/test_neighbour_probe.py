@@ -9,22 +9,17 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.restore import restore_file
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
 from tests.training.test_probe import probe_job
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 __all__ = ["probe_job"]
 
 KNN = ("backbone.head=knn", "backbone.knn.k=5")
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 @pytest.mark.slow

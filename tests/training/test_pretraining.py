@@ -19,7 +19,6 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.pretraining_task import PretrainingTask
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.build import build
@@ -30,7 +29,10 @@ from lesion_exp.training.run import check_job, train
 from lesion_exp.training.seen_before import seen_by
 from lesion_exp.verbs.report.run_report import run_page
 from lesion_exp.verbs.resume import extend, resume
+from tests.pictures import without_pictures
 from tests.tiny import TINY
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 pytest.importorskip("lightly")
 
@@ -66,12 +68,6 @@ def split_of(job: Job):
     return split_data(job.config, load_data(job.config))
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tmp_path_factory.mktemp("pretraining")
@@ -80,8 +76,7 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pretrained(root) -> Run:
     """A pretraining on the training part."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
+    with without_pictures():
         return trained(job_of(root, "tracking.log_model=true"))
 
 

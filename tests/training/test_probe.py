@@ -11,10 +11,11 @@ from lesion_exp.model.logistic_probe import ITERATIONS, STRENGTH, LogisticProbe
 from lesion_exp.model.restore import restore
 from lesion_exp.optimizer.logistic_path import LogisticPath
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 PROBE = (
     "experiment=probe",
@@ -32,12 +33,6 @@ PROBE = (
     "evaluation.bootstrap_draws=100",
     "print_config=false",
 )
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 @pytest.fixture(scope="module")

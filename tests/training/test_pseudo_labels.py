@@ -14,20 +14,15 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze, job_hash
 from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.training.build import build
 from lesion_exp.training.check_training import check_training
 from lesion_exp.training.data import CROSSING, load_data, split_data
 from lesion_exp.training.run import train
 from tests.tiny import TINY
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 QUIET = ("trainer.max_epochs=1", "tracking.log_images=false", "tracking.log_model=false", "test=false")
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
 
 
 @pytest.fixture(scope="module")

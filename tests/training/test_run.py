@@ -49,6 +49,8 @@ ARTIFACTS = {
     "log.txt",
 }
 
+QUIET = ("test=false", "tracking.log_images=false", "tracking.log_model=false")
+
 
 def run_of(job, run_id):
     return find_run(job.project.store, run_id)
@@ -121,12 +123,14 @@ def test_a_run_leaves_what_others_rely_on(tiny_job):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_weights_do_not_depend_on_the_number_of_workers(tiny_job):
     options = (
         "augmentation=standard",
         "augmentation.mix.mixup_alpha=0.4",
         "trainer.ema_decay=0.9",
         "backbone.dropout=0.2",
+        *QUIET,
     )
     hashes = set()
     for workers in (0, 2):
@@ -151,6 +155,7 @@ def test_two_processes_log_one_run_and_evaluate_every_image_once(tiny_job, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_metadata_and_masks_train(tiny_job):
     for options in (
         ("backbone.metadata=concat", "dataset.mask=channel"),
@@ -169,21 +174,24 @@ def test_metadata_and_masks_train(tiny_job):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_pictures_of_patients_stay_out_of_the_store_on_request(tiny_job):
     job = tiny_job("tracking.log_images=false", "trainer.max_epochs=1")
     assert "dataset/batch.png" not in artifacts_of(run_of(job, train(job).run_id))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_leaking_split_is_refused_and_tagged_when_allowed(tiny_job):
     with pytest.raises(LeakageError, match=r"split\.allow_leakage=true"):
         train(tiny_job("split=by_image"))
-    job = tiny_job("split=by_image", "split.allow_leakage=true", "trainer.max_epochs=1")
+    job = tiny_job("split=by_image", "split.allow_leakage=true", "trainer.max_epochs=1", *QUIET)
     run_id = train(job).run_id
     assert run_of(job, run_id).store.client.get_run(run_id).data.tags["leaky"] == "true"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_failure_in_training_is_recorded(tiny_job, tmp_path, monkeypatch):
     job = tiny_job(root=tmp_path)
 
@@ -247,8 +255,9 @@ def test_a_mistake_that_can_be_seen_beforehand_leaves_no_run(tiny_job, tmp_path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_finders_values_are_trained_with_and_logged(tiny_job):
-    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", "test=false")
+    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", *QUIET)
     run = run_of(job, train(job).run_id)
     known = run.store.client.get_run(run.run_id)
     assert int(float(known.data.params["found.batch_size"])) == 64  # the training part has fewer than 128 images
@@ -260,9 +269,11 @@ def test_the_finders_values_are_trained_with_and_logged(tiny_job):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_bad_images_can_be_left_out_and_are_listed(tiny_job):
     faults = ("num_corrupt", "num_missing", "num_unknown_labels", "num_doubled_ids")
-    job = tiny_job(*(f"dataset.{fault}=2" for fault in faults), "dataset.on_bad_image=skip", "trainer.max_epochs=1")
+    planted = [f"dataset.{fault}=2" for fault in faults]
+    job = tiny_job(*planted, "dataset.on_bad_image=skip", "trainer.max_epochs=1", "test=false")
     run = run_of(job, train(job).run_id)
     flow = download_artifact(run, "dataset/flow.json").read_text()
     for reason in ("cannot be decoded", "no image file", "unknown label", "doubled image_id"):

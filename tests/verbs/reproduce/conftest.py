@@ -4,6 +4,7 @@ from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.tracking.find import find_run
 from lesion_exp.training.run import train
+from tests.pictures import without_pictures
 from tests.tiny import TINY
 
 
@@ -12,7 +13,8 @@ def project(tmp_path_factory):
     """A project folder with one finished run, the job it was made of, and its id."""
     root = tmp_path_factory.mktemp("project")
     job = freeze(compose(TINY, root=root))
-    return root, job, train(job).run_id
+    with without_pictures():
+        return root, job, train(job).run_id
 
 
 @pytest.fixture

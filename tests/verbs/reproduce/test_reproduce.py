@@ -22,6 +22,8 @@ from lesion_exp.verbs.reproduce.reproduce import (
     using_threads,
 )
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def names(checked):
     return {difference.name: difference for difference in checked.differences}

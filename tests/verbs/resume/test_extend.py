@@ -18,7 +18,9 @@ from lesion_exp.training.trainer import build_trainer
 from lesion_exp.verbs.resume import EXTENDS_TAG, Trained, extend, reason_against, resume, with_found_values, with_length
 from tests.tiny import TINY
 
-SHORT = ("trainer.max_epochs=2", "loader.batch_size=16", "test=false")
+pytestmark = pytest.mark.usefixtures("no_pictures")
+QUIET = ("test=false", "tracking.log_images=false", "tracking.log_model=false")
+SHORT = ("trainer.max_epochs=2", "loader.batch_size=16", *QUIET)
 
 TAUGHT = ("loss=distill", f"loss.teacher={'0' * 32}", f"loss.teacher_weights={'0' * 16}")
 PROBED = ("pretrain=simclr", "pretrain.probe_every=2", "scheduler=constant", "trainer.max_epochs=5")

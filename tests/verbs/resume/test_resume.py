@@ -13,14 +13,16 @@ from lesion_exp.model.checkpoint_file import is_whole, weights_hash
 from lesion_exp.task import LesionClassifier
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.lightning_logger import TrackingLogger
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import artifact_names, download_artifact
 from lesion_exp.training import started_run, tracked
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
+from tests.pictures import without_pictures
 
-EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", "test=false")
+pytestmark = pytest.mark.usefixtures("no_pictures")
+QUIET = ("test=false", "tracking.log_images=false", "tracking.log_model=false")
+EVERY_STEP = ("trainer.checkpoint_every_steps=1", "trainer.max_epochs=3", "loader.batch_size=16", *QUIET)
 STEPS_AN_EPOCH = 5
 """82 training images in whole batches of 16."""
 STOPS = (
@@ -58,12 +60,6 @@ class StoppedError(RuntimeError):
     pass
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than all else that these runs do, and no test here looks at a picture."""
-    monkeypatch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
-
-
 SHORT = ("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
 
 
@@ -71,7 +67,8 @@ SHORT = ("trainer.max_epochs=1", "test=false", "tracking.log_images=false")
 def short_run(tiny_job):
     """A run of `SHORT` that was never stopped."""
     job = tiny_job(*SHORT)
-    return find_run(job.project.store, train(job).run_id)
+    with without_pictures():
+        return find_run(job.project.store, train(job).run_id)
 
 
 def stop_at(monkeypatch, step, hook):
@@ -123,7 +120,7 @@ def test_a_run_that_stopped_anywhere_ends_like_one_that_never_did(tiny_job, monk
 
 @pytest.mark.slow
 def test_a_resumed_run_trains_with_what_its_finders_found(tiny_job, monkeypatch):
-    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", "test=false")
+    job = tiny_job("trainer.find_batch_size=true", "trainer.find_lr=true", "trainer.max_epochs=30", *QUIET)
     whole = outcome(job, train(job).run_id)
     original = LesionClassifier.training_step
 
@@ -204,7 +201,7 @@ def test_a_run_killed_right_after_it_was_made_gets_all_that_it_lacks(tiny_job, s
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["the best", "all best"])
 def test_a_run_whose_best_checkpoints_are_lost_takes_what_there_is(tiny_job, monkeypatch, caplog, lost):
-    job = tiny_job("trainer.max_epochs=3", "test=false", "tracking.log_images=false")
+    job = tiny_job("trainer.max_epochs=3", *QUIET)
     undo = stop_at(monkeypatch, 1, "predict_step")
     with pytest.raises(StoppedError):
         train(job)
