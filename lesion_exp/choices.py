@@ -53,6 +53,11 @@ CONFORMAL: Final = ("lac", "aps")
 """Methods of conformal prediction."""
 RANKINGS: Final = ("entropy", "margin", "coreset")
 """Strategies of active learning: how the images that should be labelled next are chosen."""
+CHALLENGES: Final = ("isic2018", "isic2019", "isic2020", "isic2024", "milk10k")
+"""The ISIC challenges whose csv layouts are read and written."""
+PREDICTED_VALUES: Final = ("probabilities", "logits", "labels")
+"""What a file of predictions may hold."""
+UNMATCHED: Final = ("error", "skip")
 EXPORT_FORMATS: Final = ("onnx", "onnx_int8", "torch_export", "torchscript", "executorch")
 EXPORTED_CALIBRATIONS: Final = (NONE, "temperature", "vector")
 """Calibration methods that an exported file can contain, because they are a simple formula."""

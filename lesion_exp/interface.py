@@ -267,6 +267,50 @@ def compare(
     return ShownComparison(found)
 
 
+def import_predictions(
+    predictions: str | Path,
+    *overrides: str,
+    truth: str | Path | None = None,
+    like: str | TrainedRun | None = None,
+    name: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    values: Literal["probabilities", "logits", "labels"] = "probabilities",
+    rescale: bool = False,
+    on_unmatched: Literal["error", "skip"] = "error",
+    tracking_uri: str | None = None,
+) -> ShownEvaluation:
+    """Makes a run of predictions that somebody else made, and evaluates it, as `lesion-exp import` does.
+
+    One of `truth`, `like` and an override `"dataset=NAME"` says where the true classes are.
+
+    Args:
+        predictions: a csv or parquet file with a row for each image: probabilities, logits or classes, or a submission
+            to an ISIC challenge.
+        overrides: the data set (`"dataset=ham10000", "dataset.root=DIR"`), and keys of `evaluation`.
+        truth: a table with the true classes.
+        like: a run whose validation and test images are taken.
+        name: name of the run; None is that of the file.
+        columns: class, `image_id`, `lesion_id`, `prediction` or `split` -> column of the file; None recognises them.
+        values: what the columns of the classes hold.
+        rescale: whether each row is divided by its sum.
+        on_unmatched: whether images without a prediction, and predictions without an image, are an error.
+        tracking_uri: as in `open_run`.
+
+    Raises:
+        ValueError: predictions and images do not fit, or a value is missing or out of range.
+    """
+    from lesion_exp.command.import_predictions import imported
+    from lesion_exp.shown import ShownEvaluation
+
+    given = {"truth": truth, "like": None if like is None else _spec(like), "name": name, "values": values}
+    given |= {"columns": dict(columns) if columns else None, "on_unmatched": on_unmatched}
+    words = [f"predictions={predictions}", f"rescale={str(rescale).lower()}"]
+    words += [f"{key}={value}" for key, value in given.items() if value is not None]
+    result = imported(_arguments([*words, *overrides, *_places(tracking_uri, None)], verb="import"))
+    assert result is not None, "it is None only after --cfg job"
+    return ShownEvaluation(result)
+
+
 def _arguments(overrides: Sequence[str], config_dirs: Sequence[str | Path] = (), verb: str = "train") -> Arguments:
     """The command line of `verb` with these words, as if it had been parsed."""
     from lesion_exp.command.arguments import Arguments

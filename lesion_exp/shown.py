@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 from markupsafe import Markup
@@ -24,10 +24,12 @@ from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.tables import show_report
 from lesion_exp.verbs.evaluate.evaluation_report import as_text
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
-from lesion_exp.verbs.plan.plan import Plan, time_in_words
-from lesion_exp.verbs.predict.predict import PredictionSummary
-from lesion_exp.verbs.prepare import PreparedData, show
 from lesion_exp.verbs.report.shown_result import number_table, page, picture
+
+if TYPE_CHECKING:  # imports torch, which predictions of a file do not need
+    from lesion_exp.verbs.plan.plan import Plan
+    from lesion_exp.verbs.predict.predict import PredictionSummary
+    from lesion_exp.verbs.prepare import PreparedData
 
 _WIDTH: Final = 100
 """The largest number of characters in a line of text."""
@@ -61,6 +63,8 @@ class ShownData:
 
     def __repr__(self) -> str:
         """The output of `lesion-exp prepare`."""
+        from lesion_exp.verbs.prepare import show
+
         console = _console()
         show(self.prepared.summary, console)
         return _text(console)
@@ -97,6 +101,8 @@ class ShownPlan:
         return self.plan.text
 
     def _repr_html_(self) -> str:
+        from lesion_exp.verbs.plan.plan import time_in_words
+
         expected = Markup("<p>{}</p>").format(time_in_words(self.plan.decision))
         return page("plan", self.plan.command, [expected, Markup(self.table.to_html(index=False))])
 

@@ -259,6 +259,26 @@ VERBS: Final = {
             stopped="the evaluated runs are unchanged; the same command evaluates them again",
         ),
         Verb(
+            "import",
+            "make a run of predictions in a file, such as a challenge submission, and evaluate it",
+            "lesion_exp.command.import_predictions:import_predictions",
+            (
+                "lesion-exp import predictions=submission.csv truth=ISIC2018_Task3_Test_GroundTruth.csv name=winner",
+                "lesion-exp import predictions=theirs.csv like=3f2a91c0 columns='{image_id: file, prediction: dx}'",
+            ),
+            ("dataset", "evaluation"),
+            options=("verbs.evaluate.import_request:ImportRequest",),
+            config_keys=(
+                ("dataset=NAME", "the data set with the true classes; its image files need not be there"),
+                ("dataset.root=DIR", "folder of that data set"),
+                ("tracking.uri=URI", "the store of runs"),
+            ),
+            flags=("--cfg job", "--json"),
+            refused=("dataset.mask", "evaluation.tta"),
+            work="importing predictions",
+            stopped="no run was made, or it is marked KILLED; the same command imports the file again",
+        ),
+        Verb(
             "leakage",
             "measure by how much common mistakes in splitting inflate the scores (the leak meter)",
             "lesion_exp.command.leakage:leakage",

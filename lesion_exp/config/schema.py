@@ -105,7 +105,7 @@ INTERNAL_TAGS: Final = frozenset(
         "git_commit", "git_dirty", "own_configs", "extends", "reproduces", "reproduction", "sweep_id", "sweep_cell",
         "weights_hash", "pruned", "test_readings", "error", "shortcuts", "members", "ensemble", "bundle_run_id",
         "bundle_content", "bundle_incomplete", "choice", "over seeds", "val", "test", "leaks", "metric_modes",
-        "pretraining", "seen_before",
+        "pretraining", "seen_before", "like",
     }
 )  # fmt: skip
 """Tags that this package writes to its runs, and reads when it searches for runs."""

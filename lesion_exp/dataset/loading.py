@@ -89,7 +89,12 @@ class TableOptions:
 
 
 def load_table(
-    read: Callable[[], pd.DataFrame], options: TableOptions, flow: Flow, *, needs_labels: bool = True
+    read: Callable[[], pd.DataFrame],
+    options: TableOptions,
+    flow: Flow,
+    *,
+    needs_labels: bool = True,
+    needs_images: bool = True,
 ) -> pd.DataFrame:
     """Reads the table of a data set, checks it, and applies the filter and the limit.
 
@@ -98,6 +103,7 @@ def load_table(
         options: what to leave out.
         flow: receives the counts after every step.
         needs_labels: False keeps images without a known label, with the label `UNLABELLED`.
+        needs_images: False also keeps rows without an image file.
 
     Raises:
         DataError: the table has duplicate ids, missing files or unknown labels and `on_bad_image` is `error`; or no
@@ -115,7 +121,7 @@ def load_table(
     flow.read_counts.update({str(label): int(count) for label, count in table["label"].value_counts().items()})
     whole = table
     table = _leave_out_doubled(table, options, flow)
-    missing = table["image_path"].isna()
+    missing = table["image_path"].isna() & needs_images
     if missing.all():
         raise DataError(
             f"expected image files for the {len(table):,} rows of the data set, but none was found; set "

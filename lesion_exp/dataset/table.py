@@ -61,7 +61,12 @@ INTERNAL_NAMES: Final = frozenset(
         *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
         *("group", "split", "fold", taxonomy.IS_UNKNOWN),  # of the split
         *(taxonomy.PSEUDO_RUN, "pseudo_confidence", "sample_weight"),  # of pseudo-labels
-        *("prediction", "energy"),  # of predictions tables, which also have a column `p_<class>` for each class
+        *(
+            "prediction",
+            "energy",
+            "given_label",
+            "labels_only",
+        ),  # of predictions tables, which also have a column `p_<class>` for each class
     }
 )
 """Names of columns that this software writes."""

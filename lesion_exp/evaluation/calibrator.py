@@ -16,6 +16,7 @@ from lesion_exp.errors import DataError, check_choice
 from lesion_exp.evaluation.calibration import log_losses
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.predictions import (
+    LABELS_ONLY,
     PREFIX,
     FloatArray,
     IntArray,
@@ -265,7 +266,7 @@ def with_probabilities(table: pd.DataFrame, probs: FloatArray) -> pd.DataFrame:
     classes = classes_of(table)
     columns = {f"{PREFIX}{name}": probs[:, position].astype(np.float32) for position, name in enumerate(classes)}
     predicted = np.asarray(classes, dtype=object)[probs.argmax(axis=1)]
-    return table.assign(prediction=predicted, **columns)
+    return table.drop(columns=LABELS_ONLY, errors="ignore").assign(prediction=predicted, **columns)
 
 
 _DIGITS: Final = 3

@@ -158,7 +158,7 @@ def compared(
     tests = PairedTests(tables)
     known = [*OVERALL, *(f"{family}/{name}" for family in BY_CLASS for name in tests.classes), *added]
     drawn = paired_draws(tables, known, draws, seed, scores)
-    names = [name for name in known if not np.isnan(drawn.estimates[name]).any()]
+    names = [name for name in known if name in drawn.estimates and not np.isnan(drawn.estimates[name]).any()]
     runs = [(groups[one], groups[two]) for one, two in pairs]
     found = []
     for both in runs:

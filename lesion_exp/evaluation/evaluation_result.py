@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lesion_exp.evaluation.calibration import CALIBRATION
 from lesion_exp.evaluation.calibrator import CalibrationEffect, calibration_effect
+from lesion_exp.evaluation.class_mapping import mapping_in_words, mapping_of
 from lesion_exp.evaluation.conformal import conformal_metrics
 from lesion_exp.evaluation.decision_curve import DecisionCurve, decision_curve
 from lesion_exp.evaluation.failures import failures
@@ -24,6 +25,7 @@ from lesion_exp.evaluation.metrics import metrics, weighted_metrics
 from lesion_exp.evaluation.posthoc import PosthocModels, operating_point_metrics
 from lesion_exp.evaluation.predictions import (
     classes_of,
+    has_labels_only,
     is_unknown,
     known_rows,
     probabilities,
@@ -42,6 +44,10 @@ _BY_CLASS: Final = ("isic",)
 """The sections in which the names of results end with a class."""
 _OF_CALIBRATED: Final = (*CALIBRATION, *shown_in("epoch"))
 """The metrics that are computed from calibrated probabilities, too."""
+MAPPING_FILE: Final = "class_mapping.json"
+_LABELS_ONLY: Final = (
+    "the predictions are classes without probabilities: there are no areas, calibration, thresholds and prediction sets"
+)
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,12 @@ class EvaluationResult:
 
     @property
     def note(self) -> str:
-        """A sentence on the images of unknown classes, which no metric counts; empty without such images."""
+        """How labels were mapped, which images no metric counts, and which metrics are missing; mostly empty."""
         counts = unknown_counts(self.whole)
-        return unknown_in_words(counts) if counts else ""
+        sentences = mapping_in_words(self.whole)
+        if counts and not sentences:
+            sentences.append(unknown_in_words(counts))
+        return ". ".join([*sentences, *([_LABELS_ONLY] if has_labels_only(self.table) else [])])
 
     @property
     def warnings(self) -> list[str]:
@@ -139,6 +148,8 @@ class EvaluationResult:
         content: dict[str, Any] = {f"{name}.json": {**head, **found} for name, found in sections.items()}
         content["subgroups.json"] = self.subgroups.to_dict()
         content["failures.json"] = failures(self.table)
+        if mapping := mapping_of(self.whole):
+            content[MAPPING_FILE] = mapping
         if self.decision is not None:
             content["decision_curve.json"] = self.decision.to_dict()
         return content
@@ -180,6 +191,8 @@ def evaluate_table(
     """
     options = options or EvaluationOptions()
     whole, table = table, known_rows(table).reset_index(drop=True)
+    labels_only = has_labels_only(table)
+    posthoc = None if labels_only else posthoc
     group, num_groups = units_of(table, options.unit)
     ranked = ranking_of_classes(probabilities(table), true_classes(table), group, num_groups)
     further = resampled(added or {}, probabilities(table), true_classes(table), group)
@@ -200,7 +213,7 @@ def evaluate_table(
     estimates = bootstrap(merged(parts.items()), num_groups, options.draws, options.seed)
     unknown = _unknown(whole, posthoc, options)
     acted_on = table if calibrated is None else calibrated
-    has_malignancy = MALIGNANT in targets(classes_of(table))
+    has_malignancy = MALIGNANT in targets(classes_of(table)) and not labels_only
     return EvaluationResult(
         whole,
         table,

@@ -13,10 +13,18 @@ from scipy.sparse import csr_array
 from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view
-from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of, probabilities, true_classes
+from lesion_exp.evaluation.predictions import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    classes_of,
+    has_labels_only,
+    probabilities,
+    true_classes,
+)
 from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_metrics, ranking_of_classes
 from lesion_exp.evaluation.registry import METRICS
-from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted, merged
+from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted, defined, merged
 
 _AT_HALF: Final = ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
 _RANKED: Final = {"auc": "auroc", "ap": "average_precision", AUC_SENS_80: AUC_SENS_80, PAUC_2024: PAUC_2024}
@@ -69,7 +77,11 @@ def weighted_isic_metrics(
         _with_macro(of_classes, classes, rarest),
     ]
     malignant = _malignant(table, classes, group, num_groups)
-    return merged(("", part) for part in (*parts, *([malignant] if malignant else [])))
+    found = merged(("", part) for part in (*parts, *([malignant] if malignant else [])))
+    if not has_labels_only(table):
+        return found
+    names = defined(found, num_groups)
+    return found.only(name for name in names if name.partition("/")[0] not in _RANKED)
 
 
 def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: int) -> Weighted:

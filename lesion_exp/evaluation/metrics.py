@@ -16,6 +16,7 @@ from lesion_exp.evaluation.predictions import (
     FloatArray,
     IntArray,
     classes_of,
+    has_labels_only,
     predicted_classes,
     probabilities,
     true_classes,
@@ -25,6 +26,8 @@ from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Score, Weighted, defined, merged, resampled
 
 _RANKED: Final = ("auroc", "average_precision", *SENSITIVITY_AT, *SPECIFICITY_AT)
+OF_PROBABILITIES: Final = frozenset({*_RANKED, AUROC_MACRO, *CALIBRATION})
+"""Metrics, without their class, that a table with labels only does not have (see `predictions.has_labels_only`)."""
 OVERALL: Final = (*OF_ALL_CLASSES, AUROC_MACRO, *CALIBRATION)
 OF_A_CLASS: Final = (*FAMILIES, *_RANKED)
 OF_THE_VIEW: Final = ("accuracy", "balanced_accuracy", *OF_A_CLASS, "brier", "ece")
@@ -36,9 +39,9 @@ def metrics(table: pd.DataFrame, names: Collection[str] | None = None) -> dict[s
 
     These are `OVERALL`, `<metric>/<class>` for `OF_A_CLASS`, and for several diagnoses `<metric>/malignant` for
     `OF_THE_VIEW`. Means are over the classes present; `f1_macro_sklearn` also counts classes that are only predicted.
-    Undefined metrics are left out, so no value is NaN: those of a class without images, except its specificity, and the
-    specificity and AUROC of a class to which all images belong. For definitions and sources see `confusion`, `ranking`,
-    `calibration` and `malignant_view`.
+    Undefined metrics are left out, so no value is NaN: those of a class without images, except its specificity, the
+    specificity and AUROC of a class to which all images belong, and `OF_PROBABILITIES` where classes alone are known.
+    For definitions and sources see `confusion`, `ranking`, `calibration` and `malignant_view`.
 
     Raises:
         DataError: `table` is not a predictions table (see `predictions.check`).
@@ -76,6 +79,8 @@ def weighted_metrics(
     classes = classes_of(table)
     known = metric_names(classes)
     wanted = set(known if names is None else names)
+    if has_labels_only(table):
+        wanted = {name for name in wanted if name.partition("/")[0] not in OF_PROBABILITIES}
     parts = [_of_classes(table, group, num_groups, wanted, ranked)]
     of_view = {name for name in wanted if name.endswith(f"/{MALIGNANT}")} if MALIGNANT not in classes else set()
     if of_view:

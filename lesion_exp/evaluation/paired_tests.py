@@ -194,7 +194,10 @@ class PairedTests:
 
 @dataclass(frozen=True)
 class PairedDraws:
-    """Metrics of T models on the same images and on the same bootstrap draws; NaN where a metric is undefined."""
+    """Metrics of T models on the same images and on the same bootstrap draws; NaN where a metric is undefined.
+
+    Metrics of probabilities are missing where a model has predicted labels only.
+    """
 
     estimates: dict[str, FloatArray]
     """float64 (T,), by metric."""
@@ -247,6 +250,7 @@ def paired_draws(
     lesion, num_lesions = lesion_of(tables[0])
     functions = [metrics_and_added(table, lesion, num_lesions, names, added or {}) for table in tables]
     whole = [at(np.ones((num_lesions, 1))) for at in functions]
+    names = [name for name in names if all(name in values for values in whole)]
     blocks = [[at(weights) for at in functions] for weights in lesion_draws(num_lesions, draws, seed)]
     return PairedDraws(
         {name: np.array([values[name][0] for values in whole]) for name in names},
@@ -267,7 +271,7 @@ def paired_differences(
     """
     found = paired_draws([first, second], names, draws, seed)
     differences = {}
-    for name in names:
+    for name in found.estimates:
         limits = found.limits(name, (0, 1))
         drawn = percentile_interval(found.draws[name][0] - found.draws[name][1])
         interval = drawn if limits is None else (limits.low, limits.high)

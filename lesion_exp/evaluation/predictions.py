@@ -9,6 +9,8 @@
 | `age`, `sex`, `site`, `source` | for subgroups |
 | `energy` | float32, -log sum_c exp(logit_c), the mean over the views of an image; only in tables of one network |
 | `is_unknown` | bool: the network does not know the true class; only in tables with such images |
+| `given_label` | the label in the data set, where labels were mapped to the network's classes (see `class_mapping`) |
+| `labels_only` | true: the predicted classes were imported without probabilities; only in such tables |
 
 Images of unknown classes do not count for closed-set metrics: functions that need the true classes take tables without
 them, as `known_rows` returns. See `unknown` for the metrics of unknown classes.
@@ -38,6 +40,7 @@ ID_COLUMNS: Final = ("image_id", "row_id", "lesion_id", "patient_id")
 SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")
 PREFIX: Final = "p_"
 ENERGY: Final = "energy"
+LABELS_ONLY: Final = "labels_only"
 NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "image_path", "mask_path", "clinical_path"})
 """Columns of a data set's table that are removed, because everybody with access to the store can read predictions."""
 _PATH: Final = re.compile(r"([/\\]|^[A-Za-z]:).*\.\w{2,5}$|^([/\\]|[A-Za-z]:[/\\]|~/|file:)")
@@ -229,6 +232,14 @@ def probabilities(table: pd.DataFrame) -> FloatArray:
     """Returns the probabilities, float64 (N, C), in class order."""
     columns = [f"{PREFIX}{name}" for name in classes_of(table)]
     return table[columns].to_numpy(dtype=np.float64)
+
+
+def has_labels_only(table: pd.DataFrame) -> bool:
+    """Returns whether `table` holds predicted classes without probabilities: `p_<class>` is 1 or 0.
+
+    Areas, calibration and thresholds mean nothing there and are left out.
+    """
+    return LABELS_ONLY in table and bool(table[LABELS_ONLY].all())
 
 
 def true_classes(table: pd.DataFrame) -> IntArray:

@@ -15,12 +15,13 @@ from lesion_exp.evaluation.intervals import Estimate, Unit, bootstrap, lesion_of
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, is_enough, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS, Limits, combined_limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view, scores_of, targets
-from lesion_exp.evaluation.metrics import weighted_metrics
+from lesion_exp.evaluation.metrics import OF_PROBABILITIES, weighted_metrics
 from lesion_exp.evaluation.predictions import (
     BoolArray,
     FloatArray,
     IntArray,
     classes_of,
+    has_labels_only,
     predicted_classes,
     true_classes,
 )
@@ -98,6 +99,8 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     """
     group, num_groups = units_of(table, unit)
     names = [*_OF_ALL, *(_OF_MALIGNANCY if MALIGNANT in targets(classes_of(table)) else ())]
+    if has_labels_only(table):
+        names = [name for name in names if name.partition("/")[0] not in OF_PROBABILITIES]
     masks = {
         (attribute, name): (values == name).to_numpy()
         for attribute, values in attributes(table).items()

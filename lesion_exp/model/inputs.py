@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.data.lesion_dataset import SampleOptions
 from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError
+
+if TYPE_CHECKING:  # imports torch, which most verbs that read a table do not need
+    from lesion_exp.data.lesion_dataset import SampleOptions
 
 SAMPLE_KEYS: Final = frozenset({"mask", "mask_margin", "view", "store_size"})
 STORE_HEADROOM: Final = 1.25
@@ -20,6 +22,8 @@ def sample_options(config: Mapping[str, Any]) -> SampleOptions:
     Raises:
         ConfigError: masks are asked for with clinical photographs, which have none.
     """
+    from lesion_exp.data.lesion_dataset import SampleOptions
+
     node = config["dataset"]
     clinical = node["view"] == "both"
     if node["view"] != "dermoscopic" and node["mask"] != "none":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PRETRAINING: Final = "pretrain"
 """Value of the tag `kind` of a run that pretrains without labels."""
+IMPORTED: Final = "imported"
+"""Value of the tag `kind` of a run whose predictions were imported from a file."""
 TRAINING_KINDS: Final = ("train", PRETRAINING)
 """Values of the tag `kind` of runs that train by a job."""
 PRETRAINING_TAG: Final = "pretraining"

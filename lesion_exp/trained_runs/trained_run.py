@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
@@ -23,6 +23,7 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import (
+    IMPORTED,
     PARENT_TAG,
     PRETRAINING,
     PRETRAINING_TAG,
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from lesion_exp.model.predictor import Predictor
     from lesion_exp.model.restore import Restored
 
+IMPORTED_REMEDY: Final = (
+    "has predictions that were imported from a file, and no network: evaluate, compare, report and label-errors work "
+    "on it; lesion-exp train makes a run with a network"
+)
 WhichWeights = Literal["best", "last"] | Path
 """A checkpoint of the run, or a file with other weights of the same network."""
 
@@ -99,6 +104,8 @@ class TrainedRun:
         """
         if self.job is None:
             remedy = "has predictions only; name the runs that it combines, run=[A,B]"
+            if self.run.tags.get("kind") == IMPORTED:
+                remedy = IMPORTED_REMEDY
             if sweep := self.run.tags.get("sweep_id"):
                 remedy = f"is a sweep; name one of its cells, which lesion-exp sweep status {sweep} lists"
             raise ConfigError(

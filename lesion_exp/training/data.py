@@ -170,10 +170,12 @@ def pseudo_labels_of(config: Mapping[str, Any]) -> PseudoLabels | None:
     return PseudoLabels(options) if options.are_used else None
 
 
-def read_table(config: Mapping[str, Any], flow: Flow, pseudo: PseudoLabels | None = None) -> pd.DataFrame:
+def read_table(
+    config: Mapping[str, Any], flow: Flow, pseudo: PseudoLabels | None = None, *, needs_images: bool = True
+) -> pd.DataFrame:
     """The table of the data set of `config` (of a whole job), before any image is read; `flow` takes the counts.
 
-    The images of `pseudo` follow those that people labelled.
+    The images of `pseudo` follow those that people labelled. Without `needs_images`, rows may have no image file.
 
     Raises:
         DataError: see `load_table`.
@@ -187,7 +189,7 @@ def read_table(config: Mapping[str, Any], flow: Flow, pseudo: PseudoLabels | Non
         table = _with_view(instantiate(reader, "dataset"), node["view"])
         return table if pseudo is None else pseudo.separate(table)
 
-    table = load_table(read, options, flow, needs_labels=not is_pretraining(config))
+    table = load_table(read, options, flow, needs_labels=not is_pretraining(config), needs_images=needs_images)
     if pseudo is None:
         return table
     with collected_findings() as found:

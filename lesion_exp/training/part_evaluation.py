@@ -14,7 +14,7 @@ from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
 from lesion_exp.evaluation.figures.curves import precision_recall_curves, reliability_diagram, roc_curves
 from lesion_exp.evaluation.intervals import units_of
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
-from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.evaluation.predictions import classes_of, has_labels_only
 from lesion_exp.evaluation.registry import LOSS, TEST
 from lesion_exp.split import PARTS
 from lesion_exp.taxonomy import full_names
@@ -67,9 +67,14 @@ def log_evaluation(run: RunWriter, part: EvaluatedPart, evaluated: EvaluationRes
     run.log_figure(
         confusion_matrix(table, f"{name} part, {len(table):,} images"), artifacts.confusion_matrix(part, ".png"), about
     )
-    run.log_figure(roc_curves(table, f"ROC curves, {name} part"), artifacts.curve("roc", part), about)
-    run.log_figure(precision_recall_curves(table, f"precision-recall, {name} part"), artifacts.curve("pr", part), about)
-    run.log_figure(reliability_diagram(table, f"reliability, {name}"), artifacts.curve("reliability", part), about)
+    if not has_labels_only(table):
+        curves = {
+            "roc": roc_curves(table, f"ROC curves, {about}"),
+            "pr": precision_recall_curves(table, f"precision-recall, {about}"),
+            "reliability": reliability_diagram(table, f"reliability, {name}"),
+        }
+        for kind, figure in curves.items():
+            run.log_figure(figure, artifacts.curve(kind, part), about)
     log_evaluation_files(
         run, artifacts.evaluation(part), evaluated, f"{name} part, {len(table):,} images" if part == "test" else None
     )
@@ -86,8 +91,9 @@ def log_other_evaluation(run: RunWriter, folder: str, evaluated: EvaluationResul
     run.log_json(data, f"{folder}/classification_report.json")
     run.log_json(confusion_matrix_data(table), f"{folder}/confusion_matrix.json")
     run.log_figure(confusion_matrix(table, title), f"{folder}/confusion_matrix.png", title)
-    run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png", title)
-    run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png", title)
+    if not has_labels_only(table):
+        run.log_figure(roc_curves(table, f"ROC curves, {title}"), f"{folder}/roc.png", title)
+        run.log_figure(precision_recall_curves(table, f"precision-recall, {title}"), f"{folder}/pr.png", title)
     log_evaluation_files(run, folder, evaluated, title)
 
 

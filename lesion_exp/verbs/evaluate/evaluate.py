@@ -10,8 +10,8 @@ from lesion_exp.config.freeze import Job
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.evaluation_result import evaluate_table
-from lesion_exp.evaluation.posthoc import fit_on_validation
-from lesion_exp.evaluation.predictions import known_rows
+from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
+from lesion_exp.evaluation.predictions import has_labels_only, known_rows
 from lesion_exp.evaluation.registry import only_metrics
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
@@ -80,7 +80,7 @@ def _evaluate_one(trained: TrainedRun, request: EvaluationRequest) -> RunEvaluat
         table, has_seen = predictions_elsewhere(trained, request)
     posthoc = None
     if not (is_own_part and request.part == "val"):
-        posthoc = fit_on_validation(trained.predictions("val"), options["conformal_alpha"])
+        posthoc = _fitted_on_validation(trained, request)
     name, title = name_and_title(
         request, len(known_rows(table)), options["tta"] if trained.needs_new_predictions else None
     )
@@ -90,6 +90,24 @@ def _evaluate_one(trained: TrainedRun, request: EvaluationRequest) -> RunEvaluat
     with Stage("storing results and figures"):
         _log(RunWriter.of(run), found)
     return found
+
+
+def _fitted_on_validation(trained: TrainedRun, request: EvaluationRequest) -> PosthocModels | None:
+    """The models that are fitted on the validation part; None for a run of predictions that has none of them.
+
+    Raises:
+        ConfigError: a calibration is asked for nevertheless.
+    """
+    options = trained.evaluation
+    has_any = trained.job is not None or trained.run.fetch(artifacts.predictions("val")) is not None
+    if has_any and not has_labels_only(validation := trained.predictions("val")):
+        return fit_on_validation(validation, options["conformal_alpha"])
+    if "calibration" in request.chosen and options["calibration"] != "none":
+        raise ConfigError(
+            f"expected calibration=none for run {trained.run_id} ({trained.run.name}), which has no probabilities of a "
+            f"validation part, got {options['calibration']}; leave calibration= out"
+        )
+    return None
 
 
 def _log(run: RunWriter, found: RunEvaluation) -> None:

@@ -1,0 +1,108 @@
+"""Maps the labels of a data set to the classes of a model by the taxonomy, so that the model can be tested on it.
+
+A label becomes the class that it is, or that wholly or mostly contains it (see `taxonomy.map_label`): a common nevus is
+an nv. Images whose label no class contains are marked by `is_unknown`, so no closed-set metric counts them.
+
+The probabilities of a model are never changed. A class without an image in the data set keeps its probability, and a
+prediction of it is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.errors import DataError, first_cases
+from lesion_exp.evaluation.predictions import classes_of, is_unknown
+from lesion_exp.taxonomy import IS_UNKNOWN
+
+GIVEN_LABEL: Final = "given_label"
+"""Column of predictions tables with the label in the data set; only where some label was mapped to another class."""
+
+
+def map_classes(table: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:
+    """Returns `table` with its labels mapped to `classes`.
+
+    The result is `table` itself if all labels are among `classes`. Otherwise it has the column `given_label`, and
+    `is_unknown` if a label belongs to none of the classes.
+
+    Args:
+        table: rows of a data set, with `label`.
+        classes: the classes of a model.
+        source: the data set, for messages.
+
+    Raises:
+        DataError: no label can be mapped, or the images of only one class are left of a data set with several.
+    """
+    given = table["label"].astype(str)
+    labels = sorted(set(given))
+    found = {label: taxonomy.map_label(label, classes, labels) for label in labels}
+    if all(label == target for label, target in found.items()):
+        return table
+    counts = given.value_counts()
+    unmapped = [label for label, target in found.items() if target is None]
+    targets = sorted({target for target in found.values() if target is not None})
+    if unmapped and len(targets) < 2:
+        cases = [f"{label} ({counts[label]:,} images)" for label in unmapped]
+        rest = f"only images of {targets[0]} are left" if targets else "no image is left"
+        raise DataError(
+            f"expected images of at least two of the classes {', '.join(classes)} in {source}, but {rest}: these "
+            f"labels belong to none of the classes, or to several:\n{first_cases(cases, 20)}\nuse a data set whose "
+            f"labels are parts of these classes, or compare malignant with benign by a run of task.target=malignant"
+        )
+    mapped = given.map(found)
+    result = table.assign(label=mapped.where(mapped.notna(), given), **{GIVEN_LABEL: given})
+    known_before = is_unknown(table)
+    return result.assign(**{IS_UNKNOWN: mapped.isna() | known_before}) if unmapped or known_before.any() else result
+
+
+def mapping_of(table: pd.DataFrame) -> dict[str, Any]:
+    """Returns how the labels of the images in a predictions table were mapped, as plain values for JSON.
+
+    `mapped` has the number of images by label and class, `left_out` the images of labels that belong to none of the
+    classes, `absent` the classes without an image, and `predicted_absent` the number of images that are predicted to be
+    of these, which are errors. The result is empty if no label was mapped.
+    """
+    if GIVEN_LABEL not in table:
+        return {}
+    known = table[~is_unknown(table)]
+    absent = [name for name in classes_of(table) if name not in set(known["label"])]
+    pairs = known.groupby([GIVEN_LABEL, "label"]).size()
+    mapped: dict[str, dict[str, int]] = {}
+    for (given, label), count in pairs.items():
+        mapped.setdefault(str(label), {})[str(given)] = int(count)
+    left_out = table.loc[is_unknown(table), GIVEN_LABEL].value_counts().sort_index()
+    return {
+        "mapped": mapped,
+        "left_out": {str(label): int(count) for label, count in left_out.items()},
+        "absent": absent,
+        "absent_classes": "kept: their probabilities are not redistributed, and a prediction of them is an error",
+        "predicted_absent": int(known["prediction"].isin(absent).sum()),
+    }
+
+
+def mapping_in_words(table: pd.DataFrame) -> list[str]:
+    """Returns sentences on how the labels of a predictions table were mapped; none if no label was."""
+    found = mapping_of(table)
+    if not found:
+        return []
+    pairs = [
+        f"{label} ({count:,} images) is {name}"
+        for name, labels in found["mapped"].items()
+        for label, count in labels.items()
+        if label != name
+    ]
+    sentences = [f"labels were mapped to the classes of the model by the taxonomy: {', '.join(pairs)}"] if pairs else []
+    if found["left_out"]:
+        left = ", ".join(f"{label} ({count:,} images)" for label, count in found["left_out"].items())
+        sentences.append(f"labels that belong to none of the classes, or to several, are left out: {left}")
+    if found["absent"]:
+        number = found["predicted_absent"]
+        sentences.append(
+            f"the data set has no image of {', '.join(found['absent'])}; the probabilities of these classes are kept, "
+            f"so the {number:,} prediction{'s' * (number != 1)} of them count as errors"
+        )
+    return sentences

@@ -1,0 +1,282 @@
+"""Reads predictions that somebody else made from a table: ids, classes, and probabilities, logits or classes alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.dataset.image_names import clean_name, image_key
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, ChallengeFormat, format_of
+from lesion_exp.evaluation.predictions import SUM_TOLERANCE, FloatArray
+from lesion_exp.text_table import read_csv
+from lesion_exp.verbs.evaluate.import_request import ID_COLUMNS, MAPPABLE, ImportRequest
+
+_IDS: Final = (
+    "image_id", "row_id", "image", "image_name", "isic_id", "img_id", "img", "id", "name", "filename", "file_name",
+    "file", "image_path", "path", "lesion_id",
+)  # fmt: skip
+"""Names of columns with ids, the most certain first; case and blanks are ignored."""
+_PREDICTED: Final = ("prediction", "predicted", "pred", "predicted_label", "predicted_class", "pred_label", "y_pred")
+_PREFIX: Final = re.compile(r"^(?:p|prob|probs|probability|proba|pred|score|logit|logits)[_ .]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class GivenPredictions:
+    """The predictions of a file, one for each id."""
+
+    ids: tuple[str, ...]
+    of_lesions: bool
+    """Whether the ids are those of lesions."""
+    classes: tuple[str, ...]
+    """The classes in alphabetical order; empty for predicted labels."""
+    probs: FloatArray
+    """Float (N, C); N rows of no column for predicted labels."""
+    labels: tuple[str, ...]
+    """The predicted labels as in the file; empty where there are probabilities."""
+    parts: tuple[str, ...]
+    """The part of each row, `train`, `val` or `test`; empty if the file does not say."""
+    columns: Mapping[str, str]
+    """Class, or what a column is -> its name in the file."""
+    challenge: str | None
+    """The format, if it is that of a challenge."""
+
+
+def read_table(path: Path, what: str) -> pd.DataFrame:
+    """Reads the csv or parquet file `path` as a table of texts; `what` says for messages what it contains.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
+    if path.suffix.lower() != ".parquet":
+        return read_csv(str(path))
+    try:
+        found = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected a table with {what} at {path}, but it cannot be read: {error}") from error
+    return found.rename(columns=str)
+
+
+def read_predictions_file(request: ImportRequest, known: Collection[str]) -> GivenPredictions:
+    """Reads the predictions that `request` names.
+
+    Args:
+        request: the file, and which column is what.
+        known: the labels of the true classes, which the names of columns may be beside names of the taxonomy.
+
+    Raises:
+        ConfigError: `columns` names a column that the file does not have.
+        DataError: the file has no ids or no classes, an id occurs twice, or a value is missing or out of range.
+    """
+    path = request.predictions
+    frame = read_table(path, "predictions")
+    unknown = [name for name in request.columns.values() if name not in frame]
+    if unknown:
+        raise ConfigError(
+            f"expected columns= to name columns of {path.name} ({', '.join(map(str, frame.columns))}), got {unknown[0]}"
+            f"{did_you_mean(unknown[0], map(str, frame.columns))}"
+        )
+    challenge = None if set(request.columns) & set(ID_COLUMNS) else format_of(set(frame.columns))
+    key, of_lesions = _ids_of(frame, request, challenge, path.name)
+    ids = [None if pd.isna(value) else clean_name(value) for value in frame[key]]
+    _check_ids(ids, key, path.name)
+    names = tuple(str(name) for name in ids)
+    columns = _class_columns(frame, request, challenge, known, key)
+    part = request.columns.get("split", "split" if "split" in frame else None)
+    parts = () if part is None else tuple(_part(value, path.name) for value in frame[part])
+    used = {"lesion_id" if of_lesions else "image_id": key, **({} if part is None else {"split": part})}
+    told = None if challenge is None else challenge.name
+    if request.values == "labels" or not columns:
+        column = _label_column(frame, request, path.name)
+        labels = tuple("" if pd.isna(value) else str(value).strip() for value in frame[column])
+        empty = [name for name, label in zip(names, labels, strict=True) if not label]
+        if empty:
+            raise DataError(
+                f"expected a predicted class for each of the {len(names):,} rows of {path.name}, but {len(empty):,} "
+                f"have none:\n{first_cases(empty)}\nfill these cells, or remove the rows"
+            )
+        nothing = np.empty((len(names), 0))
+        return GivenPredictions(names, of_lesions, (), nothing, labels, parts, {**used, "prediction": column}, told)
+    classes = tuple(sorted(columns))
+    named = [columns[name] for name in classes]
+    given = _numbers(frame, named, names, path.name)
+    if classes == (MALIGNANT,):
+        _check_target(given, names, path.name)
+        classes, given = (BENIGN, MALIGNANT), np.concatenate([1 - given, given], axis=1)
+    elif len(classes) < 2:
+        raise DataError(
+            f"expected a column for each class in {path.name}, got only {named[0]}; name them with "
+            f"columns='{{CLASS: COLUMN, ...}}'"
+        )
+    probs = _as_probabilities(given, named, request, names, path.name)
+    return GivenPredictions(names, of_lesions, classes, probs, (), parts, {**used, **columns}, told)
+
+
+def _ids_of(
+    frame: pd.DataFrame, request: ImportRequest, challenge: ChallengeFormat | None, file: str
+) -> tuple[str, bool]:
+    """The column with the ids, and whether they are those of lesions."""
+    for name in ID_COLUMNS:
+        if name in request.columns:
+            return request.columns[name], name == "lesion_id"
+    if challenge is not None:
+        return challenge.key, challenge.of_lesions
+    lowered = {str(column).strip().lower().replace(" ", "_"): column for column in frame.columns}
+    found = next((name for name in _IDS if name in lowered), None)
+    if found is None:
+        raise DataError(
+            f"expected a column with the ids of the images in {file}, got {', '.join(map(str, frame.columns))}; name "
+            f"it with columns='{{image_id: COLUMN}}'"
+        )
+    return str(lowered[found]), found == "lesion_id"
+
+
+def _check_ids(ids: Sequence[str | None], key: str, file: str) -> None:
+    missing = [f"row {number + 2}" for number, name in enumerate(ids) if not name]
+    if missing:
+        raise DataError(
+            f"expected an id in the column {key} of each row of {file}, but {len(missing):,} have none:\n"
+            f"{first_cases(missing)}\nfill these cells, or remove the rows"
+        )
+    keys = pd.Series([image_key(name) for name in ids])
+    doubled = [str(name) for name, twice in zip(ids, keys.duplicated(), strict=True) if twice]
+    if doubled:
+        raise DataError(
+            f"expected each id once in the column {key} of {file}, but {len(doubled):,} rows repeat one (endings, "
+            f"upper and lower case do not distinguish ids):\n{first_cases(doubled)}\nkeep one prediction for each id"
+        )
+
+
+def _class_columns(
+    frame: pd.DataFrame, request: ImportRequest, challenge: ChallengeFormat | None, known: Collection[str], key: str
+) -> dict[str, str]:
+    """Class -> column with its values: those of `columns=`, of the challenge, or the recognised ones."""
+    given = {name: column for name, column in request.columns.items() if name not in MAPPABLE}
+    if given:
+        return {class_of(name, known) or name: column for name, column in given.items()}
+    if challenge is not None:
+        return {name: column for column, name in challenge.classes.items() if column in frame}
+    taken = {key, *request.columns.values()}
+    others = [str(column) for column in frame.columns if column not in taken]
+    own = [column for column in others if column.startswith("p_")]  # as this package writes them
+    found: dict[str, str] = {}
+    for column in own or others:
+        name = class_of(column, known) or class_of(_PREFIX.sub("", column), known) or (
+            column.removeprefix("p_") if own else None)  # fmt: skip
+        if name is None or not _is_numeric(frame[column]):
+            continue
+        if name in found:
+            raise DataError(
+                f"expected one column for each class in {request.predictions.name}, but {found[name]} and {column} "
+                f"are both {name}; choose with columns='{{{name}: {column}, ...}}'"
+            )
+        found[name] = column
+    if not found and TARGET in others:
+        return {MALIGNANT: TARGET}
+    return found
+
+
+def class_of(name: str, known: Collection[str]) -> str | None:
+    """The class that a column is called after: a true class in any case, or a code or name of the taxonomy."""
+    if name in known:
+        return name
+    lowered = {label.lower(): label for label in known}
+    return lowered.get(name.lower()) or taxonomy.code_of(name.lower()) or taxonomy.code_of(name)
+
+
+def _is_numeric(values: pd.Series) -> bool:
+    """Whether most cells are numbers, so that a column `malignant` of remarks is no class."""
+    return bool(pd.to_numeric(values, errors="coerce").notna().mean() > 0.5)
+
+
+def _label_column(frame: pd.DataFrame, request: ImportRequest, file: str) -> str:
+    if "prediction" in request.columns:
+        return request.columns["prediction"]
+    lowered = {str(column).strip().lower().replace(" ", "_"): str(column) for column in frame.columns}
+    found = next((lowered[name] for name in _PREDICTED if name in lowered), None)
+    if found is None:
+        raise DataError(
+            f"expected a column for each class, or one with the predicted class, in {file}, got "
+            f"{', '.join(map(str, frame.columns))}; name them with columns='{{CLASS: COLUMN, ...}}' or "
+            f"columns='{{prediction: COLUMN}}'"
+        )
+    return found
+
+
+def _part(value: object, file: str) -> str:
+    text = str(value).strip().lower()
+    part = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(text, text)
+    if part not in ("train", "val", "test"):
+        raise DataError(
+            f"expected train, val or test in the column split of {file}, got {value!r}; correct it, or rename the "
+            f"column if it has another meaning"
+        )
+    return part
+
+
+def _numbers(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str], file: str) -> FloatArray:
+    cells = frame[list(columns)]
+    values = cells.apply(lambda column: pd.to_numeric(column, errors="coerce")).to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        rows, places = (found.tolist() for found in np.nonzero(bad))
+        cases = [
+            f"{names[row]}: {cells.iat[row, place]!r} in {columns[place]}"
+            for row, place in zip(rows, places, strict=True)
+        ]
+        raise DataError(
+            f"expected finite numbers in the columns {', '.join(columns)} of {file}, but {len(set(rows)):,} of "
+            f"{len(names):,} rows hold others:\n{first_cases(cases)}\ncorrect these rows, or remove them and import "
+            f"with on_unmatched=skip"
+        )
+    return values
+
+
+def _check_target(values: FloatArray, names: Sequence[str], file: str) -> None:
+    off = ((values < 0) | (values > 1)).any(axis=1)
+    if off.any():
+        cases = [f"{names[row]}: {values[row, 0]:g}" for row in np.flatnonzero(off).tolist()]
+        raise DataError(
+            f"expected the probability that an image is malignant, from 0 to 1, in {file}, but {len(cases):,} of "
+            f"{len(names):,} rows hold others:\n{first_cases(cases)}\nconvert the scores, for example by their ranks"
+        )
+
+
+def _as_probabilities(
+    values: FloatArray, columns: Sequence[str], request: ImportRequest, names: Sequence[str], file: str
+) -> FloatArray:
+    if request.values == "logits":
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        found: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+        return found
+    sums = values.sum(axis=1)
+    negative, off = (values < -SUM_TOLERANCE).any(axis=1), np.abs(sums - 1) > SUM_TOLERANCE
+    wrong = negative | (sums <= 0 if request.rescale else off)
+    if wrong.any():
+        cases = [
+            f"{names[row]}: sum {sums[row]:.4g}, smallest {values[row].min():.4g}"
+            for row in np.flatnonzero(wrong).tolist()
+        ]
+        remedy = (
+            "values=logits if the columns hold logits"
+            if negative.any()
+            else "rescale=true divides each row by its sum; values=logits is for logits; or name the columns of all "
+            "classes with columns='{CLASS: COLUMN, ...}'"
+        )
+        raise DataError(
+            f"expected probabilities that are not negative and sum to 1 in the columns {', '.join(columns)} of {file}, "
+            f"but those of {len(cases):,} of {len(names):,} rows are not:\n{first_cases(cases)}\n{remedy}"
+        )
+    kept = np.clip(values, 0, None)
+    result: FloatArray = kept / kept.sum(axis=1, keepdims=True)
+    return result

@@ -1,0 +1,338 @@
+"""Stores predictions that somebody else made as a run, and evaluates them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp import taxonomy
+from lesion_exp.config.project import Project
+from lesion_exp.dataset.image_names import clean_name, image_key
+from lesion_exp.dataset.joins import NameIndex
+from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
+from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, map_classes
+from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
+from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
+from lesion_exp.evaluation.predictions import LABELS_ONLY, IntArray, has_labels_only, predictions_table
+from lesion_exp.evaluation.registry import only_metrics
+from lesion_exp.progress import Stage
+from lesion_exp.split import PARTS
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.run_description import score_tags
+from lesion_exp.tracking.stored_run import IMPORTED, Run
+from lesion_exp.training.part_evaluation import (
+    evaluation_options,
+    log_evaluation,
+    log_posthoc_models,
+    part_results,
+)
+from lesion_exp.verbs.evaluate.given_predictions import GivenPredictions, class_of, read_predictions_file
+from lesion_exp.verbs.evaluate.import_request import ImportRequest
+from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
+from lesion_exp.verbs.evaluate.true_classes import TrueClasses, of_dataset, of_file, of_run
+
+log = logging.getLogger(__name__)
+
+LIKE_TAG: Final = "like"
+"""Tag of an imported run with the id of the run whose images it predicts."""
+
+
+@dataclass
+class _Matched:
+    """The rows with a prediction, and the row of the file for each."""
+
+    rows: pd.DataFrame
+    places: IntArray
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of images or predictions that are left out."""
+
+
+def import_predictions(
+    request: ImportRequest,
+    config: Mapping[str, Any],
+    project: Project,
+    like: Run | None,
+    *,
+    needs_calibration: bool = False,
+) -> RunEvaluation:
+    """Imports the predictions of `request` as a new run, evaluates them, and returns the evaluation of the test part.
+
+    Args:
+        request: the file.
+        config: the resolved config: data set, evaluation, and experiment of the run.
+        project: the project of this machine.
+        like: the run whose images are taken, or None.
+        needs_calibration: whether it is an error if the calibration of `config` cannot be fitted.
+
+    Raises:
+        ConfigError: the options contradict each other.
+        DataError: predictions and true classes do not fit, or the file has a fault.
+    """
+    with Stage("reading predictions and true classes"):
+        truth = of_run(like) if like else of_file(request.truth) if request.truth else of_dataset(config)
+        known = sorted({*truth.table["label"].astype(str), *truth.classes})
+        given = read_predictions_file(request, known)
+        matched = _match(given, truth, request)
+        classes, probs = _probabilities(given, truth, known, request)
+        rows = map_classes(matched.rows, classes, truth.source)
+        rows = rows.assign(**{LABELS_ONLY: True}) if given.labels else rows
+        table = predictions_table(rows.drop(columns="split"), probs[matched.places], classes)
+    tables = {part: _part_of(table, rows, part) for part in ("val", "test") if (rows["split"] == part).any()}
+    if "test" not in tables:
+        raise DataError(
+            f"expected predictions of test images of {truth.source}, but {request.predictions.name} has only those of "
+            f"validation images; import the predictions of the test part, too"
+        )
+    node = config["evaluation"]
+    posthoc = _fitted(tables, node, needs_calibration=needs_calibration)
+    with Stage("evaluating the predictions"):
+        results = {
+            part: evaluate_table(part_table, posthoc if part == "test" else None, evaluation_options(node))
+            for part, part_table in tables.items()
+        }
+    name = request.name or request.predictions.stem
+    facts = _facts(request, given, truth, classes, matched, rows)
+    tags = {
+        "kind": IMPORTED,
+        "dataset": truth.source,
+        **({LIKE_TAG: like.run_id} if like else {}),
+        "mlflow.note.content": _description(request, truth, matched, results["test"]),
+    }
+    params = {"evaluation": {**node, "tta": "none"}, "import": {"values": facts["values"], "truth": truth.source}}
+    experiment = str(config["tracking"]["experiment"])
+    if like is not None:
+        experiment = like.store.client.get_experiment(like.experiment_id).name
+    with TrackedRun.start(project.store, experiment, name, tags, params, system_metrics_seconds=0) as run:
+        values = _log(run, results, posthoc, facts)
+        run.log_metrics(values, step=0)
+        run.set_tags(score_tags(values, leaky=False))
+    for reason, number in matched.left_out.items():
+        log.warning("left out: %s %s", f"{number:,}", reason)
+    options = {**node, "tta": "none"}
+    title = f"{PARTS['test']} part, {len(results['test'].table):,} images"
+    return RunEvaluation(run.run_id, name, "test", title, (), options, False, results["test"], posthoc)
+
+
+def _part_of(table: pd.DataFrame, rows: pd.DataFrame, part: str) -> pd.DataFrame:
+    found = table[(rows["split"] == part).to_numpy()].reset_index(drop=True)
+    if taxonomy.IS_UNKNOWN in found and not found[taxonomy.IS_UNKNOWN].any():
+        found = found.drop(columns=taxonomy.IS_UNKNOWN)
+    return found
+
+
+def _match(given: GivenPredictions, truth: TrueClasses, request: ImportRequest) -> _Matched:
+    """The images of `truth` with the place of each one's prediction.
+
+    Raises:
+        DataError: see `import_predictions`.
+    """
+    table = truth.table
+    if given.of_lesions:
+        table = _one_a_lesion(table, truth.source)
+    key = "lesion_id" if given.of_lesions and "lesion_id" in table and table["lesion_id"].notna().any() else "image_id"
+    places = _places(table[key], given.ids)
+    if given.parts:
+        of_file = np.array([*given.parts, ""], dtype=object)[places]  # the last for images without a prediction
+        table = table.assign(split=np.where(places >= 0, of_file, table["split"]))
+    left_out: dict[str, int] = {}
+    extra = sorted(set(range(len(given.ids))) - set(places.tolist()))
+    unscored = {image_key(name) for name in truth.unscored}
+    zero = [place for place in extra if image_key(given.ids[place]) in unscored]
+    strangers = [given.ids[place] for place in extra if place not in set(zero)]
+    if zero:
+        left_out["predictions of images to which the challenge gives weight zero"] = len(zero)
+    has = places >= 0
+    is_evaluated = table["split"].isin(["val", "test"]).to_numpy()
+    for part in ("val", "test"):
+        of_part = (table["split"] == part).to_numpy()
+        if of_part.any() and truth.own_parts and not (of_part & has).any():
+            left_out[f"images of the {PARTS[part]} part, of which the file has no prediction"] = int(of_part.sum())
+            is_evaluated &= ~of_part
+    missing = table.loc[is_evaluated & ~has, "image_id"].tolist()
+    if not (is_evaluated & has).any():
+        raise DataError(
+            f"expected predictions of images of {truth.source}, but none of the {len(given.ids):,} ids of "
+            f"{request.predictions.name} is among its {int(is_evaluated.sum()):,} images: the file has "
+            f"{', '.join(map(repr, given.ids[:3]))}, the data set {', '.join(map(repr, table[key].head(3)))}; name the "
+            f"column of the ids with columns='{{image_id: COLUMN}}', or the right data set"
+        )
+    _refuse_unmatched(missing, [] if truth.own_parts else strangers, truth, request)
+    if missing:
+        left_out["images without a prediction"] = len(missing)
+    if strangers:
+        left_out["predictions of images that are not evaluated"] = len(strangers)
+    trained = int((has & ~table["split"].isin(["val", "test"])).sum())
+    if trained:
+        left_out["predictions of training images"] = trained
+    kept = is_evaluated & has
+    return _Matched(table[kept].reset_index(drop=True), places[kept], left_out)
+
+
+def _refuse_unmatched(
+    missing: Sequence[str], strangers: Sequence[str], truth: TrueClasses, request: ImportRequest
+) -> None:
+    if request.on_unmatched == "skip":
+        return
+    file = request.predictions.name
+    if missing:
+        raise DataError(
+            f"expected a prediction of each image of {truth.source} in {file}, but {len(missing):,} images have "
+            f"none:\n{first_cases(missing)}\non_unmatched=skip leaves these images out and counts them; dataset.filter "
+            f"chooses the images that are evaluated"
+        )
+    if strangers:
+        raise DataError(
+            f"expected predictions of images of {truth.source} in {file}, but {len(strangers):,} ids are unknown "
+            f"there:\n{first_cases(strangers)}\ncorrect the ids, or leave these predictions out with "
+            f"on_unmatched=skip, which counts them"
+        )
+
+
+def _one_a_lesion(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    doubled = table.loc[table["lesion_id"].notna() & table["lesion_id"].duplicated(), "lesion_id"]
+    if len(doubled):
+        raise DataError(
+            f"expected one image of each lesion of {source} for predictions of lesions, but {doubled.nunique():,} "
+            f"lesions have several:\n{first_cases(doubled.unique())}\nimport a file with a row for each image, or "
+            f"choose one image of each lesion with dataset.filter"
+        )
+    return table
+
+
+def _places(names: pd.Series, ids: Sequence[str]) -> IntArray:
+    """For each name the place of its id among `ids`, -1 where there is none.
+
+    A name and an id that are no match may still be the same file in some folder, if no other file is called so.
+
+    Raises:
+        DataError: several names have the same id, or a name fits several ids.
+    """
+    index = NameIndex(ids)
+    found = [index.positions(name) for name in names]
+    rest = [place for place, each in enumerate(found) if not each]
+    if rest:
+        used = {position for each in found for position in each}
+        bare = [position for position in range(len(ids)) if position not in used]
+        of_files = NameIndex(PurePosixPath(ids[position]).name for position in bare)
+        for place in rest:
+            last = PurePosixPath(clean_name(names.iloc[place])).name
+            found[place] = [bare[position] for position in of_files.positions(last)]
+    unclear = [str(name) for name, each in zip(names, found, strict=True) if len(each) > 1]
+    counts = Counter(each[0] for each in found if each)
+    shared = [ids[place] for place, number in counts.items() if number > 1]
+    if unclear or shared:
+        raise DataError(
+            f"expected one prediction for each image, but {len(unclear) + len(shared):,} names fit several:\n"
+            f"{first_cases([*unclear, *shared])}\nname images and ids alike, for example by the whole path"
+        )
+    return np.array([each[0] if each else -1 for each in found], dtype=np.int64)
+
+
+def _probabilities(
+    given: GivenPredictions, truth: TrueClasses, known: Sequence[str], request: ImportRequest
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes, and float (N, C), the probability of each: 1 or 0 for predicted labels."""
+    if not given.labels:
+        lacking = [name for name in truth.classes if name not in given.classes]
+        if lacking and set(given.classes) < set(truth.classes):
+            log.warning("the file has no column of %s; their probability is 0", ", ".join(lacking))
+            places = [given.classes.index(name) if name in given.classes else -1 for name in truth.classes]
+            padded = np.concatenate([given.probs, np.zeros((len(given.probs), 1))], axis=1)
+            return truth.classes, padded[:, places]
+        return given.classes, given.probs
+    found = {label: class_of(label, known) for label in sorted(set(given.labels))}
+    strange = [label for label, name in found.items() if name is None]
+    if strange:
+        raise DataError(
+            f"expected predicted classes that the data set or the taxonomy has ({', '.join(known)}) in "
+            f"{request.predictions.name}, got {', '.join(map(repr, strange[:5]))}{did_you_mean(strange[0], known)}; "
+            f"write the names of the classes"
+        )
+    predicted = {str(name) for name in found.values()}
+    mapped = {taxonomy.map_label(label, predicted, known) or label for label in known}
+    classes = tuple(sorted({*truth.classes, *predicted, *(() if truth.classes else mapped)}))
+    if len(classes) < 2:
+        raise DataError(
+            f"expected at least two classes, but all predictions of {request.predictions.name} and all true classes "
+            f"are {classes[0]}; use a data set with several classes"
+        )
+    of_rows = [classes.index(str(found[label])) for label in given.labels]
+    return classes, np.eye(len(classes))[of_rows]
+
+
+def _fitted(
+    tables: Mapping[str, pd.DataFrame], node: Mapping[str, Any], *, needs_calibration: bool
+) -> PosthocModels | None:
+    """The models that are fitted on validation; None without predictions of it, or without probabilities.
+
+    Raises:
+        ConfigError: a calibration is needed nevertheless.
+    """
+    if "val" in tables and not has_labels_only(tables["val"]):
+        return fit_on_validation(tables["val"], node["conformal_alpha"])
+    if needs_calibration and node["calibration"] != "none":
+        raise ConfigError(
+            f"expected calibration=none for predictions without probabilities of a validation part, got "
+            f"{node['calibration']}; leave it out, or name the validation images in a column split of the file"
+        )
+    return None
+
+
+def _facts(
+    request: ImportRequest,
+    given: GivenPredictions,
+    truth: TrueClasses,
+    classes: Sequence[str],
+    matched: _Matched,
+    rows: pd.DataFrame,
+) -> dict[str, Any]:
+    return {
+        "file": request.predictions.name,
+        "sha256": hashlib.sha256(request.predictions.expanduser().read_bytes()).hexdigest(),
+        "rows": len(given.ids),
+        "format": given.challenge,
+        "values": "labels" if given.labels else request.values,
+        "rescaled": request.rescale,
+        "columns": dict(given.columns),
+        "classes": list(classes),
+        "truth": truth.source,
+        "images": {str(part): int(number) for part, number in rows["split"].value_counts().items()},
+        "left_out": dict(matched.left_out),
+        "labels_were_mapped": GIVEN_LABEL in rows,
+        "trained_on": "unknown: whether the predictions come from a model that has seen these images cannot be checked",
+    }
+
+
+def _description(request: ImportRequest, truth: TrueClasses, matched: _Matched, result: EvaluationResult) -> str:
+    lines = [
+        f"Predictions imported from {request.predictions.name}, evaluated on {len(result.table):,} images of "
+        f"{truth.source}. What they were trained on is not known.",
+        *(f"Left out: {number:,} {reason}." for reason, number in matched.left_out.items()),
+        *([f"{result.note[:1].upper()}{result.note[1:]}."] if result.note else []),
+    ]
+    return "\n\n".join(lines)
+
+
+def _log(
+    run: TrackedRun, results: Mapping[str, EvaluationResult], posthoc: PosthocModels | None, facts: Mapping[str, Any]
+) -> dict[str, float]:
+    """Logs everything by which the run can be used like one that was trained here, and returns its metrics."""
+    run.log_json(dict(facts), artifacts.IMPORTED)
+    if posthoc is not None:
+        log_posthoc_models(run, posthoc)
+    metrics: dict[str, float] = {}
+    for part, result in results.items():
+        log_evaluation(run, part, result)  # type: ignore[arg-type]
+        found = part_results(part, result)
+        metrics |= {f"best/{name}": value for name, value in found.items()} if part == "val" else (
+            found | result.section_results())  # fmt: skip
+    return only_metrics(metrics)
