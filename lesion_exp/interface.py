@@ -201,6 +201,7 @@ def predict(
     pseudo_labels: str | Path | None = None,
     threshold: float | Mapping[str, float] | None = None,
     target_precision: float | None = None,
+    format: Literal["isic2018", "isic2019", "isic2020", "isic2024", "milk10k"] | None = None,  # noqa: A002
     tracking_uri: str | None = None,
 ) -> ShownPredictions:
     """Predicts images without labels with a run's network, as `lesion-exp predict` does.
@@ -216,6 +217,7 @@ def predict(
         pseudo_labels: a csv or parquet file for the sure predictions, which `dataset.pseudo_labels` takes as labels.
         threshold: smallest probability of these, for all classes or by class; None is 0.9.
         target_precision: instead of `threshold`, the share of validation images that the threshold makes right.
+        format: a challenge for which a submission is written beside the output.
         tracking_uri: as in `open_run`.
 
     Raises:
@@ -232,6 +234,7 @@ def predict(
         "pseudo_labels": pseudo_labels,
         "threshold": limits,
         "target_precision": target_precision,
+        "format": format,
     }
     words = [f"run={_spec(run)}", f"input={input}", f"output={output}", f"force={str(force).lower()}"]
     words += [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -302,8 +305,14 @@ def import_predictions(
     from lesion_exp.command.import_predictions import imported
     from lesion_exp.shown import ShownEvaluation
 
-    given = {"truth": truth, "like": None if like is None else _spec(like), "name": name, "values": values}
-    given |= {"columns": dict(columns) if columns else None, "on_unmatched": on_unmatched}
+    given = {
+        "truth": truth,
+        "like": None if like is None else _spec(like),
+        "name": name,
+        "columns": dict(columns) if columns else None,
+        "values": values,
+        "on_unmatched": on_unmatched,
+    }
     words = [f"predictions={predictions}", f"rescale={str(rescale).lower()}"]
     words += [f"{key}={value}" for key, value in given.items() if value is not None]
     result = imported(_arguments([*words, *overrides, *_places(tracking_uri, None)], verb="import"))

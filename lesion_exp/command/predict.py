@@ -47,6 +47,8 @@ def predict(arguments: Arguments) -> int:
             f"dataset.pseudo_weight=0.5",
             sys.stderr,
         )
+    if summary.submission:
+        say(f"submission: {summary.submission}", sys.stderr)
     if summary.to_label:
         say(f"to label next: {summary.to_label}", sys.stderr)
     say(RESEARCH_ONLY, sys.stderr)

@@ -97,15 +97,14 @@ def _read(file: str) -> Job:
 
 def _restore(store: Store, spec: str, frozen: Job | None) -> tuple[Run | None, Job]:
     """The run to compare with, and its job. The run is None for a job file that has no run in `store`."""
-    from lesion_exp.tracking.stored_run import TRAINING_KINDS
+    from lesion_exp.trained_runs.trained_run import check_trains
     from lesion_exp.training.tracked import job_of
     from lesion_exp.verbs.reproduce.reproduce import first_run
 
     if frozen is not None:
         return first_run(store, frozen), frozen
     run = chosen_run(store, spec)
-    if run.tags.get("kind") not in TRAINING_KINDS:
-        raise ConfigError(f"expected a training run, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    check_trains(run)
     return run, job_of(run)
 
 

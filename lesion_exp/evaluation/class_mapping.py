@@ -70,9 +70,9 @@ def mapping_of(table: pd.DataFrame) -> dict[str, Any]:
         return {}
     known = table[~is_unknown(table)]
     absent = [name for name in classes_of(table) if name not in set(known["label"])]
-    pairs = known.groupby([GIVEN_LABEL, "label"]).size()
+    pairs = known.groupby([GIVEN_LABEL, "label"], as_index=False).size()
     mapped: dict[str, dict[str, int]] = {}
-    for (given, label), count in pairs.items():
+    for given, label, count in pairs.itertuples(index=False):
         mapped.setdefault(str(label), {})[str(given)] = int(count)
     left_out = table.loc[is_unknown(table), GIVEN_LABEL].value_counts().sort_index()
     return {

@@ -101,7 +101,8 @@ class EvaluationResult:
         sentences = mapping_in_words(self.whole)
         if counts and not sentences:
             sentences.append(unknown_in_words(counts))
-        return ". ".join([*sentences, *([_LABELS_ONLY] if has_labels_only(self.table) else [])])
+        sentences += [_LABELS_ONLY] if has_labels_only(self.table) else []
+        return ". ".join(f"{text[:1].upper()}{text[1:]}" for text in sentences)
 
     @property
     def warnings(self) -> list[str]:

@@ -27,6 +27,7 @@ from lesion_exp.tracking.stored_run import (
     PARENT_TAG,
     PRETRAINING,
     PRETRAINING_TAG,
+    TRAINING_KINDS,
     Run,
     download_artifact,
     read_predictions,
@@ -147,6 +148,10 @@ class TrainedRun:
             return read_predictions(self.run, part, with_unknown=True)
         split = self.data()
         return self.network().predict(split.table[split.table["split"] == part], split.loaded.store)
+
+    def lacks_predictions(self, part: Literal["val", "test"]) -> bool:
+        """Whether it is a run without a network, such as of imported predictions, that has no predictions of a part."""
+        return self.job is None and self.run.fetch(artifacts.predictions(part)) is None
 
     def data(self) -> SplitData:
         """The data set of the run with its split, checked to be the one that the run was trained on.
@@ -313,6 +318,18 @@ def check_classifies(run: Run, wanted_for: str) -> None:
             f"pretraining by {run.tags.get(PRETRAINING_TAG)} without labels, which has none; train one that starts "
             f"from its weights: lesion-exp train backbone={run.tags.get('backbone')} backbone.weights=run:{run.run_id}"
         )
+
+
+def check_trains(run: Run) -> None:
+    """Checks that `run` trains by a job.
+
+    Raises:
+        ConfigError: it does not, as an ensemble or imported predictions.
+    """
+    kind = run.tags.get("kind", "unknown")
+    if kind not in TRAINING_KINDS:
+        remedy = f"which {IMPORTED_REMEDY}" if kind == IMPORTED else f"of kind {kind}; name a run of lesion-exp train"
+        raise ConfigError(f"expected a run that trains, got {run.run_id} ({run.name}), {remedy}")
 
 
 def check_finished(run: Run) -> None:

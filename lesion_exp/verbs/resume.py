@@ -21,8 +21,8 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.model.classifier import make_loss, make_optimizer, make_schedule, remembers, solves_exactly
 from lesion_exp.scheduler.schedule import ENDLESS, TrainingLength
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.stored_run import TRAINING_KINDS, Run, download_artifact
-from lesion_exp.trained_runs.trained_run import trained_run
+from lesion_exp.tracking.stored_run import Run, download_artifact
+from lesion_exp.trained_runs.trained_run import check_trains, trained_run
 from lesion_exp.training.check_training import training_length
 from lesion_exp.training.checkpoint import LAST, best_file_name, newest_checkpoint, resume_context
 from lesion_exp.training.data import SplitData, is_pretraining, load_data, split_data
@@ -49,13 +49,12 @@ def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResu
         ConfigError: the run has finished, is still running, or trains nothing.
         DataError: its data have changed.
     """
+    check_trains(run)
     if run.status == "FINISHED":
         raise ConfigError(
             f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
             f"it again, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it for longer"
         )
-    if run.tags.get("kind") not in TRAINING_KINDS:
-        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
     return train(trained_run(run, project, data_root).frozen_job("its training to go on"), resume_context(run))
 
 
@@ -69,8 +68,7 @@ def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Pa
             steps of the longer training would have been different; the message says why.
         DataError: its data have changed, or a checkpoint is missing.
     """
-    if run.tags.get("kind") not in TRAINING_KINDS:
-        raise ConfigError(f"expected a run that trains, got {run.run_id} of kind {run.tags.get('kind', 'unknown')}")
+    check_trains(run)
     if run.status == "RUNNING":
         raise ConfigError(f"expected a run that has ended, but {run.run_id} is RUNNING; wait for its end")
     old = with_found_values(trained_run(run, project, data_root).frozen_job("its training to go on"), run)

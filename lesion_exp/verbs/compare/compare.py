@@ -23,14 +23,14 @@ from lesion_exp.evaluation.comparison import (
 )
 from lesion_exp.evaluation.figures.forest_plots import differences_figure
 from lesion_exp.evaluation.pairing import aligned
-from lesion_exp.evaluation.predictions import classes_of, unknown_counts, unknown_in_words
+from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_counts, unknown_in_words
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import SEEN_TAG, Run, download_artifact, read_predictions
+from lesion_exp.tracking.stored_run import IMPORTED, SEEN_TAG, Run, download_artifact, read_predictions
 from lesion_exp.trained_runs.trained_run import check_classifies
 from lesion_exp.training.added_metrics import added_to_any
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
@@ -120,8 +120,10 @@ def _report(runs: Sequence[Run], base: Run | None, part: str | None, draws: int,
     scores, left_out = added_to_any([job.config for job in jobs], len(classes))
     added = {name: AddedMetric(score, higher) for name, (score, higher) in scores.items()}
     found = compared(list(tables.values()), groups, pairs, draws=draws, seed=seed, added=added)
+    labels_only = [label for label, table in tables.items() if has_labels_only(table)]
     notes += [
         *left_out,
+        *([_without_probabilities(labels_only)] if labels_only else []),
         *_notes_on_unknown(jobs[0].runs[0], chosen),
         *_notes_on_runs(jobs),
         *_notes_on_draws(found, draws),
@@ -154,6 +156,12 @@ def _choose_part(runs: Sequence[Run], asked: str | None) -> tuple[str, list[str]
     return chosen, notes
 
 
+def _without_probabilities(labels: Sequence[str]) -> str:
+    return (
+        f"{', '.join(labels)} predicted classes without probabilities: areas, calibration and losses are not compared"
+    )
+
+
 def _notes_on_unknown(run: Run, part: str) -> list[str]:
     counts = unknown_counts(read_predictions(run, part, with_unknown=True))
     return [unknown_in_words(counts)] if counts else []
@@ -171,10 +179,12 @@ def _notes_on_runs(jobs: Sequence[ComparedJob]) -> list[str]:
     ]
     unfinished = [f"{_label(run)} is {run.status}" for run in runs if run.status != "FINISHED"]
     splits = {run.tags.get("split_hash") for run in runs}
+    imported = [_label(run) for run in runs if run.tags.get("kind") == IMPORTED]
     return [
         *([f"leaky: {', '.join(leaky)} trained on lesions of the test part, or on copies of them"] if leaky else []),
         *seen,
         *([f"not finished: {', '.join(unfinished)}"] if unfinished else []),
+        *([f"imported: it is not known what {', '.join(imported)} was trained on"] if imported else []),
         *(["the runs have different splits, so their training images differ, too"] if len(splits) > 1 else []),
     ]
 

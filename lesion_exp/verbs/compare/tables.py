@@ -142,11 +142,12 @@ def _classes_table(pair: Pair, images: dict[str, int], width: int) -> FittedTabl
 
 def _show_methods(report: ComparisonReport, console: Console, with_tables: bool) -> None:
     found = report.comparison
+    lower = [name for name in found.overall() if found.is_lower_better(name)]
     lines = [
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
         f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for the number of intervals",
-        f"{', '.join(name for name in found.overall() if found.is_lower_better(name))}: {LOWER}",
+        *([f"{', '.join(lower)}: {LOWER}"] if lower else []),
     ]
     if not with_tables:
         lines.append("The tables of each pair are in compare/comparison.txt of the run.")

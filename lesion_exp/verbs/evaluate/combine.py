@@ -49,7 +49,8 @@ def combine(members: Sequence[TrainedRun], method: str, request: EvaluationReque
         return _soup(members, request, folder)
     if are_folds(members):
         return _folds_elsewhere(members, method, request)
-    validation = None if num_splits(members) > 1 else [member.predictions("val") for member in members]
+    held_out = num_splits(members) == 1 and not any(member.lacks_predictions("val") for member in members)
+    validation = [member.predictions("val") for member in members] if held_out else None
     test = [member.predictions("test") for member in members] if request.part == "test" else None
     other, has_seen = (None, False) if request.dataset is None else tables_elsewhere(members, request)
     on_validation, on_test, on_other = (
@@ -96,6 +97,8 @@ def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Pat
         )
     from lesion_exp.model.restore import restore
 
+    for member in members:
+        member.job_config("ensemble=soup")
     first = members[0]
     path = folder / "best.ckpt"
     content = mean_checkpoint([member.artifact(artifacts.checkpoint()) for member in members])

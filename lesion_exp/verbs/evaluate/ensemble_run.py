@@ -63,8 +63,8 @@ def evaluate_ensemble(members: Sequence[TrainedRun], request: EvaluationRequest)
         if combined.validation is not None:
             posthoc = fit_on_validation(combined.validation, options["conformal_alpha"])
         elif request.part == "test":
-            log.warning("no image was held out from all runs, so calibration, conformal sets and operating points "
-                        "cannot be fitted and are left out")  # fmt: skip
+            log.warning("no validation part was held out from all runs and predicted by all, so calibration, conformal "
+                        "sets and operating points cannot be fitted and are left out")  # fmt: skip
         with Stage(f"evaluating {len(members)} runs as one"):
             results = _results(combined, posthoc, options, members[0].config)
         key = "other" if request.dataset is not None else request.part

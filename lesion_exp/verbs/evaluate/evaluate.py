@@ -99,8 +99,7 @@ def _fitted_on_validation(trained: TrainedRun, request: EvaluationRequest) -> Po
         ConfigError: a calibration is asked for nevertheless.
     """
     options = trained.evaluation
-    has_any = trained.job is not None or trained.run.fetch(artifacts.predictions("val")) is not None
-    if has_any and not has_labels_only(validation := trained.predictions("val")):
+    if not trained.lacks_predictions("val") and not has_labels_only(validation := trained.predictions("val")):
         return fit_on_validation(validation, options["conformal_alpha"])
     if "calibration" in request.chosen and options["calibration"] != "none":
         raise ConfigError(

@@ -12,7 +12,9 @@ import pandas as pd
 
 from lesion_exp.config.freeze import job_hash
 from lesion_exp.config.project import Project
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import ConfigError, LeakageError, UserError, first_cases
+from lesion_exp.evaluation.class_mapping import map_classes
 from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
@@ -106,7 +108,7 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
 
     Raises:
         LeakageError: the run has seen some of the images, and `request` does not allow that.
-        DataError: the network does not know a label.
+        DataError: the labels belong to fewer than two of the network's classes (see `map_classes`).
     """
     assert request.dataset is not None, "the caller checks that there is another data set"
     config = trained.job_config("predictions on another data set")
@@ -126,7 +128,9 @@ def predictions_elsewhere(trained: TrainedRun, request: EvaluationRequest) -> tu
             f"leave them out with dataset.filter, or evaluate them nevertheless with split.allow_leakage=true (the "
             f"result is then marked leaky)"
         )
-    return trained.network().predict(loaded.table, loaded.store), bool(seen)
+    network = trained.network()
+    table = map_classes(loaded.table, network.classes, display_name(node))
+    return network.predict(table, loaded.store), bool(seen)
 
 
 def _seen(run: Run, table: pd.DataFrame) -> list[str]:

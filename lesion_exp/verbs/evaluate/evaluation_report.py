@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lesion_exp.choices import POOLED
+from lesion_exp.evaluation.class_mapping import mapping_of
 from lesion_exp.evaluation.classification_report import classification_report
 from lesion_exp.evaluation.comparison import SIGNIFICANT
 from lesion_exp.evaluation.intervals import Estimate
@@ -45,7 +46,7 @@ def as_text(evaluation: RunEvaluation) -> str:
     lines = [f"{what}: {evaluation.title}", f"test-time augmentation: {evaluation.options['tta']}", ""]
     if evaluation.leaky:
         lines.insert(0, "LEAKY: evaluated images are also in the training data")
-    for block in (_stacked, _unknown, _isic, _calibrated, _conformal, _operating, _gaps):
+    for block in (_stacked, _note, _unknown, _isic, _calibrated, _conformal, _operating, _gaps):
         text = list(block(evaluation))
         if text:
             report += "\n" + "\n".join(text) + "\n"
@@ -69,6 +70,7 @@ def as_json(evaluation: RunEvaluation) -> dict[str, Any]:
         "judged": evaluation.name,
         "images": len(result.table),
         "unknown_images": unknown_counts(result.whole),
+        "class_mapping": mapping_of(result.whole),
         "members": list(evaluation.members),
         "evaluation": dict(evaluation.options),
         "leaky": evaluation.leaky,
@@ -102,11 +104,15 @@ def _stacked(evaluation: RunEvaluation) -> Iterator[str]:
         yield from textwrap.wrap(f"note: {note}", _COLUMNS)
 
 
+def _note(evaluation: RunEvaluation) -> Iterator[str]:
+    if evaluation.result.note:
+        yield from textwrap.wrap(f"{evaluation.result.note}.", _COLUMNS)
+
+
 def _unknown(evaluation: RunEvaluation) -> Iterator[str]:
     result = evaluation.result
     if not result.unknown:
         return
-    yield from textwrap.wrap(f"{result.note}.", _COLUMNS)
     yield "detection of these images by scores:"
     for name in result.unknown:
         if (score := name.removeprefix(f"{UNKNOWN}/{AUROC}/")) != name:

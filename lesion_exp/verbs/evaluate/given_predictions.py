@@ -226,7 +226,7 @@ def _part(value: object, file: str) -> str:
 
 def _numbers(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str], file: str) -> FloatArray:
     cells = frame[list(columns)]
-    values = cells.apply(lambda column: pd.to_numeric(column, errors="coerce")).to_numpy(dtype=np.float64)
+    values: FloatArray = cells.apply(lambda column: pd.to_numeric(column, errors="coerce")).to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():
         rows, places = (found.tolist() for found in np.nonzero(bad))
@@ -278,5 +278,4 @@ def _as_probabilities(
             f"but those of {len(cases):,} of {len(names):,} rows are not:\n{first_cases(cases)}\n{remedy}"
         )
     kept = np.clip(values, 0, None)
-    result: FloatArray = kept / kept.sum(axis=1, keepdims=True)
-    return result
+    return np.asarray(kept / kept.sum(axis=1, keepdims=True), dtype=np.float64)

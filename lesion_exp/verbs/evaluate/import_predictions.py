@@ -42,6 +42,8 @@ from lesion_exp.verbs.evaluate.true_classes import TrueClasses, of_dataset, of_f
 
 log = logging.getLogger(__name__)
 
+_OF_DATA: Final = ("dataset", "split_hash", "dataset_fingerprint")
+"""Tags about the images, which a run has that predicts the images of another."""
 LIKE_TAG: Final = "like"
 """Tag of an imported run with the id of the run whose images it predicts."""
 
@@ -104,7 +106,7 @@ def import_predictions(
     tags = {
         "kind": IMPORTED,
         "dataset": truth.source,
-        **({LIKE_TAG: like.run_id} if like else {}),
+        **_tags_of(like),
         "mlflow.note.content": _description(request, truth, matched, results["test"]),
     }
     params = {"evaluation": {**node, "tta": "none"}, "import": {"values": facts["values"], "truth": truth.source}}
@@ -120,6 +122,13 @@ def import_predictions(
     options = {**node, "tta": "none"}
     title = f"{PARTS['test']} part, {len(results['test'].table):,} images"
     return RunEvaluation(run.run_id, name, "test", title, (), options, False, results["test"], posthoc)
+
+
+def _tags_of(like: Run | None) -> dict[str, str]:
+    """The tags about the images that a run shares with the run `like`, whose images it predicts."""
+    if like is None:
+        return {}
+    return {LIKE_TAG: like.run_id} | {tag: like.tags[tag] for tag in _OF_DATA if tag in like.tags}
 
 
 def _part_of(table: pd.DataFrame, rows: pd.DataFrame, part: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from lesion_exp.data.lock import hold, release
 from lesion_exp.dataset.table import UNKNOWN
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.calibrator import Calibrator
+from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.model.checkpoint_file import weights_hash
 from lesion_exp.model.precision import precision_here, resolve_devices
 from lesion_exp.model.predictor import Predictor
@@ -35,6 +36,7 @@ from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.pseudo_labels import check_file, thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.results import Results
+from lesion_exp.verbs.predict.submission import submission_ids, write_submission
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,8 @@ class PredictionSummary:
     """Number of pseudo-labels by class."""
     thresholds: Mapping[str, float | None] | None = None
     """Smallest probability of the pseudo-labels by class; None for a class that gets none."""
+    submission: str | None = None
+    """The file with the submission to a challenge."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -116,6 +120,10 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
     thresholds = None if pseudo is None else thresholds_of(request, opened, calibrator, restored.classes)
     needed = Predictor(restored, calibrator, top=request.top or 0).needed_columns
     images = images_of(request.source, needed, request.columns)
+    ids: list[str] = []
+    if request.challenge is not None:
+        FORMATS[request.challenge].places(restored.classes)  # raises before anything is predicted
+        ids = submission_ids(images, request)
     _log_unknown_values(restored, images)
     warnings = [text for text in (calibration_warning(run, request.calibration),) if text is not None]
     if pseudo is not None and calibrator is None and request.target_precision is None:
@@ -139,6 +147,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         counts_of_pseudo = None
         if pseudo is not None and thresholds is not None:
             counts_of_pseudo = write_pseudo_labels(pseudo, table, images, plan.facts, request, thresholds)
+        submission = None if request.challenge is None else write_submission(table, ids, restored.classes, request)
         facts = facts_path(output)
         told = {**plan.facts, "images": len(table), "errors": int(table["error"].notna().sum())}
         if pseudo is not None:
@@ -174,6 +183,7 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         None if pseudo is None else str(pseudo),
         counts_of_pseudo,
         thresholds,
+        None if submission is None else str(submission),
     )
 
 

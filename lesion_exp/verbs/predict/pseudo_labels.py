@@ -145,7 +145,7 @@ def write_pseudo_labels(
     limits = table["prediction"].map({name: limit for name, limit in thresholds.items() if limit is not None})
     # a csv has rounded probabilities, so that those at the threshold are compared with a tolerance
     chosen = (confidence >= limits.to_numpy(np.float64) - 1e-6) & table["prediction"].notna().to_numpy()
-    known = _known(images, request)
+    known = known_columns(images, request)
     written = pd.DataFrame(
         {
             "image_id": known["image_id"],
@@ -166,7 +166,7 @@ def write_pseudo_labels(
     return {name: int(counts.get(name, 0)) for name in thresholds}
 
 
-def _known(images: pd.DataFrame, request: PredictionRequest) -> pd.DataFrame:
+def known_columns(images: pd.DataFrame, request: PredictionRequest) -> pd.DataFrame:
     """The ids and metadata that a csv of images has, else an id of each image: its name without the ending."""
     names = [str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) for name in images["image"].astype(str)]
     found = pd.DataFrame({"image_id": names}, index=images.index)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.choices import ACCELERATORS, ANY_CALIBRATION, NONE, PRECISIONS, RANKINGS, TTA, WEIGHTS
+from lesion_exp.choices import ACCELERATORS, ANY_CALIBRATION, CHALLENGES, NONE, PRECISIONS, RANKINGS, TTA, WEIGHTS
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import (
     REQUIRED,
@@ -83,6 +83,12 @@ class PredictionRequest:
         Number(example="0.95", most=1, above=True),
         "with pseudo_labels=, instead of threshold=: for each class the smallest probability from which on this share "
         "of the run's validation images is right",
+    )
+    challenge: str | None = option(
+        None,
+        choice(CHALLENGES),
+        "also write FILE_NAME.csv beside the output: a submission to this ISIC challenge",
+        key="format",
     )
     columns: Mapping[str, str] = option(
         {},

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -258,6 +259,28 @@ def test_the_folds_of_a_sweep_become_one_result_on_its_own_run(project, folds, e
     for fold in folds:
         store.client.delete_tag(fold, PARENT_TAG)
     store.client.delete_run(other)
+
+
+def test_labels_of_another_data_set_are_mapped_by_the_taxonomy(project, evaluation_of, tmp_path):
+    store, config, (run_id, _) = project
+    images = sorted(Path(config["dataset"]["root"]).rglob("*.jpg"))[:30]
+    labels = ["Melanoma", "common nevus", "psoriasis"] * 10
+    rows = {"image_id": [f"new{number}" for number in range(30)], "image_path": images, "label": labels}
+    pd.DataFrame(rows).to_csv(tmp_path / "cases.csv", index=False)
+    node = compose(["dataset=csv", f"dataset.root={tmp_path}", "dataset.table=cases.csv"], root=tmp_path).config[
+        "dataset"
+    ]
+    found = evaluation_of(run_id, dataset=node, allow_leakage=True)
+    assert len(found.result.table) == 20
+    assert found.result.table["label"].value_counts().to_dict() == {"mel": 10, "nv": 10}
+    assert "psoriasis (10 images)" in as_text(found).replace("\n", " ")
+    told = as_json(found)["class_mapping"]
+    assert told["mapped"] == {"mel": {"melanoma": 10}, "nv": {"common nevus": 10}}
+    assert told["left_out"] == {"psoriasis": 10}
+    assert set(told["absent"]) == set(as_json(found)["classes"]) - {"mel", "nv"}
+    assert told["predicted_absent"] == int(found.result.table["prediction"].isin(told["absent"]).sum())
+    kept = download_artifact(find_run(store, run_id), f"evaluation/{found.name}/class_mapping.json")
+    assert json.loads(kept.read_text()) == told
 
 
 def test_folds_together_judge_another_data_set(project, folds, evaluation_of):

@@ -1,0 +1,52 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesion_exp.choices import CHALLENGES
+from lesion_exp.errors import ConfigError
+from lesion_exp.evaluation.challenge_format import FORMATS, format_of
+
+HAM = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+HEADERS = {
+    "isic2018": "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC",
+    "isic2019": "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK",
+    "isic2020": "image_name,target",
+    "isic2024": "isic_id,target",
+    "milk10k": "lesion_id,AKIEC,BCC,BEN_OTH,BKL,DF,INF,MAL_OTH,MEL,NV,SCCKA,VASC",
+}
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+def test_a_submission_has_the_published_header_and_is_recognised(name):
+    layout = FORMATS[name]
+    classes = sorted(layout.classes.values()) if name != "isic2020" else ("benign", "malignant")
+    classes = ("benign", "malignant") if name == "isic2024" else classes
+    probs = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 4)
+    written = layout.submission(list("abcd"), probs, classes)
+    assert ",".join(written) == HEADERS[name]
+    assert format_of(list(written)) is layout
+    for column, of in layout.classes.items():
+        assert written[column].tolist() == probs[:, list(classes).index(of)].tolist()
+
+
+def test_ground_truths_with_further_columns_are_recognised():
+    assert format_of([*HEADERS["isic2018"].split(","), "score_weight", "validation_weight"]).name == "isic2018"
+    assert format_of(["image_name", "patient_id", "diagnosis", "benign_malignant", "target"]).name == "isic2020"
+    assert format_of(HEADERS["isic2019"].split(",")[:-1]).name == "isic2019"
+    assert format_of(["image", "MEL", "NV"]) is None
+
+
+def test_classes_are_joined_by_the_taxonomy():
+    probs = np.full((2, 7), 1 / 7)
+    target = FORMATS["isic2020"].submission(["a", "b"], probs, HAM)["target"]
+    pd.testing.assert_series_equal(target, pd.Series([3 / 7, 3 / 7], name="target"))  # akiec, bcc and mel
+    parts = FORMATS["isic2018"].submission(
+        ["a"], np.array([[0.1, 0.2, 0.7]]), ("common_nevus", "atypical_nevus", "mel")
+    )
+    assert parts.loc[0, "NV"] == pytest.approx(0.3)
+    assert parts.loc[0, ["AKIEC", "BCC", "BKL", "DF", "VASC"]].tolist() == [0] * 5
+
+
+def test_a_class_that_belongs_to_several_columns_is_refused():
+    with pytest.raises(ConfigError, match=r"expected classes that belong to one column of format=isic2019(.|\n)*akiec"):
+        FORMATS["isic2019"].places(HAM)

@@ -1,0 +1,201 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lesion_exp
+from lesion_exp.cli import main
+from lesion_exp.evaluation.predictions import probabilities
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.run_writer import RunWriter
+from lesion_exp.tracking.stored_run import download_artifact, read_predictions
+from tests.refusal import assert_refused
+
+ISIC = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+NUMBER = 70
+FAST = "evaluation.bootstrap_draws=100"
+
+
+@pytest.fixture(autouse=True)
+def _without_figures(monkeypatch):
+    def log_empty(run, figure, path, about):
+        """Drawing takes longer than all else."""
+        run.log_text("", path)
+
+    monkeypatch.setattr(RunWriter, "log_figure", log_empty)
+
+
+@pytest.fixture
+def files(store, monkeypatch):
+    """In the folder of a store: a ground truth and a submission in the layout of ISIC 2018, with one unscored image."""
+    monkeypatch.chdir(store.root)
+    names = [f"ISIC_{number:07d}" for number in range(NUMBER)]
+    names[7] = "ISIC_0035068"
+    true = np.arange(NUMBER) % 7
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(NUMBER, 7)) + 2 * np.eye(7)[true]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = pd.DataFrame(np.eye(7)[true], columns=list(ISIC))
+    truth.insert(0, "image", names)
+    submission = pd.DataFrame(probs, columns=list(ISIC))
+    submission.insert(0, "image", names)
+    truth.to_csv("truth.csv", index=False)
+    submission.to_csv("submission.csv", index=False)
+    return truth, submission
+
+
+def imported(capsys, *words):
+    assert main(["import", "truth=truth.csv", FAST, "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_submission_and_its_ground_truth_become_a_run(files, store, own_process, capsys):
+    truth, submission = files
+    found = imported(capsys, "predictions=submission.csv", "name=theirs")
+    scored = truth["image"] != "ISIC_0035068"  # the scorer of the challenge gives it weight zero
+    right = submission[list(ISIC)].to_numpy().argmax(axis=1) == truth[list(ISIC)].to_numpy().argmax(axis=1)
+    assert found["images"] == NUMBER - 1
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(right[scored].mean())
+    run = find_run(store, found["run_id"])
+    assert (run.name, run.status, run.tags["kind"]) == ("theirs", "FINISHED", "imported")
+    assert run.metrics["test/accuracy"] == pytest.approx(right[scored].mean())
+    kept = read_predictions(run, "test").set_index("image_id")
+    assert [name for name in kept if name.startswith("p_")] == sorted(f"p_{name.lower()}" for name in ISIC)
+    given = submission.set_index("image").loc[kept.index, "MEL"]
+    np.testing.assert_allclose(kept["p_mel"], given, atol=1e-6)
+    facts = json.loads(download_artifact(run, "import/facts.json").read_text())
+    assert facts["format"] == "isic2018"
+    assert facts["left_out"] == {"predictions of images to which the challenge gives weight zero": 1}
+
+
+def test_all_that_needs_no_network_works_and_the_rest_is_refused(files, store, own_process, capsys):
+    one = imported(capsys, "predictions=submission.csv")["run_id"]
+    files[1].assign(**{name: files[1][name] for name in ISIC}).rename(
+        columns={"image": "id", **{name: f"prob_{name.lower()}" for name in ISIC}}
+    ).to_csv("same.csv", index=False)
+    two = imported(capsys, "predictions=same.csv")["run_id"]
+    assert main(["evaluate", f"run={one}", FAST, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == NUMBER - 1
+    assert main(["compare", one, two, FAST, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert any("it is not known what" in note for note in told["notes"])
+    assert main(["evaluate", f"run=[{one},{two}]", "ensemble=mean", FAST, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == NUMBER - 1
+    assert main(["report", f"run={one}", "output=page.html"]) == 0
+    capsys.readouterr()
+    for words in (
+        ["predict", "input=.", "output=new.csv"],
+        ["explain"],
+        ["register", "name=theirs"],
+        ["export", "format=onnx", "output=theirs.onnx"],
+        ["resume"],
+        ["reproduce"],
+        ["evaluate", "tta=flips8"],
+        ["evaluate", "dataset=synthetic"],
+    ):
+        assert_refused(capsys, [words[0], f"run={one}", *words[1:]], "which has predictions that were imported")
+    assert_refused(capsys, ["evaluate", f"run={one}", "calibration=temperature"], "leave calibration= out")
+
+
+def test_the_images_of_a_run_are_paired_and_its_validation_part_calibrates(files, store, own_process, capsys):
+    parts = ["val" if number % 2 else "test" for number in range(NUMBER)]
+    files[1].assign(split=parts).to_csv("parts.csv", index=False)
+    first = imported(capsys, "predictions=parts.csv")
+    assert "conformal/lac/coverage" in first["metrics"]
+    own = find_run(store, first["run_id"])
+    assert len(read_predictions(own, "val")) + len(read_predictions(own, "test")) == NUMBER - 1
+    # logits of fewer classes, ids with endings in another case, and images that the run does not evaluate
+    logits = np.log(files[1][list(ISIC)]).rename(columns=str.lower)
+    ids = [f"images/{name.lower()}.JPG" for name in files[1]["image"]]
+    more = pd.concat([logits.assign(image_id=ids), logits[:1].assign(image_id="elsewhere.jpg")])
+    more.drop(columns="vasc").to_csv("logits.csv", index=False)
+    found = lesion_exp.import_predictions("logits.csv", FAST, like=first["run_id"], values="logits")
+    run = find_run(store, found.run_id)
+    kept = read_predictions(run, "test")
+    assert kept["row_id"].tolist() == read_predictions(own, "test")["row_id"].tolist()
+    assert (kept["p_vasc"] == 0).all()
+    np.testing.assert_allclose(probabilities(kept).sum(axis=1), 1, atol=1e-6)
+    facts = json.loads(download_artifact(run, "import/facts.json").read_text())
+    assert facts["left_out"] == {"predictions of images that are not evaluated": 2}
+    assert main(["compare", found.run_id, first["run_id"], FAST, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["part"] == "test"
+
+
+def test_predicted_classes_alone_by_any_name_of_the_taxonomy(files, store, own_process, capsys):
+    names = {"MEL": "Melanoma", "NV": "melanocytic nevi", "AKIEC": "akiec"}
+    predicted = [names.get(name, name) for name in files[1][list(ISIC)].idxmax(axis=1)]
+    pd.DataFrame({"photo": files[1]["image"], "dx": predicted}).to_csv("labels.csv", index=False)
+    found = imported(capsys, "predictions=labels.csv", "columns={image_id: photo, prediction: dx}")
+    assert "accuracy" in found["metrics"]
+    assert "auroc_macro" not in found["metrics"]
+    graded = imported(capsys, "predictions=submission.csv")
+    assert found["metrics"]["accuracy"] == graded["metrics"]["accuracy"]
+    assert main(["compare", found["run_id"], graded["run_id"], FAST, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert any("without probabilities" in note for note in told["notes"])
+    files = store.artifact_dir(find_run(store, found["run_id"]).artifact_uri)
+    assert main(["report", f"run={found['run_id']}"]) == 0
+    assert (files / "report.html").is_file()
+
+
+def test_a_data_set_needs_no_image_files(files, store, own_process, capsys):
+    frame = pd.DataFrame({"image_id": files[1]["image"], "label": ["common nevus", "melanoma"] * (NUMBER // 2)})
+    (store.root / "clinic").mkdir()
+    frame.to_csv("clinic/cases.csv", index=False)
+    files[1].to_csv("p.csv", index=False)
+    words = ["dataset=csv", "dataset.root=clinic", "dataset.table=cases.csv", FAST, "--json"]
+    assert main(["import", "predictions=p.csv", *words]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert found["class_mapping"]["mapped"] == {"mel": {"melanoma": 35}, "nv": {"common nevus": 35}}
+    assert found["class_mapping"]["absent"] == ["akiec", "bcc", "bkl", "df", "vasc"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        (lambda s: s[:-3], [], "3 images have none"),
+        (lambda s: s[:-3], ["on_unmatched=skip"], None),
+        (lambda s: pd.concat([s, s[:1].assign(image="ISIC_9")]), [], "1 ids are unknown there"),
+        (lambda s: pd.concat([s, s[:2].assign(image=s["image"] + ".jpg")]), [], "2 rows repeat one"),
+        (lambda s: s.assign(MEL=2 * s["MEL"]), [], "rescale=true divides"),
+        (lambda s: s.assign(MEL=2 * s["MEL"]), ["rescale=true"], None),
+        (lambda s: s.assign(MEL=s["MEL"] - 1), ["rescale=true"], "values=logits if"),
+        (lambda s: s.assign(MEL=s["MEL"].where(s.index != 4)), [], "1 of 70 rows hold others:\n  - ISIC_0000004"),
+        (lambda s: s.assign(MEL=s["MEL"].astype(object).where(s.index != 4, "high")), [], "'high' in MEL"),
+        (lambda s: s.assign(image=s["image"].where(s.index != 4)), [], "row 6"),
+        (lambda s: s.assign(image="x" + s["image"]), [], "is among its 69 images"),
+        (lambda s: s.rename(columns={"image": "photo"}), [], "columns='{image_id: COLUMN}'"),
+        (lambda s: s[["image"]], [], "columns='{prediction: COLUMN}'"),
+        (lambda s: s, ["columns={image_id: img}"], "got img; did you mean 'image'?"),
+        (lambda s: s[["image"]].assign(prediction="melanom"), [], "got 'melanom'"),
+        (lambda s: s.assign(split="holdout"), [], "got 'holdout'"),
+        (lambda s: s, ["like=latest"], "got truth= and like="),
+        (lambda s: s, ["evaluation.calibration=temperature"], "in a column split of the file"),
+        (lambda s: s, ["backbone=resnet18"], "expected keys that an import reads"),
+    ],
+)
+def test_faults_are_told_with_a_remedy(change, words, said, files, own_process, capsys):
+    change(files[1]).to_csv("changed.csv", index=False)
+    command = ["import", "predictions=changed.csv", "truth=truth.csv", FAST, "--json", *words]
+    if said is None:
+        assert main(command) == 0
+    else:
+        assert_refused(capsys, command, said)
+
+
+def test_the_layouts_of_lesions_and_of_one_score_are_read(files, store, own_process, capsys):
+    names = files[1]["image"]
+    malignant = pd.Series(np.arange(NUMBER) % 2)
+    pd.DataFrame({"isic_id": names, "target": malignant, "patient_id": "p1"}).to_csv("truth.csv", index=False)
+    pd.DataFrame({"isic_id": names, "target": 0.2 + 0.6 * malignant}).to_csv("scores.csv", index=False)
+    found = imported(capsys, "predictions=scores.csv")
+    assert (found["classes"], found["metrics"]["accuracy"]["value"]) == (["benign", "malignant"], 1.0)
+    classes = ("AKIEC", "BCC", "BEN_OTH", "BKL", "DF", "INF", "MAL_OTH", "MEL", "NV", "SCCKA", "VASC")
+    hot = pd.DataFrame(np.eye(11)[np.arange(44) % 11], columns=list(classes))
+    hot.insert(0, "lesion_id", [f"IL_{number}" for number in range(44)])
+    hot.to_csv("truth.csv", index=False)
+    hot.to_csv("entry.csv", index=False)
+    found = imported(capsys, "predictions=entry.csv")
+    assert (found["images"], found["metrics"]["accuracy"]["value"]) == (44, 1.0)
