@@ -276,7 +276,7 @@ VERBS: Final = {
             flags=("--cfg job", "--json"),
             refused=("dataset.mask", "evaluation.tta"),
             work="importing predictions",
-            stopped="no run was made, or it is marked KILLED; the same command imports the file again",
+            stopped="the other runs are unchanged; the same command imports the file again",
         ),
         Verb(
             "leakage",
