@@ -226,7 +226,8 @@ def _part(value: object, file: str) -> str:
 
 def _numbers(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str], file: str) -> FloatArray:
     cells = frame[list(columns)]
-    values: FloatArray = cells.apply(lambda column: pd.to_numeric(column, errors="coerce")).to_numpy(dtype=np.float64)
+    numbers = cells.apply(lambda column: pd.to_numeric(column, errors="coerce"))
+    values: FloatArray = np.asarray(numbers.to_numpy(), dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():
         rows, places = (found.tolist() for found in np.nonzero(bad))
