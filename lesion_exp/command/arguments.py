@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from lesion_exp.command.chosen_run import RUN
 from lesion_exp.config.project import Project
 from lesion_exp.config.shipped_conf import conf_dir, documented_keys, find_root
 from lesion_exp.errors import ConfigError, did_you_mean
@@ -47,6 +48,8 @@ class Arguments:
     print_config: bool = False
     bases: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """Configs that were composed from files already; see `compose`."""
+    named_runs: list[str] = field(default_factory=list)
+    """The runs that the options of the verb name, as they were typed."""
     from_python: bool = False
     """Whether Python code calls the verb: signal handlers stay as they are, and no config is shown."""
 
@@ -72,6 +75,8 @@ class Arguments:
             text = self._take(one.key)
             if text is not None:
                 given[one.field] = one.read(text)
+                if one.kind is RUN:
+                    self.named_runs.append(text)
             elif one.is_required:
                 raise ConfigError(f"expected {one.key}=, got {self._near(one.key)}; for example {one.example}")
         return declaration(**given)
@@ -163,7 +168,18 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
         from lesion_exp.command.config_tree import show_config
 
         show_config(job.config, job.overrides, shown, compared_defaults(arguments))
+    _check_named_runs(arguments, job.project)
     return job
+
+
+def _check_named_runs(arguments: Arguments, project: Project) -> None:
+    """Checks the runs that the command names where that takes no server and no MLflow: before anything is imported."""
+    from lesion_exp.tracking.run_names import check_names
+    from lesion_exp.tracking.store import embedded_database
+
+    database = embedded_database(project.store_uri, project.root) if arguments.named_runs else None
+    if database is not None:
+        check_names(database, arguments.named_runs)
 
 
 def print_config(config: Mapping[str, Any]) -> None:
@@ -222,7 +238,9 @@ def open_project(arguments: Arguments) -> Project:
     check_store_keys(arguments)
     if arguments.print_config:
         raise ConfigError("expected no --cfg job: this verb composes no job; train, prepare and preview do")
-    return compose_config(arguments).project.opened()
+    project = compose_config(arguments).project
+    _check_named_runs(arguments, project)
+    return project.opened()
 
 
 def check_store_keys(arguments: Arguments) -> None:

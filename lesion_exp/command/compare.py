@@ -55,6 +55,7 @@ def compared(arguments: Arguments) -> Compared | None:
     wanted = arguments.read(CompareOptions)
     check_keys(arguments, _READ_KEYS, "a comparison")
     arguments.show_tree = False
+    arguments.named_runs += arguments.names
     job = compose_job(arguments)
     if job is None:
         return None

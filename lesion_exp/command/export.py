@@ -17,10 +17,10 @@ def export(arguments: Arguments) -> int:
     spec = arguments.read(ChosenRun).run
     request = arguments.read(ExportRequest, data_root=arguments.read(MovedData).data_root)
     check_store_keys(arguments)
+    project = open_project(arguments)
     from lesion_exp.verbs.export.export import as_text, facts_path
     from lesion_exp.verbs.export.export import export as write
 
-    project = open_project(arguments)
     done = write(chosen_run(project.store, spec), request, project)
     shown = {"run_id": done.run_id, "path": str(done.path), "check": done.check.to_dict()}
     if arguments.json:

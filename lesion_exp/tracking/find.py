@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import math
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.errors import ConfigError, first_cases, nearest
 from lesion_exp.evaluation.registry import entry_of, mode_of
-from lesion_exp.privacy import without_secrets
 from lesion_exp.tracking.mlflow_values import allowed_name, given_name
-from lesion_exp.tracking.stored_run import MODES_TAG, ORIGIN_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
+from lesion_exp.tracking.run_names import ORIGIN_TAG, RECENT, SHORTEST_PREFIX, KnownRun, no_run, unknown_run
+from lesion_exp.tracking.stored_run import MODES_TAG, PARENT_TAG, Run, is_in_files_alone, may_be_in_files
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHORTEST_PREFIX: Final = 4
-_RECENT: Final = 200
 _NOT_TRAINED: Final = ("preview", "comparison", "ensemble")
 """Values of the tag `kind` of runs in which nothing was trained."""
 READS_TAG: Final = "test_readings"
@@ -48,14 +45,12 @@ def find_run(store: Store, spec: str) -> Run:
     if spec == "latest":
         newest = next((run for run in _runs(store) if _is_trained(run)), None)
         if newest is None:
-            raise ConfigError(
-                f"expected a run in {without_secrets(store.uri)}; it has none yet. Train one, or check tracking.uri."
-            )
+            raise ConfigError(no_run(store.uri))
         return _run(store, newest)
     if spec.startswith("best:"):
         return _best(store, spec.removeprefix("best:"))
     prefix = spec.lower()
-    if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},32}}", prefix):
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}", prefix):
         matches = list(_runs(store, f"attributes.run_id LIKE '{prefix}%'"))
         matches = matches or list(_runs(store, f"tags.{ORIGIN_TAG} LIKE '{prefix}%'"))
         if len(matches) == 1:
@@ -88,7 +83,7 @@ def _runs(store: Store, condition: str = "") -> Iterator[MlflowRun]:
     token = None
     while experiments:
         order = ["attributes.start_time DESC"]
-        page = store.client.search_runs(experiments, condition, max_results=_RECENT, order_by=order, page_token=token)
+        page = store.client.search_runs(experiments, condition, max_results=RECENT, order_by=order, page_token=token)
         yield from page
         token = page.token
         if not token:
@@ -208,21 +203,13 @@ def _by_alias(store: Store, spec: str) -> MlflowRun:
 
 
 def _unknown(store: Store, spec: str) -> str:
-    recent = _recent(store)
-    named = [run for run in recent if run.info.run_name == spec]
-    ids = {run.info.run_id[: max(len(spec), _SHORTEST_PREFIX)]: run for run in recent}
-    near = named or [ids[match] for match in difflib.get_close_matches(spec.lower(), ids, cutoff=0.7)] or recent[:5]
-    listed = first_cases(_line(run) for run in near) or "  none yet"
-    title = "Runs of that name" if named else "Runs that come near" if near != recent[:5] else "The latest runs"
-    return (
-        f"expected a run id, a prefix of at least {_SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
-        f"alias; got {spec!r}. {title} in {without_secrets(store.uri)}:\n{listed}"
-    )
+    infos = [run.info for run in _recent(store)]
+    return unknown_run(store.uri, spec, [KnownRun(info.run_id, info.status, info.run_name or "") for info in infos])
 
 
 def _recent(store: Store) -> list[MlflowRun]:
     runs = _runs(store)
-    return [run for run, _ in zip(runs, range(_RECENT), strict=False)]
+    return [run for run, _ in zip(runs, range(RECENT), strict=False)]
 
 
 def _line(run: MlflowRun) -> str:

@@ -140,19 +140,39 @@ def open_store(uri: str | None, root: Path, live: Path | None = None) -> Store:
     quiet_mlflow()
     root = root.expanduser().resolve()
     live = live.expanduser().resolve() if live else root / "mlruns" / "live"
-    asked, key = (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE) or None, URI_VARIABLE)
-    if asked is None:
-        return _open_sqlite(root / "mlruns" / "mlflow.db", root, live)
-    asked = with_credentials(asked)
-    scheme = asked.split(":", 1)[0] if ":" in asked else ""
-    if scheme in _SQLITE:
-        return _open_sqlite(_sqlite_path(asked, key), root, live)
+    database = embedded_database(uri, root)
+    if database is not None:
+        return _open_sqlite(database, root, live)
+    given, key = _asked(uri)
+    asked = with_credentials(given)
+    scheme = _scheme(asked)
     if scheme in ("http", "https"):
         return Store(asked.rstrip("/"), check_server(asked.rstrip("/"), key), root, live, artifacts=None)
     if scheme.split("+")[0] in _DATABASES:
         with store_lock(root / "mlruns" / "server"):
             return Store(asked, check_database(asked, key), root, live, artifacts=root / "mlruns" / "artifacts")
     raise ConfigError(_refusal(asked, key, scheme))
+
+
+def embedded_database(uri: str | None, root: Path) -> Path | None:
+    """The SQLite file of the store that `open_store(uri, root)` opens; None if it is a server or another database.
+
+    Raises:
+        ConfigError: the URI of an SQLite store names no file.
+    """
+    asked, key = _asked(uri)
+    if not asked:
+        return root.expanduser().resolve() / "mlruns" / "mlflow.db"
+    return _sqlite_path(asked, key) if _scheme(asked) in _SQLITE else None
+
+
+def _asked(uri: str | None) -> tuple[str, str]:
+    """The address that the user gives, empty if none, and the key or variable that says so."""
+    return (uri, "tracking.uri") if uri else (os.environ.get(URI_VARIABLE, ""), URI_VARIABLE)
+
+
+def _scheme(uri: str) -> str:
+    return uri.split(":", 1)[0] if ":" in uri else ""
 
 
 def quiet_mlflow() -> None:

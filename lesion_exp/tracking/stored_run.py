@@ -33,8 +33,6 @@ PARENT_TAG: Final = "mlflow.parentRunId"
 """Tag with the id of the run below which MLflow shows a run: for the cells of a sweep, the sweep's run."""
 MODES_TAG: Final = "metric_modes"
 """Tag with the better direction of each metric that the config adds, as JSON: `max`, `min`, or null if unknown."""
-ORIGIN_TAG: Final = "bundle_run_id"
-"""Tag of an imported run with its id in the store where it was trained."""
 MEMBERS_TAG: Final = "members"
 """Tag of a run that combines others, with their ids in order."""
 Fetch = Callable[[str], Path | None]

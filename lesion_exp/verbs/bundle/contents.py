@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
-from lesion_exp.tracking.stored_run import ORIGIN_TAG
+from lesion_exp.tracking.run_names import ORIGIN_TAG
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.request import BundleImport
 

@@ -19,7 +19,8 @@ from lesion_exp.errors import ConfigError, first_cases
 from lesion_exp.privacy import anonymized
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.find import find_run, runs_where
-from lesion_exp.tracking.stored_run import ORIGIN_TAG, PARENT_TAG, Run, artifact_names, download_artifact, read_history
+from lesion_exp.tracking.run_names import ORIGIN_TAG
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run, artifact_names, download_artifact, read_history
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.version import __version__
 

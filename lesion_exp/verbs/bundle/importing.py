@@ -17,9 +17,10 @@ from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.tracking.embedded import HEARTBEAT_TAG
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.heartbeat import now_text
+from lesion_exp.tracking.run_names import ORIGIN_TAG
 from lesion_exp.tracking.spool import LOCK_FILE
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import ORIGIN_TAG, PARENT_TAG, Run
+from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.verbs.bundle import layout
 from lesion_exp.verbs.bundle.contents import Bundle, BundledRun, open_bundle
 from lesion_exp.verbs.bundle.request import BundleImport

@@ -1,0 +1,95 @@
+"""Whether an embedded store has the runs that a command names, read without MLflow, whose import takes seconds."""
+
+from __future__ import annotations
+
+import difflib
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.privacy import without_secrets
+
+ORIGIN_TAG: Final = "bundle_run_id"
+"""Tag of an imported run with its id in the store where it was trained."""
+SHORTEST_PREFIX: Final = 4
+"""Letters of an id that name a run."""
+RECENT: Final = 200
+"""Runs among which those with a similar name are looked for, the latest ones."""
+_ACTIVE: Final = (
+    "runs JOIN experiments USING (experiment_id) WHERE runs.lifecycle_stage = 'active' "
+    "AND experiments.lifecycle_stage = 'active'"
+)
+_IS_NAMED: Final = (
+    f"SELECT 1 FROM {_ACTIVE} AND substr(run_uuid, 1, :length) = lower(:name) "
+    "UNION ALL SELECT 1 FROM tags WHERE key IN (:origin, 'sweep_id') "
+    "AND lower(substr(value, 1, :length)) = lower(:name) "
+    "UNION ALL SELECT 1 FROM registered_model_aliases WHERE alias = :name LIMIT 1"
+)
+
+
+class KnownRun(NamedTuple):
+    """What a message says of a run."""
+
+    run_id: str
+    status: str
+    name: str
+
+
+def check_names(database: Path, names: Sequence[str]) -> None:
+    """Checks that each of `names` may name a run of the embedded store in `database`; nothing is created or changed.
+
+    `find_run` decides what a name means. It alone judges `best:METRIC`, files, models, and all names if the database
+    cannot be read at this moment.
+
+    Args:
+        database: an SQLite file of MLflow, which need not exist.
+        names: what the user typed after `run=`.
+
+    Raises:
+        ConfigError: the store has no run, or none with that name.
+    """
+    wanted = [part.strip() for name in names for part in name.removeprefix("folds:").strip("[]").split(",")]
+    wanted = [name for name in wanted if not Path(name).expanduser().is_file()]
+    if wanted and not database.exists():
+        raise ConfigError(no_run(f"sqlite:///{database}"))
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as store:
+        for name in wanted:
+            if not store.execute(f"SELECT 1 FROM {_ACTIVE} LIMIT 1").fetchone():
+                raise ConfigError(no_run(f"sqlite:///{database}"))
+            given = {"name": name, "length": len(name), "origin": ORIGIN_TAG}
+            judged_later = name == "latest" or name.startswith("best:") or "@" in name
+            if judged_later or (len(name) >= SHORTEST_PREFIX and store.execute(_IS_NAMED, given).fetchone()):
+                continue
+            query = f"SELECT run_uuid, status, runs.name FROM {_ACTIVE} ORDER BY start_time DESC LIMIT {RECENT}"
+            recent = [KnownRun(*map(str, row)) for row in store.execute(query)]
+            raise ConfigError(unknown_run(f"sqlite:///{database}", name, recent))
+
+
+def no_run(uri: str) -> str:
+    """The message about a store without any run."""
+    return (
+        f"expected a run in {without_secrets(uri)}; it has none yet. Train one, give the command in the folder of the "
+        f"project that has one (or paths.root=DIR), or check tracking.uri."
+    )
+
+
+def unknown_run(uri: str, name: str, recent: Sequence[KnownRun]) -> str:
+    """The message about `name`, which names no run of the store at `uri`.
+
+    Args:
+        uri: address of the store.
+        name: what the user typed.
+        recent: the latest runs of the store, the newest first.
+    """
+    named = [run for run in recent if run.name == name]
+    ids = {run.run_id[: max(len(name), SHORTEST_PREFIX)]: run for run in recent}
+    near = named or [ids[match] for match in difflib.get_close_matches(name.lower(), ids, cutoff=0.7)] or recent[:5]
+    listed = first_cases("  ".join(run) for run in near) or "  none yet"
+    title = "Runs of that name" if named else "Runs that come near" if near != recent[:5] else "The latest runs"
+    return (
+        f"expected a run id, a prefix of at least {SHORTEST_PREFIX} letters, latest, best:<metric> or a registered "
+        f"alias; got {name!r}. {title} in {without_secrets(uri)}:\n{listed}"
+    )
