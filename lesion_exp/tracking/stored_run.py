@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pandas as pd
 
-from lesion_exp.errors import DataError, did_you_mean
+from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.evaluation.predictions import known_rows
 from lesion_exp.evaluation.registry import FOLDER, LOSS, SECTIONS, TEST, is_metric
 from lesion_exp.tracking import artifacts
@@ -177,9 +178,38 @@ def read_predictions(run: Run, part: str, *, with_unknown: bool = False) -> pd.D
 
     Raises:
         DataError: the run has no predictions of that part.
+        ConfigError: it has trained no classifier.
     """
+    check_classifies(run, "predictions")
     table = pd.read_parquet(download_artifact(run, artifacts.predictions(part)))
     return table if with_unknown else known_rows(table).reset_index(drop=True)
+
+
+def check_classifies(run: Run, wanted_for: str) -> None:
+    """Checks that `run` has trained a classifier.
+
+    Raises:
+        ConfigError: it is a pretraining, whose network has no head.
+    """
+    if run.tags.get("kind") == PRETRAINING:
+        raise ConfigError(
+            f"expected a run that has trained a classifier, for {wanted_for}, got {run.run_id} ({run.name}), a "
+            f"pretraining by {run.tags.get(PRETRAINING_TAG)} without labels, which has none; train one that starts "
+            f"from its weights: lesion-exp train {_same_network(run)} backbone.weights=run:{run.run_id}"
+        )
+
+
+def _same_network(run: Run) -> str:
+    """What the command of `run` said of its data, image size and network, as words of a command."""
+    kept = run.fetch(artifacts.OVERRIDES)
+    given = [] if kept is None else kept.read_text(encoding="utf-8").splitlines()
+    words = [text for text in given if text.split("=")[0].split(".")[0] in ("dataset", "backbone")]
+    words = [text for text in words if not text.startswith("backbone.weights")]
+    if not any(text.startswith("backbone=") for text in words):
+        words.append(f"backbone={run.tags.get('backbone')}")
+    if size := run.params.get("image_size"):
+        words.append(f"image_size={size}")
+    return " ".join(map(shlex.quote, words))
 
 
 def read_history(run: Run, names: Collection[str] | None = None) -> History:

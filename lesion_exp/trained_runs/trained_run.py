@@ -25,10 +25,9 @@ from lesion_exp.tracking.store import Store
 from lesion_exp.tracking.stored_run import (
     IMPORTED,
     PARENT_TAG,
-    PRETRAINING,
-    PRETRAINING_TAG,
     TRAINING_KINDS,
     Run,
+    check_classifies,
     download_artifact,
     read_predictions,
 )
@@ -143,7 +142,6 @@ class TrainedRun:
             ConfigError: new predictions are needed, but the run has no job or has not finished.
             DataError: the run has no predictions of that part, or its data have changed.
         """
-        check_classifies(self.run, "predictions")
         if not self.needs_new_predictions:
             return read_predictions(self.run, part, with_unknown=True)
         split = self.data()
@@ -304,20 +302,6 @@ def check_calibration(calibration: str, checkpoint: WhichWeights) -> None:
 def own_tta(run: Run) -> str:
     """The test-time augmentation of the stored predictions of `run`."""
     return run.params.get("evaluation.tta", "none")
-
-
-def check_classifies(run: Run, wanted_for: str) -> None:
-    """Checks that `run` has trained a classifier.
-
-    Raises:
-        ConfigError: it is a pretraining, whose network has no head.
-    """
-    if run.tags.get("kind") == PRETRAINING:
-        raise ConfigError(
-            f"expected a run that has trained a classifier, for {wanted_for}, got {run.run_id} ({run.name}), a "
-            f"pretraining by {run.tags.get(PRETRAINING_TAG)} without labels, which has none; train one that starts "
-            f"from its weights: lesion-exp train backbone={run.tags.get('backbone')} backbone.weights=run:{run.run_id}"
-        )
 
 
 def check_trains(run: Run) -> None:

@@ -30,8 +30,14 @@ from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.tracking.store import Store
-from lesion_exp.tracking.stored_run import IMPORTED, SEEN_TAG, Run, download_artifact, read_predictions
-from lesion_exp.trained_runs.trained_run import check_classifies
+from lesion_exp.tracking.stored_run import (
+    IMPORTED,
+    SEEN_TAG,
+    Run,
+    check_classifies,
+    download_artifact,
+    read_predictions,
+)
 from lesion_exp.training.added_metrics import added_to_any
 from lesion_exp.verbs.compare.comparison_report import ComparisonReport
 from lesion_exp.verbs.compare.jobs import ComparedJob, config_differences, jobs_of, one_job_for_each_run

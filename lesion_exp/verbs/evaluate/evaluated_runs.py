@@ -18,7 +18,7 @@ from lesion_exp.evaluation.class_mapping import map_classes
 from lesion_exp.split.seen_before import CHOSEN, IMAGES, LABELS, PROBED, find_seen, seen_again
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import runs_where
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.tracking.stored_run import Run, check_classifies
 from lesion_exp.trained_runs.trained_run import TrainedRun, trained_run
 from lesion_exp.training.data import load_data, present_fingerprint
 from lesion_exp.training.seen_before import TRANSDUCTIVE, rows_of
@@ -32,9 +32,10 @@ def evaluated_runs(runs: Sequence[Run], request: EvaluationRequest, project: Pro
     """Returns the trained runs with the evaluation options that `request` asks for.
 
     Raises:
-        ConfigError: a run is named twice.
+        ConfigError: a run is named twice, or has trained no classifier.
     """
     for position, run in enumerate(runs):
+        check_classifies(run, "an evaluation")
         if run.run_id in {other.run_id for other in runs[:position]}:
             raise ConfigError(f"expected different runs, got {run.run_id} ({run.name}) twice; name each once")
     found = [trained_run(run, project, request.data_root) for run in runs]

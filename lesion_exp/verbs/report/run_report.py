@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.tracking.stored_run import Run, check_classifies
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
-from lesion_exp.trained_runs.trained_run import check_classifies
 from lesion_exp.trained_runs.wording import moment
 from lesion_exp.verbs.report.blocks import Section
 from lesion_exp.verbs.report.page import Page
