@@ -25,6 +25,7 @@ from lesion_exp.training.run import train
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
 from lesion_exp.training.trainer import build_trainer
 from lesion_exp.verbs.resume import resume
+from tests.killed import killed
 from tests.pictures import without_pictures
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -186,6 +187,29 @@ def test_a_run_that_stopped_goes_on_to_the_weights_of_one_that_did_not(taught, m
     assert stopped.status == "FAILED"
     resume(stopped, job.project)
     assert hash_of(job, stopped.run_id) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", ["fixed", "same"])
+def test_a_killed_process_leaves_a_student_that_goes_on_to_the_same_weights(taught, views):
+    job = taught(
+        f"loss.views={views}", "augmentation/mix=mixup", "trainer.max_epochs=15", "loader.batch_size=16",
+        "trainer.checkpoint_every_steps=1",
+    )  # fmt: skip
+    stopped = killed(job, taught.root)
+    resume(stopped, job.project)
+    assert hash_of(job, stopped.run_id) == hash_of(job, train(job).run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", ["fixed", "same"])
+def test_two_processes_learn_from_the_teacher_what_one_learns(taught, views):
+    plain = (f"loss.views={views}", "augmentation=light", "backbone.tune=head", "optimizer.lr=0.01")
+    together = taught(*plain, "loader.batch_size=8", "trainer=ddp_cpu", "trainer.devices=2")
+    alone = taught(*plain, "loader.batch_size=16")
+    runs = [find_run(job.project.store, train(job).run_id) for job in (together, alone)]
+    assert 0 < runs[0].metrics["train/loss"] == pytest.approx(runs[1].metrics["train/loss"], abs=1e-5)
+    assert runs[0].metrics["val/loss"] == pytest.approx(runs[1].metrics["val/loss"], abs=1e-5)
 
 
 def test_a_teacher_that_was_trained_on_what_the_student_evaluates_is_refused_or_marked(taught):

@@ -19,7 +19,7 @@ from lesion_exp.model.checkpoint_file import read_checkpoint
 from lesion_exp.pretraining_task import PretrainingTask
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.stored_run import Run
+from lesion_exp.tracking.stored_run import Run, read_history
 from lesion_exp.trained_runs.trained_run import trained_run
 from lesion_exp.training.build import build
 from lesion_exp.training.build_pretraining import build_pretraining
@@ -29,6 +29,7 @@ from lesion_exp.training.run import check_job, train
 from lesion_exp.training.seen_before import seen_by
 from lesion_exp.verbs.report.run_report import run_page
 from lesion_exp.verbs.resume import extend, resume
+from tests.killed import killed
 from tests.pictures import without_pictures
 from tests.tiny import TINY
 
@@ -157,6 +158,47 @@ def test_every_method_runs_and_a_killed_one_ends_with_the_weights_of_one_that_wa
     assert resumed.status == "FINISHED"
     assert resumed.tags["weights_hash"] == whole.tags["weights_hash"]
     assert resumed.metrics["train/loss"] == whole.metrics["train/loss"]
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_pretraining_that_goes_on_to_the_same_weights(tmp_path):
+    job = job_of(tmp_path, "trainer.max_epochs=15", "trainer.checkpoint_every_steps=1")
+    stopped = killed(job, tmp_path)
+    resume(stopped, job.project)
+    resumed = find_run(job.project.store, stopped.run_id)
+    assert resumed.status == "FINISHED"
+    assert resumed.tags["weights_hash"] == trained(job).tags["weights_hash"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_pretrain_one_run_and_probe_every_image_once(method, tmp_path, monkeypatch):
+    job = job_of(
+        tmp_path, "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=2", "loader.batch_size=8",
+        "dataset.num_lesions=99", "trainer.precision=32-true", "optimizer.lr=0.01", method=method,
+    )  # fmt: skip
+    run = trained(job)
+    assert len(run.store.client.search_runs(run.store.experiment_ids())) == 1
+    losses = [point.value for point in read_history(run, {"train/loss"})["train/loss"]]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    built, logged = build_pretraining(job.config, split_of(job)), {}
+    data, task = built.datamodule, built.task.eval()
+    assert len(data.parts["val"]) % 2, "or no image would be doubled where processes get as many"
+    task.load_state_dict(read_checkpoint(run.fetch(artifacts.checkpoint("last")))["state_dict"])
+    monkeypatch.setattr(task, "log_dict", lambda values, **_: logged.update(values))
+    monkeypatch.setattr(data, "_ranks", lambda: (0, 1))
+    task.on_validation_epoch_start()
+    with torch.no_grad():
+        for place, loader in enumerate(data.val_dataloader()):
+            for number, batch in enumerate(loader):
+                task.validation_step(batch, number, place)
+    assert [sum(len(found[1]) for found in part) for part in task._probed] == [
+        len(data.parts[part]) for part in (LABELLED, "val")
+    ]
+    task.on_validation_epoch_end()
+    assert logged == {name: pytest.approx(run.metrics[name]) for name in logged}
+    assert 0 < logged["val/knn_accuracy"] < 1
 
 
 @pytest.mark.slow

@@ -1,8 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +13,7 @@ from lesion_exp.training import started_run, tracked
 from lesion_exp.training.checkpoint import BEFORE_LAST, LAST, newest_checkpoint
 from lesion_exp.training.run import train
 from lesion_exp.verbs.resume import resume
+from tests.killed import killed
 from tests.pictures import without_pictures
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -142,20 +138,7 @@ def test_a_resumed_run_trains_with_what_its_finders_found(tiny_job, monkeypatch)
 @pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_goes_on(tiny_job, tmp_path):
     job = tiny_job(*EVERY_STEP, "trainer.max_epochs=15", root=tmp_path)
-    job.write(tmp_path / "job.yaml")
-    command = [sys.executable, "-m", "lesion_exp", "train", "job=job.yaml"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    try:
-        live = tmp_path / "mlruns" / "live"
-        while not list(live.glob(f"*/{LAST}")):
-            assert process.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.05)
-        time.sleep(0.5)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    run = find_run(job.project.store, "latest")
-    assert run.status == "KILLED"
+    run = killed(job, tmp_path)
     result = resumed(job, run.run_id)
     reference = train(job)
     assert outcome(job, result.run_id) == outcome(job, reference.run_id)
