@@ -327,6 +327,32 @@ def test_tune_last_trains_the_last_groups_alone():
     assert len(build("resnet18", tune="last:2").tuned_parameters()) > len(backbone.tuned_parameters())
 
 
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "convnext_tiny", "vit_b_16", "small_cnn"])
+def test_tune_last_takes_no_gradient_through_frozen_layers_and_leaves_their_statistics(name):
+    backbone = build(name, tune="last:1").train()
+    passed, frozen = [], {}
+    for path, module in backbone.body.named_modules():
+        own = list(module.parameters())
+        if own and not any(weights.requires_grad for weights in own):
+            frozen[path] = {key: value.clone() for key, value in module.state_dict().items()}
+            module.register_forward_hook(
+                lambda _, __, output, path=path: passed.append(path) if is_differentiable(output) else None
+            )
+    assert frozen
+    assert len(tuned_names(backbone)) > len(list(backbone.head.parameters()))
+    backbone(torch.randn(4, 3, 64, 64)).sum().backward()
+    assert passed == [], "autograd goes through these layers, though nothing in front of them is trained"
+    for path, state in frozen.items():
+        module = backbone.body.get_submodule(path)
+        assert all(weights.grad is None for weights in module.parameters())
+        assert not any(one.training for one in module.modules())
+        assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+
+
+def is_differentiable(output):
+    return any(one.requires_grad for one in (output if isinstance(output, tuple) else (output,)) if one is not None)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "convnext_tiny"])
 def test_tune_norms_trains_normalisation_layers_and_the_head(name):
     backbone = build(name, tune="norms").train()
