@@ -191,8 +191,8 @@ def evaluate(
 
 def predict(
     run: str | TrainedRun = "latest",
-    *,
-    input: str | Path,  # noqa: A002  (it is called so on the command line)
+    *overrides: str,
+    input: str | Path | None = None,  # noqa: A002  (it is called so on the command line)
     output: str | Path = "predictions.csv",
     calibration: str | None = None,
     tta: str | None = None,
@@ -208,6 +208,7 @@ def predict(
 
     Args:
         run: the run.
+        overrides: a data set to predict in place of `input` (`"dataset=ham10000", "dataset.root=DIR"`).
         input: an image, a folder, a glob, a zip or a csv of images.
         output: the csv or parquet file that is written; `.table` reads it.
         calibration: `none`, or a calibration that was fitted on the run's validation part; None is `none`.
@@ -236,7 +237,8 @@ def predict(
         "target_precision": target_precision,
         "format": format,
     }
-    words = [f"run={_spec(run)}", f"input={input}", f"output={output}", f"force={str(force).lower()}"]
+    words = [f"run={_spec(run)}", f"output={output}", f"force={str(force).lower()}", *overrides]
+    given["input"] = input
     words += [f"{key}={value}" for key, value in given.items() if value is not None]
     return ShownPredictions(predicted(_arguments([*words, *_places(tracking_uri, None)], verb="predict")))
 

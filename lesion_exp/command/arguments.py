@@ -87,7 +87,7 @@ class Arguments:
 
     def given_keys(self) -> set[str]:
         """The keys of the overrides."""
-        return {_key(text) for text in self.overrides}
+        return {key_of(text) for text in self.overrides}
 
     def keep(self, key: str, value: object) -> None:
         """Adds an override of the config."""
@@ -118,8 +118,8 @@ class Arguments:
 
     def _near(self, key: str) -> str:
         """The override that may have been meant as `key`, or `none`."""
-        unknown = (text for text in self.overrides if _key(text) not in self.own_keys)
-        return next((text for text in unknown if did_you_mean(_key(text), [key])), "none")
+        unknown = (text for text in self.overrides if key_of(text) not in self.own_keys)
+        return next((text for text in unknown if did_you_mean(key_of(text), [key])), "none")
 
     def positional(self) -> list[str]:
         """The arguments that are no overrides; they are removed from them."""
@@ -132,8 +132,8 @@ class Arguments:
 
         It is empty for a key of the config, which is no typing error.
         """
-        known = _key(text) in documented_keys(conf_dir())
-        return "" if known else did_you_mean(_key(text), [*self.own_keys, *_STORE_KEYS])
+        known = key_of(text) in documented_keys(conf_dir())
+        return "" if known else did_you_mean(key_of(text), [*self.own_keys, *_STORE_KEYS])
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def check_store_keys(arguments: Arguments) -> None:
         ConfigError: there is another override.
     """
     for text in arguments.overrides:
-        if _key(text).partition(".")[0].partition("/")[0] not in STORE_NODES:
+        if key_of(text).partition(".")[0].partition("/")[0] not in STORE_NODES:
             raise ConfigError(
                 f"expected a key that this verb reads, got {text}{arguments.nearest_own(text)}\n"
                 f"this verb composes no run: beside its own keys, which --help lists, it reads only those below "
@@ -277,7 +277,7 @@ def check_keys(arguments: Arguments, read: Sequence[str], reader: str) -> None:
             )
 
 
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
     """The key of an override."""
     return text.lstrip("+~").partition("=")[0]
 

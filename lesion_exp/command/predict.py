@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.command.arguments import Arguments, check_store_keys, open_project
+from lesion_exp.command.arguments import (
+    Arguments,
+    check_store_keys,
+    compose_config,
+    key_of,
+    open_project,
+    prepare_process,
+)
 from lesion_exp.command.chosen_run import ChosenRun, chosen_run, chosen_weights
 from lesion_exp.errors import ConfigError
 from lesion_exp.taxonomy import RESEARCH_ONLY
 from lesion_exp.terminal import say
-from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.request import NO_IMAGES, PredictionRequest
 
 if TYPE_CHECKING:
     from lesion_exp.verbs.predict.predict import PredictionSummary
+
+_DATASET: Final = "dataset"
 
 
 def predict(arguments: Arguments) -> int:
@@ -64,7 +75,11 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     """Predicts as the arguments say and returns a summary, which names the file with the predictions."""
     spec = arguments.read(ChosenRun).run
     counts = arguments.gives(PredictionRequest, "count")
-    request = arguments.read(PredictionRequest, **chosen_weights(arguments, PredictionRequest, spec))
+    weights = chosen_weights(arguments, PredictionRequest, spec)
+    dataset = _data_set(arguments)
+    if dataset is None and not any(arguments.gives(PredictionRequest, key) for key in ("source", "output")):
+        raise ConfigError(NO_IMAGES)
+    request = arguments.read(PredictionRequest, dataset=dataset, **weights)
     if counts and request.rank is None:
         raise ConfigError(f"expected rank= beside count={request.count}, got none; for example rank=entropy")
     check_store_keys(arguments)
@@ -72,3 +87,30 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     from lesion_exp.verbs.predict.predict import predict as predict_images
 
     return predict_images(chosen_run(project.store, spec), request, project)
+
+
+def _data_set(arguments: Arguments) -> Mapping[str, Any] | None:
+    """The node `dataset` that the command describes, whose keys are removed from the arguments; None without any.
+
+    Raises:
+        ConfigError: there are keys of a data set without its name, or keys that change what the network sees.
+    """
+    words = [
+        text for text in arguments.overrides if key_of(text).startswith(f"{_DATASET}.") or key_of(text) == _DATASET
+    ]
+    if not words:
+        return None
+    given = {key_of(text) for text in words}
+    if _DATASET not in given:
+        raise ConfigError(f"expected dataset=NAME beside {words[0]}, got none; name the data set, or leave the key out")
+    from lesion_exp.model.inputs import SAMPLE_KEYS
+
+    refused = sorted(given & {f"{_DATASET}.{key}" for key in SAMPLE_KEYS})
+    if refused:
+        raise ConfigError(
+            f"expected no {refused[0]}, since the network must see images as it did in training; leave it out"
+        )
+    prepare_process(arguments)
+    arguments.overrides = [text for text in arguments.overrides if text not in words]
+    node: Mapping[str, Any] = compose_config(replace(arguments, overrides=words)).config[_DATASET]
+    return node

@@ -374,13 +374,18 @@ VERBS: Final = {
         ),
         Verb(
             "predict",
-            "predict images without labels: a file, folder, pattern, zip or csv",
+            "predict images without labels: a file, folder, pattern, zip, csv or data set",
             "lesion_exp.command.predict:predict",
             (
                 "lesion-exp predict run=latest input=FOLDER output=predictions.csv calibration=temperature top=3",
                 "lesion-exp predict run=3f2a91c0 input=new.zip output=new.parquet rank=margin count=50 --json",
             ),
+            ("dataset",),
             options=("command.chosen_run:ChosenRun", "verbs.predict.request:PredictionRequest"),
+            config_keys=(
+                ("dataset=NAME", "predict all images of a data set, in place of input=; its ids and lesions are kept"),
+                ("dataset.root=DIR", "folder of that data set"),
+            ),
             flags=("--json",),
             work="predicting",
             stopped="nothing has been predicted yet; the same command starts again",

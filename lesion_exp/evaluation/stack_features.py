@@ -166,6 +166,23 @@ class StackFeatures:
             blocks += [_indicators(first[name], known) for name, known in self.texts.items()]
         return np.concatenate(blocks, axis=1)
 
+    def missing(self, table: pd.DataFrame) -> list[str]:
+        """Sentences about values that the images of `table`, which has the columns of the features, do not have."""
+        notes, context = [], PatientContext.of(table)
+        if CONTEXT in self.groups:
+            if context.is_empty:
+                why = "no patient has two lesions here" if context.known.any() else "no image has a patient_id"
+                notes.append(f"the context of a patient's other lesions is a missing value: {why}")
+            elif not context.known.all():
+                notes.append(f"{np.count_nonzero(~context.known):,} of {len(table):,} images have no patient_id: their "
+                             f"context is a missing value")  # fmt: skip
+        for name in (*self.numbers, *self.texts):
+            known = self.texts.get(name)
+            values = _as_numbers(table[name])[:, None] if known is None else _indicators(table[name], known)
+            if count := np.count_nonzero(np.isnan(values[:, 0])):
+                notes.append(f"{name} is missing, or unknown to the ensemble, in {count:,} of {len(table):,} images")
+        return notes
+
     @property
     def _scores(self) -> list[str]:
         """What of the predictions is compared with the patient's other lesions. Of two classes, one says everything."""

@@ -109,7 +109,16 @@ class Stacking:
             DataError: the tables differ in their images, classes or labels, or lack a column.
         """
         tables = same_rows(tables)
-        return _as_table(tables[0], self.model.probs(self.features.matrix(tables)))
+        return _as_table(tables[0], self.probabilities(tables))
+
+    def probabilities(self, tables: Sequence[pd.DataFrame]) -> FloatArray:
+        """Returns the probabilities, float64 (N, C), from tables of the members with the same rows in the same order;
+        labels are not needed.
+
+        Raises:
+            DataError: see `StackFeatures.matrix`.
+        """
+        return self.model.probs(self.features.matrix(tables))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

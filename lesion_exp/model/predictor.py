@@ -142,7 +142,7 @@ class Predictor:
             probs[readable] = self._probabilities(batch.sample)
             if self._seen is not None and features is not None:
                 features[readable] = torch.stack(self._seen).float().mean(dim=0).cpu().numpy()  # over the views of tta
-        return Predicted(self._table(batch, probs), features)
+        return Predicted(predicted_table(batch.names, batch.errors, probs, self.classes, self.top), features)
 
     def _probabilities(self, sample: Sample) -> FloatArray:
         if self._seen is not None:
@@ -152,24 +152,36 @@ class Predictor:
         found: FloatArray = probs.float().cpu().numpy().astype(np.float64)
         return found if self.calibrator is None else self.calibrator.apply(found)
 
-    def _table(self, batch: Batch, probs: FloatArray) -> pd.DataFrame:
-        finite = np.asarray(np.isfinite(probs).all(axis=1), dtype=np.bool_)
-        errors = [error or ("" if fine else NOT_FINITE) for error, fine in zip(batch.errors, finite, strict=True)]
-        probs = np.where(finite[:, None], probs, np.nan)
-        names = np.array([*self.classes, None], dtype=object)
-        order = np.where(finite[:, None], np.argsort(-probs, axis=1, kind="stable"), len(self.classes))
-        columns = {f"{PREFIX}{name}": probs[:, position] for position, name in enumerate(self.classes)}
-        likeliest = {f"top{rank + 1}": names[order[:, rank]] for rank in range(self.top)}
-        return pd.DataFrame(
-            {"image": batch.names, "prediction": names[order[:, 0]]}
-            | {name: values.astype(np.float32) for name, values in columns.items()}
-            | likeliest
-            | {"error": [error or None for error in errors]}
-        )
-
     def _keep_features(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         assert self._seen is not None
         self._seen.append(inputs[0])
+
+
+def predicted_table(
+    names: Sequence[str], errors: Sequence[str], probs: FloatArray, classes: Sequence[str], top: int
+) -> pd.DataFrame:
+    """The table of `Predicted`.
+
+    Args:
+        names: of the images.
+        errors: why an image has no prediction, else empty.
+        probs: (N, C); NaN for images without a prediction.
+        classes: the names of the C classes.
+        top: number of the most probable classes that get a column each.
+    """
+    finite = np.asarray(np.isfinite(probs).all(axis=1), dtype=np.bool_)
+    errors = [error or ("" if fine else NOT_FINITE) for error, fine in zip(errors, finite, strict=True)]
+    probs = np.where(finite[:, None], probs, np.nan)
+    labels = np.array([*classes, None], dtype=object)
+    order = np.where(finite[:, None], np.argsort(-probs, axis=1, kind="stable"), len(classes))
+    columns = {f"{PREFIX}{name}": probs[:, position] for position, name in enumerate(classes)}
+    likeliest = {f"top{rank + 1}": labels[order[:, rank]] for rank in range(top)}
+    return pd.DataFrame(
+        {"image": list(names), "prediction": labels[order[:, 0]]}
+        | {name: values.astype(np.float32) for name, values in columns.items()}
+        | likeliest
+        | {"error": [error or None for error in errors]}
+    )
 
 
 def collate(names: Sequence[str], samples: Sequence[Sample | str]) -> Batch:

@@ -171,11 +171,17 @@ def pseudo_labels_of(config: Mapping[str, Any]) -> PseudoLabels | None:
 
 
 def read_table(
-    config: Mapping[str, Any], flow: Flow, pseudo: PseudoLabels | None = None, *, needs_images: bool = True
+    config: Mapping[str, Any],
+    flow: Flow,
+    pseudo: PseudoLabels | None = None,
+    *,
+    needs_images: bool = True,
+    needs_labels: bool = True,
 ) -> pd.DataFrame:
     """The table of the data set of `config` (of a whole job), before any image is read; `flow` takes the counts.
 
     The images of `pseudo` follow those that people labelled. Without `needs_images`, rows may have no image file.
+    Images without a label are kept in a pretraining, and without `needs_labels`.
 
     Raises:
         DataError: see `load_table`.
@@ -189,7 +195,8 @@ def read_table(
         table = _with_view(instantiate(reader, "dataset"), node["view"])
         return table if pseudo is None else pseudo.separate(table)
 
-    table = load_table(read, options, flow, needs_labels=not is_pretraining(config), needs_images=needs_images)
+    labels = needs_labels and not is_pretraining(config)
+    table = load_table(read, options, flow, needs_labels=labels, needs_images=needs_images)
     if pseudo is None:
         return table
     with collected_findings() as found:

@@ -12,11 +12,11 @@ from lesion_exp.cli import main
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.store import open_store
 from lesion_exp.training.build import build
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import train
+from tests.pictures import without_pictures
 from tests.refusal import assert_refused
 from tests.training.test_pretraining import job_of
 
@@ -44,8 +44,7 @@ OTHERS = {
 def root(tmp_path_factory) -> Path:
     """A project whose only run is a pretraining, with a network of another width than its option's."""
     root = tmp_path_factory.mktemp("pretrained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunWriter, "log_figure", lambda self, _, path, about: self.log_text(about, path))
+    with without_pictures():
         train(job_of(root, "trainer.max_epochs=1"))
     return root
 

@@ -34,7 +34,7 @@ class PredictionPlan:
     calibrator: Mapping[str, Any] | None
     """See `Calibrator.to_dict`."""
     source: str
-    """`input=`, as the user gave it."""
+    """`input=`, as the user gave it, or the name of the data set."""
     digest: str
     """See `contents_digest`."""
     output: str
@@ -105,8 +105,8 @@ _WORDS: Final = {
     "weights_hash": "the content of the checkpoint",
     "config": "how the network predicts",
     "calibrator": "calibration=",
-    "source": "input=",
-    "digest": "the files at input=",
+    "source": "input= or dataset=",
+    "digest": "the list of images",
     "heat_maps": "gradcam=",
     "version": "the version of lesion_exp",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,11 +16,11 @@ from lesion_exp.archive import file_of
 from lesion_exp.errors import ConfigError, DataError, check_choice
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.evaluation.predictions import PREFIX, classes_of, known_rows, probabilities
-from lesion_exp.text_table import read_csv, write_csv
+from lesion_exp.text_table import write_csv
 from lesion_exp.tracking.stored_run import read_predictions
 from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta
-from lesion_exp.verbs.predict.images import TABLE_SUFFIXES
-from lesion_exp.verbs.predict.request import METADATA, PredictionRequest
+from lesion_exp.verbs.predict.request import IDS, METADATA, PredictionRequest
+from lesion_exp.verbs.predict.requested_images import RequestedImages
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ DEFAULT: Final = 0.9
 """Smallest probability of a pseudo-label where none is chosen."""
 LEAST_IMAGES: Final = 10
 """Smallest number of validation images from which the precision of a class is computed."""
-_IDS: Final = ("image_id", "lesion_id", "patient_id")
 
 Thresholds = Mapping[str, float | None]
 """Class -> smallest probability of its pseudo-labels; None: it gets none."""
@@ -125,9 +124,8 @@ def smallest_threshold(
 
 
 def write_pseudo_labels(
-    path: Path, table: pd.DataFrame, images: pd.DataFrame, facts: Mapping[str, Any], request: PredictionRequest,
-    thresholds: Thresholds,
-) -> dict[str, int]:  # fmt: skip
+    path: Path, table: pd.DataFrame, images: RequestedImages, facts: Mapping[str, Any], thresholds: Thresholds
+) -> dict[str, int]:
     """Writes the predictions at or above their thresholds as pseudo-labels; returns the number of each class.
 
     Args:
@@ -135,7 +133,6 @@ def write_pseudo_labels(
         table: the predictions, with a row for each image.
         images: the images, in the same order.
         facts: see `PredictionPlan.facts`.
-        request: what was predicted.
         thresholds: of each class.
     """
     target = path.expanduser().absolute()
@@ -145,18 +142,18 @@ def write_pseudo_labels(
     limits = table["prediction"].map({name: limit for name, limit in thresholds.items() if limit is not None})
     # a csv has rounded probabilities, so that those at the threshold are compared with a tolerance
     chosen = (confidence >= limits.to_numpy(np.float64) - 1e-6) & table["prediction"].notna().to_numpy()
-    known = known_columns(images, request)
+    known = images.known
     written = pd.DataFrame(
         {
-            "image_id": known["image_id"],
-            "image_path": [_beside(locator, target.parent) for locator in images["image_path"]],
+            "image_id": known["image_id"].to_numpy(),
+            "image_path": [_beside(locator, target.parent) for locator in images.table["image_path"]],
             "label": table["prediction"],
             "confidence": confidence.round(6),
             "run_id": facts["run_id"],
             "weights_hash": facts["weights_hash"],
             "calibration": facts["calibration"],
             "threshold": limits.astype(float).round(6),
-            **{name: known[name] for name in known if name != "image_id"},
+            **{name: known[name].to_numpy() for name in (*IDS, *METADATA) if name in known},
         }
     )[chosen]
     partial = target.with_name(f".{target.name}.part")
@@ -164,21 +161,6 @@ def write_pseudo_labels(
     partial.replace(target)
     counts = written["label"].value_counts()
     return {name: int(counts.get(name, 0)) for name in thresholds}
-
-
-def known_columns(images: pd.DataFrame, request: PredictionRequest) -> pd.DataFrame:
-    """The ids and metadata that a csv of images has, else an id of each image: its name without the ending."""
-    names = [str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) for name in images["image"].astype(str)]
-    found = pd.DataFrame({"image_id": names}, index=images.index)
-    path = Path(request.source).expanduser()
-    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
-        return found
-    raw = read_csv(str(path)).set_axis(images.index)
-    for name in (*_IDS, *METADATA):
-        column = request.columns.get(name, name)
-        if column in raw:
-            found[name] = raw[column].where(raw[column].notna(), found.get(name))
-    return found
 
 
 def _beside(locator: str | None, folder: Path) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lesion_exp.choices import ACCELERATORS, ANY_CALIBRATION, CHALLENGES, NONE, PRECISIONS, RANKINGS, TTA, WEIGHTS
+from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import (
     REQUIRED,
@@ -31,24 +32,26 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS: Final = ("image_path", "image", "image_id")
 PICTURES: Final = ("mask_path", "clinical_path")
 METADATA: Final = ("age", "sex", "site")
-MAPPABLE: Final = (*IMAGE_COLUMNS, *PICTURES, *METADATA)
+IDS: Final = ("lesion_id", "patient_id")
+MAPPABLE: Final = (*IMAGE_COLUMNS, *PICTURES, *METADATA, *IDS)
 """Columns of a csv of images that may have other names, see `columns`."""
+NO_IMAGES: Final = "expected input=, or dataset=NAME for a data set, got none; for example input=FOLDER"
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
     """Which images are predicted, and how."""
 
-    source: str = option(
-        REQUIRED,
-        Kind("PATH", "FOLDER", "a path or a pattern"),
-        "an image, a folder with its subfolders, 'a pattern', a zip, or a csv with the column image_path",
-        key="input",
-    )
     output: Path = option(
         REQUIRED,
         file("predictions.csv", ".csv", ".parquet"),
         "file to write, .csv or .parquet, with the columns image, prediction, p_<class> and error",
+    )
+    source: str | None = option(
+        None,
+        Kind("PATH", "FOLDER", "a path or a pattern"),
+        "an image, a folder with its subfolders, 'a pattern', a zip, or a csv with the column image_path",
+        key="input",
     )
     calibration: str = option(
         NONE,
@@ -118,14 +121,21 @@ class PredictionRequest:
         "precision of the network; without it, as the run was evaluated",
         key="trainer.precision",
     )
+    dataset: Mapping[str, Any] | None = None
+    """The node `dataset` of the data set whose images are predicted, in place of `source`."""
 
     def __post_init__(self) -> None:
         """Checks the values.
 
         Raises:
-            ConfigError: an option does not accept its value, or two options contradict each other.
+            ConfigError: an option does not accept its value, two options contradict each other, or there are no images.
         """
         check_options(self)
+        if self.source is None and self.dataset is None:
+            raise ConfigError(NO_IMAGES)
+        if self.dataset is not None and (self.source is not None or self.columns):
+            key = "columns" if self.source is None else "input"
+            raise ConfigError(f"expected input= or dataset=, got {key}= beside dataset=; leave one out")
         if self.calibration != NONE:
             from lesion_exp.trained_runs.trained_run import check_calibration  # heavy
 
@@ -135,11 +145,16 @@ class PredictionRequest:
             raise ConfigError(f"expected pseudo_labels=FILE beside {key}=, got none; for example pseudo_labels=new.csv")
         if self.threshold is not None and self.target_precision is not None:
             raise ConfigError("expected threshold= or target_precision=, got both; leave one out")
-        if self.heat_maps is not None and _lies_below(self.heat_maps, self.source):
+        if self.heat_maps is not None and self.source is not None and _lies_below(self.heat_maps, self.source):
             raise ConfigError(
                 f"expected gradcam to be a folder outside of input={self.source}, where its pictures would be images "
                 f"to predict the next time, got {self.heat_maps}; name another folder"
             )
+
+    @property
+    def shown_source(self) -> str:
+        """`input=`, or the name of the data set."""
+        return self.source or f"dataset={display_name(self.dataset or {})}"
 
     @property
     def trainer(self) -> dict[str, Any]:

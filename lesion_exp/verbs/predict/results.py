@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -66,15 +66,7 @@ class Results:
     def join(self) -> pd.DataFrame:
         """Writes the complete output at once and returns its table."""
         table = pd.concat(list(self.tables()), ignore_index=True)
-        output = Path(self.plan.output)
-        partial = output.with_name(f".{output.name}.part")
-        if output.suffix.lower() == ".csv":
-            write_csv(table, partial)
-        else:
-            written = pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False)
-            known = {METADATA_KEY: json.dumps(self.plan.facts)}
-            pq.write_table(written.replace_schema_metadata({**(written.schema.metadata or {}), **known}), partial)
-        partial.replace(output)
+        write_output(table, Path(self.plan.output), self.plan.facts)
         return table
 
     def read(self) -> pd.DataFrame:
@@ -129,6 +121,18 @@ class GrowingCsv:
             table = pq.read_table(self.results.path(self._next)).to_pandas()
             write_csv(table, self.path, mode="a", header=self._next == 0)
             self._next += 1
+
+
+def write_output(table: pd.DataFrame, output: Path, facts: Mapping[str, Any]) -> None:
+    """Writes the predictions to a csv or parquet file, which appears complete; parquet has the `facts` with it."""
+    partial = output.with_name(f".{output.name}.part")
+    if output.suffix.lower() == ".csv":
+        write_csv(table, partial)
+    else:
+        written = pa.Table.from_pandas(table, schema=_schema(table), preserve_index=False)
+        known = {METADATA_KEY: json.dumps(dict(facts))}
+        pq.write_table(written.replace_schema_metadata({**(written.schema.metadata or {}), **known}), partial)
+    partial.replace(output)
 
 
 def _schema(table: pd.DataFrame) -> pa.Schema:

@@ -14,8 +14,8 @@ from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.evaluation.predictions import PREFIX
 from lesion_exp.text_table import write_csv
-from lesion_exp.verbs.predict.pseudo_labels import known_columns
 from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.requested_images import RequestedImages
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def submission_path(output: Path, challenge: str) -> Path:
     return output.with_name(f"{output.stem}_{challenge}.csv")
 
 
-def submission_ids(images: pd.DataFrame, request: PredictionRequest) -> list[str]:
+def submission_ids(images: RequestedImages, request: PredictionRequest) -> list[str]:
     """Returns the id of each row of the submission that `request` asks for: that of the image, or of its lesion.
 
     An image's id is its file name without its ending. The id of a lesion is that in the column `lesion_id` of the csv,
@@ -35,12 +35,12 @@ def submission_ids(images: pd.DataFrame, request: PredictionRequest) -> list[str
         DataError: several images have the same id, or a lesion has no id.
     """
     assert request.challenge is not None, "the caller asks for a submission"
-    paths = [PurePosixPath(clean_name(name)) for name in images["image"]]
+    paths = [PurePosixPath(clean_name(name)) for name in images.table["image"]]
     of_lesions = FORMATS[request.challenge].of_lesions
     if not of_lesions:
         ids = [without_suffix(path.name) for path in paths]
-    elif "lesion_id" in (known := known_columns(images, request)):
-        ids = ["" if pd.isna(name) else str(name) for name in known["lesion_id"]]
+    elif "lesion_id" in images.known:
+        ids = ["" if pd.isna(name) else str(name) for name in images.known["lesion_id"]]
     else:
         ids = [path.parent.name for path in paths]
     unnamed = [str(path) for path, name in zip(paths, ids, strict=True) if not name]

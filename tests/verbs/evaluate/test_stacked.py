@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pytest
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.project import Project
-from lesion_exp.errors import ConfigError
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.ensemble import ensemble
 from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.evaluation.stacking import Stacking, StackOptions, fit_stacking
@@ -24,6 +26,7 @@ from lesion_exp.verbs.compare.compare import compare
 from lesion_exp.verbs.evaluate.evaluate import evaluate
 from lesion_exp.verbs.evaluate.evaluation_report import as_json, as_text
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
+from lesion_exp.verbs.predict.loop import predict_plan
 from lesion_exp.verbs.predict.predict import predict
 from lesion_exp.verbs.predict.request import PredictionRequest
 
@@ -118,12 +121,103 @@ def test_folds_are_stacked_on_their_held_out_predictions(project, stack_of):
     assert evaluated.members == tuple(folds)
 
 
-def test_new_images_are_predicted_by_the_members_only(project, stack_of, tmp_path):
+def csv_of(store, run, config, folder):
+    """The images of the test part of a run as a csv with the patients, lesions and metadata, in another order."""
+    files = {path.stem: path for path in Path(config["dataset"]["root"]).rglob("*.jpg")}
+    rows = read_predictions(find_run(store, run), "test").iloc[::-1]
+    columns = ["image_id", "lesion_id", "patient_id", "age", "sex", "site"]
+    table = rows[columns].assign(image_path=[files[name] for name in rows["image_id"]])
+    table.to_csv(folder / "new.csv", index=False)
+    return table
+
+
+def predicted(store, run, config, source, output, **options):
+    request = PredictionRequest(source=str(source), output=output, **options)
+    return predict(find_run(store, run), request, Project.from_config(config))
+
+
+@pytest.mark.parametrize("stack", ["logistic", "hgb"])
+def test_predictions_of_new_images_are_those_of_the_evaluation(project, stack_of, tmp_path, stack):
     store, config, ids, _ = project
-    run = find_run(store, stack_of(*ids, features=("predictions",)).run_id)
-    request = PredictionRequest(source=str(tmp_path), output=tmp_path / "predictions.csv")
-    with pytest.raises(ConfigError, match=rf"no new images by itself.*run={ids[0][:8]}, or .*ensemble=stacked"):
-        predict(run, request, Project.from_config(config))
+    run = find_run(store, stack_of(*ids, stack=stack).run_id)
+    kept = read_predictions(run, "test").iloc[::-1].reset_index(drop=True)
+    rows = csv_of(store, run.run_id, config, tmp_path)
+    made = predicted(store, run.run_id, config, tmp_path / "new.csv", tmp_path / "p.parquet", top=2, rank="entropy")
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    np.testing.assert_allclose(probabilities(table), probabilities(kept), atol=1e-5)
+    assert table["prediction"].tolist() == kept["prediction"].tolist() == table["top1"].tolist()
+    assert (made.images, made.errors) == (len(kept), 0)
+    assert pd.read_csv(made.to_label)["prediction"].isin(kept["prediction"]).all()
+    assert not (tmp_path / "p.parquet.part").exists()
+    facts = json.loads((tmp_path / "p_facts.json").read_text())
+    assert facts["networks"] == {name: find_run(store, name).tags["weights_hash"] for name in ids}
+    with pytest.raises(ConfigError, match="force=true"):
+        predicted(store, run.run_id, config, tmp_path / "new.csv", tmp_path / "p.parquet")
+    calibrated = predicted(
+        store, run.run_id, config, tmp_path / "new.csv", tmp_path / "p.parquet", force=True, calibration="temperature"
+    )
+    fitted = json.loads(download_artifact(run, "calibration/temperature.json").read_text())
+    expected = read_calibrator(fitted).apply(probabilities(kept).astype(np.float64))
+    np.testing.assert_allclose(probabilities(pd.read_parquet(calibrated.output)), expected, atol=1e-5)
+    rows.drop(columns="patient_id").to_csv(tmp_path / "new.csv", index=False)
+    alone = predicted(store, run.run_id, config, tmp_path / "new.csv", tmp_path / "alone.csv")
+    assert any("no image has a patient_id" in text for text in alone.warnings)
+    rows.drop(columns="sex").to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(DataError, match=r"with the columns sex, since this stacked .* without values is enough"):
+        predicted(store, run.run_id, config, tmp_path / "new.csv", tmp_path / "lacking.csv")
+
+
+def test_a_stopped_prediction_of_a_stack_goes_on_and_a_broken_image_is_no_context(
+    project, stack_of, tmp_path, monkeypatch
+):
+    store, config, ids, folds = project
+    run = stack_of(*folds, features=("predictions", "context")).run_id
+    rows = csv_of(store, ids[0], config, tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    broken = rows.tail(1).assign(image_id="broken", image_path="broken.png")
+    pd.concat([broken, rows]).to_csv(tmp_path / "new.csv", index=False)
+    calls = []
+
+    def fails_at_the_second(folder):
+        calls.append(folder.name)
+        if len(calls) == 2:
+            raise RuntimeError
+        predict_plan(folder)
+
+    monkeypatch.setattr("lesion_exp.verbs.predict.network.predict_plan", fails_at_the_second)
+    given = (store, run, config, tmp_path / "new.csv", tmp_path / "p.csv")
+    with pytest.raises(RuntimeError):
+        predicted(*given)
+    found = predicted(*given)
+    assert calls == [folds[0], folds[1], folds[1]]
+    assert found.errors == 1
+    table = pd.read_csv(tmp_path / "p.csv")
+    means = pd.DataFrame()
+    for fold in folds:
+        predicted(store, fold, config, tmp_path / "new.csv", tmp_path / f"{fold}.parquet")
+        one = pd.read_parquet(tmp_path / f"{fold}.parquet")[1:].filter(regex="^p_").reset_index(drop=True)
+        means = one / 2 if means.empty else means + one / 2
+    stacking = Stacking.from_dict(stored(store, run))
+    columns = rows[["lesion_id", "patient_id", *stacking.features.numbers, *stacking.features.texts]].reset_index(
+        drop=True
+    )
+    expected = stacking.probabilities([pd.concat([columns, means], axis=1)])
+    np.testing.assert_allclose(probabilities(table[1:]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"heat_maps": Path("maps")}, {"rank": "coreset"}, {"checkpoint": "last"}])
+def test_what_needs_one_network_is_refused_for_a_stack(project, stack_of, tmp_path, options):
+    store, config, ids, _ = project
+    run = stack_of(*ids, features=("predictions",)).run_id
+    with pytest.raises(ConfigError, match="for a stacked ensemble"):
+        predicted(store, run, config, tmp_path / "new.csv", tmp_path / "p.csv", **options)
+
+
+def test_another_kind_of_ensemble_predicts_by_its_members_only(project, stack_of, tmp_path):
+    store, config, ids, _ = project
+    run = stack_of(*ids, ensemble="mean").run_id
+    with pytest.raises(ConfigError, match=rf"no new images by itself.*run={ids[0][:8]}, or .*ensemble=mean"):
+        predicted(store, run, config, tmp_path, tmp_path / "predictions.csv")
 
 
 def test_a_single_run_is_stacked_with_its_context(project, stack_of):

@@ -34,6 +34,12 @@ GIVEN = ["run=latest", "input=x", "output=x.csv"]
         ([*GIVEN, "pseudo_labels=p.csv", "target_precision=0"], "target_precision"),
         ([*GIVEN, "pseudo_labels=p.csv", "threshold=0.9", "target_precision=0.9"], "got both"),
         ([*GIVEN, "pseudo_labels=p.xlsx"], ".parquet"),
+        (["run=latest", "output=x.csv"], "input=, or dataset=NAME"),
+        ([*GIVEN, "dataset=synthetic"], "got input= beside dataset="),
+        (["run=latest", "output=x.csv", "dataset.root=x"], "dataset=NAME beside dataset.root=x"),
+        (["run=latest", "output=x.csv", "dataset=synthetic", "dataset.mask=crop"], "as it did in training"),
+        (["run=latest", "output=x.csv", "dataset=synthetic", "columns={age: years}"], "got columns= beside dataset="),
+        (["run=latest", "output=x.csv", "dataset=synthetic", "seed=1"], "seed=1"),
     ],
 )
 def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):

@@ -163,3 +163,27 @@ def test_suspected_labels_of_the_run(project, command, capsys):
     assert found.merge(kept, on=["row_id", "label"])["prediction"].tolist() == found["suggested"].tolist()
     assert main(["label-errors", "run=latest", "part=train", "output=suspected.csv"]) == 2
     assert main(["label-errors", "run=latest", "output=suspected.txt"]) == 2
+
+
+def test_a_data_set_is_predicted_with_its_ids_whether_it_has_labels_or_not(project, command, tmp_path, capsys):
+    _, config, kept = project
+    files = {path.stem: path for path in Path(config["dataset"]["root"]).rglob("*.jpg")}
+    rows = kept[["image_id", "lesion_id"]].assign(image_path=[files[name] for name in kept["image_id"]], label="")
+    rows.loc[rows.index[0], "label"] = kept["label"].iloc[0]
+    rows.to_csv(tmp_path / "pool.csv", index=False)
+    given = ("run=latest", "dataset=csv", f"dataset.root={tmp_path}", "dataset.table=pool.csv")
+    assert main(["predict", *given, "output=d.parquet", "pseudo_labels=pseudo.csv", "threshold=0.2"]) == 0
+    assert "in the training or validation part" not in capsys.readouterr().err
+    table = pd.read_parquet("d.parquet")
+    assert table["image"].tolist() == kept["image_id"].tolist()
+    np.testing.assert_allclose(probabilities(table), probabilities(kept), atol=1e-5)
+    pseudo = pd.read_csv("pseudo.csv").set_index("image_id")
+    assert len(pseudo) > 1
+    assert pseudo["lesion_id"].to_dict() == kept.set_index("image_id")["lesion_id"].loc[pseudo.index].to_dict()
+    assert main(["predict", "run=latest", "dataset=synthetic", *same_drawing(config), "output=own.csv"]) == 0
+    assert "images are in the training or validation part of the run" in capsys.readouterr().err
+
+
+def same_drawing(config):
+    """The overrides of the data set that `config` has."""
+    return [f"dataset.{key}={config['dataset'][key]}" for key in ("num_lesions", "image_height", "image_width")]

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.verbs.predict.pseudo_labels import LEAST_IMAGES, smallest_threshold, thresholds_of, write_pseudo_labels
 from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images
 
 FACTS = {"run_id": "r" * 32, "weights_hash": "w" * 16, "calibration": "none"}
 
@@ -65,7 +67,8 @@ def test_the_file_has_the_sure_ones_with_their_origin(tmp_path: Path, ending: st
     )
     images = table[["image"]].assign(image_path=[str(tmp_path / name) for name in table["image"]])
     path = tmp_path / f"p{ending}"
-    counts = write_pseudo_labels(path, table, images, FACTS, request(), {"mel": 0.9, "nv": 0.6})
+    asked = RequestedImages(images, pd.DataFrame({"image_id": ["d/a", "d/b", "d/c", "d/e"]}))
+    counts = write_pseudo_labels(path, table, asked, FACTS, {"mel": 0.9, "nv": 0.6})
     found = pd.read_csv(path) if ending == ".csv" else pd.read_parquet(path)
     assert counts == {"mel": 1, "nv": 1}
     assert found["image_id"].tolist() == ["d/a", "d/b"]
@@ -74,19 +77,30 @@ def test_the_file_has_the_sure_ones_with_their_origin(tmp_path: Path, ending: st
     assert found["confidence"].tolist() == pytest.approx([0.9, 0.8])
     assert found["threshold"].tolist() == pytest.approx([0.9, 0.6])
     assert set(found["run_id"]) == {"r" * 32}
-    assert write_pseudo_labels(path, table, images, FACTS, request(), {"mel": None, "nv": 0.9}) == {"mel": 0, "nv": 0}
+    none = {"mel": None, "nv": 0.9}
+    assert write_pseudo_labels(path, table, asked, FACTS, none) == {"mel": 0, "nv": 0}
 
 
 def test_ids_and_metadata_of_a_csv_are_kept(tmp_path: Path) -> None:
     source = tmp_path / "cases.csv"
-    source.write_text("image_path,image_id,patient_id,years\na.png,A,7,50\nb.png,B,,60\n")
+    source.write_text("image_path,image_id,patient_id,years\na.png,A,7,50\nb.png,,,60\n")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
     table = pd.DataFrame({"prediction": ["mel", "mel"], "p_mel": [0.95, 0.99], "image": ["a.png", "b.png"]})
-    images = table[["image"]].assign(image_path=[str(tmp_path / name) for name in table["image"]])
     asked = PredictionRequest(
         source=str(source), output=Path("o.csv"), pseudo_labels=Path("p.csv"), columns={"age": "years"}
     )
-    write_pseudo_labels(tmp_path / "p.csv", table, images, FACTS, asked, {"mel": 0.9})
+    write_pseudo_labels(tmp_path / "p.csv", table, requested_images(asked, (), {}), FACTS, {"mel": 0.9})
     found = pd.read_csv(tmp_path / "p.csv", dtype=str)
-    assert found["image_id"].tolist() == ["A", "B"]
+    assert found["image_id"].tolist() == ["A", "b"]
     assert found["patient_id"].fillna("").tolist() == ["7", ""]
     assert found["age"].tolist() == ["50", "60"]
+
+
+@pytest.mark.parametrize("source", ["photographs", "photographs/*.png"])
+def test_images_without_a_table_are_named_by_their_files(tmp_path: Path, monkeypatch, source: str) -> None:
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photographs" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    asked = PredictionRequest(source=source, output=Path("o.csv"))
+    assert requested_images(asked, (), {}).known.to_dict("list") == {"image_id": ["photographs/a"]}

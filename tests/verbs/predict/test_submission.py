@@ -4,6 +4,7 @@ import pytest
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images
 from lesion_exp.verbs.predict.submission import submission_ids, write_submission
 
 
@@ -12,7 +13,7 @@ def request_of(tmp_path, challenge, source="images"):
 
 
 def images_of(*names):
-    return pd.DataFrame({"image": list(names)})
+    return RequestedImages(pd.DataFrame({"image": list(names)}), pd.DataFrame({"image_id": list(names)}))
 
 
 def test_images_have_their_names_without_folder_and_ending(tmp_path):
@@ -34,14 +35,15 @@ def test_lesions_are_named_by_the_csv_or_by_folders(tmp_path):
         submission_ids(images_of("a.jpg"), request_of(tmp_path, "milk10k"))
     cases = tmp_path / "cases.csv"
     pd.DataFrame({"image_path": ["a.jpg", "b.jpg"], "lesion_id": ["IL_7", "IL_8"]}).to_csv(cases, index=False)
-    assert submission_ids(images_of("a.jpg", "b.jpg"), request_of(tmp_path, "milk10k", cases)) == ["IL_7", "IL_8"]
+    asked = request_of(tmp_path, "milk10k", cases)
+    assert submission_ids(requested_images(asked, (), {}), asked) == ["IL_7", "IL_8"]
 
 
 def test_a_submission_has_the_images_with_a_prediction(tmp_path, caplog):
     probs = {"p_benign": [0.25, None, 1.0], "p_malignant": [0.75, None, 0.0]}
     table = pd.DataFrame({"image": ["a.jpg", "b.jpg", "c.jpg"], "prediction": ["malignant", None, "benign"], **probs})
     asked = request_of(tmp_path, "isic2024")
-    path = write_submission(table, submission_ids(table, asked), ("benign", "malignant"), asked)
+    path = write_submission(table, submission_ids(images_of(*table["image"]), asked), ("benign", "malignant"), asked)
     assert path.name == "new_isic2024.csv"
     assert path.read_text().splitlines() == ["isic_id,target", "a,0.75", "c,0.0"]
     assert "1 of 3 images have no prediction" in caplog.text

@@ -1,0 +1,103 @@
+"""The images of a request, and what its csv or data set knows of them beside the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.config.registered import check_registered
+from lesion_exp.dataset.loading import Flow, require_any_mask
+from lesion_exp.errors import ConfigError
+from lesion_exp.model.inputs import SAMPLE_KEYS
+from lesion_exp.text_table import read_csv
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.stored_run import Run
+from lesion_exp.training.data import read_table
+from lesion_exp.verbs.predict.images import TABLE_SUFFIXES, images_of
+from lesion_exp.verbs.predict.request import PICTURES, PredictionRequest
+
+
+@dataclass(frozen=True)
+class RequestedImages:
+    """The images to predict."""
+
+    table: pd.DataFrame
+    """What a network reads, see `images`."""
+    known: pd.DataFrame
+    """`image_id` and all other columns of the csv or of the data set, a row for each image in the same order. The
+    cells of a csv are texts, as they stand there. Labels are no part of it."""
+
+
+def requested_images(request: PredictionRequest, needed: Sequence[str], config: Mapping[str, Any]) -> RequestedImages:
+    """Returns the images of `request`.
+
+    Args:
+        request: what is predicted.
+        needed: columns that the networks read beside the image.
+        config: that of the run, with the paths of this machine.
+
+    Raises:
+        ConfigError, DataError: see `images_of` and `read_table`.
+    """
+    if request.dataset is not None:
+        return _of_data_set(request.dataset, needed, config)
+    assert request.source is not None, "the request checks that it has images"
+    images = images_of(request.source, needed, request.columns)
+    return RequestedImages(images, _of_source(images, request.source, request.columns))
+
+
+def _of_data_set(node: Mapping[str, Any], needed: Sequence[str], config: Mapping[str, Any]) -> RequestedImages:
+    """All images of the table, whether they have a label or not."""
+    if node.get("pseudo_labels"):
+        raise ConfigError(
+            "expected a data set without dataset.pseudo_labels, since labels play no part here; leave the key out"
+        )
+    config = {**config, "dataset": {**node, **{key: config["dataset"][key] for key in SAMPLE_KEYS}}}
+    check_registered(config)
+    table = read_table(config, Flow(), needs_labels=False).drop(columns="label")
+    if "mask_path" in needed:
+        require_any_mask(table, str(config["dataset"]["mask"]))
+    images = table[["image_id", "image_path"]].rename(columns={"image_id": "image"}).assign(error="").astype(object)
+    read = {name: table[name] for name in needed if name in table}
+    pictures = {name: values.astype(object) for name, values in read.items() if name in PICTURES}
+    return RequestedImages(images.assign(**read | pictures), table)
+
+
+def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The columns of a csv, by the names that they have here; else an id of each image: its name without the ending."""
+    names = [str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) for name in images["image"].astype(str)]
+    found = pd.DataFrame({"image_id": names}, index=images.index)
+    path = Path(source).expanduser()
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
+        return found
+    raw = read_csv(str(path)).set_axis(images.index)
+    raw = raw.assign(**{name: raw[column] for name, column in columns.items()})
+    ids = raw["image_id"].where(raw["image_id"].notna(), found["image_id"]) if "image_id" in raw else found["image_id"]
+    return raw.assign(image_id=ids).drop(columns="label", errors="ignore")
+
+
+def seen_images(runs: Sequence[Run], images: RequestedImages) -> tuple[str, ...]:
+    """A sentence about the images of a data set that the `runs` were trained or chosen with, if there are any, by their
+    ids; none for files without a data set.
+    """
+    if "source" not in images.known or "row_id" not in images.known:
+        return ()
+    own = pd.MultiIndex.from_frame(images.known[["source", "image_id"]].astype(str))
+    seen = np.zeros(len(own), dtype=bool)
+    for run in runs:
+        kept = run.fetch(artifacts.MANIFEST)
+        parts = pd.DataFrame() if kept is None else pd.read_parquet(kept)
+        if {"source", "image_id", "split"} <= set(parts):
+            rows = parts[parts["split"].isin(["train", "val"])]
+            seen |= own.isin(pd.MultiIndex.from_frame(rows[["source", "image_id"]].astype(str)))
+    if not seen.any():
+        return ()
+    return (
+        f"{np.count_nonzero(seen):,} of {len(seen):,} images are in the training or validation part of the run, which "
+        f"is surer of them than of new images; leave them out with dataset.filter",
+    )

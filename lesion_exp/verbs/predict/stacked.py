@@ -1,0 +1,237 @@
+"""A prediction by a stacked ensemble: its networks predict one after the other, then the model that was fitted on them.
+
+The context of a lesion is made of the patient's other lesions among the images of the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lesion_exp.choices import STACKED
+from lesion_exp.config.project import Project
+from lesion_exp.dataset.table import standardize
+from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.evaluation.calibrator import Calibrator, with_probabilities
+from lesion_exp.evaluation.predictions import PREFIX, FloatArray, probabilities
+from lesion_exp.evaluation.stacking import Stacking
+from lesion_exp.model.predictor import Predictor, predicted_table
+from lesion_exp.model.restore import Restored, restore
+from lesion_exp.taxonomy import RESEARCH_ONLY
+from lesion_exp.text_table import typed
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.stored_run import Run
+from lesion_exp.trained_runs.trained_run import TrainedRun, own_tta, trained_run
+from lesion_exp.training.trainer import check_devices
+from lesion_exp.verbs.predict.network import (
+    fill,
+    folder_of,
+    log_unknown_values,
+    num_done,
+    output_of,
+    plan_of,
+    write_images_to_label,
+)
+from lesion_exp.verbs.predict.plan import PLAN_FILE, PredictionPlan
+from lesion_exp.verbs.predict.request import PredictionRequest
+from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
+from lesion_exp.verbs.predict.results import Results, write_output
+from lesion_exp.version import __version__
+
+_OF_NETWORKS: Final = "a stacked ensemble reads the probabilities of its networks alone"
+
+
+def is_stacked(run: Run) -> bool:
+    """Whether `run` is a stacked ensemble."""
+    return run.tags.get("kind") == "ensemble" and run.tags.get("ensemble") == STACKED
+
+
+@dataclass(frozen=True)
+class StackPrediction:
+    """A prediction by a stacked ensemble."""
+
+    run: Run
+    stacking: Stacking
+    members: tuple[tuple[PredictionPlan, ...], ...]
+    """The plans of the networks of each member; the folds of a cross-validation are one, whose mean it is."""
+    images: RequestedImages
+    columns: pd.DataFrame
+    """What the ensemble reads beside the predictions, a row for each image."""
+    calibrator: Calibrator | None
+    output: Path
+    warnings: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the ensemble."""
+        return self.stacking.features.classes
+
+    @property
+    def _folder(self) -> Path:
+        return folder_of(self.output)
+
+    @property
+    def _plans(self) -> list[PredictionPlan]:
+        return [plan for plans in self.members for plan in plans]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the probabilities are made, as plain values; see `PredictionPlan.facts`."""
+        fitted = None if self.calibrator is None else self.calibrator.to_dict()
+        made_of = [json.dumps(self.stacking.to_dict(), sort_keys=True), *(plan.weights_hash for plan in self._plans)]
+        return {
+            "run_id": self.run.run_id,
+            "weights_hash": hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16],
+            "networks": {plan.run_id: plan.weights_hash for plan in self._plans},
+            "calibration": "none" if fitted is None else fitted["method"],
+            "calibration_fitted_on": None if fitted is None else fitted["fitted_on"],
+            "tta": self._plans[0].config["evaluation"]["tta"],
+            "precision": self._plans[0].config["trainer"]["precision"],
+            "version": __version__,
+            "use": RESEARCH_ONLY,
+        }
+
+    def predicted(self, request: PredictionRequest) -> tuple[pd.DataFrame, str | None, int]:
+        """See `NetworkPrediction.predicted`; the number is that of the last network.
+
+        Raises:
+            ConfigError: the output exists, or another command began it.
+        """
+        self._begin(force=request.force)
+        resumed = 0
+        tables = []
+        for plans in self.members:
+            found = []
+            for plan in plans:
+                results = Results(self._folder / plan.run_id, plan, len(self.images.table))
+                resumed = num_done(results)
+                fill(results)
+                found.append(pd.concat(list(results.tables()), ignore_index=True))
+            tables.append(_mean(found))
+        table = self._combined(tables, request.top or 0)
+        write_output(table, self.output, self.facts)
+        return table, write_images_to_label(table, self.output, request, None), resumed
+
+    def finish(self) -> None:
+        """Removes the batches of the networks."""
+        shutil.rmtree(self._folder)
+
+    def _begin(self, *, force: bool) -> None:
+        if force:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        elif not self._folder.is_dir() and self.output.exists() and self.output.stat().st_size:
+            raise ConfigError(
+                f"expected a new file as output, but {self.output} exists; name another one, or use force=true to "
+                f"replace it"
+            )
+        elif (self._folder / PLAN_FILE).is_file():
+            self._plans[0].check_same(PredictionPlan.read(self._folder))
+        for plan in self._plans:
+            folder = self._folder / plan.run_id
+            if (folder / PLAN_FILE).is_file():
+                plan.check_same(PredictionPlan.read(folder))
+            plan.write(folder, self.images.table)
+
+    def _combined(self, tables: Sequence[pd.DataFrame], top: int) -> pd.DataFrame:
+        """The predictions of the ensemble; an image that a network could not predict has none, and is no context."""
+        errors = pd.concat([table["error"] for table in tables], axis=1).bfill(axis=1).iloc[:, 0].fillna("")
+        usable = (errors == "").to_numpy()
+        probs = np.full((len(errors), len(self.classes)), np.nan)
+        if usable.any():
+            columns = self.columns[usable].reset_index(drop=True)
+            chosen = [_probs_of(table[usable]).reset_index(drop=True) for table in tables]
+            found = self.stacking.probabilities([pd.concat([columns, each], axis=1) for each in chosen])
+            probs[usable] = found if self.calibrator is None else self.calibrator.apply(found)
+        return predicted_table(self.images.table["image"].tolist(), errors.tolist(), probs, self.classes, top)
+
+
+def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project) -> StackPrediction:
+    """Opens the stacked ensemble of a run, its networks, and the images.
+
+    Raises:
+        ConfigError: an option needs one network, or a network is not in the store.
+        DataError: there are no images, or columns are missing that the ensemble reads.
+    """
+    run = opened.run
+    _check_options(request)
+    content = json.loads(opened.artifact(artifacts.STACKING).read_text(encoding="utf-8"))
+    stacking = Stacking.from_dict(content)
+    calibrator = opened.calibrator(request.calibration)
+    members = [[trained_run(find_run(run.store, name), project) for name in names] for names in content["predicts"]]
+    networks = [network for member in members for network in member]
+    tta = request.tta or own_tta(run)
+    needed: dict[str, None] = {}
+    configs: dict[str, tuple[Mapping[str, Any], Path, Restored]] = {}
+    for network in networks:
+        config, checkpoint = network.weights("best", tta, request.trainer)
+        check_devices({**config["trainer"], **request.trainer})
+        restored = restore(config, checkpoint)
+        needed |= dict.fromkeys(Predictor(restored, top=request.top or 0).needed_columns)
+        configs[network.run_id] = (restored.config, checkpoint, restored)
+    images = requested_images(request, tuple(needed), configs[networks[0].run_id][0])
+    for _, _, restored in configs.values():
+        log_unknown_values(restored, images.table)
+    columns = _columns(stacking, images, request)
+    output = output_of(request)
+
+    def plan(network: TrainedRun) -> PredictionPlan:
+        config, checkpoint, _ = configs[network.run_id]
+        own = folder_of(output) / f"{network.run_id}.parquet"
+        return plan_of(network.run_id, request, config, checkpoint, images.table, own)
+
+    plans = tuple(tuple(plan(network) for network in member) for member in members)
+    warnings = (*stacking.features.missing(columns), *seen_images([one.run for one in networks], images))
+    return StackPrediction(run, stacking, plans, images, columns, calibrator, output, warnings)
+
+
+def _check_options(request: PredictionRequest) -> None:
+    refused = {
+        "gradcam": request.heat_maps is not None,
+        "rank=coreset": request.rank == "coreset",
+        "checkpoint": request.checkpoint != "best",
+    }
+    for key, given in refused.items():
+        if given:
+            raise ConfigError(f"expected no {key} for a stacked ensemble, since {_OF_NETWORKS}; leave it out, or "
+                              f"predict with one of its runs")  # fmt: skip
+
+
+def _columns(stacking: Stacking, images: RequestedImages, request: PredictionRequest) -> pd.DataFrame:
+    """The ids and metadata that the ensemble reads, with the types of a data set's table."""
+    features, known = stacking.features, images.known
+    lacking = [name for name in (*features.numbers, *features.texts) if name not in known]
+    if lacking:
+        raise DataError(
+            f"expected a csv, or dataset=, with the columns {', '.join(lacking)}, since this stacked ensemble reads "
+            f"them beside the images, got none of that name in {request.shown_source}; a column without values is "
+            f"enough"
+        )
+    wanted = [name for name in ("lesion_id", "patient_id", *features.numbers, *features.texts) if name in known]
+    if request.dataset is not None:
+        return known[wanted]
+    table = standardize(known[["image_id", *wanted]].assign(label=None), request.shown_source)
+    own = {name: typed(table[name]) for name in wanted if table[name].dtype == object and name in features.numbers}
+    return table.assign(**own)[wanted]
+
+
+def _mean(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean probabilities of several networks, and the first reason why an image has none."""
+    if len(tables) == 1:
+        return tables[0]
+    probs: FloatArray = np.mean([probabilities(table) for table in tables], axis=0)
+    errors = pd.concat([table["error"] for table in tables], axis=1).bfill(axis=1).iloc[:, 0]
+    values = probs / probs.sum(axis=1, keepdims=True)
+    return with_probabilities(tables[0], values).assign(error=errors)
+
+
+def _probs_of(table: pd.DataFrame) -> pd.DataFrame:
+    return table.filter(regex=f"^{PREFIX}")
