@@ -20,8 +20,7 @@ from lesion_exp.evaluation.predictions import ENERGY, PREFIX, classes_of
 from lesion_exp.taxonomy import DIAGNOSES
 from lesion_exp.text_table import typed
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.stored_run import Run, read_predictions
-from lesion_exp.trained_runs.trained_run import check_classifies
+from lesion_exp.tracking.stored_run import Run, check_classifies, read_predictions
 from lesion_exp.training.data import read_table
 from lesion_exp.verbs.evaluate.given_predictions import read_table as read_file
 
