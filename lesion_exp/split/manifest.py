@@ -28,16 +28,17 @@ ATTRIBUTES: Final = ("sex", "site", "source")
 """Columns whose values `characteristics` counts."""
 
 
-def manifest(table: pd.DataFrame) -> pd.DataFrame:
+def manifest(table: pd.DataFrame, salt: str | None = None) -> pd.DataFrame:
     """Returns the table that is stored with a run: ids, groups, parts and `image_keys`, in the order of `row_id`.
 
     It contains no hash of an image. The keys show whether a given image file is a row of this split.
 
     Args:
         table: a split table, with `sha256` and `phash`.
+        salt: the hash of the split, of which `table` may have a share of the training part; None computes it.
     """
     columns = [column for column in COLUMNS if column in table]
-    kept = pd.concat([table[columns], image_keys(table, split_hash(table))], axis=1)
+    kept = pd.concat([table[columns], image_keys(table, salt or split_hash(table))], axis=1)
     return kept.sort_values("row_id", ignore_index=True)
 
 

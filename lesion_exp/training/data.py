@@ -78,6 +78,7 @@ class SplitData:
     table: pd.DataFrame
     audit: Audit
     split_hash: str
+    """Of the split before `split.train_share` is taken, which changes neither validation nor test."""
     leaky: bool
     classes: tuple[str, ...]
     """The classes of the training part. Images of other classes in the test part are marked by `is_unknown`. In a
@@ -262,7 +263,8 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     with Stage("splitting the data"):
         grouped = with_groups(node, without_pseudo(loaded.table))
         shares = shares_dealt(splitter, grouped)
-        dealt = with_training_share(apply_splitter(splitter, grouped), node["train_share"], node["share_seed"])
+        whole = apply_splitter(splitter, grouped)
+        dealt = with_training_share(whole, node["train_share"], node["share_seed"])
         table = dealt if is_pretraining(config) else _with_unknown(dealt, test_is_dealt="test" in shares)
         table, pseudo = _with_pseudo_labels(loaded, grouped, table, node["near_duplicate_threshold"])
     with collected_findings() as found:
@@ -270,10 +272,8 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
     loaded.flow.findings.extend(found)
     warnings = [found.in_a_line() for found in loaded.flow.findings if found.level == "warning"]
     with Stage("auditing the split"):
-        whole_shares = (
-            shares if node["train_share"] == 1 else None
-        )  # otherwise the training part is meant to fall short
-        audited = audit(table, node["near_duplicate_threshold"], whole_shares, warnings)
+        # a share of the training part is meant to fall short of what the splitter dealt
+        audited = audit(table, node["near_duplicate_threshold"], shares if node["train_share"] == 1 else None, warnings)
         audited = replace(audited, pseudo_labels=pseudo)
     labelled = without_pseudo(table)
     leaky = getattr(splitter, "leaks", False) or not audited.passed
@@ -285,9 +285,9 @@ def split_data(config: Mapping[str, Any], loaded: LoadedData) -> SplitData:
         )
     if is_pretraining(config):
         known = set(table.loc[table["split"] == "train", "label"]) - {UNLABELLED}
-        return SplitData(loaded, table, audited, split_hash(table), leaky, tuple(sorted(known)))
+        return SplitData(loaded, table, audited, split_hash(whole), leaky, tuple(sorted(known)))
     classes = _trained_classes(labelled, config["task"]["target"], config["dataset"]["filter"], is_dealt=bool(shares))
-    return SplitData(loaded, table, audited, split_hash(table), leaky, classes)
+    return SplitData(loaded, table, audited, split_hash(whole), leaky, classes)
 
 
 def _with_pseudo_labels(

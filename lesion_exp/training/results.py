@@ -42,7 +42,7 @@ _FOLDER = re.compile(r"(?:[A-Za-z]:)?[^\s'\"]*[/\\](?=\S)")
 def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, datamodule: LesionDataModule) -> None:
     """Logs the inputs of a run: split, audit, data flow, class counts, environment, and a batch of images."""
     loaded = split.loaded
-    run.log_table(manifest(split.table), artifacts.MANIFEST)
+    run.log_table(manifest(split.table, split.split_hash), artifacts.MANIFEST)
     run.log_json(split.audit.to_dict(), artifacts.AUDIT)
     flow = {
         "identity": None if loaded.info is None else identity(loaded.info),

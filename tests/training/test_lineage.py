@@ -8,7 +8,8 @@ import pytest
 from lesion_exp.errors import ConfigError, LeakageError
 from lesion_exp.split.audit import Audit
 from lesion_exp.split.manifest import manifest, split_hash
-from lesion_exp.training.data import SplitData
+from lesion_exp.split.seen_before import LABELS, seen_again, seen_rows
+from lesion_exp.training.data import SplitData, load_data, split_data
 from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.seen_before import UNKNOWN_TEXT, inherited, seen_by, with_inherited
 from lesion_exp.verbs.evaluate import evaluated_runs
@@ -130,12 +131,12 @@ def test_labels_that_the_weights_before_a_run_knew_make_another_data_set_leaky(a
     first = add("first", mine.assign(split="train"))
     others = table_of("archive", "X").assign(sha256=list("abcdef"), phash=range(90, 96))
     second = add("second", others, before=seen_by(first))
-    loaded = SimpleNamespace(table=mine, store=None)
+    loaded = SimpleNamespace(table=mine.assign(label=["nv", "mel"] * 3), store=None)
     monkeypatch.setattr(evaluated_runs, "load_data", lambda _: loaded)
     trained = SimpleNamespace(
         run=second,
         job_config=lambda _: {"dataset": dict.fromkeys(SHARED_KEYS)},
-        network=lambda: SimpleNamespace(predict=lambda *_: pd.DataFrame()),
+        network=lambda: SimpleNamespace(classes=("mel", "nv"), predict=lambda *_: pd.DataFrame()),
     )
     request = {"part": "test", "evaluation": {"ensemble": "mean", "calibration": "none"}, "dataset": {"name": "others"}}
     with pytest.raises(LeakageError, match="6 of its 6 images"):
@@ -158,3 +159,15 @@ def test_folds_that_read_other_files_belong_to_another_cross_validation(monkeypa
     monkeypatch.setattr(evaluated_runs, "runs_where", lambda *_: [runs["theirs1"], runs["mine0"]])
     with pytest.raises(ConfigError, match="there is none of fold 1"):
         evaluated_runs.fold_runs(runs["mine0"])
+
+
+def test_a_share_of_the_training_part_is_of_the_same_split_and_its_images_are_found_again(tiny_job):
+    jobs = [tiny_job(f"split.train_share={share}") for share in (1.0, 0.5, 0.2)]
+    loaded = load_data(jobs[0].config)
+    splits = [split_data(job.config, loaded) for job in jobs]
+    assert len({split.split_hash for split in splits}) == 1, "reads of the test part count together"
+    assert len(splits[0].table) > len(splits[1].table) > len(splits[2].table)
+    kept = manifest(splits[2].table, splits[2].split_hash)
+    images, _ = seen_again(splits[0].table, seen_rows(kept, ("train",), splits[2].split_hash, "run", LABELS))
+    trained = splits[2].table.query("split == 'train'")["image_id"]
+    assert set(splits[0].table.loc[images, "image_id"]) == set(trained)
