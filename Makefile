@@ -25,8 +25,10 @@ $(STAMP): pyproject.toml scripts/constraints.txt
 	@UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[dev,search,serve,weights,pretrain]"
 	@touch $(STAMP)
 
-demo: setup  ## train on generated lesions and say how to look at the result (a few minutes on two cores)
-	@$(BIN)/lesion-exp train experiment=demo
+demo: setup  ## train on generated lesions, also a probe of ImageNet weights, and say how to look at the results (minutes)
+	@demo=$$($(BIN)/lesion-exp train experiment=demo) && \
+	probe=$$($(BIN)/lesion-exp train experiment=probe dataset=synthetic image_size=128 tracking.run_name=demo_probe print_config=false) && \
+	echo "compare the network trained from scratch with the probe: $(BIN)/lesion-exp compare $$demo $$probe"
 
 test: setup  ## run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 $(PYTEST_ARGS)
