@@ -58,6 +58,10 @@ CHALLENGES: Final = ("isic2018", "isic2019", "isic2020", "isic2024", "milk10k")
 PREDICTED_VALUES: Final = ("probabilities", "logits", "labels")
 """What a file of predictions may hold."""
 UNMATCHED: Final = ("error", "skip")
+TABLE_FORMATS: Final = ("markdown", "latex", "csv")
+"""Formats of a table for a paper."""
+COMPARISON_FORMATS: Final = ("text", "markdown", "latex")
+FIGURE_FORMATS: Final = ("pdf", "svg", "png")
 EXPORT_FORMATS: Final = ("onnx", "onnx_int8", "torch_export", "torchscript", "executorch")
 EXPORTED_CALIBRATIONS: Final = (NONE, "temperature", "vector")
 """Calibration methods that an exported file can contain, because they are a simple formula."""

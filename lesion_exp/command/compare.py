@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lesion_exp.choices import EVALUATED_PARTS
+from lesion_exp.choices import COMPARISON_FORMATS, EVALUATED_PARTS
 from lesion_exp.command.arguments import Arguments, check_keys, compose_job
 from lesion_exp.command.chosen_run import RUN, chosen_run
 from lesion_exp.errors import ConfigError
@@ -33,15 +33,31 @@ class CompareOptions:
     )
 
 
+@dataclass(frozen=True)
+class ComparisonFormat:
+    """How the comparison is written."""
+
+    format: str = option(
+        COMPARISON_FORMATS[0],
+        choice(COMPARISON_FORMATS),
+        "text for the terminal, or a table for a paper: markdown or latex (booktabs)",
+    )
+
+
 def compare(arguments: Arguments) -> int:
     """Shows the comparison on standard output: tables and conclusions, or one JSON object."""
+    written = arguments.read(ComparisonFormat).format
     result = compared(arguments)
     if result is None:
         return 0
+    from lesion_exp.verbs.compare.paper_table import paper_table
     from lesion_exp.verbs.compare.tables import show_report
 
     if arguments.json:
         print(json.dumps(result.report.to_dict() | {"run_id": result.run_id}))
+    elif written != COMPARISON_FORMATS[0]:
+        table = paper_table(result.report)
+        print(table.latex() if written == "latex" else table.markdown(), end="")
     else:
         show_report(result.report, console(sys.stdout))
     say(f"comparison: run {result.run_id}\nfigure:     {result.figure}", sys.stderr)

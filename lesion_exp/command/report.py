@@ -48,8 +48,8 @@ def report(arguments: Arguments) -> int:
         run = chosen_run(project.store, given["run"])
         page = run_page(run)
     else:
+        from lesion_exp.sweeps.swept import find_swept
         from lesion_exp.verbs.report.sweep_report import sweep_page
-        from lesion_exp.verbs.report.swept import find_swept
 
         swept = find_swept(project.store, project.sweeps, given["sweep"])
         run, page = swept.parent, sweep_page(swept)

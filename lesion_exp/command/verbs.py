@@ -176,7 +176,7 @@ VERBS: Final = {
                 "lesion-exp compare 3f2a91c0 best:test/balanced_accuracy",
                 "lesion-exp compare 3f2a 91c0 77de against=77de",
             ),
-            options=("command.compare:CompareOptions",),
+            options=("command.compare:CompareOptions", "command.compare:ComparisonFormat"),
             config_keys=(("evaluation.bootstrap_draws", ""), ("evaluation.bootstrap_seed", "seed of the resamples")),
             words=(
                 ("RUN RUN ...", f"two or more runs, each {RUN_NAMES}; runs that differ only in their seed are pooled"),
@@ -371,6 +371,31 @@ VERBS: Final = {
             flags=("--json",),
             work="writing the report",
             stopped="the run is unchanged; the same command writes the page again",
+        ),
+        Verb(
+            "table",
+            "write the results of a sweep as a table for a paper: mean and interval, the best where a test says so",
+            "lesion_exp.command.table:table",
+            (
+                "lesion-exp table sweep=latest rows=backbone columns=loss metric=test/balanced_accuracy format=latex",
+                "lesion-exp table sweep=latest rows=[backbone,loss] metric=[val/accuracy,val/f1_macro] output=all.md",
+            ),
+            options=("command.table:TableOptions",),
+            work="making the table",
+            stopped="the sweep is unchanged; the same command makes the table again",
+        ),
+        Verb(
+            "figures",
+            "draw the figures of a run again, from its predictions, also as PDF and SVG",
+            "lesion_exp.command.figures:figures",
+            (
+                "lesion-exp figures run=latest format=pdf",
+                "lesion-exp figures run=3f2a91c0 format=[svg,png] output=paper/figures",
+            ),
+            options=("command.chosen_run:ChosenRun", "command.figures:FiguresOptions"),
+            flags=("--json",),
+            work="drawing figures",
+            stopped="the run is unchanged; the same command draws the figures again",
         ),
         Verb(
             "predict",

@@ -43,6 +43,8 @@ class ComparedJob:
     @property
     def title(self) -> str:
         """The name with the seeds."""
+        if not any(self.seeds):  # an ensemble, or imported predictions
+            return self.name
         if len(self.seeds) == 1 and re.search(rf"\bseed={re.escape(self.seeds[0])}\b", self.name):
             return self.name
         return f"{self.name}, seed{'s' if len(self.seeds) > 1 else ''} {', '.join(self.seeds)}"

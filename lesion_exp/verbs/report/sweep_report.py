@@ -12,6 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from lesion_exp.evaluation.registry import words_of
+from lesion_exp.sweeps.swept import FACTS, TEST, Swept, SweptCell
 from lesion_exp.tracking.find import READS_TAG, runs_where
 from lesion_exp.tracking.stored_run import MEMBERS_TAG
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
@@ -50,7 +51,6 @@ from lesion_exp.verbs.report.sections.origin import without_place
 from lesion_exp.verbs.report.sections.question import QUESTION_TAG, RESEARCH_ONLY
 from lesion_exp.verbs.report.sections.results import confusion, results
 from lesion_exp.verbs.report.sections.subgroups import subgroups
-from lesion_exp.verbs.report.swept import FACTS, TEST, Swept, SweptCell
 
 
 def question(swept: Swept) -> Section:

@@ -55,6 +55,26 @@ def test_the_tables_fit(
     assert "differences.png" in shown.err
 
 
+@pytest.mark.parametrize("name", ["latex", "markdown"])
+def test_a_table_for_a_paper_has_the_numbers_of_the_json(
+    capsys: pytest.CaptureFixture[str], project: Path, ids: list[str], name: str
+) -> None:
+    assert main(["compare", *ids[:2], *options(project), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main(["compare", *ids[:2], *options(project), f"format={name}"]) == 0
+    shown = capsys.readouterr().out
+    (pair,) = told["pairs"]
+    for one in pair["differences"]["accuracy"], pair["differences"]["balanced_accuracy"]:
+        text = f"{one['difference']:+.3f}"
+        bold = f"\\textbf{{{text}}}" if name == "latex" else f"**{text}**"
+        assert (bold in shown) == one["distinguishable"]
+        assert f"({one['low']:+.3f} to {one['high']:+.3f})" in shown
+    for job in told["jobs"]:
+        assert f"{job['metrics']['accuracy']['mean']:.3f}" in shown
+    assert "120 images of 60 lesions of the test part" in shown
+    assert ("\\begin{tabular}{lrr" in shown) == (name == "latex")
+
+
 def test_json_is_one_object_on_standard_output(
     capsys: pytest.CaptureFixture[str], project: Path, ids: list[str]
 ) -> None:

@@ -8,11 +8,11 @@ from lesion_exp.sweeps.ledger import create_sweep
 from lesion_exp.sweeps.parent_run import ParentRun
 from lesion_exp.sweeps.plan import plan_sweep
 from lesion_exp.sweeps.summary import summarize
+from lesion_exp.sweeps.swept import find_swept
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.stored_run import download_artifact
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.sweep_report import sweep_page
-from lesion_exp.verbs.report.swept import find_swept
 from tests.tiny import TINY
 
 VALUES = {"optimizer.lr=0.001 seed=1": 0.5, "optimizer.lr=0.001 seed=2": 0.7, "optimizer.lr=0.01 seed=1": 0.6}

@@ -1,0 +1,62 @@
+"""The verb `table`: the results of a sweep as a table for a paper."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesion_exp.choices import TABLE_FORMATS
+from lesion_exp.command.arguments import Arguments, open_project
+from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
+from lesion_exp.evaluation.registry import TEST, WATCHED
+from lesion_exp.option import REQUIRED, NamePairs, Names, choice, file, option, whole
+from lesion_exp.terminal import say
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Which results are shown, and how."""
+
+    sweep: str = option(REQUIRED, SWEEP, SWEEP_NAMES)
+    rows: tuple[str, ...] = option(REQUIRED, Names("A,B", "backbone"), "keys whose values are the rows")
+    columns: tuple[str, ...] = option((), Names("A,B", "loss"), "keys whose values are the columns; without it, none")
+    metric: tuple[str, ...] = option(
+        (f"{TEST}/{WATCHED}",),
+        Names("A,B", f"{TEST}/{WATCHED},{TEST}/auroc_macro"),
+        "results of the test part (test/...) or of validation (val/...); each has its own column",
+    )
+    where: Mapping[str, str] = option(
+        {},
+        NamePairs(example="'{optimizer.lr: 0.001}'"),
+        "values of keys that are neither rows nor columns: only cells with these are shown",
+    )
+    format: str = option(
+        TABLE_FORMATS[0], choice(TABLE_FORMATS), "markdown, LaTeX (booktabs), or csv with a line a cell"
+    )
+    output: Path | None = option(None, file("table.tex"), "file to write; without it, standard output")
+    digits: int = option(3, whole(1, 6, "3"), "decimals")
+    draws: int = option(2000, whole(100, example="500"), "draws of the paired test", key="evaluation.bootstrap_draws")
+
+
+def table(arguments: Arguments) -> int:
+    """Prints the table, or writes it to a file and prints its path."""
+    wanted = arguments.read(TableOptions)
+    project = open_project(arguments)
+    from lesion_exp.sweeps.swept import find_swept
+    from lesion_exp.verbs.table.paper_table import paper_table
+    from lesion_exp.verbs.table.written import written
+
+    swept = find_swept(project.store, project.sweeps, wanted.sweep)
+    made = paper_table(swept, wanted.rows, wanted.columns, wanted.metric, where=wanted.where, draws=wanted.draws)
+    text = written(made, wanted.format, wanted.digits)
+    if wanted.output is None:
+        print(text, end="")
+    else:
+        wanted.output.expanduser().write_text(text, encoding="utf-8")
+        print(wanted.output)
+    if wanted.format == "csv":
+        for note in made.notes:
+            say(note, sys.stderr)
+    return 0

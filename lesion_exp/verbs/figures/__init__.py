@@ -1,0 +1,1 @@
+"""The verb `figures`: the figures of a run in any format, drawn from its predictions."""

@@ -1,0 +1,93 @@
+"""Draws the figures of a run's evaluations from its stored predictions, in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lesion_exp.config.compose import compose
+from lesion_exp.errors import DataError
+from lesion_exp.evaluation.evaluation_result import evaluate_table
+from lesion_exp.evaluation.figures.confusion_matrix import confusion_matrix
+from lesion_exp.evaluation.figures.curves import precision_recall_curves, reliability_diagram, roc_curves
+from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
+from lesion_exp.evaluation.predictions import has_labels_only, known_rows
+from lesion_exp.progress import Stage
+from lesion_exp.split import PARTS
+from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.run_writer import RunWriter, save_figure
+from lesion_exp.tracking.stored_run import artifact_names, download_artifact
+from lesion_exp.trained_runs.trained_run import TrainedRun, check_classifies
+from lesion_exp.training.part_evaluation import evaluation_options
+
+_VALIDATION = "val"
+
+
+def draw_figures(trained: TrainedRun, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Draws the figures of each part and data set that the run has predicted, and returns their paths.
+
+    These are confusion matrix, ROC, precision-recall, reliability and decision curves, and subgroups; `roc_test.pdf` is
+    the ROC curve of the test part. No picture of a patient is drawn.
+
+    Args:
+        trained: the run.
+        folder: the folder to write to; it is made if it does not exist.
+        formats: endings of files that matplotlib can write.
+
+    Raises:
+        ConfigError: the run is a pretraining.
+        DataError: it has no predictions.
+    """
+    check_classifies(trained.run, "figures")
+    tables = _tables(trained)
+    if not tables:
+        raise DataError(
+            f"expected a run with predictions, got {trained.run_id} ({trained.run.status}) without any; name a run "
+            f"that has finished its training or evaluation"
+        )
+    options = {**compose([], root=trained.run.store.root).config["evaluation"], **trained.evaluation}
+    posthoc = _fitted(tables.get(_VALIDATION), float(options["conformal_alpha"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = RunWriter.of(trained.run)
+    paths = []
+    for name, table in tables.items():
+        title = f"{PARTS[name]} part" if name in PARTS else name
+        with Stage(f"drawing the figures of {title}"):
+            result = evaluate_table(table, None if name == _VALIDATION else posthoc, evaluation_options(options))
+            for kind, figure in [*_curves(result.table, title), *result.figures(title)]:
+                for ending in formats:
+                    path = folder / f"{Path(kind).stem}_{name}.{ending}"
+                    save_figure(figure, path, writer.footer(title))
+                    paths.append(path)
+    return paths
+
+
+def _tables(trained: TrainedRun) -> dict[str, pd.DataFrame]:
+    """The predictions of the run by the name of the part or data set."""
+    names = artifact_names(trained.run)
+    found = {part: artifacts.predictions(part) for part in (_VALIDATION, "test")}
+    start, end = f"{artifacts.evaluation('')}", "/predictions.parquet"
+    found |= {name.removeprefix(start).removesuffix(end): name for name in sorted(names)
+              if name.startswith(start) and name.endswith(end)}  # fmt: skip
+    return {
+        name: pd.read_parquet(download_artifact(trained.run, path)) for name, path in found.items() if path in names
+    }
+
+
+def _fitted(validation: pd.DataFrame | None, alpha: float) -> PosthocModels | None:
+    if validation is None or has_labels_only(validation):
+        return None
+    return fit_on_validation(validation, alpha)
+
+
+def _curves(table: pd.DataFrame, title: str) -> Iterator[tuple[str, Figure]]:
+    known = known_rows(table)
+    yield "confusion_matrix", confusion_matrix(known, f"{title}, {len(known):,} images")
+    if has_labels_only(known):
+        return
+    yield "roc", roc_curves(known, f"ROC curves, {title}")
+    yield "pr", precision_recall_curves(known, f"precision-recall, {title}")
+    yield "reliability", reliability_diagram(known, f"reliability, {title}")

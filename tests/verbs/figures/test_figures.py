@@ -1,0 +1,42 @@
+import pytest
+
+from lesion_exp.cli import main
+from lesion_exp.evaluation.predictions import LABELS_ONLY
+from lesion_exp.tracking.run import TrackedRun
+from tests.evaluation.conftest import make_table
+from tests.refusal import assert_refused
+
+CURVES = ("roc", "pr", "reliability")
+
+
+@pytest.fixture
+def run_of(store, monkeypatch):
+    """Makes a run of the store that has predicted parts and other data."""
+    monkeypatch.chdir(store.root)
+
+    def make(**tables):
+        params = {"evaluation": {"bootstrap_draws": 100}}
+        with TrackedRun.start(store, "study", "mine", params=params, system_metrics_seconds=0) as run:
+            for name, table in tables.items():
+                path = f"predictions/{name}" if name in ("val", "test") else f"evaluation/{name}/predictions"
+                run.log_table(table, f"{path}.parquet")
+        return run.run_id
+
+    return make
+
+
+def test_each_format_has_each_figure(run_of, store, own_process, capsys):
+    run_id = run_of(test=make_table(120), ph2=make_table(80, seed=2).assign(**{LABELS_ONLY: True}))
+    assert main(["figures", f"run={run_id}", "format=pdf,svg", "output=drawn"]) == 0
+    drawn = {path.name: path for path in (store.root / "drawn").iterdir()}
+    assert sorted(capsys.readouterr().out.split()) == sorted(f"drawn/{name}" for name in drawn)
+    for kind in (*CURVES, "confusion_matrix", "decision_curve"):
+        assert drawn[f"{kind}_test.pdf"].read_bytes().startswith(b"%PDF")
+        assert "<svg" in drawn[f"{kind}_test.svg"].read_text(encoding="utf-8")
+    assert "confusion_matrix_ph2.pdf" in drawn
+    assert not [name for name in drawn if "ph2" in name and name.startswith(CURVES)]  # it has classes alone
+
+
+def test_mistakes_are_told(run_of, own_process, capsys):
+    assert_refused(capsys, ["figures", f"run={run_of()}"], "expected a run with predictions")
+    assert_refused(capsys, ["figures", "run=latest", "format=jpg"], "expected format to be one of")

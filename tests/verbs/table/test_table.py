@@ -1,0 +1,102 @@
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesion_exp.cli import main
+from lesion_exp.evaluation.metrics import metrics
+from lesion_exp.sweeps.ledger import create_sweep
+from lesion_exp.sweeps.parent_run import ParentRun
+from lesion_exp.sweeps.plan import plan_sweep
+from lesion_exp.sweeps.summary import summarize
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
+from tests.evaluation.conftest import make_table
+from tests.refusal import assert_refused
+from tests.tiny import TINY
+
+SKILL = {"focal": 3.0, "cross_entropy": 1.0}
+
+
+@pytest.fixture
+def swept(store, monkeypatch):
+    """A sweep of two losses, two rates and three seeds, without training: focal is much better, the rates are alike."""
+    monkeypatch.chdir(store.root)
+    plan = plan_sweep(
+        [*TINY, "loss=cross_entropy,focal", "optimizer.lr=0.001,0.01", "seed=0,1,2", "test=true"], root=store.root
+    )
+    sweep = create_sweep(store.root / "sweeps", plan.facts, plan.cells, [])
+    expected = {}
+    for cell in sweep.cells():
+        values = dict(text.split("=") for text in cell.facts()[0])
+        table = make_table(300, skill=SKILL[values["loss"]], seed=7)  # the same images and labels in all runs
+        rng = np.random.default_rng(cell.number)
+        columns = [name for name in table if name.startswith("p_")]
+        noisy = np.exp(np.log(table[columns]) + rng.normal(0, 0.3, (300, 7)))
+        table[columns] = (noisy.T / noisy.sum(axis=1).to_numpy()).T.astype(np.float32)
+        table["prediction"] = table[columns].idxmax(axis=1).str[2:]
+        found = {f"test/{name}": metrics(table)[name] for name in ("accuracy", "balanced_accuracy", "brier")}
+        with TrackedRun.start(store, "study", "cell", {"kind": "train"}, system_metrics_seconds=0) as run:
+            run.log_table(table, "predictions/test.parquet")
+        told = {"best/val/balanced_accuracy": 0.5, **found}
+        cell.write(status="finished", run_id=run.run_id, metrics=told, started=10.0, ended=15.0)
+        expected.setdefault((values["loss"], values["optimizer.lr"]), []).append(found)
+    with ParentRun(sweep, store) as parent:
+        parent.finish(summarize(parent.sweep))
+    return expected
+
+
+def test_means_and_intervals_over_seeds_and_a_best_that_is_tested(swept, own_process, capsys):
+    words = ["table", "sweep=latest", "rows=loss", "columns=optimizer.lr", "metric=test/accuracy", "format=csv"]
+    assert main([*words, "evaluation.bootstrap_draws=200"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 4
+    for row in rows:
+        values = [found["test/accuracy"] for found in swept[row["loss"], row["optimizer.lr"]]]
+        assert float(row["mean"]) == pytest.approx(np.mean(values), abs=1e-6)
+        assert float(row["standard_deviation"]) == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+        assert float(row["low"]) < float(row["mean"]) < float(row["high"])
+        assert row["runs"] == "3"
+        assert row["best"] == "false"  # the two rates of focal cannot be told apart
+
+
+def test_a_best_is_marked_where_each_other_is_worse(swept, own_process, capsys):
+    words = ["table", "sweep=latest", "rows=loss", "metric=test/accuracy,test/brier", "evaluation.bootstrap_draws=200"]
+    where = "where={optimizer.lr: '0.001'}"
+    assert main([*words, where, "format=latex"]) == 0
+    latex = capsys.readouterr().out
+    best = np.mean([found["test/accuracy"] for found in swept["focal", "0.001"]])
+    assert rf"focal & \textbf{{{best:.3f}}} (" in latex
+    assert latex.count(r"\textbf") == 2  # the lower Brier score is the better one
+    lines = [line for line in latex.splitlines() if line.startswith("focal")]
+    assert lines[0].count(r"\textbf") == 2
+    assert r"cross\_entropy & 0." in latex
+    assert "the mean of n = 3 runs that differ in seed" in latex
+    assert main([*words, where, "output=table.md"]) == 0
+    assert capsys.readouterr().out == "table.md\n"
+    assert f"| focal | **{best:.3f}** (" in Path("table.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rows=loss"], "add columns=optimizer.lr, or where='{optimizer.lr: 0.001}'"),
+        (["rows=backbone"], "got backbone"),
+        (["rows=loss", "columns=loss"], "got loss in both"),
+        (["rows=loss", "columns=optimizer.lr", "metric=test/auroc_macro"], "expected test/auroc_macro of each"),
+        (["rows=loss", "where={optimizer.lr: '7'}"], "got none of 12 with"),
+        (["rows=loss", "format=tex"], "did you mean 'latex'?"),
+    ],
+)
+def test_mistakes_are_told(words, said, swept, own_process, capsys):
+    assert_refused(capsys, ["table", "sweep=latest", *words], said)
+
+
+def test_special_characters_are_escaped():
+    table = PrintedTable(["a_b", "50%"], [[[Entry("x|y*"), Entry("1", " < 2", bold=True)]]], 1, ["r & d"])
+    assert r"a\_b & 50\% \\" in table.latex()
+    assert r"x|y* & \textbf{1} $<$ 2 \\" in table.latex()
+    assert r"\caption{R \& d.}" in table.latex()
+    assert r"| x\|y\* | **1** < 2 |" in table.markdown()
