@@ -251,6 +251,27 @@ class NamePairs(Kind):
 
 
 @dataclass(frozen=True)
+class KeyValues(NamePairs):
+    """Values of keys, as in YAML: `{optimizer.lr: 0.001, loss: focal}`. Each value stays the text that was typed."""
+
+    placeholder: str = "'{KEY: VALUE}'"
+
+    @property
+    def expected(self) -> str:
+        """See `Kind`."""
+        return "values of keys in braces"
+
+    def read(self, text: str) -> Any:
+        """See `Kind`."""
+        import yaml
+
+        try:
+            return yaml.load(text, Loader=yaml.BaseLoader)
+        except yaml.YAMLError as error:
+            raise ValueError(text) from error
+
+
+@dataclass(frozen=True)
 class Thresholds(Kind):
     """A probability above 0, or one for each of several names, as in YAML: `{a: 0.9, b: 0.95}`."""
 

@@ -11,7 +11,7 @@ from lesion_exp.choices import TABLE_FORMATS
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
 from lesion_exp.evaluation.registry import TEST, WATCHED
-from lesion_exp.option import REQUIRED, NamePairs, Names, choice, file, option, whole
+from lesion_exp.option import REQUIRED, KeyValues, Names, choice, file, option, whole
 from lesion_exp.terminal import say
 
 
@@ -29,7 +29,7 @@ class TableOptions:
     )
     where: Mapping[str, str] = option(
         {},
-        NamePairs(example="'{optimizer.lr: 0.001}'"),
+        KeyValues(example="'{optimizer.lr: 0.001}'"),
         "values of keys that are neither rows nor columns: only cells with these are shown",
     )
     format: str = option(

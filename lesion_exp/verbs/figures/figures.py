@@ -19,8 +19,8 @@ from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter, save_figure
-from lesion_exp.tracking.stored_run import artifact_names, download_artifact
-from lesion_exp.trained_runs.trained_run import TrainedRun, check_classifies
+from lesion_exp.tracking.stored_run import artifact_names, check_classifies, download_artifact
+from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.training.part_evaluation import evaluation_options
 
 _VALIDATION = "val"

@@ -64,7 +64,7 @@ def test_means_and_intervals_over_seeds_and_a_best_that_is_tested(swept, own_pro
 
 def test_a_best_is_marked_where_each_other_is_worse(swept, own_process, capsys):
     words = ["table", "sweep=latest", "rows=loss", "metric=test/accuracy,test/brier", "evaluation.bootstrap_draws=200"]
-    where = "where={optimizer.lr: '0.001'}"
+    where = "where={optimizer.lr: 0.001}"
     assert main([*words, where, "format=latex"]) == 0
     latex = capsys.readouterr().out
     best = np.mean([found["test/accuracy"] for found in swept["focal", "0.001"]])
@@ -86,7 +86,7 @@ def test_a_best_is_marked_where_each_other_is_worse(swept, own_process, capsys):
         (["rows=backbone"], "got backbone"),
         (["rows=loss", "columns=loss"], "got loss in both"),
         (["rows=loss", "columns=optimizer.lr", "metric=test/auroc_macro"], "expected test/auroc_macro of each"),
-        (["rows=loss", "where={optimizer.lr: '7'}"], "got none of 12 with"),
+        (["rows=loss", "where={optimizer.lr: 7}"], "got none of 12 with"),
         (["rows=loss", "format=tex"], "did you mean 'latex'?"),
     ],
 )
