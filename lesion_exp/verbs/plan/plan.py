@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ from lesion_exp.backbone.packaged_weights import has_packaged
 from lesion_exp.config.compose import Composed, compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.project import Project
+from lesion_exp.config.registered import TRUST_VARIABLE
 from lesion_exp.errors import ConfigError
-from lesion_exp.model.inputs import STORE_HEADROOM
 from lesion_exp.progress import Stage, duration
 from lesion_exp.terminal import shell_words
 from lesion_exp.training.check_training import check_training
@@ -30,7 +31,7 @@ from lesion_exp.verbs.plan.facts import Machine, Situation, data_facts, this_mac
 from lesion_exp.verbs.plan.preset import preset_text
 from lesion_exp.verbs.plan.recipe import settings
 from lesion_exp.verbs.plan.request import PlanRequest
-from lesion_exp.verbs.plan.rules import Decision, decide, largest_size, next_measured
+from lesion_exp.verbs.plan.rules import Decision, decide, next_measured, store_side
 from lesion_exp.verbs.plan.speed import measure
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def make_plan(
     machine, has_weights = this_machine(given.config["trainer"]), has_packaged(*PACKAGED)
     own = _user_choices(overrides, given)
     if not any(choice.key == "dataset.store_size" for choice in own):
-        side = round(STORE_HEADROOM * largest_size(machine.on_gpu, has_weights, budget))
+        side = store_side(machine.on_gpu, has_weights, budget)
         own.append(Choice("dataset.store_size", side, "pixels; the image store that the plan was made with"))
         maker = replace(maker, overrides=(*overrides, own[-1].override))
     config = maker.compose(()).config
@@ -131,6 +132,7 @@ def make_plan(
     by_plan = {each.key for each in decision.choices}
     choices = (*(each for each in own if each.key not in by_plan), *decision.choices)
     words = [word for folder in (*config_dirs, request.output) for word in ("--config-dir", str(folder))]
+    words += [word for name in os.environ.get(TRUST_VARIABLE, "").split(",") if name for word in ("--trust", name)]
     elsewhere = [text for text in overrides if _node(text) in ELSEWHERE]
     command = shell_words(["lesion-exp", "train", *words, f"experiment={NAME}", *elsewhere])
     plan = Plan(situation, speeds, decision, choices, request.output, command)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lesion_exp.errors import ConfigError
+from lesion_exp.model.inputs import STORE_HEADROOM
 from lesion_exp.verbs.plan.candidate import Candidate, Choice, Speed
 from lesion_exp.verbs.plan.facts import DataFacts, Situation
 from lesion_exp.verbs.plan.recipe import FEW_IMAGES, settings
@@ -26,6 +27,10 @@ MOST_SEEDS: Final = 5
 untested."""
 SHORT_BUDGET: Final = 1200.0
 """Seconds below which images of more than 160 pixels are not tried on a CPU: 20 minutes were 15 epochs at 128."""
+PROBE_SIZE: Final = 224
+"""Pixels of a probe's images, as in `experiment=probe`."""
+MANY_IMAGES: Final = 600
+"""Images from which on a refused budget is answered with fewer images, too."""
 METADATA_MISSING: Final = 0.2
 """Largest share of images without age, sex or site with which `backbone.metadata` is offered. Untested."""
 
@@ -61,8 +66,14 @@ class Decision:
         return sum(self.seconds.values())
 
 
-def largest_size(on_gpu: bool, has_weights: bool, budget: float) -> int:
-    """The largest image size in pixels that a plan for `budget` seconds may choose; the image store is built for it."""
+def store_side(on_gpu: bool, has_weights: bool, budget: float) -> int:
+    """The shorter side in pixels of the images in the store, enough for every network that may be measured."""
+    side = round(STORE_HEADROOM * _largest_size(on_gpu, has_weights, budget))
+    return max(side, PROBE_SIZE) if has_weights else side
+
+
+def _largest_size(on_gpu: bool, has_weights: bool, budget: float) -> int:
+    """The largest image size in pixels of a network that is trained within `budget` seconds."""
     if on_gpu:
         return 260
     if not has_weights:
@@ -88,7 +99,7 @@ def ladder(situation: Situation) -> tuple[Candidate, ...]:
         found = [Candidate("resnet18", 128), Candidate("resnet18", 224), Candidate("resnet50", 224)]
     else:
         found = [Candidate("resnet18", 96), Candidate("resnet18", 128)]
-    most = min(largest_size(on_gpu, situation.has_weights, situation.budget), max(facts.width, facts.height))
+    most = min(_largest_size(on_gpu, situation.has_weights, situation.budget), max(facts.width, facts.height))
     return (found[0], *(each for each in found[1:] if each.image_size <= most))
 
 
@@ -101,7 +112,7 @@ def fallbacks(situation: Situation) -> tuple[Candidate, ...]:
     if not situation.has_weights:
         return (Candidate("small_cnn", 64),)
     probes = (
-        Candidate("efficientnet_lite2", 224, "imagenet", "head"),
+        Candidate("efficientnet_lite2", PROBE_SIZE, "imagenet", "head"),
         Candidate("efficientnet_lite0", 128, "imagenet", "head"),
     )
     partly = Candidate("efficientnet_lite0", 128, "imagenet", "last:4")
@@ -248,8 +259,9 @@ def _too_small(situation: Situation, speeds: Sequence[Speed]) -> str:
     least = min(
         sum(times(with_flips, speed, wanted_epochs(facts, speed.candidate).least, 1).values()) for speed in speeds
     )
+    fewer = ", or use fewer images with dataset.limit=300" if facts.images >= MANY_IMAGES else ""
     hours = math.ceil(least / SHARE_OF_BUDGET / 36) / 100
     return (
         f"expected hours= of at least {hours:g} for {facts.images:,} images of {facts.dataset} on this machine, got "
-        f"{situation.budget / 3600:g}; set hours={hours:g}, or use fewer images with dataset.limit=300"
+        f"{situation.budget / 3600:g}; set hours={hours:g}{fewer}"
     )

@@ -39,6 +39,8 @@ def measure(config: Mapping[str, Any], split: SplitData, candidate: Candidate, s
     trains = candidate.tune != "head"
     timer = _Timer(time.monotonic() + TRAINING_SHARE * seconds)
     node = {**config["trainer"], "check_val_every_n_epoch": 10**6, "max_epochs": 10**6, "devices": 1}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     try:
         built = build({**config, "trainer": node}, seen)
         with tempfile.TemporaryDirectory(prefix="lesion_exp_plan_") as folder:

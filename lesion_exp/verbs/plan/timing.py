@@ -17,8 +17,9 @@ MOST_FOR_TTA: Final = 0.1
 """Largest share of the budget for predictions of the 8 flips and quarter turns, which winners average. Untested."""
 START_SECONDS: Final = 11.0
 """From the command to the first step, beside reading the table and the split: imports, checks, and opening the run."""
-EPOCH_SECONDS: Final = 0.7
-"""Of an epoch beside its steps and its validation: metrics and checkpoints."""
+EPOCH_SECONDS: Final = 0.1
+"""Of an epoch beside its steps and its validation: metrics and checkpoints. In 46 epochs of a small network it was too
+little to be measured; networks with larger checkpoints are untested."""
 END_SECONDS: Final = 8.0
 """Of each run beside these: the network is built, and after the last prediction intervals, figures and files are."""
 SWEEP_SECONDS: Final = 20.0

@@ -7,8 +7,8 @@ import pytest
 from lesion_exp.errors import ConfigError
 from lesion_exp.verbs.plan.candidate import Speed
 from lesion_exp.verbs.plan.facts import DataFacts, Machine, Situation
-from lesion_exp.verbs.plan.rules import Decision, decide, fallbacks, ladder, next_measured, wanted_epochs
-from lesion_exp.verbs.plan.timing import SHARE_OF_BUDGET, times
+from lesion_exp.verbs.plan.rules import Decision, decide, fallbacks, ladder, next_measured, store_side, wanted_epochs
+from lesion_exp.verbs.plan.timing import EPOCH_SECONDS, SHARE_OF_BUDGET, times
 
 HAM = DataFacts(
     dataset="ham10000",
@@ -94,6 +94,15 @@ def test_images_are_not_enlarged_beyond_their_longer_side():
     small = replace(HAM, width=200, height=150)
     assert [each.image_size for each in ladder(situation(small))] == [128, 160, 192]
     assert [each.image_size for each in ladder(situation(replace(HAM, width=28, height=28)))] == [128]
+
+
+@pytest.mark.parametrize("hours", [0.05, 0.5, 5])
+@pytest.mark.parametrize("machine", [CPU, GPU])
+@pytest.mark.parametrize("has_weights", [True, False])
+def test_the_store_has_enough_pixels_for_every_network(hours, machine, has_weights):
+    where = situation(hours=hours, machine=machine, has_weights=has_weights)
+    side = store_side(machine.on_gpu, has_weights, where.budget)
+    assert max(each.image_size for each in (*ladder(where), *fallbacks(where))) <= side
 
 
 def test_small_budgets_get_a_part_of_the_network_then_a_probe_and_then_an_answer():
@@ -208,7 +217,7 @@ def test_larger_networks_are_measured_only_if_the_smaller_one_has_time():
 def test_the_time_counts_every_piece_of_work():
     speed = Speed(ladder(situation())[0], training=100.0, evaluation=300.0)
     seconds = times(situation(), speed, epochs=10, runs=1)
-    assert seconds["training"] == pytest.approx(10 * (70.10 + 0.7))
+    assert seconds["training"] == pytest.approx(10 * (70.10 + EPOCH_SECONDS))
     assert seconds["validation"] == pytest.approx(10 * 1502 / 300)
     assert seconds["prediction"] == pytest.approx(8 * 3005 / 300)
     busy = situation(machine=replace(CPU, slowdown=3.0))
