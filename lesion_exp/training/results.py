@@ -18,7 +18,7 @@ from lesion_exp.dataset.pseudo_labels import without_pseudo
 from lesion_exp.dataset.table import DatasetInfo
 from lesion_exp.evaluation.failures import surest_right, surest_wrong
 from lesion_exp.evaluation.figures.class_distribution import class_distribution
-from lesion_exp.evaluation.figures.gallery import gallery, image_batch
+from lesion_exp.evaluation.figures.gallery import gallery
 from lesion_exp.evaluation.figures.style import labels
 from lesion_exp.evaluation.predictions import classes_of, is_unknown, known_rows, probabilities
 from lesion_exp.sampler.sampler import order_of_epoch
@@ -61,10 +61,12 @@ def log_inputs(run: TrackedRun, config: Mapping[str, Any], split: SplitData, dat
         rows = datamodule.parts["train"]
         order = order_of_epoch(datamodule.sampler, rows, np.random.default_rng([config["seed"], 0]))[:BATCH_PICTURE]
         dataset = datamodule.dataset("train", training=True)
-        titles = [str(rows.loc[position, "label"]) for position in order]
-        run.log_figure(
-            image_batch(stack_images(dataset, order), titles), artifacts.BATCH_FIGURE, "training part, augmented"
-        )
+        names = rows["label"].iloc[order].astype(str)
+        kinds = sorted(set(names))
+        titles = names.map(dict(zip(kinds, labels(kinds, _TITLE, 2), strict=True))).tolist()
+        footer = run.footer("training part, augmented")
+        with run.new_file(artifacts.BATCH_FIGURE) as path:
+            gallery(stack_images(dataset, order), titles, footer).save(path)
     contexts = {"train": "training", "val": "validation", "test": "testing"}
     columns = ["image_id", "label", "lesion_id", "age", "sex", "site", "source"]
     for part, context in contexts.items():

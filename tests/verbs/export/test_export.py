@@ -235,6 +235,8 @@ def test_what_is_compared_is_what_is_said(project):
     assert isinstance(found, Check)
     assert "FAILED" in as_text(found.to_dict())
     assert "The original computes in float32 here" in as_text(found.to_dict())
+    assert "averaged down first" not in as_text(found.to_dict())
+    assert "averaged down first" in as_text({**found.to_dict(), "preprocessing": "inside"})
 
 
 @pytest.mark.parametrize(
