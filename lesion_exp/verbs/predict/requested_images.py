@@ -82,8 +82,8 @@ def _of_source(images: pd.DataFrame, source: str, columns: Mapping[str, str]) ->
 
 
 def seen_images(runs: Sequence[Run], images: RequestedImages) -> tuple[str, ...]:
-    """A sentence about the images of a data set that the `runs` were trained or chosen with, if there are any, by their
-    ids; none for files without a data set.
+    """A sentence about the images of a data set whose source and id those have that the `runs` were trained or chosen
+    with, if there are any; none for files without a data set.
     """
     if "source" not in images.known or "row_id" not in images.known:
         return ()
@@ -98,6 +98,6 @@ def seen_images(runs: Sequence[Run], images: RequestedImages) -> tuple[str, ...]
     if not seen.any():
         return ()
     return (
-        f"{np.count_nonzero(seen):,} of {len(seen):,} images are in the training or validation part of the run, which "
-        f"is surer of them than of new images; leave them out with dataset.filter",
+        f"{np.count_nonzero(seen):,} of {len(seen):,} images have the ids of images in the training or validation part "
+        f"of the run, which is surer of those than of new ones; leave them out with dataset.filter",
     )

@@ -173,7 +173,7 @@ def test_a_data_set_is_predicted_with_its_ids_whether_it_has_labels_or_not(proje
     rows.to_csv(tmp_path / "pool.csv", index=False)
     given = ("run=latest", "dataset=csv", f"dataset.root={tmp_path}", "dataset.table=pool.csv")
     assert main(["predict", *given, "output=d.parquet", "pseudo_labels=pseudo.csv", "threshold=0.2"]) == 0
-    assert "in the training or validation part" not in capsys.readouterr().err
+    assert "have the ids of images" not in capsys.readouterr().err
     table = pd.read_parquet("d.parquet")
     assert table["image"].tolist() == kept["image_id"].tolist()
     np.testing.assert_allclose(probabilities(table), probabilities(kept), atol=1e-5)
@@ -181,7 +181,7 @@ def test_a_data_set_is_predicted_with_its_ids_whether_it_has_labels_or_not(proje
     assert len(pseudo) > 1
     assert pseudo["lesion_id"].to_dict() == kept.set_index("image_id")["lesion_id"].loc[pseudo.index].to_dict()
     assert main(["predict", "run=latest", "dataset=synthetic", *same_drawing(config), "output=own.csv"]) == 0
-    assert "images are in the training or validation part of the run" in capsys.readouterr().err
+    assert "images have the ids of images in the training or validation part" in capsys.readouterr().err
 
 
 def same_drawing(config):
