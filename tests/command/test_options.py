@@ -165,5 +165,5 @@ def test_what_other_modules_ask_for_is_an_object():
     request = arguments.read(PredictionRequest, checkpoint=Path("a.ckpt"))
     assert (request.top, request.trainer, request.checkpoint) == (3, {"accelerator": "mps"}, Path("a.ckpt"))
     assert arguments.overrides == ["tracking.uri=u"], "what it does not declare is left"
-    with pytest.raises(ConfigError, match=r"expected input=, got none; for example input=FOLDER"):
+    with pytest.raises(ConfigError, match=r"expected output=, got none; for example output=predictions.csv"):
         arguments.read(PredictionRequest)
