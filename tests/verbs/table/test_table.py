@@ -100,3 +100,26 @@ def test_special_characters_are_escaped():
     assert r"x|y* & \textbf{1} $<$ 2 \\" in table.latex()
     assert r"\caption{R \& d.}" in table.latex()
     assert r"| x\|y\* | **1** < 2 |" in table.markdown()
+
+
+def test_folds_are_tested_on_all_their_images_together(store, monkeypatch, own_process, capsys):
+    monkeypatch.chdir(store.root)
+    words = ["split=kfold", "split.num_folds=2", "split.fold=0,1", "loss=cross_entropy,focal", "test=true"]
+    plan = plan_sweep([*TINY, *words], root=store.root)
+    sweep = create_sweep(store.root / "sweeps", plan.facts, plan.cells, [])
+    for cell in sweep.cells():
+        values = dict(text.split("=") for text in cell.facts()[0])
+        whole = make_table(300, skill=SKILL[values["loss"]], seed=7)
+        table = whole[:150] if values["split.fold"] == "0" else whole[150:]
+        with TrackedRun.start(store, "study", "cell", {"kind": "train"}, system_metrics_seconds=0) as run:
+            run.log_table(table.reset_index(drop=True), "predictions/test.parquet")
+        told = {"best/val/balanced_accuracy": 0.5, "test/accuracy": metrics(table)["accuracy"]}
+        cell.write(status="finished", run_id=run.run_id, metrics=told, started=10.0, ended=15.0)
+    with ParentRun(sweep, store) as parent:
+        parent.finish(summarize(parent.sweep))
+    command = ["table", "sweep=latest", "rows=loss", "metric=test/accuracy", "evaluation.bootstrap_draws=200"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "the mean of n = 2 runs that differ in split.fold" in shown
+    assert "of the test part (300 images)" in shown
+    assert "| focal | **" in shown
