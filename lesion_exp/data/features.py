@@ -1,8 +1,10 @@
 """Features of a frozen network, computed once an image and read from a memory-mapped file.
 
 Layout of a folder: `features.bin` (a row for each row of the image store, one after the other) and `meta.json`, which
-is written last. The rows have the type in which the network computed them, so that reading them changes no bit. A
-folder `building_KEY` holds a computation that was interrupted, and in `progress.json` how far it had come.
+is written last. The rows have the type in which the network computed them, so that reading them changes no bit. That
+two bytes a number change a probe by a small part of its interval alone is tested in
+`tests/training/test_stored_precision.py`. A folder `building_KEY` holds a computation that was
+interrupted, and in `progress.json` how far it had come.
 """
 
 from __future__ import annotations

@@ -187,7 +187,10 @@ def main() -> int:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what cells share is not examined by their collections of garbage, which would copy it
-    ForkServer().serve()
+    try:
+        ForkServer().serve()
+    finally:
+        gc.unfreeze()  # libraries report what is not collected at the end as leaked
     return 0
 
 
