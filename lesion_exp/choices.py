@@ -66,6 +66,8 @@ EXPORT_FORMATS: Final = ("onnx", "onnx_int8", "torch_export", "torchscript", "ex
 EXPORTED_CALIBRATIONS: Final = (NONE, "temperature", "vector")
 """Calibration methods that an exported file can contain, because they are a simple formula."""
 EXPORTED_PREPROCESSING: Final = ("inside", "outside")
+NEAR_DUPLICATES: Final = ("hashes", "features")
+"""Ways to find near-duplicates: by hashes of whole pictures, or by these and by local features."""
 WAYS_TO_SPLIT: Final = ("grouped", "by_image", "resample_then_split")
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -87,6 +89,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer.early_stopping.mode": ("max", "min"),
     "trainer.compile": (NONE, "default", "reduce-overhead", "max-autotune"),
     "split.part": ("train", "val", "test"),
+    "split.near_duplicates": NEAR_DUPLICATES,
     "split.way": WAYS_TO_SPLIT,
 }
 """Config key -> its allowed values."""

@@ -60,7 +60,7 @@ ONE_MEANING: Final = ("lesion_exp.", "torch.optim.", "pytorch_optimizer.", "albu
 LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "dataset": {"pseudo_labels": None, "pseudo_weight": 1.0, "patient_effect": 0.0},
     "augmentation": {"interpolation": "bilinear", "crop_share": 1.0},
-    "split": {"train_share": 1.0, "share_seed": 0},
+    "split": {"train_share": 1.0, "share_seed": 0, "near_duplicates": "hashes"},
     "backbone": {
         "preprocessing": None,
         "weights_partial": False,

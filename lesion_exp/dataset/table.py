@@ -58,7 +58,7 @@ INTERNAL_NAMES: Final = frozenset(
     {
         *STANDARD_COLUMNS,
         *("raw_label", "source_label", "shared_image_id", "official_split", "clinical_path"),  # of readers
-        *("diagnosis", "sha256", "phash", "thumbnail"),  # of the task and the image store
+        *("diagnosis", "sha256", "phash", "thumbnail", "copy_id"),  # of the task and the image store
         *("group", "split", "fold", taxonomy.IS_UNKNOWN),  # of the split
         *(taxonomy.PSEUDO_RUN, "pseudo_confidence", "sample_weight"),  # of pseudo-labels
         *(

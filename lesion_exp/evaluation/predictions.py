@@ -41,7 +41,7 @@ SUBGROUP_COLUMNS: Final = ("age", "sex", "site", "source")
 PREFIX: Final = "p_"
 ENERGY: Final = "energy"
 LABELS_ONLY: Final = "labels_only"
-NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "image_path", "mask_path", "clinical_path"})
+NOT_KEPT: Final = frozenset({"sha256", "phash", "thumbnail", "copy_id", "image_path", "mask_path", "clinical_path"})
 """Columns of a data set's table that are removed, because everybody with access to the store can read predictions."""
 _PATH: Final = re.compile(r"([/\\]|^[A-Za-z]:).*\.\w{2,5}$|^([/\\]|[A-Za-z]:[/\\]|~/|file:)")
 _LOOKED_AT: Final = 100

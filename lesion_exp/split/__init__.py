@@ -8,7 +8,9 @@ groups has the class attribute `leaks = True`.
 from collections.abc import Mapping
 from typing import Final
 
-COMMON_KEYS: Final = frozenset({"part", "allow_leakage", "near_duplicate_threshold", "train_share", "share_seed"})
+COMMON_KEYS: Final = frozenset(
+    {"part", "allow_leakage", "near_duplicate_threshold", "near_duplicates", "train_share", "share_seed"}
+)
 """Keys of every file in `conf/split` that are not arguments of the splitter."""
 PARTS: Final[Mapping[str, str]] = {"train": "training", "val": "validation", "test": "test"}
 """Part of a split -> its name in sentences."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lesion_exp.split import PARTS
-from lesion_exp.split.groups import known_pairs
+from lesion_exp.split.groups import COPY_ID, known_pairs
 from lesion_exp.split.identities import identity_warnings
 from lesion_exp.taxonomy import IS_UNKNOWN, PSEUDO_RUN
 
@@ -21,9 +21,10 @@ CROSSINGS: Final = {
     "patients": "patient_id",
     "lesions": "lesion_id",
     "identical_images": "sha256",
+    "copies": COPY_ID,
     "groups": "group",
 }
-"""Kind of crossing -> the column whose values must not occur in two parts."""
+"""Kind of crossing -> the column whose values must not occur in two parts, if the table has it."""
 MAX_PREVALENCE_SHIFT: Final = 0.05
 """Difference between a class's share in a part and in the data set above which there is a warning."""
 MAX_SHORTFALL: Final = 0.02
@@ -140,7 +141,7 @@ def audit(
     Raises:
         ConfigError: the threshold is out of range.
     """
-    crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items()}
+    crossings = {kind: _crossing(table, column) for kind, column in CROSSINGS.items() if column in table}
     crossings["near_duplicate_pairs"] = _near_duplicates_crossing(table, near_duplicate_threshold)
     if PSEUDO_RUN in table:  # they belong to no part that is counted or evaluated
         table = table[table[PSEUDO_RUN].isna()]

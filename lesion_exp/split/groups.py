@@ -33,7 +33,10 @@ _KNOWN: Final[dict[bytes, pd.DataFrame]] = {}
 """The pairs of the last few sets of pictures, by a digest of pictures and threshold."""
 UInt64Array = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
-IDENTITIES: Final = ("image_id", "shared_image_id", "lesion_id", "patient_id", "sha256")
+COPY_ID: Final = "copy_id"
+"""Column with the first image of the copies of a picture that local features find (`copies`); missing for images that
+have none. Only tables for which they were searched have it."""
+IDENTITIES: Final = ("image_id", "shared_image_id", "lesion_id", "patient_id", "sha256", COPY_ID)
 """Columns in which an equal value puts two images into one group."""
 
 
@@ -42,7 +45,7 @@ def near_duplicate_pairs(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
     Candidates are pairs whose 64-bit perceptual hashes, after any of the eight symmetries of the square, differ in at
     most 6 bits. A candidate is a near-duplicate if the correlation of the thumbnails is at least `threshold`. A copy
-    that was shifted, or cropped by more than about 2%, is not found.
+    that was shifted, or cropped by more than about 2%, is not found; see `copies` for these.
 
     Candidates are found by two equal bands of 8 bits, so the time depends on the number of images with equal bands and
     not on all pairs: less than a second on one core for 10,000 dermoscopic images, about a minute and 2 GB for 400,000.
@@ -189,7 +192,8 @@ def assign_groups(table: pd.DataFrame, near_duplicate_threshold: float) -> pd.Se
     the ids of different sets, so that equal ids mean the same lesion or patient.
 
     Args:
-        table: a table with `image_id, lesion_id, patient_id, sha256, phash, thumbnail` and possibly `shared_image_id`.
+        table: a table with `image_id, lesion_id, patient_id, sha256, phash, thumbnail` and possibly `shared_image_id`
+            and `copy_id`.
         near_duplicate_threshold: see `near_duplicate_pairs`.
 
     Raises:

@@ -9,13 +9,18 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from lesion_exp.split.groups import near_duplicate_pairs
+from lesion_exp.split.groups import COPY_ID, known_pairs
 
 ALL: Final = "all"
 """The key of the counts of all classes."""
 ANY: Final = "any"
 """The kind that includes all others: the images are of one group."""
-COLUMNS: Final[Mapping[str, str]] = {"patients": "patient_id", "lesions": "lesion_id", "identical_images": "sha256"}
+COLUMNS: Final[Mapping[str, str]] = {
+    "patients": "patient_id",
+    "lesions": "lesion_id",
+    "identical_images": "sha256",
+    "copies": COPY_ID,
+}
 """Kind -> the column that has the same value in both parts."""
 NEAR: Final = "near_duplicates"
 CHAIN: Final = "chains"
@@ -75,15 +80,15 @@ def overlap(table: pd.DataFrame, part: str, other: str, near_duplicate_threshold
     own, others = both[both["split"] == part], both[both["split"] == other]
     touched, crossing = {}, {}
     for kind, column in COLUMNS.items():
-        if table[column].isna().all():
+        if column not in table or table[column].isna().all():
             continue
         shared = own[column].notna() & own[column].isin(others[column].dropna())
         touched[kind] = shared
         crossing[kind] = _by_class(own[shared].drop_duplicates([column, "label"])["label"], own)
         crossing[kind][ALL] = int(own.loc[shared, column].nunique())
-    pairs = _near_duplicates(both, part, near_duplicate_threshold)
-    touched[NEAR] = pd.Series(own.index.isin(pairs), index=own.index)
-    crossing[NEAR] = _by_class(own["label"].reindex(pairs), own)
+    pairs = _near_duplicates(table, own, others, near_duplicate_threshold)
+    touched[NEAR] = own["image_id"].isin(pairs)
+    crossing[NEAR] = _by_class(own.drop_duplicates("image_id").set_index("image_id")["label"].reindex(pairs), own)
     any_ = own["group"].isin(others["group"])
     touched |= {CHAIN: any_ & ~pd.DataFrame(touched).any(axis=1), ANY: any_}
     rows = pd.DataFrame(touched)
@@ -102,12 +107,13 @@ def _by_class(labels: pd.Series, own: pd.DataFrame) -> dict[str, int]:
     return {ALL: len(labels)} | {str(name): int(counts.get(name, 0)) for name in sorted(own["label"].unique())}
 
 
-def _near_duplicates(both: pd.DataFrame, part: str, threshold: float) -> pd.Index:
-    """Returns the index of the row of `part` for each pair of near-duplicates with one image in each part."""
-    pairs = near_duplicate_pairs(both, threshold)
+def _near_duplicates(table: pd.DataFrame, own: pd.DataFrame, others: pd.DataFrame, threshold: float) -> list[str]:
+    """Returns the image of `own` in each pair of near-duplicates with one image in `own` and the other in `others`."""
+    images = table.drop_duplicates("image_id")
+    names, content = images["image_id"].to_numpy(), images["sha256"].to_numpy()
+    here, there = np.isin(names, own["image_id"]), np.isin(names, others["image_id"])
+    pairs = known_pairs(images, threshold)
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
-    is_own, content = (both["split"] == part).to_numpy(), both["sha256"].to_numpy()
-    kept = (is_own[first] != is_own[second]) & (content[first] != content[second])
-    first, second = first[kept], second[kept]
-    own: pd.Index = both.index[np.where(is_own[first], first, second)]
-    return own
+    different = content[first] != content[second]
+    ends = [one[different & here[one] & there[other]] for one, other in ((first, second), (second, first))]
+    return [str(name) for name in names[np.concatenate(ends)]]

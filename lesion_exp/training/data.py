@@ -17,6 +17,7 @@ from lesion_exp import taxonomy
 from lesion_exp.config.instantiate import instantiate, resolve_target
 from lesion_exp.config.project import Project
 from lesion_exp.config.registered import check_registered
+from lesion_exp.data.copy_search import copy_ids
 from lesion_exp.data.data_fingerprint import DataFingerprint
 from lesion_exp.data.statistics import training_statistics
 from lesion_exp.data.store import ImageStore, is_built, open_or_build
@@ -39,7 +40,7 @@ from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split.assign import apply_splitter
 from lesion_exp.split.audit import Audit, audit, shares_dealt
-from lesion_exp.split.groups import assign_groups
+from lesion_exp.split.groups import COPY_ID, assign_groups
 from lesion_exp.split.manifest import split_hash
 from lesion_exp.split.training_share import with_training_share
 
@@ -110,18 +111,28 @@ def load_data(config: Mapping[str, Any]) -> LoadedData:
     with _reading() as progress:
         store = open_or_build(table, request, Project.from_config(config).data_cache, progress)
     with Stage("looking at what the images hold"):
-        return _with_contents(config, table, store, flow, pseudo)
+        loaded = _with_contents(config, table, store, flow, pseudo)
+    return _with_copies(config, loaded)
+
+
+def _with_copies(config: Mapping[str, Any], loaded: LoadedData) -> LoadedData:
+    """`loaded` with the column `copy_id` in its table, if `split.near_duplicates` asks for it."""
+    if config["split"].get("near_duplicates") != "features":
+        return loaded
+    with _reading("looking for copies in") as progress:
+        found = copy_ids(loaded.table, loaded.store, Project.from_config(config).data_cache, progress)
+    return replace(loaded, table=loaded.table.assign(**{COPY_ID: found}))
 
 
 @contextmanager
-def _reading() -> Iterator[Callable[[int, int], None]]:
+def _reading(what: str = "reading") -> Iterator[Callable[[int, int], None]]:
     """A progress callback (done, total) for the builder of the store, which is not called if the store exists."""
     stage: Stage | None = None
 
     def progress(done: int, total: int) -> None:
         nonlocal stage
         if stage is None:
-            stage = Stage("reading", total, "images")
+            stage = Stage(what, total, "images")
             stage.begin(done - 1)
         stage.reach(done)
 

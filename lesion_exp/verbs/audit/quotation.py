@@ -16,6 +16,7 @@ KINDS: Final = {
     "patients": "by the patient",
     "lesions": "by the lesion",
     "identical_images": "by a byte-identical image",
+    "copies": "by a cropped or altered copy",
     NEAR: "by a near-duplicate",
     CHAIN: "only by a chain of such relations",
 }

@@ -20,6 +20,7 @@ HEADS: Final = {
     "patients": "same\npatient",
     "lesions": "same\nlesion",
     "identical_images": "same\nfile",
+    "copies": "altered\ncopy",
     NEAR: "near-\nduplicate",
     CHAIN: "only by\na chain",
     ANY: "any of\nthese",

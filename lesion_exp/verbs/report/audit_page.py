@@ -17,6 +17,7 @@ KINDS: Final = {
     "patients": "same patient",
     "lesions": "same lesion",
     "identical_images": "byte-identical image",
+    "copies": "cropped or altered copy",
     NEAR: "near-duplicate image",
     CHAIN: "only by a chain",
     ANY: "any of these",
@@ -25,6 +26,7 @@ _UNITS: Final = {
     "patients": "patients",
     "lesions": "lesions",
     "identical_images": "distinct files",
+    "copies": "pictures with altered copies",
     NEAR: "pairs of near-duplicates",
 }
 _SETS: Final = {"all": "all test images", "untouched": "untouched images", "touched": "touched images"}
@@ -133,6 +135,7 @@ def _method() -> Section:
         "An image is touched if its group has an image in the other part. A group is a patient where that is known, "
         "else a lesion, united with byte-identical and near-duplicate images, also by a chain of these relations. "
         "Near-duplicates are found by perceptual hashes and thumbnails: copies that were saved again, resized, turned "
-        "or mirrored, not copies that were cropped; so the counts are lower bounds."
+        "or mirrored. Copies that were cropped or have hair over them are searched for with "
+        "split.near_duplicates=features alone. All counts are lower bounds."
     )
     return Section("method", "How this was found", [Text(text)])

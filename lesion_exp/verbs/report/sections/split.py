@@ -19,6 +19,7 @@ _CROSSINGS = {
     "lesions": "lesions",
     "groups": "groups (images that must not be separated)",
     "identical_images": "byte-identical images",
+    "copies": "pictures with cropped or altered copies",
     "near_duplicate_pairs": "pairs of near-duplicate images",
     **LINEAGE,
 }
