@@ -13,7 +13,7 @@ import pandas as pd
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, units_of
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
-from lesion_exp.evaluation.predictions import PREFIX, predictions_table
+from lesion_exp.evaluation.predictions import PREFIX, has_labels_only, predictions_table
 from lesion_exp.evaluation.weighted import Weighted, difference
 from lesion_exp.verbs.audit.listed_parts import Names, read_table
 
@@ -142,4 +142,9 @@ def _joined(
     at = test["image_id"].map(place)
     chosen = test[at.notna()]
     order = at.dropna().to_numpy(np.int64)
-    return chosen.drop(columns=["split", "group"], errors="ignore"), probs[order], classes, bool(columns)
+    return (
+        chosen.drop(columns=["split", "group"], errors="ignore"),
+        probs[order],
+        classes,
+        bool(columns) and not has_labels_only(predicted),
+    )

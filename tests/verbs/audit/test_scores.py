@@ -52,8 +52,10 @@ def test_labels_alone_have_no_auroc_and_the_same_accuracy(test_part):
     labels = pd.DataFrame(
         {"file": test_part["image_id"] + ".jpg", "prediction": np.where(table["p_mel"] > 0.5, "mel", "nv")}
     )
-    one, other = (scores(test_part, touched, each, "a file", 50, 0) for each in (table, labels))
+    imported = table.round().assign(labels_only=True)  # as a run of imported labels keeps them
+    one, other, third = (scores(test_part, touched, each, "a file", 50, 0) for each in (table, labels, imported))
     assert set(one.metrics) - set(other.metrics) == {"auroc_macro"}
+    assert other.metrics == third.metrics
     assert one.metrics["balanced_accuracy"] == other.metrics["balanced_accuracy"]
 
 
