@@ -24,7 +24,7 @@ from lesion_exp.dataset.lesion_traits import RECIPES, draw_traits
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.synthetic_cases import USUAL, Faults, draw_cases, lesions_per_class, plant
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, standardize
-from lesion_exp.errors import ConfigError, DataError, nearest
+from lesion_exp.errors import ConfigError, DataError, first_cases, nearest
 from lesion_exp.text_table import read_csv
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def read_synthetic(
 
     Raises:
         ConfigError: an argument is out of range.
-        DataError: `root` cannot be written to.
+        DataError: `root` cannot be written to, or holds files that are not generated.
     """
     counts = {
         "duplicates": num_duplicates, "near_duplicates": num_near_duplicates, "corrupt": num_corrupt,
@@ -156,6 +156,7 @@ def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
     """
     stamp = json.dumps({**asdict(parameters), "code": _code_version()}, sort_keys=True)
     folder = root / hashlib.sha256(stamp.encode()).hexdigest()[:12]
+    _check_own(root)
     if folder.is_dir():
         return folder
     building = root / f".building-{uuid.uuid4().hex}"
@@ -173,6 +174,20 @@ def _drawn_folder(root: Path, parameters: _Parameters) -> Path:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder
+
+
+def _check_own(root: Path) -> None:
+    """Refuses a folder with other files: whoever names it means the images there, and has left out dataset=NAME."""
+    if not root.is_dir():
+        return
+    own = {path.parent for path in root.glob("*/parameters.json")}
+    others = [path.name for path in root.iterdir() if path not in own and not path.name.startswith(".")]
+    if others:
+        raise DataError(
+            f"expected dataset.root of dataset=synthetic to be a folder for generated images alone, but {root} holds "
+            f"something else:\n{first_cases(sorted(others))}\nname the data set that is there, for example "
+            f"dataset=ham10000, dataset=folder or dataset=csv, or leave dataset.root out"
+        )
 
 
 def _draw(folder: Path, parameters: _Parameters) -> None:

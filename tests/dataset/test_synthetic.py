@@ -308,3 +308,18 @@ def test_a_planted_patient_effect_shows_within_patients_only(tmp_path: Path) -> 
     relative, absolute = (roc_auc_score(is_mel[several], values[several]) for values in scores)
     assert absolute < 0.7
     assert relative > absolute + 0.12
+
+
+@pytest.mark.parametrize("name", ["ISIC_0024306.jpg", "HAM10000_metadata.csv", "images/ISIC_0024306.jpg"])
+def test_a_folder_with_photographs_is_never_drawn_into(tmp_path: Path, name: str) -> None:
+    read_synthetic(str(tmp_path), **SMALL)
+    (tmp_path / ".DS_Store").touch()
+    before = sorted(tmp_path.rglob("*"))
+    read_synthetic(str(tmp_path), **{**SMALL, "drawing_seed": 0})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    for seed in (0, 7):
+        with pytest.raises(DataError, match=rf"(?s)- {name.split('/')[0]}.*dataset=ham10000, dataset=folder"):
+            read_synthetic(str(tmp_path), **{**SMALL, "drawing_seed": seed})
+    assert [path for path in sorted(tmp_path.rglob("*")) if path in before] == before
+    assert not list(tmp_path.glob(".building*"))
