@@ -12,6 +12,8 @@ from typing import Final
 NONE: Final = "none"
 TARGETS: Final = ("diagnosis", "malignant")
 MASK_MODES: Final = (NONE, "overlay", "crop", "channel", "background")
+DRAWN: Final = "lesion_exp.dataset.synthetic.read_synthetic"
+"""The reader of a data set whose images are generated where they are missing."""
 VIEWS: Final = ("dermoscopic", "clinical", "both")
 FITS: Final = ("squash", "crop", "pad")
 OF_TRAINING: Final = "train"

@@ -151,6 +151,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     prepare_process(arguments)
     frozen = arguments.read(JobFile).job
     from lesion_exp.config.freeze import freeze, read_job
+    from lesion_exp.config.places import check_places
 
     if frozen is not None:
         if arguments.overrides:
@@ -164,6 +165,7 @@ def compose_job(arguments: Arguments, shown: Container[str] | None = None) -> Jo
     if arguments.print_config:
         print_config(job.config)
         return None
+    check_places(job.config)
     if arguments.show_tree and job.config["print_config"] and not arguments.json and not arguments.from_python:
         from lesion_exp.command.config_tree import show_config
 

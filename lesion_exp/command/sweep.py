@@ -75,6 +75,7 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     prepare_process(arguments)
     force = arguments.read(CellOptions).force
     from lesion_exp.config.compose import config_folders
+    from lesion_exp.config.places import check_places
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.sweeps.plan import plan_sweep
 
@@ -86,6 +87,7 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
         plan.check()
         print_config(plan.first_cell.config)
         return None
+    check_places(plan.first_cell.config)
     announce(plan, arguments)
     from lesion_exp.sweeps.driver import make_launcher
 

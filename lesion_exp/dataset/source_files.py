@@ -53,11 +53,7 @@ class SourceFiles:
         self.root = Path(root).expanduser().absolute()
         self.name = name
         if not self.root.is_dir():
-            raise DataError(
-                f"expected a folder with the files of {name} at dataset.root, but "
-                f"{'a file' if self.root.is_file() else 'nothing'} is at {self.root}; "
-                f"set dataset.root=DIR to the folder that holds the downloaded zips or the unpacked files"
-            )
+            raise DataError(no_folder(self.root, name, "dataset.root"))
         self._unused = Counter[str](dict.fromkeys([ignore] if isinstance(ignore, str) else ignore or (), 0))
         files = [str(path) for path in sorted(files_below(self.root)) if not self._is_ignored(str(path))]
         self.locators = [path for path in files if suffix_of(path) != ZIP]
@@ -186,6 +182,14 @@ class SourceFiles:
             f"expected {' or '.join(patterns)} of {self.name} somewhere below {self.root} (also inside zips), found "
             f"{other_files(listed)}\n{without + ', or ' if without else ''}{remedy}"
         )
+
+
+def no_folder(root: Path, name: str, key: str) -> str:
+    """The message about a root of the data set `name`, given by `key`, that is no folder."""
+    return (
+        f"expected a folder with the files of {name} at {key}, but {'a file' if root.is_file() else 'nothing'} is at "
+        f"{root}; set {key}=DIR to the folder that holds the downloaded zips or the unpacked files"
+    )
 
 
 def other_files(paths: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp import taxonomy
+from lesion_exp.choices import DRAWN
 from lesion_exp.errors import DataError
 from lesion_exp.evaluation.answer_rates import Rate
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, LesionCounts, lesion_counts
@@ -226,7 +227,7 @@ def _limits(facts: RunSummary, model: ServedModel) -> list[str]:
         "A heat map shows coarsely what raised the score of a class. It is no outline of a lesion and no proof that "
         "the network looked at the right thing.",
     ]
-    if facts.key("dataset._target_") == "lesion_exp.dataset.synthetic.read_synthetic":
+    if facts.key("dataset._target_") == DRAWN:
         found.insert(0, "It was trained on generated drawings: its predictions for photographs of skin mean nothing.")
     if facts.predictions is None:
         found.append("No result of it on a test part is stored.")

@@ -1,0 +1,68 @@
+"""Folders and files of a config that are not there are told before anything large is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lesion_exp.config.compose import compose
+from lesion_exp.config.places import check_places
+from lesion_exp.errors import DataError
+
+LARGE = ("torch", "mlflow", "pytorch_lightning", "albumentations", "sklearn", "cv2")
+MISSING = {
+    "dataset=ham10000 dataset.root=nowhere": "the files of ham10000 at dataset.root, but nothing is at",
+    "dataset=csv dataset.table=t.csv dataset.root=file": "the files of csv at dataset.root, but a file is at",
+    "dataset=combined dataset.sets={ph2:nowhere}": "the files of ph2 at dataset.sets.ph2, but nothing is at",
+    "dataset=combined dataset.sets={mine:{root:nowhere}}": "the files of mine at dataset.sets.mine, but nothing is at",
+    "split=file split.path=nowhere.csv": "the csv of the split at split.path, but there is no file at",
+    "dataset.pseudo_labels=nowhere.csv": "a file of pseudo-labels at dataset.pseudo_labels, but there is no file at",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), MISSING.items())
+def test_what_is_not_there_is_refused(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    config = compose(words.split(), root=tmp_path).config
+    with pytest.raises(DataError, match=message):
+        check_places(config)
+    (tmp_path / "nowhere").mkdir()
+    (tmp_path / "file").unlink()
+    (tmp_path / "file").mkdir()
+    (tmp_path / "nowhere.csv").touch()
+    check_places(config)
+
+
+@pytest.mark.parametrize("words", ["dataset=synthetic", "dataset=synthetic dataset.root=new", "backbone.weights=none"])
+def test_what_need_not_be_there_passes(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_places(compose(words.split(), root=tmp_path).config)
+
+
+def test_a_file_of_weights_is_looked_for_and_a_name_of_weights_is_not(tmp_path: Path) -> None:
+    config = compose([], root=tmp_path).config
+    for named in ("imagenet", "hub:owner/name@main", "imagenet:V1"):
+        check_places({**config, "backbone": {**config["backbone"], "weights": named}})
+    with pytest.raises(DataError, match=r"a file of weights at backbone\.weights, but there is no file at"):
+        check_places({**config, "backbone": {**config["backbone"], "weights": str(tmp_path / "none.pth")}})
+
+
+def test_the_commands_import_nothing_large_for_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    commands = [f"train {words}" for words in MISSING]
+    commands += ["train -m seed=1,2 dataset=ph2 dataset.root=nowhere", "prepare dataset=ph2 dataset.root=nowhere"]
+    script = (
+        "import sys\nfrom lesion_exp.cli import main\n"
+        f"for command in {commands}:\n"
+        "    assert main(command.split()) == 2, command\n"
+        f"    assert not [name for name in {LARGE} if name in sys.modules], command\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
