@@ -26,9 +26,11 @@ $(STAMP): pyproject.toml scripts/constraints.txt
 	@touch $(STAMP)
 
 demo: setup  ## train on generated lesions, also a probe of ImageNet weights, and say how to look at the results (minutes)
-	@demo=$$($(BIN)/lesion-exp train experiment=demo) && \
+	@echo "== 1 of 2: a small network from scratch ==" >&2 && \
+	demo=$$($(BIN)/lesion-exp train experiment=demo) && \
+	printf '\n== 2 of 2: a linear head on a frozen EfficientNet-Lite2 with ImageNet weights ==\n' >&2 && \
 	probe=$$($(BIN)/lesion-exp train experiment=probe dataset=synthetic image_size=128 tracking.run_name=demo_probe print_config=false) && \
-	echo "compare the network trained from scratch with the probe: $(BIN)/lesion-exp compare $$demo $$probe"
+	printf '\ncompare the two:  %s compare %.8s %.8s\n' $(BIN)/lesion-exp $$demo $$probe
 
 test: setup  ## run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 $(PYTEST_ARGS)

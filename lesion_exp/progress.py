@@ -117,7 +117,9 @@ class Stage:
 
     def announcement(self) -> str:
         """Returns the line that announces the stage."""
-        return self.name if self.total is None else f"{self.name} {self.total:,} {self.unit}"
+        if self.total is None:
+            return self.name
+        return f"{self.name} {self.total:,} {self.unit.removesuffix('s') if self.total == 1 else self.unit}"
 
     def progress_line(self) -> str:
         """Returns the line that gives the progress of the stage."""

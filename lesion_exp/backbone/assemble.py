@@ -74,7 +74,7 @@ def assemble(network: Network | nn.Module, shared: SharedOptions, shape: InputsA
         log.info(
             "the head (%s) %s",
             head,
-            "is that of the file" if brings else "starts anew: its classes, or the layers of the head, differ",
+            "is that of the file" if brings else "is new, for the classes of this data set",
         )
     if shared.tune == "lora":
         backbone.add_lora()

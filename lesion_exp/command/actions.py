@@ -25,7 +25,6 @@ from lesion_exp.option import Kind, option, options_of, whole
 from lesion_exp.terminal import console, say
 
 LAST_PORT: Final = 65535
-_KEPT: Final = "predictions, confusion matrices, curves and checkpoints are"
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,8 @@ def _show_end(run_id: str, *, pretrains: bool = False) -> None:
     """Says where to look at the run, and prints its id. Only the first of several processes has the id."""
     if not run_id:
         return
-    say(
-        f"\nlook at it:  {_command()} ui     (then open the address that it prints)\n"
-        f"artifacts:   {'checkpoints are' if pretrains else _KEPT} stored with the run",
-        sys.stderr,
-    )
+    page = "" if pretrains else f"{_command()} report run={run_id[:8]} output=report.html     (one page)\nor:          "
+    say(f"\nlook at it:  {page}{_command()} ui     (MLflow: open the address that it prints)", sys.stderr)
     print(run_id)
 
 

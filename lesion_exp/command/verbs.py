@@ -499,7 +499,7 @@ VERBS: Final = {
             ("lesion-exp ui", "lesion-exp ui port=5001"),
             options=("command.actions:PageAddress",),
             flags=("--cfg job",),
-            stopped="the page had not started; the store is unchanged",
+            stopped="the page is closed; the store is unchanged",
         ),
     )
 }

@@ -187,6 +187,16 @@ def is_unknown(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return given.to_numpy(dtype=np.bool_)
 
 
+def majority_baseline(table: pd.DataFrame) -> str:
+    """What always predicting the most frequent class of `table` would give, in words: a yardstick for every result."""
+    shares = table["label"].value_counts(normalize=True)
+    num_classes = int((shares > 0).sum())
+    return (
+        f"always predicting {shares.index[0]} has an accuracy of {shares.iloc[0]:.3f} and a balanced accuracy of "
+        f"{1 / num_classes:.3f}"
+    )
+
+
 def known_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Returns `table` without the images of unknown classes and without the column `is_unknown`."""
     return table if IS_UNKNOWN not in table else table[~is_unknown(table)].drop(columns=IS_UNKNOWN)

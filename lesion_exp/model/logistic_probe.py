@@ -63,11 +63,11 @@ class LogisticProbe(Probe):
         path: LogisticPath = optimizer.optimizer
         epoch, num_epochs = int(read_checkpoint(Path(best))["epoch"]), training_length(self.trainer).num_epochs
         strength = path.strength(epoch, num_epochs)
-        log.info("strength %.3g, number %d of %d, is the best on validation", strength, epoch + 1, num_epochs)
+        log.info("penalty %.3g, number %d of %d, is the best on validation", strength, epoch + 1, num_epochs)
         if num_epochs > 1 and epoch in (0, num_epochs - 1):
             key, factor = ("weakest", 0.01) if epoch else ("strongest", 100)
             log.warning(
-                "the best strength is the last of the path at one end: optimizer.%s=%.3g looks further",
+                "the best penalty is the last of the path at one end: optimizer.%s=%.3g looks further",
                 key,
                 getattr(path, key) * factor,
             )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from lesion_exp.evaluation.calibrator import calibration_effect
 from lesion_exp.evaluation.intervals import lesion_of
 from lesion_exp.evaluation.lesion_counts import too_few_in_all
-from lesion_exp.evaluation.predictions import classes_of, known_rows
+from lesion_exp.evaluation.predictions import classes_of, known_rows, majority_baseline
 from lesion_exp.evaluation.registry import WATCHED, short_of, shown_in
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.find import READS_TAG
@@ -48,16 +47,11 @@ def headline(facts: RunSummary) -> str | None:
     return f"{size} {seen}, {short_of(WATCHED)} was {number(value.value)}{interval}{rest}."
 
 
-def majority_baseline(facts: RunSummary) -> str | None:
+def baseline_sentence(facts: RunSummary) -> str | None:
     """The results of always predicting the most frequent class, in a sentence; None without predictions."""
     if facts.predictions is None:
         return None
-    shares = facts.predictions["label"].value_counts(normalize=True)
-    name = str(shares.index[0])
-    return (
-        f"For comparison, always predicting {name} has an accuracy of {number(float(shares.iloc[0]))} and a balanced "
-        f"accuracy of {number(1 / int(np.count_nonzero(shares)))} on these images."
-    )
+    return f"For comparison, {majority_baseline(facts.predictions)} on these images."
 
 
 def warnings_of(facts: RunSummary) -> list[str]:

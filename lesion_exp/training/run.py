@@ -24,6 +24,7 @@ from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys
 from lesion_exp.errors import UserError
 from lesion_exp.evaluation.evaluation_result import EvaluationResult
 from lesion_exp.evaluation.posthoc import PosthocModels
+from lesion_exp.evaluation.predictions import majority_baseline
 from lesion_exp.evaluation.registry import WATCHED, only_metrics, short_of, shown_in
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, state_hash
 from lesion_exp.model.classifier import OPTIMIZER_COMMON_KEYS, merged_weights
@@ -197,7 +198,10 @@ def _fit_and_predict(
     trainer.fit(built.classifier, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     dropped = built.datamodule.training_batches.dropped_tail if built.datamodule.training_batches else 0
     if dropped and trainer.is_global_zero:
-        log.info("each epoch left out the last %d images of its order, which do not fill a step", dropped)
+        log.info(
+            "each epoch left out %d images, the last of its own order: they do not fill a step",
+            dropped,
+        )
     last = live_dir / LAST
     best = best_checkpoint(trainer, last)
     path = trainer.strategy.broadcast(str(best) if best else "")
@@ -251,6 +255,8 @@ def _finish(job: Job, split: SplitData, run: TrackedRun, trained: _Trained, netw
             log.info("%s: %s", part, evaluated.note)
         for text in evaluated.warnings:
             log.warning("warning: %s: %s", part, text)
+    if shown in trained.parts:
+        log.info("for comparison: %s", majority_baseline(trained.parts[shown].table))
     run.finish("FINISHED")
     run.clear_live_dir()  # the checkpoints are in the store now, or in the spool
     return JobResult(run.run_id, results, str(run.live_dir), trained.pruned)

@@ -249,7 +249,7 @@ def test_the_encoder_is_found_below_its_prefix(tmp_path, way, caplog):
     with torch.inference_mode():
         assert_same(ours.body(images(64)), reference(images(64)))
     assert "100 of 100 tensors of the network match" in caplog.text
-    assert "the head (fc) starts anew" in caplog.text
+    assert "the head (fc) is new, for the classes of this data set" in caplog.text
 
 
 def test_mae_has_an_encoder_and_a_decoder(tmp_path, caplog):

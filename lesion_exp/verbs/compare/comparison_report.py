@@ -32,7 +32,8 @@ def verdict(pair: Pair, comparison: Comparison) -> str:
     else:
         each = "" if pair.only_first is not None else ", in the mean of its seeds"
         lesions = f"{pair.to_change:,} {'lesion' if pair.to_change == 1 else 'lesions'} of {comparison.num_lesions:,}"
-        carried = f"{lesions} would have to change ({ahead} {change}{each})"
+        end = "undo" if accuracy.significant else "alter"
+        carried = f"the predictions of {lesions} would have to change to {end} this ({ahead} {change}{each})"
     if accuracy.significant:
         return f"{ahead} is ahead in accuracy ({lead}): {carried}. {_others(pair, comparison)}"
     return f"not distinguishable in accuracy ({lead}): {carried}. {_others(pair, comparison)}"

@@ -42,7 +42,7 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
     for note in report.notes:
         console.print(Padding(Text.assemble(("! ", "bold yellow"), (note, "yellow")), (0, 0, 0, 2)))
     with_tables = every_pair or len(found.pairs) <= _MOST_PAIRS
-    tables = [_jobs_table(found), *([_config_table(report, console)] if report.config_differences else [])]
+    tables = [_jobs_table(found)]
     tables += [] if with_tables else [_pairs_table(found, name) for name in (*shown_in("headline"), *found.added)]
     for table in tables:
         console.print()
@@ -57,6 +57,9 @@ def show_report(report: ComparisonReport, console: Console, *, every_pair: bool 
             for table in (overall, _classes_table(pair, found.class_images, console.width)):
                 console.print()
                 console.print(table)
+    if report.config_differences:
+        console.print()
+        console.print(_config_table(report, console))
     console.print()
     _show_methods(report, console, with_tables)
 
@@ -146,6 +149,7 @@ def _show_methods(report: ComparisonReport, console: Console, with_tables: bool)
     lines = [
         *(f"{name}: {METHODS[name]}" for name in report.methods()),
         f"p: {METHODS['p_corrected']}; * below {SIGNIFICANT}",
+        *(["p alone: of this metric, if it were the only one"] if with_tables and console.width >= _WIDE else []),
         f"95% interval: {METHODS['interval']}; {report.draws:,} draws; not corrected for the number of intervals",
         *([f"{', '.join(lower)}: {LOWER}"] if lower else []),
     ]

@@ -22,10 +22,10 @@ from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.trained_runs.statements import (
     BY_CLASS,
     OVERALL,
+    baseline_sentence,
     evaluation_notes,
     headline,
     largest_gap,
-    majority_baseline,
     split_in_words,
     warnings_of,
 )
@@ -122,7 +122,7 @@ def _results(facts: RunSummary) -> Plain | None:
         "images": len(table),
         "lesions": rests.total,
         "headline": headline(facts),
-        "floor": majority_baseline(facts),
+        "floor": baseline_sentence(facts),
         "intervals": f"{evaluation_notes(facts)} {_rule(facts)}".rstrip(),
         "metrics": [_metric(name, facts.values[name], rests) for name in names if name in facts.values],
         "by_class": {

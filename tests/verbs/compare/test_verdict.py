@@ -23,14 +23,17 @@ def verdict(pair: Pair, num_lesions: int, **added: bool | None) -> str:
 def test_not_distinguishable() -> None:
     text = verdict(pair_of(accuracy=(-0.01, 0.4)), 700)
     assert text == (
-        "not distinguishable in accuracy (p = 0.400): 40 lesions of 700 would have to change "
-        "(B right instead of wrong). No other metric differs."
+        "not distinguishable in accuracy (p = 0.400): the predictions of 40 lesions of 700 would have to change to "
+        "alter this (B right instead of wrong). No other metric differs."
     )
 
 
 def test_ahead() -> None:
     text = verdict(pair_of(1, accuracy=(0.1, 0.0001)), 700)
-    assert "A is ahead in accuracy (p <0.001): 1 lesion of 700 would have to change (A wrong instead of right)" in text
+    assert (
+        "A is ahead in accuracy (p <0.001): the predictions of 1 lesion of 700 would have to change to "
+        "undo this (A wrong instead of right)" in text
+    )
 
 
 def test_no_change_turns_it() -> None:

@@ -12,7 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.statements import headline, majority_baseline
+from lesion_exp.trained_runs.statements import baseline_sentence, headline
 from lesion_exp.verbs.report.blocks import Block, Section, Table, Text
 from lesion_exp.verbs.report.checklists import on_data, on_model, on_results
 from lesion_exp.verbs.report.sections.question import question_of
@@ -36,7 +36,7 @@ ANSWERS: Final[Mapping[str, Answer]] = {
     },
     "question": question_of,
     "headline": headline,
-    "floor": majority_baseline,
+    "floor": baseline_sentence,
     "software": on_model.software_and_machine,
 }  # fmt: skip
 """The functions that answer items from a run, by the names that the checklists use."""

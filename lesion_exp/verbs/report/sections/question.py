@@ -6,7 +6,7 @@ from typing import Final
 
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM
 from lesion_exp.trained_runs.run_summary import RunSummary
-from lesion_exp.trained_runs.statements import headline, majority_baseline, warnings_of
+from lesion_exp.trained_runs.statements import baseline_sentence, headline, warnings_of
 from lesion_exp.trained_runs.wording import listed
 from lesion_exp.verbs.report.blocks import Block, Note, Section, Text, not_stored
 
@@ -23,7 +23,7 @@ def question(facts: RunSummary) -> Section:
     blocks: list[Block] = [Text(question_of(facts), lead=True)]
     answer = headline(facts)
     blocks.append(Text(answer) if answer else not_stored("predictions of the validation or the test part"))
-    floor = majority_baseline(facts)
+    floor = baseline_sentence(facts)
     blocks += [Text(floor)] if floor else []
     blocks += [Text(_members(facts))] if facts.members else []
     blocks += [Note(text) for text in warnings_of(facts)]
