@@ -14,6 +14,7 @@ import inspect
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,7 +145,7 @@ def check_option(
             _check_round_trip(composed, Path(temporary) / "job.yaml")
         if train:
             if group in TRAINED:
-                _check_training(composed)
+                _check_training(composed if group == "scheduler" else _without_warmup(composed))
             if group == "sampler":
                 _check_orders(composed)
             if group == TRANSFORM:
@@ -282,6 +283,14 @@ def _task_of(composed: Composed) -> tuple[NetworkTask, LesionDataModule]:
     check_training(job.config, split)
     pretraining = build_pretraining(job.config, split)
     return pretraining.task, pretraining.datamodule
+
+
+def _without_warmup(composed: Composed) -> Composed:
+    """The job without a warm-up of the learning rate, which would be longer than its training."""
+    schedule = composed.config["scheduler"]
+    if "warmup_epochs" not in schedule:
+        return composed
+    return replace(composed, config={**composed.config, "scheduler": {**schedule, "warmup_epochs": 0.0}})
 
 
 def _check_training(composed: Composed) -> None:

@@ -25,6 +25,7 @@ NEEDS = {
     "loss=binary_cross_entropy": ["task.target=malignant"],
     "loss=distill": ["loss.teacher=0123456789abcdef0123456789abcdef", "loss.teacher_weights=0123456789abcdef"],
     "optimizer=logistic_path": ["backbone.tune=head", "augmentation=none"],
+    "scheduler=cosine": ["scheduler.warmup_epochs=0"],
     "split=by_image": ["split.allow_leakage=true"],
     "split=resample_then_split": ["split.allow_leakage=true"],
     "split=file": ["split.path=split.csv"],
@@ -111,6 +112,11 @@ def test_options_of_a_package_of_ones_own_pass(package):
     check_option("loss", "mine", **package("loss", scaled, LOSS))
     splitter = type("Mine", (), {"split": every_third})
     check_option("split", "mine", **package("split", splitter, "defaults: [base, _self_]\n_target_: TARGET\n"))
+
+
+def test_the_steps_of_an_option_end_without_a_warning_of_the_warm_up(root, recwarn):
+    check_option("loss", "focal", root=root)
+    assert not [told for told in recwarn if "warm-up" in str(told.message)]
 
 
 def flat(logits, labels, scale=2.0):

@@ -21,7 +21,9 @@ def deep_cnn(*, num_classes: int, image_size: int) -> Network:
         ConfigError: an image of fewer than 16 pixels.
     """
     if image_size < 16:
-        raise ConfigError(f"expected image_size of at least 16 pixels for deep_cnn, got {image_size}")
+        raise ConfigError(
+            f"expected image_size of at least 16 pixels for deep_cnn, got {image_size}; for example image_size=224"
+        )
     features = nn.Sequential(*[_block(i, o) for i, o in zip((3, *FILTERS), FILTERS, strict=False)])
     flat = FILTERS[-1] * (image_size // 16) ** 2
     network = nn.Sequential()

@@ -60,6 +60,15 @@ BETWEEN: Final[Mapping[str, tuple[float, float]]] = {
     "trainer.ema_decay": (0.0, 1.0),
     "evaluation.conformal_alpha": (0.0, 1.0),
 }
+_USUAL: Final = {
+    "dataset.limit": 100,
+    "dataset.store_size": 256,
+    "loader.evaluation_batch_size": 32,
+    "trainer.early_stopping.patience": 10,
+    "trainer.ema_decay": 0.999,
+    "trainer.max_steps": 1000,
+}
+"""Examples for keys whose default is no number."""
 ENDLESS_KEYS: Final = ("trainer.max_epochs", "trainer.max_steps")
 """Keys for which -1 means no limit."""
 NEVER_NULL: Final = (
@@ -144,7 +153,7 @@ def check_values(config: Mapping[str, Any], reference: Mapping[str, Any]) -> Non
             check_tune(value)
         if key == "pretrain.parts":
             chosen_parts(value)
-        _check_size(key, value)
+        _check_size(key, value, defaults.get(key))
         if key in NAMES and value is not None and (isinstance(value, list | Mapping) or not str(value).strip()):
             raise ConfigError(f"expected a name in {key}, got {value!r}; leave it out for the default")
     if values.get("trainer.find_batch_size") and ".class_balanced_batches." in str(values.get("sampler._target_")):
@@ -234,21 +243,29 @@ def _takes_fraction(key: str) -> bool:
     return key.rpartition(".")[2] in {"limit_train_batches", "limit_val_batches"}
 
 
-def _check_size(key: str, value: Any) -> None:
+def _check_size(key: str, value: Any, default: Any) -> None:
+    example = f"for example {key}={_number_for(key, default)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         if value is not None and (key in LEAST or key in ABOVE_ZERO) and value not in WORDS.get(key, ()):
-            raise ConfigError(f"expected {key} to be a number, got {value!r}")
+            raise ConfigError(f"expected {key} to be a number, got {value!r}; {example}")
         return
     if not math.isfinite(value):
-        raise ConfigError(f"expected a finite number for {key}, got {value}")
+        raise ConfigError(f"expected a finite number for {key}, got {value}; {example}")
     if key in ENDLESS_KEYS and value == -1:
         return
     if key in LEAST and value < LEAST[key]:
-        raise ConfigError(f"expected {key} of at least {LEAST[key]:g}, got {value}")
+        raise ConfigError(f"expected {key} of at least {LEAST[key]:g}, got {value}; {example}")
     if key in ABOVE_ZERO and not value > 0:
-        raise ConfigError(f"expected {key} above 0, got {value}")
+        raise ConfigError(f"expected {key} above 0, got {value}; {example}")
     if key in BETWEEN and not BETWEEN[key][0] < value < BETWEEN[key][1]:
-        raise ConfigError(f"expected {key} between {BETWEEN[key][0]:g} and {BETWEEN[key][1]:g}, got {value}")
+        low, high = BETWEEN[key]
+        raise ConfigError(f"expected {key} between {low:g} and {high:g}, got {value}; {example}")
+
+
+def _number_for(key: str, default: Any) -> Any:
+    """A number in the range of `key`: its default, or where that is no number, a usual value or the least one."""
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return default if is_number else _USUAL.get(key, LEAST.get(key, 1))
 
 
 def _check_end(values: Mapping[str, Any]) -> None:

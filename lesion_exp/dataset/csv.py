@@ -251,6 +251,7 @@ def _with_files(
         ids = [re.sub(r"\.[^./\\]+$", "", str(path).strip()) for path in frame["image_path"]]
         frame = frame.assign(image_id=ids)
     elif "image_path" not in frame:
+        files.read_masks.update(others)
         names = frame["image_id"] if not suffix else plain_ids(frame["image_id"]) + suffix
         located["image_path"] = locate_images(names, files, choice)
     return frame.assign(**located)

@@ -63,8 +63,8 @@ def read_ham10000(root: str, parts: Sequence[str] = ("train",), ignore: Sequence
     if "test" in wanted:
         frames.append(_read_test(files))
     frame = pd.concat(frames, ignore_index=True)
-    frame["image_path"] = locate_images(frame["image_id"], files)
     frame["mask_path"] = locate_masks(frame["image_id"], files, "_segmentation")
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 

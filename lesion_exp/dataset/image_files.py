@@ -87,11 +87,12 @@ DEFAULT: Final = Choice()
 def images_among(files: SourceFiles, choice: Choice = DEFAULT) -> list[str]:
     """Returns the image files that `choice` allows. Masks are among them only if its pattern names masks."""
     asked = asks_for_masks(choice.images)
-    if files.masks and not asked:
+    unread = [each for each in files.masks if each not in files.read_masks]
+    if unread and not asked:
         record_finding(
-            f"{len(files.masks):,} files of {files.name} count as masks or superpixels by their names or folders, and "
+            f"{len(unread):,} files of {files.name} count as masks or superpixels by their names or folders, and "
             f"not as images",
-            map(files.shorten, files.masks),
+            map(files.shorten, unread),
         )
     pool = [*files.images, *(files.masks if asked else [])]
     return pool if choice.images == "*" else [each for each in pool if fits(files.shorten(each), choice.images)]
@@ -135,6 +136,8 @@ def locate_beside(names: pd.Series, files: SourceFiles, what: str) -> pd.Series:
 def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Series:
     """Returns the locator of each row's mask, None if there is none.
 
+    Is called before `locate_images`, which tells how many files that look like masks are not read.
+
     Args:
         ids: names of images.
         files: the files of the data set.
@@ -146,6 +149,7 @@ def locate_masks(ids: pd.Series, files: SourceFiles, ending: str = "") -> pd.Ser
     """
     masks = [each for each in files.masks if stem_of(each).lower().endswith(ending)] or files.masks
     names = ImageNames((mask_of(files.shorten(each), _EVERYTHING) or "", each) for each in masks)
+    files.read_masks.update(locator for name in ids.dropna() for locator in names.find(str(name)))
     return _located(ids, names.find, masks, files, DEFAULT, "masks", optional=True)
 
 

@@ -58,8 +58,8 @@ def read_ph2(root: str, ignore: Sequence[str] = ()) -> pd.DataFrame:
     where = files.shorten(locator)
     rows = _read_xlsx(locator, where) if locator.lower().endswith("xlsx") else _read_txt(locator, where)
     frame = mark_leaks(map_labels(rows, "diagnosis", CODES).drop(columns="diagnosis"), "histology")
-    frame["image_path"] = locate_images(frame["image_id"], files)
     frame["mask_path"] = locate_masks(frame["image_id"], files, "_lesion")
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 

@@ -60,7 +60,9 @@ class SourceFiles:
         for path in files:
             if suffix_of(path) == ZIP:
                 self.locators += [each for each in self._members(path) if not self._is_ignored(each)]
-        self._tables: set[str] = set()
+        self._known: set[str] = set()
+        self.read_masks: set[str] = set()
+        """The masks that rows of the data set have, by their locators; known once the masks are located."""
         self._check_names()
         for pattern, count in self._unused.items():
             if not count:
@@ -102,11 +104,15 @@ class SourceFiles:
             found = self.find(pattern)
             if found:
                 locator = self._only(found, pattern, key)
-                self._tables.add(locator)
+                self._known.add(locator)
                 if pattern not in patterns:
                     record_finding(f"{self.shorten(locator)} is read instead of {patterns[0]}")
                 return locator
         raise DataError(self._absent(patterns, without))
+
+    def mark_known(self, *patterns: str) -> None:
+        """Marks the files that match one of `patterns`: `record_left_out` does not count them."""
+        self._known.update(self.find(*patterns))
 
     @cached_property
     def images(self) -> list[str]:
@@ -119,8 +125,8 @@ class SourceFiles:
         return self._pictures[1]
 
     def record_left_out(self) -> None:
-        """Records how many files are neither images nor tables in use, since some of them may be meant as images."""
-        rest = [each for each in self.locators if not is_image(each) and each not in self._tables]
+        """Records how many files are no images, tables in use or marked files, since some may be meant as images."""
+        rest = [each for each in self.locators if not is_image(each) and each not in self._known]
         others = Counter(suffix_of(each) or "without an ending" for each in rest)
         if not others:
             return

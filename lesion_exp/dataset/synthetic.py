@@ -142,10 +142,11 @@ def read_synthetic(
 def _read(folder: Path) -> pd.DataFrame:
     files = SourceFiles(folder, INFO.title)
     locator = files.require("metadata.csv")
+    files.mark_known("planted_faults.csv", "parameters.json")
     frame = named_columns(read_csv(locator), files.shorten(locator), COLUMNS)
     frame = map_labels(frame, "dx", CODES).drop(columns="dx")
-    frame["image_path"] = locate_images(frame["image_id"], files)
     frame["mask_path"] = locate_masks(frame["image_id"], files)
+    frame["image_path"] = locate_images(frame["image_id"], files)
     return standardize(frame, INFO.name)
 
 

@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lesion_exp.choices import CHOICES
 from lesion_exp.config.compose import compose
-from lesion_exp.config.schema import INTERNAL_TAGS, NAMES, NEVER_NULL, check_values
+from lesion_exp.config.schema import ABOVE_ZERO, BETWEEN, INTERNAL_TAGS, LEAST, NAMES, NEVER_NULL, check_values
 from lesion_exp.errors import ConfigError
 
 
@@ -154,13 +155,27 @@ def test_a_training_without_a_last_epoch_needs_another_end(end):
 @pytest.mark.parametrize("key", ["optimizer.lr", "optimizer.weight_decay", "trainer.limit_val_batches"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_are_finite(defaults, key, value):
-    assert refusal(defaults, key, value) == f"expected a finite number for {key}, got {value}"
+    told = refusal(defaults, key, value)
+    assert told.startswith(f"expected a finite number for {key}, got {value}; for example {key}=")
+    allowed = float(told.rpartition("=")[2])
+    check_values(changed(defaults, key, allowed), defaults)
+
+
+OUT_OF_RANGE = [*((key, -2) for key in (*LEAST, *ABOVE_ZERO)), *((key, 1.0) for key in BETWEEN)]
+
+
+@pytest.mark.parametrize(("key", "value"), OUT_OF_RANGE)
+def test_a_number_out_of_range_is_refused_with_one_that_is_taken(defaults, key, value):
+    told = refusal(defaults, key, value)
+    assert f"got {value}; for example {key}=" in told
+    taken = yaml.safe_load(told.rpartition("=")[2])
+    check_values(changed(defaults, key, taken), defaults)
 
 
 @pytest.mark.parametrize("value", [0, 0.0])
 def test_a_validation_after_no_batch_is_refused(defaults, value):
     assert refusal(defaults, "trainer.val_check_interval", value) == (
-        f"expected trainer.val_check_interval above 0, got {value}"
+        f"expected trainer.val_check_interval above 0, got {value}; for example trainer.val_check_interval=1"
     )
 
 

@@ -57,6 +57,22 @@ def test_masks_of_the_same_names_are_no_images(tmp_path: Path) -> None:
     assert [Path(path).parent.name for path in asked["image_path"]] == ["GroundTruth"] * 4
 
 
+def test_masks_that_rows_have_are_not_named_among_files_that_are_not_read(tmp_path: Path) -> None:
+    for number in range(4):
+        _picture(tmp_path / f"masks/X{number}.png", 255)
+        _picture(tmp_path / f"superpixels/X{number}_superpixels.png", number)
+        _picture(tmp_path / f"images/X{number}.jpg", number)
+    (tmp_path / "t.csv").write_text(
+        "image_id,label,mask_path\n" + "".join(f"X{n},{'mel' if n % 2 else 'nv'},masks/X{n}.png\n" for n in range(4))
+    )
+    with collected_findings() as found:
+        table = read_csv(str(tmp_path), "t.csv")
+    assert table["mask_path"].notna().all()
+    [told] = [each for each in found if "count as masks" in each.text]
+    assert told.text.startswith("4 files")
+    assert all("superpixels/" in case for case in told.cases)
+
+
 @pytest.mark.parametrize("others", [["b/X0.jpg"], ["b/X0.jpg", "c d/X0.jpg"], ["X0.png"]])
 def test_a_name_that_fits_several_images_is_an_error_whose_remedy_works(tmp_path: Path, others: list[str]) -> None:
     _table(tmp_path)

@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from lesion_exp.dataset import synthetic
+from lesion_exp.dataset.findings import collected_findings
 from lesion_exp.dataset.loading import Flow, TableOptions, leave_out_unreadable, load_table
 from lesion_exp.dataset.synthetic import CLASS_SHARES, read_synthetic
 from lesion_exp.dataset.synthetic_cases import draw_cases, lesions_per_class
@@ -58,6 +59,14 @@ def test_images_and_masks(table: pd.DataFrame) -> None:
         assert 0.005 < (mask > 0).mean() < 0.9
     shares = [(read_mask(path, (48, 64)) > 0).mean() for path in table["mask_path"]]
     assert np.std(shares) > 0.02
+
+
+def test_what_is_told_of_the_files_is_what_is_read(root: str, table: pd.DataFrame) -> None:
+    with collected_findings() as found:
+        read_synthetic(root, **SMALL)
+    counts = f"{len(table)} of {len(table)} rows have a file, 0 files belong to no row"
+    told = {each.text for each in found}
+    assert told == {f"{what} of generated lesions: {counts}" for what in ("image files", "masks")}
 
 
 def test_a_lesion_is_darker_or_redder_than_the_skin_around_it(table: pd.DataFrame) -> None:

@@ -89,6 +89,37 @@ def test_a_page_says_which_numbers_scikit_learn_gives(full_run, page_of):
     assert f"Balanced accuracy {value:.3f}" in page.text
 
 
+def test_imported_classes_without_probabilities_have_no_curves_and_no_job(full_run, page_of):
+    def change(folder):
+        path = folder / "predictions" / "test.parquet"
+        table = pd.read_parquet(path).assign(labels_only=True)
+        for name in ("bkl", "mel", "nv"):
+            table[f"p_{name}"] = (table["prediction"] == name).astype("float32")
+        table.to_parquet(path)
+        (folder / "config" / "job.yaml").unlink()
+
+    run = full_run(change)
+    source, page = page_of(run)
+    table = read_predictions(run, "test")
+    wrong = table[table["label"] != table["prediction"]]
+    assert len(wrong) > 20
+    rows = wrong.iloc[:20][["image_id", "label", "prediction"]].agg(" ".join, axis=1)
+    words = f"The first of {len(wrong)} wrong predictions"
+    assert f"{words}, in the order of the table of predictions." in page.text
+    assert f"{words} image true predicted {' '.join(rows)}" in page.text
+    for key in ("curves", "calibration"):
+        section = source.partition(f'id="{key}"')[2].partition("</section>")[0]
+        assert "Not stored by this run: probabilities." in section
+        assert "<svg" not in section
+    assert "lesion-exp reproduce" not in page.text
+    mel = table["label"] == "mel"
+    found = int((mel & (table["prediction"] == "mel")).sum())
+    rule = f"where the predicted class is a malignant one (mel); {found} of the {mel.sum()} malignant images are"
+    assert rule in page.text
+    assert "add up to more than 0.5" not in page.text
+    assert "How well does small_cnn distinguish 3 diagnoses" in page.text
+
+
 def test_malignant_or_not_says_its_rule_its_count_and_why_the_matrix_differs(full_run, page_of):
     run = full_run()
     _, page = page_of(run)

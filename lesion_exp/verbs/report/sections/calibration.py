@@ -13,7 +13,7 @@ from lesion_exp.evaluation.calibrator import read_calibrator
 from lesion_exp.evaluation.lesion_counts import lesion_counts
 from lesion_exp.evaluation.malignant_view import MALIGNANT
 from lesion_exp.evaluation.posthoc import FAMILIES, calibrator_path
-from lesion_exp.evaluation.predictions import probabilities, true_classes
+from lesion_exp.evaluation.predictions import has_labels_only, probabilities, true_classes
 from lesion_exp.evaluation.registry import LOWER, words_of
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import as_value, number, stacked, with_interval
@@ -36,6 +36,8 @@ def calibration(facts: RunSummary) -> Section:
     table, title = facts.predictions, "Calibration"
     if table is None:
         return Section("calibration", title, [not_stored("predictions of the validation or the test part")])
+    if has_labels_only(table):
+        return Section("calibration", title, [not_stored("probabilities")])
     method = facts.evaluation_file("calibrated").get("calibration")
     after = _calibrated(facts, table, method)
     figures = [_reliability(table, "As predicted")]

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from lesion_exp.evaluation.figures.style import NUMBERED_FROM, labels
 from lesion_exp.evaluation.lesion_counts import lesion_counts
-from lesion_exp.evaluation.predictions import probabilities, true_classes
+from lesion_exp.evaluation.predictions import has_labels_only, probabilities, true_classes
 from lesion_exp.evaluation.ranking import precision_recall_points, roc_points
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import as_value, with_interval
@@ -24,6 +24,8 @@ def curves(facts: RunSummary) -> Section:
     """Returns the section with the curves."""
     if facts.predictions is None:
         return Section("curves", "Curves", [not_stored("predictions of the validation or the test part")])
+    if has_labels_only(facts.predictions):
+        return Section("curves", "Curves", [not_stored("probabilities")])
     figures = [_ranked(facts, "auroc"), _ranked(facts, "average_precision"), *_decision(facts)]
     missing: list[Block] = [] if len(figures) > 2 else [not_stored("a decision curve")]
     return Section("curves", "Curves", [Figures(figures), *missing])

@@ -10,6 +10,7 @@ from typing import Final
 from PIL import Image
 
 from lesion_exp.evaluation.failures import failures as worst
+from lesion_exp.evaluation.predictions import has_labels_only
 from lesion_exp.file_kind import FORMATS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
@@ -128,18 +129,19 @@ def failures(facts: RunSummary) -> Section:
     cases = worst(facts.predictions, _SHOWN)
     if not cases:
         return Section("failures", title, [Text("Every prediction is right.")])
-    rows: list[list[Cell]] = [
-        [
-            case["image_id"],
-            case["label"],
-            case["prediction"],
-            number(case["probability"]),
-            number(case["probability_of_label"]),
-        ]
-        for case in cases
-    ]
-    columns = ["image", "true", "predicted", ">probability", ">of the true class"]
-    words = "The wrong predictions with the highest probabilities"
-    blocks: list[Block] = [Text(f"{words}, highest first."), *picture(facts, WRONG.format(part=facts.part), words)]
-    caption = f"The {counted(len(cases), 'wrong prediction')} with the highest probabilities"
+    rows: list[list[Cell]] = [[case["image_id"], case["label"], case["prediction"]] for case in cases]
+    columns = ["image", "true", "predicted"]
+    if has_labels_only(facts.predictions):
+        num_wrong = int((facts.predictions["label"] != facts.predictions["prediction"]).sum())
+        order = "in the order of the table of predictions"
+        words = "The wrong predictions" if len(cases) == num_wrong else f"The first of {num_wrong:,} wrong predictions"
+        caption = words
+    else:
+        for row, case in zip(rows, cases, strict=True):
+            row += [number(case["probability"]), number(case["probability_of_label"])]
+        columns += [">probability", ">of the true class"]
+        order = "highest first"
+        words = "The wrong predictions with the highest probabilities"
+        caption = f"The {counted(len(cases), 'wrong prediction')} with the highest probabilities"
+    blocks: list[Block] = [Text(f"{words}, {order}."), *picture(facts, WRONG.format(part=facts.part), words)]
     return Section("failures", title, [*blocks, Table(caption, columns, rows)])

@@ -158,6 +158,8 @@ def reproduce(facts: RunSummary) -> Section:
         command += facts.run.tags.get("ensemble", "mean")
         again = Code("Combine the same runs again", " ".join([command, *_stack_keys(facts)]))
         return Section("reproduce", "How to reproduce", [again, _fingerprints(facts), *_kept(facts)])
+    if not facts.job:
+        return Section("reproduce", "How to reproduce", [not_stored(JOB), _fingerprints(facts), *_kept(facts)])
     blocks: list[Block] = [
         Text("These commands train the same job again, compare the results and report all differences:"),
         Code("With the store of this run", f"lesion-exp reproduce run={run_id[:8]} dataset.root=DIR"),

@@ -43,7 +43,8 @@ def question_of(facts: RunSummary) -> str:
     if facts.members:
         return f"How well do {len(facts.members)} networks, combined, distinguish {task} on images of {data}?"
     network = facts.option("backbone") or "the network"
-    return f"How well does {network}, {_start(facts)}, distinguish {task} on unseen images of {data}?"
+    start = f", {_start(facts)}," if facts.config else ""
+    return f"How well does {network}{start} distinguish {task} on unseen images of {data}?"
 
 
 def _members(facts: RunSummary) -> str:

@@ -14,7 +14,7 @@ from lesion_exp.evaluation.isic import note_on_unk, titles
 from lesion_exp.evaluation.lesion_counts import TOO_FEW, lesion_counts
 from lesion_exp.evaluation.limits import LEAST_LESIONS
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_classes, malignant_view, rule_in_words
-from lesion_exp.evaluation.predictions import classes_of, unknown_in_words
+from lesion_exp.evaluation.predictions import classes_of, has_labels_only, unknown_in_words
 from lesion_exp.evaluation.registry import METRICS, added_among, is_share, short_of, shown_in, words_of
 from lesion_exp.evaluation.unknown import AUROC, FPR
 from lesion_exp.evaluation.unknown import SECTION as UNKNOWN
@@ -22,7 +22,7 @@ from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.statements import BY_CLASS, OVERALL, evaluation_notes, headline
-from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, number, percent, stacked, within
+from lesion_exp.trained_runs.wording import Value, as_value, counted, interval, listed, number, percent, stacked, within
 from lesion_exp.verbs.report.blocks import Block, Cell, Matrix, Section, Table, Text, not_stored
 from lesion_exp.verbs.report.charts import interval_bar
 
@@ -97,6 +97,11 @@ def _malignant_in_words(table: pd.DataFrame, view: pd.DataFrame) -> str:
     names = [name for name, is_malignant in zip(classes, kinds, strict=True) if is_malignant]
     positive = (view["label"] == MALIGNANT).to_numpy()
     found = int((positive & (view["prediction"] == MALIGNANT).to_numpy()).sum())
+    if has_labels_only(table):
+        return (
+            f"Malignant or not: an image is predicted malignant where the predicted class is a malignant one "
+            f"({listed(names)}); {found:,} of the {counted(positive.sum(), 'malignant image')} are detected."
+        )
     leading = int((positive & table["prediction"].isin(names).to_numpy()).sum())
     return (
         f"Malignant or not: {within(rule_in_words(classes))} By this rule {found:,} of the "
