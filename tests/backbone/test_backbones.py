@@ -51,7 +51,10 @@ def test_every_shipped_backbone_trains(file):
     grouped = [id(p) for group in backbone.layer_groups() for p in group]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == {id(p) for p in backbone.parameters()}
-    assert len(backbone.layer_groups()) > 3
+    assert len(backbone.layer_groups()) > 3, (
+        "groups of layers are the children of the network and its head; only a child with a name of `_STACKS` "
+        "(backbone/network.py), such as features, is replaced by its own children"
+    )
     assert backbone.cam_layer() is not None
 
 
