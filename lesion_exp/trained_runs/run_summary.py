@@ -18,7 +18,7 @@ from lesion_exp.errors import DataError
 from lesion_exp.evaluation.predictions import check, classes_of, known_rows
 from lesion_exp.evaluation.registry import OF_A_CLASS
 from lesion_exp.tracking import artifacts
-from lesion_exp.tracking.stored_run import Run, artifact_names, download_artifact
+from lesion_exp.tracking.stored_run import IMPORTED, Run, artifact_names, download_artifact
 from lesion_exp.trained_runs.wording import Value, as_value
 
 
@@ -193,6 +193,11 @@ class RunSummary:
     def is_leaky(self) -> bool:
         """Whether images of the training part reappear in the evaluated data."""
         return self.run.tags.get("leaky") == "true"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its predictions come from a file, so that nobody knows what was trained on which images."""
+        return self.run.tags.get("kind") == IMPORTED
 
     @property
     def members(self) -> list[str]:

@@ -35,7 +35,9 @@ def headline(facts: RunSummary) -> str | None:
         (False, "test"): "never seen in training",
         (False, "val"): "of the validation part, on which the best epoch was chosen",
     }[facts.is_leaky, facts.part or "val"]
-    if SEEN_TAG in facts.run.tags and not facts.is_leaky:
+    if facts.is_imported:
+        seen = "of which it is not known whether they were trained on"
+    elif SEEN_TAG in facts.run.tags and not facts.is_leaky:
         seen = seen.replace("never seen in training", "not seen in this training, but in part before it")
     interval = "" if value.low is None else f" (95% interval {number(value.low)} to {number(value.high)})"
     further = [

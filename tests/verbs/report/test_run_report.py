@@ -229,6 +229,15 @@ def test_a_run_that_read_no_test_part_is_told_by_its_validation(full_run, page_o
     assert "never seen in training" not in page.text
 
 
+def test_nothing_is_claimed_of_what_imported_predictions_have_seen(full_run, page_of):
+    run = full_run(kind="imported")
+    _, page = page_of(run)
+    assert f"How well do the imported predictions '{run.name}' distinguish" in page.text
+    assert "lesions of which it is not known whether they were trained on, balanced accuracy was" in page.text
+    assert "never seen in training" not in page.text
+    assert "random weights, distinguish" not in page.text
+
+
 def test_a_leak_is_said_first(full_run, page_of):
     _, page = page_of(full_run(leaky="true"))
     assert "LEAKY: parts of the training data reappear" in page.text

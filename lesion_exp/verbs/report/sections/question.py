@@ -42,6 +42,8 @@ def question_of(facts: RunSummary) -> str:
     data = facts.data_name or "an unnamed data set"
     if facts.members:
         return f"How well do {len(facts.members)} networks, combined, distinguish {task} on images of {data}?"
+    if facts.is_imported:
+        return f"How well do the imported predictions {facts.run.name!r} distinguish {task} on images of {data}?"
     network = facts.option("backbone") or "the network"
     start = f", {_start(facts)}," if facts.config else ""
     return f"How well does {network}{start} distinguish {task} on unseen images of {data}?"
