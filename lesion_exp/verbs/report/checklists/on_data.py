@@ -28,7 +28,7 @@ def source(facts: RunSummary) -> str | None:
 def generated(facts: RunSummary) -> str | None:
     """Whether images were generated."""
     name = facts.option("dataset")
-    if name is None or name == "combined":
+    if name is None or name == "combined" or (facts.is_imported and name != GENERATED):
         return None
     return f"All images are generated ({name})." if name == GENERATED else "No image was generated."
 
