@@ -22,7 +22,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Set
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -73,12 +73,12 @@ def unescaped(text: str) -> str:
     return _ESCAPED.sub(r"\1", text) if "'" in text else text
 
 
-def write_csv(frame: pd.DataFrame, path: Path, **options: Any) -> None:
+def write_csv(frame: pd.DataFrame, path: Path | IO[str], **options: Any) -> None:
     """Writes `frame` without its index to `path`, with texts and column names `escaped`.
 
     Args:
         frame: the table.
-        path: the csv.
+        path: the csv, or an open file.
         options: further arguments of `pandas.DataFrame.to_csv`.
     """
     safe = frame.apply(lambda column: column if column.dtype.kind in "biufmM" else column.map(_harmless))

@@ -78,7 +78,7 @@ class Arguments:
                 if one.kind is RUN:
                     self.named_runs.append(text)
             elif one.is_required:
-                raise ConfigError(f"expected {one.key}=, got {self._near(one.key)}; for example {one.example}")
+                raise ConfigError(f"expected {one.key}=, got {self.near(one.key)}; for example {one.example}")
         return declaration(**given)
 
     def gives(self, declaration: type, field: str) -> bool:
@@ -116,7 +116,7 @@ class Arguments:
             raise ConfigError(f"expected a value after {key}=, got none")
         return value
 
-    def _near(self, key: str) -> str:
+    def near(self, key: str) -> str:
         """The override that may have been meant as `key`, or `none`."""
         unknown = (text for text in self.overrides if key_of(text) not in self.own_keys)
         return next((text for text in unknown if did_you_mean(key_of(text), [key])), "none")

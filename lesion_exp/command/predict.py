@@ -77,8 +77,12 @@ def predicted(arguments: Arguments) -> PredictionSummary:
     counts = arguments.gives(PredictionRequest, "count")
     weights = chosen_weights(arguments, PredictionRequest, spec)
     dataset = _data_set(arguments)
-    if dataset is None and not any(arguments.gives(PredictionRequest, key) for key in ("source", "output")):
-        raise ConfigError(NO_IMAGES)
+    if dataset is None and not arguments.gives(PredictionRequest, "source"):
+        near = arguments.near("input")
+        if near != "none":
+            raise ConfigError(f"expected input=, got {near}; for example input=FOLDER")
+        if not arguments.gives(PredictionRequest, "output"):
+            raise ConfigError(NO_IMAGES)
     request = arguments.read(PredictionRequest, dataset=dataset, **weights)
     if counts and request.rank is None:
         raise ConfigError(f"expected rank= beside count={request.count}, got none; for example rank=entropy")

@@ -10,7 +10,7 @@ from pathlib import Path
 from lesion_exp.choices import TABLE_FORMATS
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import SWEEP, SWEEP_NAMES
-from lesion_exp.evaluation.registry import TEST, WATCHED
+from lesion_exp.evaluation.registry import AUROC_MACRO, TEST, WATCHED
 from lesion_exp.option import REQUIRED, KeyValues, Names, choice, file, option, whole
 from lesion_exp.terminal import say
 
@@ -24,7 +24,7 @@ class TableOptions:
     columns: tuple[str, ...] = option((), Names("A,B", "loss"), "keys whose values are the columns; without it, none")
     metric: tuple[str, ...] = option(
         (f"{TEST}/{WATCHED}",),
-        Names("A,B", f"{TEST}/{WATCHED},{TEST}/auroc_macro"),
+        Names("A,B", f"{TEST}/{WATCHED},{TEST}/{AUROC_MACRO}"),
         "results of the test part (test/...) or of validation (val/...); each has its own column",
     )
     where: Mapping[str, str] = option(

@@ -21,6 +21,7 @@ COMMANDS = (
     "predict run=NAME input=. output=o.csv", "export run=NAME format=onnx output=o", "register run=NAME",
     "serve run=NAME", "reproduce run=NAME", "explain run=NAME", "bundle export run=NAME output=o.zip",
     "audit dataset=synthetic run=NAME", "label-errors run=NAME output=o.csv", "resume run=NAME", "shortcuts run=NAME",
+    "figures run=NAME",
 )  # fmt: skip
 
 

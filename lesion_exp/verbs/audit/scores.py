@@ -14,11 +14,11 @@ from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, units_of
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
 from lesion_exp.evaluation.predictions import PREFIX, has_labels_only, predictions_table
+from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted, difference
 from lesion_exp.verbs.audit.listed_parts import Names, read_table
 
-METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
-OF_PROBABILITIES: Final = "auroc_macro"
+METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", AUROC_MACRO)
 PREDICTION: Final = "prediction"
 Sets = Mapping[str, Estimate]
 
@@ -67,7 +67,7 @@ def scores(
     rows, probs, classes, has_probabilities = _joined(test, predicted, source)
     table = predictions_table(rows, probs, classes)
     is_touched = touched.loc[rows.index].to_numpy()
-    wanted = [name for name in METRICS if has_probabilities or name != OF_PROBABILITIES]
+    wanted = [name for name in METRICS if has_probabilities or name != AUROC_MACRO]
     wanted = [name for name in wanted if name in metric_names(classes)]
     masks = {"all": np.ones(len(table), bool), "untouched": ~is_touched, "touched": is_touched}
     found = {where: _estimates(table[mask], wanted, draws, seed) for where, mask in masks.items() if mask.any()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
+
+import pandas as pd
 
 from lesion_exp.evaluation.registry import words_of
 from lesion_exp.split import PARTS
-from lesion_exp.text_table import escaped
+from lesion_exp.text_table import write_csv
 from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
 from lesion_exp.verbs.table.paper_table import PaperCell, PaperTable
 
@@ -52,12 +53,12 @@ def _entry(cell: PaperCell | None, digits: int, *, with_n: bool) -> Entry:
 
 def _csv(table: PaperTable) -> str:
     """A line for each cell and metric."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    names = ("metric", "mean", "low", "high", "standard_deviation", "runs", "best")
-    writer.writerow([*map(escaped, (*table.row_keys, *table.column_keys)), *names])
+    lines = []
     for (row, column, metric), cell in table.cells.items():
         numbers = (cell.mean, cell.low, cell.high, cell.deviation)
         ends = ["" if number is None else f"{number:.6f}" for number in numbers]
-        writer.writerow([*map(escaped, (*row, *column)), metric, *ends, cell.runs, str(cell.best).lower()])
+        lines.append([*row, *column, metric, *ends, str(cell.runs), str(cell.best).lower()])
+    names = ("metric", "mean", "low", "high", "standard_deviation", "runs", "best")
+    file = io.StringIO()
+    write_csv(pd.DataFrame(lines, columns=[*table.row_keys, *table.column_keys, *names]), file)
     return file.getvalue()

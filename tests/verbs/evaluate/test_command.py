@@ -15,12 +15,13 @@ from tests.refusal import assert_refused
         (["run=latest", "calibration=platt"], "temperature"),
         (["run=latest", "split.part=train"], "val or test"),
         (["run=latest", "stack=hgb"], "add ensemble=stacked"),
-        (["run=[a,b]", "ensemble=mean", "stack_features=context"], "add ensemble=stacked"),
-        (["run=[a,b]", "ensemble=stacked", "stack=xgb"], "'hgb'"),
-        (["run=[a,b]", "ensemble=stacked", "stack_features=[predictions,contexts]"], "'context'"),
-        (["run=[a,b]", "ensemble=stacked", "stack_seed=-1"], "whole number"),
+        (["run=[latest,latest]", "ensemble=mean", "stack_features=context"], "add ensemble=stacked"),
+        (["run=[latest,latest]", "ensemble=stacked", "stack=xgb"], "'hgb'"),
+        (["run=[latest,latest]", "ensemble=stacked", "stack_features=[predictions,contexts]"], "'context'"),
+        (["run=[latest,latest]", "ensemble=stacked", "stack_seed=-1"], "whole number"),
     ],
 )
-def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_mistake_is_one_message_and_2(arguments, said, store, monkeypatch, capsys):
+    store.client.create_run(store.experiment_id("tests"))
+    monkeypatch.chdir(store.root)
     assert_refused(capsys, ["evaluate", *arguments], said)

@@ -24,8 +24,9 @@ from tests.refusal import assert_refused
         (["method=list", "run=latest"], "alone"),
     ],
 )
-def test_a_mistake_is_one_message_and_2(arguments, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_mistake_is_one_message_and_2(arguments, said, store, monkeypatch, capsys):
+    store.client.create_run(store.experiment_id("tests"))
+    monkeypatch.chdir(store.root)
     assert_refused(capsys, ["explain", *arguments], said)
 
 
