@@ -1,18 +1,27 @@
 """What a command sets for its process, undone for the tests that call one."""
 
 import logging
+import os
 import signal
 import warnings
 from contextlib import contextmanager
 
+from lesion_exp.config.registered import TRUST_VARIABLE
+
 
 @contextmanager
 def restored():
-    """Logging, warnings and SIGTERM are afterwards as they were before."""
+    """Logging, warnings, SIGTERM and trusted packages are afterwards as they were before."""
     top, own = logging.getLogger(), logging.getLogger("lesion_exp")
     handlers, levels, handler = list(top.handlers), (top.level, own.level), signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        yield
+    trusted = os.environ.get(TRUST_VARIABLE)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        os.environ.pop(TRUST_VARIABLE, None)
+        if trusted is not None:
+            os.environ[TRUST_VARIABLE] = trusted
     logging.captureWarnings(False)
     top.handlers = handlers
     top.setLevel(levels[0])

@@ -1,6 +1,7 @@
 """A user's package with its own data set, split, network and loss, from training to prediction."""
 
 import json
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -102,14 +103,14 @@ CHOSEN = (
 )  # fmt: skip
 
 
-def test_a_package_of_ones_own_goes_all_the_way(clinic, monkeypatch, capsys):
+def test_a_package_of_ones_own_goes_all_the_way(clinic, capsys):
     with restored():
         assert main([*CHOSEN]) == 2
         said = capsys.readouterr().err
         assert "--trust PACKAGE" in said, "nobody's code runs because a config names it"
         assert main([*CHOSEN, "--trust", "clinic_rooms"]) == 0
         run_id = capsys.readouterr().out.splitlines()[-1]
-        monkeypatch.delenv(TRUST_VARIABLE)
+        del os.environ[TRUST_VARIABLE]
         assert main(["predict", f"run={run_id}", "input=images", "output=found.csv"]) == 2
         assert "--trust PACKAGE" in capsys.readouterr().err
         trusted = ["--trust", "clinic_rooms"]
