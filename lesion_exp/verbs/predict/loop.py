@@ -199,6 +199,7 @@ def predict_plan(folder: Path) -> None:
     writer.stage.begin(writer.num_done)
     try:
         trainer.predict(_Module(predictor, plan), dataloaders=loader, return_predictions=False)
+        trainer.strategy.barrier()  # the other processes end with the first one, which may have had less to do
     finally:
         writer.stage.end()
 
