@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.set-up
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench reference ui clean
+.PHONY: help setup demo test check format bench reference docs ui clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -48,8 +48,13 @@ format: setup  ## format the code and repair what the linter can
 bench: setup  ## measure training speed against a bare loop and a notebook-style loop
 	$(BIN)/python scripts/benchmark.py train
 
-reference: setup  ## write the README's reference of the verbs from what they declare
+reference: setup  ## write the pages in docs/reference from what the code declares
 	@$(BIN)/python scripts/verb_reference.py
+
+docs: setup  ## build the documentation into build/site; open its index.html
+	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[docs]"
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 ui: setup  ## open the MLflow UI on the runs of this checkout
 	@$(BIN)/lesion-exp ui

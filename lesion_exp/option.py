@@ -1,7 +1,7 @@
 """The options of a verb, each declared once: as a field of a dataclass, with its type, default, choices and meaning.
 
 The options of a verb are the fields of its dataclasses that are made by `option`. From them the command line is parsed,
-the help and the reference in the README are written, and values from Python code are checked. This module and the
+the help and the reference are written, and values from Python code are checked. This module and the
 modules that declare options import nothing heavy, so that `--help` and messages about typing errors appear at once.
 """
 

@@ -1,7 +1,7 @@
-"""Writes the README's reference of the verbs and their keys, from what the verbs declare.
+"""Writes the reference of the verbs and their keys, docs/reference/verbs.md, from what the verbs declare.
 
-python scripts/verb_reference.py            # writes it between the two markers of README.md
-python scripts/verb_reference.py --check    # ends with 1 if it stands there otherwise
+python scripts/verb_reference.py            # writes it
+python scripts/verb_reference.py --check    # ends with 1 if the page says otherwise
 """
 
 from __future__ import annotations
@@ -14,24 +14,20 @@ from lesion_exp.command.help import keys_of_config, meaning_of
 from lesion_exp.command.verbs import VERBS, Verb
 from lesion_exp.option import Choice, Option
 
-README: Final = Path(__file__).parents[1] / "README.md"
-BEGIN: Final = "<!-- verbs: written by scripts/verb_reference.py -->"
-END: Final = "<!-- end of verbs -->"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "verbs.md"
+_INTRODUCTION: Final = """\
+# Verbs and their keys
+
+<!-- Written by `make reference` from the declarations of the verbs; do not edit this page. -->
+
+Each verb also takes the groups and keys of the config that `lesion-exp VERB --help` lists; `conf/GROUP/OPTION.yaml`
+explains them.
+"""
 
 
 def reference() -> str:
-    """The reference: the summary of each verb, and a table of its keys."""
-    sections = [line for verb in VERBS.values() for line in _section(verb)]
-    return "\n".join(["<details><summary>All keys, verb by verb</summary>", "", *sections, "</details>", ""])
-
-
-def with_reference(text: str) -> str:
-    """`text`, with the reference as it should be between the markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert begin, f"expected the marker {BEGIN} in {README.name}"
-    assert end, f"expected the marker {END} in {README.name}"
-    return f"{before}{BEGIN}\n{reference()}{END}{after}"
+    """The whole page: the summary of each verb, and a table of its keys."""
+    return "\n".join([_INTRODUCTION, *(line for verb in VERBS.values() for line in _section(verb))])
 
 
 def _section(verb: Verb) -> list[str]:
@@ -39,7 +35,7 @@ def _section(verb: Verb) -> list[str]:
     rows += [_row(option) for option in verb.declared()]
     named = {text.partition("=")[0] for text, _ in verb.config_keys}
     rows += [(key.name, "of the config", key.default, key.meaning) for key in keys_of_config(verb) if key.name in named]
-    heading = [f"**`{verb.name}`**: {verb.summary}", ""]
+    heading = [f"## {verb.name}", "", f"{verb.summary[0].upper()}{verb.summary[1:]}.", ""]
     if not rows:
         return heading
     table = ["| key | value | default | meaning |", "|---|---|---|---|"]
@@ -64,12 +60,10 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Writes or checks the reference; returns 0 if README.md has it now."""
-    text = README.read_text("utf-8")
-    wanted = with_reference(text)
+    """Writes or checks the page; returns 0 if it is current."""
     if "--check" in sys.argv[1:]:
-        return int(text != wanted)
-    README.write_text(wanted, "utf-8")
+        return int(PAGE.read_text("utf-8") != reference())
+    PAGE.write_text(reference(), "utf-8")
     return 0
 
 

@@ -37,8 +37,8 @@ FIGURES: Final = {
     "docs/pictures/decision_curve.png": "evaluation/test/decision_curve.png",
 }
 """Pictures of docs/, and the artifacts of the run that they are."""
-SHEET: Final = "scripts/readme/run.png"
-SERVED: Final = "scripts/readme/serve.png"
+SHEET: Final = "docs/pictures/run.png"
+SERVED: Final = "docs/pictures/serve.png"
 REPORT: Final = "docs/pictures/report.png"
 PICTURES: Final = (*FIGURES, SHEET, SERVED, REPORT)
 """All that this script makes."""

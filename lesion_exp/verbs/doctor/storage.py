@@ -151,7 +151,7 @@ def data_set(config: Mapping[str, Any]) -> Iterator[CheckResult]:
         flow = Flow()
         table = read_table(config, flow, pseudo_labels_of(config))
     except UserError as error:
-        yield problem("data set", str(error), f"dataset.root={root} has to be the folder described in the README")
+        yield problem("data set", str(error), f"dataset.root={root} has to be the folder that docs/datasets describes")
         return
     warned = [found.text for found in flow.findings if found.level == "warning"]
     text = f"{node['name']} in {root}: {len(table):,} images, {table['label'].nunique()} classes"

@@ -1,0 +1,68 @@
+"""The documents: the README is short, every link leads somewhere, and the site needs no network."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *PAGES]
+
+
+def name_of(path):
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def without_code(text):
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def anchors(page):
+    """The ids that MkDocs and GitHub give the headings of a page."""
+    titles = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M), re.MULTILINE
+    )
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+def config():
+    return yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text("utf-8"))
+
+
+def in_navigation(entry):
+    if isinstance(entry, str):
+        return [entry]
+    entries = entry.values() if isinstance(entry, dict) else entry
+    return [page for one in entries for page in in_navigation(one)]
+
+
+def test_the_readme_is_at_most_8_kb():
+    assert (REPOSITORY / "README.md").stat().st_size <= 8192
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_of_a_document_leads_to_a_file_and_a_heading(document):
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(document.read_text("utf-8"))):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        page = (document.parent / path).resolve() if path else document
+        if not page.is_file() or (anchor and anchor not in anchors(page)):
+            missing.append(target)
+    assert not missing
+
+
+def test_every_page_is_in_the_navigation_once():
+    named = in_navigation(config()["nav"])
+    assert sorted(named) == [page.relative_to(REPOSITORY / "docs").as_posix() for page in PAGES]
+
+
+def test_the_site_opens_from_a_disk_and_fetches_nothing():
+    settings = config()
+    assert settings["use_directory_urls"] is False
+    assert settings["theme"]["font"] is False
+    assert {"search", "offline"} <= set(settings["plugins"])
+    assert not [one for one in (*settings.get("extra_css", []), *settings.get("extra_javascript", [])) if "//" in one]
