@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.set-up
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench reference docs ui clean
+.PHONY: help setup demo test check format bench results reference docs ui clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -47,6 +47,9 @@ format: setup  ## format the code and repair what the linter can
 
 bench: setup  ## measure training speed against a bare loop and a notebook-style loop
 	$(BIN)/python scripts/benchmark.py train
+
+results: setup  ## train the rows of docs/results_ham10000.md that the store lacks, and write it: DATA=DIR [ROWS="probe scratch_8"]
+	@$(BIN)/python scripts/results.py root=$(DATA) $(if $(ROWS),--rows $(ROWS))
 
 reference: setup  ## write the pages in docs/reference from what the code declares
 	@$(BIN)/python scripts/verb_reference.py

@@ -1,0 +1,375 @@
+"""Trains the presets, tests them, and writes the table of their results, docs/results_ham10000.md.
+
+    python scripts/results.py root=DIR                         # trains what the store does not have yet: many hours
+    python scripts/results.py root=DIR --rows largest_class probe scratch_8
+    python scripts/results.py root=DIR --folds --external DIR  # also five folds of each row, and PH2
+    python scripts/results.py root=DIR --table                 # trains nothing
+
+DIR is the folder of HAM10000. A row of the table is a command, and a run belongs to a row if it has the hash of that
+command's job: what has a finished run in the store is not trained again, so the script goes on after an interruption,
+and `lesion-exp reproduce run=ID` repeats a row. Rows without a finished run are left out of the table. Times are those
+of the machine that the table names; run nothing else beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+import lesion_exp
+from lesion_exp import open_run, runs
+from lesion_exp.dataset.path_patterns import as_value
+from lesion_exp.trained_runs.printed_table import Entry, PrintedTable
+from lesion_exp.trained_runs.trained_run import TrainedRun
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "results_ham10000.md"
+FOLDS: Final = ("split=kfold", "split.num_folds=5")
+METRICS: Final = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc_macro": "macro AUROC",
+    "sensitivity_at_95_specificity/malignant": "malignant: sensitivity at 95% specificity",
+    "ece": "ECE",
+}
+"""The results that are shown, with their headings."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a training, as it is written after `lesion-exp train`."""
+
+    name: str
+    what: str
+    overrides: tuple[str, ...]
+    against: str = ""
+    """The row whose difference from this one is tested; empty for none."""
+
+
+LARGEST: Final = Row("largest_class", "always the largest class, nv", ())
+"""The row that is imported instead of trained."""
+ROWS: Final = (
+    LARGEST,
+    Row("scratch_8", "ResNet-18 from scratch, 8 epochs", ("experiment=ham10000_cpu", "trainer.max_epochs=8")),
+    Row("scratch_30", "ResNet-18 from scratch, 30 epochs", ("experiment=ham10000_cpu",), "scratch_8"),
+    Row(
+        "scratch_60",
+        "ResNet-18 from scratch, 60 epochs",
+        ("experiment=ham10000_cpu", "trainer.max_epochs=60"),
+        "scratch_30",
+    ),
+    Row("metadata", "the same 30 epochs, with age, sex and site",
+        ("experiment=ham10000_cpu", "backbone.metadata=concat"), "scratch_30"),
+    Row("mask_crop", "the same 30 epochs, cropped to the lesion's mask",
+        ("experiment=ham10000_cpu", "dataset.mask=crop"), "scratch_30"),
+    Row("mask_overlay", "the same 30 epochs, with the mask's outline drawn",
+        ("experiment=ham10000_cpu", "dataset.mask=overlay"), "scratch_30"),
+    Row("probe", "probe of an ImageNet encoder", ("experiment=probe", "dataset=ham10000"), "scratch_8"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row with its runs, one for each seed."""
+
+    row: Row
+    run_ids: tuple[str, ...]
+    test: Mapping[str, Mapping[str, float]]
+    """By metric: `value`, `low`, `high`; of several runs the mean, with an interval over lesions and seeds."""
+    minutes: float | None
+    images_per_second: float | None
+    network: str
+    machine: str
+    difference: Mapping[str, Any] | None = None
+    """The difference in balanced accuracy from the row `against`: `difference`, `low`, `high`, `p_corrected`."""
+
+
+def job_overrides(row: Row, root: Path, seed: int) -> list[str]:
+    """Returns the words after `lesion-exp train` that make a run of `row`."""
+    return [*row.overrides, f"dataset.root={as_value(str(root))}", f"seed={seed}", f"tracking.run_name={row.name}"]
+
+
+def job_hash(overrides: Sequence[str]) -> str:
+    """Returns the hash of the job that `overrides` make."""
+    from lesion_exp.command.arguments import Arguments, compose_job
+    from lesion_exp.command.verbs import VERBS
+
+    job = compose_job(Arguments([*overrides], VERBS["train"].own_keys, show_tree=False, from_python=True))
+    assert job is not None, "it is None only after --cfg job"
+    return job.job_hash
+
+
+def finished(overrides: Sequence[str]) -> pd.Series | None:
+    """Returns the most recent finished run of the job that `overrides` make, as a row of `lesion_exp.runs`."""
+    found = runs(f"tags.job_hash = '{job_hash(overrides)}' and attributes.status = 'FINISHED'")
+    return None if found.empty else found.iloc[0]
+
+
+def train(overrides: Sequence[str], *flags: str) -> None:
+    """Trains in a process of its own, as a user does.
+
+    Raises:
+        subprocess.CalledProcessError: the training failed; what went wrong stands in the output above.
+    """
+    command = [sys.executable, "-m", "lesion_exp", "train", *flags, *overrides]
+    print(f"== lesion-exp {' '.join(command[3:])}", file=sys.stderr)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def largest_class(like: str) -> str:
+    """Returns the id of the run that always predicts the largest class of validation, on the images of the run `like`.
+
+    It is imported once for each split.
+    """
+    name = f"{LARGEST.name} {open_run(like).run.tags['split_hash']}"
+    found = runs(f"attributes.run_name = '{name}' and attributes.status = 'FINISHED'")
+    if not found.empty:
+        return str(found.iloc[0]["run_id"])
+    opened = open_run(like)
+    largest = opened.predictions("val")["label"].mode()[0]
+    ids = pd.concat([opened.predictions(part)["image_id"] for part in ("val", "test")])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "largest_class.csv"
+        pd.DataFrame({"image_id": ids, "prediction": largest}).to_csv(path, index=False)
+        return lesion_exp.import_predictions(path, like=like, name=name, values="labels").run_id
+
+
+def measured(row: Row, run_ids: Sequence[str], others: Sequence[str]) -> Measured:
+    """Returns the results of the runs of a row, and their difference from the runs `others` if there are any."""
+    opened = [open_run(run_id) for run_id in run_ids]
+    first = opened[0]
+    jobs: list[Any] = [None, None]
+    difference = None
+    if others:
+        report = lesion_exp.compare(*run_ids, *others, part="test").report.to_dict()
+        jobs = sorted(report["jobs"], key=lambda job: job["runs"][0] not in run_ids)
+        difference = signed(report["pairs"][0], jobs[0]["letter"])
+    if len(opened) == 1:
+        test = {name: _estimate(first.metrics, f"test/{name}") for name in METRICS}
+    else:
+        found = jobs[0]["metrics"]
+        test = {
+            name: {"value": found[name]["mean"], "low": found[name]["low"], "high": found[name]["high"]}
+            for name in METRICS
+            if name in found
+        }
+    if first.job is None:
+        return Measured(row, tuple(run_ids), test, None, None, "no network", "", None)
+    rates = [one.run.metrics["time/images_per_second"] for one in opened if "time/images_per_second" in one.run.metrics]
+    weights = "ImageNet" if first.run.params["backbone.weights"] != "none" else "no"
+    return Measured(
+        row,
+        tuple(run_ids),
+        test,
+        sum(_minutes(one) for one in opened) / len(opened),
+        sum(rates) / len(rates) if rates else None,
+        f"{first.run.tags['backbone']}, {weights} weights, {first.job.config['image_size']} px",
+        _machine(first),
+        difference,
+    )
+
+
+def signed(pair: Mapping[str, Any], letter: str) -> dict[str, Any]:
+    """Returns the difference in balanced accuracy of a compared pair: of the job `letter` less the other one."""
+    found = pair["differences"]["balanced_accuracy"]
+    ends = {name: found[name] for name in ("difference", "low", "high")}
+    if pair["first"] != letter:
+        ends = {"difference": -found["difference"], "low": -found["high"], "high": -found["low"]}
+    return {**ends, "p_corrected": found["p_corrected"]}
+
+
+def pooled_folds(row: Row, root: Path) -> Mapping[str, Mapping[str, float]] | None:
+    """Returns the results of the five folds of a row taken together; None if they have not been trained."""
+    first = finished([*job_overrides(row, root, 0), *FOLDS, "split.fold=0", "test=true"])
+    if first is None or first["parent"] is None:
+        return None
+    metrics = open_run(str(first["parent"])).metrics
+    return {name: _estimate(metrics, f"test/{name}") for name in METRICS}
+
+
+def external(run_id: str, root: Path) -> Mapping[str, Mapping[str, float]]:
+    """Returns the results of a run on PH2, whose classes are mapped by the taxonomy."""
+    found = lesion_exp.evaluate(run_id, "dataset=ph2", f"dataset.root={as_value(str(root))}").metrics
+    return {
+        name: {"value": found[name].value, "low": found[name].interval[0], "high": found[name].interval[1]}
+        for name in ("accuracy", "auroc/malignant", "sensitivity_at_95_specificity/malignant")
+        if name in found
+    }
+
+
+def table(rows: Sequence[Measured]) -> PrintedTable:
+    """Returns the results on the test part as a table."""
+    entries = [
+        [
+            Entry(one.row.what),
+            Entry(one.network),
+            Entry("" if one.minutes is None else f"{one.minutes:.1f}"),
+            Entry("" if one.images_per_second is None else f"{one.images_per_second:.0f}"),
+            *(_in_words(one.test.get(name)) for name in METRICS),
+            _difference_in_words(one),
+        ]
+        for one in rows
+    ]
+    head = ["training", "network", "minutes", "images/s", *METRICS.values(), "difference in balanced accuracy"]
+    return PrintedTable(head, [entries], 2, [])
+
+
+def page(
+    rows: Sequence[Measured],
+    folds: Mapping[str, Mapping[str, Mapping[str, float]]],
+    outside: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> str:
+    """Returns the page: the tables, and the command of each row."""
+    machines = sorted({one.machine for one in rows if one.machine})
+    tested = next(open_run(one.run_ids[0]) for one in rows if one.machine)
+    split = tested.run.tags["split_hash"]
+    images = len(tested.predictions("test"))
+    missing = [row.name for row in ROWS if row.name not in {one.row.name for one in rows}]
+    parts = [
+        "# Results on HAM10000",
+        "This page is written by `scripts/results.py` from finished runs. Each row is a command, listed below; "
+        "`lesion-exp reproduce run=ID` repeats a run. Training uses the training part alone, the best epoch is chosen "
+        "on the validation part, and the test part is read once.",
+        f"Measured on: {'; '.join(machines)}. Minutes are those of the whole run: start, training, evaluation, "
+        "pictures. Images of 200 x 150 pixels.",
+        f"## The test part of the grouped split\n\nSplit {split}, {images:,} test images. The intervals are 95% "
+        "intervals over lesions. A difference is that from the row that its last words name, paired over lesions, with "
+        "its p-value corrected as `lesion-exp compare` does; [the page on statistics](statistics.md) describes both.",
+        table(rows).markdown().strip(),
+    ]
+    if folds:
+        parts.append("## Five grouped folds\n\nEach lesion is tested once; the five test parts are evaluated together.")
+        parts.append(_small_table(rows, folds, METRICS).markdown().strip())
+    if outside:
+        heads = {"accuracy": "accuracy", "auroc/malignant": "melanoma against nevi: AUROC",
+                 "sensitivity_at_95_specificity/malignant": "sensitivity at 95% specificity"}  # fmt: skip
+        parts.append(
+            "## PH2 as an external test\n\nThe 200 images of PH2 were made in another clinic, and no run has seen one. "
+            "Nevi of PH2 are nv; a prediction of one of the other five classes is an error."
+        )
+        parts.append(_small_table(rows, outside, heads).markdown().strip())
+    commands = [f"# {one.row.name}\nlesion-exp train {' '.join(one.row.overrides)} dataset.root=DIR" for one in rows
+                if one.row is not LARGEST]  # fmt: skip
+    listed = "\n".join(commands)
+    parts.append(f"## Commands\n\n```bash\n{listed}\n```")
+    if missing:
+        parts.append(f"The script also has rows that were not trained for this page: {', '.join(missing)}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains the chosen rows where the store has no run of them, and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=_root, help="root=DIR: the folder of HAM10000")
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="rows to train; default: all")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
+    parser.add_argument("--folds", action="store_true", help="also train five folds of each row")
+    parser.add_argument("--external", type=Path, help="folder of PH2, for an external test")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page")
+    parsed = parser.parse_args(arguments)
+    chosen = [row for row in ROWS if row.overrides and (parsed.rows is None or row.name in parsed.rows)]
+    if not parsed.table:
+        for row in chosen:
+            for words in (job_overrides(row, parsed.root, seed) for seed in range(parsed.seeds)):
+                if finished(words) is None:
+                    train(words)
+            if parsed.folds and pooled_folds(row, parsed.root) is None:
+                train([*job_overrides(row, parsed.root, 0), *FOLDS, "split.fold=0,1,2,3,4", "test=true"], "-m")
+    found = dict(_with_runs(parsed.root, parsed.seeds))
+    if not found:
+        parser.exit(2, "expected finished runs of these rows in the store, got none; leave --table out to train them\n")
+    found = {LARGEST.name: [largest_class(next(iter(found.values()))[0])], **found}
+    rows = [
+        measured(
+            row, found[row.name], found[row.against if row.against in found else LARGEST.name] if row.overrides else ()
+        )
+        for row in ROWS
+        if row.name in found
+    ]
+    folds = {row.name: results for row in ROWS if row.overrides and (results := pooled_folds(row, parsed.root))}
+    outside = {
+        one.row.name: external(one.run_ids[0], parsed.external)
+        for one in rows
+        if parsed.external is not None and one.machine
+    }
+    parsed.output.write_text(page(rows, folds, outside), encoding="utf-8")
+    print(f"written: {parsed.output}", file=sys.stderr)
+
+
+def _with_runs(root: Path, seeds: int) -> Iterator[tuple[str, list[str]]]:
+    """Each row that has finished runs of the seeds, with their ids."""
+    for row in ROWS:
+        if row.overrides:
+            found = [finished(job_overrides(row, root, seed)) for seed in range(seeds)]
+            ids = [str(run["run_id"]) for run in found if run is not None]
+            if ids:
+                yield row.name, ids
+
+
+def _root(text: str) -> Path:
+    if not text.startswith("root=") or not Path(text[5:]).is_dir():
+        raise argparse.ArgumentTypeError(f"expected root=DIR, the folder of HAM10000, got {text}")
+    return Path(text[5:]).absolute()
+
+
+def _estimate(metrics: Mapping[str, float], name: str) -> dict[str, float]:
+    keys = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
+    return {key: metrics[text] for key, text in keys.items() if text in metrics}
+
+
+def _minutes(run: TrainedRun) -> float:
+    info = run.run.store.client.get_run(run.run_id).info
+    return (info.end_time - info.start_time) / 60_000
+
+
+def _machine(run: TrainedRun) -> str:
+    folder = run.artifact("environment")
+    hardware = json.loads((folder / "hardware.json").read_text())
+    threads = json.loads((folder / "python.json").read_text())["torch_num_threads"]
+    gpus = hardware["gpus"]
+    on_cpu = f"{threads} threads of {hardware['cpu']} ({', '.join(hardware['instructions'])})"
+    return f"{len(gpus)} GPU, {on_cpu}" if gpus else on_cpu
+
+
+def _in_words(estimate: Mapping[str, float] | None) -> Entry:
+    if not estimate or "value" not in estimate:
+        return Entry("")
+    ends = f" ({estimate['low']:.3f} to {estimate['high']:.3f})" if "low" in estimate and "high" in estimate else ""
+    return Entry(f"{estimate['value']:.3f}", ends)
+
+
+def _difference_in_words(one: Measured) -> Entry:
+    if one.difference is None:
+        return Entry("")
+    found = one.difference
+    p_value = "not tested" if found["p_corrected"] is None else _p_in_words(found["p_corrected"])
+    ends = f" ({found['low']:+.3f} to {found['high']:+.3f}), {p_value}, from {one.row.against or LARGEST.name}"
+    return Entry(f"{found['difference']:+.3f}", ends)
+
+
+def _p_in_words(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _small_table(
+    rows: Sequence[Measured], results: Mapping[str, Mapping[str, Mapping[str, float]]], heads: Mapping[str, str]
+) -> PrintedTable:
+    entries = [
+        [Entry(one.row.what), *(_in_words(results[one.row.name].get(name)) for name in heads)]
+        for one in rows
+        if one.row.name in results
+    ]
+    return PrintedTable(["training", *heads.values()], [entries], 1, [])
+
+
+if __name__ == "__main__":
+    main()

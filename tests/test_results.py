@@ -1,0 +1,75 @@
+"""The table of results has what its runs were measured at, and trains only what the store lacks."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import lesion_exp
+from tests.tiny import TINY
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "results.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("results", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["results"] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["results"]
+
+
+def test_each_row_composes_and_is_compared_with_a_row_above_it(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [row.name for row in script.ROWS]
+    assert len(set(names)) == len(names)
+    hashes = set()
+    for place, row in enumerate(script.ROWS):
+        assert row.against in ("", *names[:place])
+        if row.overrides:
+            hashes.add(script.job_hash(script.job_overrides(row, tmp_path, 0)))
+    assert len(hashes) == len(names) - 1, "two rows are the same job"
+
+
+def test_a_difference_is_the_row_less_the_other_one(script):
+    found = {"difference": 0.1, "low": -0.05, "high": 0.3, "p_corrected": 0.2}
+    pair = {"first": "A", "second": "B", "differences": {"balanced_accuracy": found}}
+    assert script.signed(pair, "A") == found
+    assert script.signed(pair, "B") == {"difference": -0.1, "low": -0.3, "high": 0.05, "p_corrected": 0.2}
+
+
+@pytest.mark.slow
+def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one = script.Row("one", "one epoch", (*TINY, "trainer.max_epochs=1"))
+    never = script.Row("never", "two epochs", TINY, "one")
+    monkeypatch.setattr(script, "ROWS", (script.LARGEST, one, never))
+    trained = []
+    monkeypatch.setattr(script, "train", lambda overrides, *flags: trained.append(lesion_exp.run(*overrides).run_id))
+    (tmp_path / "data").mkdir()
+    words = [f"root={tmp_path / 'data'}", "--output", str(tmp_path / "results.md")]
+
+    with pytest.raises(SystemExit, match="2"):
+        script.main([*words, "--table"])
+    assert "finished runs" in capsys.readouterr().err and not trained
+    script.main([*words, "--rows", "one"])
+    script.main([*words, "--rows", "one"])
+    assert len(trained) == 1, "a finished run is not trained again"
+
+    text = (tmp_path / "results.md").read_text()
+    run = lesion_exp.open_run(trained[0])
+    lines = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
+    low, value, high = (run.metrics[f"test/balanced_accuracy{end}"] for end in ("_low", "", "_high"))
+    assert f"{value:.3f} ({low:.3f} to {high:.3f})" in lines["| one epoch"]
+    report = lesion_exp.compare(trained[0], script.largest_class(trained[0]), part="test").report.to_dict()
+    assert f"{script.signed(report['pairs'][0], 'A')['difference']:+.3f} (" in lines["| one epoch"]
+    largest = run.predictions("val")["label"].mode()[0]
+    share = (run.predictions("test")["label"] == largest).mean()
+    assert f"| {share:.3f} (" in lines["| always the largest class, nv"]
+    assert run.run.tags["split_hash"] in text and "not trained for this page: never." in text and "two epochs" not in text
+    hardware = json.loads((run.artifact("environment") / "hardware.json").read_text())
+    assert hardware["cpu"] in text
