@@ -88,7 +88,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation.ensemble": ANY_ENSEMBLE,
     "evaluation.bootstrap_unit": BOOTSTRAP_UNITS,
     "trainer.accelerator": ACCELERATORS,
-    "trainer.early_stopping.mode": ("max", "min"),
+    "trainer.early_stopping.mode": ("auto", "max", "min"),
     "trainer.compile": (NONE, "default", "reduce-overhead", "max-autotune"),
     "split.part": ("train", "val", "test"),
     "split.near_duplicates": NEAR_DUPLICATES,

@@ -46,6 +46,7 @@ from lesion_exp.config.project import Project
 from lesion_exp.config.registered import TARGET
 from lesion_exp.config.schema import TRAINER_ARGUMENTS, check_known_keys, check_values
 from lesion_exp.config.shipped_conf import conf_dir, default_options, group_names
+from lesion_exp.config.watched import resolve_watched
 from lesion_exp.errors import ConfigError, nearest
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ def compose(
     _absolute_paths(resolved)
     resolve_teacher(resolved, runs)
     check_own_options(resolved, {group: option for group, option in options.items() if group in resolved})
+    resolve_watched(resolved)
     return Composed(
         resolved,
         with_run_ids(overrides, resolved),

@@ -19,6 +19,7 @@ from lesion_exp.backbone.shards import INDEX, shards_of
 from lesion_exp.config.compose import Composed
 from lesion_exp.config.named_run import TEACHER_WEIGHTS
 from lesion_exp.config.project import Project
+from lesion_exp.config.watched import usual_monitor
 from lesion_exp.errors import ConfigError
 from lesion_exp.privacy import address, redacted, without_secrets
 from lesion_exp.terminal import shell_words
@@ -221,6 +222,7 @@ def read_job(path: Path) -> Job:
         )
     body["config"]["tracking"].setdefault("log_model", False)  # jobs from before there were models
     body["config"].setdefault("metrics", {})  # jobs from before metrics could be added
+    body["config"]["trainer"].setdefault("monitor", usual_monitor(body["config"]))  # before it could be chosen
     if isinstance(split := body["config"].get("split"), dict):  # jobs from before a share could be trained on
         body["config"]["split"] = split | {key: usual for key, usual in LATER_KEYS["split"].items() if key not in split}
     files = {str(key): str(digest) for key, digest in body["files"].items()}
@@ -292,6 +294,9 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
             name: {key: part for key, part in value.items() if key != "root"} if isinstance(value, dict) else None
             for name, value in sets.items()
         }
+    trainer = kept.get("trainer")
+    if isinstance(trainer, dict) and trainer.get("monitor") == usual_monitor(kept):  # as in jobs from before the key
+        trainer.pop("monitor")
     if not kept.get("metrics"):  # as in jobs from before there was this group
         kept.pop("metrics", None)
     backbone = kept.get("backbone")

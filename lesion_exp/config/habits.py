@@ -29,6 +29,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "trainer.ema_decay={}": ("ema", "model_ema", "model_ema_decay"),
     "trainer.early_stopping.patience={}": ("early_stopping", "early_stop", "es_patience"),
+    "trainer.monitor={}": ("metric_for_best_model", "best_metric", "checkpoint_metric", "eval_metric"),
     "loader.batch_size={}": ("batch", "bs", "batchsize", "train_batch_size", "per_device_train_batch_size"),
     "loader.evaluation_batch_size={}": ("val_batch_size", "test_batch_size", "eval_batch_size"),
     "loader.num_workers={}": ("workers", "n_workers", "nworkers", "j", "dataloader_num_workers"),

@@ -14,12 +14,12 @@ from pytorch_lightning.callbacks import Callback, ProgressBar, WeightAveraging
 from torch import Tensor
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.evaluation.registry import WATCHED_METRIC, is_better
 from lesion_exp.progress import Stage, duration
 from lesion_exp.scheduler.schedule import ENDLESS
 from lesion_exp.task import training_length
 from lesion_exp.tracking.lightning_logger import TrackingLogger, last_step
 from lesion_exp.training.run_context import REPORTS_FILE, STOP_FILE
+from lesion_exp.training.watched_metrics import Watched
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class TrainingProgress(ProgressBar):
         watched: the metric by which the best epoch is chosen.
     """
 
-    def __init__(self, watched: str = WATCHED_METRIC) -> None:
+    def __init__(self, watched: Watched) -> None:
         super().__init__()
         self._watched = watched
         self._shown = True
@@ -134,11 +134,12 @@ class TrainingProgress(ProgressBar):
         words.append(f"train/loss {loss:.3f}")
         if "val/loss" in values:
             words.append(f"val/loss {values['val/loss']:.3f}")
-        if self._watched in values and (epoch == num_epochs or epoch % (trainer.check_val_every_n_epoch or 1) == 0):
-            watched = values[self._watched]
-            if self._best is None or is_better(self._watched, watched, self._best[0]):
+        metric = self._watched.metric
+        if metric in values and (epoch == num_epochs or epoch % (trainer.check_val_every_n_epoch or 1) == 0):
+            watched = values[metric]
+            if self._best is None or self._watched.is_better(watched, self._best[0]):
                 self._best = (watched, epoch)
-            words.append(f"{self._watched} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
+            words.append(f"{metric} {watched:.3f} (best {self._best[0]:.3f}, epoch {self._best[1]})")
         if "time/images_per_second" in measured:
             words.append(f"{measured['time/images_per_second']:.0f} images/s")
         self._epochs_here += 1

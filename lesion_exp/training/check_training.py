@@ -56,7 +56,8 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     _check_parts(config, split)
     check_evaluation(config, split)
     try_added_metrics(config, len(split.classes))
-    check_watched(config, split.classes)
+    in_val = set(split.table.loc[split.table["split"] == "val", "label"])
+    check_watched(config, [name for name in split.classes if name in in_val])
     data = make_datamodule(config, split)
     warnings = []
     loss = make_loss(config["loss"], data.class_counts())

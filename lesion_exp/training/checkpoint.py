@@ -16,10 +16,10 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from lesion_exp.evaluation.registry import mode_of
 from lesion_exp.model.checkpoint_file import is_whole, read_checkpoint
 from lesion_exp.tracking.stored_run import Run
 from lesion_exp.training.run_context import NO_CONTEXT, RunContext
+from lesion_exp.training.watched_metrics import Watched
 
 log = logging.getLogger(__name__)
 
@@ -122,14 +122,14 @@ class ResumePoints(Checkpoint):
 class BestCheckpoints(ModelCheckpoint):
     """Keeps the checkpoints of the two best epochs, and skips files that are lost or damaged when a run is resumed."""
 
-    def __init__(self, folder: Path, metric: str) -> None:
+    def __init__(self, folder: Path, watched: Watched) -> None:
         # No metric in file names, since "=" would break overrides that name them. Two files, so that after a crash
         # between two saves the best one that `last.ckpt` refers to still exists.
         super().__init__(
             dirpath=folder,
             filename="best-{epoch:03d}",
-            monitor=metric,
-            mode=mode_of(metric),
+            monitor=watched.metric,
+            mode=watched.mode,
             save_top_k=2,
             auto_insert_metric_name=False,
             enable_version_counter=False,

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.config.freeze import Job
-from lesion_exp.evaluation.registry import PROBE_METRIC, PROBED, only_metrics, short_of
+from lesion_exp.evaluation.registry import PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
@@ -31,6 +31,7 @@ from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import best_checkpoint, build_trainer, keep_profile
+from lesion_exp.training.watched_metrics import watched_by
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +60,14 @@ def run_pretraining(job: Job, context: RunContext) -> JobResult:
         built = build_pretraining(config, split)
     with started_run(store, job, context, findings, built.task, built.datamodule) as (run, live_dir):
         if run is not None:
-            _say_what_is_kept(run, job.options["pretrain"], built)
+            _say_what_is_kept(run, job.options["pretrain"], config["trainer"]["monitor"], built)
         fitted = _fit(config, built, run, live_dir, context)
         return JobResult("") if run is None else _finish(job, split, run, fitted, built)
 
 
-def _say_what_is_kept(run: TrackedRun, method: str, built: BuiltPretraining) -> None:
+def _say_what_is_kept(run: TrackedRun, method: str, monitor: str, built: BuiltPretraining) -> None:
     run.set_tags({PRETRAINING_TAG: method})
-    watched = f"the highest {PROBE_METRIC}" if built.datamodule.has_probe else "the last epoch (there is no probe)"
+    watched = f"the highest {monitor}" if built.datamodule.has_probe else "the last epoch (there is no probe)"
     log.info("pretraining by %s on %d images; the weights that are kept: %s", method, _num_seen(built), watched)
 
 
@@ -78,10 +79,10 @@ def _fit(
     config: Mapping[str, Any], built: BuiltPretraining, run: TrackedRun | None, live_dir: Path, context: RunContext
 ) -> _Fitted:
     validations = Validations()
-    callbacks: list[Callback] = [TrainingProgress(PROBE_METRIC), validations]
+    callbacks: list[Callback] = [TrainingProgress(watched_by(config)), validations]
     pruning = None if context.pruning_dir is None else PruningCallback(Path(context.pruning_dir))
     callbacks += [pruning] if pruning else []
-    watched = PROBE_METRIC if built.datamodule.has_probe else None
+    watched = watched_by(config) if built.datamodule.has_probe else None
     logger = TrackingLogger(run, live_dir)
     trainer = build_trainer(trainer_node(config, built.datamodule), logger, live_dir, callbacks, watched)
     if run is not None and watched and context.best is not None and context.checkpoint is not None:

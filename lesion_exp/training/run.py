@@ -77,7 +77,7 @@ from lesion_exp.training.trainer import (
     num_processes,
 )
 from lesion_exp.training.tune import tune
-from lesion_exp.training.watched_metrics import check_watched
+from lesion_exp.training.watched_metrics import check_watched, watched_by
 
 log = logging.getLogger(__name__)
 
@@ -186,10 +186,11 @@ def _fit_and_predict(
 ) -> _Trained:
     config, built = job.config, prepared.built
     validations = Validations()
-    callbacks: list[Callback] = [TrainingProgress(), PartProgress(), validations]
+    watched = watched_by(config)
+    callbacks: list[Callback] = [TrainingProgress(watched), PartProgress(), validations]
     pruning = None if context.pruning_dir is None else PruningCallback(Path(context.pruning_dir))
     callbacks += [pruning] if pruning else []
-    trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks)
+    trainer = build_trainer(config["trainer"], TrackingLogger(run, live_dir), live_dir, callbacks, watched)
     if run is not None and context.best is not None and context.checkpoint is not None:
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
     attach_teacher(prepared.teacher, config, prepared.split, built, trainer)

@@ -23,7 +23,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from lesion_exp.errors import ConfigError, not_installed
-from lesion_exp.evaluation.registry import WATCHED_METRIC
+from lesion_exp.evaluation.registry import WATCHED_METRIC, mode_of
 from lesion_exp.model.checkpoint_file import is_whole
 from lesion_exp.model.precision import has_gpu, resolve_devices, resolve_precision
 from lesion_exp.process.cpu_settings import keep_freed_memory
@@ -31,12 +31,13 @@ from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.tracking.run import TrackedRun
 from lesion_exp.training.callbacks import LearningRate, MovingAverage
 from lesion_exp.training.checkpoint import AtomicCheckpointIO, BestCheckpoints, ResumePoints
+from lesion_exp.training.watched_metrics import Watched
 
 log = logging.getLogger(__name__)
 
 OWN_KEYS: Final = frozenset(
     {
-        "early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size",
+        "monitor", "early_stopping", "ema_decay", "channels_last", "compile", "find_lr", "find_batch_size",
         "checkpoint_every_steps", "checkpoint_every_minutes",
     }
 )  # fmt: skip
@@ -46,12 +47,15 @@ FOLDER: Final = "profile"
 _KINDS: Final = MappingProxyType({"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler})
 
 
+_USUAL: Final = Watched(WATCHED_METRIC, mode_of(WATCHED_METRIC))
+
+
 def build_trainer(
     config: Mapping[str, Any],
     logger: Logger | bool,
     live_dir: Path,
     callbacks: list[Callback],
-    watched: str | None = WATCHED_METRIC,
+    watched: Watched | None = _USUAL,
 ) -> pl.Trainer:
     """Builds the Trainer that `config` (the node `trainer`) describes; it saves checkpoints in `live_dir`.
 
@@ -95,7 +99,7 @@ def build_trainer(
         ) from error
 
 
-def _callbacks(config: Mapping[str, Any], live_dir: Path, watched: str | None, *, logging: bool) -> list[Callback]:
+def _callbacks(config: Mapping[str, Any], live_dir: Path, watched: Watched | None, *, logging: bool) -> list[Callback]:
     points = ResumePoints(live_dir, config["checkpoint_every_steps"], config["checkpoint_every_minutes"])
     callbacks: list[Callback] = [*([] if watched is None else [BestCheckpoints(live_dir, watched)]), points]
     if config["ema_decay"] is not None:

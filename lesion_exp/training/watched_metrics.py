@@ -1,4 +1,4 @@
-"""Checks the metrics that schedulers, early stopping and searches watch: that every epoch has them, and the direction.
+"""The metrics by which epochs, schedulers, early stopping and searches decide: that epochs have them, and direction.
 
 It imports nothing heavy, since a sweep checks its metrics before its first cell starts.
 """
@@ -6,13 +6,39 @@ It imports nothing heavy, since a sweep checks its metrics before its first cell
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from lesion_exp.errors import ConfigError, did_you_mean
 from lesion_exp.evaluation.registry import LOSS, METRICS, PROBED, is_added, mode_of, shown_in
 
 _RECALL: Final = "val/recall/"
 _STAGES: Final = ("validation", "valid", "val")
+
+
+class Watched(NamedTuple):
+    """The metric by which the best epoch is chosen."""
+
+    metric: str
+    """Its full name, such as `val/auroc_macro`."""
+    mode: Literal["min", "max"]
+    """The direction in which it is better."""
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether `value` is better than another."""
+        return value < than if self.mode == "min" else value > than
+
+
+def watched_by(config: Mapping[str, Any]) -> Watched:
+    """Returns the metric by which the job `config` chooses its best epoch, `trainer.monitor`.
+
+    Raises:
+        ConfigError: the class of an added metric does not say which values are better.
+    """
+    metric = str(config["trainer"]["monitor"])
+    own = metric.removeprefix("val/")
+    if own not in config["metrics"]:
+        return Watched(metric, mode_of(metric))
+    return Watched(metric, _mode_of_added(config, "trainer.monitor", metric))
 
 
 def check_watched(config: Mapping[str, Any], classes: Collection[str] | None = None) -> None:
@@ -25,6 +51,9 @@ def check_watched(config: Mapping[str, Any], classes: Collection[str] | None = N
     """
     scheduler, stopping, added = config["scheduler"], config["trainer"]["early_stopping"], config["metrics"]
     pretrains = config.get("pretrain") is not None
+    monitor = config["trainer"]["monitor"]
+    check_metric("trainer.monitor", monitor, classes, only_validation=True, added=added, pretrains=pretrains)
+    watched_by(config)
     watching = {"scheduler": scheduler} if "monitor" in scheduler else {}
     if stopping["patience"] is not None:
         watching["trainer.early_stopping"] = stopping
@@ -84,24 +113,26 @@ def check_direction(
     Raises:
         ConfigError: the direction is wrong, or the class of an added metric does not define it.
     """
-    own = name.removeprefix("val/")
-    if config is not None and own in config["metrics"]:
-        from lesion_exp.training.added_metrics import mode_of_added
-
-        mode = mode_of_added(config, own)
-        if mode is None:
-            raise ConfigError(
-                f"expected a metric for {key} whose class says whether higher values are better, got {name}, whose "
-                f"class leaves higher_is_better open; derive a class of your own from it that sets it (--trust PACKAGE)"
-            )
-    else:
-        mode = mode_of(name)
+    is_own = config is not None and name.removeprefix("val/") in config["metrics"]
+    mode = _mode_of_added(config, key, name) if config is not None and is_own else mode_of(name)
     right = lower if mode == "min" else higher
     if direction != right:
         raise ConfigError(
             f"expected {key}={right} for the metric {name}, of which a {'lower' if right == lower else 'higher'} value "
             f"is better, got {direction!r}; set {key}={right}"
         )
+
+
+def _mode_of_added(config: Mapping[str, Any], key: str, name: str) -> Literal["min", "max"]:
+    from lesion_exp.training.added_metrics import mode_of_added  # it imports torchmetrics
+
+    mode = mode_of_added(config, name.removeprefix("val/"))
+    if mode is None:
+        raise ConfigError(
+            f"expected a metric for {key} whose class says whether higher values are better, got {name}, whose "
+            f"class leaves higher_is_better open; derive a class of your own from it that sets it (--trust PACKAGE)"
+        )
+    return mode
 
 
 def _by_habit(text: str, known: Collection[str]) -> str:

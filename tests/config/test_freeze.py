@@ -39,6 +39,17 @@ def test_a_job_from_before_there_were_models_is_read_and_makes_none(tmp_path):
     check_complete(config)
 
 
+@pytest.mark.parametrize("overrides", [(), ("pretrain=simclr",)])
+def test_a_job_from_before_the_metric_of_the_best_epoch_could_be_chosen_is_read_with_its_hash(tmp_path, overrides):
+    made = job(*overrides)
+    older = {key: value for key, value in made.config["trainer"].items() if key != "monitor"}
+    older_config = {**made.config, "trainer": older}
+    assert job_hash(older_config, {}) == made.job_hash
+    replace(made, config=older_config).write(tmp_path / "job.yaml")
+    assert read_job(tmp_path / "job.yaml") == made
+    assert job(*overrides, "trainer.monitor=val/accuracy").job_hash != made.job_hash
+
+
 def test_a_job_names_the_option_of_each_group(tmp_path):
     (tmp_path / "loss").mkdir()
     shutil.copy(conf_dir() / "loss" / "focal.yaml", tmp_path / "loss" / "mine.yaml")

@@ -33,7 +33,7 @@ from lesion_exp.training.added_metrics import (
     try_added_metrics,
 )
 from lesion_exp.training.run import check_job, train
-from lesion_exp.training.watched_metrics import check_watched
+from lesion_exp.training.watched_metrics import check_watched, watched_by
 from lesion_exp.verbs.report.page import render
 from lesion_exp.verbs.report.run_report import run_page
 from tests.pictures import without_pictures
@@ -229,8 +229,18 @@ def test_a_metric_of_a_trusted_package_can_be_added(config):
 def test_what_is_watched_is_known_by_its_class(config):
     check_watched(config(KAPPA, *WATCHES_KAPPA))
     with pytest.raises(ConfigError, match=r"set scheduler\.mode=max"):
-        check_watched(config(KAPPA, "scheduler=plateau", "scheduler.monitor=val/kappa"))
-    check_watched(config(HINGE, "scheduler=plateau", "scheduler.monitor=val/hinge"))
+        check_watched(config(KAPPA, "scheduler=plateau", "scheduler.monitor=val/kappa", "scheduler.mode=min"))
+    for added, name, mode in ((KAPPA, "val/kappa", "max"), (HINGE, "val/hinge", "min")):
+        by_scheduler = config(added, "scheduler=plateau", f"scheduler.monitor={name}")
+        check_watched(by_scheduler)
+        assert by_scheduler["scheduler"]["mode"] == mode
+        by_all = config(added, "scheduler=plateau", f"trainer.monitor={name}", "trainer.early_stopping.patience=2")
+        check_watched(by_all)
+        stopping, schedule = by_all["trainer"]["early_stopping"], by_all["scheduler"]
+        assert [(node["monitor"], node["mode"]) for node in (stopping, schedule)] == [(name, mode)] * 2
+        assert watched_by(by_all) == (name, mode)
+    with pytest.raises(ConfigError, match=r"trainer\.monitor whose class.*leaves higher_is_better open"):
+        check_watched(config(SPECIFICITY, "trainer.monitor=val/spec"))
     with pytest.raises(ConfigError, match=r"val/kappa.*got 'val/kapa'; did you mean 'val/kappa'"):
         check_watched(config(KAPPA, "scheduler=plateau", "scheduler.monitor=val/kapa"))
     with pytest.raises(ConfigError, match=r"expected scheduler\.monitor to be a metric of an epoch.*\+metrics\.kappa="):

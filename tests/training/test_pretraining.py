@@ -399,8 +399,12 @@ def test_options_that_a_pretraining_does_not_read_are_refused(root, override, re
 
 
 def test_a_metric_of_classifiers_cannot_be_watched(root):
+    patient = "trainer.early_stopping.patience=2"
     with pytest.raises(ConfigError, match=r"set trainer\.early_stopping\.monitor=val/knn_balanced_accuracy"):
-        check_job(job_of(root, "trainer.early_stopping.patience=2"))
+        check_job(job_of(root, patient, "trainer.early_stopping.monitor=val/balanced_accuracy"))
+    with pytest.raises(ConfigError, match=r"set trainer\.monitor=val/knn_balanced_accuracy"):
+        check_job(job_of(root, "trainer.monitor=val/balanced_accuracy"))
+    check_job(job_of(root, patient, "trainer.monitor=val/knn_accuracy"))
 
 
 def test_a_network_that_the_method_cannot_train_is_refused_before_a_run(root):

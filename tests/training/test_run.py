@@ -12,7 +12,7 @@ from lesion_exp.evaluation.calibrator import fit_calibrator, read_calibrator
 from lesion_exp.evaluation.registry import is_metric
 from lesion_exp.model.restore import restore_file
 from lesion_exp.tracking.find import find_run
-from lesion_exp.tracking.stored_run import download_artifact, read_predictions
+from lesion_exp.tracking.stored_run import download_artifact, read_history, read_predictions
 from lesion_exp.training.run import train
 
 ARTIFACTS = {
@@ -65,6 +65,19 @@ def weights_hash(job, run_id, name="last"):
     path = download_artifact(run_of(job, run_id), f"checkpoints/{name}.ckpt")
     state = torch.load(path, weights_only=True)["state_dict"]
     return hashlib.sha256(b"".join(state[key].numpy().tobytes() for key in sorted(state))).hexdigest()
+
+
+@pytest.mark.slow
+def test_the_best_epoch_is_that_of_the_metric_that_is_monitored(tiny_job):
+    job = tiny_job(*QUIET, "trainer.monitor=val/loss", "trainer.max_epochs=4", "optimizer.lr=3e-3")
+    run = run_of(job, train(job).run_id)
+    losses, accuracies = (read_history(run)[f"val/{name}"] for name in ("loss", "balanced_accuracy"))
+    best = min(losses, key=lambda point: point.value)
+    assert best.step != max(accuracies, key=lambda point: point.value).step, "the metrics agree: nothing is tested"
+    assert [point.step for point in read_history(run)["best/val/loss"]] == [best.step]
+    assert run.metrics["best/val/loss"] == best.value
+    content = torch.load(download_artifact(run, "checkpoints/best.ckpt"), weights_only=True)
+    assert content["global_step"] == best.step + 1
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 import pytest
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.training.watched_metrics import check_direction, check_metric, check_watched
+from lesion_exp.training.watched_metrics import check_direction, check_metric, check_watched, watched_by
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,13 @@ def test_a_loss_is_better_where_it_is_lower():
         check_direction("mode", "min", "val/accuracy", lower="min", higher="max")
 
 
-def watching(scheduler=(), stopping=()):
+def watching(scheduler=(), stopping=(), monitor="val/balanced_accuracy"):
     return {
         "metrics": {},
         "scheduler": {"_target_": "lesion_exp.scheduler.plateau.plateau", "monitor": "val/loss", "mode": "min"}
         | dict(scheduler),
-        "trainer": {"early_stopping": {"patience": None, "monitor": "val/balanced_accuracy", "mode": "max"}
+        "trainer": {"monitor": monitor,
+                    "early_stopping": {"patience": None, "monitor": "val/balanced_accuracy", "mode": "max"}
                     | dict(stopping)},
     }  # fmt: skip
 
@@ -77,6 +78,27 @@ def watching(scheduler=(), stopping=()):
 def test_what_a_job_watches_is_checked_in_one_place(scheduler, stopping, remedy):
     with pytest.raises(ConfigError, match=remedy.replace(".", r"\.")):
         check_watched(watching(scheduler, stopping))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "remedy"),
+    [
+        ("val_auc", "did you mean 'val/auroc_macro'"),
+        ("train/loss", "expected trainer.monitor to be a metric of an epoch"),  # it has no value when a validation ends
+        ("val/recall/naevus", "did you mean 'val/recall/nv'"),
+    ],
+)
+def test_the_metric_of_the_best_epoch_must_exist(monitor, remedy):
+    with pytest.raises(ConfigError, match=remedy.replace(".", r"\.")):
+        check_watched(watching(monitor=monitor), ["mel", "nv"])
+
+
+def test_the_best_epoch_has_the_direction_of_its_metric():
+    by_loss, by_recall = (watched_by(watching(monitor=name)) for name in ("val/loss", "val/recall/mel"))
+    assert by_loss == ("val/loss", "min")
+    assert by_recall == ("val/recall/mel", "max")
+    assert [watched.is_better(0.5, 0.6) for watched in (by_loss, by_recall)] == [True, False]
+    assert [watched.is_better(0.6, 0.5) for watched in (by_loss, by_recall)] == [False, True]
 
 
 def test_early_stopping_that_is_off_watches_nothing():

@@ -1,10 +1,13 @@
 """What the page draws, measured on its SVG, is the number that stands beside it."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lesion_exp.config.compose import compose
+from lesion_exp.config.freeze import freeze
 from lesion_exp.evaluation.metrics import metrics
 from lesion_exp.trained_runs.run_summary import RunArtifacts, RunSummary
 from lesion_exp.verbs.report.sections.calibration import calibration
@@ -53,6 +56,12 @@ def drawn(svg, looks):
     paths = re.findall(rf'<path class="{looks}" d="M([^"Z]+)Z?"/>', svg)
     points = [np.array([pair.split() for pair in path.split("L")], dtype=float) for path in paths]
     return [np.stack([to_x(found[:, 0]), to_y(found[:, 1])], axis=1) for found in points]
+
+
+def test_the_page_names_the_epoch_of_the_metric_that_was_monitored(full_run):
+    job = freeze(compose(["dataset=synthetic", "trainer.monitor=val/loss"], root=Path("/project")))
+    run = full_run(lambda folder: job.write(folder / "config" / "job.yaml"))
+    assert "part's loss was best in epoch 5, 1.300;" in training(RunSummary(run, RunArtifacts(run))).blocks[0].text
 
 
 def test_the_area_under_each_curve_stands_in_its_legend(facts):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from lesion_exp.evaluation.registry import (
-    WATCHED,
     WATCHED_METRIC,
     added_among,
-    is_lower_better,
+    mode_of,
     short_of,
     shown_in,
     words_of,
 )
 from lesion_exp.tracking.artifacts import STACKING, STACKING_COMPARED
-from lesion_exp.tracking.stored_run import History, Point, read_history
+from lesion_exp.tracking.stored_run import MODES_TAG, History, Point, read_history
 from lesion_exp.trained_runs.run_summary import RunSummary
 from lesion_exp.trained_runs.wording import counted, number
 from lesion_exp.verbs.report.blocks import Block, Cell, Figure, Figures, Legend, Note, Section, Table, Text, not_stored
@@ -42,12 +42,13 @@ def training(facts: RunSummary) -> Section:
     if facts.members:
         return Section("training", "Training", [Text("This run combines other runs and trained no network.")])
     added = [f"val/{name}" for name in added_among(facts.run.metrics, "val/")]
-    history = read_history(facts.run, (*LOSSES, *SCORES, *added, RATE))
+    watched = str(facts.key("trainer.monitor") or WATCHED_METRIC)
+    history = read_history(facts.run, dict.fromkeys((*LOSSES, *SCORES, *added, RATE, watched)))
     steps = [point.step for point in history.get("train/loss") or history.get("val/loss") or []]
     if not steps:
         return Section("training", "Training", [not_stored("metrics of epochs")])
-    best = _best(history, steps)
-    blocks: list[Block] = [Text(_in_words(history, steps, best))]
+    best = _best(facts, watched, history, steps)
+    blocks: list[Block] = [Text(_in_words(steps, watched, best))]
     marks = [] if best is None else [Mark(best[0], f"best epoch, {best[0]:.0f}")]
     figures = [_losses(history, steps, marks), _scores(history, steps, marks)]
     figures += [*(_added(name, history, steps, marks) for name in added), _rate(history, steps)]
@@ -85,12 +86,13 @@ def _stacked(facts: RunSummary) -> list[Block]:
     return blocks
 
 
-def _best(history: History, steps: Sequence[int]) -> tuple[float, float] | None:
-    """The epoch and value of the best validation; None without any."""
-    points = [point for point in history.get(WATCHED_METRIC, []) if np.isfinite(point.value)]
+def _best(facts: RunSummary, watched: str, history: History, steps: Sequence[int]) -> tuple[float, float] | None:
+    """The epoch of the best validation and the value of the metric `watched`; None without any."""
+    points = [point for point in history.get(watched, []) if np.isfinite(point.value)]
     if not points:
         return None
-    sign = -1 if is_lower_better(WATCHED_METRIC) else 1
+    added = json.loads(facts.run.tags.get(MODES_TAG, "{}"))
+    sign = -1 if added.get(watched.removeprefix("val/"), mode_of(watched)) == "min" else 1
     top = max(points, key=lambda point: (sign * point.value, -point.step))
     return round(_epochs([top], steps)[0]), top.value
 
@@ -101,12 +103,13 @@ def _epochs(points: Sequence[Point], steps: Sequence[int]) -> list[float]:
     return [float(np.interp(point.step + 1, [0, *ends], range(len(ends) + 1))) for point in points]
 
 
-def _in_words(history: History, steps: Sequence[int], best: tuple[float, float] | None) -> str:
+def _in_words(steps: Sequence[int], watched: str, best: tuple[float, float] | None) -> str:
     ran = f"Trained for {counted(len(steps), 'epoch')}, {counted(steps[-1] + 1, 'step')}"
     if best is None:
         return f"{ran}."
+    name = short_of(watched.removeprefix("val/"))
     return (
-        f"{ran}. The validation part's {short_of(WATCHED)} was best in epoch {best[0]:.0f}, {number(best[1])}; the "
+        f"{ran}. The validation part's {name} was best in epoch {best[0]:.0f}, {number(best[1])}; the "
         f"weights of that epoch are evaluated below."
     )
 
