@@ -55,7 +55,8 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
 
     with pytest.raises(SystemExit, match="2"):
         script.main([*words, "--table"])
-    assert "finished runs" in capsys.readouterr().err and not trained
+    assert "finished runs" in capsys.readouterr().err
+    assert not trained
     script.main([*words, "--rows", "one"])
     script.main([*words, "--rows", "one"])
     assert len(trained) == 1, "a finished run is not trained again"
@@ -70,6 +71,8 @@ def test_the_page_says_what_the_runs_were_measured_at(script, tmp_path, monkeypa
     largest = run.predictions("val")["label"].mode()[0]
     share = (run.predictions("test")["label"] == largest).mean()
     assert f"| {share:.3f} (" in lines["| always the largest class, nv"]
-    assert run.run.tags["split_hash"] in text and "not trained for this page: never." in text and "two epochs" not in text
+    assert run.run.tags["split_hash"] in text
+    assert "not trained for this page: never." in text
+    assert "two epochs" not in text
     hardware = json.loads((run.artifact("environment") / "hardware.json").read_text())
     assert hardware["cpu"] in text
