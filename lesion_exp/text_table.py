@@ -152,6 +152,29 @@ def read_csv(locator: str, encoding: str = AUTO) -> pd.DataFrame:
     return pd.DataFrame(columns, index=body.index)
 
 
+def read_table(path: Path, what: str) -> pd.DataFrame:
+    """Reads the delimited text, as `read_csv` does, or the parquet file at `path`.
+
+    Args:
+        path: the file; its ending `.parquet` says that it is one.
+        what: what the table contains, for messages.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
+    if path.suffix.lower() != ".parquet":
+        return read_csv(str(path))
+    try:
+        return pd.read_parquet(path).rename(columns=str)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"expected a table with {what} at {path}, but it cannot be read: {error}; name a csv, or save it again"
+        ) from error
+
+
 def normal_text(text: str) -> str:
     """Returns `text` in the Unicode normal form NFC without outer blanks, so that equal-looking names are equal."""
     return unicodedata.normalize("NFC", text).strip().strip(_INVISIBLE).strip()

@@ -16,10 +16,10 @@ import pandas as pd
 import lesion_exp.dataset
 from lesion_exp import taxonomy
 from lesion_exp.dataset.findings import record_finding
-from lesion_exp.dataset.image_names import DOWNSAMPLED
 from lesion_exp.dataset.path_patterns import as_value
 from lesion_exp.dataset.table import STANDARD_COLUMNS, DatasetInfo, config_texts
 from lesion_exp.errors import ConfigError, DataError, check_choice, did_you_mean, first_cases, nearest
+from lesion_exp.image_ids import DOWNSAMPLED
 
 OnUnmappable = Literal["error", "skip"]
 SharedImages = Literal["keep", "first"]

@@ -16,7 +16,6 @@ import pandas as pd
 
 from lesion_exp.archive import file_of, split_locator
 from lesion_exp.dataset.image_files import Choice, locate_files, locate_images
-from lesion_exp.dataset.image_names import clean_name, plain_ids, without_suffix
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import (
     OFFICIAL_PARTS,
@@ -31,6 +30,7 @@ from lesion_exp.dataset.table import (
     standardize,
 )
 from lesion_exp.errors import ConfigError, DataError, nearest
+from lesion_exp.image_ids import clean_name, plain_ids, without_suffix
 from lesion_exp.text_table import AUTO, EMPTY_WORDS
 from lesion_exp.text_table import read_csv as read_delimited
 

@@ -8,9 +8,9 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.image_files import locate_images
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, standardize
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv
 
 CODES: Final = {"true": "malignant", "false": "benign", "1": "malignant", "0": "benign"}

@@ -9,10 +9,10 @@ import pandas as pd
 
 from lesion_exp.dataset import isic2018
 from lesion_exp.dataset.image_files import locate_images, locate_masks
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.isic_challenge import check_parts, counts_of_parts, ground_truth_name, read_one_hot
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, standardize
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv
 
 METADATA: Final = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")

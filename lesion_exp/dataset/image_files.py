@@ -14,18 +14,11 @@ import pandas as pd
 
 from lesion_exp.archive import SEPARATOR
 from lesion_exp.dataset.findings import record_finding
-from lesion_exp.dataset.image_names import (
-    JPEG_SUFFIXES,
-    asks_for_masks,
-    clean_name,
-    image_key,
-    mask_of,
-    stem_of,
-    without_suffix,
-)
+from lesion_exp.dataset.image_names import JPEG_SUFFIXES, asks_for_masks, mask_of, stem_of
 from lesion_exp.dataset.path_patterns import as_override, fits, ignore_example, pattern_for
 from lesion_exp.dataset.source_files import OTHER_ARCHIVES, SourceFiles, distinct
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.image_ids import clean_name, image_key, without_suffix
 
 LEAST_SHARE: Final = 0.5
 """Share of the rows that must have a file, or else of the files that must have a row. Below both shares, the table and

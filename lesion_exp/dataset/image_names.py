@@ -1,4 +1,4 @@
-"""The meaning of file names: whether a file is an image or a mask, and which names mean the same image.
+"""The meaning of file names: whether a file is an image or a mask. `image_ids` says which names mean the same image.
 
 Masks and superpixels are recognised by their names (`X_segmentation.png`, `X_mask.png`, `X_superpixels.png`) or by
 their folders (`GroundTruth`, `masks`).
@@ -7,19 +7,12 @@ their folders (`GroundTruth`, `masks`).
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterable
 from typing import Final
-
-import pandas as pd
 
 from lesion_exp.archive import SEPARATOR, ZIP
 from lesion_exp.file_kind import IMAGE_SUFFIXES
 
-DOWNSAMPLED: Final = "_downsampled"
-"""The end of 2,074 names of ISIC 2019. In copies, the files or one of the tables may lack it."""
-NAME_SUFFIXES: Final = frozenset({*IMAGE_SUFFIXES, ".dcm"})
-"""Endings of files that are not part of an image's name."""
 _MASKS: Final = (
     r"(?:binary[_\- ]?)?(?:masks?|masken?|masques?|m[aá]scaras?|mascher[ae]|segmentations?|segmentierung(?:en)?"
     r"|superpixels?|ground[_\- ]?truth)"
@@ -42,30 +35,6 @@ _BOTH: Final = re.compile(
 )
 """Part of the name of a folder that contains both images and masks."""
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-
-
-def clean_name(name: object) -> str:
-    """Returns `name` as a text in the Unicode normal form NFC, without outer blanks, with slashes between folders."""
-    text = str(name)
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    return text.strip("\ufeff\u200b \t\r\n\xa0").replace("\\", "/").removeprefix("./")
-
-
-def without_suffix(name: str) -> str:
-    """Returns `name` without the ending of an image file, in upper or lower case. Other endings stay (`case.7`)."""
-    stem, dot, ending = name.rpartition(".")
-    return stem.rstrip() if stem and f"{dot}{ending.lower()}" in NAME_SUFFIXES else name
-
-
-def image_key(name: object) -> str:
-    """Returns a key that all names of one image share: `ISIC_1.JPG`, ` isic_1` and `ISIC_1_downsampled`."""
-    return without_suffix(clean_name(name)).casefold().removesuffix(DOWNSAMPLED)
-
-
-def plain_ids(names: pd.Series) -> pd.Series:
-    """Returns the names of images without file endings and outer blanks; missing values stay missing."""
-    return names.map(lambda name: without_suffix(clean_name(name)), na_action="ignore")
 
 
 def is_image(locator: str) -> bool:

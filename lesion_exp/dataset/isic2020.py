@@ -9,11 +9,11 @@ import pandas as pd
 
 from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.image_files import locate_images
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.joins import NameIndex
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, require_columns, standardize
 from lesion_exp.errors import DataError, check_choice
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv, typed
 
 GROUND_TRUTH: Final = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")

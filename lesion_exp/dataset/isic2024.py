@@ -9,10 +9,10 @@ import pandas as pd
 
 from lesion_exp.archive import file_of, join_locator, split_locator
 from lesion_exp.dataset.image_files import Choice, ImageNames, locate_files, locate_images
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, mark_leaks, named_columns, standardize
 from lesion_exp.errors import DataError
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv, typed
 
 METADATA: Final = "train-metadata.csv"

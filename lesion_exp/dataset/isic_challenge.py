@@ -8,10 +8,10 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.findings import record_finding
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import map_labels, one_hot_label, require_columns
 from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv
 
 PART_NAMES: Final = {"train": "Training", "val": "Validation", "test": "Test"}

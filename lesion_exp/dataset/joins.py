@@ -9,8 +9,8 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.findings import record_finding
-from lesion_exp.dataset.image_names import clean_name, image_key
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.image_ids import clean_name, image_key
 
 LEAST_SHARE: Final = 0.5
 """Share of the rows that must have a match. Below it, the two tables do not describe the same images."""

@@ -8,11 +8,11 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.image_files import locate_beside, locate_images
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.joins import join_rows
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import DatasetInfo, map_labels, named_columns, one_hot_label, require_columns, standardize
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv
 
 CLASSES: Final = ("AKIEC", "BCC", "BEN_OTH", "BKL", "DF", "INF", "MAL_OTH", "MEL", "NV", "SCCKA", "VASC")

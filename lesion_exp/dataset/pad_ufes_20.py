@@ -8,10 +8,10 @@ from typing import Final
 import pandas as pd
 
 from lesion_exp.dataset.image_files import locate_images
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.missing_values import known_ids
 from lesion_exp.dataset.source_files import SourceFiles
 from lesion_exp.dataset.table import UNKNOWN, DatasetInfo, map_labels, named_columns, standardize
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.text_table import read_csv, typed
 
 CODES: Final = {"ACK": "ak", "BCC": "bcc", "MEL": "mel", "NEV": "nv", "SCC": "scc", "SEK": "sk"}

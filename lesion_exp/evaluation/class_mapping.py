@@ -9,7 +9,7 @@ prediction of it is an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import pandas as pd
@@ -21,6 +21,15 @@ from lesion_exp.taxonomy import IS_UNKNOWN
 
 GIVEN_LABEL: Final = "given_label"
 """Column of predictions tables with the label in the data set; only where some label was mapped to another class."""
+
+
+def class_of(name: str, known: Collection[str]) -> str | None:
+    """Returns the class that a file calls `name`: one of the classes `known`, also in other case, or a code or name of
+    the taxonomy; None if it is none of these."""
+    if name in known:
+        return name
+    lowered = {label.lower(): label for label in known}
+    return lowered.get(name.lower()) or taxonomy.code_of(name.lower()) or taxonomy.code_of(name)
 
 
 def map_classes(table: pd.DataFrame, classes: Sequence[str], source: str) -> pd.DataFrame:

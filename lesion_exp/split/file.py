@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.image_ids import ImageIds
 from lesion_exp.split import PARTS
 from lesion_exp.split.assign import require_parts
-from lesion_exp.text_table import read_csv
+from lesion_exp.text_table import read_table
 
 KEYS: Final = ("row_id", "image_id")
 """Columns that may name the images, in order of preference."""
@@ -19,7 +21,9 @@ KEYS: Final = ("row_id", "image_id")
 class File:
     """Reads the parts from a csv with the columns `image_id` (or `row_id`) and `split`.
 
-    The file may name more images than the table has, so that it can be used with a filtered data set.
+    The file may name more images than the table has, so that it can be used with a filtered data set. Ids with and
+    without the ending of an image file are alike, and so are those in upper and lower case, unless several images have
+    them (see `ImageIds`).
 
     Args:
         path: the csv, or the manifest that was stored with a run (csv or parquet).
@@ -34,7 +38,7 @@ class File:
         Raises:
             DataError: the file or a column is missing, a part is unknown, or some image is missing or named twice.
         """
-        named = self._read()
+        named = read_table(self.path, "the parts, named by split.path,")
         key = next((key for key in KEYS if key in named), None)
         if key is None or "split" not in named:
             raise DataError(
@@ -47,7 +51,7 @@ class File:
                 f"expected train, val or test in the column split of {self.path}, got {', '.join(wrong)}; rename these "
                 f"parts"
             )
-        parts = named.assign(**{key: named[key].astype(str)}).set_index(key)["split"]
+        parts = _parts_of(table[key], named[key], named["split"])
         doubled = parts.index[parts.index.duplicated()]
         missing = table.loc[~table[key].isin(parts.index), key]
         if len(doubled) or len(missing):
@@ -58,17 +62,12 @@ class File:
             )
         return require_parts(table.assign(split=parts.loc[table[key]].to_numpy()))
 
-    def _read(self) -> pd.DataFrame:
-        if not self.path.is_file():
-            raise DataError(
-                f"expected the csv of the split at split.path, but there is no file at {self.path}; correct the path"
-            )
-        if self.path.suffix != ".parquet":
-            return read_csv(str(self.path))
-        try:
-            return pd.read_parquet(self.path)
-        except (ValueError, OSError) as error:
-            raise DataError(
-                f"expected a manifest at {self.path}, but it cannot be read: {error}; name a csv, or the file "
-                f"split/manifest.parquet of a run"
-            ) from error
+
+def _parts_of(ids: pd.Series, names: pd.Series, parts: pd.Series) -> pd.Series:
+    """Returns the part of each of `ids` that is among the `names` of a file, by id; an equal name counts before others
+    that mean the same image."""
+    rows = ImageIds(ids).rows(names)
+    meant = ids.to_numpy()[rows]
+    equal = meant == names.astype(str).to_numpy()
+    kept = (rows >= 0) & (equal | ~np.isin(rows, rows[equal & (rows >= 0)]))
+    return pd.Series(parts.to_numpy()[kept], index=meant[kept])

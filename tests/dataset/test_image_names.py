@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lesion_exp.dataset.image_names import asks_for_masks, image_key, mask_of, split_masks
+from lesion_exp.dataset.image_names import asks_for_masks, mask_of, split_masks
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,6 @@ def test_masks_are_told_by_names_and_folders(path: str, image: str | None) -> No
 def test_patterns_ask_for_masks_by_name_only() -> None:
     asking = [each for each in ("*", "*.png", "images/*", "*_mask.png", "GroundTruth/*") if asks_for_masks(each)]
     assert asking == ["*_mask.png", "GroundTruth/*"]
-
-
-@pytest.mark.parametrize(
-    "name", ["ISIC_1", " isic_1.JPG", "ISIC_1_downsampled", "ISIC_1_downsampled.jpeg", "./ISIC_1.png"]
-)
-def test_names_of_one_image_have_one_key(name: str) -> None:
-    assert image_key(name) == "isic_1"
-    assert image_key("case.7") != image_key("case.8")
 
 
 def test_images_and_masks_are_parted() -> None:

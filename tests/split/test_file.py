@@ -43,6 +43,23 @@ def test_a_file_of_the_whole_set_serves_a_filtered_one(lesions_table, parts, tmp
     assert read(filtered, parts, tmp_path)["split"].equals(parts["split"].loc[filtered.index])
 
 
+@pytest.mark.parametrize("ending", [".jpg", ".PNG", ".tiff"])
+def test_endings_of_files_and_upper_case_do_not_distinguish_ids(lesions_table, parts, tmp_path, ending):
+    named = parts.assign(image_id=parts["image_id"].str.upper() + ending)
+    assert read(lesions_table, named, tmp_path)["split"].tolist() == parts["split"].tolist()
+    with_ending = lesions_table.assign(image_id=lesions_table["image_id"] + ending)
+    assert read(with_ending, parts, tmp_path)["split"].tolist() == parts["split"].tolist()
+
+
+def test_the_equal_id_counts_before_one_that_differs_in_its_ending(lesions_table, parts, tmp_path):
+    other = parts.iloc[:1].assign(image_id=parts["image_id"].iloc[0] + ".jpg", split="test")
+    assert parts["split"].iloc[0] != "test"
+    found = read(lesions_table, pd.concat([other, parts]), tmp_path)
+    assert found["split"].tolist() == parts["split"].tolist()
+    with pytest.raises(DataError, match="img0000: twice"):
+        read(lesions_table, pd.concat([other, other.assign(image_id="IMG0000"), parts.iloc[1:]]), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -28,6 +28,8 @@ from lesion_exp.verbs.audit.scores import Scores, read_predicted, scores
 
 COMPARED: Final = (("test", "train"), ("test", "val"), ("val", "train"))
 """Pairs of an evaluated part and a part that was seen before."""
+_CASES: Final = 3
+"""Names of which a note shows at most so many."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,9 @@ def audit(
     elif run is not None:
         given = read_predictions(run, "test", with_unknown=True), f"run {run.run_id[:8]}"
     if given is not None:
-        test = table[table["split"] == "test"]
         evaluation = config["evaluation"]
         draws, seed = int(evaluation["bootstrap_draws"]), int(evaluation["bootstrap_seed"])
-        found = scores(test, overlaps[0].rows[ANY], *given, draws, seed)
+        found = scores(table, overlaps[0].rows[ANY], *given, draws, seed)
         notes += _notes_of_scores(found, run, digest)
     return SplitAudit(config["dataset"]["name"], parts, audited, digest, overlaps, found, tuple(notes))
 
@@ -120,17 +121,19 @@ def _parts_of(node: Mapping[str, Any], grouped: pd.DataFrame) -> ListedParts:
 
 def _notes(parts: ListedParts) -> list[str]:
     notes = []
-    if parts.left_out:
-        notes.append(f"{counted(parts.left_out, 'image')} of the data set are in no part and do not count")
-    if parts.not_found:
-        cases = ", ".join(parts.not_found[:3])
+    if count := parts.left_out:
+        notes.append(f"{counted(count, 'image')} of the data set {_is(count)} in no part and {_does_not_count(count)}")
+    if count := len(parts.not_found):
+        more = ", ..." if count > _CASES else ""
         notes.append(
-            f"{counted(len(parts.not_found), 'name')} of the split are no images of the data set ({cases}, ...)"
+            f"{counted(count, 'name')} of the split {_is(count)} not among the images of the data "
+            f"set ({', '.join(parts.not_found[:_CASES])}{more})"
         )
-    if parts.repeated:
-        notes.append(f"{counted(parts.repeated, 'row')} name an image of the same part again and do not count")
-    if parts.several_parts:
-        notes.append(f"{counted(parts.several_parts, 'image')} are listed in several parts, as the same image")
+    if count := parts.repeated:
+        names = "names" if count == 1 else "name"
+        notes.append(f"{counted(count, 'row')} {names} an image of the same part again and {_does_not_count(count)}")
+    if count := parts.several_parts:
+        notes.append(f"{counted(count, 'image')} {_is(count)} listed in several parts")
     absent = [PARTS[part] for part in PARTS if part not in set(parts.table["split"])]
     return [*notes, *([f"the split has no {listed(absent)} part"] if absent else [])]
 
@@ -138,7 +141,16 @@ def _notes(parts: ListedParts) -> list[str]:
 def _notes_of_scores(found: Scores, run: Run | None, digest: str) -> list[str]:
     notes = []
     if found.missing:
-        notes.append(f"{counted(found.missing, 'test image')} have no prediction in {found.source} and do not count")
+        have = "has" if found.missing == 1 else "have"
+        notes.append(
+            f"{counted(found.missing, 'test image')} {have} no prediction in {found.source} and "
+            f"{_does_not_count(found.missing)}"
+        )
+    if found.others:
+        notes.append(
+            f"{counted(found.others, 'prediction')} in {found.source} {_is(found.others)} not of test images and "
+            f"{_does_not_count(found.others)}"
+        )
     if found.absent_classes:
         notes.append(
             f"no untouched test image is of {listed(found.absent_classes)}: without the touched images the means over "
@@ -150,3 +162,11 @@ def _notes_of_scores(found: Scores, run: Run | None, digest: str) -> list[str]:
             f"touched need not be those whose lesions the run has seen"
         )
     return notes
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _does_not_count(count: int) -> str:
+    return "does not count" if count == 1 else "do not count"

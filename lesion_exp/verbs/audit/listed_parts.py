@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lesion_exp.dataset.image_names import clean_name, image_key, is_image
+from lesion_exp.dataset.image_names import is_image
 from lesion_exp.dataset.table import OFFICIAL_PARTS
 from lesion_exp.errors import DataError, first_cases
+from lesion_exp.image_ids import ImageIds, clean_name
 from lesion_exp.split import PARTS
-from lesion_exp.text_table import read_csv
+from lesion_exp.text_table import read_table
 
 MOST_CASES: Final = 10
 IntArray = npt.NDArray[np.int64]
@@ -39,44 +40,23 @@ class ListedParts:
     """Where the parts come from, in words."""
 
 
-class Names:
-    """Finds the rows of a data set's table by what people write for an image: its id, the name of its file, or a path.
+def column_of(ids: ImageIds, frame: pd.DataFrame, where: str) -> tuple[str, IntArray]:
+    """Returns the name of the column of `frame` that names images, and the rows of these images (see `ImageIds`).
 
-    Args:
-        table: a table with `image_id`.
+    Raises:
+        DataError: no column names an image of the table.
     """
-
-    def __init__(self, table: pd.DataFrame) -> None:
-        keys = pd.Series([image_key(name) for name in table["image_id"]])
-        last = keys.map(_last)
-        self._rows = pd.Series(np.arange(len(keys)), index=keys.to_numpy())
-        unique = ~last.duplicated(keep=False).to_numpy()
-        self._by_last = pd.Series(np.flatnonzero(unique), index=last[unique].to_numpy())
-
-    def rows(self, names: Iterable[object]) -> IntArray:
-        """Returns the position in the table of each of `names`, int64 (N,); -1 for a name of none of its images."""
-        keys = pd.Index([image_key(name) for name in names])
-        found = pd.Series(keys).map(self._rows)
-        found = found.fillna(pd.Series(keys.map(_last)).map(self._by_last))
-        return found.fillna(-1).to_numpy(np.int64)
-
-    def column_of(self, frame: pd.DataFrame, where: str) -> tuple[str, IntArray]:
-        """Returns the name of the column of `frame` that names images of the table, and `rows` of its values.
-
-        Raises:
-            DataError: no column names an image of the table.
-        """
-        found = {str(name): self.rows(frame[name].astype(str)) for name in frame}
-        counts = {name: int((rows >= 0).sum()) for name, rows in found.items()}
-        best = max(counts, key=lambda name: counts[name], default="")
-        if not best or not counts[best]:
-            cases = [f"{name}: {frame[name].iloc[0]}" for name in frame] if len(frame) else []
-            raise DataError(
-                f"expected a column with images of the data set in {where}, but none of its {len(frame)} rows names "
-                f"one; the first row is\n{first_cases(cases)}\nset dataset= and dataset.root= to the data set of "
-                f"these images, or name the images by their ids"
-            )
-        return best, found[best]
+    found = {str(name): ids.rows(frame[name]) for name in frame}
+    counts = {name: int((rows >= 0).sum()) for name, rows in found.items()}
+    best = max(counts, key=lambda name: counts[name], default="")
+    if not best or not counts[best]:
+        cases = [f"{name}: {frame[name].iloc[0]}" for name in frame] if len(frame) else []
+        raise DataError(
+            f"expected a column with images of the data set in {where}, but none of its {len(frame)} rows names "
+            f"one; the first row is\n{first_cases(cases)}\nset dataset= and dataset.root= to the data set of "
+            f"these images, or name the images by their ids"
+        )
+    return best, found[best]
 
 
 def parts_of_table(table: pd.DataFrame, path: Path) -> ListedParts:
@@ -85,11 +65,18 @@ def parts_of_table(table: pd.DataFrame, path: Path) -> ListedParts:
     Raises:
         DataError: the file cannot be read, or does not have these columns.
     """
-    frame = read_table(path)
-    column, rows = Names(table).column_of(frame, str(path))
+    frame = read_table(path, "the parts of the split")
+    column, rows = column_of(ImageIds(table["image_id"], paths=True), frame, str(path))
     words = {str(name): frame[name].map(_part_of, na_action="ignore") for name in frame if name != column}
     columns = [name for name, parts in words.items() if parts.any() and (parts.notna() == frame[name].notna()).all()]
     chosen = "split" if "split" in columns else columns[0] if len(columns) == 1 else None
+    if chosen is None and not columns and "split" in words:
+        strange = frame.loc[words["split"].isna() & frame["split"].notna(), "split"].astype(str)
+        values = ", ".join(strange.unique()[:5]) or "none"
+        raise DataError(
+            f"expected train, val or test in the column split of {path}, got {values} in {len(strange):,} of "
+            f"{len(frame):,} rows; rename these parts, or empty the cells of images that are in no part"
+        )
     if chosen is None:
         got = f"{len(columns)} ({', '.join(columns)})" if columns else f"none among {', '.join(map(str, frame))}"
         raise DataError(
@@ -110,11 +97,11 @@ def parts_of_lists(table: pd.DataFrame, lists: Mapping[str, Sequence[Path]]) -> 
     Raises:
         DataError: a file or folder cannot be read, or names no image of the data set.
     """
-    names, frames, sources = Names(table), [], []
+    ids, frames, sources = ImageIds(table["image_id"], paths=True), [], []
     for part, paths in lists.items():
         for path in paths:
-            frame = _images_below(path) if path.is_dir() else _with_first_row(read_table(path), names)
-            column, rows = names.column_of(frame, str(path))
+            frame = _images_below(path) if path.is_dir() else _listed_images(path, ids)
+            column, rows = column_of(ids, frame, str(path))
             frames.append(pd.DataFrame({"row": rows, "name": frame[column].astype(str), "split": part}))
             sources.append(f"{part}: {path.name}")
     return _joined(table, pd.concat(frames, ignore_index=True), sources)
@@ -135,7 +122,7 @@ def _joined(table: pd.DataFrame, listed: pd.DataFrame, sources: Sequence[str]) -
     known = listed[listed["row"] >= 0]
     once = known.drop_duplicates(["row", "split"])
     parts = sorted(set(once["split"]))
-    if "test" not in parts or len(parts) < 2:
+    if not {"train", "test"} <= set(parts):
         raise DataError(
             f"expected a training part and a test part, got {', '.join(parts) or 'no part'} from {'; '.join(sources)}; "
             f"name the lists of both: train_ids=FILE test_ids=FILE"
@@ -153,26 +140,11 @@ def _joined(table: pd.DataFrame, listed: pd.DataFrame, sources: Sequence[str]) -
     )
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Returns the delimited text or parquet at `path`.
-
-    Raises:
-        DataError: there is no such file, or it cannot be read.
-    """
-    if not path.is_file():
-        raise DataError(f"expected a file with the images of a part, but there is none at {path}; correct the path")
-    if path.suffix != ".parquet":
-        return read_csv(str(path))
-    try:
-        return pd.read_parquet(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"expected a table at {path}, but it cannot be read: {error}; name a csv") from error
-
-
-def _with_first_row(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Returns `frame` with its header as the first row, if that names an image: a list without a header."""
+def _listed_images(path: Path, ids: ImageIds) -> pd.DataFrame:
+    """Returns the table at `path`, with its header as the first row if that names an image: a list without a header."""
+    frame = read_table(path, "the images of a part")
     header = [str(name) for name in frame]
-    if (names.rows(header) < 0).all():
+    if (ids.rows(header) < 0).all():
         return frame
     first = pd.DataFrame([header], columns=frame.columns)
     return pd.concat([first, frame], ignore_index=True)
@@ -187,7 +159,3 @@ def _images_below(folder: Path) -> pd.DataFrame:
 
 def _part_of(word: object) -> str | None:
     return OFFICIAL_PARTS.get(clean_name(word).lower())
-
-
-def _last(key: str) -> str:
-    return key.rpartition("/")[2]

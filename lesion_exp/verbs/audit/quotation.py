@@ -50,7 +50,8 @@ def _shared(found: Overlap) -> str:
         f"{found.touched[kind][ALL]:,} {words}" for kind, words in KINDS.items() if found.touched.get(kind, none)[ALL]
     ]
     return (
-        f"Of the {counted(whole, f'{part} image')}, {touched:,} ({percent(touched / whole)}) are touched by the "
+        f"Of the {counted(whole, f'{part} image')}, {touched:,} ({percent(touched / whole)}) "
+        f"{'is' if touched == 1 else 'are'} touched by the "
         f"{other} part: {listed(kinds)}."
     )
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lesion_exp.errors import DataError, first_cases
+from lesion_exp.errors import DataError, did_you_mean, first_cases
+from lesion_exp.evaluation.class_mapping import class_of
 from lesion_exp.evaluation.intervals import Estimate, bootstrap, units_of
 from lesion_exp.evaluation.metrics import metric_names, weighted_metrics
-from lesion_exp.evaluation.predictions import PREFIX, has_labels_only, predictions_table
+from lesion_exp.evaluation.predictions import PREFIX, FloatArray, has_labels_only, predictions_table
 from lesion_exp.evaluation.registry import AUROC_MACRO
 from lesion_exp.evaluation.weighted import Weighted, difference
-from lesion_exp.verbs.audit.listed_parts import Names, read_table
+from lesion_exp.image_ids import ImageIds
+from lesion_exp.text_table import read_table
+from lesion_exp.verbs.audit.listed_parts import column_of
 
 METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", AUROC_MACRO)
 PREDICTION: Final = "prediction"
@@ -33,6 +36,8 @@ class Scores:
     """`all`, `untouched` and `touched` -> images with a prediction."""
     missing: int
     """Test images without a prediction; they do not count."""
+    others: int
+    """Predictions of images that are not in the test part; they do not count."""
     absent_classes: tuple[str, ...]
     """Classes without an untouched image: the means over classes leave them out there."""
     metrics: dict[str, dict[str, Estimate]]
@@ -46,7 +51,7 @@ class Scores:
 
 
 def scores(
-    test: pd.DataFrame, touched: pd.Series, predicted: pd.DataFrame, source: str, draws: int, seed: int
+    split: pd.DataFrame, touched: pd.Series, predicted: pd.DataFrame, source: str, draws: int, seed: int
 ) -> Scores:
     """Computes the metrics of the predictions on all test images, and on those that are touched and untouched.
 
@@ -54,17 +59,17 @@ def scores(
     draw both metrics are computed on the same lesions.
 
     Args:
-        test: the test part, with the columns of `dataset.table`.
-        touched: bool, with the index of `test`: whether an image of the training part is of its group.
+        split: the split table, with the columns of `dataset.table`.
+        touched: bool, with the index of the test part: whether an image of the training part is of its group.
         predicted: as `read_predicted` returns it, or a predictions table.
         source: the predictions, in words.
         draws: number of bootstrap draws.
         seed: seed of the draws.
 
     Raises:
-        DataError: no test image has a prediction, an image has two, or a label is not among the predicted classes.
+        DataError: no test image has a prediction, an image has two, a probability is no number, or a class is unknown.
     """
-    rows, probs, classes, has_probabilities = _joined(test, predicted, source)
+    rows, probs, classes, has_probabilities, others = _joined(split, predicted, source)
     table = predictions_table(rows, probs, classes)
     is_touched = touched.loc[rows.index].to_numpy()
     wanted = [name for name in METRICS if has_probabilities or name != AUROC_MACRO]
@@ -79,7 +84,8 @@ def scores(
     return Scores(
         source=source,
         images={"all": len(table), "untouched": int((~is_touched).sum()), "touched": int(is_touched.sum())},
-        missing=len(test) - len(rows),
+        missing=int((split["split"] == "test").sum()) - len(rows),
+        others=others,
         absent_classes=tuple(sorted(set(labels) - set(labels[~is_touched]))),
         metrics={name: {where: found[where][name] for where in found if name in found[where]} for name in wanted},
         has_probabilities=has_probabilities,
@@ -97,7 +103,7 @@ def read_predicted(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file cannot be read, or has none of these columns.
     """
-    frame = read_table(path)
+    frame = read_table(path, "predictions")
     if not _probability_columns(frame) and PREDICTION not in frame:
         raise DataError(
             f"expected a column {PREFIX}CLASS for each class, or a column {PREDICTION} with classes, in {path}, got "
@@ -110,41 +116,104 @@ def _probability_columns(frame: pd.DataFrame) -> list[str]:
     return sorted(str(name) for name in frame if str(name).startswith(PREFIX))
 
 
-def _joined(
-    test: pd.DataFrame, predicted: pd.DataFrame, source: str
-) -> tuple[pd.DataFrame, np.ndarray[tuple[int, int], np.dtype[np.float64]], Sequence[str], bool]:
-    """Returns the test images with a prediction, their probabilities (N, C), the classes, and whether these are known
-    probabilities and not 1 for the predicted class."""
+class _Predicted(NamedTuple):
+    """The predictions of N test images, in the order of `rows`."""
+
+    rows: pd.DataFrame
+    probs: FloatArray
+    """Float (N, C)."""
+    classes: tuple[str, ...]
+    has_probabilities: bool
+    """False if `probs` are 1 for the predicted class and 0 for the others."""
+    others: int
+    """Predictions of images that are not among the test images."""
+
+
+def _joined(table: pd.DataFrame, predicted: pd.DataFrame, source: str) -> _Predicted:
+    test = table[table["split"] == "test"]
     columns = _probability_columns(predicted)
+    given = predicted[columns or PREDICTION]
+    predicted = predicted[
+        given.notna().any(axis=1) if columns else given.notna()
+    ]  # predict leaves them empty on errors
     names = (
         predicted[["image_id"]]
         if "image_id" in predicted
         else predicted.drop(columns=[*columns, PREDICTION], errors="ignore")
     )
-    images = test.drop_duplicates("image_id")
-    _, rows = Names(images).column_of(names, source)
-    known = rows >= 0
-    found = pd.Series(rows[known])
-    if found.duplicated().any():
-        cases = images["image_id"].iloc[found[found.duplicated()]]
+    images = table.drop_duplicates("image_id")["image_id"]
+    _, rows = column_of(ImageIds(images, paths=True), names, source)
+    named = pd.Series(images.to_numpy()[rows]).where(rows >= 0)
+    is_test = named.isin(test["image_id"])
+    if not is_test.any():
         raise DataError(
-            f"expected one prediction for each image in {source}, got several for {found.duplicated().sum():,}; leave "
-            f"one of them:\n{first_cases(cases)}"
+            f"expected predictions of test images in {source}, but all {len(named):,} are of others; name those of "
+            f"this split"
         )
-    if columns:
-        classes = [name.removeprefix(PREFIX) for name in columns]
-        probs = predicted.loc[known, columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    else:
-        named = predicted.loc[known, PREDICTION].astype(str)
-        classes = sorted(set(named) | set(test["label"].astype(str)))
-        probs = np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(named))]
-    place = pd.Series(np.arange(known.sum()), index=images["image_id"].iloc[rows[known]].to_numpy())
+    doubled = named[is_test & named.duplicated()]
+    if len(doubled):
+        raise DataError(
+            f"expected one prediction for each image in {source}, got several for {doubled.nunique():,}; leave one of "
+            f"them:\n{first_cases(doubled.unique())}"
+        )
+    place = pd.Series(np.flatnonzero(is_test), index=named[is_test].to_numpy())
     at = test["image_id"].map(place)
     chosen = test[at.notna()]
-    order = at.dropna().to_numpy(np.int64)
-    return (
+    taken = predicted.iloc[at.dropna().to_numpy(np.int64)]
+    labels = sorted(set(chosen["label"].astype(str)))
+    classes, probs = _of_columns(taken, columns, labels, source) if columns else _of_labels(taken, labels, source)
+    return _Predicted(
         chosen.drop(columns=["split", "group"], errors="ignore"),
-        probs[order],
+        probs,
         classes,
         bool(columns) and not has_labels_only(predicted),
+        int((~is_test).sum()),
     )
+
+
+def _of_columns(
+    predicted: pd.DataFrame, columns: Sequence[str], labels: Sequence[str], source: str
+) -> tuple[tuple[str, ...], FloatArray]:
+    """The classes, and the probabilities (N, C), of `columns`; `labels` are the true classes of the images."""
+    column_of_class: dict[str, str] = {}
+    for column in columns:
+        name = column.removeprefix(PREFIX)
+        name = class_of(name, labels) or name
+        if name in column_of_class:
+            raise DataError(
+                f"expected one column for each class in {source}, but {column_of_class[name]} and {column} are both "
+                f"{name}; leave one of them"
+            )
+        column_of_class[name] = column
+    lacking = [label for label in labels if label not in column_of_class]
+    if lacking:
+        raise DataError(
+            f"expected a column {PREFIX}CLASS for the class of each test image in {source}, got {', '.join(columns)}, "
+            f"without {', '.join(lacking)}; add these columns, or leave their images out with dataset.filter="
+            f"\"label != '{lacking[0]}'\""
+        )
+    classes = tuple(sorted(column_of_class))
+    cells = predicted[[column_of_class[name] for name in classes]]
+    probs = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(probs).all(axis=1)
+    if bad.any():
+        rows = [f"row {number + 2}" for number in predicted.index[bad]]
+        raise DataError(
+            f"expected a number in each column {PREFIX}CLASS of {source}, but {int(bad.sum()):,} rows hold others; "
+            f"correct or remove them:\n{first_cases(rows)}"
+        )
+    return classes, probs
+
+
+def _of_labels(predicted: pd.DataFrame, labels: Sequence[str], source: str) -> tuple[tuple[str, ...], FloatArray]:
+    """The classes, and 1 for the predicted class of each image and 0 for the others (N, C)."""
+    named = predicted[PREDICTION].astype(str)
+    found = {name: class_of(name, labels) for name in sorted(set(named))}
+    strange = [name for name, target in found.items() if target is None]
+    if strange:
+        raise DataError(
+            f"expected classes of the data set ({', '.join(labels)}) or the taxonomy in the column {PREDICTION} of "
+            f"{source}, got {', '.join(strange[:5])}{did_you_mean(strange[0], labels)}; write the names of the classes"
+        )
+    classes = tuple(sorted({*labels, *(str(target) for target in found.values())}))
+    return classes, np.eye(len(classes))[pd.Index(classes).get_indexer(pd.Index(named.map(found)))]

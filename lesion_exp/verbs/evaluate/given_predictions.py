@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from lesion_exp import taxonomy
-from lesion_exp.dataset.image_names import clean_name, image_key
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, ChallengeFormat, format_of
+from lesion_exp.evaluation.class_mapping import class_of
 from lesion_exp.evaluation.predictions import SUM_TOLERANCE, FloatArray
-from lesion_exp.text_table import read_csv
+from lesion_exp.image_ids import clean_name, image_key
+from lesion_exp.text_table import read_table
 from lesion_exp.verbs.evaluate.import_request import ID_COLUMNS, MAPPABLE, ImportRequest
 
 _IDS: Final = (
@@ -47,24 +46,6 @@ class GivenPredictions:
     """Class, or what a column is -> its name in the file."""
     challenge: str | None
     """The format, if it is that of a challenge."""
-
-
-def read_table(path: Path, what: str) -> pd.DataFrame:
-    """Reads the csv or parquet file `path` as a table of texts; `what` says for messages what it contains.
-
-    Raises:
-        DataError: there is no such file, or it cannot be read.
-    """
-    path = path.expanduser()
-    if not path.is_file():
-        raise DataError(f"expected a file with {what}, but there is none at {path}; correct the path")
-    if path.suffix.lower() != ".parquet":
-        return read_csv(str(path))
-    try:
-        found = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected a table with {what} at {path}, but it cannot be read: {error}") from error
-    return found.rename(columns=str)
 
 
 def read_predictions_file(request: ImportRequest, known: Collection[str]) -> GivenPredictions:
@@ -184,14 +165,6 @@ def _class_columns(
     if not found and TARGET in others:
         return {MALIGNANT: TARGET}
     return found
-
-
-def class_of(name: str, known: Collection[str]) -> str | None:
-    """The class that a column is called after: a true class in any case, or a code or name of the taxonomy."""
-    if name in known:
-        return name
-    lowered = {label.lower(): label for label in known}
-    return lowered.get(name.lower()) or taxonomy.code_of(name.lower()) or taxonomy.code_of(name)
 
 
 def _is_numeric(values: pd.Series) -> bool:

@@ -15,14 +15,14 @@ import pandas as pd
 
 from lesion_exp import taxonomy
 from lesion_exp.config.project import Project
-from lesion_exp.dataset.image_names import clean_name, image_key
 from lesion_exp.dataset.joins import NameIndex
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
-from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, map_classes
+from lesion_exp.evaluation.class_mapping import GIVEN_LABEL, class_of, map_classes
 from lesion_exp.evaluation.evaluation_result import EvaluationResult, evaluate_table
 from lesion_exp.evaluation.posthoc import PosthocModels, fit_on_validation
 from lesion_exp.evaluation.predictions import LABELS_ONLY, IntArray, has_labels_only, predictions_table
 from lesion_exp.evaluation.registry import only_metrics
+from lesion_exp.image_ids import clean_name, image_key
 from lesion_exp.progress import Stage
 from lesion_exp.split import PARTS
 from lesion_exp.tracking import artifacts
@@ -35,7 +35,7 @@ from lesion_exp.training.part_evaluation import (
     log_posthoc_models,
     part_results,
 )
-from lesion_exp.verbs.evaluate.given_predictions import GivenPredictions, class_of, read_predictions_file
+from lesion_exp.verbs.evaluate.given_predictions import GivenPredictions, read_predictions_file
 from lesion_exp.verbs.evaluate.import_request import ImportRequest
 from lesion_exp.verbs.evaluate.run_evaluation import RunEvaluation
 from lesion_exp.verbs.evaluate.true_classes import TrueClasses, of_dataset, of_file, of_run

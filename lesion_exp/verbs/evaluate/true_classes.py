@@ -10,19 +10,19 @@ from typing import Any, Final
 import pandas as pd
 
 from lesion_exp.dataset.display_name import display_name
-from lesion_exp.dataset.image_names import plain_ids
 from lesion_exp.dataset.isic2018 import UNSCORED
 from lesion_exp.dataset.loading import Flow
 from lesion_exp.dataset.table import map_labels, one_hot_label, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 from lesion_exp.evaluation.challenge_format import BENIGN, MALIGNANT, TARGET, format_of
 from lesion_exp.evaluation.predictions import ENERGY, PREFIX, classes_of
+from lesion_exp.image_ids import plain_ids
 from lesion_exp.taxonomy import DIAGNOSES
+from lesion_exp.text_table import read_table as read_file
 from lesion_exp.text_table import typed
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.stored_run import Run, check_classifies, read_predictions
 from lesion_exp.training.data import read_table
-from lesion_exp.verbs.evaluate.given_predictions import read_table as read_file
 
 _EVALUATED: Final = ("val", "test")
 _LABELS: Final = ("label", "dx", "diagnosis", "diagnostic")

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from lesion_exp.dataset.image_names import clean_name, without_suffix
 from lesion_exp.errors import DataError, first_cases
 from lesion_exp.evaluation.challenge_format import FORMATS
 from lesion_exp.evaluation.predictions import PREFIX
+from lesion_exp.image_ids import clean_name, without_suffix
 from lesion_exp.text_table import write_csv
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from lesion_exp.errors import DataError
-from lesion_exp.verbs.audit.listed_parts import Names, parts_of_dataset, parts_of_lists, parts_of_table
+from lesion_exp.verbs.audit.listed_parts import parts_of_dataset, parts_of_lists, parts_of_table
 
 IDS = ["ISIC_1", "ISIC_2", "ISIC_3", "ISIC_4", "ISIC_5"]
 
@@ -25,16 +25,6 @@ def parts_in(listed):
     return dict(zip(listed.table["image_id"], listed.table["split"], strict=True))
 
 
-@pytest.mark.parametrize("name", ["ISIC_2", "isic_2.JPG", "data/train/nv/ISIC_2.jpg", "C:\\data\\ISIC_2.jpg"])
-def test_an_image_is_found_by_id_file_or_path(table, name):
-    assert Names(table).rows([name, "ISIC_9"]).tolist() == [1, -1]
-
-
-def test_a_file_name_that_several_images_have_names_none_of_them():
-    table = pd.DataFrame({"image_id": ["a/1", "b/1", "b/2"]})
-    assert Names(table).rows(["1", "2", "a/1"]).tolist() == [-1, 2, 0]
-
-
 def test_a_table_names_images_and_parts_in_columns_of_any_name(table, written):
     text = (
         "target,file,fold,weight\n0,ISIC_1.jpg,training,1\n0,ISIC_2.jpg,valid,2\n1,ISIC_3.jpg,Test,1\n1,ISIC_4.jpg,,1\n"
@@ -52,6 +42,8 @@ def test_a_table_names_images_and_parts_in_columns_of_any_name(table, written):
         ("image,fold,set\nISIC_1,train,test\nISIC_2,test,train\n", r"got 2 \(fold, set\)"),
         ("image,split\nHAM_1,train\nHAM_2,test\n", "none of its 2 rows names one"),
         ("image,split\nISIC_1,train\n", "expected a training part and a test part, got train"),
+        ("image,split\nISIC_1,val\nISIC_2,test\n", "expected a training part and a test part, got test, val"),
+        ("image,split\nISIC_1,train\nISIC_2,testing2\n", "in the column split of .*, got testing2 in 1 of 2 rows"),
     ],
 )
 def test_a_table_without_them_is_refused(table, written, text, said):

@@ -14,7 +14,7 @@ def quoted(table):
 def test_the_paragraph_has_sizes_shares_and_ways():
     assert quoted(table_of(["mel", "nv"] * 2, lesions=["A", "B", "A", "C"], contents=[0, 1, 0, 2])) == (
         "The split of made has 2 training images of 2 lesions and 2 test images of 2 lesions. Of the 2 test images, 1 "
-        "(50.0%) are touched by the training part: 1 by the lesion and 1 by a byte-identical image."
+        "(50.0%) is touched by the training part: 1 by the lesion and 1 by a byte-identical image."
     )
 
 

@@ -82,3 +82,46 @@ def test_a_file_without_predictions_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("image,mel,nv\ni0,0.2,0.8\n")
     with pytest.raises(DataError, match="got image, mel, nv; rename its columns"):
         read_predicted(tmp_path / "a.csv")
+
+
+def test_classes_are_read_in_any_spelling_and_empty_predictions_are_missing(test_part):
+    touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
+    table = predicted(test_part, np.arange(60) % 3 > 0)
+    one = scores(test_part, touched, table, "a file", 50, 0)
+    assert scores(test_part, touched, table.rename(columns=str.upper).rename(
+        columns={"IMAGE_ID": "image_id", "P_MEL": "p_MEL", "P_NV": "p_NV"}), "a file", 50, 0) == one  # fmt: skip
+    words = {"mel": "Melanoma", "nv": "NV"}
+    labels = table[["image_id"]].assign(prediction=np.where(table["p_mel"] > 0.5, "mel", "nv"))
+    spelled = labels.assign(prediction=labels["prediction"].map(words))
+    assert scores(test_part, touched, spelled, "a file", 50, 0) == scores(test_part, touched, labels, "a file", 50, 0)
+    table.loc[:3, ["p_mel", "p_nv"]] = np.nan
+    labels.loc[:3, "prediction"] = None
+    for each in (table, labels):
+        assert scores(test_part, touched, each, "a file", 50, 0).missing == 4
+
+
+def test_predictions_of_other_images_are_counted_and_do_not_count(test_part):
+    touched = pd.Series(np.arange(60) % 30 < 10, index=test_part.index)
+    table = predicted(test_part, np.arange(60) % 3 > 0)
+    split = pd.concat([test_part, test_part.iloc[:1].assign(image_id="t/1", row_id="t/1", split="train")])
+    more = pd.concat([table, table.iloc[:2].assign(image_id=["t/1", "elsewhere"])])
+    found = scores(split, touched, more, "a file", 50, 0)
+    assert (found.others, found.missing) == (2, 0)
+    assert found.metrics == scores(test_part, touched, table, "a file", 50, 0).metrics
+    with pytest.raises(DataError, match="but all 1 are of others"):
+        scores(split, touched, more[more["image_id"] == "t/1"], "a file", 50, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.drop(columns="p_nv"), "without nv; add these columns, or leave"),
+        (lambda table: table.assign(p_NV=table["p_nv"]), "p_NV and p_nv are both nv"),
+        (lambda table: table.assign(p_nv=table["p_nv"].astype(object).where(table.index > 0, "x")), r"\n  - row 2$"),
+        (lambda table: table[["image_id"]].assign(prediction="melanom4"), "got melanom4"),
+    ],
+)
+def test_predictions_that_cannot_be_scored_are_refused(test_part, change, said):
+    touched = pd.Series(False, index=test_part.index)
+    with pytest.raises(DataError, match=said):
+        scores(test_part, touched, change(predicted(test_part, True)), "a file", 50, 0)
