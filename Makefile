@@ -51,8 +51,8 @@ bench: setup  ## measure training speed against a bare loop and a notebook-style
 results: setup  ## train the rows of docs/results_ham10000.md that the store lacks, and write it: DATA=DIR [ROWS="probe scratch_8"]
 	@$(BIN)/python scripts/results.py root=$(DATA) $(if $(ROWS),--rows $(ROWS))
 
-reference: setup  ## write the pages in docs/reference from what the code declares
-	@$(BIN)/python scripts/verb_reference.py
+reference: setup  ## write what docs/ says of verbs, config, Python and data sets from the code
+	@$(BIN)/python scripts/reference.py
 
 docs: setup  ## build the documentation into build/site; open its index.html
 	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint scripts/constraints.txt --editable ".[docs]"

@@ -1,33 +1,27 @@
-"""Writes the reference of the verbs and their keys, docs/reference/verbs.md, from what the verbs declare.
-
-python scripts/verb_reference.py            # writes it
-python scripts/verb_reference.py --check    # ends with 1 if the page says otherwise
-"""
+"""Makes the reference of the verbs and their keys from what the verbs declare."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Final
 
 from lesion_exp.command.help import keys_of_config, meaning_of
 from lesion_exp.command.verbs import VERBS, Verb
 from lesion_exp.option import Choice, Option
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "verbs.md"
+PAGE: Final = "reference/verbs.md"
 _INTRODUCTION: Final = """\
 # Verbs and their keys
 
 <!-- Written by `make reference` from the declarations of the verbs; do not edit this page. -->
 
-Each verb also takes the groups and keys of the config that `lesion-exp VERB --help` lists; `conf/GROUP/OPTION.yaml`
-explains them.
+Each verb also takes the groups and keys of the config that `lesion-exp VERB --help` lists; [Config](config/index.md)
+explains all of them.
 """
 
 
-def reference() -> str:
-    """The whole page: the summary of each verb, and a table of its keys."""
-    return "\n".join([_INTRODUCTION, *(line for verb in VERBS.values() for line in _section(verb))])
+def pages() -> dict[str, str]:
+    """The page by its path below docs/: the summary of each verb, and a table of its keys."""
+    return {PAGE: "\n".join([_INTRODUCTION, *(line for verb in VERBS.values() for line in _section(verb))])}
 
 
 def _section(verb: Verb) -> list[str]:
@@ -57,15 +51,3 @@ def _code(default: str) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("<", r"\<")
-
-
-def main() -> int:
-    """Writes or checks the page; returns 0 if it is current."""
-    if "--check" in sys.argv[1:]:
-        return int(PAGE.read_text("utf-8") != reference())
-    PAGE.write_text(reference(), "utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

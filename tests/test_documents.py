@@ -1,10 +1,14 @@
 """The documents: the README is short, every link leads somewhere, and the site needs no network."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+
+from lesion_exp.config.shipped_conf import conf_dir, group_names, option_names
+from scripts.reference import outdated
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
@@ -66,3 +70,28 @@ def test_the_site_opens_from_a_disk_and_fetches_nothing():
     assert settings["theme"]["font"] is False
     assert {"search", "offline"} <= set(settings["plugins"])
     assert not [one for one in (*settings.get("extra_css", []), *settings.get("extra_javascript", [])) if "//" in one]
+
+
+def test_the_reference_is_what_code_and_config_declare():
+    assert set(outdated()) == set(), "make reference writes these pages anew"
+
+
+def test_every_option_of_every_group_is_in_the_reference():
+    for group in group_names([conf_dir()]):
+        page = (REPOSITORY / "docs" / "reference" / "config" / f"{group.replace('/', '_')}.md").read_text("utf-8")
+        titles = set(re.findall(r"^## (.+)$", page, re.MULTILINE))
+        assert set(option_names(group, [conf_dir()])) <= titles, group
+
+
+@pytest.mark.parametrize("option", option_names("dataset", [conf_dir()]))
+def test_every_data_set_has_a_page_with_what_a_reader_needs(option):
+    text = (REPOSITORY / "docs" / "datasets" / f"{option}.md").read_text("utf-8")
+    assert f"dataset={option}" in text
+    assert "## Known traps" in text
+    info = getattr(importlib.import_module(f"lesion_exp.dataset.{option}"), "INFO", None)
+    if info is not None and info.published_counts:
+        assert "## Layout on disk" in text
+        assert "## Labels" in text
+        assert info.licence in text
+        assert info.citation in text
+        assert f"| {sum(info.published_counts.values()):,} |" in text

@@ -3,14 +3,17 @@
 import importlib.util
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "scripts" / "readme" / "make_pictures.py"
 DOCUMENTS = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "scripts").rglob("*.md")]
 LARGEST = 200_000
+SVG = "{http://www.w3.org/2000/svg}"
 
 spec = importlib.util.spec_from_file_location("make_pictures", SCRIPT)
 script = importlib.util.module_from_spec(spec)
@@ -38,6 +41,29 @@ def test_the_pictures_are_there_and_small():
     sizes = {name: (REPOSITORY / name).stat().st_size for name in script.PICTURES}
     assert {name: size for name, size in sizes.items() if not 1000 < size < LARGEST} == {}
     assert sum(sizes.values()) < 800_000
+
+
+def test_the_drawings_are_those_of_the_script():
+    for name, text in script.DRAWINGS.items():
+        assert (REPOSITORY / name).read_text("utf-8") == text, "make_pictures.py --drawings draws them anew"
+
+
+@pytest.mark.parametrize("text", script.DRAWINGS.values(), ids=script.DRAWINGS)
+def test_a_drawing_has_a_title_and_nothing_outside_its_frame(text):
+    root = ElementTree.fromstring(text)
+    _, _, width, height = map(float, root.get("viewBox").split())
+    assert root.find(f"{SVG}title").text
+    boxes = root.findall(f"{SVG}rect")
+    assert len(boxes) > 3
+    for box in boxes:
+        x, y, wide, high = (float(box.get(name, 0)) for name in ("x", "y", "width", "height"))
+        assert 0 <= x <= x + wide <= width
+        assert 0 <= y <= y + high <= height
+    framed = [box for box in boxes if box.get("stroke")]
+    for line in root.findall(f"{SVG}text"):  # a letter is about 0.6 of its height wide
+        reach = 0.6 * float(line.get("font-size")) * len(line.text) / (2 if line.get("text-anchor") == "middle" else 1)
+        right = float(line.get("x")) + reach
+        assert any(float(box.get("x")) < right <= float(box.get("x")) + float(box.get("width")) for box in framed)
 
 
 def picture(seed, footer="run demo (0db9dc85), test part"):

@@ -1,6 +1,7 @@
 """Makes every picture that README.md and docs/ show, from the present code.
 
     python scripts/readme/make_pictures.py         # trains the demo in a folder of its own, some minutes on two cores
+    python scripts/readme/make_pictures.py --drawings    # only the drawings of docs/concepts.md, at once
     python scripts/readme/make_pictures.py ROOT    # takes the latest run of a project where the demo was trained
 
 The demo is the same on every machine of a kind, and nothing of a run's id or a clock is in the pictures: made twice,
@@ -23,6 +24,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from scripts.readme.drawings import DRAWINGS
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -40,7 +45,7 @@ FIGURES: Final = {
 SHEET: Final = "docs/pictures/run.png"
 SERVED: Final = "docs/pictures/serve.png"
 REPORT: Final = "docs/pictures/report.png"
-PICTURES: Final = (*FIGURES, SHEET, SERVED, REPORT)
+PICTURES: Final = (*FIGURES, SHEET, SERVED, REPORT, *DRAWINGS)
 """All that this script makes."""
 _WIDTH, _GAP = 1400, 24
 _FIGURE_WIDTH: Final = 900
@@ -203,7 +208,16 @@ def write(pictures: Mapping[str, Image.Image], folder: Path) -> None:
         print(f"{name}: {target.stat().st_size // 1000} kB")
 
 
+def draw() -> None:
+    """Writes the drawings, which need no run."""
+    for name, text in DRAWINGS.items():
+        (REPOSITORY / name).write_text(text, "utf-8")
+
+
 def main() -> None:
+    draw()
+    if sys.argv[1:] == ["--drawings"]:
+        return
     if len(sys.argv) > 1:
         make(Path(sys.argv[1]).absolute(), "latest")
         return

@@ -16,7 +16,8 @@ from lesion_exp.config.shipped_conf import conf_dir, documented_keys
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Choice, Devices, NamePairs, Names, Number, Place, Truth
 from lesion_exp.verbs.predict.request import PredictionRequest
-from scripts.verb_reference import PAGE, reference
+from scripts.reference import DOCS
+from scripts.verb_reference import PAGE
 from tests.own_process import restored
 from tests.refusal import assert_refused
 
@@ -86,16 +87,12 @@ def test_it_is_in_the_help_with_default_and_meaning(monkeypatch, name, one):
 
 @each_option
 def test_it_has_a_row_in_the_reference(name, one):
-    _, _, rest = PAGE.read_text("utf-8").partition(f"\n## {name}\n")
+    _, _, rest = (DOCS / PAGE).read_text("utf-8").partition(f"\n## {name}\n")
     section, _, _ = rest.partition("\n## ")
     (row,) = [line for line in section.splitlines() if line.startswith(f"| `{one.key}` ")]
     assert one.kind.expected in row
     assert (" required " in row) == one.is_required
     assert one.written_default is None or f"`{one.written_default}`" in row
-
-
-def test_the_reference_is_what_the_verbs_declare():
-    assert PAGE.read_text("utf-8") == reference(), "make reference writes it anew"
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -1,0 +1,119 @@
+"""Makes the reference of the config from the YAML files in conf/ and their comments: a page for each group."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from lesion_exp.config.shipped_conf import PRIVATE_OPTION, conf_dir, default_options, group_names, option_names
+from lesion_exp.config.shipped_conf import _keys_of_file as keys_of_file
+
+FOLDER: Final = "reference/config"
+NOTE: Final = "<!-- Written by `make reference` from conf/; do not edit this page. -->"
+PRESETS: Final = ("experiment", "debug")
+"""Groups whose options set keys of all groups; their files are shown whole."""
+_GROUP_COMMENT: Final = re.compile(r"^\s+-\s+([\w/]+):\s*[\w-]+\s*#\s*(.*)$")
+
+
+def pages() -> dict[str, str]:
+    """The pages by their paths below docs/."""
+    conf = conf_dir()
+    groups = group_names([conf])
+    found = {f"{FOLDER}/index.md": _index(conf, groups)}
+    return found | {f"{FOLDER}/{_file(group)}": _group(conf, group) for group in groups}
+
+
+def table(keys: Mapping[str, tuple[str, str]], prefix: str = "") -> list[str]:
+    """A table of keys with their defaults and comments; empty without keys."""
+    rows = [
+        f"| `{prefix}{key}` | {_code(value)} | {cell(comment)} |"
+        for key, (value, comment) in keys.items()
+        if not key.rpartition(".")[2].startswith("_")
+    ]
+    return ["| key | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
+
+
+def cell(text: str) -> str:
+    """A text as it stands in a cell of a table."""
+    return re.sub(r"<(?!=)|[|*]", lambda match: f"\\{match[0]}", text)
+
+
+def _index(conf: Path, groups: list[str]) -> str:
+    defaults = default_options(conf)
+    about = dict(
+        match.groups()
+        for match in map(_GROUP_COMMENT.match, (conf / "config.yaml").read_text("utf-8").splitlines())
+        if match
+    )
+    lines = [
+        "# Config", "", NOTE, "",
+        "`GROUP=OPTION` chooses an option of a group, `GROUP.KEY=VALUE` sets a key. Each group has a page",
+        "with its options and keys.", "",
+        "| group | what it chooses | default |", "|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| [`{group}`]({_file(group)}) | {cell(about.get(group, ''))} | {_code(defaults.get(group) or '')} |"
+        for group in groups
+    ]
+    return "\n".join([*lines, "", "## Keys without a group", "", *table(keys_of_file(conf / "config.yaml"))])
+
+
+def _group(conf: Path, group: str) -> str:
+    lines = [f"# {group}", "", NOTE, ""]
+    default = default_options(conf).get(group)
+    if default:
+        lines += [f"The default is `{group}={default}`.", ""]
+    shared = conf / group / f"{PRIVATE_OPTION}.yaml"
+    if shared.is_file():
+        lines += ["## Keys of every option", "", *_heading(shared), *table(keys_of_file(shared), f"{group}.")]
+    for option in option_names(group, [conf]):
+        path = conf / group / f"{option}.yaml"
+        lines += [f"## {option}", "", *_heading(path)]
+        lines += _whole(path) if group in PRESETS else _option(path, group)
+    return "\n".join(lines)
+
+
+def _option(path: Path, group: str) -> list[str]:
+    keys = keys_of_file(path)
+    prefix = "" if path.read_text("utf-8").startswith("# @package _global_") else f"{group.replace('/', '.')}."
+    target = keys.get("_target_", ("", ""))[0]
+    made = [f"Made by `{target}`.", ""] if target else []
+    return [*made, *table(keys, prefix)]
+
+
+def _whole(path: Path) -> list[str]:
+    body = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
+    return ["```yaml", *body, "```", ""]
+
+
+def _heading(path: Path) -> list[str]:
+    """The comment at the head of a file as text; its commands as a block."""
+    comment = []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            comment.append(line[1:].removeprefix(" "))
+    lines: list[str] = []
+    for line in comment:
+        is_command = line.startswith("  ")
+        if is_command and lines[-1:] != ["```"]:
+            lines += ["", "```bash" if "..." not in line else "```text"]
+        elif is_command:
+            lines.pop()
+        lines += [line.strip(), "```"] if is_command else [*([""] if lines[-1:] == ["```"] else []), _text(line)]
+    return [*lines, ""] if lines else []
+
+
+def _text(line: str) -> str:
+    return re.sub(r"<(?!=)", r"\<", line)
+
+
+def _code(value: str) -> str:
+    return f"`{value.replace('|', chr(92) + '|')}`" if value else ""
+
+
+def _file(group: str) -> str:
+    return f"{group.replace('/', '_')}.md"
