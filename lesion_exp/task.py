@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -78,6 +80,8 @@ class NetworkTask(pl.LightningModule):
         self.teacher: Callable[[Sample, LesionClassifier], Tensor] | None = None
         """Gives logarithms of probabilities, float32 (N, C), for the images of a batch as this network sees them. It is
         no module of this one, so that no checkpoint holds it."""
+        self.job_processes: int | None = None
+        """The number of processes that the job asks for, where this one trains the batches of several of them."""
         self.training_metrics = training_metrics()
         scale, shift = _scale_and_shift(options.mean, options.std, backbone.in_channels)
         self.register_buffer("scale", scale, persistent=False)
@@ -154,8 +158,19 @@ class NetworkTask(pl.LightningModule):
         assert isinstance(found, MeanLoss)
         return found
 
+    @property
+    def batches_per_batch(self) -> Fraction:
+        """How many batches of this process there are for each that a process of the job would have."""
+        return Fraction(1) if self.job_processes is None else Fraction(self.job_processes, self.trainer.world_size)
+
+    def _place(self, batch_idx: int) -> tuple[int, int]:
+        """The number of a batch among those of one of the job's processes, and the rank of that process."""
+        if self.job_processes is None:
+            return batch_idx, self.global_rank
+        return divmod(batch_idx * self.trainer.world_size + self.global_rank, self.job_processes)
+
     def _step_seed(self, batch_idx: int) -> int:
-        key = [self.options.seed, self.current_epoch, batch_idx, self.global_rank]
+        key = [self.options.seed, self.current_epoch, *self._place(batch_idx)]
         return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def sign(self, run_id: str) -> None:
@@ -259,7 +274,9 @@ class LesionClassifier(NetworkTask):
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """The loss of the batch, a scalar."""
         faster = nullcontext() if "features" in batch else fast_depthwise_gradients(self.backbone)
-        with faster:  # which looks at every function that is called
+        is_of_first = self._place(batch_idx)[1] == 0  # DDP keeps the running statistics of the first process alone
+        running = nullcontext() if self.job_processes is None or is_of_first else without_running(self.backbone)
+        with faster, running:  # the former looks at every function that is called
             value = self._loss_of(batch, batch_idx)
         self._record(value, len(batch["label"]))
         return value
@@ -336,6 +353,23 @@ class LesionClassifier(NetworkTask):
 
         views = tta_views(self.options.tta)
         return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
+
+
+@contextmanager
+def without_running(network: torch.nn.Module) -> Iterator[None]:
+    """Leaves the running statistics of the batch normalisations of `network` as they are within the block."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    momenta = [part.momentum for part in norms]
+    for part in norms:
+        part.momentum = 0.0
+    was_training = [part.training for part in norms]
+    try:
+        yield
+    finally:
+        for part, momentum, counted in zip(norms, momenta, was_training, strict=True):
+            part.momentum = momentum
+            if counted and part.num_batches_tracked is not None:
+                part.num_batches_tracked.sub_(1)
 
 
 def _ordered(values: Tensor | None, order: Tensor | None) -> Tensor | None:

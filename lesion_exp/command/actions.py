@@ -22,6 +22,7 @@ from lesion_exp.command.arguments import (
 from lesion_exp.command.chosen_run import ChosenRun, MovedData, chosen_run
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import Kind, option, options_of, whole
+from lesion_exp.process.distributed_environment import is_follower
 from lesion_exp.terminal import console, say
 
 LAST_PORT: Final = 65535
@@ -49,6 +50,18 @@ class LongerTraining:
         """The keys of the config that change, with their new values."""
         values = {one.key: getattr(self, one.field) for one in options_of(type(self))}
         return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class OtherProcesses:
+    """The option of `resume` that goes on with other processes than the job asks for."""
+
+    devices: int | None = option(
+        None,
+        whole(example="1"),
+        "go on with N processes of this machine; each step keeps its images",
+        key="trainer.devices",
+    )
 
 
 @dataclass(frozen=True)
@@ -92,17 +105,32 @@ def _has_space(arguments: Arguments) -> bool:
 def resume(arguments: Arguments) -> int:
     """Continues a run that stopped, or trains a run longer; the last line of standard output is the run's id."""
     spec, data_root = arguments.read(ChosenRun).run, arguments.read(MovedData).data_root
-    changes = arguments.read(LongerTraining).changes
-    project = open_project(arguments)
-    run = chosen_run(project.store, spec)
-    if changes:
-        from lesion_exp.verbs.resume import extend
+    changes, devices = arguments.read(LongerTraining).changes, arguments.read(OtherProcesses).devices
+    if changes and devices is not None:
+        raise ConfigError(
+            f"expected trainer.devices alone, which continues a run, or what trains it for longer, got "
+            f"trainer.devices={devices} {' '.join(f'{key}={value}' for key, value in changes.items())}; resume the run "
+            f"first, then extend it"
+        )
+    prepare_process(arguments)
+    if is_follower():
+        from lesion_exp.training.run import follow
 
-        result = extend(run, changes, project, data_root)
-    else:
-        from lesion_exp.verbs.resume import resume as resume_run
+        follow()
+        return 0
+    from lesion_exp.process.peers import leading
 
-        result = resume_run(run, project, data_root)
+    with leading():
+        project = open_project(arguments)
+        run = chosen_run(project.store, spec)
+        if changes:
+            from lesion_exp.verbs.resume import extend
+
+            result = extend(run, changes, project, data_root)
+        else:
+            from lesion_exp.verbs.resume import resume as resume_run
+
+            result = resume_run(run, project, data_root, devices)
     _show_end(result.run_id)
     return 0
 

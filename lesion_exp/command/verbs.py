@@ -163,6 +163,7 @@ VERBS: Final = {
             options=(
                 "command.chosen_run:ChosenRun",
                 "command.actions:LongerTraining",
+                "command.actions:OtherProcesses",
                 "command.chosen_run:MovedData",
             ),
             work="training",

@@ -22,7 +22,9 @@ class Shard:
     """Number of positions at the end of the order that no rank gets."""
 
 
-def shard(order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_tail: bool) -> Shard:
+def shard(
+    order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_tail: bool, together: int | None = None
+) -> Shard:
     """Cuts the order of an epoch into batches, deals them to the ranks in turn, and returns those of `rank`.
 
     No position goes to two ranks, and the batches of a sampler stay together.
@@ -35,6 +37,8 @@ def shard(order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_t
         drop_tail: if True, every rank gets the same number of full batches, and the rest is dropped; an order that is
             too short for that is one step, in equal parts. If False, nothing is dropped, and the ranks may differ by
             one batch.
+        together: with `drop_tail`, the number of batches that are used or dropped together, a multiple of `num_ranks`:
+            that of the processes for which the batches were laid out. None is `num_ranks`.
 
     Raises:
         ConfigError: with `drop_tail`, the order has fewer positions than there are ranks.
@@ -44,21 +48,24 @@ def shard(order: IntArray, num_ranks: int, rank: int, batch_size: int, *, drop_t
     batches = [order[start : start + batch_size] for start in starts]
     if not drop_tail:
         return Shard(batches[rank::num_ranks], 0)
-    num_steps = len(order) // (batch_size * num_ranks)
+    together = num_ranks if together is None else together
+    assert together % num_ranks == 0, "some rank would get more batches than another"
+    num_steps = len(order) // (batch_size * together)
     if num_steps == 0:
-        return _one_step(order, num_ranks, rank)
-    used = num_steps * num_ranks
+        return _one_step(order, num_ranks, rank, together)
+    used = num_steps * together
     return Shard(batches[rank:used:num_ranks], len(order) - used * batch_size)
 
 
-def _one_step(order: IntArray, num_ranks: int, rank: int) -> Shard:
-    size = len(order) // num_ranks
+def _one_step(order: IntArray, num_ranks: int, rank: int, together: int) -> Shard:
+    size = len(order) // together
     if size == 0:
         raise ConfigError(
-            f"expected at least one training image an epoch for each of {num_ranks} processes, got {len(order)}; set "
+            f"expected at least one training image an epoch for each of {together} processes, got {len(order)}; set "
             f"trainer.devices={max(len(order), 1)} or less, or use more images"
         )
-    return Shard([order[rank * size : (rank + 1) * size]], len(order) - size * num_ranks)
+    parts = [order[part * size : (part + 1) * size] for part in range(rank, together, num_ranks)]
+    return Shard(parts, len(order) - size * together)
 
 
 Key = tuple[int, int]
@@ -74,6 +81,7 @@ class TrainingBatches(TorchSampler[list[Key]]):
         seed: the seed of the run.
         ranks: this rank, and the number of ranks.
         progress: returns, when an epoch begins, its number and how many of its batches were already trained.
+        together: see `shard`.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class TrainingBatches(TorchSampler[list[Key]]):
         seed: int,
         ranks: tuple[int, int],
         progress: Callable[[], tuple[int, int]],
+        together: int | None = None,
     ) -> None:
         self.sampler = sampler
         self.table = table
@@ -91,6 +100,7 @@ class TrainingBatches(TorchSampler[list[Key]]):
         self.seed = seed
         self.rank, self.num_ranks = ranks
         self.progress = progress
+        self.together = together
         self._num_batches: int | None = None
         self.dropped_tail = 0
         """Number of positions of the last epoch that did not fill a step and were left out."""
@@ -98,7 +108,7 @@ class TrainingBatches(TorchSampler[list[Key]]):
     def batches(self, epoch: int) -> list[list[int]]:
         """Returns the positions of every batch of `epoch` on this rank."""
         order = order_of_epoch(self.sampler, self.table, np.random.default_rng([self.seed, epoch]))
-        dealt = shard(order, self.num_ranks, self.rank, self.batch_size, drop_tail=True)
+        dealt = shard(order, self.num_ranks, self.rank, self.batch_size, drop_tail=True, together=self.together)
         self.dropped_tail = dealt.num_dropped
         return [batch.tolist() for batch in dealt.batches]
 

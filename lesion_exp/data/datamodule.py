@@ -36,6 +36,9 @@ class LoaderOptions:
     """Loader processes of each process, see `resolve_num_workers`."""
     evaluation_batch_size: int | None = None
     """Images per batch in evaluation; None: twice the batch size."""
+    together: int | None = None
+    """No key: number of batches that are used or dropped together where a run goes on with fewer processes than its
+    job asks for; see `shard`."""
 
 
 def resolve_num_workers(num_workers: int | str, on_gpu: bool, *, decodes: bool = False) -> int:
@@ -149,7 +152,7 @@ class LesionDataModule(pl.LightningDataModule):
 
         It is the batch size, or less if an epoch has fewer images.
         """
-        return min(self._training_batch_size(), self.images_per_epoch() // num_ranks)
+        return min(self._training_batch_size(), self.images_per_epoch() // (self.loader.together or num_ranks))
 
     def num_evaluation_batches(self, part: Part, num_ranks: int) -> int:
         """Returns the number of batches of `part` on the first of `num_ranks` processes, without Lightning's limits."""
@@ -185,7 +188,13 @@ class LesionDataModule(pl.LightningDataModule):
 
     def _training_batches(self, ranks: tuple[int, int]) -> TrainingBatches:
         return TrainingBatches(
-            self.sampler, self.parts["train"], self._training_batch_size(), self.sample.seed, ranks, self._progress
+            self.sampler,
+            self.parts["train"],
+            self._training_batch_size(),
+            self.sample.seed,
+            ranks,
+            self._progress,
+            self.loader.together,
         )
 
     def _training_batch_size(self) -> int:

@@ -47,6 +47,8 @@ class RankGroup:
     local_rank: int
     address: str | None
     port: int | None
+    local_size: int | None = None
+    """Number of processes on each machine; None if the starter does not say it, or the machines differ."""
 
     def check_fits(self, num_devices: int, num_nodes: int) -> None:
         """Checks that the group is the one that a job on `num_devices` of each of `num_nodes` machines asks for.
@@ -64,11 +66,30 @@ class RankGroup:
                 f"{wanted}, or set trainer=ddp or ddp_cpu with trainer.devices={max(self.world_size // num_nodes, 1)}; "
                 f"if no starter began this process, say: unset {' '.join(self.names())}"
             )
-        if self.address is None or self.port is None:
+        self._check_address()
+
+    def check_even(self) -> int:
+        """Checks that each machine has as many processes of the group as the others, and returns their number.
+
+        Raises:
+            ConfigError: it has not, or the starter gives no address to meet at.
+        """
+        size = self.local_size
+        if size is None or self.world_size % size or self.local_rank != self.rank % size:
             raise ConfigError(
-                f"expected torchrun or srun as the starter of {wanted} processes, got {self.text}, which gives no "
-                f"address to meet at; start one process, which starts the others, or: torchrun --nproc-per-node="
-                f"{num_devices} -m lesion_exp train ..."
+                f"expected as many processes on each machine, which are numbered machine by machine, got {self.text}; "
+                f"give torchrun --nproc-per-node, or srun --ntasks-per-node and --distribution=block"
+            )
+        self._check_address()
+        return size
+
+    def _check_address(self) -> None:
+        if self.address is None or self.port is None:
+            size = self.local_size or self.world_size
+            raise ConfigError(
+                f"expected torchrun or srun as the starter of {self.world_size} processes, got {self.text}, which "
+                f"gives no address to meet at; start one process, which starts the others, or: torchrun "
+                f"--nproc-per-node={size} -m lesion_exp train ..."
             )
 
     def names(self) -> list[str]:
@@ -87,17 +108,23 @@ class RankGroup:
         )
 
 
-def join_group(num_devices: int, num_nodes: int) -> RankGroup | None:
+def join_group(num_devices: int, num_nodes: int, *, any_number: bool = False) -> RankGroup | None:
     """Makes this process the rank that its environment describes, or a process without a rank.
 
     A group of several processes is joined if it fits a job on `num_devices` of each of `num_nodes` machines; it is then
     returned. A group of one, and variables that describe no process, are ignored and removed, with a warning where
     that matters; None is returned.
 
+    With `any_number`, a group of any number of processes is joined, also of one process that torchrun started for a job
+    of several: the run may be one that goes on with other processes than it began with.
+
     Raises:
         ConfigError: the group contradicts the job, or a job on several machines has no group.
     """
     group = inherited_group(os.environ)
+    if group is not None and any_number and (group.world_size > 1 or num_devices * num_nodes > 1):
+        group.enter(group.check_even())
+        return group
     if group is not None and group.world_size > 1:
         group.check_fits(num_devices, num_nodes)
         group.enter(num_devices)
@@ -113,6 +140,17 @@ def join_group(num_devices: int, num_nodes: int) -> RankGroup | None:
         log.warning("SLURM_NTASKS=%s does not count here: this process starts the job's %d itself", tasks, num_devices)
     ignore_leftovers()
     return None
+
+
+def is_follower() -> bool:
+    """Whether this process is one of several that a starter began, and not the first of them."""
+    group = inherited_group(os.environ)
+    return group is not None and group.rank > 0
+
+
+def may_start_again() -> bool:
+    """Whether torchrun started this process, which may start others in its place when one of them is lost."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def ignore_leftovers() -> None:
@@ -159,7 +197,8 @@ def _of_torchrun(environment: Mapping[str, str]) -> RankGroup | None:
     if address is None or None in numbers:
         return None
     world_size, rank, local_rank, port = (number for number in numbers if number is not None)
-    return RankGroup(_text(environment, *names[:3]), world_size, rank, local_rank, address, port)
+    local_size = _number(environment.get("LOCAL_WORLD_SIZE"))
+    return RankGroup(_text(environment, *names[:3]), world_size, rank, local_rank, address, port, local_size)
 
 
 def _of_srun(environment: Mapping[str, str]) -> RankGroup | None:
@@ -178,7 +217,9 @@ def _of_srun(environment: Mapping[str, str]) -> RankGroup | None:
     address = environment.get("MASTER_ADDR") or host or "127.0.0.1"
     job, step = (_number(environment.get(name)) or 0 for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     port = _number(environment.get("MASTER_PORT")) or 20000 + (31 * job + step) % 20000
-    return RankGroup(_text(environment, size_name, "SLURM_PROCID"), world_size, rank, local_rank, address, port)
+    text, count = _text(environment, size_name, "SLURM_PROCID"), _number(num_nodes) or 1
+    local_size = world_size // count if world_size % count == 0 else None
+    return RankGroup(text, world_size, rank, local_rank, address, port, local_size)
 
 
 def _is_task(environment: Mapping[str, str]) -> bool:

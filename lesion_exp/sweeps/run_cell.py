@@ -14,7 +14,9 @@ from typing import Final
 
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
+from lesion_exp.process.distributed_environment import is_follower
 from lesion_exp.process.messages import show_messages
+from lesion_exp.process.peers import leading
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
 from lesion_exp.sweeps.cell import PRUNED, STOPPED, Cell
 from lesion_exp.sweeps.choices import as_text, chosen
@@ -25,7 +27,7 @@ from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
 from lesion_exp.tracking.run_description import CHOICE_TAG
 from lesion_exp.tracking.stored_run import PARENT_TAG, Run
 from lesion_exp.training.checkpoint import resume_context
-from lesion_exp.training.run import train
+from lesion_exp.training.run import dismiss, follow, train
 from lesion_exp.training.run_context import JobResult, RunContext
 
 log = logging.getLogger(__name__)
@@ -40,12 +42,16 @@ def run_cell(cell: Cell) -> int:
     The outcome is written to the ledger. A run that an earlier attempt started is resumed, even if that attempt was
     killed before it could record the id of the run.
     """
+    if is_follower():
+        return _follow()
     if not hold(cell.lock):
         log.warning("cell %d is being run by another process", cell.number)
+        dismiss()
         return DONE
     try:
         before = cell.recorded()
         if before.status in {"finished", "cancelled"}:
+            dismiss()
             return DONE
         cell.write(
             status="running",
@@ -63,9 +69,25 @@ def run_cell(cell: Cell) -> int:
         release(cell.lock)
 
 
+def _follow() -> int:
+    """Takes part in a cell that the first process of several runs, which alone writes to the ledger."""
+    try:
+        follow()
+    except UserError as error:
+        log.error("lesion-exp: %s", error)
+        return MISTAKE
+    except (KeyboardInterrupt, SystemExit):
+        return TERMINATED
+    except Exception:
+        log.exception("a process of the cell failed")
+        return FAILED
+    return DONE
+
+
 def _attempt(cell: Cell) -> int:
     try:
-        result, note = _train(cell)
+        with leading():
+            result, note = _train(cell)
     except UserError as error:
         log.error("lesion-exp: %s", error)
         cell.write(status="failed", ended=time.time(), error=str(error))
@@ -90,6 +112,7 @@ def _train(cell: Cell) -> tuple[JobResult, str | None]:
         return _noted(train(job, context))
     cell.write(run_id=known.run_id)
     if known.status == "FINISHED":
+        dismiss()
         return _noted(JobResult(known.run_id, known.results(), pruned=known.tags.get("pruned") == "true"))
     return _noted(train(job, resume_context(known, context)))
 

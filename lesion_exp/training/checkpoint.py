@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
@@ -23,8 +26,11 @@ from lesion_exp.training.watched_metrics import Watched
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 LAST: Final = "last.ckpt"
 BEFORE_LAST: Final = "last-1.ckpt"
+COUNTED: Final = "batches_per_batch"
+"""Key of a checkpoint: batches that its counters count for each batch of one of the job's processes."""
 
 
 class ResumePoints(Checkpoint):
@@ -82,7 +88,8 @@ class ResumePoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Corrects Lightning's counters, in which the next epoch has begun already."""
+        """Corrects Lightning's counters, in which the next epoch has begun already, and says what they count."""
+        checkpoint[COUNTED] = str(_counted(pl_module))
         state = checkpoint["loops"]["fit_loop"]
         epochs, batches = state["epoch_progress"], state["epoch_loop.batch_progress"]
         if epochs["total"]["ready"] == epochs["total"]["started"] + 1:
@@ -94,9 +101,12 @@ class ResumePoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lets a finished training continue with a new epoch if it has been extended."""
+        """Lets a finished training continue with a new epoch if it has been extended, or on other processes."""
         state = checkpoint["loops"]["fit_loop"]
         epochs, batches = state["epoch_progress"]["total"], state["epoch_loop.batch_progress"]
+        factor = _counted(pl_module) / Fraction(checkpoint.get(COUNTED, "1"))
+        for scope in ("total", "current"):
+            batches[scope] = {name: _whole(count * factor) for name, count in batches[scope].items()}
         if epochs["completed"] == epochs["ready"] and batches["is_last_batch"]:
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
@@ -117,6 +127,17 @@ class ResumePoints(Checkpoint):
             logger.save()  # metrics of steps that the checkpoint contains must not be lost with the process
         trainer.save_checkpoint(self.path)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
+
+
+def _counted(pl_module: pl.LightningModule) -> Fraction:
+    """How many batches of this process are one batch of a process of the job."""
+    counted: Fraction = getattr(pl_module, "batches_per_batch", Fraction(1))
+    return counted
+
+
+def _whole(count: Fraction) -> int:
+    assert count.denominator == 1, "checkpoints are saved after whole steps"
+    return int(count)
 
 
 class BestCheckpoints(ModelCheckpoint):
@@ -143,8 +164,13 @@ class BestCheckpoints(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, "ModelCheckpoint", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the best files that are whole, in this folder or where they were before the project was moved."""
-        scores = {self._place_of(Path(path)): score for path, score in state_dict.get("best_k_models", {}).items()}
+        """Restores the best files that are whole, in this folder or where they were before the project was moved.
+
+        The first process looks for all, which have to agree when they save; others may not see its files.
+        """
+        known: dict[str, Any] = state_dict.get("best_k_models", {})
+        places = read_by_first(lambda: [self._place_of(Path(path)) for path in known])
+        scores = dict(zip(places, known.values(), strict=True))
         kept = {str(path): score for path, score in scores.items() if path is not None}
         ranked = sorted(kept, key=lambda path: float(kept[path]), reverse=self.mode == "max")
         is_full = len(ranked) == self.save_top_k
@@ -177,7 +203,15 @@ class BestCheckpoints(ModelCheckpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under a temporary name, flushes it to the disk and renames it; keeps the previous `last`."""
+    """Writes a checkpoint under a temporary name, flushes it to the disk and renames it; keeps the previous `last`.
+
+    The first process reads for all, whose machines may not have the file.
+    """
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Reads the checkpoint at `path` in the first process and returns it in each."""
+        read = functools.partial(super().load_checkpoint, path, *args, **kwargs)
+        return dict(read_by_first(read))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Saves `checkpoint` at `path`; `storage_options` are not used for files."""
@@ -191,6 +225,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if path.name == LAST and path.exists():
             path.replace(path.with_name(BEFORE_LAST))
         partial.replace(path)
+
+
+def read_by_first(read: Callable[[], T]) -> T:
+    """What `read` gives the first process, on all of them."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return read()
+    given: list[Any] = [None]
+    if dist.get_rank() == 0:
+        given = [read()]
+    dist.broadcast_object_list(given)
+    found: T = given[0]
+    return found
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

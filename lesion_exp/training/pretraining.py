@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from lesion_exp.config.freeze import Job
 from lesion_exp.evaluation.registry import PROBED, only_metrics, short_of
 from lesion_exp.model.checkpoint_file import CARD_KEY, portable, read_checkpoint, state_hash, write_weights
+from lesion_exp.process.peers import Peers
 from lesion_exp.progress import Stage
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.lightning_logger import TrackingLogger
@@ -29,6 +30,7 @@ from lesion_exp.training.results import end_in_words
 from lesion_exp.training.run_context import JobResult, RunContext
 from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
+from lesion_exp.training.together import once_a_node, watched
 from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import best_checkpoint, build_trainer, keep_profile
 from lesion_exp.training.watched_metrics import watched_by
@@ -50,15 +52,19 @@ class _Fitted:
     pruned: bool
 
 
-def run_pretraining(job: Job, context: RunContext) -> JobResult:
-    """Runs the pretraining `job` in this process, which may be one rank of several."""
-    config = job.config
+def run_pretraining(job: Job, context: RunContext, config: Mapping[str, Any], peers: Peers | None = None) -> JobResult:
+    """Runs the pretraining `job` in this process, which may be one rank of several; `config` is that for these."""
     store = store_of_first_rank(config)
-    split, inherited = with_inherited(config, split_data(config, load_data(config)))
+    split, inherited = once_a_node(peers, lambda: split_data(config, load_data(config))), None
+    if store is not None or peers is None:  # other machines may not see the runs
+        split, inherited = with_inherited(config, split)
     findings = say_findings(split, inherited, check_pretraining(config, split))
     with Stage("preparing the network"):
         built = build_pretraining(config, split)
-    with started_run(store, job, context, findings, built.task, built.datamodule) as (run, live_dir):
+    with (
+        started_run(store, job, context, findings, built.task, built.datamodule) as (run, live_dir),
+        watched(peers, run),
+    ):
         if run is not None:
             _say_what_is_kept(run, job.options["pretrain"], config["trainer"]["monitor"], built)
         fitted = _fit(config, built, run, live_dir, context)
@@ -82,14 +88,14 @@ def _fit(
     callbacks: list[Callback] = [TrainingProgress(watched_by(config)), validations]
     pruning = None if context.pruning_dir is None else PruningCallback(Path(context.pruning_dir))
     callbacks += [pruning] if pruning else []
-    watched = watched_by(config) if built.datamodule.has_probe else None
+    watched_metric = watched_by(config) if built.datamodule.has_probe else None
     logger = TrackingLogger(run, live_dir)
-    trainer = build_trainer(trainer_node(config, built.datamodule), logger, live_dir, callbacks, watched)
-    if run is not None and watched and context.best is not None and context.checkpoint is not None:
+    trainer = build_trainer(trainer_node(config, built.datamodule), logger, live_dir, callbacks, watched_metric)
+    if run is not None and watched_metric and context.best is not None and context.checkpoint is not None:
         copy_best_checkpoint(Path(context.best), Path(context.checkpoint), live_dir)
     trainer.fit(built.task, datamodule=built.datamodule, ckpt_path=context.checkpoint, weights_only=True)
     last = live_dir / LAST
-    best = (best_checkpoint(trainer, last) if watched else None) or last
+    best = (best_checkpoint(trainer, last) if watched_metric and trainer.is_global_zero else None) or last
     step = trainer.global_step
     if trainer.is_global_zero:
         step = int(read_checkpoint(best)["global_step"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_only
@@ -32,7 +33,15 @@ from lesion_exp.model.inputs import SAMPLE_KEYS
 from lesion_exp.model.prediction import PartProgress, predict_part
 from lesion_exp.model.save_model import keep_checkpoint, keep_model
 from lesion_exp.pretrain import COMMON_KEYS as PRETRAIN_KEYS
-from lesion_exp.process.distributed_environment import join_group, run_module
+from lesion_exp.process.distributed_environment import (
+    RankGroup,
+    ignore_leftovers,
+    inherited_group,
+    join_group,
+    may_start_again,
+    run_module,
+)
+from lesion_exp.process.peers import Peers, met
 from lesion_exp.progress import Stage
 from lesion_exp.split import COMMON_KEYS as SPLIT_KEYS
 from lesion_exp.split import PARTS
@@ -46,9 +55,10 @@ from lesion_exp.training.build import Built, build, check_optimisation
 from lesion_exp.training.callbacks import PruningCallback, TrainingProgress, Validations
 from lesion_exp.training.check_pretraining import check_pretraining_keys
 from lesion_exp.training.check_training import check_training
-from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint
+from lesion_exp.training.checkpoint import LAST, copy_best_checkpoint, read_by_first
 from lesion_exp.training.data import TABLE_KEYS, SplitData, is_pretraining
 from lesion_exp.training.frozen_features import cached_features
+from lesion_exp.training.layout import on_processes
 from lesion_exp.training.lineage import with_lineage
 from lesion_exp.training.part_evaluation import (
     EvaluatedPart,
@@ -65,6 +75,7 @@ from lesion_exp.training.seen_before import with_inherited
 from lesion_exp.training.shared_split import split_of
 from lesion_exp.training.started_run import say_findings, started_run, store_of_first_rank
 from lesion_exp.training.teacher import Teacher, attach_teacher, open_teacher
+from lesion_exp.training.together import JOB, prepare_layout, shared_context, shared_job, watched
 from lesion_exp.training.tracked import job_choices
 from lesion_exp.training.trainer import (
     OWN_KEYS,
@@ -74,7 +85,6 @@ from lesion_exp.training.trainer import (
     check_trainer,
     keep_profile,
     num_devices_and_nodes,
-    num_processes,
 )
 from lesion_exp.training.tune import tune
 from lesion_exp.training.watched_metrics import check_watched, watched_by
@@ -106,12 +116,62 @@ def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
         Exception: the error that ended the training; its run in the store is FAILED and contains the traceback.
     """
     check_job(job)
-    group = join_group(*num_devices_and_nodes(job.config["trainer"]))
-    if group is None and num_processes(job.config["trainer"]) > 1:
+    node = job.config["trainer"]
+    group = join_group(*num_devices_and_nodes(node), any_number=context.continues is not None or may_start_again())
+    if group is not None:
+        # Lightning read the environment when it was imported
+        rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
+        with met(group, group.check_even()) as peers:
+            return _train_together(job, context, group, peers)
+    return _train_alone(job, context)
+
+
+def follow() -> JobResult:
+    """Runs, in a process that torchrun or srun started beside a first one, the job that the first one runs.
+
+    Raises:
+        UserError: see `train`.
+        PeerLost: another process was lost, or the first one has nothing to train.
+    """
+    group = join_group(1, 1, any_number=True)
+    assert group is not None, "a starter began this process"
+    rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
+    with met(group, group.check_even()) as peers:
+        return _train_together(None, NO_CONTEXT, group, peers)
+
+
+def dismiss() -> None:
+    """Ends the processes that follow this one: it has found that there is nothing to train."""
+    group = inherited_group(os.environ)
+    if group is not None and group.world_size > 1:
+        group.enter(group.check_even())
+        with met(group, group.check_even()) as peers:
+            peers.tell(JOB, lambda: "")
+
+
+def _train_alone(job: Job, context: RunContext) -> JobResult:
+    """Runs `job` where no starter has begun other processes; this one starts those that are needed."""
+    devices, nodes = context.processes or num_devices_and_nodes(job.config["trainer"])
+    if devices * nodes > 1:
         return _train_in_processes(job, context)
-    # Lightning read the environment when it was imported
-    rank_zero_only.rank = 0 if group is None else group.rank  # type: ignore[attr-defined]
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return run_job(job, context)
+
+
+def _train_together(job: Job | None, context: RunContext, group: RankGroup, peers: Peers) -> JobResult:
+    """Runs the job of the first process in each of the processes that have met."""
+    shared = shared_job(job, peers)
+    if shared is None:
+        return JobResult("")
+    job = shared
+    context = shared_context(job, context, peers)
+    if context.continues is None and group.world_size == 1:
+        ignore_leftovers()
+        return _train_alone(job, context)
+    if context.continues is None:
+        group.check_fits(*num_devices_and_nodes(job.config["trainer"]))
+    processes = (peers.per_node, peers.size // peers.per_node)
+    return run_job(job, replace(context, processes=processes), peers)
 
 
 def check_job(job: Job, here: bool = True) -> None:
@@ -140,20 +200,26 @@ def check_job(job: Job, here: bool = True) -> None:
     job.check_files()
 
 
-def run_job(job: Job, context: RunContext) -> JobResult:
-    """Runs `job` in this process, which may be one rank of several."""
-    if is_pretraining(job.config):
-        return run_pretraining(job, context)
-    config = job.config
+def run_job(job: Job, context: RunContext, peers: Peers | None = None) -> JobResult:
+    """Runs `job` in this process, which may be one rank of several; `peers` are those that a starter began."""
+    config = on_processes(job.config, context.processes)
+    if is_pretraining(config):
+        return run_pretraining(job, context, config, peers)
     store = store_of_first_rank(config)
-    split, inherited = with_inherited(config, split_of(config))
-    split = with_lineage(config, split)
+    split, inherited = split_of(config, peers), None
+    if store is not None or peers is None:  # other machines may not see the runs
+        split, inherited = with_inherited(config, split)
+        split = with_lineage(config, split)
     teacher = open_teacher(config, split.classes)
     findings = say_findings(split, inherited, check_training(config, split))
     with Stage("preparing the network"):
         built = build(config, split)
-    with started_run(store, job, context, findings, built.classifier, built.datamodule) as (run, live_dir):
-        trained = _fit_and_predict(job, _Prepared(split, built, teacher), run, live_dir, context)
+    prepare_layout(job, config, built)
+    with (
+        started_run(store, job, context, findings, built.classifier, built.datamodule) as (run, live_dir),
+        watched(peers, run),
+    ):
+        trained = _fit_and_predict(config, _Prepared(split, built, teacher), run, live_dir, context)
         if run is None:
             return JobResult("")
         return _finish(job, split, run, trained, built.classifier.backbone)
@@ -182,9 +248,9 @@ class _Trained:
 
 
 def _fit_and_predict(
-    job: Job, prepared: _Prepared, run: TrackedRun | None, live_dir: Path, context: RunContext
+    config: Mapping[str, Any], prepared: _Prepared, run: TrackedRun | None, live_dir: Path, context: RunContext
 ) -> _Trained:
-    config, built = job.config, prepared.built
+    built = prepared.built
     validations = Validations()
     watched = watched_by(config)
     callbacks: list[Callback] = [TrainingProgress(watched), PartProgress(), validations]
@@ -204,11 +270,11 @@ def _fit_and_predict(
             dropped,
         )
     last = live_dir / LAST
-    best = best_checkpoint(trainer, last)
+    best = best_checkpoint(trainer, last) if trainer.is_global_zero else None
     path = trainer.strategy.broadcast(str(best) if best else "")
     evaluated_step = trainer.global_step
     if path:
-        content = read_checkpoint(Path(path))
+        content = read_by_first(lambda: read_checkpoint(Path(path)))
         built.classifier.backbone.merge_lora()  # as every later reader of the checkpoint has it
         built.classifier.load_state_dict(merged_weights(content["state_dict"], config["backbone"]))
         evaluated_step = int(content["global_step"])

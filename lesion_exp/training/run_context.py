@@ -31,15 +31,28 @@ class RunContext:
     """The checkpoint of the best epoch of the run to which `checkpoint` belongs, if a new run continues it."""
     pruning_dir: str | None = None
     """The folder of `PruningCallback`, through which a search prunes the run."""
+    processes: tuple[int, int] | None = None
+    """Processes on each machine, and machines, on which a run goes on; None: as many as the job asks for."""
 
     def write(self, path: Path) -> None:
         """Writes the context to a file for another process."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> RunContext:
         """Reads the context that `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+    def to_json(self) -> str:
+        """The context as a text for another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RunContext:
+        """The context of which `to_json` made `text`."""
+        values = json.loads(text)
+        processes = values.pop("processes", None)
+        return cls(**values, processes=None if processes is None else tuple(processes))
 
 
 NO_CONTEXT: Final = RunContext()

@@ -18,8 +18,10 @@ from typing import Any, Final
 
 from lesion_exp.dataset.source_files import files_below
 from lesion_exp.model.inputs import store_request
+from lesion_exp.process.peers import Peers
 from lesion_exp.progress import without_progress
 from lesion_exp.training.data import SplitData, is_pretraining, load_data, split_data
+from lesion_exp.training.together import once_a_node
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,18 @@ _KEPT: Final[dict[str, tuple[str, SplitData]]] = {}
 """State of the files and split, by the part of the config that they depend on."""
 
 
-def split_of(config: Mapping[str, Any]) -> SplitData:
+def split_of(config: Mapping[str, Any], peers: Peers | None = None) -> SplitData:
     """The split of the data of `config` (of a whole job), as `split_data` gives it.
+
+    Of several processes on a machine that a starter began, one reads, splits and audits for all.
 
     Raises:
         UserError: see `load_data` and `split_data`.
     """
+    return once_a_node(peers, lambda: _split_here(config))
+
+
+def _split_here(config: Mapping[str, Any]) -> SplitData:
     kept = _KEPT.get(_key(config))
     if kept is None or kept[0] != _state_of_files(config) or not kept[1].loaded.store.is_there():
         return split_data(config, load_data(config))

@@ -34,7 +34,7 @@ EXTENDS_TAG: Final = "extends"
 """Tag of an extended run with the id of the run whose last checkpoint it continues."""
 
 
-def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResult:
+def resume(run: Run, project: Project, data_root: Path | None = None, num_processes: int | None = None) -> JobResult:
     """Trains the rest of `run` and evaluates it.
 
     Without a checkpoint, training starts at the first step. On a CPU the final weights are bit for bit those of a run
@@ -44,6 +44,8 @@ def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResu
         run: a run that stopped.
         project: of this machine.
         data_root: folder of the data set; None is that of the job.
+        num_processes: processes of this machine, among which the batches of the job are dealt anew; None: as many as
+            the job asks for, or as torchrun or srun have started.
 
     Raises:
         ConfigError: the run has finished, is still running, or trains nothing.
@@ -55,7 +57,9 @@ def resume(run: Run, project: Project, data_root: Path | None = None) -> JobResu
             f"expected a run that stopped, but {run.run_id} has finished; lesion-exp reproduce run={run.run_id} trains "
             f"it again, lesion-exp resume run={run.run_id} trainer.max_epochs=N trains it for longer"
         )
-    return train(trained_run(run, project, data_root).frozen_job("its training to go on"), resume_context(run))
+    job = trained_run(run, project, data_root).frozen_job("its training to go on")
+    processes = None if num_processes is None else (num_processes, 1)
+    return train(job, replace(resume_context(run), processes=processes))
 
 
 def extend(run: Run, changes: Mapping[str, int], project: Project, data_root: Path | None = None) -> JobResult:

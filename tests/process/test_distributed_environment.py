@@ -12,6 +12,7 @@ from lesion_exp.process.distributed_environment import (
     environment_without_rank,
     ignore_leftovers,
     inherited_group,
+    is_follower,
     join_group,
     refuse_group,
 )
@@ -81,6 +82,43 @@ def test_a_group_that_contradicts_the_job_is_refused(environment, variables, num
     environment(variables)
     with pytest.raises(ConfigError, match=says):
         join_group(num_devices, 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "local_rank", "node"),
+    [
+        ({**TORCHRUN, "WORLD_SIZE": "6", "RANK": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"}, "1", "1"),
+        ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, "0", "0"),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_NNODES": "2"}, "1", "1"),
+    ],
+)
+def test_a_run_that_goes_on_may_have_another_number_of_processes(environment, variables, local_rank, node):
+    environment(variables)
+    assert join_group(2, 1, any_number=True) is not None
+    assert (os.environ["LOCAL_RANK"], os.environ["NODE_RANK"]) == (local_rank, node)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({**TORCHRUN, "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "as many processes on each machine"),
+        (TORCHRUN, "as many processes on each machine"),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "3", "SLURM_NNODES": "2"}, "--distribution=block"),
+        ({**SRUN, "SLURM_LOCALID": "0"}, "--distribution=block"),
+    ],
+)
+def test_machines_with_different_numbers_of_processes_are_refused(environment, variables, says):
+    environment(variables)
+    with pytest.raises(ConfigError, match=says):
+        join_group(2, 1, any_number=True)
+
+
+def test_the_first_process_leads_and_the_others_follow(environment):
+    assert not is_follower()
+    environment({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0"})
+    assert not is_follower()
+    environment(TORCHRUN)
+    assert is_follower()
 
 
 @pytest.mark.parametrize(

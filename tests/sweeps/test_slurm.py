@@ -1,6 +1,8 @@
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,14 +11,16 @@ import torch
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.driver import make_launcher
-from lesion_exp.sweeps.launcher.slurm import job_name
+from lesion_exp.sweeps.launcher.slurm import job_name, torchrun_words
 from lesion_exp.sweeps.ledger import find_sweep
+from lesion_exp.tracking.find import runs_where
 from tests.sweeps.conftest import TINY
 from tests.sweeps.test_whole_sweep import FAILS, runs_by_cell, start, wait_for
 
 NODE = {
     "_target_": "lesion_exp.sweeps.launcher.slurm.SlurmLauncher",
     "partition": "long",
+    "nodes": 1,
     "minutes": 90,
     "parallel": 4,
     "gpus_per_job": 2,
@@ -61,6 +65,8 @@ def test_every_key_reaches_sbatch(pretended, planned):
     given = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     assert given >= {
         "partition=long",
+        "nodes=1",
+        "ntasks-per-node=1",
         "time=90",
         "array=0-5%4",
         "gpus-per-node=2",
@@ -76,6 +82,53 @@ def test_every_key_reaches_sbatch(pretended, planned):
     assert "module load cuda" in lines
     assert any("srun" in line and "--cpus-per-task=6" in line for line in lines), "srun does not take it from sbatch"
     assert [cell.engine_id() for cell in sweep.cells()] == [f"7_{place}" for place in range(6)]
+
+
+def test_a_cell_on_several_nodes_has_a_task_on_each(pretended, planned):
+    sweep = planned("seed=1,2", "trainer=ddp_cpu", "trainer.num_nodes=2", "launcher=slurm")
+    launcher = make_launcher({**NODE, "nodes": 2})
+    launcher.open(sweep)
+    launcher.start(sweep.cells())
+    given = (pretended / "submitted").read_text()
+    assert "#SBATCH --nodes=2\n" in given
+    assert "#SBATCH --ntasks-per-node=1\n" in given
+    with pytest.raises(ConfigError, match=r"trainer.num_nodes=1 with launcher.nodes=1, got 2 in cell 0"):
+        make_launcher(NODE).check_nodes(sweep.cells()[0])
+
+
+ON_TWO_NODES = {
+    "SLURM_JOB_ID": "41", "SLURM_STEP_ID": "0", "SLURM_NNODES": "2", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_NODELIST": "gpu[07-08]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0",
+}  # fmt: skip
+"""The second task of a step on two nodes."""
+
+
+def test_the_task_of_a_node_starts_its_processes_by_torchrun():
+    words = torchrun_words(ON_TWO_NODES, 2, 4)
+    assert {"--nnodes=2", "--node-rank=1", "--nproc-per-node=4", "--master-addr=gpu07"} < set(words)
+    first = torchrun_words({**ON_TWO_NODES, "SLURM_PROCID": "0"}, 2, 4)
+    assert set(words) ^ set(first) == {"--node-rank=0", "--node-rank=1"}
+    with pytest.raises(ConfigError, match=r"launcher.nodes=3 nodes, got 2"):
+        torchrun_words(ON_TWO_NODES, 3, 4)
+    with pytest.raises(ConfigError, match=r"one task on each of launcher.nodes=2 nodes, got 8"):
+        torchrun_words({**ON_TWO_NODES, "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"}, 2, 4)
+
+
+@pytest.mark.slow
+def test_a_cell_on_two_nodes_is_one_run(planned):
+    given = ("trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=1", "launcher=slurm")
+    cell = planned("seed=1,2", *given).cells()[0]
+    call = "import sys, pathlib; from lesion_exp.sweeps.launcher.slurm import CellTask, ENGINE_VARIABLES\n"
+    call += f"sys.exit(CellTask(pathlib.Path({str(cell.folder)!r}), {{}}, ENGINE_VARIABLES, 2)())"
+    job = {**ON_TWO_NODES, "SLURM_STEP_NODELIST": "localhost,localhost", "SLURM_JOB_ID": str(os.getpid())}
+    tasks = [
+        subprocess.Popen([sys.executable, "-c", call], env={**os.environ, **job, "SLURM_PROCID": rank})
+        for rank in ("0", "1")
+    ]
+    assert [task.wait(timeout=600) for task in tasks] == [0, 0], (cell.folder / "log.txt").read_text()
+    assert (cell.state().status, cell.state().attempts) == ("finished", 1)
+    runs = [run for run in runs_where(cell.job().project.store, "") if run.tags.get("sweep_cell") == "0000"]
+    assert [run.status for run in runs] == ["FINISHED"]
 
 
 def test_jobs_that_slurm_still_has_are_adopted_and_unknown_ones_cancelled(pretended, planned):

@@ -89,14 +89,19 @@ class Launcher(ABC):
 class CellProcess:
     """A process that runs the cell in `folder`, with `variables` added to the environment.
 
-    Variables whose name begins with one of `without` are removed: Lightning would use those of the engine.
+    Variables whose name begins with one of `without` are removed: Lightning would use those of the engine. `starter`
+    are the words of a module, such as torchrun's, that starts several processes of the cell in the place of one.
     """
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, variables: Mapping[str, str], without: Sequence[str], starter: Sequence[str] = ()
+    ) -> None:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(tuple(without))}
+        parent = () if starter else (str(os.getpid()),)  # the cell ends with its parent, which is then the starter
+        cell = ("-m", "lesion_exp.sweeps.run_cell", str(folder), *parent)
         with (folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lesion_exp.sweeps.run_cell", str(folder), str(os.getpid())],
+                [sys.executable, *starter, *cell],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Final
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.process.distributed_environment import RANK_VARIABLES
+from lesion_exp.process.distributed_environment import RANK_VARIABLES, inherited_group
 from lesion_exp.sweeps.cell import Cell
 from lesion_exp.sweeps.launcher.launcher import CellProcess, Ended, Launcher
 from lesion_exp.sweeps.launcher.local import VISIBLE_GPUS
@@ -32,6 +32,7 @@ PACKAGE: Final = "submitit"
 COMMANDS: Final = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 OWN_KEYS: Final = {
     "partition": "partition",
+    "nodes": "nodes",
     "time": "minutes",
     "gpus-per-node": "gpus_per_job",
     "cpus-per-task": "cpus_per_job",
@@ -57,14 +58,16 @@ class CellTask:
     runs again finds the cell queued and continues from its checkpoint.
     """
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str]) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], without: Sequence[str], nodes: int = 1) -> None:
         self.folder, self.variables, self.without = folder, dict(variables), tuple(without)
+        self.nodes = nodes
         self._process: CellProcess | None = None
 
     def __call__(self) -> int:
         """Returns 0 when the cell is done; otherwise the process ends with the exit code of the cell."""
         signal.signal(signal.SIGTERM, _end)
-        self._process = CellProcess(self.folder, self.variables, self.without)
+        starter = () if self.nodes == 1 else torchrun_words(os.environ, self.nodes, _processes_per_node(self.folder))
+        self._process = CellProcess(self.folder, self.variables, self.without, starter)
         code = self._process.wait()
         if code:
             sys.exit(code if code > 0 else 128 - code)
@@ -76,7 +79,37 @@ class CellTask:
         if self._process is not None:
             self._process.end()
         submission = importlib.import_module("submitit.helpers").DelayedSubmission
-        return submission(CellTask(self.folder, self.variables, self.without))
+        return submission(CellTask(self.folder, self.variables, self.without, self.nodes))
+
+
+def torchrun_words(environment: Mapping[str, str], nodes: int, per_node: int) -> tuple[str, ...]:
+    """The words by which the task of one node starts its processes of a cell; the environment is that of srun.
+
+    Each node has one task. The port follows from the job, so that jobs which share a node do not meet each other.
+
+    Raises:
+        ConfigError: SLURM gave the job another number of nodes.
+    """
+    given = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES")
+    if given != str(nodes):
+        raise ConfigError(f"expected SLURM to give the job launcher.nodes={nodes} nodes, got {given}; look at sbatch")
+    group = inherited_group(environment)
+    if group is None or group.world_size != nodes:
+        raise ConfigError(
+            f"expected srun to start one task on each of launcher.nodes={nodes} nodes, got "
+            f"{environment.get('SLURM_NTASKS', 'none')} tasks; leave ntasks out of launcher.sbatch"
+        )
+    return (
+        "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--node-rank={group.rank}",
+        f"--nproc-per-node={per_node}", f"--master-addr={group.address}", f"--master-port={group.port}",
+    )  # fmt: skip
+
+
+def _processes_per_node(folder: Path) -> int:
+    """The number of devices that the job of the cell in `folder` uses on this node, each of which has a process."""
+    from lesion_exp.training.trainer import num_devices_and_nodes
+
+    return num_devices_and_nodes(Cell(folder).job().config["trainer"])[0]
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -85,7 +118,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 class SlurmLauncher(Launcher):
-    """Submits the cells as an array of jobs, each with its own GPUs, cores and memory on one node.
+    """Submits the cells as an array of jobs, each with its own GPUs, cores and memory on one node, or on several.
 
     Raises:
         ConfigError: a number is too small, or a parameter of sbatch cannot be given in `sbatch`.
@@ -107,15 +140,24 @@ class SlurmLauncher(Launcher):
         setup: Sequence[str],
         sbatch: Mapping[str, Any],
         fail_fast: bool,
+        nodes: int = 1,
     ) -> None:
-        lowest = {"minutes": 1, "parallel": 1, "gpus_per_job": 0, "cpus_per_job": 1, "requeues": 0, "grace_seconds": 1}
-        numbers = (minutes, parallel, gpus_per_job, cpus_per_job, requeues, grace_seconds)
+        lowest = {
+            "nodes": 1,
+            "minutes": 1,
+            "parallel": 1,
+            "gpus_per_job": 0,
+            "cpus_per_job": 1,
+            "requeues": 0,
+            "grace_seconds": 1,
+        }
+        numbers = (nodes, minutes, parallel, gpus_per_job, cpus_per_job, requeues, grace_seconds)
         for (key, least), number in zip(lowest.items(), numbers, strict=True):
             if number < least:
                 raise ConfigError(f"expected launcher.{key} of at least {least}, got {number}")
         for key, value in sbatch.items():
             _check_parameter(key.replace("_", "-"), value)
-        self.partition, self.minutes, self.parallel = partition, minutes, parallel
+        self.partition, self.nodes, self.minutes, self.parallel = partition, nodes, minutes, parallel
         self.gpus_per_job, self.cpus_per_job, self.memory_gb = gpus_per_job, cpus_per_job, memory_gb
         self.requeues, self.grace_seconds, self.poll_seconds = requeues, grace_seconds, poll_seconds
         self.setup, self.sbatch, self.fail_fast = list(setup), dict(sbatch), fail_fast
@@ -166,6 +208,8 @@ class SlurmLauncher(Launcher):
     def start(self, cells: Sequence[Cell]) -> None:
         """See the base class."""
         assert self._sweep is not None, "open comes first"
+        for cell in cells:
+            self.check_nodes(cell)
         submitit = importlib.import_module(PACKAGE)
         executor = submitit.SlurmExecutor(folder=self._sweep.folder / "slurm", max_num_timeout=self.requeues)
         executor.update_parameters(**self.parameters(self._sweep, busy=len(self._cells)))
@@ -176,7 +220,7 @@ class SlurmLauncher(Launcher):
         self._submitting = True
         try:
             with submitit.helpers.clean_env(), executor.batch():
-                jobs = [executor.submit(CellTask(cell.folder, variables, without)) for cell in cells]
+                jobs = [executor.submit(CellTask(cell.folder, variables, without, self.nodes)) for cell in cells]
         except submitit.core.utils.FailedJobError as error:
             raise ConfigError(
                 f"expected sbatch to take the cells, it says: {error}; look at launcher.partition, gpus_per_job, "
@@ -190,11 +234,26 @@ class SlurmLauncher(Launcher):
         self._active |= set(self._cells)
         self._last_query = time.monotonic()
 
+    def check_nodes(self, cell: Cell) -> None:
+        """Checks that the job of `cell` asks for as many machines as its SLURM job gets.
+
+        Raises:
+            ConfigError: it asks for another number.
+        """
+        wanted = int(cell.job().config["trainer"]["num_nodes"])
+        if wanted != self.nodes:
+            raise ConfigError(
+                f"expected trainer.num_nodes={self.nodes} with launcher.nodes={self.nodes}, got {wanted} in cell "
+                f"{cell.number}; set both to the number of machines of one run (with trainer=ddp)"
+            )
+
     def parameters(self, sweep: Sweep, busy: int = 0) -> dict[str, Any]:
         """The parameters of submitit's executor, while `busy` cells of an earlier array still run or wait."""
         given = {
             "job_name": job_name(sweep),
             "partition": self.partition,
+            "nodes": self.nodes,
+            "ntasks_per_node": 1,  # which starts a process for each device of its node
             "time": self.minutes,
             "array_parallelism": max(1, self.parallel - busy),
             "gpus_per_node": self.gpus_per_job or None,

@@ -1,0 +1,198 @@
+"""What the processes of a run that a starter began agree on before they train, and what the run says of their loss."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from lesion_exp.config.freeze import Job, read_job
+from lesion_exp.config.project import Project
+from lesion_exp.errors import ConfigError
+from lesion_exp.process.peers import PeerLost, Peers
+from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
+from lesion_exp.tracking.find import find_run
+from lesion_exp.tracking.heartbeat import HEARTBEAT_SECONDS, mark_dead_runs
+from lesion_exp.tracking.run import TrackedRun
+from lesion_exp.tracking.stored_run import Run
+from lesion_exp.training.build import Built
+from lesion_exp.training.checkpoint import resume_context
+from lesion_exp.training.data import SplitData
+from lesion_exp.training.layout import in_words, keeps_batches
+from lesion_exp.training.run_context import RunContext
+from lesion_exp.training.trainer import num_processes
+from lesion_exp.version import __version__
+
+log = logging.getLogger(__name__)
+
+JOB: Final = "job"
+"""What the first process tells the others: the job, or nothing if there is none."""
+_RUN: Final = "run"
+"""What the first process keeps for those that torchrun starts in the place of lost ones: the id of the run."""
+
+
+def shared_job(job: Job | None, peers: Peers) -> Job | None:
+    """The job of the first process, in each; None if there is nothing to train.
+
+    Raises:
+        ConfigError: another process was given another job, or other versions run there.
+    """
+
+    def text() -> str:
+        assert job is not None, "the first process knows the job"
+        with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
+            path = Path(folder) / "job.yaml"
+            job.write(path)
+            return path.read_text(encoding="utf-8")
+
+    told = peers.tell(JOB, text)
+    if not told:
+        return None
+    if job is None:
+        with tempfile.TemporaryDirectory(prefix="lesion_exp_job_") as folder:
+            path = Path(folder) / "job.yaml"
+            path.write_text(told, encoding="utf-8")
+            job = read_job(path)
+    versions = {"lesion_exp": __version__, "torch": torch.__version__}
+    peers.check_alike(
+        "job and versions",
+        {"job_hash": job.job_hash, **versions},
+        "give each machine the same job=FILE and the same environment",
+    )
+    return job
+
+
+def shared_context(job: Job, context: RunContext, peers: Peers) -> RunContext:
+    """The context of the first process, in each; that of the run which processes of the same torchrun began before.
+
+    Raises:
+        ConfigError: that run has finished.
+    """
+
+    def text() -> str:
+        known = peers.remembered(_RUN) if context.continues is None else None
+        if known is None:
+            return context.to_json()
+        run = closed_run(Project.from_config(job.config).opened(), known)
+        if run.status == "FINISHED":
+            raise ConfigError(
+                f"expected a run that stopped, but {run.run_id} has finished; start torchrun anew to repeat it"
+            )
+        log.info("torchrun has started the processes again: run %s goes on", run.run_id)
+        return resume_context(run, context).to_json()
+
+    return RunContext.from_json(peers.tell("context", text))
+
+
+def closed_run(project: Project, run_id: str) -> Run:
+    """The run, as soon as it is not marked RUNNING any more: the process that wrote it is gone."""
+    deadline = time.monotonic() + DEAD_AFTER_SECONDS + HEARTBEAT_SECONDS
+    run = find_run(project.store, run_id)
+    while run.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(1.0)
+        mark_dead_runs(project.store)
+        run = find_run(project.store, run_id)
+    return run
+
+
+def once_a_node(peers: Peers | None, make: Callable[[], SplitData]) -> SplitData:
+    """What `make` gives the first process of a machine, on all processes of that machine.
+
+    Raises:
+        ConfigError: the machines have other data, or split them otherwise.
+    """
+    if peers is None:
+        return make()
+    found = make() if peers.per_node == 1 else _handed_over(peers, make)
+    data = found.loaded.data
+    peers.check_alike(
+        "data",
+        {"split_hash": found.split_hash, "dataset_fingerprint": data.total},
+        "give each machine the same data set, and the same files that the job names",
+    )
+    return found
+
+
+def _handed_over(peers: Peers, make: Callable[[], SplitData]) -> SplitData:
+    """Hands the split over in a file that only this user may read, since a table may have 400,000 rows."""
+    with tempfile.TemporaryDirectory(prefix="lesion_exp_split_") as folder:
+        mine: list[SplitData] = []
+
+        def write() -> str:
+            mine.append(make())
+            path = Path(folder) / "split.pickle"
+            path.write_bytes(pickle.dumps(mine[0], protocol=pickle.HIGHEST_PROTOCOL))
+            return str(path)
+
+        path = Path(peers.tell_here("split", write))
+        if mine:
+            peers.wait_here("split")
+            return mine[0]
+        found: SplitData = pickle.loads(path.read_bytes())
+        peers.wait_here("split")
+        return found
+
+
+@contextmanager
+def watched(peers: Peers | None, run: TrackedRun | None) -> Iterator[None]:
+    """Tells the run of the loss of another process, and keeps its id for processes that are started in their place."""
+    if peers is None:
+        yield
+        return
+    if run is not None:
+        peers.remember(_RUN, run.run_id)
+    try:
+        with peers.told_of_loss():
+            yield
+    except PeerLost as error:
+        if run is not None:
+            run.write_log(str(error.__notes__[0]))
+            run.set_tags({"error": str(error.__notes__[0])})
+        raise
+
+
+def prepare_layout(job: Job, config: Mapping[str, Any], built: Built) -> None:
+    """Prepares the network for the batches of other processes than the job asks for, and says what will differ.
+
+    Raises:
+        ConfigError: an epoch is shorter than a step, and cannot be dealt to so many processes.
+    """
+    wanted, num_here = (num_processes(one["trainer"]) for one in (job.config, config))
+    if config is job.config:
+        return
+    log.warning("%s", in_words(job.config, config))
+    if keeps_batches(job.config, num_here):
+        built.classifier.job_processes = wanted
+        return
+    images = built.datamodule.images_per_epoch()
+    if images < wanted * int(job.config["loader"]["batch_size"]) and images % wanted != images % num_here:
+        raise ConfigError(
+            f"expected the {wanted} processes that the job asks for, since its epochs of {images} images are shorter "
+            f"than a step and cannot be dealt to {num_here} in the same way; start {wanted}"
+        )
+    parts = list(built.classifier.backbone.modules())
+    found = {
+        "batch normalisation": any(isinstance(part, _BatchNorm) for part in parts)
+        and not job.config["trainer"].get("sync_batchnorm"),
+        "dropout": any(isinstance(part, _DropoutNd) and part.p for part in parts),
+        "mixing": built.classifier.mix is not None,
+        "weights of classes": job.config["loss"].get("class_weights") not in (None, "none"),
+    }
+    names = [name for name, is_used in found.items() if is_used]
+    if names:
+        log.warning(
+            "warning: %s: computed over the images of one process, of which there are %d now, not %d; the weights will "
+            "not be those of the processes that the job asks for",
+            " and ".join(names),
+            config["loader"]["batch_size"],
+            job.config["loader"]["batch_size"],
+        )

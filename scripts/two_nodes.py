@@ -1,0 +1,446 @@
+"""Two machines on one: network namespaces joined by a virtual cable, each with its own file system and host name.
+
+`python scripts/two_nodes.py CASE` trains a tiny network on both and says what became of it; it needs Linux and root.
+
+- `same`: one run on 2 machines with 1 and with 2 processes each, beside the same job on one machine.
+- `killed`: every process of one machine is killed; how the other ends, and `resume` on both.
+- `cable`: the cable is cut instead.
+- `restarted`: torchrun starts the processes again after one of them was killed.
+- `elastic`: a run stopped with 2 processes goes on with 1, with 2 and with 4.
+
+What it builds is removed at its end, also after a failure or a signal. `TwoNodes` is for experiments of your own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+NODES = ("a", "b")
+ADDRESSES = {"a": "10.231.77.1", "b": "10.231.77.2"}
+PORT = 29500
+TINY = (
+    "experiment=demo", "image_size=32", "dataset.num_lesions=60", "dataset.image_height=32", "dataset.image_width=32",
+    "trainer=ddp_cpu", "trainer.precision=32-true", "loader.num_workers=0",
+    "evaluation.bootstrap_draws=100", "print_config=false", "tracking.log_images=false",
+)  # fmt: skip
+"""A training of seconds; `trainer.devices`, `loader.batch_size` and a network are added."""
+SMALL_CNN = ("backbone=small_cnn", "backbone.width=4")
+CONVNEXT = ("backbone=timm", "backbone.name=test_convnext")
+"""The former has batch normalisation, the latter none."""
+ENTER = (
+    'hostname "node-$0" && mount --bind "$1" "$2" && mount --bind "$3" /etc/hosts && cd "$2" && shift 3 && exec "$@"'
+)
+"""What a process does before it becomes the command: it takes the name and the file system of its machine."""
+
+
+class TwoNodes:
+    """Two machines, `a` and `b`, whose projects have the same path, `folder/project`, and nothing in common.
+
+    Args:
+        folder: an empty folder; the files of a machine lie in `folder/a` and `folder/b`.
+
+    Raises:
+        PermissionError: this process may not make network namespaces.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        reason = reason_against()
+        if reason:
+            raise PermissionError(reason)
+        self.folder = folder
+        self.project = folder / "project"
+        self._names = {node: f"nodes{os.getpid()}{node}" for node in NODES}
+        self._links = {node: f"veth{os.getpid() % 10**7}{node}" for node in NODES}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> TwoNodes:
+        self.project.mkdir(parents=True)
+        hosts = "".join(f"{address} node-{node}\n" for node, address in ADDRESSES.items())
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}", encoding="utf-8")
+        try:
+            for node in NODES:
+                (self.folder / node).mkdir()
+                _ip("netns", "add", self._names[node])
+            _ip("link", "add", self._links["a"], "type", "veth", "peer", "name", self._links["b"])
+            for node in NODES:
+                _ip("link", "set", self._links[node], "netns", self._names[node])
+                inside = ("-n", self._names[node])
+                _ip(*inside, "addr", "add", f"{ADDRESSES[node]}/24", "dev", self._links[node])
+                _ip(*inside, "link", "set", self._links[node], "up")
+                _ip(*inside, "link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for node in NODES:
+            self.kill(node)
+        for process in self._processes:
+            process.wait()
+        for node in NODES:  # the cable goes with the namespaces, and the mounts with their processes
+            subprocess.run(["ip", "netns", "del", self._names[node]], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", self._links["a"]], check=False, capture_output=True)
+
+    def start(self, node: str, *command: str, log: str = "log.txt") -> subprocess.Popen[bytes]:
+        """Starts a command on a machine, in its project; what it writes is appended to `folder/NODE/LOG`."""
+        own = {
+            **os.environ,
+            "GLOO_SOCKET_IFNAME": self._links[node],
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        enter = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", ENTER, node]
+        paths = [str(self.folder / node), str(self.project), str(self.folder / "hosts")]
+        with (self.folder / node / log).open("ab") as file:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self._names[node], *enter, *paths, *command],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=own,
+            )  # fmt: skip
+        self._processes.append(process)
+        return process
+
+    def torchrun(
+        self, node: str, per_node: int, *command: str, nodes: str = "2", restarts: int = 0, log: str = "log.txt"
+    ) -> subprocess.Popen[bytes]:
+        """Starts torchrun with `python -m lesion_exp COMMAND` on a machine; the machines meet at machine `a`."""
+        return self.start(
+            node, sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={per_node}",
+            "--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESSES['a']}:{PORT}", "--rdzv-id=two-nodes",
+            f"--local-addr={ADDRESSES[node]}", f"--max-restarts={restarts}", "-m", "lesion_exp", *command, log=log,
+        )  # fmt: skip
+
+    def pids(self, node: str, containing: str = "") -> list[int]:
+        """The processes of a machine whose command line contains the text."""
+        found = subprocess.run(["ip", "netns", "pids", self._names[node]], check=False, capture_output=True, text=True)
+        pids = [int(pid) for pid in found.stdout.split()]
+        return [pid for pid in pids if containing in _command_line(pid)]
+
+    def kill(self, node: str, containing: str = "") -> int:
+        """Kills the processes of a machine by SIGKILL, as a loss of power would; returns how many they were."""
+        pids = self.pids(node, containing)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+    def cut(self) -> None:
+        """Cuts the cable: packets are lost, and nobody is told."""
+        _ip("-n", self._names["b"], "link", "set", self._links["b"], "down")
+
+    def join(self) -> None:
+        """Repairs the cable."""
+        _ip("-n", self._names["b"], "link", "set", self._links["b"], "up")
+
+    def log(self, node: str, name: str = "log.txt") -> str:
+        """What the processes of a machine have written."""
+        return (self.folder / node / name).read_text(encoding="utf-8", errors="replace")
+
+    @contextlib.contextmanager
+    def as_seen_by(self, node: str) -> Iterator[Path]:
+        """Gives the project with the files of a machine; nothing may run there meanwhile."""
+        subprocess.run(["mount", "--bind", str(self.folder / node), str(self.project)], check=True)
+        try:
+            yield self.project
+        finally:
+            subprocess.run(["umount", "--lazy", str(self.project)], check=True)  # a store may still be open
+
+
+def reason_against() -> str | None:
+    """Why this process cannot make two machines; None if it can."""
+    if sys.platform != "linux":
+        return "expected Linux, which has network namespaces"
+    if os.getuid() != 0:
+        return "expected root, who may make network namespaces"
+    missing = [name for name in ("ip", "unshare", "mount") if shutil.which(name) is None]
+    if missing:
+        return f"expected the commands ip, unshare and mount, but there is no {', '.join(missing)}"
+    name = f"nodes{os.getpid()}try"
+    done = subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True, text=True)
+    if done.returncode:
+        return f"expected to be allowed to make network namespaces, but: {done.stderr.strip()}"
+    _ip("netns", "del", name)
+    return None
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+class Trial:
+    """Trainings of the same job on two machines and on one."""
+
+    def __init__(self, nodes: TwoNodes, per_node: int, *overrides: str) -> None:
+        from lesion_exp.config.compose import compose
+        from lesion_exp.config.freeze import freeze
+
+        self.nodes, self.per_node = nodes, per_node
+        size = f"loader.batch_size={8 // (2 * per_node)}"  # 8 images a step on all processes together
+        given = [*TINY, size, *overrides]
+        self.job = freeze(
+            compose([*given, f"trainer.devices={per_node}", "trainer.num_nodes=2"], root=nodes.project)
+        )  # fmt: skip
+        self.alone = freeze(compose([*given, f"trainer.devices={2 * per_node}"], root=nodes.project))
+        for node in NODES:
+            self.job.write(nodes.folder / node / "job.yaml")
+        self.alone.write(nodes.folder / "a" / "alone.yaml")
+
+    def start(self, *command: str, per_node: int | None = None, restarts: int = 0, log: str = "log.txt"
+              ) -> list[subprocess.Popen[bytes]]:  # fmt: skip
+        """Starts torchrun on both machines."""
+        count = self.per_node if per_node is None else per_node
+        return [self.nodes.torchrun(node, count, *command, restarts=restarts, log=log) for node in NODES]
+
+    def finish(self, processes: list[subprocess.Popen[bytes]], seconds: float) -> list[int | None]:
+        """Waits until all have ended, and returns their exit codes."""
+        deadline = time.monotonic() + seconds
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return [process.poll() for process in processes]
+
+    def until_checkpoint(self, processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+        """Waits until the first machine has a checkpoint of a running training."""
+        deadline = time.monotonic() + seconds
+        while not list((self.nodes.folder / "a").glob("mlruns/live/*/last.ckpt")):
+            if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
+                raise RuntimeError(f"no checkpoint:\n{self.nodes.log('a')}\n{self.nodes.log('b')}")
+            time.sleep(0.1)
+
+    def train_alone(self, seconds: float) -> dict[str, object]:
+        """Runs the job with all processes on the first machine, and returns the facts of its run."""
+        process = self.nodes.start("a", sys.executable, "-m", "lesion_exp", "train", "job=alone.yaml", log="alone.txt")
+        codes = self.finish([process], seconds)
+        return {"codes": codes, **self.facts()}
+
+    def facts(self) -> dict[str, object]:
+        """What the newest run on the first machine is, and how many there are."""
+        import pandas as pd
+
+        from lesion_exp.model.checkpoint_file import read_checkpoint, state_hash
+        from lesion_exp.tracking.find import find_run, runs_where
+        from lesion_exp.tracking.store import open_store
+        from lesion_exp.tracking.stored_run import download_artifact, read_predictions
+
+        with self.nodes.as_seen_by("a") as root:
+            store = open_store(None, root)
+            run = find_run(store, "latest")
+            found: dict[str, object] = {
+                "runs": len(list(runs_where(store, ""))),
+                "run": run.run_id,
+                "status": run.status,
+            }
+            found["error"] = run.tags.get("error")
+            if run.status == "FINISHED":
+                manifest = pd.read_parquet(download_artifact(run, "split/manifest.parquet"))
+                once = {
+                    part: sorted(read_predictions(run, part)["image_id"])
+                    == sorted(manifest.loc[manifest["split"] == part, "image_id"])
+                    for part in ("val", "test")
+                }
+                for name in ("best", "last"):
+                    state = read_checkpoint(Path(download_artifact(run, f"checkpoints/{name}.ckpt")))["state_dict"]
+                    found[f"{name}_weights"] = state_hash(state)
+                    found[f"_{name}"] = state
+                metrics = {key: value for key, value in run.results().items() if key.startswith(("test/", "best/"))}
+                found |= {"each_image_once": once, "_metrics": metrics}
+            return found
+
+
+def difference(first: dict[str, object], second: dict[str, object], name: str = "_last") -> float:
+    """The largest difference between two weights of two runs."""
+    states = first[name], second[name]
+    return max(float((states[0][key].double() - states[1][key].double()).abs().max()) for key in states[0])  # type: ignore[index]
+
+
+def shown(facts: dict[str, object]) -> dict[str, object]:
+    """The facts without weights and metrics."""
+    return {key: value for key, value in facts.items() if not key.startswith("_")}
+
+
+def same(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
+    """One run on two machines beside the same job on one."""
+    trial = Trial(nodes, per_node, *SMALL_CNN, "trainer.max_epochs=3")
+    codes = trial.finish(trial.start("train", "job=job.yaml"), seconds)
+    together = {"codes": codes, **trial.facts()}
+    audits = {node: nodes.log(node).count("auditing the split") for node in NODES}
+    alone = trial.train_alone(seconds)
+    return {
+        "two_machines": shown(together),
+        "one_machine": shown(alone),
+        "audits": audits,
+        "stores": {node: len(list((nodes.folder / node).glob("data_cache/store_*/meta.json"))) for node in NODES},
+        "mlflow": {node: (nodes.folder / node / "mlruns" / "mlflow.db").exists() for node in NODES},
+        "largest_difference": difference(together, alone),
+        "metrics_equal": together["_metrics"] == alone["_metrics"],
+    }
+
+
+LONGER = ("trainer.max_epochs=12", "trainer.checkpoint_every_steps=5")
+
+
+def killed(nodes: TwoNodes, per_node: int, seconds: float, *, cable: bool = False) -> dict[str, object]:
+    """What becomes of a run when a machine is lost, and of `resume`."""
+    trial = Trial(nodes, per_node, *SMALL_CNN, *LONGER)
+    processes = trial.start("train", "job=job.yaml")
+    trial.until_checkpoint(processes, seconds)
+    began = time.monotonic()
+    nodes.cut() if cable else nodes.kill("b")
+    while nodes.pids("a", "lesion_exp train") and time.monotonic() - began < seconds:
+        time.sleep(0.1)
+    ended = time.monotonic() - began
+    codes = trial.finish(processes[:1], 30)
+    said = [line for line in nodes.log("a").splitlines() if re.search(r"rank \d+ \(process|resume", line)]
+    nodes.kill("a"), nodes.kill("b")
+    if cable:
+        nodes.join()
+    state = shown(trial.facts())
+    resumed = {
+        "codes": trial.finish(trial.start("resume", "run=latest", log="resumed.txt"), seconds),
+        **trial.facts(),
+    }
+    alone = trial.train_alone(seconds)
+    return {
+        "seconds_until_the_others_ended": round(ended, 1),
+        "codes": codes,
+        "said": said,
+        "then": state,
+        "resumed": shown(resumed),
+        "largest_difference_to_a_run_that_never_stopped": difference(resumed, alone) if "_last" in resumed else None,
+    }
+
+
+def restarted(nodes: TwoNodes, per_node: int, seconds: float) -> dict[str, object]:
+    """torchrun starts the processes again when one of them was killed."""
+    trial = Trial(nodes, per_node, *SMALL_CNN, *LONGER)
+    processes = trial.start("train", "job=job.yaml", restarts=2)
+    trial.until_checkpoint(processes, seconds)
+    nodes.kill("b", "-m lesion_exp train")
+    codes = trial.finish(processes, seconds)
+    said = [line for line in nodes.log("a").splitlines() if "goes on" in line or "rank 1 (" in line]
+    together = trial.facts()
+    alone = trial.train_alone(seconds)
+    same_weights = "_last" in together and "_last" in alone
+    return {
+        "codes": codes,
+        "said": said,
+        "run": shown(together),
+        "largest_difference_to_a_run_that_never_stopped": difference(together, alone) if same_weights else None,
+    }
+
+
+def elastic(nodes: TwoNodes, seconds: float, network: Sequence[str]) -> dict[str, object]:
+    """A run stopped with 2 processes goes on with 1, 2 and 4."""
+    trial = Trial(nodes, 1, *network, *LONGER)
+    processes = trial.start("train", "job=job.yaml")
+    trial.until_checkpoint(processes, seconds)
+    nodes.kill("b"), nodes.kill("a")
+    for process in processes:
+        process.wait()
+    stopped = nodes.folder / "stopped"
+    shutil.copytree(nodes.folder / "a", stopped, symlinks=True)
+    found: dict[str, dict[str, object]] = {}
+    for count in (2, 1, 4):  # each from the same checkpoint
+        shutil.rmtree(nodes.folder / "a")
+        shutil.copytree(stopped, nodes.folder / "a", symlinks=True)
+        log = f"resumed_{count}.txt"
+        if count == 1:
+            alone = [sys.executable, "-m", "lesion_exp", "resume", "run=latest", "trainer.devices=1"]
+            codes = trial.finish([nodes.start("a", *alone, log=log)], seconds)
+        else:
+            codes = trial.finish(trial.start("resume", "run=latest", per_node=count // 2, log=log), seconds)
+        found[str(count)] = {"codes": codes, **trial.facts()}
+        if "_last" not in found[str(count)]:
+            found[str(count)]["log"] = nodes.log("a", log)[-3000:]
+    with nodes.as_seen_by("a"):
+        hashes = {str(count): batches_hash(trial.job, count) for count in (1, 2, 4)}
+    return {
+        "runs": {count: shown(facts) for count, facts in found.items()},
+        "batches": hashes,
+        "largest_difference_to_2": {
+            count: difference(facts, found["2"]) for count, facts in found.items() if "_last" in facts
+        },
+    }
+
+
+def batches_hash(job: object, num_processes: int) -> str:
+    """A hash of the image ids of each step of the first three epochs on that many processes."""
+    from lesion_exp.data.batches import TrainingBatches
+    from lesion_exp.training.build import make_datamodule
+    from lesion_exp.training.data import load_data, split_data
+    from lesion_exp.training.layout import on_processes
+
+    config = on_processes(job.config, (num_processes, 1))  # type: ignore[attr-defined]
+    data = make_datamodule(config, split_data(config, load_data(config)))
+    rows, digest = data.parts["train"], hashlib.sha256()
+    for epoch in range(3):
+        ranks = [
+            TrainingBatches(
+                data.sampler, rows, data.batch_size, data.sample.seed, (rank, num_processes), lambda: (0, 0),
+                data.loader.together,
+            ).batches(epoch)
+            for rank in range(num_processes)
+        ]  # fmt: skip
+        count = int(config["trainer"]["accumulate_grad_batches"])
+        for begin in range(0, len(ranks[0]), count):
+            step = [place for batches in ranks for batch in batches[begin : begin + count] for place in batch]
+            digest.update(f"{sorted(rows['image_id'].iloc[step])}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=("same", "killed", "cable", "restarted", "elastic"))
+    parser.add_argument("--processes", type=int, default=1, help="processes on each machine")
+    parser.add_argument("--batch-norm", action="store_true", help="elastic: a network with batch normalisation")
+    parser.add_argument("--seconds", type=float, default=600.0, help="longest time of a training")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    arguments = parser.parse_args(argv)
+    reason = reason_against()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _end)
+    with tempfile.TemporaryDirectory(prefix="two_nodes_") as folder, TwoNodes(Path(folder)) as nodes:
+        match arguments.case:
+            case "same":
+                result = same(nodes, arguments.processes, arguments.seconds)
+            case "restarted":
+                result = restarted(nodes, arguments.processes, arguments.seconds)
+            case "elastic":
+                result = elastic(nodes, arguments.seconds, SMALL_CNN if arguments.batch_norm else CONVNEXT)
+            case _:
+                is_cable = arguments.case == "cable"
+                result = killed(nodes, arguments.processes, arguments.seconds, cable=is_cable)
+    print(json.dumps(result, indent=None if arguments.json else 2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""One run on two machines: network namespaces joined by a virtual cable, see `scripts/two_nodes.py`."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "two_nodes.py"
+_SPEC = importlib.util.spec_from_file_location("two_nodes", SCRIPT)
+two_nodes = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(two_nodes)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(two_nodes.reason_against()), reason=str(two_nodes.reason_against())),
+]
+ROUNDING = 1e-5
+"""Largest difference of weights that differ by the order of sums alone, after 84 steps."""
+
+
+def result(*arguments):
+    """What the script says of a case; it leaves no network namespace behind."""
+    command = [sys.executable, str(SCRIPT), *arguments, "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=3000)
+    finally:
+        process.terminate()
+    assert process.returncode == 0, err[-4000:]
+    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    assert f"nodes{process.pid}" not in left
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("per_node", [1, 2])
+def test_two_machines_make_the_run_of_one(per_node):
+    found = result("same", f"--processes={per_node}")
+    two, one = found["two_machines"], found["one_machine"]
+    assert (two["codes"], two["runs"], two["status"]) == ([0, 0], 1, "FINISHED")
+    assert two["each_image_once"] == {"val": True, "test": True}
+    assert found["audits"] == found["stores"] == {"a": 1, "b": 1}
+    assert found["mlflow"] == {"a": True, "b": False}
+    assert (two["best_weights"], two["last_weights"]) == (one["best_weights"], one["last_weights"])
+    assert found["metrics_equal"]
+
+
+@pytest.mark.parametrize("case", ["killed", "cable"])
+def test_a_lost_machine_is_named_and_resume_goes_on(case):
+    found = result(case)
+    assert found["seconds_until_the_others_ended"] < 60
+    assert any("rank 1 (process" in line and "node-b" in line for line in found["said"])
+    assert any("resume run=" in line for line in found["said"])
+    assert found["then"]["status"] == "KILLED"
+    assert (found["resumed"]["status"], found["resumed"]["run"]) == ("FINISHED", found["then"]["run"])
+    assert found["largest_difference_to_a_run_that_never_stopped"] == 0
+
+
+def test_torchrun_starts_the_processes_again_and_the_run_goes_on():
+    found = result("restarted")
+    assert (found["codes"], found["run"]["runs"], found["run"]["status"]) == ([0, 0], 1, "FINISHED")
+    assert found["largest_difference_to_a_run_that_never_stopped"] == 0
+
+
+def test_a_run_goes_on_with_other_numbers_of_processes():
+    found = result("elastic")
+    assert {facts["status"] for facts in found["runs"].values()} == {"FINISHED"}
+    assert len(set(found["batches"].values())) == 1
+    assert all(difference < ROUNDING for difference in found["largest_difference_to_2"].values())

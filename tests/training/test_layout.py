@@ -1,0 +1,120 @@
+"""A run that goes on with other processes than its job asks for: the same images in each step."""
+
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesion_exp.data.batches import TrainingBatches, shard
+from lesion_exp.errors import ConfigError
+from lesion_exp.sampler.shuffle import Shuffle
+from lesion_exp.task import without_running
+from lesion_exp.training.layout import keeps_batches, on_processes
+
+
+def config(devices=2, nodes=1, batch_size=4, accumulate=1, **trainer):
+    node = {"devices": devices, "num_nodes": nodes, "accelerator": "cpu", "strategy": "ddp"}
+    return {
+        "trainer": {**node, "accumulate_grad_batches": accumulate, **trainer},
+        "loader": {"batch_size": batch_size, "evaluation_batch_size": None},
+    }
+
+
+def steps(at_work, num_images, epoch):
+    """The positions of each step on all processes, in the order of their ranks."""
+    trainer = at_work["trainer"]
+    num_ranks, count = trainer["devices"] * trainer["num_nodes"], trainer["accumulate_grad_batches"]
+    table = pd.DataFrame({"label": ["a"] * num_images})
+    size, together = at_work["loader"]["batch_size"], at_work["loader"].get("together")
+    ranks = [
+        TrainingBatches(Shuffle(), table, size, 0, (rank, num_ranks), lambda: (0, 0), together).batches(epoch)
+        for rank in range(num_ranks)
+    ]
+    assert len({len(batches) for batches in ranks}) == 1
+    begins = range(0, len(ranks[0]), count)
+    return [sorted(place for own in ranks for batch in own[i : i + count] for place in batch) for i in begins]
+
+
+@given(
+    wanted=st.integers(1, 6),
+    given_=st.integers(1, 12),
+    size=st.integers(1, 12),
+    accumulate=st.integers(1, 4),
+    extra=st.integers(0, 200),
+)
+def test_each_step_has_the_same_images_on_any_number_of_processes(wanted, given_, size, accumulate, extra):
+    job, num_images = config(wanted, 1, size, accumulate), wanted * size + extra
+    if wanted % given_ and wanted * size % given_:
+        with pytest.raises(ConfigError, match=f"equal parts, got {given_}; start "):
+            on_processes(job, (given_, 1))
+        return
+    at_work = on_processes(job, (given_, 1))
+    found = steps(at_work, num_images, 3)
+    assert found == steps(job, num_images, 3)
+    seen = [place for step in found for place in step]
+    assert len(seen) == len(set(seen)) == num_images // (wanted * size) * wanted * size
+
+
+@given(count=st.integers(4, 40), num_ranks=st.sampled_from([1, 2, 4]))
+def test_an_epoch_shorter_than_a_step_has_the_same_images_on_fewer_processes(count, num_ranks):
+    def dealt(ranks):
+        shards = [shard(np.arange(count), ranks, rank, 11, drop_tail=True, together=4) for rank in range(ranks)]
+        return sorted(place for one in shards for batch in one.batches for place in batch)
+
+    assert dealt(num_ranks) == dealt(4)
+
+
+def test_fewer_processes_get_whole_batches_and_more_get_parts():
+    fewer = on_processes(config(4, 1, 8, 3), (1, 2))
+    assert (fewer["trainer"]["accumulate_grad_batches"], fewer["loader"]["batch_size"]) == (6, 8)
+    assert (fewer["trainer"]["devices"], fewer["trainer"]["num_nodes"]) == (1, 2)
+    more = on_processes(config(2, 1, 8), (4, 1))
+    assert (more["trainer"]["accumulate_grad_batches"], more["loader"]["batch_size"]) == (1, 4)
+    assert more["loader"]["evaluation_batch_size"] == 16  # as with the batches of the job
+    assert on_processes(config(2, 2), (4, 1)) == config(2, 2)
+    assert on_processes(config(2), None) == config(2)
+    assert on_processes(config(2), (1, 1))["trainer"]["strategy"] == "auto"
+
+
+def test_images_that_are_compared_stay_together():
+    synchronised = config(4, 1, 8, sync_batchnorm=True)
+    assert not keeps_batches(synchronised, 2)
+    assert on_processes(synchronised, (2, 1))["loader"]["batch_size"] == 16
+    pretraining = {**config(4, 1, 8), "pretrain": {"_target_": "x"}}
+    assert on_processes(pretraining, (2, 1))["loader"]["batch_size"] == 16
+
+
+@pytest.mark.parametrize("key", ["limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"])
+@pytest.mark.parametrize("value", [1, 3, 0.5])
+def test_keys_that_count_batches_of_a_process_keep_its_number(key, value):
+    with pytest.raises(ConfigError, match=f"trainer.{key}={value} counts the batches of a process"):
+        on_processes(config(2, **{key: value}), (1, 1))
+    on_processes(config(2, **{key: 1.0}), (1, 1))
+
+
+def test_running_statistics_are_left_as_they_are():
+    norm = torch.nn.BatchNorm2d(3)
+    norm(torch.randn(4, 3, 2, 2))
+    before = {name: values.clone() for name, values in norm.state_dict().items()}
+    with without_running(torch.nn.Sequential(norm)):
+        changed = norm(torch.randn(4, 3, 2, 2) + 5)
+    assert changed.mean().abs() < 1e-5  # by the statistics of the batch
+    assert all(torch.equal(values, before[name]) for name, values in norm.state_dict().items())
+    assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize(("world_size", "rank"), [(1, 0), (2, 0), (2, 1), (4, 3)])
+def test_a_batch_keeps_its_place_among_those_of_the_job(world_size, rank):
+    from types import SimpleNamespace
+
+    from lesion_exp.task import NetworkTask
+
+    task = SimpleNamespace(job_processes=4, trainer=SimpleNamespace(world_size=world_size), global_rank=rank)
+    places = [NetworkTask._place(task, index) for index in range(4 // world_size)]
+    assert [own for _, own in places] == list(range(rank, 4, world_size))
+    assert {index for index, _ in places} == {0}
+    assert NetworkTask.batches_per_batch.fget(task) == Fraction(4, world_size)
