@@ -24,7 +24,7 @@ import pandas as pd
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.fingerprint import fingerprint
-from lesion_exp.image_file import UInt8Array
+from lesion_exp.image_file import UInt8Array, read_image
 from lesion_exp.split.copies import copied_pairs
 from lesion_exp.split.groups import DEFAULT_THRESHOLD, near_duplicate_pairs
 from lesion_exp.synthetic_artefacts import draw_hair
@@ -32,6 +32,8 @@ from lesion_exp.training.data import load_data
 
 Change = Callable[[UInt8Array, np.random.Generator], UInt8Array]
 QUALITY: Final = 90
+SHORT_SIDE: Final = 256
+"""Pixels to which the shorter side of an image is reduced first, so that all images of a data set fit into memory."""
 
 
 def cropped(share: float) -> Change:
@@ -111,11 +113,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn images and of the changes")
     options = parser.parse_args()
     loaded = load_data(freeze(compose(options.overrides, root=Path.cwd())).config)
-    table, rows = loaded.table, loaded.store.rows(loaded.table["image_id"])
+    table, paths = loaded.table, loaded.table["image_path"].tolist()
     lesions = table["lesion_id"].fillna(table["image_id"]).to_numpy()
     if options.images:
         drawn = np.random.default_rng(options.seed).permutation(len(table))[: options.images]
-        originals = [loaded.store.read(int(rows[place])) for place in drawn]
+        originals = [read_image(paths[place], SHORT_SIDE) for place in drawn]
         for name, change in CHANGES.items():
             rng = np.random.default_rng(options.seed)
             copies = [saved(change(image, rng)) for image in originals]
@@ -123,7 +125,7 @@ def main() -> None:
                 print(f"{name:<18}{measured(search, [*originals, *copies], lesions[drawn])}", flush=True)
     for search, find in SEARCHES.items() if options.all else ():
         start = time.process_time()
-        pairs = find([loaded.store.read(int(row)) for row in rows])
+        pairs = find([read_image(path, SHORT_SIDE) for path in paths])
         across = pairs[lesions[pairs["first"]] != lesions[pairs["second"]]]
         took = time.process_time() - start
         counts = f"{len(pairs):,} pairs, {len(across)} of different lesions, {took:.0f} s"

@@ -13,36 +13,41 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lesion_exp.data.lock import file_lock
-from lesion_exp.data.store import ImageStore
+from lesion_exp.image_file import read_image
 from lesion_exp.split.copies import copied_pairs
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Increases when the search finds other pairs in the same pixels."""
 
 
-def copy_ids(
-    table: pd.DataFrame, store: ImageStore, cache_dir: Path, progress: Callable[[int, int], None] | None = None
-) -> pd.Series:
+def copy_ids(table: pd.DataFrame, cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> pd.Series:
     """Returns the column `copy_id`: for each image with copies the first `image_id` among them, else None.
 
-    Copies are those that `split.copies` finds, and copies of copies. The pairs are kept in `cache_dir`, by the contents
-    of the images.
+    Copies are those that `split.copies` finds, and copies of copies. The image files themselves are searched and not
+    an image store, because the split must not depend on the image size. The pairs are kept in `cache_dir`, by the
+    contents of the images.
 
     Args:
-        table: a table with `image_id` and `sha256`.
-        store: the image store of the table.
+        table: a table with `image_id`, `image_path` and `sha256`.
         cache_dir: folder of all stores.
         progress: is called with the number of images done and in total, unless the pairs are known.
+
+    Raises:
+        DataError: an image cannot be read.
     """
-    images = table[["image_id", "sha256"]].drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
+    images = (
+        table[["image_id", "sha256", "image_path"]]
+        .drop_duplicates("image_id")
+        .sort_values("image_id", ignore_index=True)
+    )
     digest = hashlib.sha256(f"{VERSION}\n".encode())
-    for name, content in images.itertuples(index=False):
+    for name, content in images[["image_id", "sha256"]].itertuples(index=False):
         digest.update(f"{name}\t{content}\n".encode())
     path = cache_dir / f"copies_{digest.hexdigest()[:16]}.parquet"
     with file_lock(path.with_suffix(".lock")):
         if not path.exists():
-            rows = store.rows(images["image_id"])
-            pairs = copied_pairs(lambda place: store.read(int(rows[place])), len(images), progress, cache_dir)
+            paths = images["image_path"].tolist()
+            pairs = copied_pairs(lambda place: read_image(paths[place]), len(images), progress, cache_dir)
             unfinished = path.with_suffix(".unfinished")
             pairs.to_parquet(unfinished)
             unfinished.replace(path)

@@ -120,7 +120,7 @@ def _with_copies(config: Mapping[str, Any], loaded: LoadedData) -> LoadedData:
     if config["split"].get("near_duplicates") != "features":
         return loaded
     with _reading("looking for copies in") as progress:
-        found = copy_ids(loaded.table, loaded.store, Project.from_config(config).data_cache, progress)
+        found = copy_ids(loaded.table, Project.from_config(config).data_cache, progress)
     return replace(loaded, table=loaded.table.assign(**{COPY_ID: found}))
 
 
