@@ -36,10 +36,9 @@ def _facts(option: str) -> list[str]:
     lines = []
     if info is not None and info.where:
         lines += [
-            "| | |", "|---|---|",
-            f"| source | {_cell(_linked(info.where))} |",
-            f"| licence | {_cell(info.licence)} |",
-            f"| citation | {_cell(info.citation)} |", "",
+            f"- **Source:** {_linked(info.where)}",
+            f"- **Licence:** {info.licence}",
+            f"- **Citation:** {info.citation}", "",
         ]  # fmt: skip
         if info.published_counts:
             lines += ["Images (cases, where a row is a case) of each class, as published:", ""]
@@ -62,7 +61,3 @@ def _facts(option: str) -> list[str]:
 def _linked(text: str) -> str:
     text = re.sub(r"doi:(10\.[^\s:]+)", r"[doi:\1](https://doi.org/\1)", text)
     return re.sub(r"(?<!\()https?://[^\s:,]+(?=[:,\s])", lambda match: f"<{match[0]}>", text)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")

@@ -69,7 +69,22 @@ def test_the_site_opens_from_a_disk_and_fetches_nothing():
     assert settings["use_directory_urls"] is False
     assert settings["theme"]["font"] is False
     assert {"search", "offline"} <= set(settings["plugins"])
+    assert any("iframe-worker" in script for script in settings["extra"]["polyfills"])
     assert not [one for one in (*settings.get("extra_css", []), *settings.get("extra_javascript", [])) if "//" in one]
+
+
+def test_the_built_site_takes_nothing_from_the_network(tmp_path):
+    build = pytest.importorskip("mkdocs.commands.build", reason="needs the extra docs")
+    pytest.importorskip("material", reason="needs the extra docs")
+    from mkdocs.config import load_config
+
+    build.build(load_config(str(REPOSITORY / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) >= len(PAGES)
+    elsewhere = r"=\"(?:https?:)?//"
+    loaded = rf"<(?:script|img|iframe|source)[^>]+src{elsewhere}|<link[^>]+(?:stylesheet|preconnect)[^>]+href{elsewhere}"
+    assert [page.name for page in pages if re.search(loaded, page.read_text("utf-8"))] == []
+    assert (tmp_path / "search" / "search_index.js").is_file()
 
 
 def test_the_reference_is_what_code_and_config_declare():
