@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lesion_exp.backbone.hub import HUB
 from lesion_exp.config.compatibility import check_own_options
+from lesion_exp.config.data_folder import fill_data_root, searched
 from lesion_exp.config.habits import better_hint
 from lesion_exp.config.named_run import Runs, resolve_run_weights, resolve_teacher, with_run_ids
 from lesion_exp.config.overrides import (
@@ -129,6 +130,7 @@ def compose(
     changed = _changed(base, parsed, folders)
     runs = {} if runs is None else runs
     resolve_run_weights(changed, runs)
+    fill_data_root(changed)
     resolved = _resolve(changed, in_sweep)
     launcher, search = resolved.pop("launcher"), resolved.pop("search")
     reference = OmegaConf.to_container(base, resolve=False)
@@ -308,7 +310,8 @@ def _resolve(config: DictConfig, in_sweep: bool) -> dict[str, Any]:
     if missing:
         examples = {"dataset.root": "DIR", "split.path": "FILE.csv", "dataset.sets": "{ham10000: DIR, ph2: DIR}"}
         wanted = ", ".join(f"{key}={examples.get(key, 'VALUE')}" for key in missing)
-        raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command")
+        lookup = searched(OmegaConf.select(config, "dataset.name")) if "dataset.root" in missing else ""
+        raise ConfigError(f"expected a value for {', '.join(missing)}, got none; add {wanted} to the command{lookup}")
     try:
         resolve_preprocessing(config)
         resolved = OmegaConf.to_container(config, resolve=True)

@@ -1,0 +1,123 @@
+"""The folder in which a machine keeps its data sets: where `dataset.root` is looked for if the command does not say."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import DictConfig, OmegaConf
+
+from lesion_exp.errors import ConfigError, nearest
+
+log = logging.getLogger(__name__)
+
+VARIABLE: Final = "LESION_EXP_DATA"
+FOLDER_KEY: Final = "data"
+SETS_KEY: Final = "datasets"
+_WITHOUT_NAME: Final = frozenset({"folder", "csv", "combined"})
+"""Options that read any data: a folder of their name says nothing about what is meant."""
+_EXAMPLE: Final = "data: /data/skin"
+
+
+def settings_file() -> Path:
+    """The file in which a user names the data folders of this machine."""
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(home).expanduser() / "lesion_exp" / "config.yaml"
+
+
+def fill_data_root(config: DictConfig) -> None:
+    """Sets `dataset.root` of `config`, where it has no value yet, to the folder of the data set on this machine.
+
+    The folder has the name of the data set and lies in the folder that the environment variable `LESION_EXP_DATA`
+    names; otherwise it is the one that the user's file names below `datasets`, or lies in the folder that this file
+    calls `data`. What was taken is logged. The key is left alone where there is no such folder.
+
+    Raises:
+        ConfigError: the variable names no folder, the file cannot be read, or a folder that it names is not there.
+    """
+    node = OmegaConf.to_container(config["dataset"], resolve=False)
+    name = node.get("name") if isinstance(node, dict) else None
+    if not isinstance(node, dict) or node.get("root") != "???" or not _can_be_named(name):
+        return
+    found = _of_variable(str(name)) or _of_file(str(name))
+    if found is not None:
+        folder, source = found
+        config["dataset"]["root"] = str(folder)
+        _say(str(name), str(folder), source)
+
+
+def searched(name: object) -> str:
+    """The end of a message that `dataset.root` has no value: where it was looked for; empty if nowhere."""
+    if not _can_be_named(name):
+        return ""
+    variable = os.environ.get(VARIABLE)
+    if variable:
+        return f"; {VARIABLE}={variable} has no folder {name}"
+    return f"; or set {VARIABLE} to the folder that holds the folder {name}"
+
+
+def _can_be_named(name: object) -> bool:
+    return isinstance(name, str) and name not in _WITHOUT_NAME and Path(name).name == name
+
+
+def _of_variable(name: str) -> tuple[Path, str] | None:
+    value = os.environ.get(VARIABLE)
+    if not value:
+        return None
+    folder = Path(value).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"expected a folder in the environment variable {VARIABLE}, but none is at {folder}; correct it, or give "
+            f"dataset.root=DIR"
+        )
+    return (folder / name, f"{VARIABLE}={value}") if (folder / name).is_dir() else None
+
+
+def _of_file(name: str) -> tuple[Path, str] | None:
+    path = settings_file()
+    if not path.is_file():
+        return None
+    settings = _read(path)
+    named = settings.get(SETS_KEY) or {}
+    if name in named:
+        folder = Path(str(named[name])).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"expected the folder of {name} at {folder}, which {path} names, but there is none; correct the file, "
+                f"or give dataset.root=DIR"
+            )
+        return folder.absolute(), f"{SETS_KEY}.{name} in {path}"
+    if settings.get(FOLDER_KEY) is None:
+        return None
+    folder = Path(str(settings[FOLDER_KEY])).expanduser() / name
+    return (folder.absolute(), f"{FOLDER_KEY} in {path}") if folder.is_dir() else None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"expected YAML in {path}, but it cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected keys in {path}, such as {_EXAMPLE}, got {content!r}")
+    for key in content:
+        if key not in (FOLDER_KEY, SETS_KEY):
+            hint = nearest(str(key), [FOLDER_KEY, SETS_KEY])
+            raise ConfigError(f"expected {FOLDER_KEY} and {SETS_KEY} in {path}, got {key}; {hint}")
+    if not isinstance(content.get(SETS_KEY) or {}, dict):
+        raise ConfigError(f"expected folders by name in {path}, such as {SETS_KEY}: {{ph2: /data/PH2}}")
+    return content
+
+
+@functools.cache
+def _say(name: str, folder: str, source: str) -> None:
+    """Logs it once in a process: the cells of a sweep are composed one after another."""
+    log.info("the data of %s are read from %s (%s)", name, folder, source)
