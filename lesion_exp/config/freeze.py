@@ -74,6 +74,7 @@ LATER_KEYS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Keys below a group that older jobs do not have, and the values that do what was done without them: these count in
 no hash, so that a config that an older version froze still has its hash."""
+_FOLDER: Final = "lesion_exp.dataset.folder.read_folder"
 MOST_VALUES: Final = 100_000
 """Largest number of values in a job file."""
 FILES: Final = ("backbone.weights", "split.path", "dataset.pseudo_labels")
@@ -294,6 +295,9 @@ def job_hash(config: dict[str, Any], files: Mapping[str, str], *, kinds: bool = 
             name: {key: part for key, part in value.items() if key != "root"} if isinstance(value, dict) else None
             for name, value in sets.items()
         }
+    dataset = kept.get("dataset")
+    if isinstance(dataset, dict) and dataset.get("_target_") == _FOLDER and dataset.get("labels") is None:
+        dataset.pop("labels", None)  # as in jobs from before class folders could be mapped
     trainer = kept.get("trainer")
     if isinstance(trainer, dict) and trainer.get("monitor") == usual_monitor(kept):  # as in jobs from before the key
         trainer.pop("monitor")

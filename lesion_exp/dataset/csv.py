@@ -25,6 +25,7 @@ from lesion_exp.dataset.table import (
     config_texts,
     map_labels,
     named_columns,
+    named_labels,
     one_hot_label,
     require_columns,
     standardize,
@@ -216,24 +217,10 @@ def _with_labels(frame: pd.DataFrame, labels: Mapping[str, str | None] | None) -
     if labels is None:
         known = {name: " ".join(name.lower().split()) for name in found if name.lower() not in _NO_LABEL}
     else:
-        known = _named_labels(labels, found)
+        known = named_labels(labels, found)
     return map_labels(frame.rename(columns={"label": "found_label"}), "found_label", known, names=False).drop(
         columns="found_label"
     )
-
-
-def _named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dict[str, str]:
-    """Returns `labels` as texts, without those that map to None; warns about labels that the table does not have."""
-    keys = config_texts(labels, "dataset.labels")
-    known = {
-        key: config_texts([code], f"dataset.labels.{key}")[0]
-        for key, code in zip(keys, labels.values(), strict=True)
-        if code is not None
-    }
-    absent = sorted({key.lower() for key in keys} - {name.lower() for name in found})
-    if absent:
-        log.warning("dataset.labels names labels that the table does not have: %s", ", ".join(map(repr, absent)))
-    return known
 
 
 def _with_files(

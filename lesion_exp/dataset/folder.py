@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from lesion_exp.dataset.image_files import Choice, choose_one, images_among
 from lesion_exp.dataset.image_names import is_image, suffix_of
 from lesion_exp.dataset.path_patterns import as_override, pattern_for
 from lesion_exp.dataset.source_files import SourceFiles, is_document, other_files
-from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, standardize
+from lesion_exp.dataset.table import OFFICIAL_PARTS, DatasetInfo, map_labels, named_labels, standardize
 from lesion_exp.errors import ConfigError, DataError, first_cases
 
 ARRAYS: Final = frozenset({".npy", ".npz", ".mat", ".h5", ".hdf5"})
@@ -36,7 +36,11 @@ INFO: Final = DatasetInfo(
 
 
 def read_folder(
-    root: str, lesion_pattern: str | None = None, images: str = "*", ignore: Sequence[str] = ()
+    root: str,
+    lesion_pattern: str | None = None,
+    images: str = "*",
+    ignore: Sequence[str] = (),
+    labels: Mapping[str, str | None] | None = None,
 ) -> pd.DataFrame:
     """Returns the table of all images below `root`; the class is the name of the first folder, in lower case.
 
@@ -51,6 +55,7 @@ def read_folder(
         images: pattern of the images (see `path_patterns`). Masks and superpixels (`X_mask.png`, a folder
             `GroundTruth`) are not images unless the pattern names them.
         ignore: patterns of files that are not read (see `path_patterns`).
+        labels: name of a class folder -> class; other folders are unknown. None: the name in lower case is the class.
 
     Raises:
         ConfigError: `lesion_pattern` is not a regular expression, has no group, or matches no image.
@@ -66,9 +71,9 @@ def read_folder(
     _check_classes(found, files)
     _warn_of_empty_folders(found, files)
     rows = _rows(found, files)
-    frame = map_labels(
-        pd.DataFrame(rows), "folder", {row["folder"]: " ".join(row["folder"].lower().split()) for row in rows}
-    )
+    names = list(dict.fromkeys(row["folder"] for row in rows))
+    known = {name: " ".join(name.lower().split()) for name in names} if labels is None else named_labels(labels, names)
+    frame = map_labels(pd.DataFrame(rows), "folder", known, names=labels is None)
     frame.loc[frame["folder"] == NO_FOLDER, "label"] = None
     if lesion_pattern is not None:
         frame["lesion_id"] = _lesions(frame["image_id"], lesion_pattern)

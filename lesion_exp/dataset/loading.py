@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 OnBad = Literal["error", "skip"]
 _Describe = Callable[[pd.DataFrame], tuple[Sequence[str], str]]
 """A function from rows with a fault to one line per case, and an explanation of all cases."""
+_MAPPED: Final = frozenset({"csv", "folder"})
+"""Sources whose labels `dataset.labels` maps to classes."""
 SKIP_HINT: Final = "set dataset.on_bad_image=skip to go on without them (what is left out is logged)"
 
 
@@ -240,7 +242,7 @@ def to_target(
         raise DataError(
             f"expected classes that are malignant or benign, but the taxonomy does not say which of the two "
             f"these are:\n{first_cases(cases, 20)}\ngive these images another class in the table (with dataset=csv "
-            f"also in dataset.labels={{LABEL: CLASS,...}}), leave them out with "
+            f"or folder also in dataset.labels={{LABEL: CLASS,...}}), leave them out with "
             f"{as_override('dataset.filter', wanted)}, or set task.target=diagnosis"
         )
     names = {label: code for label in kinds if (code := taxonomy.code_of(label)) != label}
@@ -299,7 +301,7 @@ def _warn_of_synonyms(table: pd.DataFrame) -> None:
     if cases:
         record_finding(
             f"{len(cases)} diagnoses are split into several classes, because their labels are spelled differently; "
-            f"give each diagnosis one label (with dataset=csv in dataset.labels={{LABEL: CLASS,...}})",
+            f"give each diagnosis one label (with dataset=csv or folder in dataset.labels={{LABEL: CLASS,...}})",
             cases,
             level="warning",
         )
@@ -395,8 +397,8 @@ def _unknown_labels(table: pd.DataFrame) -> _Describe:
         counts = rows["raw_label"].value_counts()
         cases = [f"{label!r} ({count} rows){_meant(str(label), set(known.index))}" for label, count in counts.items()]
         there = ", ".join(f"{label} ({count} rows)" for label, count in known.sort_index().items())
-        own = "with dataset=csv, give each label its class in dataset.labels={LABEL: CLASS,...}; otherwise "
-        return cases, f"known labels of the set: {there or 'none'}\n{own if 'csv' in set(rows['source']) else ''}"
+        own = "give each label its class in dataset.labels={LABEL: CLASS,...}; otherwise "
+        return cases, f"known labels of the set: {there or 'none'}\n{own if _MAPPED & set(rows['source']) else ''}"
 
     return describe
 

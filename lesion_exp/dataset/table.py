@@ -23,7 +23,8 @@ other column with such a name to `file_NAME`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -35,6 +36,8 @@ from lesion_exp.dataset.findings import record_finding
 from lesion_exp.dataset.missing_values import is_missing, known_ages, known_ids, known_sexes, known_texts
 from lesion_exp.errors import ConfigError, DataError, did_you_mean, first_cases
 from lesion_exp.text_table import normal_text, typed
+
+log = logging.getLogger(__name__)
 
 STANDARD_COLUMNS: Final = (
     "row_id",
@@ -214,6 +217,26 @@ def map_labels(frame: pd.DataFrame, column: str, codes: Mapping[str, str], *, na
             record_finding(f"{(raw == name).sum()} rows with the label {name!r} count as {code}")
     labels = [mapping[name] for name in raw]
     return frame.assign(raw_label=raw, label=pd.Series(labels, index=frame.index, dtype=object))
+
+
+def named_labels(labels: Mapping[str, str | None], found: Sequence[str]) -> dict[str, str]:
+    """Returns `labels`, the value of `dataset.labels`, as texts, without those that map to None.
+
+    Labels that are not among those that were `found` are warned of.
+
+    Raises:
+        ConfigError: a label or class is no text.
+    """
+    keys = config_texts(labels, "dataset.labels")
+    known = {
+        key: config_texts([code], f"dataset.labels.{key}")[0]
+        for key, code in zip(keys, labels.values(), strict=True)
+        if code is not None
+    }
+    absent = sorted({key.lower() for key in keys} - {name.lower() for name in found})
+    if absent:
+        log.warning("dataset.labels names labels that the data set does not have: %s", ", ".join(map(repr, absent)))
+    return known
 
 
 def _as_label(name: str) -> str:

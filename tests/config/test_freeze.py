@@ -50,6 +50,18 @@ def test_a_job_from_before_the_metric_of_the_best_epoch_could_be_chosen_is_read_
     assert job(*overrides, "trainer.monitor=val/accuracy").job_hash != made.job_hash
 
 
+def test_a_job_from_before_class_folders_could_be_mapped_is_read_with_its_hash(tmp_path):
+    made = job("dataset=folder", "dataset.root=/x")
+    older = {
+        **made.config,
+        "dataset": {key: made.config["dataset"][key] for key in made.config["dataset"] if key != "labels"},
+    }
+    assert job_hash(older, {}) == made.job_hash
+    replace(made, config=older).write(tmp_path / "job.yaml")
+    assert read_job(tmp_path / "job.yaml").job_hash == made.job_hash
+    assert job("dataset=folder", "dataset.root=/x", "dataset.labels={a: mel}").job_hash != made.job_hash
+
+
 def test_a_job_names_the_option_of_each_group(tmp_path):
     (tmp_path / "loss").mkdir()
     shutil.copy(conf_dir() / "loss" / "focal.yaml", tmp_path / "loss" / "mine.yaml")

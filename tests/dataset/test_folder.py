@@ -37,6 +37,17 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     assert "official_split" not in read_folder(str(tmp_path))
 
 
+def test_class_folders_are_mapped_to_classes_by_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _pictures(tmp_path, "Melanoma/1.jpg", "Naevi/2.png", "Junk/3.png", "Blurred/4.png")
+    given = {"melanoma": "mel", "Naevi": "nv", "Blurred": None, "Keratoses": "bkl"}
+    table = read_folder(str(tmp_path), labels=given).set_index("image_id")
+    assert table["label"].where(table["label"].notna(), None).to_dict() == {
+        "Melanoma/1": "mel", "Naevi/2": "nv", "Junk/3": None, "Blurred/4": None
+    }  # fmt: skip
+    assert table.loc["Junk/3", "raw_label"] == "Junk"
+    assert "labels that the data set does not have: 'keratoses'" in caplog.text
+
+
 def test_train_val_test_above_the_classes(tmp_path: Path) -> None:
     _pictures(tmp_path, "train/mel/1.jpg", "train/nv/1.jpg", "Validation/nv/1.jpg", "test/mel/1.jpg")
     table = read_folder(str(tmp_path)).set_index("image_id")
