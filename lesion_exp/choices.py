@@ -54,6 +54,7 @@ WEIGHTS: Final = ("best", "last")
 CONFORMAL: Final = ("lac", "aps")
 """Methods of conformal prediction."""
 RANKINGS: Final = ("entropy", "margin", "coreset")
+RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
 """Strategies of active learning: how the images that should be labelled next are chosen."""
 CHALLENGES: Final = ("isic2018", "isic2019", "isic2020", "isic2024", "milk10k")
 """The ISIC challenges whose csv layouts are read and written."""

@@ -273,14 +273,23 @@ class KeyValues(NamePairs):
 
 @dataclass(frozen=True)
 class Thresholds(Kind):
-    """A probability above 0, or one for each of several names, as in YAML: `{a: 0.9, b: 0.95}`."""
+    """A probability above 0, or one for each of several names, as in YAML: `{a: 0.9, b: 0.95}`.
+
+    Args:
+        rules: words that may stand in place of a probability of a name.
+        by_class: whether there must be names.
+    """
 
     placeholder: str = "P"
     example: str = "0.95"
+    rules: tuple[str, ...] = ()
+    by_class: bool = False
 
     @property
     def expected(self) -> str:
         """See `Kind`."""
+        if self.by_class:
+            return f"a number above 0 and up to 1, or {either(self.rules)}, for each class, such as {{mel: 0.3}}"
         return "a number above 0 and up to 1, or one for each class such as {mel: 0.95, nv: 0.99}"
 
     def read(self, text: str) -> Any:
@@ -291,8 +300,14 @@ class Thresholds(Kind):
         """See `Kind`."""
         values = list(value.values()) if isinstance(value, Mapping) else [value]
         names = list(value) if isinstance(value, Mapping) else []
-        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) and 0 < each <= 1 for each in values)
-        return bool(values) and numbers and all(isinstance(name, str) for name in names)
+        if self.by_class and not isinstance(value, Mapping):
+            return False
+        return bool(values) and all(map(self._accepts_one, values)) and all(isinstance(name, str) for name in names)
+
+    def _accepts_one(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return value in self.rules
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ def predict(arguments: Arguments) -> int:
         f"({summary.facts})",
         sys.stderr,
     )
+    if summary.thresholds_of_prediction:
+        limits = ", ".join(f"{name} from {limit:.3g}" for name, limit in summary.thresholds_of_prediction.items())
+        say(f"thresholds: {limits}; else the likeliest of the other classes", sys.stderr)
+    if summary.features:
+        say(f"features and logits: {summary.features}", sys.stderr)
     for text in summary.warnings:
         say(f"warning: {text}", sys.stderr)
     if summary.pseudo_labels and summary.pseudo_counts is not None and summary.thresholds is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from lesion_exp.choices import RULES
 from lesion_exp.evaluation.calibrator import METHODS, Calibrator, fit_calibrator
 from lesion_exp.evaluation.conformal import ConformalSets, fit_conformal
 from lesion_exp.evaluation.limits import Limits, proportion_limits
@@ -18,7 +19,6 @@ from lesion_exp.evaluation.malignant_view import scores_of, targets
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
 from lesion_exp.evaluation.weighted import LimitsOf, Weighted
 
-RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
 FAMILIES: Final = ("sensitivity", "specificity", "ppv", "npv")
 _ROUNDING: Final = 1e-9
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -41,7 +41,9 @@ class Predicted(NamedTuple):
     table: pd.DataFrame
     """`image`, `prediction`, `p_<class>`, `top1`... and `error`, a row for each of the batch's names."""
     features: npt.NDArray[np.float32] | None
-    """Inputs of the last layer, float32 (N, F), NaN for images with an error; None unless asked for."""
+    """Inputs of the head, float32 (N, F), NaN for images with an error; None unless asked for."""
+    logits: npt.NDArray[np.float32] | None = None
+    """Its outputs, float32 (N, C), before calibration, likewise."""
 
 
 class Predictor:
@@ -51,7 +53,8 @@ class Predictor:
         restored: the network.
         calibrator: applied to the probabilities; None leaves them uncalibrated.
         top: number of the most probable classes that get a column each.
-        with_features: whether to return the inputs of the last layer.
+        with_features: whether to return inputs and outputs of the head; of several views their means.
+        thresholds: of classes, see `decided`.
 
     Raises:
         ConfigError: `top` is larger than the number of classes.
@@ -64,6 +67,7 @@ class Predictor:
         *,
         top: int = 0,
         with_features: bool = False,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         if top > len(restored.classes):
             raise ConfigError(f"expected top of at most {len(restored.classes)}, the number of classes, got {top}")
@@ -74,9 +78,10 @@ class Predictor:
         self.encoder = restored.encoder
         self.calibrator = calibrator
         self.top = top
-        self._seen: list[Tensor] | None = [] if with_features else None
+        self.thresholds = dict(thresholds or {})
+        self._seen: list[tuple[Tensor, Tensor]] | None = [] if with_features else None
         if with_features:
-            self.classifier.backbone.head.register_forward_pre_hook(self._keep_features)
+            self.classifier.backbone.head.register_forward_hook(self._keep_features)
 
     @property
     def needed_columns(self) -> tuple[str, ...]:
@@ -134,15 +139,18 @@ class Predictor:
         """Predicts `batch` on the device and in the precision that the caller has set up."""
         readable = np.array([not error for error in batch.errors], dtype=bool)
         probs = np.full((len(batch.names), len(self.classes)), np.nan)
-        features = None
+        features, logits = None, None
         if self._seen is not None:
             width = self.classifier.backbone.head.in_features
             features = np.full((len(batch.names), width), np.nan, dtype=np.float32)
+            logits = np.full(probs.shape, np.nan, dtype=np.float32)
         if batch.sample is not None:
             probs[readable] = self._probabilities(batch.sample)
-            if self._seen is not None and features is not None:
-                features[readable] = torch.stack(self._seen).float().mean(dim=0).cpu().numpy()  # over the views of tta
-        return Predicted(predicted_table(batch.names, batch.errors, probs, self.classes, self.top), features)
+            if self._seen is not None and features is not None and logits is not None:
+                for kept, views in zip((features, logits), zip(*self._seen, strict=True), strict=True):
+                    kept[readable] = torch.stack(views).float().mean(dim=0).cpu().numpy()
+        table = predicted_table(batch.names, batch.errors, probs, self.classes, self.top, self.thresholds)
+        return Predicted(table, features, logits)
 
     def _probabilities(self, sample: Sample) -> FloatArray:
         if self._seen is not None:
@@ -152,13 +160,38 @@ class Predictor:
         found: FloatArray = probs.float().cpu().numpy().astype(np.float64)
         return found if self.calibrator is None else self.calibrator.apply(found)
 
-    def _keep_features(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+    def _keep_features(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         assert self._seen is not None
-        self._seen.append(inputs[0])
+        self._seen.append((inputs[0], output))
+
+
+def decided(probs: FloatArray, classes: Sequence[str], thresholds: Mapping[str, float]) -> npt.NDArray[np.int64]:
+    """Returns the position (N,) of the predicted class of each image, where some classes have thresholds.
+
+    It is the class whose probability reaches its threshold; of several, the one with the largest ratio of the two. If
+    none does, it is the most probable of the classes without a threshold.
+
+    Args:
+        probs: (N, C), finite.
+        classes: the names of the C classes.
+        thresholds: above 0, for any of the classes but not for all of them.
+    """
+    limits = np.array([thresholds.get(name, np.inf) for name in classes])
+    has_limit = np.isfinite(limits)
+    assert not has_limit.all(), "a class without a threshold is left"
+    ratios = probs / limits
+    others = np.where(has_limit, -1.0, probs)
+    found: npt.NDArray[np.int64] = np.where(ratios.max(axis=1) >= 1, ratios.argmax(axis=1), others.argmax(axis=1))
+    return found
 
 
 def predicted_table(
-    names: Sequence[str], errors: Sequence[str], probs: FloatArray, classes: Sequence[str], top: int
+    names: Sequence[str],
+    errors: Sequence[str],
+    probs: FloatArray,
+    classes: Sequence[str],
+    top: int,
+    thresholds: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """The table of `Predicted`.
 
@@ -168,6 +201,7 @@ def predicted_table(
         probs: (N, C); NaN for images without a prediction.
         classes: the names of the C classes.
         top: number of the most probable classes that get a column each.
+        thresholds: of classes, see `decided`; without any, the most probable class is predicted.
     """
     finite = np.asarray(np.isfinite(probs).all(axis=1), dtype=np.bool_)
     errors = [error or ("" if fine else NOT_FINITE) for error, fine in zip(errors, finite, strict=True)]
@@ -175,9 +209,11 @@ def predicted_table(
     labels = np.array([*classes, None], dtype=object)
     order = np.where(finite[:, None], np.argsort(-probs, axis=1, kind="stable"), len(classes))
     columns = {f"{PREFIX}{name}": probs[:, position] for position, name in enumerate(classes)}
+    predicted = np.where(finite, decided(np.nan_to_num(probs), classes, thresholds), len(classes)) if thresholds else (
+        order[:, 0])  # fmt: skip
     likeliest = {f"top{rank + 1}": labels[order[:, rank]] for rank in range(top)}
     return pd.DataFrame(
-        {"image": list(names), "prediction": labels[order[:, 0]]}
+        {"image": list(names), "prediction": labels[predicted]}
         | {name: values.astype(np.float32) for name, values in columns.items()}
         | likeliest
         | {"error": [error or None for error in errors]}

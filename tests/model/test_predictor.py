@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.special import softmax
 
 from lesion_exp.data.lesion_dataset import LesionDataset, Preparation, SampleOptions
 from lesion_exp.data.store import open_or_build
@@ -12,7 +13,7 @@ from lesion_exp.data.store_builder import StoreRequest
 from lesion_exp.errors import ConfigError, DataError
 from lesion_exp.evaluation.calibrator import Calibrator, TemperatureScaling
 from lesion_exp.evaluation.predictions import probabilities
-from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate
+from lesion_exp.model.predictor import NOT_FINITE, Predictor, collate, decided
 from lesion_exp.model.restore import restore
 from tests.verbs.predict.conftest import BROKEN, CLASSES
 
@@ -20,6 +21,12 @@ from tests.verbs.predict.conftest import BROKEN, CLASSES
 def files_in(folder):
     paths = sorted(path for path in folder.glob("*.*") if path.suffix in {".png", ".jpg"})
     return [path.read_bytes() for path in paths], [path.name for path in paths]
+
+
+def samples_of(restored, encoded, names):
+    """The samples of files, of broken ones a reason."""
+    pairs = zip(encoded, names, strict=True)
+    return [name if name in BROKEN else restored.preparation.from_bytes(content, name) for content, name in pairs]
 
 
 @pytest.mark.parametrize("options", [SampleOptions(), *(SampleOptions(mask=m) for m in ("crop", "channel", "overlay"))])
@@ -83,13 +90,46 @@ def test_the_likeliest_classes_come_in_their_order(restored, photographs):
         Predictor(restored, top=4)
 
 
+def test_logits_are_what_the_probabilities_are_made_of(restored, photographs):
+    encoded, names = files_in(photographs)
+    calibrator = Calibrator(TemperatureScaling(0.25), CLASSES, 10, 10)
+    predictor = Predictor(restored, calibrator, with_features=True)
+    found = predictor.predict(collate(names, samples_of(restored, encoded, names)))
+    plain = probabilities(Predictor(restored).predict_files(encoded, names))
+    readable = found.table["error"].isna().to_numpy()
+    np.testing.assert_allclose(softmax(found.logits, axis=1)[readable], plain[readable], atol=1e-6)
+    assert np.isnan(found.logits[~readable]).all()
+
+
+@pytest.mark.parametrize(
+    ("probs", "thresholds", "expected"),
+    [
+        ((0.1, 0.3, 0.6), {"mel": 0.25}, "mel"),  # reached, though nv is likelier
+        ((0.1, 0.2, 0.7), {"mel": 0.25}, "nv"),
+        ((0.05, 0.7, 0.25), {"mel": 0.8}, "nv"),  # not reached, though mel is likeliest
+        ((0.3, 0.3, 0.4), {"mel": 0.3, "bcc": 0.2}, "bcc"),  # 1.5 times its threshold
+        ((0.2, 0.3, 0.5), {"mel": 0.3}, "mel"),  # reached exactly
+    ],
+)
+def test_thresholds_decide_before_the_likeliest_class(probs, thresholds, expected):
+    assert CLASSES[decided(np.array([probs]), CLASSES, thresholds)[0]] == expected
+
+
+def test_a_predictor_with_thresholds_changes_the_prediction_and_no_probability(restored, photographs):
+    encoded, names = files_in(photographs)
+    plain = Predictor(restored, top=1).predict_files(encoded, names)
+    likeliest = plain["prediction"].mode()[0]
+    other = next(name for name in CLASSES if name != likeliest)
+    found = Predictor(restored, top=1, thresholds={other: 1e-6}).predict_files(encoded, names)
+    assert set(found["prediction"].dropna()) == {other}
+    pd.testing.assert_frame_equal(found.drop(columns="prediction"), plain.drop(columns="prediction"))
+    assert found["prediction"].isna().tolist() == plain["prediction"].isna().tolist()
+
+
 def test_features_are_what_the_last_layer_sees(restored, photographs):
     encoded, names = files_in(photographs)
     predictor = Predictor(restored, with_features=True)
-    samples = [
-        restored.preparation.from_bytes(e, n) if n not in BROKEN else n for e, n in zip(encoded, names, strict=True)
-    ]
-    found = predictor.predict(collate(names, samples))
+    found = predictor.predict(collate(names, samples_of(restored, encoded, names)))
     readable = [name not in BROKEN for name in names]
     with torch.inference_mode():
         logits = restored.classifier.backbone.head(torch.from_numpy(found.features[readable]))

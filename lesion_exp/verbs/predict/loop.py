@@ -190,7 +190,9 @@ def predict_plan(folder: Path) -> None:
     plan, images = PredictionPlan.read(folder), read_images(folder)
     calibrator = None if plan.calibrator is None else read_calibrator(dict(plan.calibrator))
     restored = restore(plan.config, Path(plan.checkpoint))
-    predictor = Predictor(restored, calibrator, top=plan.top, with_features=plan.with_features)
+    predictor = Predictor(
+        restored, calibrator, top=plan.top, with_features=plan.with_features, thresholds=plan.thresholds
+    )
     results = Results(folder, plan, len(images))
     missing = results.missing()
     writer = _Writer(results, results.total - results.num_images(missing))

@@ -28,7 +28,8 @@ from lesion_exp.verbs.predict.loop import predict_plan
 from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
-from lesion_exp.verbs.predict.results import FloatArray, Results
+from lesion_exp.verbs.predict.results import HEAD, FloatArray, Results, write_of_head
+from lesion_exp.verbs.predict.thresholds import decision_thresholds
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,10 @@ class NetworkPrediction:
             return results.read(), label_file, resumed
         fill(results)
         table = results.join()
-        features = results.features() if self.plan.with_features else None
-        return table, write_images_to_label(table, self.output, request, features), resumed
+        of_head = {name: results.of_head(name) for name in HEAD} if self.plan.with_features else {}
+        if self.plan.features is not None:
+            write_of_head(Path(self.plan.features), table, of_head, self.classes)
+        return table, write_images_to_label(table, self.output, request, of_head.get("features")), resumed
 
     def finish(self) -> None:
         """Removes what only a prediction that is not complete needs."""
@@ -113,6 +116,8 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
         opened.run_id, request, restored.config, checkpoint, images.table, output_of(request),
         calibrator=None if calibrator is None else calibrator.to_dict(), top=request.top or 0, rank=request.rank,
         heat_maps=None if request.heat_maps is None else str(request.heat_maps.expanduser().absolute()),
+        features=None if request.features is None else str(request.features.expanduser().absolute()),
+        thresholds=decision_thresholds(request, opened.run, restored.classes),
     )  # fmt: skip
     return NetworkPrediction(plan, images, restored.classes, calibrator, seen_images([opened.run], images))
 
@@ -120,7 +125,7 @@ def open_network(opened: TrainedRun, request: PredictionRequest) -> NetworkPredi
 def plan_of(
     run_id: str, request: PredictionRequest, config: Mapping[str, Any], checkpoint: Path, images: pd.DataFrame,
     output: Path, *, calibrator: Mapping[str, Any] | None = None, top: int = 0, rank: str | None = None,
-    heat_maps: str | None = None,
+    heat_maps: str | None = None, features: str | None = None, thresholds: Mapping[str, float] | None = None,
 ) -> PredictionPlan:  # fmt: skip
     """The plan of the predictions of one network."""
     loader = config["loader"]
@@ -146,6 +151,8 @@ def plan_of(
         num_workers=request.num_workers,
         devices=limit,
         heat_maps=heat_maps,
+        features=features,
+        thresholds=dict(thresholds or {}),
     )
 
 

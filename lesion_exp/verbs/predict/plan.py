@@ -45,12 +45,16 @@ class PredictionPlan:
     devices: int | list[int]
     heat_maps: str | None = None
     """Folder for the pictures with Grad-CAM maps."""
+    features: str | None = None
+    """File for the inputs and outputs of the head."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """By which a class is predicted, see `decided`."""
     version: str = field(default=__version__)
 
     @property
     def with_features(self) -> bool:
-        """Whether the features of the last layer are stored."""
-        return self.rank == "coreset"
+        """Whether inputs and outputs of the head are stored."""
+        return self.rank == "coreset" or self.features is not None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -63,6 +67,7 @@ class PredictionPlan:
             "calibration_fitted_on": fitted,
             "tta": self.config["evaluation"]["tta"],
             "precision": self.config["trainer"]["precision"],
+            "thresholds": dict(self.thresholds),
             "version": self.version,
             "use": RESEARCH_ONLY,
         }
@@ -108,6 +113,8 @@ _WORDS: Final = {
     "source": "input= or dataset=",
     "digest": "the list of images",
     "heat_maps": "gradcam=",
+    "features": "output_features=",
+    "thresholds": "thresholds=",
     "version": "the version of lesion_exp",
 }
 

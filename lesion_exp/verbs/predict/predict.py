@@ -69,6 +69,10 @@ class PredictionSummary:
     """Smallest probability of the pseudo-labels by class; None for a class that gets none."""
     submission: str | None = None
     """The file with the submission to a challenge."""
+    features: str | None = None
+    """The file with features and logits."""
+    thresholds_of_prediction: Mapping[str, float] | None = None
+    """Smallest probability from which on a class is predicted, for the classes that have one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -145,6 +149,8 @@ def predict(run: Run, request: PredictionRequest, project: Project) -> Predictio
         counts_of_pseudo,
         thresholds,
         None if submission is None else str(submission),
+        None if request.features is None else str(request.features),
+        made.facts["thresholds"] or None,
     )
 
 

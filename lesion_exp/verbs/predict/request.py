@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lesion_exp.choices import ACCELERATORS, ANY_CALIBRATION, CHALLENGES, NONE, PRECISIONS, RANKINGS, TTA, WEIGHTS
+from lesion_exp.choices import (
+    ACCELERATORS,
+    ANY_CALIBRATION,
+    CHALLENGES,
+    NONE,
+    PRECISIONS,
+    RANKINGS,
+    RULES,
+    TTA,
+    WEIGHTS,
+)
 from lesion_exp.dataset.display_name import display_name
 from lesion_exp.errors import ConfigError
 from lesion_exp.option import (
@@ -65,6 +75,18 @@ class PredictionRequest:
         folder("maps"),
         "folder for pictures with the Grad-CAM map of each prediction; the column gradcam names the picture",
         key="gradcam",
+    )
+    features: Path | None = option(
+        None,
+        file("features.npz", ".npz", ".parquet"),
+        "also write the features before the head, and the logits, of each image",
+        key="output_features",
+    )
+    thresholds: Mapping[str, float | str] = option(
+        {},
+        Thresholds("'{CLASS: P}'", "'{mel: 0.3}'", rules=RULES, by_class=True),
+        "predict these classes from these probabilities on, and else the likeliest of the others; a rule in place of a "
+        "probability is the threshold that the run's evaluation found by it on validation",
     )
     rank: str | None = option(
         None, choice(RANKINGS), "how the images to label next are chosen; they are written into FILE_to_label.csv"
@@ -143,6 +165,16 @@ class PredictionRequest:
         if self.pseudo_labels is None and (self.threshold is not None or self.target_precision is not None):
             key = "threshold" if self.threshold is not None else "target_precision"
             raise ConfigError(f"expected pseudo_labels=FILE beside {key}=, got none; for example pseudo_labels=new.csv")
+        if self.thresholds and self.pseudo_labels is not None:
+            raise ConfigError(
+                "expected thresholds= or pseudo_labels=, got both; the key threshold= says from which probability on "
+                "an image gets a pseudo-label"
+            )
+        if self.features is not None and self.features.exists() and not self.force:
+            raise ConfigError(
+                f"expected a new file for output_features, but {self.features} exists; name another one, or use "
+                f"force=true to replace it"
+            )
         if self.threshold is not None and self.target_precision is not None:
             raise ConfigError("expected threshold= or target_precision=, got both; leave one out")
         if self.heat_maps is not None and self.source is not None and _lies_below(self.heat_maps, self.source):

@@ -20,6 +20,8 @@ from lesion_exp.verbs.predict.plan import DONE_FILE, PLAN_FILE, PredictionPlan
 
 METADATA_KEY: Final = "lesion_exp"
 """Entry in the metadata of a parquet file with the plan's facts as JSON."""
+HEAD: Final = ("features", "logits")
+"""What is stored of the head beside the predictions, if it is asked for; fields of `Predicted`."""
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -48,8 +50,10 @@ class Results:
 
     def add(self, number: int, predicted: Predicted) -> None:
         """Stores a batch."""
-        if predicted.features is not None:
-            np.save(self._features_path(number), predicted.features, allow_pickle=False)
+        for name in HEAD:
+            values = getattr(predicted, name)
+            if values is not None:
+                np.save(self._array_path(number, name), values, allow_pickle=False)
         table = pa.Table.from_pandas(predicted.table, schema=_schema(predicted.table), preserve_index=False)
         partial = self.path(number).with_suffix(".part")
         pq.write_table(table, partial)
@@ -59,9 +63,10 @@ class Results:
         """The batches in their order, one after the other."""
         return (pq.read_table(self.path(number)).to_pandas() for number in range(self.num_batches))
 
-    def features(self) -> FloatArray:
-        """The features of the last layer, float32 (N, F); NaN for an image without a prediction."""
-        return np.concatenate([np.load(self._features_path(n), allow_pickle=False) for n in range(self.num_batches)])
+    def of_head(self, name: str) -> FloatArray:
+        """Inputs (`features`, float32 (N, F)) or outputs (`logits`, (N, C)) of the head; NaN without a prediction."""
+        paths = [self._array_path(number, name) for number in range(self.num_batches)]
+        return np.concatenate([np.load(path, allow_pickle=False) for path in paths])
 
     def join(self) -> pd.DataFrame:
         """Writes the complete output at once and returns its table."""
@@ -100,8 +105,8 @@ class Results:
         """The file of a batch."""
         return self.folder / f"{number:08d}.parquet"
 
-    def _features_path(self, number: int) -> Path:
-        return self.folder / f"{number:08d}.npy"
+    def _array_path(self, number: int, name: str) -> Path:
+        return self.folder / f"{number:08d}_{name}.npy"
 
 
 class GrowingCsv:
@@ -133,6 +138,37 @@ def write_output(table: pd.DataFrame, output: Path, facts: Mapping[str, Any]) ->
         known = {METADATA_KEY: json.dumps(dict(facts))}
         pq.write_table(written.replace_schema_metadata({**(written.schema.metadata or {}), **known}), partial)
     partial.replace(output)
+
+
+def write_of_head(path: Path, table: pd.DataFrame, of_head: Mapping[str, FloatArray], classes: Sequence[str]) -> None:
+    """Writes features and logits of all images, in the order of the predictions; the file appears complete.
+
+    An .npz file has the arrays `image` (N,), `features` (N, F), `logits` (N, C) and `classes` (C,), none of them
+    pickled; a .parquet file has the columns `image`, `logit_CLASS` and `f0`, `f1` and so on.
+
+    Args:
+        path: the file.
+        table: the predictions, of which the column `image` is written.
+        of_head: the arrays by the names in `HEAD`.
+        classes: the names of the C classes.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = table["image"].astype(str)
+    if path.suffix.lower() == ".npz":
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                image=np.array(names, dtype=str),
+                classes=np.array(classes, dtype=str),
+                features=of_head["features"],
+                logits=of_head["logits"],
+            )
+    else:
+        logits = {f"logit_{name}": of_head["logits"][:, place] for place, name in enumerate(classes)}
+        features = {f"f{place}": values for place, values in enumerate(of_head["features"].T)}
+        pq.write_table(pa.table({"image": list(names), **logits, **features}), partial)
+    partial.replace(path)
 
 
 def _schema(table: pd.DataFrame) -> pa.Schema:

@@ -45,6 +45,7 @@ from lesion_exp.verbs.predict.plan import PLAN_FILE, PredictionPlan
 from lesion_exp.verbs.predict.request import PredictionRequest
 from lesion_exp.verbs.predict.requested_images import RequestedImages, requested_images, seen_images
 from lesion_exp.verbs.predict.results import Results, write_output
+from lesion_exp.verbs.predict.thresholds import decision_thresholds
 from lesion_exp.version import __version__
 
 _OF_NETWORKS: Final = "a stacked ensemble reads the probabilities of its networks alone"
@@ -69,6 +70,8 @@ class StackPrediction:
     calibrator: Calibrator | None
     output: Path
     warnings: tuple[str, ...]
+    thresholds: Mapping[str, float]
+    """By which a class is predicted, see `decided`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,6 +99,7 @@ class StackPrediction:
             "calibration_fitted_on": None if fitted is None else fitted["fitted_on"],
             "tta": self._plans[0].config["evaluation"]["tta"],
             "precision": self._plans[0].config["trainer"]["precision"],
+            "thresholds": dict(self.thresholds),
             "version": __version__,
             "use": RESEARCH_ONLY,
         }
@@ -151,7 +155,8 @@ class StackPrediction:
             chosen = [_probs_of(table[usable]).reset_index(drop=True) for table in tables]
             found = self.stacking.probabilities([pd.concat([columns, each], axis=1) for each in chosen])
             probs[usable] = found if self.calibrator is None else self.calibrator.apply(found)
-        return predicted_table(self.images.table["image"].tolist(), errors.tolist(), probs, self.classes, top)
+        names = self.images.table["image"].tolist()
+        return predicted_table(names, errors.tolist(), probs, self.classes, top, self.thresholds)
 
 
 def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project) -> StackPrediction:
@@ -190,13 +195,15 @@ def open_stack(opened: TrainedRun, request: PredictionRequest, project: Project)
 
     plans = tuple(tuple(plan(network) for network in member) for member in members)
     warnings = (*stacking.features.missing(columns), *seen_images([one.run for one in networks], images))
-    return StackPrediction(run, stacking, plans, images, columns, calibrator, output, warnings)
+    thresholds = decision_thresholds(request, run, stacking.features.classes)
+    return StackPrediction(run, stacking, plans, images, columns, calibrator, output, warnings, thresholds)
 
 
 def _check_options(request: PredictionRequest) -> None:
     refused = {
         "gradcam": request.heat_maps is not None,
         "rank=coreset": request.rank == "coreset",
+        "output_features": request.features is not None,
         "checkpoint": request.checkpoint != "best",
     }
     for key, given in refused.items():

@@ -14,8 +14,8 @@ from lesion_exp.model.restore import restore
 from lesion_exp.verbs.predict.images import images_of
 from lesion_exp.verbs.predict.loop import predict_plan
 from lesion_exp.verbs.predict.plan import PredictionPlan, read_images
-from lesion_exp.verbs.predict.results import Results
-from tests.verbs.predict.conftest import BROKEN
+from lesion_exp.verbs.predict.results import HEAD, Results, write_of_head
+from tests.verbs.predict.conftest import BROKEN, CLASSES
 
 
 def results_of(plan, folder):
@@ -51,9 +51,33 @@ def test_what_was_stopped_ends_like_what_was_not(plan_for, photographs, tmp_path
     assert (tmp_path / f"stopped.{suffix}").read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes()
     assert table["image"].tolist() == images["image"].tolist()
     assert set(table["image"][table["error"].notna()]) == {f"{photographs}/{name}" for name in BROKEN}
-    assert len(results.features()) == len(images)
+    assert len(results.of_head("features")) == len(images)
     results.clear()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_features_and_logits_lie_in_the_order_of_the_predictions(plan_for, photographs, tmp_path, suffix):
+    images = images_of(str(photographs))
+    path = tmp_path / "made" / f"features.{suffix}"
+    plan, folder = plan_for(images, tmp_path / "all.csv", features=str(path))
+    predict_plan(folder)
+    results = results_of(plan, folder)
+    of_head = {name: results.of_head(name) for name in HEAD}
+    write_of_head(path, results.join(), of_head, CLASSES)
+    if suffix == "npz":
+        found = np.load(path, allow_pickle=False)
+        assert (found["image"].tolist(), found["classes"].tolist()) == (images["image"].tolist(), list(CLASSES))
+        features, logits = found["features"], found["logits"]
+    else:
+        table = pd.read_parquet(path)
+        assert table["image"].tolist() == images["image"].tolist()
+        features = table[[f"f{place}" for place in range(of_head["features"].shape[1])]].to_numpy()
+        logits = table[[f"logit_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_array_equal(features, of_head["features"])
+    np.testing.assert_array_equal(logits, of_head["logits"])
+    assert np.isnan(logits).all(axis=1).sum() == len(BROKEN)
+    assert [path.name for path in path.parent.iterdir()] == [path.name]
 
 
 def test_workers_decode_and_nothing_depends_on_them(plan_for, photographs, tmp_path):

@@ -86,6 +86,28 @@ def test_the_same_batches_give_the_very_probabilities_that_were_evaluated_and_a_
     assert said["warnings"] == summary["warnings"]
 
 
+def test_thresholds_are_given_or_those_of_the_evaluation_and_features_lie_beside(project, command, tmp_path):
+    run, _, _ = project
+    points = json.loads(download_artifact(run, "operating_points/points.json").read_text())
+    fitted = {point["rule"]: point["threshold"] for point in points if point["target"] == "mel"}
+    file = tmp_path / "features.npz"
+    table, summary = command("t.csv", "thresholds={mel: sensitivity_90, bcc: 0.9}", f"output_features={file}")
+    assert json.loads(Path(summary["facts"]).read_text())["thresholds"] == {
+        "mel": fitted["sensitivity_90"], "bcc": 0.9
+    }  # fmt: skip
+    assert set(table["prediction"][table["p_mel"] > fitted["sensitivity_90"] + 1e-6]) <= {"mel"}
+    assert not (table["prediction"] == "mel")[table["p_mel"] < fitted["sensitivity_90"] - 1e-6].any()
+    assert np.load(file)["image"].tolist() == table["image"].tolist()
+    for given, said in (
+        ("thresholds={melanoma: 0.3}", "mel"),
+        (f"thresholds={{{', '.join(f'{name[2:]}: 0.3' for name in table if name.startswith('p_'))}}}", "leave out"),
+    ):
+        assert said in command("u.csv", given, code=2)
+    said = command("u.csv", "thresholds={mel: youden}", "calibration=temperature", code=2)
+    assert "leave calibration= out" in said
+    assert "force=true" in command("u.csv", f"output_features={file}", code=2)
+
+
 def test_calibrated_ranked_and_with_the_likeliest_classes(project, command):
     run, _, kept = project
     table, summary = command("b.parquet", "calibration=temperature", "top=2", "rank=entropy", "count=3")
