@@ -53,6 +53,8 @@ WEIGHTS: Final = ("best", "last")
 """The checkpoints that every run stores."""
 CONFORMAL: Final = ("lac", "aps")
 """Methods of conformal prediction."""
+CLEANED: Final = ("caches", "live", "sweeps")
+"""What `clean` removes, by the word that asks for it."""
 RANKINGS: Final = ("entropy", "margin", "coreset")
 RULES: Final = ("sensitivity_90", "sensitivity_95", "specificity_90", "specificity_95", "youden")
 """Strategies of active learning: how the images that should be labelled next are chosen."""

@@ -481,6 +481,15 @@ VERBS: Final = {
             stopped="nothing was changed; the same command examines again",
         ),
         Verb(
+            "clean",
+            "show what lies on the disk, how large it is and what may go; remove it only if asked",
+            "lesion_exp.command.clean:clean",
+            ("lesion-exp clean", "lesion-exp clean remove=caches,sweeps"),
+            options=("command.clean:CleanOptions",),
+            flags=("--json",),
+            stopped="what was removed is gone, and the same command removes the rest",
+        ),
+        Verb(
             "completion",
             "print the script with which bash, zsh or fish completes verbs, groups, options, keys and runs",
             "lesion_exp.command.completion:completion",
