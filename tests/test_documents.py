@@ -82,7 +82,7 @@ def test_the_built_site_takes_nothing_from_the_network(tmp_path):
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) >= len(PAGES)
     elsewhere = r"=\"(?:https?:)?//"
-    loaded = rf"<(?:script|img|iframe|source)[^>]+src{elsewhere}|<link[^>]+(?:stylesheet|preconnect)[^>]+href{elsewhere}"
+    loaded = rf"<(?:script|img|iframe|source)[^>]+src{elsewhere}|<link[^>]+(?:style|preconnect)[^>]+href{elsewhere}"
     assert [page.name for page in pages if re.search(loaded, page.read_text("utf-8"))] == []
     assert (tmp_path / "search" / "search_index.js").is_file()
 
