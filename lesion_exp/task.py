@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -14,13 +14,12 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lesion_exp.augmentation.mix import Mix
 from lesion_exp.augmentation.on_device import apply_plan
-from lesion_exp.backbone.backbone import Backbone
+from lesion_exp.backbone.backbone import Backbone, without_running
 from lesion_exp.backbone.depthwise import fast_depthwise_gradients
 from lesion_exp.data.lesion_dataset import Sample
 from lesion_exp.epoch_metric import EXACT, MeanLoss, training_metrics, validation_metrics
@@ -353,23 +352,6 @@ class LesionClassifier(NetworkTask):
 
         views = tta_views(self.options.tta)
         return batch["index"], *probabilities_and_energies(logits, self.normalize(batch["image"]), views)
-
-
-@contextmanager
-def without_running(network: torch.nn.Module) -> Iterator[None]:
-    """Leaves the running statistics of the batch normalisations of `network` as they are within the block."""
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-    momenta = [part.momentum for part in norms]
-    for part in norms:
-        part.momentum = 0.0
-    was_training = [part.training for part in norms]
-    try:
-        yield
-    finally:
-        for part, momentum, counted in zip(norms, momenta, was_training, strict=True):
-            part.momentum = momentum
-            if counted and part.num_batches_tracked is not None:
-                part.num_batches_tracked.sub_(1)
 
 
 def _ordered(values: Tensor | None, order: Tensor | None) -> Tensor | None:

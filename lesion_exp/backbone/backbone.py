@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lesion_exp.backbone.heads import make_head
 from lesion_exp.backbone.lora import add_lora, lora_weights, merge_lora
@@ -249,3 +252,18 @@ def _second_body(body: FeatureExtractor, shared: SharedOptions, shape: InputsAnd
             )
         return None
     return copy.deepcopy(body)
+
+
+@contextmanager
+def without_running(network: nn.Module) -> Iterator[None]:
+    """Leaves the running statistics of the batch normalisations of `network` as they are within the block."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    before = [(part.momentum, part.num_batches_tracked.clone()) for part in norms]  # type: ignore[union-attr]
+    for part in norms:
+        part.momentum = 0.0  # to put the statistics back afterwards would disturb the backward pass
+    try:
+        yield
+    finally:
+        for part, (momentum, count) in zip(norms, before, strict=True):
+            part.momentum = momentum
+            part.num_batches_tracked.copy_(count)  # type: ignore[union-attr]

@@ -116,12 +116,13 @@ def train(job: Job, context: RunContext = NO_CONTEXT) -> JobResult:
         Exception: the error that ended the training; its run in the store is FAILED and contains the traceback.
     """
     check_job(job)
-    node = job.config["trainer"]
-    group = join_group(*num_devices_and_nodes(node), any_number=context.continues is not None or may_start_again())
+    any_number = context.continues is not None or may_start_again()
+    devices, nodes = num_devices_and_nodes(job.config["trainer"])
+    group = join_group(devices, nodes, any_number=any_number)
     if group is not None:
         # Lightning read the environment when it was imported
         rank_zero_only.rank = group.rank  # type: ignore[attr-defined]
-        with met(group, group.check_even()) as peers:
+        with met(group, group.check_even() if any_number else devices) as peers:
             return _train_together(job, context, group, peers)
     return _train_alone(job, context)
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lesion_exp.backbone.backbone import without_running
 from lesion_exp.data.batches import TrainingBatches, shard
 from lesion_exp.errors import ConfigError
 from lesion_exp.sampler.shuffle import Shuffle
-from lesion_exp.task import without_running
 from lesion_exp.training.layout import keeps_batches, on_processes
 
 
