@@ -25,7 +25,9 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     Where autocast is off anyway it is empty, so that a traced network does not contain it.
     """
     device = tensor.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    if device == "meta" or not torch.is_autocast_enabled(device):  # torch has no autocast there to ask for
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def as_float32(tensor: Tensor) -> Tensor:

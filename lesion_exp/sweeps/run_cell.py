@@ -64,7 +64,7 @@ def run_cell(cell: Cell) -> int:
             note=None,
         )
         with _heartbeat(cell):
-            return _attempt(cell)
+            return _attempt(cell, is_first=before.attempts == 0)
     finally:
         release(cell.lock)
 
@@ -84,10 +84,10 @@ def _follow() -> int:
     return DONE
 
 
-def _attempt(cell: Cell) -> int:
+def _attempt(cell: Cell, is_first: bool) -> int:
     try:
         with leading():
-            result, note = _train(cell)
+            result, note = _train(cell, is_first)
     except UserError as error:
         log.error("lesion-exp: %s", error)
         cell.write(status="failed", ended=time.time(), error=str(error))
@@ -103,11 +103,14 @@ def _attempt(cell: Cell) -> int:
     return DONE
 
 
-def _train(cell: Cell) -> tuple[JobResult, str | None]:
-    """Starts or resumes the cell's run, or reads the results of a finished one; with a note for the ledger."""
+def _train(cell: Cell, is_first: bool) -> tuple[JobResult, str | None]:
+    """Starts or resumes the cell's run, or reads the results of a finished one; with a note for the ledger.
+
+    The store is not searched for a run of the cell in the `is_first` attempt, which is recorded before it begins.
+    """
     job, sweep = cell.job(), read_sweep(cell.folder.parent.parent)
     context = cell_context(cell, sweep)
-    known = _wait_for_death(find_tagged(job.project.store, _identity(cell, sweep)))
+    known = None if is_first else _wait_for_death(find_tagged(job.project.store, _identity(cell, sweep)))
     if known is None:
         return _noted(train(job, context))
     cell.write(run_id=known.run_id)

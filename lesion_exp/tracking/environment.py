@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distributions, version
+from email.message import Message
+from email.parser import HeaderParser
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +42,8 @@ _VARIABLES: Final = (
 _VERSION_TAG: Final = "version."
 _COMMIT_TAG: Final = "git_commit"
 _CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
+_SHARED: Final[list[SourceState]] = []
+"""What `share_source_state` has read."""
 
 
 def system_metrics() -> dict[str, float]:
@@ -190,7 +194,12 @@ def version_differences(tags: Mapping[str, str], now: Mapping[str, str] | None =
 
 
 def source_state(package_dir: Path | None = None) -> SourceState:
-    """The state of the checkout that contains the package; other repositories are not read."""
+    """The state of the checkout that contains the package; other repositories are not read.
+
+    After `share_source_state`, it is the state at that time.
+    """
+    if package_dir is None and _SHARED:
+        return _SHARED[0]
     folder = package_dir or Path(__file__).resolve().parents[1]
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit or not _git(folder, "ls-files", "--", "__init__.py"):
@@ -199,6 +208,12 @@ def source_state(package_dir: Path | None = None) -> SourceState:
     patch = _git(folder, "diff", "HEAD", "--binary") if dirty else ""
     small = bool(patch) and len(patch.encode()) <= LARGEST_PATCH
     return SourceState(commit.strip(), dirty, patch if small else None)
+
+
+def share_source_state() -> None:
+    """Reads the state of the checkout once for this process, which has imported its code, and for those that are forked
+    from it."""
+    _SHARED[:] = [source_state()]
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -211,8 +226,15 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _packages() -> list[str]:
-    found = {f"{package.name}=={package.version}" for package in distributions() if package.name}
+    heads = map(_head_of_metadata, distributions())
+    found = {f"{head['Name']}=={head['Version']}" for head in heads if head["Name"]}
     return sorted(found, key=str.lower)
+
+
+def _head_of_metadata(package: Distribution) -> Message:
+    """The fields of a package's metadata, of which `package.metadata` also parses the description, each time."""
+    text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+    return HeaderParser().parsestr(text.partition("\n\n")[0])
 
 
 def _python(num_threads: int) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def save_figure(figure: Figure, path: Path, footer: str) -> None:
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)
-    figure.set_layout_engine("none")  # keeps the layout as it is
+    figure.set_layout_engine(None)  # keeps the layout; with a placeholder ("none"), savefig would draw everything twice
     for legend in figure.legends:  # would otherwise move with the edge of the picture, down to the footer
         legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     drawn = figure.get_tightbbox()

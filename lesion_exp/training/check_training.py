@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import math
@@ -36,6 +35,8 @@ log = logging.getLogger(__name__)
 PATCHES: Final = (32, 16, 14, 224)
 """Common divisors of the image sizes that networks accept, pixels."""
 SMALLEST_IMAGE: Final = 16
+_PASSED: Final[set[str]] = set()
+"""Keys of the trials that networks have passed."""
 _ONE_IMAGE: Final = "Expected more than 1 value per channel"
 """Part of the message of torch's batch normalisation for a batch from which it cannot compute a deviation."""
 
@@ -90,6 +91,20 @@ def check_training(config: Mapping[str, Any], split: SplitData) -> list[str]:
     metadata_width = data.metadata.width if data.metadata else 0
     Trial(config, len(split.classes), metadata_width, min(batch_size, 2)).check()
     return warnings
+
+
+def share_trial(config: Mapping[str, Any], split: SplitData) -> None:
+    """Tries the network of the job `config` for `check_training` in the processes that are forked from this one.
+
+    Nothing is computed (see `Trial.check_without_computing`), and networks of other packages are not tried, because
+    their code may start threads.
+    """
+    if is_pretraining(config) or not str(config["backbone"][TARGET]).startswith("lesion_exp."):
+        return
+    data = make_datamodule(config, split)
+    batch_size = data.images_per_epoch() if config["trainer"]["find_batch_size"] else data.smallest_batch(1)
+    metadata_width = data.metadata.width if data.metadata else 0
+    Trial(config, len(split.classes), metadata_width, min(batch_size, 2)).check_without_computing()
 
 
 def _check_probe(config: Mapping[str, Any], data: LesionDataModule, loss: Loss) -> None:
@@ -263,17 +278,34 @@ class Trial:
     batch_size: int
 
     def check(self) -> None:
-        """Checks that the network accepts its image size and its batches; the result is cached.
+        """Checks that the network accepts its image size and its batches, once in a process and those forked from it.
 
         Raises:
             ConfigError: the network does not accept the image size, or its normalisation cannot use batches of one
                 image.
         """
-        read = {key: self.config[key] for key in ("backbone", "dataset", "image_size", "seed")}
-        _check(json.dumps(read, sort_keys=True, default=str), self.num_classes, self.metadata_width, self.batch_size)
+        if self._key not in _PASSED:
+            self.check_now()
+            _PASSED.add(self._key)
+
+    def check_without_computing(self) -> None:
+        """Does what `check` does on the meta device; a network that fails there is left to `check`."""
+        try:
+            self._run(int(self.config["image_size"]), "meta")
+        except Exception:
+            log.debug("the forward pass on the meta device failed", exc_info=True)
+        else:
+            _PASSED.add(self._key)
+
+    @property
+    def _key(self) -> str:
+        """All that the result follows from."""
+        read = {key: self.config[key] for key in ("backbone", "dataset", "image_size")}
+        facts = [read, self.num_classes, self.metadata_width, self.batch_size]
+        return json.dumps(facts, sort_keys=True, default=str)
 
     def check_now(self) -> None:
-        """See `check`; the cache is not used."""
+        """Checks as `check` does, each time that it is called."""
         size = int(self.config["image_size"])
         reason = self._failure(size)
         if reason is None:
@@ -328,11 +360,6 @@ class Trial:
                 images(3) if sample.clinical else None,
                 torch.zeros(self.batch_size, width) if width else None,
             )
-
-
-@functools.lru_cache(maxsize=64)
-def _check(config: str, num_classes: int, metadata_width: int, batch_size: int) -> None:
-    Trial(json.loads(config), num_classes, metadata_width, batch_size).check_now()
 
 
 def _sizes_near(size: int) -> Iterator[int]:

@@ -54,24 +54,26 @@ def _split_here(config: Mapping[str, Any]) -> SplitData:
     return replace(split, loaded=replace(split.loaded, flow=copy.deepcopy(split.loaded.flow)))
 
 
-def share_split(config: Mapping[str, Any]) -> None:
-    """Reads and splits the data of `config` for `split_of` in this process and those that it forks.
+def share_split(config: Mapping[str, Any]) -> SplitData | None:
+    """Reads and splits the data of `config` for `split_of` in this process and those that it forks; returns the split.
 
-    Nothing is kept where the files that data and split depend on are not known.
+    Nothing is kept, and the result is None, where the files that data and split depend on are not known.
 
     Raises:
         UserError: see `load_data` and `split_data`.
     """
     key = _key(config)
     if not _is_known(config):
-        return
+        return None
     state, kept = _state_of_files(config), _KEPT.get(key)
     if kept is not None and kept[0] == state and kept[1].loaded.store.is_there():
-        return
+        return kept[1]
     with without_progress():
-        _KEPT[key] = state, split_data(config, load_data(config))
+        split = split_data(config, load_data(config))
+    _KEPT[key] = state, split
     if len(_KEPT) > _MOST_KEPT:
         del _KEPT[next(iter(_KEPT))]
+    return split
 
 
 def _key(config: Mapping[str, Any]) -> str:

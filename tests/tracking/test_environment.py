@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,20 @@ def test_package_installed_inside_another_project_s_checkout_has_no_commit(check
     (installed / "__init__.py").touch()
     assert source_state(installed) == SourceState("", dirty=False, patch=None)
     assert source_state(installed).tags() == {}
+
+
+def test_what_is_shared_is_the_state_at_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment_module, "_SHARED", [])
+    monkeypatch.setattr(environment_module, "_git", lambda folder, *words: "a" * 40 if words[0] != "status" else "")
+    environment_module.share_source_state()
+    monkeypatch.setattr(environment_module, "_git", lambda *_: pytest.fail("the state was read again"))
+    assert source_state() == SourceState("a" * 40, dirty=False, patch=None)
+
+
+def test_packages_are_those_that_python_names() -> None:
+    files = environment(SourceState("", dirty=False, patch=None), num_threads=1)
+    known = {f"{package.name}=={package.version}" for package in distributions() if package.name}
+    assert set(files["packages.txt"].splitlines()) == known
 
 
 def test_environment_names_packages_and_machine_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -240,6 +241,16 @@ def test_the_footer_stands_below_all_of_the_figure(tmp_path: Path, loc: str) -> 
     below = np.flatnonzero((pixels[last + 1 :] < 200).all(axis=2).any(axis=1))
     assert len(below) > 5, "the footer"
     assert below[0] > 1, "with a gap above it"
+
+
+def test_a_figure_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = Axes.draw
+    monkeypatch.setattr(Axes, "draw", lambda self, renderer: drawn.append(self) or draw(self, renderer))
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    axes = figure.subplots()
+    save_figure(figure, tmp_path / "a.png", "run demo, test part")
+    assert drawn == [axes]
 
 
 def test_dataset_is_an_input_with_the_fingerprint_as_digest(store: Store) -> None:

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from lesion_exp.choices import HEADS
 from lesion_exp.config.compose import compose
 from lesion_exp.errors import ConfigError, DataError
+from lesion_exp.training import check_training as module
 from lesion_exp.training.build import build
-from lesion_exp.training.check_training import Trial, check_training
+from lesion_exp.training.check_training import Trial, check_training, share_trial
 from lesion_exp.training.data import load_data, split_data
 from lesion_exp.training.run import check_job
 from tests.tiny import TINY
@@ -158,3 +160,31 @@ def test_a_network_that_takes_no_image_raises_its_own_error(tiny_job, monkeypatc
     monkeypatch.setattr("lesion_exp.model.classifier.instantiate", broken)
     with pytest.raises(RuntimeError, match="its constructor is wrong"):
         Trial(tiny_job().config, 7, 0, 2).check_now()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_network_that_was_tried_without_computing_is_not_tried_again(tiny_job, monkeypatch, head):
+    monkeypatch.setattr(module, "_PASSED", set())
+    plain = tiny_job().config
+    split = split_data(plain, load_data(plain))
+    share_trial(tiny_job("backbone.tune=head", f"backbone.head={head}", "augmentation=none").config, split)
+    monkeypatch.setattr(Trial, "_run", lambda *_: pytest.fail("it was tried again"))
+    config = tiny_job("backbone.tune=head", f"backbone.head={head}", "augmentation=none", "seed=3").config
+    check_training(config, split)
+
+
+def test_a_network_that_cannot_be_tried_without_computing_is_left_to_the_check(tiny_job, monkeypatch):
+    monkeypatch.setattr(module, "_PASSED", set())
+    monkeypatch.setattr("lesion_exp.model.classifier.instantiate", lambda *node, **passed: Patches())
+    config = tiny_job("image_size=40").config
+    share_trial(config, split_data(config, load_data(config)))
+    assert not module._PASSED
+    with pytest.raises(ConfigError, match="patch size 14"):
+        Trial(config, 7, 0, 2).check()
+
+
+def test_a_network_of_another_package_is_not_tried_for_others(tiny_job, monkeypatch):
+    monkeypatch.setattr(Trial, "_run", lambda *_: pytest.fail("it was tried"))
+    config = tiny_job().config
+    split = split_data(config, load_data(config))
+    share_trial({**config, "backbone": {**config["backbone"], "_target_": "my_package.network"}}, split)

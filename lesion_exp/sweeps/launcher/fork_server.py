@@ -2,7 +2,8 @@
 
 Importing torch, Lightning, MLflow and albumentations takes seconds, and so does reading, splitting and auditing a data
 set, while training a small cell hardly takes longer. So one process does both once, without using a device, opening a
-store of runs or starting a thread, and forks; cells with the same data and split share its memory. It reads a line of
+store of runs or starting a thread, and forks; cells with the same data and split share its memory. Networks are tried
+there without computing anything (on torch's device meta), which also imports their library. It reads a line of
 JSON for each cell from standard input (`{"folder": .., "environment": {..}, "threads": ..}`), or `{"stop": folder}`. It
 answers on standard output: `{"ready": true}` once, and `{"ended": folder, "code": ..}` for each cell; the code is the
 negative number of the signal if a signal ended it. When its input ends, because its parent is gone, it ends the cells.
@@ -22,10 +23,13 @@ import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from lesion_exp.tracking.environment import share_source_state
+
 PRELOADED: Final = (
     "lesion_exp.sweeps.run_cell",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.artifact.local_artifact_repo",
+    "sqlalchemy.dialects.sqlite",
     "torchvision.models",
     "albumentations",
     "sklearn.model_selection",
@@ -88,21 +92,25 @@ class ForkServer:
                 if folder == command["stop"]:
                     os.kill(pid, signal.SIGTERM)
             return
-        self._read_data(Path(command["folder"]))
+        self._prepare(Path(command["folder"]))
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._become_cell(parent, command)
         self.cells[pid] = command["folder"]
 
-    def _read_data(self, folder: Path) -> None:
-        """Reads and splits the data of a cell, unless those of an earlier one were the same."""
+    def _prepare(self, folder: Path) -> None:
+        """Reads and splits the data of a cell, and tries its network, unless those of an earlier one were the same."""
         from lesion_exp.sweeps.cell import Cell
+        from lesion_exp.training.check_training import share_trial
         from lesion_exp.training.shared_split import share_split
 
         logging.disable()  # the driver has said what is to be said of the data when it checked the cells
         try:
-            share_split(Cell(folder).job().config)
+            config = Cell(folder).job().config
+            split = share_split(config)
+            if split is not None:
+                share_trial(config, split)
         except Exception:
             return  # the cell meets the same error, and records it
         finally:
@@ -185,6 +193,7 @@ def main() -> int:
     """Imports the modules, then serves."""
     for name in PRELOADED:
         importlib.import_module(name)
+    share_source_state()
     gc.collect()
     gc.freeze()  # what cells share is not examined by their collections of garbage, which would copy it
     try:
