@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from lesion_exp.evaluation.limits import Limits, combined_limits, mean_limits, overlap_limits, proportion_limits
 from lesion_exp.evaluation.predictions import FloatArray, IntArray
 from lesion_exp.evaluation.registry import METRICS
-from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted
+from lesion_exp.evaluation.weighted import NOTHING, Bounds, LimitsOf, Weighted
 
 OF_ALL_CLASSES: Final = ("accuracy", "balanced_accuracy", "f1_macro", "f1_macro_sklearn")
 """The metrics over all classes, of each part and, if the registry shows them there, of each epoch."""
@@ -56,7 +56,8 @@ def confusion_metrics(
 
     limits, lesions = _limits(counting, classes), int(np.count_nonzero(counting.sum(axis=0)))
     entries = [METRICS[name] for name in OF_ALL_CLASSES if name not in limits]
-    return Weighted(at, limits, {each.name: Bounds(lesions, each.highest, each.lowest) for each in entries})
+    bounds = {each.name: Bounds(lesions, each.highest, each.lowest) for each in entries}
+    return Weighted(at, limits, bounds, None if bounds else NOTHING)
 
 
 def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
@@ -67,13 +68,21 @@ def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
     def images(chosen: IntArray) -> FloatArray:
         return np.asarray(counting[np.ravel(chosen)].sum(axis=0), dtype=np.float64)
 
+    @cache
+    def everything() -> FloatArray:
+        return images(cells)
+
+    @cache
+    def counts_of(place: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return images(cells[place, place]), images(cells[place]), images(cells[:, place])
+
+    @cache
     def of_class(family: str, place: int) -> Limits:
-        hits, true, predicted = images(cells[place, place]), images(cells[place]), images(cells[:, place])
+        hits, true, predicted = counts_of(place)
         if family == "f1":
             return overlap_limits(hits, true + predicted - hits)
         if family == "specificity":
-            everything = images(cells)
-            return proportion_limits(everything - true - predicted + hits, everything - true)
+            return proportion_limits(everything() - true - predicted + hits, everything() - true)
         return (
             proportion_limits(hits, true) if family == "recall" else proportion_limits(hits, predicted, otherwise=0.0)
         )
@@ -88,7 +97,7 @@ def _limits(counting: csr_array, classes: Sequence[str]) -> dict[str, LimitsOf]:
         return combined_limits([1 / np.count_nonzero(either)] * len(parts), parts)
 
     found: dict[str, LimitsOf] = {
-        "accuracy": lambda: proportion_limits(images(np.diag(cells)), images(cells)),
+        "accuracy": lambda: proportion_limits(images(np.diag(cells)), everything()),
         "balanced_accuracy": lambda: mean_over_classes("recall"),
         "f1_macro": lambda: mean_over_classes("f1"),
         "f1_macro_sklearn": mean_f1_of_predicted,

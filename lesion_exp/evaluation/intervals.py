@@ -85,7 +85,8 @@ def bootstrap(metrics: Weighted, num_groups: int, draws: int = 2000, seed: int =
     _check_draws(draws)
     values = {name: float(row[0]) for name, row in metrics(np.ones((num_groups, 1))).items()}
     needs_draws = values.keys() - metrics.limits.keys()
-    blocks = [metrics(weights) for weights in lesion_draws(num_groups, draws, seed)] if needs_draws else []
+    drawn_at = metrics.drawn()
+    blocks = [drawn_at(weights) for weights in lesion_draws(num_groups, draws, seed)] if needs_draws else []
     found: dict[str, Estimate] = {}
     for name, value in values.items():
         if np.isnan(value):

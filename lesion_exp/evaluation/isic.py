@@ -24,7 +24,7 @@ from lesion_exp.evaluation.predictions import (
 )
 from lesion_exp.evaluation.ranking import AUC_SENS_80, PAUC_2024, ranking_metrics, ranking_of_classes
 from lesion_exp.evaluation.registry import METRICS
-from lesion_exp.evaluation.weighted import Bounds, LimitsOf, Weighted, defined, merged
+from lesion_exp.evaluation.weighted import NOTHING, Bounds, LimitsOf, Weighted, defined, merged
 
 _AT_HALF: Final = ("accuracy", "sensitivity", "specificity", "dice", "ppv", "npv")
 _RANKED: Final = {"auc": "auroc", "ap": "average_precision", AUC_SENS_80: AUC_SENS_80, PAUC_2024: PAUC_2024}
@@ -91,9 +91,9 @@ def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: 
     """
     found, mean = merged(("", part) for part in of_classes), mean_name(classes)
 
-    def at(weights: FloatArray) -> dict[str, FloatArray]:
-        values = found(weights)
-        for family in _MACRO:
+    def at(of: Weighted, families: Sequence[str], weights: FloatArray) -> dict[str, FloatArray]:
+        values = of(weights)
+        for family in families:
             values[f"{family}/{mean}"] = nan_mean(np.stack([values[f"{family}/{name}"] for name in classes]))
         return values
 
@@ -104,7 +104,8 @@ def _with_macro(of_classes: Sequence[Weighted], classes: Sequence[str], rarest: 
     of_images = [family for family in _MACRO if family not in _MACRO_OF_DRAWS]
     means: dict[str, LimitsOf] = {f"{family}/{mean}": partial(limits, family) for family in of_images}
     bounds = {f"{family}/{mean}": Bounds(rarest) for family in _MACRO_OF_DRAWS}
-    return Weighted(at, {**found.limits, **means}, {**found.bounds, **bounds})
+    drawn = Weighted(partial(at, found.drawn(), _MACRO_OF_DRAWS))
+    return Weighted(partial(at, found, _MACRO), {**found.limits, **means}, {**found.bounds, **bounds}, drawn)
 
 
 def titles(classes: Sequence[str]) -> dict[str, str]:
@@ -175,7 +176,8 @@ def _recall_without_ties(
         return combined_limits([1 / (len(parts) + further)] * len(parts), parts)
 
     found: dict[str, LimitsOf] = {"balanced_accuracy": partial(limits, 0)}
-    return Weighted(at, {**found, **({WITH_UNK: partial(limits, without_output)} if with_unk else {})})
+    found |= {WITH_UNK: partial(limits, without_output)} if with_unk else {}
+    return Weighted(at, found, without_limits=NOTHING)
 
 
 def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_groups: int) -> Weighted:
@@ -204,7 +206,7 @@ def _at_half(scores: FloatArray, positive: BoolArray, group: IntArray, num_group
         parts = {"accuracy": tn + tp, "specificity": tn, "npv": tn}
         return proportion_limits(parts.get(family, tp), wholes[family], otherwise=1.0)
 
-    return Weighted(at, {family: partial(limits, family) for family in _AT_HALF})
+    return Weighted(at, {family: partial(limits, family) for family in _AT_HALF}, without_limits=NOTHING)
 
 
 def _ratio(part: FloatArray, whole: FloatArray, otherwise: float = 1.0) -> FloatArray:

@@ -66,6 +66,7 @@ def weighted_metrics(
     num_groups: int,
     names: Collection[str] | None = None,
     ranked: Sequence[Weighted] | None = None,
+    view: pd.DataFrame | None = None,
 ) -> Weighted:
     """Returns the metrics of `table` as a function of the weights of groups of images, for estimates and bootstraps.
 
@@ -75,6 +76,7 @@ def weighted_metrics(
         num_groups: G.
         names: the names of the metrics; None is all.
         ranked: `ranking_of_classes` of the table, if the caller also uses it elsewhere; None computes it.
+        view: `malignant_view` of the table, if the caller has it; None computes it.
     """
     classes = classes_of(table)
     known = metric_names(classes)
@@ -84,7 +86,7 @@ def weighted_metrics(
     parts = [_of_classes(table, group, num_groups, wanted, ranked)]
     of_view = {name for name in wanted if name.endswith(f"/{MALIGNANT}")} if MALIGNANT not in classes else set()
     if of_view:
-        parts.append(_of_malignant_view(table, group, num_groups, of_view))
+        parts.append(_of_malignant_view(malignant_view(table) if view is None else view, group, num_groups, of_view))
     return merged(("", part) for part in parts).only([name for name in known if name in wanted])
 
 
@@ -139,11 +141,12 @@ def _with_macro_area(found: Weighted, classes: Sequence[str]) -> Weighted:
         areas = [found.limits[name]() for name in names]
         return mean_limits([area for area in areas if not np.isnan(area.value)])
 
-    return Weighted(at, {**found.limits, AUROC_MACRO: limits}, found.bounds)
+    return Weighted(at, {**found.limits, AUROC_MACRO: limits}, found.bounds, found.drawn())
 
 
-def _of_malignant_view(table: pd.DataFrame, group: IntArray, num_groups: int, wanted: Collection[str]) -> Weighted:
-    view = malignant_view(table)
+def _of_malignant_view(
+    view: pd.DataFrame | None, group: IntArray, num_groups: int, wanted: Collection[str]
+) -> Weighted:
     assert view is not None, "metric_names() only has metrics of the view if there is one"
     families = [name.removesuffix(f"/{MALIGNANT}") for name in wanted]
     names = {

@@ -17,7 +17,7 @@ from lesion_exp.evaluation.conformal import ConformalSets, fit_conformal
 from lesion_exp.evaluation.limits import Limits, proportion_limits
 from lesion_exp.evaluation.malignant_view import scores_of, targets
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray, classes_of
-from lesion_exp.evaluation.weighted import LimitsOf, Weighted
+from lesion_exp.evaluation.weighted import NOTHING, LimitsOf, Weighted
 
 FAMILIES: Final = ("sensitivity", "specificity", "ppv", "npv")
 _ROUNDING: Final = 1e-9
@@ -101,7 +101,7 @@ def operating_point_metrics(
         for number, point in enumerate(points)
         for family in FAMILIES
     }
-    return Weighted(at, found)
+    return Weighted(at, found, without_limits=NOTHING)
 
 
 def _points_of(target: str, scores: FloatArray, positive: BoolArray) -> list[OperatingPoint]:

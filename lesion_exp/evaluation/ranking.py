@@ -14,7 +14,7 @@ from lesion_exp.evaluation.confusion import nan_mean
 from lesion_exp.evaluation.delong import placed_area
 from lesion_exp.evaluation.limits import Limits, area_limits
 from lesion_exp.evaluation.predictions import BoolArray, FloatArray, IntArray
-from lesion_exp.evaluation.weighted import Bounds, Weighted
+from lesion_exp.evaluation.weighted import NOTHING, Bounds, Weighted
 
 SENSITIVITY_AT: Final = {f"sensitivity_at_{share}_specificity": share / 100 for share in (90, 95)}
 SPECIFICITY_AT: Final = {f"specificity_at_{share}_sensitivity": share / 100 for share in (90, 95)}
@@ -77,7 +77,8 @@ def ranking_metrics(
         alone = at(np.ones((num_groups, 1)))["auroc"]  # the variance is unknown with fewer than two lesions of a kind
         return Limits(float(alone[0]), 0.0, 1.0, np.zeros(num_groups))
 
-    return Weighted(at, {"auroc": area} if "auroc" in names else {}, bounds)
+    limits = {"auroc": area} if "auroc" in names else {}
+    return Weighted(at, limits, bounds, None if bounds else NOTHING)
 
 
 def ranking_of_classes(probs: FloatArray, true: IntArray, group: IntArray, num_groups: int) -> list[Weighted]:
@@ -118,7 +119,7 @@ def _remembered(metrics: Weighted) -> Weighted:
             last[:] = [(weights, metrics(weights))]
         return last[0][1]
 
-    return Weighted(again, metrics.limits, metrics.bounds)
+    return Weighted(again, metrics.limits, metrics.bounds)  # without less for the draws: all callers share one result
 
 
 @dataclass(frozen=True)

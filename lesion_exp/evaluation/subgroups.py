@@ -17,6 +17,8 @@ from lesion_exp.evaluation.limits import LEAST_LESIONS, Limits, combined_limits,
 from lesion_exp.evaluation.malignant_view import MALIGNANT, malignant_view, scores_of, targets
 from lesion_exp.evaluation.metrics import OF_PROBABILITIES, weighted_metrics
 from lesion_exp.evaluation.predictions import (
+    LABELS_ONLY,
+    PREFIX,
     BoolArray,
     FloatArray,
     IntArray,
@@ -25,7 +27,7 @@ from lesion_exp.evaluation.predictions import (
     predicted_classes,
     true_classes,
 )
-from lesion_exp.evaluation.weighted import Weighted, merged
+from lesion_exp.evaluation.weighted import merged
 
 UNKNOWN: Final = "unknown"
 _AGE_EDGES: Final = (30, 45, 60, 75)
@@ -34,6 +36,8 @@ _OF_MALIGNANCY: Final = (f"recall/{MALIGNANT}", f"specificity/{MALIGNANT}", f"au
 COMPARED: Final = ("balanced_accuracy", f"recall/{MALIGNANT}", f"specificity/{MALIGNANT}")
 """Metrics that are means over classes of a share of right images; others also depend on the class frequencies."""
 _LEVEL: Final = 0.05
+_READ: Final = ("label", "prediction", "lesion_id", LABELS_ONLY)
+"""Columns that the metrics of a subgroup are computed from, beside the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,17 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
         for attribute, values in attributes(table).items()
         for name in _in_order(attribute, values)
     }
+    table = table[[name for name in table.columns if name in _READ or str(name).startswith(PREFIX)]]
+    view = malignant_view(table)
     counts = {cell: lesion_counts(table[mask]) for cell, mask in masks.items()}
     shown = {cell: [name for name in names if not counts[cell].too_few(name)] for cell in masks}
-    parts = {cell: _weighted_cell(table, group, num_groups, masks[cell], shown[cell]) for cell in masks if shown[cell]}
+    parts = {
+        cell: weighted_metrics(
+            table[mask], group[mask], num_groups, shown[cell], view=None if view is None else view[mask]
+        )
+        for cell, mask in masks.items()
+        if shown[cell]
+    }
 
     at = merged((_key(*cell, ""), part) for cell, part in parts.items())
     found = bootstrap(at, num_groups, draws, seed) if parts else {}
@@ -124,7 +136,7 @@ def subgroups(table: pd.DataFrame, draws: int = 2000, seed: int = 0, unit: Unit 
     ]
     known = {cell: mask for cell, mask in masks.items() if cell[1] != UNKNOWN}
     gaps = largest_gaps(table, group, num_groups, known)
-    overall = bootstrap(weighted_metrics(table, group, num_groups, names), num_groups, draws, seed)
+    overall = bootstrap(weighted_metrics(table, group, num_groups, names, view=view), num_groups, draws, seed)
     return Subgroups(cells, gaps, _present(table), overall)
 
 
@@ -180,12 +192,6 @@ def _text(value: Any) -> str:
     if value is None or value != value or str(value).strip().lower() in {"", "unknown", "nan", "none"}:
         return UNKNOWN
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _weighted_cell(
-    table: pd.DataFrame, group: IntArray, num_groups: int, mask: BoolArray, names: list[str]
-) -> Weighted:
-    return weighted_metrics(table[mask].reset_index(drop=True), group[mask], num_groups, names)
 
 
 def _key(attribute: str, name: str, metric: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,12 @@ class Weighted:
     """The 95% limits of the metrics that have analytical ones."""
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     """For the metrics whose intervals come from `bounded_limits`; the others have percentile intervals."""
+    without_limits: Weighted | None = None
+    """At least those metrics that have no `limits`, where they take less time than all; None if they do not."""
+
+    def drawn(self) -> Weighted:
+        """Returns at least the metrics without `limits`, which are those that bootstrap draws are needed for."""
+        return self if self.without_limits is None else self.without_limits
 
     def __call__(self, weights: FloatArray) -> dict[str, FloatArray]:
         """Returns the metrics for `weights`, float64 (G, D)."""
@@ -56,11 +62,18 @@ class Weighted:
             return {new: values[old] for old, new in names.items()}
 
         limits = {new: self.limits[old] for old, new in names.items() if old in self.limits}
-        return Weighted(at, limits, {new: self.bounds[old] for old, new in names.items() if old in self.bounds})
+        bounds = {new: self.bounds[old] for old, new in names.items() if old in self.bounds}
+        rest = {old: new for old, new in names.items() if old not in self.limits}
+        whole = len(rest) == len(names) and self.without_limits is None
+        return Weighted(at, limits, bounds, None if whole else self.drawn().renamed(rest) if rest else NOTHING)
 
     def only(self, names: Iterable[str]) -> Weighted:
         """Returns only the metrics in `names`, in their order."""
         return self.renamed({name: name for name in names})
+
+
+NOTHING: Final = Weighted(lambda _: {})
+"""No metrics."""
 
 
 def merged(parts: Iterable[tuple[str, Weighted]]) -> Weighted:
@@ -72,7 +85,9 @@ def merged(parts: Iterable[tuple[str, Weighted]]) -> Weighted:
 
     limits = {f"{prefix}{name}": found for prefix, part in known for name, found in part.limits.items()}
     bounds = {f"{prefix}{name}": found for prefix, part in known for name, found in part.bounds.items()}
-    return Weighted(at, limits, bounds)
+    drawn = [(prefix, part.drawn()) for prefix, part in known]
+    whole = all(part.without_limits is None for _, part in known)
+    return Weighted(at, limits, bounds, None if whole else merged(drawn))
 
 
 def mean_of(columns: Mapping[str, npt.NDArray[Any]], group: IntArray, num_groups: int) -> Weighted:
@@ -97,7 +112,8 @@ def mean_of(columns: Mapping[str, npt.NDArray[Any]], group: IntArray, num_groups
             found[name] = np.divide(part @ weights, below, out=np.full_like(below, np.nan), where=below > 0)
         return found
 
-    return Weighted(at, {name: partial(proportion_limits, *pair) for name, pair in sums.items()})
+    limits = {name: partial(proportion_limits, *pair) for name, pair in sums.items()}
+    return Weighted(at, limits, without_limits=NOTHING)
 
 
 def difference(first: Weighted, second: Weighted) -> Weighted:

@@ -8,9 +8,12 @@ import pytest
 
 from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation import intervals as module
-from lesion_exp.evaluation.intervals import intervals, lesion_of, units_of
+from lesion_exp.evaluation.intervals import intervals, lesion_draws, lesion_of, units_of
+from lesion_exp.evaluation.isic import weighted_isic_metrics
 from lesion_exp.evaluation.metrics import metric_names, metrics, weighted_metrics
+from lesion_exp.evaluation.posthoc import fit_on_validation, operating_point_metrics
 from lesion_exp.evaluation.predictions import classes_of
+from lesion_exp.evaluation.weighted import merged
 
 MakeTable = Callable[..., pd.DataFrame]
 NAMES = ("brier", "nll", "average_precision/mel")
@@ -128,3 +131,24 @@ def test_without_a_patient_a_lesion_stays_together() -> None:
 def test_patients_that_nobody_knows_are_refused(table: pd.DataFrame) -> None:
     with pytest.raises(ConfigError, match="bootstrap_unit=lesion for images without patient_id"):
         intervals(table, ["accuracy"], draws=10, unit="patient")
+
+
+@pytest.mark.parametrize("draws", [1, 7])
+def test_what_draws_are_needed_for_is_the_same_without_the_rest(make_table: MakeTable, draws: int) -> None:
+    validation, table = make_table(300, seed=1), make_table(200, seed=2)
+    posthoc = fit_on_validation(validation)
+    group, num_groups = units_of(table)
+    parts = {
+        "": weighted_metrics(table, group, num_groups),
+        "isic/": weighted_isic_metrics(table, group, num_groups),
+        "operating/": operating_point_metrics(table, posthoc.points, group, num_groups),
+        "areas/": weighted_metrics(table, group, num_groups, ["auroc_macro", "accuracy"]),
+    }
+    whole = merged(parts.items())
+    weights = next(lesion_draws(num_groups, draws, seed=0))
+    expected, found = whole(weights), whole.drawn()(weights)
+    assert set(found) >= set(expected) - set(whole.limits), "nothing that needs draws is missing"
+    assert set(found) < set(expected), "something is saved"
+    assert not [name for name in found if name.startswith(("operating/", "areas/"))]
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
