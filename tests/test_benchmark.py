@@ -44,6 +44,14 @@ def test_the_first_step_is_set_beside_bare_imports():
     assert result["seconds"]["first step"]["median"] > 1
 
 
+def test_kept_memory_saves_page_faults():
+    case = results("memory", "--cases", "resnet18_96", "--batch-size", "8", "--steps", "2", "--rounds", "1")[
+        "resnet18_96"
+    ]
+    assert case["kept"]["faults"] < case["as it is"]["faults"] / 3
+    assert case["ratios"] == [case["kept"]["rate"] / case["as it is"]["rate"]]
+
+
 def test_the_bootstrap_is_set_beside_a_loop():
     result = results("evaluate", "--predictions", "300", "--draws", "100", "--rounds", "1")
     assert result["ratio_to_loop"] > 0

@@ -13,8 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from lesion_exp.data.datamodule import LesionDataModule, Part
 from lesion_exp.evaluation.predictions import predictions_table
-from lesion_exp.model.precision import has_gpu, precision_here
-from lesion_exp.process.cpu_settings import keep_freed_memory
+from lesion_exp.model.precision import precision_here
 from lesion_exp.process.messages import quiet_libraries
 from lesion_exp.progress import Stage
 from lesion_exp.task import LesionClassifier, gather_rows
@@ -33,8 +32,6 @@ def prediction_trainer(
     """
     quiet_libraries()
     accelerator = "cpu" if config["accelerator"] == "cpu" else "auto"
-    if not has_gpu(accelerator):
-        keep_freed_memory()
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,

@@ -25,8 +25,9 @@ from lesion_exp.evaluation.predictions import is_unknown
 from lesion_exp.model.checkpoint_file import read_weights
 from lesion_exp.model.classifier import make_classifier, make_network, merged_node, merged_weights
 from lesion_exp.model.inputs import sample_options, store_request
-from lesion_exp.model.precision import recorded_precision
+from lesion_exp.model.precision import has_gpu, recorded_precision
 from lesion_exp.model.prediction import PartProgress, predict_part, prediction_trainer
+from lesion_exp.process.cpu_settings import keep_freed_memory
 from lesion_exp.task import LesionClassifier
 
 
@@ -107,6 +108,8 @@ def restore_file(path: Path) -> Restored:
 def _restored(config: Mapping[str, Any], card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Restored:
     check_registered(config)
     trainer = config["trainer"]
+    if not has_gpu(trainer["accelerator"]):
+        keep_freed_memory()
     config = {**config, "trainer": {**trainer, "precision": recorded_precision(trainer, card)}}
     config["augmentation"] = with_statistics(config["augmentation"], card.get("preprocessing", {}))
     encoder = MetadataEncoder(**card["metadata"]) if card["metadata"] else None
