@@ -22,7 +22,8 @@ from lesion_exp.backbone.surgery import (
     run_once,
     widen_input,
 )
-from lesion_exp.backbone.weights import card_of, load_into, own_state, read_state
+from lesion_exp.backbone.weights import load_into, own_state, read_state
+from lesion_exp.backbone.weights_card import card_of
 from lesion_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)

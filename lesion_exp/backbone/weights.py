@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -123,26 +121,6 @@ def said_by_checkpoint(file: Path) -> Preprocessing | None:
         log.debug("%s has no card that can be read", file, exc_info=True)
         return None
     return said_by_card(loaded.get("lesion_exp")) if isinstance(loaded, Mapping) else None
-
-
-def card_of(file: Path) -> Mapping[str, Any]:
-    """The card in a checkpoint or a safetensors file of this project; empty for other files."""
-    try:
-        if file.suffix == ".safetensors":
-            with safe_open(str(file), framework="pt") as opened:
-                return dict(json.loads((opened.metadata() or {}).get("lesion_exp", "{}")))
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # a file of an old format, or a broken one: what reads its weights says so
-        log.debug("%s has no card that can be read", file, exc_info=True)
-        return {}
-    found = loaded.get("lesion_exp") if isinstance(loaded, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def run_of_weights(file: Path) -> str | None:
-    """The id of the run that made a file of weights; None for files of others."""
-    run_id = card_of(file).get("run_id") if file.is_file() else None
-    return str(run_id) if run_id else None
 
 
 def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

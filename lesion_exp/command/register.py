@@ -40,7 +40,7 @@ def register(arguments: Arguments) -> int:
     """Prints the model's URI on standard output, or one JSON object."""
     spec, wanted = arguments.read(ChosenRun).run, arguments.read(RegisterOptions)
     project = open_project(arguments)
-    from lesion_exp.model.save_model import MODEL
+    from lesion_exp.model.mlflow_model import MODEL
     from lesion_exp.tracking.registry import register as register_run
     from lesion_exp.trained_runs.backfill import ensure_model
 

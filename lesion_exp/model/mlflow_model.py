@@ -15,6 +15,7 @@ from lesion_exp.evaluation.calibrator import DEFAULT_CALIBRATION
 from lesion_exp.evaluation.predictions import PREFIX
 from lesion_exp.model.model_card import Card
 from lesion_exp.model.precision import RECORD
+from lesion_exp.tracking.stored_run import Run, artifact_names
 from lesion_exp.version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = "best.safetensors"
 """The file of the folder that contains the network and its card."""
+MODEL: Final = "model"
+"""The folder of a run's artifacts that `runs:/ID/model` names."""
 DESCRIPTION: Final = "MLmodel"
 """The file by which MLflow recognises a model; it names the other files and is written last."""
 LOADER: Final = "lesion_exp.model.mlflow_loader"
@@ -64,6 +67,15 @@ def parts_of_model(description: str) -> set[str]:
     example = content.get("saved_input_example_info") or {}
     named = [*(flavor.get("env") or {}).values(), example.get("artifact_path"), example.get("serving_input_path")]
     return {DESCRIPTION, WEIGHTS, "requirements.txt", *filter(None, named)}
+
+
+def has_model(run: Run) -> bool:
+    """Whether `run` has an MLflow model with all of its files; the process that saved it may have been killed."""
+    described = run.fetch(f"{MODEL}/{DESCRIPTION}")
+    if described is None:
+        return False
+    wanted = {f"{MODEL}/{name}" for name in parts_of_model(described.read_text(encoding="utf-8"))}
+    return wanted <= artifact_names(run)
 
 
 def signature(card: Card) -> ModelSignature:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 log = logging.getLogger(__name__)
 
 RECORD: Final = "precision"
@@ -17,7 +15,11 @@ RECORD: Final = "precision"
 
 def has_gpu(accelerator: str) -> bool:
     """Whether a trainer with this `accelerator` uses a GPU on this machine."""
-    return accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available())
+    if accelerator != "auto":
+        return accelerator in {"gpu", "cuda"}
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
@@ -28,6 +30,8 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     if precision != "auto":
         return "bf16-mixed" if precision == "16-mixed" and not has_gpu(accelerator) else precision
     if has_gpu(accelerator):
+        import torch
+
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if cpu_has_bf16() else "32-true"
 
@@ -71,4 +75,8 @@ def resolve_devices(devices: int | str | list[int], accelerator: str) -> int | l
     """The number or the indices of the devices to use; `auto` and -1 are all GPUs, or one process on a CPU."""
     if devices not in ("auto", -1):
         return devices if isinstance(devices, list) else int(devices)
-    return torch.cuda.device_count() if has_gpu(accelerator) else 1
+    if not has_gpu(accelerator):
+        return 1
+    import torch
+
+    return torch.cuda.device_count()

@@ -14,28 +14,16 @@ from lesion_exp.backbone.weights import own_state
 from lesion_exp.evaluation.calibrator import Calibrator
 from lesion_exp.model.checkpoint_file import portable, read_checkpoint, write_weights
 from lesion_exp.model.classifier import merged_weights
-from lesion_exp.model.mlflow_model import DESCRIPTION, WEIGHTS, parts_of_model, write_mlflow_model
+from lesion_exp.model.mlflow_model import DESCRIPTION, MODEL, WEIGHTS, write_mlflow_model
 from lesion_exp.model.model_card import Card, completed
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter
-from lesion_exp.tracking.stored_run import Run, artifact_names
 
 BEST: Final = artifacts.checkpoint()
 SAFETENSORS: Final = f"checkpoints/{WEIGHTS}"
 STATE_DICT: Final = artifacts.checkpoint("best", ".state_dict.pt")
-MODEL: Final = "model"
-"""The folder of a run's artifacts that `runs:/ID/model` names."""
 
 Content = dict[str, Any]
-
-
-def has_model(run: Run) -> bool:
-    """Whether `run` has an MLflow model with all of its files; the process that saved it may have been killed."""
-    described = run.fetch(f"{MODEL}/{DESCRIPTION}")
-    if described is None:
-        return False
-    wanted = {f"{MODEL}/{name}" for name in parts_of_model(described.read_text(encoding="utf-8"))}
-    return wanted <= artifact_names(run)
 
 
 def keep_checkpoint(

@@ -26,6 +26,8 @@ PASSING_ERRORS: Final = frozenset(
 ) | {"MlflowException", "OperationalError", "ConnectionError", "TimeoutExpired"}
 """Names of errors with a temporary cause in the machine or the network."""
 _LOG_LINES: Final = 15
+CELL_TAG: Final = "sweep_cell"
+"""The tag with the number of the cell that a run belongs to."""
 STOPPED: Final = "stopped"
 PRUNED: Final = "pruned"
 

@@ -14,11 +14,10 @@ from lesion_exp.errors import ConfigError
 from lesion_exp.process.distributed_environment import refuse_group
 from lesion_exp.progress import Stage
 from lesion_exp.sweeps.adaptive import SearchSession
-from lesion_exp.sweeps.cell import STOPPED, Cell
+from lesion_exp.sweeps.cell import CELL_TAG, STOPPED, Cell
 from lesion_exp.sweeps.launcher.launcher import Ended, Launcher
 from lesion_exp.sweeps.ledger import Sweep
 from lesion_exp.sweeps.parent_run import ParentRun, is_concluded
-from lesion_exp.sweeps.run_cell import CELL_TAG
 from lesion_exp.sweeps.same_data import CurrentData, changes_since_start
 from lesion_exp.sweeps.summary import Summary, summarize
 from lesion_exp.tracking.environment import version_differences

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from lesion_exp.data.lock import hold, release
 from lesion_exp.errors import UserError
@@ -18,7 +17,7 @@ from lesion_exp.process.distributed_environment import is_follower
 from lesion_exp.process.messages import show_messages
 from lesion_exp.process.peers import leading
 from lesion_exp.process.signals import end_on_sigterm, end_with_parent
-from lesion_exp.sweeps.cell import PRUNED, STOPPED, Cell
+from lesion_exp.sweeps.cell import CELL_TAG, PRUNED, STOPPED, Cell
 from lesion_exp.sweeps.choices import as_text, chosen
 from lesion_exp.sweeps.ledger import Sweep, read_sweep
 from lesion_exp.tracking.embedded import DEAD_AFTER_SECONDS
@@ -32,7 +31,6 @@ from lesion_exp.training.run_context import JobResult, RunContext
 
 log = logging.getLogger(__name__)
 
-CELL_TAG: Final = "sweep_cell"
 DONE, FAILED, MISTAKE, TERMINATED = 0, 1, 2, 143
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from lesion_exp.data.data_fingerprint import TOTAL_TAG, DataFingerprint, part_differences, parts_of
 from lesion_exp.errors import UserError
+from lesion_exp.sweeps.cell import CELL_TAG
 from lesion_exp.sweeps.ledger import Sweep
-from lesion_exp.sweeps.run_cell import CELL_TAG
 from lesion_exp.tracking.environment import version_differences
 from lesion_exp.tracking.find import runs_where
 from lesion_exp.tracking.store import Store

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from lesion_exp.config.project import Project
-from lesion_exp.model.checkpoint_file import read_checkpoint
+from lesion_exp.model.mlflow_model import has_model
 from lesion_exp.model.model_card import completed
-from lesion_exp.model.restore import Restored, restore
-from lesion_exp.model.save_model import Content, has_model, keep_model
 from lesion_exp.tracking import artifacts
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import Run, download_artifact
 from lesion_exp.trained_runs.trained_run import check_finished, stored_calibrators, trained_run
+
+if TYPE_CHECKING:
+    from lesion_exp.model.restore import Restored
+    from lesion_exp.model.save_model import Content
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,8 @@ def ensure_model(run: Run, project: Project) -> None:
         DataError: its checkpoint is missing.
     """
     if not has_model(run):
+        from lesion_exp.model.save_model import keep_model
+
         restored, content = best_network(run, project)
         log.info("the run has no complete model yet: it is added")
         keep_model(RunWriter.of(run), restored.classifier.backbone, content)
@@ -37,6 +42,9 @@ def best_network(run: Run, project: Project) -> tuple[Restored, Content]:
         ConfigError, DataError: see `ensure_model`.
     """
     check_finished(run)
+    from lesion_exp.model.checkpoint_file import read_checkpoint
+    from lesion_exp.model.restore import restore
+
     config = trained_run(run, project).job_config("a model")
     checkpoint = download_artifact(run, artifacts.checkpoint())
     content = read_checkpoint(checkpoint)

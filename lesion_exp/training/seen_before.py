@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from lesion_exp.backbone.weights import run_of_weights
+from lesion_exp.backbone.weights_card import run_of_weights
 from lesion_exp.config.project import Project
 from lesion_exp.dataset.table import UNLABELLED
 from lesion_exp.errors import ConfigError, DataError, LeakageError

@@ -18,8 +18,9 @@ from lesion_exp.evaluation.predictions import probabilities
 from lesion_exp.model import mlflow_loader
 from lesion_exp.model.checkpoint_file import read_weights
 from lesion_exp.model.mlflow_loader import _load_pyfunc
+from lesion_exp.model.mlflow_model import has_model
 from lesion_exp.model.restore import restore, restore_file
-from lesion_exp.model.save_model import has_model, keep_model
+from lesion_exp.model.save_model import keep_model
 from lesion_exp.tracking.find import find_run
 from lesion_exp.tracking.run_writer import RunWriter
 from lesion_exp.tracking.stored_run import artifact_names, download_artifact

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from lesion_exp.choices import POOLED, SOUP, STACKED
-from lesion_exp.data.datamodule import LesionDataModule
-from lesion_exp.errors import ConfigError, first_cases
+from lesion_exp.errors import ConfigError
 from lesion_exp.evaluation.ensemble import ensemble
-from lesion_exp.task import LesionClassifier
-from lesion_exp.tracking import artifacts
 from lesion_exp.trained_runs.trained_run import TrainedRun
 from lesion_exp.verbs.evaluate.combined import (
     Combined,
@@ -27,8 +19,6 @@ from lesion_exp.verbs.evaluate.combined import (
 )
 from lesion_exp.verbs.evaluate.request import EvaluationRequest
 from lesion_exp.verbs.evaluate.stack import stacked
-
-log = logging.getLogger(__name__)
 
 
 def combine(members: Sequence[TrainedRun], method: str, request: EvaluationRequest, folder: Path) -> Combined:
@@ -46,7 +36,9 @@ def combine(members: Sequence[TrainedRun], method: str, request: EvaluationReque
     if method == POOLED:
         return _pooled(members, request)
     if method == SOUP:
-        return _soup(members, request, folder)
+        from lesion_exp.verbs.evaluate.soup import soup  # the only way that needs torch
+
+        return soup(members, request, folder)
     if are_folds(members):
         return _folds_elsewhere(members, method, request)
     held_out = num_splits(members) == 1 and not any(member.lacks_predictions("val") for member in members)
@@ -81,123 +73,3 @@ def _folds_elsewhere(members: Sequence[TrainedRun], method: str, request: Evalua
         )
     tables, has_seen = tables_elsewhere(members, request)
     return Combined(None, None, ensemble(method, tables), has_seen)
-
-
-def _soup(members: Sequence[TrainedRun], request: EvaluationRequest, folder: Path) -> Combined:
-    """The predictions of a network with the mean weights of all runs, whose checkpoint is written to `folder`."""
-    if request.dataset is not None:
-        raise ConfigError(
-            "expected ensemble=soup without dataset=, got a data set: make the soup first, which becomes a run with "
-            "its own network, and evaluate that run on the data set"
-        )
-    if num_splits(members) > 1:
-        raise ConfigError(
-            "expected runs with the same split for ensemble=soup, got different ones: no image was held out from all "
-            "of them; train runs that only differ in seed or learning rate"
-        )
-    from lesion_exp.model.restore import restore
-
-    for member in members:
-        member.job_config("ensemble=soup")
-    first = members[0]
-    path = folder / "best.ckpt"
-    content = mean_checkpoint([member.artifact(artifacts.checkpoint()) for member in members])
-    torch.save(content, path)
-    network = restore(first.job_config("ensemble=soup"), path)
-    split = first.data()
-    layers = recompute_batch_norm(network.classifier, network.data(split.table, split.loaded.store))
-    if layers:
-        log.info("statistics of %d batch normalisation layers recomputed on the training part", layers)
-    torch.save({**content, "state_dict": network.classifier.state_dict()}, path)
-    parts = ["val", *(["test"] if request.part == "test" else [])]
-    rows = {part: split.table[split.table["split"] == part] for part in parts}
-    found = {part: network.predict(own, split.loaded.store) for part, own in rows.items()}
-    return Combined(found["val"], found.get("test"), checkpoint=path)
-
-
-State = dict[str, Tensor]
-
-
-def mean_checkpoint(paths: Sequence[Path]) -> dict[str, Any]:
-    """Returns a checkpoint with the mean weights of the checkpoints at `paths` and the card of the first.
-
-    The mean is useful for runs that started from the same pretrained weights and remained close to each other (Wortsman
-    et al. 2022, arXiv:2203.05482). Networks trained from different random weights have no meaningful mean.
-
-    Raises:
-        ConfigError: the networks have different layers or classes, or remember training images, which have no mean.
-    """
-    contents = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
-    first = contents[0]
-    for number, other in enumerate(contents[1:], start=2):
-        if other["lesion_exp"]["classes"] != first["lesion_exp"]["classes"]:
-            raise ConfigError(
-                f"expected networks with the same classes for ensemble=soup, but those of the runs 1 and {number} "
-                f"differ; name runs with the same classes"
-            )
-        _check_same_layers(first["state_dict"], other["state_dict"], number)
-    if any(name.endswith("head.memory") for name in first["state_dict"]):
-        raise ConfigError(
-            "expected networks with trained weights for ensemble=soup, got backbone.head=knn, which remembers training "
-            "images in the order of its run; use ensemble=mean"
-        )
-    mean = mean_state([content["state_dict"] for content in contents])
-    card = {**first["lesion_exp"], "calibration": {}}  # those of the first network do not fit the mean
-    return {"state_dict": mean, "lesion_exp": card}
-
-
-def mean_state(states: Sequence[State]) -> State:
-    """Returns the mean of each tensor; for tensors of whole numbers, such as counters, the first one."""
-    return {
-        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(tensor.dtype)
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in states[0].items()
-    }
-
-
-def recompute_batch_norm(classifier: LesionClassifier, datamodule: LesionDataModule) -> int:
-    """Recomputes the statistics of batch normalisation layers over the training part without augmentation.
-
-    The mean of the statistics of several networks does not fit the mean of their weights. Layers that `backbone.tune`
-    froze kept their statistics in training, and keep them here.
-
-    Returns:
-        The number of such layers.
-    """
-    classifier.train()
-    norms = [layer for layer in classifier.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    layers = [layer for layer in norms if layer.training]
-    classifier.eval()
-    if not layers:
-        return 0
-    momenta = [layer.momentum for layer in layers]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier.to(device).eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the mean over all batches
-        layer.train()
-    with torch.no_grad():
-        for batch in datamodule.evaluation_dataloader("train"):
-            if len(batch["index"]) > 1:  # one image has no variance
-                classifier({name: values.to(device) for name, values in batch.items()})
-    classifier.cpu().eval()
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    return len(layers)
-
-
-def _check_same_layers(first: State, other: State, number: int) -> None:
-    names = sorted(first.keys() | other.keys())
-    differing = [name for name in names if _shape(first, name) != _shape(other, name)]
-    if differing:
-        cases = [f"{name}: {_shape(first, name)} and {_shape(other, name)}" for name in differing]
-        raise ConfigError(
-            f"expected networks with the same layers for ensemble=soup, but those of the runs 1 and {number} differ:\n"
-            f"{first_cases(cases)}\nuse ensemble=mean, which averages their probabilities"
-        )
-
-
-def _shape(state: State, name: str) -> str:
-    return str(tuple(state[name].shape)) if name in state else "none"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lesion_exp.errors import ConfigError
-from lesion_exp.verbs.evaluate.combine import mean_checkpoint, mean_state, recompute_batch_norm
+from lesion_exp.verbs.evaluate.soup import mean_checkpoint, mean_state, recompute_batch_norm
 
 
 def state(seed):
