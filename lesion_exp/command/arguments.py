@@ -223,7 +223,10 @@ def _at_home(job: Job, file: Path) -> Job:
 def compose_config(arguments: Arguments) -> Composed:
     """The resolved config that the arguments describe."""
     from lesion_exp.config.compose import compose
+    from lesion_exp.config.places import check_given_weights
 
+    if not arguments.print_config:
+        check_given_weights(arguments.overrides)
     root = find_root(Path.cwd())
     return compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root, bases=arguments.bases)
 

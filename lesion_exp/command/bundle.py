@@ -10,7 +10,7 @@ from typing import Final
 
 from lesion_exp.command.arguments import Arguments, open_project
 from lesion_exp.command.chosen_run import RUN, RUN_NAMES, chosen_runs
-from lesion_exp.errors import ConfigError, did_you_mean
+from lesion_exp.errors import ConfigError, DataError, did_you_mean
 from lesion_exp.option import REQUIRED, file, option
 from lesion_exp.terminal import say
 from lesion_exp.verbs.bundle.request import BundleImport
@@ -63,6 +63,8 @@ def _import(arguments: Arguments) -> int:
         got = " ".join(map(str, files)) or "none"
         raise ConfigError(f"expected one bundle to import, got {got}; for example lesion-exp bundle import run.zip")
     path = files[0].expanduser().resolve()
+    if not path.exists():
+        raise DataError(f"expected a bundle at {path}, but there is no file; correct the path")
     store = open_project(arguments).store
     from lesion_exp.verbs.bundle.importing import import_bundle
 

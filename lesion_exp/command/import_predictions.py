@@ -38,9 +38,11 @@ def imported(arguments: Arguments) -> RunEvaluation | None:
     """The evaluation of the imported predictions; None after `--cfg job`.
 
     Raises:
+        DataError: a file is not there.
         ConfigError: none or several of `dataset=`, `truth=` and `like=` are given, or another key.
     """
     request = arguments.read(ImportRequest)
+    request.check_files()
     check_keys(arguments, _READ_KEYS, "an import")
     given = {key for key in arguments.given_keys() if key.partition(".")[0] == "dataset"}
     sources = [name for name, value in (("truth=", request.truth), ("like=", request.like)) if value is not None]

@@ -73,7 +73,6 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
     """The leak meter that was begun with the same config, else a new one, and its launcher; None after `--cfg job`."""
     from lesion_exp.command.sweep import announce
     from lesion_exp.config.compose import config_folders
-    from lesion_exp.sweeps.driver import make_launcher
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.verbs.leakage.plan import plan_meter, same_meter
 
@@ -89,6 +88,8 @@ def _planned(arguments: Arguments, force: bool) -> tuple[Sweep, dict[str, Any]] 
         say(f"the leak meter {known.facts.sweep_id} was begun with this config and is continued", sys.stderr)
         return known, launcher
     announce(plan, replace(arguments, show_tree=arguments.show_tree and not arguments.json))
+    from lesion_exp.sweeps.driver import make_launcher
+
     make_launcher(launcher)
     plan.first_cell.project.opened()
     return create_sweep(folder, plan.facts, plan.cells, config_folders(dirs)), launcher

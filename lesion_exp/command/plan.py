@@ -31,6 +31,11 @@ def planned(arguments: Arguments) -> Plan:
     prepare_process(arguments)
     if arguments.print_config:
         raise ConfigError("expected no --cfg job: plan writes a preset; train, prepare and preview take it")
+    from lesion_exp.config.compose import compose
+    from lesion_exp.config.places import check_places
+
+    root = find_root(Path.cwd())
+    check_places(compose(arguments.overrides, config_dirs=arguments.config_dirs, root=root).config)
     from lesion_exp.verbs.plan.plan import make_plan
 
-    return make_plan(arguments.overrides, request, root=find_root(Path.cwd()), config_dirs=arguments.config_dirs)
+    return make_plan(arguments.overrides, request, root=root, config_dirs=arguments.config_dirs)

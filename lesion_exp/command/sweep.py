@@ -75,10 +75,12 @@ def launched(arguments: Arguments) -> tuple[Summary, Store] | None:
     prepare_process(arguments)
     force = arguments.read(CellOptions).force
     from lesion_exp.config.compose import config_folders
-    from lesion_exp.config.places import check_places
+    from lesion_exp.config.places import check_given_weights, check_places
     from lesion_exp.sweeps.ledger import create_sweep
     from lesion_exp.sweeps.plan import plan_sweep
 
+    if not arguments.print_config:
+        check_given_weights(arguments.overrides)
     root = find_root(Path.cwd())
     plan = plan_sweep(arguments.overrides, config_dirs=arguments.config_dirs, root=root, force=force)
     if plan is None:

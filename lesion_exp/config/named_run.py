@@ -19,6 +19,8 @@ from lesion_exp.choices import POOLED, SOUP
 from lesion_exp.config.project import Project
 from lesion_exp.errors import ConfigError
 from lesion_exp.tracking import artifacts
+from lesion_exp.tracking.run_names import check_names
+from lesion_exp.tracking.store import embedded_database
 
 if TYPE_CHECKING:
     from lesion_exp.tracking.stored_run import Run
@@ -49,14 +51,17 @@ def named_run(spec: str, project: Project, key: str, runs: Runs | None = None) -
     Raises:
         ConfigError: `spec` names no run, several, one that has not finished, or a file.
     """
-    from lesion_exp.tracking.find import find_run  # MLflow takes seconds to import
-
     kind = _FILES.get(Path(spec).suffix)
     if kind is not None and Path(spec).expanduser().is_file():
         remedy = f"lesion-exp bundle import input={spec} says the id of its run" if kind == "bundle" else (
             "write the id of the run that it belongs to")  # fmt: skip
         raise ConfigError(f"expected a run of the store for {key}, got a {kind}, {spec}; {remedy}")
+    database = embedded_database(project.store_uri, project.root)
     try:
+        if database is not None and not (runs and spec in runs):
+            check_names(database, [spec])
+        from lesion_exp.tracking.find import find_run  # MLflow takes seconds to import
+
         run = find_run(project.store, spec if runs is None else runs.get(spec, spec))
     except ConfigError as error:
         raise ConfigError(f"{key}={spec}: {error}") from error

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lesion_exp.backbone.hub import HUB
 from lesion_exp.choices import DRAWN
+from lesion_exp.config.named_run import RUN, WEIGHTS
 from lesion_exp.errors import DataError
 
 _FILES: Final = {
     "split.path": "the csv of the split",
     "dataset.pseudo_labels": "a file of pseudo-labels",
-    "backbone.weights": "a file of weights",
+    WEIGHTS: "a file of weights",
 }
+_NO_FILE: Final = ("none", "imagenet", HUB, RUN)
+"""How values of `backbone.weights` begin that name no file."""
+_SEVERAL: Final = re.compile(r"[,()\[\]{}'\"$]")
+"""Signs of values that only Hydra can read: several values, functions, references."""
+
+
+def check_given_weights(overrides: Iterable[str]) -> None:
+    """Checks that the file is there which `overrides` give as `backbone.weights`.
+
+    Composing the config of a network with weights imports torch, which takes seconds.
+
+    Raises:
+        DataError: it is not.
+    """
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        if key == WEIGHTS and value and not value.startswith(_NO_FILE) and not _SEVERAL.search(value):
+            _check_file(WEIGHTS, Path(value).expanduser().absolute())
 
 
 def check_places(config: Mapping[str, Any]) -> None:
@@ -27,12 +48,17 @@ def check_places(config: Mapping[str, Any]) -> None:
             from lesion_exp.dataset.source_files import no_folder
 
             raise DataError(no_folder(root, name, key))
-    for key, what in _FILES.items():
+    for key in _FILES:
         group, _, leaf = key.partition(".")
         value = config[group].get(leaf)
         is_path = isinstance(value, str) and Path(value).is_absolute()  # as all paths of a config are
-        if is_path and not Path(value).is_file():
-            raise DataError(f"expected {what} at {key}, but there is no file at {value}; correct the path")
+        if is_path:
+            _check_file(key, Path(value))
+
+
+def _check_file(key: str, path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"expected {_FILES[key]} at {key}, but there is no file at {path}; correct the path")
 
 
 def _roots(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:

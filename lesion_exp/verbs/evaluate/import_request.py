@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lesion_exp.choices import PREDICTED_VALUES, UNMATCHED
+from lesion_exp.errors import DataError
 from lesion_exp.option import REQUIRED, Kind, NamePairs, Truth, choice, file, option
 
 ID_COLUMNS: Final = ("image_id", "lesion_id")
@@ -56,3 +57,23 @@ class ImportRequest:
         choice(UNMATCHED),
         "images without a prediction and predictions without an image: error, or skip to leave them out and count them",
     )
+
+    def check_files(self) -> None:
+        """Checks that the files are there, before anything large is imported.
+
+        Raises:
+            DataError: one is not.
+        """
+        check_there(self.predictions, "predictions")
+        if self.truth is not None:
+            check_there(self.truth, "true classes")
+
+
+def check_there(path: Path, what: str) -> None:
+    """Checks that there is a file at `path`; `what` says for messages what it contains.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not path.expanduser().is_file():
+        raise DataError(f"expected a file with {what}, but there is none at {path.expanduser()}; correct the path")

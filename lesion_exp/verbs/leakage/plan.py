@@ -10,12 +10,11 @@ from lesion_exp.choices import WAYS_TO_SPLIT
 from lesion_exp.config.compose import compose
 from lesion_exp.config.freeze import freeze
 from lesion_exp.config.instantiate import instantiate
-from lesion_exp.data.batches import TrainingBatches
+from lesion_exp.config.places import check_places
 from lesion_exp.errors import ConfigError
 from lesion_exp.sweeps.ledger import Sweep, find_sweep, sweeps_in
 from lesion_exp.sweeps.plan import SweepPlan, check_cell, plan_sweep
 from lesion_exp.training.data import load_data, split_data
-from lesion_exp.training.trainer import num_processes
 
 if TYPE_CHECKING:
     from lesion_exp.sweeps.plan import SweepPlan
@@ -100,6 +99,7 @@ def plan_meter(
     composed = compose(fixed, config_dirs=config_dirs, root=root, in_sweep=True)
     config = composed.config
     _check_budget(config["trainer"])
+    check_places(config)
     check_cell(freeze(composed), (), composed.launcher)  # finds mistakes before data are read
     batches = _batches_of_all(config)
     plan = plan_sweep(
@@ -130,6 +130,9 @@ def _check_budget(trainer: Mapping[str, Any]) -> None:
 def _batches_of_all(config: Mapping[str, Any]) -> int:
     """The number of batches in an epoch (on each device) that is possible for every way of splitting, at most as many
     as the config asks for."""
+    from lesion_exp.data.batches import TrainingBatches
+    from lesion_exp.training.trainer import num_processes
+
     loaded = load_data(config)
     sampler, num_ranks = instantiate(config["sampler"], "sampler"), num_processes(config["trainer"])
     found = []
