@@ -3,6 +3,7 @@
     python scripts/benchmark.py start [--rounds 5]
 
 - help, verb help, typo, wrong group: the commands `--help`, `train --help`, `trian` and `train datset=x`;
+- missing and wrong: commands that name a folder, a file or a run that is not there;
 - imports: importing torch, torchvision, Lightning, MLflow and albumentations in a fresh process, and nothing else;
 - first step: from the command `train` to the first value of train/loss_step in the store, on data that `prepare` has
   seen, in a store that exists. `beyond imports` is that minus the imports of the same call.
@@ -33,6 +34,13 @@ COMMANDS = {
     "verb help": ("train", "--help"),
     "typo": ("trian",),
     "wrong group": ("train", "datset=ham10000"),
+    "missing folder": ("train", "dataset=ham10000", "dataset.root=nowhere"),
+    "missing folder, plan": ("plan", "dataset=ham10000", "dataset.root=nowhere"),
+    "missing folder, leakage": ("leakage", "dataset=ham10000", "dataset.root=nowhere"),
+    "missing weights": ("train", "backbone.weights=nowhere.pt"),
+    "missing predictions": ("import", "predictions=nowhere.csv", "truth=nowhere.csv"),
+    "missing bundle": ("bundle", "import", "nowhere.zip"),
+    "wrong run": ("report", "run=nowhere"),
 }
 IMPORTS = "import torch, torchvision, pytorch_lightning, mlflow, albumentations"
 

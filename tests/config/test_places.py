@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lesion_exp.config.compose import compose
-from lesion_exp.config.places import check_places
+from lesion_exp.config.places import check_given_weights, check_places
 from lesion_exp.errors import DataError
 
 LARGE = ("torch", "mlflow", "pytorch_lightning", "albumentations", "sklearn", "cv2")
@@ -57,6 +57,9 @@ def test_the_commands_import_nothing_large_for_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     commands = [f"train {words}" for words in MISSING]
     commands += ["train -m seed=1,2 dataset=ph2 dataset.root=nowhere", "prepare dataset=ph2 dataset.root=nowhere"]
+    commands += ["plan dataset=ph2 dataset.root=nowhere hours=1", "leakage dataset=ph2 dataset.root=nowhere"]
+    commands += ["train backbone.weights=nowhere.pt", "train backbone.weights=run:nowhere"]
+    commands += ["import predictions=nowhere.csv truth=file", "bundle import nowhere.zip"]
     script = (
         "import sys\nfrom lesion_exp.cli import main\n"
         f"for command in {commands}:\n"
@@ -66,3 +69,12 @@ def test_the_commands_import_nothing_large_for_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_given_weights_that_are_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"a file of weights at backbone.weights, but there is no file at {tmp_path}"):
+        check_given_weights(["seed=1", "+backbone.weights=nowhere.pt"])
+    (tmp_path / "nowhere.pt").touch()
+    check_given_weights(["backbone.weights=nowhere.pt", "backbone.weights=none", "backbone.weights=imagenet:V2"])
+    check_given_weights(["backbone.weights=run:latest", "backbone.weights=a.pt,b.pt", "backbone.weights=${oc.env:W}"])

@@ -1,0 +1,94 @@
+"""Verbs that compute from kept tables never import torch; verbs that predict import no more than they need."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lesion_exp.command.verbs import VERBS
+from lesion_exp.tracking.run_writer import RunWriter
+from tests.untrained_run import _validation, untrained_run
+
+HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "albumentations")
+TABLES = {
+    "import", "evaluate", "compare", "report", "figures", "table", "bundle", "sweep", "label-errors", "completion",
+}  # fmt: skip
+"""Verbs that compute from kept tables."""
+NETWORKS = {
+    "train", "resume", "reproduce", "predict", "explain", "shortcuts", "export", "serve", "leakage", "plan", "preview",
+    "doctor",
+}  # fmt: skip
+"""Verbs that use a network, or look at how one would run."""
+IMAGES = {"prepare", "audit"}
+"""Verbs that read images, which may search for copies."""
+STORE = {"register", "sync", "ui"}
+"""Verbs that deal with the store; register writes a model that a run lacks."""
+CHILD = """
+import json, sys
+from lesion_exp.cli import main
+
+for words in json.loads(sys.argv[1]):
+    code = main(words)
+    print(json.dumps([words, code, sorted(set(json.loads(sys.argv[2])) & set(sys.modules))]), file=sys.stderr)
+"""
+
+
+def test_every_verb_is_judged():
+    assert sorted([*TABLES, *NETWORKS, *IMAGES, *STORE]) == sorted(VERBS)
+
+
+@pytest.fixture(scope="module")
+def project(empty_root, tmp_path_factory):
+    """A project with a run that has a job and predictions, and with predictions to import."""
+    root = shutil.copytree(empty_root, tmp_path_factory.mktemp("kept") / "project")
+    run, _ = untrained_run(root)
+    table = _validation().assign(lesion_id=None, patient_id=None)  # which imported predictions lack
+    for part in ("val", "test"):
+        with RunWriter.of(run).new_file(f"predictions/{part}.parquet") as path:
+            table.to_parquet(path)
+    table.rename(columns={f"p_{name}": name for name in table["label"].unique()}).drop(columns="label").to_csv(
+        root / "theirs.csv", index=False
+    )
+    table[["image_id", "label"]].to_csv(root / "truth.csv", index=False)
+    return root, run.run_id
+
+
+def imported(root, *commands):
+    """What each command returned, and which heavy packages its process had imported by its end."""
+    asked = [
+        [*words.split(), f"paths.root={root}"] if words != "completion bash" else words.split() for words in commands
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps(asked), json.dumps(HEAVY)], cwd=root, capture_output=True, text=True
+    )
+    found = [json.loads(line) for line in done.stderr.splitlines() if line.startswith('[["')]
+    assert len(found) == len(commands), done.stderr
+    return {" ".join(words[:-1]): (code, names) for words, code, names in found}, done.stderr
+
+
+def test_verbs_on_kept_tables_do_not_import_torch(project):
+    root, run_id = project
+    draws = "evaluation.bootstrap_draws=100"
+    answers, messages = imported(
+        root,
+        "completion bash",
+        f"import predictions=theirs.csv truth=truth.csv name=theirs {draws}",
+        f"evaluate run={run_id} {draws}",
+        f"evaluate run=[{run_id},latest] ensemble=mean {draws}",
+        f"compare {run_id} latest {draws}",
+        f"report run={run_id}",
+        f"figures run={run_id} format=svg output=figures",
+        f"bundle export run={run_id} output=run.zip",
+        "bundle import run.zip",
+    )
+    assert answers == dict.fromkeys(answers, (0, [])), messages
+
+
+def test_verbs_on_sweeps_do_not_import_torch_to_find_one(project):
+    root, _ = project
+    answers, messages = imported(root, "sweep status", "table sweep=latest rows=loss columns=seed metric=val/accuracy")
+    assert answers == dict.fromkeys(answers, (2, [])), messages
