@@ -25,7 +25,7 @@ NETWORKS = {
 """Verbs that use a network, or look at how one would run."""
 IMAGES = {"prepare", "audit"}
 """Verbs that read images, which may search for copies."""
-STORE = {"register", "sync", "ui"}
+STORE = {"register", "sync", "ui", "clean"}
 """Verbs that deal with the store; register writes a model that a run lacks."""
 CHILD = """
 import json, sys
